@@ -32,6 +32,7 @@ from data_prep import command
 from data_prep.reading import embedding_files, recording_labels
 from data_prep.reading.recording_labels import Labels
 from data_prep.writing import output, parallel
+from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data import folder
@@ -117,7 +118,7 @@ def make_dataset(
     out = Path(out)
     fps = procedure.checked_fps(fps)
     for flag, value, good in (
-        ("stride", stride, stride is None or stride >= 1),
+        ("stride", stride, stride is None or 1 <= stride <= embedding_files.MAX_STRIDE),
         ("first_frame", first_frame, first_frame is None or first_frame >= 0),
         ("normalise", normalise, normalise in NORMALISATIONS),
     ):
@@ -136,16 +137,17 @@ def make_dataset(
         "normalise": normalise,
         "first_frame": first_frame or 0,
         "splits": {split: [job.name for job in of_split] for split, of_split in by_split.items()},
-        "sources": {f"{job.split}/{job.name}": _fingerprint(job) for job in jobs},
+        "sources": {f"{job.split}/{job.name}": _sources(job) for job in jobs},
     }
     with output.only_writer(out):
         if before := output.claim(out, procedure, settings, ("sources",)):
-            sources = settings["sources"]
-            changed = [name for name in sources if before["sources"][name] != sources[name]]
-            raise ValueError(
-                f"{out}: was made from other features or labels of {', '.join(changed)}; delete "
-                "it, or write into another folder with --out"
-            )
+            there, now = before["sources"], settings["sources"]
+            pairs = zip(now, jobs, strict=True)
+            if changed := [n for n, job in pairs if _differs(there[n], now[n], job)]:
+                raise ValueError(
+                    f"{out}: was made from other features or labels of {', '.join(changed)}; "
+                    "delete it, or write into another folder with --out"
+                )
         missing = [job for job in jobs if not _is_finished(job)]
         if missing:
             (out / MARKER).unlink(missing_ok=True)
@@ -235,7 +237,22 @@ def _read_labels(
     return found
 
 
-def _fingerprint(job: Job) -> int:
+def _sources(job: Job) -> dict[str, Any]:
+    """What a recording is made from.
+
+    All of an array is read: its size tells nothing, and rows in its middle may be other ones alone.
+    """
+    return {"features": files.checksum(job.source), "labels": job.labels.digest}
+
+
+def _differs(before: Any, now: Mapping[str, Any], job: Job) -> bool:
+    """Whether a recording is made from something else than settings.json says."""
+    if isinstance(before, int):  # of an earlier version, which read the ends of a file alone
+        return before != _earlier_source(job)
+    return before != now
+
+
+def _earlier_source(job: Job) -> int:
     """A number that changes with the label files and with the features' size, head and tail."""
     digest = Tree(str(job.source.parent)).fingerprint(job.source.name)
     for content in job.labels.files.values():
@@ -264,10 +281,9 @@ def _write_split_labels(out: Path, split: str, jobs: list[Job]) -> None:
     counts = [job.shape[0] for job in jobs]
     states = np.empty((sum(counts), jobs[0].labels.states.shape[1]), np.int8)
     for job, end in zip(jobs, np.cumsum(counts), strict=True):
-        num_frames = job.stride * (job.shape[0] - 1) + 1
-        known = job.labels.frames, job.labels.states
-        rows = labels.states_per_frame(*known, job.first_frame, num_frames)
-        states[end - job.shape[0] : end] = rows[:: job.stride]
+        frames = job.first_frame + job.stride * np.arange(job.shape[0])
+        at = np.searchsorted(job.labels.frames, frames, "right") - 1  # the first also holds before
+        states[end - job.shape[0] : end] = job.labels.states[np.maximum(at, 0)]
     output.write_arrays(
         out,
         out / "labels" / f"{split}.npz",

@@ -15,10 +15,15 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base.files import check_name
+from stormpsr_jax.base import memory
+from stormpsr_jax.base.files import check_name, check_regular
+from stormpsr_jax.base.npy import UNREADABLE, reason
 from stormpsr_jax.psr.files import csvfile
 
 _VALUES_AT_ONCE = 2**20
+MAX_WIDTH = 2**16  # D, of a model on embeddings
+MAX_STRIDE = 2**24  # of a data folder
+_FREE = 2**26  # bytes that a member of an .npz file may have however small it is packed
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -124,8 +129,12 @@ def read_header(path: Path, stride: int | None, first_frame: int) -> Header:
         shape, fortran, dtype = _parse_header(file, path)
         if dtype.kind != "f" or dtype.itemsize > 8:
             raise ValueError(f"{path}: {dtype}; float16, float32 or float64 is needed")
-        if len(shape) != 2 or 0 in shape:
+        if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"{path}: shape {shape}; N frames × D are needed")
+        if shape[1] > MAX_WIDTH:
+            raise ValueError(
+                f"{path}: rows of {shape[1]:,} numbers; at most {MAX_WIDTH:,} are read"
+            )
         if fortran:
             raise ValueError(
                 f"{path}: stored column by column (Fortran order), as np.save does with a "
@@ -145,6 +154,8 @@ def read_header(path: Path, stride: int | None, first_frame: int) -> Header:
             f"{path}: 'frames' has {frames[i + 1]} after {frames[i]}; they have to ascend evenly "
             f"({frames[0]}, {frames[1]}, …)"
         )
+    if steps[0] > MAX_STRIDE:
+        raise ValueError(f"{path}: 'frames' are {steps[0]:,} apart; at most {MAX_STRIDE:,} may be")
     if stride is not None and steps[0] != stride:
         raise ValueError(f"{path}: 'frames' are {steps[0]} apart, but --stride={stride}")
     return Header(shape, int(frames[0]), int(steps[0]))
@@ -183,6 +194,7 @@ def _read_frames(path: Path, num_rows: int) -> np.ndarray | None:
 
 
 def _read_values(file: IO[bytes], path: Path, dtype: np.dtype, count: int) -> np.ndarray:
+    memory.check_fits(count * dtype.itemsize, f"{path}: what is read at once")
     data = file.read(count * dtype.itemsize)
     if len(data) != count * dtype.itemsize:
         raise ValueError(f"{path}: ends early; it is truncated")
@@ -200,6 +212,7 @@ def _open(path: Path, array: str) -> Iterator[tuple[IO[bytes], int]]:
     Raises:
         _Absent: the file has no such array.
     """
+    check_regular(path, "remove it")
     try:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
@@ -211,6 +224,11 @@ def _open(path: Path, array: str) -> Iterator[tuple[IO[bytes], int]]:
             archive = stack.enter_context(zipfile.ZipFile(file))
             if (member := _member(path, archive, array)) is None:
                 raise _Absent
+            what = f"{path}: {member.filename}"
+            try:
+                memory.check_growth(member.compress_size, member.file_size, _FREE, what)
+            except MemoryError as error:
+                raise ValueError(str(error)) from error
             yield stack.enter_context(archive.open(member)), member.file_size
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -238,10 +256,9 @@ def _parse_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, n
         if version not in _HEADER_READERS:
             raise ValueError(f"version {version}")
         shape, fortran, dtype = _HEADER_READERS[version](file)
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
+    except UNREADABLE as error:
         raise ValueError(
-            f"{path}: not an array as np.save writes it ({reason}); pickles are never read"
+            f"{path}: not an array as np.save writes it ({reason(error)}); pickles are never read"
         ) from error
     if dtype.hasobject:
         raise ValueError(

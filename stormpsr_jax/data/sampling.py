@@ -200,9 +200,11 @@ class KeyFrameSampler:
         self._n_per_state, self._cad_per_state = n_per_state, cad_per_state
         self._backgrounds, self._any_frames = backgrounds, any_frames
         self._real: dict[int, list[tuple[str, np.ndarray]]] = {}
+        keyed: dict[str, np.ndarray] = {}
         for name, recording in self._recordings.items():
             reach = recording.num_frames if anywhere else window
             found = key_frames(recording, procedure, reach, initial=initial)
+            keyed[name] = np.concatenate([np.zeros(0, int), *found.values()])
             for label, frames in found.items():
                 self._real.setdefault(label, []).append((name, frames))
         self._cad: dict[int, list[tuple[str, np.ndarray]]] = {}
@@ -234,12 +236,15 @@ class KeyFrameSampler:
             name: frames
             for name, r in self._recordings.items()
             if len(
-                frames := background_frames(
-                    r,
-                    window,
-                    background_gap,
-                    background_span,
-                    begun=initial and 1 <= procedure.state_class(r.states[0]) <= S,
+                frames := np.setdiff1d(
+                    background_frames(
+                        r,
+                        window,
+                        background_gap,
+                        background_span,
+                        begun=initial and 1 <= procedure.state_class(r.states[0]) <= S,
+                    ),
+                    keyed[name],  # with `anywhere`, those far from the completion too
                 )
             )
         }

@@ -103,7 +103,15 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
             name: streams.find(name).with_threshold(own, threshold)
             for name, own in settings.items()
         }
-    return evaluate_recordings(context.procedure, test, settings, fps=fps, certain=how.certain)
+    known = {stream: choice.calibration for stream, choice in chosen.items()}
+    return evaluate_recordings(
+        context.procedure,
+        test,
+        settings,
+        fps=fps,
+        certain=how.certain,
+        calibrations={s: c for s, c in known.items() if c is not None and not c.constant},
+    )
 
 
 def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:

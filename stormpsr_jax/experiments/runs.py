@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import default
 from stormpsr_jax.stages import order, provenance, take_over
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.context import CAD, Context
+from stormpsr_jax.stages.stage import Reads
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,5 +126,16 @@ def _identities(run: Run) -> dict[str, tuple]:
         # made_from has the checksums of these files instead
         before += tuple(config[field] for field in stage.file_fields)
         what = repr(sorted(fields.items()))
-        found[stage.name] = (stage.name, run.config.data.dir, what, before)
+        found[stage.name] = (stage.name, _places(run.config, stage.reads(context)), what, before)
     return found
+
+
+def _places(config: ConfigDict, reads: Iterable[Reads]) -> tuple[str, ...]:
+    """Where that lies of which made_from has checksums, and which tells one stage from another."""
+    data = config.data
+    found = [config.procedure, data.dir]
+    for read in reads:
+        found += [data.cad_dir if CAD in read.splits else data.extra]
+        large = read.source in (Context.detector_source, Context.boxed_source)
+        found += [data.detector_dir] if large else []
+    return tuple(found)

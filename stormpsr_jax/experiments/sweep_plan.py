@@ -80,6 +80,7 @@ def runs_of(
         combined = changed(config, differs)
         if not combined.data.dir:
             rendered = combined.data.synthetic.to_json(sort_keys=True)
+            rendered += differs.get("procedure", "")  # of meshes
             combined = changed(combined, {"data.dir": str(root / f"data_{_digest(rendered)}")})
         name = re.sub(r"[^\w.=+-]+", "_", text)
         if name != text.replace(", ", "_"):  # another text may come to the same

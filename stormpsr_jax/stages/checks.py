@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
+from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.models.stored import MAX_CLIP
 from stormpsr_jax.stages import fields, order, provenance
@@ -109,7 +110,21 @@ def _extra(context: Context) -> list[str]:
         return [f"{which}: has pictures of one size; leave out data.detector_dir"]
     if context.ready_made:
         return [f"{which}: its pictures do not go with the embeddings in {context.data_dir}"]
-    return []
+    if not context.has_data:
+        return []  # stage `data` looks at what it will render
+    own, real = (
+        folder.read_settings(path, folder.ClipSettings, "dataset_info.json", "data_prep command")
+        for path in (context.data_dir, context.extra.directory)
+    )
+    return [
+        f"{which}: does not go with {context.data_dir}: it has {what.format(theirs)}, not {ours}; "
+        f"make one of them again with another --{flag}"
+        for flag, what, theirs, ours in (
+            ("size", "pictures of {} pixels (HxW)", real.image_size, own.image_size),
+            ("fps", "{} frames a second", real.fps, own.fps),
+        )
+        if theirs != ours
+    ]
 
 
 def _attention(context: Context, device: jax.Device) -> list[str]:
@@ -124,9 +139,9 @@ def _window(context: Context) -> list[str]:
         return [f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"]
     if context.num_frames > MAX_CLIP:
         return [
-            f"window.frames={window.frames} at window.stride={window.stride} are "
-            f"{context.num_frames:,} frames of a clip, more than the {MAX_CLIP:,} that a model may "
-            "have"
+            f"window.frames={window.frames} and window.stride={window.stride} make clips of "
+            f"{context.num_frames:,} frames, more than the {MAX_CLIP:,} that a model can have; "
+            "raise window.stride, or lower window.frames"
         ]
     if (seen := context.config.temporal_model.seen) > context.num_frames:
         return [

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from stormpsr_jax.base import files, installed
-from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.data.clips import ClipSource, list_splits, procedure_differences
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Reads, Stage, collect
@@ -75,7 +75,15 @@ def _product_mistakes(context: Context) -> list[str]:
             return [f"{which}; leave data.synthetic.meshes out"]
         return [f"{which}; set --config.procedure=''"] if procedure else []
     if not config.meshes:
-        if procedure or config.timelines or config.objects.train:
+        if config.objects.train or (config.timelines and not procedure):
+            return []
+        if procedure:
+            theirs = load_procedure("meccano" if config.timelines else "synthetic")
+            if what := procedure_differences(context.procedure, theirs):
+                return [
+                    f"--config.procedure={procedure}: stage 'data' renders the toy of procedure "
+                    f"{theirs.name!r}, with {what}; name that one, or give {fields}meshes of yours"
+                ]
             return []
         return [
             "--config.procedure='': name the product to render, with --config.procedure=FILE and "
@@ -180,12 +188,14 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
             f"--config.data.synthetic.rehearsals={config.rehearsals} are made up, and "
             "data.synthetic.timelines are played: set rehearsals to 0"
         )
-    if not config.objects.train and not config.timelines:
+    if config.objects.train or not config.timelines:
+        kind = "objects" if config.objects.train else "recordings"
         mistakes += [
-            f"--config.data.synthetic.recordings.{split}=0: the stages need at least one"
+            f"--config.data.synthetic.{kind}.{split}=0: the stages need at least one"
             for split in sorted({split for read in reads for split in read.splits})
-            if split in config.recordings and not config.recordings[split]
+            if split in config[kind] and not config[kind][split]
         ]
+    if not config.objects.train and not config.timelines:
         renders = {kind for read in reads for kind in read.renders}
         if "plain" in renders and not config.cad_per_state:
             mistakes.append(

@@ -93,6 +93,8 @@ def _reads(context: Context) -> list[Reads]:
     if config.cad:
         kinds = {"plain": config.cad_wrong < 1, "wrong": config.cad_wrong > 0}
         renders = tuple(kind for kind, asked in kinds.items() if asked)
+        if config.cad_wrong and "states" not in parts:  # by which those are found
+            parts = (*parts, "states")
         found.append(Reads(parts, (CAD,), Context.detector_source, renders=renders))
     return found
 
@@ -196,7 +198,7 @@ def _doubts(context: Context) -> list[str]:
 STAGE = Stage(
     name="detector",
     build=build,
-    fields=(*learning.TRAINING, *learning.CAD, "detector"),
+    fields=(*learning.TRAINING, *learning.LOOKS, *learning.CAD, "detector"),
     reads=_reads,
     procedure=("number of components", "states"),
     mistakes=_mistakes,

@@ -108,7 +108,13 @@ def _write_header(file: BinaryIO, num_frames: int, context: Context) -> None:
 STAGE = Stage(
     name="embed",
     run=run,
-    fields=(*learning.TRAINING, *learning.ENCODER, "embed.views", "embed.every"),
+    fields=(
+        *learning.TRAINING,
+        *learning.AUGMENTED,
+        *learning.ENCODER,
+        "embed.views",
+        "embed.every",
+    ),
     free=("embed.batch",),
     reads=lambda _: [Reads(("pictures",), SPLITS)],
     after=lambda _: (pretrain.STAGE,),

@@ -104,6 +104,7 @@ STAGE = Stage(
     build=build,
     fields=(
         *learning.TRAINING,
+        *learning.AUGMENTED,
         *learning.ENCODER,
         "attention",
         "window",

@@ -23,7 +23,7 @@ from stormpsr_jax.model.fits_learning import learn
 from stormpsr_jax.model.functions import functions
 from stormpsr_jax.model.recogniser import Detected, Recognised
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.stages import networks, predict
+from stormpsr_jax.stages import detector, networks, predict
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import loop
@@ -161,12 +161,20 @@ def in_light(pictures: np.ndarray, light: np.ndarray) -> np.ndarray:
     return np.stack([light[pictures[..., c], c] for c in range(3)], axis=-1)
 
 
+def _reads(context: Context) -> list[Reads]:
+    found = [Reads(("pictures",), SPLITS)]
+    if context.config.data.detector_dir and detector.STAGE.is_chosen(context):
+        source = Context.detector_source
+        found.append(Reads(("pictures",), SPLITS, source, owner="the detector's "))
+    return found
+
+
 STAGE = Stage(
     name="fits",
     run=run,
-    fields=predict.STAGE.fields,
-    free=predict.STAGE.free,
-    reads=lambda _: [Reads(("pictures",), SPLITS)],
+    fields=tuple(name for name in predict.STAGE.fields if name != "predict"),  # it has own splits
+    reads=_reads,
+    further=lambda context: {"frames per second": context.source("val").fps},
     procedure=("number of components", "initial states", "states"),
     after=predict.networks_of,
     results=lambda workdir: [workdir / "fits" / FITS],

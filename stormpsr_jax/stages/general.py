@@ -164,17 +164,26 @@ def _precision_at_1(encoder: Batched, source: ClipSource) -> float:
 
 
 def _size_mistakes(context: Context) -> list[str]:
-    pictures = _pictures(context)
-    return learning.patch_mistakes(context, _open) + learning.batch_mistakes(
+    pictures, wanted = _pictures(context), context.config.general.objects
+    mistakes = learning.patch_mistakes(context, _open) + learning.batch_mistakes(
         context, "general", pictures, "objects, .states or .views", pictures
     )
+    there = context.config.data.synthetic.objects.train
+    if context.has_data:
+        there = len(_open(context, SPLITS[0]).recordings)
+    if wanted > there:
+        mistakes.append(
+            f"--config.general.objects={wanted}: a batch has so many different objects, and split "
+            f"'train' has {there}; lower it, or make more"
+        )
+    return mistakes
 
 
 STAGE = Stage(
     name="general",
     build=build,
-    fields=(*learning.TRAINING, *learning.ENCODER, "general"),
-    reads=lambda _: [Reads((LABELS,), SPLITS, _open)],
+    fields=(*learning.TRAINING, *learning.AUGMENTED, *learning.ENCODER, "attention", "general"),
+    reads=lambda _: [Reads((LABELS, "pictures"), SPLITS, _open)],
     results=lambda workdir: [workdir / "general" / name for name in (BEST, _EXPORTED)],
     size_mistakes=_size_mistakes,
 )

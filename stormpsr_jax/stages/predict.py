@@ -160,6 +160,8 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _mistakes(context: Context) -> list[str]:
+    if not context.config.predict.splits:
+        return ["--config.predict.splits=(): names no split to predict; give at least one"]
     if networks_of(context):
         return []
     return ["stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"]

@@ -35,6 +35,8 @@ START = "start.safetensors"  # weights that a trained stage goes on from; see `c
 FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
 # Of the stage that renders: what earlier versions did not record. The config says if it was used.
 LATER = ("timelines", "backgrounds", "number of components")
+# Of the config: what earlier versions recorded of stages that do not read it.
+UNREAD = ("augment.limbs", "augment.shift", "predict.splits")
 
 
 class Training(msgspec.Struct):
@@ -274,6 +276,8 @@ def changes(
             if old.get(name) == values.get(name) or values.get(name, "") is None:
                 continue
             if section == "data" and name in LATER and name not in old:
+                continue
+            if section == "config" and name in UNREAD and name not in values:
                 continue
             if section == "config":
                 found.append(f"{name} {old.get(name, 'absent')} → {values.get(name, 'absent')}")

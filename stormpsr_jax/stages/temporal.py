@@ -94,7 +94,7 @@ def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Pa
 
 def _mistakes(context: Context) -> list[str]:
     every, stride = context.config.embed.every, context.config.window.stride
-    if context.ready_made or stride % every == 0:
+    if context.ready_made or every < 1 or stride % every == 0:
         return []
     return [
         f"--config.embed.every={every}: does not divide window.stride={stride}, so that windows "

@@ -324,3 +324,14 @@ def test_kfs_errors_say_what_to_change():
     for gap in (10_000, 10**30):
         with pytest.raises(ValueError, match=r"pretrain\.backgrounds=1"):
             kfs(many_recordings(), backgrounds=1, background_gap=gap)
+
+
+def test_hard_backgrounds_are_no_key_frames_where_these_are_of_all_that_a_state_lasts():
+    states = timeline((np.zeros(17), 30), (STATES[0], 60), (np.zeros(17), 40), (STATES[1], 30))
+    options = {"anywhere": True, "backgrounds": 40, "background_gap": 5, "n_per_state": 200}
+    batch = kfs({"a": recording(states)}, **options).draw(np.random.default_rng(0))
+    backgrounds = {p.index for p in batch if p.label == sampling.NO_CLASS}
+    keyed = {p.index for p in batch if p.label != sampling.NO_CLASS}
+    assert backgrounds <= {*range(26), *range(110, 126)}
+    assert len(backgrounds) > 20
+    assert len(keyed) > 60

@@ -148,6 +148,21 @@ def test_make_dataset_memory_does_not_grow_with_a_recording(tmp_path):
     assert peaks[1] - peaks[0] < 160_000 * 64  # bytes: a quarter of what the rows take in float32
 
 
+def test_make_dataset_states_of_rows_far_apart_take_no_memory_in_between(tmp_path):
+    words = write(tmp_path)
+    for path in (tmp_path / "features").glob("*/*.npy"):
+        np.savez(path.with_suffix(".npz"), np.load(path)[:3], frames=2 + 16_000_000 * np.arange(3))
+        path.unlink()
+    tracemalloc.start()
+    embeddings.main(words)
+    assert tracemalloc.get_traced_memory()[1] < 200e6  # most of it for a label file of any size
+    tracemalloc.stop()
+    source = FeatureSource(tmp_path / "out", "test", load_procedure(tmp_path / "box.json"))
+    ends = [states_of("k")[[1, -1, -1]], states_of("l")[[1, -1, -1]]]
+    for name, expected in zip("kl", ends, strict=True):
+        np.testing.assert_array_equal(source.recordings[name].states, expected)
+
+
 def test_read_rows_never_holds_more_than_a_piece(tmp_path, monkeypatch):
     monkeypatch.setattr(embedding_files, "_VALUES_AT_ONCE", 7 * D)
     path = tmp_path / "a.npz"

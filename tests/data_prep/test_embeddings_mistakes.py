@@ -1,13 +1,16 @@
 """What is refused, and remarked on, of ready-made embeddings."""
 
+import json
+import os
 import pickle
 import re
+import zlib
 
 import numpy as np
 import pytest
 
 from data_prep import embeddings
-from tests.support.embeddings_data import D, N, features_of, write
+from tests.support.embeddings_data import RECORDINGS, D, N, features_of, write
 
 
 def save(array):
@@ -51,7 +54,45 @@ def damaged_archive(path):
     path.write_bytes(data)
 
 
+def header(text):
+    """A file of an .npy header that may say anything, and 960 bytes."""
+
+    def change(path):
+        content = text.encode()
+        size = len(content).to_bytes(2, "little")
+        path.write_bytes(b"\x93NUMPY\x01\x00" + size + content + bytes(960))
+
+    return change
+
+
+def shape(text):
+    return header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {text}, }}")
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def bomb(path):
+    """An .npz file of 100 kB with an array of 100 MB."""
+    path.unlink()
+    np.savez_compressed(path.with_suffix(".npz"), np.zeros((2_000, 25_000), np.float16))
+
+
 FEATURE_ERRORS = {
+    "pipe": (pipe, r"a\.npy: is not a regular file; remove it"),
+    "bomb": (bomb, r"arr_0\.npy has 100,000,128 bytes, more than 20 times as many as packed"),
+    "header cut off": (header("{'descr': '<f4', 'shape': (3, 2"), "not an array as np.save writes"),
+    "header of a list": (header("{[]: 1}"), r"a\.npy: not an array as np.save writes it \(unhash"),
+    "header of mixed keys": (header("{1: 2, 'a': 3}"), "not an array as np.save writes it"),
+    "header indented": (header("  x\n y"), r"a\.npy: not an array as np.save writes it"),
+    "less than nothing": (shape("(-20, -12)"), r"shape \(-20, -12\); N frames × D"),
+    "wide rows": (save(np.ones((2, 70_000), np.float16)), "rows of 70,000 numbers; at most 65,536"),
+    "far apart": (
+        archive(x=features_of("a")[:2], frames=np.array([0, 50_000_000])),
+        "'frames' are 50,000,000 apart; at most 16,777,216",
+    ),
     "nan": (save(with_value(30, 5, np.nan)), r"a\.npy: frame 31 has nan in column 5"),
     "infinite": (save(with_value(0, 0, -np.inf)), r"a\.npy: frame 1 has -inf in column 0"),
     "too large": (save(with_value(2, 0, 1e300, float)), r"frame 3 has 1e\+300"),
@@ -150,6 +191,7 @@ def test_errors_of_all_recordings_come_at_once(tmp_path, capsys):
     ("words", "message"),
     [
         (["--stride=0"], "--stride=0 is out of range"),
+        (["--stride=16777217"], "--stride=16777217 is out of range"),
         (["--fps=0"], "--fps=0.0"),
         (["--fps=nan"], "--fps=nan"),
         (["--first_frame=-1"], "--first_frame=-1"),
@@ -176,6 +218,38 @@ def test_errors_folder_made_from_something_else(tmp_path, capsys):
     ) in refused([*words, "--fps=3"], capsys)
     np.save(tmp_path / "features" / "train" / "a.npy", features_of("b"))
     assert "out: was made from other features or labels of train/a" in refused(words, capsys)
+
+
+def test_folder_other_rows_in_the_middle_of_a_large_file_are_noticed(tmp_path, capsys):
+    """And a folder of an earlier version, which knows the ends of files alone, stays valid."""
+    rows = np.tile(features_of("a"), (1, 100))  # 1 MB
+    words = write(tmp_path, change=lambda _: rows)
+    embeddings.main(words)
+    path, settings = tmp_path / "features/train/a.npy", tmp_path / "out/settings.json"
+    rows[N // 2] += 1
+    np.save(path, rows)
+    assert "out: was made from other features or labels of train/a" in refused(words, capsys)
+    rows[N // 2] -= 1
+    np.save(path, rows)
+    content = json.loads(settings.read_text())
+    content["sources"] = {
+        f"{split}/{name}": earlier_source(tmp_path, split, name)
+        for split, names in RECORDINGS.items()
+        for name in names
+    }
+    settings.write_text(json.dumps(content))
+    assert embeddings.main(words) == 0
+    rows[0] += 1
+    np.save(path, rows)
+    assert "made from other features or labels of train/a;" in refused(words, capsys)
+
+
+def earlier_source(folder, split, name):
+    """A checksum of a size, the first and last 64 KiB, and the label files."""
+    content = (folder / "features" / split / f"{name}.npy").read_bytes()
+    labels = [folder / "labels" / split / name / f"PSR_labels{end}.csv" for end in ("", "_raw")]
+    parts = [str(len(content)).encode(), content[:65536], content[-65536:]]
+    return zlib.crc32(b"".join([*parts, *(path.read_bytes() for path in labels)]))
 
 
 def test_remarks_name_missing_splits_and_frames_that_do_not_meet(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """`stormpsr_jax.paper`: its plan, and tables of a finished tiny run."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from stormpsr_jax.configs import industreal, meccano, synthetic
 from stormpsr_jax.experiments import embedding_map, execute, paper_plan, paper_results, speed
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run, expected_stages
+from stormpsr_jax.psr.streams import calibration
 from stormpsr_jax.stages import fields, provenance
 from tests.support.processes import finish, start
 from tests.support.tiny import flags_of, tiny
@@ -236,6 +238,25 @@ def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
 
     usual = threshold()
     assert threshold(**{"evaluate.threshold": usual + 3}) == usual + 3
+
+
+def test_rows_that_are_decoded_anew_go_by_calibrated_confidences(finished, monkeypatch):
+    """As the run itself does with evaluate.certain: here none is certain, and so none is scored."""
+    unsure = calibration.Calibration(1.0, -9.0, 0.01, 0.02)
+    select = paper_results.select
+
+    def chosen(*args):
+        found = select(*args)
+        return {s: dataclasses.replace(c, calibration=unsure) for s, c in found.items()}
+
+    monkeypatch.setattr(paper_results, "select", chosen)
+    for certain, some in ((0.0, True), (0.5, False)):
+        changes = {"evaluate.choose": "paper", "evaluate.certain": certain}
+        config = tiny(**{"data.dir": str(finished / "data")} | changes)
+        found = paper_results._decoded(Run("y", config, finished), "expected", None)
+        streams = found["streams"].values()
+        events = [e for s in streams for r in s["recordings"].values() for e in r["events"]]
+        assert bool(events) == some
 
 
 def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finished, tmp_path):

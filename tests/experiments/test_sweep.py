@@ -62,6 +62,13 @@ def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_
     assert len(folders) == len({folder for folder, _ in folders}) == 2
 
 
+def test_products_of_several_procedures_are_rendered_apart(tmp_path):
+    values = {"procedure": ["a.json", "b.json"], "temporal.delta": [3.0, 4.0]}
+    runs = sweep_plan.runs_of(values, tiny(), tmp_path, [0])
+    folders = {(run.config.procedure, run.config.data.dir) for run in runs.values()}
+    assert len(folders) == len({folder for _, folder in folders}) == 2
+
+
 def test_further_values_leave_the_folders_of_those_before(tmp_path):
     """And texts that come to the same name of a folder are runs of their own."""
     values = {"data.synthetic.size": [32, 48], "init_from": ["w/a", "w_a"]}

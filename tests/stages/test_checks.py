@@ -60,6 +60,7 @@ def test_find_mistakes_all_fields_at_once(rendered, tmp_path):
         "temporal.steps": 0,
         "pretrain.log_every": 0,
         "window.stride": 0,
+        "embed.every": 0,
         "encoder.num_heads": -1,
         "encoder.depth": 2000,
         "encoder.stem": (24, -1),
@@ -257,10 +258,11 @@ def test_find_mistakes_a_control_that_sees_more_than_there_is(rendered, tmp_path
 
 
 def test_find_mistakes_a_pace_of_timelines_that_have_one(tmp_path):
-    changes = {"data.synthetic.timelines": "labels", "data.synthetic.pace": 2.0}
+    played = {"procedure": "meccano", "data.synthetic.timelines": "labels"}
+    changes = {**played, "data.synthetic.pace": 2.0}
     (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
     assert text.startswith("--config.data.synthetic.pace=2.0 is for made-up timelines")
-    changes = {"data.synthetic.timelines": "labels", "data.synthetic.rehearsals": 2}
+    changes = {**played, "data.synthetic.rehearsals": 2}
     (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
     assert text.startswith("--config.data.synthetic.rehearsals=2 are made up")
 
@@ -289,6 +291,7 @@ def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):
     [
         ({"data.dir": "/nowhere"}, "--config.data.dir=/nowhere: no such folder"),
         ({"window.frames": 17}, "window.frames=17 is not a multiple of window.stride=4"),
+        ({"window.frames": 20_000}, "make clips of 5,001 frames, more than the 4,096 that a model"),
         ({"window.frames": 4000}, "no window lies within one; lower window.frames"),
         ({"encoder.patch_size": 12}, "the next sizes that fit are 24 and 36"),
         ({"encoder.image_size": 20}, "20x20 (HxW) do not divide by 8, as the encoder"),
@@ -315,6 +318,20 @@ def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):
         ({"stages": ("train",)}, "stages names ['train']; known are data, general"),
         ({"stages": ("embed", "pretrain")}, "out of order, or given twice; write pretrain, embed"),
         ({"predict.splits": ("val",)}, "predict.splits lacks test"),
+        (
+            {"stages": tiny().stages, "data.dir": "", "procedure": "meccano"},
+            "--config.procedure=meccano: stage 'data' renders the toy of procedure 'synthetic'",
+        ),
+        (
+            {"stages": ("data", "general"), "data.dir": "", "data.synthetic.objects.train": 9},
+            "--config.data.synthetic.objects.val=0: the stages need at least one",
+        ),
+        (
+            {"stages": ("data", "general"), "data.dir": "", "data.synthetic.objects.train": 7},
+            "--config.general.objects=8: a batch has so many different objects, and split 'train'",
+        ),
+        ({"stages": ("general",), "general.objects": 4}, "split 'train' has 3; lower it"),
+        ({"predict.splits": ()}, "--config.predict.splits=(): names no split to predict"),
         ({"procedure": "meccano"}, "made for procedure 'synthetic', do not fit"),
         ({"procedure": "/no.json"}, "'/no.json' is neither a file nor a packaged procedure"),
         (

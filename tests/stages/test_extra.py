@@ -150,6 +150,23 @@ def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options
     assert str(real) in "".join(found)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 40}, "it has pictures of (40, 40) pixels (HxW), not (32, 32)"),
+        ({"fps": 2.0}, "it has 2.0 frames a second, not 1.0"),
+    ],
+)
+def test_recordings_that_only_choose_and_are_scored_go_together_too(
+    rendered, tmp_path, options, message
+):
+    procedure = dataclasses.replace(TOY, fps=options.pop("fps", 1.0))
+    real = real_data.write(tmp_path / "real", procedure, {"val": 4, "test": 1}, **options)
+    (found,) = checks.find_mistakes(context_of(rendered, tmp_path, real))
+    assert found.startswith(f"--config.data.extra={real}: does not go with {rendered / 'data'}: ")
+    assert message in found
+
+
 def test_what_real_recordings_cannot_be(rendered, real, tmp_path):
     missing = context_of(rendered, tmp_path, tmp_path / "nothing")
     assert f"{tmp_path / 'nothing'}: no such folder" in "".join(checks.find_mistakes(missing))

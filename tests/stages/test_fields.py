@@ -7,7 +7,16 @@ import pytest
 from data_prep.rendering import ranges
 from data_prep.worlds import motion, worlds
 from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
-from stormpsr_jax.models import attention, temporal, temporal_baselines, vit
+from stormpsr_jax.models import (
+    attention,
+    backbones,
+    detector,
+    spatial,
+    stored,
+    temporal,
+    temporal_baselines,
+    vit,
+)
 from stormpsr_jax.psr.streams import learned_weights, rules, select
 from stormpsr_jax.stages import fields, fuse
 from stormpsr_jax.training import choices, optimizer, sinks
@@ -62,3 +71,19 @@ def test_choices_are_those_that_the_code_knows():
         assert set(fields.FIELDS[name].choices) == set(expected), name
     assert fields.FIELDS["fuse.units"].high == learned_weights.MAX_UNITS
     assert fields.FIELDS["fuse.average"].high == learned_weights.MAX_AVERAGE
+
+
+def test_networks_that_a_config_may_have_are_those_that_a_model_may_hold():
+    """Else a run would be refused at its very end, when the model is written."""
+    kinds = [("encoder", spatial.SpatialEncoder), ("detector", detector.Detector)]
+    kinds += [("encoder", family.module) for family in backbones.FAMILIES]
+    kinds += [("temporal_model", temporal.TemporalTransformer)]
+    checked = 0
+    for section, kind in kinds:
+        for name, bounds in stored.bounds_of(kind).items():
+            known = fields.FIELDS.get(f"{section}.{name}")
+            if known is not None and known.choices is None and not isinstance(known.default, bool):
+                checked += 1
+                assert known.high <= bounds.values[1], f"{section}.{name}"
+    assert checked > 14
+    assert fields.FIELDS["detector.max_detections"].high == 100

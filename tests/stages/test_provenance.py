@@ -137,6 +137,9 @@ def test_labels_of_renders_train_again_what_learns_from_them(run):
         ("detector.pose_loss", 0.0, ["detector"]),
         ("detector.cad_wrong", 0.25, ["detector"]),
         ("pretrain.key_frames", "random", ["pretrain"]),
+        ("augment.limbs", 0.5, ["pretrain"]),
+        ("augment.shift", 0.1, ["pretrain", "finetune"]),
+        ("augment.contrast", 0.2, ["pretrain", "finetune", "detector"]),
         ("temporal_model.seen", 1, ["temporal", "finetune"]),
         ("temporal.state_loss", 2.0, ["temporal", "finetune"]),
         ("temporal.state_loss", 0.0, ["temporal", "finetune"]),
@@ -166,6 +169,29 @@ def test_fields_without_conditions_the_networks_are_smaller_and_used_to_the_end(
     assert networks["temporal"]["outputs"] == 1
     assert networks["detector"]["num_components"] == 0
     assert not networks["detector"]["upright"]
+
+
+def test_labels_by_which_wrong_renders_are_found_train_again_without_a_head_for_them(finished):
+    fields = {"detector.part_loss": 0.0, "data.dir": str(finished / "data")}
+    context = Context(tiny(**fields), finished, None)
+    read = provenance.made_from(context, detector.STAGE)["data"].keys()
+    assert "states of split cad" in read
+    assert "states of split train" not in read
+
+
+def test_fits_other_frames_a_second_or_pictures_of_the_detector_are_seen(finished, tmp_path):
+    for name in ("data", "large"):
+        shutil.copytree(finished / "data", tmp_path / name)
+    fields = {name: str(tmp_path / f) for name, f in (("dir", "data"), ("detector_dir", "large"))}
+    config = tiny(**{f"data.{name}": folder for name, folder in fields.items()})
+    before = provenance.made_from(Context(config, tmp_path, None), fits.STAGE)
+    for name in ("data", "large"):
+        path = tmp_path / name / "settings.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fps": 2.0}))
+    record = {"made_from": before, "damage": []}
+    now = provenance.made_from(Context(config, tmp_path, None), fits.STAGE)
+    assert provenance.changes(record, now) == ["other frames per second"]
+    assert "the detector's pictures of split val" in now["data"]
 
 
 def test_label_files_of_the_test_split_are_scored_again(run):
@@ -350,7 +376,7 @@ class Reading:
         return self._config.items()
 
 
-@pytest.mark.parametrize("stage", [pretrain, embed, temporal, finetune, detector, predict])
+@pytest.mark.parametrize("stage", [pretrain, embed, temporal, finetune, detector, predict, fits])
 def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     """Whatever field a stage reads is on its record, or is one that changes no result."""
     name = stage.__name__.rpartition(".")[2]
@@ -360,7 +386,7 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     read = set()
     config = tiny(**{"embed.views": 1 if name == "embed" else 0})
     context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
-    if name in ("embed", "predict"):  # one recording is enough
+    if name in ("embed", "predict", "fits"):  # one recording is enough
         for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
             for other in list(recordings)[1:]:
                 del recordings[other]
@@ -386,6 +412,19 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     ]
     assert read
     assert not unknown
+    named = provenance.made_from(Context(config, tmp_path, None), stage.STAGE)["config"]
+    assert {field for field in named if field.startswith(("augment.", "predict."))} <= read
+
+
+@pytest.mark.parametrize("stage", [detector, fits])
+def test_fields_that_an_earlier_version_named_too_make_nothing_again(finished, stage):
+    """Of its records: what the stage does not read is no difference, and all else is one."""
+    record = provenance.read(finished / stage.STAGE.name)
+    now = provenance.made_from(Context(tiny(), finished, None), stage.STAGE)
+    record["made_from"]["config"] |= dict.fromkeys(provenance.UNREAD, "another value")
+    assert provenance.changes(record, now) == []
+    record["made_from"]["config"] |= {"temporal.sigma": 2.0}
+    assert provenance.changes(record, now) == ["temporal.sigma 2.0 → absent"]
 
 
 def test_fields_every_name_is_one_of_the_config():
