@@ -267,18 +267,6 @@ def test_find_mistakes_a_pace_of_timelines_that_have_one(tmp_path):
     assert text.startswith("--config.data.synthetic.rehearsals=2 are made up")
 
 
-def test_find_mistakes_clips_of_more_frames_than_a_model_may_have(tmp_path):
-    allowed, refused = (
-        checks._window(Context(tiny(**{"window.frames": n}), tmp_path, None))
-        for n in (16_380, 16_384)
-    )
-    assert allowed == []
-    assert refused == [
-        "window.frames=16384 at window.stride=4 are 4,097 frames of a clip, more than the 4,096 "
-        "that a model may have"
-    ]
-
-
 def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):
     folder = folder_without(rendered, tmp_path)
     arrays.rewrite(folder / "labels/train.npz", classes=filled(0, 99))
