@@ -249,7 +249,23 @@ def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every
 
     Returns:
         How many there are.
+
+    Raises:
+        ValueError: all recordings that have other pictures there, such as those of another rate,
+            whose numbers are those of other frames now.
     """
+    recordings = list(recordings)
+    mistakes = []
+    for recording in recordings:
+        place, first = Path(folder, recording.name), recording.pictures.first_frame
+        frames = range(first, first + recording.pictures.num_frames, every)
+        there = {path.name for path in place.glob("*.jpg")}
+        if others := sorted(there - {f"{frame:06d}.jpg" for frame in frames}):
+            mistakes.append(
+                f"{place / others[0]}: is there from another export ({len(others)} of its pictures "
+                f"are); move {place} away, or give another folder"
+            )
+    raise_all(mistakes)
     count = 0
     for recording in recordings:
         place = Path(folder, recording.name)

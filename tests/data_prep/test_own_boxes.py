@@ -1,6 +1,8 @@
 """Boxes on a user's own videos: both formats, and what is wrong with them."""
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +79,22 @@ def test_own_exported_frames_are_those_of_the_shards(own_videos, tmp_path):
         image = simplejpeg.decode_jpeg(path.read_bytes())
         assert image.shape == (48, 64, 3)
         assert image.mean() == pytest.approx(grey(i), abs=3)
+
+
+def test_own_errors_exported_frames_of_another_rate_are_not_left_among_the_others(
+    own_videos, tmp_path
+):
+    folders = own_videos / "videos", own_videos / "labels"
+    fast = own.find_recordings(*folders, dataclasses.replace(PROCEDURE, fps=10.0))
+    assert own.write_frames(fast, tmp_path, 3) == own.write_frames(fast, tmp_path, 3) == 39
+    recordings = own.find_recordings(*folders, PROCEDURE)
+    with pytest.raises(ValueError, match="another export") as caught:
+        own.write_frames(recordings, tmp_path, 10)
+    line, *others = str(caught.value).splitlines()
+    assert len(others) == 2
+    assert f"{tmp_path}/bench1/000003.jpg: is there from another export (12 of its pic" in line
+    shutil.rmtree(tmp_path / "bench1")
+    assert own.write_frames(recordings[:1], tmp_path, 10) == 2
 
 
 def shared_coco(file_names: Sequence[str]) -> dict:
