@@ -167,6 +167,8 @@ def read(path: Path) -> list[Piece]:
             pieces = [dataclasses.replace(p, colours=_displayed(p.colours)) for p in pieces]
         else:
             data = _from_the_first(data) if kind == "obj" else data
+            if kind == "stl" and not _is_binary_stl(data):
+                _check_stl(data)
             pieces = list(_objects(data, kind, np.eye(4)))
         pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
         solid = [_without_flat(piece) for piece in pieces]
@@ -268,6 +270,19 @@ def _tessellated(path: Path, data: bytes) -> bytes:
     if not glb:
         raise ValueError(f"{path}: not a readable STEP file; export the part again, as AP214")
     return glb
+
+
+def _is_binary_stl(data: bytes) -> bool:
+    if len(data) < _STL_HEAD:
+        return False
+    return len(data) == _STL_HEAD + 50 * struct.unpack_from("<80xI", data)[0]
+
+
+def _check_stl(data: bytes) -> None:
+    """Raises ValueError for a text that ends within a solid: trimesh leaves that one out."""
+    text = data.lower()
+    if b"outer loop" in text[text.rfind(b"endsolid") :]:
+        raise ValueError("ends within a solid")
 
 
 def _from_the_first(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ the component that is there in just the states that show the body.
 import collections
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from stormpsr_jax.psr.procedure import Procedure
 # Bodies of two states are one if they are this alike in place and size, as a share of the
 # product's size: files have seven digits.
 _SAME = 1e-3
+MAX_BODIES = 2_000  # of a state
 _SHARE = 0.9  # of all surface, which has to be of bodies that some component explains
 
 
@@ -73,7 +74,7 @@ def parts(
             takes `chosen` to tell components apart.
     """
     files = find(folder, procedure)
-    bodies = _bodies(mesh_files.read_all(files))
+    bodies = _bodies(files, mesh_files.read_all(files))
     groups: dict[bytes, list[int]] = collections.defaultdict(list)
     for k in range(procedure.num_components):
         groups[procedure.states[:, k].astype(bool).tobytes()].append(k)
@@ -124,14 +125,19 @@ def _shared(
     return {name: [bodies[n - 1] for n in numbers] for name, numbers in taken.items()}
 
 
-def _bodies(states: Sequence[Sequence[Piece]]) -> list[_Body]:
-    """Every body once, with the states that show it."""
+def _bodies(files: Sequence[Path], states: Sequence[Sequence[Piece]]) -> list[_Body]:
+    """Every body once, with the states that show it; ValueError if they are very many."""
     everything = np.concatenate([piece.vertices for pieces in states for piece in pieces])
     near = _SAME * np.linalg.norm(np.ptp(everything, axis=0))
     known: list[_Body] = []
     places = np.zeros((0, 10))
     for s, pieces in enumerate(states):
-        for piece in (body for whole in pieces for body in _split(whole)):
+        for n, piece in enumerate(body for whole in pieces for body in _split(whole)):
+            if n == MAX_BODIES:
+                raise ValueError(
+                    f"{files[s]}: has more than {MAX_BODIES:,} bodies; export it with faces that "
+                    "have their corners in common"
+                )
             place, area = _place(piece)
             same = np.flatnonzero((np.abs(places - place) < near).all(axis=1))
             if len(same):
@@ -155,7 +161,7 @@ def _place(piece: Piece) -> tuple[np.ndarray, float]:
     return np.concatenate([low, high, middle, [np.sqrt(area)]]), area
 
 
-def _split(piece: Piece) -> list[Piece]:
+def _split(piece: Piece) -> Iterator[Piece]:
     """The bodies of a piece: faces with a common vertex hang together.
 
     Parts that touch may have vertices in the same places, so these count only where the file knows
@@ -175,15 +181,11 @@ def _split(piece: Piece) -> list[Piece]:
             break
         label = lower
     of_face = label[faces[:, 0]]
-    found = []
     for each in np.unique(of_face):
         used, corners = np.unique(piece.faces[of_face == each], return_inverse=True)
-        found.append(
-            Piece(
-                piece.name,
-                piece.vertices[used],
-                corners.reshape(-1, 3),
-                piece.colours[of_face == each],
-            )
+        yield Piece(
+            piece.name,
+            piece.vertices[used],
+            corners.reshape(-1, 3),
+            piece.colours[of_face == each],
         )
-    return found

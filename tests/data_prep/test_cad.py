@@ -377,6 +377,15 @@ def test_a_glb_with_whole_numbers_for_places_is_read(meshes):
     np.testing.assert_array_equal(mesh_files.read(meshes / "2.glb")[0].vertices, before)
 
 
+def _as_text(name):
+    return trimesh.exchange.stl.export_stl_ascii(PARTS[name])
+
+
+def test_a_text_of_several_solids_is_read(meshes):
+    (meshes / "base.stl").write_text(_as_text("base.stl") + _as_text("Front_wheel.obj"))
+    assert [len(piece.faces) for piece in mesh_files.read(meshes / "base.stl")] == [12, 12]
+
+
 def _with_a_hole(path):
     """Writes a box of which one corner of one triangle is nowhere."""
     corners = _box(0, 0, 0, 40, 30, 5).triangles.reshape(-1, 3).copy()
@@ -416,6 +425,10 @@ WRONG = {
     "a part of it nowhere": (
         lambda m: _with_a_hole(m / "base.stl"),
         "base.stl: not a readable STL mesh (ValueError: a face of a vertex whose place is no",
+    ),
+    "cut off": (
+        lambda m: (m / "base.stl").write_text((2 * _as_text("base.stl"))[:-500]),
+        "base.stl: not a readable STL mesh (ValueError: ends within a solid",
     ),
     "draco": (
         lambda m: _needs(m, "KHR_draco_mesh_compression"),

@@ -9,7 +9,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from data_prep import parts
-from data_prep.products import mesh_files, meshes
+from data_prep.products import mesh_files, meshes, state_parts
 from tests.support import glb, ldraw_files, three_mf, toy
 from tests.support.commands import refused
 
@@ -193,6 +193,16 @@ def test_bodies_of_files_without_common_vertices_hang_together_by_place(states, 
     options = {"states_of": tmp_path / "toy.json", "bodies": {"bolt": [2]}}
     with pytest.raises(ValueError, match=r"only 5.% of the surface is of bodies"):
         parts.split(model=states, out=tmp_path / "meshes", **options)  # the corner is one
+
+
+def test_a_state_of_very_many_bodies_is_refused(states, tmp_path, monkeypatch):
+    """Each is held against all others."""
+    options = {"model": states, "states_of": tmp_path / "toy.json", "bodies": {"bolt": [2]}}
+    monkeypatch.setattr(state_parts, "MAX_BODIES", 4)
+    with pytest.raises(ValueError, match=r"state4\.obj: has more than 4 bodies; export it with"):
+        parts.split(out=tmp_path / "meshes", **options)
+    monkeypatch.setattr(state_parts, "MAX_BODIES", 5)
+    parts.split(out=tmp_path / "meshes", **options)
 
 
 def test_states_may_be_numbered_from_zero(states, tmp_path):
