@@ -100,6 +100,21 @@ def _product_mistakes(context: Context) -> list[str]:
     return []
 
 
+def _seed_mistakes(context: Context) -> list[str]:
+    """Says whether a seed of random objects is for recordings, or one of these for objects."""
+    from data_prep.worlds.objects import FIRST_OBJECT_SEED  # rendering is an extra
+
+    config = context.config.data.synthetic
+    which = f"--config.data.synthetic.seed={config.seed}: "
+    if config.objects.train and config.seed < FIRST_OBJECT_SEED:
+        return [f"{which}random objects have seeds from {FIRST_OBJECT_SEED} on"]
+    if not config.objects.train and config.seed >= FIRST_OBJECT_SEED:
+        return [
+            f"{which}recordings have seeds below {FIRST_OBJECT_SEED}, from which on are objects"
+        ]
+    return []
+
+
 def _extra_mistakes(context: Context) -> list[str]:
     """What real recordings do not share with those that will be rendered."""
     config, extra = context.config.data.synthetic, context.extra
@@ -178,6 +193,7 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
             )
     mistakes = mistakes or collect(functools.partial(_product_mistakes, context))
     mistakes = mistakes or collect(functools.partial(_extra_mistakes, context))
+    mistakes = mistakes or _seed_mistakes(context)
     if config.timelines and config.pace != 1:
         mistakes.append(
             f"--config.data.synthetic.pace={config.pace} is for made-up timelines; those of "

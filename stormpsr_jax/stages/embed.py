@@ -60,14 +60,13 @@ def _run(context: Context) -> None:
                         chunks = source.chunks(name, batch, every)
                         for start, images, counts in distinct(chunks, batch):
                             if view:
-                                own = jax.random.fold_in(key, start)
-                                shaken = context.augment(own, jnp.asarray(images))
-                                images = np.asarray(shaken).astype(np.uint8)
+                                rows = start + np.cumsum([0, *counts[:-1]])
+                                images = _augmented(context, key, rows, images)
                             found = np.asarray(encoder(images), np.float32)
-                            rows = found.repeat(every * np.asarray(counts), axis=0)[:left]
-                            file.write(rows.tobytes())
-                            progress.update(len(rows))
-                            left -= len(rows)
+                            held = found.repeat(every * np.asarray(counts), axis=0)[:left]
+                            file.write(held.tobytes())
+                            progress.update(len(held))
+                            left -= len(held)
                 completed.add(context.workdir, "embed", split, name, paths)
 
 
@@ -97,6 +96,17 @@ def distinct(
         counts.append(1)
     if pictures:
         yield row, np.stack(pictures), counts
+
+
+def _augmented(
+    context: Context, key: jax.Array, rows: np.ndarray, images: np.ndarray
+) -> np.ndarray:
+    """Pictures (B, H, W, 3), augmented each by a draw of its row, however many are at once."""
+
+    def one(row: jax.Array, image: jax.Array) -> jax.Array:
+        return context.augment(jax.random.fold_in(key, row), image[None])[0]
+
+    return np.asarray(jax.vmap(one)(jnp.asarray(rows), jnp.asarray(images))).astype(np.uint8)
 
 
 def _write_header(file: BinaryIO, num_frames: int, context: Context) -> None:

@@ -318,6 +318,14 @@ def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):
             {"stages": ("data", "general"), "data.dir": "", "data.synthetic.objects.train": 7},
             "--config.general.objects=8: a batch has so many different objects, and split 'train'",
         ),
+        (
+            {"stages": ("data", "general"), "data.dir": "", "data.synthetic.objects.train": 9},
+            "--config.data.synthetic.seed=0: random objects have seeds from 1000000000 on",
+        ),
+        (
+            {"stages": tiny().stages, "data.dir": "", "data.synthetic.seed": 10**9},
+            "--config.data.synthetic.seed=1000000000: recordings have seeds below 1000000000",
+        ),
         ({"stages": ("general",), "general.objects": 4}, "split 'train' has 3; lower it"),
         ({"predict.splits": ()}, "--config.predict.splits=(): names no split to predict"),
         ({"procedure": "meccano"}, "made for procedure 'synthetic', do not fit"),

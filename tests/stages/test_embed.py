@@ -50,6 +50,26 @@ def test_frames_that_are_not_encoded_repeat_the_one_before(finished, tmp_path):
         np.testing.assert_array_equal(held, each[np.arange(len(each)) // 4 * 4])
 
 
+def test_augmented_views_are_the_same_for_any_number_of_pictures_at_once(finished, tmp_path):
+    found = []
+    for batch in (64, 7):
+        folder = tmp_path / str(batch)
+        folder.mkdir()
+        for name in ("data", "pretrain"):
+            (folder / name).symlink_to(finished / name)
+        config = tiny(**{"embed.batch": batch, "embed.views": 1})
+        context = Context(config, folder, make_mesh(1, 1))
+        for split in ("train", "val"):  # one recording is enough
+            recordings = context.source(split).recordings
+            for other in list(recordings)[1:]:
+                del recordings[other]
+        embed.run(context)
+        found.append([np.load(context.embedding_path("train", "train_000", i)) for i in (0, 1)])
+    (plain, view), (_, again) = found
+    assert np.abs(view - plain).max() > 0.1
+    np.testing.assert_allclose(again, view, atol=0.01)
+
+
 def test_windows_look_at_no_frame_that_is_not_encoded(tmp_path):
     mistakes = [
         temporal.STAGE.mistakes(Context(tiny(**{"embed.every": every}), tmp_path, None))
