@@ -162,11 +162,11 @@ QUICK = ("fused", "learned", "fusion", "window")
 SEEDS = ("612", "613", "614", "615")
 OCCLUSIONS = ("default", "heavy")
 
-# Seconds of the README's synthetic run on 2 idle cores (Xeon, 2.5 GHz), `finetune` of an earlier
-# recipe there, and of starting a run and looking at what is there.
+# Seconds of the README's synthetic run on 2 idle cores (an AMD EPYC), `finetune` of an earlier
+# recipe on a Xeon, and of starting a run and looking at what is there.
 SECONDS = {
-    **{"data": 354, "pretrain": 223, "embed": 94, "temporal": 81, "finetune": 142},
-    **{"detector": 245, "predict": 39, "fits": 24, "fuse": 19, "evaluate": 20},
+    **{"data": 82, "pretrain": 167, "embed": 50, "temporal": 89, "finetune": 142},
+    **{"detector": 263, "predict": 43, "fits": 24, "fuse": 23, "evaluate": 30},
 }
 _START = 10
 # How many times as long recordings of a world are as those of toy: 655 s, means of 12.
