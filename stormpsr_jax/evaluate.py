@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             commands[argv[0]](argv[1:])
         else:
             _main_evaluate(argv)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         fail_for(error)
 
 

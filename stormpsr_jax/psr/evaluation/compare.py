@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.base import memory
 from stormpsr_jax.psr.evaluation.analysis import Rows, both_found
 from stormpsr_jax.psr.scoring import headline
 
@@ -45,6 +46,7 @@ def compare(
 
     Raises:
         ValueError: other recordings, labels or protocols in a than in b, or an absent stream.
+        MemoryError: no memory for so many samples.
     """
     _check(samples, level, seed)
     _check_alike(a, b)
@@ -169,6 +171,7 @@ def _row(
     a, b = a[defined], b[defined]
     if not len(a):
         return dict.fromkeys(("a", "b", "difference", "low", "high")) | {"recordings": 0}
+    memory.check_fits(24 * samples * len(a), f"--samples={samples}")
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(a), (samples, len(a)))
     means = (b - a)[drawn].mean(axis=1)
