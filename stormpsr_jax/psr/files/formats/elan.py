@@ -76,12 +76,23 @@ def _read_eaf(sample: Sample) -> list[Entry]:
         node.attributes.get("ANNOTATION_ID", ""): node for its in tiers.values() for node in its
     }
 
+    # Several that hang on one and follow one another, each with a share of its time.
+    shares = {
+        node.attributes.get(key, "")
+        for node in by_id.values()
+        for key in ("ANNOTATION_ID", "PREVIOUS_ANNOTATION")
+        if "PREVIOUS_ANNOTATION" in node.attributes
+    }
+
     def parse(tier: str, node: Node) -> Entry:
         place = f"{node.place} of tier {files.shorten(tier)}"
         aligned = node
         for _ in range(len(tiers) + 1):  # one tier may hang on another
             if aligned.tag != "REF_ANNOTATION":
                 break
+            if aligned.attributes.get("ANNOTATION_ID", "") in shares:
+                what = "shares the time of another annotation, and has none of its own"
+                raise error(sample, place, f"{what}; align it in ELAN")
             reference = aligned.attributes.get("ANNOTATION_REF", "")
             if reference not in by_id:
                 what = f"ANNOTATION_REF: there is no annotation {files.shorten(reference)}"

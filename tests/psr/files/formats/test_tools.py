@@ -168,3 +168,31 @@ def test_a_cue_below_the_head_of_a_webvtt_file_is_read(tmp_path):
     (tmp_path / "a.vtt").write_text("WEBVTT\n0:01 --> x\nInstall base\n")
     with pytest.raises(ValueError, match="line 2: time: '0:01 --> x' is not"):
         label_files.read(tmp_path / "a.vtt", PROCEDURE, UP)
+
+
+EAF = """<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="milliseconds"/><TIME_ORDER>
+<TIME_SLOT TIME_SLOT_ID="1" TIME_VALUE="0"/><TIME_SLOT TIME_SLOT_ID="2" TIME_VALUE="4000"/>
+</TIME_ORDER><TIER TIER_ID="phases"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1"
+TIME_SLOT_REF1="1" TIME_SLOT_REF2="2"/></ANNOTATION></TIER><TIER TIER_ID="steps">{}</TIER>
+<TIER TIER_ID="words">{}</TIER></ANNOTATION_DOCUMENT>"""
+
+
+def reference(name, more="", text="Install cap", to="a1"):
+    return (
+        f'<ANNOTATION>\n<REF_ANNOTATION ANNOTATION_ID="{name}" ANNOTATION_REF="{to}" {more}>'
+        f"<ANNOTATION_VALUE>{text}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
+    )
+
+
+def test_annotations_of_elan_that_share_the_time_of_another_one_have_no_time(tmp_path):
+    path, after = tmp_path / "a.eaf", 'PREVIOUS_ANNOTATION="{}"'.format
+    two = reference("a2") + reference("a3", after("a2"), "Install base")
+    path.write_text(EAF.format(two, ""))
+    with pytest.raises(ValueError, match="of tier 'steps': shares the time of another") as caught:
+        formats.read(path)
+    assert len(str(caught.value).splitlines()) == 2
+    path.write_text(EAF.format(reference("a4", to="a3"), two))  # through another tier
+    with pytest.raises(ValueError, match="of tier 'steps': shares the time of another"):
+        formats.read(path)
+    path.write_text(EAF.format(reference("a4"), two))  # nobody asks for those
+    assert [(entry.text, entry.at) for entry in formats.read(path)[1]] == [("Install cap", 4)]
