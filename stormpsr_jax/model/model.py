@@ -263,7 +263,7 @@ class Model:
     @property
     def tells(self) -> bool:
         """Whether it can tell pictures of its own product from others."""
-        return self._content.fits is not None
+        return self._content.fits is not None and bool(self._content.fits.thresholds)
 
     def watch(self) -> Watch:
         """What tells, over the pictures of a source, whether they fit the model."""

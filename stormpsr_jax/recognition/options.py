@@ -22,7 +22,9 @@ def open_model(folder: Path) -> Model:
 def tell_if_blind(model: Model, folder: Path) -> None:
     """Says on stderr that a model cannot tell its product from others, if it cannot."""
     if not model.tells:
-        what = "was made without the stage 'fits': whether pictures show its product is not known"
+        what = (
+            "has nothing of stage 'fits' to tell by: whether pictures show its product is unknown"
+        )
         tell("note", f"{folder}: this model {what}")
 
 

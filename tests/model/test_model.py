@@ -19,6 +19,7 @@ from stormpsr_jax.base import memory
 from stormpsr_jax.media import pictures as data_pictures
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.model import content, functions, model
+from stormpsr_jax.model.fits import Fits
 from stormpsr_jax.model.needs import functions_of
 from stormpsr_jax.model.recogniser import Recognised, Views, stack
 from stormpsr_jax.models import detection
@@ -471,3 +472,11 @@ def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkey
     assert "detect" in functions_of("both")
     with pytest.raises(ValueError, match="'both' is not one of"):
         stormpsr_jax.load_model("demo").settings("both")
+
+
+def test_model_without_any_threshold_cannot_tell_its_product(tmp_path):
+    """As where its detector saw nothing in the validation recordings."""
+    for name, thresholds in (("none", {}), ("one", {"detector": 0.1})):
+        write(tmp_path / name, fits=Fits(thresholds, None))
+    none, one = (stormpsr_jax.load_model(tmp_path / name) for name in ("none", "one"))
+    assert (none.tells, one.tells) == (False, True)
