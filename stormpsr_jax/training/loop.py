@@ -170,6 +170,8 @@ class _Loop:
         first_profiled, last_profiled = profile_steps or (0, 0)
         if first_profiled > last:
             print(f"{self.workdir.name}: no profile, it has only {last} steps", flush=True)
+        elif 0 < first_profiled <= self.step:
+            print(f"{self.workdir.name}: no profile, it goes on after step {self.step}", flush=True)
         profiling = False
         self.progress = progress = Bar(
             total=last,
