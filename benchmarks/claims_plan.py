@@ -156,7 +156,7 @@ CLAIMS = {
         ("paced", "temporal"),
     ),
 }
-# One seed, default occlusion: 21 minutes on 2 idle cores of a slow machine (`SECONDS`).
+# One seed, default occlusion: 16 minutes on 2 idle cores (`SECONDS`).
 QUICK = ("fused", "learned", "fusion", "window")
 # Four that no recipe, network or weight of this project was made with.
 SEEDS = ("612", "613", "614", "615")
