@@ -39,9 +39,10 @@ class Alert(NamedTuple):
         frame: at which it was noticed.
         kind: "missed" (``other`` completed without ``step_id``), "out of order" (``step_id``
             completed after ``other``, which it should precede), "unexpected" (the variant does not
-            expect ``step_id``), "wrong part" (its component may sit wrong), "error state" (a part
-            may sit wrong, the detector does not say which), "withdrawn" (one of these two no longer
-            holds), "missing" (``step_id`` is not done at the end; only from `Monitor.finish`).
+            expect ``step_id``, which takes off no part that was reported wrong), "wrong part" (its
+            component may sit wrong), "error state" (a part may sit wrong, the detector does not say
+            which), "withdrawn" (one of these two no longer holds), "missing" (``step_id`` is not
+            done at the end; only from `Monitor.finish`).
         message: for people: what to do.
         step_id: the step at fault; None for an error state, as the detector's error class names no
             component.
@@ -130,13 +131,17 @@ class Monitor:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
         self._frame = frame
         completed = sorted(step_ids)
+        corrections = set()
         for step in completed:
             self._procedure.step_name(step)  # which has to be one
+            if step % 3 == 2 and self._state[step // 3] < 0:
+                corrections.add(step)  # it sat wrong: to take it off is what it asks for
             self._state[step // 3] = (1, -1, 0)[step % 3]
             self._completed.add(step)
         alerts: list[Alert] = []
         for step in completed:
-            alerts += self._check_step(frame, step, wrong is not None)
+            announced = step in self._announced or step in corrections
+            alerts += self._check_step(frame, step, announced, wrong is not None)
         if wrong is not None:
             return alerts + self._check_beliefs(frame, wrong)
         return alerts + self._check_error(frame, detections)
@@ -222,13 +227,13 @@ class Monitor:
         self._views, self._told = views, list(state["told"])
         self._since = [None if one < 0 else one for one in of_parts]
 
-    def _check_step(self, frame: int, step: int, believes: bool) -> list[Alert]:
+    def _check_step(self, frame: int, step: int, announced: bool, believes: bool) -> list[Alert]:
         name = self._procedure.step_name
         alerts = []
         if step % 3 == 1:
             if not believes:  # else the alert comes if that is believed for long enough
                 alerts.append(self._wrong_part(frame, step // 3, frame))
-        elif step not in self._announced:
+        elif not announced:
             message = f"{name(step)} is not expected in variant {self._variant.name}: check"
             alerts.append(Alert(frame, "unexpected", message, step))
         for after in self._missed.pop(step, []):
