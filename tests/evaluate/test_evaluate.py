@@ -93,6 +93,18 @@ def test_evaluate_absent_streams_are_said(files, capsys):
     assert "no storm stream: the naive decoder has no fused one" in capsys.readouterr().err
 
 
+def test_evaluate_labels_that_begin_in_another_state_are_said(files, capsys):
+    assert run(files)["warnings"] == []
+    path = files / "labels" / "02_assy_b" / "PSR_labels_raw.csv"
+    first, rest = path.read_text().split("\n", 1)
+    assert first.endswith(",0")
+    path.write_text(f"{first[:-1]}1\n{rest}")
+    capsys.readouterr()
+    (text,) = run(files)["warnings"]
+    assert text.startswith("the labels of 02_assy_b begin in another state than their variant:")
+    assert text in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("decoder", ["naive", "confidence", "expected"])
 def test_evaluate_released_keeps_the_contract(files, decoder):
     result = run(files, "--protocol=released", f"--decoder={decoder}")

@@ -166,6 +166,7 @@ def evaluate_recordings(
             if recording.visibility is not None:
                 entry["visible"] = _visible(recording.visibility, truth)
     warnings = _check_frame_rates(recordings, scored, details, fps)
+    warnings += _check_beginnings(recordings)
     sweeps = {
         stream.name: analysis.threshold_sweep(
             procedure, recordings, stream, settings[stream.name], sweep, fps
@@ -221,6 +222,21 @@ def _check_frame_rates(
         doubts += found[1]
     raise_all(mistakes)
     return doubts
+
+
+def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str]:
+    """Returns a doubt if recordings do not begin as their variants do, which decoders assume."""
+    others = [
+        name
+        for name, r in recordings.items()
+        if len(r.states) and tuple(r.states[0].tolist()) != r.variant.initial_state
+    ]
+    if not others:
+        return []
+    return [
+        f"the labels of {', '.join(others)} begin in another state than their variant: what is "
+        "installed from the start is recognised as steps that are not true"
+    ]
 
 
 def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:
