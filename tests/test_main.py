@@ -18,6 +18,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.model import functions
 from stormpsr_jax.model.model import Model
 from stormpsr_jax.stages import evaluate as evaluate_stage
+from stormpsr_jax.stages import predict
 from stormpsr_jax.training.metrics import read_metrics
 from tests.support.digests import digests
 from tests.support.processes import ROOT, free_address, start
@@ -361,15 +362,18 @@ def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
     workdir, tmp_path, stage, monkeypatch
 ):
     """Batches of petabytes are refused before anything of them is made."""
-    monkeypatch.setattr(
-        functions, "SMALL", 0
-    )  # networks so small never compute a whole batch at once
+    # Networks so small never compute a whole batch at once.
+    monkeypatch.setattr(functions, "SMALL", 0)
     before = {"embed": ("pretrain",), "temporal": ("embed",), "finetune": ("pretrain", "temporal")}
     before["predict"] = ("pretrain", "embed", "temporal", "finetune", "detector")
     for name in before.get(stage, ()):
         shutil.copytree(workdir / name, tmp_path / name)
     field = f"{stage}.{BATCHES[stage]}"
     changes = {field: 2**42, "data.dir": str(workdir / "data")}
+    if stage == "predict":  # whose field allows no such batch
+        changes[field] = 64
+        large = lambda *given: functions.functions(*given[:-1], 2**42)  # noqa: E731
+        monkeypatch.setattr(predict, "functions", large)
     stages = (*before[stage], stage) if stage == "predict" else (stage,)
     with pytest.raises(MemoryError, match=rf"stage '{stage}'.*lower --config\.{field}"):
         main.run(tiny(**changes, stages=stages), tmp_path)
