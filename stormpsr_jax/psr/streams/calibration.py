@@ -76,8 +76,8 @@ class Calibration:
 
     @property
     def constant(self) -> bool:
-        """Whether the confidence makes no difference: there was too little to learn from."""
-        return self.slope == 0 and (self.wrong is None or self.wrong.constant)
+        """Whether it is one number whatever the confidence: there was too little to learn from."""
+        return self.slope == 0
 
     def __call__(self, confidence: float, step_id: int = 0) -> float:
         """Returns the probability for a confidence in 0…1 of an event with this step id."""

@@ -123,17 +123,6 @@ def test_fit_reports_of_wrong_parts_are_learnt_apart(steps, reports):
     assert alike(0.4, 4) == alike(0.4, 3) == found(0.4, 3)
 
 
-def test_fit_of_reports_of_wrong_parts_alone_is_no_constant():
-    """Where all installations and removals are right there is a map for the reports yet."""
-    steps = [Judged(n / 40, True) for n in range(1, 31)]
-    reports = [one._replace(step_id=4) for one in simulated(0, 60)]
-    found = fit(steps + reports)
-    assert (found.slope, found.constant) == (0, False)
-    assert found.wrong.slope > 0
-    assert fit(steps).constant
-    assert fit(steps + reports[:5]).constant
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_fit_invariances(seed):
     judged = [Judged(min(c, 0.99), right) for c, right, _ in simulated(seed, 100)]
