@@ -290,25 +290,24 @@ def _from_the_first(data: bytes) -> bytes:
 
     Below 0 they count back from where the face stands; trimesh counts from the end of the file.
     """
-    if not re.search(rb"^f.*[\s/]-", data, re.MULTILINE):
+    first = re.search(rb"^f\s.*", data, re.MULTILINE)
+    if not first or not re.search(rb"^f.*\s-", data, re.MULTILINE):
         return data
-    counts = {b"v": 0, b"vt": 0, b"vn": 0}
+    if not re.search(rb"^v\s", data[first.end() :], re.MULTILINE):
+        return data  # the same, as all vertices come before all faces
+    count = 0
     lines = data.replace(b"\r\n", b"\n").replace(b"\\\n", b"").split(b"\n")
     for i, line in enumerate(lines):
-        kind, _, rest = line.partition(b" ")
-        if kind in counts:
-            counts[kind] += 1
-        elif kind == b"f":
-            corners = [
-                b"/".join(map(_absolute, corner.split(b"/"), counts.values()))
-                for corner in rest.split()
-            ]
-            lines[i] = b" ".join([kind, *corners])
+        if line.startswith(b"v "):
+            count += 1
+        elif line.startswith(b"f "):  # numbers behind a slash are of textures, which are not read
+            corners = [_absolute(corner.partition(b"/")[0], count) for corner in line[2:].split()]
+            lines[i] = b" ".join([b"f", *corners])
     return b"\n".join(lines)
 
 
 def _absolute(number: bytes, count: int) -> bytes:
-    """A number of a corner, as one of those from 1 to the count."""
+    """A number of a vertex, as one of those from 1 to the count."""
     if not number.startswith(b"-"):
         return number
     if -count > (back := int(number)):
@@ -331,7 +330,7 @@ def _check_glb(path: Path, data: bytes) -> None:
         entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
         uris = [e["uri"] for e in entries if "uri" in e]
         needed = [
-            name for name in content.get("extensionsRequired", []) if _is_unread(name, content)
+            name for name in content.get("extensionsRequired") or [] if _is_unread(name, content)
         ]
     except (
         struct.error,

@@ -251,7 +251,8 @@ class KeyFrameSampler:
         if backgrounds and not self._background_frames:
             raise ValueError(
                 f"pretrain.backgrounds={backgrounds}, but no frame lies pretrain.background_gap "
-                "before a completion and after the key frames of the one before; lower the gap"
+                "before a completion and after the key frames of the one before; lower the gap, "
+                "or set pretrain.backgrounds to 0"
             )
 
     @property

@@ -93,7 +93,7 @@ class Monitor:
         self._expected = frozenset(variant.expected)
         self._announced = self._expected.union(variant.allowed or ())
         self._before: dict[int, list[int]] = {}
-        for before, after in variant.precedence:
+        for before, after in dict.fromkeys(variant.precedence):  # one given twice is one
             self._before.setdefault(after, []).append(before)
 
         self._frame = -1

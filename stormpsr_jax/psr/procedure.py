@@ -206,10 +206,7 @@ class Procedure:
                 initial_state=tuple(int(c) for c in v["initial_state"]),
                 expected=tuple(sorted(v["expected"])),
                 recordings=tuple(v["recordings"]),
-                # A rule that is given twice is one rule.
-                precedence=tuple(
-                    dict.fromkeys((before, after) for before, after in v.get("precedence", ()))
-                ),
+                precedence=tuple((before, after) for before, after in v.get("precedence", ())),
                 allowed=tuple(sorted(v["allowed"])) if "allowed" in v else None,
             )
             for name, v in data["variants"].items()

@@ -110,8 +110,8 @@ def _extra(context: Context) -> list[str]:
         return [f"{which}: has pictures of one size; leave out data.detector_dir"]
     if context.ready_made:
         return [f"{which}: its pictures do not go with the embeddings in {context.data_dir}"]
-    if not context.has_data:
-        return []  # stage `data` looks at what it will render
+    if not context.has_data or "data" in context.config.stages:
+        return []  # stage `data` looks at what it will render, which may be other pictures
     own, real = (
         folder.read_settings(path, folder.ClipSettings, "dataset_info.json", "data_prep command")
         for path in (context.data_dir, context.extra.directory)
@@ -123,7 +123,7 @@ def _extra(context: Context) -> list[str]:
             ("size", "pictures of {} pixels (HxW)", real.image_size, own.image_size),
             ("fps", "{} frames a second", real.fps, own.fps),
         )
-        if theirs != ours
+        if theirs != ours and not (flag == "size" and context.config.encoder.image_size)
     ]
 
 

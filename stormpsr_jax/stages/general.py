@@ -169,7 +169,7 @@ def _size_mistakes(context: Context) -> list[str]:
         context, "general", pictures, "objects, .states or .views", pictures
     )
     there = context.config.data.synthetic.objects.train
-    if context.has_data:
+    if context.has_data and "data" not in context.config.stages:
         there = len(_open(context, SPLITS[0]).recordings)
     if wanted > there:
         mistakes.append(

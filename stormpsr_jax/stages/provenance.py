@@ -33,8 +33,9 @@ MADE_FROM, DONE = "made_from.json", "done.json"
 START = "start.safetensors"  # weights that a trained stage goes on from; see `continuing`
 # Fields that change how a run goes and not what comes out.
 FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
-# Of the stage that renders: what earlier versions did not record. The config says if it was used.
-LATER = ("timelines", "backgrounds", "number of components")
+# Of data: what earlier versions did not record. The config says if it was used, or other stages
+# do where it has changed.
+LATER = ("timelines", "backgrounds", "number of components", "frames per second")
 # Of the config: what earlier versions recorded of stages that do not read it.
 UNREAD = ("augment.limbs", "augment.shift", "predict.splits")
 

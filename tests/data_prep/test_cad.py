@@ -416,6 +416,10 @@ WRONG = {
     ),
     "index before the first": (
         lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf -1 -2 -4\n"),
+        "Front_wheel.obj: not a readable OBJ mesh (",
+    ),
+    "index before the first, and vertices below": (
+        lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nf -1 -2 -3\nv 0 1 0\n"),
         "Front_wheel.obj: not a readable OBJ mesh (ValueError: a face of a vertex",
     ),
     "not finite": (

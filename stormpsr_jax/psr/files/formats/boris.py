@@ -67,7 +67,7 @@ def _time(row: Mapping[str, str], name: str, sample: Sample, line: int) -> float
     comma = sample.delimiter != ","
     time = tables.parse_time(row[name], comma, sample.path, line, name)
     offset = row.get(_OFFSET, "")
-    if offset in ("", "NA"):
+    if offset in ("", "NA", "None"):
         return time
     offset = offset.replace(",", ".") if comma else offset
     by = csvfile.parse_number(offset, sample.path, line, _OFFSET)

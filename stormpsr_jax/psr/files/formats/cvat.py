@@ -45,11 +45,16 @@ def _read(sample: Sample) -> list[Entry]:
     found = [match for text in filters if (match := _STEP.fullmatch(text.text))]
     step = max([1, *(int(match[1]) for match in found)])
 
+    # Images are numbered within their task, and say which that is; tracks go on over all tasks.
+    images = {node.attributes.get("task_id") for node in sample.xml.of("image") if node.children}
+
     def parse(node: Node) -> list[Entry]:
         entries = read(node)
-        if len(tasks) > 1 and any(entry.unit is Unit.PICTURES for entry in entries):
-            what = "is of a project of several videos, whose pictures are numbered on from each to "
-            raise error(sample, node.place, f"{what}the next; export each task by itself")
+        told = node.tag == "image" and None not in images
+        several = len(images if told else tasks) > 1
+        if several and any(entry.unit is Unit.PICTURES for entry in entries):
+            what = "is of a project of several videos, whose pictures cannot be told apart"
+            raise error(sample, node.place, f"{what}; export each task by itself")
         return entries
 
     def read(node: Node) -> list[Entry]:

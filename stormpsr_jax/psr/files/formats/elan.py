@@ -81,7 +81,7 @@ def _read_eaf(sample: Sample) -> list[Entry]:
         node.attributes.get(key, "")
         for node in by_id.values()
         for key in ("ANNOTATION_ID", "PREVIOUS_ANNOTATION")
-        if "PREVIOUS_ANNOTATION" in node.attributes
+        if node.attributes.get("PREVIOUS_ANNOTATION")
     }
 
     def parse(tier: str, node: Node) -> Entry:

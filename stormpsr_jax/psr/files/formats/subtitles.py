@@ -44,7 +44,7 @@ def _read(sample: Sample) -> list[Entry]:
     def parse(block: _BLOCK) -> list[Entry]:
         if block[0][1].split(maxsplit=1)[0] in _NO_CUE:
             # A cue that no empty line sets apart begins with its times, as in a browser.
-            times = (i for i, (_, content) in enumerate(block) if "-->" in content)
+            times = (i for i, (_, content) in enumerate(block) if _BEGUN.match(content))
             block = block[next(times, len(block)) :]
             if not block:
                 return []

@@ -1,5 +1,6 @@
 """VIA 3, the VGG video annotator: temporal segments, as its project (JSON) or CSV."""
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,9 @@ def _read_json(sample: Sample) -> list[Entry]:
         names_of = recordings(files.field(metadata, "vid", (str, int), f"{where}: {place}"), place)
         return [Entry(text, end, Unit.SECONDS, place, names_of) for text in own]
 
-    sample.recordings += filter(None, [recordings(vid, f"view {vid}") for vid in views])
+    for vid in views:
+        with contextlib.suppress(ValueError):  # a view without segments may name no file
+            sample.recordings += filter(None, [recordings(vid, f"view {vid}")])
     metadata = files.field(sample.json, "metadata", dict, where)
     return [entry for its in for_each(metadata.items(), parse) for entry in its]
 

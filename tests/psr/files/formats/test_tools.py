@@ -115,13 +115,18 @@ def test_videos_of_a_project_of_cvat_are_not_taken_for_one(tmp_path):
     meta = "<meta><project><tasks><task/><task/></tasks></project></meta>\n"
     for label in (
         f"<track label='Install cap' task_id='2'>{shapes(60, 61)}</track>",
-        "<image name='frame_000060' task_id='2'><tag label='Install cap'/></image>",
+        "<image name='frame_000060'><tag label='Install cap'/></image>",
+        "<image name='frame_000060' task_id='2'><tag label='Install cap'/></image>"
+        "<image name='frame_000060' task_id='3'><tag label='Install cap'/></image>",
     ):
         path.write_text(CVAT.format(meta + label))
         with pytest.raises(
             ValueError, match=r"line 3: .* of a project of several videos, .* each t"
         ):
             formats.read(path)
+    one = "<image name='frame_000060' task_id='2'><tag label='Install cap'/></image>"
+    path.write_text(CVAT.format(f"{meta}{one}<image name='frame_000060' task_id='3'/>"))
+    assert formats.read(path)[1][0].at == 60
     images = "<image name='a/12.jpg'><tag label='x'/></image>"  # their names tell them apart
     path.write_text(CVAT.format(meta + images))
     assert formats.read(path)[1][0].at == 12
