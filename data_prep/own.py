@@ -258,7 +258,7 @@ def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every
     mistakes = []
     for recording in recordings:
         place, first = Path(folder, recording.name), recording.pictures.first_frame
-        frames = range(first, first + recording.pictures.num_frames)
+        frames = range(first, first + recording.pictures.num_frames, every)
         there = {path.name for path in place.glob("[0-9]*.jpg")}
         if others := sorted(there - {f"{frame:06d}.jpg" for frame in frames}):
             mistakes.append(

@@ -87,6 +87,7 @@ def test_own_errors_exported_frames_of_another_rate_are_not_left_among_the_other
     folders = own_videos / "videos", own_videos / "labels"
     fast = own.find_recordings(*folders, dataclasses.replace(PROCEDURE, fps=10.0))
     assert own.write_frames(fast, tmp_path, 3) == own.write_frames(fast, tmp_path, 3) == 39
+    (tmp_path / "bench1" / "._000003.jpg").touch()  # as macOS leaves it on disks of others
     recordings = own.find_recordings(*folders, PROCEDURE)
     with pytest.raises(ValueError, match="another export") as caught:
         own.write_frames(recordings, tmp_path, 10)
