@@ -167,7 +167,11 @@ def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
 
 def test_a_cue_below_the_head_of_a_webvtt_file_is_read(tmp_path):
     cues = "00:01.000 --> 00:02.000\nInstall base\n\nNOTE x\n00:02.000 --> 00:03.000\nInstall cap\n"
-    for head in ("WEBVTT\n", "WEBVTT\nKind: captions\nLanguage: en\n", "WEBVTT\n\nNOTE a --> b\n\n"):
+    for head in (
+        "WEBVTT\n",
+        "WEBVTT\nKind: captions\nLanguage: en\n",
+        "WEBVTT\n\nNOTE a --> b\n\n",
+    ):
         (tmp_path / "a.vtt").write_text(head + cues)
         assert label_files.read(tmp_path / "a.vtt", PROCEDURE, UP).steps == [(20, 0), (30, 3)]
     (tmp_path / "a.vtt").write_text("WEBVTT\n0:01 --> x\nInstall base\n")
