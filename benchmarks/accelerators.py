@@ -66,7 +66,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 from stormpsr_jax.base import devices
-from stormpsr_jax.models.architectures import cost_of
+from stormpsr_jax.networks.architectures import cost_of
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import step
 from stormpsr_jax.training.definition import Definition

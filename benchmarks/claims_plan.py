@@ -166,13 +166,13 @@ OCCLUSIONS = ("default", "heavy")
 # recipe on a Xeon, and of starting a run and looking at what is there.
 SECONDS = {
     **{"data": 82, "pretrain": 167, "embed": 50, "temporal": 89, "finetune": 142},
-    **{"detector": 263, "predict": 43, "fits": 24, "fuse": 23, "evaluate": 30},
+    **{"detector": 263, "predict": 43, "product_gate": 24, "fuse": 23, "evaluate": 30},
 }
 _START = 10
 # How many times as long recordings of a world are as those of toy: 655 s, means of 12.
 LENGTHS = {TOY: 1.0, "bench": 5.3}
 # These take as long as recordings are.
-_BY_FRAME = ("data", "embed", "predict", "fits", "fuse", "evaluate")
+_BY_FRAME = ("data", "embed", "predict", "product_gate", "fuse", "evaluate")
 
 
 def runs_of(

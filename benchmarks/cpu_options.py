@@ -25,7 +25,7 @@ import stage_loops
 from train_step import compiled
 
 from stormpsr_jax.base import devices
-from stormpsr_jax.model import functions
+from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import config_flag, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

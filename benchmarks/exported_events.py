@@ -17,11 +17,11 @@ from stormpsr_jax import demo
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
-from stormpsr_jax.model.content import Function
-from stormpsr_jax.model.model import Model, load_model
-from stormpsr_jax.model.recogniser import Recognised, Recogniser, decode_row, stack
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.serving.content import Function
+from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.recogniser import Recognised, Recogniser, decode_row, stack
 
 OURS = "jax"  # the form that the others are compared with
 FIGURES = {"pos": 0.005, "f1": 0.005, "delay_s": 0.1}  # and by how much those of int8 may differ

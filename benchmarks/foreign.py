@@ -31,11 +31,11 @@ from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.base import files
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.media.video import open_resampled
-from stormpsr_jax.model.model import Model
-from stormpsr_jax.model.recogniser import stack
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.stages.fits import draw_light, in_light
+from stormpsr_jax.serving.model import Model
+from stormpsr_jax.serving.recogniser import stack
+from stormpsr_jax.stages.product_gate import draw_light, in_light
 
 SIZE = 64
 NOISE = 2.5  # grey levels

@@ -50,7 +50,7 @@ from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.configs import cad
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.recognition.files.results import label_time
+from stormpsr_jax.serving.files.results import label_time
 
 SIZE = 128  # of the films, pixels each way; 64 are read
 WRONG = 1 / 6  # chance that a part is put on wrong first

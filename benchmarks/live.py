@@ -37,18 +37,18 @@ import jax
 import numpy as np
 
 from stormpsr_jax.data import sampling
+from stormpsr_jax.live import station
+from stormpsr_jax.live.capture import Capture, Clock, Taken
 from stormpsr_jax.media import sources
-from stormpsr_jax.model import model
-from stormpsr_jax.model.content import Pictures, StreamRecord, Window
-from stormpsr_jax.model.functions import Network
-from stormpsr_jax.model.model import load_model
-from stormpsr_jax.model.recogniser import stack
-from stormpsr_jax.model.writing import write_model
 from stormpsr_jax.psr.streams.rules import STREAMS, Settings
-from stormpsr_jax.recognition.files import recording
-from stormpsr_jax.recognition.files.unit import Reset
-from stormpsr_jax.recognition.live import station
-from stormpsr_jax.recognition.live.capture import Capture, Clock, Taken
+from stormpsr_jax.serving import model
+from stormpsr_jax.serving.content import Pictures, StreamRecord, Window
+from stormpsr_jax.serving.files import recording
+from stormpsr_jax.serving.files.unit import Reset
+from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.model import load_model
+from stormpsr_jax.serving.recogniser import stack
+from stormpsr_jax.serving.writing import write_model
 from stormpsr_jax.stages import config_flag, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

@@ -56,7 +56,7 @@ from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
-from stormpsr_jax.recognition.files.results import label_time
+from stormpsr_jax.serving.files.results import label_time
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = {"train": 16, "val": 4, "test": 6}

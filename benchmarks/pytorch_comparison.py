@@ -32,8 +32,8 @@ from ml_collections import ConfigDict
 from torch import nn
 from torch.nn import functional as F
 
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks.temporal import TemporalTransformer
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.optimizer import make_optimizer
 from stormpsr_jax.training.step import TrainState, make_step

@@ -24,7 +24,7 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.media.pictures import encode, read_upright
-from stormpsr_jax.model.model import Model
+from stormpsr_jax.serving.model import Model
 
 
 def as_predicted(frames: Sequence[np.ndarray], stored: int, size: tuple[int, int]) -> np.ndarray:

@@ -26,8 +26,8 @@ import stage_loops
 from accelerators import abstract_state, batch_rows, lower, state_bytes
 
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.models import backbones, vit
-from stormpsr_jax.models.temporal_baselines import TemporalLSTM
+from stormpsr_jax.networks import backbones, vit
+from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
 from stormpsr_jax.training.sharding import make_mesh

@@ -22,7 +22,7 @@ import time
 import numpy as np
 import simplejpeg
 
-from stormpsr_jax.recognition.live import access, serve
+from stormpsr_jax.live import access, serve
 
 FPS = 10
 ROWS = [{"step_id": 3 * i, "name": f"Install part {i}", "status": "open"} for i in range(20)]

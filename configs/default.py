@@ -51,7 +51,7 @@ def described() -> Section:
         "finetune",
         "detector",
         "predict",
-        "fits",
+        "product_gate",
         "fuse",
         "evaluate",
     )

@@ -37,10 +37,10 @@ def get_config(extra: str = "") -> ConfigDict:
     if extra not in ("", "boxes", "cad"):
         raise ValueError(f"own:{extra}: only own:boxes and own:cad are known")
     c = synthetic.get_config()
-    c.stages = ("pretrain", "embed", "temporal", "predict", "fits", "evaluate")
+    c.stages = ("pretrain", "embed", "temporal", "predict", "product_gate", "evaluate")
     if extra:
         learning = ("pretrain", "embed", "temporal", "detector")
-        c.stages = (*learning, "predict", "fits", "fuse", "evaluate")
+        c.stages = (*learning, "predict", "product_gate", "fuse", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
     c.evaluate.caution = 1.0  # a handful of recordings choose a bar that is too low
     c.embed.every = 1  # a handful of recordings has no clip to spare

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import absl.logging
 
 from stormpsr_jax.base import cluster, installed, memory
-from stormpsr_jax.base.mistakes import lines_of, raise_all
+from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.media import framing, trees
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import Tree

@@ -33,7 +33,7 @@ from data_prep.reading import embedding_files, recording_labels
 from data_prep.reading.recording_labels import Labels
 from data_prep.writing import output, parallel
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path

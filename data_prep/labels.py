@@ -28,7 +28,7 @@ from data_prep import command
 from data_prep.checking import accuracy_over_videos, label_checks
 from data_prep.checking.label_checks import Report
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, one_line, raise_all
+from stormpsr_jax.base.errors import first_of, one_line, raise_all
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import csvfile, label_files, words
 from stormpsr_jax.psr.files.formats import formats

@@ -49,7 +49,7 @@ from data_prep import command
 from data_prep.reading import own_labels, own_splits
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join

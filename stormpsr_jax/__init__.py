@@ -18,7 +18,7 @@ except importlib.metadata.PackageNotFoundError:  # a checkout that was not insta
 def __getattr__(name: str) -> Any:
     # Not imported above: it needs JAX, which stormpsr_jax.psr does without.
     if name == "load_model":
-        from stormpsr_jax.model.model import load_model
+        from stormpsr_jax.serving.model import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ COMMANDS = {
     "data embeddings": "data_prep.embeddings",
     "data check": "data_prep.check",
     "data labels": "data_prep.labels",
-    "checks": "stormpsr_jax.checks",
+    "doctor": "stormpsr_jax.doctor",
 }
 # In a wheel, copies of the pages; in a clone, a link to them.
 DOCS = Path(__file__).with_name("docs")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import tell
+from stormpsr_jax.base.errors import tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,

@@ -22,7 +22,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.base.mistakes import message_of, tell
+from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, raise_all, tell
+from stormpsr_jax.base.errors import first_of, raise_all, tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,

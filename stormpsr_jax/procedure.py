@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stormpsr_jax.base import installed
+from stormpsr_jax.base.errors import first_of, lines_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
-from stormpsr_jax.base.mistakes import first_of, lines_of, one_line, raise_all, visible
 from stormpsr_jax.psr import label_doubts
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import label_files, words

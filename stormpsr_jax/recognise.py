@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stormpsr_jax.base import cluster, files, interruption, memory
-from stormpsr_jax.base.mistakes import lines_of, message_of, raise_all, tell
+from stormpsr_jax.base.errors import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import streams
@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from stormpsr_jax.recognition.live import live_sources
+    from stormpsr_jax.live import live_sources
 
     live = args.realtime or any(map(live_sources.is_live, args.source))
     raise_all(_misplaced(args, live))
     if live:
-        from stormpsr_jax.recognition.live import watch
+        from stormpsr_jax.live import watch
 
         return watch.run(args)
     return _run_files(args)
@@ -91,10 +91,10 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
 
 def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.media import sources
-    from stormpsr_jax.model.folder import model_folder
-    from stormpsr_jax.recognition import options
-    from stormpsr_jax.recognition.files import jobs, results
     from stormpsr_jax.report import pages
+    from stormpsr_jax.serving import options
+    from stormpsr_jax.serving.files import jobs, results
+    from stormpsr_jax.serving.folder import model_folder
 
     out = Path(args.out)
     found, mistakes = sources.find(args.source, out)

@@ -38,7 +38,7 @@ def test_plan_quick_fits_into_25_minutes(tmp_path):
     assert claims_plan.seconds(expected) < 0.9 * 25 * 60
     recipe, last = (runs[name, "default", "1"] for name in (RECIPE, "last_frame"))
     assert expected[recipe] == list(recipe.config.stages)
-    assert expected[last] == ["temporal", "predict", "fits", "fuse", "evaluate"]
+    assert expected[last] == ["temporal", "predict", "product_gate", "fuse", "evaluate"]
 
 
 def test_plan_every_claim_compares_two_things_on_the_same_recordings():

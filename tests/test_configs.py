@@ -11,12 +11,12 @@ import pytest
 
 from stormpsr_jax import configs
 from stormpsr_jax.configs import default, fields, own
-from stormpsr_jax.models import backbones, detection
-from stormpsr_jax.models.detector import Detector
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.stored import bounds_of
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks import backbones, detection
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.stored import bounds_of
+from stormpsr_jax.networks.temporal import TemporalTransformer
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.stages import config_flag, networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss

@@ -18,11 +18,11 @@ import stormpsr_jax
 from stormpsr_jax import demo, evaluate
 from stormpsr_jax.base import files
 from stormpsr_jax.configs import synthetic
+from stormpsr_jax.live import live_sources
 from stormpsr_jax.media import sources
-from stormpsr_jax.model.folder import read_model
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
-from stormpsr_jax.recognition.live import live_sources
+from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.stages.provenance import flat_config
 from tests.support.recognise_data import found, run, write_pictures
 from tools import demo as script

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import exported, exported_events
-from stormpsr_jax.model.model import load_model
+from stormpsr_jax.serving.model import load_model
 from tests.support.exported import in_form
 from tests.support.model_data import SIZE, video
 

@@ -15,8 +15,8 @@ import pytest
 
 from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.model import functions
-from stormpsr_jax.model.model import Model
+from stormpsr_jax.serving import functions
+from stormpsr_jax.serving.model import Model
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.stages import predict
 from stormpsr_jax.training.metrics import read_metrics

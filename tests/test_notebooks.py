@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_prep import embeddings
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.stages import checks
 from stormpsr_jax.stages.context import Context

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from stormpsr_jax.models import positions
+from stormpsr_jax.networks import positions
 from stormpsr_jax.stages import pretrain
 from stormpsr_jax.weights import parameters, torch_layout
 from tests.support.weights_data import random_state, tiny_encoder

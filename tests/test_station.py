@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stormpsr_jax import recognise
-from stormpsr_jax.recognition.live import mqtt, opcua, webhook
+from stormpsr_jax.live import mqtt, opcua, webhook
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "tools/station/stormpsr@.service"

@@ -1,4 +1,4 @@
-"""Makes tests/models/backbones: small backbones of timm and transformers, what these compute.
+"""Makes tests/networks/backbones: small backbones of timm and transformers, what these compute.
 
     python -m tools.backbone_fixtures
 
@@ -26,7 +26,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from stormpsr_jax.models import backbones
+from stormpsr_jax.networks import backbones
 
 OUT = Path(__file__).parents[1] / "tests" / "models" / "backbones"
 WIDTH, HEADS, DEPTH = 16, 2, 2

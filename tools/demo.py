@@ -48,13 +48,13 @@ from stormpsr_jax import demo, recognise
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.model.model import Model, load_model
-from stormpsr_jax.model.writing import copy_model
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
-from stormpsr_jax.recognition.files import recording as recognised
-from stormpsr_jax.recognition.files.results import label_time
+from stormpsr_jax.serving.files import recording as recognised
+from stormpsr_jax.serving.files.results import label_time
+from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.provenance import flat_config
 

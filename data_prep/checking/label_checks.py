@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_prep.checking.accuracy_over_videos import Curve
 from data_prep.reading import own_labels
-from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.base.errors import first_of, raise_all
 from stormpsr_jax.psr import label_doubts
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms

@@ -17,8 +17,8 @@ from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES, P
 from data_prep.products.product import Part, Product
 from data_prep.products.wrong_poses import is_visible
 from data_prep.rendering.mesh import Mesh, affine, join
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.files import check_name, read_json
-from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
 POSES = "poses.json"

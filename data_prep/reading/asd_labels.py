@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each, note, raise_all
+from stormpsr_jax.base.errors import for_each, note, raise_all
 from stormpsr_jax.psr.files import coco, csvfile, yolo
 from stormpsr_jax.psr.files.formats import xml_tree
 

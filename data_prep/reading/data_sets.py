@@ -10,7 +10,7 @@ from absl import logging
 
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.downloads import Download
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.finding import Place, by_name, show
 from stormpsr_jax.media.pictures import ImageFiles, Pictures

@@ -16,7 +16,7 @@ import numpy as np
 from data_prep.reading import asd_labels
 from data_prep.reading.asd_labels import Boxes
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.files import coco
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -14,7 +14,7 @@ from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from data_prep.reading.recording_labels import read_labels as read_psr_labels
-from stormpsr_jax.base.mistakes import for_each, raise_all
+from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures

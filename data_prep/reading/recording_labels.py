@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
-from stormpsr_jax.base.mistakes import note, raise_all
+from stormpsr_jax.base.errors import note, raise_all
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
 from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS

@@ -25,7 +25,7 @@ from absl import logging
 
 from data_prep.reading.asd_labels import check_box
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each, raise_all
+from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import coco, yolo
 from stormpsr_jax.psr.procedure import load_procedure

@@ -15,7 +15,7 @@ from typing import Any
 
 from data_prep.writing import output
 from data_prep.writing.recording_shard import Job
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.data.clips import shard_name
 
 MOVED = "moved"  # a folder in which shards are named after their recordings

@@ -16,7 +16,7 @@ from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
 SETTINGS = "settings.json"

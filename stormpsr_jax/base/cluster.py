@@ -22,7 +22,7 @@ from typing import Any
 
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.cluster_node import LOOK_SECONDS, Owner
-from stormpsr_jax.base.mistakes import message_of
+from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.base.progress import UNKNOWN, JobsBar, Progress
 
 AHEAD = 16  # tasks that are submitted beyond those that run; memory holds no more of them

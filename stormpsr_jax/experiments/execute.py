@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.experiments import runs as of_runs
 from stormpsr_jax.experiments.command import Request, RunsFailed
 from stormpsr_jax.experiments.runs import Run

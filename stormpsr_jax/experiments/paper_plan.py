@@ -258,7 +258,9 @@ def runs_of(
         root: the folder of all runs.
         seeds: that every row is trained with.
     """
-    stages = tuple(stage for stage in config.stages if stage not in ("fits", "fuse"))  # not its
+    stages = tuple(
+        stage for stage in config.stages if stage not in ("product_gate", "fuse")
+    )  # not its
     shared: dict[str, Any] = {"stages": stages}
     if not config.data.dir:
         shared["data.dir"] = str(root / "data")

@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from stormpsr_jax.model.model import Model, load_model
-from stormpsr_jax.model.recogniser import stack
 from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.recogniser import stack
 
 _SECONDS = 3.0  # that each rate is measured for
 _PICTURES = 4  # different ones, shown in turn

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.files import check_name
-from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
 from stormpsr_jax.media.trees import Tree, join

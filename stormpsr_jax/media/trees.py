@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from stormpsr_jax.base import files, memory
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.media import zips
 from stormpsr_jax.media.zips import printable
 

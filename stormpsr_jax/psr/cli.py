@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from stormpsr_jax.base.mistakes import message_of, tell
+from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings

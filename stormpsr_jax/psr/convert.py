@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all, tell
+from stormpsr_jax.base.errors import for_each, lines_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
     assembly101,

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, read_json, whole
-from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "procedures"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_mistake, number, shorten
-from stormpsr_jax.base.mistakes import one_line
 
 _KEYS = ("name", "fps", "components", "states", "variants")
 _DRAFT = "draft"  # what is to be looked at; the key itself says that nobody has yet

@@ -9,7 +9,7 @@ import jax
 
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER
-from stormpsr_jax.models.stored import MAX_CLIP
+from stormpsr_jax.networks.stored import MAX_CLIP
 from stormpsr_jax.stages import fields, order, provenance
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage, collect

@@ -13,8 +13,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from stormpsr_jax.base.errors import lines_of, raise_all, tell
 from stormpsr_jax.base.files import shorten
-from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
 from stormpsr_jax.configs import default as default_config
 from stormpsr_jax.configs.fields import Field, Section
 

@@ -22,8 +22,8 @@ from stormpsr_jax.data.features import (
     holds_embeddings,
     read_settings,
 )
-from stormpsr_jax.model.content import Window
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.serving.content import Window
 from stormpsr_jax.stages import extra
 from stormpsr_jax.stages.extra import Extra
 from stormpsr_jax.training import hosts, loop

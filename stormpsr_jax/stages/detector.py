@@ -10,7 +10,7 @@ import numpy as np
 
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.models import detection
+from stormpsr_jax.networks import detection
 from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context

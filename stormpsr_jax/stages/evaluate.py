@@ -17,9 +17,6 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.model import content, writing
-from stormpsr_jax.model.named_files import MODEL
-from stormpsr_jax.model.weights_file import WEIGHTS
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
@@ -31,7 +28,10 @@ from stormpsr_jax.psr.streams.select import Choice, select
 from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
 from stormpsr_jax.report.figures import analysis_figures
-from stormpsr_jax.stages import detector, fits, fuse, networks, predict, provenance
+from stormpsr_jax.serving import content, writing
+from stormpsr_jax.serving.named_files import MODEL
+from stormpsr_jax.serving.weights_file import WEIGHTS
+from stormpsr_jax.stages import detector, fuse, networks, predict, product_gate, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage
@@ -238,7 +238,9 @@ def _write_model(
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,
         fusion=fusion,
-        fits=fits.read(context.workdir / "fits") if fits.STAGE.is_chosen(context) else None,
+        fits=product_gate.read(context.workdir / "product_gate")
+        if product_gate.STAGE.is_chosen(context)
+        else None,
         default=_default(chosen, context.config.evaluate.choose),
         streams={
             stream: content.StreamRecord(
@@ -328,7 +330,7 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _after(context: Context) -> tuple[Stage, ...]:
-    further = (fits.STAGE, fuse.STAGE)
+    further = (product_gate.STAGE, fuse.STAGE)
     return (predict.STAGE, *(stage for stage in further if stage.is_chosen(context)))
 
 

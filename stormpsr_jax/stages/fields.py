@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import default, fields
-from stormpsr_jax.models import backbones
+from stormpsr_jax.networks import backbones
 from stormpsr_jax.stages import provenance
 
 FIELDS = dict(fields.flatten(default.described()))

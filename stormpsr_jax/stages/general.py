@@ -14,8 +14,8 @@ import numpy as np
 
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.model.batched import Batched
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import LABELS, SPLITS, Reads, Stage

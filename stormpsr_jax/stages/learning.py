@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.models import backbones
+from stormpsr_jax.networks import backbones
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS
 

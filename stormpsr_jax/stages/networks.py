@@ -13,13 +13,13 @@ import jax.numpy as jnp
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.source import Source
-from stormpsr_jax.model.batched import Batched
-from stormpsr_jax.model.content import Pictures
-from stormpsr_jax.model.functions import Network, functions
-from stormpsr_jax.models import architectures, backbones
-from stormpsr_jax.models.detector import Detector
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.temporal_baselines import NETWORKS
+from stormpsr_jax.networks import architectures, backbones
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.temporal_baselines import NETWORKS
+from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.content import Pictures
+from stormpsr_jax.serving.functions import Network, functions
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, choices
 from stormpsr_jax.training.step import Params

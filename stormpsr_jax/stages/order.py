@@ -10,11 +10,11 @@ from stormpsr_jax.stages import (
     embed,
     evaluate,
     finetune,
-    fits,
     fuse,
     general,
     predict,
     pretrain,
+    product_gate,
     temporal,
 )
 from stormpsr_jax.stages.stage import Stage
@@ -28,7 +28,7 @@ STAGES = (
     finetune.STAGE,
     detector.STAGE,
     predict.STAGE,
-    fits.STAGE,
+    product_gate.STAGE,
     fuse.STAGE,
     evaluate.STAGE,
 )

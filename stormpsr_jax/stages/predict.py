@@ -12,10 +12,10 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
-from stormpsr_jax.model.batched import Batched
-from stormpsr_jax.model.functions import functions
-from stormpsr_jax.model.recogniser import Recogniser, Views
 from stormpsr_jax.psr.files import predictions, scores
+from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.functions import functions
+from stormpsr_jax.serving.recogniser import Recogniser, Views
 from stormpsr_jax.stages import (
     completed,
     detector,

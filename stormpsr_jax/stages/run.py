@@ -15,7 +15,7 @@ import msgspec
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files, hardware, interruption, memory
-from stormpsr_jax.base.mistakes import raise_all, tell
+from stormpsr_jax.base.errors import raise_all, tell
 from stormpsr_jax.stages import checks, continuing, order, provenance, take_over
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage

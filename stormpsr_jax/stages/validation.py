@@ -18,10 +18,10 @@ from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.media.ahead import ahead
-from stormpsr_jax.model.batched import Batched
-from stormpsr_jax.model.content import Window
-from stormpsr_jax.models import detection
+from stormpsr_jax.networks import detection
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.content import Window
 from stormpsr_jax.training import hosts
 
 KEY_FRAMES = 2_000  # that precision@1 is measured on, at most

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stormpsr_jax.base import devices
-from stormpsr_jax.models.vit import REMAT
+from stormpsr_jax.networks.vit import REMAT
 
 AUTO = "auto"
 # Of a device's memory, what state and activations may take: the rest is for a batch in advance,

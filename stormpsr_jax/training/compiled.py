@@ -26,7 +26,7 @@ from typing import Any
 import jax
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import tell
+from stormpsr_jax.base.errors import tell
 
 # Private: publicly, JAX has only a store without seals, which keeps damaged entries for ever, and
 # whose size is bounded by a lock on all of it.

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from stormpsr_jax.base.mistakes import tell
+from stormpsr_jax.base.errors import tell
 
 BEAT_SECONDS = 2.0
 # A process that says nothing for this long is taken for dead, and the others end.

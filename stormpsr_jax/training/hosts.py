@@ -18,7 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stormpsr_jax.base import installed
-from stormpsr_jax.base.mistakes import one_line, tell
+from stormpsr_jax.base.errors import one_line, tell
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
 # Private: publicly, JAX has neither its store of keys and values, in which processes of a run tell

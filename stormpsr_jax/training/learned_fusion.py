@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.models import learned_fusion
+from stormpsr_jax.networks import learned_fusion
 from stormpsr_jax.psr.files.scores import Scores
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import learned_beliefs

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base import interruption, memory
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.models import architectures
+from stormpsr_jax.networks import architectures
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
 from stormpsr_jax.training.definition import Definition

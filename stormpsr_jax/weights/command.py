@@ -20,8 +20,8 @@ import flax
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import tell
-from stormpsr_jax.models import backbones
+from stormpsr_jax.base.errors import tell
+from stormpsr_jax.networks import backbones
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.forward import check_shapes, run

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.models import architectures, backbones, spatial, temporal
+from stormpsr_jax.networks import architectures, backbones, spatial, temporal
 
 _BACKBONES = {of.kind for of in backbones.FAMILIES}
 

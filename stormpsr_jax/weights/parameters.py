@@ -12,8 +12,8 @@ import safetensors.numpy
 from flax import traverse_util
 
 from stormpsr_jax.base import files
-from stormpsr_jax.models import backbones
-from stormpsr_jax.models.family import LIBRARIES
+from stormpsr_jax.networks import backbones
+from stormpsr_jax.networks.family import LIBRARIES
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import (
     check_names,

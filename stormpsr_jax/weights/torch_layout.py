@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from stormpsr_jax.models import backbones, family
-from stormpsr_jax.models.family import Family, Row
+from stormpsr_jax.networks import backbones, family
+from stormpsr_jax.networks.family import Family, Row
 
 # Where the backbone of each kind is, in the state dict and in our flat names.
 BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {

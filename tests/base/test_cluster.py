@@ -16,7 +16,7 @@ import pytest
 
 from data_prep import embeddings
 from stormpsr_jax.base import cluster, cluster_node, files, installed
-from stormpsr_jax.recognition.files import jobs
+from stormpsr_jax.serving.files import jobs
 from tests.support import cluster_jobs, embeddings_data, shards_data
 from tests.support.commands import refused
 from tests.support.model_data import video, write

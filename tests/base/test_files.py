@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from stormpsr_jax.base import files, memory
-from stormpsr_jax.base.mistakes import first_of, for_each, lines_of, raise_all
+from stormpsr_jax.base.errors import first_of, for_each, lines_of, raise_all
 from stormpsr_jax.psr.files import csvfile
 
 

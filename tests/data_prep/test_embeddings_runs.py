@@ -9,11 +9,11 @@ from data_prep import embeddings
 from stormpsr_jax import main
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.features import FeatureSource
-from stormpsr_jax.model.recogniser import Recognised
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams.decoding import Decoder
 from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.serving.recogniser import Recognised
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.digests import digests

@@ -25,7 +25,7 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
     other = run_of(tmp_path, "other", **{"data.dir": str(tmp_path / "elsewhere")})
     assert expected_stages([base, last, other]) == {
         base: list(base.config.stages),
-        last: ["temporal", "finetune", "predict", "fits", "fuse", "evaluate"],
+        last: ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
         other: list(base.config.stages),
     }
 
@@ -39,7 +39,7 @@ def test_a_plan_knows_what_reads_another_folder(tmp_path):
     }
     for field, trained in later.items():
         run = run_of(tmp_path, field, **{field: str(tmp_path / "elsewhere")})
-        expected = [*trained, "predict", "fits", "fuse", "evaluate"]
+        expected = [*trained, "predict", "product_gate", "fuse", "evaluate"]
         assert expected_stages([base, run])[run] == expected
 
 
@@ -47,8 +47,11 @@ def test_a_plan_knows_what_reads_another_folder(tmp_path):
     ("changes", "left"),
     [
         ({}, ["evaluate"]),
-        ({"temporal.delta": 3.0}, ["temporal", "finetune", "predict", "fits", "fuse", "evaluate"]),
-        ({"detector.cad_wrong": 0.2}, ["detector", "predict", "fits", "fuse", "evaluate"]),
+        (
+            {"temporal.delta": 3.0},
+            ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
+        ),
+        ({"detector.cad_wrong": 0.2}, ["detector", "predict", "product_gate", "fuse", "evaluate"]),
         ({"seed": 1}, None),
     ],
 )

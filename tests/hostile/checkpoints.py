@@ -16,9 +16,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.temporal import TemporalTransformer
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.weights import command
 from stormpsr_jax.weights.torch_layout import to_state_dict
 from tests.hostile import pickles

@@ -10,10 +10,10 @@ import numpy as np
 import safetensors.numpy
 
 from stormpsr_jax import evaluate, load_model
-from stormpsr_jax.model.card import CARD
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS
 from stormpsr_jax.psr.streams.rules import DECODERS
+from stormpsr_jax.serving.card import CARD
 from stormpsr_jax.stages import checks, order, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax import evaluate, load_model
+from stormpsr_jax.live import station
+from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
-from stormpsr_jax.recognition.files.unit import Reset
-from stormpsr_jax.recognition.live import station
-from stormpsr_jax.recognition.live.capture import Clock
+from stormpsr_jax.serving.files.unit import Reset
 from tests.hostile.damage import change_json, choose, craft_arrays, damage
 from tests.hostile.processes import MEMORY, call, made_once, reported
 from tests.hostile.runs import LIMIT, Found

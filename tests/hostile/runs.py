@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stormpsr_jax import main as command
 from stormpsr_jax.base import interruption
-from stormpsr_jax.model.card import CARD
+from stormpsr_jax.serving.card import CARD
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
 from tests.hostile.processes import call

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 import stormpsr_jax
-from stormpsr_jax.models import backbones
+from stormpsr_jax.networks import backbones
 from stormpsr_jax.stages import fields, networks, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -16,7 +16,7 @@ from stormpsr_jax.weights import parameters
 from stormpsr_jax.weights.command import main
 from tests.support.tiny import command, tiny
 
-FIXTURES = Path(__file__).parents[1] / "models" / "backbones"
+FIXTURES = Path(__file__).parents[1] / "networks" / "backbones"
 # Of the size of the fixtures.
 SMALL = {
     "encoder.patch_size": 4,

@@ -5,7 +5,7 @@ import collections
 import jax
 import pytest
 
-from stormpsr_jax.model import functions
+from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import detector, embed, finetune, networks, pretrain, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

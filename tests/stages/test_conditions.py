@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from stormpsr_jax import load_model
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.temporal_baselines import TemporalMLP
+from stormpsr_jax.networks.temporal import TemporalTransformer
+from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import detector, networks

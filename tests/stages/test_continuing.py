@@ -13,7 +13,7 @@ import pytest
 
 from stormpsr_jax import main
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.model import card
+from stormpsr_jax.serving import card
 from stormpsr_jax.stages import continuing, pretrain, provenance, temporal
 from stormpsr_jax.stages import run as run_module
 from stormpsr_jax.stages.context import Context

@@ -7,7 +7,7 @@ import pytest
 from data_prep.rendering import ranges
 from data_prep.worlds import motion, worlds
 from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
-from stormpsr_jax.models import (
+from stormpsr_jax.networks import (
     attention,
     backbones,
     detector,

@@ -17,11 +17,11 @@ from stormpsr_jax.stages import (
     detector,
     embed,
     finetune,
-    fits,
     fuse,
     order,
     predict,
     pretrain,
+    product_gate,
     provenance,
     temporal,
 )
@@ -163,7 +163,7 @@ def test_fields_without_conditions_the_networks_are_smaller_and_used_to_the_end(
     assert networks["detector"]["num_components"] > 0
     assert networks["detector"]["upright"]
     again, _ = run(remake="anew", **dict.fromkeys(off, 0.0))
-    later = ["predict", "fits", "fuse", "evaluate"]
+    later = ["predict", "product_gate", "fuse", "evaluate"]
     assert list(again) == ["temporal", "finetune", "detector", *later]
     networks = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
     assert networks["temporal"]["outputs"] == 1
@@ -184,12 +184,12 @@ def test_fits_other_frames_a_second_or_pictures_of_the_detector_are_seen(finishe
         shutil.copytree(finished / "data", tmp_path / name)
     fields = {name: str(tmp_path / f) for name, f in (("dir", "data"), ("detector_dir", "large"))}
     config = tiny(**{f"data.{name}": folder for name, folder in fields.items()})
-    before = provenance.made_from(Context(config, tmp_path, None), fits.STAGE)
+    before = provenance.made_from(Context(config, tmp_path, None), product_gate.STAGE)
     for name in ("data", "large"):
         path = tmp_path / name / "settings.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"fps": 2.0}))
     record = {"made_from": before, "damage": []}
-    now = provenance.made_from(Context(config, tmp_path, None), fits.STAGE)
+    now = provenance.made_from(Context(config, tmp_path, None), product_gate.STAGE)
     assert provenance.changes(record, now) == ["other frames per second"]
     assert "the detector's pictures of split val" in now["data"]
 
@@ -230,7 +230,7 @@ def test_size_another_one_is_another_folder_of_pictures(run):
         ("embed/val/val_000.0.npy", "embed"),
         ("predictions/test/temporal/test_000_results_pred.csv", "predict"),
         ("predictions/test/scores/test_000.npz", "predict"),
-        ("fits/fits.json", "fits"),
+        ("product_gate/product_gate.json", "product_gate"),
         ("fuse/fusion.json", "fuse"),
         ("model/weights.safetensors", "evaluate"),
         ("metrics.json", "evaluate"),
@@ -376,7 +376,9 @@ class Reading:
         return self._config.items()
 
 
-@pytest.mark.parametrize("stage", [pretrain, embed, temporal, finetune, detector, predict, fits])
+@pytest.mark.parametrize(
+    "stage", [pretrain, embed, temporal, finetune, detector, predict, product_gate]
+)
 def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     """Whatever field a stage reads is on its record, or is one that changes no result."""
     name = stage.__name__.rpartition(".")[2]
@@ -386,7 +388,7 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     read = set()
     config = tiny(**{"embed.views": 1 if name == "embed" else 0})
     context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
-    if name in ("embed", "predict", "fits"):  # one recording is enough
+    if name in ("embed", "predict", "product_gate"):  # one recording is enough
         for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
             for other in list(recordings)[1:]:
                 del recordings[other]
@@ -416,7 +418,7 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     assert {field for field in named if field.startswith(("augment.", "predict."))} <= read
 
 
-@pytest.mark.parametrize("stage", [detector, fits])
+@pytest.mark.parametrize("stage", [detector, product_gate])
 def test_fields_that_an_earlier_version_named_too_make_nothing_again(finished, stage):
     """Of its records: what the stage does not read is no difference, and all else is one."""
     record = provenance.read(finished / stage.STAGE.name)
@@ -451,8 +453,8 @@ def test_procedure_fits_and_fuse_record_what_recordings_begin_with(tmp_path):
     before = {"empty": variant("000", "a", "b", "c", "d"), "full": variant("111", "e")}
     other_globs = {"empty": variant("000", "a", "b", "d"), "full": variant("111", "c", "e")}
     other_start = before | {"full": variant("100", "e")}
-    fits_before, fuse_before = (made_from(s, **before) for s in (fits.STAGE, fuse.STAGE))
-    assert made_from(fits.STAGE, **other_start) != fits_before
-    assert made_from(fits.STAGE, **other_globs) == fits_before
+    fits_before, fuse_before = (made_from(s, **before) for s in (product_gate.STAGE, fuse.STAGE))
+    assert made_from(product_gate.STAGE, **other_start) != fits_before
+    assert made_from(product_gate.STAGE, **other_globs) == fits_before
     assert made_from(fuse.STAGE, **other_start) != fuse_before
     assert made_from(fuse.STAGE, **other_globs) != fuse_before

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.model import functions
 from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import checks, detector, networks, predict, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint

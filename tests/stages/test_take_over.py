@@ -35,13 +35,16 @@ def taken(workdir, other, **changes):
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        ({}, [*STAGES, "fits", "fuse"]),
+        ({}, [*STAGES, "product_gate", "fuse"]),
         ({"temporal_model.seen": 1}, ["pretrain", "embed", "detector"]),
         ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector"]),
         ({"detector.cad_wrong": 0.2}, ["pretrain", "embed", "temporal", "finetune"]),
         ({"pretrain.t_f": 9.0}, ["detector"]),
         ({"seed": 1}, []),
-        ({"embed.batch": 32}, [*STAGES, "fits", "fuse"]),  # how a stage goes, not what comes out
+        (
+            {"embed.batch": 32},
+            [*STAGES, "product_gate", "fuse"],
+        ),  # how it goes
     ],
 )
 def test_a_run_takes_over_the_stages_that_would_come_out_the_same(tmp_path, other, changes, stages):

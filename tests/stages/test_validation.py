@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.data.annotation import LabelledFrames
-from stormpsr_jax.model.content import Window
+from stormpsr_jax.serving.content import Window
 from stormpsr_jax.stages import validation
 
 BOX = (0.5, 0.5, 0.4, 0.4)

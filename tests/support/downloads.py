@@ -11,7 +11,7 @@ import simplejpeg
 from PIL import Image
 
 from data_prep.reading.renders import UNITY_CLASSES
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.weights.torch_layout import to_state_dict

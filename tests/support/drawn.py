@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks.vit import ViT
 
 DINOV3 = {
     "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2, "mlp_dim": 12, "mlp": "swiglu",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stormpsr_jax.export.exporting import export_model
-from stormpsr_jax.model.named_files import seal
+from stormpsr_jax.serving.export.exporting import export_model
+from stormpsr_jax.serving.named_files import seal
 from tests.support.made_once import made_once
 
 FORMS = ("onnx", "int8", "stablehlo")

@@ -1,6 +1,6 @@
 """Outputs of the released networks, by which ours are checked.
 
-A part of them ships, in tests/models/golden (its README says which); the whole of them does not,
+A part of them ships, in tests/networks/golden (its README says which); the whole of them does not,
 and is a further check where it is there.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SHIPPED = Path(__file__).parents[1] / "models/golden"
+SHIPPED = Path(__file__).parents[1] / "networks/golden"
 SHARED = Path(__file__).parents[2] / "../shared/golden/parity"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/golden")
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from stormpsr_jax.model.fits_watch import Watch
-from stormpsr_jax.model.live import Live
-from stormpsr_jax.model.recogniser import Recogniser
+from stormpsr_jax.live.capture import Taken
 from stormpsr_jax.psr import Decoder, Procedure, Settings
 from stormpsr_jax.psr.streams import learned, learned_weights
-from stormpsr_jax.recognition.live.capture import Taken
+from stormpsr_jax.serving.live import Live
+from stormpsr_jax.serving.product_gate_watch import Watch
+from stormpsr_jax.serving.recogniser import Recogniser
 
 FPS = 10.0
 PROCEDURE = Procedure.from_json(

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from stormpsr_jax.model.fits import Looks
-from stormpsr_jax.model.recogniser import Detected, Recognised
+from stormpsr_jax.serving.product_gate import Looks
+from stormpsr_jax.serving.recogniser import Detected, Recognised
 
 
 def looks(rng, count, centre=0.0, confidence=0.8):

@@ -7,18 +7,18 @@ import jax
 import numpy as np
 
 from stormpsr_jax.data import augment
-from stormpsr_jax.model import content
-from stormpsr_jax.model.functions import Network
-from stormpsr_jax.model.recogniser import decode_row
-from stormpsr_jax.model.writing import write_model
-from stormpsr_jax.models.architectures import inference
-from stormpsr_jax.models.detector import Detector
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks.architectures import inference
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.temporal import TemporalTransformer
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.psr import Procedure, Settings
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_weights import default_weights
+from stormpsr_jax.serving import content
+from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.recogniser import decode_row
+from stormpsr_jax.serving.writing import write_model
 
 PROCEDURE = Procedure.from_json(
     {

@@ -5,8 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from stormpsr_jax.models import spatial
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks import spatial
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.weights.command import main
 
 

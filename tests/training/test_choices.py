@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.base import devices
-from stormpsr_jax.models import architectures, attention, vit
-from stormpsr_jax.models.convnext import ConvNeXt
+from stormpsr_jax.networks import architectures, attention, vit
+from stormpsr_jax.networks.convnext import ConvNeXt
 from stormpsr_jax.training import choices
 
 

@@ -7,8 +7,8 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.training.optimizer import (
     decay_mask,
     layer_lr_scale,

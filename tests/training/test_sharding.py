@@ -12,8 +12,8 @@ import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.training import loop, losses
 from stormpsr_jax.training.sharding import (
     batch_sharding,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stormpsr_jax.models import spatial, temporal, temporal_baselines, vit
+from stormpsr_jax.networks import spatial, temporal, temporal_baselines, vit
 from stormpsr_jax.weights import forward, parameters, torch_layout
 from tests.support.weights_data import command, random_state, tiny_encoder
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.recordings import LabelledPredictions

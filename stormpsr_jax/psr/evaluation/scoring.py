@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.evaluation import analysis, released, released_decoding
 from stormpsr_jax.psr.files import frame_rates
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.base.mistakes import visible
+from stormpsr_jax.base.errors import visible
 from stormpsr_jax.psr.files import csvfile
 
 FORMATS = ("text", "csv", "markdown", "latex")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import MAX_PER_FILE, first_of, raise_all
+from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, raise_all
 from stormpsr_jax.psr.files import labels, timed_labels, zipped
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.words import Terms

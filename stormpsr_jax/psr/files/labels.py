@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each, note, raise_all
+from stormpsr_jax.base.errors import for_each, note, raise_all
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all
+from stormpsr_jax.base.errors import for_each, lines_of, raise_all
 from stormpsr_jax.psr.files import coco, csvfile, yolo
 from stormpsr_jax.psr.files.class_maps import ClassMap
 from stormpsr_jax.psr.files.predictions import Detections

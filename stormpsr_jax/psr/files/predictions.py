@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each, raise_all
+from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.psr.files import csvfile, zipped
 from stormpsr_jax.psr.files.labels import check_ascending
 from stormpsr_jax.psr.procedure import Procedure

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.base.errors import first_of, raise_all
 from stormpsr_jax.psr.files import label_files, labels, predictions
 from stormpsr_jax.psr.files import scores as score_files
 from stormpsr_jax.psr.files.words import Terms

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
 
 FIELDS = ["class", "x", "y", "w", "h"]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from stormpsr_jax.base import files, memory
-from stormpsr_jax.base.mistakes import lines_of, raise_all
+from stormpsr_jax.base.errors import lines_of, raise_all
 
 MAX_MEMBERS = 10_000  # wanted files of all zip files together; IndustReal has 84 recordings
 MAX_BYTES = files.MAX_TEXT  # of them, unpacked

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.base.errors import first_of, raise_all
 from stormpsr_jax.psr.files import coco, label_files, predictions
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure

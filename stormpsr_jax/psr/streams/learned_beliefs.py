@@ -2,7 +2,7 @@
 
 Eq. 9 adds up top detections and changes. This rule, which is not in the papers, weighs all that the
 networks say with a few hundred weights, which the components share, fitted on labelled recordings
-(`models/learned_fusion.py`). Per component k, with g = σ(objectness), p the probabilities of the
+(`networks/learned_fusion.py`). Per component k, with g = σ(objectness), p the probabilities of the
 states and c the largest p of a catalogued one, the inputs x are, each logit cut to ±`LIMIT`:
 
      0  l · g / 3          l = logit of Σ_c p_c s_c[k] / Σ_c p_c, catalogued states alone

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import tables
 from stormpsr_jax.psr.files.formats.form import (

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import tables
 from stormpsr_jax.psr.files.formats.form import (

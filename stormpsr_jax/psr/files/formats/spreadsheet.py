@@ -6,7 +6,7 @@ import zipfile
 from typing import Any
 
 from stormpsr_jax.base import files, installed
-from stormpsr_jax.base.mistakes import one_line
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import tables, xml_tree
 from stormpsr_jax.psr.files.formats.form import Entry, Form, Format, Mark, Sample, error, lowered

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files.formats.form import (
     IS_TABLE,
     Entry,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats.form import (
     IS_TABLE,

@@ -1,0 +1,50 @@
+"""A trained model as ONNX or StableHLO, in a model folder that needs no flax.
+
+    python -m stormpsr_jax.export --model=MODEL --format=onnx --out=DIR
+    python -m stormpsr_jax.export --model=MODEL --format=onnx --int8 --out=DIR
+    python -m stormpsr_jax.export --model=MODEL --format=stablehlo --out=DIR
+
+MODEL is a model folder, a work folder that has one, or demo. DIR is made; it is a model folder for
+`recognise` and `load_model`, which run it by onnxruntime or by JAX alone (docs/export.md). What
+each output differs from the model's by is printed, and stands in DIR/model.json. With --int8,
+products of matrices are of 8-bit numbers: recognise recordings with both, and compare.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from stormpsr_jax.base.memory import check_start
+from stormpsr_jax.psr.cli import OneLineParser, fail_for
+from stormpsr_jax.serving.programs import PROGRAMS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns 0, or ends with status 2 after a line of what is wrong."""
+    parser = OneLineParser(
+        prog="python -m stormpsr_jax.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
+    add("--format", required=True, choices=PROGRAMS, help="what to write")
+    add("--int8", action="store_true", help="with onnx: products of matrices of 8-bit numbers")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder to make")
+    args = parser.parse_args(argv)
+    if args.int8 and args.format != "onnx":
+        parser.error("--int8 is for --format=onnx")
+    try:
+        check_start()  # before JAX is imported, which may not even fit
+        from stormpsr_jax.serving.export.exporting import export_model
+
+        made = export_model(args.model, args.out, args.format, int8=args.int8)
+    except (ValueError, OSError, MemoryError) as error:
+        if os.environ.get("STORMPSR_TRACEBACK"):
+            raise
+        fail_for(error)
+    for line in made:
+        print(line)
+    print(f"wrote {args.out}")
+    return 0

@@ -1,0 +1,202 @@
+"""Live recognition to an MQTT broker: ``recognise --mqtt=mqtt://HOST/PREFIX``.
+
+* PREFIX/available: "online" or "offline", retained; also where we are gone without a word.
+* PREFIX/events: events, alerts and finished units, in their order, at least once each (QoS 1).
+* PREFIX/status: the newest status, retained.
+
+Needs paho-mqtt (extra `live`), which is imported when there is a broker to connect to.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stormpsr_jax.base import installed
+from stormpsr_jax.live import addresses
+from stormpsr_jax.live.outbox import SIZE, Outbox
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+PASSWORD = "STORMPSR_MQTT_PASSWORD"  # a password on the command line is seen by every user
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_FORM = "--mqtt: must be like mqtt://HOST/PREFIX or mqtts://USER:PASSWORD@HOST:8883/PREFIX"
+_MAX_PREFIX = 200  # bytes
+_KEEP_ALIVE = 15  # seconds; a broker that says nothing for 1.5 times as long is taken for gone
+_LONGEST_PAUSE = 30  # seconds, between attempts to connect
+
+
+class Broker(NamedTuple):
+    """Where to publish, as `parse` reads it."""
+
+    secure: bool
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+    prefix: str
+
+    def __repr__(self) -> str:
+        """Without user and password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mqtt{'s' if self.secure else ''}://{host}:{self.port}/{self.prefix}"
+
+
+def parse(url: str) -> Broker:
+    """Reads mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]/PREFIX.
+
+    Special characters of user, password and prefix are percent-encoded. Where a user has no
+    password, it is that of the environment variable STORMPSR_MQTT_PASSWORD.
+
+    Raises:
+        ValueError: it is none. The message does not repeat it, as it may hold a password.
+    """
+    parts = addresses.split(url, _FORM)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError(_FORM)
+    prefix = urllib.parse.unquote(parts.path).strip("/")
+    if {"?", "#"} & {*url} or not prefix or re.search(r"[+#\x00-\x1f\x7f]", prefix):
+        raise ValueError(f"{_FORM}; PREFIX is the beginning of topics, without ?, # and +")
+    if prefix.startswith("$") or len(prefix.encode("utf-8", "replace")) > _MAX_PREFIX:
+        raise ValueError(f"{_FORM}; PREFIX has at most {_MAX_PREFIX} bytes, and no $ in front")
+    user, password = addresses.login(parts, _FORM, PASSWORD)
+    port = parts.port or _PORTS[parts.scheme]
+    return Broker(parts.scheme == "mqtts", parts.hostname, port, user, password, prefix)
+
+
+class Mqtt(Outbox):
+    """Publishes records; connects, and connects again, by itself."""
+
+    def __init__(self, url: str, size: int = SIZE):
+        """Starts to connect, and returns at once.
+
+        Args:
+            url: see `parse`.
+            size: of the queue; see `Outbox`.
+
+        Raises:
+            ValueError: the URL is none, or paho-mqtt is missing.
+        """
+        self._broker = parse(url)
+        if importlib.util.find_spec("paho") is None:
+            raise ValueError(f"--mqtt needs paho-mqtt: {installed.extra('live')}")
+        from stormpsr_jax.live.mqtt_client import Client
+
+        self._connected = False
+        self._explained = False  # whether a line has said why this connection ends
+        self._online: int | None = None  # id of the message "online" that is under way
+        self._acknowledged: set[int] = set()  # ids of messages that the broker has taken
+        self._news = threading.Condition()
+        self._client = Client(self._explain)
+        if self._broker.user is not None:
+            self._client.username_pw_set(self._broker.user, self._broker.password)
+        if self._broker.secure:
+            self._client.tls_set()
+        self._client.will_set(self._topic("available"), "offline", qos=1, retain=True)
+        self._client.reconnect_delay_set(1, _LONGEST_PAUSE)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+        super().__init__(repr(self._broker), size)
+        self._client.connect_async(self._broker.host, self._broker.port, keepalive=_KEEP_ALIVE)
+        self._client.loop_start()
+
+    def close(self, timeout: float = 5) -> None:
+        """Publishes what waits, for so many seconds at most, and says goodbye."""
+        super().close(timeout)
+        if self._connected:
+            goodbye = self._publish("available", "offline", retain=True)
+            with self._news:
+                self._news.wait_for(lambda: goodbye in self._acknowledged, 1)
+        self._client.disconnect()
+        # It may be amid an attempt to connect, which ends in its own time.
+        stop = threading.Thread(target=self._client.loop_stop, daemon=True)
+        stop.start()
+        stop.join(1)
+
+    def _topic(self, name: str) -> str:
+        return f"{self._broker.prefix}/{name}"
+
+    def _deliver(self, kind: str, text: bytes) -> bool:
+        if not self._wait_for(lambda: self._connected):
+            return False
+        is_status = kind == "status"
+        message = self._publish("status" if is_status else "events", text, retain=is_status)
+        # If the connection breaks, the client sends it again on the next one.
+        return self._wait_for(lambda: message in self._acknowledged)
+
+    def _publish(self, name: str, text: str | bytes, retain: bool) -> int:
+        """Returns the id under which the broker will acknowledge it."""
+        with self._news:
+            self._acknowledged.clear()
+        return self._client.publish(self._topic(name), text, qos=1, retain=retain).mid
+
+    def _wait_for(self, happened: Callable[[], bool]) -> bool:
+        """Waits until it has happened, and returns whether it has before `close` is over."""
+        with self._news:
+            while not self._news.wait_for(happened, 0.1):
+                if self.is_over():
+                    return False
+        return True
+
+    # --- Called in the thread of the client -------------------------------------------------------
+
+    def _on_connect(
+        self,
+        client: Client,
+        data: Any,
+        flags: ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._explain(f"refuses the connection: {reason}; goes on trying")
+            return
+        if self._online is None:  # otherwise the client sends it again by itself
+            topic = self._topic("available")
+            self._online = client.publish(topic, "online", qos=1, retain=True).mid
+        with self._news:
+            self._connected = True
+            self._news.notify_all()
+
+    def _on_connect_fail(self, client: Client, data: Any) -> None:
+        self.warn("cannot be reached; goes on trying")
+
+    def _on_disconnect(
+        self,
+        client: Client,
+        data: Any,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        with self._news:
+            was_connected, self._connected = self._connected, False
+        explained, self._explained = self._explained, False
+        if explained or not reason.is_failure:
+            return
+        if was_connected:
+            self.warn("the connection is lost; connects again")
+        else:
+            self.warn("ends the connection before it has answered; goes on trying")
+
+    def _explain(self, why: str) -> None:
+        self._explained = True
+        self.warn(why)
+
+    def _on_publish(
+        self, client: Client, data: Any, message: int, reason: ReasonCode, properties: Properties
+    ) -> None:
+        with self._news:
+            self._acknowledged.add(message)
+            if message == self._online:
+                self._online = None
+            self._news.notify_all()

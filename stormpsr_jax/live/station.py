@@ -1,0 +1,439 @@
+"""Live recognition at a work station: pictures in, lines of JSON out, a state that is saved."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+
+from stormpsr_jax.base import errors, files
+from stormpsr_jax.live.capture import Capture, Clock, Taken
+from stormpsr_jax.live.told import Told
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.psr import cli
+from stormpsr_jax.psr.streams.rules import LAST_FRAME
+from stormpsr_jax.serving.files import overlay, records
+from stormpsr_jax.serving.files.pipeline import thumbnail
+from stormpsr_jax.serving.files.unit import Reset, State, Unit
+from stormpsr_jax.serving.live import Live, Row
+
+STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
+MAX_STATE = 2**26  # bytes of a saved state
+FORMAT = 2  # of it
+_WAIT = 0.2  # seconds for a picture, after which other things are looked at
+_SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
+_RATE_SECONDS = 3.0  # that the pictures per second on a page are of
+
+
+class Saved(msgspec.Struct, forbid_unknown_fields=True):
+    """A saved state; `live` is that of `Live`, `told` that of `Told`."""
+
+    format: int
+    source: str
+    start: float
+    frame: int | None
+    dropped: Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
+    unit: State
+    told: list[Literal[-1, 0, 1]]
+    live: dict[str, Any]
+    checksum: str
+
+
+class Output(Protocol):
+    """What is told the same as stdout."""
+
+    def send(self, record: Mapping[str, Any]) -> None:
+        """Takes a line; never blocks."""
+
+    def close(self) -> None:
+        """Tells what is still to be told, for a bounded time, and ends."""
+
+
+class Screen(Protocol):
+    """What shows pictures; see `serve.Page`, which says what a view is."""
+
+    @property
+    def wants_picture(self) -> bool:
+        """Whether a picture would be shown."""
+
+    def frame(self, jpeg: bytes | None, view: Mapping[str, Any]) -> None:
+        """Takes a picture, or None, and what is known now; never blocks."""
+
+
+class Station:
+    """Recognises the pictures of one source until it ends or somebody ends it."""
+
+    def __init__(
+        self,
+        live: Live,
+        name: str,
+        *,
+        clock: Clock,
+        reset: Reset,
+        certain: float = 0.0,
+        framing: Framing | None = None,
+        calibrated: bool = True,
+        state: Path | None = None,
+        tell: Callable[[str], None] | None = None,
+    ):
+        """Makes one at the start of a unit.
+
+        Args:
+            live: at its start.
+            name: of the source.
+            clock: of the source.
+            reset: when a unit ends.
+            certain: an event of a lower confidence is told as "uncertain".
+            framing: of the model, which says where in the picture a box is; for a screen.
+            calibrated: whether confidences are probabilities.
+            state: file to save the state in.
+            tell: takes a line; None prints it.
+
+        Raises:
+            ValueError: `reset` does not go with the stream.
+        """
+        self._live, self._name, self._clock = live, name, clock
+        self._unit, self._reset, self._certain = Unit(live, reset), reset, certain
+        self._framing, self._calibrated = framing, calibrated
+        self._path, self._tell = state, tell or _print
+        self._outputs: Sequence[Output] = ()
+        self._screen: Screen | None = None
+        self._asked = threading.Event()
+        # With the instant at which the picture came, where there is one.
+        self._untold: list[tuple[dict[str, Any], float | None]] = []
+        self._told = Told(live.decoder.variant.initial_state)
+        self._dropped = 0  # before this process
+        self._frame: int | None = None  # the last one, of any unit
+        self._latencies: list[float] = []
+        self._latency: float | None = None  # the last one
+        # Of the last seconds; only with a screen, for whose view it is cut short.
+        self._done_at: collections.deque[float] = collections.deque()
+        self._since = time.monotonic()
+        self._saved = self._since
+        self._saves = True  # whether the last save was one
+
+    def ask_reset(self) -> None:
+        """Ends the unit before the next picture; may be called by any thread."""
+        self._asked.set()
+
+    @property
+    def after(self) -> int | None:
+        """The last frame that was taken, from which a restored one goes on."""
+        return self._frame
+
+    @property
+    def told(self) -> Sequence[int]:
+        """The states of the components, as the lines of the unit at hand have told them."""
+        return self._told.states
+
+    def run(
+        self,
+        capture: Capture,
+        stop: Sequence,
+        outputs: Sequence[Output] = (),
+        screen: Screen | None = None,
+    ) -> None:
+        """Takes the pictures of a source until it ends, or `stop` is not empty any more.
+
+        Args:
+            capture: of the source.
+            stop: see above.
+            outputs: are told the same as stdout.
+            screen: shows the pictures and what is known.
+
+        Raises:
+            Exception: what ended the source.
+        """
+        self._outputs, self._screen = outputs, screen
+        connected = False
+        while not stop:
+            ended = capture.ended  # before its last picture is asked for
+            taken = capture.get(_WAIT)
+            if self._asked.is_set():
+                self._asked.clear()
+                if self._live.holding:
+                    self._live.mark()
+                else:
+                    self._next_unit()
+            if taken is not None:
+                self._take(taken)
+            self._flush(capture)
+            if taken is not None:
+                self._latency = time.monotonic() - taken.at
+                self._latencies.append(self._latency)
+            self._show(capture, taken)
+            changed = capture.connected != connected and not capture.ended
+            if changed or time.monotonic() > self._since + STATUS_EVERY:
+                connected = capture.connected
+                self._status(capture)
+            if time.monotonic() > self._saved + SAVE_EVERY:
+                self._save(capture)
+            if taken is None and ended:
+                break
+        if capture.error is not None:
+            raise capture.error
+        if not stop or self._path is None:
+            for row in self._live.rest():
+                self._recognise(row, None)
+        if self._unit.began and (not stop or self._path is None):
+            self._end_unit("stopped" if stop else "end")
+        self._flush(capture)
+        self._status(capture)
+        self._show(capture, None)
+        self._save(capture)
+
+    def _take(self, taken: Taken) -> None:
+        live = self._live
+        self._frame = live.frame_at(taken.time)
+        if self._unit.waiting:
+            live.look(taken.picture)
+            self._unit.wait(self._frame, live.seen)
+        else:
+            for row in live.take(taken.picture, taken.time):
+                self._recognise(row, taken.at)
+
+    def _recognise(self, row: Row | None, at: float | None) -> None:
+        live = self._live
+        if row is None:
+            self._next_unit()
+            return
+        if self._unit.waiting:
+            self._unit.wait(row.frame, row.top)
+            return
+        events = live.decode(row)
+        for event in events:
+            kind = "uncertain" if event.confidence < self._certain else "event"
+            procedure, fits = live.decoder.procedure, live.fits
+            content = records.of_event(event, procedure, self._calibrated, fits)
+            self._add(kind, content, at, event.frame)
+        for alert in live.alerts:
+            self._add("alert", records.of_alert(alert), at, alert.frame)
+        why = self._unit.take(row, events)
+        if why is not None:
+            self._end_unit(why)
+
+    def _next_unit(self) -> None:
+        """Goes on to the next unit, as somebody has asked for."""
+        if self._unit.waiting:
+            self._unit.begin()
+        else:
+            self._end_unit("key")
+
+    def _end_unit(self, why: str) -> None:
+        self._add("unit", self._unit.end(why), None)
+
+    def _add(
+        self, kind: str, content: Mapping[str, Any], at: float | None, frame: int | None = None
+    ) -> None:
+        self._untold.append(({**self._record(kind, at, frame), **content}, at))
+
+    def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
+        """The fields of all records; `frame` is another one than the last, which was held back."""
+        frame = self._frame if frame is None else frame
+        seconds = None if frame is None else round(frame / self._live.fps, 6)
+        ago = 0.0 if at is None else time.monotonic() - at
+        moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.UTC)
+        return {
+            "type": kind,
+            "recording": self._name,
+            "time_s": seconds,
+            "wall_time": moment.isoformat(timespec="milliseconds"),
+            "frame": frame,
+        }
+
+    def _flush(self, capture: Capture) -> None:
+        """Saves the state and then tells the lines.
+
+        Killed in between, a line is missing; the other way round it would be told twice whenever
+        somebody kills the process on seeing it.
+        """
+        if not self._untold:
+            return
+        untold, self._untold = self._untold, []
+        for record, _ in untold:
+            self._told.take(record)
+        self._save(capture)
+        for record, at in untold:
+            if at is not None:
+                record["latency_ms"] = _milliseconds(time.monotonic() - at)
+            self._say({**record, "dropped": self._dropped + capture.dropped})
+
+    def _status(self, capture: Capture) -> None:
+        passed, self._since = time.monotonic() - self._since, time.monotonic()
+        latencies, self._latencies = self._latencies, []
+        p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (None, None)
+        content = {
+            "unit": self._unit.count,
+            "connected": capture.connected,
+            "fps": round(len(latencies) / passed, 2) if passed else 0.0,
+            "latency_p50_ms": _milliseconds(p50),
+            "latency_p99_ms": _milliseconds(p99),
+            "dropped": self._dropped + capture.dropped,
+            "reconnections": capture.reconnections,
+            "trouble": "" if capture.connected else capture.trouble,
+            "fits": self._live.fits,
+        }
+        self._say(self._record("status", None) | content)
+
+    def _say(self, record: Mapping[str, Any]) -> None:
+        self._tell(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        for output in self._outputs:
+            output.send(record)
+
+    # --- Screen -----------------------------------------------------------------------------------
+
+    def _show(self, capture: Capture, taken: Taken | None) -> None:
+        """Shows the picture that was just taken, or, without one, what has changed."""
+        if self._screen is None:
+            return
+        jpeg = box = None
+        if taken is not None:
+            self._done_at.append(time.monotonic())
+            if self._screen.wants_picture:
+                jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
+        self._screen.frame(jpeg, self._view(capture) | {"box": box})
+
+    def _view(self, capture: Capture) -> dict[str, Any]:
+        live, now = self._live, time.monotonic()
+        source = "lost" if capture.trouble else "opening"
+        if capture.connected or capture.ended:
+            source = "ended" if capture.ended else "live"
+        recent = self._done_at
+        while recent and now - recent[0] > _RATE_SECONDS:
+            recent.popleft()
+        view = {
+            "recording": self._name,
+            "time_s": None if self._frame is None else round(self._frame / live.fps, 6),
+            "source": source,
+            "unit": self._unit.count,
+            "waiting": self._unit.waiting,
+            "fits": live.fits,
+            "holding": live.holding,
+            "checklist": [step._asdict() for step in live.progress],
+            "latency_ms": _milliseconds(self._latency),
+            "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
+            "dropped": self._dropped + capture.dropped,
+        }
+        beliefs = live.beliefs
+        return view if beliefs is None else view | {"beliefs": [part._asdict() for part in beliefs]}
+
+    def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
+        live = self._live
+        if live.seen is None or self._framing is None or live.seen[1] <= live.decoder.floor:
+            return None  # weaker detections are no evidence
+        detected, confidence, box = live.seen
+        procedure = live.decoder.procedure
+        corners = overlay.source_box(self._framing.place(*picture.shape[:2]), box)
+        return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {
+            "label": overlay.seen_as(procedure, detected, confidence),
+            "error": detected == procedure.error_class,
+        }
+
+    # --- State ------------------------------------------------------------------------------------
+
+    def _save(self, capture: Capture) -> None:
+        """Saves the state; where that fails, as on a full disk, it says so and goes on."""
+        self._saved = time.monotonic()
+        if self._path is None:
+            return
+        try:
+            files.write_json(self._path, sealed(self._state(capture.dropped)))
+            self._saves = True
+        except OSError as error:
+            if self._saves:  # told once, until it works again
+                what = "recognition goes on, and the next start goes on from the last state"
+                errors.tell("warning", f"{errors.message_of(error)}; {what}")
+            self._saves = False
+
+    def _state(self, dropped: int) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "source": self._name,
+            "start": self._clock.start or 0.0,
+            "frame": self._frame,
+            "dropped": self._dropped + dropped,
+            "unit": msgspec.to_builtins(self._unit.state()),
+            "told": self._told.states,
+            "live": self._live.state(),
+        }
+
+    def restore(self) -> None:
+        """Goes on from the state in the file, if there is one.
+
+        Raises:
+            ValueError: it is damaged, or of another source, model, stream, variant or threshold;
+                names the file.
+        """
+        path = self._path
+        if path is None or not path.exists():
+            return
+        try:
+            if path.is_file() and path.stat().st_size > MAX_STATE:
+                raise ValueError(f"is larger than {MAX_STATE} bytes, the most that is read")
+            content = files.read_json(path)
+            saved = files.fit(content, Saved, "state")
+            if saved.checksum != sealed(content)["checksum"]:
+                raise ValueError("the saved state is damaged (its checksum is of another one)")
+            if saved.format != FORMAT:
+                raise ValueError(
+                    f"was saved by another version of this package (format {saved.format}, this "
+                    f"one has {FORMAT})"
+                )
+            if saved.source != self._name:
+                raise ValueError(
+                    f"is the state of another source, {files.shorten(saved.source)}; this one is "
+                    f"{files.shorten(self._name)}"
+                )
+            initial = self._live.decoder.variant.initial_state
+            if len(saved.told) != len(initial):
+                raise ValueError(f"told: has {len(saved.told)} states, not {len(initial)}")
+            self._live.restore(saved.live)
+            self._unit.restore(saved.unit)
+            first = -1 if self._live.frame is None else self._live.frame
+            if saved.frame is not None or first >= 0:
+                files.whole(saved.frame, "frame", max(first, 0), LAST_FRAME)
+            # Before 1970 where the machine's clock stood too low: see the end.
+            passed = 0.0 if saved.frame is None else (saved.frame + 1) / self._live.fps
+            files.number(saved.start, "start", -passed, files.MAX_WHOLE)
+        except ValueError as error:
+            text = str(error).removeprefix(f"{path}: ")
+            raise ValueError(
+                f"{path}: {text}; remove it to start anew, or give another --state"
+            ) from error
+        self._frame, self._dropped = saved.frame, saved.dropped
+        self._told = Told(initial, saved.told)
+        if self._frame is not None:
+            # Never back, though the clock of the machine may have been set.
+            latest = time.time() - (self._frame + 1) / self._live.fps
+            self._clock.start = min(saved.start, latest)
+
+
+def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state with its checksum, which tells damage; one that it had counts for nothing."""
+    content = {key: value for key, value in state.items() if key != "checksum"}
+    text = json.dumps(content, sort_keys=True)
+    return content | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _print(line: str) -> None:
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        cli.drop_output()
+        what = f"cannot be written ({error.strerror})"
+        raise OSError(error.errno, what, "stdout") from error
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * float(seconds), 1)

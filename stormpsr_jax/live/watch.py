@@ -1,0 +1,162 @@
+"""Live recognition as a command: the source, the model, the keys, the state file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stormpsr_jax.base import files, interruption
+from stormpsr_jax.base.errors import lines_of, message_of, raise_all, tell
+from stormpsr_jax.live import access, mqtt, opcua, serve, webhook
+from stormpsr_jax.live.capture import Capture, Clock
+from stormpsr_jax.live.live_sources import live_source
+from stormpsr_jax.live.station import Output, Station
+from stormpsr_jax.serving import options
+from stormpsr_jax.serving.files.unit import Reset, parse_reset
+from stormpsr_jax.serving.folder import model_folder
+
+KEPT = 1.0  # seconds of pictures that wait at most
+
+
+def run(args: argparse.Namespace) -> int:
+    """Recognises the one source of the command line until it ends, or Ctrl-C or SIGTERM.
+
+    Returns:
+        The exit status: 1 if the source could not be read or a line not be printed, else 0.
+
+    Raises:
+        ValueError: mistakes on the command line, or a state file that is none.
+    """
+    (word,) = args.source
+    mistakes = []
+    reset = Reset()
+    try:
+        reset = Reset() if args.reset is None else parse_reset(args.reset)
+    except ValueError as error:
+        mistakes += lines_of(error)
+    try:
+        source = live_source(word)
+    except ValueError as error:
+        mistakes += lines_of(error)
+    try:
+        model = options.open_model(model_folder(args.model))
+        stream, settings = options.settings(model, args.stream, args.threshold)
+    except ValueError as error:
+        mistakes += lines_of(error)
+    raise_all(mistakes + _mistakes_of_outputs(args))
+    options.tell_if_blind(model, model_folder(args.model))
+    (variant,) = options.variants(model, [source.name], args.variant)
+    begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
+    live, clock = begin(), Clock(model.fps)
+    state = Path(args.state) if args.state else None
+    station = Station(
+        live,
+        source.name,
+        clock=clock,
+        reset=reset,
+        certain=args.certain,
+        framing=model.framing_of("detector"),
+        calibrated=model.calibrated(stream, settings),
+        state=state,
+    )
+    with contextlib.ExitStack() as stack:
+        if state is not None:
+            lock = files.open_locked(state.with_name(f"{state.name}.lock"), wait=False)
+            if lock is None:
+                raise ValueError(f"another process has the state in {state}; give another --state")
+            stack.enter_context(lock)
+            station.restore()
+        title = f"{model.procedure.name} · {variant}"
+        states = model.procedure.variants[variant].initial_state, station.told
+        outputs, page = _open_outputs(args, title, states, station.ask_reset, stack)
+        if page is not None:
+            page.frame(None, {"recording": source.name, "source": "opening"})
+        # Before the source is opened: compiling takes longer than pictures wait.
+        begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
+        if reset.kind == "key":
+            _on_enter(station.ask_reset)
+        stop = stack.enter_context(interruption.noted())
+        depth = max(2, math.ceil(KEPT * model.fps))
+        capture = Capture(source, clock, live.frame_at, depth=depth, after=station.after)
+        try:
+            with capture:
+                station.run(capture, stop, outputs, page)
+        except ValueError as error:
+            for line in lines_of(error):
+                tell("error", line)
+            return 1
+        except OSError as error:  # of the source, or nobody reads the lines any more
+            tell("error", message_of(error))
+            return 1
+    return 0
+
+
+def _mistakes_of_outputs(args: argparse.Namespace) -> list[str]:
+    mistakes: list[str] = []
+    for value, check in (
+        (args.serve, lambda text: access.Access(access.parse(text), _token(args))),
+        (args.mqtt, mqtt.parse),
+        (args.webhook, webhook.parse),
+        (args.opcua, opcua.parse),
+        (args.opcua_keys, opcua.check_keys),
+    ):
+        try:
+            if value is not None:
+                check(value)
+        except ValueError as error:
+            mistakes += lines_of(error)
+    return mistakes
+
+
+def _token(args: argparse.Namespace) -> str | None:
+    return access.read_token(args.token_file)
+
+
+def _open_outputs(
+    args: argparse.Namespace,
+    title: str,
+    states: tuple[Sequence[int], Sequence[int]],
+    reset: Callable[[], None],
+    stack: contextlib.ExitStack,
+) -> tuple[list[Output], serve.Page | None]:
+    """The outputs of the command line, which `stack` closes, and the page among them.
+
+    `states` of the components are those that a unit begins with, and those told of the one at hand.
+    """
+    outputs: list[Output] = []
+    page = None
+
+    def add(output: Output) -> None:
+        stack.callback(output.close)
+        outputs.append(output)
+
+    if args.serve is not None:
+        address = access.parse(args.serve)
+        page = serve.Page(address, title=title, on_reset=reset, token=_token(args))
+        add(page)
+        tell("page", page.url)
+    if args.mqtt is not None:
+        add(mqtt.Mqtt(args.mqtt))
+    if args.webhook is not None:
+        add(webhook.Webhook(args.webhook))
+    if args.opcua is not None:
+        add(opcua.OpcUa(args.opcua, args.opcua_keys, initial_state=states[0], state=states[1]))
+    return outputs, page
+
+
+def _on_enter(act: Callable[[], None]) -> None:
+    def read() -> None:
+        # Not by sys.stdin, whose lock the end of the process would wait for.
+        while typed := os.read(0, 4096):
+            if b"\n" in typed:
+                act()
+
+    threading.Thread(target=read, daemon=True).start()

@@ -1,0 +1,257 @@
+"""The networks that a model folder may hold, as plain values and back.
+
+Only these classes are ever built, and every field has bounds, so that what a file says can neither
+name other code nor ask for a network beyond all measure. Fields that only matter in training
+(dropout, what is recomputed, microbatches, the heads behind the frame embedding) are left out: a
+network that was described and built again computes the same. What is held, with its bounds, stands
+in the modules themselves (`stored.py`).
+
+Dimension letters: B batch, T frames of a clip, H W image, D features, K components.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from stormpsr_jax.base.files import field, number, shorten
+from stormpsr_jax.networks import backbones, temporal_baselines
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.stored import Bounds, bounds_of, training_only
+
+# By role and architecture, the class of the network, and of the one inside of it if there is one.
+ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
+    "encoder": {f.architecture: (SpatialEncoder, f.module) for f in backbones.FAMILIES},
+    "temporal": {kind.__name__: (kind,) for kind in temporal_baselines.NETWORKS.values()},
+    "detector": {"Detector": (Detector,)},
+}
+_DTYPES = ("float32", "bfloat16")
+_MAX_LIST = 8  # numbers of a field that is a list
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """Returns a network's architecture and fields as plain values, as `build` takes them.
+
+    Raises:
+        ValueError: it is none of ROLES.
+    """
+    parts = (module, *_inside(module).values())
+    kinds = tuple(type(part) for part in parts)
+    known = {name: kinds for by_name in ROLES.values() for name, kinds in by_name.items()}
+    names = [name for name, known_kinds in known.items() if known_kinds == kinds]
+    if not names:
+        raise ValueError(
+            f"a model cannot hold a {type(module).__name__}; known are {', '.join(known)}"
+        )
+    described: dict[str, Any] = {"architecture": names[0]}
+    for part in reversed(parts):
+        for name in bounds_of(type(part)):
+            value = getattr(part, name)
+            described[name] = list(value) if isinstance(value, tuple) else value
+    return described | {"dtype": jnp.dtype(module.dtype).name}
+
+
+def build(role: str, data: Any, place: str) -> nn.Module:
+    """Builds the network that `describe` described.
+
+    Args:
+        role: a key of ROLES.
+        data: plain values, from anywhere.
+        place: the file and where in it they stand, for messages.
+
+    Raises:
+        ValueError: no architecture of that role, an unknown or missing field, or one out of bounds.
+    """
+    architecture = field(data, "architecture", str, place)
+    if architecture not in ROLES[role]:
+        raise ValueError(
+            f"{place}: architecture: {shorten(architecture)} is not one of {', '.join(ROLES[role])}"
+        )
+    outer, *inner = ROLES[role][architecture]
+    bounds = {"dtype": Bounds(_DTYPES)}
+    for kind in (outer, *inner):
+        bounds |= bounds_of(kind)
+    for name in data:
+        if name != "architecture" and name not in bounds:
+            raise ValueError(
+                f"{place}: {shorten(name)}: unknown key; known are {', '.join(bounds)}"
+            )
+    values = {name: _value(data, name, allowed, place) for name, allowed in bounds.items()}
+    values["dtype"] = jnp.dtype(values["dtype"])
+
+    def of(kind: type[nn.Module]) -> dict[str, Any]:
+        names = {f.name for f in dataclasses.fields(kind)}
+        return {name: value for name, value in values.items() if name in names}
+
+    return outer(*(kind(**of(kind)) for kind in inner), **of(outer))
+
+
+def _inside(module: nn.Module) -> dict[str, nn.Module]:
+    """The networks that are fields of another one, by name."""
+    if not isinstance(module, nn.Module):
+        return {}
+    fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)}
+    del fields["parent"]
+    return {name: value for name, value in fields.items() if isinstance(value, nn.Module)}
+
+
+def _value(data: Mapping, name: str, bounds: Bounds, place: str) -> Any:
+    """One field of a network, checked."""
+    allowed = bounds.values
+    if isinstance(allowed[0], str):
+        value = field(data, name, str, place)
+        if value not in allowed:
+            raise ValueError(
+                f"{place}: {name}: {shorten(value)} is not one of {', '.join(allowed)}"
+            )
+        return value
+    if isinstance(allowed[0], bool):
+        return field(data, name, bool, place)
+    low, high = allowed
+    if isinstance(low, float):
+        return number(field(data, name, (int, float), place), f"{place}: {name}", low, high)
+    if bounds.many:
+        value = field(data, name, list, place)
+        if len(value) > _MAX_LIST or not all(type(n) is int and low <= n <= high for n in value):
+            raise ValueError(
+                f"{place}: {name}: {shorten(value)} is not a list of up to {_MAX_LIST} whole "
+                f"numbers in {low}…{high}"
+            )
+        return tuple(value)
+    value = field(data, name, int, place)
+    if not low <= value <= high:
+        raise ValueError(f"{place}: {name}: {shorten(value)} is not in {low}…{high}")
+    return value
+
+
+def inference(module: nn.Module) -> nn.Module:
+    """The same network without what only matters in training.
+
+    So the same program is compiled in a training run and after `build`, and both round alike.
+    """
+    inside: dict[str, Any] = {name: inference(part) for name, part in _inside(module).items()}
+    return module.clone(**training_only(type(module)), **inside)
+
+
+def in_float32(module: nn.Module) -> nn.Module:
+    """The same network with activations in float32."""
+    inside: dict[str, Any] = {name: in_float32(part) for name, part in _inside(module).items()}
+    own = {"dtype"} & {field.name for field in dataclasses.fields(module)}
+    return module.clone(**dict.fromkeys(own, jnp.dtype(jnp.float32)), **inside)
+
+
+def apply(module: nn.Module, variables: Mapping, x: jax.Array) -> Any:
+    """What recognition wants of a network, in evaluation mode.
+
+    Returns:
+        Of an encoder embeddings (B, D) of pictures (B, H, W, 3), of a temporal network logits (B,
+        K) of embeddings (B, T, D), of a detector its outputs on pictures.
+    """
+    if isinstance(module, SpatialEncoder):
+        return module.apply(variables, x, method="embed")
+    return module.apply(variables, x, train=False)
+
+
+@functools.lru_cache(maxsize=64)
+def variable_shapes(
+    module: nn.Module, input_shape: tuple[int, ...]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays that `apply` needs, by names such as `params/head/kernel`; allocates nothing.
+
+    Args:
+        module: a network.
+        input_shape: of a batch of its input.
+
+    Raises:
+        ValueError: the fields of the network, or the input, do not fit together.
+    """
+
+    def init(x: jax.Array) -> Any:
+        method = "embed" if isinstance(module, SpatialEncoder) else None
+        return module.init(jax.random.key(0), x, method=method)
+
+    try:
+        shapes = jax.eval_shape(init, jax.ShapeDtypeStruct(input_shape, jnp.float32))
+    except Exception as error:  # of fields that contradict each other, nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the fields do not fit together ({reason})") from error
+    return traverse_util.flatten_dict(shapes, sep="/")
+
+
+class Cost(NamedTuple):
+    """Of `apply` on a batch.
+
+    Attributes:
+        largest: bytes of the largest array.
+        operations: multiplications and additions of matrix products and convolutions.
+    """
+
+    largest: int
+    operations: int
+
+
+@functools.lru_cache(maxsize=64)
+def cost(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
+    """What `apply` on such a batch takes, from its trace; allocates nothing."""
+
+    def function(variables: dict[str, Any], x: jax.Array) -> Any:
+        return apply(module, traverse_util.unflatten_dict(variables, sep="/"), x)
+
+    x = jax.ShapeDtypeStruct(input_shape, jnp.float32)
+    traced = jax.make_jaxpr(function)(dict(variable_shapes(module, input_shape)), x)
+    return cost_of(traced.jaxpr)
+
+
+def cost_of(jaxpr: Any) -> Cost:
+    """What a traced function takes, on all devices.
+
+    A loop that does not say how often it turns counts as one turn, and of branches the costliest
+    one counts. XLA's own count (`cost_analysis`) takes every loop for one turn.
+    """
+    largest = operations = 0
+    for equation in jaxpr.eqns:
+        sizes = [out.aval.size * out.aval.dtype.itemsize for out in equation.outvars]
+        values = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+        inside = [cost_of(getattr(value, "jaxpr", value)) for value in values if _is_jaxpr(value)]
+        largest = max(largest, *sizes, *(cost.largest for cost in inside), 0)
+        counts = [cost.operations for cost in inside]
+        within = max(counts, default=0) if equation.primitive.name == "cond" else sum(counts)
+        operations += _operations(equation) + within * _times(equation)
+    return Cost(largest, operations)
+
+
+def _times(equation: Any) -> int:
+    """How often what is inside an equation is computed."""
+    if equation.primitive.name == "shard_map":
+        return equation.params["mesh"].size  # on each device, for its own part
+    return equation.params.get("length", 1)  # of a loop over the steps of a sequence
+
+
+def _operations(equation: Any) -> int:
+    """Two for each product that is added up."""
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        summed = [equation.invars[0].aval.shape[axis] for axis in params["dimension_numbers"][0][0]]
+        return 2 * equation.outvars[0].aval.size * math.prod(summed)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+        return 2 * equation.outvars[0].aval.size * kernel.size // outputs
+    if name.startswith("dot_product_attention_"):  # cuDNN's kernel, of `attention`
+        query, keys = (equation.invars[i].aval.shape for i in (0, 1))  # (B, T, N, d), (B, S, N, d)
+        products = 5 if "_bwd" in name else 2  # backwards, the logits are computed once more
+        return products * 2 * math.prod(query) * keys[1]
+    return 0
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "jaxpr") or hasattr(value, "eqns")

@@ -1,0 +1,180 @@
+"""The temporal encoders that STORM-PSR compares its transformer with: MLP, LSTM and TCN.
+
+All take the frame embeddings of a clip and give the logits that `TemporalTransformer` gives. Their
+sizes are not in the paper. Defaults are those of the released code where it has any: an MLP of one
+layer of 2,048 units (without an activation there), and 512 units of a recurrent network (a GRU
+there, to whose number of layers it gives the number of frames by mistake; one layer here). There is
+no TCN in it.
+
+Dimension letters: B batch, T frames of a clip, D features, K components.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
+from stormpsr_jax.networks.temporal import TemporalTransformer, last_frames
+
+TCN_KERNEL = 3
+ACTIVATIONS = ("gelu", "none")  # of `TemporalMLP`
+
+
+def tcn_depth(num_frames: int) -> int:
+    """Blocks after which the last frame's features of a TCN depend on all `num_frames` frames."""
+    depth = 1
+    while 1 + (TCN_KERNEL - 1) * (2**depth - 1) < num_frames:
+        depth += 1
+    return depth
+
+
+class TemporalMLP(nn.Module):
+    """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
+
+    Attributes:
+        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        depth, width, dropout: as above.
+        activation: "gelu", or "none": Dense alone, without dropout, as in the released code.
+        dtype: of the activations.
+    """
+
+    num_components: int = stored(1, MAX_COMPONENTS)
+    outputs: int = stored(1, 3, default=1)
+    seen: int = stored(0, MAX_CLIP, default=0)
+    depth: int = stored(1, 12, default=1)
+    width: int = stored(1, 16_384, default=2048)
+    dropout: float = 0.1
+    activation: str = stored(*ACTIVATIONS, default="gelu")
+    dtype: Any = jnp.float32
+
+    @staticmethod
+    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+        """See `TemporalTransformer`."""
+        return {}
+
+    @staticmethod
+    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
+        """See `TemporalTransformer`."""
+        return params["dense_0"]["kernel"].shape[0] // num_frames
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, outputs · K) in float32 of clips (B, T, D); T is fixed at initialisation."""
+        x = last_frames(embeddings, self.seen)
+        x = x.reshape(x.shape[0], -1).astype(self.dtype)
+        for i in range(self.depth):
+            x = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x)
+            if self.activation == "gelu":
+                x = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(x))
+        return _head(self, x)
+
+
+class TemporalLSTM(nn.Module):
+    """`depth` LSTM layers of `width` units, first frame to last; the last output is read.
+
+    Attributes:
+        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        depth, width: as above.
+        dropout: rate after each layer.
+        dtype: of the activations.
+    """
+
+    num_components: int = stored(1, MAX_COMPONENTS)
+    outputs: int = stored(1, 3, default=1)
+    seen: int = stored(0, MAX_CLIP, default=0)
+    depth: int = stored(1, 12, default=1)
+    width: int = stored(1, 16_384, default=512)
+    dropout: float = 0.1
+    dtype: Any = jnp.float32
+
+    @staticmethod
+    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+        """See `TemporalTransformer`."""
+        return {}
+
+    @staticmethod
+    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
+        """See `TemporalTransformer`."""
+        return params["lstm_0"]["ii"]["kernel"].shape[0]
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
+        x = last_frames(embeddings, self.seen).astype(self.dtype)
+        # Of any number of rows; by itself flax draws them, for which it wants to know the number.
+        zeros = jnp.zeros((x.shape[0], self.width), jnp.float32)
+        for i in range(self.depth):
+            cell = nn.OptimizedLSTMCell(self.width, dtype=self.dtype, name=f"lstm_{i}")
+            outputs: Any = nn.RNN(cell, name=f"layer_{i}")(x, initial_carry=(zeros, zeros))
+            x = nn.Dropout(self.dropout, deterministic=not train)(outputs)
+        return _head(self, x[:, -1])
+
+
+class TemporalTCN(nn.Module):
+    """Residual causal convolutions over time (Bai et al. 2018), dilated by 1, 2, 4, …
+
+    Each of the `depth` blocks is x + dropout(GELU(conv(LayerNorm(x)))) with `width` channels and
+    kernel 3; the last frame's features are read. Their receptive field is
+    1 + 2 · (2^depth − 1) frames; `tcn_depth` gives the blocks that see a clip whole: 6 of 65
+    frames, 8 of 257.
+
+    Attributes:
+        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        depth, width, dropout: as above.
+        dtype: of the activations.
+    """
+
+    num_components: int = stored(1, MAX_COMPONENTS)
+    outputs: int = stored(1, 3, default=1)
+    seen: int = stored(0, MAX_CLIP, default=0)
+    depth: int = stored(1, 12, default=6)
+    width: int = stored(1, 16_384, default=512)
+    dropout: float = 0.1
+    dtype: Any = jnp.float32
+
+    @staticmethod
+    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+        """See `TemporalTransformer`."""
+        return {"depth": tcn_depth(seen or num_frames)}
+
+    @staticmethod
+    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
+        """See `TemporalTransformer`."""
+        return params["stem"]["kernel"].shape[0]
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
+        x = last_frames(embeddings, self.seen)
+        x = nn.Dense(self.width, dtype=self.dtype, name="stem")(x)
+        for i in range(self.depth):
+            y = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
+            y = nn.Conv(
+                self.width,
+                (TCN_KERNEL,),
+                kernel_dilation=2**i,
+                padding="CAUSAL",
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )(y)
+            x = x + nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(y))
+        return _head(self, x[:, -1])
+
+
+def _head(module: nn.Module, x: jax.Array) -> jax.Array:
+    """LayerNorm and Dense inside a module's compact call: (B, width) -> (B, outputs · K)."""
+    x = nn.LayerNorm(dtype=module.dtype, name="head_norm")(x)
+    logits = nn.Dense(module.outputs * module.num_components, dtype=module.dtype, name="head")(x)
+    return logits.astype(jnp.float32)
+
+
+# By name, as `temporal_model.backbone` has it.
+NETWORKS: dict[str, type[TemporalTransformer | TemporalMLP | TemporalLSTM | TemporalTCN]] = {
+    "transformer": TemporalTransformer,
+    "mlp": TemporalMLP,
+    "lstm": TemporalLSTM,
+    "tcn": TemporalTCN,
+}

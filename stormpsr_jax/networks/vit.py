@@ -1,0 +1,312 @@
+"""Vision transformers, pre-norm: the plain one and what later families add to it.
+
+Dosovitskiy et al. 2021, in the layout of timm's `vit_*` models; with LayerScale, SwiGLU and
+registers (DINOv2: Oquab et al. 2023, Darcet et al. 2024), and with rotary positions in place of
+learned ones (DINOv3: Siméoni et al. 2025). `vit_family.py` has the published models by name.
+
+Dimension letters: B batch, H W image, C channels, h w patch grid, T tokens, D width, N heads,
+d width of a head, R registers.
+"""
+
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stormpsr_jax.networks.attention import ATTENTIONS, BIASES, Attention, rotary
+from stormpsr_jax.networks.dense import Dense
+from stormpsr_jax.networks.dropout import Dropout
+from stormpsr_jax.networks.norm import LayerNorm
+from stormpsr_jax.networks.stored import stored
+
+POSITION_STDDEV = 0.02
+LAYER_SCALE = 1e-5  # gamma at initialisation, as in DINOv2 and DINOv3
+TILE = 8  # rows and columns that a GPU's matrix units take of bfloat16 arrays
+# Which of a block's activations are kept for the backward pass: all of them, the results of its
+# matrix products, or only the block's input.
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+MLPS = ("gelu", "swiglu")
+POSITIONS = ("learned", "rotary")
+CHOICES = {
+    "remat": REMAT,
+    "mlp": MLPS,
+    "positions": POSITIONS,
+    "bias": BIASES,
+    "attention": ATTENTIONS,
+}
+
+
+def _filled_up(
+    x: jax.Array, rotation: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[jax.Array, tuple[np.ndarray, np.ndarray] | None]:
+    """Tokens (B, T, D) with zeros up to a multiple of TILE of them, which are not turned either.
+
+    Once here, in place of before each matrix product and behind it: XLA for GPU gives these arrays
+    of whole tiles, and JAX's kernel of cuDNN takes no odd numbers of tokens.
+    """
+    more = -x.shape[1] % TILE
+    if rotation is not None:
+        cos, sin = rotation
+        end = ((0, more), (0, 0))
+        rotation = np.pad(cos, end, constant_values=1), np.pad(sin, end)
+    return jnp.pad(x, ((0, 0), (0, more), (0, 0))), rotation
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+    """Exact GELU, x · Φ(x), in float32 inside; any shape.
+
+    As `nn.gelu(x, approximate=False)`, but the backward pass starts from x again. It would read
+    three arrays of intermediate results otherwise, which takes longer on CPU than to redo them.
+    """
+    wide = x.astype(jnp.float32)
+    return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+def _gelu_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    wide = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * wide * wide) * (2 * math.pi) ** -0.5
+    slope = _normal_cdf(wide) + wide * density
+    return ((gradient.astype(jnp.float32) * slope).astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
+
+def _normal_cdf(x: jax.Array) -> jax.Array:
+    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm block, (B, T, D) -> (B, T, D): x + attention(norm(x)), then x + MLP(norm(x)).
+
+    The MLP is Dense, exact GELU, Dense ("gelu"), or Dense of twice `mlp_dim`, the SiLU of its first
+    half times its second half, Dense ("swiglu"). With `layer_scale` both branches are multiplied by
+    a gain for each of the D features. Dropout follows both layers of the MLP and the attention's
+    output projection; with `train` and a rate above 0 it needs a "dropout" rng. `attention` and
+    `tokens` are those of Attention.
+    """
+
+    num_heads: int
+    dim_head: int
+    mlp_dim: int
+    mlp: str = "gelu"
+    bias: str = "qkv"
+    layer_scale: bool = False
+    norm_eps: float = 1e-6
+    dropout: float = 0.0
+    attention: str = "xla"
+    tokens: int = 0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool = False,
+        rotation: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> jax.Array:
+        """Applies the block; `rotation` as in Attention."""
+        norm = functools.partial(LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
+        dense = functools.partial(
+            Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+        )
+        drop = Dropout(self.dropout, deterministic=not train)
+        attention = Attention(
+            self.num_heads,
+            self.dim_head,
+            self.bias,
+            self.attention,
+            self.tokens,
+            dtype=self.dtype,
+            name="attn",
+        )
+        x = x + drop(self._scaled("gamma1", attention(norm(name="norm1")(x), rotation)))
+        gated = self.mlp == "swiglu"
+        y = dense((2 if gated else 1) * self.mlp_dim, name="fc1")(norm(name="norm2")(x))
+        if gated:
+            gate, y = jnp.split(y, 2, axis=-1)
+            y = drop(nn.silu(gate) * y)
+        else:
+            y = drop(gelu(y))
+        return x + drop(self._scaled("gamma2", dense(x.shape[-1], name="fc2")(y)))
+
+    def _scaled(self, name: str, x: jax.Array) -> jax.Array:
+        if not self.layer_scale:
+            return x
+        gamma = self.param(name, nn.initializers.constant(LAYER_SCALE), x.shape[-1:])
+        return x * gamma.astype(x.dtype)
+
+
+class ViT(nn.Module):
+    """Vision transformer whose feature is the [CLS] token after the final LayerNorm.
+
+    The defaults are ViT-S/16 (timm `vit_small_patch16_224`, the paper's encoder).
+
+    Attributes:
+        patch_size: pixels of the input per token, both ways, the stem's downsampling included.
+        width: D.
+        depth: number of blocks.
+        num_heads: attention heads; must divide `width`.
+        mlp_dim: hidden width of the blocks' MLP; 0 is 4 * width.
+        stem: output channels of stride-2 3x3 convolutions in front of the patches; each halves the
+            resolution. Empty is the plain ViT. Small encoders learn faster with a stem.
+        dropout: rate in the blocks and after the position embedding.
+        dtype: of the activations; parameters and normalisation statistics are float32.
+        remat: what of each block's activations is recomputed in the backward pass, to save memory:
+            "none", "dots" (all but the matrix products), or "full".
+        attention: what computes the attention in training, one of ATTENTIONS.
+        mlp: of the blocks, one of MLPS.
+        positions: "learned", a row for each patch of pictures of one size, or "rotary", of any
+            size.
+        bias: of the blocks' attention, one of BIASES.
+        layer_scale: whether the blocks have it.
+        registers: R, tokens between [CLS] and the patches that have no position.
+        pre_norm: whether a LayerNorm stands before the first block too, as in CLIP.
+        norm_eps: of every LayerNorm but the stem's.
+    """
+
+    patch_size: int = stored(1, 256, default=16)
+    width: int = stored(1, 16_384, default=384)
+    depth: int = stored(1, 64, default=12)
+    num_heads: int = stored(1, 256, default=6)
+    mlp_dim: int = stored(1, 65_536, default=0)
+    stem: tuple[int, ...] = stored(1, 16_384, default=())
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+    remat: str = "none"
+    attention: str = "xla"
+    mlp: str = stored(*MLPS, default="gelu")
+    positions: str = stored(*POSITIONS, default="learned")
+    bias: str = stored(*BIASES, default="qkv")
+    layer_scale: bool = stored(False, True, default=False)
+    registers: int = stored(0, 64, default=0)
+    pre_norm: bool = stored(False, True, default=False)
+    norm_eps: float = stored(0.0, 1e-2, default=1e-6)
+
+    def __post_init__(self) -> None:
+        if not self.mlp_dim:
+            object.__setattr__(self, "mlp_dim", 4 * self.width)
+        super().__post_init__()
+
+    @property
+    def divisor(self) -> int:
+        """Pixels that both sides of a picture have to be a multiple of."""
+        return self.patch_size
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the parameters of the blocks and of the last norm."""
+        return [*(f"block_{i}" for i in range(self.depth)), "norm"]
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, return_tokens: bool = False
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Encodes images.
+
+        Args:
+            images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and with
+                learned positions the same as at initialisation (one row per patch).
+            train: whether dropout is active.
+            return_tokens: also return the patch tokens.
+
+        Returns:
+            (B, D) features in `dtype`; with `return_tokens` also (B, h, w, D).
+
+        Raises:
+            ValueError: sizes that do not fit.
+        """
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not divisible by num_heads {self.num_heads}")
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(allowed)}")
+        x = self._patch_embed(images.astype(self.dtype))
+        B, h, w, D = x.shape
+        dim_head = D // self.num_heads
+        rotation = rotary(h, w, dim_head) if self.positions == "rotary" else None
+        x = self._tokens(x, images.shape)
+        tokens = x.shape[1]
+        if self.attention == "cudnn" and not self.is_initializing():
+            x, rotation = _filled_up(x, rotation)
+        x = Dropout(self.dropout, deterministic=not train)(x)
+        norm = functools.partial(LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
+        if self.pre_norm:
+            x = norm(name="norm_pre")(x)
+        # Argument 2 of the block's call (module and x come first) is `train`, a Python bool.
+        block = TransformerBlock
+        if self.remat != "none":
+            block = nn.remat(TransformerBlock, static_argnums=(2,), policy=REMAT[self.remat])
+        for i in range(self.depth):
+            x = block(
+                num_heads=self.num_heads,
+                dim_head=dim_head,
+                mlp_dim=self.mlp_dim,
+                mlp=self.mlp,
+                bias=self.bias,
+                layer_scale=self.layer_scale,
+                norm_eps=self.norm_eps,
+                dropout=self.dropout,
+                attention=self.attention,
+                tokens=tokens if x.shape[1] > tokens else 0,
+                dtype=self.dtype,
+                name=f"block_{i}",
+            )(x, train, rotation)
+        x = norm(name="norm")(x)
+        if return_tokens:
+            return x[:, 0], x[:, 1 + self.registers : tokens].reshape(B, h, w, D)
+        return x[:, 0]
+
+    def _tokens(self, x: jax.Array, image_shape: tuple[int, ...]) -> jax.Array:
+        """Patches (B, h, w, D) with positions, behind [CLS] and registers: (B, 1 + R + h w, D)."""
+        B, h, w, D = x.shape
+        init = nn.initializers.normal(POSITION_STDDEV)
+        cls = self.param("cls_token", init, (1, 1, D))
+        x = jnp.concatenate([jnp.tile(cls, (B, 1, 1)), x.reshape(B, h * w, D)], axis=1)
+        if self.positions == "learned":
+            shape = (1, 1 + h * w, D)
+            if self.has_variable("params", "pos_embed"):
+                rows: int = self.get_variable("params", "pos_embed").shape[1]
+                if rows != shape[1]:
+                    raise ValueError(
+                        f"images of {image_shape[1]}x{image_shape[2]} pixels make {h}x{w} patches, "
+                        f"but the position embedding has {rows - 1} rows beside [CLS]; give images "
+                        "of the size used at initialisation, or resize with weights.initialise_from"
+                    )
+            x = x + self.param("pos_embed", init, shape)
+        x = x.astype(self.dtype)
+        if self.registers:
+            registers = self.param("registers", init, (1, self.registers, D)).astype(self.dtype)
+            x = jnp.concatenate([x[:, :1], jnp.tile(registers, (B, 1, 1)), x[:, 1:]], axis=1)
+        return x
+
+    def _patch_embed(self, x: jax.Array) -> jax.Array:
+        """(B, H, W, 3) -> (B, h, w, D)."""
+        B, H, W, _ = x.shape
+        reduction = 2 ** len(self.stem)
+        if self.patch_size % reduction:
+            raise ValueError(
+                f"patch_size {self.patch_size} is not a multiple of {reduction}, the downsampling "
+                f"of the stem {self.stem}"
+            )
+        if H % self.patch_size or W % self.patch_size:
+            raise ValueError(f"image size {H}x{W} is not a multiple of patch {self.patch_size}")
+        for i, channels in enumerate(self.stem):
+            x = nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype, name=f"stem_{i}")(x)
+            x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"stem_norm_{i}")(x)
+            x = gelu(x)
+        # A convolution whose stride is its kernel is a matrix product over cut-out patches, and as
+        # such its gradient is much faster, on CPU above all.
+        p = self.patch_size // reduction
+        h, w, C = x.shape[1] // p, x.shape[2] // p, x.shape[3]
+        x = x.reshape(B, h, p, w, p, C).transpose(0, 1, 3, 2, 4, 5).reshape(B, h, w, p * p * C)
+        return Dense(self.width, dtype=self.dtype, name="patch_embed")(x)

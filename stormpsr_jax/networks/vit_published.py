@@ -1,0 +1,208 @@
+"""State dicts of ViTs as timm and transformers publish them, brought to one layout, and its rows.
+
+That layout is of timm's `vit_*` models:
+
+| | timm `vit_*` | timm's DINOv3 (`eva.py`) | transformers |
+|---|---|---|---|
+| queries, keys, values | fused | fused | apart |
+| SwiGLU's two halves | fused, the gate first | apart | DINOv2 fused, DINOv3 apart |
+| LayerScale | `ls1.gamma` | `gamma_1` | `layer_scale1.lambda1` |
+| position of [CLS] with registers | none, or a row | – | a row |
+
+A file's library also says what its arrays do not: how the library fits positions to pictures of
+another size, and the epsilon of its norms (see `vit_family.fields_of`).
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stormpsr_jax.networks import family
+from stormpsr_jax.networks.family import TIMM, TRANSFORMERS, Row
+
+# (pattern, replacement) on names of transformers: ViT, DINOv2 with and without registers, DINOv3.
+_TRANSFORMERS = (
+    (r"^(?:vit|dinov2|dinov2_with_registers|dinov3_vit)\.", ""),  # inside of a classifier
+    (r"^(?:encoder\.|model\.)?layer\.(\d+)\.", r"blocks.\1."),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.register_tokens$", "reg_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.(?:projection\.)?", "patch_embed.proj."),
+    (r"^layernorm\.", "norm."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    (r"\.attention\.(q|k|v)_proj\.", r".attn.\1."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.gate_proj\.", ".mlp.gate."),
+    (r"\.(?:intermediate\.dense|mlp\.up_proj|mlp\.weights_in)\.", ".mlp.fc1."),
+    (r"\.(?:output\.dense|mlp\.down_proj|mlp\.weights_out)\.", ".mlp.fc2."),
+)
+_TIMM = (
+    (r"\.gamma_(\d)$", r".ls\1.gamma"),
+    (r"\.mlp\.fc1_g\.", ".mlp.gate."),
+    (r"\.mlp\.fc1_x\.", ".mlp.fc1."),
+)
+# What stands in no way of the class token: masks of pre-training, poolers, classifiers.
+_IGNORED = re.compile(r"(embeddings\.)?mask_token|(pooler|classifier|head)\..*")
+_PARTS = (("query", "q"), ("key", "k"), ("value", "v"))
+
+
+def to_timm(
+    state: Mapping[str, np.ndarray], path: str | Path = "state dict"
+) -> tuple[dict[str, np.ndarray], str]:
+    """(state dict in the names of timm's `vit_*`, library) of a ViT of either library.
+
+    Of positions, the first row is always [CLS]'s. Names that no rule knows are kept, for
+    `weights.torch_layout` to list. `path` is for messages.
+
+    Raises:
+        ValueError: two names mean the same, or shapes of parts do not fit each other.
+    """
+    library = TIMM
+    if any(name.endswith("embeddings.cls_token") for name in state):
+        library = TRANSFORMERS
+    found: dict[str, np.ndarray] = {}
+    for name, value in state.items():
+        new = name
+        for pattern, replacement in _TRANSFORMERS if library == TRANSFORMERS else _TIMM:
+            new = re.sub(pattern, replacement, new)
+        if _IGNORED.fullmatch(new):
+            continue
+        if new in found:
+            raise ValueError(f"{path}: {name!r} and another name both mean {new}")
+        found[new] = np.asarray(value)
+    for name in [name for name in found if re.fullmatch(r"blocks\.\d+\.norm1\.weight", name)]:
+        _fuse(found, name.removesuffix("norm1.weight"), path)
+    if "norm_pre.weight" in found and (weight := found.get("patch_embed.proj.weight")) is not None:
+        found.setdefault("patch_embed.proj.bias", np.zeros(weight.shape[:1], np.float32))
+    _place_class(found)
+    return found, library
+
+
+def _fuse(state: dict[str, np.ndarray], block: str, path: str | Path) -> None:
+    """Joins queries, keys and values, and the halves of SwiGLU, of one block, in place."""
+    attention = f"{block}attn."
+    for long, short in _PARTS:
+        for leaf in ("weight", "bias"):
+            if (value := state.pop(f"{attention}{long}.{leaf}", None)) is not None:
+                state[f"{attention}{short}.{leaf}"] = value
+    try:
+        names = [f"{attention}{part}.weight" for _, part in _PARTS]
+        if all(name in state for name in names):
+            weights = [state.pop(name) for name in names]
+            state[f"{attention}qkv.weight"] = np.concatenate(weights)
+            given = {p for _, p in _PARTS if f"{attention}{p}.bias" in state}
+            biases = [
+                state.pop(f"{attention}{p}.bias", np.zeros(len(weight), np.float32))
+                for (_, p), weight in zip(_PARTS, weights, strict=True)
+            ]
+            if "k" in given:
+                state[f"{attention}qkv.bias"] = np.concatenate(biases)
+            elif given:
+                state[f"{attention}q_bias"], _, state[f"{attention}v_bias"] = biases
+        for leaf in ("weight", "bias"):
+            gate, up = f"{block}mlp.gate.{leaf}", f"{block}mlp.fc1.{leaf}"
+            if gate in state and up in state:
+                state[up] = np.concatenate([state.pop(gate), state[up]])
+    except ValueError as error:
+        raise ValueError(f"{path}: parts of {block.rstrip('.')} do not fit: {error}") from error
+
+
+def _place_class(state: dict[str, np.ndarray]) -> None:
+    """Gives [CLS] the first row of positions, and registers none, in place.
+
+    timm's models with registers mostly have positions of patches alone, and else rows for all
+    tokens. Patches of published models make a square, which tells.
+    """
+    positions, registers = state.get("pos_embed"), state.get("reg_token")
+    if positions is None or registers is None or positions.ndim != 3 or registers.ndim != 3:
+        return
+    rows, R = positions.shape[1], registers.shape[1]
+    if _is_square(rows - 1):
+        return
+    if _is_square(rows):
+        zero = np.zeros_like(positions[:, :1])
+        state["pos_embed"] = np.concatenate([zero, positions], axis=1)
+    elif _is_square(rows - 1 - R) and positions.shape[2] == registers.shape[2]:
+        state["reg_token"] = registers + positions[:, 1 : 1 + R]
+        state["pos_embed"] = np.concatenate([positions[:, :1], positions[:, 1 + R :]], axis=1)
+
+
+def _is_square(n: int) -> bool:
+    return n > 0 and math.isqrt(n) ** 2 == n
+
+
+def from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A ViT's state dict as timm's model of its family has it, of one that `to_timm` gave.
+
+    With registers, the position of [CLS] is added to its token: such models have none. Without
+    learned positions it is a DINOv3, with names of its own.
+    """
+    state = dict(state)
+    if "reg_token" in state and "pos_embed" in state:
+        state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
+        state["pos_embed"] = state["pos_embed"][:, 1:]
+    if "pos_embed" in state:
+        return state
+    found = {}
+    for name, value in state.items():
+        name = re.sub(r"\.ls(\d)\.gamma$", r".gamma_\1", name)
+        down = re.sub(r"fc1\.\w+$", "fc2.weight", name)
+        if ".mlp.fc1." in name and len(value) == 2 * state[down].shape[1]:
+            for letter, half in zip("gx", np.split(value, 2), strict=True):
+                found[name.replace("fc1.", f"fc1_{letter}.")] = half
+        else:
+            found[name] = value
+    return found
+
+
+_BLOCK = (
+    ("norm1", "norm1", family.NORM),
+    ("attn.proj", "attn/proj", family.DENSE),
+    ("norm2", "norm2", family.NORM),
+    ("mlp.fc1", "fc1", family.DENSE),
+    ("mlp.fc2", "fc2", family.DENSE),
+)
+# What only some ViTs have: a model has all of a row's arrays if any name ends like one.
+_BLOCK_OPTIONS = (
+    (("ls1.gamma", "gamma1"), ("ls2.gamma", "gamma2")),
+    (("attn.q_bias", "attn/q_bias"), ("attn.v_bias", "attn/v_bias")),
+)
+
+
+def rows(names: Collection[str]) -> Iterator[Row]:
+    """The layers of a ViT with these names of arrays, in the layout of `to_timm` or in ours."""
+    endings = {re.sub(r"^(?:blocks\.\d{1,9}\.|block_\d{1,9}/)", "", name) for name in names}
+
+    def has(*ends: str) -> bool:
+        return not endings.isdisjoint(ends)
+
+    yield Row("cls_token", "cls_token", family.TOKENS)
+    bias = has("attn.qkv.bias", "attn/qkv/bias")
+    bias |= not has("attn.qkv.weight", "attn/qkv/kernel")  # a file cut off
+    # Models with rotary positions have no bias of keys.
+    if bias or has("pos_embed"):
+        yield Row("pos_embed", "pos_embed", family.TOKENS)
+    if has("reg_token", "registers"):
+        yield Row("reg_token", "registers", family.TOKENS)
+    qkv = family.DENSE if bias else family.DENSE_WITHOUT_BIAS
+    block = [*_BLOCK, ("attn.qkv", "attn/qkv", qkv)]
+    for pairs in _BLOCK_OPTIONS:
+        if has(*pairs[0], *pairs[1]):
+            block += [(*pair, family.VECTOR) for pair in pairs]
+    # At least one block, so that a file without any fails by the names that it lacks.
+    for i in range(max(1, family.count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
+        for torch, ours, layer in block:
+            yield Row(f"blocks.{i}.{torch}", f"block_{i}/{ours}", layer)
+    yield Row("patch_embed.proj", "patch_embed", family.PATCHES)
+    yield Row("norm", "norm", family.NORM)
+    if has("norm_pre.weight", "norm_pre.bias", "norm_pre/scale", "norm_pre/bias"):
+        yield Row("norm_pre", "norm_pre", family.NORM)
+    for i in range(family.count(r"^stem_(?:norm_)?(\d{1,9})/", names)):  # ours alone
+        yield Row(None, f"stem_{i}", family.CONV)
+        yield Row(None, f"stem_norm_{i}", family.NORM)

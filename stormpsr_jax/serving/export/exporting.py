@@ -1,0 +1,196 @@
+"""From a model folder with weights to one with programs.
+
+Dimension letters: B batch.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.networks import architectures
+from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
+from stormpsr_jax.serving import functions, programs
+from stormpsr_jax.serving.card import CARD, card
+from stormpsr_jax.serving.content import Content, Function
+from stormpsr_jax.serving.export import onnx_writer, stablehlo_writer
+from stormpsr_jax.serving.flax_networks import FlaxNetworks
+from stormpsr_jax.serving.folder import model_folder, read_model
+from stormpsr_jax.serving.named_files import MODEL, seal
+from stormpsr_jax.serving.program import MAX_BYTES, Array, Program
+from stormpsr_jax.serving.programs import OUTPUTS
+from stormpsr_jax.serving.writing import weights_of
+
+FORMAT = 4  # of a folder with programs
+# By how much an output may differ from the model's, of its largest value and at least of 1, by what
+# it computes in. Networks round to a hundredth of it in float32, and to a tenth in bfloat16, of
+# which programs leave out other roundings each time; a wrong operator is off by far more.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+ROWS = 5  # that are compared, at once and one by one
+WRITERS = {"onnx": onnx_writer.write, "stablehlo": stablehlo_writer.write}
+LIBRARIES = {
+    "onnx": ("jax", "jax2onnx", "onnx", "onnxruntime"),
+    "stablehlo": ("jax",),
+}
+
+
+def export_model(
+    folder: str | Path, out: str | Path, program: str, *, int8: bool = False
+) -> list[str]:
+    """Writes a model folder with programs in place of weights; it appears whole or not at all.
+
+    Args:
+        folder: as `load_model` takes it.
+        out: the folder to make; its parent is made too.
+        program: "onnx" or "stablehlo".
+        int8: of "onnx": whether products of matrices are of 8-bit numbers.
+
+    Returns:
+        A line for each output: by how much it differs from the model's.
+
+    Raises:
+        ValueError: `folder` is no model with weights, `out` is not empty, a library is missing, or
+            an output differs by more than TOLERANCES.
+        OSError: it cannot be written; names the file.
+    """
+    source, out = model_folder(folder), Path(out)
+    networks = weights_of(source)
+    content = read_model(source)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: exists already; give a folder that is to be made")
+    if program == "onnx":
+        onnx_writer.check_libraries()
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        differs = _write(source, networks, content, part, program, int8)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return [f"{name} differs by {value:.1e}" for name, value in differs.items()]
+
+
+def _write(
+    source: Path, networks: FlaxNetworks, content: Content, out: Path, program: str, int8: bool
+) -> dict[str, float]:
+    """Writes all files into a folder; returns by how much outputs differ from the model's."""
+    bodies = functions.bodies(functions.statistics(content.pictures), content.max_detections)
+    entries: dict[str, Any] = {}
+    differs: dict[str, float] = {}
+    for role, network in networks.of.items():
+        module = architectures.inference(network.module)
+        if program == "onnx" and isinstance(module, TemporalLSTM):
+            raise ValueError(
+                f"{source}: an LSTM is a loop in ONNX, which could run for ever in a file from "
+                "outside and is not read; give --format=stablehlo"
+            )
+        if program == "onnx":  # whose runtime has no bfloat16 on CPUs
+            module = architectures.in_float32(module)
+        variables = functions.needed(role, module, network.variables, content.pictures)
+
+        function = _of_rows(functools.partial(bodies[role][1], module, variables))
+        row = Array("float32" if role == "temporal" else "uint8", content.input_shape(role, 1)[1:])
+        names = OUTPUTS[role]
+        # Of the detector, whose few products of matrices decide a state by small differences and
+        # cost next to nothing, int8 would be no gain.
+        rounded = int8 and role != "detector"
+        data = WRITERS[program](function, row, names, rounded)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"{source}: the {role} has over 2 GiB, more than a program may have")
+        path = out / f"{role}.{program}"
+        with files.replacing(path) as file:
+            file.write_bytes(data)
+        rows = _rows_at_once(program, rounded, module, row)
+        found = {"width": networks.widths[role], "rows": rows}
+        entries[role] = found | {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        opened = programs.opened(path, data, rows)
+        tolerance = np.inf if rounded else TOLERANCES[jnp.dtype(module.dtype).name]
+        differs |= _compare(path, function, opened, row, names, tolerance)
+    _describe(source, networks, out, entries, differs, program, int8)
+    read_model(out)  # which checks all of it
+    return differs
+
+
+def _rows_at_once(program: str, int8: bool, module: nn.Module, row: Array) -> int | None:
+    """How many rows are computed at once; None: as many as are asked for."""
+    if int8:  # one scale is for all of a call, and a picture is to round by itself
+        return 1
+    return 1 if program == "stablehlo" and functions.small(module, row.shape) else None
+
+
+def _of_rows(function: Function) -> Function:
+    """The same with its outputs in a row; parts that a detector does not know are none."""
+    return lambda x: tuple(jax.tree.leaves(function(x)))
+
+
+def _compare(
+    path: Path,
+    function: Function,
+    opened: Program,
+    row: Array,
+    names: Sequence[str],
+    tolerance: float,
+) -> dict[str, float]:
+    """By how much a program differs from its network on random rows, at once and one by one."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, row.shape[-1] ** -0.5, (ROWS, *row.shape)).astype(np.float32)
+    if row.dtype == "uint8":  # pictures with edges, not noise alone
+        x = rng.integers(0, 256, (ROWS, *row.shape), np.uint8)
+        x[:, : row.shape[0] // 2, : row.shape[1] // 2] //= 4
+    wanted = [np.asarray(array, np.float64) for array in jax.jit(function)(x)]
+    ways = [opened.function(batch)(x) for batch in (ROWS, 1)]
+    found = {}
+    for name, want, *have in zip(names, wanted, *ways, strict=False):
+        found[name] = max(float(np.abs(want - other).max(initial=0)) for other in have)
+        limit = tolerance * max(1.0, float(np.abs(want).max(initial=0)))
+        # Which of two equal boxes is the best may turn out either way.
+        if name not in ("boxes", "classes") and not found[name] <= limit:
+            raise ValueError(
+                f"{path}: {name} differs by {found[name]:.1e} from the model's: this version of "
+                "the libraries does not export it rightly"
+            )
+    return found
+
+
+def _describe(
+    source: Path,
+    networks: FlaxNetworks,
+    out: Path,
+    entries: Mapping[str, Any],
+    differs: Mapping[str, float],
+    program: str,
+    int8: bool,
+) -> None:
+    """Writes model.json and the model card."""
+    whole = files.read_json(source / MODEL)
+    whole.pop("checksum", None)
+    data = {key: value for key, value in whole.items() if key != "weights"}
+    data["format"], data["networks"] = FORMAT, entries
+    data["exported"] = exported = {
+        "program": program,
+        "int8": int8,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "made_with": {name: importlib.metadata.version(name) for name in LIBRARIES[program]},
+        "weights": {key: whole["weights"][key] for key in ("sha256", "size")},
+        "differs": {name: float(f"{value:.2e}") for name, value in differs.items()},
+    }
+    files.write_json(out / MODEL, {**data, "checksum": seal(data)})
+    counts = {
+        role: sum(a.size for a in jax.tree.leaves(network.variables["params"]))
+        for role, network in networks.of.items()
+    }
+    files.write_text(out / CARD, card(whole, counts, exported))

@@ -1,0 +1,165 @@
+"""Sources to recognise into folders of results: here one by one, or on the nodes of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stormpsr_jax.base import cluster
+from stormpsr_jax.base.progress import Bar, Progress
+from stormpsr_jax.media.sources import Source
+from stormpsr_jax.psr.streams.stream import AnySettings
+from stormpsr_jax.serving import options
+from stormpsr_jax.serving.files import recording, results
+from stormpsr_jax.serving.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A source and what is wanted of it.
+
+    Attributes:
+        source: where the pictures are.
+        out: folder of the folder of its results.
+        model: folder of the model.
+        variant: of the procedure.
+        stream, settings: how its events are decoded.
+        batch: frames computed at once; None for the model's.
+        video, clips: write these too.
+        certain: events of a lower confidence are listed as uncertain.
+        pre_labels: key of the format of labels that is written too; None for none.
+        made_from: all that the results depend on but the source and the variant.
+        product: name of what the model knows.
+    """
+
+    source: Source
+    out: Path
+    model: Path
+    variant: str
+    stream: str
+    settings: AnySettings
+    batch: int | None
+    video: bool
+    clips: bool
+    certain: float
+    pre_labels: str | None
+    made_from: dict[str, Any]
+    product: str
+
+
+class Done(NamedTuple):
+    """A line that tells of a job that has ended, and whether its source fits the model."""
+
+    line: str
+    fits: bool | None
+
+
+# A job that has ended, what tells of it, or its exception.
+End = tuple[Job, Done | None, Exception | None]
+
+
+def here(jobs: Sequence[Job], model: Model) -> Generator[End]:
+    """Recognises one source after the other, each with a bar of its own."""
+    end: End
+    for i, job in enumerate(jobs):
+        with _OneBar(f"{i + 1}/{len(jobs)} {job.source.name}") as bar:
+            try:
+                end = job, recognise(job, bar, model), None
+            except Exception as error:  # whoever asks for the next end decides
+                end = job, None, error
+        yield end
+
+
+def on_cluster(nodes: cluster.Cluster, jobs: Sequence[Job], lock: Path) -> Generator[End]:
+    """Recognises sources on the nodes, which have to see `lock`; whichever ends first comes first.
+
+    A task takes a GPU for itself where the cluster has any. What tasks leave that are given up is
+    removed from the folder of the results, which is that of `lock`.
+    """
+    desc = f"{len(jobs)} recordings"
+    ends = cluster.run(nodes, recognise, jobs, lock=lock, desc=desc, device=True)
+    try:
+        with contextlib.closing(ends):
+            for index, line, error in ends:
+                yield jobs[index], line, error
+    finally:
+        with contextlib.suppress(OSError):  # a task that could not be stopped still writes
+            results.remove_parts(lock.parent, {job.source.name for job in jobs})
+
+
+class _OneBar(contextlib.ExitStack):
+    """The bar of one job, which is shown from when its length is known."""
+
+    def __init__(self, desc: str):
+        super().__init__()
+        self._desc = desc
+
+    def begin(self, num_frames: int) -> None:
+        bar = self.enter_context(Bar(total=num_frames, desc=self._desc, unit="frame"))
+        self.advance = bar.update
+
+
+def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
+    """Recognises a source, unless it is finished; says what came of it.
+
+    Args:
+        job: the source.
+        progress: is told of its frames.
+        model: of job.model, if it is open already.
+
+    Raises:
+        ValueError: it cannot be read, has changed meanwhile, or its results would take the place of
+            something that was changed by hand.
+        MemoryError: no memory for the batch.
+        OSError: a result cannot be written.
+    """
+    source, folder = job.source, job.out / job.source.name
+    made_from = job.made_from | {"variant": job.variant}
+    stamp = source.stamp()
+    if results.is_finished(folder, stamp, source.checksum, made_from):
+        fits = results.fits(folder)
+        return Done(f"{folder}: finished before{_doubt(fits, job)}", fits)
+    start = time.monotonic()
+    model = model or _model(job.model, job.made_from["model"])
+    pictures = source.open(model.fps)
+    progress.begin(pictures.num_frames)
+    with results.replacing_folder(folder) as part:
+        num_events, fits = recording.recognise(
+            model,
+            source.name,
+            pictures,
+            model.decoder(job.stream, job.variant, settings=job.settings),
+            part,
+            source=source.place.name,
+            batch=job.batch or model.batch,
+            video=job.video,
+            clips=job.clips,
+            certain=job.certain,
+            pre_labels=job.pre_labels,
+            progress=progress.advance,
+        )
+        checksum = source.checksum()
+        if source.stamp() != stamp:
+            raise ValueError(f"{source.place}: changed while it was read; run the command again")
+        results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from, fits)
+    length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
+    line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
+    if num_events and not model.calibrated(job.stream, job.settings):
+        line += "; confidences are not calibrated"
+    return Done(line + _doubt(fits, job), fits)
+
+
+def _doubt(fits: bool | None, job: Job) -> str:
+    return f"; does not show what {job.product} looks like" if fits is False else ""
+
+
+@functools.lru_cache(1)
+def _model(folder: Path, checksum: str) -> Model:
+    """The model that a process last used; the checksum of its model.json tells another one."""
+    del checksum
+    return options.open_model(folder)

@@ -1,0 +1,237 @@
+"""The report of a recognised recording, about which no truth is known: one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simplejpeg
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.monitor import Alert
+from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import AnySettings
+from stormpsr_jax.report import pages
+from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE
+from stormpsr_jax.report.wrong_marks import WRONG, clock
+from stormpsr_jax.serving.files.pipeline import Chunk, thumbnail
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_PICTURES = 64
+MAX_EVENTS = 1000  # in the timeline and the table; also of alerts
+_BINS = 400  # of a curve
+
+
+class Report:
+    """Gathers what the report of a recording shows; memory does not grow beyond its limits."""
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        fps: float,
+        first_frame: int,
+        num_frames: int,
+        certain: float = 0.0,
+    ):
+        """Times count from the frame `first_frame` on; the recording has `num_frames`.
+
+        Events of a lower confidence than `certain` are shown as uncertain.
+        """
+        self._procedure, self._variant, self._fps = procedure, variant, fps
+        self._first, self._num_frames = first_frame, num_frames
+        self._bins = min(_BINS, num_frames)
+        self._changed: np.ndarray | None = None  # (bins, K), the highest probability
+        self._seen: np.ndarray | None = None  # (bins,), the highest confidence of a detection
+        self._events: list[Event] = []
+        self._num_events = self._num_uncertain = 0
+        self._certain = certain
+        self._pictures: dict[int, bytes] = {}  # by frame
+        self._every = 1  # of so many frames with events, one has its picture kept
+        self._num_pictured = 0
+        self._alerts: list[Alert] = []
+        self._num_alerts = 0
+
+    def add(self, chunk: Chunk, alerts: Sequence[Alert]) -> None:
+        """Takes the next frames, and what was alerted at them."""
+        detected, probabilities = chunk.recognised.detected, chunk.recognised.probabilities
+        bins = (np.array(chunk.numbers) - self._first) * self._bins // self._num_frames
+        if probabilities is not None:
+            if self._changed is None:
+                self._changed = np.zeros((self._bins, probabilities.shape[1]))
+            np.maximum.at(self._changed, bins, probabilities)
+        if detected is not None:
+            if self._seen is None:
+                self._seen = np.zeros(self._bins)
+            found = np.where(detected.classes > 0, detected.confidences, 0).max(axis=1, initial=0)
+            np.maximum.at(self._seen, bins, found)
+        self._num_events += len(chunk.events)
+        self._num_uncertain += sum(map(self._is_uncertain, chunk.events))
+        self._events += chunk.events[: max(0, MAX_EVENTS - len(self._events))]
+        for frame in dict.fromkeys(event.frame for event in chunk.events):
+            self._keep(frame, chunk.jpegs[frame - chunk.numbers[0]])
+        self.add_alerts(alerts)
+
+    def add_alerts(self, alerts: Sequence[Alert]) -> None:
+        """Takes alerts."""
+        self._num_alerts += len(alerts)
+        self._alerts += alerts[: max(0, MAX_EVENTS - len(self._alerts))]
+
+    def _keep(self, frame: int, jpeg: bytes) -> None:
+        if self._num_pictured % self._every == 0:
+            self._pictures[frame] = thumbnail(simplejpeg.decode_jpeg(jpeg))
+        self._num_pictured += 1
+        if len(self._pictures) > MAX_PICTURES:  # evenly thinned
+            self._every *= 2
+            self._pictures = dict(list(self._pictures.items())[::2])
+
+    def write(
+        self,
+        path: Path,
+        *,
+        name: str,
+        rows: Sequence[tuple[int, str]],
+        stream: str,
+        settings: AnySettings,
+        calibrated: bool,
+        source: str,
+        fits: bool | None,
+    ) -> None:
+        """Writes the page.
+
+        Args:
+            path: of the HTML file.
+            name: of the recording.
+            rows: the checklist at the end.
+            stream, settings: by which events were decoded.
+            calibrated: whether the confidences of events are.
+            source: the file's name, for people.
+            fits: whether it shows the model's product; None where that is not known.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with pages.style():
+            figure = self._timeline(stream)
+        text = pages.svg(figure)
+        page = pages.template("recognised.html").render(
+            title=name,
+            source=source,
+            fits=fits,
+            procedure=self._procedure,
+            variant=self._variant.name,
+            fps=self._fps,
+            length=clock(self._num_frames / self._fps),
+            stream=streams.find(stream),
+            settings=settings,
+            changed=self._changed is not None,
+            detected=self._seen is not None,
+            calibrated=calibrated,
+            num_events=self._num_events,
+            num_uncertain=self._num_uncertain,
+            certain=self._certain,
+            events=[self._row(event) for event in self._events],
+            checklist=[(self._procedure.step_name(step), status) for step, status in rows],
+            done=sum(status == "done" for _, status in rows),
+            num_expected=len(self._variant.expected),
+            alerts=[(self._clock(alert.frame), alert.message) for alert in self._alerts],
+            num_alerts=self._num_alerts,
+            num_pictured=self._num_pictured,
+            cards=self._cards(),
+            timeline=pages.inline(text, f"Timeline of recording {name}", "t"),
+        )
+        files.write_text(path, page)
+
+    def _is_uncertain(self, event: Event) -> bool:
+        return event.confidence < self._certain
+
+    def _clock(self, frame: int) -> str:
+        return clock((frame - self._first) / self._fps)
+
+    def _row(self, event: Event) -> dict[str, Any]:
+        time = f"{(event.frame - self._first) / self._fps:.1f}"
+        return {"clock": self._clock(event.frame), "seconds": time, **event._asdict()} | {
+            "uncertain": self._is_uncertain(event)
+        }
+
+    def _cards(self) -> list[dict[str, Any]]:
+        cards = []
+        for frame, jpeg in self._pictures.items():
+            names = [(e.name, e.confidence) for e in self._events if e.frame == frame]
+            picture = base64.b64encode(jpeg).decode()
+            cards.append({"frame": frame, "time": self._clock(frame), "jpeg": picture})
+            cards[-1]["steps"] = names
+        return [card for card in cards if card["steps"]]
+
+    def _timeline(self, stream: str) -> Figure:
+        """A row per step with its events; below, what the networks say, with the same times."""
+        from matplotlib.figure import Figure
+
+        steps = list(dict.fromkeys(event.step_id for event in self._events))
+        steps += [step for step in self._variant.expected if step not in steps]
+        curves = self._curves()
+        width, left, right, below, gap = 10.0, 2.4, 0.15, 0.35, 0.42
+        upper, lower = 0.3 * max(len(steps), 1), 0.26 * len(curves)
+        height = below + lower + gap + upper + 0.1
+        figure = Figure(figsize=(width, height))
+        box = (left / width, (width - left - right) / width)
+        place = (box[0], (below + lower + gap) / height, box[1], upper / height)
+        axes = figure.add_axes(place)
+        announced = {*self._variant.expected, *(self._variant.allowed or ())}
+        for row, step in enumerate(steps):
+            if row % 2 == 0:
+                axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
+            name = self._procedure.step_name(step)
+            self._label(axes, row, name, INK if step in announced else WRONG)
+        self._draw(axes, steps, PALETTE[streams.find(stream).colour])
+        axes.set(ylim=(max(len(steps), 1), 0), yticks=[])
+        other = figure.add_axes((box[0], below / height, box[1], lower / height), sharex=axes)
+        x = (np.arange(self._bins) + 0.5) * self._num_frames / self._bins / self._fps
+        for row, (name, colour, values) in enumerate(curves):
+            bottom = row + 0.94
+            other.fill_between(x, bottom, bottom - 0.88 * values, color=colour, alpha=0.55, lw=0)
+            other.axhline(bottom, color=MUTED, lw=0.5)
+            self._label(other, row, name, INK)
+        other.set(ylim=(len(curves), 0), yticks=[])
+        other.set_title("Confidences of the networks, 0 to 1", fontsize=7.5, color=MUTED, pad=4)
+        end = self._num_frames / self._fps
+        for one in (axes, other):
+            one.spines["left"].set_visible(False)
+            one.tick_params(length=0)
+        axes.tick_params(labelbottom=False)
+        axes.set_xlim(-0.008 * end, 1.05 * end)
+        pages.time_ticks(axes, 0, end)
+        return figure
+
+    def _label(self, axes: Axes, row: int, text: str, colour: str) -> None:
+        text = textwrap.shorten(text, 36, placeholder="…")
+        at = axes.get_yaxis_transform()
+        axes.text(-0.01, row + 0.5, text, transform=at, ha="right", va="center", color=colour)
+
+    def _draw(self, axes: Axes, steps: Sequence[int], colour: str) -> None:
+        for event in self._events:
+            x, y = (event.frame - self._first) / self._fps, steps.index(event.step_id) + 0.5
+            ink = WRONG if event.step_id % 3 == 1 else colour
+            fill = "none" if self._is_uncertain(event) else ink
+            axes.plot([x], [y], "o", ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
+            text, beside = f"{event.confidence:.2f}", "offset points"
+            axes.annotate(text, (x, y), (6, 0), textcoords=beside, fontsize=6.5, va="center")
+
+    def _curves(self) -> list[tuple[str, str, np.ndarray]]:
+        """(name, colour, values (bins,)) of what the networks say."""
+        curves = []
+        if self._changed is not None:
+            for component, values in zip(self._procedure.components, self._changed.T, strict=True):
+                curves.append((f"{component} changed", PALETTE["orange"], values))
+        if self._seen is not None:
+            curves.append(("State detected", PALETTE["blue"], self._seen))
+        return curves

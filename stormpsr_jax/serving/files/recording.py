@@ -1,0 +1,126 @@
+"""One recording from its pictures to the folder of its results."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from stormpsr_jax.media.pictures import Pictures
+from stormpsr_jax.psr.streams.stream import OnlineDecoder
+from stormpsr_jax.report import pages
+from stormpsr_jax.serving.checklist import Checklist
+from stormpsr_jax.serving.files import overlay, pipeline, results
+from stormpsr_jax.serving.files.clips import FOLDER, Clips
+from stormpsr_jax.serving.files.page import Report
+from stormpsr_jax.serving.model import Model
+
+VIDEO = "annotated.mp4"
+
+
+def recognise(
+    model: Model,
+    name: str,
+    pictures: Pictures,
+    decoder: OnlineDecoder,
+    folder: Path,
+    *,
+    source: str,
+    batch: int,
+    video: bool,
+    clips: bool,
+    certain: float,
+    progress: Callable[[int], object],
+    pre_labels: str | None = None,
+) -> tuple[int, bool | None]:
+    """Recognises a recording and writes its results.
+
+    Args:
+        model: on pictures.
+        name: of the recording.
+        pictures: of it.
+        decoder: of the recording, at its start.
+        folder: for the results; empty.
+        source: where the pictures are from, for people.
+        batch: frames computed at once.
+        video: write the annotated video too.
+        clips: write one of each event, of some seconds, too.
+        certain: events of a lower confidence are listed as uncertain.
+        progress: is told how many frames have been done since it was told last.
+        pre_labels: key of the format of labels that is written too; None for none.
+
+    Returns:
+        The number of events, and whether the recording shows the model's product; None if that is
+        not known.
+
+    Raises:
+        ValueError: a picture cannot be read.
+        MemoryError: no memory for the batch.
+        OSError: a result cannot be written.
+    """
+    procedure, variant, fps = decoder.procedure, decoder.variant, model.fps
+    first = pictures.first_frame
+    checklist = Checklist(procedure, variant, decoder.floor, fps)
+    report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
+    framing = model.framing_of("detector")  # the one that boxes are told in
+    calibrated = model.calibrated(decoder.stream, decoder.settings)
+    num_events = 0
+    with contextlib.ExitStack() as stack:
+        watch = model.watch()
+        chunks = pipeline.run(model, pictures, decoder, watch, batch, whole=video or clips)
+        stack.enter_context(contextlib.closing(chunks))
+        writer = stack.enter_context(
+            results.Writer(folder, name, procedure, fps, first, certain, pre_labels, calibrated)
+        )
+        if video:
+            write_frame = stack.enter_context(
+                overlay.writing_video(folder / VIDEO, procedure, framing, fps)
+            )
+        if clips:
+            of_events = Clips(folder / FOLDER, procedure, framing, fps)
+        for chunk in chunks:
+            alerts = []
+            for i, frame in enumerate(chunk.numbers):
+                events = [event for event in chunk.events if event.frame == frame]
+                seen = chunk.recognised.top(i)
+                if chunk.decoded[i]:
+                    top = [seen[:2]] if seen else []
+                    alerts += checklist.update(frame, events, top, chunk.beliefs[i])
+                if video or clips:
+                    probabilities = chunk.recognised.probabilities
+                    changed = None if probabilities is None else probabilities[i]
+                    time = (frame - first) / fps
+                    # Weaker detections are no evidence, and of hidden objects there are many.
+                    box = seen if seen and seen[1] > decoder.floor else None
+                    shown = overlay.Shown(time, checklist.rows(), changed, box, chunk.beliefs[i])
+                if video:
+                    write_frame(chunk.jpegs[i], shown)
+                if clips:
+                    of_events.add(frame, chunk.jpegs[i], shown, events)
+            writer.write(chunk, alerts)
+            report.add(chunk, alerts)
+            num_events += len(chunk.events)
+            progress(len(chunk.numbers))
+        if clips:
+            of_events.finish()
+        fits = watch.finish()
+        # Of another product nothing is missing.
+        alerts = [] if fits is False else checklist.finish()
+        writer.write_alerts(alerts)
+        report.add_alerts(alerts)
+    if missing := pages.missing():
+        what = "%s: no report.html, which needs %s"
+        logging.getLogger(__name__).warning(what, name, " and ".join(missing))
+        return num_events, fits
+    report.write(
+        folder / "report.html",
+        name=name,
+        rows=checklist.rows(),
+        stream=decoder.stream,
+        settings=decoder.settings,
+        calibrated=calibrated,
+        source=source,
+        fits=fits,
+    )
+    return num_events, fits

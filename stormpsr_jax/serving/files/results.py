@@ -1,0 +1,281 @@
+"""The folder of a recording's results: events, predictions, and what they were made from."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats.form import Written
+from stormpsr_jax.psr.monitor import Alert
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.serving.files import records
+from stormpsr_jax.serving.files.pipeline import Chunk
+
+RECORD = "record.json"
+EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
+
+
+# --- Finished recordings --------------------------------------------------------------------------
+
+
+def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from: Mapping) -> bool:
+    """Says whether a recording has results of the same source, model and options.
+
+    What was changed by hand since stays so: labels are made by correcting events.csv.
+
+    Args:
+        folder: of the results.
+        stamp: of the source; another one may still be of the same content.
+        checksum: returns that of the source's content.
+        made_from: all else that the results depend on.
+
+    Raises:
+        ValueError: they would have to be made again, but there is a result that was changed by
+            hand, or something that is no result at all.
+    """
+    if not folder.exists():
+        return False
+    record = _read_record(folder)
+    source, results = record.source, record.results
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    there -= {RECORD}
+    if record.made_from == made_from and there >= set(results):
+        if source.get("stamp") == stamp or source.get("checksum") == checksum():
+            return True
+    for name in sorted(there):
+        if name not in results or files.checksum(folder / name) != results[name]:
+            what = "changed since it was made" if name in results else "not made by this command"
+            raise ValueError(
+                f"{folder / name}: was {what}, and the results beside it have to be made again (of "
+                "another source, model or option, or one is missing); move it elsewhere (corrected "
+                "events to your labels), or give another --out"
+            )
+    return False
+
+
+class _Record(msgspec.Struct):
+    source: dict[str, str]
+    made_from: dict[str, Any]
+    results: dict[str, str]
+    fits: bool | None = None
+
+
+def _read_record(folder: Path) -> _Record:
+    path = folder / RECORD
+    try:
+        return files.fit(files.read_json(path), _Record, str(path))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; {folder} is not known to hold results: remove it, or give another --out"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write results to, which becomes `folder`; after an error it is removed.
+
+    No other process, on any machine, has the same one.
+    """
+    # No recording has a name with a dot in front.
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        _remove(folder)
+        os.replace(part, folder)
+    finally:
+        _remove(part)
+
+
+def remove_parts(out: Path, names: Container[str]) -> None:
+    """Removes what killed processes have left of the results of these recordings."""
+    for path in out.iterdir():
+        if (match := _PART.fullmatch(path.name)) and match[1] in names:
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def fits(folder: Path) -> bool | None:
+    """Whether the source of a finished folder shows the model's product; None: not known."""
+    return _read_record(folder).fits
+
+
+def write_record(
+    folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any], fits: bool | None
+) -> None:
+    """Writes what the results in a folder were made from, and their checksums.
+
+    Args:
+        folder: with all results in it.
+        source: "stamp" and "checksum" of the source.
+        made_from: all else that they depend on.
+        fits: whether the source shows the model's product; None where that is not known.
+    """
+    results = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): files.checksum(path) for path in results}
+    content = {"source": dict(source), "made_from": dict(made_from), "results": sums, "fits": fits}
+    files.write_json(folder / RECORD, content)
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes events and predictions as they come; memory does not grow.
+
+    Use it as a context: the files are there, whole, once it has ended without an error.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recording: str,
+        procedure: Procedure,
+        fps: float,
+        first_frame: int,
+        certain: float = 0.0,
+        pre_labels: str | None = None,
+        calibrated: bool = True,
+    ):
+        """Writes into `folder`; times count from the frame `first_frame` on.
+
+        With `certain`, events of a lower confidence have a table of their own. `pre_labels` is the
+        key of a format in which a labelling tool gets the others; `calibrated` says whether
+        confidences are probabilities.
+        """
+        self._calibrated = calibrated
+        self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
+        self._written: list[Written] = []
+        self._folder, self._recording, self._procedure = folder, recording, procedure
+        self._fps, self._first, self._certain = fps, first_frame, certain
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Writer:
+        with contextlib.ExitStack() as stack:
+            self._lines = stack.enter_context(_writing(self._folder / "events.jsonl"))
+            self._write_certain = self._write_uncertain = self._table(stack, EVENTS)
+            if self._certain:
+                self._write_uncertain = self._table(stack, UNCERTAIN)
+            self._stack = stack.pop_all()
+        return self
+
+    def _table(
+        self, stack: contextlib.ExitStack, name: str
+    ) -> Callable[[Sequence[object]], object]:
+        """Begins a table; returns what writes a row of it."""
+        rows = csv.writer(stack.enter_context(_writing(self._folder / name)), lineterminator="\n")
+        rows.writerow(_HEADER)
+        return rows.writerow
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        if self._form is not None and self._form.write is not None and error[0] is None:
+            path = self._folder / f"{self._recording}{self._form.ending}"
+            self._form.write(path, self._written, self._recording, self._fps)
+
+    def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
+        """Writes what the networks say about the next frames, and their events and alerts."""
+        self._write_predictions(chunk)
+        for event in chunk.events:
+            confidence = f"{event.confidence:.4f}"
+            time = label_time(event.frame - self._first, self._fps)
+            is_certain = event.confidence >= self._certain
+            write = self._write_certain if is_certain else self._write_uncertain
+            write([time, event.name, confidence, event.frame, event.step_id, event.stream])
+            if self._form is not None and is_certain:
+                after = event.frame - self._first
+                self._written.append(Written(after, event.frame, event.step_id, event.name))
+            fits = chunk.fits[event.frame - chunk.numbers[0]]
+            record = records.of_event(event, self._procedure, self._calibrated, fits)
+            kind = "event" if is_certain else "uncertain"
+            self._line({"type": kind, **self._when(event.frame), **record})
+        self.write_alerts(alerts)
+
+    def write_alerts(self, alerts: list[Alert]) -> None:
+        """Writes alerts into events.jsonl."""
+        for alert in alerts:
+            self._line({"type": "alert", **self._when(alert.frame), **records.of_alert(alert)})
+
+    def _when(self, frame: int) -> dict[str, Any]:
+        time = (frame - self._first) / self._fps
+        return {"recording": self._recording, "time_s": round(time, 6), "frame": frame}
+
+    def _line(self, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        self._lines.write(text + "\n")
+
+    def _write_predictions(self, chunk: Chunk) -> None:
+        detected, numbers = chunk.recognised.detected, np.array(chunk.numbers)
+        if detected is not None:
+            frame, row = np.nonzero(detected.classes > 0)
+            boxes, classes, confidences = (column[frame, row] for column in detected)
+            self._write_detections(
+                predictions.Detections(numbers[frame], classes, confidences, boxes)
+            )
+        probabilities = chunk.recognised.probabilities
+        if probabilities is not None:
+            changed = probabilities > 0.5
+            self._write_temporal(
+                predictions.TemporalPredictions(
+                    numbers,
+                    np.zeros(changed.shape, int),  # the truth, which nobody knows
+                    changed.astype(int),
+                    probabilities,
+                )
+            )
+
+    @functools.cached_property
+    def _write_detections(self) -> Callable[[predictions.Detections], None]:
+        writing = predictions.writing_detections(self._path("asd"), self._recording)
+        return self._stack.enter_context(writing)
+
+    @functools.cached_property
+    def _write_temporal(self) -> Callable[[predictions.TemporalPredictions], None]:
+        writing = predictions.writing_temporal(self._path("temporal"), self._recording)
+        return self._stack.enter_context(writing)
+
+    def _path(self, stream: str) -> Path:
+        """The file of a stream's predictions, in a new folder."""
+        path = self._folder / stream / f"{self._recording}{predictions.SUFFIX}"
+        path.parent.mkdir()
+        return path
+
+
+def label_time(frames: int, fps: float) -> str:
+    """Returns when a frame is, in seconds, so that as a label it means this very frame.
+
+    A label counts from the first frame at or after its time (`psr.timed_labels`), so milliseconds,
+    or what is less than a frame of so many a second, are rounded down.
+    """
+    digits = max(3, math.floor(math.log10(fps)) + 1)
+    return f"{math.floor(10**digits * frames / fps + 1e-6) / 10**digits:.{digits}f}"
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[TextIO]:
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        yield file

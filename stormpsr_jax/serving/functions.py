@@ -1,0 +1,146 @@
+"""The networks of a model as functions of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax import traverse_util
+
+from stormpsr_jax.base import devices
+from stormpsr_jax.data import augment
+from stormpsr_jax.networks import architectures, detection
+from stormpsr_jax.serving.batched import Batched, one_by_one
+from stormpsr_jax.serving.content import Pictures
+
+# Operations a row of the largest network whose rows a CPU computes one by one: there a batch gains
+# little or nothing. Of ViT-S/16's windows it gains a third.
+SMALL = 10**8
+
+Variables = Mapping[str, Any]  # of a network, as flax has them
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of three colours
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A flax module and its variables: {"params": …} and, if it has them, {"batch_stats": …}."""
+
+    module: nn.Module
+    variables: Variables
+
+
+def functions(
+    networks: Mapping[str, Network], pictures: Pictures | None, max_detections: int, batch: int
+) -> dict[str, Batched]:
+    """The networks as functions of arrays, compiled for `batch` rows at a time.
+
+    Stage `predict` and a loaded model call this, so that both compute the same. On a CPU they do so
+    in float32, whatever the networks' dtype.
+
+    Args:
+        networks: by role: "encoder", "temporal", "detector".
+        pictures: normalise them; None without a network on pictures.
+        max_detections: M.
+        batch: rows computed at once. On a CPU, networks of at most SMALL operations a row compute
+            each by itself, so that it rounds alike whether many rows come or one.
+
+    Returns:
+        Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
+        "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
+        boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
+    """
+    made = {}
+    for role, network in networks.items():
+        module = architectures.inference(network.module)
+        if jax.default_backend() == "cpu":
+            # XLA computes bfloat16 in float32 there, and loses time and digits by converting.
+            module = architectures.in_float32(module)
+        name, function = _jitted(role, module, statistics(pictures), max_detections)
+        variables = needed(role, module, network.variables, pictures)
+        made[name] = Batched(function, variables, batch, functools.partial(singly, module))
+    return made
+
+
+@functools.lru_cache(maxsize=16)
+def _jitted(
+    role: str, module: nn.Module, of_pictures: Statistics | None, max_detections: int
+) -> tuple[str, jax.stages.Wrapped]:
+    """What `bodies` has for a role, jitted once for a module, whatever its weights.
+
+    It is compiled for the first ones, and whoever evaluates others of the same network, in this
+    stage or a later one, finds it compiled.
+    """
+    name, body = bodies(of_pictures, max_detections)[role]
+
+    def function(variables: Variables, x: jax.Array, count: jax.Array) -> Any:
+        of_rows = functools.partial(body, module, variables)
+        return one_by_one(of_rows, x, count) if singly(module, x.shape[1:]) else of_rows(x)
+
+    function.__name__ = name  # in profiles
+    options = devices.compiler_options(jax.default_backend())
+    return name, jax.jit(function, compiler_options=options)
+
+
+def statistics(pictures: Pictures | None) -> Statistics | None:
+    """What `bodies` takes of pictures."""
+    return None if pictures is None else (tuple(pictures.mean), tuple(pictures.std))
+
+
+def bodies(
+    of_pictures: Statistics | None, max_detections: int
+) -> dict[str, tuple[str, Callable[[nn.Module, Variables, jax.Array], Any]]]:
+    """By role, the name of what `functions` makes of it, and of a module, variables and rows it.
+
+    Args:
+        of_pictures: `statistics`; None without a network on pictures.
+        max_detections: M.
+    """
+
+    def normalise(images: jax.Array) -> jax.Array:
+        assert of_pictures is not None  # a network looks at them
+        return augment.normalise(images, *of_pictures)
+
+    def encode(module: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
+        return architectures.apply(module, variables, normalise(images))
+
+    def temporal(
+        module: nn.Module, variables: Variables, embeddings: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        logits = architectures.apply(module, variables, embeddings)
+        return jax.nn.sigmoid(logits[:, : module.num_components]), logits
+
+    def detect(module: nn.Module, variables: Variables, images: jax.Array) -> tuple:
+        outputs = architectures.apply(module, variables, normalise(images))
+        return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
+
+    return {
+        "encoder": ("encode", encode),
+        "temporal": ("temporal", temporal),
+        "detector": ("detect", detect),
+    }
+
+
+def singly(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape are computed one by one here."""
+    return jax.default_backend() == "cpu" and small(module, shape)
+
+
+def small(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a CPU computes rows of this shape one by one."""
+    return architectures.cost(module, (1, *shape)).operations <= SMALL
+
+
+def needed(
+    role: str, module: nn.Module, variables: Variables, pictures: Pictures | None
+) -> Variables:
+    """The variables that recognition needs: without the heads that only training has."""
+    if role != "encoder":
+        return variables
+    assert pictures is not None  # an encoder looks at them
+    wanted = architectures.variable_shapes(module, (1, *pictures.size, 3))
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")

@@ -1,0 +1,407 @@
+"""A trained model without the run that made it: its networks as functions, and recognition.
+
+`stormpsr_jax.load_model(DIR)` loads one. docs/model.md has the Python API with an example, and
+every field of the files.
+
+Dimension letters: B batch, T frames of a clip, N rows of a recording, H W image, D features,
+K components, M detections of a picture.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stormpsr_jax.media import sources
+from stormpsr_jax.media.ahead import ahead
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.pictures import read_upright
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.rules import Event, Seen
+from stormpsr_jax.psr.streams.stream import AnySettings, OnlineDecoder
+from stormpsr_jax.serving.content import Content, Function
+from stormpsr_jax.serving.folder import model_folder, read_model
+from stormpsr_jax.serving.live import Live
+from stormpsr_jax.serving.needs import functions_of
+from stormpsr_jax.serving.product_gate_watch import Held, Watch
+from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views, seen_in, stack
+
+
+def load_model(folder: str | Path) -> Model:
+    """Loads the model that a run has left in its work folder; docs/model.md says how to use it.
+
+    Nothing in the folder is executed.
+
+    Args:
+        folder: of the model, or the work folder that has it in `model`; the text "demo" is the one
+            that ships with the package.
+
+    Raises:
+        ValueError: absent, damaged, of a newer format, or not what docs/model.md describes; one
+            line that names the file. Or the text is "demo", and there is a model in a folder of
+            that name.
+    """
+    return Model(read_model(model_folder(folder)))
+
+
+class Model:
+    """A trained model.
+
+    Attributes:
+        procedure: the product.
+        fps: frames per second of the videos it was trained on.
+        pictures: what becomes of a picture; None for a model on ready-made embeddings.
+        window: what the temporal network sees.
+        streams: names, of those of `streams.STREAMS` that it has, in that order.
+        default_stream: recognises unless another one is asked for: the last of them, unless the
+            model says otherwise.
+        figures: by stream, the "validation" and "test" figures of its run.
+        batch: rows computed at once; with it the networks round as they did in the run.
+        origin: where it comes from: the run's config, the checksums of its data.
+        created, package_version: when and by which version it was written.
+    """
+
+    def __init__(self, content: Content):
+        """Takes what `read_model` returns."""
+        self.procedure, self.fps = content.procedure, content.fps
+        self.pictures, self.window = content.pictures, content.window
+        self.batch, self.origin = content.batch, content.origin
+        self.created, self.package_version = content.created, content.package_version
+        self.streams = tuple(name for name in streams.names() if name in content.streams)
+        self.default_stream = content.default or self.streams[-1]
+        self.figures = {
+            name: {"validation": record.validation, "test": record.test}
+            for name, record in content.streams.items()
+        }
+        self._content = content
+
+    def settings(self, stream: str | None = None) -> AnySettings:
+        """How a stream is decoded, as chosen on the validation split; None is the default one."""
+        return self._content.streams[self._stream(stream)].settings
+
+    def calibration(self, stream: str | None = None) -> Calibration | None:
+        """What makes probabilities of a stream's confidences, as learnt on the validation split."""
+        return self._content.streams[self._stream(stream)].calibration
+
+    def calibrated(self, stream: str | None = None, settings: AnySettings | None = None) -> bool:
+        """Whether confidences of events are probabilities.
+
+        They are not with other settings than the chosen ones, nor where there were too few
+        validation recordings to learn what they mean: one number for all of them tells nothing.
+        """
+        known = self.calibration(stream)
+        own = settings is None or settings == self.settings(stream)
+        return own and known is not None and not known.constant
+
+    def _stream(self, name: str | None) -> str:
+        if name is not None and name not in self.streams:
+            raise ValueError(f"stream {name!r} is not one of {', '.join(self.streams)}")
+        return name or self.default_stream
+
+    # --- Networks ---------------------------------------------------------------------------------
+
+    def framing_of(self, role: str) -> Framing:
+        """How a picture becomes what the network of this role sees, "encoder" or "detector".
+
+        Raises:
+            ValueError: the model takes embeddings.
+        """
+        if self.pictures is None:
+            raise ValueError("this model takes embeddings, not pictures")
+        return self.pictures.framing_of(role)
+
+    def preprocess(self, picture: np.ndarray, role: str = "encoder") -> np.ndarray:
+        """Prepares a picture as the training data were: cut out, resized, padded.
+
+        Args:
+            picture: uint8 RGB (H, W, 3) of any size.
+            role: the network that looks at it, "encoder" or "detector".
+
+        Returns:
+            uint8 (*self.pictures.size_of(role), 3).
+
+        Raises:
+            ValueError: it is no such array, or the model takes embeddings.
+        """
+        framing = self.framing_of(role)
+        picture = np.asarray(picture)
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(
+                f"a picture is uint8 (H, W, 3) in RGB, not {picture.dtype} {picture.shape}"
+            )
+        if 0 in picture.shape:
+            raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
+        return framing.prepare(picture)
+
+    def prepare(self, picture: np.ndarray, stream: str | None = None) -> Rows:
+        """Prepares a picture for `recogniser`: for both networks, where they see different sizes.
+
+        Arguments and errors as in `preprocess`; `stream` leaves out what it does not need.
+        """
+        if self.pictures is None or self.pictures.detector_size is None:
+            return self.preprocess(picture)
+        needed = functions_of(self._stream(stream))
+        return Views(
+            self.preprocess(picture) if "encode" in needed else None,
+            self.preprocess(picture, "detector") if "detect" in needed else None,
+        )
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Embeddings (B, D) of pictures uint8 (B, H, W, 3) that `preprocess` has prepared."""
+        return self._function("encode")(self._checked_images(images, "encoder"))
+
+    def temporal(self, embeddings: np.ndarray) -> np.ndarray:
+        """Probabilities (B, K) that each component changed in the clips (B, T, D)."""
+        function = self._function("temporal")
+        clips = np.asarray(embeddings)
+        _, T, D = self._content.input_shape("temporal", 1)
+        if clips.ndim != 3 or clips.shape[1:] != (T, D):
+            raise ValueError(f"clips are (B, {T}, {D}), not {clips.shape}")
+        return function(clips.astype(np.float32, copy=False))[0]
+
+    def detect(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Detections in pictures uint8 (B, H, W, 3), by `preprocess` with role="detector".
+
+        Returns:
+            boxes (B, M, 4) cx, cy, w, h in 0…1 of the prepared picture; classes (B, M), 1…S
+            catalogued states, S + 1 the error state, 0 where there is no further detection;
+            confidences (B, M).
+        """
+        return self._function("detect")(self._checked_images(images, "detector"))[:3]
+
+    def _checked_images(self, images: np.ndarray, role: str) -> np.ndarray:
+        images = np.asarray(images)
+        wanted = self._content.input_shape(role, 1)[1:]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+            raise ValueError(
+                f"prepared pictures are uint8 (B, {', '.join(map(str, wanted))}), not "
+                f"{images.dtype} {images.shape}; model.preprocess makes them so, one by one "
+                f"(role={role!r})"
+            )
+        return images
+
+    def _function(self, name: str) -> Function:
+        made = self._functions_at(self.batch)
+        if name not in made:
+            raise ValueError(f"this model cannot {name}; it has {', '.join(made)}")
+        return made[name]
+
+    def _functions_at(self, batch: int) -> Mapping[str, Function]:
+        return self._content.networks.functions(self._content, batch)
+
+    # --- Recognition ------------------------------------------------------------------------------
+
+    def recogniser(self, batch: int | None = None, stream: str | None = None) -> Recogniser:
+        """The networks over one video, chunk by chunk.
+
+        Args:
+            batch: rows computed at once; None is the model's.
+            stream: leaves out the networks that this stream does not need.
+
+        Raises:
+            ValueError: no such stream.
+            MemoryError: no memory for the batch.
+        """
+        made = self._functions_at(batch or self.batch)
+        if stream is not None:
+            needed = functions_of(self._stream(stream))
+            made = {name: made[name] for name in needed if name in made}
+        return Recogniser(
+            encode=made.get("encode"),
+            temporal=made.get("temporal"),
+            detect=made.get("detect"),
+            frames=self.window.frames,
+            stride=self.window.stride,
+        )
+
+    def decoder(
+        self,
+        stream: str | None = None,
+        variant: str | None = None,
+        recording: str | None = None,
+        settings: AnySettings | None = None,
+    ) -> OnlineDecoder:
+        """A decoder with the settings and the calibration of a stream.
+
+        Args:
+            stream: None is the default one.
+            variant: of the procedure. None is the one whose globs match `recording`, or without a
+                recording the only one.
+            recording: name of the recording.
+            settings: in place of the chosen ones. With others than these, confidences are not
+                calibrated: that was learnt from what these find. See `calibrated`.
+
+        Raises:
+            ValueError: no such stream or variant, or several variants that it could be.
+        """
+        if variant is None and recording is None:
+            if len(self.procedure.variants) > 1:
+                raise ValueError(
+                    f"procedure {self.procedure.name!r} has the variants "
+                    f"{', '.join(self.procedure.variants)}; say which with variant="
+                )
+            (variant,) = self.procedure.variants
+        chosen = self.procedure.variant_for(recording or "", variant)
+        name = self._stream(stream)
+        own = self.settings(name)
+        settings = settings or own
+        calibration = self.calibration(name) if self.calibrated(name, settings) else None
+        return streams.find(name).decoder(
+            self.procedure,
+            chosen,
+            settings,
+            fps=self.fps,
+            calibration=calibration,
+            weights=self._content.fusion,
+        )
+
+    @property
+    def tells(self) -> bool:
+        """Whether it can tell pictures of its own product from others."""
+        return self._content.fits is not None and bool(self._content.fits.thresholds)
+
+    def watch(self) -> Watch:
+        """What tells, over the pictures of a source, whether they fit the model."""
+        rate = self.fps / self.window.frame_step
+        return Watch(self._content.fits, rate, self.procedure.initial_classes)
+
+    def recognise(
+        self,
+        source: str | os.PathLike | Iterable[np.ndarray] | np.ndarray,
+        *,
+        first_frame: int | None = None,
+        variant: str | None = None,
+        recording: str | None = None,
+        stream: str | None = None,
+        settings: AnySettings | None = None,
+        batch: int | None = None,
+    ) -> Iterator[Event]:
+        """Recognises the steps of one recording, while it is iterated over.
+
+        Memory is that of one batch and one window, whatever the recording's length. Of a product
+        that is not the model's there are no events; until it is known whether it is, for three
+        minutes at most, they are held back (`model.fits_watch`).
+
+        Args:
+            source: the recording: the path of a video, which is resampled to the model's frames per
+                second by its timestamps, or of a folder of numbered pictures; the text "demo",
+                which is the video that ships with the package; or its frames in order,
+                one array or any number of them: pictures uint8 RGB (B, H, W, 3) of any size, or,
+                for a model on ready-made embeddings, rows (B, D).
+            first_frame: frame number of the first row; None is that in the name of a folder's first
+                picture, and else 0. With embeddings of every s-th frame (`window.frame_step`), row
+                i is frame first_frame + i · s, and stands for those up to the next row.
+            variant, recording, stream, settings: see `decoder`. Of a path, and of several variants,
+                `recording` is its name.
+            batch: rows computed at once; None is the model's.
+
+        Returns:
+            The events, by frame and step id, each as soon as it is recognised.
+
+        Raises:
+            ValueError: no such source, stream or variant, at once; arrays that do not fit or what
+                cannot be decoded, when they are reached.
+            MemoryError: no memory for the batch.
+        """
+        name = self._stream(stream)
+        batch = batch or self.batch
+        rows: Iterator[Rows]
+        if isinstance(source, str | os.PathLike):
+            if self.pictures is None:
+                raise ValueError(f"{source}: this model takes embeddings, not pictures")
+            found = sources.open_source(source)
+            if recording is None and len(self.procedure.variants) > 1:
+                recording = found.name
+            opened = found.open(self.fps)
+            rows = ahead((self.prepare(p, name) for p in read_upright(opened)), 2 * batch)
+            first_frame = opened.first_frame if first_frame is None else first_frame
+        else:
+            rows = self._rows([source] if isinstance(source, np.ndarray) else source, name)
+        decoder = self.decoder(name, variant, recording, settings)
+        return self._events(rows, first_frame or 0, self.recogniser(batch, name), decoder, batch)
+
+    def live(
+        self,
+        variant: str | None = None,
+        stream: str | None = None,
+        *,
+        recording: str | None = None,
+        settings: AnySettings | None = None,
+        batch: int = 1,
+    ) -> Live:
+        """Recognition picture by picture, as they come from a camera.
+
+        Args:
+            variant, stream, recording, settings: see `decoder`.
+            batch: rows computed at once, of which one is a picture. It makes no difference to small
+                networks on a CPU (see `functions`), which round as they do in `recognise`. Others
+                may round otherwise there, and change the last decimals of confidences; least with
+                the batch of the model. 1 is as many times cheaper.
+
+        Raises:
+            ValueError: no such stream or variant.
+            MemoryError: no memory for the batch.
+        """
+        name = self._stream(stream)
+
+        def prepare(picture: np.ndarray) -> Rows:
+            if self.pictures is not None:
+                return self.prepare(picture, name)
+            return next(self._rows([np.asarray(picture)[None]], name))
+
+        width = None
+        if "temporal" in functions_of(name):
+            width = self._content.input_shape("temporal", 1)[2]
+        return Live(
+            prepare=prepare,
+            recogniser=lambda: self.recogniser(batch, name),
+            decoder=lambda: self.decoder(name, variant, recording, settings),
+            watch=self.watch(),
+            fps=self.fps,
+            frame_step=self.window.frame_step,
+            window=None if width is None else (self.window.frames, width),
+            of_model=self.created,
+        )
+
+    def _events(
+        self,
+        rows: Iterator[Rows],
+        first_frame: int,
+        recogniser: Recogniser,
+        decoder: OnlineDecoder,
+        batch: int,
+    ) -> Iterator[Event]:
+        step = self.window.frame_step
+        numbers = itertools.count(first_frame, step)
+        watch = self.watch()
+        held = Held[tuple[int, Seen]](watch)
+        while part := list(itertools.islice(rows, batch)):
+            recognised = recogniser(stack(part))
+            for i, value in enumerate(watch.of(recognised)):
+                row = next(numbers), seen_in(recognised, i)
+                for number, seen in held.add(row, value):
+                    yield from decoder.observe(number, seen, step)
+        watch.finish()
+        for number, seen in held.release():
+            yield from decoder.observe(number, seen, step)
+
+    def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
+        """The rows of all chunks, checked and prepared, one at a time."""
+        for chunk in chunks:
+            chunk = np.asarray(chunk)
+            if self.pictures is not None:
+                if chunk.ndim != 4:
+                    raise ValueError(f"a chunk of pictures is (B, H, W, 3), not {chunk.shape}")
+                yield from (self.prepare(picture, stream) for picture in chunk)
+                continue
+            D = self._content.embedding
+            if chunk.ndim != 2 or chunk.shape[1] != D or chunk.dtype.kind != "f":
+                raise ValueError(
+                    f"a chunk of embeddings is float (B, {D}), not {chunk.dtype} {chunk.shape}"
+                )
+            yield from chunk.astype(np.float32, copy=False)

@@ -1,0 +1,61 @@
+"""The files of a model folder, each of which `model.json` names with its size and checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.base.errors import one_line
+
+MODEL = "model.json"
+
+
+def seal(data: Mapping[str, Any]) -> str:
+    """The SHA-256 of the other fields of model.json."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def check_regular(path: Path) -> None:
+    """Raises ValueError unless this is a file itself, not a link to one, a pipe or a device."""
+    if not os.path.lexists(path):
+        raise ValueError(
+            f"{path}: is missing; give the folder of a model, which a run leaves in WORKDIR/model"
+        )
+    files.check_regular(path, "copy the model's own file there", links=False)
+
+
+def read_file(path: Path, declared: Mapping[str, Any], times: int = 1) -> bytes:
+    """Returns the content of a file that model.json names.
+
+    Args:
+        path: of the file.
+        declared: its `sha256` and `size`.
+        times: how many times its size is needed in memory.
+
+    Raises:
+        ValueError: it is not that file, or cannot be read.
+    """
+    check_regular(path)
+    again = "copy the folder again, or run the same command again"
+    size = path.stat().st_size
+    if size != declared["size"]:
+        raise ValueError(
+            f"{path}: has {size:,} bytes, {MODEL} says {declared['size']:,}: it is damaged, or the "
+            f"two come from different runs; {again}"
+        )
+    try:
+        memory.check_fits(times * size, str(path))
+        data = path.read_bytes()
+    except (OSError, MemoryError) as error:
+        raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
+    if hashlib.sha256(data).hexdigest() != declared["sha256"]:
+        raise ValueError(
+            f"{path}: is not the file whose checksum {MODEL} names: it is damaged, or the two "
+            f"come from different runs; {again}"
+        )
+    return data

@@ -1,0 +1,64 @@
+"""What the command line of `recognise` says about the model, for files and live sources alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stormpsr_jax.base.errors import raise_all, tell
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.stream import AnySettings
+from stormpsr_jax.serving.model import Model, load_model
+
+
+def open_model(folder: Path) -> Model:
+    """Loads a model on pictures; ValueError if it is none."""
+    model = load_model(folder)
+    if model.pictures is None:
+        raise ValueError(f"{folder}: this model takes embeddings, not pictures; see docs/model.md")
+    return model
+
+
+def tell_if_blind(model: Model, folder: Path) -> None:
+    """Says on stderr that a model cannot tell its product from others, if it cannot."""
+    if not model.tells:
+        what = "ran no stage 'product_gate': whether pictures show its product is unknown"
+        tell("note", f"{folder}: this model {what}")
+
+
+def settings(
+    model: Model, stream: str | None, threshold: Mapping[str, float] | None
+) -> tuple[str, AnySettings]:
+    """The stream to decode and its settings with --threshold; ValueError names the flag."""
+    try:
+        chosen = model.settings(stream)
+    except ValueError as error:
+        raise ValueError(f"--stream: {error}") from error
+    stream = stream or model.default_stream
+    if threshold is not None:
+        if stream not in threshold:
+            raise ValueError(
+                f"--threshold names {', '.join(threshold)}, but stream {stream} is decoded; "
+                f"--threshold={stream}=T, or another --stream"
+            )
+        chosen = streams.find(stream).with_threshold(chosen, threshold[stream])
+    return stream, chosen
+
+
+def variants(model: Model, names: Sequence[str], variant: str | None) -> list[str]:
+    """The variant of each recording: the one given, the only one, or the one its name says.
+
+    Raises:
+        ValueError: there is none; a line for each recording.
+    """
+    procedure = model.procedure
+    if variant is None and len(procedure.variants) == 1:
+        (variant,) = procedure.variants
+    found, mistakes = [], []
+    for name in names if variant is None else [""]:
+        try:
+            found.append(procedure.variant_for(name, variant).name)
+        except ValueError as error:
+            mistakes.append(str(error))
+    raise_all(mistakes)
+    return found if variant is None else found * len(names)

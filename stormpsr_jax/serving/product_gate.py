@@ -1,0 +1,240 @@
+"""Whether pictures are of the kind that a model was trained on.
+
+A picture is *familiar* by as much as the detector is sure of the state that it sees, if the
+embedding lies where those of training pictures lie (within a distance of a Gaussian of theirs: its
+first principal axes, and one variance for all others), times how much the embedding agrees: the
+softmax, over the states, of its cosines with the states' mean embeddings. The two networks learn
+apart from each other; of a product that neither knows they hardly ever see the same state. For a
+stream that has one of the two networks alone, that one counts.
+
+A clear view of the initial state says nothing and does not count: an empty bench, or a bare base
+plate, looks the same whatever is put on it. `fits_watch.py` says what follows over time, and
+`fits_learning.py` where what is familiar comes from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.base.files import field, number, shorten
+from stormpsr_jax.serving.recogniser import Recognised
+
+SECONDS = 60.0  # that the mean is over
+CLEAR = 0.5  # of how familiar a picture is, above which an initial state is in clear view
+TEMPERATURE = 0.05  # of the softmax over cosines
+
+# What says how familiar a picture is; the first that can tell is taken.
+KEYS = ("detector+encoder", "detector", "encoder")
+BOTH = KEYS[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Space:
+    """Where the embeddings of training pictures lie.
+
+    Attributes:
+        mean: (D,).
+        axes: (R, D) orthonormal, the first principal axes.
+        deviations: (R,) standard deviations along them.
+        rest: standard deviation along each other axis.
+        typical: the distance up to which an embedding lies among them.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    deviations: np.ndarray
+    rest: float
+    typical: float = 0.0
+
+    def distances(self, embeddings: np.ndarray) -> np.ndarray:
+        """Root mean square over the D axes of how many deviations embeddings (B, D) are away."""
+        centred = np.asarray(embeddings, np.float64) - self.mean
+        along = centred @ self.axes.T
+        rest = np.square(centred).sum(axis=1) - np.square(along).sum(axis=1)
+        total = np.square(along / self.deviations).sum(axis=1)
+        return np.sqrt((total + np.maximum(rest, 0) / self.rest**2) / centred.shape[1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prototypes:
+    """The mean embedding of each state that training pictures show in clear view.
+
+    Attributes:
+        classes: (C,) rising.
+        directions: (C, D) of length 1.
+    """
+
+    classes: np.ndarray
+    directions: np.ndarray
+
+    def agreement(self, embeddings: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """How much embeddings (B, D) speak for classes (B,): (B,), 0…1; 0 for an unknown class."""
+        rows = np.asarray(embeddings, np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        cosines = rows @ self.directions.T / np.maximum(lengths, 1e-12)
+        shares = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / TEMPERATURE)
+        shares /= shares.sum(axis=1, keepdims=True)
+        return np.where(self.classes == np.asarray(classes)[:, None], shares, 0).sum(axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fits:
+    """What tells pictures of a model's kind from others.
+
+    Attributes:
+        thresholds: of the mean, by what says how familiar a picture is, of `KEYS`. A key that is
+            missing cannot tell.
+        space: of embeddings; None of a model without.
+        prototypes: of the states; None of a model without one of the two networks.
+    """
+
+    thresholds: Mapping[str, float]
+    space: Space | None
+    prototypes: Prototypes | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for JSON, of six digits."""
+        found: dict[str, Any] = {"thresholds": dict(self.thresholds)}
+        for name, part in (("space", self.space), ("prototypes", self.prototypes)):
+            found[name] = None if part is None else _plain(part)
+        return found
+
+    @classmethod
+    def from_json(cls, data: Any, place: str) -> Fits:
+        """Reads what `to_json` has made; ValueError names the place of the first mistake."""
+        thresholds = field(data, "thresholds", dict, place)
+        for key, value in thresholds.items():
+            if key not in KEYS:
+                raise ValueError(
+                    f"{place}: thresholds: {shorten(key)}: unknown key; known are {', '.join(KEYS)}"
+                )
+            number(value, f"{place}: thresholds: {key}", 0, 1)
+        thresholds = {key: thresholds[key] for key in KEYS if key in thresholds}
+        space = field(data, "space", (dict, type(None)), place)
+        prototypes = field(data, "prototypes", (dict, type(None)), place)
+        if space is not None:
+            space = cls._read_space(space, f"{place}: space")
+        if prototypes is not None:
+            width = None if space is None else len(space.mean)
+            prototypes = cls._read_prototypes(prototypes, width, f"{place}: prototypes")
+        if BOTH in thresholds and (space is None or prototypes is None):
+            raise ValueError(f"{place}: thresholds: {BOTH} needs a space and prototypes")
+        return cls(thresholds, space, prototypes)
+
+    @staticmethod
+    def _read_space(space: Any, place: str) -> Space:
+        arrays = {}
+        for name in ("mean", "deviations"):
+            values = field(space, name, list, place)
+            low = 1e-12 if name == "deviations" else -1e12
+            arrays[name] = np.array([number(one, f"{place}: {name}", low, 1e12) for one in values])
+        shape = len(arrays["deviations"]), len(arrays["mean"])
+        axes = field(space, "axes", list, place)
+        if len(axes) != shape[0] or not 0 < shape[0] < shape[1]:
+            raise ValueError(f"{place}: axes: there are {len(axes)}, and {shape[0]} deviations")
+        arrays["axes"] = _unit_rows(axes, shape[1], f"{place}: axes")
+        rest, typical = (
+            number(field(space, name, (int, float), place), f"{place}: {name}", 1e-12, 1e12)
+            for name in ("rest", "typical")
+        )
+        return Space(**arrays, rest=rest, typical=typical)
+
+    @staticmethod
+    def _read_prototypes(prototypes: Any, width: int | None, place: str) -> Prototypes:
+        classes = field(prototypes, "classes", list, place)
+        for one in classes:
+            if not isinstance(one, int) or isinstance(one, bool) or not 0 < one < 2**31:
+                raise ValueError(f"{place}: classes: {shorten(one)} is no class")
+        rows = field(prototypes, "directions", list, place)
+        if not classes or len(rows) != len(classes):
+            raise ValueError(f"{place}: directions: {len(rows)}, and {len(classes)} classes")
+        if width is None:
+            raise ValueError(f"{place}: there is no space for them")
+        return Prototypes(np.array(classes), _unit_rows(rows, width, f"{place}: directions"))
+
+
+def _unit_rows(rows: list, width: int, place: str) -> np.ndarray:
+    """Reads rows of `width` numbers of a size up to 1; ValueError."""
+    for row in rows:
+        if not isinstance(row, list) or len(row) != width:
+            raise ValueError(f"{place}: {shorten(row)} is no list of {width} numbers")
+    return np.array([[number(one, place, -1.01, 1.01) for one in row] for row in rows])
+
+
+def _plain(values: Space | Prototypes) -> dict[str, Any]:
+    return {
+        name: _rounded(np.asarray(value).tolist())
+        for name, value in dataclasses.asdict(values).items()
+    }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+class Looks(NamedTuple):
+    """What the networks say of N pictures in order; None of a network that is missing.
+
+    Attributes:
+        confidences: (N,) of the most confident detection of each; 0 where there is none.
+        classes: (N,) of it; 0 where there is none.
+        initial: (N,) whether that is an initial state.
+        embeddings: (N, D).
+    """
+
+    confidences: np.ndarray | None
+    classes: np.ndarray | None
+    initial: np.ndarray | None
+    embeddings: np.ndarray | None
+
+    @classmethod
+    def of(cls, seen: Recognised, initial: Sequence[int]) -> Looks:
+        """Returns it of a chunk; `initial`: classes of the initial states."""
+        if seen.detected is None:
+            return cls(None, None, None, seen.embeddings)
+        _, classes, confidences = seen.detected
+        confidences = np.where(classes > 0, confidences, 0.0)
+        top = confidences.argmax(axis=1)[:, None]
+        of_top, sure = (np.take_along_axis(a, top, 1)[:, 0] for a in (classes, confidences))
+        sure = sure.astype(np.float64)
+        return cls(sure, np.where(sure > 0, of_top, 0), np.isin(of_top, initial), seen.embeddings)
+
+    def has(self, key: str, model: Fits) -> bool:
+        """Whether the networks of a key of `KEYS` have looked at them, and the model knows them."""
+        found = {"detector": self.confidences is not None}
+        found["encoder"] = self.embeddings is not None and model.space is not None
+        return all(found[name] for name in key.split("+")) and (
+            key != BOTH or model.prototypes is not None
+        )
+
+    def familiar(self, key: str, model: Fits) -> np.ndarray:
+        """How familiar they are by what a key of `KEYS` names: (N,), NaN where one says nothing."""
+        values = np.ones(1)
+        if "encoder" in key:
+            assert self.embeddings is not None
+            assert model.space is not None
+            values = values * (model.space.distances(self.embeddings) <= model.space.typical)
+        if "detector" in key:
+            assert self.confidences is not None
+            values = values * self.confidences
+        clear = values > CLEAR  # no mean embedding is of an initial state
+        if key == BOTH:
+            assert self.embeddings is not None
+            assert self.classes is not None
+            assert model.prototypes is not None
+            values = values * model.prototypes.agreement(self.embeddings, self.classes)
+        if self.initial is not None:
+            values = np.where(self.initial, np.where(clear, np.nan, 0.0), values)
+        return values
+
+
+def joined(parts: Iterable[Looks]) -> Looks:
+    """Puts the chunks of a recording together."""
+    columns = zip(*parts, strict=True)
+    return Looks(*(None if c[0] is None else np.concatenate(c) for c in columns))

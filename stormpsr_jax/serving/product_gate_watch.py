@@ -1,0 +1,189 @@
+"""Whether the pictures of a source fit, picture by picture.
+
+Hands are not familiar, so a single picture says nothing. What counts is the mean over a minute: of
+a product that the model does not know hardly a picture is familiar, of its own many are, though
+hands hide most of it. On the bench of the model's own product another one may be familiar in some;
+so of all that the detector is sure of in three minutes a share has to be. Pictures fit from the
+first minute on whose mean reaches a threshold, with that share, until there was none for three
+minutes.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from stormpsr_jax.base.files import field, number, shorten
+from stormpsr_jax.serving.product_gate import BOTH, SECONDS, Fits, Looks
+from stormpsr_jax.serving.recogniser import Recognised
+
+HELD = 180.0  # seconds without a minute that fits, after which pictures do not
+ENOUGH = 10.0  # seconds of a file from which on it may be said not to fit
+# Of what the detector is sure of, and the seconds of it that this is asked of at least.
+SHARE, SURE = 0.15, 3.0
+
+_T = TypeVar("_T")
+
+
+class View(NamedTuple):
+    """What a picture says.
+
+    Attributes:
+        familiar: how familiar it is.
+        sure: how sure the detector is of a state other than an initial one; where one network alone
+            looks, as `familiar`.
+    """
+
+    familiar: float
+    sure: float
+
+
+class Watch:
+    """The verdict over the pictures of a source; the memory does not grow.
+
+    Attributes:
+        fits: whether they fit; None until that is known, and of a model that cannot tell.
+        score: mean of how familiar they are over the last minute, missing ones counted as 0 before
+            it is full; None of a model that cannot tell.
+        threshold: of it, or None.
+        ever: whether they have fitted at any time.
+        window, patience: pictures of a minute, and of `HELD` seconds.
+    """
+
+    def __init__(self, fits: Fits | None, rate: float, initial: Sequence[int]):
+        """Begins.
+
+        Args:
+            fits: of the model; None cannot tell.
+            rate: pictures per second of the source.
+            initial: classes of the initial states.
+        """
+        self._of_model, self._initial = fits, initial
+        # At least one: a time-lapse may have a picture in some minutes.
+        self.window, self.patience, self._enough = (
+            max(1, round(seconds * rate)) for seconds in (SECONDS, HELD, ENOUGH)
+        )
+        self._sure = SURE * rate
+        self._since = 0  # pictures that counted after the last minute that fitted
+        self._last: collections.deque[View] = collections.deque(maxlen=self.patience)
+        self.fits: bool | None = None
+        self.ever = False
+        self.threshold: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        """See the class."""
+        return self._minute() / self.window if self.threshold is not None else None
+
+    def _minute(self) -> float:
+        """How familiar the pictures of the last minute are together."""
+        start = max(0, len(self._last) - self.window)
+        return math.fsum(view.familiar for view in itertools.islice(self._last, start, None))
+
+    def _shares(self, least: float) -> bool:
+        """Whether enough of what the detector was sure of is familiar, if that was so much."""
+        sure = math.fsum(view.sure for view in self._last)
+        familiar = math.fsum(view.familiar for view in self._last)
+        return sure >= least and familiar >= SHARE * sure
+
+    def of(self, seen: Recognised) -> list[View | None]:
+        """What each of the pictures says; None of one that says nothing."""
+        unknown: list[View | None] = [None] * seen.num_rows
+        if self._of_model is None:
+            return unknown
+        looks, model = Looks.of(seen, self._initial), self._of_model
+        key = next((k for k in model.thresholds if looks.has(k, model)), None)
+        if key is None:
+            return unknown
+        self.threshold = model.thresholds[key]
+        values = sure = looks.familiar(key, model)
+        if key == BOTH:
+            assert looks.confidences is not None
+            sure = np.where(np.asarray(looks.initial), 0.0, looks.confidences)
+        pairs = zip(values.tolist(), sure.tolist(), strict=True)
+        return [View(value, one) if math.isfinite(value) else None for value, one in pairs]
+
+    def update(self, view: View | None) -> bool | None:
+        """Takes the next picture's, and returns `fits`."""
+        if view is not None and self.threshold is not None:
+            self._last.append(view)
+            self._since += 1
+            if self._minute() >= self.threshold * self.window and self._shares(self._sure):
+                self.fits, self._since = True, 0
+            elif self._since >= self.patience:
+                self.fits = False
+            self.ever |= self.fits is True
+        return self.fits
+
+    def finish(self) -> bool | None:
+        """Says at the end of a source whether it has ever fitted, if there was enough of it."""
+        count = min(len(self._last), self.window)
+        if self.fits is None and self.threshold is not None and count >= self._enough:
+            self.fits = self._minute() / count >= self.threshold and self._shares(0)
+        return True if self.ever else self.fits
+
+    @property
+    def holding(self) -> bool:
+        """Whether it is not known yet and may be."""
+        return self.threshold is not None and self.fits is None
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs, as plain values for JSON."""
+        last = [list(view) for view in self._last]
+        return {"fits": self.fits, "last": last, "since": self._since}
+
+    def restore(self, state: Any) -> None:
+        """Goes back to a saved state; ValueError if it is damaged."""
+        place = "fits: the saved state is damaged"
+        fits = field(state, "fits", (bool, type(None)), place)
+        since = number(field(state, "since", int, place), f"{place}: since", 0, 2**62)
+        last = field(state, "last", list, place)
+        if len(last) > self.patience:
+            raise ValueError(f"{place}: last: {len(last)} pictures are more than three minutes")
+        views = []
+        for one in last:
+            if not isinstance(one, list) or len(one) != 2:
+                raise ValueError(f"{place}: last: {shorten(one)} is no pair of numbers")
+            views.append(View(*(number(value, f"{place}: last", 0, 1) for value in one)))
+        self.fits, self._since = fits, min(int(since), self.patience)
+        self._last = collections.deque(views, maxlen=self.patience)
+
+
+class Held(Generic[_T]):
+    """Holds back what must not be decoded before it is known whether the pictures fit."""
+
+    def __init__(self, watch: Watch):
+        """`watch`: is told of the same pictures."""
+        self._watch = watch
+        self._rows: collections.deque[_T] = collections.deque()
+
+    def put(self, row: _T) -> None:
+        """Takes a row that belongs to no picture."""
+        self._rows.append(row)
+
+    def add(self, row: _T, view: View | None, count: int = 1) -> Iterator[_T]:
+        """Takes the next picture's row, and what that says; yields the rows to decode.
+
+        It stands for `count` pictures of the source's rate.
+
+        Three minutes of rows are held. What is older is not decoded any more: it was no clear view
+        of anything but an initial state.
+        """
+        for _ in range(count):
+            self._watch.update(view)
+        self._rows.append(row)
+        if not self._watch.holding:
+            yield from self.release()
+        elif len(self._rows) > self._watch.patience:
+            self._rows.popleft()
+
+    def release(self) -> Iterator[_T]:
+        """Yields what is held, if that does not belong to another product."""
+        rows, self._rows = self._rows, collections.deque()
+        if self._watch.fits is not False:
+            yield from rows

@@ -1,0 +1,215 @@
+"""Networks as programs: what `python -m stormpsr_jax.export` writes, a file for each network.
+
+A program has the preparation of pictures and the reading of outputs in it, so that nothing of flax
+is needed to run it. Its inputs and outputs are checked against model.json before the first picture.
+
+Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states, M
+detections of a picture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base.errors import one_line
+from stormpsr_jax.base.files import field, number
+from stormpsr_jax.serving.content import Content, Function, roles_of
+from stormpsr_jax.serving.fields import check_file, check_keys, choice, integer
+from stormpsr_jax.serving.named_files import read_file
+from stormpsr_jax.serving.program import MAX_BYTES, Array, Program
+
+PROGRAMS = ("onnx", "stablehlo")  # formats, and the endings of the files
+# Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
+OUTPUTS = {
+    "encoder": ("embeddings",),
+    "temporal": ("probabilities", "logits"),
+    "detector": ("boxes", "classes", "confidences", "objectness", "states", "parts"),
+}
+_FUNCTION = {"encoder": "encode", "temporal": "temporal", "detector": "detect"}
+_EXPORTED = ("program", "int8", "created", "made_with", "weights", "differs")
+_MAX_ROWS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """What model.json says of a program.
+
+    Attributes:
+        width: D, K or S + 1.
+        rows: how many are computed at once on a CPU; None: as many as are asked for.
+    """
+
+    width: int
+    rows: int | None
+
+
+class Programs:
+    """Exported programs, as `content.Networks`.
+
+    Attributes:
+        program: of PROGRAMS.
+        int8: whether products of matrices are of 8-bit numbers.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        int8: bool,
+        declared: Mapping[str, Declared],
+        of: Mapping[str, Program] | None = None,
+    ):
+        self.program, self.int8 = program, int8
+        self._declared, self._of = dict(declared), dict(of or {})
+        self._made: dict[int, dict[str, Function]] = {}
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """See `content.Networks`."""
+        return {role: declared.width for role, declared in self._declared.items()}
+
+    def functions(self, content: Content, batch: int) -> Mapping[str, Function]:
+        """See `content.Networks`."""
+        if batch not in self._made:
+            self._made[batch] = {
+                _FUNCTION[role]: _grouped(role, program.function(batch))
+                for role, program in self._of.items()
+            }
+        return self._made[batch]
+
+    def loaded(self, path: Path, data: Mapping[str, Any], content: Content) -> Programs:
+        """The same with the programs, from the files beside model.json.
+
+        Raises:
+            ValueError: see `read`.
+        """
+        found: dict[str, Program] = {}
+        for role, declared in self._declared.items():
+            file = path.with_name(f"{role}.{self.program}")
+            # Its bytes, what is made of them, and for a while once more.
+            content_of_file = read_file(file, data["networks"][role], 3)
+            found[role] = opened(file, content_of_file, declared.rows)
+            _check(file, role, found[role], content)
+        return Programs(self.program, self.int8, self._declared, found)
+
+
+def opened(path: Path, data: bytes, rows: int | None) -> Program:
+    """Returns the program of a file, whose name says of which of PROGRAMS it is.
+
+    Args:
+        path: of the file.
+        data: its content.
+        rows: as in `Declared`.
+
+    Raises:
+        ValueError: see `read`.
+    """
+    # Only here, as each needs a library of its own.
+    if path.suffix == ".onnx":
+        from stormpsr_jax.serving import onnx_program
+
+        return onnx_program.opened(path, data, rows)
+    from stormpsr_jax.serving import stablehlo_program
+
+    return stablehlo_program.opened(path, data, rows)
+
+
+def declared(data: Mapping[str, Any], place: str) -> Programs:
+    """The programs that model.json describes, none of which is read.
+
+    Raises:
+        ValueError: the first mistake, with its place.
+    """
+    exported = field(data, "exported", dict, place)
+    inside = f"{place}: exported"
+    check_keys(exported, _EXPORTED, inside)
+    program = choice(exported, "program", PROGRAMS, inside)
+    int8 = field(exported, "int8", bool, inside)
+    field(exported, "created", str, inside)
+    for name, version in field(exported, "made_with", dict, inside).items():
+        if not isinstance(version, str):
+            raise ValueError(f"{inside}: made_with: {name[:40]!r}: is not a text")
+    check_keys(field(exported, "weights", dict, inside), ("sha256", "size"), f"{inside}: weights")
+    check_file(exported["weights"], f"{inside}: weights")
+    for name, value in field(exported, "differs", dict, inside).items():
+        number(value, f"{inside}: differs: {name[:40]!r}", 0, 1e15)
+    found = {}
+    for role, entry in roles_of(data, place).items():
+        where = f"{place}: networks.{role}"
+        check_keys(entry, ("width", "rows", "sha256", "size"), where)
+        check_file(entry, where)
+        integer(entry, "size", where, 1, MAX_BYTES)
+        rows = None if entry["rows"] is None else integer(entry, "rows", where, 1, _MAX_ROWS)
+        found[role] = Declared(integer(entry, "width", where, 1, 100_001), rows)
+    return Programs(program, int8, found)
+
+
+def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
+    """The programs, from the files beside model.json.
+
+    Args:
+        path: of model.json.
+        data: what it says.
+        content: the same, checked, with `declared` programs.
+
+    Raises:
+        ValueError: a file is damaged, holds what no export writes, or does not fit model.json; or
+            the library that runs it is missing.
+    """
+    assert isinstance(content.networks, Programs)
+    return content.networks.loaded(path, data, content)
+
+
+def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs that a network has, each without its batch.
+
+    Args:
+        content: of the model.
+        role: of the network.
+        found: those that it does have, of which two may have one of two forms: a temporal network
+            has one or three logits a component, and not every detector knows parts.
+    """
+    K, M = content.procedure.num_components, content.max_detections
+    if role == "encoder":
+        return (Array("float32", (content.input_shape("temporal", 1)[2],)),)
+    if role == "temporal":
+        three = len(found) > 1 and found[1].shape == (3 * K,)
+        return Array("float32", (K,)), Array("float32", (3 * K if three else K,))
+    wanted = (
+        Array("float32", (M, 4)),
+        Array("int32", (M,)),
+        Array("float32", (M,)),
+        Array("float32", ()),
+        Array("float32", (content.networks.widths["detector"],)),
+    )
+    return wanted if len(found) == len(wanted) else (*wanted, Array("float32", (2 * K,)))
+
+
+def _check(path: Path, role: str, program: Program, content: Content) -> None:
+    """Raises ValueError unless a program takes and gives what model.json says."""
+    kind = "float32" if role == "temporal" else "uint8"
+    takes = Array(kind, content.input_shape(role, 1)[1:])
+    if program.takes != takes:
+        raise ValueError(one_line(f"{path}: takes rows of {program.takes}, not of {takes}"))
+    gives = outputs(content, role, program.gives)
+    if program.gives != gives:
+        have, want = (", ".join(map(str, arrays)) for arrays in (program.gives, gives))
+        raise ValueError(one_line(f"{path}: gives rows of {have}, not of {want}", 400))
+
+
+def _grouped(role: str, function: Function) -> Function:
+    """The same outputs as the networks of flax have them."""
+    if role == "encoder":
+        return lambda x: function(x)[0]
+    if role == "temporal":
+        return lambda x: tuple(function(x))
+
+    def detect(images: np.ndarray) -> tuple:
+        boxes, classes, confidences, objectness, states, *parts = function(images)
+        return boxes, classes, confidences, (objectness, states, parts[0] if parts else None)
+
+    return detect

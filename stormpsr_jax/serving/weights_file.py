@@ -1,0 +1,146 @@
+"""Networks as weights: `weights.safetensors`, and what model.json says of networks.
+
+Dimension letters: B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+from flax import traverse_util
+
+from stormpsr_jax.base import memory
+from stormpsr_jax.base.errors import one_line, visible
+from stormpsr_jax.base.files import field
+from stormpsr_jax.networks import architectures
+from stormpsr_jax.serving.content import Content, roles_of
+from stormpsr_jax.serving.fields import check_file, check_keys, choice
+from stormpsr_jax.serving.flax_networks import FlaxNetworks
+from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.named_files import read_file
+from stormpsr_jax.weights import torch_files
+
+WEIGHTS = "weights.safetensors"
+DTYPES = ("float32", "float16")  # that parameters are stored in
+
+
+def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
+    """The networks that model.json describes, without their variables.
+
+    Raises:
+        ValueError: the first mistake, with its place.
+    """
+    weights = field(data, "weights", dict, place)
+    check_keys(weights, ("sha256", "size", "dtype"), f"{place}: weights")
+    check_file(weights, f"{place}: weights")
+    dtype = choice(weights, "dtype", DTYPES, f"{place}: weights")
+    networks = {}
+    for role, values in roles_of(data, place).items():
+        module = architectures.build(role, values, f"{place}: networks.{role}")
+        networks[role] = Network(module, {})
+    return FlaxNetworks(networks, dtype)
+
+
+def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks:
+    """The networks with their variables, from the file beside model.json.
+
+    Args:
+        model: path of model.json.
+        data: what it says.
+        content: the same, checked, with `declared` networks.
+
+    Raises:
+        ValueError: the file is damaged, or does not fit.
+    """
+    wanted = wanted_arrays(content, str(model))
+    arrays = _read_arrays(model.with_name(WEIGHTS), data["weights"], wanted)
+    trees = traverse_util.unflatten_dict(arrays, sep="/")
+    assert isinstance(content.networks, FlaxNetworks)
+    of = content.networks.of
+    networks = {role: Network(of[role].module, trees[role]) for role in of}
+    return FlaxNetworks(networks, content.networks.dtype)
+
+
+def stored(name: str, dtype: str) -> np.dtype:
+    """The type that an array is stored in: statistics, which are few, keep their precision."""
+    return np.dtype(dtype if name.split("/")[1] == "params" else "float32")
+
+
+def _read_arrays(
+    path: Path, declared: Mapping[str, Any], wanted: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, np.ndarray]:
+    """The arrays of a weights file, each as wanted."""
+    dtype = declared["dtype"]
+    # The file, its arrays, and those that half precision becomes.
+    data = read_file(path, declared, 2 if dtype == "float32" else 4)
+    kept = {n: jax.ShapeDtypeStruct(a.shape, stored(n, dtype)) for n, a in wanted.items()}
+    needed = sum(a.size * a.dtype.itemsize for a in kept.values())
+    if needed > len(data):
+        raise ValueError(f"{path}: has {len(data):,} bytes, but the networks need {needed:,}")
+    try:
+        found = dict(safetensors.deserialize(data))
+    except (safetensors.SafetensorError, MemoryError) as error:
+        raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
+    for name, entry in found.items():
+        entry["dtype"] = torch_files.check_dtype(path, name, entry["dtype"])
+    check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in found.items()}, kept)
+    arrays = {
+        name: np.frombuffer(entry["data"], entry["dtype"])
+        .reshape(entry["shape"])
+        .astype(wanted[name].dtype, copy=False)
+        for name, entry in found.items()
+    }
+    check_finite(path, arrays)
+    return arrays
+
+
+def check_arrays(
+    path: Path,
+    found: Mapping[str, tuple[str, Any]],
+    wanted: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """Raises ValueError unless the arrays, by name (type, shape), are those wanted."""
+    missing = [name for name in wanted if name not in found]
+    unexpected = [visible(name[:80]) for name in found if name not in wanted]
+    if missing or unexpected:
+        what = [
+            f"{word}: {', '.join(names[:5])}"
+            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            for word, names in (("missing", missing), ("unexpected", unexpected))
+            if names
+        ]
+        raise ValueError(f"{path}: the arrays do not fit the networks; {'; '.join(what)}")
+    for name, array in wanted.items():
+        have = (found[name][0], tuple(found[name][1]))
+        if have != (array.dtype.name, array.shape):
+            raise ValueError(
+                f"{path}: {name} is {have[0]} {have[1]}, the network needs {array.dtype.name} "
+                f"{array.shape}"
+            )
+
+
+def check_finite(path: Path, arrays: Mapping[str, np.ndarray], where: str = "") -> None:
+    """Raises ValueError where a number is not finite."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path}: {name} holds numbers that are not finite{where}")
+
+
+def wanted_arrays(content: Content, place: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """The arrays that the networks need, by names such as encoder/params/first_head/dense/bias."""
+    wanted: dict[str, jax.ShapeDtypeStruct] = {}
+    assert isinstance(content.networks, FlaxNetworks)
+    for role, network in content.networks.of.items():
+        try:
+            shape = content.input_shape(role, 1)
+            shapes = architectures.variable_shapes(network.module, shape)
+            memory.check_fits(architectures.cost(network.module, shape).largest, "one row")
+        except (ValueError, MemoryError) as error:
+            raise ValueError(one_line(f"{place}: networks.{role}: {error}", 400)) from error
+        wanted |= {f"{role}/{name}": array for name, array in shapes.items()}
+    return wanted

@@ -1,0 +1,190 @@
+"""Writes model folders: `model.json`, `weights.safetensors` and the model card.
+
+Dimension letters: D features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+import stormpsr_jax
+from stormpsr_jax.base import files
+from stormpsr_jax.networks import architectures
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.rules import plain
+from stormpsr_jax.serving.card import CARD, card
+from stormpsr_jax.serving.content import Pictures, StreamRecord, Window, parse
+from stormpsr_jax.serving.flax_networks import FlaxNetworks
+from stormpsr_jax.serving.folder import read_model
+from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.named_files import MODEL, seal
+from stormpsr_jax.serving.product_gate import Fits
+from stormpsr_jax.serving.weights_file import (
+    WEIGHTS,
+    check_arrays,
+    check_finite,
+    declared,
+    stored,
+    wanted_arrays,
+)
+from stormpsr_jax.weights import parameters
+
+FORMAT = 3  # of a folder with weights
+
+
+def write_model(
+    folder: str | Path,
+    *,
+    procedure: Procedure,
+    fps: float,
+    pictures: Pictures | None,
+    window: Window,
+    networks: Mapping[str, Network],
+    max_detections: int,
+    streams: Mapping[str, StreamRecord],
+    origin: Mapping[str, Any],
+    batch: int = 64,
+    fusion: Weights | None = None,
+    dtype: str = "float32",
+    fits: Fits | None = None,
+    default: str | None = None,
+) -> None:
+    """Writes a model folder, or replaces the one that is there.
+
+    Each file appears whole, the weights first and the model card last. Who reads in between finds
+    weights that are not those that model.json names, which is an error.
+
+    Args:
+        folder: made if there is none.
+        procedure: the product.
+        fps: frames per second of the videos.
+        pictures: what the networks see; None for a model on ready-made embeddings.
+        window: what the temporal network sees.
+        networks: by role: "encoder", "temporal", "detector".
+        max_detections: M, rows of the detector per picture.
+        streams: by name, of `streams.STREAMS`.
+        origin: where the model comes from, plain values for JSON.
+        batch: rows computed at once unless asked otherwise; with that of stage `predict` the
+            networks round as they did there.
+        fusion: weights of the learned fusion, if that is among the streams.
+        dtype: that parameters are stored in: "float32", or "float16", which is half as large.
+        fits: by what it tells pictures of its own kind from others; None cannot.
+        default: the stream that recognises unless another one is asked for; None: the last one.
+
+    Raises:
+        ValueError: what `read_model` would refuse.
+        OSError: it cannot be written; names the file.
+    """
+    path = Path(folder, MODEL)
+    if unknown := [role for role in networks if role not in architectures.ROLES]:
+        raise ValueError(f"networks: {unknown} are none of {', '.join(architectures.ROLES)}")
+    modules = {role: network.module for role, network in networks.items()}
+    data = {
+        "format": FORMAT,
+        "package_version": stormpsr_jax.__version__,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "procedure": procedure.to_json(),
+        "fps": fps,
+        "pictures": None if pictures is None else _plain(pictures),
+        "embedding": None if pictures else _embedding(networks, window),
+        "window": _plain(window),
+        "max_detections": max_detections,
+        "batch": batch,
+        "networks": {role: architectures.describe(module) for role, module in modules.items()},
+        "streams": {name: _plain(record) for name, record in streams.items()},
+        "fusion": None if fusion is None else fusion.to_json(),
+        "origin": dict(origin),
+        "fits": None if fits is None else fits.to_json(),
+        "default": default,
+    }
+    try:
+        data = json.loads(json.dumps(data, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not plain values for JSON ({error})") from error
+    _write(path, data, networks, dtype)
+
+
+def copy_model(folder: str | Path, to: str | Path, *, dtype: str, fits: Fits | None = None) -> None:
+    """Writes a copy of a model folder with its parameters stored in another type.
+
+    Args:
+        folder: of the model.
+        to: of the copy; made if there is none.
+        dtype: as in `write_model`. Half precision rounds parameters to 11 bits; what was rounded
+            once stays so.
+        fits: in place of the model's own; None keeps that.
+
+    Raises:
+        ValueError: `folder` is no model, or a parameter is too large for half precision.
+        OSError: the copy cannot be written; names the file.
+    """
+    networks = weights_of(folder).of
+    data = files.read_json(Path(folder, MODEL))
+    data.pop("checksum", None)
+    if fits is not None:
+        data["fits"] = fits.to_json()
+    _write(Path(to, MODEL), data, networks, dtype)
+
+
+def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dtype: str) -> None:
+    """Writes both files; `data` is the content of model.json without what is known of weights."""
+    data["weights"] = {"sha256": "0" * 64, "size": 0, "dtype": dtype}
+    wanted = wanted_arrays(parse(data, str(path), declared(data, str(path))), str(path))
+    arrays: dict[str, Any] = {}
+    for role, network in networks.items():
+        flat = traverse_util.flatten_dict(dict(network.variables), sep="/")
+        arrays |= {f"{role}/{name}": value for name, value in flat.items()}
+    # What only training needs stays behind: the heads after the frame embedding.
+    arrays = {name: np.asarray(jax.device_get(arrays[name])) for name in wanted if name in arrays}
+    check_arrays(path, {n: (a.dtype.name, a.shape) for n, a in arrays.items()}, wanted)
+    check_finite(path, arrays)
+    with np.errstate(over="ignore"):  # becomes infinity, which is checked for
+        arrays = {name: array.astype(stored(name, dtype)) for name, array in arrays.items()}
+    check_finite(path, arrays, f" in {dtype}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights_path = path.with_name(WEIGHTS)
+    parameters.write_safetensors(weights_path, arrays)
+    data["weights"]["sha256"] = files.checksum(weights_path)
+    data["weights"]["size"] = weights_path.stat().st_size
+    files.write_json(path, {**data, "checksum": seal(data)})
+    counts = dict.fromkeys(data["networks"], 0)
+    for name, array in arrays.items():
+        counts[name.split("/")[0]] += array.size if name.split("/")[1] == "params" else 0
+    files.write_text(path.with_name(CARD), card(data, counts))
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A dataclass as JSON has it."""
+    return dataclasses.asdict(value, dict_factory=plain)
+
+
+def _embedding(networks: Mapping[str, Network], window: Window) -> int:
+    """D of ready-made embeddings, from the parameters of the temporal network."""
+    if "temporal" not in networks:
+        raise ValueError("networks: without pictures there has to be a temporal one")
+    module, variables = networks["temporal"].module, networks["temporal"].variables
+    try:
+        return module.embedding_width(variables["params"], window.num_frames)
+    except (KeyError, AttributeError) as error:
+        raise ValueError(
+            f"networks.temporal: the variables are not those of a {type(module).__name__}: no "
+            f"{error}"
+        ) from error
+
+
+def weights_of(folder: str | Path) -> FlaxNetworks:
+    """The networks of a model folder that holds weights; ValueError if it holds programs."""
+    networks = read_model(folder).networks
+    if not isinstance(networks, FlaxNetworks):
+        raise ValueError(f"{folder}: was exported and has no weights; give the model it came from")
+    return networks

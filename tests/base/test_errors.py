@@ -1,0 +1,91 @@
+"""Lines for people: what is in them may come from anybody."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from stormpsr_jax.base import errors
+from stormpsr_jax.psr.cli import OneLineParser, fail, fail_for
+
+HOSTILE = "a\x1b[2J\x9b\u202e\ud800\0\x07 b"
+SHOWN = r"a\x1b[2J\x9b\u202e\ud800\x00\x07 b"
+
+
+def test_what_cannot_be_seen_is_written_out_and_all_else_stays():
+    assert errors.visible(HOSTILE) == SHOWN
+    assert errors.visible("Prüfstand – 日本 😀  x") == "Prüfstand – 日本 😀  x"
+
+
+def test_one_line_has_no_line_ends_and_a_length():
+    assert errors.one_line("a\r\nerror: b\u2028\x0bc\td") == "a error: b c d"
+    assert errors.one_line("x" * 50, 50) == "x" * 50
+    assert errors.one_line("x" * 51, 50) == "x" * 49 + "…"
+    assert len(errors.one_line("\x1b" * 50, 50)) == 50
+    assert len(errors.one_line("x" * 10**7)) == errors.MAX_LINE
+
+
+def test_no_text_forges_a_line_of_a_command(capsys):
+    with pytest.raises(SystemExit):
+        fail(f"x: {HOSTILE}\rerror: forged\x85error: forged")
+    errors.tell("warning", f"x: {HOSTILE}\nerror: forged")
+    with pytest.raises(errors.Mistakes) as error:
+        errors.raise_all([f"x: {HOSTILE}\r\x0bforged", "y: z"])
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: x: {SHOWN} error: forged error: forged",
+        f"warning: x: {SHOWN} error: forged",
+    ]
+    assert str(error.value) == f"x: {SHOWN} forged\ny: z"
+
+
+def test_who_tells_goes_on_where_stderr_is_gone():
+    """As where the program that kept the lines of a station has died."""
+    code = """
+from stormpsr_jax.base.errors import tell
+for _ in range(3):
+    tell("warning", "lost")
+print("goes on")
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=gone)
+    assert done.stdout == b"goes on\n"
+
+
+def test_a_parser_repeats_no_password_of_an_address(capsys):
+    parser = OneLineParser()
+    parser.add_argument("--webhook", type=int)
+    for word in ("--webhok=https://me:secret@host/x", "--webhook=mqtt://me:sec/ret@host@host/x"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([word])
+        error = capsys.readouterr().err
+        assert "sec" not in error
+        assert "://host/x" in error
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_mistake():
+    """As of `… | head -1`; 9 MB fit into no pipe."""
+    code = """
+from stormpsr_jax.psr.cli import fail_for
+try:
+    for _ in range(90_000):
+        print("x" * 99)
+except OSError as error:
+    fail_for(error)
+"""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **streams) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+def test_a_broken_pipe_to_another_process_is_a_mistake(capsys):
+    with pytest.raises(SystemExit) as raised:
+        fail_for(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert raised.value.code == 2
+    assert capsys.readouterr().err == "error: Broken pipe\n"

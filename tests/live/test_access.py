@@ -1,0 +1,169 @@
+import random
+import string
+
+import pytest
+
+from stormpsr_jax.live import access
+from stormpsr_jax.live.access import Access, Address
+
+TOKEN = "a-token-of-24-characters"
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "is_loopback"),
+    [
+        ("", ("127.0.0.1", 8765), True),
+        ("80", ("127.0.0.1", 80), True),
+        ("0", ("127.0.0.1", 0), True),
+        ("localhost:99", ("127.0.0.1", 99), True),
+        ("127.0.0.9:99", ("127.0.0.9", 99), True),
+        ("[::1]:99", ("::1", 99), True),
+        ("0.0.0.0:99", ("0.0.0.0", 99), False),
+        ("[::]:99", ("::", 99), False),
+        ("192.168.0.3:99", ("192.168.0.3", 99), False),
+        ("station.local:99", ("station.local", 99), False),
+    ],
+)
+def test_parse_port_or_host_and_port(text, address, is_loopback):
+    assert access.parse(text) == address
+    assert access.parse(text).is_loopback == is_loopback
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", ":80", "host:", "host:x", "host:70000", "99999", "::1:80", "[::1]", "a@host:80", "²",
+     "http://host:80", "host:80/x", "[::1:80", "-1"],
+)  # fmt: skip
+def test_parse_errors_name_the_value(text):
+    with pytest.raises(ValueError, match=r"--serve=.*: must be PORT, HOST:PORT or") as error:
+        access.parse(text)
+    assert text in str(error.value)
+
+
+def test_read_token_file_before_variable(tmp_path):
+    variables = {access.TOKEN: TOKEN}
+    assert access.read_token(None, variables) == TOKEN
+    assert access.read_token(None, {}) is None
+    assert access.read_token(None, {access.TOKEN: ""}) is None
+    file = tmp_path / "token"
+    file.write_text("another-token-of-a-file\n")
+    file.chmod(0o640)
+    assert access.read_token(str(file), variables) == "another-token-of-a-file"
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * 1001, "has a space in its middle", "ü" * 20])
+def test_read_token_errors_never_show_it(tmp_path, text):
+    (tmp_path / "token").write_text(text)
+    (tmp_path / "token").chmod(0o600)
+    with pytest.raises(ValueError, match="at least 16 visible ASCII characters") as error:
+        access.read_token(str(tmp_path / "token"))
+    assert not text or text not in str(error.value).replace("has at least", "")
+    with pytest.raises(ValueError, match="nowhere: cannot be read"):
+        access.read_token(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 16, "passwordpassword", "1234567890123456", "abcdefghijklmnop", "aabbccddeeff0011"],
+)
+def test_a_token_that_can_be_guessed_is_refused(tmp_path, text):
+    with pytest.raises(ValueError, match=r"\$STORMPSR_TOKEN: this token is too regular") as error:
+        access.read_token(None, {access.TOKEN: text})
+    assert text not in str(error.value)
+
+
+def test_random_tokens_are_taken():
+    chance = random.Random(0)
+    for alphabet, length in ((string.hexdigits[:16], 16), (string.ascii_letters, 43)):
+        for _ in range(1000):
+            text = "".join(chance.choices(alphabet, k=length))
+            assert access.read_token(None, {access.TOKEN: text}) == text
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601, 0o666])
+def test_a_token_file_that_everybody_may_open_is_refused(tmp_path, mode):
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(mode)
+    with pytest.raises(ValueError) as error:
+        access.read_token(str(file))
+    assert str(error.value) == f"{file}: everybody may open it (mode {mode:o}); chmod 600 {file}"
+
+
+def test_access_errors_others_can_reach_it_without_a_token():
+    for host in ("0.0.0.0", "::", "10.0.0.1", "station.local"):
+        with pytest.raises(ValueError, match="needs a token: set STORMPSR_TOKEN"):
+            Access(Address(host, 80), None)
+        Access(Address(host, 80), TOKEN)
+    Access(Address("127.0.0.1", 80), None)
+
+
+def test_may_watch_token_or_cookie():
+    rules = Access(Address("0.0.0.0", 80), TOKEN)
+    name, cookie = rules.cookie_name, rules.cookie
+    assert rules.may_watch({"authorization": f"Bearer {TOKEN}"}, {})
+    assert rules.may_watch({}, {name: cookie})
+    assert not rules.may_watch({}, {})
+    assert not rules.may_watch({"authorization": f"Basic {TOKEN}"}, {})
+    assert not rules.may_watch({"authorization": "Bearer "}, {})
+    assert not rules.may_watch({"authorization": f"Bearer {TOKEN}x"}, {})
+    assert not rules.may_watch({}, {name: TOKEN}), "the cookie is not the token"
+    assert not rules.may_watch({}, {name: "ü"})
+    other = Access(Address("0.0.0.0", 80), f"{TOKEN}2")
+    assert not other.may_watch({}, {name: cookie})
+    assert Access(Address("0.0.0.0", 81), TOKEN).cookie_name != name
+    open_to_all = Access(Address("127.0.0.1", 80), None)
+    assert open_to_all.may_watch({}, {})
+    assert not open_to_all.is_token("")
+
+
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        ("127.0.0.1:80", False),
+        ("localhost:9000", False),  # through a tunnel
+        ("[::1]:80", False),
+        ("evil.example:80", True),
+        ("localhost.evil.example", True),
+        ("192.168.0.3:80", True),
+    ],
+)
+def test_refusal_of_other_names_for_loopback(host, refused):
+    rules = Access(Address("127.0.0.1", 80), None)
+    assert bool(rules.refusal("GET", "/", {"host": host})) == refused
+    for address in (Address("0.0.0.0", 80), Address("127.0.0.1", 80)):
+        with_token = Access(address, TOKEN)
+        assert with_token.refusal("GET", "/", {"host": host}) is None, "its cookie knows its name"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "[", "x/login?", "localhost/login?", "localhost/station.css#", "a@localhost",
+     "localhost:x", "localhost:1:2", "localhost localhost", "localhost,localhost", "localhost\\",
+     "ü", "[::1", "::1"],
+)  # fmt: skip
+def test_a_host_that_is_no_name_is_refused_with_a_token_too(host):
+    for token in (None, TOKEN):
+        rules = Access(Address("127.0.0.1", 80), token)
+        assert "needs a header Host" in rules.refusal("GET", "/", {"host": host})
+        posted = {"host": host, "origin": f"http://{host}"}
+        assert rules.refusal("POST", "/reset", posted)
+    assert Access(Address("127.0.0.1", 80), TOKEN).refusal("POST", "/reset", {})
+
+
+def test_refusal_of_requests_that_pages_of_others_cause():
+    rules = Access(Address("127.0.0.1", 80), None)
+    host = {"host": "localhost:80"}
+    for site in ("cross-site", "same-site"):
+        assert rules.refusal("GET", "/picture", {**host, "sec-fetch-site": site})
+        link = {**host, "sec-fetch-site": site, "sec-fetch-mode": "navigate"}
+        assert rules.refusal("GET", "/", link) is None, "a link that somebody follows"
+        assert rules.refusal("POST", "/", link)
+        assert rules.refusal("GET", "/events", link)
+    good = {**host, "origin": "http://localhost:80", "sec-fetch-site": "same-origin"}
+    assert rules.refusal("POST", "/reset", good) is None
+    for origin in ("http://localhost:81", "http://evil.example", "null", "localhost:80", ""):
+        assert rules.refusal("POST", "/reset", {**host, "origin": origin})
+    assert rules.refusal("POST", "/reset", host)
+    behind_proxy = {"host": "station.example", "origin": "https://station.example"}
+    assert Access(Address("127.0.0.1", 80), TOKEN).refusal("POST", "/reset", behind_proxy) is None

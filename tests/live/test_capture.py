@@ -1,0 +1,317 @@
+"""Live sources: which they are, their clock, what is dropped, how a lost one is opened again."""
+
+import contextlib
+import itertools
+import re
+import socket
+import threading
+import time
+
+import av
+import numpy as np
+import pytest
+
+from stormpsr_jax.live import capture, live_sources
+from stormpsr_jax.live.capture import Capture, Clock
+from stormpsr_jax.live.live_sources import live_source
+from tests.support.model_data import video
+from tests.support.recognise_data import TIMES, decoded, write_video
+
+FPS = 10.0
+
+
+def frame_at(seconds):
+    return int(seconds * FPS + 0.5)
+
+
+class Fake:
+    """Opened again and again, gives one list of (own time, picture) after the other."""
+
+    is_file = False
+    name = "fake"
+
+    def __init__(self, *sessions, pause=0.0):
+        self.sessions, self.pause, self.opened = list(sessions), pause, []
+
+    @contextlib.contextmanager
+    def open(self):
+        self.opened.append(time.monotonic())
+        session = self.sessions.pop(0) if self.sessions else None
+        if session is None:
+            raise ValueError("fake: cannot be read (gone)")
+        yield self.read(session)
+
+    def read(self, session):
+        for own, picture in session:
+            time.sleep(self.pause)
+            yield own, lambda picture=picture: picture
+
+
+def taken_from(source, count, fps=FPS, depth=100, **options):
+    with Capture(source, Clock(fps), frame_at, depth=depth, **options) as one:
+        got = []
+        while len(got) < count and (taken := one.get(10)) is not None:
+            got.append(taken)
+        return got, one
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(capture, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(capture, "LAST_PAUSE", 0.2)
+
+
+def test_capture_keeps_the_newest_and_counts_the_others():
+    one = Capture(Fake(), Clock(FPS), frame_at, depth=3)
+    for frame in range(20):
+        one._keep(frame / FPS, lambda frame=frame: np.full(1, frame), 0.0)
+    assert one.dropped == 17
+    assert [int(one.get(0).picture[0]) for _ in range(3)] == [17, 18, 19]
+    assert one.get(0) is None
+
+
+def test_capture_of_several_pictures_of_a_frame_only_the_first_is_decoded():
+    number, seen = 60, []
+
+    class Counting(Fake):
+        def read(self, session):
+            for own, picture in session:
+                time.sleep(0.03)  # nearly as fast as they were taken
+                yield own, lambda picture=picture: seen.append(picture) or picture
+
+    source = Counting([(i / 30, i) for i in range(number)])
+    got, _ = taken_from(source, 15, after=-1)
+    numbers = [frame_at(taken.time) for taken in got]
+    assert numbers == sorted(set(numbers))
+    assert 15 <= len(seen) <= 21
+    assert np.diff([taken.picture for taken in got])[1:].tolist() == [3] * 13
+
+
+def test_capture_a_lost_source_is_opened_again_with_growing_pauses():
+    session = [(i / FPS, i) for i in range(4)]
+    source = Fake(session, None, None, None, None, session, pause=0.1)
+    got, one = taken_from(source, 6)
+    assert one.reconnections in (5, 6)  # the last session has an end, too
+    pauses = np.diff(source.opened)[1:5]
+    assert (pauses > [0.09, 0.19, 0.19, 0.19]).all()
+    # The first picture of a session only tells when its second one is taken.
+    assert [taken.picture for taken in got] == [1, 2, 3, 1, 2, 3]
+    frames = [frame_at(taken.time) for taken in got]
+    assert frames == sorted(set(frames))
+    lost = got[3].at - got[2].at  # time goes on in between
+    assert frames[3] - frames[2] == pytest.approx(lost * FPS, abs=1.6)
+    assert [b - a for a, b in itertools.pairwise(frames) if b - a < 3] == [1, 1, 1, 1]
+
+
+def test_capture_errors_a_source_that_never_was_there_ends_it():
+    got, one = taken_from(Fake(None, [(0, 0), (0.1, 1)]), 1)
+    assert got == []
+    assert one.ended
+    assert "cannot be read (gone)" in str(one.error)
+    got, one = taken_from(Fake(None, [(0, 0), (0.1, 1)], pause=0.1), 1, after=-1)
+    assert len(got) == 1  # but not of one that goes on
+
+
+def test_clock_own_times_count_from_where_they_begin():
+    clock = Clock(FPS, start=0.0)
+    clock._offset = 0.0
+    jitter = np.random.default_rng(0).uniform(0, 0.3, 100)
+    times = [clock.time(1000 + i / FPS, 5.03 + i / FPS + jitter[i]) for i in range(100)]
+    assert np.allclose(np.diff(times), 1 / FPS)
+    assert np.allclose(np.array(times) * FPS, np.round(np.array(times) * FPS), atol=1e-6)
+    assert abs(times[0] - 5.03 - jitter[0]) <= 0.5 / FPS + 1e-9
+    # A picture cannot come from the future, nor from long ago.
+    assert clock.time(1100.0, 16.0) == pytest.approx(16.0)
+    assert clock.time(1090.0, 17.0) == pytest.approx(17.0)
+    assert clock.time(1090.1, 17.1) == pytest.approx(17.1)
+    clock.reopened()
+    assert clock.time(0.0, 60.04) == pytest.approx(60.0)
+    assert clock.time(None, 60.17) == pytest.approx(60.17)
+
+
+def test_clock_begins_with_the_first_picture_unless_told():
+    clock = Clock(FPS)
+    assert clock.time(7.0, time.monotonic()) == 0.0
+    assert clock.start == pytest.approx(time.time(), abs=1.0)
+    earlier = Clock(FPS, start=time.time() - 100)
+    assert earlier.time(7.0, time.monotonic()) == pytest.approx(100, abs=1.0)
+
+
+def test_from_now_on_passes_over_what_came_while_it_was_opened(monkeypatch):
+    """Ten pictures at once, then as they are taken; the first one has no time, as of RTSP."""
+    now = [0.0]
+    monkeypatch.setattr(capture.time, "monotonic", lambda: now[0])
+
+    def shown(owns, live_from):
+        for i, own in enumerate(owns):
+            now[0] += 0.1 if i >= live_from else 0.002
+            yield own, i
+
+    owns = [None, *(i / 10 for i in range(1, 20))]
+    assert [i for _, i in capture._from_now_on(shown(owns, 10))] == list(range(10, 20))
+    assert [i for _, i in capture._from_now_on(shown([None] * 5, 0))] == [1, 2, 3, 4]
+    fast = [i for _, i in capture._from_now_on(shown(np.arange(2000) / 10, 2000))]
+    assert 900 < fast[0] < 1100  # not for ever
+
+
+def test_playing_a_file_plays_at_its_own_pace(tmp_path):
+    pictures = video(20, 48, 64)
+    path = write_video(tmp_path / "x.mp4", pictures, np.arange(20) / 20)
+    source = live_source(str(path))
+    assert (source.name, source.is_file) == ("x", True)
+    start = time.monotonic()
+    got, one = taken_from(source, 100)
+    assert time.monotonic() - start > 0.8
+    assert one.ended
+    assert one.error is None
+    assert [taken.time for taken in got] == pytest.approx([0, *(np.arange(1, 20, 2) / 20)])
+    shown = decoded(path)
+    np.testing.assert_array_equal(got[3].picture, shown[5])
+    rest, _ = taken_from(source, 100, after=frame_at(got[4].time))
+    assert [taken.time for taken in rest] == [taken.time for taken in got[5:]]
+
+
+def test_playing_errors_a_damaged_file_ends_with_its_name(tmp_path):
+    path = write_video(tmp_path / "x.mp4", video(75, 48, 64), TIMES)
+    path.write_bytes(path.read_bytes()[:3000])
+    _, one = taken_from(live_source(str(path)), 1)
+    assert "x.mp4" in str(one.error)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("camera:", "cameras are camera:0, camera:1, …"),
+        ("camera:0/../../etc/passwd", "cameras are camera:0, camera:1, …"),
+        ("camera:-1", "cameras are"),
+        ("rtsp:///x", "addresses are rtsp://HOST/PATH"),
+        ("rtsp://me:secret@/x", "^rtsp://…: addresses are"),
+        ("rtsps://host/x", "addresses are rtsp://"),
+        ("rtspt://me:secret@host/x", "^rtspt://…: addresses are"),
+        (" rtsp://me:secret@host/x", "^rtsp://…: addresses are"),
+        ("'rtsp://me:secret@host/x'", "^'rtsp://…: addresses are"),
+        ("RTSPU://me:secret@host/x", "^rtspu://…: addresses are"),
+        ("rtsp:me:secret@host/x", "^rtsp://…: addresses are"),
+        ("rtsp://me:sec ret@host/x", "^rtsp://…: addresses are"),
+        ("rtsp://host:99999/secret", "addresses are"),
+        ("none.mp4", "no such file or folder"),
+        ("http://host/secret.m3u8", "^http://host…: addresses are"),
+        (".", "no pictures"),
+    ],
+)
+def test_live_source_errors(word, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message) as raised:
+        live_source(word)
+    assert "sec" not in str(raised.value).removeprefix("rtsps").replace("seconds", "")
+
+
+def test_camera_without_a_number_lists_those_that_are_there(tmp_path, monkeypatch):
+    devices, names = tmp_path / "dev", tmp_path / "names"
+    (names / "video10").mkdir(parents=True)
+    devices.mkdir()
+    monkeypatch.setattr(live_sources, "_DEVICES", devices)
+    monkeypatch.setattr(live_sources, "_NAMES", names)
+    monkeypatch.setattr(live_sources.sys, "platform", "linux")
+    with pytest.raises(ValueError, match=r"^camera:: cameras are .*; there is none here \(no "):
+        live_source("camera:")
+    for name in ("video10", "video2", "videox", "audio0"):
+        (devices / name).touch()
+    (names / "video10" / "name").write_text("Integrated\x1b[31m Camera\n")
+    with pytest.raises(ValueError) as raised:
+        live_source("camera:")
+    assert str(raised.value).endswith(
+        "; here are camera:2 (unnamed), camera:10 (Integrated\\x1b[31m Camera)"
+    )
+
+
+def test_device_only_what_was_named_is_opened(monkeypatch):
+    opened = []
+
+    def fail(place, **options):
+        opened.append((place, options))
+        raise av.error.TimeoutError(110, "Connection timed out")
+
+    server = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setattr(av, "open", fail)
+    monkeypatch.setattr(live_sources.sys, "platform", "linux")
+    for word, place, form in (
+        ("camera:3", "/dev/video3", "v4l2"),
+        # At the relay's port.
+        (
+            f"rtsp://me:secret@127.0.0.1:{server.getsockname()[1]}/x?y",
+            r"rtsp://me:secret@127\.0\.0\.1:\d+/x\?y",
+            "rtsp",
+        ),
+    ):
+        source = live_source(word)
+        assert "secret" not in source.name
+        with pytest.raises(ValueError, match="cannot be read") as raised, source.open():
+            pass
+        assert "secret" not in str(raised.value)
+        assert re.fullmatch(place, opened[-1][0])
+        assert opened[-1][0] != word
+        assert opened[-1][1]["format"] == form
+        assert opened[-1][1]["timeout"] == (5.0, 5.0)
+    server.close()
+    options = opened[-1][1]["options"]
+    assert options["protocol_whitelist"] == "rtsp,rtp,tcp"
+    assert options["rtsp_transport"] == "tcp"
+    monkeypatch.setattr(live_sources.sys, "platform", "win32")
+    with pytest.raises(ValueError, match="on Linux and macOS only"):
+        live_source("camera:0")
+
+
+def test_live_source_errors_without_pyav_and_for_pictures(monkeypatch, tmp_path):
+    (tmp_path / "00001.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="a folder of pictures has no time"):
+        live_source(str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^rtsp://host/#[0-9a-f]{4}: reading it needs PyAV"):
+        live_source("rtsp://me:pass@host/x")
+
+
+def test_what_may_be_secret_in_an_address_is_in_no_name():
+    for word in ("rtsp://me:secret@host/secret", "rtsp://host/x?key=secret", "rtsp://h/#secret"):
+        assert "secret" not in live_source(word).name
+    names = {live_source(f"rtsp://host:8554/{path}").name for path in ("1", "2", "2?a", "2#a", "")}
+    assert len(names) == 5, "streams of a server differ, also for a saved state"
+    assert "rtsp://host:8554" in names
+    assert len({live_source(f"rtsp://{user}host/1").name for user in ("", "a@", "a:b@")}) == 1
+    assert live_source("RTSP://[::1]/").name == "rtsp://[::1]"
+
+
+def test_the_password_of_a_stream_may_be_in_the_environment(monkeypatch):
+    monkeypatch.setenv(live_sources.PASSWORD, "p@ss/w:rd")
+    for word, place in (
+        ("rtsp://me@host:99/x?y", "rtsp://me:p%40ss%2Fw%3Ard@host:99/x?y"),
+        ("rtsp://me:@host/x", "rtsp://me:p%40ss%2Fw%3Ard@host/x"),
+        ("rtsp://me:other@host/x", "rtsp://me:other@host/x"),
+        ("rtsp://host/x", "rtsp://host/x"),
+    ):
+        assert live_source(word)._place == place
+
+
+def test_capture_a_source_that_hangs_is_told_as_lost_until_it_goes_on(monkeypatch):
+    monkeypatch.setattr(capture, "PATIENCE", 0.3)
+    monkeypatch.setattr(capture, "_GRACE", 0.3)
+    goes_on = threading.Event()
+
+    class Hanging(Fake):
+        def read(self, session):
+            for number in session:
+                time.sleep(0.12)
+                if number == 4:
+                    goes_on.wait(20)  # as in a driver
+                yield None, lambda: np.zeros((2, 2, 3), np.uint8)
+
+    with Capture(Hanging(range(8)), Clock(FPS), frame_at, depth=10) as one:
+        while one.get(0.05) is None:
+            pass
+        assert one.connected
+        while one.connected:
+            one.get(0.05)
+        assert re.fullmatch("fake: no picture for [0-9]+ s", one.trouble)
+        goes_on.set()
+        while not one.connected:
+            assert one.get(0.05) is not None or not one.ended

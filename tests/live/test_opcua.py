@@ -1,0 +1,289 @@
+"""Against asyncua's own server on loopback."""
+
+import contextlib
+import datetime
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from stormpsr_jax.live import opcua, opcua_client
+from tests.support.opcua_server import Plant
+
+NODE = "#ns=2;s=Line7"
+WALL = "2026-03-04T05:06:07.890+00:00"
+STATUS = {"type": "status", "connected": True, "wall_time": WALL}
+pytestmark = pytest.mark.usefixtures("system")
+
+
+def event(step_id, **more):
+    words = {"type": "event", "step_id": step_id, "step": f"Step {step_id}", "confidence": 0.5}
+    return {**words, "wall_time": WALL, **more}
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A server that takes a second to start."""
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
+    server = Plant()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(shared):
+    shared.written.clear()
+    return shared
+
+
+@pytest.fixture
+def plant():
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
+    with contextlib.ExitStack() as stack:
+
+        def start(*args, **options):
+            server = Plant(*args, **options)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@contextlib.contextmanager
+def ended(output, seconds=5.0):
+    try:
+        yield output
+    finally:
+        output.close(seconds)
+
+
+def test_records_are_values_of_nodes_in_their_order(server):
+    with ended(opcua.OpcUa(server.url + NODE, initial_state=(0, 1, 0))) as ours:
+        for record in (
+            event(0),
+            event(4),
+            event(7, type="uncertain"),
+            {"type": "alert", "message": "Cover is missing", "wall_time": WALL},
+            {"type": "unit", "unit": 3, "missing": [{"step_id": 6, "step": "Install screw"}]},
+        ):
+            start = time.perf_counter()
+            ours.send(record)
+            assert time.perf_counter() - start < 0.1, "send waits for nobody"
+        server.wait(5)
+        ours.send(STATUS)
+        server.wait(1, "Line7.Connected")
+    assert [json.loads(text)["type"] for text in server.of("Line7.Event")] == [
+        "event",
+        "event",
+        "uncertain",
+        "alert",
+        "unit",
+    ]
+    assert server.of("Line7.StepId") == [0, 4, 7]
+    assert server.of("Line7.Step") == ["Step 0", "Step 4", "Step 7"]
+    assert server.of("Line7.Confidence") == [0.5, 0.5, 0.5]
+    assert server.of("Line7.States") == [[1, 1, 0], [1, -1, 0], [0, 1, 0]]
+    assert server.of("Line7.Alert") == ["Cover is missing"]
+    assert (server.of("Line7.Unit"), server.of("Line7.Missing")) == ([3], [["Install screw"]])
+    assert json.loads(server.of("Line7.Status")[0]) == STATUS
+    assert server.of("Line7.Connected") == [True]
+    moment = server.times("Line7.Step")[0].replace(tzinfo=datetime.UTC)
+    assert moment == datetime.datetime.fromisoformat(WALL)
+    assert ours.dropped == 0
+
+
+def test_states_are_those_of_every_record_before_also_of_dropped_ones(server, monkeypatch):
+    """Of a unit and an event that the queue has no room for, while the server is away."""
+    monkeypatch.setattr(opcua, "_LONGEST_PAUSE", 0.05)
+    write, away, tried = opcua_client.Connection.write, threading.Event(), threading.Event()
+
+    def unless_away(self, values, moment):
+        if away.is_set():
+            tried.set()
+            raise ConnectionError("away")
+        return write(self, values, moment)
+
+    monkeypatch.setattr(opcua_client.Connection, "write", unless_away)
+    alert = {"type": "alert", "message": "careful"}
+    url = server.url + NODE
+    with ended(opcua.OpcUa(url, initial_state=(0, 0), size=3, first_pause=0.05)) as ours:
+        ours.send(event(0))
+        server.wait(1)
+        away.set()
+        ours.send(alert)
+        assert tried.wait(5)  # it is under way, and no longer in the queue
+        for record in ({"type": "unit", "unit": 1}, event(3), alert, alert, event(1)):
+            ours.send(record)
+        away.clear()
+        server.wait(5)
+    assert ours.dropped == 2
+    assert server.of("Line7.States") == [[1, 0], [-1, 1]]
+
+
+def test_a_node_that_is_missing_is_named_once_and_the_others_are_written(server, capsys):
+    with ended(opcua.OpcUa(server.url + "#ns=2;s=Line9", initial_state=(0,))) as ours:
+        for _ in range(3):
+            ours.send(event(0))
+        server.wait(3, "Line9.Event")
+    assert ours.dropped == 0
+    error = capsys.readouterr().err
+    assert error.count("does not take ns=2;s=Line9.Step (Bad") == 1
+    assert error.count("\n") == 1
+
+
+def test_a_record_whose_node_is_missing_is_dropped_and_counted(server, capsys):
+    with ended(opcua.OpcUa(server.url + "#ns=2;s=Line8")) as ours:
+        ours.send(event(0))
+        ours.send(STATUS)
+    assert ours.dropped == 2
+    error = capsys.readouterr().err
+    assert "does not take ns=2;s=Line8.Event (Bad" in error
+    assert "2 records did not arrive" in error
+
+
+def test_it_goes_on_when_the_server_is_there_and_is_back(plant, monkeypatch, capsys):
+    monkeypatch.setattr(opcua, "_LONGEST_PAUSE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+    with ended(opcua.OpcUa(f"opc.tcp://127.0.0.1:{port}{NODE}", first_pause=0.05)) as ours:
+        ours.send(event(0))
+        server = plant(port=port)
+        server.wait(1)
+        server.hang_up()
+        ours.send(event(3))
+        server.wait(2)
+    assert server.steps() == [0, 3]
+    assert ours.dropped == 0
+    assert "goes on trying" in capsys.readouterr().err
+
+
+def test_a_user_is_needed_and_the_password_is_in_no_line(plant, capsys, monkeypatch):
+    server = plant(user=("worker", "p@ss word"))
+    address = server.url.removeprefix("opc.tcp://") + NODE
+    with ended(opcua.OpcUa(f"opc.tcp://worker:p%40ss%20word@{address}")) as ours:
+        ours.send(event(0))
+        server.wait(1)
+    assert ours.dropped == 0
+    monkeypatch.setenv(opcua.PASSWORD, "p@ss word")
+    with ended(opcua.OpcUa(f"opc.tcp://worker@{address}")) as ours:
+        ours.send(event(0))
+        server.wait(2)
+    assert capsys.readouterr().err == ""
+    with ended(opcua.OpcUa(f"opc.tcp://worker:s3cret@{address}", first_pause=0.05), 0.2) as ours:
+        ours.send(event(0))
+        time.sleep(0.5)
+    error = capsys.readouterr().err
+    assert f"warning: opc.tcp://{address}: " in error
+    assert "s3cret" not in error
+    assert "worker" not in error
+    assert len(server.of("Line7.Event")) == 2
+
+
+def made_keys(folder, name):
+    folder.mkdir(exist_ok=True)
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
+    command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=URI:urn:{name}"]
+    usage = "digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment"
+    subprocess.run([*command, "-addext", f"keyUsage={usage}"], check=True, capture_output=True)
+    (folder / "key.pem").chmod(0o600)
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make certificates")
+def test_with_keys_only_the_server_that_they_are_of_is_spoken_to(
+    plant, tmp_path, monkeypatch, capsys
+):
+    ours, theirs, others = (made_keys(tmp_path / name, name) for name in ("we", "plant", "other"))
+    server = plant(keys=(theirs / "certificate.pem", theirs / "key.pem"))
+    shutil.copy(theirs / "certificate.pem", ours / "server.pem")
+    with ended(opcua.OpcUa(server.url + NODE, ours)) as out:
+        out.send(event(0))
+        server.wait(1)
+    assert out.dropped == 0
+    assert capsys.readouterr().err == ""
+    shutil.copy(others / "certificate.pem", ours / "server.pem")
+    monkeypatch.setattr(opcua, "_TIMEOUT", 0.5)
+    with ended(opcua.OpcUa(server.url + NODE, ours, first_pause=0.05), 1) as out:
+        out.send(event(0))
+        time.sleep(0.2)
+    assert out.dropped == 1
+    assert "goes on trying" in capsys.readouterr().err
+    assert len(server.of("Line7.Event")) == 1
+
+
+def test_keys_that_are_missing_or_that_others_may_read_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has no certificate.pem and no key.pem and no server"):
+        opcua.check_keys(tmp_path)
+    for name in opcua.KEYS:
+        (tmp_path / name).touch()
+    (tmp_path / "key.pem").chmod(0o644)
+    with pytest.raises(ValueError, match="others may read this key; chmod 600 it"):
+        opcua.check_keys(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "opc.tcp://host",
+        "opc.tcp://host#Line7",
+        "opc.tcp://host#ns=2;i=7",
+        "opc.tcp://host#ns=70000;s=x",
+        "opc.tcp://host/?a=1#ns=2;s=x",
+        "http://host#ns=2;s=x",
+        "opc.tcp://#ns=2;s=x",
+        "opc.tcp://host:0#ns=2;s=x",
+        "opc.tcp://host:99999#ns=2;s=x",
+        "opc.tcp://:s3cret@host#ns=2;s=x",
+        "opc.tcp://u:s3cret@ho st#ns=2;s=x",
+        f"opc.tcp://host#ns=2;s={'x' * 201}",
+    ],
+)
+def test_what_is_no_address_is_refused_without_repeating_it(url):
+    with pytest.raises(ValueError, match=r"--opcua: must be like opc\.tcp://HOST:4840") as error:
+        opcua.parse(url)
+    assert "s3cret" not in str(error.value)
+
+
+def test_an_address_has_its_parts_percent_decoded():
+    server = opcua.parse("opc.tcp://a%40b:c%3Ad@[::1]/x/y#ns=3;s=Line%207")
+    assert server == ("::1", 4840, "/x/y", "a@b", "c:d", "ns=3;s=Line 7")
+    assert repr(server) == "opc.tcp://[::1]:4840/x/y#ns=3;s=Line 7"
+
+
+def test_a_server_that_never_answers_is_named_and_close_is_bounded(monkeypatch, capsys):
+    monkeypatch.setattr(opcua, "_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        ours = opcua.OpcUa(f"opc.tcp://127.0.0.1:{port}{NODE}", first_pause=0.05)
+        ours.send(event(0))
+        time.sleep(1)
+        start = time.monotonic()
+        ours.close(0.2)
+        assert time.monotonic() - start < 3
+    assert ours.dropped == 1
+    assert "has not answered within 0.3 s; goes on trying" in capsys.readouterr().err
+
+
+def test_a_server_that_takes_no_times_gets_values_without(server, monkeypatch):
+    write = opcua_client.Connection.write
+    asked = []
+
+    def refusing(self, values, moment):
+        asked.append(moment is not None)
+        if moment is not None:
+            return dict.fromkeys(values, "BadWriteNotSupported")
+        return write(self, values, moment)
+
+    monkeypatch.setattr(opcua_client.Connection, "write", refusing)
+    with ended(opcua.OpcUa(server.url + NODE)) as ours:
+        ours.send(event(0))
+        ours.send(event(3))
+        server.wait(2)
+    assert asked == [True, False, False]
+    assert ours.dropped == 0

@@ -1,0 +1,113 @@
+import io
+import json
+import sys
+import threading
+import time
+
+from stormpsr_jax.live.outbox import SIZE, Outbox, encode
+
+
+def event(number):
+    return {"type": "event", "step_id": number}
+
+
+class Receiver(Outbox):
+    """What is handed over goes to a function."""
+
+    def __init__(self, deliver, size=SIZE):
+        self._deliver = deliver
+        super().__init__("receiver", size)
+
+
+def test_outbox_order_is_kept_and_the_oldest_is_dropped(capsys):
+    arrived, taken, away = [], threading.Event(), threading.Event()
+
+    def deliver(kind, text):
+        taken.set()
+        away.wait(5)
+        arrived.append((kind, json.loads(text).get("step_id")))
+        return True
+
+    outbox = Receiver(deliver, size=3)
+    outbox.send(event(0))
+    assert taken.wait(5)  # it is with the receiver, and no longer in the queue
+    start = time.perf_counter()
+    for i in range(1, 8):
+        outbox.send(event(i))
+        outbox.send({"type": "status", "step_id": i})  # never pushes out an event
+    assert time.perf_counter() - start < 0.5, "put waits for nobody"
+    away.set()
+    outbox.close(5)
+    events = [("event", i) for i in (0, 5, 6, 7)]
+    assert arrived == [*events, ("status", 7)], "of the statuses the newest one"
+    assert outbox.dropped == 4
+    assert capsys.readouterr().err == "warning: receiver: 4 records did not arrive\n"
+    outbox.send(event(9))
+    assert outbox.dropped == 5, "counted after the end too"
+
+
+def test_outbox_close_is_bounded_and_counts_what_is_left(capsys):
+    over = threading.Event()
+    outbox = Receiver(lambda kind, text: over.wait(30) and False, size=9)
+    for i in range(4):
+        outbox.send(event(i))
+    start = time.monotonic()
+    outbox.close(0.2)
+    assert time.monotonic() - start < 3
+    assert outbox.dropped == 4, "with the one that is under way"
+    assert capsys.readouterr().err == "warning: receiver: 4 records did not arrive\n"
+    over.set()
+    outbox._thread.join(5)
+    assert outbox.dropped == 4, "which is counted once"
+
+
+def test_outbox_an_error_costs_one_record(capsys):
+    arrived = []
+
+    def deliver(kind, text):
+        if b"1" in text:
+            raise RuntimeError("of the receiver")
+        arrived.append(json.loads(text)["step_id"])
+        return True
+
+    outbox = Receiver(deliver)
+    for i in (0, 1, 2):
+        outbox.send(event(i))
+    for bad in (float("nan"), object(), b""):
+        outbox.send({"type": "event", "time_s": bad})
+    outbox.close(5)
+    assert arrived == [0, 2]
+    assert outbox.dropped == 4
+    error = capsys.readouterr().err
+    assert "warning: receiver: RuntimeError: of the receiver\n" in error
+    assert "a record holds what JSON has not" in error
+
+
+class Gone(io.StringIO):
+    """Stderr whose reader has died."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_outbox_goes_on_where_stderr_is_gone(monkeypatch):
+    arrived = []
+
+    def deliver(kind, text):
+        arrived.append(json.loads(text)["step_id"])
+        outbox.warn(f"away before {len(arrived)}")
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Gone())
+        outbox = Receiver(deliver)
+        for i in range(3):
+            outbox.send(event(i))
+        outbox.close(5)
+    assert arrived == [0, 1, 2]
+    assert outbox.dropped == 0
+
+
+def test_encode_any_name_of_a_file_is_utf8():
+    assert json.loads(encode({"recording": "Gerät\udcff"})) == {"recording": "Gerät?"}
+    assert "Gerät".encode() in encode({"recording": "Gerät"})

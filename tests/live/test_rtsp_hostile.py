@@ -1,0 +1,238 @@
+"""Servers that send elsewhere, say nothing, or never end: nothing else is opened, nothing hangs."""
+
+import contextlib
+import itertools
+import socket
+import time
+from base64 import b64encode
+
+import av
+import pytest
+
+from stormpsr_jax.live import live_sources, rtsp
+from stormpsr_jax.live.live_sources import live_source
+from tests.support.rtsp import LOGIN, SDP, Server, interleaved
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(live_sources, "PATIENCE", 1.0)
+    monkeypatch.setattr(live_sources, "BLIND", 1.5)
+
+
+@pytest.fixture
+def other(system):
+    """An address that nobody named: TCP and UDP on one port of this machine."""
+    with contextlib.ExitStack() as stack:
+        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(tcp.getsockname())
+        tcp.settimeout(0.3)
+        udp.settimeout(0.1)
+        yield tcp, udp
+
+
+def nobody_called(other):
+    for look in (other[0].accept, lambda: other[1].recv(1)):
+        try:
+            look()
+        except TimeoutError:
+            continue
+        return False
+    return True
+
+
+def moved(number, other):
+    place = f"rtsp://127.0.0.1:{other[0].getsockname()[1]}/x"
+    return f"RTSP/1.0 302 Moved\r\nCSeq: {number}\r\nLocation: {place}\r\n\r\n".encode()
+
+
+def pictures(url, count=1):
+    """The first pictures of a source, or the error."""
+    with live_source(url).open() as shown:
+        return [decode() for _, decode in itertools.islice(shown, count)]
+
+
+def message(url):
+    start = time.monotonic()
+    with pytest.raises(ValueError) as raised:
+        pictures(url, 10**9)
+    assert time.monotonic() - start < 8
+    text = str(raised.value)
+    assert text.startswith("rtsp://127.0.0.1:")
+    assert "secret" not in text
+    assert "\n" not in text
+    return text
+
+
+def after_login(say):
+    """Answers only who has logged in."""
+
+    def answer(method, head, number):
+        if method == "OPTIONS":
+            return None
+        return say(method, head, number) if "Authorization: " in head else LOGIN % number
+
+    return answer
+
+
+def test_relay_gives_the_pictures_of_a_server_with_a_login(monkeypatch):
+    monkeypatch.setattr(live_sources, "PATIENCE", 20.0)
+    with Server(after_login(lambda method, head, number: None)) as server:
+        seen = pictures(server.url, 12)
+        grey = [round(float(picture.mean()) / 8) for picture in seen]
+        assert seen[0].shape == (48, 64, 3)
+        assert grey == list(range(grey[0], grey[0] + 12))
+        assert any("Authorization: Basic bWU6c2VjcmV0" in head for head in server.heads)
+        assert all("/x" in head for head in server.heads)
+
+
+def test_a_login_takes_the_password_of_the_environment(monkeypatch):
+    monkeypatch.setattr(live_sources, "PATIENCE", 20.0)
+    monkeypatch.setenv(live_sources.PASSWORD, "p@ss:/%")
+    with Server(after_login(lambda method, head, number: None)) as server:
+        pictures(server.url.replace("me:secret@", "me@"))
+        assert any(f"Basic {b64encode(b'me:p@ss:/%').decode()}" in head for head in server.heads)
+
+
+def test_a_message_that_comes_byte_by_byte_is_read_once():
+    fields = b"".join(b"x%d: %s\r\n" % (i, 50 * b"y") for i in range(270))
+    body = rtsp.MAX_BODY * b"z"
+    head = b"RTSP/1.0 200 OK\r\n" + fields + b"Content-Length: %d\r\n\r\n" % len(body)
+    media = b"$\0\xff\xff" + 65535 * b"m"
+    said = head + body + media + b"RTSP/1.0 200 OK\r\n\r\n"
+    assert 15_000 < len(head) < rtsp.MAX_HEAD
+    reader, start = rtsp.Reader(), time.process_time()
+    passed = b"".join(reader.feed(said[i : i + 1]) for i in range(len(said)))
+    assert time.process_time() - start < 2
+    assert passed == rtsp.Reader().feed(said) == said
+
+
+@pytest.mark.parametrize("when", ["OPTIONS", "DESCRIBE", "SETUP", "PLAY"])
+def test_stream_a_server_that_sends_elsewhere_is_not_followed(when, other):
+    """Also where it does so after login, and only then."""
+
+    def say(method, head, number):
+        return moved(number, other) if method == when else None
+
+    with Server(say if when == "OPTIONS" else after_login(say)) as server:
+        assert "sends to another address, which is not followed" in message(server.url)
+        assert nobody_called(other)
+        assert ("Authorization" in server.heads[-1]) == (when != "OPTIONS")
+
+
+def test_control_ffmpeg_alone_goes_elsewhere(other):
+    """Else the tests above would show nothing."""
+    options = {**live_sources._RTSP}
+    with Server(after_login(lambda method, head, number: moved(number, other))) as server:
+        with contextlib.suppress(av.error.FFmpegError):
+            av.open(server.url, format="rtsp", options=options, timeout=(3, 3))
+        assert not nobody_called(other)
+
+
+def test_stream_a_server_that_sends_elsewhere_while_it_plays(other):
+    def media():
+        yield moved(99, other)
+        time.sleep(5)
+
+    with Server(media=media) as server:
+        assert "sends to another address" in message(server.url)
+        assert nobody_called(other)
+
+
+def test_stream_a_description_of_other_addresses_opens_none(other, monkeypatch):
+    monkeypatch.setattr(live_sources, "PATIENCE", 20.0)
+    port = other[0].getsockname()[1]
+    for at in ("127.0.0.1", "239.1.2.3/127"):
+        sdp = SDP.format(at=at, port=port, control=f"rtsp://127.0.0.1:{port}/x/track1")
+        with Server(sdp=sdp) as server:
+            assert len(pictures(server.url, 3)) == 3  # over the one connection
+            assert nobody_called(other)
+
+
+@pytest.mark.parametrize(
+    "transport",
+    [
+        "RTP/AVP;unicast;source=127.0.0.1;server_port={0}-{0}",
+        "RTP/AVP;multicast;destination=239.1.2.3;port={0}-{0};ttl=1",
+        "RTP/AVP/UDP;unicast;client_port=5000-5001;source=127.0.0.1;server_port={0}-{0}",
+    ],
+)
+def test_stream_another_transport_opens_no_address(transport, other):
+    port = other[0].getsockname()[1]
+
+    def say(method, head, number):
+        if method == "SETUP":
+            said = f"Transport: {transport.format(port)}\r\nSession: 1\r\n\r\n"
+            return f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{said}".encode()
+        return None
+
+    with Server(say) as server:
+        message(server.url)
+        assert nobody_called(other)
+
+
+def lengths(text):
+    def say(method, head, number):
+        said = f"Content-Type: application/sdp\r\n{text}\r\n\r\nv=0\r\n"
+        return f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{said}".encode()
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("say", "text"),
+    [
+        (lambda m, h, n: b"", "cannot be read"),  # nothing, ever
+        (lambda m, h, n: b"RTSP/1.0 200 OK\r\nX: " + b"y" * 10, "cannot be read"),  # no end
+        (lambda m, h, n: b"RTSP/1.0 200 OK\r\n" + b"X: y\r\n" * 10**6, "a head of more than 16384"),
+        (lambda m, h, n: b"y" * 10**7, "a head of more than 16384"),
+        (lambda m, h, n: b"HTTP/1.1 200 OK\r\n\r\n", "what is no RTSP"),
+        (lambda m, h, n: b"RTSP/1.0 200 OK\r\n$\0\0\4RTSP\r\n\r\n", "no RTSP (a field of a head)"),
+        (lambda m, h, n: b"RTSP/1.0 200 OK\r\nX: a\rRTSP/1.0 302 B\r\n\r\n", "a field of a head"),
+        (lambda m, h, n: b"RTSP/1.0 200 OK\r\n X: a\r\n\r\n", "a field of a head"),
+        (lengths("Content-Length: 1000000000"), "a length that is none"),
+        (lengths("Content-Length: -1"), "a length that is none"),
+        (lengths("Content-Length: 5\r\nContent-length: 0"), "a length that is none"),
+        (lambda m, h, n: b"$\0\xff\xff" + b"x" * 100, "cannot be read"),
+        (lambda m, h, n: (b"$\0\0\1x") * 10**6, "cannot be read"),
+    ],
+)
+def test_stream_errors_of_what_is_no_server(say, text):
+    with Server(say) as server:
+        assert text in message(server.url)
+
+
+def test_stream_errors_a_server_that_hangs_up_or_is_not_there():
+    with Server() as server:
+        pass
+    assert "cannot be read (Connection refused)" in message(server.url)
+
+
+@pytest.mark.parametrize("what", ["garbage", "of another channel", "nothing"])
+def test_stream_errors_data_without_a_picture_for_ever(what):
+    def media():
+        for number in itertools.count():
+            if what == "nothing":
+                time.sleep(10)
+            packet = interleaved(b"\x41" + bytes(100), number % 2**16, 900 * number)
+            channel = b"$\2" if what == "of another channel" else b"$\0"
+            yield channel + packet[2:]
+            time.sleep(0.005)
+
+    with Server(media=media) as server:
+        text = message(server.url)
+        assert "no picture is in what came" in text or "cannot be read" in text
+
+
+def test_reader_pieces_of_any_size_give_the_same():
+    said = b"\r\nRTSP/1.0 200 OK\r\nCSeq:1\r\ncontent-length :  4 \r\n\r\nv=0\n"
+    said += b"$\0\0\5RTSP/" + b"$\1\0\0" + b"RTSP/1.0 454 Session\nX: \xe4\n\n"
+    said += b"OPTIONS rtsp://x/ RTSP/1.0\r\nCSeq: 4\r\n\r\n"
+    passed = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\ncontent-length: 4\r\n\r\nv=0\n"
+    passed += b"$\0\0\5RTSP/" + b"$\1\0\0" + b"RTSP/1.0 454 Session\r\nX: \xe4\r\n\r\n"
+    passed += b"OPTIONS rtsp://x/ RTSP/1.0\r\nCSeq: 4\r\n\r\n"
+    for size in (1, 2, 3, 7, 50, len(said)):
+        reader = rtsp.Reader()
+        pieces = [said[i : i + size] for i in range(0, len(said), size)]
+        assert b"".join(map(reader.feed, pieces)) == passed

@@ -1,0 +1,461 @@
+"""The command on live sources: lines, mistakes, Ctrl-C, kills with --state."""
+
+import contextlib
+import http.client
+import importlib.util
+import json
+import random
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import simplejpeg
+
+import stormpsr_jax
+from stormpsr_jax.base import files
+from stormpsr_jax.live import opcua, watch
+from stormpsr_jax.live.station import sealed
+from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.streams import names as stream_names
+from tests.support.exported import in_form
+from tests.support.model_data import PROCEDURE, SETTINGS, video, write
+from tests.support.processes import free_address, start, wait_until
+from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
+from tests.support.webhook_receiver import Receiver
+
+SECONDS = 5
+# The command, where no picture is dropped however busy the machine is.
+PATIENT = """
+import sys
+from stormpsr_jax import recognise
+from stormpsr_jax.live import watch
+watch.KEPT = 600
+sys.exit(recognise.main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    monkeypatch.setattr(watch, "KEPT", 600)
+
+
+@pytest.fixture(scope="module")
+def even(tmp_path_factory):
+    """A video that has the model's frame rate."""
+    pictures = video(SECONDS * 10, HEIGHT, WIDTH)
+    times = np.arange(len(pictures)) / 10
+    return write_video(tmp_path_factory.mktemp("even") / "a_up.mp4", pictures, times)
+
+
+@pytest.fixture(scope="module")
+def expected(trained, even) -> list[Event]:
+    loaded = stormpsr_jax.load_model(trained)
+    events = list(loaded.recognise(decoded(even), variant="assembly", batch=1))
+    assert len(events) > 4
+    return events
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def same(lines, events):
+    """The lines say just these events, in order."""
+    assert [(line["frame"], line["step_id"]) for line in lines] == [e[:2] for e in events]
+    for line, event in zip(lines, events, strict=True):
+        assert line["confidence"] == event.confidence
+        assert (line["time_s"], line["step"]) == (event.time_s, event.name)
+        assert line["evidence"] == event.evidence
+
+
+def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
+    trained, even, expected, capsys
+):
+    begin = time.monotonic()
+    assert run(trained, even, "--realtime", "--variant=assembly") == 0
+    assert time.monotonic() - begin > SECONDS - 0.2
+    lines = lines_of(capsys.readouterr().out)
+    same([line for line in lines if line["type"] == "event"], expected)
+    assert {line["dropped"] for line in lines} == {0}
+    (unit,) = (line for line in lines if line["type"] == "unit")
+    assert unit["ended"] == "end"
+    assert len(unit["steps"]) == len(expected)
+    assert lines[-1]["type"] == "status"
+    assert lines[-1]["latency_p99_ms"] > 0
+
+
+def test_recognise_options_reach_the_decoder(trained, even, capsys):
+    options = ["--stream=temporal", "--threshold=2.5", "--variant=disassembly", "--batch=16"]
+    assert run(trained, even, "--realtime", *options, "--certain=0.7") == 0
+    lines = [line for line in lines_of(capsys.readouterr().out) if "step_id" in line]
+    lines = [line for line in lines if line["type"] in ("event", "uncertain")]
+    loaded = stormpsr_jax.load_model(trained)
+    settings = SETTINGS.__class__(**{**SETTINGS.__dict__, "threshold": 2.5})
+    events = loaded.recognise(
+        decoded(even), variant="disassembly", stream="temporal", settings=settings
+    )
+    same(lines, list(events))
+    for line in lines:
+        assert line["type"] == ("event" if line["confidence"] >= 0.7 else "uncertain")
+    assert {line["type"] for line in lines} == {"event", "uncertain"}
+
+
+@pytest.mark.usefixtures("system")
+def test_recognise_writes_each_step_and_state_to_an_opc_ua_server(trained, even, expected, capsys):
+    pytest.importorskip("asyncua", reason="needs the extra opcua")
+    from tests.support.opcua_server import Plant
+
+    server = Plant()
+    try:
+        address = f"--opcua={server.url}#ns=2;s=Line7"
+        assert run(trained, even, "--realtime", "--variant=assembly", address) == 0
+        lines = lines_of(capsys.readouterr().out)
+    finally:
+        server.close()
+    told = [json.loads(text) for text in server.of("Line7.Event")]
+    assert told == [line for line in lines if line["type"] != "status"]
+    assert server.of("Line7.StepId") == [event.step_id for event in expected]
+    assert json.loads(server.of("Line7.Status")[-1]) == lines[-1]
+    state = list(PROCEDURE.variants["assembly"].initial_state)
+    states = server.of("Line7.States")
+    for event, known in zip(expected, states, strict=False):
+        state[event.step_id // 3] = (1, -1, 0)[event.step_id % 3]
+        assert known == state
+    assert states[-1] == list(PROCEDURE.variants["assembly"].initial_state)  # of the next unit
+
+
+def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
+    trained, even, tmp_path, monkeypatch
+):
+    taken = []
+
+    class Server:
+        def __init__(self, url, keys, *, initial_state, state):
+            taken.append((list(initial_state), list(state)))
+
+        def send(self, record):
+            pass
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(opcua, "OpcUa", Server)
+    path = tmp_path / "s.json"
+    words = (trained, even, "--realtime", "--variant=assembly", f"--state={path}")
+    assert run(*words) == 0
+    state = files.read_json(path)
+    state["told"] = [-1] * len(state["told"])
+    files.write_json(path, sealed(state))
+    assert run(*words, "--opcua=opc.tcp://127.0.0.1#ns=2;s=Line7") == 0
+    assert taken == [(list(PROCEDURE.variants["assembly"].initial_state), state["told"])]
+
+
+class Watching:
+    """The command as a process, whose lines go into a file."""
+
+    def __init__(self, trained, source, folder, *options, **of_process):
+        command = [sys.executable, "-c", PATIENT, f"--model={trained}"]
+        command += [str(source), "--realtime", *map(str, options)]
+        self.path = folder / "told.jsonl"
+        with self.path.open("w") as file:
+            self.process = start(command, stdout=file, stderr=subprocess.PIPE, **of_process)
+
+    def lines(self):
+        return lines_of(self.path.read_text(encoding="utf-8"))
+
+    def wait_for(self, kind):
+        wait_until(lambda: any(line["type"] == kind for line in self.lines()), self.process, 300)
+
+    def end(self, code=0):
+        """Waits for the end; returns the lines."""
+        _, errors = self.process.communicate(timeout=300)
+        assert self.process.returncode == code, errors
+        return self.lines()
+
+
+@pytest.mark.parametrize("form", ["weights", "onnx", "int8", "stablehlo"])
+def test_recognise_killed_and_started_again_tells_each_event_once(
+    even, tmp_path, tmp_path_factory, form
+):
+    """On the line of an event, and at other moments."""
+    trained = in_form(tmp_path_factory, form)
+    loaded = stormpsr_jax.load_model(trained)
+    expected = list(loaded.recognise(decoded(even), variant="assembly", batch=1))
+    options = (tmp_path, f"--state={tmp_path / 's.json'}")
+    lines, chance = [], random.Random(0)
+    for kill in range(3):
+        watching = Watching(trained, even, *options)
+        watching.wait_for("status" if kill else "event")
+        time.sleep(chance.uniform(0.2, 1.0) if kill else 0)
+        watching.process.kill()
+        lines += watching.end(-signal.SIGKILL)
+    assert len(lines) > 5
+    lines += Watching(trained, even, *options).end()
+    assert {line["dropped"] for line in lines} == {0}
+    same([line for line in lines if line["type"] == "event"], expected)
+    (unit,) = (line for line in lines if line["type"] == "unit")
+    assert len(unit["steps"]) == len(expected)
+    again = Watching(trained, even, *options).end()  # nothing is left
+    assert {line["type"] for line in again} == {"status"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_recognise_ends_cleanly_when_asked(trained, even, tmp_path, number):
+    state = tmp_path / "s.json"
+    watching = Watching(trained, even, tmp_path, f"--state={state}")
+    watching.wait_for("event")
+    watching.process.send_signal(number)
+    lines = watching.end()
+    assert lines[-1]["type"] == "status"
+    assert not [line for line in lines if line["type"] == "unit"]  # it goes on
+    assert json.loads(state.read_text())["frame"] == lines[-1]["frame"] < SECONDS * 10 - 1
+
+
+def test_recognise_enter_ends_a_unit(trained, even, tmp_path):
+    watching = Watching(trained, even, tmp_path, "--reset=key", stdin=subprocess.PIPE)
+    watching.wait_for("event")
+    watching.process.stdin.write("\n")
+    watching.process.stdin.flush()
+    units = [line for line in watching.end() if line["type"] == "unit"]
+    assert [(unit["unit"], unit["ended"]) for unit in units] == [(1, "key"), (2, "end")]
+
+
+needs_live = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "paho")),
+    reason="needs the extra live",
+)
+
+
+def ask(port, path, method="GET", **headers):
+    """The answer of a page, still to be read."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, path, headers=headers)
+    return connection.getresponse()
+
+
+def follow(port, until, **headers):
+    """The events of a page, (name, data), up to the first for which `until` holds."""
+    told, answer = [], ask(port, "/events", **headers)
+    assert answer.status == 200
+    name = ""
+    for line in answer:
+        field, _, value = line.decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            told.append((name, json.loads(value)))
+            if until(*told[-1]):
+                answer.close()
+                return told
+    raise AssertionError(f"the page has ended after {told}")
+
+
+def is_live(name, data):
+    return name == "view" and data["source"] == "live"
+
+
+@needs_live
+def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, tmp_path):
+    receiver, port = Receiver(), int(free_address().rpartition(":")[2])
+    options = [tmp_path, f"--state={tmp_path / 's.json'}", f"--serve={port}"]
+    options.append(f"--webhook=http://127.0.0.1:{receiver.port}/line/7")
+    try:
+        watching = Watching(trained, even, *options)
+        watching.wait_for("event")
+        assert "pump · assembly" in ask(port, "/").read().decode()
+        view = follow(port, is_live)[-1][1]
+        assert (view["recording"], view["unit"], view["waiting"]) == ("a_up", 1, False)
+        assert [row["name"] for row in view["checklist"]][:3] == [
+            PROCEDURE.step_name(step) for step in (0, 3, 6)
+        ]
+        assert view["latency_ms"] > 0
+        answer = ask(port, "/picture?after=")
+        box = json.loads(answer.getheader("Box"))
+        assert box is None or 0 <= box["x0"] <= box["x1"] <= 1
+        assert simplejpeg.decode_jpeg(answer.read()).shape == (HEIGHT, WIDTH, 3)
+        receiver.wait(3)
+        watching.process.kill()
+        before = watching.end(-signal.SIGKILL)
+
+        watching = Watching(trained, even, *options)
+        watching.wait_for("status")
+        told = follow(port, is_live)
+        assert told[-1][1]["time_s"] > before[-1]["time_s"]
+        lines = watching.end()
+    finally:
+        receiver.close()
+    same([line for line in before + lines if line["type"] == "event"], expected)
+    posted = [body for *_, body in receiver.requests if body["type"] != "status"]
+    # What waits in the process that is killed is lost, and nothing else.
+    told = [line for line in before if line["type"] != "status"]
+    number = len(posted) - len([line for line in lines if line["type"] != "status"])
+    assert 2 <= number <= len(told)
+    told[number:] = [line for line in lines if line["type"] != "status"]
+    assert posted == told
+    assert posted[-1]["type"] == "unit"
+
+
+@needs_live
+def test_recognise_page_of_the_learned_fusion_with_a_token(even, tmp_path):
+    """By all options; the MQTT broker is not there, and nobody waits for it."""
+    model = tmp_path / "model"
+    write(model, stream_names())
+    token = tmp_path / "token.txt"
+    token.write_text("a-token-of-24-characters\n")
+    token.chmod(0o600)
+    options = [
+        "--serve=0.0.0.0:0",
+        f"--token-file={token}",
+        "--mqtt=mqtt://me:secret@127.0.0.1:9/x",
+    ]
+    watching = Watching(model, even, tmp_path, *options)
+    errors = ""
+    while "page: " not in errors:
+        errors += watching.process.stderr.readline()
+        assert watching.process.poll() is None, errors
+    port = int(errors.rstrip().rstrip("/").rpartition(":")[2])
+    watching.wait_for("event")
+    assert ask(port, "/events").status == 401
+    allowed = {"Authorization": "Bearer a-token-of-24-characters"}
+    told = follow(port, is_live, **allowed)
+    parts = told[-1][1]["beliefs"]
+    assert [part["component"] for part in parts] == list(PROCEDURE.components)
+    assert all(0 <= part[key] <= 1 for part in parts for key in ("right", "wrong"))
+    allowed |= {"Origin": f"http://127.0.0.1:{port}", "Reset-Token": told[0][1]["reset_token"]}
+    assert ask(port, "/reset", "POST", **allowed).status == 202
+    _, rest = watching.process.communicate(timeout=300)
+    assert watching.process.returncode == 0, rest
+    units = [line for line in watching.lines() if line["type"] == "unit"]
+    assert units[0]["ended"] == "key"
+    assert "mqtt://127.0.0.1:9/x: cannot be reached" in errors + rest
+    assert "secret" not in errors + rest
+
+
+@needs_live
+def test_recognition_outlives_more_connections_than_there_are_descriptors(
+    trained, even, expected, tmp_path
+):
+    """Half-open ones, as many again each time that they are closed, from the start to the end."""
+    port = int(free_address().rpartition(":")[2])
+    watching = Watching(trained, even, tmp_path, f"--serve={port}")
+    resource.prlimit(watching.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    number = min(hard, 4096) - 400
+    try:
+        wait_until(lambda: is_open(port), watching.process, 300)
+        while watching.process.poll() is None:
+            with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+                for _ in range(number):
+                    one = socket.create_connection(("127.0.0.1", port), timeout=1)
+                    stack.enter_context(one).sendall(b"GET /picture HTTP/1.1\r\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    _, errors = watching.process.communicate(timeout=300)
+    assert watching.process.returncode == 0, errors
+    same([line for line in watching.lines() if line["type"] == "event"], expected)
+    told = [line for line in errors.splitlines() if not line.startswith(("page: ", "note: "))]
+    assert 1 <= len(told) <= 4, errors
+    for line in told:
+        assert "connections of 127.0.0.1: more than 200 at once" in line
+
+
+def is_open(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, capsys):
+    readable = tmp_path / "token"
+    readable.write_text("a-token-of-24-characters")
+    readable.chmod(0o644)
+    for options, texts in (
+        ([even, "--realtime", "--out=x", "--video", "--clips"], ["--out is for files", "--video"]),
+        ([even, "camera:0"], ["a live source is recognised alone"]),
+        ([even, "--realtime", "--reset=never", "--stream=x"], ["--reset=never", "--stream: "]),
+        ([even, "--realtime", "--stream=temporal", "--reset=5"], ["does not look for the object"]),
+        ([even, "--out=x", "--state=y"], ["--state is for live sources"]),
+        ([even, "--out=x", "--reset=key"], ["--reset is for live sources"]),
+        ([even], ["--out=DIR, the folder for the results, is missing"]),
+        (
+            [
+                even,
+                "--out=x",
+                "--serve",
+                "--token-file=t",
+                "--mqtt=m://me:secret@h",
+                "--webhook=w",
+                "--opcua=o://me:secret@h",
+                "--opcua-keys=k",
+            ],
+            [
+                f"--{name} is for live"
+                for name in ("serve", "token-file", "mqtt", "webhook", "opcua", "opcua-keys")
+            ],
+        ),
+        (
+            [
+                "--serve",
+                even,
+                "--realtime",
+                "--mqtt=x://me:secret@h/p",
+                "--webhook=ftp://secret",
+                "--opcua=opc.tcp://me:secret@h",
+                "--opcua-keys=/nowhere",
+            ],
+            [f"--{name}: must be like" for name in ("mqtt", "webhook", "opcua")]
+            + ["--opcua-keys=/nowhere: has no certificate.pem"],
+        ),
+        (["--serve", "8765", even, "--realtime"], ["--serve 8765: write --serve=8765"]),
+        ([even, "--realtime", "--serve=1.2.3.4:99999"], ["--serve='1.2.3.4:99999': must be PORT"]),
+        ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
+        ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
+        ([even, "--realtime", "--opcua-keys=k"], ["--opcua-keys is for --opcua"]),
+        ([even, "--realtime", "--serve", "--token-file=absent"], ["absent"]),
+        ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
+        (["camera:x"], ["cameras are camera:0"]),
+        ([even, "--realtime", "--certain=2"], ["2.0 is not in 0…1"]),
+        (["rtsp://127.0.0.1:9/x", "--variant=repair"], ["variant 'repair' is not in procedure"]),
+    ):
+        assert run(trained, *options) == 2, options
+        errors = capsys.readouterr().err
+        assert all(text in errors for text in texts), errors
+        assert "secret" not in errors
+    state = tmp_path / "s.json"
+    state.write_text("{}")
+    assert run(trained, even, "--realtime", f"--state={state}") == 2
+    assert "s.json: state: format: is missing; remove it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("system")
+def test_recognise_whose_lines_cannot_be_printed_ends_to_be_started_again(trained, even):
+    """Status 2 is that of a mistake in the command, which a service does not try again."""
+    words = [f"--model={trained}", even, "--realtime", "--variant=assembly"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "stormpsr_jax.recognise", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert told == ["error: stdout: cannot be written (No space left on device)"]
+
+
+def test_recognise_errors_a_source_that_cannot_be_read(trained, even, tmp_path, capsys):
+    damaged = tmp_path / "b_up.mp4"
+    damaged.write_bytes(even.read_bytes()[:2000])
+    assert run(trained, damaged, "--realtime") == 1
+    assert "b_up.mp4: " in capsys.readouterr().err
+    assert run(trained, "rtsp://me:secret@127.0.0.1:9/x", "--variant=assembly") == 1
+    errors = capsys.readouterr().err
+    assert re.search(r"error: rtsp://127\.0\.0\.1:9/#[0-9a-f]{4}: cannot be read \(", errors)
+    assert "secret" not in errors

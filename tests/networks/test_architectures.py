@@ -1,0 +1,169 @@
+"""Networks as plain values and back: the same network, and its sizes without building it."""
+
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from stormpsr_jax.configs import default
+from stormpsr_jax.networks import architectures
+from stormpsr_jax.networks.convnext import ConvNeXt
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.stored import stored
+from stormpsr_jax.networks.temporal import TemporalTransformer
+from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.networks.vit import ViT
+from stormpsr_jax.stages import networks
+
+ENCODER = SpatialEncoder(ViT(patch_size=8, width=16, depth=2, num_heads=2, stem=(4,)), hidden=8)
+CONVNEXT = ConvNeXt(width=4, depths=(1, 2), response_norm=True)
+THREE_HEADS = SpatialEncoder(ViT(width=16, num_heads=3))
+CASES = [
+    ("encoder", ENCODER, (2, 16, 24, 3)),
+    ("encoder", SpatialEncoder(CONVNEXT, hidden=8), (2, 16, 24, 3)),
+    ("temporal", TemporalTransformer(3, 5, depth=1, num_heads=2, mlp_dim=12), (2, 5, 6)),
+    ("temporal", TemporalMLP(3, depth=1, width=4), (2, 5, 6)),
+    ("temporal", TemporalMLP(3, depth=1, width=4, activation="none"), (2, 5, 6)),
+    ("temporal", TemporalLSTM(3, depth=2, width=4), (2, 5, 6)),
+    ("temporal", TemporalTCN(3, depth=2, width=4, dtype=jnp.dtype(jnp.bfloat16)), (2, 5, 6)),
+    ("detector", Detector(4, width=4, levels=2, grid=4), (2, 16, 24, 3)),
+    # With the condition of each component.
+    ("temporal", TemporalTransformer(3, 5, 3, depth=1, num_heads=2, mlp_dim=12), (2, 5, 6)),
+    ("temporal", TemporalMLP(3, 3, depth=1, width=4), (2, 5, 6)),
+    ("temporal", TemporalLSTM(3, 3, depth=1, width=4), (2, 5, 6)),
+    ("temporal", TemporalTCN(3, 3, depth=1, width=4), (2, 5, 6)),
+    ("detector", Detector(4, width=4, grid=4, num_components=3), (2, 16, 24, 3)),
+    ("detector", Detector(4, width=4, grid=4, upright=True), (2, 16, 24, 3)),
+]
+
+
+@pytest.mark.parametrize(("role", "module", "shape"), CASES)
+def test_build_gives_the_described_network_back(role, module, shape):
+    described = architectures.describe(module)
+    again = architectures.build(role, described, "x")
+    assert type(again) is type(module)
+    assert architectures.describe(again) == described
+    assert architectures.inference(module) == again
+    for name, value in described.items():
+        if name not in ("architecture", "dtype"):
+            held = getattr(module, name, None) or getattr(getattr(module, "encoder", None), name, 0)
+            assert held == (tuple(value) if isinstance(value, list) else value)
+    assert again.dtype == module.dtype
+    whole = jax.eval_shape(module.init, jax.random.key(0), np.zeros(shape, np.float32))
+    whole = traverse_util.flatten_dict(whole, sep="/")
+    needed = architectures.variable_shapes(again, shape)
+    left = {name for name in whole if "second_head" in name or "projection_head" in name}
+    assert needed == {name: whole[name] for name in whole if name not in left}
+    assert bool(left) == (role == "encoder")
+
+
+@pytest.mark.parametrize(("role", "module", "shape"), CASES)
+def test_embedding_width_matches_the_input(role, module, shape):
+    if role == "temporal":
+        shapes = traverse_util.unflatten_dict(architectures.variable_shapes(module, shape), sep="/")
+        assert module.embedding_width(shapes["params"], 5) == 6
+
+
+@pytest.mark.parametrize(
+    ("role", "module", "field", "bad"),
+    [("temporal", c[1], "outputs", (0, 4, "1")) for c in CASES if c[0] == "temporal"]
+    + [("temporal", c[1], "seen", (-1, 4_097, 1.0)) for c in CASES if c[0] == "temporal"]
+    + [("temporal", TemporalMLP(3, depth=1, width=4), "activation", ("relu", 1))]
+    + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"]
+    + [("detector", c[1], "upright", (0, "yes")) for c in CASES if c[0] == "detector"],
+)
+def test_build_fields_have_bounds_and_none_may_be_absent(role, module, field, bad):
+    described = architectures.describe(module)
+    for value in bad:
+        with pytest.raises(ValueError, match=f"x: {field}: "):
+            architectures.build(role, described | {field: value}, "x")
+    for name in described:
+        without = {n: value for n, value in described.items() if n != name}
+        with pytest.raises(ValueError, match=f"x: {name}: is missing"):
+            architectures.build(role, without, "x")
+
+
+def test_describe_the_default_mlp_dim_is_written_out():
+    assert architectures.describe(ENCODER)["mlp_dim"] == 4 * ENCODER.encoder.width
+
+
+def test_cost_golden():
+    """Known by hand; inside of a loop over time, too."""
+    cost = architectures.cost(TemporalMLP(3, depth=1, width=1000), (2, 5, 6))
+    assert cost == (8000, 2 * 2 * (30 * 1000 + 1000 * 3))
+    lstm = TemporalLSTM(3, depth=1, width=10)
+    cost = architectures.cost(lstm, (7, 50, 2))
+    assert cost.largest == 4 * 7 * 50 * 10  # all its outputs
+    # Four gates a step of inputs and units, then the head.
+    assert cost.operations == 2 * 7 * (50 * 4 * 10 * (2 + 10) + 10 * 3)
+    # The keys of 4096 pixels are as many tokens, and each looks at each.
+    encoder = ENCODER.clone(encoder=ENCODER.encoder.clone(patch_size=1, stem=(), depth=1))
+    assert architectures.cost(encoder, (1, 64, 64, 3)).largest == 4 * 2 * 4097**2
+
+
+@pytest.mark.parametrize(("role", "module", "shape"), CASES)
+def test_cost_matches_the_compiler(role, module, shape):
+    """Which counts other operations too, and none of padding."""
+    if isinstance(module, TemporalLSTM):
+        pytest.skip("the compiler counts one turn of a loop")
+
+    def function(variables, x):
+        return architectures.apply(module, traverse_util.unflatten_dict(variables, sep="/"), x)
+
+    shape = (1, 64, 64, 3) if role != "temporal" else shape
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    compiled = jax.jit(function).lower(dict(architectures.variable_shapes(module, shape)), x)
+    counted = compiled.cost_analysis()["flops"]
+    assert 0.5 < architectures.cost(module, shape).operations / counted < 1.6
+
+
+def test_cost_counts_each_turn_of_a_loop_and_the_costliest_branch():
+    x = np.ones((4, 4), np.float32)  # a product of two takes 128 operations
+
+    def looped(x):
+        return jax.lax.scan(lambda y, _: (y @ x, None), x, length=5)[0]
+
+    def branched(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
+
+    for function, operations in ((looped, 5 * 128), (branched, 2 * 128)):
+        assert architectures.cost_of(jax.make_jaxpr(function)(x).jaxpr).operations == operations
+
+
+def test_variable_shapes_errors_fields_that_contradict_each_other():
+    for module, shape, message in (
+        (
+            SpatialEncoder(ViT(width=16, num_heads=3)),
+            (1, 16, 16, 3),
+            "width 16 is not divisible by num_heads 3",
+        ),
+        (ENCODER, (1, 17, 16, 3), "17x16 is not a multiple of patch 8"),
+        (CASES[2][1], (1, 6, 6), "a clip of 6 frames, but num_frames is 5"),
+    ):
+        with pytest.raises(ValueError, match=f"the fields do not fit together .*{message}"):
+            architectures.variable_shapes(module, shape)
+
+
+def test_a_new_field_of_a_network_stands_in_its_module_alone(monkeypatch):
+    """It is written to the model folder, read with its bounds, and taken from the config."""
+
+    class Toy(TemporalMLP):
+        twist: int = stored(0, 3, default=0)
+
+    monkeypatch.setitem(architectures.ROLES["temporal"], "Toy", (Toy,))
+    monkeypatch.setitem(networks.NETWORKS, "toy", Toy)
+    config = default.get_config()
+    with config.unlocked():
+        config.temporal_model.update(backbone="toy", toy_twist=2)
+    context = mock.Mock(config=config, num_frames=5, dtype=jnp.dtype("float32"))
+    context.procedure.num_components = 3
+    module = networks.temporal_encoder(context)
+    described = architectures.describe(module)
+    assert described["twist"] == 2
+    assert architectures.build("temporal", described, "x").twist == 2
+    with pytest.raises(ValueError, match="x: twist: 4 is not in 0…3"):
+        architectures.build("temporal", described | {"twist": 4}, "x")

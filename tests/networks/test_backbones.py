@@ -1,0 +1,219 @@
+"""Backbones by name, and published ViTs against what timm and transformers compute."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from stormpsr_jax.configs import default
+from stormpsr_jax.networks import backbones, vit, vit_family
+from stormpsr_jax.weights import parameters
+from stormpsr_jax.weights.command import main
+
+FIXTURES = Path(__file__).parent / "backbones"  # of tools/backbone_fixtures.py
+CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
+
+
+def published(name, folder):
+    """(path of the case's file as published, its arrays)."""
+    arrays = dict(np.load(FIXTURES / f"{name}.npz"))
+    state = {
+        key.removeprefix("state/"): np.float32(value)
+        for key, value in arrays.items()
+        if key.startswith("state/")
+    }
+    path = folder / f"{name}.safetensors"
+    safetensors.numpy.save_file(state, path)
+    return path, arrays
+
+
+def kind_of(name):
+    return "convnext" if "convnext" in name else "vit"
+
+
+def command(name, **flags):
+    return main([name, *(f"--{flag}={value}" for flag, value in flags.items())])
+
+
+def run(path, arrays, i, folder, kind="vit"):
+    np.savez(folder / "x.npz", x=np.float32(arrays[f"x{i}"]))
+    files = {"checkpoint": path, "inputs": folder / "x.npz", "out": folder / "y.npz"}
+    assert command("run", kind=kind, heads=arrays["heads"], **files) == 0
+    return np.load(folder / "y.npz")["features"]
+
+
+def test_fixtures_are_of_both_libraries():
+    assert len([name for name in CASES if name.startswith("timm_")]) == 10
+    assert len([name for name in CASES if name.startswith("transformers_")]) == 6
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_run_matches_the_library_at_every_size(name, tmp_path):
+    """At the model's own size as published, and at another one as imported."""
+    path, arrays = published(name, tmp_path)
+    ours = tmp_path / "ours.safetensors"
+    assert command("import", kind=kind_of(name), checkpoint=path, out=ours) == 0
+    for i, file in enumerate((path, ours)):
+        found = run(file, arrays, i, tmp_path, kind_of(name))
+        np.testing.assert_allclose(found, arrays[f"y{i}"], atol=1e-4)
+        assert np.abs(arrays[f"y{i}"]).max() > 0.3
+
+
+def test_backbones_match_the_models_that_timm_builds():
+    """Read off timm's own models by the maker of the fixtures, among them widths of SwiGLU."""
+    table = json.loads((FIXTURES / "timm.json").read_text())
+    assert set(table) == {name for name in backbones.BACKBONES if "/" not in name}
+    for name, row in table.items():
+        family = backbones.BACKBONES[name]
+        module = family.module(**family.named[name])
+        assert {key: plain(getattr(module, key)) for key in row} == row, name
+
+
+def plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_fields_numbers_of_the_config_replace_the_backbones():
+    encoder = default.get_config().encoder
+    encoder.remat = "none"  # what `auto` is depends on the device
+    assert backbones.build(encoder) == vit.ViT()  # the paper's ViT-S/16
+    encoder.backbone, encoder.width, encoder.depth = "vit_giant_patch14_dinov2", 48, 2
+    found = backbones.build(encoder)
+    assert (found.width, found.depth, found.mlp_dim) == (48, 2, 128)
+    assert (found.num_heads, found.patch_size, found.mlp) == (24, 14, "swiglu")
+
+
+def shapes(width, depth, positions):
+    """The arrays of a ViT by which its heads are guessed."""
+
+    def array(*shape):
+        return np.broadcast_to(np.float32(0), shape)
+
+    block = {
+        "fc1": {"kernel": array(width, 4 * width)},
+        "fc2": {"kernel": array(4 * width, width)},
+        "attn": {"qkv": {}},
+    }
+    top = {"cls_token": array(1, 1, width), "patch_embed": {"kernel": array(588, width)}}
+    if positions == "learned":
+        top["pos_embed"] = array(1, 257, width)
+    return top | {f"block_{i}": block for i in range(depth)}
+
+
+@pytest.mark.parametrize(
+    ("size", "heads"),
+    [
+        ((1280, 32, "learned"), 16),  # ViT-H, whose heads are 80 wide
+        ((1280, 32, "rotary"), 20),  # DINOv3 H+
+        ((4096, 40, "rotary"), 32),
+        ((1152, 27, "learned"), 16),
+        ((1280, 2, "learned"), 20),  # unpublished: 64 wide
+    ],
+)
+def test_fields_of_heads_are_those_of_the_published_model(size, heads):
+    assert vit_family.fields_of(shapes(*size))["num_heads"] == heads
+    assert vit_family.fields_of(shapes(*size), 8)["num_heads"] == 8
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fields_of_epsilon_follows_the_family_and_the_library(name, tmp_path):
+    """It moves features by less than the comparison with the libraries notices."""
+    path, _ = published(name, tmp_path)
+    params, _, library = parameters.load_any(path, kind_of(name))
+    assert library == name.split("_")[0]
+    small = {"transformers_vit": 1e-12, "timm_clip": 1e-5}.get(name, 1e-6)
+    expected = 1e-5 if "dinov3" in name else small
+    family = backbones.family_of(params)
+    assert family.kind == kind_of(name)
+    assert family.fields_of(params, 2, library)["norm_eps"] == expected
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("timm_")])
+def test_export_gives_timms_file_back(name, tmp_path):
+    path, _arrays = published(name, tmp_path)
+    ours, back = tmp_path / "ours.safetensors", tmp_path / "back.safetensors"
+    assert command("import", kind=kind_of(name), checkpoint=path, out=ours) == 0
+    assert command("export", kind=kind_of(name), checkpoint=ours, out=back) == 0
+    state, again = (safetensors.numpy.load_file(file) for file in (path, back))
+    if kind_of(name) == "convnext":  # the classifier is left out
+        assert not any(key.startswith("head.fc.") for key in again)
+        del state["head.fc.weight"], state["head.fc.bias"]
+    if name == "timm_clip":  # its patches have no bias, ours one of 0
+        assert not again.pop("patch_embed.proj.bias").any()
+    if name == "timm_all_positions":  # positions of tokens that are no patches are in the tokens
+        positions = state["pos_embed"]
+        state["cls_token"] = state["cls_token"] + positions[:, :1]
+        state["reg_token"] = state["reg_token"] + positions[:, 1:3]
+        state["pos_embed"] = positions[:, 3:]
+    assert set(again) == set(state)
+    for key, value in state.items():
+        np.testing.assert_array_equal(again[key], value)
+
+
+def test_export_of_transformers_files_is_in_timms_names(tmp_path):
+    """Of what timm can hold, too: a DINOv3 with its biases is timm's `_qkvb`."""
+    path, _arrays = published("transformers_dinov3_plus", tmp_path)
+    ours, back = tmp_path / "ours.safetensors", tmp_path / "back.safetensors"
+    assert command("import", kind="vit", checkpoint=path, out=ours) == 0
+    assert command("export", kind="vit", checkpoint=ours, out=back) == 0
+    theirs, _ = published("timm_dinov3_qkvb_plus", tmp_path)
+    exported, known = safetensors.numpy.load_file(back), safetensors.numpy.load_file(theirs)
+    assert set(exported) == set(known)
+
+
+def test_run_takes_the_names_that_transformers_has_in_memory_and_in_classifiers(tmp_path):
+    path, arrays = published("transformers_dinov3", tmp_path)
+    state = safetensors.numpy.load_file(path)
+    renamed = {
+        f"dinov3_vit.{key.replace('layer.', 'model.layer.', 1)}": v for key, v in state.items()
+    }
+    assert any(key.startswith("dinov3_vit.model.layer.0.") for key in renamed)
+    renamed["classifier.weight"] = np.zeros((3, 16), np.float32)
+    safetensors.numpy.save_file(renamed, path)
+    found = run(path, arrays, 0, tmp_path)
+    np.testing.assert_allclose(found, arrays["y0"], atol=1e-4)
+
+
+def damaged(state, how):
+    """A DINOv3's state dict with something wrong, and what the error says."""
+    first, cut = "layer.0.attention.", np.zeros((15, 16), np.float32)
+    return {
+        "a block lacks its gain": ({"layer.1.layer_scale1.lambda1": None}, "missing: blocks.1.ls1"),
+        "no keys": ({f"{first}k_proj.weight": None}, "blocks.0.attn.qkv.weight"),
+        "keys too few": ({f"{first}k_proj.weight": cut}, "block_0/attn/qkv"),
+        "keys narrow": ({f"{first}k_proj.weight": cut.T}, "parts of blocks.0 do not fit"),
+        "twice": ({"model.layer.0.norm1.bias": cut[0]}, "both mean blocks.0.norm1.bias"),
+        "more": ({"layer.0.attention.q_norm.weight": cut[0]}, "unexpected: blocks.0.attention.q_n"),
+        "gate alone": ({"layer.0.mlp.up_proj.weight": None}, "missing: blocks.0.mlp.fc1.weight"),
+        "registers flat": ({"embeddings.register_tokens": cut}, "reg_token (15, 16) should have 3"),
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "a block lacks its gain",
+        "no keys",
+        "keys too few",
+        "keys narrow",
+        "twice",
+        "more",
+        "gate alone",
+        "registers flat",
+    ],
+)
+def test_import_errors_name_the_file_and_what_is_wrong(how, tmp_path, capsys):
+    path, _ = published("transformers_dinov3_plus", tmp_path)
+    state = safetensors.numpy.load_file(path)
+    changes, message = damaged(state, how)
+    state = {k: v for k, v in (state | changes).items() if v is not None}
+    safetensors.numpy.save_file(state, path)
+    out = tmp_path / "out.safetensors"
+    assert command("import", kind="vit", checkpoint=path, out=out) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()

@@ -1,0 +1,275 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from stormpsr_jax.networks.detection import average_precision, decode, detection_loss, pose_loss
+from stormpsr_jax.networks.detector import Detector, anchor_points, crop, straighten
+from stormpsr_jax.training.losses import condition_bce
+
+
+@functools.cache  # compiling is what takes time
+def build(shape, levels=1):
+    model = Detector(num_classes=4, width=8, levels=levels)
+    images = jax.random.normal(jax.random.key(1), shape)
+    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    return jax.jit(lambda x: model.apply({"params": params}, x)), params, images
+
+
+def test_anchor_points_centres_of_cells():
+    points, strides = anchor_points(16, 24, levels=2)
+    fine = [(x, y) for y in (4, 12) for x in (4, 12, 20)]
+    np.testing.assert_array_equal(points, [*fine, (8, 8), (24, 8)])
+    np.testing.assert_array_equal(strides, [8] * 6 + [16] * 2)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([0.5, 0.5, 1, 1], np.s_[:, :]),  # the whole
+        ([0.625, 0.375, 0.5, 0.5], np.s_[1:5, 3:7]),  # an aligned part
+    ],
+)
+def test_crop_aligned_boxes_are_slices(box, expected):
+    features = jax.random.normal(jax.random.key(2), (1, 8, 8, 3))
+    wanted = features[:, *expected]
+    result = crop(features, jnp.array([box], jnp.float32), wanted.shape[1], margin=1.0)
+    np.testing.assert_allclose(result, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("extent", "size"), [(0.3, 12), (0.6, 6), (0.8, 3)])
+def test_crop_keeps_linear_ramps(extent, size):
+    # A ramp sampled at any scale is the same ramp, away from the border.
+    ramp = jnp.arange(40.0) + 0.5
+    features = jnp.stack(jnp.meshgrid(ramp, ramp), -1)[None]  # x, y
+    x, y = 0.48, 0.53
+    result = crop(features, jnp.array([[x, y, extent / 1.2, extent / 1.2]]), size, margin=1.2)[0]
+    at = (np.arange(size) + 0.5) / size - 0.5
+    inside = slice(1, -1) if extent == 0.8 else slice(None)
+    np.testing.assert_allclose(
+        result[inside, inside, 0],
+        np.tile(40 * (x + extent * at), (size, 1))[inside, inside],
+        rtol=0.02,
+    )
+    np.testing.assert_allclose(
+        result[inside, inside, 1].T,
+        np.tile(40 * (y + extent * at), (size, 1))[inside, inside],
+        rtol=0.02,
+    )
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_straighten_quarter_turns(turns):
+    """The whole of a picture, turned to the left so many times before."""
+    images = np.random.default_rng(turns).random((2, 8, 8, 3), np.float32)
+    x_axis = [(0.5, 0.0), (0.0, -0.5), (-0.5, 0.0), (0.0, 0.5)][turns]
+    y_axis = [(0.0, -0.5), (-0.5, 0.0), (0.0, 0.5), (0.5, 0.0)][turns]
+    poses = np.tile(np.float32([0.5, 0.5, *x_axis, *y_axis]), (2, 1))
+    result = straighten(np.rot90(images, turns, axes=(1, 2)), poses, 8)
+    np.testing.assert_allclose(result, images, atol=1e-5)
+
+
+def test_straighten_any_pose_of_a_linear_ramp():
+    """A ramp is one whichever way it is sampled; beyond the border stands what is on it."""
+    rng = np.random.default_rng(0)
+    height, width, size = 30, 40, 6
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    images = np.tile(np.stack([x, y], -1).astype(np.float32), (8, 1, 1, 1))
+    poses = np.concatenate([rng.uniform(0.3, 0.7, (8, 2)), rng.normal(0, 0.2, (8, 4))], 1)
+    result = straighten(images, poses.astype(np.float32), size)
+    for found, pose in zip(np.asarray(result), poses, strict=True):
+        for row in range(size):
+            for column in range(size):
+                right = 2 * (column + 0.5) / size - 1
+                up = 1 - 2 * (row + 0.5) / size
+                at = (pose[:2] + right * pose[2:4] + up * pose[4:]) * (width, height)
+                at = np.clip(at, 0.5, (width - 0.5, height - 0.5))
+                np.testing.assert_allclose(found[row, column], at, atol=1e-3)
+
+
+def test_detector_refuses_sides_that_are_no_multiples_of_4():
+    with pytest.raises(ValueError, match="multiples of 4, not 48 x 50"):
+        Detector(num_classes=4).init(jax.random.key(0), np.zeros((1, 48, 50, 3)))
+
+
+@pytest.mark.parametrize(("height", "width", "levels"), [(48, 48, 1), (44, 72, 3)])
+def test_detector_one_box_around_each_anchor_point(height, width, levels):
+    apply, _, images = build((3, height, width, 3), levels)
+    out = apply(10 * images)
+    points, _ = anchor_points(height, width, levels)
+    assert {k: v.shape for k, v in out.items()} == {
+        "boxes": (3, len(points), 4),
+        "logits": (3, len(points), 4),
+        "objectness": (3, len(points)),
+    }
+    assert all(np.isfinite(v).all() for v in out.values())
+    off = np.abs(points / np.array([width, height]) - out["boxes"][..., :2])
+    assert (off < np.asarray(out["boxes"][..., 2:]) / 2).all()
+
+
+def test_detector_bfloat16_keeps_float32_parameters_and_outputs():
+    apply, params, images = build((3, 48, 48, 3))
+    model = Detector(num_classes=4, width=8, dtype=jnp.bfloat16)
+    own = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    assert {x.dtype for x in jax.tree.leaves(own)} == {jnp.dtype("float32")}
+    full, half = apply(images), jax.jit(model.apply)({"params": params}, images)
+    for name in full:
+        assert half[name].dtype == jnp.float32
+        np.testing.assert_allclose(half[name], full[name], atol=0.1)
+        assert not np.array_equal(half[name], full[name])
+
+
+def test_detector_images_do_not_influence_each_other():
+    apply, _, images = build((3, 48, 48, 3))
+    together = apply(images)
+    others_changed = apply(images.at[jnp.array([0, 2])].multiply(-1))
+    for name in together:
+        np.testing.assert_allclose(others_changed[name][1], together[name][1], atol=1e-4)
+        assert not np.allclose(others_changed[name][0], together[name][0], atol=1e-4)
+
+
+def squares(rng, count):
+    """Bright squares with or without a corner mark: two states that differ by one part."""
+    images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
+    boxes = np.full((count, 4), np.nan, np.float32)
+    classes = rng.choice([-1, 1, 2], count, p=[0.2, 0.4, 0.4]).astype(np.int32)
+    for image, box, label in zip(images, boxes, classes, strict=True):
+        if label < 0:
+            continue
+        side, (x, y) = rng.integers(18, 26), rng.integers(2, 22, 2)
+        image[y : y + side, x : x + side] += [1.5, 0.5, 0]
+        if label == 2:
+            image[y + 2 : y + 8, x + 2 : x + 8] = [-1, 0, 2]
+        box[:] = np.array([x + side / 2, y + side / 2, side, side]) / 48
+    return images, boxes, classes
+
+
+def fitted(model, draw, loss, steps):
+    """Parameters after so many steps of Adam; `loss` takes the outputs and what `draw` returns."""
+    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 48, 48, 3)))["params"]
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, steps))
+
+    @jax.jit
+    def step(params, state, images, *labels):
+        def of_outputs(params):
+            return loss(model.apply({"params": params}, images, train=True), *labels)
+
+        updates, state = optimizer.update(jax.grad(of_outputs)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for _ in range(steps):
+        params, state = step(params, state, *draw())
+    return params
+
+
+def place_loss(out, boxes, classes=None):
+    """That of boxes and states; without classes all are of the first."""
+    if classes is None:
+        classes = jnp.ones(len(boxes), jnp.int32)
+    return detection_loss(out, boxes, classes, image_size=(48, 48))[0]
+
+
+@pytest.mark.usefixtures("system")  # costly
+def test_detector_learns_place_and_state():
+    rng = np.random.default_rng(0)
+    model = Detector(num_classes=3, width=8)
+    params = fitted(model, lambda: squares(rng, 32), place_loss, steps=80)
+    images, boxes, classes = squares(rng, 128)
+    out = jax.jit(model.apply)({"params": params}, images)
+    decoded = jax.jit(functools.partial(decode, max_detections=2))(out)
+    found, labels, confidences = jax.device_get(decoded)
+    assert average_precision(found, labels, confidences, boxes, classes) > 0.9
+    assert (confidences[classes < 0, 0] < 0.5).mean() > 0.9
+    assert (confidences[classes > 0, 0] > 0.5).mean() > 0.9
+
+
+def test_detector_head_of_components_is_there_only_when_asked_for():
+    images = np.zeros((2, 48, 48, 3), np.float32)
+    plain, parts = (Detector(num_classes=4, width=8, num_components=k) for k in (0, 5))
+    without, whole = (
+        jax.eval_shape(m.init, jax.random.key(0), images)["params"] for m in (plain, parts)
+    )
+    assert set(whole) - set(without) == {"parts"}
+    assert whole["parts"]["kernel"].shape == (128, 10)
+    assert {name: whole[name] for name in without} == dict(without)
+    outputs = jax.eval_shape(plain.apply, {"params": without}, images)
+    assert "parts" not in outputs
+    outputs = jax.eval_shape(parts.clone(dtype=jnp.bfloat16).apply, {"params": whole}, images)
+    assert outputs["parts"].shape == (2, 10)
+    assert outputs["parts"].dtype == jnp.float32
+
+
+def marked(rng, count):
+    """Bright squares with or without two marks, each of which belongs left and may sit right."""
+    images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
+    boxes = np.full((count, 4), 0.5, np.float32)
+    states = rng.integers(-1, 2, (count, 2)).astype(np.int8)
+    for image, box, state in zip(images, boxes, states, strict=True):
+        side, (x, y) = rng.integers(20, 26), rng.integers(2, 20, 2)
+        image[y : y + side, x : x + side] += [1.5, 0.5, 0]
+        for k, value in enumerate(state):
+            if value:
+                top = y + 2 + k * (side // 2)
+                left = x + 2 if value > 0 else x + side - 8
+                image[top : top + 6, left : left + 6] = [-1, 0, 2]
+        box[:] = np.array([x + side / 2, y + side / 2, side, side]) / 48
+    return images, boxes, states
+
+
+@pytest.mark.usefixtures("system")  # costly
+def test_detector_learns_the_condition_of_each_component():
+    rng = np.random.default_rng(0)
+    model = Detector(num_classes=3, width=8, num_components=2)
+
+    def loss(out, boxes, states):
+        return place_loss(out, boxes) + condition_bce(out["parts"], states)[0]
+
+    params = fitted(model, lambda: marked(rng, 32), loss, steps=50)
+    images, _, states = marked(rng, 128)
+    parts = jax.jit(model.apply)({"params": params}, images)["parts"]
+    installed, right = parts[:, :2] > 0, parts[:, 2:] > 0
+    assert (installed == (states != 0)).mean() > 0.9
+    assert (right == (states == 1))[states != 0].mean() > 0.9
+
+
+def lying(rng, count):
+    """Bright bars with a red head, any way round; a blue mark sits on their left or right side."""
+    images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
+    poses = np.empty((count, 6), np.float32)
+    states = rng.choice((-1, 1), (count, 1)).astype(np.int8)
+    y, x = np.mgrid[:48, :48] + 0.5
+    for image, pose, (state,) in zip(images, poses, states, strict=True):
+        angle, (cx, cy) = rng.uniform(-np.pi, np.pi), rng.uniform(20, 28, 2)
+        c, s = np.cos(angle), np.sin(angle)
+        along, across = c * (x - cx) - s * (y - cy), -s * (x - cx) - c * (y - cy)
+        body = (np.abs(along) < 14) & (np.abs(across) < 8)
+        image[body] = [1.5, 1.5, 0]
+        image[body & (along > 8)] = [1.5, -1, -1]
+        image[body & (np.abs(along) < 5) & (across * state > 2)] = [-1, -1, 2]
+        pose[:] = np.array([cx, cy, 14 * c, -14 * s, -8 * s, -8 * c]) / 48
+    ends = np.abs(poses[:, 2:4]) + np.abs(poses[:, 4:])
+    return images, np.concatenate([poses[:, :2], 2 * ends], 1), poses, states
+
+
+@pytest.mark.usefixtures("system")  # costly
+def test_detector_upright_learns_how_the_product_lies_and_reads_it_so():
+    rng = np.random.default_rng(0)
+    model = Detector(num_classes=3, width=8, num_components=1, upright=True)
+
+    def loss(out, boxes, poses, states):
+        found = place_loss(out, boxes) + 5 * pose_loss(out["pose"], poses)[0]
+        return found + condition_bce(out["parts"], states)[0]
+
+    params = fitted(model, lambda: lying(rng, 32), loss, steps=150)
+    images, _, poses, states = lying(rng, 128)
+    out = jax.jit(model.apply)({"params": params}, images)
+    assert pose_loss(out["pose"], poses)[1]["turn"] < 15
+    assert ((out["parts"][:, 1:] > 0) == (states == 1)).mean() > 0.9
+    # What tells right from wrong is where the first head says that the product lies.
+    turned = dict(params, pose=jax.tree.map(lambda x: -x, params["pose"]))
+    out = jax.jit(model.apply)({"params": turned}, images)
+    assert ((out["parts"][:, 1:] > 0) == (states == 1)).mean() < 0.7

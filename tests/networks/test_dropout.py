@@ -1,0 +1,55 @@
+"""Dropout against flax's and JAX's own random numbers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.networks import dropout
+
+
+@pytest.mark.parametrize("p", [0.0, 1e-7, 0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5, 4)])
+def test_bernoulli_matches_jax(p, shape, monkeypatch):
+    keys = [jax.random.key(seed) for seed in range(5)]
+    expected = [jax.random.bernoulli(key, p, shape) for key in keys]
+    monkeypatch.delattr(jax.random, "bernoulli")  # ours is not to ask it
+    for key, mask in zip(keys, expected, strict=True):
+        np.testing.assert_array_equal(dropout.bernoulli(key, p, shape), mask)
+
+
+def test_bernoulli_matches_jax_in_a_large_array_and_with_another_generator():
+    for key in (jax.random.key(3), jax.random.key(3, impl="rbg")):
+        mask = dropout.bernoulli(key, 0.9, (300, 1000))
+        np.testing.assert_array_equal(mask, jax.random.bernoulli(key, 0.9, (300, 1000)))
+        assert abs(mask.mean() - 0.9) < 0.005
+
+
+class Twice(nn.Module):
+    """Applies a dropout layer twice, so that two masks are drawn."""
+
+    layer: type
+
+    @nn.compact
+    def __call__(self, x):
+        drop = self.layer(0.3, deterministic=False)
+        return drop(x), drop(x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_dropout_matches_flax(dtype):
+    x = jax.random.normal(jax.random.key(0), (4, 33, 16), dtype)
+    rngs = {"dropout": jax.random.key(1)}
+    ours = Twice(dropout.Dropout).apply({}, x, rngs=rngs)
+    theirs = Twice(nn.Dropout).apply({}, x, rngs=rngs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.dtype == dtype
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(*ours)
+
+
+def test_dropout_deterministic_or_rate_0_changes_nothing():
+    x = jnp.arange(6.0)
+    for layer in (dropout.Dropout(0.5, True), dropout.Dropout(0.0, False)):
+        np.testing.assert_array_equal(layer.apply({}, x), x)

@@ -1,0 +1,247 @@
+"""The spatial encoder against golden outputs, gradients and statistics."""
+
+import sys
+import textwrap
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.networks import spatial
+from stormpsr_jax.networks.vit import ViT
+from stormpsr_jax.training import losses
+from stormpsr_jax.training.losses import supcon
+from stormpsr_jax.weights.torch_layout import from_state_dict
+from tests.support.drawn import apply, random_variables
+from tests.support.golden import SHARED, SHIPPED, assert_close, needs_shared, under
+from tests.support.processes import environment, finish, start
+from tests.support.weights_data import random_state
+
+SMALL = {
+    "encoder": ViT(patch_size=4, width=8, depth=1, num_heads=2),
+    "hidden": 6,
+    "projection": 5,
+}
+
+
+class Given(nn.Module):
+    """In place of a backbone: takes features instead of pictures."""
+
+    dtype: Any = np.float32
+
+    def __call__(self, features, train=False):
+        return features
+
+
+def golden_heads():
+    arrays = np.load(SHIPPED / "heads.npz")
+    model = spatial.SpatialEncoder(Given(), hidden=48, projection=48)
+    return arrays, model, arrays["eval/encoder"]
+
+
+def golden_encoder():
+    arrays = np.load(SHARED / "contrastive_tiny.npz")
+    sizes = {"patch_size": int(arrays["patch"]), "num_heads": int(arrays["num_heads"])}
+    model = spatial.SpatialEncoder(ViT(**sizes, width=48, depth=2), hidden=48, projection=48)
+    return arrays, model, arrays["x"].transpose(0, 2, 3, 1)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(golden_heads, id="heads"),
+        pytest.param(golden_encoder, marks=needs_shared, id="whole"),
+    ],
+)
+def golden(request):
+    arrays, model, inputs = request.param()
+    params, batch_stats = of_released(under(arrays, "sd/"))
+    return arrays, model, params, batch_stats, inputs
+
+
+def of_released(state):
+    """Our arrays of released ones; a ViT that is left out has any weights, for the names."""
+    encoder = {n: a for n, a in random_state("spatial").items() if n.startswith("encoder.")}
+    if any(name.startswith("encoder.") for name in state):
+        return from_state_dict(state, "spatial")
+    params, batch_stats = from_state_dict(encoder | state, "spatial")
+    del params["encoder"]
+    return params, batch_stats
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = spatial.SpatialEncoder(**SMALL, num_components=3)
+    images = np.random.default_rng(0).normal(size=(7, 8, 8, 3)).astype(np.float32)
+    return model, random_variables(model, images), images
+
+
+def test_spatial_golden_evaluation(golden):
+    arrays, model, params, batch_stats, images = golden
+    variables = {"params": params, "batch_stats": batch_stats}
+    outputs = apply(model, variables, images)
+    np.testing.assert_allclose(outputs["embedding"], arrays["eval/embedding"], atol=1e-5)
+    np.testing.assert_allclose(outputs["projection"], arrays["eval/projection"], atol=1e-5)
+    embedding = apply(model, variables, images, method="embed")
+    np.testing.assert_allclose(embedding, arrays["eval/embedding"], atol=1e-5)
+
+
+def test_spatial_golden_training_step(golden):
+    arrays, model, params, batch_stats, images = golden
+
+    def loss(p):
+        outputs, updated = model.apply(
+            {"params": p, "batch_stats": batch_stats}, images, True, mutable="batch_stats"
+        )
+        value = losses.supcon(outputs["projection"], jnp.asarray(arrays["train/labels"]))
+        return value, (outputs["projection"], updated["batch_stats"])
+
+    (value, (projection, stats)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    np.testing.assert_allclose(projection, arrays["train/projection"], atol=1e-5)
+    np.testing.assert_allclose(value, arrays["train/supcon"], atol=1e-5)
+    for head in ("first_head", "second_head"):
+        for name in ("mean", "var"):
+            expected = arrays[f"train/bn_after/{head}.1.running_{name}"]
+            np.testing.assert_allclose(stats[head]["norm"][name], expected, atol=1e-5)
+    # Running statistics have no gradient; any values complete the names.
+    expected, _ = of_released(under(arrays, "train/grad/") | under(arrays, "train/bn_after/"))
+    assert max(np.nanmax(np.abs(leaf)) for leaf in jax.tree.leaves(expected)) > 0.1
+    jax.tree.map(lambda a, b: assert_close(a, b, rtol=1e-4, atol=5e-5), gradient, expected)
+
+
+def test_batch_norm_matches_numpy_in_both_senses_of_variance():
+    x = np.random.default_rng(0).normal(3, 2, size=(5, 4))
+    norm = spatial.BatchNorm()
+    variables = {
+        "params": {"scale": jnp.arange(1.0, 5.0), "bias": jnp.full(4, 0.5)},
+        "batch_stats": {"mean": jnp.full(4, 2.0), "var": jnp.full(4, 3.0)},
+    }
+    y, updated = norm.apply(variables, x, True, mutable="batch_stats")
+    scale = np.arange(1, 5)
+    expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * scale + 0.5
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    stats = updated["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], 0.9 * 2 + 0.1 * x.mean(0), atol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.9 * 3 + 0.1 * x.var(0, ddof=1), atol=1e-5)
+    y = norm.apply(variables, x, False)
+    np.testing.assert_allclose(y, (x - 2) / np.sqrt(3 + 1e-5) * scale + 0.5, atol=1e-5)
+
+
+def test_batch_norm_statistics_move_in_training_alone_and_one_picture_is_an_error():
+    x = np.random.default_rng(0).normal(3, 2, size=(5, 4))
+    layer = spatial.HeadLayer(6)
+    variables = random_variables(layer, x, True)
+    before = variables["batch_stats"]
+    _, kept = layer.apply(variables, x, False, mutable="batch_stats")
+    jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], before)
+    _, moved = layer.apply(variables, x, True, mutable="batch_stats")
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(moved), strict=True):
+        assert np.abs(new - old).max() > 1e-3
+    with pytest.raises(ValueError, match="the batch has 1"):
+        layer.apply(variables, x[:1], True, mutable="batch_stats")
+
+
+def test_spatial_outputs_have_length_one_and_embed_agrees(small):
+    model, variables, images = small
+    outputs = apply(model, variables, images)
+    assert outputs["embedding"].shape == (7, 6)
+    assert outputs["projection"].shape == (7, 5)
+    assert outputs["state_logits"].shape == (7, 3)
+    for name in ("embedding", "projection"):
+        np.testing.assert_allclose(np.linalg.norm(outputs[name], axis=1), 1, atol=1e-5)
+    embedding = apply(model, variables, images, method="embed")
+    np.testing.assert_allclose(embedding, outputs["embedding"], atol=1e-6)
+    paper = spatial.SpatialEncoder(**SMALL)
+    outputs, fresh = jax.eval_shape(paper.init_with_output, jax.random.key(0), images)
+    assert "state_head" not in fresh["params"]
+    assert set(outputs) == {"embedding", "projection"}
+
+
+def test_embed_in_training_is_the_embedding_of_a_training_pass(small):
+    """With the same batch statistics, and the same running ones of layer 1 afterwards."""
+    model, variables, images = small
+    whole, updates = apply(model, variables, images, True, mutable=["batch_stats"])
+    alone, layer_1 = apply(model, variables, images, True, method="embed", mutable=["batch_stats"])
+    np.testing.assert_allclose(alone, whole["embedding"], atol=1e-6)
+    first = updates["batch_stats"]["first_head"]
+    jax.tree.map(np.testing.assert_array_equal, layer_1["batch_stats"]["first_head"], first)
+
+
+def test_spatial_an_image_is_embedded_alone_in_evaluation_only(small):
+    model, variables, images = small
+    whole = apply(model, variables, images)["embedding"]
+    alone = apply(model, variables, images[:2])["embedding"]
+    np.testing.assert_allclose(alone, whole[:2], atol=1e-5)
+    whole, alone = (
+        apply(model, variables, x, True, mutable="batch_stats")[0]["embedding"]
+        for x in (images, images[:2])
+    )
+    assert np.abs(alone - whole[:2]).max() > 0.1
+
+
+def test_spatial_microbatches_give_the_big_batch_gradient_in_less_memory():
+    """BatchNorm and SupCon see the whole batch, whatever the number of microbatches."""
+    model = spatial.SpatialEncoder(ViT(patch_size=4, width=16, depth=3, num_heads=2), hidden=6)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(12, 16, 16, 3)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 3, 12))
+    variables = random_variables(model, images, True)
+
+    def step(parts):
+        def loss(params):
+            out, updates = model.clone(microbatches=parts).apply(
+                {**variables, "params": params}, images, True, mutable=["batch_stats"]
+            )
+            return supcon(out["projection"], labels), updates
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables["params"]).compile()
+
+    whole, parts = step(1), step(4)
+    results = [compiled(variables["params"]) for compiled in (whole, parts)]
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert max(np.abs(g).max() for g in jax.tree.leaves(results[0][1])) > 1e-2
+    sizes = [compiled.memory_analysis().temp_size_in_bytes for compiled in (whole, parts)]
+    assert sizes[1] < sizes[0] / 2
+    np.testing.assert_allclose(
+        apply(model.clone(microbatches=3), variables, images, method="embed"),
+        apply(model, variables, images, method="embed"),
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="12 pictures cannot be cut into 5 microbatches"):
+        apply(model.clone(microbatches=5), variables, images)
+
+
+def test_l2_normalise_gradient_at_zero_is_finite():
+    x = jnp.stack([jnp.zeros(4), jnp.array([3.0, 0, 4.0, 0])])
+    np.testing.assert_allclose(spatial.l2_normalise(x)[1], [0.6, 0, 0.8, 0], atol=1e-6)
+    gradient = jax.grad(lambda v: (spatial.l2_normalise(v) ** 2).sum())(x)
+    assert np.isfinite(gradient).all()
+
+
+def test_spatial_sharded_batch_is_normalised_as_one():
+    # The statistics of a batch spread over devices are those of the whole batch.
+    program = """
+        import jax, numpy as np
+        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+        from stormpsr_jax.networks import spatial
+        from stormpsr_jax.networks.vit import ViT
+        assert jax.device_count() == 4
+        model = spatial.SpatialEncoder(ViT(patch_size=4, width=8, depth=1, num_heads=2), hidden=6)
+        # Every device's images come from a distribution of their own.
+        images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+        images = images * np.repeat([1, 2, 3, 4], 2)[:, None, None, None]
+        variables = jax.jit(model.init)(jax.random.key(0), images)
+        apply = jax.jit(lambda v, x: model.apply(v, x, True, mutable="batch_stats"))
+        mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+        spread = jax.device_put(images, NamedSharding(mesh, P("data")))
+        one, four = apply(variables, images), apply(variables, spread)
+        assert len(four[0]["embedding"].sharding.device_set) == 4
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
+        print("equal")
+    """
+    words = [sys.executable, "-c", textwrap.dedent(program)]
+    assert finish(start(words, env=environment(4)))[0].strip().endswith("equal")

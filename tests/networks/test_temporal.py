@@ -1,0 +1,185 @@
+"""The temporal transformer against golden activations, gradients and short trainings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from stormpsr_jax.networks import temporal
+from stormpsr_jax.training import losses
+from stormpsr_jax.weights.torch_layout import from_state_dict
+from tests.support.drawn import apply, random_variables
+from tests.support.golden import assert_close, both, under
+
+
+@pytest.fixture(scope="module", params=both("temporal", "vtn_tiny"))
+def golden(request):
+    arrays = np.load(request.param)
+    params, _ = from_state_dict(under(arrays, "sd/"), "temporal")
+    model = temporal.TemporalTransformer(
+        num_components=17,
+        num_frames=65,
+        depth=2,
+        num_heads=int(arrays["heads"]),
+        dim_head=int(arrays["dim_head"]),
+        mlp_dim=96,
+    )
+
+    def loss(p):
+        return losses.multilabel_bce(model.apply({"params": p}, arrays["x"]), arrays["y"]).mean()
+
+    return arrays, model, params, jax.jit(jax.value_and_grad(loss))
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = temporal.TemporalTransformer(
+        num_components=3, num_frames=6, depth=2, num_heads=2, dim_head=4, mlp_dim=10
+    )
+    clips = np.random.default_rng(0).normal(size=(4, 6, 8)).astype(np.float32)
+    return model, random_variables(model, clips), clips
+
+
+def test_temporal_golden_logits_of_full_and_short_clips(golden):
+    arrays, model, params, _ = golden
+    logits, captured = apply(model, {"params": params}, arrays["x"], capture_intermediates=True)
+    np.testing.assert_allclose(logits, arrays["logits"], atol=1e-5)
+    np.testing.assert_allclose(jax.nn.sigmoid(logits), arrays["prob"], atol=1e-5)
+    for i in range(2):
+        block = captured["intermediates"][f"block_{i}"]["__call__"][0]
+        assert_close(block, arrays[f"inter/ff{i}"], atol=1e-5)
+    short = apply(model, {"params": params}, arrays["x_short"])
+    np.testing.assert_allclose(short, arrays["logits_short"], atol=1e-5)
+
+
+def test_temporal_golden_loss_and_gradient(golden):
+    arrays, _, params, value_and_grad = golden
+    value, gradient = value_and_grad(params)
+    np.testing.assert_allclose(value, arrays["bce"], atol=1e-6)
+    expected, _ = from_state_dict(under(arrays, "grad/"), "temporal")
+    assert max(np.nanmax(np.abs(leaf)) for leaf in jax.tree.leaves(expected)) > 0.01
+    jax.tree.map(lambda a, b: assert_close(a, b, atol=1e-6), gradient, expected)
+
+
+# The settings are not in the golden file; these reproduce its series to the last digits.
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("sgd", optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(1e-2, momentum=0.9))),
+        ("adamw", optax.adamw(1e-3, weight_decay=1e-4)),
+    ],
+)
+def test_temporal_golden_five_training_steps(golden, name, optimizer):
+    arrays, model, params, value_and_grad = golden
+    state, values = optimizer.init(params), []
+    for _ in range(5):
+        value, gradient = value_and_grad(params)
+        values.append(value)
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(values, arrays[f"{name}/losses"], atol=2e-6)
+    kernel = params["head"]["kernel"].T
+    np.testing.assert_allclose(kernel, arrays[f"{name}/final_mlp_head.1.weight"], atol=1e-6)
+    logits = apply(model, {"params": params}, arrays["x"])
+    np.testing.assert_allclose(logits, arrays[f"{name}/final_logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_temporal_order_matters_through_positions_alone(small, head):
+    model, _, clips = small
+    model = model.clone(head=head)
+    variables = random_variables(model, clips)
+    mixed = clips[:, [3, 1, 5, 0, 2, 4]]
+    logits = apply(model, variables, clips)
+    assert logits.shape == (4, 3)
+    assert np.abs(apply(model, variables, mixed) - logits).max() > 1e-4
+    params = variables["params"]
+    params = params | {"pos_embedding": jnp.zeros_like(params["pos_embedding"])}
+    logits = apply(model, {"params": params}, clips)
+    np.testing.assert_allclose(apply(model, {"params": params}, mixed), logits, atol=1e-5)
+
+
+def test_temporal_mlp_head_has_one_hidden_layer(small):
+    model, variables, clips = small
+    params = jax.eval_shape(model.clone(head="mlp").init, jax.random.key(0), clips)["params"]
+    assert set(params) - set(variables["params"]) == {"head_hidden"}
+    assert params["head_hidden"]["kernel"].shape == (8, 8)
+
+
+def test_temporal_dropout_acts_in_training_only(small):
+    model, variables, clips = small
+    model = model.clone(depth=1)
+    evaluated = apply(model, variables, clips)
+    without = apply(model.clone(dropout=0.0), variables, clips, True)
+    np.testing.assert_allclose(without, evaluated, atol=1e-6)
+    draw = jax.jit(lambda key: model.apply(variables, clips, True, rngs={"dropout": key}))
+    one, two = draw(jax.random.key(0)), draw(jax.random.key(1))
+    assert np.abs(one - evaluated).max() > 1e-2
+    assert np.abs(one - two).max() > 1e-2
+
+
+def test_temporal_positions_are_dropped_out_only_if_asked_for(small):
+    """Without blocks and hidden layers, there is no other place for dropout."""
+    model, _, clips = small
+    model = model.clone(depth=0, head="linear", dropout=0.5)
+    variables = random_variables(model, clips)
+    evaluated = apply(model, variables, clips)
+
+    def train(model):
+        return model.apply(variables, clips, True, rngs={"dropout": jax.random.key(0)})
+
+    np.testing.assert_array_equal(train(model), evaluated)
+    assert np.abs(train(model.clone(drop_positions=True)) - evaluated).max() > 1e-2
+
+
+def test_temporal_bfloat16_gives_float32_logits(small):
+    model, variables, clips = small
+    logits = apply(model.clone(dtype=jnp.bfloat16), variables, clips)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, apply(model, variables, clips), atol=0.1)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_temporal_of_three_outputs_the_first_are_what_one_gives(small, head):
+    model, _, clips = small
+    three = model.clone(outputs=3, head=head)
+    variables = random_variables(three, clips)
+    logits = apply(three, variables, clips)
+    assert logits.shape == (4, 9)
+    assert logits.dtype == jnp.float32
+    params = variables["params"]
+    params = params | {"head": jax.tree.map(lambda a: a[..., :3], params["head"])}
+    one = apply(model.clone(head=head), {"params": params}, clips)
+    np.testing.assert_allclose(one, logits[:, :3], atol=1e-6)
+    assert np.abs(logits[:, 3:6] - one).max() > 1e-2
+    assert np.abs(logits[:, 6:] - one).max() > 1e-2
+
+
+@pytest.mark.parametrize("seen", [1, 3])
+def test_temporal_frames_that_are_not_seen_change_nothing(small, seen):
+    model, variables, clips = small
+    control = model.clone(seen=seen)
+    T = clips.shape[1]
+    first = np.repeat(clips[:, T - seen : T - seen + 1], T - seen, axis=1)
+    begun = np.concatenate([first, clips[:, T - seen :]], axis=1)
+    np.testing.assert_array_equal(apply(control, variables, clips), apply(model, variables, begun))
+    clips = np.array(clips)
+    clips[:, T - seen, 0] += 1
+    assert np.abs(apply(control, variables, clips) - apply(model, variables, begun)).max() > 1e-3
+    shapes = jax.eval_shape(control.init, jax.random.key(0), clips)
+    assert shapes == jax.eval_shape(model.init, jax.random.key(0), clips)
+
+
+def test_temporal_seeing_all_frames_is_seeing_the_clip(small):
+    model, variables, clips = small
+    whole = apply(model.clone(seen=clips.shape[1]), variables, clips)
+    np.testing.assert_array_equal(whole, apply(model, variables, clips))
+
+
+def test_temporal_bad_arguments_are_errors(small):
+    model, variables, clips = small
+    with pytest.raises(ValueError, match="7 frames, but num_frames is 6"):
+        model.apply(variables, np.zeros((1, 7, 8), np.float32))
+    with pytest.raises(ValueError, match="'conv'"):
+        model.clone(head="conv").apply(variables, clips)

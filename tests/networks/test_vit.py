@@ -1,0 +1,223 @@
+"""The ViT against golden activations, a NumPy transcription and its own symmetries."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.networks import attention, vit
+from stormpsr_jax.weights.torch_layout import from_state_dict
+from tests.support.drawn import apply, dinov3_like, random_variables
+from tests.support.golden import SHARED, needs_shared, under
+
+
+def images_of(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = vit.ViT(patch_size=4, width=12, depth=2, num_heads=3, mlp_dim=20)
+    images = images_of(0, 2, 8, 12, 3)
+    variables = random_variables(model, images)
+    return model, variables, images
+
+
+@pytest.fixture(params=["plain", "dinov3"])
+def either(request, small):
+    return small if request.param == "plain" else dinov3_like()
+
+
+@needs_shared
+def test_vit_golden_features_and_every_block():
+    golden = np.load(SHARED / "contrastive_tiny.npz")
+    params, _ = from_state_dict(under(golden, "sd/encoder."), "vit")
+    model = vit.ViT(patch_size=16, width=48, depth=2, num_heads=int(golden["num_heads"]))
+    images = golden["x"].transpose(0, 2, 3, 1)
+    features, captured = apply(model, {"params": params}, images, capture_intermediates=True)
+    inside = captured["intermediates"]
+    np.testing.assert_allclose(features, golden["eval/encoder"], atol=1e-5)
+    patches = inside["patch_embed"]["__call__"][0].reshape(16, 9, 48)
+    np.testing.assert_allclose(patches[:2], golden["inter2/patch_embed"], atol=1e-5)
+    for i in range(2):
+        block = inside[f"block_{i}"]["__call__"][0]
+        np.testing.assert_allclose(block[:2], golden[f"inter2/block{i}"], atol=1e-5)
+
+
+def test_vit_matches_numpy_transcription_on_rectangular_images(small):
+    model, variables, images = small
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
+
+    def dense(x, q):
+        return x @ q["kernel"] + q["bias"]
+
+    def norm(x, q):
+        centred = x - x.mean(-1, keepdims=True)
+        deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        return centred / deviation * q["scale"] + q["bias"]
+
+    erf = np.vectorize(math.erf)
+    expected = []
+    for image in images.astype(np.float64):
+        rows = [image[i : i + 4, j : j + 4].ravel() for i in (0, 4) for j in (0, 4, 8)]
+        x = np.concatenate([p["cls_token"][0], dense(np.stack(rows), p["patch_embed"])])
+        x = x + p["pos_embed"][0]
+        for i in range(2):
+            b = p[f"block_{i}"]
+            q, k, v = np.split(dense(norm(x, b["norm1"]), b["attn"]["qkv"]), 3, axis=-1)
+            heads = []
+            for h in (slice(0, 4), slice(4, 8), slice(8, 12)):
+                a = np.exp(q[:, h] @ k[:, h].T / 2)
+                heads.append(a / a.sum(-1, keepdims=True) @ v[:, h])
+            x = x + dense(np.concatenate(heads, -1), b["attn"]["proj"])
+            y = dense(norm(x, b["norm2"]), b["fc1"])
+            x = x + dense(y * (1 + erf(y / np.sqrt(2))) / 2, b["fc2"])
+        expected.append(norm(x, p["norm"]))
+    expected = np.stack(expected)
+    features, tokens = apply(model, variables, images, return_tokens=True)
+    np.testing.assert_allclose(features, expected[:, 0], atol=2e-5)
+    np.testing.assert_allclose(tokens, expected[:, 1:].reshape(2, 2, 3, 12), atol=2e-5)
+
+
+@pytest.mark.parametrize("stem", [(), (5,), (4, 6)])
+def test_vit_tokens_lie_where_their_patch_lies(stem):
+    # Without blocks a token depends on its patch alone (and, with a stem, on pixels around it).
+    model = vit.ViT(patch_size=8, width=8, depth=0, num_heads=1, stem=stem)
+    images = images_of(2, 1, 24, 32, 3)
+    variables = random_variables(model, images)
+    changed = images.copy()
+    changed[0, 8 + 3 : 8 + 5, 16 + 3 : 16 + 5] += 1  # the middle of patch (1, 2)
+    _, before = apply(model, variables, images, return_tokens=True)
+    _, after = apply(model, variables, changed, return_tokens=True)
+    moved = np.abs(np.asarray(after - before)).max(-1)[0] > 1e-6
+    assert moved.shape == (3, 4)
+    assert [tuple(at) for at in np.argwhere(moved)] == [(1, 2)]
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_vit_remat_changes_neither_output_nor_gradient(either, remat):
+    model, variables, images = either
+    model = model.clone(depth=1)
+    again = model.clone(remat=remat)
+
+    def loss(m):
+        return jax.jit(jax.value_and_grad(lambda v: (m.apply(v, images, True) ** 3).sum()))(
+            variables
+        )
+
+    for a, b in zip(jax.tree.leaves(loss(model)), jax.tree.leaves(loss(again)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_vit_remat_keeps_less_for_the_backward_pass():
+    """By the size of what the forward pass hands to the backward pass."""
+    model = vit.ViT(patch_size=4, width=32, depth=6, num_heads=2)
+    images = jnp.zeros((16, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def kept(remat):
+        forward = model.clone(remat=remat).apply
+        residuals = jax.eval_shape(lambda v: jax.vjp(lambda v: forward(v, images), v)[1], variables)
+        return sum(leaf.size for leaf in jax.tree.leaves(residuals))
+
+    none, dots, full = map(kept, ("none", "dots", "full"))
+    assert 2 * full < dots
+    assert 2 * dots < none
+    with pytest.raises(ValueError, match="'some' is not one of none, dots, full"):
+        model.clone(remat="some").init(jax.random.key(0), images)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_vit_dropout_acts_in_training_only(small, remat):
+    model, variables, images = small
+    model = model.clone(depth=1)
+    dropped = model.clone(dropout=0.5, remat=remat)
+    plain = apply(model, variables, images)
+    np.testing.assert_allclose(apply(dropped, variables, images), plain, atol=1e-6)
+    draw = jax.jit(lambda key: dropped.apply(variables, images, True, rngs={"dropout": key}))
+    one, two = draw(jax.random.key(0)), draw(jax.random.key(1))
+    assert np.abs(one - plain).max() > 0.1
+    assert np.abs(one - two).max() > 0.1
+
+
+def test_vit_bfloat16_stays_near_float32_with_float32_parameters(either):
+    model, variables, images = either
+    half = model.clone(dtype=jnp.bfloat16)
+    output = apply(half, variables, images)
+    assert output.dtype == jnp.bfloat16
+    fresh = jax.eval_shape(half.init, jax.random.key(0), images)
+    assert {p.dtype for p in jax.tree.leaves(fresh)} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(output, apply(model, variables, images), atol=0.15)
+
+
+def test_vit_wrong_sizes_are_errors_that_name_them(small):
+    model, variables, _ = small
+    with pytest.raises(ValueError, match="10x12 is not a multiple of patch 4"):
+        model.apply(variables, images_of(0, 1, 10, 12, 3))
+    with pytest.raises(ValueError, match=r"12x12 pixels make 3x3 patches.* 6 rows"):
+        model.apply(variables, images_of(0, 1, 12, 12, 3))
+    with pytest.raises(ValueError, match="width 12 is not divisible by num_heads 5"):
+        model.clone(num_heads=5).apply(variables, images_of(0, 1, 8, 12, 3))
+    with pytest.raises(ValueError, match="patch_size 4 is not a multiple of 8"):
+        model.clone(stem=(2, 2, 2)).init(jax.random.key(0), images_of(0, 1, 8, 12, 3))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-6), (jnp.bfloat16, 2e-2)])
+def test_gelu_matches_jax_and_so_does_its_gradient(dtype, tolerance):
+    x = jnp.linspace(-8, 8, 1001, dtype=dtype)
+    ours, backward = jax.vjp(vit.gelu, x)
+    reference = lambda x: jax.nn.gelu(x, approximate=False)  # noqa: E731
+    expected, expected_backward = jax.vjp(reference, x.astype(jnp.float32))
+    assert ours.dtype == backward(ours)[0].dtype == dtype
+    np.testing.assert_allclose(ours.astype(jnp.float32), expected, rtol=tolerance, atol=tolerance)
+    gradient = backward(jnp.ones_like(x))[0].astype(jnp.float32)
+    expected_gradient = expected_backward(jnp.ones_like(expected))[0]
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=tolerance, atol=tolerance)
+
+
+def test_attend_matches_jax_and_so_does_its_gradient():
+    q, k, v, g = (images_of(seed, 2, 5, 3, 4) for seed in range(4))
+    q = 100 * q  # logits that overflow without their maximum subtracted
+    ours, backward = jax.vjp(attention._attend, q, k, v)
+    expected, expected_backward = jax.vjp(jax.nn.dot_product_attention, q, k, v)
+    assert np.abs(np.einsum("btnd,bsnd->bnts", q, k)).max() > 200
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    for a, b in zip(backward(g), expected_backward(g), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize(
+    "fields", [{}, {"positions": "rotary", "registers": 2, "layer_scale": True}], ids=["v1", "v3"]
+)
+def test_vit_tokens_that_fill_up_for_the_fused_kernel_change_nothing(monkeypatch, fields):
+    """Features, patch tokens and gradients; the kernel's part is computed by XLA here."""
+    by_xla = functools.partial(attention.fused_attention, implementation="xla")
+    monkeypatch.setattr(attention, "fused_attention", by_xla)
+    plain = vit.ViT(patch_size=4, width=16, depth=1, num_heads=2, dtype=jnp.bfloat16, **fields)
+    images = images_of(0, 2, 8, 12, 3)  # 7 or 9 tokens: filled up to 8 or 16
+    variables = random_variables(plain, images)
+    filled = plain.clone(attention="cudnn")
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
+        jnp.shape, filled.init(jax.random.key(0), images)
+    )
+
+    def loss(model, variables):
+        features, tokens = model.apply(variables, images, True, True)
+        return (features.astype(jnp.float32) ** 3).sum(), (features, tokens)
+
+    (_, ours), gradient = jax.jit(
+        jax.value_and_grad(functools.partial(loss, filled), has_aux=True)
+    )(variables)
+    (_, right), expected = jax.jit(
+        jax.value_and_grad(functools.partial(loss, plain), has_aux=True)
+    )(variables)
+    for a, b in zip(
+        (*ours, *jax.tree.leaves(gradient)), (*right, *jax.tree.leaves(expected)), strict=True
+    ):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.isfinite(a).all()
+        assert np.linalg.norm(a - b) <= 0.02 * np.linalg.norm(b) + 1e-6

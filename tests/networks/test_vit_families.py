@@ -1,0 +1,140 @@
+"""LayerScale, SwiGLU, registers, rotary positions: in training, and as plain values and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.configs import default
+from stormpsr_jax.networks import architectures, attention, vit, vit_family
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
+from tests.support.drawn import DINOV3, dinov3_like
+
+
+@pytest.fixture(scope="module")
+def dinov3():
+    return dinov3_like()
+
+
+def test_vit_tokens_are_those_of_patches_and_not_of_registers(dinov3):
+    model, variables, images = dinov3
+    _features, tokens = model.apply(variables, images, return_tokens=True)
+    assert tokens.shape == (2, 2, 3, 16)
+    changed = images.copy()
+    changed[0, 4:, 8:] += 1  # the last patch; without blocks it changes its own token alone
+    bare = model.clone(depth=0)
+    before, after = (bare.apply(variables, x, return_tokens=True)[1] for x in (images, changed))
+    moved = np.abs(np.asarray(after - before)).max(-1)[0] > 1e-6
+    assert [tuple(at) for at in np.argwhere(moved)] == [(1, 2)]
+
+
+def test_vit_rotary_positions_tell_where_patches_are(dinov3):
+    """Patches that change places change the features; without positions they would not."""
+    model, variables, images = dinov3
+    swapped = images.copy()
+    swapped[:, :4], swapped[:, 4:] = images[:, 4:], images[:, :4]
+    one, two = (np.asarray(model.apply(variables, x)) for x in (images, swapped))
+    assert np.abs(one - two).max() > 1e-3
+
+
+def test_rotary_scores_depend_on_the_way_between_patches_alone():
+    """Along one side, as products of turned vectors: the sense of rotary positions."""
+    cos, sin = attention.rotary(1, 5, 8)
+    q, k = np.random.default_rng(0).normal(size=(2, 8))
+
+    def turned(x, i):
+        half = np.concatenate([-x[4:], x[:4]])
+        return x * cos[i] + half * sin[i]
+
+    scores = [turned(q, i) @ turned(k, i + 1) for i in range(4)]
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-5)
+    assert abs(turned(q, 0) @ turned(k, 2) - scores[0]) > 1e-2
+    with pytest.raises(ValueError, match="a multiple of 4, not 6"):
+        attention.rotary(2, 2, 6)
+
+
+def test_vit_gradients_reach_all_parts(dinov3):
+    model, variables, images = dinov3
+    model = model.clone(depth=1)
+    loss = jax.jit(jax.grad(lambda v: (model.apply(v, images, True) ** 3).sum()))
+    gradient = loss(variables)["params"]
+    block = gradient["block_0"]
+    parts = (gradient["registers"], gradient["cls_token"], block["attn"]["q_bias"])
+    for part in (*parts, block["gamma1"], block["gamma2"]):
+        assert np.abs(part).max() > 1e-6
+
+
+def test_vit_errors_unknown_choices_are_named(dinov3):
+    model, variables, images = dinov3
+    for field, allowed in (("mlp", "gelu, swiglu"), ("bias", "qkv, qv, none")):
+        with pytest.raises(ValueError, match=f"{field} 'x' is not one of {allowed}"):
+            model.clone(**{field: "x"}).apply(variables, images)
+
+
+def test_build_every_option_comes_back():
+    encoder = SpatialEncoder(vit.ViT(**DINOV3), hidden=8)
+    described = architectures.describe(encoder)
+    again = architectures.build("encoder", described, "x")
+    assert again == architectures.inference(encoder)
+    assert {name: getattr(again.encoder, name) for name in DINOV3} == DINOV3
+    shape = (1, 8, 12, 3)
+    assert set(architectures.variable_shapes(again, shape)) > {"params/encoder/registers"}
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("mlp", "relu"),
+        ("positions", 1),
+        ("bias", "k"),
+        ("layer_scale", 1),
+        ("registers", 65),
+        ("registers", -1),
+        ("pre_norm", "yes"),
+        ("norm_eps", 0.1),
+        ("norm_eps", float("nan")),
+    ],
+)
+def test_build_errors_values_out_of_bounds_are_named(field, bad):
+    described = architectures.describe(SpatialEncoder(vit.ViT(**DINOV3), hidden=8)) | {field: bad}
+    with pytest.raises(ValueError, match=f"x: {field}: "):
+        architectures.build("encoder", described, "x")
+
+
+def test_layer_lr_scale_freezes_or_slows_the_backbone_alone():
+    params = {
+        "encoder": {
+            name: {"kernel": jnp.ones((2, 2))}
+            for name in ("patch_embed", "block_0", "block_1", "norm")
+        }
+        | {"registers": jnp.ones((1, 2, 2))},
+        "first_head": {"kernel": jnp.ones((2, 2))},
+    }
+    config = default.get_config().pretrain.optimizer
+    config.update(lr=1.0, momentum=0.0, warmup_steps=0, clip_norm=0.0, schedule="constant")
+    gradient = jax.tree.map(jnp.ones_like, params)
+
+    layers = vit.ViT(depth=2).layers
+
+    def steps(scale, decay):
+        rule = make_optimizer(config, 1, params, layer_lr_scale("encoder", layers, scale, decay))
+        updates, _ = rule.update(gradient, rule.init(params), params)
+        return jax.tree.map(lambda update: -float(update.ravel()[0]), updates)
+
+    frozen = steps(0.0, 1.0)
+    assert set(jax.tree.leaves(frozen["encoder"])) == {0.0}
+    assert frozen["first_head"]["kernel"] == 1.0
+    slow = steps(0.5, 0.5)["encoder"]
+    assert {name: slow[name]["kernel"] for name in slow if name != "registers"} == {
+        "norm": 0.5, "block_1": 0.25, "block_0": 0.125, "patch_embed": 0.0625,
+    }  # fmt: skip
+    assert slow["registers"] == 0.0625
+
+
+def test_the_largest_dinov3_has_no_bias_of_queries_and_values():
+    """In neither library; all other DINOv3 of transformers do."""
+    names = [name for name in vit_family.NAMED if name.startswith("facebook/dinov3-")]
+    without = {name for name in names if vit_family.NAMED[name]["bias"] == "none"}
+    assert without == {f"facebook/dinov3-vit7b16-pretrain-{of}" for of in ("lvd1689m", "sat493m")}
+    assert vit_family.NAMED["vit_7b_patch16_dinov3"]["bias"] == "none"

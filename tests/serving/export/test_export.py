@@ -1,0 +1,418 @@
+"""Exported models: what they compute, what they are refused for, and that nothing above changes."""
+
+import itertools
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import stormpsr_jax
+from stormpsr_jax import demo
+from stormpsr_jax.export import command, exporting, onnx_writer, stablehlo_writer
+from stormpsr_jax.media import sources
+from stormpsr_jax.media.pictures import read_upright
+from stormpsr_jax.networks import backbones
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.spatial import SpatialEncoder
+from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.networks.vit import ViT
+from stormpsr_jax.serving import onnx_file, onnx_program, stablehlo_program
+from stormpsr_jax.serving.program import Array
+from tests.support.exported import FORMS, TAMPERED, declare, export, in_form, tamper
+from tests.support.model_data import NETWORKS, SIZE, network, on_embeddings, video, write
+
+pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/export.md)")
+IMAGES = video(20, *SIZE)
+(CONVNEXT,) = (f.module for f in backbones.FAMILIES if f.kind == "convnext")
+ENCODERS = {
+    "convnext": CONVNEXT(width=8, depths=(1, 1), layer_scale=False, response_norm=True),
+    "rotary": ViT(
+        patch_size=8, width=16, depth=1, num_heads=2, mlp="swiglu", positions="rotary", bias="qv",
+        layer_scale=True, registers=2, pre_norm=True,
+    ),
+    "bfloat16": ViT(patch_size=8, width=16, depth=1, num_heads=2, dtype=jnp.bfloat16),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory, system):
+    return in_form(tmp_path_factory, "weights")
+
+
+@pytest.fixture(scope="module")
+def made(sound, tmp_path_factory):
+    return {form: in_form(tmp_path_factory, form) for form in FORMS}
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A function that gives a copy of an export, to damage."""
+    return lambda form: shutil.copytree(made[form], tmp_path / form)
+
+
+def refusal(folder):
+    with pytest.raises(ValueError) as caught:
+        stormpsr_jax.load_model(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 700
+    assert message.startswith(str(folder))
+    return message
+
+
+def outputs(model, images):
+    """All outputs on some rows, a row alone, and none."""
+    found = []
+    for rows in (images, images[:1], images[:0]):
+        embeddings = model.encode(rows)
+        clips = embeddings[:, None].repeat(model.window.num_frames, axis=1)
+        found += [embeddings, model.temporal(clips), *model.detect(rows)]
+        found += jax.tree.leaves(model._function("detect")(rows)[3])
+    return found
+
+
+# --- What they compute ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
+def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path, form):
+    """Of logits, which can be tens, within that share of the largest."""
+    ours = stormpsr_jax.load_model("demo")
+    theirs = stormpsr_jax.load_model(export("demo", tmp_path / form, form))
+    opened = sources.open_source(demo.VIDEO).open(ours.fps)
+    film = itertools.islice(read_upright(opened), 0, 200, 20)
+    images = np.stack([ours.preprocess(picture) for picture in film])
+    for one, other in zip(outputs(ours, images), outputs(theirs, images), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        limit = 1e-5 * max(1.0, float(np.abs(one).max(initial=0)))
+        np.testing.assert_allclose(one, other, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
+def test_outputs_have_the_shapes_of_the_model_for_any_number_of_rows(sound, made, form):
+    """Random weights are large, and so are their roundings."""
+    ours, theirs = (outputs(stormpsr_jax.load_model(f), IMAGES) for f in (sound, made[form]))
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
+def test_events_are_those_of_the_model_whole_live_and_from_the_other_ones_state(sound, made, form):
+    """A station may be given an export while a unit is on it."""
+    ours, theirs = (stormpsr_jax.load_model(f) for f in (sound, made[form]))
+    assert ours.streams == theirs.streams
+    told = [[(e.frame, e.step_id) for e in m.recognise(IMAGES, variant="assembly")]
+            for m in (ours, theirs)]  # fmt: skip
+    assert told[0] == told[1] != []
+    before, after = ours.live("assembly"), theirs.live("assembly")
+    events = [e for i in range(7) for e in before.update(IMAGES[i], i / 10)]
+    after.restore(json.loads(json.dumps(before.state())))
+    events += [e for i in range(7, 20) for e in after.update(IMAGES[i], i / 10)]
+    assert [(e.frame, e.step_id) for e in events] == told[0]
+
+
+def operators(path):
+    """The operators of an ONNX file, in order, each with the shape of its weights or None."""
+    import onnx
+
+    model = onnx.load_model_from_string(path.read_bytes())
+    shapes = {array.name: tuple(array.dims) for array in model.graph.initializer}
+    return [
+        (node.op_type, next((shapes[name] for name in node.input[1:2] if name in shapes), None))
+        for node in model.graph.node
+    ]
+
+
+def test_onnx_names_what_runtimes_have_one_kernel_for(made):
+    """In place of ten operators that each go over all numbers once more."""
+    found = {role: [kind for kind, _ in operators(made["onnx"] / f"{role}.onnx")]
+             for role in ("encoder", "temporal", "detector")}  # fmt: skip
+    for role in ("encoder", "temporal"):
+        assert {"Gelu", "Softmax", "LayerNormalization"} <= {*found[role]}
+        assert {"Erf", "Exp", "ReduceMax", "ReduceMean"}.isdisjoint(found[role])
+    assert found["encoder"].count("Shape") <= 1  # of the rows that [CLS] is repeated for
+    convolutions = found["detector"].count("Conv")  # each with a norm of its own
+    assert found["detector"].count("InstanceNormalization") == convolutions > 0
+    assert "GroupNormalization" not in found["detector"]
+
+
+def test_int8_keeps_the_first_and_the_last_product_of_a_network(made):
+    """The picture is rounded by neither, and the outputs are what they change most."""
+    for role in ("encoder", "temporal"):
+        plain = [shape for kind, shape in operators(made["onnx"] / f"{role}.onnx")
+                 if shape and len(shape) == 2 and kind in ("Gemm", "MatMul")]  # fmt: skip
+        products = [(kind, shape) for kind, shape in operators(made["int8"] / f"{role}.onnx")
+                    if shape in plain and kind in ("Gemm", "MatMul", "MatMulInteger")]  # fmt: skip
+        kinds = [kind for kind, _ in products]
+        assert [shape for _, shape in products] == plain
+        assert kinds[0] in ("Gemm", "MatMul")
+        assert kinds[-1] in ("Gemm", "MatMul")
+        assert {*kinds[1:-1]} == {"MatMulInteger"}
+
+
+def test_int8_rounds_a_picture_alike_whatever_comes_with_it(made):
+    """One scale is for all of a call: of a bright picture too, with a dark one beside it."""
+    model = stormpsr_jax.load_model(made["int8"])
+    dark = IMAGES // 8
+    alone, beside = model.encode(dark[:1]), model.encode(np.concatenate([dark[:1], IMAGES]))
+    np.testing.assert_array_equal(alone[0], beside[0])
+
+
+def test_int8_holds_weights_of_a_byte_by_channel(made):
+    import onnx
+
+    model = onnx.load_model_from_string((made["int8"] / "temporal.onnx").read_bytes())
+    weights = [a for a in model.graph.initializer if a.data_type == onnx.TensorProto.INT8]
+    assert "MatMulInteger" in {node.op_type for node in model.graph.node}
+    assert weights
+    scales = [a for a in model.graph.initializer if a.name.endswith("_scale") and a.dims]
+    assert max(a.dims[0] for a in scales) > 1
+    described = json.loads((made["int8"] / "model.json").read_text())["exported"]
+    assert described["int8"]
+    assert described["differs"]["embeddings"] > 0
+    model = stormpsr_jax.load_model(made["int8"])
+    assert np.isfinite(model.encode(IMAGES)).all()
+
+
+@pytest.mark.parametrize("program", ["onnx", "stablehlo"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_can_be_exported(system, tmp_path, name, program):
+    encoder = network(SpatialEncoder(ENCODERS[name], hidden=16), (1, *SIZE, 3), 1)
+    statistics = encoder.variables["batch_stats"]
+    encoder.variables["batch_stats"] = jax.tree.map(np.abs, statistics)
+    write(tmp_path / "model", networks=NETWORKS | {"encoder": encoder})
+    export(tmp_path / "model", tmp_path / "out", program)
+    ours, theirs = (stormpsr_jax.load_model(tmp_path / f).encode(IMAGES) for f in ("model", "out"))
+    wide = 0.05 if name == "bfloat16" else 1e-3
+    np.testing.assert_allclose(ours, theirs, atol=wide)
+
+
+def test_an_lstm_is_no_onnx_as_its_loop_could_run_for_ever(system, tmp_path):
+    on_embeddings(tmp_path / "model", TemporalLSTM(num_components=3, width=8, seen=3))
+    with pytest.raises(ValueError, match="an LSTM is a loop in ONNX"):
+        export(tmp_path / "model", tmp_path / "out", "onnx")
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "program"),
+    [
+        *(
+            (kind, program)
+            for kind in (TemporalMLP, TemporalTCN)
+            for program in ("onnx", "stablehlo")
+        ),
+        (TemporalLSTM, "stablehlo"),
+    ],
+)
+def test_every_temporal_network_can_be_exported(system, tmp_path, kind, program):
+    depth = {"depth": 2} if kind is TemporalTCN else {}
+    on_embeddings(tmp_path / "model", kind(num_components=3, width=8, seen=3, **depth))
+    export(tmp_path / "model", tmp_path / "out", program)
+    clips = np.random.default_rng(0).normal(size=(5, 4, 6)).astype(np.float32)
+    ours, theirs = (stormpsr_jax.load_model(tmp_path / f) for f in ("model", "out"))
+    np.testing.assert_allclose(ours.temporal(clips), theirs.temporal(clips), atol=1e-4)
+
+
+@pytest.mark.parametrize("program", ["onnx", "stablehlo"])
+def test_the_detector_that_turns_pictures_upright_can_be_exported(system, tmp_path, program):
+    module = Detector(num_classes=5, width=4, grid=4, levels=2, num_components=3, upright=True)
+    detector = network(module, (1, *SIZE, 3), 3)
+    write(tmp_path / "model", networks=NETWORKS | {"detector": detector})
+    export(tmp_path / "model", tmp_path / "out", program)
+    ours, theirs = (
+        jax.tree.leaves(stormpsr_jax.load_model(tmp_path / f)._function("detect")(IMAGES))
+        for f in ("model", "out")
+    )
+    assert len(ours) == len(theirs) == 6
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+# --- What is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", TAMPERED, ids=lambda change: change.__name__)
+def test_an_onnx_file_that_no_export_writes_is_refused(copied, change):
+    folder = copied("onnx")
+    tamper(folder, "encoder", change)
+    message = refusal(folder)
+    assert TAMPERED[change] in message
+    assert "encoder.onnx" in message
+
+
+def graph(operator, name="n", **attributes):
+    """An ONNX file of one operator on four numbers and number 9, which is a constant."""
+    import onnx
+
+    x, y = (onnx.helper.make_tensor_value_info(n, 1, ["b", None]) for n in "xy")
+    x.type.tensor_type.shape.dim[1].dim_value = 4
+    y.type.tensor_type.shape.dim[1].dim_value = 4 if operator == "Sin" else 1
+    inputs = ["x"] if operator == "Sin" else ["x", "nine"]
+    node = onnx.helper.make_node(operator, inputs, ["y"], name=name, **attributes)
+    constants = [onnx.helper.make_tensor("nine", 7, [1], [9])] if operator != "Sin" else []
+    opsets = [onnx.helper.make_opsetid("", 21)]
+    made = onnx.helper.make_graph([node], "g", [x], [y], constants)
+    return onnx.helper.make_model(made, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def test_a_file_in_onnxruntimes_own_format_is_not_run(tmp_path, monkeypatch):
+    """A file can be an ONNX message too, by which it is checked, with whatever operators."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "x.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(graph("Sin"), options, providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(onnx_file, "check", lambda *_: None)
+    assert onnx_program.opened(tmp_path / "x.onnx", graph("Sin"), None).takes.shape == (4,)
+    data = (tmp_path / "x.ort").read_bytes()
+    with pytest.raises(ValueError, match="onnxruntime cannot run it"):
+        onnx_program.opened(tmp_path / "x.onnx", data, None)
+
+
+def test_names_in_an_onnx_file_reach_no_terminal_as_they_are(tmp_path, capfd):
+    data = graph("Gather", name="n\x1b[31m", axis=1)
+    run = onnx_program.opened(tmp_path / "x.onnx", data, None).function(2)
+    with pytest.raises(ValueError, match=r"'n\\x1b\[31m'"):
+        run(np.ones((2, 4), np.float32))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
+def test_a_damaged_program_is_refused(copied, form):
+    folder = copied(form)
+    path = folder / f"temporal.{form}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "is not the file whose checksum model.json names" in refusal(folder)
+    path.write_bytes(whole + b"x")
+    assert f"has {len(whole) + 1:,} bytes, model.json says {len(whole):,}" in refusal(folder)
+    for cut in (0, 1, len(whole) // 2):
+        path.write_bytes(whole[:cut])
+        if cut:
+            declare(folder, "temporal")
+        assert f"temporal.{form}" in refusal(folder)
+    path.unlink()
+    assert "is missing" in refusal(folder)
+
+
+def test_a_program_of_another_network_is_refused(copied):
+    folder = copied("onnx")
+    shutil.copy(folder / "detector.onnx", folder / "encoder.onnx")
+    declare(folder)
+    assert "encoder.onnx: gives rows of float32 (2, 4)" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["exported"].update(program="exe"), "'exe' is not one of onnx, stablehlo"),
+        (lambda d: d["networks"]["encoder"].update(size=2**40), "size: 1099511627776 is not in"),
+        (lambda d: d["networks"]["encoder"].update(rows=10**6), "rows: 1000000 is not in 1…64"),
+        (lambda d: d["networks"]["encoder"].update(file="/etc/passwd"), "'file': unknown key"),
+        (lambda d: d["networks"]["temporal"].update(width=4), "4, the procedure has 3"),
+        (lambda d: d.update(weights={}), "'weights': unknown key"),
+        (lambda d: d["exported"].pop("int8"), "exported: int8: is missing"),
+    ],
+)
+def test_model_json_of_an_export_is_checked(copied, change, message):
+    folder = copied("onnx")
+    path = folder / "model.json"
+    data = json.loads(path.read_text())
+    data.pop("checksum")
+    change(data)
+    path.write_text(json.dumps(data))
+    assert message in refusal(folder)
+
+
+def test_a_program_that_calls_into_the_process_is_refused(copied):
+    """A call of XLA names any function that is registered, as one of Python."""
+    folder = copied("stablehlo")
+
+    def calls(x):
+        shape = jax.ShapeDtypeStruct((x.shape[0], 16), jnp.float32)
+        return jax.ffi.ffi_call("xla_ffi_python_cpu_callback", shape)(x)
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    x = jax.ShapeDtypeStruct((batch, *SIZE, 3), jnp.uint8)
+    check = jax.export.DisabledSafetyCheck.custom_call("xla_ffi_python_cpu_callback")
+    exported = jax.export.export(jax.jit(calls), platforms=["cpu"], disabled_checks=[check])(x)
+    (folder / "encoder.stablehlo").write_bytes(exported.serialize())
+    declare(folder, "encoder")
+    assert "calls 'xla_ffi_python_cpu_callback', which no export does" in refusal(folder)
+
+
+def test_a_program_of_another_version_of_jax_is_refused(copied, monkeypatch):
+    folder = copied("stablehlo")
+    monkeypatch.setattr(
+        stablehlo_program.export, "minimum_supported_calling_convention_version", 99
+    )
+    assert "is of version " in refusal(folder)
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def test_command_says_what_differs_and_leaves_nothing_after_a_mistake(sound, tmp_path, capsys):
+    words = [f"--model={sound}", "--format=stablehlo", f"--out={tmp_path / 'new' / 'out'}"]
+    assert command.main(words) == 0
+    assert "embeddings differs by " in capsys.readouterr().out
+    assert {p.name for p in (tmp_path / "new" / "out").iterdir()} == {
+        "README.md", "model.json", "encoder.stablehlo", "temporal.stablehlo", "detector.stablehlo",
+    }  # fmt: skip
+    assert "exported as stablehlo with jax" in (tmp_path / "new" / "out" / "README.md").read_text()
+    for out, model, message in (
+        (tmp_path / "new" / "out", sound, "exists already"),
+        (tmp_path / "other", tmp_path / "new" / "out", "was exported and has no weights"),
+        (tmp_path / "other", tmp_path / "nowhere", "there is no such folder"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            command.main([f"--model={model}", "--format=onnx", f"--out={out}"])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    assert not [p for p in tmp_path.rglob("*.part")]
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(SystemExit):
+        command.main([*words, "--int8"])
+    assert "--int8 is for --format=onnx" in capsys.readouterr().err
+
+
+def test_a_library_that_exports_wrongly_is_noticed(sound, tmp_path, monkeypatch):
+    def wrong(function, row: Array, names, int8):
+        return onnx_writer.write(lambda x: tuple(a * 1.01 for a in function(x)), row, names, int8)
+
+    monkeypatch.setitem(exporting.WRITERS, "onnx", wrong)
+    with pytest.raises(ValueError, match=r"differs by .* from the model's"):
+        export(sound, tmp_path / "out", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_what_computes_in_bfloat16_may_round_more(system, tmp_path, monkeypatch, dtype):
+    """XLA leaves out other roundings of a program than of the network: ViT-S differs by 0.004."""
+
+    def rounded(function, row: Array, names, int8):
+        near = lambda x: tuple(a * 1.004 for a in function(x))  # noqa: E731
+        return stablehlo_writer.write(near, row, names, int8)
+
+    monkeypatch.setitem(exporting.WRITERS, "stablehlo", rounded)
+    on_embeddings(tmp_path / "model", TemporalMLP(num_components=3, width=8, seen=3, dtype=dtype))
+    if dtype == jnp.bfloat16:
+        assert export(tmp_path / "model", tmp_path / "out", "stablehlo").is_dir()
+    else:
+        with pytest.raises(ValueError, match=r"differs by .* from the model's"):
+            export(tmp_path / "model", tmp_path / "out", "stablehlo")
+
+
+def test_missing_libraries_are_told_with_their_own_lines(system, monkeypatch):
+    monkeypatch.setattr(onnx_writer, "check_extra", onnx_writer.check_extra)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jax2onnx" else 1)
+    with pytest.raises(ValueError, match="pip install --no-deps 'jax2onnx"):
+        onnx_writer.check_libraries()

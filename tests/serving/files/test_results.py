@@ -1,0 +1,84 @@
+"""Whatever events there are, events.csv reads back as labels of the very states."""
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr import Decoder, Settings
+from stormpsr_jax.psr.files import labels, timed_labels
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.serving.files import results
+from stormpsr_jax.serving.files.pipeline import Chunk
+from stormpsr_jax.serving.recogniser import Recognised
+from tests.support.live_data import PROCEDURE
+
+VARIANT = PROCEDURE.variants["assembly"]
+NOTHING = Recognised(None, None)
+
+
+def of_decoder(rng, frames, stream):
+    """Events and the assembly after each frame, of detections and probabilities by chance."""
+    name = "confidence" if stream == "storm" else rng.choice(["naive", "confidence"])
+    settings = Settings(name, threshold=rng.choice([0.0, 0.3, 1.5]), window=2, confidence=0.3)
+    decoder = Decoder(PROCEDURE, VARIANT, stream, settings)
+    for frame in frames:
+        seen = [(int(rng.integers(0, 6)), float(rng.random()))]
+        yield decoder.update(frame, seen, rng.random(3)), decoder.assembly
+
+
+def of_reporter(rng, frames):
+    """The same of beliefs by chance, of which some are of wrong parts."""
+    possible = VARIANT.__class__(**{**vars(VARIANT), "allowed": (2, 5, 8)})
+    reporter = learned.Reporter(PROCEDURE, possible, learned.Settings(), 10.0, None)
+    for frame in frames:
+        belief = Belief(*(rng.normal(0, 6, 3) for _ in Belief._fields))
+        yield reporter.update(frame, belief), tuple(reporter.reported.tolist())
+
+
+@pytest.mark.parametrize("stream", ["asd", "temporal", "storm", "learned"])
+@pytest.mark.parametrize(
+    ("first", "count", "fps"), [(0, 1, 10), (0, 2, 10), (0, 60, 29.97), (1, 60, 10), (70, 60, 240)]
+)
+def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
+    at_first, wrong, keys = 0, 0, list(formats.WRITTEN)
+    for seed in range(8):
+        rng, frames = np.random.default_rng(seed), range(first, first + count)
+        said = of_reporter(rng, frames) if stream == "learned" else of_decoder(rng, frames, stream)
+        events, states = zip(*said, strict=True)
+        events = [event for of_frame in events for event in of_frame]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        key = keys[seed % len(keys)]
+        with results.Writer(folder, "x", PROCEDURE, fps, first, pre_labels=key) as writer:
+            writer.write(Chunk(frames, [], NOTHING, events, [], [None] * len(frames), []), [])
+        read = []
+        for path in (folder / results.EVENTS, folder / f"x{formats.WRITTEN[key].ending}"):
+            read.append(
+                timed_labels.to_frames(
+                    path,
+                    timed_labels.read_times(path, PROCEDURE),
+                    VARIANT.initial_state,
+                    PROCEDURE,
+                    fps=fps,
+                    first_frame=first,
+                    num_frames=count,
+                )
+            )
+        (start, steps), of_tool = read
+        assert of_tool == (start, steps), key
+        assert steps == [event[:2] for event in events if event.frame > first]
+        per_frame = labels.states_per_frame(
+            *labels.steps_to_states(steps, start, first), first, count
+        )
+        np.testing.assert_array_equal(per_frame, states)
+        at_first += sum(event.frame == first for event in events)
+        wrong += sum(event.step_id % 3 == 1 for event in events)
+    assert at_first
+    assert bool(wrong) == (stream == "learned")
+
+
+def test_events_csv_without_events_it_reads_back_as_none(tmp_path):
+    with results.Writer(tmp_path, "x", PROCEDURE, 10, 0) as writer:
+        writer.write(Chunk(range(5), [], NOTHING, [], [], [], []), [])
+    assert timed_labels.read_times(tmp_path / results.EVENTS, PROCEDURE) == []

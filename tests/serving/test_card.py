@@ -1,0 +1,181 @@
+"""The model card beside a model: what it says, and what it never says."""
+
+import os
+import re
+import shutil
+
+import jax
+import pytest
+import yaml
+
+import stormpsr_jax
+from stormpsr_jax import main
+from stormpsr_jax.base import files
+from stormpsr_jax.psr import Procedure
+from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.serving import model
+from stormpsr_jax.serving.folder import read_model
+from stormpsr_jax.serving.writing import copy_model
+from tests.support.model_data import FIGURES, NETWORKS, PROCEDURE, SETTINGS, write
+from tests.support.tiny import tiny
+
+CONFIG = {
+    "seed": 7,
+    "stages": ["data", "pretrain", "temporal"],
+    "init_from": "/home/anna/weights/vit.safetensors",
+    "data.dir": "/home/anna/secret",
+    "dtype": "bfloat16",
+    "pretrain.steps": 12,
+    "finetune.steps": 99,
+    "data.synthetic.seed": 4,
+    "data.synthetic.occlusion": "heavy",
+    "data.synthetic.world": "bench",
+    "data.synthetic.recordings.train": 40,
+    "data.synthetic.recordings.test": 5,
+}
+
+
+def read(folder):
+    """(The YAML in front, the text after it) of a card."""
+    text = (folder / "README.md").read_text("utf-8")
+    start, head, body = text.split("---\n", 2)
+    assert start == ""
+    return yaml.safe_load(head), body
+
+
+def count(network):
+    return sum(a.size for a in jax.tree.leaves(network.variables["params"]))
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rendered")
+    calibration = Calibration(slope=1.0, intercept=0.0, low=0.1, high=0.9)
+    write(folder, origin={"config": CONFIG}, calibration=calibration)
+    return folder
+
+
+def test_head_is_of_the_stream_that_the_model_names(tmp_path):
+    write(tmp_path, default="asd")
+    metrics = read(tmp_path)[0]["model-index"][0]["results"][0]["metrics"]
+    assert all(metric["name"].endswith("stream asd") for metric in metrics)
+
+
+def test_head_has_the_figures_of_the_default_stream_as_the_hub_reads_them(rendered):
+    head, _ = read(rendered)
+    assert head["library_name"] == "stormpsr_jax"
+    (entry,) = head["model-index"]
+    (result,) = entry["results"]
+    assert result["dataset"] == {
+        "name": "pump, split test, rendered",
+        "type": "pump",
+        "split": "test",
+    }
+    figures = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert figures == {"pos": FIGURES["pos"], "f1": 0.5}  # an undefined delay is none
+    assert all(metric["name"].endswith("stream storm") for metric in result["metrics"])
+
+
+def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_are_from(rendered):
+    _, body = read(rendered)
+    assert [h for h in re.findall("^## (.*)$", body, re.M)] == [
+        *("How to use it", "Product", "Figures", "Decoding", "Networks", "Limits", "Provenance")
+    ]
+    assert "components: seal, cover, screw" in body
+    assert "variant disassembly: begins as `111`, 3 expected steps" in body
+    assert "Of 5 recordings of split test of a **rendered** world" in body
+    assert "(`data_prep.synthetic`: seed 4, occlusion heavy, world bench)" in body
+    row = next(line for line in body.splitlines() if line.startswith("| `asd`"))
+    assert [cell.strip() for cell in row.split("|")[3:5]] == ["0.500", "0.500"]
+    assert f"* `asd`: decoder {SETTINGS.decoder}, threshold 1.0" in body
+    assert body.count("confidences are calibrated probabilities") == 3
+    parameters = count(NETWORKS["temporal"])
+    assert f"* temporal: TemporalTransformer, depth 1, {parameters:,} parameters" in body
+    assert f" {count(NETWORKS['encoder']):,} param" not in body  # heads stay behind
+    assert "* encoder: SpatialEncoder, width 16, depth 1, " in body
+    for line in ("`seed`: 7", "`dtype`: bfloat16", "`pretrain.steps`: 12", "recordings: 40 train"):
+        assert f"* {line}" in body
+    assert "finetune.steps" not in body  # of a stage that was not run
+    data = files.read_json(rendered / "model.json")
+    assert data["weights"]["sha256"] in body
+    assert f"by stormpsr_jax {data['package_version']}" in body
+
+
+def test_confidences_that_too_few_recordings_have_calibrated_are_no_probabilities(tmp_path):
+    write(tmp_path, calibration=Calibration(slope=0.0, intercept=0.4, low=0.1, high=0.9))
+    assert not stormpsr_jax.load_model(tmp_path).calibrated()
+    assert read(tmp_path)[1].count("confidences are no probabilities") == 3
+
+
+def test_figures_of_recordings_that_are_no_renders_are_not_called_rendered(tmp_path):
+    """Whatever its config would have rendered, had it rendered anything."""
+    data = {"rendered": False, "recordings": {"train": 11, "val": 2, "test": 7}}
+    write(tmp_path, origin={"config": CONFIG, "made_from": {}, "data": data})
+    head, body = read(tmp_path)
+    assert "rendered" not in body
+    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "pump, split test"
+    assert "Of 7 recordings of split test of the data that it was trained on" in body
+    assert "* recordings: 11 train, 2 val, 7 test" in body
+
+
+def test_code_on_the_card_runs(rendered):
+    (code,) = re.findall("```python\n(.*?)```", read(rendered)[1], re.S)
+    code = code.replace("FOLDER", str(rendered)).replace('"video.mp4"', "pictures")
+    pictures = model.np.zeros((3, 40, 40, 3), model.np.uint8)
+    exec(compile(code, "card", "exec"), {"pictures": pictures})
+
+
+def test_no_folder_of_the_machine_gets_onto_the_card(rendered):
+    text = (rendered / "README.md").read_text("utf-8")
+    assert "/home" not in text
+    assert "anna" not in text
+    assert "secret" not in text
+    assert "encoder started from vit.safetensors" in text
+
+
+def test_names_and_origins_of_any_kind_stay_text(tmp_path):
+    """Of the procedure's names nothing becomes markup, and no line of the head is theirs."""
+    data = PROCEDURE.to_json()
+    data["name"] = 'a: "b" # | <script>'
+    data["components"] = ["x|y WWW.e.vil", "[link](http://e.vil)", "`code` a@e.vil $x$"]
+    data["variants"] = {'v"`': data["variants"]["assembly"]}
+    odd = {"config": {"seed": ["/x"], "stages": "no", "init_from": 3}, "data": {"recordings": []}}
+    write(tmp_path, procedure=Procedure.from_json(data, "x"), origin=odd)
+    head, body = read(tmp_path)
+    assert head["model-index"][0]["results"][0]["dataset"]["type"] == data["name"]
+    assert "<script>" not in body
+    assert "\\<script\\>" in body
+    assert "x\\|y WWW\\.e.vil, \\[link\\](http\\://e.vil), \\`code\\` a\\@e.vil \\$x\\$" in body
+    assert body.count("```") == 2
+    assert "/x" not in body
+    assert "rendered" not in body
+    assert "of which recordings is not known here" in body
+    assert "seed" not in body.split("## Provenance")[1]
+
+
+def test_a_copy_has_a_card_of_its_own_and_the_card_is_never_read(rendered, tmp_path):
+    copy_model(rendered, tmp_path / "small", dtype="float16")
+    assert "stored as float16" in read(tmp_path / "small")[1]
+    assert "stored as float32" in read(rendered)[1]
+    card = tmp_path / "small" / "README.md"
+    for spoil in (lambda: card.write_bytes(b"\xff\x00"), card.unlink, lambda: os.mkfifo(card)):
+        spoil()
+        assert read_model(tmp_path / "small").networks.dtype == "float16"
+    without = tmp_path / "without"
+    shutil.copytree(rendered, without, ignore=shutil.ignore_patterns("README.md"))
+    assert stormpsr_jax.load_model(without).streams == ("asd", "temporal", "storm")
+
+
+def test_a_run_leaves_a_card_that_people_may_edit_or_remove(finished, tmp_path, capsys):
+    _, body = read(finished / "model")
+    assert "Of 2 recordings of split test of a **rendered** world" in body
+    assert "seed 0, occlusion default" in body
+    assert "* recordings: 3 train, 2 val, 2 test" in body
+    assert "* `finetune.steps`: 12" in body
+    assert str(finished) not in body
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for change in (lambda path: path.write_text("mine"), lambda path: path.unlink()):
+        change(run / "model" / "README.md")
+        main.run(tiny(), run)
+        assert "evaluate: done before" in capsys.readouterr().out

@@ -1,0 +1,95 @@
+"""The checklist: done, next, missing and wrong steps."""
+
+import json
+
+import pytest
+
+from stormpsr_jax.psr import Event, Procedure
+from stormpsr_jax.serving.checklist import Checklist
+
+PROCEDURE = Procedure.from_json(
+    {
+        "name": "pump",
+        "fps": 10,
+        "components": ["seal", "cover", "screw"],
+        "states": ["100", "110", "111"],
+        "variants": {
+            "assembly": {
+                "initial_state": "000",
+                "expected": [0, 3, 6],
+                "allowed": [5],
+                "recordings": ["*"],
+                "precedence": [[0, 3], [3, 6]],
+            },
+            "jig": {"initial_state": "000", "expected": [0, 2, 3], "recordings": []},
+            "kit": {
+                "initial_state": "100",
+                "expected": [3, 6],
+                "recordings": [],
+                "precedence": [[0, 3], [3, 6]],
+            },
+            "service": {
+                "initial_state": "111",
+                "expected": [3, 5, 6, 8],
+                "recordings": [],
+                "precedence": [[8, 5], [5, 3], [3, 6]],
+            },
+        },
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("variant", "steps", "expected"),
+    [
+        ("assembly", [], "next open open"),
+        ("assembly", [0], "done next open"),
+        ("assembly", [0, 3, 6], "done done done"),
+        ("assembly", [3], "missing done next"),
+        ("assembly", [3, 0], "done done next"),
+        ("assembly", [3, 5], "next open open"),  # what went ahead was undone
+        ("assembly", [0, 3, 5], "done next open"),  # taken off, which is allowed
+        ("assembly", [0, 2], "next open open 2"),  # taken off, which is not
+        ("assembly", [0, 2, 0], "done next open"),
+        ("assembly", [1], "next open open 1"),
+        ("assembly", [0, 1, 0], "done next open"),
+        ("assembly", [0, 1], "next open open 1"),
+        ("assembly", [1, 2], "next open open 2"),
+        ("jig", [0, 2], "done done next"),  # put on for a while
+        ("kit", [], "next open"),  # the seal is on from the start
+        ("kit", [3], "done next"),
+        ("kit", [2], "open open 2"),  # which it has to be
+        ("service", [], "open open open next"),  # 3 holds, and has to be done for 6 all the same
+        ("service", [8], "open next open done"),
+        ("service", [8, 5], "next done open done"),
+        ("service", [8, 5, 3], "done done next done"),
+    ],
+)
+def test_checklist_statuses(variant, steps, expected):
+    checklist = Checklist(PROCEDURE, PROCEDURE.variants[variant], 0.5, 10)
+    for frame, step in enumerate(steps):
+        checklist.update(frame, [Event(frame, step, 1.0, "storm", {}, "", 0.0)], [])
+    rows = checklist.rows()
+    num = len(PROCEDURE.variants[variant].expected)
+    assert [step for step, _ in rows[:num]] == list(PROCEDURE.variants[variant].expected)
+    assert all(status == "wrong" for _, status in rows[num:])
+    found = [status for _, status in rows[:num]] + [str(step) for step, _ in rows[num:]]
+    assert " ".join(found) == expected
+
+
+def test_checklist_a_part_that_sits_wrong_is_missing_and_the_time_is_the_last_one():
+    checklist = Checklist(PROCEDURE, PROCEDURE.variants["assembly"], 0.5, 10)
+
+    def see(frame, step):
+        return checklist.update(frame, [Event(frame, step, 1.0, "learned", {}, "", 0.0)], [])
+
+    see(3, 0)
+    assert (checklist.frame(0), checklist.frame(3)) == (3, None)
+    assert [alert.message for alert in see(5, 1)] == ["seal may sit wrong: check"]
+    assert (checklist.frame(0), checklist.frame(1)) == (None, 5)
+    assert 0 in [alert.step_id for alert in checklist.finish()]
+    other = Checklist(PROCEDURE, PROCEDURE.variants["assembly"], 0.5, 10)
+    other.restore(json.loads(json.dumps(checklist.state())))
+    assert (other.rows(), other.frame(1)) == (checklist.rows(), 5)
+    see(9, 0)
+    assert (checklist.frame(0), checklist.frame(1)) == (9, None)

@@ -1,0 +1,571 @@
+"""Model folders: written whole, and every kind of damage is one line that names the file."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import struct
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.learned_weights import default_weights
+from stormpsr_jax.serving import content
+from stormpsr_jax.serving.folder import read_model
+from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.writing import copy_model
+from stormpsr_jax.weights import parameters
+from tests.hostile.damage import change_json, damage_header
+from tests.support.model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
+
+CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
+CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9, "wrong": None}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    write(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(sound, tmp_path):
+    """A copy to damage, without the checksum, as somebody who means the change would leave it."""
+    folder = shutil.copytree(sound, tmp_path / "model")
+    change(folder, "checksum", value=del_)
+    return folder
+
+
+def refusal(folder, name: str) -> str:
+    """The message of `read_model`, which has one line and begins with the file."""
+    with pytest.raises(ValueError) as caught:
+        read_model(folder)
+    message = str(caught.value)
+    assert message.isprintable(), message
+    assert len(message) < 1000
+    assert message.startswith(str(folder / name)), message
+    return message.removeprefix(str(folder / name))
+
+
+def change(folder, *path, value):
+    """Sets one field of model.json; the value `del` removes it."""
+    data = files.read_json(folder / MODEL)
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    if value is del_:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    (folder / MODEL).write_text(json.dumps(data))
+
+
+def del_():
+    """Stands for a field that is not there."""
+
+
+def rewrite(folder, arrays: dict | None = None, content: bytes | None = None) -> None:
+    """Replaces the weights and the checksum with them, as somebody with bad intentions would."""
+    content = safetensors.numpy.save(arrays) if content is None else content
+    (folder / WEIGHTS).write_bytes(content)
+    declared = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    for key, value in declared.items():
+        change(folder, "weights", key, value=value)
+
+
+def with_header(content: bytes, edit) -> bytes:
+    """The content of a weights file after `edit` has changed its header."""
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:end])
+    edit(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[end:]
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def test_write_model_training_heads_stay_behind(sound):
+    names = safetensors.numpy.load_file(sound / WEIGHTS)
+    assert "encoder/batch_stats/first_head/norm/mean" in names
+    assert "temporal/params/head/kernel" in names
+    assert not [n for n in names if "second_head" in n or "_head/" in n.replace("first_head", "")]
+    assert sorted(path.name for path in sound.iterdir()) == [CARD, MODEL, WEIGHTS]
+
+
+def test_write_model_an_older_model_is_replaced_or_left_whole(folder, monkeypatch):
+    before = (folder / MODEL).read_bytes()
+    other = {"networks": NETWORKS | {"detector": network(DETECTOR, (1, 32, 32, 3), 9)}}
+    with monkeypatch.context() as patch:
+        patch.setattr(parameters.safetensors.numpy, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(folder, **other)
+    read_model(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(folder, **other)
+    assert (folder / MODEL).read_bytes() == before
+    message = refusal(folder, WEIGHTS)
+    assert "is not the file whose checksum model.json names" in message
+    assert "run the same command again" in message
+    write(folder, **other)
+    found = read_model(folder).networks.of["detector"].variables["params"]["logits"]["bias"]
+    wanted = other["networks"]["detector"].variables["params"]["logits"]["bias"]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": float("nan")}, "model.json: not plain values for JSON"),
+        ({"fps": -1}, r"model.json: fps: -1 is not in"),
+        ({"origin": {"a": object()}}, "model.json: not plain values for JSON"),
+        ({"window": content.Window(13, 4)}, "window: frames: 13 is no multiple of 4"),
+        ({"streams": {}}, "streams: there is none"),
+        ({"networks": {"decoder": NETWORKS["detector"]}}, "'decoder'.* none of encoder"),
+        ({"networks": {"detector": NETWORKS["detector"]}}, "streams.temporal: needs networks.temp"),
+        ({"pictures": None}, "on embeddings 'temporal' alone is needed"),
+        (
+            {"networks": NETWORKS | {"encoder": Network(jax.nn, {})}},
+            "cannot hold a module; known are SpatialEncoder",
+        ),
+        (
+            {"networks": NETWORKS | {"detector": Network(DETECTOR, {"params": {}})}},
+            r"model.json: the arrays do not fit the networks; missing: detector/.* and \d+ more",
+        ),
+        (
+            {"networks": NETWORKS | {"temporal": NETWORKS["detector"]}},
+            "networks.temporal: architecture: 'Detector' is not one of Temp",
+        ),
+        (
+            {"pictures": None, "networks": {"temporal": Network(TEMPORAL, {"params": {}})}},
+            "networks.temporal: the variables are not those of a TemporalTransformer: no 'cls_",
+        ),
+    ],
+)
+def test_write_model_errors_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "model", **changes)
+    assert not (tmp_path / "model").exists()
+
+
+def test_write_model_errors_numbers_that_are_not_finite(tmp_path):
+    bad = jax.tree.map(np.copy, NETWORKS["detector"].variables)
+    bad["params"]["logits"]["bias"][2] = np.inf
+    networks = NETWORKS | {"detector": Network(DETECTOR, bad)}
+    with pytest.raises(ValueError, match="detector/params/logits/bias holds numbers that are not"):
+        write(tmp_path / "model", networks=networks)
+
+
+# --- Damage ---------------------------------------------------------------------------------------
+
+
+def test_read_model_errors_absent(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"nowhere: there is no such folder; .* WORKDIR/model$"):
+        read_model(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="there is no such folder"):
+        read_model(folder / MODEL)
+    (folder / WEIGHTS).unlink()
+    assert "is missing" in refusal(folder, WEIGHTS)
+    (folder / MODEL).unlink()
+    assert "is missing; give the folder of a model" in refusal(folder, MODEL)
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS])
+def test_read_model_errors_links_pipes_devices_and_folders(folder, name):
+    """Reading the pipe would never come back."""
+    path = folder / name
+    path.rename(folder / "moved")
+    for make in (
+        lambda: path.symlink_to(folder / "moved"),
+        lambda: path.symlink_to("/dev/zero"),
+        lambda: path.symlink_to(path),
+        lambda: os.mkfifo(path),
+    ):
+        make()
+        assert "is not a regular file" in refusal(folder, name)
+        path.unlink()
+    path.mkdir()
+    assert "is not a regular file" in refusal(folder, name)
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS])
+def test_read_model_errors_cut_files(folder, name):
+    whole = (folder / name).read_bytes()
+    for length in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 3):
+        (folder / name).write_bytes(whole[:length])
+        refusal(folder, name)
+        if name == WEIGHTS:
+            rewrite(folder, content=whole[:length])
+            refusal(folder, name)
+
+
+def test_read_model_errors_flipped_bits_of_the_weights(folder):
+    whole = bytearray((folder / WEIGHTS).read_bytes())
+    for place in random.Random(0).sample(range(len(whole)), 20):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        (folder / WEIGHTS).write_bytes(flipped)
+        assert "is not the file whose checksum" in refusal(folder, WEIGHTS)
+
+
+def test_read_model_errors_arrays_that_do_not_fit(folder):
+    arrays = safetensors.numpy.load_file(folder / WEIGHTS)
+    name = "temporal/params/head/bias"
+    rest = {n: a for n, a in arrays.items() if n != name}
+    padding = {"detector/params/x\ny": np.zeros(100, np.float32)}
+    for changed, expected in (
+        (rest | padding, f"missing: {name}; unexpected: detector/params/x\\ny"),
+        (arrays | padding, "do not fit the networks; unexpected: detector/params/x\\ny"),
+        (arrays | {name: np.zeros(4, np.float32)}, f"{name} is float32 (4,), the network needs"),
+        (arrays | {name: np.zeros(3, np.float64)}, f"{name} is float64 (3,), the network needs"),
+        (arrays | {name: np.zeros(6, np.int16)}, f"{name} is int16 (6,), the network needs"),
+        (arrays | {name: np.full(3, np.nan, np.float32)}, f"{name} holds numbers that are not fin"),
+    ):
+        rewrite(folder, changed)
+        assert expected in refusal(folder, WEIGHTS)
+    content = safetensors.numpy.save(arrays).replace(b'"F32","shape":[3]', b'"I32","shape":[3]')
+    rewrite(folder, content=content)
+    assert "is int32 (3,)" in refusal(folder, WEIGHTS)
+    content = with_header(content, lambda header: header[name].update(dtype="F8_E4M3", shape=[12]))
+    rewrite(folder, content=content)
+    assert "is of type F8_E4M3, which cannot be read" in refusal(folder, WEIGHTS)
+
+
+def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
+    whole = (folder / WEIGHTS).read_bytes()
+    change(folder, "networks", "encoder", "width", value=16_384)
+    change(folder, "networks", "encoder", "mlp_dim", value=65_536)
+    assert "but the networks need" in refusal(folder, WEIGHTS)
+    change(folder, "networks", "encoder", "width", value=10**400)
+    assert "networks.encoder: width: " in refusal(folder, MODEL)
+    change(folder, "networks", "encoder", "width", value=16)
+    change(folder, "networks", "encoder", "mlp_dim", value=24)
+    # The detector's arrays do not depend on the size of a picture, what it computes does.
+    change(folder, "pictures", "size", value=[4096, 4096])
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "available_bytes", lambda: 2**28)
+        assert "one row needs" in refusal(folder, MODEL)
+    change(folder, "pictures", "size", value=[32, 32])
+    read_model(folder)
+    monkeypatch.setattr(memory, "available_bytes", lambda: len(whole))
+    assert "needs 0.0 GiB" in refusal(folder, WEIGHTS)
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}})
+    content = struct.pack("<Q", len(header)) + header.encode() + bytes(len(whole))
+    monkeypatch.undo()
+    rewrite(folder, content=content)
+    assert "cannot be read" in refusal(folder, WEIGHTS)
+    with (folder / MODEL).open("ab") as file:
+        file.truncate(2**40)
+    assert "has over 8,388,608 bytes" in refusal(folder, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["format"], 99, "is of format 99, this version .* knows 3 and 4; update the package"),
+        (["format"], 2, "is of format 2, this version .* knows 3 and 4; make the model again"),
+        (["format"], True, "format: True has the wrong type"),
+        (["format"], 0, "format: 0 is not in 1…"),
+        (["format"], del_, "format: is missing"),
+        (["fps"], "10", "fps: '10' is not in"),
+        (["fps"], 0, "fps: 0 is not in"),
+        (["fps"], 1e6, "fps: 1000000.0 is not in 1e-06…1000"),
+        (["fps"], 10**400, "fps: 1000000000000000000000000000000000000… is not in"),
+        (["fps"], 1e999, "Infinity is not a number that JSON allows"),
+        (["code"], "import os", "'code': unknown key"),
+        (["a\nb"], 1, r"'a\\nb': unknown key"),
+        (["created"], 5, "created: 5 has the wrong type"),
+        (["origin"], [], "origin: .* has the wrong type"),
+        (["batch"], 0, "batch: 0 is not in"),
+        (["max_detections"], 10**9, "max_detections: 1000000000 is not in"),
+        (["procedure"], "industreal", "procedure: 'industreal' has the wrong type"),
+        (["procedure", "components"], ["a"] * 10_001, "procedure: a list .* over 10,000 entries"),
+        (["procedure", "components"], ["a", "b"], "procedure: states"),
+        (["procedure", "variants", "x\ny"], {}, r"procedure: variants: 'x\\ny' has control char"),
+        (["pictures"], None, "one of pictures and embedding has to be null"),
+        (["pictures", "size"], [32, 32, 3], r"pictures: size: \[32, 32, 3\] is not \[height"),
+        (["pictures", "detector_size"], [32], r"pictures: detector_size: \[32\] is not \[heig"),
+        (["pictures", "detector_size"], 32, "pictures: detector_size: 32 has the wrong type"),
+        (["pictures", "detector_size"], [30, 32], "networks.detector: the fields .*multiples of 4"),
+        (["pictures", "detector_size"], del_, "pictures: detector_size: is missing"),
+        (["pictures", "size"], [33, 32], "networks.encoder: the fields do not fit .*33x32 is not"),
+        (["pictures", "aspect"], "zoom", "pictures: aspect: 'zoom' is not one of stretch, pad"),
+        (["pictures", "region"], [0, 0, 0, 1], "pictures: region: .* is empty"),
+        (["pictures", "std"], [0, 1, 1], "pictures: std: 0 is not in"),
+        (["pictures", "mean"], [0, 1], "pictures: mean: .* is not a list of 3 numbers"),
+        (["embedding"], 16, "one of pictures and embedding has to be null"),
+        (["window", "frames"], 10**7, "window: frames: 10000000 is not in"),
+        (["window", "frames"], 40_000, "window: a clip has over 4,096 rows"),
+        (["window", "frame_step"], 2, "window: frame_step: embeddings alone"),
+        (["window"], [12, 4], "window: .* is not an object"),
+        (["networks", "encoder"], del_, "networks: on pictures 'detector' is needed, or"),
+        (["networks", "decoder"], {}, "networks: 'decoder': unknown key"),
+        (["networks", "encoder"], 3, "networks.encoder: 3 is not an object"),
+        (["networks", "encoder", "architecture"], "os.system", "'os.system' is not one of Spat"),
+        (["networks", "encoder", "architecture"], "Detector", "'Detector' is not one of Spatial"),
+        (["networks", "encoder", "depth"], 10**6, "networks.encoder: depth: 1000000 is not in"),
+        (["networks", "encoder", "num_heads"], 3, "networks.encoder: the fields do not fit"),
+        (["networks", "encoder", "stem"], [4] * 9, "stem: .* up to 8 whole numbers"),
+        (["networks", "encoder", "stem"], [4, 4, 4, 4], "networks.encoder: the fields do not fit"),
+        (["networks", "encoder", "dtype"], "float8", "'float8' is not one of float32, bfloat16"),
+        (["networks", "temporal", "num_frames"], 3, "networks.temporal: .*clip of 4 frames"),
+        (["networks", "temporal", "num_components"], 4, "num_components: 4, the procedure has 3"),
+        (["networks", "temporal", "dropout"], 0.5, "networks.temporal: 'dropout': unknown key"),
+        (["networks", "detector", "num_classes"], 4, "num_classes: 4, the procedure has 4 states"),
+        (["streams"], {}, "streams: there is none"),
+        (["streams", "best"], {}, "streams: 'best': unknown key"),
+        (["streams", "asd", "settings", "decoder"], "best", "settings: decoder: 'best' is not one"),
+        (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
+        (["streams", "asd", "settings", "decay"], 2, "settings: decay: 2 is not in 0…1"),
+        (["streams", "asd", "settings", "gate"], 2, "settings: gate: 2 is not in 0…1"),
+        (["streams", "asd", "settings", "removal"], -1, "settings: removal: -1 is not in 0…1"),
+        (["streams", "asd", "settings", "removals"], 1, "settings: 'removals': unknown key"),
+        (["streams", "asd", "settings", "window"], 1.5, "settings: window: 1.5 has the wrong"),
+        (["streams", "asd", "calibration"], 1, "asd: calibration: 1 is not an object"),
+        (["streams", "asd", "calibration"], {"slope": 1}, "calibration: intercept: is missing"),
+        (["streams", "asd", "calibration"], del_, "asd: calibration: is missing"),
+        (["streams", "asd", "settings", "gate"], del_, "settings: gate: is missing"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"slope": -1}, "slope -1.0 is not a"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"low": "x"}, "low: 'x' is not in"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"high": 1}, "low 0.1 and high 1.0 are"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"a": 1}, "calibration: 'a': unknown"),
+        (
+            ["streams", "asd", "calibration"],
+            CALIBRATION | {"wrong": 1},
+            "asd: calibration: wrong: 1 is not an object",
+        ),
+        (
+            ["streams", "asd", "calibration"],
+            CALIBRATION | {"wrong": CALIBRATION | {"wrong": CALIBRATION}},
+            "calibration: wrong: wrong: is not null",
+        ),
+        (
+            ["streams", "asd", "calibration"],
+            CALIBRATION | {"wrong": CALIBRATION | {"low": 0}},
+            "calibration: wrong: low 0.0 and high 0.9 are",
+        ),
+        (["streams", "asd", "test", "f1"], "high", "streams.asd: test: 'f1': 'high' is not in"),
+        (["weights", "sha256"], "../x", "weights: sha256: '../x' is none"),
+        (["weights", "size"], -1, "weights: size: -1 is not in"),
+        (["weights", "file"], "../../etc/passwd", "weights: 'file': unknown key"),
+        (["weights", "dtype"], "int8", "weights: dtype: 'int8' is not one of float32, float16"),
+        (["weights", "dtype"], del_, "weights: dtype: is missing"),
+    ],
+)
+def test_read_model_errors_fields(folder, path, value, message):
+    change(folder, *path, value=value)
+    refused = refusal(folder, MODEL)
+    assert re.search(message, refused), refused
+
+
+def test_read_model_calibration_of_wrong_parts(folder):
+    for wrong in (None, Calibration(0.0, -1.0, 0.2, 0.6)):
+        calibration = Calibration(0.5, 1.0, 0.1, 0.9, wrong)
+        change(folder, "streams", "asd", "calibration", value=dataclasses.asdict(calibration))
+        assert read_model(folder).streams["asd"].calibration == calibration
+
+
+def test_read_model_settings_of_removals(folder):
+    change(folder, "streams", "asd", "settings", "removal", value=2.5)
+    streams = read_model(folder).streams
+    assert streams["asd"].settings == dataclasses.replace(SETTINGS, removal=2.5)
+    assert streams["storm"].settings == SETTINGS
+    change(folder, "streams", "asd", "settings", "decoder", value="naive")
+    assert "settings: decoder 'naive' has no thresholds" in refusal(folder, MODEL)
+
+
+def test_read_model_settings_of_before_frames_without_a_view_had_a_decay(folder):
+    written = files.read_json(folder / MODEL)["streams"]["asd"]["settings"]
+    assert "removal" in written
+    assert "unseen_decay" not in written
+    assert read_model(folder).streams["asd"].settings.unseen_decay is None
+    change(folder, "streams", "asd", "settings", "unseen_decay", value=1.0)
+    kept = read_model(folder)
+    assert kept.streams["asd"].settings == dataclasses.replace(SETTINGS, unseen_decay=1.0)
+    change(folder, "streams", "asd", "settings", "unseen_decay", value=2.0)
+    assert "settings: unseen_decay: 2.0 is not in 0…1" in refusal(folder, MODEL)
+
+
+# --- Fuzzing --------------------------------------------------------------------------------------
+
+
+def survives(folder) -> bool:
+    """Whether the folder is accepted; if not, in the way it should be."""
+    message = None
+    try:
+        read_model(folder)
+    except ValueError as error:
+        message = str(error)
+    assert message is None or (message.isprintable() and str(folder) in message)
+    return message is None
+
+
+def test_read_model_fuzz_fields(folder):
+    rng, path = random.Random(1), folder / MODEL
+    text, outcomes = path.read_bytes(), []
+    for _ in range(200):
+        path.write_bytes(text)
+        for _ in range(rng.choice([1, 1, 2])):
+            change_json(rng, path)
+        outcomes.append(survives(folder))
+    assert sum(outcomes) < 60  # figures, the origin and the like may change
+
+
+def test_read_model_errors_a_changed_field_is_noticed_unless_the_checksum_is_deleted(
+    sound, tmp_path
+):
+    folder = shutil.copytree(sound, tmp_path / "model")
+    assert survives(folder)
+    change(folder, "fps", value=12)
+    assert "was damaged or changed: it differs from its checksum" in refusal(folder, MODEL)
+    change(folder, "checksum", value=del_)
+    assert read_model(folder).fps == 12
+
+
+def test_read_model_fuzz_bytes(folder):
+    """Bytes of model.json and of the weights' header, whose checksum is made to fit."""
+    rng = random.Random(2)
+    text, whole = (folder / MODEL).read_bytes(), (folder / WEIGHTS).read_bytes()
+    length = 8 + struct.unpack("<Q", whole[:8])[0]
+
+    def spoil(content, end):
+        content = bytearray(content)
+        for _ in range(rng.choice([1, 1, 3])):
+            content[rng.randrange(end)] = rng.randrange(256)
+        return bytes(content)
+
+    for _ in range(100):
+        (folder / MODEL).write_bytes(spoil(text, len(text)))
+        survives(folder)
+    (folder / MODEL).write_bytes(text)
+    for i in range(150):
+        (folder / WEIGHTS).write_bytes(spoil(whole, length) if i % 2 else whole)
+        if i % 2 == 0:
+            damage_header(rng, folder / WEIGHTS, folder)
+        rewrite(folder, content=(folder / WEIGHTS).read_bytes())
+        survives(folder)
+    rewrite(folder, content=whole)
+    assert survives(folder)
+
+
+# --- Half precision -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half(sound, tmp_path):
+    """A copy with smaller weights, without the checksum."""
+    copy_model(sound, tmp_path / "half", dtype="float16")
+    change(tmp_path / "half", "checksum", value=del_)
+    return tmp_path / "half"
+
+
+def test_copy_model_rounds_parameters_to_half_precision_and_nothing_else(sound, half):
+    before, after = read_model(sound), read_model(half)
+    assert (before.networks.dtype, after.networks.dtype) == ("float32", "float16")
+    changed = 0
+    for role, old in before.networks.of.items():
+        old, new = old.variables, after.networks.of[role].variables
+        for one, other in zip(*map(jax.tree.leaves, (old["params"], new["params"])), strict=True):
+            assert other.dtype == np.float32
+            np.testing.assert_allclose(other, one, rtol=2**-11, atol=2**-25)
+            changed += (other != one).sum()
+        jax.tree.map(np.testing.assert_array_equal, old.get("batch_stats"), new.get("batch_stats"))
+    assert changed > 1000
+    one, other = (files.read_json(folder / MODEL) for folder in (sound, half))
+    assert one | {"weights": 0, "checksum": 0} == other | {"weights": 0, "checksum": 0}
+    ratio = (half / WEIGHTS).stat().st_size / (sound / WEIGHTS).stat().st_size
+    assert ratio < 0.7  # of so small networks, the names are a good part
+
+
+def test_copy_model_a_copy_of_a_copy_has_the_same_bytes(sound, half, tmp_path):
+    """What was rounded once stays so, on its way through float32 too."""
+    copy_model(half, tmp_path / "whole", dtype="float32")
+    copy_model(tmp_path / "whole", tmp_path / "again", dtype="float16")
+    copy_model(sound, tmp_path / "same", dtype="float32")
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (half / WEIGHTS).read_bytes()
+    for name in (MODEL, WEIGHTS):
+        assert (tmp_path / "same" / name).read_bytes() == (sound / name).read_bytes()
+
+
+def test_copy_model_errors_before_anything_is_written(folder, tmp_path):
+    with pytest.raises(ValueError, match="weights: dtype: 'float64' is not one of"):
+        copy_model(folder, tmp_path / "to", dtype="float64")
+    arrays = safetensors.numpy.load_file(folder / WEIGHTS)
+    name = "temporal/params/head/bias"
+    rewrite(folder, arrays | {name: np.full(3, 7e4, np.float32)})
+    with pytest.raises(ValueError, match=f"{name} holds numbers that are not finite in float16"):
+        copy_model(folder, tmp_path / "to", dtype="float16")
+    assert not (tmp_path / "to").exists()
+    with pytest.raises(ValueError, match="there is no such folder"):
+        copy_model(tmp_path / "nowhere", tmp_path / "to", dtype="float16")
+
+
+def test_read_model_errors_weights_of_another_type_than_declared(folder, half):
+    change(folder, "weights", "dtype", value="float16")
+    assert "the network needs float16" in refusal(folder, WEIGHTS)
+    change(half, "weights", "dtype", value="float32")
+    assert "but the networks need" in refusal(half, WEIGHTS)
+    change(half, "weights", "dtype", value="float16")
+    arrays = safetensors.numpy.load_file(half / WEIGHTS)
+    name = "encoder/batch_stats/first_head/norm/var"
+    rewrite(half, arrays | {name: arrays[name].astype(np.float16)})
+    assert f"{name} is float16 (16,), the network needs float32" in refusal(half, WEIGHTS)
+    name = "temporal/params/head/bias"
+    rewrite(half, arrays | {name: np.full(3, np.inf, np.float16)})
+    assert f"{name} holds numbers that are not finite" in refusal(half, WEIGHTS)
+
+
+def test_read_model_errors_half_precision_needs_memory_for_both_forms(half, monkeypatch):
+    size = (half / WEIGHTS).stat().st_size
+    monkeypatch.setattr(memory, "check_fits", lambda needed, what: needs.append(needed))
+    needs = []
+    read_model(half)
+    assert 4 * size in needs
+
+
+# --- The learned fusion ---------------------------------------------------------------------------
+
+ALL = ("asd", "temporal", "storm", "learned")
+
+
+def test_read_model_the_learned_fusion_comes_back(tmp_path):
+    write(tmp_path, ALL)
+    content = read_model(tmp_path)
+    assert content.fusion.checksum == default_weights("csv").checksum
+    assert content.streams["learned"].settings == learned.Settings(install=0.5)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["fusion"], None, "fusion: is there exactly if streams has 'learned'"),
+        (["fusion"], del_, "fusion: is missing"),
+        (["fusion"], {}, "fusion: format: is missing"),
+        (["fusion", "arrays", "bias"], [], "fusion: arrays: bias: "),
+        (["fusion", "kind"], "x", "fusion: kind: 'x'"),
+        (["streams", "learned", "settings", "install"], "x", "settings: install: 'x' is not"),
+        (["streams", "learned", "settings", "rho"], 2, "settings: rho: 2 is not in 0…1"),
+        (["streams", "learned", "settings", "weight"], 1, "settings: 'weight': unknown key"),
+        (["streams", "learned", "settings", "remove"], del_, "settings: remove: is missing"),
+    ],
+)
+def test_read_model_errors_the_learned_fusion(tmp_path, path, value, message):
+    write(tmp_path, ALL)
+    change(tmp_path, "checksum", value=del_)
+    change(tmp_path, *path, value=value)
+    assert message in refusal(tmp_path, MODEL)

@@ -1,0 +1,482 @@
+"""Trained models without their run: round trip, the same events as from files, any picture."""
+
+import dataclasses
+import doctest
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+import stormpsr_jax
+from stormpsr_jax.base import memory
+from stormpsr_jax.media import pictures as data_pictures
+from stormpsr_jax.media.jpegs import decode_smaller
+from stormpsr_jax.networks import detection
+from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.psr.files import predictions, scores
+from stormpsr_jax.psr.streams import batch, learned, learned_weights
+from stormpsr_jax.psr.streams import streams as all_streams
+from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.rules import STREAMS, Settings
+from stormpsr_jax.serving import content, functions, model
+from stormpsr_jax.serving.needs import functions_of
+from stormpsr_jax.serving.product_gate import Fits
+from stormpsr_jax.serving.recogniser import Recognised, Views, stack
+from tests.support.model_data import (
+    DETECT,
+    EMBED,
+    FIGURES,
+    NETWORKS,
+    PICTURES,
+    PROCEDURE,
+    SETTINGS,
+    SIZE,
+    TEMPORAL,
+    WINDOW,
+    decode,
+    network,
+    on_embeddings,
+    video,
+    write,
+)
+from tests.support.toy_stream import BOTH, Agreement
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "model.md"
+NUM_FRAMES = 150
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model with all streams."""
+    folder = tmp_path_factory.mktemp("run") / "model"
+    write(folder)
+    return stormpsr_jax.load_model(folder)
+
+
+def prepared(trained, n: int = 8) -> np.ndarray:
+    return np.stack([trained.preprocess(picture) for picture in video(n)])
+
+
+def test_import_package_and_psr_do_without_jax():
+    code = "import stormpsr_jax, stormpsr_jax.psr, sys; print(stormpsr_jax.__version__); "
+    code += "assert not {'jax', 'flax', 'PIL'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == stormpsr_jax.__version__
+    assert stormpsr_jax.load_model is model.load_model
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = stormpsr_jax.nothing
+
+
+def test_load_model_round_trip(trained):
+    assert trained.procedure == PROCEDURE
+    assert (trained.fps, trained.pictures, trained.window) == (10.0, PICTURES, WINDOW)
+    assert trained.streams == STREAMS
+    assert trained.default_stream == "storm"
+    assert trained.settings() == trained.settings("asd") == SETTINGS
+    assert trained.figures["storm"] == {"validation": FIGURES, "test": FIGURES | {"f1": 0.5}}
+    assert trained.origin == {"config": {"seed": 0}, "data": ["a", "b"]}
+    assert trained.package_version == stormpsr_jax.__version__
+    assert trained.created[:2] == "20"
+    assert trained.created.endswith("+00:00")
+    assert trained.batch == 16
+
+
+def test_load_model_takes_a_work_folder_as_the_commands_do(tmp_path, monkeypatch):
+    write(tmp_path / "runs" / "lamp" / "model")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/lamp", "runs/lamp/model", tmp_path / "runs" / "lamp"):
+        assert stormpsr_jax.load_model(folder).procedure == PROCEDURE
+    with pytest.raises(ValueError, match=r"^runs/model\.json: is missing; give the folder"):
+        stormpsr_jax.load_model("runs")
+
+
+def test_networks_match_the_modules_applied_by_hand(trained):
+    """The whole modules, as trained, on pictures normalised here."""
+    images = prepared(trained, 64)
+    x = (images / 255 - np.array(PICTURES.mean)) / np.array(PICTURES.std)
+    x = x.astype(np.float32)
+    embeddings = EMBED(NETWORKS["encoder"].variables, x)
+    np.testing.assert_allclose(trained.encode(images), embeddings, atol=1e-5)
+    clips = np.asarray(embeddings).reshape(16, 4, 16)
+    logits = np.asarray(TEMPORAL.apply(NETWORKS["temporal"].variables, clips))
+    np.testing.assert_allclose(trained.temporal(clips), 1 / (1 + np.exp(-logits)), atol=1e-5)
+    outputs = DETECT(NETWORKS["detector"].variables, x)
+    boxes, classes, confidences = trained.detect(images)
+    expected = jax.jit(detection.decode, static_argnums=1)(outputs, 2)
+    assert boxes.shape == (64, 2, 4)
+    np.testing.assert_allclose(boxes, expected[0], atol=1e-4)
+    np.testing.assert_array_equal(classes, expected[1])
+    np.testing.assert_allclose(confidences, expected[2], atol=1e-3)
+
+
+def test_networks_training_run_and_loaded_model_agree_to_the_last_bit(trained):
+    """What only training needs (dropout, remat, microbatches, heads) changes no bit."""
+    images = prepared(trained)
+    here = functions.functions(NETWORKS, PICTURES, 2, 16)
+    np.testing.assert_array_equal(here["encode"](images), trained.encode(images))
+    clips = trained.encode(images).reshape(2, 4, 16)
+    np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
+    for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only CPUs do so")
+def test_networks_of_another_dtype_compute_in_float32_on_a_cpu(trained):
+    images = prepared(trained)
+    half = {"dtype": jnp.bfloat16}
+    inner = {"encoder": NETWORKS["encoder"].module.encoder.clone(**half)}
+    networks = {
+        role: dataclasses.replace(
+            one, module=one.module.clone(**inner if role == "encoder" else half)
+        )
+        for role, one in NETWORKS.items()
+    }
+    here = functions.functions(networks, PICTURES, 2, 16)
+    np.testing.assert_array_equal(here["encode"](images), trained.encode(images))
+    for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    clips = trained.encode(images).reshape(2, 4, 16)
+    np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
+
+
+def test_networks_no_rows_give_none(trained):
+    assert trained.encode(np.zeros((0, *SIZE, 3), np.uint8)).shape == (0, 16)
+    assert trained.temporal(np.zeros((0, 4, 16))).shape == (0, 3)
+    assert [a.shape for a in trained.detect(np.zeros((0, *SIZE, 3), np.uint8))] == [
+        (0, 2, 4),
+        (0, 2),
+        (0, 2),
+    ]
+
+
+def through_files(trained, folder, rows, numbers, stream, variant):
+    """The events of a recording by its prediction files, as stages predict and evaluate do it."""
+    recogniser = trained.recogniser(batch=16)
+    said = [recogniser(rows[i : i + 16]) for i in range(0, len(rows), 16)]
+    detections = temporal = None
+    if said[0].detected is not None:
+        boxes, classes, confidences = map(
+            np.concatenate, zip(*(r.detected for r in said), strict=True)
+        )
+        frame, row = np.nonzero(classes)
+        detections = predictions.Detections(
+            numbers[frame],
+            classes[frame, row],
+            confidences[frame, row],
+            boxes[frame, row],
+        )
+        predictions.write_detections(folder / "asd.csv", "x", detections)
+        detections = predictions.read_detections(folder / "asd.csv", PROCEDURE)
+    if said[0].probabilities is not None:
+        step = trained.window.frame_step
+        probabilities = np.concatenate([r.probabilities for r in said]).repeat(step, axis=0)
+        temporal = predictions.TemporalPredictions(
+            (numbers[:, None] + np.arange(step)).ravel(),
+            np.zeros_like(probabilities, int),
+            (probabilities > 0.5).astype(int),
+            probabilities,
+        )
+        predictions.write_temporal(folder / "temporal.csv", "x", temporal)
+        temporal = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
+    chosen = PROCEDURE.variants[variant]
+    settings = trained.settings(stream)
+    return batch.decode(PROCEDURE, chosen, stream, settings, detections, temporal)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_recognise_matches_decoding_of_prediction_files(trained, tmp_path, stream):
+    images = video(NUM_FRAMES)
+    rows = np.stack([trained.preprocess(picture) for picture in images])
+    for first, recording, variant in ((7, "03_up", "assembly"), (0, "a_off", "disassembly")):
+        numbers = first + np.arange(NUM_FRAMES)
+        expected = through_files(trained, tmp_path, rows, numbers, stream, variant)
+        assert len(expected) > 5
+        options = {"first_frame": first, "stream": stream}
+        found = list(trained.recognise(images, recording=recording, **options))
+        assert [e[:4] for e in found] == [e[:4] for e in expected]
+        for one, other in zip(found, expected, strict=True):
+            assert one.evidence == pytest.approx(other.evidence, abs=1e-12)
+        cuts = np.cumsum([1, 30, 16, 5])
+        chunks = (chunk for chunk in np.split(images, cuts))
+        assert list(trained.recognise(chunks, variant=variant, **options)) == found
+
+
+def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):
+    calibration = Calibration(0.5, 1.0, 0.05, 0.95)
+    write(tmp_path, calibration=calibration)
+    calibrated = stormpsr_jax.load_model(tmp_path)
+    assert calibrated.calibration("asd") == calibrated.calibration() == calibration
+    assert trained.calibration("asd") is None
+    images = video(60)
+    for stream in STREAMS:
+        plain = trained.recognise(images, variant="assembly", stream=stream)
+        found = list(calibrated.recognise(images, variant="assembly", stream=stream))
+        assert found == [e._replace(confidence=calibration(e.confidence)) for e in plain]
+        assert found
+        # With settings that it was not learnt with, it says nothing.
+        other = dataclasses.replace(calibrated.settings(stream), decay=0.9)
+        of_other = (
+            list(model.recognise(images, variant="assembly", stream=stream, settings=other))
+            for model in (trained, calibrated)
+        )
+        assert next(of_other) == next(of_other) != []
+
+
+def test_recognise_rounding_decides_and_is_that_of_the_files(trained):
+    """0.50004 is written as 0.5000, which is no change."""
+    for probability, frames in ((0.50004, []), (0.50006, [1, 1, 1])):
+        said = np.full((4, 3), probability, np.float32)
+        decoder = trained.decoder("temporal", "assembly")
+        events = decode(decoder, range(4), Recognised(said, None))
+        assert [event.frame for event in events] == frames
+
+
+def test_the_default_stream_is_the_last_one_or_what_the_model_says(tmp_path):
+    write(tmp_path, default="asd")
+    model = stormpsr_jax.load_model(tmp_path)
+    assert (model.streams, model.default_stream) == (STREAMS, "asd")
+    assert {event.stream for event in model.recognise(video(60), variant="assembly")} == {"asd"}
+    content = json.loads((tmp_path / "model.json").read_text())
+    del content["checksum"], content["default"]
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert stormpsr_jax.load_model(tmp_path).default_stream == "storm"
+    (tmp_path / "model.json").write_text(json.dumps(content | {"default": "learned"}))
+    with pytest.raises(ValueError, match="default: 'learned' is not in streams"):
+        stormpsr_jax.load_model(tmp_path)
+
+
+def test_recognise_is_the_default_stream_and_batch(trained):
+    images = video(40)
+    found = list(trained.recognise(images, variant="assembly"))
+    assert found
+    assert {event.stream for event in found} == {"storm"}
+    explicit = {"stream": "storm", "batch": 16, "first_frame": 0}
+    assert list(trained.recognise(images, variant="assembly", **explicit)) == found
+    assert list(trained.recognise([], variant="assembly")) == []
+
+
+def test_recognise_learned_is_the_default_and_goes_by_the_files_of_scores(tmp_path):
+    write(tmp_path, ("asd", "temporal", "storm", "learned"))
+    whole = stormpsr_jax.load_model(tmp_path)
+    assert whole.default_stream == "learned"
+    images = video(60)
+    events = list(whole.recognise(images, variant="assembly"))
+    assert events
+    assert {e.stream for e in events} == {"learned"}
+    said = whole.recogniser(batch=16)(prepared(whole, 60)).scores
+    path = tmp_path / "x.npz"
+    scores.write_scores(path, scores.Scores(np.arange(60), *said))
+    again = scores.read_scores(path, PROCEDURE)
+    expected = learned.decode(
+        PROCEDURE,
+        PROCEDURE.variants["assembly"],
+        again,
+        whole.settings(),
+        learned_weights.default_weights("csv"),
+    )
+    assert events == expected
+    settings = dataclasses.replace(whole.settings(), install=30.0, wrong=30.0)
+    assert not [
+        e
+        for e in whole.recognise(images, variant="assembly", settings=settings)
+        if e.step_id % 3 < 2
+    ]
+
+
+@pytest.mark.parametrize("stream", ["asd", "temporal"])
+def test_load_model_one_stream_only(tmp_path, stream, trained):
+    roles = ("detector",) if stream == "asd" else ("encoder", "temporal")
+    write(tmp_path, [stream], networks={role: NETWORKS[role] for role in roles})
+    single = stormpsr_jax.load_model(tmp_path)
+    assert single.streams == (stream,)
+    assert single.default_stream == stream
+    images = video(40)
+    expected = list(trained.recognise(images, variant="assembly", stream=stream))
+    assert list(single.recognise(images, variant="assembly")) == expected
+    with pytest.raises(ValueError, match=f"stream 'storm' is not one of {stream}"):
+        single.settings("storm")
+    can, cannot = ("detect", "encode") if stream == "asd" else ("encode, temporal", "detect")
+    with pytest.raises(ValueError, match=f"this model cannot {cannot}; it has {can}"):
+        getattr(single, cannot)(prepared(trained))
+
+
+def test_model_two_sizes_of_pictures(trained, tmp_path):
+    """Each network sees what it would see in a model of its own."""
+    large = dataclasses.replace(PICTURES, size=(48, 48))
+    write(tmp_path / "large", ["asd"], pictures=large, networks={"detector": NETWORKS["detector"]})
+    write(tmp_path / "both", pictures=dataclasses.replace(PICTURES, detector_size=(48, 48)))
+    alone, both = (stormpsr_jax.load_model(tmp_path / name) for name in ("large", "both"))
+    images, options = video(60), {"variant": "assembly"}
+    asd = list(both.recognise(images, stream="asd", **options))
+    assert asd == list(alone.recognise(images, **options))
+    assert asd != list(trained.recognise(images, stream="asd", **options))
+    temporal = list(both.recognise(images, stream="temporal", **options))
+    assert temporal == list(trained.recognise(images, stream="temporal", **options))
+    # Fused: what each says of its own pictures.
+    rows = [np.stack([m.preprocess(p) for p in images]) for m in (trained, alone)]
+    said = both.recogniser()(Views(*rows))
+    decoder = both.decoder("storm", "assembly")
+    events = decode(decoder, range(60), said)
+    assert events == list(both.recognise(images, stream="storm", **options))
+    assert {e.step_id for e in events}
+    live = both.live("assembly", "storm", batch=both.batch)
+    assert [e for i in range(60) for e in live.update(images[i], i / 10)] == events
+    live.look(images[0])
+    np.testing.assert_array_equal(live.seen[2], said.top(0)[2])
+    # By hand.
+    assert both.preprocess(images[0], "detector").shape == (48, 48, 3)
+    views = both.prepare(images[0], "asd")
+    assert views.encoder is None
+    assert len(stack([views, views])) == 2
+    with pytest.raises(ValueError, match="pictures for the encoder are missing"):
+        both.recogniser()(stack([views]))
+    np.testing.assert_array_equal(both.detect(rows[1][:2])[0], alone.detect(rows[1][:2])[0])
+    with pytest.raises(ValueError, match=r"uint8 \(B, 48, 48, 3\).*role='detector'"):
+        both.detect(rows[0][:2])
+
+
+@pytest.mark.parametrize("kind", [TemporalMLP, TemporalLSTM, TemporalTCN, None])
+def test_load_model_embeddings_with_a_stride(tmp_path, kind):
+    module = kind(3, depth=1, width=8) if kind else TEMPORAL
+    trained = stormpsr_jax.load_model(on_embeddings(tmp_path / "model", module))
+    assert trained.pictures is None
+    assert trained.window.frame_step == 4
+    rows = np.random.default_rng(0).normal(size=(NUM_FRAMES, 6)).astype(np.float32)
+    numbers = 3 + 4 * np.arange(NUM_FRAMES)
+    expected = through_files(trained, tmp_path, rows, numbers, "temporal", "assembly")
+    assert len(expected) > 3
+    chunks = [rows[:50], rows[50:]]
+    options = {"first_frame": 3, "variant": "assembly", "stream": "temporal"}
+    found = list(trained.recognise(chunks, **options))
+    assert [e[:4] for e in found] == [e[:4] for e in expected]
+    assert {(event.frame - 3) % 4 for event in found} - {0}  # a row stands for its next frames too
+    with pytest.raises(ValueError, match="takes embeddings, not pictures"):
+        trained.preprocess(video(1)[0])
+    with pytest.raises(ValueError, match=r"float \(B, 6\), not float32 \(150, 5\)"):
+        list(trained.recognise(rows[:, :5], variant="assembly"))
+    with pytest.raises(ValueError, match="this model cannot encode; it has temporal"):
+        trained.encode(video(1))
+
+
+@pytest.mark.parametrize("region", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.9, 0.7)])
+@pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
+def test_preprocess_matches_data_prep(tmp_path, aspect, region):
+    """To the byte of the JPEG file that a data folder would hold."""
+    looks = content.Pictures(SIZE, (0.5,) * 3, (0.25,) * 3, aspect, region)
+    write(tmp_path, pictures=looks)
+    trained = stormpsr_jax.load_model(tmp_path)
+    for height, width in ((54, 96), (97, 31), SIZE):
+        picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (stored,) = data_pictures.encode([("x", picture)], looks.framing)
+        mine = trained.preprocess(picture)
+        assert mine.shape == (*SIZE, 3)
+        jpeg = simplejpeg.encode_jpeg(mine, looks.framing.quality, "RGB", "444", fastdct=False)
+        assert jpeg == stored
+
+
+@pytest.mark.parametrize(("times", "same"), [(1.0, True), (1.5, True), (2.0, False)])
+def test_preprocess_of_a_stored_picture_is_what_predict_reads(trained, times, same):
+    """As docs/model.md says, below 1.6 times the network's size; above, the decoder reduces it."""
+    height, width = (round(times * side) for side in SIZE)
+    (picture,) = video(1)
+    smooth = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+    jpeg = simplejpeg.encode_jpeg(np.asarray(smooth), 92, "RGB", "444")
+    framing = dataclasses.replace(trained.pictures.framing, size=(height, width))
+    (stored,) = data_pictures.encode([("x", jpeg)], framing)
+    assert stored == jpeg  # of the size asked for, it is kept as it is
+    predicted = np.empty((*SIZE, 3), np.uint8)
+    decode_smaller(stored, predicted)
+    mine = trained.preprocess(simplejpeg.decode_jpeg(jpeg))
+    assert np.array_equal(mine, predicted) == same
+    assert np.abs(mine.astype(int) - predicted).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((8, 8, 3)), r"uint8 \(H, W, 3\) in RGB, not float64 \(8, 8, 3\)"),
+        (np.zeros((8, 8), np.uint8), r"not uint8 \(8, 8\)"),
+        (np.zeros((8, 8, 4), np.uint8), r"not uint8 \(8, 8, 4\)"),
+        (np.zeros((0, 8, 3), np.uint8), "0x8 pixels is empty"),
+    ],
+)
+def test_preprocess_errors(trained, picture, message):
+    with pytest.raises(ValueError, match=message):
+        trained.preprocess(picture)
+
+
+def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
+    for call, message in (
+        (lambda: trained.encode(video(2)), r"uint8 \(B, 32, 32, 3\), not uint8 \(2, 24, 40, 3\)"),
+        (lambda: trained.detect(prepared(trained) / 255), "not float64"),
+        (lambda: trained.temporal(np.zeros((2, 5, 16))), r"\(B, 4, 16\), not \(2, 5, 16\)"),
+        (
+            lambda: next(trained.recognise(video(1)[0], variant="assembly")),
+            r"is \(B, H, W, 3\), not",
+        ),
+        (lambda: trained.recognise(video(1)), "has the variants assembly, disassembly; say which"),
+        (lambda: trained.decoder(variant="repair"), "variant 'repair' is not in procedure"),
+        (lambda: trained.decoder(recording="x"), "no variant matches recording 'x'"),
+        (lambda: trained.decoder("fused", "assembly"), "stream 'fused' is not one of asd, temp"),
+        (lambda: trained.recogniser()(prepared(trained, 1)[:0]), "at least one frame"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(MemoryError, match=r"a batch of 4,096 \(give a smaller one\) needs"):
+        trained.recogniser(batch=4096)
+
+
+def test_documented_example_golden(tmp_path, monkeypatch):
+    """On a model whose first component has always changed."""
+    module = TemporalMLP(3, depth=1, width=4)
+    variables = jax.tree.map(np.zeros_like, network(module, (1, 4, 16)).variables)
+    variables["params"]["head"]["bias"] = np.array([9, -9, -9], np.float32)
+    module_and_variables = functions.Network(module, variables)
+    networks = NETWORKS | {"temporal": module_and_variables}
+    settings = Settings(threshold=2.5, window=12)
+    write(tmp_path / "runs/pump/model", ["temporal"], settings, networks=networks)
+    monkeypatch.chdir(tmp_path)
+    outcome = doctest.testfile(str(DOCS), module_relative=False, encoding="utf-8")
+    assert outcome.attempted > 5
+    assert outcome.failed == 0
+
+
+# --- A fifth stream -------------------------------------------------------------------------------
+
+
+def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkeypatch):
+    monkeypatch.setattr(all_streams, "STREAMS", (*all_streams.STREAMS, BOTH))
+    write(tmp_path / "model", ("both",), Agreement(1.0))
+    loaded = stormpsr_jax.load_model(tmp_path / "model")
+    assert loaded.streams == ("both",)
+    assert loaded.settings() == Agreement(1.0)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| `both` | both, where they agree |" in card
+    shown = video(40)
+    events = list(loaded.recognise(shown, variant="assembly"))
+    assert {event.stream for event in events} == {"both"}
+    live = loaded.live(variant="assembly", batch=loaded.batch)
+    assert [e for i, picture in enumerate(shown) for e in live.update(picture, i / 10)] == events
+    other = loaded.live(variant="assembly")
+    other.restore(live.state())
+    assert other.decoder.assembly == live.decoder.assembly
+    assert "detect" in functions_of("both")
+    with pytest.raises(ValueError, match="'both' is not one of"):
+        stormpsr_jax.load_model("demo").settings("both")
+
+
+def test_model_without_any_threshold_cannot_tell_its_product(tmp_path):
+    """As where its detector saw nothing in the validation recordings."""
+    for name, thresholds in (("none", {}), ("one", {"detector": 0.1})):
+        write(tmp_path / name, fits=Fits(thresholds, None))
+    none, one = (stormpsr_jax.load_model(tmp_path / name) for name in ("none", "one"))
+    assert (none.tells, one.tells) == (False, True)

@@ -1,0 +1,106 @@
+"""Whether pictures are of a model's kind: what is familiar, and how it is written and read."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.serving import product_gate
+from stormpsr_jax.serving.product_gate import BOTH, Fits, Looks, Prototypes, Space
+from stormpsr_jax.serving.product_gate_learning import learn
+from stormpsr_jax.serving.recogniser import Recognised
+from tests.support.looks import looks, seen
+
+
+def test_distances_are_those_of_the_gaussian_with_one_variance_for_the_rest():
+    rng = np.random.default_rng(0)
+    axes = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    space = Space(rng.normal(size=5), axes[:2], np.array([3.0, 2.0]), 0.5)
+    covariance = axes.T @ np.diag([9, 4, 0.25, 0.25, 0.25]) @ axes
+    rows = rng.normal(0, 3, (20, 5))
+    expected = [
+        math.sqrt((row - space.mean) @ np.linalg.solve(covariance, row - space.mean) / 5)
+        for row in rows
+    ]
+    np.testing.assert_allclose(space.distances(rows), expected)
+
+
+def test_a_picture_is_familiar_if_it_is_sure_and_near():
+    model = Fits({}, Space(np.zeros(3), np.eye(3)[:1], np.ones(1), 1.0, typical=1.5))
+    embeddings = np.array([[0, 0, 0], [9, 0, 0], [0, 0, 0], [0, 0, 0]])
+    looked = Looks.of(seen([2, 2, 0, 3], [0.7, 0.8, 0.9, 0.2], embeddings), ())
+    np.testing.assert_allclose(looked.familiar("detector", model), [0.7, 0.8, 0, 0.2])
+    alone = Looks.of(Recognised(None, None, None, embeddings), ())
+    assert alone.familiar("encoder", model).tolist() == [1, 0, 1, 1]
+    assert [key for key in product_gate.KEYS if alone.has(key, model)] == ["encoder"]
+    assert [key for key in product_gate.KEYS if looked.has(key, Fits({}, None))] == ["detector"]
+    assert [key for key in product_gate.KEYS if looked.has(key, model)] == ["detector", "encoder"]
+
+
+def test_a_picture_is_familiar_as_far_as_both_networks_see_the_same_state():
+    prototypes = Prototypes(np.array([2, 5]), np.eye(3)[:2])
+    model = Fits({}, Space(np.zeros(3), np.eye(3)[:1], np.ones(1), 1.0, 9.0), prototypes)
+    embeddings = np.array([[4, 0, 0], [4, 0, 0], [3, 3, 0], [3, 2.8, 0], [4, 0, 0]])
+    looked = Looks.of(seen([2, 5, 2, 5, 4], [0.9] * 5, embeddings), ())
+    cosines = np.array([3, 2.8]) / np.hypot(3, 2.8)
+    weaker = 1 / (1 + np.exp((cosines[0] - cosines[1]) / product_gate.TEMPERATURE))
+    expected = [0.9, 0, 0.45, 0.9 * weaker, 0]
+    np.testing.assert_allclose(looked.familiar(BOTH, model), expected, atol=1e-8)
+
+
+def test_a_clear_view_of_the_initial_state_says_nothing_and_an_unsure_one_is_not_familiar():
+    looked = Looks.of(seen([1, 1, 2], [0.9, 0.3, 0.9]), (1,))
+    values = looked.familiar("detector", Fits({}, None))
+    np.testing.assert_allclose(values, [np.nan, 0, 0.9])
+    # Nor to both networks, whose mean embeddings are of other states; far from all it is foreign.
+    space = Space(np.zeros(3), np.eye(3)[:1], np.ones(1), 1.0, typical=1.5)
+    model = Fits({}, space, Prototypes(np.array([2]), np.eye(3)[:1]))
+    embeddings = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [9, 0, 0]])
+    looked = Looks.of(seen([1, 1, 2, 1], [0.9, 0.3, 0.9, 0.9], embeddings), (1,))
+    np.testing.assert_allclose(looked.familiar(BOTH, model), [np.nan, 0, 0.9, 0])
+
+
+def test_what_is_learnt_is_written_and_read():
+    rng = np.random.default_rng(4)
+    found = learn([looks(rng, 100)], [looks(rng, 300)], 1.0)
+    again = Fits.from_json(json.loads(json.dumps(found.to_json())), "x")
+    assert again.thresholds == found.thresholds
+    other = looks(rng, 20).embeddings
+    np.testing.assert_allclose(
+        again.space.distances(other), found.space.distances(other), rtol=1e-4
+    )
+    classes = np.arange(20) % 3 + 2
+    np.testing.assert_allclose(
+        again.prototypes.agreement(other, classes),
+        found.prototypes.agreement(other, classes),
+        atol=1e-4,
+    )
+    without = Fits({"detector": 0.1}, None)
+    assert Fits.from_json(without.to_json(), "x").to_json() == without.to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(thresholds={"nose": 0.1}), "thresholds: 'nose': unknown key"),
+        (lambda d: d.update(thresholds={"encoder": 2}), "thresholds: encoder: 2 is not in 0…1"),
+        (lambda d: d["space"].update(rest=0), "space: rest"),
+        (lambda d: d["space"]["axes"].pop(), "space: axes: there are"),
+        (lambda d: d["space"]["axes"][0].pop(), "space: axes: .* is no list of 6 numbers"),
+        (lambda d: d["space"]["mean"].append("x"), "space: mean"),
+        (lambda d: d.pop("space"), "space"),
+        (lambda d: d.update(space=None), "prototypes: there is no space"),
+        (lambda d: d.update(prototypes=None), "thresholds: detector.encoder needs"),
+        (lambda d: d["prototypes"]["classes"].append(7), "prototypes: directions: 2, and 3"),
+        (lambda d: d["prototypes"].update(classes=[2, "x"]), "prototypes: classes: 'x'"),
+        (lambda d: d["prototypes"]["directions"][0].pop(), "prototypes: directions: .* no list"),
+        (lambda d: d["prototypes"]["directions"][0].__setitem__(0, 9), "prototypes: directions"),
+    ],
+)
+def test_damaged_values_are_named(change, message):
+    rng = np.random.default_rng(5)
+    data = learn([looks(rng, 50)], [looks(rng, 100)], 1.0).to_json()
+    change(data)
+    with pytest.raises(ValueError, match=f"model.json: fits: {message}"):
+        Fits.from_json(data, "model.json: fits")

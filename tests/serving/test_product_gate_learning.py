@@ -1,0 +1,90 @@
+"""What is familiar to a model, and the thresholds of it, as they are learnt."""
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.serving import product_gate, product_gate_learning
+from stormpsr_jax.serving.product_gate import BOTH, Looks
+from tests.support.looks import looks, seen
+
+
+def test_learned_space_has_the_variances_of_the_embeddings():
+    rng = np.random.default_rng(1)
+    embeddings = rng.normal(size=(4000, 4)) * [5, 3, 1, 1] + 7
+    found = product_gate_learning._space(embeddings)
+    np.testing.assert_allclose(found.mean, 7, atol=0.3)
+    np.testing.assert_allclose(found.deviations, [5, 3, 1], rtol=0.05)
+    assert found.rest == pytest.approx(1, rel=0.05)
+    # Distances of the embeddings themselves: the mean of their squares is 1.
+    assert np.square(found.distances(embeddings)).mean() == pytest.approx(1)
+
+
+def test_prototypes_are_the_mean_embeddings_of_what_is_seen_for_sure():
+    embeddings = np.array([[2.0, 0], [0, 2], [0, 5], [3, 3], [1, 0]])
+    training = Looks.of(seen([3, 3, 4, 1, 6], [0.6, 0.2, 0.9, 0.9, 0.3], embeddings), (1,))
+    found = product_gate_learning._prototypes(training)
+    assert found.classes.tolist() == [3, 4]  # 6 is never sure, 1 is the initial state
+    np.testing.assert_allclose(found.directions, [np.array([3, 1]) / np.sqrt(10), [0, 1]])
+
+
+def test_learn_the_threshold_is_what_the_best_minute_reaches_in_all_but_one_in_a_hundred():
+    rng = np.random.default_rng(2)
+    validation = [
+        looks(rng, 200)._replace(confidences=rng.uniform(0, most, 200))
+        for most in np.linspace(0.3, 1, 300)
+    ]
+    found = product_gate_learning.learn([looks(rng, 500)], validation, rate=1.0)
+    assert found.thresholds.keys() == set(product_gate.KEYS)
+    for key in ("detector", "encoder"):
+        best = []
+        for one in validation:
+            values = one.familiar(key, found)
+            best.append(max(values[i : i + 60].mean() for i in range(len(values) - 59)))
+        allowed = (
+            found.thresholds[key] * (300 + product_gate_learning.FEW) / 300
+        )  # of any number of recordings
+        assert np.mean(np.array(best) < allowed - 1e-9) <= 0.01
+        assert np.mean(np.array(best) <= allowed + 2e-3) >= 0.01
+    assert found.thresholds[BOTH] == product_gate_learning.ENOUGH_OF_BOTH
+    whole = product_gate.joined(validation)
+    near = found.space.distances(whole.embeddings) <= found.space.typical
+    assert np.average(near, weights=whole.confidences) == pytest.approx(
+        product_gate_learning.TYPICAL, abs=0.01
+    )
+
+
+def test_learn_few_recordings_ask_for_less():
+    rng = np.random.default_rng(6)
+    one = looks(rng, 100, confidence=0.6)
+    thresholds = [
+        product_gate_learning.learn([one], [one] * n, 1.0).thresholds["detector"]
+        for n in (1, 10, 1000)
+    ]
+    np.testing.assert_allclose(thresholds, [0.6 / 11, 0.3, 0.6 / 1.01])
+
+
+def test_learn_of_a_time_lapse_a_picture_is_a_minute():
+    rng = np.random.default_rng(8)
+    one = looks(rng, 20)._replace(confidences=np.linspace(0.1, 0.6, 20))
+    found = product_gate_learning.learn([one], [one], 0.001).thresholds["detector"]
+    assert found == pytest.approx(0.6 / 11)
+
+
+def test_learn_of_both_networks_no_less_than_chance_is_asked_for():
+    """Of which other products have something, too."""
+    rng = np.random.default_rng(7)
+    weak = [looks(rng, 100, confidence=0.02), looks(rng, 100)]
+    assert (
+        product_gate_learning.learn([looks(rng, 100)], weak, 1.0).thresholds[BOTH]
+        == product_gate_learning.CHANCE
+    )
+
+
+def test_learn_what_cannot_tell_has_no_threshold():
+    rng = np.random.default_rng(3)
+    hidden = [looks(rng, 300, confidence=0.001)]
+    assert product_gate_learning.learn([looks(rng, 100)], hidden, 1.0).thresholds.keys() == {
+        "encoder"
+    }
+    with pytest.raises(ValueError, match="training and validation"):
+        product_gate_learning.learn([looks(rng, 10)], [], 1.0)

@@ -1,0 +1,194 @@
+"""Whether the pictures of a source fit, over time and live."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.serving.product_gate import BOTH, Fits, Prototypes, Space
+from stormpsr_jax.serving.product_gate_watch import Held, View, Watch
+from tests.support.live_data import COVER, NOTHING, ONLY_COVER, SCREW, SEAL, frames, scripted
+from tests.support.looks import seen
+
+DETECTOR = Fits({"detector": 0.1}, None)
+RATE = 10.0  # as `live_data.FPS`
+
+
+def watched(values, rate=1.0, threshold=0.1):
+    watch = Watch(Fits({"detector": threshold}, None), rate, ())
+    watch.of(seen([2], [0.5]))
+    return watch, [watch.update(view(value)) for value in values]
+
+
+def view(value):
+    """Of one network: as sure as it is familiar."""
+    return None if value is None else View(value, value)
+
+
+def test_watch_fits_as_soon_as_enough_was_familiar_until_three_minutes_without():
+    watch, told = watched([0.0] * 5 + [1.0] * 7 + [0.0] * 300)
+    assert told[:10] == [None] * 10  # 0.1 of 60 pictures are 6
+    assert told[10:12] == [True, True]
+    last = max(i for i, fits_now in enumerate(told) if fits_now)
+    assert last == 65 + 179  # up to picture 65, a minute of 60 has six of them
+    assert set(told[245:]) == {False}
+    assert watch.finish() is True  # it fitted for a while
+    watch, told = watched([0.05] * 180)
+    assert told == [None] * 179 + [False]
+    assert watch.finish() is False
+
+
+def test_watch_a_share_of_what_the_detector_is_sure_of_has_to_be_familiar():
+    """Three seconds of it at least, and of another product on the same bench too little is."""
+    watch, _ = watched([], threshold=0.01)
+    told = [watch.update(View(0.9, 0.9)) for _ in range(4)]
+    assert told == [None, None, None, True]  # 2.7 s are too few to tell
+    assert [watch.update(View(0.1, 0.9)) for _ in range(300)][-1] is False
+    for share, verdict in ((0.14, False), (0.16, True)):
+        watch, _ = watched([], threshold=0.01)
+        for _ in range(180):
+            watch.update(View(share * 0.5, 0.5))
+        assert watch.fits is verdict
+
+
+def test_watch_what_the_detector_is_sure_of_is_no_initial_state():
+    model = Fits({BOTH: 0.01}, Space(np.zeros(2), np.eye(2)[:1], np.ones(1), 1.0, 9.0),
+                 Prototypes(np.array([2, 3]), np.eye(2)))  # fmt: skip
+    watch = Watch(model, RATE, (1,))
+    looked = seen([1, 1, 2, 3], [0.4, 0.9, 0.8, 0.7], np.array([[1, 0]] * 4))
+    views = watch.of(looked)
+    assert views[0] == (0, 0)
+    assert views[1] is None  # in clear view
+    np.testing.assert_allclose(views[2:], [(0.8, 0.8), (0, 0.7)], atol=1e-6)
+
+
+def test_watch_a_bare_base_plate_in_clear_view_is_no_other_product():
+    """However long it lies there, with both networks as with the detector alone."""
+    space = Space(np.zeros(2), np.eye(2)[:1], np.ones(1), 1.0, typical=9.0)
+    thresholds = {BOTH: 0.01, "detector": 0.01}
+    model = Fits(thresholds, space, Prototypes(np.array([2]), np.eye(2)[:1]))
+    for embeddings in (np.array([[1.0, 0.0]]), None):
+        watch, told = Watch(model, 1.0, (1,)), []
+        for shown in (*[2] * 20, *[1] * 400, *[2] * 5):
+            (one,) = watch.of(seen([shown], [0.9], embeddings))
+            told.append(watch.update(one))
+        assert told[20:] == [True] * 405
+
+
+def test_watch_pictures_that_say_nothing_do_not_count():
+    _, told = watched([None] * 500 + [0.0] * 179)
+    assert set(told) == {None}
+
+
+def test_watch_of_a_time_lapse_a_picture_is_a_minute():
+    watch, told = watched([0.0, 0.5, 0.0], rate=0.001)
+    assert told == [False, True, False]
+    assert watch.score == 0
+    watch, _ = watched([], rate=0.001)
+    assert watch.finish() is None
+
+
+@pytest.mark.parametrize(
+    ("count", "value", "fits_at_end"), [(9, 0.0, None), (10, 0.0, False), (10, 0.2, True)]
+)
+def test_watch_a_short_file_is_judged_by_what_there_is(count, value, fits_at_end):
+    watch, told = watched([value] * count)
+    assert set(told) == {None}
+    assert watch.finish() is fits_at_end
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.004, 1e-6])
+def test_watch_pictures_of_a_time_lapse_are_told_from_one_on(rate):
+    watch, _ = watched([], rate=rate)
+    assert watch.finish() is None
+    assert watch.score == 0
+    assert watched([None] * 9, rate=rate)[0].finish() is None
+    assert watched([1.0], rate=rate)[0].finish() is True
+    assert watched([0.0], rate=rate)[0].finish() is False
+
+
+def test_watch_a_model_that_cannot_tell_holds_nothing():
+    watch = Watch(None, 1.0, ())
+    assert watch.of(seen([2, 2], [0.5, 0.5])) == [None, None]
+    held = Held(watch)
+    assert [list(held.add(i, None)) for i in range(3)] == [[0], [1], [2]]
+    assert watch.finish() is None
+
+
+def test_held_rows_come_in_order_once_it_fits_and_never_of_another_product():
+    watch, _ = watched([])
+    held = Held(watch)
+    told = [list(held.add(i, view(float(i >= 20)))) for i in range(30)]
+    assert told[:25] == [[]] * 25
+    assert told[25] == list(range(26))
+    assert told[26:] == [[26], [27], [28], [29]]
+    told = [list(held.add(i, view(0.0))) for i in range(30, 400)]
+    assert list(itertools.chain(*told)) == list(range(30, 84 + 179))
+    other, _ = watched([])
+    held = Held(other)
+    assert not any(list(held.add(i, view(0.0))) for i in range(200))
+
+
+def test_held_rows_are_those_of_three_minutes():
+    watch, _ = watched([])
+    held = Held(watch)
+    for i in range(300):
+        assert list(held.add(i, None)) == []
+    told = [list(held.add(300 + i, view(1.0))) for i in range(6)]
+    assert list(itertools.chain(*told)) == list(range(125, 306))  # and the one at hand
+
+
+# --- Live -----------------------------------------------------------------------------------------
+
+
+def fed(live, shown):
+    return [(frame, live.update(picture, at)) for frame, (at, picture) in enumerate(shown)]
+
+
+def test_live_steps_are_held_until_it_fits_and_are_the_same_then():
+    runs = ((NOTHING, 30), (SEAL, 20), (COVER, 60), (SCREW, 40))
+    free, live = scripted(), scripted(fits=DETECTOR)
+    expected = [event for _, events in fed(free, frames(*runs)) for event in events]
+    told = fed(live, frames(*runs))
+    assert [event for _, events in told for event in events] == expected
+    assert live.progress == free.progress
+    first = next(frame for frame, events in told if events)
+    assert expected[0].frame < first  # the threshold is 60 of 600 pictures
+    assert len(dict(told)[first]) > 1
+    assert (live.fits, free.fits) == (True, None)
+
+
+def test_live_no_step_of_another_product():
+    live = scripted(fits=DETECTOR)
+    weak = [(at, p) for at, p in frames((NOTHING, 1900))]
+    assert not any(events for _, events in fed(live, weak))
+    assert live.fits is False
+    # A flicker of states is no minute of them.
+    told = [live.update(p, 190 + at) for at, p in frames((COVER, 20), (SCREW, 20))]
+    assert not any(told)
+    assert not live.alerts
+    assert {step.status for step in live.progress} <= {"open", "next"}
+
+
+def test_live_an_empty_bench_stays_unknown():
+    live = scripted(fits=DETECTOR)
+    live.watch._initial = (ONLY_COVER,)
+    assert not any(events for _, events in fed(live, frames((ONLY_COVER, 900))))
+    assert live.fits is None
+
+
+def test_live_the_verdict_outlasts_a_unit_and_a_saved_state():
+    live = scripted(fits=DETECTOR)
+    fed(live, frames((SEAL, 80)))
+    assert live.fits is True
+    saved = json.loads(json.dumps(live.state()))
+    again = scripted(fits=DETECTOR)
+    again.restore(saved)
+    assert again.fits is True
+    live.reset()
+    events = [e for at, p in frames((SEAL, 5)) for e in live.update(p, at)]
+    assert [event.frame for event in events] == [1]  # not held
+    saved["fits"] = {"fits": "yes", "last": [], "since": 0}
+    with pytest.raises(ValueError, match="fits: the saved state is damaged"):
+        again.restore(saved)

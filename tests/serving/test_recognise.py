@@ -1,0 +1,354 @@
+"""The command `recognise`: what it finds, writes, skips and refuses."""
+
+import builtins
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import stormpsr_jax
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.media import sources
+from stormpsr_jax.media.pictures import read_upright
+from stormpsr_jax.networks.temporal_baselines import TemporalMLP
+from stormpsr_jax.psr.files import predictions, timed_labels
+from stormpsr_jax.psr.streams import batch
+from stormpsr_jax.serving import content
+from stormpsr_jax.serving.files import jobs, results
+from tests.support import own_data
+from tests.support.model_data import PROCEDURE, SETTINGS, network, video, write
+from tests.support.processes import environment
+from tests.support.recognise_data import (
+    HEIGHT,
+    TIMES,
+    WIDTH,
+    by_the_clock,
+    found,
+    rows_of,
+    run,
+    write_pictures,
+    write_video,
+)
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_recognise_a_video_gives_the_events_of_its_decoded_pictures(trained, clip, made):
+    loaded = stormpsr_jax.load_model(trained)
+    expected = list(loaded.recognise(by_the_clock(clip), recording="a_up"))
+    assert len(expected) > 5
+    assert list(loaded.recognise(clip)) == list(loaded.recognise(str(clip))) == expected
+    assert found(made) == [(event.frame, event.step_id) for event in expected]
+    lines = (made / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in map(json.loads, lines) if line["type"] == "event"]
+    for line, event in zip(lines, expected, strict=True):
+        assert line["evidence"] == event.evidence
+        assert (line["confidence"], line["step"]) == (event.confidence, event.name)
+        assert line["time_s"] == event.time_s
+        assert line["component"] == PROCEDURE.components[event.step_id // 3]
+
+
+def test_recognise_frames_are_those_of_the_shards(tmp_path, clip):
+    """A recording that was made into shards has as many frames, of the same pictures."""
+    (tmp_path / "labels").mkdir()
+    for name in ("bench1", "bench2", "bench3"):
+        (tmp_path / "videos").mkdir(exist_ok=True)
+        (tmp_path / f"videos/{name}.mp4").write_bytes(clip.read_bytes())
+        (tmp_path / f"labels/{name}.csv").write_text("time,step\n1,0\n")
+    own_data.make(tmp_path, tmp_path / "data")
+    shards = ClipSource(tmp_path / "data", "train", own_data.PROCEDURE)
+    (name,) = shards.recordings
+    stored = np.concatenate([images for _, images in shards.chunks(name, 8)])
+    source = sources.open_source(tmp_path / f"videos/{name}.mp4")
+    shown = list(read_upright(source.open(own_data.FPS)))
+    assert len(shown) == len(stored) > 20
+    looks = content.Pictures((24, 32), (0.5,) * 3, (0.25,) * 3).framing
+    for mine, theirs in zip(map(looks.prepare, shown), stored, strict=True):
+        assert np.abs(mine.astype(int) - theirs).mean() < 6  # JPEG
+
+
+def test_recognise_predictions_decode_to_the_same_events(made):
+    """Read by the readers of `evaluate`, and decoded as it does."""
+    detections = predictions.read_detections(made / "asd/a_up_results_pred.csv", PROCEDURE)
+    temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
+    assert not temporal.labels.any()
+    variant = PROCEDURE.variants["assembly"]
+    events = batch.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
+    assert [event[:2] for event in events] == found(made)
+
+
+def test_events_csv_is_labels_of_the_very_frames(made):
+    timed = timed_labels.read_times(made / "events.csv", PROCEDURE)
+    initial = PROCEDURE.variants["assembly"].initial_state
+    num_frames = int(np.floor(TIMES[-1] * 10)) + 1
+    first, steps = timed_labels.to_frames(
+        made / "events.csv", timed, initial, PROCEDURE, num_frames=num_frames
+    )
+    assert first == initial
+    assert sorted(steps) == sorted(found(made))
+
+
+@pytest.mark.parametrize("fps", [1, 5, 10, 11.988, 25, 29.97, 30, 60, 240, 1000, 4001])
+def test_label_time_means_the_frame(fps):
+    for frames in [*range(1000), 10**5 + 7, 10**6 + 1]:
+        time = float(results.label_time(frames, fps))
+        assert int(np.ceil(time * fps - 1e-6)) == frames  # as timed_labels does
+
+
+def test_recognise_pictures_keep_their_numbers(trained, tmp_path, capsys):
+    pictures = video(40, HEIGHT, WIDTH)
+    folder = write_pictures(tmp_path / "in/c_off", pictures, 100)
+    assert run(trained, tmp_path / "in", f"--out={tmp_path / 'out'}") == 0
+    loaded = stormpsr_jax.load_model(trained)
+    expected = list(loaded.recognise(folder))
+    assert expected
+    assert expected[0].frame >= 100
+    assert found(tmp_path / "out/c_off") == [(e.frame, e.step_id) for e in expected]
+    row = rows_of(tmp_path / "out/c_off")[0]
+    assert float(row["time"]) == pytest.approx((expected[0].frame - 100) / 10)
+    from_zero = list(loaded.recognise(folder, first_frame=0))
+    assert [e.frame + 100 for e in from_zero] == [e.frame for e in expected]
+
+
+def test_recognise_stream_and_threshold(trained, clip, tmp_path):
+    options = [f"--out={tmp_path}", "--stream=temporal", "--threshold=temporal=2.5", "--batch=5"]
+    assert run(trained, clip, *options, "--variant=disassembly") == 0
+    assert not (tmp_path / "a_up/asd").exists()
+    loaded = stormpsr_jax.load_model(trained)
+    settings = dataclasses.replace(SETTINGS, threshold=2.5)
+    options = {"stream": "temporal", "variant": "disassembly"}
+    events = list(loaded.recognise(clip, settings=settings, **options))
+    assert events
+    assert [event[:2] for event in events] == found(tmp_path / "a_up")
+    assert len(events) < len(list(loaded.recognise(clip, **options)))
+
+
+def test_recognise_the_learned_fusion(clip, tmp_path):
+    folder = tmp_path / "model"
+    write(folder, ("asd", "temporal", "storm", "learned"))
+    options = [f"--out={tmp_path / 'out'}", "--threshold=learned=-1", "--variant=assembly"]
+    assert run(folder, clip, *options, "--video") == 0
+    loaded = stormpsr_jax.load_model(folder)
+    settings = dataclasses.replace(loaded.settings(), install=-1.0)
+    events = list(loaded.recognise(clip, settings=settings, variant="assembly"))
+    assert events
+    assert {e.stream for e in events} == {"learned"}
+    assert [event[:2] for event in events] == found(tmp_path / "out/a_up")
+    page = (tmp_path / "out/a_up/report.html").read_text()
+    assert "installed above a logit of -1.0" in page
+
+
+def test_recognise_finished_ones_are_skipped_and_corrections_kept(trained, clip, tmp_path, capsys):
+    source = tmp_path / "x_up.mp4"
+    source.write_bytes(clip.read_bytes())
+    out = tmp_path / "out"
+    assert run(trained, source, f"--out={out}") == 0
+    events = out / "x_up/events.csv"
+    events.write_text("time,step\n1.5,Install seal\n")  # corrected by somebody
+    before = contents(out)
+    os.utime(source)  # another time, the same content
+    capsys.readouterr()
+    assert run(trained, source, f"--out={out}") == 0
+    assert "finished before" in capsys.readouterr().out
+    assert contents(out) == before
+    assert run(trained, source, f"--out={out}", "--stream=asd") == 1
+    assert "events.csv: was changed since it was made" in capsys.readouterr().err
+    assert contents(out) == before
+    events.rename(tmp_path / "labels.csv")
+    (out / "x_up/notes.txt").write_text("mine")
+    assert run(trained, source, f"--out={out}") == 1
+    assert "notes.txt: was not made by this command" in capsys.readouterr().err
+    (out / "x_up/notes.txt").unlink()
+    assert run(trained, source, f"--out={out}") == 0
+    assert len(found(out / "x_up")) > 5
+    assert run(trained, source, f"--out={out}", "--stream=asd") == 0  # of another option
+    assert not (out / "x_up/temporal").exists()
+    source.write_bytes(b"")
+    assert run(trained, source, f"--out={out}", "--stream=asd") == 1
+    assert "is empty (0 bytes)" in capsys.readouterr().err
+
+
+def test_recognise_a_bad_source_is_named_and_the_others_go_on(trained, clip, tmp_path, capsys):
+    whole = clip.read_bytes()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/b_up.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "in/c_up.mp4").write_text("#EXTM3U\nhttp://127.0.0.1:9/x.mp4\n")
+    (tmp_path / "in/d_up.mp4").write_bytes(whole)
+    folder = write_pictures(tmp_path / "in/a_up", video(20, HEIGHT, WIDTH), 1)
+    jpeg = (folder / "00015.jpg").read_bytes()
+    (folder / "00015.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    out = tmp_path / "out"
+    assert run(trained, tmp_path / "in", f"--out={out}") == 1
+    errors = capsys.readouterr().err
+    for text in ("a_up/00015.jpg: the JPEG is damaged", "b_up.mp4: ", "c_up.mp4: is not a video"):
+        assert text in errors
+    assert "3 of 4 could not be recognised" in errors
+    assert sorted(p.name for p in out.iterdir()) == [".lock", "d_up"]
+
+
+def test_a_batch_that_does_not_fit_names_the_model(trained, clip, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**29)
+    assert run(trained, clip, f"--out={tmp_path / 'out'}", "--batch=1000000") == 2
+    assert f"error: {trained}: a batch of 1,000,000 (give a smaller one)" in capsys.readouterr().err
+
+
+def test_a_source_whose_name_is_a_letter_is_named_too(trained, clip, tmp_path, capsys, monkeypatch):
+    def fail(asked, model):
+        yield asked[0], None, ValueError("the decoder has ended")
+
+    monkeypatch.setattr(jobs, "here", fail)
+    source = tmp_path / "e.mp4"
+    source.write_bytes(clip.read_bytes())
+    assert run(trained, source, f"--out={tmp_path / 'out'}", "--variant=assembly") == 1
+    assert f"error: {source}: the decoder has ended\n" in capsys.readouterr().err
+
+
+def test_recognise_errors_all_mistakes_before_anything_starts(trained, clip, tmp_path, capsys):
+    other = tmp_path / "a_up.mkv"
+    other.write_bytes(clip.read_bytes())
+    hidden = tmp_path / "new\nline.mp4"
+    hidden.write_bytes(clip.read_bytes())
+    (tmp_path / "text.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "z_what.mp4").write_bytes(clip.read_bytes())
+    out = tmp_path / "out"
+    names = ["none.mp4", "*.avi", "text.txt", "empty", "new\nline.mp4", "z_what.mp4", "a_up.mkv"]
+    words = [clip, *(tmp_path / name for name in names)]
+    assert run(trained, *words, f"--out={out}") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("error: ") for line in errors)
+    for text in (
+        "none.mp4: no such file or folder",
+        "*.avi: no file matches this pattern",
+        "text.txt: is no video by its ending",
+        "empty: no videos and no folders of pictures",
+        "has control characters",
+        "are both called a_up",
+        "no variant matches recording 'z_what'",
+    ):
+        assert sum(text in line for line in errors) == 1, text
+    assert not out.exists()
+    for options, text in (
+        (["--stream=sound"], "--stream: stream 'sound' is not one of asd, temporal, storm"),
+        (["--threshold=asd=3"], "--threshold names asd, but stream storm is decoded"),
+        (["--threshold=-1"], "--threshold=-1.0 is not a finite number"),
+        (["--variant=repair"], "variant 'repair' is not in procedure 'pump'"),
+        (["--batch=0"], "0 is less than 1"),
+        ([tmp_path / "z_what.mp4"], "no variant matches recording 'z_what'"),
+    ):
+        assert run(trained, clip, f"--out={out}", *options) == 2
+        assert text in capsys.readouterr().err
+    assert run(tmp_path / "no", clip, f"--out={out}") == 2
+    assert "no: there is no such folder" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_recognise_errors_two_at_once_and_models_on_embeddings(trained, clip, tmp_path, capsys):
+    with files.open_locked(tmp_path / ".lock", wait=False):
+        assert run(trained, clip, f"--out={tmp_path}") == 2
+        assert "another process is writing to" in capsys.readouterr().err
+    module = TemporalMLP(3, depth=1, width=8)
+    networks = {"temporal": network(module, (1, 4, 6))}
+    write(tmp_path / "model", ["temporal"], pictures=None, networks=networks)
+    assert run(tmp_path / "model", clip, f"--out={tmp_path}") == 2
+    assert "takes embeddings, not pictures" in capsys.readouterr().err
+    loaded = stormpsr_jax.load_model(tmp_path / "model")
+    with pytest.raises(ValueError, match="takes embeddings, not pictures"):
+        loaded.recognise(clip, variant="assembly")
+
+
+def test_recognise_error_without_pyav(trained, clip, tmp_path, monkeypatch, capsys):
+    real = builtins.__import__
+
+    def without(name, *arguments):
+        if name == "av":
+            raise ImportError(name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert run(trained, clip, f"--out={tmp_path}") == 2
+    assert capsys.readouterr().err.count("pip install '.[video]'") == 1
+    folder = write_pictures(tmp_path / "a_up", video(20, HEIGHT, WIDTH), 1)
+    assert run(trained, folder, f"--out={tmp_path / 'out'}") == 0  # pictures need none
+
+
+def test_recognise_results_in_a_source_folder_are_no_sources(trained, clip, tmp_path):
+    (tmp_path / "a_up.mp4").write_bytes(clip.read_bytes())
+    for _ in range(2):
+        assert run(trained, tmp_path, f"--out={tmp_path / 'out'}", "--video") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "a_up"]
+
+
+def test_recognise_a_full_disk_is_no_mistake_of_the_command(
+    trained, clip, tmp_path, monkeypatch, capsys
+):
+    def full(folder, *_):
+        raise OSError(28, "No space left on device", str(folder / "record.json"))
+
+    monkeypatch.setattr(results, "write_record", full)
+    assert run(trained, clip, f"--out={tmp_path / 'out'}") == 1  # and not 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("record.json: No space left on device")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".lock"]
+    monkeypatch.undo()
+    assert run(trained, clip, f"--out={tmp_path / 'out'}") == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_recognise_interrupted_leaves_no_half_results(
+    trained, tmp_path, made, clip, number, status
+):
+    source = write_video(
+        tmp_path / "a_up.mp4",
+        np.tile(video(50, HEIGHT, WIDTH), (100, 1, 1, 1)),
+        np.arange(5_000) / 10,
+    )
+    words = [sys.executable, "-m", "stormpsr_jax.recognise", f"--model={trained}", str(source)]
+    words += [f"--out={tmp_path / 'out'}", "--video"]
+    process = subprocess.Popen(words, env=environment(1), stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob(".a_up.*.part")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "run the same command again to go on" in errors
+    assert not (tmp_path / "out/a_up").exists()
+    source.write_bytes(clip.read_bytes())
+    assert run(trained, source, f"--out={tmp_path / 'out'}") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "a_up"]
+    assert found(tmp_path / "out/a_up") == found(made)
+
+
+def test_recognise_a_finished_run(finished, tmp_path):
+    """From the work folder of a run, pictures of its test split."""
+    loaded = stormpsr_jax.load_model(finished / "model")
+    source = ClipSource(finished / "data", "test", loaded.procedure)
+    name = next(iter(source.recordings))
+    pictures = np.concatenate([images for _, images in source.chunks(name, 50)])
+    folder = write_pictures(tmp_path / name, pictures, source.recordings[name].first_frame)
+    assert run(finished, folder, f"--out={tmp_path / 'out'}", "--video") == 0
+    expected = list(loaded.recognise(folder, recording=name))
+    assert found(tmp_path / "out" / name) == [event[:2] for event in expected]
+    assert "Timeline of recording" in (tmp_path / "out" / name / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("key", ["labelstudio", "cvat"])
+def test_recognise_writes_pre_labels_of_the_same_steps(trained, clip, tmp_path, key):
+    assert run(trained, clip, f"--out={tmp_path}", f"--format={key}") == 0
+    (path,) = (p for p in (tmp_path / "a_up").glob("a_up*"))
+    initial = PROCEDURE.variants["assembly"].initial_state
+    timed = timed_labels.read_times(path, PROCEDURE)
+    _, steps = timed_labels.to_frames(path, timed, initial, PROCEDURE)
+    assert sorted(steps) == sorted(found(tmp_path / "a_up"))
+    before = contents(tmp_path)
+    assert run(trained, clip, f"--out={tmp_path}", f"--format={key}") == 0
+    assert contents(tmp_path) == before

@@ -1,0 +1,156 @@
+"""The recogniser fed frame by frame, in chunks, and against windows cut by hand."""
+
+import jax
+import numpy as np
+import pytest
+
+from stormpsr_jax.base import memory
+from stormpsr_jax.psr.files.scores import BOUND
+from stormpsr_jax.serving import batched as batches
+from stormpsr_jax.serving.batched import Batched
+from stormpsr_jax.serving.recogniser import Recogniser
+
+
+def encode(images):
+    return images.reshape(len(images), -1)[:, :5].astype(np.float32)
+
+
+def temporal(windows):
+    weights = np.arange(1, windows.shape[1] + 1, dtype=np.float32)
+    probabilities = np.einsum("btd,t->bd", windows, weights)
+    return probabilities, probabilities + 1
+
+
+def detect(images):
+    mean = images.reshape(len(images), -1).mean(1)
+    said = mean / 3, np.stack([mean, -mean], 1), None
+    boxes = np.tile(mean[:, None, None], (1, 1, 4))
+    return boxes, np.ones((len(images), 1), int), mean[:, None], said
+
+
+def video(n):
+    return np.random.default_rng(0).integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16, 50])
+def test_recogniser_matches_windows_cut_by_hand(chunk):
+    images, w, stride = video(50), 16, 4
+    recogniser = Recogniser(
+        encode=encode, temporal=temporal, detect=detect, frames=w, stride=stride
+    )
+    got = [recogniser(images[i : i + chunk]) for i in range(0, len(images), chunk)]
+    embedded = encode(images)
+    for x, row in enumerate(np.concatenate([r.probabilities for r in got])):
+        window = [embedded[max(x - w + j, 0)] for j in range(0, w + 1, stride)]
+        np.testing.assert_allclose(row, temporal(np.stack(window)[None])[0][0], rtol=1e-6)
+    confidences = np.concatenate([r.detected.confidences for r in got])
+    np.testing.assert_allclose(confidences, detect(images)[2])
+    # As they are written: in half precision, and cut.
+    objectness = np.concatenate([r.scores.objectness for r in got])
+    np.testing.assert_allclose(objectness, np.minimum(detect(images)[3][0], BOUND), rtol=1e-3)
+    states, logits = (np.concatenate([r.scores[i] for r in got]) for i in (1, 3))
+    assert states.shape == (50, 2)
+    np.testing.assert_array_equal(logits, np.full((50, 5), BOUND))
+    assert got[0].scores.parts is None
+
+
+def test_recogniser_encodes_every_frame_once_and_memory_is_one_window():
+    seen = []
+
+    def counting(images):
+        seen.append(len(images))
+        return encode(images)
+
+    recogniser = Recogniser(encode=counting, temporal=temporal, detect=None, frames=16, stride=4)
+    for i in range(0, 50, 10):
+        out = recogniser(video(50)[i : i + 10])
+        assert len(recogniser._past) == 16
+    assert sum(seen) == 50
+    assert out.detected is None
+    assert out.scores is None
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 50])
+def test_recogniser_embeddings_give_what_their_pictures_give(chunk):
+    options = {"temporal": temporal, "detect": None, "frames": 16, "stride": 4}
+    pictures = Recogniser(encode=encode, **options)(video(50)).probabilities
+    recogniser = Recogniser(encode=None, **options)
+    embedded = encode(video(50))
+    got = [recogniser(embedded[i : i + chunk]).probabilities for i in range(0, 50, chunk)]
+    np.testing.assert_array_equal(np.concatenate(got), pictures)
+
+
+def test_recogniser_without_the_temporal_stream_only_detections():
+    out = Recogniser(encode=None, temporal=None, detect=detect, frames=16, stride=4)(video(3))
+    assert out.probabilities is None
+    assert out.detected.boxes.shape == (3, 1, 4)
+    assert out.scores is None
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 20])
+def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
+    traced = []
+
+    def function(variables, x, count):
+        traced.append(x.shape)
+        return {"a": x * variables["scale"], "b": jax.numpy.sum(x, axis=1)}
+
+    batched = Batched(jax.jit(function), {"scale": np.float32(3)}, batch=8)
+    x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
+    out = batched(x)
+    np.testing.assert_allclose(out["a"], 3 * x, rtol=1e-6)
+    np.testing.assert_allclose(out["b"], x.sum(1), rtol=1e-5)
+    assert set(traced) == {(8, 4)}, "more than one shape was compiled"
+
+
+def test_one_by_one_a_row_comes_to_the_same_wherever_it_is():
+    """As a product of matrices of all rows does not, on processors with short vectors."""
+    weights = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
+    traced = []
+
+    def row(x):
+        traced.append(x.shape)
+        return {"a": jax.numpy.tanh(x @ weights) @ weights.T, "b": x.sum(axis=1) > 0}
+
+    function = jax.jit(lambda variables, x, count: batches.one_by_one(row, x, count))
+    batched = Batched(function, {}, 64, lambda shape: True)
+    x = np.random.default_rng(1).normal(size=(21, 40)).astype(np.float32)
+    out = batched(x)
+    np.testing.assert_allclose(out["a"], np.tanh(x @ weights) @ weights.T, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(out["b"], x.sum(axis=1) > 0)
+    for i in range(len(x)):
+        np.testing.assert_array_equal(batched(x[i : i + 1])["a"][0], out["a"][i])
+    assert set(traced) == {(1, 40)}
+    # Those that were not asked for were not computed.
+    assert not np.asarray(function({}, x[:8], 3)["a"])[3:].any()
+
+
+def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch):
+    under_way, most = [], []
+    fetched = batches._fetched
+
+    def fetch(count, outputs):
+        most.append(len(under_way))
+        under_way.pop()
+        return fetched(count, outputs)
+
+    def function(variables, x, count):
+        under_way.append(len(x))
+        return x + variables
+
+    monkeypatch.setattr(batches, "_fetched", fetch)
+    batched = Batched(function, np.float32(1), batch=2)
+    monkeypatch.setattr(batched, "_function", function)
+    x = np.arange(19, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(batched(x), x + 1)
+    assert max(most) == batches._UNDER_WAY
+    assert not under_way
+
+
+def test_recogniser_errors_no_frames_or_no_memory_for_the_window(monkeypatch):
+    options = {"encode": None, "temporal": temporal, "detect": None, "stride": 4}
+    with pytest.raises(ValueError, match="at least one frame"):
+        Recogniser(**options, frames=16)(np.zeros((0, 5), np.float32))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(MemoryError, match="the window of embeddings needs"):
+        Recogniser(**options, frames=2**20)(np.zeros((1, 5), np.float32))

@@ -1,0 +1,462 @@
+"""Lines, units, resets, outputs and the saved state of live recognition."""
+
+import errno
+import gc
+import json
+import sys
+import time
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from stormpsr_jax.base import files
+from stormpsr_jax.live import station
+from stormpsr_jax.live.capture import Clock
+from stormpsr_jax.live.station import Station
+from stormpsr_jax.serving.files import unit
+from stormpsr_jax.serving.files.unit import Reset, parse_reset
+from tests.support.live_data import (
+    COVER,
+    FPS,
+    NOTHING,
+    ONLY_COVER,
+    SCREW,
+    SEAL,
+    Script,
+    frames,
+    picture,
+    scripted,
+)
+from tests.support.model_data import PICTURES
+
+WHOLE = [(SEAL, 5), (COVER, 5), (SCREW, 5)]
+
+
+def play(
+    shown, reset="key", *, live=None, stop=(), before=None, outputs=(), screen=None, **options
+):
+    """The lines that are told about pictures, as objects."""
+    told = []
+    one = Station(
+        live or scripted(),
+        "x",
+        clock=Clock(FPS, 0.0),
+        reset=parse_reset(reset),
+        tell=lambda line: told.append(json.loads(line)),
+        **options,
+    )
+    one.restore()
+    capture = Script(shown)
+    if before is not None:
+        capture.before = lambda script: before(one, script, told)
+    one.run(capture, stop, outputs, screen)
+    return told
+
+
+def ids(unit, *keys):
+    """The step ids of these fields of a unit."""
+    return tuple([step["step_id"] for step in unit[key]] for key in keys)
+
+
+def of(told, kind):
+    return [line for line in told if line["type"] == kind]
+
+
+def test_lines_have_every_field():
+    told = play(frames(*WHOLE))
+    events = of(told, "event")
+    assert [line["step_id"] for line in events] == [0, 3, 6]
+    first = events[0]
+    assert set(first) == {
+        *("type", "recording", "time_s", "wall_time", "frame", "step_id", "step", "component"),
+        *("confidence", "stream", "evidence", "latency_ms", "dropped"),
+        *("calibrated", "fits"),
+    }
+    assert (first["frame"], first["time_s"], first["recording"]) == (1, 0.1, "x")
+    assert (first["step"], first["component"], first["stream"]) == ("Install seal", "seal", "asd")
+    assert first["evidence"]["frames"] == 2
+    assert 0 <= first["latency_ms"] < 10_000
+    assert first["wall_time"].endswith("+00:00")
+    (done,) = of(told, "unit")
+    assert done["ended"] == "end"
+    assert ids(done, "done", "missing", "wrong", "late") == ([0, 3, 6], [], [], [])
+    assert done["done"][0] == {"step_id": 0, "step": "Install seal"}
+    assert (done["start_s"], done["duration_s"]) == (0.0, events[-1]["time_s"])
+    assert [step["time_s"] for step in done["steps"]] == [line["time_s"] for line in events]
+    status = of(told, "status")[-1]
+    assert status["frame"] == 14
+    assert status["connected"] is False
+    assert 0 <= status["latency_p50_ms"] <= status["latency_p99_ms"]
+    assert status["fps"] > 0
+
+
+def test_alerts_and_the_unit_name_late_wrong_and_missing_steps():
+    told = play(frames((ONLY_COVER, 5), (COVER, 5)))
+    alerts = of(told, "alert")
+    assert [(a["alert"], a["step_id"], a["other"]) for a in alerts] == [
+        ("missed", 0, 3),
+        ("out of order", 0, 3),
+    ]
+    assert alerts[0]["message"] == "Install seal is missing before Install cover"
+    (done,) = of(told, "unit")
+    assert ids(done, "late", "missing", "wrong") == ([0], [6], [])
+    told = play(frames((SEAL, 5), (COVER, 5), (SEAL, 9)))  # the cover was taken off
+    assert of(told, "alert")[-1]["alert"] == "unexpected"
+    assert ids(of(told, "unit")[0], "wrong", "missing") == ([5], [3, 6])
+
+
+def test_certain_less_sure_events_are_told_as_uncertain():
+    shown = frames(*WHOLE)
+    shown[5:10] = [(time, picture(COVER, 0.6)) for time, _ in shown[5:10]]
+    told = play(shown, certain=0.8)
+    assert [line["step_id"] for line in of(told, "event")] == [0, 6]
+    assert [line["step_id"] for line in of(told, "uncertain")] == [3]
+    assert ids(of(told, "unit")[0], "done") == ([0, 3, 6],)
+
+
+def test_reset_complete_waits_until_the_assembly_is_taken_away():
+    wait = int(unit.TAKEN_AWAY * FPS)
+    hand = [(SCREW, 20), (NOTHING, wait - 1), (SCREW, 20)]  # before the camera, not long enough
+    first = [*WHOLE, *hand, (NOTHING, wait)]
+    told = play(frames(*first, *WHOLE, (SCREW, 10), (SEAL, wait), *WHOLE), "complete")
+    assert [line["step_id"] for line in of(told, "event")] == [0, 3, 6] * 3
+    units = of(told, "unit")
+    assert [line["unit"] for line in units] == [1, 2, 3]
+    assert {line["ended"] for line in units} == {"complete"}
+    assert {len(line["missing"]) for line in units} == {0}
+    assert [line["frame"] for line in units] == [e["frame"] for e in of(told, "event")[2::3]]
+    assert units[1]["start_s"] == sum(count for _, count in first) / FPS
+    # Unfinished, it never ends, though nothing is seen.
+    (only,) = of(play(frames(*WHOLE[:2], (NOTHING, 200)), "complete"), "unit")
+    assert (only["ended"], *ids(only, "missing")) == ("end", [6])
+
+
+def test_reset_complete_without_a_detector_at_once():
+    runs = [*WHOLE[:2], (SCREW, 2), (SEAL, 5)]
+    told = play(frames(*runs), "complete", live=scripted("temporal"))
+    assert [line["step_id"] for line in of(told, "event")] == [0, 3, 6, 0]
+    assert of(told, "unit")[0]["frame"] == of(told, "event")[2]["frame"]
+
+
+def test_reset_seconds_without_the_object_are_seconds_with_pictures():
+    lost = [(time + 60, shown) for time, shown in frames((NOTHING, 10), start=20)]
+    shown = frames(*WHOLE[:1], (NOTHING, 8)) + lost + frames(*WHOLE[:2], start=700)
+    told = play(shown, "3")
+    (only,) = of(told, "unit")
+    assert only["ended"] == "end"
+    told = play(frames(*WHOLE[:1], (NOTHING, 30), *WHOLE[:2], (NOTHING, 100)), "3.0")
+    first, second = of(told, "unit")
+    assert (first["ended"], first["frame"], *ids(first, "missing")) == ("absent", 34, [3, 6])
+    assert ids(second, "done", "missing") == ([0, 3], [6])
+    with pytest.raises(ValueError, match="stream temporal does not look for the object"):
+        play([], "3", live=scripted("temporal"))
+
+
+def test_reset_asked_for_by_anybody():
+    def before(one, script, told):
+        if len(script.shown) == 10:
+            one.ask_reset()
+
+    told = play(frames((SEAL, 10), (SEAL, 10)), before=before)
+    waited = play(frames(*WHOLE, (SCREW, 20)), "complete", before=before)
+    assert [line["step_id"] for line in of(waited, "event")] == [0, 3, 6, 0, 3, 6]
+    assert [line["unit"] for line in of(told, "unit")] == [1, 2]
+    assert [line["ended"] for line in of(told, "unit")] == ["key", "end"]
+    assert [line["step_id"] for line in of(told, "event")] == [0, 0]
+
+
+@pytest.mark.parametrize("text", ["", "never", "0", "-1", "nan", "1e9", "keys"])
+def test_parse_reset_errors(text):
+    with pytest.raises(ValueError, match="is none of complete, key, and a number of seconds"):
+        parse_reset(text)
+    assert parse_reset("30") == Reset("absent", 30.0)
+
+
+class Screen:
+    """Wants every third picture."""
+
+    def __init__(self):
+        self.records, self.pictures, self.views = [], [], []
+
+    def send(self, record):
+        self.records.append(record)
+
+    @property
+    def wants_picture(self):
+        return len(self.views) % 3 == 0
+
+    def frame(self, jpeg, view):
+        json.dumps(view, allow_nan=False)
+        self.pictures.append(jpeg)
+        self.views.append(view)
+
+
+def test_outputs_get_the_lines_and_a_screen_what_is_known():
+    screen = Screen()
+    shown = frames(*WHOLE)
+    shown[3] = (0.3, np.tile(picture(SEAL), (650, 325, 1)))
+    told = play(shown, outputs=[screen], screen=screen, framing=PICTURES.framing)
+    assert screen.records == told
+    sizes = [jpeg and simplejpeg.decode_jpeg_header(jpeg)[:2] for jpeg in screen.pictures]
+    assert sizes[:6] == [(4, 4), None, None, (867, 434), None, None]
+    views = screen.views[:15]
+    assert [view["time_s"] for view in views] == [i / 10 for i in range(15)]
+    assert [view["box"] is None for view in views] == [
+        jpeg is None for jpeg in screen.pictures[:15]
+    ]
+    assert views[12]["box"] == {
+        **{"x0": 0.25, "y0": 0.25, "x1": 0.75, "y1": 0.75},
+        **{"label": "3 of 3 parts 0.90", "error": False},
+    }
+    rows = views[14]["checklist"]
+    assert [row["name"] for row in rows] == ["Install seal", "Install cover", "Install screw"]
+    events = [line for line in told if line["type"] == "event"]
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert [row["time_s"] for row in rows] == [line["time_s"] for line in events]
+    assert [row["time_s"] for row in views[7]["checklist"]] == [0.1, 0.6, None]
+    last = views[14]
+    assert (last["recording"], last["source"], last["unit"], last["waiting"]) == (
+        *("x", "live", 1),
+        False,
+    )
+    assert 0 <= last["latency_ms"] < 10_000
+    assert last["fps"] > 0
+    assert last["dropped"] == 0
+    assert "beliefs" not in last  # of the learned fusion alone
+    assert screen.views[-1]["source"] == "ended"
+    assert screen.pictures[15:] == [None] * len(screen.pictures[15:])
+
+
+def test_screen_the_state_of_the_source_and_of_a_finished_unit():
+    screen = Screen()
+
+    def before(one, script, told):
+        script.connected = len(script.shown) != 3
+        script.trouble = "gone"
+
+    play(frames(*WHOLE, (SCREW, 5)), "complete", before=before, screen=screen)
+    assert [view["source"] for view in screen.views[-4:]] == ["live", "ended", "ended", "ended"]
+    assert [view["source"] for view in screen.views].count("lost") == 1
+    waiting = [view["waiting"] for view in screen.views]
+    assert waiting == sorted(waiting)
+    assert sum(waiting) > 5
+    assert {view["unit"] for view in screen.views if view["waiting"]} == {2}
+
+
+def test_state_goes_on_after_any_frame(tmp_path):
+    """Ended before each frame and started again: what is told together is told in one go."""
+    runs = [(ONLY_COVER, 5), (COVER, 5), (SCREW, 5), (NOTHING, 40), *WHOLE, (NOTHING, 40)]
+    shown = frames(*runs)
+    kinds = ("event", "alert", "unit")
+    varying = ("wall_time", "latency_ms")
+
+    def fixed(told):
+        kept = [line for line in told if line["type"] in kinds]
+        return [{k: v for k, v in line.items() if k not in varying} for line in kept]
+
+    expected = fixed(play(list(shown), "complete"))
+    assert [line["ended"] for line in of(expected, "unit")] == ["complete", "complete"]
+    path = tmp_path / "s.json"
+    told = []
+    for start in range(0, len(shown), 3):
+        stop, left = [], len(shown) - start - 3
+
+        def before(one, script, lines, stop=stop, left=left):
+            if len(script.shown) <= left + 1:
+                stop.append(1)
+
+        told += fixed(play(list(shown[start:]), "complete", state=path, stop=stop, before=before))
+    assert told == expected
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_state_is_saved_before_a_line_is_told(tmp_path):
+    """Who is killed on its line has told it, and does not tell it again."""
+    path = tmp_path / "s.json"
+    seen = []
+
+    def tell(line):
+        line = json.loads(line)
+        if line["type"] == "event":
+            seen.append((line["step_id"], files.read_json(path)["live"]["decoder"]["components"]))
+
+    one = Station(scripted(), "x", clock=Clock(FPS, 0.0), reset=Reset(), state=path, tell=tell)
+    one.run(Script(frames(*WHOLE)), ())
+    assert [[row[0] for row in rows] for _, rows in seen] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+def test_state_has_what_was_told_which_is_not_what_is_uncertain(tmp_path):
+    """A step of too low a confidence is decoded, and yet not told as done after a restart."""
+    path = tmp_path / "s.json"
+    shown = frames(*WHOLE, (NOTHING, 50))
+    shown[5:10] = [(time, picture(COVER, 0.6)) for time, _ in shown[5:10]]
+
+    def restored():
+        live = scripted()
+        one = Station(live, "x", clock=Clock(FPS, 0.0), reset=Reset(), certain=0.8, state=path)
+        one.restore()
+        return list(one.told), list(live.decoder.assembly)
+
+    stop = []
+
+    def before(one, script, told):
+        if len(script.shown) == 50:
+            stop.append(1)
+
+    play(shown, certain=0.8, state=path, stop=stop, before=before)
+    assert restored() == ([1, 0, 1], [1, 1, 1])
+    play(shown, certain=0.8, state=path)
+    assert restored() == ([0, 0, 0], [0, 0, 0]), "the unit is over"
+
+
+def test_state_that_cannot_be_saved_is_told_once_and_recognition_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "s.json"
+    write, full = files.write_text, [True, True, False, True, True]
+
+    def maybe(name, text):
+        if full and full.pop(0):
+            part = f"{name}.part"
+            with files.replacing(name):
+                raise OSError(errno.ENOSPC, "No space left on device", part)
+        write(name, text)
+
+    monkeypatch.setattr(files, "write_text", maybe)
+    monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
+    told = play(frames(*WHOLE), state=path)
+    assert [line["step_id"] for line in of(told, "event")] == [0, 3, 6]
+    assert len(of(told, "unit")) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2, "once each time that it begins"
+    start = f"warning: {path}: cannot be written (No space left on device); recognition goes on"
+    assert all(line.startswith(start) for line in lines)
+    assert files.read_json(path)["frame"] == 14
+
+
+def test_state_of_a_machine_whose_clock_was_reset_is_gone_on_from(tmp_path, monkeypatch):
+    """As of one without a battery, which begins in 1970 until it hears the time."""
+    path = tmp_path / "s.json"
+
+    def after(now, shown, start=None):
+        monkeypatch.setattr(time, "time", lambda: now)
+        clock = Clock(FPS, start)
+        one = Station(scripted(), "x", clock=clock, reset=Reset(), state=path, tell=bool)
+        one.restore()
+        one.run(Script(shown), ())
+        return clock.start, one.after
+
+    day = 86_400.0
+    after(20_001 * day, [(day, picture(SEAL))], start=20_000 * day)
+    start, frame = after(40.0, [(day + 1, picture(SEAL))])
+    assert (start, frame) == (40 - 864_001 / FPS, 864_010)
+    assert after(20_001 * day, []) == (start, frame)
+
+
+def test_state_is_saved_every_few_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
+    path, saved = tmp_path / "s.json", []
+
+    def before(one, script, told):
+        if path.exists():
+            saved.append(files.read_json(path)["frame"])
+
+    play(frames((NOTHING, 5)), state=path, before=before)
+    assert saved == [0, 1, 2, 3]
+
+
+def test_status_comes_by_the_clock_and_with_each_change(monkeypatch):
+    monkeypatch.setattr(station, "STATUS_EVERY", 0.0)
+    assert len(of(play(frames((NOTHING, 5))), "status")) >= 5
+
+    def before(one, script, told):
+        script.connected = len(script.shown) != 3
+        script.trouble = "gone"
+
+    monkeypatch.setattr(station, "STATUS_EVERY", 1000.0)
+    told = of(play(frames((NOTHING, 5)), before=before), "status")
+    assert [line["connected"] for line in told] == [True, False, True, False]
+    assert [line["trouble"] for line in told[:3]] == ["", "gone", ""]
+
+
+class Endless(Script):
+    """Gives pictures without a pause, and counts Python's objects after so many of them."""
+
+    def __init__(self, after):
+        super().__init__([])
+        self.after, self.given, self.counts = after, 0, []
+
+    def get(self, seconds):
+        if self.given in self.after:
+            gc.collect()
+            self.counts.append(sys.getallocatedblocks())
+        self.given += 1
+        seen = (SEAL, NOTHING)[self.given // 50 % 2]
+        if self.given <= max(self.after):
+            self.shown = [(self.given / FPS, picture(seen))]
+        return super().get(seconds)
+
+
+class Blind(Screen):
+    """Keeps nothing of what it is shown."""
+
+    def frame(self, jpeg, view):
+        pass
+
+
+@pytest.mark.parametrize(("stream", "screen"), [("asd", None), ("temporal", Blind())])
+def test_run_keeps_nothing_of_each_picture(stream, screen, monkeypatch):
+    # What is kept for seconds, or of so many steps, is soon as large as it gets.
+    monkeypatch.setattr(station, "STATUS_EVERY", 0.01)
+    monkeypatch.setattr(station, "_RATE_SECONDS", 0.01)
+    monkeypatch.setattr(unit, "MAX_STEPS", 3)
+    endless = Endless((500, 2000))
+    one = Station(scripted(stream), "x", clock=Clock(FPS, 0.0), reset=Reset(), tell=bool)
+    one.run(endless, (), (), screen)
+    before, after = endless.counts
+    assert (after - before) / 1500 < 0.5
+
+
+def test_run_raises_what_ended_the_source():
+    capture = Script(frames((SEAL, 5)))
+    capture.error = ValueError("gone")
+    one = Station(scripted(), "x", clock=Clock(FPS), reset=Reset(), tell=lambda line: None)
+    with pytest.raises(ValueError, match="gone"):
+        one.run(capture, ())
+
+
+def test_restore_errors_name_the_file(tmp_path):
+    path = tmp_path / "s.json"
+    play(frames(*WHOLE[:2]), state=path, stop=(), before=None)
+    saved = files.read_json(path)
+    for change, message in (
+        ({"frame": 1.0}, "frame: expected int"),
+        ({"source": "y"}, "is the state of another source, 'y'; this one is 'x'; remove it"),
+        ({"format": 1}, r"was saved by another version of this package \(format 1, this one"),
+        ({"live": {}}, "not a state of format 3"),
+        ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
+        ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
+        ({"dropped": "many"}, "dropped: expected int, got str"),
+        ({"more": 1}, "'more': is no field that is known"),
+        ({"start": 10**400}, "start: number out of range"),
+        ({"start": -3.0}, r"start: -3.0 is not in -1…9.0072e\+15"),
+        ({"told": [0, 0]}, "told: has 2 states, not 3"),
+        ({"told": [0, 0, 2]}, "told: "),
+        ({"unit": saved["unit"] | {"away": -1}}, "unit: away: expected float >= 0"),
+    ):
+        files.write_json(path, station.sealed(saved | change))
+        with pytest.raises(ValueError, match=message) as raised:
+            play([], state=path)
+        assert str(raised.value).startswith(f"{path}: ")
+        assert "remove it to start anew" in str(raised.value)
+    for change in ({"start": saved["start"] + 1}, {"checksum": ""}):
+        files.write_json(path, saved | change)
+        with pytest.raises(ValueError, match=r"s.json: the saved state is damaged \(its checksum"):
+            play([], state=path)
+    path.write_bytes(b" " * (station.MAX_STATE + 1))
+    with pytest.raises(ValueError, match="is larger than"):
+        play([], state=path)
+    path.write_text("[")
+    with pytest.raises(ValueError, match="line 1: not JSON"):
+        play([], state=path)
