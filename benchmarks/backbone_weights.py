@@ -34,7 +34,7 @@ SMALL = {
     "stages": NEEDED,
     "data.synthetic.size": 56,
     "data.synthetic.cad_wrong": 0,
-    "data.synthetic.rehearsals": 0,
+    "data.synthetic.error_recordings": 0,
     "temporal.steps": 400,
     "data.synthetic.cad_per_state": 40,
 }

@@ -66,7 +66,7 @@ VARIANTS = {
     RECIPE: Variant("as configured"),
     "last_frame": Variant(
         "the temporal network sees a window's last frame alone",
-        lambda _: {"temporal_model.seen": 1},
+        lambda _: {"temporal_model.context_frames": 1},
     ),
     "random_key_frames": Variant("key frames from all that a state lasts", lambda _: _RANDOM),
     "finetuned": Variant("with end-to-end fine-tuning", lambda c: _stages(c, True)),
@@ -86,7 +86,7 @@ VARIANTS = {
     ),
     "without_rehearsals": Variant(
         "no rehearsals in training",
-        lambda _: {"data.synthetic.rehearsals": 0},
+        lambda _: {"data.synthetic.error_recordings": 0},
         rehearsals=False,
     ),
     "scratch": Variant("an encoder from scratch", lambda _: {"init_from": ""}),

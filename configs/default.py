@@ -97,8 +97,12 @@ def described() -> Section:
     c.data.synthetic.fps = field(5.0, 0.01, 1000)  # frames per second
     c.data.synthetic.cad_per_state = field(100, 0)  # clean renders of every catalogued state
     c.data.synthetic.cad_wrong = field(0, 0)  # further ones in which some parts sit wrong
-    c.data.synthetic.rehearsals = field(0, 0)  # further recordings for training, full of mistakes
-    c.data.synthetic.rehearsal_step = field(1, 1)  # frames that each of their pictures is shown for
+    c.data.synthetic.error_recordings = field(
+        0, 0
+    )  # further recordings for training, full of mistakes
+    c.data.synthetic.error_recordings_step = field(
+        1, 1
+    )  # frames that each of their pictures is shown for
     c.data.synthetic.objects = Section()  # random objects instead of recordings
     c.data.synthetic.objects.train = field(0, 0)
     c.data.synthetic.objects.val = field(0, 0)
@@ -122,7 +126,9 @@ def described() -> Section:
     c.augment.saturation = field(0.7, 0, 100)
     c.augment.blur_sigma = field(2.0, 0, 100)  # Gaussian of 5 taps, sigma up to this; 0 = none
     c.augment.shift = field(0.0, 0, 100)  # translation, up to this share of the picture
-    c.augment.limbs = field(0.0, 0, 100)  # probability that a clean render gets painted-over limbs
+    c.augment.occluders = field(
+        0.0, 0, 100
+    )  # probability that a clean render gets painted-over limbs
 
     c.encoder = Section()  # the backbone and the projection head
     c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/model.md; the paper's ViT-S/16
@@ -147,7 +153,9 @@ def described() -> Section:
     c.temporal_model.mlp_dim = field(4096, 1, 65_536)
     c.temporal_model.dropout = field(0.1, 0, 0.99)
     c.temporal_model.drop_positions = False  # dropout also where the positions have been added
-    c.temporal_model.seen = field(0, 0, 4096)  # last frames that it sees, as a control; 0 = all
+    c.temporal_model.context_frames = field(
+        0, 0, 4096
+    )  # last frames that it sees, as a control; 0 = all
     c.temporal_model.head = one_of("mlp", "linear")  # paper: one hidden layer | released code
     c.temporal_model.baseline_depth = field(0, 0, 12)  # of mlp and lstm; 0 = 1
     c.temporal_model.baseline_width = field(0, 0, 16_384)  # of each layer; 0 = the backbone's own
@@ -224,7 +232,9 @@ def described() -> Section:
     c.detector.steps = field(50_000, 1)
     c.detector.batch = field(32, 1)  # pictures
     c.detector.background = field(0.1, 0, 1)  # share of the batch from frames annotated as empty
-    c.detector.anywhere = field(0.0, 0, 1)  # share from anywhere, for the parts' conditions alone
+    c.detector.unboxed_share = field(
+        0.0, 0, 1
+    )  # share from anywhere, for the parts' conditions alone
     c.detector.cad = field(0.0, 0, 1)  # share of the batch from CAD renders
     c.detector.cad_wrong = field(0.0, 0, 1)  # share of those in which some parts sit wrong
     c.detector.part_loss = field(0.0, 0)  # of components' conditions; 0 = the paper: no such head
@@ -262,6 +272,6 @@ def described() -> Section:
     c.evaluate.decay = field(0.75, 0, 1)  # of a step's sum on a frame without evidence
     c.evaluate.choose = one_of("validation", "paper")  # thresholds: chosen | fixed
     c.evaluate.threshold = field(0.0, 0, 1e9)  # T of choose=paper; 0 = industreal 6, meccano 1
-    c.evaluate.caution = field(0.0, 0, 100)  # logits added to `install` as chosen
+    c.evaluate.install_margin = field(0.0, 0, 100)  # logits added to `install` as chosen
     c.evaluate.certain = field(0.0, 0, 1)  # events below are listed as uncertain, not scored
     return c

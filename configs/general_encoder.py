@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     c.data.synthetic.objects.train = 480
     c.data.synthetic.objects.val = 30
     c.data.synthetic.frames_per_object = 96
-    c.augment.limbs = 0.0
+    c.augment.occluders = 0.0
     c.pretrain.state_loss = 0.0
     c.general.steps = 3_000
     c.general.eval_every = 500

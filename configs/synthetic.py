@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
     c.init_from = "general_encoder"  # ships with the package
 
     c.data.synthetic.cad_wrong = 300
-    c.data.synthetic.rehearsals = 80
-    c.data.synthetic.rehearsal_step = 4  # window.stride: more is never seen at once
+    c.data.synthetic.error_recordings = 80
+    c.data.synthetic.error_recordings_step = 4  # window.stride: more is never seen at once
     c.data.cad_mean = c.data.mean
     c.data.cad_std = c.data.std
 
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     c.augment.blur_sigma = 1.0
     c.augment.saturation = 0.3
     c.augment.shift = 0.08
-    c.augment.limbs = 0.8
+    c.augment.occluders = 0.8
 
     c.encoder.patch_size = 8
     c.encoder.width = 96
@@ -91,7 +91,7 @@ def get_config() -> ConfigDict:
     c.detector.steps = 2_000
     c.detector.batch = 64
     c.detector.background = 0.2
-    c.detector.anywhere = 0.2
+    c.detector.unboxed_share = 0.2
     c.detector.cad = 0.4
     c.detector.cad_wrong = 0.8
     c.detector.part_loss = 3.0

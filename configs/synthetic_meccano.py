@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = synthetic.get_config()
     c.procedure = "meccano"
-    c.data.synthetic.rehearsals = 0  # timelines are read, not made up
+    c.data.synthetic.error_recordings = 0  # timelines are read, not made up
     c.data.synthetic.time_scale = 12.0
     c.data.synthetic.cad_per_state = 200
     return c

@@ -70,8 +70,8 @@ def make_dataset(
     fps: float | None = None,
     cad_per_state: int = 100,
     cad_wrong: int = 0,
-    rehearsals: int = 0,
-    rehearsal_step: int = 1,
+    error_recordings: int = 0,
+    error_recordings_step: int = 1,
     workers: Workers = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
@@ -92,13 +92,13 @@ def make_dataset(
         fps: frames per second; None for the procedure's.
         cad_per_state: clean renders of each catalogued state (split "cad").
         cad_wrong: further ones of each in which some parts sit wrong.
-        rehearsals: further recordings of split "train" in which every other part is put on wrong
-            first, in poses that no other recording has. Workers make few mistakes, and a network
-            that has seen two dozen of them knows these by heart. They have no boxes: the temporal
+        error_recordings: further recordings of split "train" in which every other part is put on
+            wrong first, in poses that no other recording has. Workers make few mistakes, and a
+            network that has seen two dozen of them knows these by heart. They have no boxes: the temporal
             network learns from them, and the detector from renders (`cad_wrong`), with which it
             does better.
-        rehearsal_step: only every so many-th frame of a rehearsal is rendered, and shown until the
-            next: so they cost less, and windows of such strides see no less in them.
+        error_recordings_step: only every so many-th frame of theirs is rendered, and shown until
+            the next: so they cost less, and windows of such strides see no less in them.
         workers: processes, or a cluster.
         timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
         time_scale: their frame numbers are divided by it.
@@ -126,10 +126,12 @@ def make_dataset(
         raise ValueError(f"--pace={pace} is below 1.")
     if timelines and pace != 1:
         raise ValueError(f"--pace={pace} is for made-up timelines; real ones have --time_scale.")
-    if timelines and rehearsals:
-        raise ValueError(f"--rehearsals={rehearsals} are made up, --timelines played: give one.")
-    if rehearsal_step < 1:
-        raise ValueError(f"--rehearsal_step={rehearsal_step} is below 1.")
+    if timelines and error_recordings:
+        raise ValueError(
+            f"--error_recordings={error_recordings} are made up, --timelines played: give one."
+        )
+    if error_recordings_step < 1:
+        raise ValueError(f"--error_recordings_step={error_recordings_step} is below 1.")
     procedure = of.procedure if of else load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
@@ -138,7 +140,7 @@ def make_dataset(
     else:
         orders.check(procedure)
         counts = RECORDINGS if recordings is None else recordings
-        splits = split_names(procedure, counts, rehearsals)
+        splits = split_names(procedure, counts, error_recordings)
     told = {
         name: _timeline(
             split, name, procedure, seed, timelines, time_scale, pace, world, of is not None
@@ -160,7 +162,7 @@ def make_dataset(
         directory=timelines,
         time_scale=time_scale,
         pace=pace,
-        rehearsal_step=rehearsal_step,
+        error_recordings_step=error_recordings_step,
         product=of.product if of else None,
         world=world,
     )
@@ -184,8 +186,8 @@ def make_dataset(
             "occlusion": occlusion,
             "cad_per_state": cad_per_state,
             "cad_wrong": cad_wrong,
-            "rehearsals": rehearsals,
-            "rehearsal_step": rehearsal_step,
+            "error_recordings": error_recordings,
+            "error_recordings_step": error_recordings_step,
             "time_scale": time_scale,
             "pace": pace,
             "timelines": _digest(timelines) if timelines else None,
@@ -249,7 +251,7 @@ def make_recording(
     directory: str | Path | None,
     time_scale: float,
     pace: float,
-    rehearsal_step: int = 1,
+    error_recordings_step: int = 1,
     product: Product | None = None,
     world: World = TOY,
 ) -> shards.RecordingData:
@@ -282,7 +284,7 @@ def make_recording(
     timeline = _timeline(
         split, name, procedure, seed, directory, time_scale, pace, world, product.kit
     )
-    step = rehearsal_step if is_rehearsal(name) else 1
+    step = error_recordings_step if is_rehearsal(name) else 1
     if is_rehearsal(name) or product.kit or world.nearly_right:
         wrong = seeds.streams(seed, "rehearsal", split, name)[0]
         product = with_wrong_poses(product, wrong, timeline.states if product.kit else None)
@@ -382,9 +384,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
     add_count("--cad_per_state", default=100, help="clean renders of each state (%(default)s)")
     add_count("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)")
-    add_count("--rehearsals", default=0, help="recordings for training, full of mistakes (0)")
+    add_count("--error_recordings", default=0, help="recordings for training, full of mistakes (0)")
     add(
-        "--rehearsal_step",
+        "--error_recordings_step",
         type=command.at_least(1),
         default=1,
         metavar="N",

@@ -63,7 +63,7 @@ def test_plan_variants_change_what_they_say_and_nothing_else(tmp_path):
     pretrain = base.pretrain
     assert cad.pop("pretrain.cad_per_state") == 0
     assert cad == {"pretrain.n_per_state": pretrain.n_per_state + pretrain.cad_per_state}
-    assert changed("last_frame") == {"temporal_model.seen": 1}
+    assert changed("last_frame") == {"temporal_model.context_frames": 1}
     assert changed("transitions") == {
         "pretrain.backgrounds": 12,
         "pretrain.background_gap": 0.5,
@@ -71,7 +71,7 @@ def test_plan_variants_change_what_they_say_and_nothing_else(tmp_path):
     }
     assert changed("without_wrong") == {"detector.cad_wrong": 0.0}
     assert changed("without_rehearsals") == {
-        "data.synthetic.rehearsals": 0,
+        "data.synthetic.error_recordings": 0,
         "data.dir": str(tmp_path / "default_1" / "data_without_rehearsals"),
     }
     assert changed("scratch") == {"init_from": ""}

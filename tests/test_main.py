@@ -175,7 +175,7 @@ def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
     monkeypatch.setattr(evaluate_stage, "select", spy)
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "evaluate")
-    main.run(tiny(**{"evaluate.caution": 2.0}), tmp_path / "run")
+    main.run(tiny(**{"evaluate.install_margin": 2.0}), tmp_path / "run")
     assert seen == {"val_000", "val_001"}
     assert asked == [2.0]
     report = (tmp_path / "run/report.html").read_text()

@@ -235,7 +235,7 @@ def test_configs_budgets_are_those_of_the_paper(name):
         assert (optimizer.schedule, optimizer.clip_norm) == ("cosine", 0)
     assert config.evaluate.choose == "paper"
     losses = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss")
-    ours = (*losses, "detector.pose_loss", "augment.limbs")
+    ours = (*losses, "detector.pose_loss", "augment.occluders")
     assert not any(flat_config(config)[field] for field in ours)
 
 

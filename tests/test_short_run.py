@@ -15,7 +15,7 @@ SHORT = {
     "data.synthetic.cad_per_state": 1,
     "data.synthetic.cad_wrong": 1,
     # Most of the time is compilation; what is left out here has tests of its own.
-    **{f"augment.{field}": 0.0 for field in ("limbs", "blur_sigma", "shift")},
+    **{f"augment.{field}": 0.0 for field in ("occluders", "blur_sigma", "shift")},
     **{f"detector.{field}": 0.0 for field in ("cad", "cad_wrong", "part_loss", "pose_loss")},
     **{f"detector.{field}": 0.0 for field in ("zoom", "shift")},
     "temporal.state_loss": 0.0,

@@ -11,21 +11,21 @@ _CHARACTERS = re.compile(r"\[([^]!])[^]]*\]|\?|\*")
 
 
 def split_names(
-    procedure: Procedure, recordings: Mapping[str, int], rehearsals: int
+    procedure: Procedure, recordings: Mapping[str, int], error_recordings: int
 ) -> dict[str, tuple[str, ...]]:
     """The names of recordings in each split, of all variants in turn.
 
     Args:
         procedure: whose variants they are of.
         recordings: how many each split has.
-        rehearsals: further ones in split "train", which `is_rehearsal` tells.
+        error_recordings: further ones in split "train", which `is_rehearsal` tells.
 
     Raises:
         ValueError: there is no name that a variant alone matches.
     """
     plain = {split: [f"{split}_{i:03d}" for i in range(n)] for split, n in recordings.items() if n}
-    if rehearsals:
-        plain.setdefault("train", []).extend(f"{REHEARSAL}{i:03d}" for i in range(rehearsals))
+    if error_recordings:
+        plain.setdefault("train", []).extend(f"{REHEARSAL}{i:03d}" for i in range(error_recordings))
     variants = list(procedure.variants.values())
     return {
         split: tuple(

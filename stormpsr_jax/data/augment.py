@@ -28,7 +28,7 @@ def augment(
     saturation: float = 0.0,
     blur_sigma: float = 0.0,
     shift: float = 0.0,
-    limbs: float | jax.Array = 0.0,
+    occluders: float | jax.Array = 0.0,
 ) -> jax.Array:
     """Augments pictures, each clip of `images` with one draw for all its frames.
 
@@ -38,20 +38,20 @@ def augment(
         brightness: factor drawn from 1 ± this; `contrast` and `saturation` likewise.
         blur_sigma: Gaussian blur with 5 taps, its σ drawn from .01 … this, in pixels.
         shift: translation drawn from ± this share of the picture, edges repeated.
-        limbs: probability, one for all or one a picture (B,), of painting limbs over the picture:
-            up to three capsules of one colour that come in from the border, as hands and arms do.
+        occluders: probability, one for all or one a picture (B,), of painting limbs over the
+            picture: up to three capsules of one colour from the border, as hands and arms are.
 
     Returns:
         uint8 → float32 in 0 … 255, same shape.
     """
-    painted = not isinstance(limbs, float) or limbs > 0
-    limbs = jnp.broadcast_to(jnp.asarray(limbs, jnp.float32), images.shape[:1])
+    painted = not isinstance(occluders, float) or occluders > 0
+    occluders = jnp.broadcast_to(jnp.asarray(occluders, jnp.float32), images.shape[:1])
 
-    def one(key: jax.Array, image: jax.Array, limb_probability: jax.Array) -> jax.Array:
+    def one(key: jax.Array, image: jax.Array, probability: jax.Array) -> jax.Array:
         clip = image.astype(jnp.float32) if image.ndim == 4 else image.astype(jnp.float32)[None]
         keys = jax.random.split(key, 6)
         if painted:
-            clip = _limbs(keys[5], clip, limb_probability)
+            clip = _limbs(keys[5], clip, probability)
         if shift:
             clip = _shift(keys[0], clip, shift)
         if brightness:
@@ -66,7 +66,7 @@ def augment(
             clip = _blur(clip, jax.random.uniform(keys[4], (), minval=0.01, maxval=blur_sigma))
         return jnp.clip(clip, 0, 255).reshape(image.shape)
 
-    return jax.vmap(one)(jax.random.split(key, images.shape[0]), images, limbs)
+    return jax.vmap(one)(jax.random.split(key, images.shape[0]), images, occluders)
 
 
 def _factor(key: jax.Array, strength: float) -> jax.Array:

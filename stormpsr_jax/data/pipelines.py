@@ -272,13 +272,13 @@ class _DetectorPicture:
         source: ClipSource,
         cad: ClipSource | None,
         background: float,
-        anywhere: float,
+        unboxed_share: float,
         cad_share: float,
         cad_wrong: float,
     ):
         self._source, self._cad = source, cad
         self._background, self._cad_share = background, cad_share
-        self._anywhere, self._cad_wrong = anywhere, cad_wrong
+        self._unboxed_share, self._cad_wrong = unboxed_share, cad_wrong
         self._all = {0: [(name, np.arange(r.num_frames)) for name, r in source.recordings.items()]}
         self._wrong = _by_wrong_part(source)
         self._boxed = _by_class(source)
@@ -315,7 +315,7 @@ class _DetectorPicture:
         source, groups, parts_alone = self._source, self._boxed, False
         if kind < self._background:
             groups = self._empty or self._boxed
-        elif kind < self._background + self._anywhere:
+        elif kind < self._background + self._unboxed_share:
             groups = self._wrong if self._wrong and rng.random() < 0.5 else self._all
             parts_alone = True
         elif self._cad is not None and kind >= 1 - self._cad_share:
@@ -362,7 +362,7 @@ def detector_pictures(
     cad: ClipSource | None,
     *,
     background: float,
-    anywhere: float,
+    unboxed_share: float,
     cad_share: float,
     cad_wrong: float,
     batch: int,
@@ -375,8 +375,8 @@ def detector_pictures(
         source, cad: recordings and clean renders.
         background: share of the batch from frames annotated as empty; if there are none, they have
             boxes too.
-        anywhere: share of the batch from any frames of recordings, every other one with a part that
-            sits wrong where there are such; only the parts' conditions are learnt from them.
+        unboxed_share: share of the batch from any frames of recordings, every other one with a part
+            that sits wrong where there are such; only the parts' conditions are learnt from them.
         cad_share: share of the batch from clean renders,
         cad_wrong: and of those the share that show parts that sit wrong.
         batch, seed, workers: pictures in a global batch, of the draws, loader processes.
@@ -391,6 +391,6 @@ def detector_pictures(
             f"detector.cad={cad_share}, but the shards have no split 'cad'; render CAD pictures or "
             "set it to 0"
         )
-    element = _DetectorPicture(source, cad, background, anywhere, cad_share, cad_wrong)
+    element = _DetectorPicture(source, cad, background, unboxed_share, cad_share, cad_wrong)
     check_batch(batch, "detector.batch")
     return _elements(element, seed, batch, workers)

@@ -96,7 +96,9 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
     base = Settings(decoder=decoder, decay=config.evaluate.decay, window=config.window.frames)
     fps = context.source("test").fps
     how = config.evaluate
-    chosen = select(context.procedure, val, base, fps, how.choose, None, how.threshold, how.caution)
+    chosen = select(
+        context.procedure, val, base, fps, how.choose, None, how.threshold, how.install_margin
+    )
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     if threshold is not None:
         settings = {

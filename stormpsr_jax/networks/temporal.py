@@ -18,14 +18,18 @@ NORM_EPS = 1e-5
 HEADS = ("linear", "mlp")
 
 
-def last_frames(embeddings: jax.Array, seen: int) -> jax.Array:
-    """Clips (B, T, D) as if their recordings began `seen` frames before the end; 0 = as they are.
+def last_frames(embeddings: jax.Array, context_frames: int) -> jax.Array:
+    """Clips (B, T, D) as if recordings began `context_frames` before the end; 0 = as they are.
 
     So earlier frames repeat the first seen one. It is a control, of what a network of the same size
     makes of less.
     """
     T = embeddings.shape[1]
-    return embeddings[:, jnp.maximum(jnp.arange(T), T - seen)] if seen else embeddings
+    return (
+        embeddings[:, jnp.maximum(jnp.arange(T), T - context_frames)]
+        if context_frames
+        else embeddings
+    )
 
 
 class TemporalTransformer(nn.Module):
@@ -38,7 +42,7 @@ class TemporalTransformer(nn.Module):
         num_components: K.
         outputs: 1, or 3 with each component's condition at the last frame beside its change.
         num_frames: the most frames a clip may have; the position embedding has one row more.
-        seen: of `last_frames`.
+        context_frames: of `last_frames`.
         depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's.
         drop_positions: whether dropout also follows the position embedding.
         head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
@@ -50,7 +54,7 @@ class TemporalTransformer(nn.Module):
     num_components: int = stored(1, MAX_COMPONENTS)
     num_frames: int = stored(1, MAX_CLIP)
     outputs: int = stored(1, 3, default=1)
-    seen: int = stored(0, MAX_CLIP, default=0)
+    context_frames: int = stored(0, MAX_CLIP, default=0)
     depth: int = stored(1, 64, default=6)
     num_heads: int = stored(1, 256, default=8)
     dim_head: int = stored(1, 4_096, default=128)
@@ -62,7 +66,7 @@ class TemporalTransformer(nn.Module):
     dtype: Any = jnp.float32
 
     @staticmethod
-    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+    def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
         """The fields that follow from the frames of a clip and those that are seen of them."""
         return {"num_frames": num_frames}
 
@@ -91,7 +95,7 @@ class TemporalTransformer(nn.Module):
             raise ValueError(f"a clip of {T} frames, but num_frames is {self.num_frames}")
         if self.head not in HEADS:
             raise ValueError(f"head {self.head!r} is neither 'linear' nor 'mlp'")
-        embeddings = last_frames(embeddings, self.seen)
+        embeddings = last_frames(embeddings, self.context_frames)
         init = nn.initializers.normal(vit.POSITION_STDDEV)
         cls = self.param("cls_token", init, (1, 1, D))
         pos = self.param("pos_embedding", init, (1, self.num_frames + 1, D))

@@ -35,7 +35,7 @@ class TemporalMLP(nn.Module):
     """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
 
     Attributes:
-        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        num_components, outputs, context_frames: see `TemporalTransformer`.
         depth, width, dropout: as above.
         activation: "gelu", or "none": Dense alone, without dropout, as in the released code.
         dtype: of the activations.
@@ -43,7 +43,7 @@ class TemporalMLP(nn.Module):
 
     num_components: int = stored(1, MAX_COMPONENTS)
     outputs: int = stored(1, 3, default=1)
-    seen: int = stored(0, MAX_CLIP, default=0)
+    context_frames: int = stored(0, MAX_CLIP, default=0)
     depth: int = stored(1, 12, default=1)
     width: int = stored(1, 16_384, default=2048)
     dropout: float = 0.1
@@ -51,7 +51,7 @@ class TemporalMLP(nn.Module):
     dtype: Any = jnp.float32
 
     @staticmethod
-    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+    def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
         """See `TemporalTransformer`."""
         return {}
 
@@ -63,7 +63,7 @@ class TemporalMLP(nn.Module):
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D); T is fixed at initialisation."""
-        x = last_frames(embeddings, self.seen)
+        x = last_frames(embeddings, self.context_frames)
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i in range(self.depth):
             x = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x)
@@ -76,7 +76,7 @@ class TemporalLSTM(nn.Module):
     """`depth` LSTM layers of `width` units, first frame to last; the last output is read.
 
     Attributes:
-        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        num_components, outputs, context_frames: see `TemporalTransformer`.
         depth, width: as above.
         dropout: rate after each layer.
         dtype: of the activations.
@@ -84,14 +84,14 @@ class TemporalLSTM(nn.Module):
 
     num_components: int = stored(1, MAX_COMPONENTS)
     outputs: int = stored(1, 3, default=1)
-    seen: int = stored(0, MAX_CLIP, default=0)
+    context_frames: int = stored(0, MAX_CLIP, default=0)
     depth: int = stored(1, 12, default=1)
     width: int = stored(1, 16_384, default=512)
     dropout: float = 0.1
     dtype: Any = jnp.float32
 
     @staticmethod
-    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+    def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
         """See `TemporalTransformer`."""
         return {}
 
@@ -103,7 +103,7 @@ class TemporalLSTM(nn.Module):
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
-        x = last_frames(embeddings, self.seen).astype(self.dtype)
+        x = last_frames(embeddings, self.context_frames).astype(self.dtype)
         # Of any number of rows; by itself flax draws them, for which it wants to know the number.
         zeros = jnp.zeros((x.shape[0], self.width), jnp.float32)
         for i in range(self.depth):
@@ -122,23 +122,23 @@ class TemporalTCN(nn.Module):
     frames, 8 of 257.
 
     Attributes:
-        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        num_components, outputs, context_frames: see `TemporalTransformer`.
         depth, width, dropout: as above.
         dtype: of the activations.
     """
 
     num_components: int = stored(1, MAX_COMPONENTS)
     outputs: int = stored(1, 3, default=1)
-    seen: int = stored(0, MAX_CLIP, default=0)
+    context_frames: int = stored(0, MAX_CLIP, default=0)
     depth: int = stored(1, 12, default=6)
     width: int = stored(1, 16_384, default=512)
     dropout: float = 0.1
     dtype: Any = jnp.float32
 
     @staticmethod
-    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+    def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
         """See `TemporalTransformer`."""
-        return {"depth": tcn_depth(seen or num_frames)}
+        return {"depth": tcn_depth(context_frames or num_frames)}
 
     @staticmethod
     def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
@@ -148,7 +148,7 @@ class TemporalTCN(nn.Module):
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
-        x = last_frames(embeddings, self.seen)
+        x = last_frames(embeddings, self.context_frames)
         x = nn.Dense(self.width, dtype=self.dtype, name="stem")(x)
         for i in range(self.depth):
             y = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)

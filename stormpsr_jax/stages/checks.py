@@ -143,10 +143,10 @@ def _window(context: Context) -> list[str]:
             f"{context.num_frames:,} frames, more than the {MAX_CLIP:,} that a model can have; "
             "raise window.stride, or lower window.frames"
         ]
-    if (seen := context.config.temporal_model.seen) > context.num_frames:
+    if (seen := context.config.temporal_model.context_frames) > context.num_frames:
         return [
-            f"--config.temporal_model.seen={seen} is more than the {context.num_frames} frames of "
-            "a clip (window.frames / window.stride + 1); 0 sees all"
+            f"--config.temporal_model.context_frames={seen} is more than the "
+            f"{context.num_frames} frames of a clip (window.frames / window.stride + 1); 0 sees all"
         ]
     return []
 

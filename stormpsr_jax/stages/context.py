@@ -324,7 +324,7 @@ class Context:
         self,
         key: jax.Array,
         images: jax.Array,
-        limbs: float | jax.Array = 0.0,
+        occluders: float | jax.Array = 0.0,
         shift: bool = True,
     ) -> jax.Array:
         """Augments uint8 pictures (B, H, W, 3) or clips (B, T, H, W, 3) as the config says."""
@@ -337,7 +337,7 @@ class Context:
             saturation=c.saturation,
             blur_sigma=c.blur_sigma,
             shift=c.shift if shift else 0.0,
-            limbs=limbs,
+            occluders=occluders,
         )
 
     def train(self, name: str, stage: Definition) -> dict[str, Any]:

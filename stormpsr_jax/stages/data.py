@@ -140,7 +140,9 @@ def _extra_mistakes(context: Context) -> list[str]:
         from data_prep.worlds.names import split_names  # rendering is an extra
 
         counts = config.recordings.to_dict()
-        rendered = set(split_names(context.procedure, counts, config.rehearsals).get("train", ()))
+        rendered = set(
+            split_names(context.procedure, counts, config.error_recordings).get("train", ())
+        )
         joining = {name for split in extra.joining("train") for name in extra.splits[split]}
         if both := sorted(rendered & joining):
             mistakes.append(
@@ -199,10 +201,10 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
             f"--config.data.synthetic.pace={config.pace} is for made-up timelines; those of "
             "data.synthetic.timelines have .time_scale: set pace to 1"
         )
-    if config.timelines and config.rehearsals:
+    if config.timelines and config.error_recordings:
         mistakes.append(
-            f"--config.data.synthetic.rehearsals={config.rehearsals} are made up, and "
-            "data.synthetic.timelines are played: set rehearsals to 0"
+            f"--config.data.synthetic.error_recordings={config.error_recordings} are made up, and "
+            "data.synthetic.timelines are played: set error_recordings to 0"
         )
     if config.objects.train or not config.timelines:
         kind = "objects" if config.objects.train else "recordings"

@@ -72,7 +72,7 @@ def build(context: Context) -> Definition:
             train,
             cad,
             background=config.background,
-            anywhere=config.anywhere,
+            unboxed_share=config.unboxed_share,
             cad_share=config.cad,
             cad_wrong=config.cad_wrong,
             batch=config.batch,
@@ -112,16 +112,16 @@ def _mistakes(context: Context) -> list[str]:
             f"--config.detector.pose_loss={config.pose_loss}: how the product lies is learnt "
             "from CAD renders alone; give detector.cad, or set it to 0"
         )
-    if config.anywhere and not config.part_loss:
+    if config.unboxed_share and not config.part_loss:
         mistakes.append(
-            "--config.detector.part_loss=0.0: it alone learns from detector.anywhere; give it a "
-            "weight, or set anywhere to 0"
+            "--config.detector.part_loss=0.0: it alone learns from detector.unboxed_share; give it "
+            "a weight, or set unboxed_share to 0"
         )
-    shares = (config.background, config.anywhere, config.cad)
+    shares = (config.background, config.unboxed_share, config.cad)
     if max(shares) <= 1 < sum(shares):
         mistakes.append(
-            "--config.detector.background={}, .anywhere={}, .cad={}: are shares of a batch, and "
-            "{:g} is more than all of it".format(*shares, sum(shares))
+            "--config.detector.background={}, .unboxed_share={}, .cad={}: are shares of a batch, "
+            "and {:g} is more than all of it".format(*shares, sum(shares))
         )
     return mistakes
 

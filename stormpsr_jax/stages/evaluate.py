@@ -51,7 +51,7 @@ def run(context: Context) -> dict:
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
     choose, threshold = config.evaluate.choose, config.evaluate.threshold
-    caution = config.evaluate.caution
+    caution = config.evaluate.install_margin
     chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold, caution)
     fitted = any(streams.find(name).fitted for name in chosen)
     weights = fusion.weights if fusion and fitted else None
@@ -194,8 +194,8 @@ def _notes(
     if caution and raised and not set(raised) <= set(fixed):
         notes.append(
             f"The bar for installations of {', '.join(raised)} is {caution:g} higher than "
-            "validation chose (evaluate.caution): fewer wrong parts are accepted, and steps are "
-            "reported later."
+            "validation chose (evaluate.install_margin): fewer wrong parts are accepted, and steps "
+            "are reported later."
         )
     if (default := _default(chosen, choose)) is not None:
         notes.append(
@@ -358,10 +358,10 @@ def _mistakes(context: Context) -> list[str]:
             f"--config.evaluate.threshold={config.threshold}: with evaluate.choose="
             f"{config.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
         )
-    if config.caution and config.choose == "paper":
+    if config.install_margin and config.choose == "paper":
         mistakes.append(
-            f"--config.evaluate.caution={config.caution:g}: is added to what validation chooses, "
-            "and evaluate.choose='paper' lets it choose nothing; set it to 0"
+            f"--config.evaluate.install_margin={config.install_margin:g}: is added to what "
+            "validation chooses, and evaluate.choose='paper' lets it choose nothing; set it to 0"
         )
     missing = {"val", "test"} - set(context.config.predict.splits)
     if predict.STAGE.is_chosen(context) and missing:

@@ -77,10 +77,10 @@ def temporal_encoder(context: Context) -> nn.Module:
             for field, value in section.items()
             if field.startswith(prefix) and value
         }
-        section = {"dropout": section["dropout"], "seen": section["seen"]} | own
+        section = {"dropout": section["dropout"], "context_frames": section["context_frames"]} | own
     return _build(
         NETWORKS[name],
-        section | NETWORKS[name].of_clips(context.num_frames, section["seen"]),
+        section | NETWORKS[name].of_clips(context.num_frames, section["context_frames"]),
         num_components=context.procedure.num_components,
         outputs=3 if context.config.temporal.state_loss else 1,
         dtype=context.dtype,

@@ -42,7 +42,9 @@ def build(context: Context) -> Definition:
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         limbs = (
-            context.config.augment.limbs * batch["cad"] if takes_renders(context.config) else 0.0
+            context.config.augment.occluders * batch["cad"]
+            if takes_renders(context.config)
+            else 0.0
         )
         images = context.normalise(context.augment(rng, batch["image"], limbs), batch["cad"])
         outputs, updates = model.apply(

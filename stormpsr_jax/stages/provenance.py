@@ -37,7 +37,7 @@ FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "enco
 # do where it has changed.
 LATER = ("timelines", "backgrounds", "number of components", "frames per second")
 # Of the config: what earlier versions recorded of stages that do not read it.
-UNREAD = ("augment.limbs", "augment.shift", "predict.splits")
+UNREAD = ("augment.occluders", "augment.shift", "predict.splits")
 
 
 class Training(msgspec.Struct):

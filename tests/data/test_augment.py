@@ -67,7 +67,7 @@ def test_augment_blur_matches_scipy():
 def test_augment_a_clip_gets_one_draw_for_all_its_frames():
     frame = images((1, 24, 24, 3))
     clip = jnp.asarray(np.repeat(frame[:, None], 5, axis=1))  # (1, 5, H, W, 3)
-    out = np.asarray(augment(jax.random.key(4), clip, brightness=0.3, shift=0.2, limbs=1.0))
+    out = np.asarray(augment(jax.random.key(4), clip, brightness=0.3, shift=0.2, occluders=1.0))
     for t in range(1, 5):
         np.testing.assert_array_equal(out[0, t], out[0, 0])
 
@@ -83,12 +83,12 @@ def test_augment_shift_moves_by_at_most_its_share():
 
 def test_augment_limbs_cover_part_of_a_picture_with_the_probability_asked_for():
     x = jnp.full((200, 16, 16, 3), 255, jnp.uint8)
-    changed = np.asarray(augment(jax.random.key(0), x, limbs=0.5) != 255).any(-1)
+    changed = np.asarray(augment(jax.random.key(0), x, occluders=0.5) != 255).any(-1)
     covered = changed.mean((1, 2))
     assert 0.3 < (covered > 0).mean() < 0.6  # a limb may also stay outside
     assert covered.max() < 0.9
     some = jnp.asarray([0.0, 1.0] * 100)
-    changed = np.asarray(augment(jax.random.key(0), x, limbs=some) != 255).any((1, 2, 3))
+    changed = np.asarray(augment(jax.random.key(0), x, occluders=some) != 255).any((1, 2, 3))
     assert not changed[::2].any()
     assert changed[1::2].mean() > 0.6
 
@@ -104,7 +104,7 @@ def largest_array(limbs):
                     yield from sizes(value.jaxpr)
 
     x = jnp.asarray(images())
-    traced = jax.make_jaxpr(lambda key: augment(key, x, limbs=limbs))(jax.random.key(0))
+    traced = jax.make_jaxpr(lambda key: augment(key, x, occluders=limbs))(jax.random.key(0))
     return max(sizes(traced.jaxpr))
 
 
@@ -116,9 +116,11 @@ def test_limbs_of_no_picture_are_not_computed():
     x = jnp.asarray(images())
     traced = [
         str(
-            jax.make_jaxpr(lambda key, limbs=limbs: augment(key, x, limbs=limbs))(jax.random.key(0))
+            jax.make_jaxpr(lambda key, occluders=occluders: augment(key, x, occluders=occluders))(
+                jax.random.key(0)
+            )
         )
-        for limbs in (0.0, 0.1)
+        for occluders in (0.0, 0.1)
     ]
     assert "sqrt" not in traced[0]
     assert "sqrt" in traced[1]

@@ -94,7 +94,7 @@ def pipeline(data, kind, workers=0, seed=0):
         train,
         data["cad"],
         background=0.4,
-        anywhere=0.0,
+        unboxed_share=0.0,
         cad_share=0.3,
         cad_wrong=0.4,
         batch=16,
@@ -209,7 +209,7 @@ def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data, caps
         name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
         for name, r in unseen.recordings.items()
     }
-    options = {"anywhere": 0.0, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 64, "seed": 0}
+    options = {"unboxed_share": 0.0, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 64, "seed": 0}
     (batch,) = take(pipelines.detector_pictures(unseen, None, background=0.5, **options), 1)
     assert (batch["class"] > 0).all()
     (line,) = capsys.readouterr().err.splitlines()
@@ -223,7 +223,13 @@ def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data, caps
     ("cad_wrong", "expected"), [(0.0, {1, 2}), (1.0, {-1, PROCEDURE.error_class})]
 )
 def test_detector_pictures_all_renders_right_or_all_wrong(data, cad_wrong, expected):
-    options = {"background": 0.0, "anywhere": 0.0, "batch": 64, "seed": 0, "cad_wrong": cad_wrong}
+    options = {
+        "background": 0.0,
+        "unboxed_share": 0.0,
+        "batch": 64,
+        "seed": 0,
+        "cad_wrong": cad_wrong,
+    }
     batches = pipelines.detector_pictures(data["train"], data["cad"], cad_share=1.0, **options)
     (batch,) = take(batches, 1)
     assert batch["cad"].all()
@@ -245,7 +251,7 @@ def test_detector_pictures_frames_from_anywhere_are_for_the_parts_alone(data):
     states[40:50, 0] = -1
     wrong.recordings["t1"] = dataclasses.replace(wrong.recordings["t1"], states=states)
     for source, share in ((data["train"], 0.0), (wrong, 0.55)):  # some of any show it, too
-        batches = pipelines.detector_pictures(source, None, anywhere=0.5, **options)
+        batches = pipelines.detector_pictures(source, None, unboxed_share=0.5, **options)
         (batch,) = take(batches, 1)
         anywhere = batch["class"] == NOT_ANNOTATED
         assert 0.4 < anywhere.mean() < 0.6
@@ -278,7 +284,7 @@ def test_detector_pictures_every_part_that_sits_wrong_is_drawn_as_often(data):
     )
     cad = copy.copy(data["cad"])
     cad.recordings = recordings
-    options = {"background": 0.0, "anywhere": 0.0, "batch": 512, "seed": 0}
+    options = {"background": 0.0, "unboxed_share": 0.0, "batch": 512, "seed": 0}
     batches = pipelines.detector_pictures(
         data["train"], cad, cad_share=1.0, cad_wrong=1.0, **options
     )

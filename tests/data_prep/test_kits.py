@@ -23,7 +23,12 @@ from tests.support.digests import digests
 LANTERN = Procedure.from_json(lantern.CONTENT)
 NOTHING = solid("box", (0, 0, 0), (0, 0, 0))
 FEW = ("--size=16", "--fps=1", "--workers=1", "--train=2", "--val=1", "--test=1")
-RENDERS = ("--cad_per_state=1", "--cad_wrong=2", "--rehearsals=1", "--rehearsal_step=3")
+RENDERS = (
+    "--cad_per_state=1",
+    "--cad_wrong=2",
+    "--error_recordings=1",
+    "--error_recordings_step=3",
+)
 
 
 @pytest.fixture
@@ -80,7 +85,7 @@ def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, t
 
 @pytest.mark.usefixtures("system")  # takes seconds
 def test_an_interrupted_folder_goes_on_and_ends_with_the_same_bytes(kit, tmp_path, monkeypatch):
-    options = {"recordings": {"train": 2, "val": 1}, "rehearsals": 1, "cad_wrong": 1}
+    options = {"recordings": {"train": 2, "val": 1}, "error_recordings": 1, "cad_wrong": 1}
     make_dataset = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=1, of=kit, **options
     )

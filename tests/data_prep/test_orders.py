@@ -165,9 +165,9 @@ def _variants(**globs):
     return content | {"variants": {n: only | {"recordings": list(g)} for n, g in globs.items()}}
 
 
-def _names(counts, rehearsals=0, **globs):
+def _names(counts, error_recordings=0, **globs):
     procedure = Procedure.from_json(_variants(**globs))
-    return procedure, names.split_names(procedure, counts, rehearsals)
+    return procedure, names.split_names(procedure, counts, error_recordings)
 
 
 def test_names_of_one_variant_that_takes_any_are_those_of_their_split():

@@ -226,7 +226,7 @@ def test_make_dataset_rehearsals_are_full_of_mistakes_and_change_nothing_else(tm
         synthetic.make_dataset, size=8, fps=1, cad_per_state=0, recordings={"train": 2, "test": 1}
     )
     make(tmp_path / "without")
-    make(tmp_path / "with", rehearsals=3, workers=2)
+    make(tmp_path / "with", error_recordings=3, workers=2)
 
     def pictures(folder, split):
         source = ClipSource(tmp_path / folder, split, SYNTHETIC)
@@ -250,21 +250,21 @@ def test_make_dataset_rehearsals_are_full_of_mistakes_and_change_nothing_else(tm
         )
         assert np.isfinite(r.boxes).any() == looked_at
         assert (r.visible > 0).any()
-    with pytest.raises(ValueError, match="--rehearsals=3 are made up"):
-        make(tmp_path / "none", rehearsals=3, timelines=tmp_path)
+    with pytest.raises(ValueError, match="--error_recordings=3 are made up"):
+        make(tmp_path / "none", error_recordings=3, timelines=tmp_path)
 
 
-def test_make_dataset_pictures_of_rehearsals_are_shown_for_rehearsal_step_frames(tmp_path):
+def test_make_dataset_pictures_of_rehearsals_are_shown_for_several_frames(tmp_path):
     make = functools.partial(
         synthetic.make_dataset,
         size=8,
         fps=1,
         cad_per_state=0,
         recordings={"train": 1},
-        rehearsals=1,
+        error_recordings=1,
     )
     make(tmp_path / "each")
-    make(tmp_path / "third", rehearsal_step=3)
+    make(tmp_path / "third", error_recordings_step=3)
     each, third = (ClipSource(tmp_path / f, "train", SYNTHETIC) for f in ("each", "third"))
     name = "train_000"
     numbers = each.numbers(name)
@@ -284,8 +284,8 @@ def test_make_dataset_pictures_of_rehearsals_are_shown_for_rehearsal_step_frames
     # The same scenes, though the grain of the pictures is drawn anew for each that is made.
     held, made = (source.frames(name, numbers).astype(int) for source in (third, each))
     assert 2 * np.abs(held - made[shown]).mean() < np.abs(held - made[np.roll(shown, 30)]).mean()
-    with pytest.raises(ValueError, match="--rehearsal_step=0 is below 1"):
-        make(tmp_path / "none", rehearsal_step=0)
+    with pytest.raises(ValueError, match="--error_recordings_step=0 is below 1"):
+        make(tmp_path / "none", error_recordings_step=0)
 
 
 def test_make_recording_wrong_poses_of_a_rehearsal_are_its_own(monkeypatch):
@@ -414,7 +414,7 @@ def test_make_dataset_knows_the_frames_beforehand(tmp_path, monkeypatch, real, p
         recordings=counts,
         cad_per_state=3,
         cad_wrong=2,
-        rehearsals=0 if real else 2,
+        error_recordings=0 if real else 2,
         timelines=labels,
         time_scale=2.0,
         pace=pace,

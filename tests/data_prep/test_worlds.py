@@ -52,7 +52,7 @@ def test_toy_golden_pictures_and_states_before_there_were_worlds(monkeypatch):
 
     monkeypatch.setattr(simplejpeg, "encode_jpeg", keep)
     for split, name in (("train", "train_000"), ("train", "rehearsal_001"), ("cad", "wrong_12")):
-        data = recording(worlds.TOY, split, name, size=32, rehearsal_step=4)
+        data = recording(worlds.TOY, split, name, size=32, error_recordings_step=4)
         list(itertools.islice(data.jpegs, 60))
         digest.update(data.states.tobytes() + data.visible.tobytes() + data.boxes.tobytes())
     assert digest.hexdigest() == "55e33ae621b022b2c3c96eac1089a49eb00d8de667d2c61f6935b71582050d7c"

@@ -21,7 +21,10 @@ def test_runs_of_the_same_config_are_made_once(tmp_path):
 
 
 def test_a_plan_makes_what_runs_share_once(tmp_path):
-    base, last = run_of(tmp_path, "base"), run_of(tmp_path, "last", **{"temporal_model.seen": 1})
+    base, last = (
+        run_of(tmp_path, "base"),
+        run_of(tmp_path, "last", **{"temporal_model.context_frames": 1}),
+    )
     other = run_of(tmp_path, "other", **{"data.dir": str(tmp_path / "elsewhere")})
     assert expected_stages([base, last, other]) == {
         base: list(base.config.stages),

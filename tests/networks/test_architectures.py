@@ -71,7 +71,7 @@ def test_embedding_width_matches_the_input(role, module, shape):
 @pytest.mark.parametrize(
     ("role", "module", "field", "bad"),
     [("temporal", c[1], "outputs", (0, 4, "1")) for c in CASES if c[0] == "temporal"]
-    + [("temporal", c[1], "seen", (-1, 4_097, 1.0)) for c in CASES if c[0] == "temporal"]
+    + [("temporal", c[1], "context_frames", (-1, 4_097, 1.0)) for c in CASES if c[0] == "temporal"]
     + [("temporal", TemporalMLP(3, depth=1, width=4), "activation", ("relu", 1))]
     + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"]
     + [("detector", c[1], "upright", (0, "yes")) for c in CASES if c[0] == "detector"],

@@ -159,7 +159,7 @@ def test_temporal_of_three_outputs_the_first_are_what_one_gives(small, head):
 @pytest.mark.parametrize("seen", [1, 3])
 def test_temporal_frames_that_are_not_seen_change_nothing(small, seen):
     model, variables, clips = small
-    control = model.clone(seen=seen)
+    control = model.clone(context_frames=seen)
     T = clips.shape[1]
     first = np.repeat(clips[:, T - seen : T - seen + 1], T - seen, axis=1)
     begun = np.concatenate([first, clips[:, T - seen :]], axis=1)
@@ -173,7 +173,7 @@ def test_temporal_frames_that_are_not_seen_change_nothing(small, seen):
 
 def test_temporal_seeing_all_frames_is_seeing_the_clip(small):
     model, variables, clips = small
-    whole = apply(model.clone(seen=clips.shape[1]), variables, clips)
+    whole = apply(model.clone(context_frames=clips.shape[1]), variables, clips)
     np.testing.assert_array_equal(whole, apply(model, variables, clips))
 
 

@@ -79,7 +79,7 @@ def test_temporal_baselines_of_three_outputs_the_first_are_what_one_gives(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_temporal_baselines_frames_that_are_not_seen_change_nothing(name):
-    model, (x, _) = MODELS[name].clone(seen=2), clips(6, 4)
+    model, (x, _) = MODELS[name].clone(context_frames=2), clips(6, 4)
     params = jax.jit(model.init)(jax.random.key(0), x)
     hidden, seen = np.array(x), np.array(x)
     hidden[:, :-2] += 1

@@ -70,7 +70,7 @@ def test_find_mistakes_all_fields_at_once(rendered, tmp_path):
         "data.synthetic.cad_wrong": -1,
         "data.synthetic.pace": 0.5,
         "pretrain.key_frames": "any",
-        "temporal_model.seen": -1,
+        "temporal_model.context_frames": -1,
         "temporal.state_loss": -0.5,
         "detector.background": 1.5,
         "detector.image_size": -1,
@@ -211,8 +211,12 @@ def test_find_mistakes_renders_of_which_all_show_wrong_parts(rendered, tmp_path)
 def test_a_threshold_is_refused_where_thresholds_are_chosen(rendered, tmp_path):
     (text,) = mistakes(rendered, tmp_path, **{"evaluate.threshold": 8.0})
     assert text.startswith("--config.evaluate.threshold=8.0: with evaluate.choose='validation'")
-    (text,) = mistakes(rendered, tmp_path, **{"evaluate.caution": 2, "evaluate.choose": "paper"})
-    assert text.startswith("--config.evaluate.caution=2: is added to what validation chooses")
+    (text,) = mistakes(
+        rendered, tmp_path, **{"evaluate.install_margin": 2, "evaluate.choose": "paper"}
+    )
+    assert text.startswith(
+        "--config.evaluate.install_margin=2: is added to what validation chooses"
+    )
     fixed = {"evaluate.threshold": 8.0, "evaluate.choose": "paper"}
     assert mistakes(rendered, tmp_path, **fixed) == []
 
@@ -230,12 +234,14 @@ def test_find_mistakes_renders_of_which_none_is_to_be_plain(rendered, tmp_path):
 
 
 def test_find_mistakes_shares_of_the_detector_s_batch(rendered, tmp_path):
-    fields = {"detector.background": 0.3, "detector.anywhere": 0.3, "detector.cad": 0.4}
+    fields = {"detector.background": 0.3, "detector.unboxed_share": 0.3, "detector.cad": 0.4}
     assert mistakes(rendered, tmp_path, **fields) == []
-    (text,) = mistakes(rendered, tmp_path, **fields | {"detector.anywhere": 0.4})
+    (text,) = mistakes(rendered, tmp_path, **fields | {"detector.unboxed_share": 0.4})
     assert text.endswith("are shares of a batch, and 1.1 is more than all of it")
     (text,) = mistakes(rendered, tmp_path, **fields | {"detector.part_loss": 0.0})
-    assert text.startswith("--config.detector.part_loss=0.0: it alone learns from detector.anywhe")
+    assert text.startswith(
+        "--config.detector.part_loss=0.0: it alone learns from detector.unboxed_sh"
+    )
 
 
 def test_find_mistakes_shares_of_renders_that_there_are_none_of(rendered, tmp_path):
@@ -252,9 +258,11 @@ def test_find_mistakes_shares_of_renders_that_there_are_none_of(rendered, tmp_pa
 
 
 def test_find_mistakes_a_control_that_sees_more_than_there_is(rendered, tmp_path):
-    assert mistakes(rendered, tmp_path, **{"temporal_model.seen": 5}) == []
-    (text,) = mistakes(rendered, tmp_path, **{"temporal_model.seen": 6})
-    assert text.startswith("--config.temporal_model.seen=6 is more than the 5 frames of a clip")
+    assert mistakes(rendered, tmp_path, **{"temporal_model.context_frames": 5}) == []
+    (text,) = mistakes(rendered, tmp_path, **{"temporal_model.context_frames": 6})
+    assert text.startswith(
+        "--config.temporal_model.context_frames=6 is more than the 5 frames of a clip"
+    )
 
 
 def test_find_mistakes_a_pace_of_timelines_that_have_one(tmp_path):
@@ -262,9 +270,9 @@ def test_find_mistakes_a_pace_of_timelines_that_have_one(tmp_path):
     changes = {**played, "data.synthetic.pace": 2.0}
     (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
     assert text.startswith("--config.data.synthetic.pace=2.0 is for made-up timelines")
-    changes = {**played, "data.synthetic.rehearsals": 2}
+    changes = {**played, "data.synthetic.error_recordings": 2}
     (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
-    assert text.startswith("--config.data.synthetic.rehearsals=2 are made up")
+    assert text.startswith("--config.data.synthetic.error_recordings=2 are made up")
 
 
 def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):

@@ -13,8 +13,8 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr(rendering, "make_dataset", lambda out, **options: told.update(options))
     config = synthetic.get_config()
-    numbers = {"cad_per_state": 3, "cad_wrong": 5, "rehearsals": 7, "seed": 11, "size": 24}
-    numbers["rehearsal_step"] = 2
+    numbers = {"cad_per_state": 3, "cad_wrong": 5, "error_recordings": 7, "seed": 11, "size": 24}
+    numbers["error_recordings_step"] = 2
     for name, value in numbers.items():
         config.data.synthetic[name] = value
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))

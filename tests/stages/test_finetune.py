@@ -42,7 +42,9 @@ def test_finetune_draws_other_clips_than_temporal(finished):
 @pytest.mark.parametrize("batch_norm", ["train", "frozen"])
 def test_batch_norm_of_the_encoder_goes_on_or_keeps_its_statistics(finished, batch_norm):
     """The loss of a step against layer 1 written out: by the batch, or by the statistics kept."""
-    config = tiny(**{"finetune.batch_norm": batch_norm, "finetune.batch": 2, "augment.limbs": 0.0})
+    config = tiny(
+        **{"finetune.batch_norm": batch_norm, "finetune.batch": 2, "augment.occluders": 0.0}
+    )
     context = Context(config, finished, make_mesh(1, 1))
     stage = finetune.build(context)
     params, before = stage.init()

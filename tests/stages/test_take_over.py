@@ -36,7 +36,7 @@ def taken(workdir, other, **changes):
     ("changes", "stages"),
     [
         ({}, [*STAGES, "product_gate", "fuse"]),
-        ({"temporal_model.seen": 1}, ["pretrain", "embed", "detector"]),
+        ({"temporal_model.context_frames": 1}, ["pretrain", "embed", "detector"]),
         ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector"]),
         ({"detector.cad_wrong": 0.2}, ["pretrain", "embed", "temporal", "finetune"]),
         ({"pretrain.t_f": 9.0}, ["detector"]),

@@ -37,7 +37,7 @@ CHANGES = {
     "data.synthetic.recordings.test": 1,
     "data.synthetic.cad_per_state": 2,
     "window.frames": 8,
-    "augment.limbs": 0.0,  # half a second of compilation
+    "augment.occluders": 0.0,  # half a second of compilation
     "augment.blur_sigma": 0.0,
     "augment.shift": 0.0,
     "encoder.stem": (),

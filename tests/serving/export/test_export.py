@@ -192,7 +192,7 @@ def test_every_encoder_can_be_exported(system, tmp_path, name, program):
 
 
 def test_an_lstm_is_no_onnx_as_its_loop_could_run_for_ever(system, tmp_path):
-    on_embeddings(tmp_path / "model", TemporalLSTM(num_components=3, width=8, seen=3))
+    on_embeddings(tmp_path / "model", TemporalLSTM(num_components=3, width=8, context_frames=3))
     with pytest.raises(ValueError, match="an LSTM is a loop in ONNX"):
         export(tmp_path / "model", tmp_path / "out", "onnx")
     assert not list(tmp_path.glob("out*"))
@@ -211,7 +211,7 @@ def test_an_lstm_is_no_onnx_as_its_loop_could_run_for_ever(system, tmp_path):
 )
 def test_every_temporal_network_can_be_exported(system, tmp_path, kind, program):
     depth = {"depth": 2} if kind is TemporalTCN else {}
-    on_embeddings(tmp_path / "model", kind(num_components=3, width=8, seen=3, **depth))
+    on_embeddings(tmp_path / "model", kind(num_components=3, width=8, context_frames=3, **depth))
     export(tmp_path / "model", tmp_path / "out", program)
     clips = np.random.default_rng(0).normal(size=(5, 4, 6)).astype(np.float32)
     ours, theirs = (stormpsr_jax.load_model(tmp_path / f) for f in ("model", "out"))
@@ -403,7 +403,9 @@ def test_what_computes_in_bfloat16_may_round_more(system, tmp_path, monkeypatch,
         return stablehlo_writer.write(near, row, names, int8)
 
     monkeypatch.setitem(exporting.WRITERS, "stablehlo", rounded)
-    on_embeddings(tmp_path / "model", TemporalMLP(num_components=3, width=8, seen=3, dtype=dtype))
+    on_embeddings(
+        tmp_path / "model", TemporalMLP(num_components=3, width=8, context_frames=3, dtype=dtype)
+    )
     if dtype == jnp.bfloat16:
         assert export(tmp_path / "model", tmp_path / "out", "stablehlo").is_dir()
     else:
