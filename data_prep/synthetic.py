@@ -94,9 +94,9 @@ def make_dataset(
         cad_wrong: further ones of each in which some parts sit wrong.
         error_recordings: further recordings of split "train" in which every other part is put on
             wrong first, in poses that no other recording has. Workers make few mistakes, and a
-            network that has seen two dozen of them knows these by heart. They have no boxes: the temporal
-            network learns from them, and the detector from renders (`cad_wrong`), with which it
-            does better.
+            network that has seen two dozen of them knows these by heart. They have no boxes: the
+            temporal network learns from them, and the detector from renders (`cad_wrong`), with
+            which it does better.
         error_recordings_step: only every so many-th frame of theirs is rendered, and shown until
             the next: so they cost less, and windows of such strides see no less in them.
         workers: processes, or a cluster.
