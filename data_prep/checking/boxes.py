@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import simplejpeg
 
-from data_prep.checking import thumbnails
-from data_prep.checking.checked import Checked
+from data_prep.checking.folder import RENDERS, Checked
 from data_prep.reading.recording_labels import agree
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.procedure import Procedure
@@ -61,7 +60,7 @@ class StateBoxes:
 def agreement(checked: Checked) -> str:
     """Returns a line that says how many boxes fit the step labels; '' without boxes.
 
-    Renders (split `cad`) are left out, whose boxes have no other source.
+    Renders are left out, whose boxes have no other source.
     """
     of_boxes, of_states = _classes(checked)
     if not len(of_boxes):
@@ -89,8 +88,8 @@ def find_shift(checked: Checked) -> list[str]:
 def _classes(checked: Checked) -> tuple[np.ndarray, np.ndarray]:
     """Returns the classes (M,) of all boxes that are no renders, and of the states beside them."""
     pairs = [np.zeros((2, 0), np.int64)]
-    for split, recordings in checked.splits.items():
-        for recording in recordings.values() if split != "cad" else ():
+    for split, recording in checked.recordings():
+        if split != RENDERS:
             boxed = recording.classes >= 0
             of_states = checked.procedure.state_classes(recording.states[boxed])
             pairs.append(np.stack([recording.classes[boxed], of_states]))
@@ -102,11 +101,10 @@ def by_state(checked: Checked) -> Iterator[StateBoxes]:
     """Yields each catalogued state, then error states, of which there are boxes."""
     procedure = checked.procedure
     places: dict[int, list[tuple[str, LabelledFrames, int]]] = {}
-    for split, recordings in checked.splits.items():
-        for recording in recordings.values():
-            known = (recording.classes > 0) & ~np.isnan(recording.boxes).any(axis=1)
-            for i in np.flatnonzero(known).tolist():
-                places.setdefault(int(recording.classes[i]), []).append((split, recording, i))
+    for split, recording in checked.recordings():
+        known = (recording.classes > 0) & ~np.isnan(recording.boxes).any(axis=1)
+        for i in np.flatnonzero(known).tolist():
+            places.setdefault(int(recording.classes[i]), []).append((split, recording, i))
     for label, found in sorted(places.items()):
         digits = procedure.states[label - 1].tolist() if label <= procedure.num_states else []
         # The middles of equal shares: boxes at either end of a state may show the next one already.
@@ -132,17 +130,22 @@ def _box_picture(
 ) -> BoxPicture:
     of_state = checked.procedure.state_classes(recording.states[i : i + 1])
     fits = agree(np.array([label]), of_state, checked.procedure)[0]
-    image = thumbnails.decode(checked, checked.shards[split, recording.name], i)
-    jpeg = None
-    if image is not None:
-        encoded = simplejpeg.encode_jpeg(_cut_out(image, recording.boxes[i]), QUALITY, "RGB", "444")
-        jpeg = base64.b64encode(encoded).decode()
+    image = checked.picture(split, recording, i)
+    jpeg = in_page(None if image is None else _cut_out(image, recording.boxes[i]))
     return BoxPicture(
         recording.name,
         recording.first_frame + i,
         jpeg,
         "" if fits else state_name(int(of_state[0]), checked.procedure),
     )
+
+
+def in_page(image: np.ndarray | None) -> str | None:
+    """Returns a picture (H, W, 3) as a JPEG in base64; None remains None."""
+    if image is None:
+        return None
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(image), QUALITY, "RGB", "444")
+    return base64.b64encode(jpeg).decode()
 
 
 def _cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:
@@ -153,4 +156,4 @@ def _cut_out(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     half = size / 2 + MARGIN * size.max()
     x0, y0 = np.clip(np.rint(centre - half), 0, (width - 1, height - 1)).astype(int)
     x1, y1 = np.clip(np.rint(centre + half), (x0 + 1, y0 + 1), (width, height)).astype(int)
-    return np.ascontiguousarray(image[y0:y1, x0:x1])
+    return image[y0:y1, x0:x1]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stormpsr_jax.data.annotation import EMPTY, LabelledFrames
-from stormpsr_jax.psr.files.labels import Step, states_to_steps
+from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
 
 
@@ -60,17 +60,11 @@ class Statistics:
         return (np.flatnonzero(self.frames_by_class[1:-1] == 0) + 1).tolist()
 
 
-def completed_steps(recording: LabelledFrames) -> list[Step]:
-    """The steps between a recording's states, incorrect installations (3k+1) included."""
-    frames = recording.first_frame + np.arange(recording.num_frames)
-    return states_to_steps(frames, recording.states, with_errors=True)
-
-
 def split_statistics(
     recordings: Sequence[LabelledFrames],
     procedure: Procedure,
     fps: float,
-    steps: Mapping[str, Sequence[Step]] | None = None,
+    steps: Mapping[str, Sequence[Step]],
 ) -> Statistics:
     """Counts what the recordings of a split hold.
 
@@ -78,13 +72,9 @@ def split_statistics(
         recordings: with their labels.
         procedure: of them.
         fps: frames per second.
-        steps: by recording, (frame, step id) with incorrect installations, where label files
-            give them; a recording that is not in it has the steps between its states.
+        steps: by recording, (frame, step id) with incorrect installations.
     """
-    of_recording = [
-        sorted((steps or {}).get(recording.name, completed_steps(recording)))
-        for recording in recordings
-    ]
+    of_recording = [steps[recording.name] for recording in recordings]
     kinds = np.array([step % 3 for of_one in of_recording for _, step in of_one], int)
     frames = sum(recording.num_frames for recording in recordings)
     num_classes = procedure.num_states + 2

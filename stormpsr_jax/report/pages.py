@@ -115,12 +115,13 @@ def inline(text: str, label: str, prefix: str) -> markupsafe.Markup:
     return markupsafe.Markup(f"{head}{body}</svg>")
 
 
-def template(name: str) -> jinja2.Template:
-    """Returns a jinja2 template of the folder ``templates``; what it is given is escaped."""
+def template(name: str, folder: pathlib.Path | None = None) -> jinja2.Template:
+    """Returns a jinja2 template of a folder (``templates``); what it is given is escaped."""
     import jinja2
 
+    folder = folder or pathlib.Path(__file__).parents[1] / "templates"
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parents[1] / "templates"),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,5 +1,7 @@
-"""The command data_prep.check: exit codes, usage, the page."""
+"""The command data_prep.check: exit codes, what it finds, the page."""
 
+import dataclasses
+import json
 import re
 
 import numpy as np
@@ -7,22 +9,30 @@ import pytest
 
 from data_prep import check
 from data_prep.writing import shards
-from tests.support.check_data import PROCEDURE, SIZE, jpeg
+from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
 from tests.support.commands import refused
+
+SHARD = "clips-train.array_record-00001-of-00002"  # of recording b
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all"]])
 def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
     assert check.main([str(folder), *arguments]) == 0
     out = capsys.readouterr().out
-    assert "0 problems, 0 warnings" in out
+    assert f"0 problems, 0 warnings ({44 if arguments else 12} frames" in out
     assert "problem:" not in out
     page = (folder / "check.html").read_text()
     assert "No problems found" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # opens offline
     # 4 recordings, 3 completions each, around; and 3 boxes of two states and of error states.
     assert page.count("data:image/jpeg") == 4 * 3 * 3 + 3 * 3
-    assert (folder / "SHA256SUMS").exists() == (arguments == ["--all"])
+    assert re.findall(r'row">(.*?)</th><td><code>(.*?)</code></td><td>(.*?)</td>', page) == [
+        ("uncatalogued", "", "6 · 0"),
+        ("state 1", "100", "4 · 2"),
+        ("state 2", "110", "0 · 0"),
+        ("state 3", "111", "8 · 2"),
+        ("error state", "", "4 · 2"),
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[], ["no/such"], ["{empty}"], ["{empty}", "--al"]])
@@ -31,18 +41,86 @@ def test_check_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, caps
 
 
 def test_check_page_goes_where_out_says(whole, tmp_path):
-    assert check.main([str(whole), f"--out={tmp_path / 'page.html'}", "--all"]) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["SHA256SUMS", "page.html"]
+    assert check.main([str(whole), f"--out={tmp_path / 'page.html'}"]) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
     assert not (whole / "check.html").exists()
 
 
-def test_check_page_does_not_grow_with_the_data(tmp_path):
-    names = [f"r{i:02d}" for i in range(12)]
+def _flip(folder):
+    data = bytearray((folder / SHARD).read_bytes())
+    data[1000] ^= 1
+    (folder / SHARD).write_bytes(data)
 
-    def make(split, name):
-        n = 80
+
+def _no_variant(folder):
+    path = folder / "procedure.json"
+    content = json.loads(path.read_text())
+    content["variants"]["all"]["recordings"] = ["[acd]"]
+    path.write_text(json.dumps(content))
+
+
+DAMAGE = {
+    "missing": (lambda f: (f / SHARD).unlink(), f"{SHARD}: this shard is missing; delete it"),
+    "truncated": (
+        lambda f: (f / SHARD).write_bytes((f / SHARD).read_bytes()[:-40_000]),
+        f"{SHARD}: has 0 records instead of 3: it is truncated",
+    ),
+    "flipped": (_flip, f"{SHARD}: damaged, cannot be read"),
+    "no labels": (lambda f: (f / "labels/train.npz").unlink(), "train.npz: missing"),
+    "other K": (
+        lambda f: (f / "labels/train/b/PSR_labels_raw.csv").write_text("1.jpg,0,0\n"),
+        "b/PSR_labels_raw.csv: has states of 2 components",
+    ),
+    "no variant": (_no_variant, "no variant matches recording 'b'"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_check_names_what_is_wrong(folder, what, capsys):
+    damage, expected = DAMAGE[what]
+    damage(folder)
+    assert check.main([str(folder)]) == 1
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("problem: ")]
+    assert expected in line
+    assert "1 problems" in out
+    assert expected.partition(":")[0].partition("'")[0] in (folder / "check.html").read_text()
+
+
+def test_check_unfinished_folder_is_refused(folder, capsys):
+    (folder / "dataset_info.json").unlink()
+    assert "preparation was not finished" in refused(capsys, check.main, [str(folder)])
+
+
+def test_check_finds_the_same_recording_in_two_splits(tmp_path, capsys):
+    def copy(split, name):
+        return dataclasses.replace(make(split, "a"), name=name)
+
+    splits = {"train": ["a", "b"], "test": ["d"]}
+    shards.build(tmp_path, procedure=PROCEDURE, fps=5, image_size=SIZE, splits=splits, make=copy)
+    assert check.main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "warning: train/a and train/b have the same pictures" in out
+    assert "problem: train/a and test/d have the same pictures" in out
+
+
+def test_check_labels_that_are_doubtful_are_a_warning(tmp_path, capsys):
+    def other(data):
+        return dataclasses.replace(data, states=np.repeat([[0, 0, 0], [1, 0, 1]], (5, 6), axis=0))
+
+    build(tmp_path, other)
+    assert check.main([str(tmp_path)]) == 0
+    warning = "warning: state 101 (base, lid on) is not in the procedure's states: b at 0:01.2"
+    assert warning in capsys.readouterr().out
+
+
+def test_check_page_does_not_grow_with_the_data(tmp_path):
+    names = [f"r{i:02d}" for i in range(7)]
+
+    def one(split, name):
+        n = 12
         states = np.zeros((n, 3), int)
-        states[:, 0] = np.arange(n) % 2  # 79 completions
+        states[:, 0] = np.arange(n) % 2  # 11 completions
         nothing = np.full((n, 4), np.nan)
         jpegs = [jpeg([int(name[1:]), i]) for i in range(n)]
         return shards.RecordingData(
@@ -50,10 +128,10 @@ def test_check_page_does_not_grow_with_the_data(tmp_path):
         )
 
     shards.build(
-        tmp_path, procedure=PROCEDURE, fps=5, image_size=SIZE, splits={"train": names}, make=make
+        tmp_path, procedure=PROCEDURE, fps=5, image_size=SIZE, splits={"train": names}, make=one
     )
     assert check.main([str(tmp_path)]) == 0
     page = (tmp_path / "check.html").read_text()
     assert page.count("data:image/jpeg") == 6 * 10 * 3
-    assert "6 of 12 recordings with completions" in page
-    assert "10 of 79 completions shown" in page
+    assert "6 of 7 recordings with completions" in page
+    assert "10 of 11 completions shown" in page

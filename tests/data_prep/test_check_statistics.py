@@ -11,12 +11,12 @@ from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.check_data import PROCEDURE, make
 
+STEPS = [(4, 0), (6, 4), (8, 3), (8, 6)]
 SHARED = Path(__file__).parents[2] / "../shared/data"
 
 
 def test_split_statistics_matches_counts_by_hand():
-    recordings = list(_recordings().values())
-    s = check_statistics.split_statistics(recordings, PROCEDURE, 5.0)
+    s = check_statistics.split_statistics(_recordings(), PROCEDURE, 5.0, {"a": STEPS, "b": STEPS})
     assert (s.recordings, s.frames, s.hours) == (2, 22, 22 / 5 / 3600)
     assert (s.installed, s.removed, s.incorrect, s.steps) == (6, 0, 2, 6)
     assert s.steps_by_recording.tolist() == [3, 3]
@@ -35,19 +35,9 @@ def test_split_statistics_matches_counts_by_hand():
     assert rows["States never seen"] == ["2"]
 
 
-def test_split_statistics_follows_label_files_where_given():
-    steps = {"a": [(2, 0), (5, 2), (5, 4), (9, 3)]}
-    s = check_statistics.split_statistics(list(_recordings().values()), PROCEDURE, 5.0, steps)
-    assert (s.installed, s.removed, s.incorrect) == (2 + 3, 1, 1 + 1)
-    np.testing.assert_allclose(s.durations, [0.2, 0.6, 0.8, 0.6, 0.8])
-
-
 def _recordings():
-    found = {}
-    for name in ("a", "b"):
-        d = make("train", name)
-        found[name] = LabelledFrames(name, 1, d.states, d.boxes, d.classes, d.visible)
-    return found
+    made = [make("train", name) for name in ("a", "b")]
+    return [LabelledFrames(d.name, 1, d.states, d.boxes, d.classes, d.visible) for d in made]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the MECCANO label files")
