@@ -5,9 +5,8 @@
 
 Writes the meshes and the procedure of each product as files, as a user would have them: of the toy,
 of the lamp of benchmarks.own_product, and of products drawn at random (a number is a seed, of
-`data.synthetic.product_seed`). A folder with meshes/ and procedure.json is a product, too, such as
-an LDraw model that `data_prep.parts` and `procedure draft` have made ready. `--config=cad` renders
-recordings of it and trains on them. VTK films the recordings that are scored
+`data.synthetic.product_seed`). A folder with meshes/ and procedure.json is a product, too.
+`--config=cad` renders recordings of it and trains on them. VTK films the recordings that are scored
 (`benchmarks.films`): other hands, tables, light, camera paths and lenses, and every wrong
 fitting in a pose of its own. --real adds so many labelled films to what is learnt, a fifth of them
 for validation, and shows what each number comes to.

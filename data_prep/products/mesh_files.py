@@ -32,14 +32,9 @@ SECONDS, BYTES_OF_SECOND = 3, 2**22
 # Those of STEP files, whose reader OpenCASCADE takes 200 MB before it reads anything.
 STEP = ("step", "stp")
 STEP_MEMORY, STEP_SECONDS = 2**30, 60
-LDRAW = (".ldr", ".mpd")
 SUFFIXES = (".stl", ".obj", ".glb", ".3mf", ".step", ".stp")
 # Known formats that refer to other files or need a library of their own.
-OTHER_SUFFIXES = (
-    ".gltf", ".ply", ".off", ".dae", ".fbx", ".iges", ".igs", ".wrl", *LDRAW,
-)  # fmt: skip
-# Files that say how long a unit is: what is read of them is in millimetres.
-IN_MILLIMETRES = (".3mf", ".step", ".stp")
+OTHER_SUFFIXES = (".gltf", ".ply", ".off", ".dae", ".fbx", ".iges", ".igs", ".wrl")
 # How far triangles may be from a curved surface: a share of an edge's length, and radians.
 _FLAT, _TURN = 0.01, 0.3
 _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
@@ -75,10 +70,6 @@ class Piece:
 def check_file(path: Path) -> None:
     """Raises ValueError for a file of another format, and for what is too large or no file."""
     suffix = path.suffix.lower()
-    if suffix in LDRAW:
-        raise ValueError(
-            f"{path}: a model of LDraw is made into meshes with python -m data_prep.parts"
-        )
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ, GLB, 3MF or STEP")
     needed = {

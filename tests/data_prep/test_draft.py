@@ -5,23 +5,18 @@ import io
 import json
 import re
 import unicodedata
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import cad, parts
 from data_prep import draft as drafts
 from data_prep.products.meshes import Y_TO_Z
 from stormpsr_jax import procedure as command
-from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
-from tests.support import ldraw_files
 from tests.support.boxes import box, shell
 from tests.support.commands import refused
 
-DEBIAN = Path("/usr/share/ldraw")
 PARTS = {
     "lid": box((0, 0, 30), (40, 40, 40)),
     "cup": shell((0, 0, 0), (40, 40, 30), 10),
@@ -122,41 +117,6 @@ def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, caps
     assert "doubt: foot and foot 2 look the same" in said
     assert "doubt: states: peg would have to pass through another part" in said
     assert len(pictures((tmp_path / "again.html").read_text())) == 5 * 7 + len(content["states"])
-
-
-# Eight parts of a small vehicle: names of files of the official library, where they go, and turns.
-VEHICLE = (
-    ("3020.dat", 0, (0, 0, 0)),
-    ("3001.dat", 4, (0, -24, 0)),
-    ("3003.dat", 14, (60, -16, 0)),
-    ("3020.dat", 1, (20, -32, 0)),
-    ("3003.dat", 2, (20, -56, 0)),
-    ("3068b.dat", 0, (20, -64, 0)),
-    ("3024.dat", 4, (-30, -32, -10)),
-    ("3024.dat", 4, (-30, -32, 10)),
-)
-
-
-@pytest.mark.usefixtures("system")  # thousands of files, and a data folder
-def test_a_model_of_ldraw_goes_from_its_file_to_pictures_of_its_states(tmp_path, capsys):
-    if not (DEBIAN / "parts" / "3001.dat").exists():
-        pytest.skip("needs Debian's ldraw-parts-free")
-    lines = [ldraw_files.place(name, colour, at) for name, colour, at in VEHICLE]
-    (tmp_path / "car.ldr").write_text("0 STEP\n".join(lines))
-    meshes, out = tmp_path / "car", tmp_path / "car.json"
-    assert parts.main([f"--model={tmp_path}/car.ldr", f"--parts={DEBIAN}", f"--out={meshes}"]) == 0
-    command.main(["draft", f"--meshes={meshes}", f"--out={out}", f"--page={tmp_path}/car.html"])
-    said = capsys.readouterr().out
-    assert "Plate 1 x 1 red 1 and Plate 1 x 1 red 2 look the same" in said
-    assert said.count("doubt: ") == 1  # each step can be built
-    procedure = load_procedure(out)
-    order = [name.split()[0] for name in procedure.components]
-    assert order == ["Plate", "Brick", "Brick", "Plate", "Brick", "Tile", "Plate", "Plate"]
-    assert procedure.num_states == 8
-    arguments = [f"--meshes={meshes}", f"--procedure={out}", f"--out={tmp_path / 'data'}"]
-    assert cad.main([*arguments, "--size=32", "--per_state=1", "--workers=1"]) == 0
-    source = ClipSource(tmp_path / "data", "cad", procedure)
-    assert len(source.recordings) == 8
 
 
 def test_y_may_point_up(meshes, tmp_path):
