@@ -61,9 +61,6 @@ def described() -> Section:
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
     c.attention = one_of("auto", "xla", "cudnn")  # in training; auto: cuDNN's kernel, if it fits
     c.metrics_to = one_of("tensorboard", "wandb", default=("tensorboard",))  # with metrics.jsonl
-    c.compiled = Section()  # programs that a later run need not compile again
-    c.compiled.dir = ""  # their folder, which runs may share; '' = WORKDIR/compiled
-    c.compiled.mib = field(1024, 0, 10**6)  # the most that they take on disk; 0 = none are kept
     c.mesh = Section()  # devices per axis; -1 = all that are left
     c.mesh.data = field(-1, 1, also=(-1, "the rest"))
     c.mesh.fsdp = field(1, 1, also=(-1, "the rest"))

@@ -14,7 +14,7 @@ in which every other part is put on wrong first (RUN/rehearsed; none that a netw
 then, as stage `fuse` does it, to the others, in which mistakes are as rare as they are.
 
 Without runs it writes fusion_detections.json: of detections alone, fitted to --drawn recordings
-that are drawn at random, as wrong as a real detector's (`training/drawn_detections.py`).
+that are drawn at random, as wrong as a real detector's (`tools/drawn_detections.py`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.streams.learned_weights import write_weights
 from stormpsr_jax.stages import predict
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import drawn_detections, learned_fusion
+from stormpsr_jax.training import learned_fusion
 from stormpsr_jax.training.sharding import make_mesh
+from tools import drawn_detections
 
 STAGES = ("pretrain", "temporal", "detector")
 # Of drawn recordings: rows, as padding costs what the longest does, and noise on the inputs.

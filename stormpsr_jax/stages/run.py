@@ -55,7 +55,7 @@ def run(
         {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
     )
     workdir.mkdir(parents=True, exist_ok=True)
-    with _claimed(workdir), compiled.kept(*_programs(config, workdir)):
+    with _claimed(workdir), compiled.kept():
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
         context = Context(config, workdir, mesh, profile_steps)
         _on_process_0(lambda: _check(context, remake))
@@ -71,12 +71,6 @@ def run(
                 interruption.end(stopped)
             _run_stage(stage, context, remake, others)
         interruption.end_if_asked("all stages are done")
-
-
-def _programs(config: ConfigDict, workdir: Path) -> tuple[Path, int]:
-    """Where compiled programs are kept, and how many bytes of them."""
-    where = config.compiled.dir
-    return Path(where) if where else workdir / "compiled", config.compiled.mib * 2**20
 
 
 def _check(context: Context, remake: str) -> None:

@@ -233,7 +233,7 @@ def decode(
 # --- The stream -----------------------------------------------------------------------------------
 
 
-# Of weights for detections alone, which are fitted to drawn ones (`training/drawn_detections.py`).
+# Of weights for detections alone, which are fitted to drawn ones (`tools/drawn_detections.py`).
 # Chosen on real detections, by people: docs/noise.md#the-learned-fusion-on-detections-alone.
 _OF_KIND = {
     "detections": Settings(install=2.5, rho=None, unexpected=-6.0, hold=30.0),
