@@ -28,7 +28,6 @@ from stormpsr_jax.psr.files import (
     words,
 )
 from stormpsr_jax.psr.files.class_maps import ClassMap
-from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 
@@ -143,17 +142,11 @@ def _main_frames(args: argparse.Namespace) -> None:
     if out.resolve() == folder.resolve():
         raise ValueError(f"--out={out} is --predictions too; converting twice would go unnoticed")
     read = for_each([(path, procedure) for path in paths], predictions.read_either)
+    changed = [resample.renumbered(found, *rates) for found in read]
     out.mkdir(parents=True, exist_ok=True)
-    for path, found in zip(paths, read, strict=True):
-        file_name, name = path.name, path.name.removesuffix(predictions.SUFFIX)
-        changed: Detections | TemporalPredictions
-        if isinstance(found, Detections):
-            changed = resample.detections(found, *rates)
-            predictions.write_detections(out / file_name, name, changed)
-        else:
-            changed = resample.temporal(found, *rates)
-            predictions.write_temporal(out / file_name, name, changed)
-        print(f"{out / file_name}: {len(changed.frames)} rows of {len(found.frames)}")
+    for path, before, after in zip(paths, read, changed, strict=True):
+        predictions.write_either(out / path.name, path.name.removesuffix(predictions.SUFFIX), after)
+        print(f"{out / path.name}: {len(after.frames)} rows of {len(before.frames)}")
 
 
 def _main_labels(args: argparse.Namespace) -> None:

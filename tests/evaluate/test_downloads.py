@@ -76,32 +76,8 @@ def test_an_unpacked_zip_file_with_its_outer_folder_is_read(files):
     assert run(files, f"--asd={files / 'unpacked'}", streams=()) == expected
 
 
-def test_rows_of_three_fields_say_that_nothing_was_detected(tmp_path):
-    path = tmp_path / "a_results_pred.csv"
-    path.write_text(HEADER + "a,0,0\na,1,2,.5,1,2,3,4\na, 2, 0\na,3,7.0,.25,1,2,3,4\n")
-    found = predictions.read_detections(path, PROCEDURE)
-    assert found.frames.tolist() == [1, 3]
-    assert found.classes.tolist() == [2, 7]
-    path.write_text(HEADER + "a,0,0\na,1,0\n")
-    found = predictions.read_detections(path, PROCEDURE)
-    assert (len(found.frames), found.boxes.shape) == (0, (0, 4))
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("a,0,5", "line 3: conf: is missing (the row has 3 fields)"),
-        ("a,-1,0", "line 3: frame: '-1' is not in 0…"),
-        ("a,x,0", "line 3: frame: 'x' is not a number"),
-        ("a,0,", "line 3: conf: is missing"),
-    ],
-)
-def test_other_rows_of_three_fields_are_mistakes(tmp_path, row, message):
-    path = tmp_path / "a_results_pred.csv"
-    path.write_text(f"{HEADER}a,0,0\n{row}\na,9,0\n")
-    with pytest.raises(ValueError) as error:
-        predictions.read_detections(path, PROCEDURE)
-    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("outer", ["", "recordings/", "recordings/test/"])

@@ -18,7 +18,6 @@ import numpy as np
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.batch import top_rows
 
 GAP_S = 10.0  # a gap longer than this is a long one
 RUN = 8  # wrong frames in a row that are a long run
@@ -175,7 +174,7 @@ def confidence_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _frames(procedure: Procedure, r: LabelledPredictions, fps: float) -> _Frames:
     rows = _detections(r)
-    tops = top_rows(rows.frames, rows.confidences)
+    tops = rows.tops()
     tops = tops[rows.classes[tops] > 0]
     numbers = rows.frames[tops]
     states = r.states_at(numbers)

@@ -43,6 +43,19 @@ class Detections:
     confidences: np.ndarray
     boxes: np.ndarray
 
+    def tops(self) -> np.ndarray:
+        """Returns the places of the frames' most confident rows, of equal ones the first."""
+        frames, confidences = self.frames, self.confidences
+        if not len(frames):
+            return np.zeros(0, np.int64)
+        new = np.concatenate(([True], frames[1:] != frames[:-1]))
+        starts = np.flatnonzero(new)
+        if len(starts) == len(frames):
+            return starts
+        group = np.cumsum(new) - 1
+        tops = np.flatnonzero(confidences == np.maximum.reduceat(confidences, starts)[group])
+        return tops[np.concatenate(([True], group[tops[1:]] != group[tops[:-1]]))]
+
     def per_frame(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
         """Iterates over the frames that have rows: (frame, [(class, confidence), …]).
 
@@ -241,6 +254,16 @@ def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | T
     rows = csvfile.read_rows(path)
     temporal = bool(rows) and len(rows[0][1]) == len(_TEMPORAL_HEADER)
     return read_temporal(path, procedure) if temporal else read_detections(path, procedure)
+
+
+def write_either(
+    path: str | os.PathLike, recording: str, found: Detections | TemporalPredictions
+) -> None:
+    """Writes the file that `read_either` reads."""
+    if isinstance(found, Detections):
+        write_detections(path, recording, found)
+    else:
+        write_temporal(path, recording, found)
 
 
 def _bracketed(text: str) -> list[float] | None:

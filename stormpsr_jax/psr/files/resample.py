@@ -49,6 +49,14 @@ def frames(numbers: np.ndarray, source: float, target: float) -> np.ndarray:
     return changed.astype(np.int64)
 
 
+def renumbered(
+    found: Detections | TemporalPredictions, source: float, target: float
+) -> Detections | TemporalPredictions:
+    """Renumbers the frames of predictions of either stream."""
+    change = detections if isinstance(found, Detections) else temporal
+    return change(found, source, target)  # type: ignore[operator]
+
+
 def detections(rows: Detections, source: float, target: float) -> Detections:
     """Renumbers the frames of detections."""
     changed = frames(rows.frames, source, target)

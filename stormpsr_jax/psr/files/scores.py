@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import files, memory
-from stormpsr_jax.base.npy import read_npy_header
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
@@ -34,23 +33,16 @@ KINDS = ("scores", "csv", "detections")
 # Logits and log-probabilities farther out say nothing more, and half precision has to hold them.
 BOUND = 60.0
 _FREE_BYTES = 2**24  # of arrays that a small file may be packed from
-MAX_ROWS = 10**7  # a day of video at 100 frames a second has 8.6 million
 # Of predictions that name no more than a top detection: P(its class | the object is there), and
 # the objectness where there is none.
 TOP = 0.9
 ABSENT = -20.0
 _EDGE = 1e-4  # prediction files have four decimals of a probability
-# What zipfile raises for a damaged file; RuntimeError: a member is encrypted.
+# What zipfile and NumPy raise for a damaged file; RuntimeError: a member is encrypted, or packed in
+# a way that is not known.
 _UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
+    *(OSError, EOFError, RuntimeError, ValueError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 
 
@@ -155,9 +147,7 @@ def from_predictions(
     objectness = np.full(len(frames), ABSENT)
     states = np.full((len(frames), num_states + 1), -np.log(num_states + 1))
     if detections is not None and len(detections.frames):
-        # The most confident row of each frame, of equal ones the first.
-        order = np.lexsort((-detections.confidences, detections.frames))
-        first = order[np.diff(detections.frames[order], prepend=-1) > 0]
+        first = detections.tops()
         classes, confidences = detections.classes[first], detections.confidences[first]
         if classes.min() < 0 or classes.max() > procedure.error_class:
             raise ValueError(
@@ -201,19 +191,22 @@ def write_scores(path: str | os.PathLike, scores: Scores) -> None:
 def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
     """Reads the scores of a recording; nothing is unpickled.
 
-    The shapes are checked against the procedure, and the size against the memory, before anything
-    is unpacked, and no more is unpacked than the shapes say.
-
     Raises:
-        ValueError: not a readable file, or not of this procedure; one line that names it.
+        ValueError: not a readable file, much larger unpacked than packed, or not of this procedure;
+            one line that names it.
     """
     files.check_regular(path, "give a file on a disk")
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            arrays = _arrays(archive, os.fstat(file.fileno()).st_size, procedure)
-        _check_values(arrays)
-    except MemoryError as error:
-        raise ValueError(f"{path}: {error}") from error
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            total = sum(info.file_size for info in members.values())
+            memory.check_growth(os.path.getsize(path), total, _FREE_BYTES, "what is in it")
+            memory.check_fits(4 * total, "it")  # once more as float32, and the rule's inputs
+            arrays = {}
+            for name, info in members.items():
+                with archive.open(info) as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+        _check(arrays, procedure)
     except _UNREADABLE as error:
         text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         reason = text.splitlines()[0][:200]
@@ -222,8 +215,8 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
     return Scores(frames, **{name: a.astype(np.float32) for name, a in arrays.items()})
 
 
-def _arrays(archive: zipfile.ZipFile, packed: int, procedure: Procedure) -> dict[str, np.ndarray]:
-    """The members of a file of `packed` bytes, each of the type and shape that it has to have."""
+def _check(arrays: dict[str, np.ndarray], procedure: Procedure) -> None:
+    """Raises ValueError if the members of a file are none that `write_scores` writes."""
     num = procedure.num_components
     widths = {
         "frames": ((),),
@@ -232,54 +225,25 @@ def _arrays(archive: zipfile.ZipFile, packed: int, procedure: Procedure) -> dict
         "parts": ((2 * num,),),
         "temporal": ((num,), (3 * num,)),
     }
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    if unknown := [name for name in members if name not in widths]:
+    if unknown := [name for name in arrays if name not in widths]:
         raise ValueError(f"holds {files.shorten(unknown[0])}, which is none of {', '.join(widths)}")
-    if missing := [name for name in ("frames", "objectness", "states") if name not in members]:
+    if missing := [name for name in ("frames", "objectness", "states") if name not in arrays]:
         raise ValueError(f"holds no {', '.join(missing)}")
-    headers: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-    num_rows: int | None = None
-    total = 0
-    for name, info in members.items():
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name} is packed in a way that is not read")
-        with archive.open(info) as file:
-            shape, fortran, dtype = read_npy_header(file)
-        num_rows = shape[0] if shape and num_rows is None else num_rows
-        wanted = [(num_rows, *width) for width in widths[name]]
-        kind = "<i8" if name == "frames" else "<f2"
-        if shape not in wanted or fortran or dtype != np.dtype(kind):
+    for name, array in arrays.items():
+        wanted = [(arrays["frames"].size, *width) for width in widths[name]]
+        kind = np.dtype("<i8" if name == "frames" else "<f2")
+        if array.shape not in wanted or array.dtype != kind:
             raise ValueError(
-                f"{name} is {dtype} {shape}, not {np.dtype(kind)} {' or '.join(map(str, wanted))} "
-                f"as procedure {procedure.name!r} has it"
+                f"{name} is {array.dtype} {array.shape}, not {kind} "
+                f"{' or '.join(map(str, wanted))} as procedure {procedure.name!r} has it"
             )
-        headers[name] = (shape, dtype)
-        total += int(np.prod(shape)) * dtype.itemsize
-    if (num_rows := headers["frames"][0][0]) > MAX_ROWS:
-        raise ValueError(f"holds {num_rows:,} frames, more than {MAX_ROWS:,}")
-    memory.check_growth(packed, total, _FREE_BYTES, "what is in it")
-    memory.check_fits(4 * total, "it")  # once more as float32, and the rule's inputs
-    arrays = {}
-    for name, (shape, dtype) in headers.items():
-        size = int(np.prod(shape)) * dtype.itemsize
-        with archive.open(members[name]) as file:
-            read_npy_header(file)
-            data = file.read(size)
-            if len(data) < size or file.read(1):  # the end, where zipfile compares the checksum
-                raise ValueError(f"{name} is not as long as its shape says")
-        arrays[name] = np.frombuffer(data, dtype).reshape(shape)
-    return arrays
-
-
-def _check_values(arrays: dict[str, np.ndarray]) -> None:
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
     frames = arrays["frames"]
     if len(frames) and (frames[0] < 0 or frames[-1] > csvfile.MAX_FRAME):
         raise ValueError(f"frames are not in 0…{csvfile.MAX_FRAME}")
     if (np.diff(frames) <= 0).any():
         raise ValueError("frames do not ascend")
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds numbers that are not finite")
     sums = np.exp(arrays["states"].astype(np.float32)).sum(axis=1)
     if (np.abs(sums - 1) > 0.02).any():  # half precision is off by less
         n = int(np.abs(sums - 1).argmax())

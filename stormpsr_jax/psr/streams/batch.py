@@ -297,32 +297,11 @@ def _top_detections(
             raise ValueError(
                 f"class {c} is not in 0…{procedure.error_class} (procedure {procedure.name!r})"
             )
-    tops = top_rows(frames, confidences)
+    tops = detections.tops()
     if len(tops) < len(frames):
         frames, classes, confidences = frames[tops], classes[tops], confidences[tops]
     good = (confidences > settings.confidence) & (classes >= 1)
     return frames[good], classes[good], confidences[good]
-
-
-def top_rows(frames: np.ndarray, confidences: np.ndarray) -> np.ndarray:
-    """Returns the places of the frames' most confident rows, of equal ones the first.
-
-    Args:
-        frames: (M,) ascending, a frame's rows in file order.
-        confidences: (M,).
-
-    Returns:
-        (number of frames,) int64, ascending.
-    """
-    if not len(frames):
-        return np.zeros(0, np.int64)
-    new = np.concatenate(([True], frames[1:] != frames[:-1]))
-    starts = np.flatnonzero(new)
-    if len(starts) == len(frames):
-        return starts
-    group = np.cumsum(new) - 1
-    tops = np.flatnonzero(confidences == np.maximum.reduceat(confidences, starts)[group])
-    return tops[np.concatenate(([True], group[tops[1:]] != group[tops[:-1]]))]
 
 
 def _frame_and_step(event: Event) -> tuple[int, int]:

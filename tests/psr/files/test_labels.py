@@ -72,13 +72,13 @@ def literal_steps(frames, states, with_errors):
     return sorted(steps)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(timelines([-1, 0, 1]), st.booleans())
 def test_states_to_steps_matches_literal_transcription(timeline, with_errors):
     assert labels.states_to_steps(*timeline, with_errors) == literal_steps(*timeline, with_errors)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(timelines([0, 1]))
 def test_steps_to_states_round_trip(timeline):
     frames, states = timeline
@@ -89,7 +89,7 @@ def test_steps_to_states_round_trip(timeline):
     assert labels.states_to_steps(*back) == steps
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(timelines([-1, 0, 1]))
 def test_steps_to_states_round_trip_with_errors(timeline):
     frames, states = timeline
@@ -102,7 +102,7 @@ def test_steps_to_states_round_trip_with_errors(timeline):
     assert (per_frame == labels.states_per_frame(frames, states, 0, 70)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(timelines([-1, 0, 1]), st.integers(0, 30), st.integers(1, 50))
 def test_states_per_frame_matches_loop(timeline, first, num):
     frames, states = timeline
@@ -124,82 +124,9 @@ def test_readers_round_trip_and_any_line_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("00001.jpg,0,Install x\n-0003.jpg,3,y\n", "line 2: image"),
-        ("00001.jpg,0,Install x\n00003.jpg,51,y\n", "line 2: step id: '51' is not in 0…50"),
-        ("00001.jpg,zero,Install x\n", "line 1: step id"),
-        ("00001.jpg,nan,Install x\n", "line 1: step id"),
-        ("00001.jpg\n", "line 1: step id: is missing"),
-        ("00001.jpg,0,a,b\n", "line 1: field 4"),
-        ("00001.jpg,0,a\n00001.jpg,0,a\n", "line 2: step id: step 0 is given twice"),
-        (
-            "1.jpg,0,a\n2.jpg,4,b\n",
-            "line 2: step id: 4 (Incorrectly installed right damping ",
-        ),
-        ("1.jpg,1,a\n", "belongs into PSR_labels_with_errors.csv, which has such steps besides"),
-        ("99999999999999999999.jpg,0,a\n", "line 1: image"),
-        ("\n\n00001.jpg,0,\xff\n", "line 3: not UTF-8"),
-    ],
-)
-def test_read_steps_errors_name_line_and_field(tmp_path, text, place):
-    path = tmp_path / "PSR_labels.csv"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"PSR_labels\.csv: ") as error:
-        labels.read_steps(path, MECCANO)
-    assert place in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "cut",
-    [
-        "00001.jpg,0,Install x\n00009.jpg,12",
-        "00001.jpg,0\n00009.jpg,",
-        "00001.jpg,0,Install x\n00009.jpg,12,",
-        "00009.jpg,12,Install le",
-    ],
-)
-def test_read_steps_errors_cut_off_in_the_last_line(tmp_path, cut):
-    path = tmp_path / "PSR_labels.csv"
-    path.write_text(cut)
-    with pytest.raises(ValueError, match=r"PSR_labels\.csv: line \d: the file is cut off here"):
-        labels.read_steps(path, MECCANO)
-
-
-@pytest.mark.parametrize(
     "whole", ["1.jpg,0,Install x\n9.jpg,12,Install left frame", "1.jpg,0\n9.jpg,12", "9.jpg,12,x"]
 )
 def test_read_steps_a_whole_last_line_needs_no_end(tmp_path, whole):
     path = tmp_path / "PSR_labels.csv"
     path.write_text(whole)
     assert labels.read_steps(path, MECCANO)[-1] == (9, 12)
-
-
-def test_readers_errors_all_of_a_file(tmp_path):
-    path = tmp_path / "PSR_labels.csv"
-    path.write_text("1.jpg,51,x\n2.jpg,0,x\nx,0,x\n")
-    with pytest.raises(ValueError, match=r"line 1: step id.*\n.*line 3: image"):
-        labels.read_steps(path, MECCANO)
-    states = ["1.jpg" + ",0" * 17, "1.jpg" + ",0" * 17, "3.jpg" + ",0" * 17, "2.jpg" + ",0" * 17]
-    path.write_text("\n".join(states))
-    with pytest.raises(ValueError, match=r"line 2: image: frame 1 .*\n.*line 4: image: frame 2 "):
-        labels.read_states(path, MECCANO)
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("", "is empty"),
-        ("00001.jpg" + ",0" * 16, "has states of 16 components, procedure 'meccano' has 17"),
-        ("00001.jpg" + ",0" * 18, "has states of 18 components"),
-        ("00001.jpg" + ",0" * 16 + ",2", "line 1: s_16: '2' is not in -1…1"),
-        (2 * ("00001.jpg" + ",0" * 17 + "\n"), "line 2: image: frame 1 does not come after"),
-    ],
-)
-def test_read_states_errors_name_line_and_field(tmp_path, text, place):
-    path = tmp_path / "PSR_labels_raw.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"PSR_labels_raw\.csv") as error:
-        labels.read_states(path, MECCANO)
-    assert place in str(error.value)

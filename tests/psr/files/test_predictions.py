@@ -1,5 +1,6 @@
 """Prediction files: round trips, the released code's files, and errors that name their place."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stormpsr_jax.psr import convert
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support import toy
+from tests.support.commands import refused
 
 PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 GOLDEN = pathlib.Path(__file__).parents[3] / "../shared/golden"
@@ -22,7 +25,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("predictions")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(0, 10**6)), max_size=9))
 def test_detections_round_trip_keeps_order_in_a_frame(folder, rows):
     rows = np.array(rows, int).reshape(-1, 3)
@@ -36,7 +39,7 @@ def test_detections_round_trip_keeps_order_in_a_frame(folder, rows):
         assert (getattr(read, field) == getattr(shuffled, field)[order]).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(0, 10**6), max_size=9), st.integers(0, 99))
 def test_temporal_round_trip(folder, frames, seed):
     rng = np.random.default_rng(seed)
@@ -54,7 +57,7 @@ def test_temporal_round_trip(folder, frames, seed):
         assert (getattr(read, field) == getattr(written, field)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), max_size=20), st.booleans())
 def test_as_written_matches_what_is_read_from_the_files(folder, values, exact):
     values += [0.00005, 0.00015, 0.5, 0.1234565, 2**-14, 3 * 2**-20] if exact else []
@@ -136,118 +139,97 @@ def test_readers_header_alone_is_no_prediction(folder):
     assert predictions.read_temporal(path, PROCEDURE).confidences.shape == (0, 2)
 
 
-ROW = "r,1,1,0.5,.1,.1,.1,.1\n"
+def rows(*lines):
+    return ASD + "".join(f"{line}\n" for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("", "line 1: header: the file is empty"),
-        (ROW, "line 1: header: is missing"),
-        (ASD + ROW + "r,1,1,0.5,.1,.1,.1\n", "line 3: h: is missing"),
-        (ASD + "r,1,1,0.5,.1,.1,.1,.1,9\n", "line 2: field 9"),
-        (ASD + "r,-1,1,0.5,.1,.1,.1,.1\n", "line 2: frame: '-1' is not in 0…"),
-        (ASD + "r,1.5,1,0.5,.1,.1,.1,.1\n", "line 2: frame: '1.5' is not whole"),
-        (ASD + "r,1e300,1,0.5,.1,.1,.1,.1\n", "line 2: frame: '1e300' is not in"),
-        (ASD + "r," + "9" * 5000 + ",1,0.5,.1,.1,.1,.1\n", "line 2: frame: "),
-        (ASD + "r,1,4,0.5,.1,.1,.1,.1\n", "line 2: class: '4' is not in 0…3"),
-        (ASD + ROW + "r,1,1,1.5,.1,.1,.1,.1\n", "line 3: conf: '1.5' is not in 0…1"),
-        (ASD + "r,1,1,nan,.1,.1,.1,.1\n", "line 2: conf: 'nan' is not finite"),
-        (ASD + "r,1,1,0.5,.1,.1,.1,inf\n", "line 2: h: 'inf' is not finite"),
-        (ASD + 'r,1,1,0.5,.1,.1,.1,"x', "line 2: not CSV (unexpected end of data)"),
-    ],
-)
-def test_read_detections_errors_name_line_and_field(folder, text, place):
-    path = folder / "bad_asd.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"bad_asd\.csv") as error:
-        predictions.read_detections(path, PROCEDURE)
-    assert place in str(error.value)
-    assert "\n" not in str(error.value)
-    assert len(str(error.value)) < 300
+def clips(*lines):
+    return TEMPORAL + "".join(f"{line}\n" for line in lines)
 
 
-def test_read_detections_whole_numbers_as_floats(folder):
-    path = folder / "floats.csv"
-    path.write_text(ASD + "r,7.0,2.0,0.5,.1,.1,.1,.1\n")
-    read = predictions.read_detections(path, PROCEDURE)
-    assert (read.frames.tolist(), read.classes.tolist()) == ([7], [2])
+ROW = "r,1,1,0.5,.1,.1,.1,.1"
+# The text of a file, and what each line of the errors has.
+MISTAKES = [
+    ("", "line 1: header: the file is empty"),
+    (f"{ROW}\n", "line 1: header: is missing"),
+    (ASD + 'r,1,1,0.5,.1,.1,.1,"x', "line 2: not CSV (unexpected end of data)"),
+    (
+        rows(
+            *(
+                ROW,
+                ROW[:-3],
+                f"{ROW},9",
+                ROW.replace("1,1,", "-1,1,"),
+                ROW.replace("1,1,", "1.5,1,"),
+            ),
+            *(ROW.replace("1,1,", "1e300,1,"), ROW.replace("1,1,", f"{'9' * 5000},1,")),
+            *(ROW.replace("1,1,", "1,4,"), ROW.replace("0.5", "1.5"), ROW.replace("0.5", "nan")),
+            *("r,1,1,0.5,.1,.1,.1,inf", "r", "r,0,5", "r,-1,0", "r,x,0", "r,0,0"),
+        ),
+        "line 3: h: is missing",
+        "line 4: field 9",
+        "line 5: frame: '-1' is not in 0…",
+        "line 6: frame: '1.5' is not whole",
+        "line 7: frame: '1e300' is not in",
+        "line 8: frame: ",
+        "line 9: class: '4' is not in 0…3, the classes of procedure 'toy' (check --procedure)",
+        "line 10: conf: '1.5' is not in 0…1",
+        "line 11: conf: 'nan' is not finite",
+        "line 12: h: 'inf' is not finite",
+        "line 13: frame: is missing",
+        "line 14: conf: is missing (the row has 3 fields)",
+        "line 15: frame: '-1'",
+        "line 16: frame: 'x' is not a number",
+    ),
+    (
+        clips(
+            *('0,r,1,"[0,0]","[0,0]"', "0,r,1,[0,0],[0,0],[0.1,0.2]"),
+            *('0,r,1,"[0,0]","[0,0,0]","[0.1,0.2]"', '0,r,1,"0,0","[0,0]","[0.1,0.2]"'),
+            *('0,r,x,"[0,0]","[0,0]","[0.1,0.2]"',),
+        ),
+        "line 2: Conf: is missing",
+        "line 3: field 7",
+        "line 4: Pred: a bracketed list of 2 numbers is needed, one per component of procedure 'to",
+        "line 5: GT: a bracketed list",
+        "line 6: framenr: 'x'",
+    ),
+    (
+        clips(
+            *('0,r,1,"[0,2]","[0,0.5]","[0,0]"', '0,r,2,"[0,0]","[0,0]","[0,0]"'),
+            *('0,r,3,"[0,0]","[0,0]","[0.1,nan]"', '0,r,4,"[0,0]","[0,0]","[1.2,0]"'),
+        ),
+        "line 2: GT: 2 at place 2 is not 0 or 1",
+        "line 2: Pred: 0.5 at place 2",
+        "line 4: Conf: nan at place 2 is not a probability in 0…1",
+        "line 5: Conf: 1.2 at place 1",
+    ),
+    (rows(ROW) + "r,2,1,0.5,.1", "line 3: the file is cut off here"),
+    (rows(ROW) + "r,2,1,0.5,.1,.1,.1,\0\n", "line 3: holds a NUL"),
+]
 
 
-@pytest.mark.parametrize(
-    ("row", "place"),
-    [
-        ('0,r,1,"[0,0]","[0,0]"', "line 2: Conf: is missing"),
-        ("0,r,1,[0,0],[0,0],[0.1,0.2]", "line 2: field 7"),
-        ('0,r,1,"[0,0]","[0,0,0]","[0.1,0.2]"', "line 2: Pred: a bracketed list of 2 numbers"),
-        ('0,r,1,"0,0","[0,0]","[0.1,0.2]"', "line 2: GT: a bracketed list"),
-        ('0,r,1,"[0,0]","[0,0.5]","[0.1,0.2]"', "line 2: Pred: 0.5 at place 2"),
-        ('0,r,1,"[0,0]","[0,0]","[0.1,nan]"', "line 2: Conf: nan at place 2"),
-        ('0,r,1,"[0,0]","[0,0]","[0.1,1.2]"', "line 2: Conf: 1.2 at place 2"),
-        ('0,r,x,"[0,0]","[0,0]","[0.1,0.2]"', "line 2: framenr: 'x'"),
-    ],
-)
-def test_read_temporal_errors_name_line_and_field(folder, row, place):
-    path = folder / "bad_temporal.csv"
-    path.write_text(TEMPORAL + row + "\n")
-    with pytest.raises(ValueError, match=r"bad_temporal\.csv") as error:
-        predictions.read_temporal(path, PROCEDURE)
-    assert place in str(error.value)
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda row: row[1][:30])
+def test_what_is_wrong_with_a_file_is_a_line_each(tmp_path, capsys, mistake):
+    text, *messages = mistake
+    (tmp_path / "asd").mkdir()
+    (tmp_path / "asd/r_results_pred.csv").write_text(text)
+    (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
+    words = [f"--predictions={tmp_path / 'asd'}", f"--procedure={tmp_path / 'toy.json'}"]
+    words = ["frames", *words, "--fps=5", f"--out={tmp_path / 'out'}"]
+    said = refused(capsys, convert.main, words, lines=len(messages)).splitlines()
+    for line, message in zip(said, messages, strict=True):
+        assert f"r_results_pred.csv: {message}" in line
+        assert len(line) < 300
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("frame,visible\n3,0.5\n3,0.5\n", "line 3: frame: frame 3 does not come after frame 3"),
-        ("frame,visible\n3,1.5\n", "line 2: visible: '1.5' is not in 0…1"),
-        ("frame,visible\n3\n", "line 2: visible: is missing"),
-        ("3,1\n4,1\n", "line 1: header: is missing"),
-    ],
-)
-def test_read_visibility_errors_name_line_and_field(folder, text, place):
-    path = folder / "bad_visibility.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"bad_visibility\.csv") as error:
-        predictions.read_visibility(path)
-    assert place in str(error.value)
-
-
-def test_readers_errors_all_of_a_file(folder):
-    path = folder / "many.csv"
-    path.write_text(ASD + "r,1,1,2,.1,.1,.1,.1\n" + ROW + "r,1,9,0.5,.1,.1,.1,.1\nr\n")
-    what = r"line 2: conf.*\n.*line 4: class: '9' is not in 0…3, the classes of procedure 'toy'.*\n"
-    with pytest.raises(ValueError, match=what + ".*line 5: frame: is missing"):
-        predictions.read_detections(path, PROCEDURE)
-    rows = ['0,r,1,"[0,2]","[0,0]","[0,0]"', '0,r,2,"[0,0]","[0,0]","[0,0]"']
-    rows.append('0,r,3,"[0,0]","[0,7]","[9,0]"')
-    path.write_text(TEMPORAL + "\n".join(rows) + "\n")
-    what = (
-        r"line 2: GT: 2 at place 2.*\n.*line 4: Pred: 7 at place 2.*\n.*line 4: Conf: 9 at place 1"
-    )
-    with pytest.raises(ValueError, match=what):
-        predictions.read_temporal(path, PROCEDURE)
-    path.write_text(TEMPORAL + 'x\n0,r,1,"[0]","[0,0]","[0,0]"\n')
-    with pytest.raises(ValueError, match=r"line 2: clip: is missing.*\n.*line 3: GT: a bracketed"):
-        predictions.read_temporal(path, PROCEDURE)
-    path.write_text("frame,visible\n3,0.5\nx,0.5\n4,2\n")
-    with pytest.raises(ValueError, match=r"line 3: frame.*\n.*line 4: visible"):
-        predictions.read_visibility(path)
-
-
-@pytest.mark.parametrize(
-    "cut", ["frame,visible\n1,0.5\n2,", "frame,visible\n1,0.5\n2", "frame,visible\n1,0.5\n2,\0"]
-)
-def test_readers_errors_cut_off_or_damaged(folder, cut):
-    path = folder / "cut.csv"
-    path.write_text(cut)
-    with pytest.raises(ValueError, match=r"cut\.csv: line 3: (the file is cut off|holds a NUL)"):
-        predictions.read_visibility(path)
-
-
-def test_read_rows_errors_for_no_file(folder):
-    for path in (folder, folder / "absent.csv"):
-        with pytest.raises(ValueError, match="cannot be read"):
-            predictions.read_detections(path, PROCEDURE)
+def test_rows_of_three_fields_say_that_nothing_was_detected_and_numbers_may_be_floats(folder):
+    path = folder / "a.csv"
+    path.write_text(rows("a,0,0", "a,1,2,.5,1,2,3,4", "a, 2, 0", "a,3.0,1.0,.25,1,2,3,4"))
+    found = predictions.read_detections(path, PROCEDURE)
+    assert (found.frames.tolist(), found.classes.tolist()) == ([1, 3], [2, 1])
+    path.write_text(rows("a,0,0", "a,1,0"))
+    assert predictions.read_detections(path, PROCEDURE).boxes.shape == (0, 4)
 
 
 def test_folders_in_folders_are_not_looked_into_without_end(tmp_path):

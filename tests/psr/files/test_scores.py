@@ -6,7 +6,6 @@ import zipfile
 import numpy as np
 import pytest
 
-from stormpsr_jax.base import memory
 from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from tests.support.simulated_scores import PROCEDURE, simulate
@@ -56,57 +55,55 @@ def test_scores_per_frame_gives_the_rows():
             np.testing.assert_array_equal(mine, whole[n])
 
 
-def _npy(array):
+def npy(array):
     file = io.BytesIO()
     np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=True)
     return file.getvalue()
 
 
-def _members(**changes):
+def members(**changes):
     said = small()
     arrays = {"frames": said.frames.astype("<i8")}
     arrays |= {n: a.astype("<f2") for n, a in said.arrays._asdict().items()}
-    members = {f"{name}.npy": _npy(a) for name, a in (arrays | changes).items() if a is not None}
-    return members
+    return {f"{name}.npy": npy(a) for name, a in (arrays | changes).items() if a is not None}
 
 
-DAMAGED = {
-    "no states": (_members(states=None), "holds no states"),
-    "another name": (_members(more=np.zeros(3)), "holds 'more', which is none of"),
-    "pickle": (_members(parts=np.array([{}], object)), "parts is object"),
-    "other K": (_members(parts=np.zeros((5, 2 * K + 2), "<f2")), f"not float16 \\(5, {2 * K}\\)"),
-    "2K": (_members(temporal=np.zeros((5, 2 * K), "<f2")), f"\\(5, {K}\\) or \\(5, {3 * K}\\)"),
-    "other N": (_members(objectness=np.zeros(6, "<f2")), "objectness is float16 \\(6,\\)"),
-    "float64": (_members(objectness=np.zeros(5)), "objectness is float64"),
-    "NaN": (_members(objectness=np.full(5, np.nan, "<f2")), "objectness holds numbers"),
-    "no distribution": (_members(states=np.zeros((5, S + 1), "<f2")), "they sum to 22"),
-    "order": (_members(frames=np.array([0, 1, 1, 2, 3])), "do not ascend"),
-    "negative": (_members(frames=np.arange(-1, 4)), "frames are not in"),
-    "short": (_members() | {"parts.npy": _members()["parts.npy"][:-2]}, "not as long as"),
-    "long": (_members() | {"parts.npy": _members()["parts.npy"] + b"12"}, "not as long as"),
-    "no header": (_members() | {"parts.npy": b"nothing"}, "header"),
-}
+DAMAGED = [
+    (members(states=None), "holds no states"),
+    (members(more=np.zeros(3)), "holds 'more', which is none of"),
+    (members(parts=np.array([{}], object)), "allow_pickle=False"),
+    (members(parts=np.zeros((5, 2 * K + 2), "<f2")), f"not float16 (5, {2 * K})"),
+    (members(temporal=np.zeros((5, 2 * K), "<f2")), f"(5, {K}) or (5, {3 * K})"),
+    (members(objectness=np.zeros(6, "<f2")), "objectness is float16 (6,)"),
+    (members(objectness=np.zeros(5)), "objectness is float64"),
+    (members(objectness=np.full(5, np.nan, "<f2")), "objectness holds numbers"),
+    (members(states=np.zeros((5, S + 1), "<f2")), "they sum to 22"),
+    (members(frames=np.array([0, 1, 1, 2, 3])), "do not ascend"),
+    (members(frames=np.arange(-1, 4)), "frames are not in"),
+    (members() | {"parts.npy": members()["parts.npy"][:-2]}, "EOF"),
+    (members() | {"parts.npy": b"nothing"}, "magic string"),
+    (members() | {"parts.npy": bytes(2**26)}, "what is in it has 67,1"),
+]
 
 
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_scores_errors_damaged_files_are_named_in_one_line(tmp_path, kind):
-    members, what = DAMAGED[kind]
+@pytest.mark.parametrize("kind", range(len(DAMAGED)))
+def test_damaged_files_are_named_in_one_line(tmp_path, kind):
+    content, what = DAMAGED[kind]
     path = tmp_path / "r.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
+        for name, data in content.items():
             archive.writestr(name, data)
-    with pytest.raises(ValueError, match=what) as error:
+    with pytest.raises(ValueError) as error:
         scores.read_scores(path, PROCEDURE)
+    assert what in str(error.value)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
 
 
-def test_scores_errors_no_file_no_zip_a_flipped_bit_and_another_packing(tmp_path):
+def test_no_file_no_zip_and_a_flipped_bit_are_refused(tmp_path):
     path = tmp_path / "r.npz"
     with pytest.raises(ValueError, match="No such file"):
         scores.read_scores(path, PROCEDURE)
-    with pytest.raises(ValueError, match="not a regular file"):
-        scores.read_scores(tmp_path, PROCEDURE)
     path.write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match="not a zip file"):
         scores.read_scores(path, PROCEDURE)
@@ -115,32 +112,6 @@ def test_scores_errors_no_file_no_zip_a_flipped_bit_and_another_packing(tmp_path
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"r\.npz: "):
-        scores.read_scores(path, PROCEDURE)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
-        for name, content in _members().items():
-            archive.writestr(name, content)
-    with pytest.raises(ValueError, match="packed in a way"):
-        scores.read_scores(path, PROCEDURE)
-
-
-def test_scores_errors_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
-    """Shapes of much, packed into little: neither the memory nor the time for it is taken."""
-    path = tmp_path / "bomb.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in _members().items():
-            width = {"states": (S + 1,), "parts": (2 * K,), "temporal": (3 * K,)}.get(name[:-4], ())
-            file = io.BytesIO()
-            kind = "<i8" if name == "frames.npy" else "<f2"
-            shape = (2**23, *width)
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": kind, "fortran_order": False, "shape": shape}
-            )
-            archive.writestr(name, file.getvalue() + data)
-    with pytest.raises(ValueError, match=r"bomb\.npz: what is in it has 1,375,731,712 bytes"):
-        scores.read_scores(path, PROCEDURE)
-    monkeypatch.setattr(memory, "MAX_GROWTH", 10**6)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
-    with pytest.raises(ValueError, match=r"bomb\.npz: it needs [\d.]+ GiB"):
         scores.read_scores(path, PROCEDURE)
 
 
