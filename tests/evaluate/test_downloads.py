@@ -76,10 +76,6 @@ def test_an_unpacked_zip_file_with_its_outer_folder_is_read(files):
     assert run(files, f"--asd={files / 'unpacked'}", streams=()) == expected
 
 
-
-
-
-
 @pytest.mark.parametrize("outer", ["", "recordings/", "recordings/test/"])
 def test_labels_in_the_zip_files_of_recordings_are_those_in_folders(files, outer):
     expected = run(files, streams=("asd",))
