@@ -46,7 +46,6 @@ SMALL = {
         "| temporal | 2 | 80 |",
     ),
     "watchers.py": ("--watchers=2 --seconds=1", "\n| 2 | "),
-    "zip_index.py": ("--members=5000 --recordings=5", "\n| next process, all streams | "),
 }
 
 

@@ -167,7 +167,7 @@ def test_what_is_missing_is_found():
 def test_limits_stand_where_the_page_says():
     """The table of docs/security.md: the constants and functions named after a file are in it."""
     pairs = re.findall(r"`(stormpsr_jax/[\w/]+\.py)`((?: `\w+`,?)+)", read("docs/security.md"))
-    assert len(pairs) > 10
+    assert len(pairs) > 8
     for path, names in pairs:
         for name in re.findall(r"`(\w+)`", names):
             definition = rf"^(?:def |class |\w+, )?{name}\b"

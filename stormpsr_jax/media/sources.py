@@ -13,9 +13,10 @@ from pathlib import Path
 from stormpsr_jax import demo
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import lines_of
+from stormpsr_jax.base.zips import read_errors
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.media.trees import Tree, read_errors
+from stormpsr_jax.media.trees import Tree
 
 _VIDEO_EXTRA = f"needs PyAV: {installed.extra('video')}"
 

@@ -5,58 +5,40 @@ Both are trees of folders and files, whose names are given with / between them, 
 
 import contextlib
 import dataclasses
-import lzma
 import os
-import stat
 import tempfile
-import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from stormpsr_jax.base import files, memory
+from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import raise_all
-from stormpsr_jax.media import zips
-from stormpsr_jax.media.zips import printable
+from stormpsr_jax.base.zips import printable, read_errors
 
 # Far above any real picture or label file; what is larger, and no video, is not read.
 MAX_FILE_BYTES = 128 * 2**20
-# Of a label file that is read as a table or JSON, which takes up to 80 times as much memory; larger
-# ones have a twentieth of their size in the zip file at least.
-FREE_LABELS = 2**22
-# What zipfile raises; RuntimeError: the member is encrypted.
-_UNPACKING = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    UnicodeDecodeError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)
 _ENDS = 2**16  # bytes at either end of a file that tell its content
 
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """A folder or a zip file. Picklable; another process does not have to list a zip file again.
+    """A folder or a zip file. Picklable.
 
     Attributes:
         path: of the folder or zip file; of one in parts, the path that it would have joined.
-        left_out: names of folders that `walk` leaves out; always also `__MACOSX`, which macOS puts
-            into zip files.
-        index: of the zip file; None for a folder.
+        left_out: names of folders that `walk` leaves out; always also `zips.LEFT_OUT`.
+        zip: the zip file; None for a folder.
     """
 
     path: str
     left_out: frozenset[str] = frozenset()
-    index: zips.Index | None = dataclasses.field(default=None, compare=False, repr=False)
+    zip: zips.Zip | None = None
 
     @property
     def is_zip(self) -> bool:
         """Whether it is a zip file."""
-        return self.index is not None
+        return self.zip is not None
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""
@@ -71,11 +53,7 @@ class Tree:
             ValueError: no such folder; all names in it that are not UTF-8, links that lead nowhere
                 and what is neither a folder nor a regular file; in a zip file, one that is twice.
         """
-        if self.index is not None:
-            with read_errors(self.show("")):
-                folders, files = self.index.entries(folder)
-        else:
-            folders, files = self._scan(folder)
+        folders, files = self._scan(folder) if self.zip is None else self.zip.entries(folder)
         return (
             sorted(name for name in folders if not name.startswith(".")),
             sorted(name for name in files if not name.startswith(".")),
@@ -103,9 +81,8 @@ class Tree:
 
     def exists(self, name: str) -> bool:
         """Says whether there is a file of that name; ValueError for what is no regular file."""
-        if self.index is not None:
-            with read_errors(self.show("")):
-                return self.index.open(name) is not None
+        if self.zip is not None:
+            return name in self.zip
         path = os.path.join(self.path, name)
         if not os.path.lexists(path) or os.path.isdir(path):
             return False
@@ -148,30 +125,19 @@ class Tree:
 
     def _open(self, name: str) -> tuple[IO[bytes], int]:
         """Returns an open file and its size in bytes, as a zip file declares it."""
-        place = self.show(name)
-        with read_errors(place):
-            if self.index is None:
-                file = Path(self.path, name).open("rb")
-                return file, os.fstat(file.fileno()).st_size
-            if (opened := self.index.open(name)) is None:
-                raise ValueError(f"{place}: no such file in the zip file")
-            archive, member = opened
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
-            _check_growth(member, MAX_FILE_BYTES, place)
-            return archive.open(member), member.file_size
+        if self.zip is not None:
+            return self.zip.open(name, MAX_FILE_BYTES)
+        with read_errors(self.show(name)):
+            file = Path(self.path, name).open("rb")
+            return file, os.fstat(file.fileno()).st_size
 
     @contextlib.contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
         """Gives a label file as a path; messages of a ValueError name its place in the zip file."""
-        if self.index is None:
+        if self.zip is None:
             yield Path(self.path, name)
             return
-        place = self.show(name)
-        with read_errors(place):
-            opened = self.index.open(name)
-        if opened is not None:  # otherwise `read` says so
-            _check_growth(opened[1], FREE_LABELS, place)
+        self.zip.open(name, zips.FREE_BYTES)[0].close()  # is it small enough for labels?
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, PurePosixPath(name).name)
             copy.write_bytes(self.read(name))
@@ -216,18 +182,10 @@ class Tree:
                 f"{self.show(folder)}: symlink loop, it leads back to a folder above it; remove it"
             )
         folders, files = self.entries(folder)
-        folders = [name for name in folders if name not in {*self.left_out, "__MACOSX"}]
+        folders = [name for name in folders if name not in {*self.left_out, zips.LEFT_OUT}]
         yield folder, folders, files
         for name in folders:
             yield from self._walk(join(folder, name), (*above, identity))
-
-
-def _check_growth(member: zipfile.ZipInfo, free: int, place: str) -> None:
-    """Raises ValueError if a file has more than `free` bytes, and far more than it has packed."""
-    try:
-        memory.check_growth(member.compress_size, member.file_size, free, f"{place}: what is in it")
-    except MemoryError as error:
-        raise ValueError(str(error)) from error
 
 
 def join(folder: str, name: str) -> str:
@@ -255,14 +213,14 @@ def open_trees(
 
     Raises:
         ValueError: there is nothing at that path, or it is a file but no zip file; see
-            zips.read_index.
+            zips.Zip.
     """
     path, left_out = os.fspath(path), frozenset(left_out)
     if os.path.isdir(path):
         trees = [Tree(path, left_out)]
-        for name, parts in zips.find_zips(trees[0].entries()[1]).items():
+        for name, file in zips.find(path, trees[0].entries()[1]).items():
             try:
-                trees.append(_open_zip(path, name, parts, left_out))
+                trees.append(_opened(file, left_out))
             except ValueError as error:
                 if unread is None or not spare(name):
                     raise
@@ -270,18 +228,12 @@ def open_trees(
         return trees
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such folder or zip file")
-    folder, name = os.path.split(path)
-    if (whole := zips.joined_name(name)) is None:
-        return [_open_zip(folder, name, [name], left_out)]
-    parts = [part for part in Tree(folder or ".").entries()[1] if zips.joined_name(part) == whole]
-    return [_open_zip(folder, whole, zips.find_zips(parts)[whole], left_out)]
+    return [_opened(zips.of(path), left_out)]
 
 
-def _open_zip(folder: str, name: str, parts: Sequence[str], left_out: frozenset[str]) -> Tree:
-    path = os.path.join(folder, name)
-    zips.check_pieces(path, parts)
-    index = zips.read_index(path, [os.path.join(folder, part) for part in parts], left_out)
-    return Tree(path, left_out, index)
+def _opened(file: zips.Zip, left_out: frozenset[str]) -> Tree:
+    file.entries("")  # can it be read?
+    return Tree(file.path, left_out, file)
 
 
 def _check_utf8(name: str, place: str) -> None:
@@ -304,14 +256,3 @@ def _check_regular(path: str, place: str) -> None:
     except ValueError as error:  # whose path may have control characters
         what = "is no regular file (a pipe or a device?); remove it"
         raise ValueError(f"{place}: {what}") from error
-
-
-@contextlib.contextmanager
-def read_errors(place: str) -> Iterator[None]:
-    """Turns what can go wrong with a file, or its unpacking, into a ValueError that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{place}: cannot be read ({error.strerror or error})") from error
-    except _UNPACKING as error:
-        raise ValueError(f"{place}: cannot be unpacked ({error})") from error

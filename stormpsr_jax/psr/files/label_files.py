@@ -17,9 +17,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, raise_all
-from stormpsr_jax.psr.files import labels, timed_labels, zipped
+from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -79,22 +79,22 @@ def opened(
         wanted: says by its name whether a file is a label file.
 
     Raises:
-        ValueError: `path` is none of these, or see `zipped.unpacked`.
+        ValueError: `path` is none of these, or see `zips.unpacked`.
     """
     root = pathlib.Path(path)
     place = functools.partial(_place, wanted)
     if root.is_file():
-        with zipped.unpacked([root], place, root) as folder:
+        with zips.unpacked([zips.of(root)], place, root) as folder:
             if not any(folder.iterdir()):
                 raise ValueError(f"{root}: the zip file has no labels of a recording")
             yield folder
         return
-    zips = [] if _has_labels(root, wanted) else sorted(root.glob("*.zip"))
-    zips = [file for file in zips if file.name not in OTHER_DOWNLOADS]
+    found = {} if _has_labels(root, wanted) else zips.find(str(root), os.listdir(root))
+    found = {name: file for name, file in found.items() if name not in OTHER_DOWNLOADS}
     if split is not None:
-        zips = [file for file in zips if _split_of(file.name) in (split, "")]
-    if zips:
-        with zipped.unpacked(zips, place, root) as folder:
+        found = {n: file for n, file in found.items() if _split_of(n) in (split, "")}
+    if found:
+        with zips.unpacked(found.values(), place, root) as folder:
             if any(folder.iterdir()):
                 yield folder
                 return

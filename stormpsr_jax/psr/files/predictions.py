@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import for_each, raise_all
-from stormpsr_jax.psr.files import csvfile, zipped
+from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.labels import check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -102,7 +102,7 @@ def opened(path: str | os.PathLike, flag: str) -> Iterator[pathlib.Path]:
     ``<rec>_results_pred.csv`` are unpacked for as long as the block lasts, wherever they lie in it.
 
     Raises:
-        ValueError: `path`, which was given with `flag`, is neither; see `zipped.unpacked` too.
+        ValueError: `path`, which was given with `flag`, is neither; see `zips.unpacked` too.
     """
     root = pathlib.Path(path)
     if root.is_dir():
@@ -110,7 +110,7 @@ def opened(path: str | os.PathLike, flag: str) -> Iterator[pathlib.Path]:
         return
     if not root.is_file():
         raise ValueError(f"{root}: is not a folder; {flag} takes one, or a zip file")
-    with zipped.unpacked([root], _place, root) as folder:
+    with zips.unpacked([zips.of(root)], _place, root) as folder:
         if not any(folder.iterdir()):
             raise ValueError(f"{root}: the zip file has no <recording>{SUFFIX}")
         yield folder

@@ -1,0 +1,246 @@
+"""Zip files: equal to the standard library, zip64, parts, and ones that are refused in one line."""
+
+import os
+import pickle
+import random
+import struct
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from stormpsr_jax.base import zips
+
+END = b"PK\5\6"
+
+
+def write(path: Path, members: dict[str, bytes], **options) -> Path:
+    with zipfile.ZipFile(path, "w", **options) as file:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name)  # of 1980, as today's date may be any bytes
+            file.writestr(info, content, compress_type=file.compression)
+    return path
+
+
+def contents(file: zips.Zip) -> dict[str, bytes]:
+    found = {}
+    for name in file.members():
+        with file.open(name, 2**20)[0] as member:
+            found[name] = member.read()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_files_are_those_that_the_standard_library_finds(tmp_path, seed):
+    """In any order, packed or not, with notes, extra fields and names of all alphabets."""
+    rng = random.Random(seed)
+    folders = ["", "a/", "a/b/", "a/b.c/", "Größe/", "a b/x/"]
+    names = [
+        rng.choice(folders) + rng.choice(["", "é", ".", "日本 "]) + f"{i:03d}.jpg"
+        for i in range(40)
+    ]
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.comment = b"PK" * rng.randrange(100)
+        for name in names:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+            info.comment, info.extra = rng.choice((b"", b"note")), rng.choice((b"", b"UT\1\0x"))
+            file.writestr(info, rng.randbytes(rng.randrange(300)))
+        file.writestr("empty/", b"")
+        file.writestr("__MACOSX/a.jpg", b"")
+    if seed % 2:  # a program in front, that unpacks it
+        path.write_bytes(b"#!/bin/sh\n" + path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        expected = {name: file.read(name) for name in names}
+    found = pickle.loads(pickle.dumps(zips.of(path)))
+    assert contents(found) == expected
+    assert "empty" in found.entries("")[0]
+    assert names[0] in found
+    assert "a/none.jpg" not in found
+
+
+def test_files_beyond_4_gib_are_read(tmp_path):
+    path = tmp_path / "large.zip"
+    with path.open("wb") as disk:
+        disk.seek(5 * 2**30)  # nothing is written up to there
+        with zipfile.ZipFile(disk, "w") as file:
+            file.writestr("rec/1.jpg", b"one")
+    assert contents(zips.of(path)) == {"rec/1.jpg": b"one"}
+
+
+def test_a_process_has_one_zip_file_open(tmp_path):
+    files = [zips.of(write(tmp_path / f"{i}.zip", {f"{i}/1.jpg": b"%d" % i})) for i in range(3)]
+    kept = [file.open(f"{i}/1.jpg", 9)[0] for i, file in enumerate(files)]
+    assert len(zips._kept) == 1
+    assert [member.read() for member in kept] == [b"0", b"1", b"2"]
+    write(tmp_path / "2.zip", {"2/1.jpg": b"another"})
+    assert contents(files[2]) == {"2/1.jpg": b"another"}
+
+
+# --- In parts -------------------------------------------------------------------------------------
+
+
+def cut(path: Path, count: int) -> list[Path]:
+    """Replaces a zip file by its parts."""
+    data = path.read_bytes()
+    size = -(-len(data) // count)
+    parts = [path.with_name(f"{path.name}.{i + 1:03d}") for i in range(count)]
+    for i, part in enumerate(parts):
+        part.write_bytes(data[i * size : (i + 1) * size])
+    path.unlink()
+    return parts
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_parts_are_read_as_one_file(tmp_path, count):
+    """Of 40, each ends within a file or an entry."""
+    members = {f"images/{i}.png": bytes([i]) * 50 for i in range(20)}
+    parts = cut(write(tmp_path / "x.zip", members), count)
+    for found in (zips.of(parts[-1]), zips.find(str(tmp_path), os.listdir(tmp_path))["x.zip"]):
+        assert contents(found) == members
+        assert found.show("images/3.png") == f"{tmp_path}/x.zip/images/3.png"
+    write(tmp_path / "x.zip", {"joined.png": b""})
+    (found,) = zips.find(str(tmp_path), os.listdir(tmp_path)).values()
+    assert found.members() == ["joined.png"]
+
+
+def test_parts_missing_or_in_another_order_are_one_line(tmp_path):
+    members = {f"images/{i}.png": bytes([i]) * 500 for i in range(9)}
+    first, second, third = cut(write(tmp_path / "x.zip", members), 3)
+    there = {part: part.read_bytes() for part in (first, second, third)}
+    whole = r"x\.zip: not a whole zip file .*last of which here is x\.zip\.00%d, one is missing"
+    for changes, message in (
+        ({first: None}, r"x\.zip\.001 is missing, x\.zip\.002 is there: they are parts of one zip"),
+        ({second: None}, r"x\.zip\.002 is missing, x\.zip\.003 is there"),
+        ({third: None}, whole % 2),
+        ({first: there[third], third: there[first]}, r"x\.zip"),
+        ({first: there[second], second: there[first]}, "cannot be unpacked"),
+    ):
+        for part, data in (there | changes).items():
+            part.unlink(missing_ok=True)
+            if data is not None:
+                part.write_bytes(data)
+        (found,) = zips.find(str(tmp_path), os.listdir(tmp_path)).values()
+        with pytest.raises(ValueError, match=message) as raised:
+            contents(found)
+        assert "\n" not in str(raised.value)
+
+
+# --- Refused --------------------------------------------------------------------------------------
+
+
+def renamed(path: Path, name: bytes) -> Path:
+    """A zip file with this name as it is; zipfile itself would clean it up."""
+    data = write(path, {"good/1.jpg": b"", "~" * len(name): b"content"}).read_bytes()
+    path.write_bytes(data.replace(b"~" * len(name), name))
+    return path
+
+
+def test_names_without_the_mark_of_utf8_and_with_backslashes_are_repaired(tmp_path):
+    for name in ("café/00001.jpg", "win\\0001\\00001.jpg", "./a//b.jpg"):
+        found = zips.of(renamed(tmp_path / "a.zip", name.encode()))
+        assert name.replace("\\", "/").replace("./a//", "a/") in found
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *((name, "leads out of") for name in (b"../../passwd", b"/etc/passwd", b"C:/windows/x")),
+        *((name, "leads out of") for name in (b"a/../../b", b"..\\..\\x.jpg")),
+        *((name, "control characters") for name in (b"a\0b.jpg", b"a/\x1b[2J", b"\xc2\x85/1.jpg")),
+        (b"d/" * 65 + b"x.jpg", "nested more than 64 deep"),
+        (b"a" * 2000, "paths of more than 1,024 characters"),
+        (b"caf\xe9/00001.jpg", "not a whole zip file .*utf-8"),
+        (b"good/1.jpg", "good/1.jpg: is in the zip file twice"),
+    ],
+)
+def test_a_zip_file_with_such_a_name_is_refused(tmp_path, name, message):
+    found = zips.of(renamed(tmp_path / "a.zip", name))
+    with pytest.raises(ValueError, match=rf"a\.zip.*{message}") as raised:
+        found.entries("")
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 300 + len(str(tmp_path))
+
+
+def test_folders_without_end_are_refused(tmp_path):
+    """A hundred thousand such paths took 3.2 GiB."""
+    names = {"/".join([f"{i}", *"d" * 62, "x"]): b"" for i in range(1100)}
+    with pytest.raises(ValueError, match="has more than 65,536 folders"):
+        zips.of(write(tmp_path / "a.zip", names)).entries("")
+
+
+def test_files_that_share_their_content_are_refused(tmp_path):
+    """Fifty files of which each is all of the zip file before its directory."""
+    path = write(tmp_path / "a.zip", {"rec/01.jpg": bytes(1000)})
+    data = path.read_bytes()
+    start, end = data.index(b"PK\1\2"), data.index(END)
+    entries = b"".join(data[start:end].replace(b"01.jpg", b"%02d.jpg" % i) for i in range(50))
+    end = struct.pack("<4s4H2LH", END, 0, 0, 50, 50, len(entries), start, 0)
+    path.write_bytes(data[:start] + entries + end)
+    with pytest.raises(ValueError, match="its files overlap: they take 50000 bytes"):
+        zips.of(path).entries("")
+
+
+def test_a_file_that_is_a_link_or_unfolds_or_lies_is_not_read(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        link = zipfile.ZipInfo("link.csv")
+        link.external_attr = 0o120777 << 16
+        file.writestr(link, "/etc/passwd")
+        file.writestr("large.csv", bytes(10**6))
+    found = zips.of(path)
+    for name, message in (("link.csv", "is a link"), ("large.csv", "more than 20 times as many")):
+        with pytest.raises(ValueError, match=rf"a\.zip/{name}: .*{message}"):
+            found.open(name, 10**6 - 1)
+    path.write_bytes(path.read_bytes().replace(struct.pack("<L", 10**6), struct.pack("<L", 10)))
+    with (
+        pytest.raises(ValueError, match=r"large\.csv: cannot be unpacked"),
+        zips.read_errors(found.show("large.csv")),
+    ):
+        found.open("large.csv", 2**20)[0].read()
+
+
+# --- Unpacking ------------------------------------------------------------------------------------
+
+
+def flat(_: Path, member: PurePosixPath) -> PurePosixPath | None:
+    return PurePosixPath(member.name) if member.suffix == ".csv" else None
+
+
+def test_what_is_wanted_is_unpacked_and_messages_name_its_place_in_the_zip_file(tmp_path):
+    path = write(tmp_path / "a.zip", {"deep/a.csv": b"1", "b.txt": b"2"})
+
+    def fail():
+        with zips.unpacked([zips.of(path)], flat, path) as folder:
+            assert [file.read_bytes() for file in folder.iterdir()] == [b"1"]
+            found.append(folder)
+            raise ValueError(f"{folder}/a.csv: line 1: bad\n{folder}: few")
+
+    found = []
+    with pytest.raises(ValueError, match=r"a\.zip") as raised:
+        fail()
+    assert str(raised.value) == f"{path}/deep/a.csv: line 1: bad\n{path}: few"
+    assert not found[0].exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"x/a.csv": b"", "y/a.csv": b""}, r"a\.zip/y/a\.csv: is in .*a\.zip/x/a\.csv too; keep"),
+        ({"x/.csv.csv": b""}, "begins with a dot"),
+        ({f"{i}.csv": b"" for i in range(4)}, "more than the 3 files that are read"),
+        ({f"{i}.csv": bytes(2**21) for i in range(3)}, "6,291,456 bytes, more than 20 times"),
+        ({"a.csv": random.Random(0).randbytes(2**20 + 1)}, "1,048,577 bytes, 1,048,576 are"),
+    ],
+)
+def test_nothing_is_unpacked_of_a_zip_file_that_has_too_much(
+    tmp_path, monkeypatch, members, message
+):
+    monkeypatch.setattr(zips, "MAX_MEMBERS", 3)
+    if len(members) == 1:
+        monkeypatch.setattr(zips, "MAX_BYTES", 2**20)
+    path = write(tmp_path / "a.zip", members, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=message):
+        with zips.unpacked([zips.of(path)], flat, path):
+            pass
