@@ -8,7 +8,6 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.evaluation import rows
-from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.recordings import load_recordings
 from tests.support.evaluate_data import PROCEDURE, fails, run
 
