@@ -1,28 +1,17 @@
 """The notebooks run where only the wheel is, and the outputs kept in them are what they give."""
 
-import base64
-import io
 import json
 import re
 from pathlib import Path
 
-import jax
 import nbformat
-import numpy as np
 import pytest
-from nbclient.exceptions import CellExecutionError
-from PIL import Image
 
 from data_prep import embeddings
-from stormpsr_jax.configs import synthetic
-from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.stages import checks
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training.sharding import make_mesh
-from tests.support import downloads, embeddings_data, meccano_data
+from tests.support import embeddings_data
 from tests.support.tiny import TINY
-from tools.notebook_outputs import ALL, MAX_BYTES, execute, read, write
+from tools.notebook_outputs import ALL, MAX_BYTES, execute, read
 
 TIMES = re.compile(r"took|\d%\|")  # lines with times and rates, which differ each time
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -115,15 +104,6 @@ def test_training_runs_from_a_wheel_at_the_size_of_its_parameters(unpacked, tmp_
         assert (tmp_path / "runs/training" / name).exists()
 
 
-def test_training_its_own_size_is_one_that_runs(tmp_path):
-    (cell,) = [c for c in read("training").cells if "parameters" in c.metadata.get("tags", ())]
-    names = {}
-    exec(cell.source, names)
-    config = synthetic.get_config()
-    config.update_from_flattened_dict(names["FIELDS"])
-    assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
-
-
 def source_of(name, cell):
     return code_cells(read(name))[cell].source
 
@@ -152,32 +132,6 @@ def test_meccano_learns_from_ready_made_embeddings(unpacked, tmp_path):
     parameters = {"DATA": "out", "MINUTES": 10_000, "FIELDS": fields}
     done = code_cells(run_from(unpacked, "meccano", tmp_path, parameters))
     assert "train: 8 recordings, 1,920 embeddings\n" in done["data"].outputs[0].text
-    check_meccano(done, tmp_path / "runs/meccano_temporal")
-
-
-def test_meccano_embeds_shards_once_and_learns_from_that(unpacked, tmp_path):
-    meccano_data.make(meccano_data.make_data(tmp_path), tmp_path / "data/meccano")
-    small = {"width": 32, "depth": 1, "num_heads": 2}
-    downloads.make_vit(tmp_path / "vit.safetensors", **small)
-    sizes = {field: TINY[field] for field in TINY if field.startswith("temporal_model.")}
-    sizes |= {f"encoder.{name}": value for name, value in small.items()}
-    fields = {
-        "encoder.image_size": 0,
-        "window.frames": 8,
-        "temporal.steps": 4,
-        "temporal.eval_every": 2,
-    }
-    parameters = {
-        "ENCODER": "vit.safetensors",
-        "MINUTES": 10_000,
-        "FIELDS": sizes | fields | {"temporal.batch": 8, "temporal.log_every": 1},
-    }
-    done = code_cells(run_from(unpacked, "meccano", tmp_path, parameters))
-    said = done["train"].outputs[0].text
-    assert re.findall(r"^(\w+): \d+ s$", said, re.MULTILINE) == [
-        *("pretrain", "embed", "temporal", "predict", "evaluate"),
-    ]
-    assert " arrays from vit.safetensors" in said
     check_meccano(done, tmp_path / "runs/meccano_temporal")
 
 
@@ -211,17 +165,6 @@ def test_meccano_is_computed_to_fit_into_an_hour(device, dtype, steps, step_s):
     assert sum(names["minutes"].values()) <= 50.001
 
 
-@pytest.mark.parametrize("width", [128, 384])
-def test_meccano_counts_the_operations_that_the_compiler_counts(width):
-    model = TemporalTransformer(17, 65)
-    clips = jax.ShapeDtypeStruct((1, 65, width), np.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), clips)
-    found = jax.jit(model.apply).lower(variables, clips).cost_analysis()["flops"]
-    names = computed("Tesla T4", ready=True, width=width)
-    assert names["clip"] == pytest.approx(found, rel=0.08)
-    assert names["minutes"]["embed"] == 0
-
-
 def test_meccano_says_what_is_missing(tmp_path):
     with pytest.raises(RuntimeError, match="min without training: give more MINUTES"):
         computed("CPU")
@@ -231,48 +174,3 @@ def test_meccano_says_what_is_missing(tmp_path):
     (tmp_path / "dataset_info.json").touch()
     with pytest.raises(FileNotFoundError, match=r"none.safetensors is missing"):
         exec(source_of("meccano", "data"), names)
-
-
-def made_up(*sources, tags=()):
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    cells[0].metadata["tags"] = list(tags)
-    return nbformat.v4.new_notebook(cells=cells)
-
-
-@pytest.mark.usefixtures("system")
-def test_execute_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
-    notebook = made_up(
-        "a = 1\nb = 2",
-        "import stormpsr_jax; print(stormpsr_jax.__file__)\n"
-        "print('1 of 2:  1%|\\n2 of 2: 99%|\\nx:  5%|\\n\\n')\n"
-        "print('1%\\r2%\\r\\n\\033[1mbold\\033[0m', a, b)",
-        "import os\nprint(os.environ['MINE'], os.getcwd())",
-        "from PIL import Image\nImage.linear_gradient('L').convert('RGBA').resize((400, 300))",
-        tags=["parameters"],
-    )
-    done = execute(notebook, tmp_path, {"b": [3]}, MINE="yes")
-    png = base64.b64decode(done.cells[3].outputs[0].data["image/png"])
-    picture = Image.open(io.BytesIO(png))
-    assert (picture.size, picture.mode) == ((400, 300), "P")
-    grey = np.asarray(Image.linear_gradient("L").resize((400, 300)), int)
-    assert np.abs(np.asarray(picture.convert("L"), int) - grey).max() <= 2
-    assert done.cells[1].outputs[0].text == (
-        "stormpsr_jax/__init__.py\n2 of 2: 99%|\nx:  5%|\n\n2%\nbold 1 [3]\n"
-    )
-    assert done.cells[2].outputs[0].text == f"yes {tmp_path}\n"
-    assert [cell.source for cell in done.cells] == [cell.source for cell in notebook.cells]
-    assert not any(cell.outputs for cell in notebook.cells)
-    notebook.cells[1].metadata["tags"] = ["not-kept"]
-    assert not execute(notebook, tmp_path, MINE="").cells[1].outputs
-
-
-@pytest.mark.usefixtures("system")
-def test_execute_errors_failures_and_unknown_parameters(tmp_path):
-    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        execute(made_up("1 / 0"), tmp_path)
-    with pytest.raises(ValueError, match="0 cells have the tag 'parameters'"):
-        execute(made_up("a = 1"), tmp_path, {"a": 2})
-    with pytest.raises(ValueError, match="sets no b"):
-        execute(made_up("a = 1", tags=["parameters"]), tmp_path, {"b": 2})
-    with pytest.raises(ValueError, match=r"quickstart.ipynb would have 3\d\d,\d\d\d bytes"):
-        write("quickstart", made_up("#" * 300_000))

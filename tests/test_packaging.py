@@ -54,21 +54,6 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
         assert Path(name) in built
 
 
-def test_what_is_committed_has_its_place(system):
-    """A folder that a command has written beside the sources is soon committed with them."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("this is no clone")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
-    paths = [Path(os.fsdecode(name)) for name in listed.stdout.split(b"\0") if name]
-    folders = {"benchmarks", "configs", "data_prep", "docs", "notebooks", "stormpsr_jax", "tests"}
-    assert {p.parts[0] for p in paths if len(p.parts) > 1} == folders | {"tools", ".ci"}
-    sizes = {p: (ROOT / p).stat().st_size for p in paths if (ROOT / p).is_file()}
-    large = {str(p) for p, size in sizes.items() if size > 2**20}
-    names = ("demo/demo.mp4", "demo/model/weights.safetensors")
-    names += ("pretrained/general_encoder.safetensors",)
-    assert large == {f"stormpsr_jax/{name}" for name in names}
-
-
 def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
     """An unknown stage ends the run as soon as the config is read."""
     code = (
@@ -135,20 +120,6 @@ def test_command_every_module_can_be_run(name):
     assert command.summary(module)[0].isupper()
 
 
-def test_command_hands_the_rest_of_the_line_on(unpacked, tmp_path):
-    """Output, errors and exit code are those of `python -m`."""
-    for words in (("data", "check", "nowhere"), ("procedure", "show", "synthetic"), ("evaluate",)):
-        module = command.COMMANDS[" ".join(words[:2]) if words[0] == "data" else words[0]]
-        rest = words[2:] if words[0] == "data" else words[1:]
-        ours = run(unpacked, tmp_path, "-m", "stormpsr_jax", *words)
-        theirs = run(unpacked, tmp_path, "-m", module, *rest)
-        assert (ours.returncode, ours.stdout, ours.stderr) == (
-            theirs.returncode,
-            theirs.stdout,
-            theirs.stderr,
-        )
-
-
 @pytest.mark.parametrize("words", [["train"], ["data", "mine"], ["--verbose"]])
 def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["stormpsr", *words])
@@ -208,17 +179,6 @@ def test_parse_errors_are_one_line_and_status_2(words, says, capsys):
     config_flag.add_config(parser)
     error = refused(capsys, config_flag.parse, parser, words)
     assert says in error
-
-
-def test_fields_of_the_command_line_have_the_values_that_it_says():
-    parser = OneLineParser(prog="command")
-    config_flag.add_config(parser)
-    parser.add_argument("words", nargs="*")
-    fields = ["--config.seed=-3", "--config.stages=('data', 'pretrain')", "--config.dtype=float32"]
-    args = config_flag.parse(parser, ["a", *fields, "--config=synthetic", "b"])
-    assert args.words == ["a", "b"]
-    assert (args.config.seed, args.config.dtype) == (-3, "float32")
-    assert args.config.stages == ("data", "pretrain")
 
 
 MINE = (
