@@ -12,6 +12,7 @@ products of matrices are of 8-bit numbers: recognise recordings with both, and c
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,3 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line)
     print(f"wrote {args.out}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
