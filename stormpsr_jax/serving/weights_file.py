@@ -84,10 +84,10 @@ def _read_arrays(
         raise ValueError(f"{path}: has {len(data):,} bytes, but the networks need {needed:,}")
     try:
         found = dict(safetensors.deserialize(data))
-    except (safetensors.SafetensorError, MemoryError) as error:
+        for name, entry in found.items():
+            entry["dtype"] = torch_files.check_dtype(name, entry["dtype"])
+    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
         raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
-    for name, entry in found.items():
-        entry["dtype"] = torch_files.check_dtype(path, name, entry["dtype"])
     check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in found.items()}, kept)
     arrays = {
         name: np.frombuffer(entry["data"], entry["dtype"])

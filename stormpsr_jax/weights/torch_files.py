@@ -2,24 +2,24 @@
 
 A `.pth` file is a zip archive: `<name>/data.pkl`, a pickle of the object with tensors replaced by
 references, and `<name>/data/<key>`, the raw storages. A pickle is a program for a small stack
-machine; Python's own machine calls whatever it names and changes whatever it holds. The one here
-knows only the opcodes that checkpoints are made of, and only puts together dictionaries, lists,
-tuples, strings, numbers and arrays.
+machine, which calls whatever it names. Here the few names of checkpoints stand for markers that put
+together dictionaries and arrays; any other name, and any other opcode, is an error.
 """
 
-import dataclasses
+import io
 import math
+import pickle
 import pickletools
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 import safetensors
 
 from stormpsr_jax.base import files, memory
+from stormpsr_jax.base.errors import one_line
 
 STORAGE_DTYPES = {
     "torch.DoubleStorage": np.float64,
@@ -39,17 +39,15 @@ CALLS = (
     "torch._utils._rebuild_tensor",
     "torch._utils._rebuild_parameter",
     "collections.OrderedDict",
+    "builtins.dict",
     "torch.Size",
 )
-# Opcodes that push their own argument.
-CONSTANTS = (
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG1",
-    "BINFLOAT",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
+# The opcodes that checkpoints are made of.
+OPCODES = frozenset(
+    "PROTO FRAME STOP BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE NONE "
+    "NEWTRUE NEWFALSE MARK EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 TUPLE EMPTY_LIST APPEND APPENDS "
+    "EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL "
+    "REDUCE BINPERSID BUILD".split()
 )
 # What data-parallel and compiled wrappers put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
@@ -59,19 +57,10 @@ MAX_AXES = 8
 FREE_BYTES = 2**26  # of arrays that a small file may be packed from: those of zeros
 # What NumPy, with ml_dtypes, can hold of the types that a .safetensors file may name.
 SAFETENSORS_DTYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
+    **{f"F{8 * n}": np.dtype(f"f{n}") for n in (8, 4, 2)},
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    **{f"{kind}{8 * n}": np.dtype(f"{kind.lower()}{n}") for kind in "IU" for n in (8, 4, 2, 1)},
+    "BOOL": np.dtype(bool),
 }
 # A ViT's pickle has some 100 kB, with its optimizer three times as much. One byte of it can cost
 # some 100 bytes of memory and a microsecond.
@@ -95,45 +84,97 @@ def read_pth(path: str | Path) -> Any:
             string, tuple, list or dict; names what it is.
     """
     files.check_regular(path, "copy its content to one")
-    with open(path, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                return _Reader(archive, path).read()
-        except _Refused:
-            raise
-        except zipfile.BadZipFile as error:
-            raise ValueError(
-                f"{path}: not a zip-based PyTorch file, or damaged ({error}); {RESAVE}"
-            ) from error
-        # A hostile or damaged file can raise nearly anything, from EOFError to OverflowError.
-        except Exception as error:
-            raise ValueError(
-                f"{path}: the pickle is damaged or holds more than tensors and containers "
-                f"({type(error).__name__}: {_printable(str(error), 200)}); {RESAVE}"
-            ) from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _Reader(archive, path).read()
+    except _Refused as error:
+        raise ValueError(one_line(f"{path}: {error}", 600)) from error
+    # A hostile or damaged file can raise nearly anything, from EOFError to OverflowError.
+    except Exception as error:
+        raise ValueError(
+            f"{path}: not a zip-based PyTorch file, damaged, or holds more than tensors and "
+            f"containers ({type(error).__name__}: {one_line(str(error), 200)}); {RESAVE}"
+        ) from error
 
 
 class _Refused(ValueError):
-    """An error whose message is complete."""
+    """An error whose message is complete but for the file."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Name:
-    """A class or function that the pickle names. It is compared, never looked up."""
-
-    text: str
+# No opcode can change these two, as they are tuples: one that has attributes, or `__setstate__`, is
+# given whatever a pickle holds by BUILD.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Storage:
+class _Storage(NamedTuple):
     """A flat array that tensors are views of. No tensor passes for one: it may be a view itself."""
 
     array: np.ndarray
 
 
-def _printable(text: str, length: int = 60) -> str:
-    """The start of a text out of a file, fit for one line of an error message."""
-    return "".join(c if c.isprintable() else "?" for c in text[:length])
+class _Name(NamedTuple):
+    """A class or function that the pickle names, which is compared and never looked up."""
+
+    text: str
+    reader: "_Reader"
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.reader.call(self.text, arguments)
+
+
+class _Dict(dict):
+    """A dictionary that a pickle fills."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        # Hashing a tuple descends into it without a limit, to the end of the C stack.
+        if type(key) is not str and not (type(key) is int and 0 <= key < MAX_KEY):
+            raise TypeError(f"a {type(key).__name__} as a key, not text or a small number")
+        super().__setitem__(key, value)
+
+    def __setstate__(self, state: Any) -> None:
+        """The attribute _metadata of a state dict, which we have no use for."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Python's, which gets names and storages from a reader alone."""
+
+    def __init__(self, reader: "_Reader", content: bytes):
+        self._reader = reader
+        super().__init__(io.BytesIO(_checked(content)))
+
+    def find_class(self, module: str, name: str) -> _Name:
+        """One of the few names that a checkpoint is made of."""
+        text = f"{module}.{name}"
+        if text not in CALLS and text not in STORAGE_DTYPES:
+            raise _Refused(
+                f"refused to load {text[:120]}, which is neither a tensor nor a plain container; "
+                f"{RESAVE}"
+            )
+        return _Name(text, self._reader)
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """The flat array behind a reference ("storage", class, key, device, numel)."""
+        return self._reader.storage(pid)
+
+
+def _checked(content: bytes) -> bytes:
+    """A pickle whose dictionaries are made by a call, as all others take any key.
+
+    Raises:
+        ValueError: it has opcodes that checkpoints do without.
+    """
+    parts, start, name = [], 0, "FRAME"
+    for opcode, argument, at in pickletools.genops(content):
+        assert at is not None
+        if opcode.name not in OPCODES:
+            raise ValueError(f"opcode {opcode.name}")
+        if opcode.name == "LONG_BINPUT" and argument >= len(content):
+            raise ValueError("a place in memory beyond all others")  # which would be made
+        if name != "FRAME":  # its length is another now, and nobody needs it
+            parts.append(b"cbuiltins\ndict\n)R" if name == "EMPTY_DICT" else content[start:at])
+        start, name = at, opcode.name
+    return b"".join([*parts, pickle.STOP])
 
 
 class _Reader:
@@ -141,140 +182,49 @@ class _Reader:
 
     def __init__(self, archive: zipfile.ZipFile, path: str | Path):
         self.archive = archive
-        self.path = path
         self.storages: dict[str, bytes] = {}
         # Members that overlap in the archive could add up to far more than the file.
         self.bytes_left = Path(path).stat().st_size
         self.tensor_bytes_left = MAX_SHARING * self.bytes_left
         roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise _Refused(f"{path}: a PyTorch file has one */data.pkl, this has {len(roots)}")
+            raise _Refused(f"a PyTorch file has one */data.pkl, this has {len(roots)}")
         self.root = roots[0]
         self.byteorder = "little"
         if f"{self.root}byteorder" in archive.namelist():
             self.byteorder = self.member("byteorder").decode("ascii", "replace").strip()
         if self.byteorder not in ("little", "big"):
-            raise _Refused(f"{path}: unknown byte order {self.byteorder[:20]!r}")
+            raise _Refused(f"unknown byte order {self.byteorder[:20]!r}")
+
+    def read(self) -> Any:
+        """The object that was saved."""
+        return _Unpickler(self, self.member("data.pkl", MAX_PICKLE)).load()
 
     def member(self, name: str, limit: int | None = None) -> bytes:
         """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
-        try:
-            info = self.archive.getinfo(self.root + name)
-        except KeyError as error:
-            raise _Refused(f"{self.path}: member {name[:40]!r} is missing") from error
+        info = self.archive.getinfo(self.root + name)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise _Refused(f"{self.path}: member {name[:40]!r} is compressed or encrypted")
+            raise _Refused(f"member {name[:40]!r} is compressed or encrypted")
         if limit is not None and info.file_size > limit:
-            raise _Refused(f"{self.path}: member {name[:40]!r} has over {limit} bytes; {RESAVE}")
+            raise _Refused(f"member {name[:40]!r} has over {limit} bytes; {RESAVE}")
         self.bytes_left -= info.file_size
         if self.bytes_left < 0:
-            raise _Refused(f"{self.path}: the members claim to be larger than the file")
+            raise _Refused("the members claim to be larger than the file")
         return self.archive.read(info)
 
-    def read(self) -> Any:
-        """Runs data.pkl: the object left on the stack.
-
-        What a program can reach is what it made itself, of the types named above. Opcodes that
-        real checkpoints do without are errors, whatever they would do.
-        """
-        stack: list[Any] = []
-        marks: list[list[Any]] = []  # the stacks below each MARK
-        memo: dict[int, Any] = {}
-        argument: Any  # of the opcode's own type
-
-        def since_mark() -> list[Any]:
-            nonlocal stack
-            items, stack = stack, marks.pop()
-            return items
-
-        for opcode, argument, _ in pickletools.genops(self.member("data.pkl", MAX_PICKLE)):
-            match opcode.name:
-                case "PROTO" | "FRAME":
-                    pass
-                case "STOP":
-                    return stack.pop()
-                case name if name in CONSTANTS:
-                    stack.append(argument)
-                case "NONE":
-                    stack.append(None)
-                case "NEWTRUE":
-                    stack.append(True)
-                case "NEWFALSE":
-                    stack.append(False)
-                case "MARK":
-                    marks.append(stack)
-                    stack = []
-                case "EMPTY_TUPLE":
-                    stack.append(())
-                case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
-                    items = [stack.pop() for _ in range(int(name[-1]))]
-                    stack.append(tuple(reversed(items)))
-                case "TUPLE":
-                    items = since_mark()
-                    stack.append(tuple(items))
-                case "EMPTY_LIST":
-                    stack.append([])
-                case "APPEND":
-                    item = stack.pop()
-                    _only(stack[-1], list).append(item)
-                case "APPENDS":
-                    items = since_mark()
-                    _only(stack[-1], list).extend(items)
-                case "EMPTY_DICT":
-                    stack.append({})
-                case "SETITEM":
-                    value, key = stack.pop(), stack.pop()
-                    _set_items(stack[-1], [key, value])
-                case "SETITEMS":
-                    items = since_mark()
-                    _set_items(stack[-1], items)
-                case "BINPUT" | "LONG_BINPUT":
-                    memo[argument] = stack[-1]
-                case "MEMOIZE":
-                    memo[len(memo)] = stack[-1]
-                case "BINGET" | "LONG_BINGET":
-                    stack.append(memo[argument])
-                case "GLOBAL":
-                    stack.append(self.name(*argument.split(" ", 1)))
-                case "STACK_GLOBAL":
-                    name, module = stack.pop(), stack.pop()
-                    stack.append(self.name(_only(module, str), _only(name, str)))
-                case "REDUCE":
-                    arguments, function = stack.pop(), stack.pop()
-                    stack.append(self.call(_only(function, _Name), _only(arguments, tuple)))
-                case "BINPERSID":
-                    stack.append(self.storage(stack.pop()))
-                case "BUILD":
-                    # The attribute _metadata of a state dict, which we have no use for.
-                    _only(stack.pop(), dict)
-                    _only(stack[-1], OrderedDict)
-                case name:
-                    raise ValueError(f"opcode {name}")
-        raise EOFError("no STOP")
-
-    def name(self, module: str, name: str) -> _Name:
-        """One of the few names that a checkpoint is made of."""
-        text = f"{module}.{name}"
-        if text not in CALLS and text not in STORAGE_DTYPES:
-            raise _Refused(
-                f"{self.path}: refused to load {_printable(text, 120)}, which is neither a tensor "
-                f"nor a plain container; {RESAVE}"
-            )
-        return _Name(text)
-
-    def call(self, function: _Name, arguments: tuple) -> Any:
+    def call(self, name: str, arguments: tuple) -> Any:
         """What calling one of CALLS gives."""
-        match function.text.rpartition(".")[2], arguments:
+        match name.rpartition(".")[2], arguments:
             case "_rebuild_tensor_v2" | "_rebuild_tensor", (storage, offset, size, stride, *_):
                 return self.tensor(storage, offset, size, stride)
             case "_rebuild_parameter", (np.ndarray() as data, *_):
                 return data
             # With items it would copy them at every call; nothing but Python 2 wrote that.
-            case "OrderedDict", ():
-                return OrderedDict()
+            case "OrderedDict" | "dict", ():
+                return _Dict()
             case "Size", (tuple() as sizes,):
                 return sizes
-        raise ValueError(f"{function.text} of {len(arguments)} arguments")
+        raise ValueError(f"{name} of {len(arguments)} arguments")
 
     def storage(self, pid: Any) -> _Storage:
         """The flat array behind a reference ("storage", class, key, device, numel)."""
@@ -282,12 +232,12 @@ class _Reader:
             case ("storage", _Name(kind), str() as key, _, _) if kind in STORAGE_DTYPES:
                 dtype = np.dtype(STORAGE_DTYPES[kind])
             case _:
-                raise _Refused(f"{self.path}: the pickle refers to something that is no storage")
+                raise _Refused("the pickle refers to something that is no storage")
         if key not in self.storages:
             self.storages[key] = self.member(f"data/{key}")
         raw = self.storages[key]
         if len(raw) % dtype.itemsize:
-            raise _Refused(f"{self.path}: storage {key[:40]!r} is no whole number of {dtype}")
+            raise _Refused(f"storage {key[:40]!r} is no whole number of {dtype}")
         swapped = dtype if self.byteorder == "little" else dtype.newbyteorder(">")
         return _Storage(np.frombuffer(raw, swapped))
 
@@ -295,12 +245,11 @@ class _Reader:
         """A view of a storage; offset and strides count elements. Never reads outside of it."""
         if not (
             isinstance(storage, _Storage)
-            and isinstance(size, tuple)
-            and isinstance(stride, tuple)
+            and type(size) is type(stride) is tuple
             and len(size) == len(stride) <= MAX_AXES
             and all(isinstance(n, int) and 0 <= n < 2**48 for n in (*size, *stride, offset))
         ):
-            raise _Refused(f"{self.path}: a tensor's size, stride or offset is malformed")
+            raise _Refused("a tensor's size, stride or offset is malformed")
         array = storage.array
         numel = math.prod(size)
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
@@ -308,37 +257,19 @@ class _Reader:
         # amount of memory.
         if numel and (last >= array.size or numel > array.size):
             raise _Refused(
-                f"{self.path}: a tensor of size {size} does not fit its storage of {array.size} "
-                "elements (a damaged file, or one with broadcast tensors)"
+                f"a tensor of size {size} does not fit its storage of {array.size} elements (a "
+                "damaged file, or one with broadcast tensors)"
             )
         self.tensor_bytes_left -= numel * array.itemsize
         if self.tensor_bytes_left < 0:
             raise _Refused(
-                f"{self.path}: its tensors share their storages so often that together they are "
-                f"over {MAX_SHARING} times as large as the file"
+                "its tensors share their storages so often that together they are over "
+                f"{MAX_SHARING} times as large as the file"
             )
         if not numel:
             return np.zeros(size, array.dtype)
         strides = [s * array.itemsize for s in stride]
         return np.lib.stride_tricks.as_strided(array[offset:], size, strides, writeable=False)
-
-
-def _only(value: Any, kind: type) -> Any:
-    """`value`, which must be of this very type."""
-    if type(value) is not kind:
-        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
-    return value
-
-
-def _set_items(target: Any, items: list[Any]) -> None:
-    """Puts keys and values, in turns, into a dictionary."""
-    if not isinstance(target, dict) or len(items) % 2:
-        raise TypeError(f"{len(items)} keys and values for a {type(target).__name__}")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        # Hashing a tuple descends into it without a limit, to the end of the C stack.
-        if type(key) is not str and not (type(key) is int and 0 <= key < MAX_KEY):
-            raise TypeError(f"a {type(key).__name__} as a key, not text or a small number")
-        target[key] = value
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
@@ -368,7 +299,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         keys = list(content)[:20] if isinstance(content, dict) else []
         raise ValueError(
             f"{path}: holds no state dict, directly or under one of {', '.join(NESTED)}; its keys: "
-            f"{', '.join(_printable(k, 40) for k in keys if isinstance(k, str)) or 'none'}"
+            f"{', '.join(one_line(k, 40) for k in keys if isinstance(k, str)) or 'none'}"
         )
     for wrapper in WRAPPERS:
         if all(name.startswith(wrapper) for name in state):
@@ -410,19 +341,17 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         memory.check_fits(Path(path).stat().st_size, str(path))
         with safetensors.safe_open(path, framework="numpy") as file:
             for name in file.keys():
-                check_dtype(path, name, file.get_slice(name).get_dtype())
+                check_dtype(name, file.get_slice(name).get_dtype())
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except _Refused:
-        raise
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
         raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
 
 
-def check_dtype(path: str | Path, name: str, dtype: str) -> np.dtype:
+def check_dtype(name: str, dtype: str) -> np.dtype:
     """The NumPy type of an array in a `.safetensors` file; ValueError if there is none."""
     if dtype not in SAFETENSORS_DTYPES:
-        raise _Refused(
-            f"{path}: array {_printable(name)!r} is of type {dtype}, which cannot be read; convert "
-            f"it to one of {', '.join(SAFETENSORS_DTYPES)}"
+        raise ValueError(
+            f"array {one_line(name, 60)!r} is of type {dtype}, which cannot be read; convert it to "
+            f"one of {', '.join(SAFETENSORS_DTYPES)}"
         )
-    return np.dtype(SAFETENSORS_DTYPES[dtype])
+    return SAFETENSORS_DTYPES[dtype]
