@@ -28,12 +28,12 @@ import statistics
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import stage_loops
-from made_up import rates
 from tensorboardX.proto.event_pb2 import Event
 
 from stormpsr_jax.stages import config_flag
@@ -48,6 +48,20 @@ CUT = {
     "finetune.batch": 1,
     "detector.batch": 8,
 }
+
+
+def rates(counts: Iterator[int], seconds: float) -> tuple[float, float]:
+    """What an iterator counts, per second of wall-clock and of CPU time of this process.
+
+    Its first count, for which threads start, is left out; it is closed at the end.
+    """
+    next(counts)
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < seconds:
+        count += next(counts)
+    result = count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
+    counts.close()
+    return result
 
 
 def frames_of(batches) -> Iterator[int]:

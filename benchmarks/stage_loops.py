@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_up import smooth_jpegs
+import simplejpeg
+from PIL import Image
 
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.pictures import SUBSAMPLING
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages import order
 from stormpsr_jax.stages.context import Context
@@ -23,6 +26,29 @@ STAGES = ("pretrain", "temporal", "finetune", "detector")
 SECONDS = 16.0  # that a recording stays in each state: hard backgrounds lie 12 s before its end
 PICTURES = 32  # different ones
 CAD_PICTURES = 4  # clean renders of a state
+
+
+def smooth_picture(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Coarse shapes with finer and fainter ones on them, no noise between pixels.
+
+    Its JPEG file is as large as that of a photograph.
+    """
+    picture = np.zeros((height, width, 3), np.float32)
+    for cells in (4, 16, 64, 256):
+        grid = rng.normal(0, 60 / np.sqrt(cells), (cells, cells, 3)).astype(np.float32)
+        channels = [
+            Image.fromarray(grid[..., c]).resize((width, height), Image.Resampling.BICUBIC)
+            for c in range(3)
+        ]
+        picture += np.stack([np.asarray(channel) for channel in channels], -1)
+    return Image.fromarray(np.clip(128 + picture, 0, 255).astype(np.uint8))
+
+
+def smooth_jpegs(count: int, size: int, seed: int = 0) -> list[bytes]:
+    """JPEG files of different smooth pictures of size x size, as `data_prep` stores them."""
+    rng, quality = np.random.default_rng(seed), Framing((size, size)).quality
+    pictures = (np.asarray(smooth_picture(rng, size, size)) for _ in range(count))
+    return [simplejpeg.encode_jpeg(p, quality, "RGB", SUBSAMPLING, fastdct=False) for p in pictures]
 
 
 def default_size(config) -> int:

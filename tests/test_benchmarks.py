@@ -16,16 +16,9 @@ SHAPES = {field: value for field, value in TINY.items() if field.split(".")[0] i
 CONFIG = " ".join(["--config=synthetic --size=32", *flags_of(SHAPES)])
 SMALL = {
     "data_preparation.py": ("--frames=2 --workers=1 --rounds=1", "pictures agree within"),
-    "clip_length.py": ("--rounds=1 --frames=300 --recordings=2 --items=300", "chosen: "),
-    "cpu_options.py": (f"--stages=temporal,encode --steps=1 {CONFIG}", "| encode | – | – |"),
     "data_wait.py": (
         f"--stages=finetune --steps=2 --seconds=0.1 {CONFIG} --config.finetune.batch=2",
         "| finetune | batch 2, as configured | 10 |",
-    ),
-    "input_pipeline.py": (
-        "--rounds=1 --seconds=0.1 --frames=300 --recordings=1 --pictures=2 --width=192 "
-        "--height=108",
-        "| embeddings / released code |",
     ),
     "live.py": (
         f"--frames=16 --windows=1 --rounds=1 --seconds=2 --hours=0.002 {CONFIG} "
@@ -33,10 +26,6 @@ SMALL = {
         "| files / real time",
     ),
     "rendering.py": ("--sizes=32 --pictures=2 --rounds=1", "\ncompiled in "),
-    "stored_sizes.py": (
-        "--small=32 --large=64 --rounds=1 --seconds=0.1",
-        "| 64 from 64 |",
-    ),
     "supcon.py": (
         "--memory_devices=4 --devices=2 --block=8 --memory_batches=32 --batches=32 --runs=1",
         "blockwise, s | plain / blockwise |\n|---|---|---|---|\n| 32 |",
@@ -45,7 +34,6 @@ SMALL = {
         f"--stages=temporal --devices=2 --steps=1 --matmul=64 {CONFIG}",
         "| temporal | 2 | 80 |",
     ),
-    "watchers.py": ("--watchers=2 --seconds=1", "\n| 2 | "),
 }
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 
-import numpy as np
 import pytest
 
 from tests.support.processes import ROOT, finish, start
@@ -15,15 +14,11 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks import claims_plan, claims_tables
-from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
-from data_prep.worlds import timelines, worlds
+from benchmarks.claims_plan import CLAIMS, RECIPE
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import expected_stages
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.procedure import load_procedure
 
-LABELS = ROOT / "../shared/data/meccano_psr_labels"
 STAGES = (*("data", "pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate"),)
 CHANGES = {**TINY, "stages": STAGES}
 
@@ -39,15 +34,6 @@ def test_plan_quick_fits_into_25_minutes(tmp_path):
     recipe, last = (runs[name, "default", "1"] for name in (RECIPE, "last_frame"))
     assert expected[recipe] == list(recipe.config.stages)
     assert expected[last] == ["temporal", "predict", "product_gate", "fuse", "evaluate"]
-
-
-def test_plan_every_claim_compares_two_things_on_the_same_recordings():
-    config = synthetic.get_config()
-    for name, claim in CLAIMS.items():
-        assert claim.baseline != claim.claimed
-        assert not claims_plan.same_sides(claim, config), name
-        paces = {VARIANTS[variant].pace for variant, _ in (claim.baseline, claim.claimed)}
-        assert len(paces) == 1
 
 
 def test_plan_variants_change_what_they_say_and_nothing_else(tmp_path):
@@ -87,62 +73,6 @@ def test_plan_variants_change_what_they_say_and_nothing_else(tmp_path):
     assert runs["not_finetuned", "default", "1"] is runs[RECIPE, "default", "1"]
 
 
-def test_plan_in_world_bench_people_are_slow_by_themselves(tmp_path):
-    """All variants but those without rehearsals share recordings, and the usual pace."""
-    base = claims_plan.changed(synthetic.get_config(), {"data.synthetic.world": "bench"})
-    runs = planned(CLAIMS, base, tmp_path)
-    assert {run.config.data.synthetic.pace for run in runs.values()} == {1.0}
-    assert {run.config.data.synthetic.world for run in runs.values()} == {"bench"}
-    assert {run.config.data.dir for run in runs.values()} == {
-        str(tmp_path / "default_1" / name) for name in ("data", "data_without_rehearsals")
-    }
-    assert runs["paced", "default", "1"] is runs[RECIPE, "default", "1"]
-    toy = planned(CLAIMS, synthetic.get_config(), tmp_path)
-    bench_s, toy_s = (
-        claims_plan.weight(of[RECIPE, "default", "1"], stage)
-        for of, stage in ((runs, "predict"), (toy, "predict"))
-    )
-    assert bench_s == pytest.approx(5.3 * toy_s)
-    assert claims_plan.weight(runs[RECIPE, "default", "1"], "temporal") == 1
-
-
-def test_lengths_of_recordings_by_world():
-    procedure = load_procedure("synthetic")
-
-    def mean_length(world):
-        habits = worlds.WORLDS[world].habits
-        rngs = map(np.random.default_rng, range(200))
-        drawn = [timelines.draw_timeline(procedure, rng, habits=habits) for rng in rngs]
-        return np.mean([timeline.num_frames for timeline in drawn])
-
-    assert claims_plan.LENGTHS.keys() == worlds.WORLDS.keys()
-    for world, length in claims_plan.LENGTHS.items():
-        assert mean_length(world) / mean_length("toy") == pytest.approx(length, rel=0.1)
-
-
-def test_by_world_says_where_a_claim_holds():
-    def of_claim(name, **differences):
-        streams = {"baseline": ["recipe", "asd"], "claimed": ["recipe", "storm"]}
-        row = {"claim": name, "text": name, "occlusion": "default", **streams}
-        return row | {"differences": differences}
-
-    better, worse, unsure = difference(0.01, 0.03), difference(-0.03, -0.01), difference(-0.1, 0.1)
-    contents = {
-        "toy": {
-            "claims": [of_claim("one", f1=better, pos=better, delay_s=unsure), of_claim("two")]
-        },
-        "bench": {"claims": [of_claim("one", f1=better, pos=unsure, delay_s=better)]},
-    }
-    lines = claims_tables.by_world(contents).splitlines()
-    assert (
-        lines[-1]
-        == "| one | asd → storm | default | ✓ both | ✓ toy alone | ✗ bench alone | neither |"
-    )
-    assert not any(line.startswith("| two") for line in lines)  # of one world
-    contents["bench"]["claims"][0]["differences"]["pos"] = worse
-    assert "✓ toy, ✗ bench" in claims_tables.by_world(contents)
-
-
 def test_plan_seeds_and_levels_have_data_of_their_own(tmp_path):
     runs = planned(["window"], tiny(), tmp_path, ("1", "2"), ("default", "heavy"))
     assert len(runs) == 8
@@ -152,43 +82,6 @@ def test_plan_seeds_and_levels_have_data_of_their_own(tmp_path):
     for (_, level, seed), run in runs.items():
         assert run.config.seed == run.config.data.synthetic.seed == int(seed)
         assert run.config.data.synthetic.occlusion == level
-
-
-@pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
-def test_pace_makes_recordings_as_those_of_meccano():
-    """In windows of each: pauses, and the share of clips that KCAS draws elsewhere."""
-
-    def measured(drawn, fps, config):
-        pauses, ratios = [], []
-        for timeline in drawn:
-            states = timeline.per_frame()
-            events = sampling.change_frames(states, wrong=True)
-            density = sampling.clip_density(
-                len(states), events, delta=config.temporal.delta, sigma=config.temporal.sigma
-            )
-            pauses += (np.diff(events) / config.window.frames).tolist()
-            ratios.append(density * len(states))
-        return np.mean(pauses), np.abs(np.concatenate(ratios) - 1).mean() / 2
-
-    meccano = load_procedure("meccano")
-    from stormpsr_jax.configs import meccano as paper
-
-    paths = [p for split in timelines.find_timelines(LABELS).values() for p in split.values()]
-    real = [timelines.read_timeline(path, meccano, 1.0) for path in paths]
-    pause, elsewhere = measured(real, meccano.fps, paper.get_config())
-    procedure = load_procedure("synthetic")
-    config = synthetic.get_config()
-    at_pace = {
-        pace: measured(
-            [timelines.draw_timeline(procedure, np.random.default_rng(i), pace) for i in range(40)],
-            procedure.fps,
-            config,
-        )
-        for pace in (1.0, claims_plan.PACE)
-    }
-    assert at_pace[claims_plan.PACE][0] == pytest.approx(pause, rel=0.1)
-    assert at_pace[claims_plan.PACE][1] == pytest.approx(elsewhere, abs=0.06)
-    assert at_pace[1.0][1] < 0.3
 
 
 @pytest.fixture
@@ -253,38 +146,9 @@ def test_claims_run_to_the_table_and_are_not_run_again(root):
     assert "2 runs, about 0 min" in said
 
 
-def test_claims_mistakes_are_named_in_a_line(tmp_path):
-    for words, text in [
-        (["--claims=fussed"], "error: --claims=fussed: known are fused, learned"),
-        (["--occlusion=medium"], "error: --occlusion=medium is not one of light, default, heavy"),
-        (["--world=moon"], "error: --world=moon is not one of toy, bench"),
-        (["--seeds=-1"], "error: --seeds=-1 is not a whole number"),
-        (["--claims=start"], "error: no claim is left"),
-    ]:
-        (said,) = finish(start(command(tmp_path / "new", *words)), code=1)
-        assert text in said
-        assert "Traceback" not in said
-    assert not (tmp_path / "new").exists()
-
-
 def difference(low, high, value=None):
     middle = (low + high) / 2 if value is None else value
     return {"a": 0.5, "b": 0.5 + middle, "difference": middle, "low": low, "high": high}
-
-
-@pytest.mark.parametrize(
-    ("row", "better", "cell"),
-    [
-        (difference(0.01, 0.03), 1, "0.500 → 0.520, +0.020 [+0.010, +0.030] ✓"),
-        (difference(0.01, 0.03), -1, "0.500 → 0.520, +0.020 [+0.010, +0.030] ✗"),
-        (difference(-0.03, -0.01), -1, "0.500 → 0.480, -0.020 [-0.030, -0.010] ✓"),
-        (difference(-0.01, 0.03), 1, "0.500 → 0.510, +0.010 [-0.010, +0.030]"),
-        (dict.fromkeys(("a", "b", "difference", "low", "high")), 1, "–"),
-        (None, 1, "–"),
-    ],
-)
-def test_cell_golden_says_which_side_the_interval_lies_on(row, better, cell):
-    assert claims_tables._cell(row, ".3f", better) == cell
 
 
 def fake(learned, asd=None):

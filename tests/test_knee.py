@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-import pytest
-
 from tests.support.processes import ROOT
 
 if str(ROOT) not in sys.path:
@@ -33,12 +31,6 @@ def test_recipes_share_recordings_and_differ_in_steps_alone(tmp_path):
     for field, value in knee.RECIPES["present"].items():
         section, name = field.split(".")
         assert flat[section][name] == value  # as the config ships
-
-
-@pytest.mark.parametrize("change", [{"recipes": ["none"]}, {"seeds": ["x"]}])
-def test_what_is_no_recipe_or_seed_is_refused(tmp_path, change):
-    with pytest.raises(ValueError, match=r"--(recipes=none: known are present|seeds=x is not)"):
-        planned(tmp_path, **change)
 
 
 def test_the_table_has_means_over_seeds_and_leaves_rendering_out(monkeypatch):

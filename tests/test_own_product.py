@@ -1,7 +1,5 @@
 """The product that the guide is measured on: what its videos show, and the labels and boxes say."""
 
-import argparse
-import itertools
 import json
 
 import av
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import own_product
-from data_prep import cad, own
+from data_prep import own
 from data_prep.checking import accuracy_over_videos
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
@@ -65,43 +63,6 @@ def test_own_product_parts_are_wrong_for_a_while(filmed):
             seconds.append(one.end - one.start)
     assert len(seconds) > 3
     assert min(seconds) >= 3
-
-
-def test_own_product_videos_are_not_made_again(filmed, monkeypatch):
-    before = {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
-    procedure = load_procedure(filmed / "lamp.json")
-    monkeypatch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
-    own_product.film_all(filmed, procedure, own_product.guide_places(1), workers=1)
-    assert len(before) == 4
-    assert before == {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
-
-
-def test_own_product_meshes_render(filmed, tmp_path):
-    own_product.write_meshes(tmp_path / "meshes")
-    procedure = load_procedure(filmed / "lamp.json")
-    out = tmp_path / "cad"
-    cad.make_dataset(
-        out, meshes=tmp_path / "meshes", procedure=procedure, size=16, per_state=1, wrong=1
-    )
-    wrong = [r for n, r in ClipSource(out, "cad", procedure).recordings.items() if "wrong" in n]
-    assert len(wrong) == (procedure.states.any(axis=1)).sum()
-    assert all((r.states == -1).any() for r in wrong)
-
-
-def test_a_number_of_videos_has_those_of_a_smaller_one_in_the_same_splits():
-    known = [dict(map(reversed, own_product.pool_places(n))) for n in (3, 6, 12, 24, 46)]
-    for fewer, more in itertools.pairwise(known):
-        assert fewer.items() < more.items()
-    counts = [[*one.values()].count("val") for one in known]
-    assert counts == [1, 1, 2, 5, 9]
-    assert {[*one.values()].count("test") for one in known} == {own_product.UNSEEN}
-
-
-@pytest.mark.parametrize("text", ["2,6", "6,3", "6,6", "x"])
-def test_numbers_of_videos_rise_from_three_on(text):
-    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
-        own_product.numbers(text)
-    assert own_product.numbers("3,6") == [3, 6]
 
 
 def test_figures_of_a_number_of_videos_are_those_of_its_run(tmp_path, monkeypatch):

@@ -41,7 +41,7 @@ from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import Procedure
 
-CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
+CLIP_LENGTH = 16  # single frames need few neighbours read, windows few records
 # In which a network disk shows a machine what others have written; NFS takes up to a minute.
 SHOWN_SECONDS = 90.0
 
@@ -82,7 +82,7 @@ def build(
         splits: names of the recordings of each split; a split without any is left out.
         make: (split, name) -> RecordingData, the same whenever it is called. Picklable if
             workers is not 1.
-        clip_length: frames per record (benchmarks/clip_length.py).
+        clip_length: frames per record.
         workers: processes that make recordings, or the cluster that does.
         settings: whatever else of the caller the recordings depend on, as JSON values; a later
             run into the same folder has to give the same.
