@@ -37,7 +37,13 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("script", SMALL)
+# Those that take longest run by hand.
+SLOW = ("data_wait.py", "rendering.py")
+
+
+@pytest.mark.parametrize(
+    "script", [pytest.param(s, marks=[pytest.mark.slow] * (s in SLOW)) for s in SMALL]
+)
 def test_benchmarks_run_to_their_end(script):
     arguments, last = SMALL[script]
     process = start([sys.executable, *command(ROOT / "benchmarks" / script), *arguments.split()])

@@ -3,7 +3,6 @@
 import copy
 import html
 import re
-import warnings
 import xml.etree.ElementTree
 
 import numpy as np
@@ -143,13 +142,6 @@ def test_figures_leave_out_what_is_unknown(undrawn):
     assert titles == ["F1 by tolerated delay", "Outcome by step"]
 
 
-def test_figures_golden_delays(every):
-    # By hand: ASD is 4, 10, 20, 8 and 20 frames late at 4 frames/s, STORM at most 4.
-    said = texts(pick(every, "Delay")[2])
-    assert "ASD only: median 2.5 s, p90 5.0 s (5 steps)" in said
-    assert "STORM-PSR: median 0.5 s, p90 1.0 s (8 steps)" in said
-
-
 def test_figures_golden_steps(every):
     said = texts(pick(every, "Outcome by step")[2])
     for name in ("Install a", "Remove a", "Install b", "Install c", "Install d"):
@@ -193,13 +185,6 @@ def test_figures_golden_reliability(every):
     assert [(bottom - y) / (bottom - top) for y in (y0, y1)] == pytest.approx([0.2, 0.9], abs=1e-3)
 
 
-def test_figures_say_whose_matching(every, undrawn):
-    released = figures.analysis_figures({**full(), "protocol": "released"})
-    assert [title for title, _, _ in released] == EVERY
-    assert all("protocol “paper”" in caption for _, caption, _ in released)
-    assert not any("protocol" in caption for _, caption, _ in every)
-
-
 def test_figures_long_products_and_sets_are_cut_and_say_so():
     truth = {f"r{i:03d}": [(10 * k + 1, 3 * k) for k in range(60)] for i in range(50)}
     # Step 3k is found in the first k recordings: the fewer k, the more errors.
@@ -217,40 +202,6 @@ def test_figures_long_products_and_sets_are_cut_and_say_so():
     assert "The 40 recordings with the lowest F1, of 50." in caption
     assert {t for t in texts(svg) if t.startswith("r0")} == {f"r{i:03d}" for i in range(10, 50)}
     assert len(svg) < 300_000
-
-
-def test_figures_names_are_no_formulas():
-    data = result(names=["$x^2$ & <b>", "b" * 90, "c", "d"])
-    said = texts(drawn(data, "Outcome by step")[2])
-    assert "Install $x^2$ & <b>" in said
-
-
-def test_figures_golden_place_of_the_delay_curve():
-    # One step each, 1 s and 3 s late: the CDF rises by half at each.
-    data = result({"r": [(0, 0), (0, 3)]}, {"asd": {"r": [(4, 0), (12, 3)]}})
-    svg = drawn(data, "Delay")[2]
-    path = next(p for p in re.findall(r'<path d="([^"]*)"[^>]*#0072b2', svg) if p.count("L") > 3)
-    points = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float)
-    rises = np.unique(points[:, 0])
-    heights = np.unique(points[:, 1])
-    assert (rises[2] - rises[1]) / (rises[1] - rises[0]) == pytest.approx(2)
-    assert np.diff(heights)[0] == pytest.approx(np.diff(heights)[1])
-
-
-def test_figures_a_stream_without_delays_keeps_the_layout():
-    """matplotlib warns where the panels of a figure have no room left."""
-    silent = result(TRUTH, {"asd": EVENTS["asd"], "storm": {name: [] for name in TRUTH}})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        assert pick(figures.analysis_figures(silent), "Recordings")
-
-
-def test_figures_a_wrong_part_in_one_recording_keeps_the_differences(undrawn):
-    data = result()
-    for stream in data["streams"].values():
-        stream["recordings"]["r1"]["wrong"] = {"found": 1, "delay_s": 2.0}
-    caption = drawn(data, "What fusion changes")[1]
-    assert caption.startswith("STORM-PSR minus each other stream, mean over recordings")
 
 
 def test_belief_strips_columns_are_the_last_frame_before_their_middle():
