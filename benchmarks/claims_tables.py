@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import compared_runs
 from benchmarks.claims_plan import CLAIMS, RECIPE
 from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.psr.evaluation import compare
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import pretrain
@@ -91,7 +91,7 @@ def _claim(name: str, level: str, done: Mapping, seeds: Sequence[str]) -> dict[s
 
 
 def _by_metric(pairs: Sequence[tuple], streams: tuple[str, str]) -> dict[str, dict]:
-    rows = compare.compare_runs(pairs, streams)
+    rows = compared_runs.compare_runs(pairs, streams)
     return {
         row["metric"]: {key: value for key, value in row.items() if key not in ("stream", "metric")}
         for row in rows

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import claims_tables
+from benchmarks import claims_tables, compared_runs
 from stormpsr_jax.base import files
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan, took
 from stormpsr_jax.experiments.runs import Run, changed, expected_stages
-from stormpsr_jax.psr.evaluation import analysis, compare
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import config_flag
 
@@ -91,7 +91,7 @@ def table(
     compared = {}
     for name in recipes:
         pairs = list(zip(results[recipes[0]], results[name], strict=True))
-        rows = compare.compare_runs(pairs, (LEARNED.name, LEARNED.name))
+        rows = compared_runs.compare_runs(pairs, (LEARNED.name, LEARNED.name))
         compared[name] = {row["metric"]: row for row in rows}
         means = [statistics.mean(found.get(s, 0) for found in seconds[name]) for s in stages]
         cells = [f"{mean:.0f}" for mean in (*means, sum(means))]

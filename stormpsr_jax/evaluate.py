@@ -27,8 +27,8 @@ from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_re
 from stormpsr_jax.psr.files import label_files, scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.scoring import detection_scores, true_boxes, wrong_parts
-from stormpsr_jax.psr.streams import calibration, rules, streams
+from stormpsr_jax.psr.scoring import detection_scores, true_boxes
+from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights, read_weights
 from stormpsr_jax.psr.streams.stream import AnySettings
 
@@ -39,18 +39,6 @@ _SAID = {
     "scores": "all that both networks say (--scores)",
     "csv": "prediction files of both streams",
     "detections": "detections alone",
-}
-_TABLES = {
-    "summary": analysis.summary_table,
-    "recordings": analysis.recordings_table,
-    "steps": analysis.steps_table,
-    "delays": analysis.delays_table,
-    "tolerance": analysis.tolerance_table,
-    "occlusion": analysis.occlusion_table,
-    "sweep": analysis.sweep_table,
-    "wrong": wrong_parts.summary_table,
-    "installations": wrong_parts.installations_table,
-    "reliability": calibration.table,
 }
 
 
@@ -148,14 +136,14 @@ def _main_tables(argv: Sequence[str]) -> None:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate tables")
     add = parser.add_argument
     add("result", help="a file that evaluate wrote")
-    add("--table", choices=list(_TABLES), help="otherwise all of them")
+    add("--table", choices=list(analysis.TABLES), help="otherwise all of them")
     add("--format", choices=tables.FORMATS, default="text")
     args = parser.parse_args(argv)
     result = analysis.load_result(args.result)
-    for name in [args.table] if args.table else _TABLES:
+    for name in [args.table] if args.table else analysis.TABLES:
         if not args.table:
             print(f"\n{name}")
-        print(tables.format_rows(_TABLES[name](result), args.format))
+        print(tables.format_rows(analysis.TABLES[name](result), args.format))
 
 
 def _main_compare(argv: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ def test_the_table_has_means_over_seeds_and_leaves_rendering_out(monkeypatch):
         figures = {"a": 0.9, "b": 0.95, "difference": 0.05, "low": 0.01, "high": 0.09}
         return [{"metric": metric, **figures} for metric in knee.claims_tables.METRICS]
 
-    monkeypatch.setattr(knee.compare, "compare_runs", compared)
+    monkeypatch.setattr(knee.compared_runs, "compare_runs", compared)
     seconds = {
         "present": [{"data": 100, "pretrain": 10, "embed": 4}, {"pretrain": 20, "embed": 4}],
         "half": [{"pretrain": 6, "embed": 1}, {"pretrain": 8, "embed": 2}],

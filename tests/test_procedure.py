@@ -77,15 +77,102 @@ def test_check_packaged_procedures_raise_no_doubt(name, capsys):
     assert "no mistakes" in capsys.readouterr().out
 
 
+GOOD = {
+    "name": "toy",
+    "fps": 5,
+    "components": ["left", "right", "lid"],
+    "states": ["100", "110", "111"],
+    "variants": {
+        "up": {
+            "initial_state": "000",
+            "expected": [0, 3, 6],
+            "recordings": ["up_*"],
+            "precedence": [[0, 6], [3, 6]],
+        }
+    },
+}
+UP = ("variants", "up")
+MISTAKES = [
+    (("name",), None, "name: is missing"),
+    (("fps",), 1e6, "fps: 1000000.0 is not in 1e-06…1000"),
+    (("fps",), True, "fps: True"),
+    (("colour",), "red", "colour: unknown key"),
+    (("\x1b[2J" + 9000 * "k",), 1, r"\x1b[2Jkkk"),
+    (("components",), [], "components: [] is not a list of names"),
+    (("components", 1), "left", "components[1]: 'left' is also components[0]"),
+    (("components", 1), 7, "components[1]: 7"),
+    (("states",), [], "states: []"),
+    (("states", 1), "100", "states[1]: '100' is also states[0]"),
+    (("states", 1), "1100", "states[1]: '1100' has length 4, there are 3 components"),
+    (("states", 1), "1x0", "states[1]: '1x0'"),
+    (("variants",), {}, "variants: "),
+    (UP, [], "variants.up: "),
+    ((*UP, "color"), 1, "variants.up.color: unknown key"),
+    ((*UP, "recordings"), None, "variants.up.recordings: is missing"),
+    ((*UP, "recordings"), "up", "variants.up.recordings: 'up'"),
+    ((*UP, "initial_state"), "0", "variants.up.initial_state: '0' has length 1"),
+    ((*UP, "expected"), 3, "variants.up.expected: 3"),
+    ((*UP, "expected", 1), 9, "variants.up.expected[1]: 9 is not a step id in 0…8"),
+    ((*UP, "expected", 1), 4, "variants.up.expected[1]: 4 is an incorrect"),
+    ((*UP, "expected", 1), 0, "variants.up.expected[1]: 0 is also expected[0]"),
+    ((*UP, "expected", 1), "3", "variants.up.expected[1]: '3'"),
+    ((*UP, "allowed"), {}, "variants.up.allowed: {} is not a list of step ids"),
+    ((*UP, "allowed"), [2, 2], "variants.up.allowed[1]: 2 is also allowed[0]"),
+    ((*UP, "precedence"), 3, "variants.up.precedence: 3"),
+    ((*UP, "precedence", 0), [0], "variants.up.precedence[0]: [0]"),
+    ((*UP, "precedence", 0), [0, 9], "variants.up.precedence[0]: 9"),
+    ((*UP, "precedence"), [[8, 2], [0, 3], [3, 6], [6, 0]], "the rules form a cycle 0 → 3 → 6 → 0"),
+    *(
+        (place, name, f"{where}: '")
+        for name in ("", " left", "a\rb", "a\x1b[2Jb", "a\ud800b", "a\u2028b", 20_000 * "x")
+        for place, where in ((("name",), "name"), (("components", 1), "components[1]"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "message"), MISTAKES)
+def test_check_names_a_mistake_with_its_place(tmp_path, capsys, place, value, message):
+    data = target = json.loads(json.dumps(GOOD))
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    if value is None:
+        del target[place[-1]]
+    (tmp_path / "toy.json").write_text(json.dumps(data))
+    said = refused(capsys, command.main, ["check", str(tmp_path / "toy.json")])
+    assert f"toy.json: {message}" in said or f"toy.json: variants.up.precedence: {message}" in said
+    assert said.isprintable()
+    assert len(said) < 400
+
+
 def test_check_names_every_mistake_in_a_line_of_its_own(written, capsys):
     data = json.loads(written.read_text())
     data["states"][1] = data["states"][0]
     data["variants"]["assembly"]["expected"][0] = 99
     written.write_text(json.dumps(data))
-    lines = refused(capsys, command.main, ["check", str(written)], lines=None).splitlines()
-    assert len(lines) == 2
+    lines = refused(capsys, command.main, ["check", str(written)], lines=2).splitlines()
     assert "shelf.json: states[1]: '100' is also states[0]" in lines[0]
     assert "shelf.json: variants.assembly.expected[0]: 99" in lines[1]
+    written.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())  # with a byte order mark
+    command.main(["check", str(written)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "line 1: not JSON"),
+        (b"[]", "a procedure is an object"),
+        (b'{"name": "a", "name": "b"}', "'name' is given twice"),
+        (b'{"fps": NaN}', "NaN"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[" * 100000, "nested too deeply"),
+    ],
+)
+def test_check_names_a_file_that_is_no_procedure(tmp_path, capsys, content, message):
+    (tmp_path / "bad.json").write_bytes(content)
+    said = refused(capsys, command.main, ["check", str(tmp_path / "bad.json")])
+    assert "bad.json: " in said
+    assert message in said
 
 
 def test_check_doubts_steps_that_cannot_complete(written):
@@ -114,7 +201,7 @@ def test_check_doubts_allowed_steps_that_cannot_complete(written):
     assert command.check(str(written)) == command.Findings([], [])
 
 
-def test_check_against_labels_names_recording_and_place(written, tmp_path):
+def test_check_against_labels_names_recording_and_place(written, tmp_path, capsys):
     data = json.loads(written.read_text())
     data["variants"]["assembly"]["recordings"] = ["a*", "b"]
     data["variants"]["again"] = {**data["variants"]["assembly"], "recordings": ["b"]}
@@ -124,13 +211,12 @@ def test_check_against_labels_names_recording_and_place(written, tmp_path):
         (tmp_path / "labels" / name / "PSR_labels.csv").write_text(LABELS)
     (tmp_path / "labels" / "a1" / "PSR_labels_raw.csv").write_text("00000.jpg,0,1,0\n")
     (tmp_path / "labels" / "a2" / "PSR_labels.csv").write_text("00001.jpg,9,Install x\n")
-    findings = command.check(str(written), str(tmp_path / "labels"))
-    mistakes = findings.mistakes
-    assert (len(mistakes), findings.num_recordings) == (4, 4)
-    assert "a1/PSR_labels_raw.csv: line 1: the first state" in mistakes[0]
-    assert "a2/PSR_labels.csv: line 1: step id: '9'" in mistakes[1]
-    assert "several variants match recording 'b'" in mistakes[2]
-    assert "no variant matches recording 'c'" in mistakes[3]
+    words = ["check", str(written), f"--labels={tmp_path / 'labels'}"]
+    lines = refused(capsys, command.main, words, lines=4).splitlines()
+    assert "a1/PSR_labels_raw.csv: line 1: the first state" in lines[0]
+    assert "a2/PSR_labels.csv: line 1: step id: '9'" in lines[1]
+    assert "several variants match recording 'b'" in lines[2]
+    assert "no variant matches recording 'c'" in lines[3]
 
 
 def test_check_takes_the_variant_that_its_message_advises(written, tmp_path, capsys):
@@ -167,53 +253,8 @@ def test_check_doubts_steps_of_labels_that_give_no_states(written, tmp_path, cap
     assert "the labels of 1 recording can be read, with doubts" in said
 
 
-def test_check_errors_labels_of_every_kind_are_read(written, tmp_path, capsys):
-    """Below train, val and test, as files of times or intervals, and in folders of PSR files."""
-    root = tmp_path / "labels"
-    for folder in ("train/a", "val", "test/b"):
-        (root / folder).mkdir(parents=True)
-    (root / "train" / "a" / "PSR_labels.csv").write_text(LABELS)
-    (root / "val" / "c.csv").write_text("time,step\n1:05,Install base\n70,3\n")
-    (root / "test" / "b" / "by hand.csv").write_text("start,end,step\n2,4,0\n")
-    (root / "d.csv").write_text("time,step\n4,0\n")
-    command.main(["check", str(written), f"--labels={root}"])
-    assert "the labels of 4 recordings fit" in capsys.readouterr().out
-    (root / "d.csv").write_text("time,step\n0,0\n")
-    (mistake,) = command.check(str(written), str(root)).mistakes
-    assert mistake.startswith(f"{root / 'd.csv'}: the first state is not the initial state")
-    (root / "val" / "c.csv").write_text("time,step\n1:65,Install base\n70,5\n3,Instal base\n")
-    (root / "test" / "b" / "by hand.csv").write_text("start,end,step\n2,4,2\n")
-    (root / "d.csv").write_text("when,what\n4,0\n")
-    (root / "train" / "a" / "PSR_labels.csv").write_text("00001.jpg,99,Install base\n")
-    lines = refused(
-        capsys, command.main, ["check", str(written), f"--labels={root}"], lines=None
-    ).splitlines()
-    assert len(lines) == 5
-    for line, words in zip(
-        lines,
-        (
-            "a/PSR_labels.csv: line 1: step id: '99' is not in 0…8",
-            "b/by hand.csv: line 2: step: 2 (Remove base) changes nothing",
-            "val/c.csv: line 2: time: '1:65' is not a time",
-            "val/c.csv: line 4: step: 'Instal base' is no step",
-            "d.csv: line 1: header: 'when,what'",
-        ),
-        strict=True,
-    ):
-        assert words in line
-
-
-def test_check_errors_no_labels(written, tmp_path, capsys):
-    root = tmp_path / "labels"
-    (root / "train").mkdir(parents=True)
-    for words in ("labels: no labels; --labels holds", "x: holds no labels of recording x"):
-        assert words in command.check(str(written), str(root)).mistakes[0]
-        (root / "x").mkdir(exist_ok=True)
-    assert "is not a folder" in command.check(str(written), str(tmp_path / "no")).mistakes[0]
-
-
 def test_check_is_linear_in_the_steps():
-    num = 50_000
+    num = 20_000
     data = command.template("long", [f"part {k}" for k in range(3)], 10)
     data["components"] = [f"part {k}" for k in range(num)]
     data["states"] = ["0" * num]
@@ -226,7 +267,7 @@ def test_check_is_linear_in_the_steps():
     start = time.process_time()
     assert find_mistakes(data) == []
     assert command._doubts(Procedure.from_json(data)) == []
-    assert time.process_time() - start < 5  # a quadratic search takes minutes
+    assert time.process_time() - start < 3  # a quadratic search takes minutes
 
 
 def test_show_names_every_step_state_and_variant(capsys):

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,14 +50,6 @@ def test_monitor_golden_missed_then_out_of_order():
     assert alerts[0].message == "Install wheel came after Install cap"
     assert monitor.missing() == []
     assert kinds(monitor.update(12, [5])) == [("unexpected", 5, None)]
-
-
-def test_monitor_a_rule_that_is_given_twice_is_told_once():
-    data = PROCEDURE.to_json()
-    data["variants"]["up"]["precedence"] = [[0, 3], [3, 6], [0, 3]]
-    twice = Procedure.from_json(data)
-    monitor = Monitor(twice, twice.variants["up"])
-    assert kinds(monitor.update(1, [3])) == [("missed", 0, 3)]
 
 
 def test_monitor_state_counts_from_wherever_it_starts():
@@ -130,7 +121,7 @@ def literal(history, variant):
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(
         st.integers(0, 30),
@@ -174,16 +165,6 @@ def test_monitor_golden_error_state_is_told_once_and_survives_hidden_frames():
         (50, "withdrawn", 15),
         (60, "error state", 51),
     ]
-
-
-def test_monitor_single_views_of_the_error_state_far_apart_are_no_alert():
-    """As in the demo, where they were told as if the state had lasted all that time."""
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"], error_seconds=3.0)
-    told = []
-    for frame in range(200):
-        rows = [(ERROR, 0.9)] if frame in (91, 92, 93, 179) else []
-        told += monitor.update(frame, (), rows)
-    assert told == []
 
 
 def test_monitor_beliefs_name_the_part_once_they_last_and_take_it_back():
@@ -234,37 +215,3 @@ def test_finish_what_comes_off_and_on_again_must_have_done_both():
     monitor.restore(saved)
     monitor.update(3, [3])
     assert monitor.finish() == []
-
-
-def test_monitor_golden_a_component_that_sits_wrong_is_not_as_its_steps_leave_it():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
-    monitor.update(1, [0, 3, 6])
-    (alert,) = monitor.update(2, [4])
-    assert alert[:4] == (2, "wrong part", "wheel may sit wrong: check", 4)
-    assert [a.step_id for a in monitor.finish()] == [3]
-    assert monitor.update(3, [3]) == []
-    assert monitor.finish() == []
-
-
-def test_monitor_errors_detections_that_cannot_be():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
-    with pytest.raises(ValueError, match=r"frame 3: confidence nan is not in 0…1"):
-        monitor.update(3, (), [(1, float("nan"))])
-    with pytest.raises(ValueError, match="frame 4: class 9 is not in 0…4"):
-        monitor.update(4, (), [(9, 0.5)])
-
-
-def test_monitor_errors_name_the_value():
-    variant = PROCEDURE.variants["up"]
-    with pytest.raises(ValueError, match="error_seconds=0"):
-        Monitor(PROCEDURE, variant, error_seconds=0)
-    with pytest.raises(ValueError, match="confidence=2"):
-        Monitor(PROCEDURE, variant, confidence=2)
-    monitor = Monitor(PROCEDURE, variant)
-    monitor.update(3)
-    with pytest.raises(ValueError, match="frame 3 does not come after frame 3"):
-        monitor.update(3)
-    with pytest.raises(ValueError, match="step id 9"):
-        monitor.update(4, [9])
-    with pytest.raises(ValueError, match="variant 'up'"):
-        Monitor(PROCEDURE, PROCEDURE.variants["service"]).restore(monitor.state())

@@ -6,15 +6,14 @@ does not say which truth an event belongs to.
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.psr.evaluation import tables
-from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
@@ -22,98 +21,39 @@ from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 Rows = list[dict[str, Any]]
+_LARGEST = 1e15  # number in metrics.json
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
 OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
-# What a row of a sweep has besides the headline figures.
-_SWEPT = tuple(headline.Figure(k, k, "", mean=True) for k in ("threshold", "precision", "recall"))
 
 
 def load_result(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a metrics.json.
 
     Raises:
-        ValueError: not JSON, or not what ``evaluate`` writes; all mistakes, each with file and
-            field.
+        ValueError: not JSON, or not what ``evaluate`` writes, so that no table can be made of it.
     """
     result = files.read_json(path)
     try:
-        files.field(result, "protocol", str, f"{path}")
-        fps = files.field(result, "fps", (int, float), f"{path}")
-        files.number(fps, f"{path}: fps", files.MIN_FPS, files.MAX_FPS)
-        num_components = len(files.field(result, "components", list, f"{path}"))
-        entries = files.field(result, "streams", dict, f"{path}")
-        files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)
-    except ValueError as error:
-        raise ValueError(f"{error}; evaluate writes such files") from error
-    mistakes: list[str] = []
-    for stream, s in entries.items():
-        place = f"{path}: streams.{stream}"
-        mistakes += headline.mistakes(s, headline.FIGURES, place)
-        mistakes += wrong_parts.mistakes(s, place)
-        mistakes += calibration.mistakes(s, place)
-        try:
-            recordings = files.field(s, "recordings", dict, place)
-            sweep = files.field({"sweep": [], **s}, "sweep", list, place)
-        except ValueError as error:
-            mistakes.append(str(error))
-            continue
-        for i, row in enumerate(sweep):
-            figures = (*_SWEPT, *headline.FIGURES)
-            mistakes += headline.mistakes(row, figures, f"{place}.sweep[{i}]")
-        for name, r in recordings.items():
-            where = f"{place}.recordings.{name}"
-            mistakes += headline.mistakes(r, headline.FIGURES, where)
-            mistakes += _step_mistakes(r, where, num_components)
-            mistakes += wrong_parts.mistakes(r, where, num_components)
-    try:
-        fixed = files.field({"paper_settings": {}, **result}, "paper_settings", dict, f"{path}")
-    except ValueError as error:
-        mistakes.append(str(error))
-    else:
-        for stream, s in fixed.items():
-            place = f"{path}: paper_settings.{stream}"
-            mistakes += headline.mistakes(s, headline.FIGURES, place)
-            mistakes += wrong_parts.mistakes(s, place)
-    raise_all(mistakes)
+        if any(abs(number) > _LARGEST for number in _numbers(result)):
+            raise ValueError("a number is too large")
+        for table in TABLES.values():
+            table(result)
+        notes(result)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = one_line(f"{type(error).__name__}: {error}", 200)
+        raise ValueError(
+            f"{path}: is no result of this version's evaluate ({what}); run that again"
+        ) from error
     return result
 
 
-def _step_mistakes(entry: Any, place: str, num_components: int) -> list[str]:
-    mistakes = []
-    fields = ["truth", "events"]
-    if isinstance(entry, Mapping) and "uncertain" in entry:
-        fields.append("uncertain")
-    for field in fields:
-        try:
-            steps = files.field(entry, field, list, place)
-        except ValueError as error:
-            mistakes.append(str(error))
-            continue
-        mistakes += [
-            f"{place}: {field}: {files.shorten(step)} is not a step"
-            for step in steps
-            if not _is_step(step, num_components)
-        ]
-    if not mistakes and "visible" in entry:
-        try:
-            visible = files.field(entry, "visible", list, place)
-            if len(visible) not in (0, len(entry["truth"])):
-                raise ValueError(f"{place}: visible: has not one value for each true step")
-            for one in visible:
-                files.number(0 if one is None else one, f"{place}: visible", 0, 1)
-        except ValueError as error:
-            mistakes.append(str(error))
-    return mistakes
-
-
-def _is_step(step: Any, num_components: int) -> bool:
-    return (
-        isinstance(step, list)
-        and len(step) >= 2
-        and all(type(value) is int for value in step[:2])
-        and 0 <= step[0] <= csvfile.MAX_FRAME
-        and 0 <= step[1] < 3 * num_components
-    )
+def _numbers(data: Any) -> Iterator[float]:
+    """All numbers in a content of JSON."""
+    if isinstance(data, int | float):
+        yield data
+    elif isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _numbers(value)
 
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
@@ -424,3 +364,17 @@ def threshold_sweep(
             }
         )
     return rows
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
+    "summary": summary_table,
+    "recordings": recordings_table,
+    "steps": steps_table,
+    "delays": delays_table,
+    "tolerance": tolerance_table,
+    "occlusion": occlusion_table,
+    "sweep": sweep_table,
+    "wrong": wrong_parts.summary_table,
+    "installations": wrong_parts.installations_table,
+    "reliability": calibration.table,
+}

@@ -2,18 +2,14 @@
 
 A new figure is a row of `FIGURES`, and a value under its key in what `metrics.score_recording`
 returns for a recording; protocol `released` leaves it undefined. `summarise` of both protocols, the
-check of metrics.json files, the tables, `compare`, the report and its figures follow. A figure that
-not every procedure has is not `always`: entries that lack it are whole without.
+tables, `compare`, the report and its figures follow. A figure that not every procedure has is not
+`always`: entries that lack it are whole without.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-
-from stormpsr_jax.base import files
-
-_LARGEST = 1e15  # of a figure in metrics.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,27 +153,6 @@ def counts(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
 def values(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the headline figures, by key, of a stream's or a recording's entry."""
     return {figure.key: entry[figure.key] for figure in of([entry])}
-
-
-def mistakes(entry: Any, figures: Iterable[Figure], place: str) -> list[str]:
-    """Returns a line for each figure that an entry of metrics.json lacks or that is no figure.
-
-    Args:
-        entry: of a stream or a recording.
-        figures: `FIGURES` or `WRONG`.
-        place: the file and where in it the entry stands.
-    """
-    lines = []
-    for figure in figures:
-        if not figure.always and isinstance(entry, Mapping) and figure.key not in entry:
-            continue
-        kinds = (int, float, type(None)) if figure.mean else (int, float)
-        try:
-            if files.field(entry, figure.key, kinds, place) is not None:
-                files.number(entry[figure.key], f"{place}: {figure.key}", -_LARGEST, _LARGEST)
-        except ValueError as error:
-            lines.append(f"{error}; run evaluate of this version again")
-    return lines
 
 
 def over_recordings(

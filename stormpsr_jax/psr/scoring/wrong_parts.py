@@ -23,8 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base import files
-from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.scoring.metrics import Step
 
@@ -170,43 +168,6 @@ def summarise(recordings: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] 
     delays = [row["found"] * row["delay_s"] for row in known if row["found"]]
     result["delay_s"] = math.fsum(delays) / result["found"] if delays else None
     return {figure.key: result[figure.key] for figure in headline.WRONG}
-
-
-def mistakes(entry: Any, place: str, num_components: int | None = None) -> list[str]:
-    """Returns a line for each mistake in the field "wrong" of an entry of metrics.json.
-
-    Args:
-        entry: of a stream or a recording; where nothing is known it has null or no such field.
-        place: the file and where in it the entry stands.
-        num_components: K of a recording's entry, which has the wrong installations too.
-    """
-    wrong = entry.get("wrong") if isinstance(entry, Mapping) else None
-    if wrong is None:
-        return []
-    place = f"{place}.wrong"
-    lines = headline.mistakes(wrong, headline.WRONG, place)
-    if num_components is None:
-        return lines
-    try:
-        installations = files.field(wrong, "installations", list, place)
-    except ValueError as error:
-        return [*lines, str(error)]
-    return lines + [
-        f"{place}: installations: {files.shorten(one)} is not a wrong installation"
-        for one in installations
-        if not _is_installation(one, num_components)
-    ]
-
-
-def _is_installation(one: Any, num_components: int) -> bool:
-    return (
-        isinstance(one, list)
-        and len(one) == len(WrongInstallation._fields)
-        and all(type(value) is int for value in one[:2])
-        and all(value is None or type(value) is int for value in one[2:])
-        and all(value is None or 0 <= value <= csvfile.MAX_FRAME for value in one[1:])
-        and 0 <= one[0] < num_components
-    )
 
 
 def summary_table(result: Mapping[str, Any]) -> Rows:

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base import files
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
 
@@ -238,35 +237,6 @@ def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
     ]
     gaps = [b["events"] * abs(b["confidence"] - b["right"]) for b in bins]
     return {"ece": math.fsum(gaps) / len(judged) if judged else None, "bins": bins}
-
-
-def mistakes(entry: Any, place: str) -> list[str]:
-    """Returns a line for each mistake in the field "reliability" of a stream of metrics.json.
-
-    Args:
-        entry: of the stream; it need not have the field.
-        place: the file and where in it the entry stands.
-    """
-    known = entry.get("reliability") if isinstance(entry, Mapping) else None
-    if known is None:
-        return []
-    lines = []
-    place = f"{place}.reliability"
-    try:
-        if files.field(known, "ece", (int, float, type(None)), place) is not None:
-            files.number(known["ece"], f"{place}: ece", 0, 1)
-        bins = files.field(known, "bins", list, place)
-    except ValueError as error:
-        return [str(error)]
-    for i, one in enumerate(bins):
-        where = f"{place}.bins[{i}]"
-        try:
-            files.number(files.field(one, "events", int, where), f"{where}: events", 1)
-            for key in ("low", "high", "confidence", "right"):
-                files.number(files.field(one, key, (int, float), where), f"{where}: {key}", 0, 1)
-        except ValueError as error:
-            lines.append(str(error))
-    return lines
 
 
 def table(result: Mapping[str, Any]) -> Rows:

@@ -77,7 +77,7 @@ def test_tables_golden_values():
     assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
 
 
-def test_notes_of_the_papers_settings_and_what_is_wrong_with_them(tmp_path):
+def test_notes_of_the_papers_settings():
     figures = {**metrics.score_recording([(10, 0)], [(14, 0)], FPS), "wrong": None}
     none = {**metrics.score_recording([(10, 0)], [], FPS)}
     wrong = dict(shown=4, accepted=3, found=0, delay_s=None, false_alarms=0)
@@ -87,18 +87,6 @@ def test_notes_of_the_papers_settings_and_what_is_wrong_with_them(tmp_path):
         "With the settings of the papers: asd POS 1.000, F1 1.000, delay 1.0 s; storm POS 0.000, "
         "F1 0.000, delay –, 3 of 4 wrong parts accepted."
     ]
-    path = tmp_path / "metrics.json"
-    path.write_text(json.dumps(data))
-    assert analysis.load_result(path)["paper_settings"]["storm"] == none
-    for damaged, said in (
-        ([], r"paper_settings: \[\] has the wrong type"),
-        ({"asd": {**figures, "pos": "1"}}, "paper_settings.asd: pos"),
-        ({"asd": {**figures, "wrong": {}}}, "paper_settings.asd.wrong: shown"),
-        ({"asd": 3}, "paper_settings.asd"),
-    ):
-        path.write_text(json.dumps({**data, "paper_settings": damaged}))
-        with pytest.raises(ValueError, match=said):
-            analysis.load_result(path)
 
 
 def test_both_found_golden_steps_and_means():
@@ -150,7 +138,7 @@ def test_tolerance_curve_matches_counting_at_each_delay(pairs, max_delay):
         assert curve[-1] == pytest.approx(data["streams"]["asd"]["f1"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4))
 def test_steps_table_sums_to_the_totals(pairs):
     data = result({"asd": {str(i): pair for i, pair in enumerate(pairs)}})
@@ -218,7 +206,7 @@ def test_compare_golden_constant_difference():
 def test_compare_interval_covers_the_true_difference():
     # Delays of both systems are drawn alike, so that the true difference is 0.
     covered = 0
-    for seed in range(40):
+    for seed in range(20):
         a, _ = systems(seed, 0, num=30)
         b, _ = systems(seed, 0, num=30)
         rng = np.random.default_rng(1000 + seed)
@@ -231,7 +219,7 @@ def test_compare_interval_covers_the_true_difference():
             r for r in compare.compare(a, b, samples=200, level=0.9) if r["metric"] == "delay_s"
         )
         covered += row["low"] <= 0 <= row["high"]
-    assert 30 <= covered <= 40  # 36 expected, standard deviation 1.9
+    assert 14 <= covered <= 20  # 18 expected, standard deviation 1.3
 
 
 def test_compare_streams_of_one_result():
@@ -242,84 +230,56 @@ def test_compare_streams_of_one_result():
     assert next(r for r in rows if r["metric"] == "delay_s")["difference"] == -1.0
 
 
-def test_compare_errors_name_what_differs():
+def changed(data, change):
+    data = json.loads(json.dumps(data))
+    change(data)
+    return data
+
+
+def recordings(data):
+    return data["streams"]["storm"]["recordings"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda b: b.update(protocol="released"), {}, "protocol differs: paper and released"),
+        (lambda b: None, {"streams": ("asd", "storm")}, "stream 'asd' is not in the results, whi"),
+        (lambda b: None, {"samples": 0}, "--samples=0"),
+        (lambda b: None, {"seed": -1}, "--seed=-1 is not a whole number from 0 up"),
+        (lambda b: None, {"level": 1}, "--level=1"),
+        (lambda b: recordings(b).pop("7"), {}, "only one has 7"),
+        (lambda b: recordings(b)["7"].update(truth=[]), {}, "labels of recording 7 differ"),
+    ],
+)
+def test_compare_errors_name_what_differs(change, options, message):
     a, b = systems(0, 1)
-    with pytest.raises(ValueError, match="protocol differs: paper and released"):
-        compare.compare(a, dict(b, protocol="released"))
-    with pytest.raises(ValueError, match="stream 'asd' is not in the results, which have storm"):
-        compare.compare(a, b, ("asd", "storm"))
-    with pytest.raises(ValueError, match="--samples=0"):
-        compare.compare(a, b, samples=0)
-    with pytest.raises(ValueError, match="--seed=-1 is not a whole number from 0 up"):
-        compare.compare(a, b, seed=-1)
-    with pytest.raises(ValueError, match="--level=1"):
-        compare.compare(a, b, level=1)
-    fewer = json.loads(json.dumps(b))
-    del fewer["streams"]["storm"]["recordings"]["7"]
-    with pytest.raises(ValueError, match="only one has 7"):
-        compare.compare(a, fewer)
-    other = json.loads(json.dumps(b))
-    other["streams"]["storm"]["recordings"]["7"]["truth"] = []
-    with pytest.raises(ValueError, match="labels of recording 7 differ"):
-        compare.compare(a, other)
+    with pytest.raises(ValueError, match=message):
+        compare.compare(a, changed(b, change), **options)
 
 
-def test_load_result_names_what_the_tables_of_sweeps_and_occlusion_could_not_show(tmp_path):
+def test_a_file_that_no_table_can_be_made_of_is_one_line(tmp_path):
     path = tmp_path / "m.json"
     swept = {**GOLDEN["streams"]["asd"], "threshold": 1.0, "precision": None, "recall": 0.5}
     del swept["recordings"]
-    data = json.loads(json.dumps(GOLDEN))
-    data["streams"]["asd"]["sweep"] = [swept]
+    data = changed(GOLDEN, lambda d: d["streams"]["asd"].update(sweep=[swept]))
     path.write_text(json.dumps(data))
     assert analysis.sweep_table(analysis.load_result(path))[0]["recall"] == 0.5
     for change, message in (
-        (lambda s: s.update(sweep=3), "streams.asd: sweep: 3 has the wrong type"),
-        (lambda s: s["sweep"].append(4), r"streams.asd.sweep.1.: 4 is not an object"),
-        (lambda s: s["sweep"][0].pop("recall"), r"asd.sweep.0.: recall: is missing"),
-        (lambda s: s["sweep"][0].update(f1="x"), r"asd.sweep.0.: f1: 'x' has the wrong type"),
-        (lambda s: s["recordings"]["r1"].update(visible=[0.5]), "r1: visible: has not one"),
-        (lambda s: s["recordings"]["r1"].update(visible=5), "r1: visible: 5 has the wrong type"),
-        (lambda s: s["recordings"]["r1"].update(visible=[1, 2, 0]), "r1: visible: 2 is not in 0"),
+        (lambda d: d.clear(), "streams"),
+        (lambda d: d.update(fps=0), "division by zero"),
+        (lambda d: d.update(streams=[]), "list"),
+        (lambda d: d["streams"]["asd"].update(f1=10**400), "a number is too large"),
+        (lambda d: d["streams"]["asd"].pop("f1"), "f1"),
+        (lambda d: d["streams"]["asd"].update(sweep=3), "int"),
+        (lambda d: d["streams"]["asd"].update(wrong={}), "shown"),
+        (lambda d: d["streams"]["asd"].update(reliability={"bins": [1]}), "int"),
+        (lambda d: d["streams"]["asd"]["recordings"]["r1"].update(events=[[1, 6]]), "step id 6"),
+        (lambda d: d["streams"]["asd"]["recordings"]["r1"].update(visible=[0.5]), "zip"),
+        (lambda d: d.update(paper_settings={"asd": 3}), "int"),
     ):
-        broken = json.loads(json.dumps(data))
-        change(broken["streams"]["asd"])
-        path.write_text(json.dumps(broken))
-        with pytest.raises(ValueError, match=message):
+        path.write_text(json.dumps(changed(data, change)))
+        with pytest.raises(ValueError, match=message) as error:
             analysis.load_result(path)
-    for r in data["streams"]["asd"]["recordings"].values():
-        del r["contains_errors"]  # which nothing but a column needs
-    path.write_text(json.dumps(data))
-    assert analysis.recordings_table(analysis.load_result(path))[0]["contains_errors"] is None
-
-
-def test_load_result_errors_name_file_and_field(tmp_path):
-    path = tmp_path / "m.json"
-    path.write_text(json.dumps(GOLDEN))
-    assert analysis.load_result(path) == GOLDEN
-    for place, value, message in [
-        (("fps",), 0, "fps: 0"),
-        (("streams",), [], "streams: "),
-        (("streams", "asd", "recordings", "r1", "f1"), "x", "streams.asd.recordings.r1: f1: 'x'"),
-        (("streams", "asd", "recordings", "r1", "f1"), 10**400, "recordings.r1: f1: 1000000"),
-        (("streams", "asd", "delay_s"), -(10**400), "streams.asd: delay_s: -1000000"),
-        (
-            ("streams", "asd", "recordings", "r1", "events"),
-            [[10**10, 3]],
-            "events: [10000000000, 3]",
-        ),
-        (("streams", "asd", "recordings", "r1", "events"), [[1, 6]], "events: [1, 6]"),
-        (("streams", "asd", "recordings", "r1", "truth"), [[1.5, 3]], "truth: [1.5, 3]"),
-    ]:
-        data = json.loads(json.dumps(GOLDEN))
-        target = data
-        for key in place[:-1]:
-            target = target[key]
-        target[place[-1]] = value
-        path.write_text(json.dumps(data))
-        with pytest.raises(ValueError, match=r"m\.json: ") as error:
-            analysis.load_result(path)
-        assert message in str(error.value)
-        del target[place[-1]]
-        path.write_text(json.dumps(data))
-        with pytest.raises(ValueError, match="is missing"):
-            analysis.load_result(path)
+        assert str(error.value).startswith(f"{path}: is no result of this version's evaluate (")
+        assert "\n" not in str(error.value)

@@ -2,14 +2,13 @@ import csv
 import gzip
 import json
 import pathlib
-import time
 
 import numpy as np
 import pytest
 
 from stormpsr_jax.psr.evaluation import released, released_decoding
 from stormpsr_jax.psr.files import labels, predictions
-from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams.rules import Settings
 
 COMMITTED = pathlib.Path(__file__).parents[1] / "golden"
@@ -215,124 +214,3 @@ def test_rounding_matches_round_halves():
     expected = [round(value, 3) for value in values.tolist()]
     assert released_decoding._rounded(values).tolist() == expected
     assert np.round(values, 3).tolist() != expected  # why there is a function for it
-
-
-def toy(num_components=2, initial="00", expected=None):
-    every = [3 * k + i for k in range(num_components) for i in (0, 2)]
-    variant = Variant(
-        "only", tuple(map(int, initial)), tuple(every if expected is None else expected), ("*",)
-    )
-    states = np.tril(np.ones((num_components, num_components), np.int8))
-    names = tuple(f"part {k}" for k in range(num_components))
-    return Procedure("toy", 10.0, names, states, {"only": variant}), variant
-
-
-def decode_toy(stream, decoder, threshold, *, asd=(), temporal=(), window=20, procedure=None):
-    procedure, variant = procedure or toy()
-    return released.decode(
-        procedure,
-        variant,
-        stream,
-        Settings(decoder, threshold, window=window),
-        detections_of(list(asd)),
-        temporal_of(list(temporal), procedure.num_components),
-    )
-
-
-def test_decode_sums_decay_and_complete():
-    # 0.9 · 0.75 + 0.9 = 1.575: decays on the empty frame 1 and exceeds 1.5 on frame 2, not 1.575.
-    rows = [(0, 1, 0.9), (2, 1, 0.9)]
-    assert decode_toy("asd", "confidence", 1.5, asd=rows) == [(2, 0, 1.0)]
-    assert decode_toy("asd", "confidence", 0.9 * 0.75 + 0.9, asd=rows) == []
-    # Without the gap nothing decays, as every frame supports the step.
-    rows = [(0, 1, 0.9), (1, 1, 0.9)]
-    assert decode_toy("asd", "confidence", 1.7, asd=rows) == [(1, 0, 1.0)]
-
-
-def test_decode_first_row_counts_but_naive_takes_the_most_confident():
-    rows = [(0, 1, 0.6), (0, 2, 0.9)]
-    assert decode_toy("asd", "confidence", 0.5, asd=rows) == [(0, 0, 1.0)]
-    assert decode_toy("asd", "naive", 0.5, asd=rows) == [(0, 0, 1.0), (0, 3, 1.0)]
-
-
-def test_decode_naive_forgets_the_state_on_background():
-    assert decode_toy("asd", "naive", 1, asd=[(0, 0, 0.9), (1, 1, 0.9), (2, 2, 0.9)]) == [
-        (2, 3, 1.0)
-    ]
-    assert decode_toy("asd", "naive", 1, asd=[(0, 3, 0.9), (1, 1, 0.9)]) == [(1, 0, 1.0)]
-
-
-def test_decode_disassembly_of_any_size():
-    for num_components in (1, 200):
-        procedure = toy(num_components, "1" * num_components)
-        change = [int(k == num_components - 1) for k in range(num_components)]
-        row = (30, change, [0.9] * num_components)
-        removal = [(30, 3 * num_components - 1, 1.0)]
-        for decoder in ("naive", "confidence", "expected"):
-            found = decode_toy("temporal", decoder, 0.5, temporal=[row], procedure=procedure)
-            assert found == removal
-
-
-def test_decode_temporal_change_counts_once_a_window():
-    rows = [(frame, [1, 0], [0.9, 0.1]) for frame in range(0, 44, 4)]
-    # Sums: 0.9, 1.8 at frame 4; blocked to frame 23; then the same flag means removal.
-    found = decode_toy("temporal", "confidence", 1.5, temporal=rows)
-    assert found == [(4, 0, 1.0), (28, 2, 1.0)]
-    found = decode_toy("temporal", "expected", 1.5, temporal=rows, procedure=toy(expected=[0, 3]))
-    assert found == [(4, 0, 1.0)]
-
-
-def test_decode_idle_time_costs_nothing():
-    for stream in ("asd", "storm"):
-        for last in (20_000, 10**9):
-            rows = [(1, 1, 0.9), (2, 2, 0.9), (last, 2, 0.9), (last + 1, 2, 0.9)]
-            start = time.perf_counter()
-            events = decode_toy(
-                stream, "expected", 1.7, asd=rows, temporal=[(9, [0, 0], [0.0, 0.0])]
-            )
-            assert time.perf_counter() - start < 2
-            assert events == [(2, 0, 1.0), (last + 1, 3, 1.0)]
-
-
-def test_decode_naive_has_no_fusion():
-    with pytest.raises(ValueError, match="no fused stream"):
-        decode_toy("storm", "naive", 1.0)
-
-
-@pytest.mark.parametrize("wrong", [-1, 4])
-def test_decode_class_outside_the_procedure_is_named(wrong):
-    with pytest.raises(ValueError, match=f"class {wrong} .*--asd"):
-        decode_toy("asd", "expected", 1.0, asd=[(0, 1, 0.9), (1, wrong, 0.9)])
-
-
-def test_decode_other_number_of_components_is_named():
-    procedure, variant = toy()
-    temporal = temporal_of([(0, [0] * 3, [0.0] * 3)], 3)
-    with pytest.raises(ValueError, match=r"3 components.*has 2.*--temporal"):
-        released.decode(procedure, variant, "temporal", Settings(), None, temporal)
-
-
-@pytest.mark.parametrize(
-    ("stream", "message"), [("asd", "no detections"), ("temporal", "no temporal predictions")]
-)
-def test_decode_predictions_that_are_missing_are_an_error(stream, message):
-    procedure, variant = toy()
-    with pytest.raises(ValueError, match=message):
-        released.decode(procedure, variant, stream, Settings())
-
-
-def test_score_recording_no_truth_is_an_error():
-    with pytest.raises(ValueError, match=r"PSR_labels\.csv"):
-        released.score_recording([], [(1, 0, 1.0)])
-
-
-def test_summarise_means_and_sums():
-    rows = {
-        "a": {"pos": 1.0, "f1": 0.5, "delay_s": 4.0, "tp": 3, "fp": 1, "fn": 0},
-        "b": {"pos": 0.5, "f1": 0.0, "delay_s": 0.0, "tp": 0, "fp": 2, "fn": 5},
-    }
-    rows = {name: {**row, "f1_tolerant": None} for name, row in rows.items()}
-    summary = {"pos": 0.75, "f1": 0.25, "delay_s": 2.0, "tp": 3, "fp": 3, "fn": 5}
-    assert released.summarise(rows) == {**summary, "f1_tolerant": None}
-    with pytest.raises(ValueError, match="no recordings"):
-        released.summarise({})

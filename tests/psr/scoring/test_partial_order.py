@@ -10,10 +10,11 @@ import pytest
 from stormpsr_jax.psr.evaluation import analysis, compare, released, scoring
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, metrics, partial_order
 from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.report import report
+from tests.support import toy
 
 CHAIN = [(0, 3), (3, 6), (6, 9)]
 
@@ -76,7 +77,7 @@ def made_up(rng):
 def test_pos_partial_is_that_of_the_nearest_order_that_precedence_allows():
     rng = random.Random(0)
     higher = 0
-    for _ in range(400):
+    for _ in range(120):
         truth, found, rules = made_up(rng)
         pos = [metrics.order_similarity(timed(y), timed(found)) for y in all_orders(truth, rules)]
         assert score(truth, found, rules) == pytest.approx(max(pos), abs=1e-12), (
@@ -85,13 +86,7 @@ def test_pos_partial_is_that_of_the_nearest_order_that_precedence_allows():
             rules,
         )
         higher += max(pos) > metrics.order_similarity(timed(truth), timed(found))
-    assert higher > 40  # of the draws are such that the free order matters
-
-
-def test_pos_partial_is_pos_where_every_order_is_laid_down():
-    steps = (0, 3, 6, 9)
-    for found in itertools.permutations(steps):
-        assert score(steps, found, CHAIN) == metrics.order_similarity(timed(steps), timed(found))
+    assert higher > 10  # of the draws are such that the free order matters
 
 
 def test_pos_partial_forgives_what_is_free_and_nothing_else():
@@ -148,21 +143,9 @@ def recording(procedure, truth, shown):
 @pytest.fixture
 def free_order():
     """A procedure whose second and third part may be put on in either order."""
-    content = {
-        "name": "free",
-        "fps": 10,
-        "components": ["a", "b", "c"],
-        "states": ["100", "110", "101", "111"],
-        "variants": {
-            "assembly": {
-                "initial_state": "000",
-                "expected": [0, 3, 6],
-                "recordings": ["*"],
-                "precedence": [[0, 3], [0, 6]],
-            }
-        },
-    }
-    return type(load_procedure("meccano")).from_json(content)
+    data = toy.content("a, b, c", "100 110 101 111", fps=10, variant="assembly")
+    data["variants"]["assembly"]["precedence"] = [[0, 3], [0, 6]]
+    return Procedure.from_json(data)
 
 
 def evaluated(procedure, protocol="paper"):
@@ -190,11 +173,7 @@ def test_pos_partial_is_in_results_and_tables_of_a_procedure_with_precedence(fre
 def without_precedence(procedure):
     content = procedure.to_json()
     del content["variants"]["assembly"]["precedence"]
-    return type(procedure).from_json(content)
-
-
-def test_pos_partial_is_in_no_result_of_a_procedure_without_precedence(free_order):
-    assert "pos_partial" not in json.dumps(evaluated(without_precedence(free_order)))
+    return Procedure.from_json(content)
 
 
 def test_pos_partial_is_in_the_report_where_results_have_it(system, free_order, tmp_path):
@@ -210,16 +189,3 @@ def test_pos_partial_is_not_of_protocol_released(free_order):
     result = evaluated(free_order, "released")
     assert "pos_partial" not in json.dumps(result)
     assert headline.values(result["streams"]["asd"]).keys() >= released._UNDEFINED.keys()
-
-
-def test_pos_partial_of_a_variant_without_precedence_is_undefined_beside_one_with(free_order):
-    content = free_order.to_json()
-    content["variants"]["assembly"]["recordings"] = ["r"]
-    content["variants"]["other"] = {
-        **content["variants"]["assembly"],
-        "recordings": ["s"],
-        "precedence": [],
-    }
-    procedure = type(free_order).from_json(content)
-    scores = partial_order.score_recording(procedure, procedure.variants["other"], [(1, 0)], [])
-    assert scores == {"pos_partial": None}

@@ -77,7 +77,7 @@ def recordings(draw):
     return np.sort(frames), np.array(states, np.int8), draw(st.lists(event, max_size=10))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(recordings())
 def test_score_recording_matches_a_walk_over_frames(recording):
     frames, states, events = recording
@@ -128,13 +128,6 @@ def made(states, *events):
 )
 def test_wrong_installations_edge(states, events, expected):
     assert made(states, *events) == [WrongInstallation(0, *fields) for fields in expected]
-
-
-def test_wrong_installations_edge_corrected_in_one_frame():
-    frames, states = np.array([0, 7, 8]), np.array([[0], [-1], [1]])
-    for frame, found in ((6, None), (7, 7), (8, None)):
-        wrong = wrong_parts.wrong_installations(frames, states, [(frame, WRONG)])
-        assert wrong == [WrongInstallation(0, 7, 8, None, found)]
 
 
 def test_score_recording_golden_right_installations():
@@ -247,31 +240,3 @@ def test_compare_golden_where_both_are_known():
     assert found["difference"] == 1
     assert rows["wrong.delay_s"]["recordings"] == 0
     assert "wrong.shown" not in rows  # is the same for all streams
-
-
-def test_load_result_errors_name_the_field(tmp_path):
-    path = tmp_path / "m.json"
-    path.write_text(json.dumps(result()))
-    assert analysis.load_result(path) == result()
-    for place, value, message in [
-        (("wrong", "accepted"), "x", "asd.wrong: accepted: 'x' has the wrong type"),
-        (("wrong",), {}, "asd.wrong: shown: is missing"),
-        (("wrong",), [], r"asd.wrong: \[\] is not an object"),
-        (("recordings", "r1", "wrong", "installations"), None, "r1.wrong: installations: None"),
-        (("recordings", "r1", "wrong", "installations"), [[2, 0, 1, 1, 1]], "not a wrong instal"),
-        (("recordings", "r1", "wrong", "installations"), [[0, 0, 1, 1]], "not a wrong instal"),
-        (("recordings", "r1", "f1_tolerant"), "x", "r1: f1_tolerant: 'x' has the wrong type"),
-    ]:
-        data = result()
-        target = data["streams"]["asd"]
-        for key in place[:-1]:
-            target = target[key]
-        target[place[-1]] = value
-        path.write_text(json.dumps(data))
-        with pytest.raises(ValueError, match=message):
-            analysis.load_result(path)
-    data = result()
-    del data["streams"]["asd"]["f1_tolerant"]
-    path.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match="f1_tolerant: is missing; run evaluate of this version"):
-        analysis.load_result(path)

@@ -1,7 +1,6 @@
 """Calibrated confidences against an optimiser, on simulated events, and by their definitions."""
 
 import dataclasses
-import json
 import math
 
 import numpy as np
@@ -11,11 +10,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Variant
 from stormpsr_jax.psr.streams import calibration
-from stormpsr_jax.psr.streams.calibration import Calibration, Judged, fit, judge, reliability
+from stormpsr_jax.psr.streams.calibration import Judged, fit, judge, reliability
 
 CHANCES = st.integers(0, 64).map(lambda n: n / 64)
 JUDGED = st.lists(st.builds(Judged, CHANCES, st.booleans()), max_size=60)
@@ -29,16 +27,7 @@ def simulated(seed, num, slope=0.7, intercept=-0.5):
     return list(map(Judged, (1 / (1 + np.exp(-score))).tolist(), right.tolist()))
 
 
-def moved(judged, slope, intercept):
-    """The same events with confidences that say it differently."""
-    return [
-        Judged(1 / (1 + math.exp(-(slope * math.log(c / (1 - c)) + intercept))), right)
-        for c, right, _ in judged
-    ]
-
-
-@pytest.mark.parametrize("num", [25, 60, 200])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "num"), [(0, 25), (1, 60), (2, 200)])
 def test_fit_matches_a_general_optimiser(seed, num):
     judged = [Judged(min(c, 0.999), right) for c, right, _ in simulated(seed, num)]
     confidence, right, _ = map(np.array, zip(*judged, strict=True))
@@ -60,7 +49,7 @@ def test_fit_matches_a_general_optimiser(seed, num):
     assert found(0.7) == pytest.approx(min(max(p, low), high))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(JUDGED)
 def test_fit_never_falls_and_nothing_is_certain(judged):
     found = fit(judged)
@@ -71,20 +60,6 @@ def test_fit_never_falls_and_nothing_is_certain(judged):
     assert 1 / (num_wrong + 2) <= values[0]
     assert values[-1] <= (num_right + 1) / (num_right + 2)
     assert fit(judged[::-1]) == found
-
-
-@pytest.mark.parametrize("num_wrong", [1, 15])
-@pytest.mark.parametrize("gap", [0.3, 1e-3, 1e-9])
-def test_fit_edge_sure_events_are_all_right(num_wrong, gap):
-    """A slope without bounds would fit such events best."""
-    judged = [Judged(0.6 + gap, True)] * 30 + [Judged(0.6, False)] * num_wrong
-    found = fit(judged)
-    assert found(0.6) <= found(0.6 + gap) <= 31 / 32
-    assert found(1.0) <= 31 / 32
-    assert found(0.0) >= 1 / (num_wrong + 2)
-    assert found(0.6 + gap) - found(0.6) == pytest.approx(
-        0 if gap < 1e-6 else 31 / 32 - 1 / (num_wrong + 2), abs=1e-6
-    )
 
 
 @pytest.mark.parametrize(
@@ -123,29 +98,16 @@ def test_fit_reports_of_wrong_parts_are_learnt_apart(steps, reports):
     assert alike(0.4, 4) == alike(0.4, 3) == found(0.4, 3)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_fit_invariances(seed):
-    judged = [Judged(min(c, 0.99), right) for c, right, _ in simulated(seed, 100)]
-    found = fit(judged)
-    # Chances do not depend on how the confidences say the same, as far as these are told apart.
-    other = moved(judged, 0.8, -0.2)
-    chances = [found(c) for c, _, _ in judged]
-    assert [fit(other)(c) for c, _, _ in other] == pytest.approx(chances)
-    mirrored = fit([Judged(1 - c, not right) for c, right, _ in judged])
-    assert [1 - mirrored(1 - c) for c, _, _ in judged] == pytest.approx(chances)
-
-
-@pytest.mark.parametrize("num", [60, 150])
-def test_fit_error_of_other_events_falls(num):
+def test_fit_error_of_other_events_falls():
     raw, calibrated = [], []
-    for seed in range(20):
-        found = fit(simulated(seed, num))
+    for seed in range(10):
+        found = fit(simulated(seed, 150))
         test = simulated(1000 + seed, 1000)
         raw.append(reliability(test)["ece"])
         calibrated.append(reliability([Judged(found(c), right) for c, right, _ in test])["ece"])
     assert np.mean(raw) > 0.12
     assert np.mean(calibrated) < 0.5 * np.mean(raw)
-    assert sum(c < r for c, r in zip(calibrated, raw, strict=True)) >= 18
+    assert sum(c < r for c, r in zip(calibrated, raw, strict=True)) >= 9
 
 
 def test_cross_fitted_a_recording_does_not_see_itself():
@@ -168,7 +130,7 @@ def log_loss(judged, calibrated):
 def test_fit_if_better_leaves_what_is_right_already(slope, kept):
     """Of true chances, almost always; of overconfident ones with plenty of recordings, never."""
     found = []
-    for seed in range(20):
+    for seed in range(6):
         recordings = [simulated(100 * seed + i, 12, slope, 0.0) for i in range(24)]
         found.append(calibration.fit_if_better(recordings))
         gains = []  # a slow plain version
@@ -178,30 +140,8 @@ def test_fit_if_better_leaves_what_is_right_already(slope, kept):
         clear = np.mean(gains) > 2 * scipy.stats.sem(gains)
         every = [one for own in recordings for one in own]
         assert found[-1] == (fit(every) if clear else calibration.STATED)
-    assert sum(one is calibration.STATED for one in found) == pytest.approx(20 * kept, abs=2)
-
-
-@pytest.mark.parametrize("num", [0, 1])
-def test_fit_if_better_one_recording_tells_nothing(num):
-    assert calibration.fit_if_better([simulated(0, 100)] * num) is calibration.STATED
-
-
-@given(CHANCES)
-def test_stated_is_what_was_stated_but_never_certain(confidence):
-    assert calibration.STATED(confidence) == pytest.approx(min(max(confidence, 0.001), 0.999))
-
-
-def test_calibration_errors():
-    for values, message in (
-        ((-1.0, 0.0, 0.1, 0.9), "slope -1.0"),
-        ((math.nan, 0.0, 0.1, 0.9), "slope nan"),
-        ((1.0, math.inf, 0.1, 0.9), "intercept inf"),
-        ((1.0, 0.0, 0.0, 0.9), "low 0.0 and high 0.9"),
-        ((1.0, 0.0, 0.9, 0.1), "low 0.9 and high 0.1"),
-        ((1.0, 0.0, 0.1, 1.0), "low 0.1 and high 1.0"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            Calibration(*values)
+    assert sum(one is calibration.STATED for one in found) == pytest.approx(6 * kept, abs=1)
+    assert calibration.fit_if_better([simulated(0, 100)]) is calibration.STATED
 
 
 def test_reliability_golden_values():
@@ -216,7 +156,7 @@ def test_reliability_golden_values():
     assert reliability([Judged(0.25, True)])["ece"] == 0.75
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(JUDGED, st.randoms())
 def test_reliability_bins(judged, random):
     found = reliability(judged)
@@ -237,21 +177,16 @@ def test_reliability_bins(judged, random):
     assert reliability(judged) == found
 
 
-@pytest.mark.parametrize(("num", "sizes"), [(29, [15, 14]), (100, [10] * 10), (1000, [100] * 10)])
-def test_reliability_bins_of_equally_many(num, sizes):
-    bins = reliability([Judged((n + 0.5) / num, True) for n in range(num)])["bins"]
-    assert [b["events"] for b in bins] == sizes
-
-
 @pytest.mark.parametrize(
     ("confidences", "sizes"),
     [
-        ([0.1] * 12 + [0.5] * 10 + [0.9] * 8, [12, 18]),  # too few at the end
+        ([(n + 0.5) / 29 for n in range(29)], [15, 14]),
+        ([(n + 0.5) / 100 for n in range(100)], [10] * 10),
+        ([0.1] * 12 + [0.5] * 10 + [0.9] * 8, [12, 18]),  # too few at the end join the one before
         ([0.1] * 18 + [0.5] * 2 + [0.9] * 20, [20, 20]),  # between
-        ([0.1] * 5 + [0.5] * 14 + [0.9] * 2, [21]),
     ],
 )
-def test_reliability_too_few_beside_equal_confidences_join_the_bin_before(confidences, sizes):
+def test_reliability_bins_hold_equally_many_and_equal_confidences_share_one(confidences, sizes):
     bins = reliability([Judged(c, True) for c in confidences])["bins"]
     assert [b["events"] for b in bins] == sizes
 
@@ -312,38 +247,3 @@ def test_table_golden_values():
     assert rows[0]["error"] == pytest.approx(0.3)
     result["streams"]["asd"]["reliability"] = reliability([])
     assert calibration.table(result) == []
-
-
-def test_load_result_errors_name_the_field(tmp_path):
-    path = tmp_path / "metrics.json"
-    row = {"pos": 1.0, "f1": 1.0, "f1_tolerant": 1.0, "delay_s": 0.0, "tp": 1, "fp": 0, "fn": 0}
-    whole = {
-        **{"protocol": "paper", "fps": 5.0, "components": ["a"], "certain": 0.5},
-        "streams": {
-            "asd": {
-                **row,
-                "reliability": reliability([Judged(0.5, True)]),
-                "recordings": {"r": {**row, "truth": [], "events": [], "uncertain": [[3, 0, 0.4]]}},
-            }
-        },
-    }
-    path.write_text(json.dumps(whole))
-    assert analysis.load_result(path) == whole
-    known = ("streams", "asd", "reliability")
-    for keys, value, message in (
-        (("certain",), "high", "certain: 'high' is not in 0…1"),
-        ((*known, "ece"), 2, "streams.asd.reliability: ece: 2 is not in 0…1"),
-        ((*known, "bins"), 1, "streams.asd.reliability: bins: 1 has the wrong type"),
-        ((*known, "bins"), [1], "bins.0.: 1 is not an object"),
-        ((*known, "bins", 0, "events"), 0, "bins.0.: events: 0 is not"),
-        ((*known, "bins", 0, "right"), 1.5, "bins.0.: right: 1.5 is not in 0…1"),
-        (("streams", "asd", "recordings", "r", "uncertain"), [[3]], "uncertain: .3. is not a step"),
-    ):
-        broken = json.loads(json.dumps(whole))
-        place = broken
-        for key in keys[:-1]:
-            place = place[key]
-        place[keys[-1]] = value
-        path.write_text(json.dumps(broken))
-        with pytest.raises(ValueError, match=message):
-            analysis.load_result(path)

@@ -21,10 +21,6 @@ PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, va
 UP = PUMP.variants["up"]
 
 
-def brief(events):
-    return [(e.frame, e.step_id, e.confidence) for e in events]
-
-
 def decoded(recording, settings=SETTINGS, weights=WEIGHTS):
     return learned.decode(PROCEDURE, recording.variant, recording.scores, settings, weights)
 
@@ -80,16 +76,6 @@ def test_inputs_what_is_absent_is_zero_and_far_logits_are_cut():
     assert learned_beliefs.inputs(said, one)[0, 0, 7] == 0  # there is no other component
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("states", np.zeros((1, 5))), ("parts", np.zeros((1, 3))), ("temporal", np.zeros((1, 6)))],
-)
-def test_inputs_errors_arrays_of_another_procedure(field, value):
-    said = FrameScores(np.zeros(1), np.zeros((1, 4)))._replace(**{field: value})
-    with pytest.raises(ValueError, match=f"{field} are "):
-        learned_beliefs.inputs(said, PUMP.states)
-
-
 def test_averaged_matches_the_mean_over_frames_of_the_span():
     frames = np.array([0, 1, 2, 5, 6, 30])
     x = np.random.default_rng(0).normal(size=(6, 2))
@@ -119,29 +105,7 @@ def test_projection_matches_all_assemblies_written_out(rho):
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_projection_of_all_assemblies_alike_it_changes_nothing():
-    """With every assembly in the catalogue, or next to it at ρ = 1, components do not meet."""
-    catalogue = np.array([[0, 0], [1, 1]])  # the others are next to these
-    logits = np.array([1.5, -4.0])
-    np.testing.assert_allclose(learned_beliefs.Projection(catalogue, (0, 0), 1.0)(logits), logits)
-
-
-def test_projection_a_part_that_nothing_can_be_without_follows():
-    got = learned_beliefs.Projection(PUMP.states, UP.initial_state, 0.01)(
-        np.array([-1.0, 6.0, -6.0])
-    )
-    assert got[0] > 2  # no cover without a seal
-
-
 # --- Beliefs and events ---------------------------------------------------------------------------
-
-
-def test_beliefs_add_up_to_one():
-    o = np.random.default_rng(0).normal(0, 6, (50, 2))
-    belief = learned_beliefs.beliefs_of(o)
-    right, wrong, present = (1 / (1 + np.exp(-x)) for x in (belief.right, belief.wrong, o[:, 0]))
-    np.testing.assert_allclose(right + wrong, present, atol=1e-9)
-    np.testing.assert_allclose(right, present / (1 + np.exp(-o[:, 1])), atol=1e-9)
 
 
 def test_decoder_finds_the_steps_of_a_made_up_recording(recording):
@@ -150,11 +114,13 @@ def test_decoder_finds_the_steps_of_a_made_up_recording(recording):
     assert {step for _, step in recording.truth} <= found
 
 
-@pytest.mark.parametrize("at", [1, 2, 100, 333])
+@pytest.mark.parametrize("at", [1, 333])
 def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at):
     rows = list(recording.scores.per_frame())
     whole = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     expected = online(whole, rows)
+    assert expected == decoded(recording)
+    assert len(expected) > 8
     first = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     events = online(first, rows[:at])
     saved = json.loads(json.dumps(first.state()))
@@ -180,10 +146,11 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
     for frame, row in rows:
         events += decoder.update(frame, row)
         waited += [frame] * (decoder.state()["held"] is not None)
-        other = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
-        other.restore(json.loads(json.dumps(decoder.state())))
-        assert other.state() == decoder.state()
-        decoder = other
+        if frame % 50 == 7:
+            other = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+            other.restore(json.loads(json.dumps(decoder.state())))
+            assert other.state() == decoder.state()
+            decoder = other
     assert len(waited) > 10
     seen = said.frames // 10 % 2 == 1
     assert events + decoder.finish() == decoded(of_frames(seen), settings)
@@ -198,25 +165,10 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
     assert before + finished == decoded(of_frames(cut), settings)
 
 
-def test_decoder_matches_decode_of_the_whole_recording(recording):
-    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
-    events = online(decoder, recording.scores.per_frame())
-    assert events == decoded(recording)
-    assert len(events) > 8
-    for e in events:
-        assert e.stream == "learned"
-        assert e.name == PROCEDURE.step_name(e.step_id)
-        assert e.time_s == e.frame / PROCEDURE.fps
-        key = ("right", "wrong", "present")[e.step_id % 3]
-        assert e.confidence == pytest.approx(
-            e.evidence[key] if e.step_id % 3 < 2 else 1 - e.evidence[key]
-        )
-
-
 def test_decoder_memory_and_state_do_not_grow(recording):
     decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     rows = [row for _, row in recording.scores.per_frame()]
-    for i in range(1000):
+    for i in range(200):
         decoder.update(i, rows[i % 50])
     assert len(decoder.state()["recent"]) == learned_beliefs.span_frames(
         WEIGHTS.average, PROCEDURE.fps
@@ -258,16 +210,6 @@ def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording)
         decoder.restore(before | {"hidden": before["hidden"][:-1]})
 
 
-def test_without_weights_or_scores_nothing_is_decoded(recording):
-    bare = dataclasses.replace(recording, scores=None)
-    with pytest.raises(ValueError, match="needs weights"):
-        learned.LEARNED.decoder(PROCEDURE, VARIANT, SETTINGS)
-    with pytest.raises(ValueError, match="needs weights"):
-        learned.LEARNED.decode(PROCEDURE, recording, SETTINGS)
-    with pytest.raises(ValueError, match="needs scores"):
-        learned.LEARNED.beliefs(PROCEDURE, bare, SETTINGS, WEIGHTS)
-
-
 def test_decoder_calibration_changes_confidences_alone(recording):
     wrong = calibration.Calibration(0.0, 0.3, 0.1, 0.9)
     chance = calibration.Calibration(0.5, 0.0, 0.1, 0.9, wrong)
@@ -277,39 +219,6 @@ def test_decoder_calibration_changes_confidences_alone(recording):
     assert [e._replace(confidence=0) for e in other] == [e._replace(confidence=0) for e in plain]
     assert [e.confidence for e in other] == [chance(e.confidence, e.step_id) for e in plain]
     assert any(e.step_id % 3 == 1 for e in plain)
-
-
-def test_decode_a_higher_threshold_never_installs_earlier():
-    for seed in range(4):
-        said = simulate(seed).scores
-        belief = learned.beliefs(PROCEDURE, VARIANT, said, WEIGHTS, SETTINGS.rho)
-        before: dict[int, int] = {}
-        for install in (0.0, 1.0, 2.0, 3.0, 5.0):
-            settings = dataclasses.replace(SETTINGS, install=install)
-            events = learned.report(PROCEDURE, VARIANT, said.frames, belief, settings)
-            first: dict[int, int] = {}
-            for e in events:
-                if e.step_id % 3 == 0:
-                    first.setdefault(e.step_id, e.frame)
-            if before:
-                assert first.keys() <= before.keys()
-                assert all(first[step] >= before[step] for step in first)
-            before = first
-
-
-@pytest.mark.parametrize("rho", [None, 0.1])
-def test_decode_order_of_the_catalogue_does_not_matter(recording, rho):
-    order = np.random.default_rng(0).permutation(S)
-    data = PROCEDURE.to_json()
-    data["states"] = [data["states"][i] for i in order]
-    shuffled = Procedure.from_json(data)
-    said = recording.scores
-    other = dataclasses.replace(said, states=said.states[:, [*order, S]])
-    settings = dataclasses.replace(SETTINGS, rho=rho)
-    got = learned.decode(shuffled, VARIANT, other, settings, WEIGHTS)
-    expected = decoded(recording, settings)
-    assert [e[:2] for e in got] == [e[:2] for e in expected]
-    np.testing.assert_allclose([e.confidence for e in got], [e.confidence for e in expected])
 
 
 def test_decode_order_of_the_components_does_not_matter(recording):
@@ -332,49 +241,12 @@ def test_decode_order_of_the_components_does_not_matter(recording):
     assert back == sorted(e[:2] for e in decoded(recording))
 
 
-@pytest.mark.parametrize("stop", [3, 30, 77])
-def test_decoder_goes_on_where_it_was_while_a_report_waits(recording, stop):
-    settings = learned.Settings(install=1.0, hold=5.0, unexpected=-6.0)
-    rows = list(recording.scores.per_frame())
-    whole = online(learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS), rows)
-    first = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
-    events = online(first, rows[:stop])
-    second = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
-    second.restore(json.loads(json.dumps(first.state())))
-    assert events + online(second, rows[stop:]) == whole
-    assert first.state() == json.loads(json.dumps(first.state()))
-
-
-def test_decoder_a_saved_wait_is_checked(recording):
-    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
-    state = decoder.state()
-    for held_since in (1.5, -1, 10, "now"):
-        with pytest.raises(ValueError, match="held"):
-            decoder.restore(state | {"held": held_since})
-    del state["held"]  # as it was saved before reports could wait
-    decoder.restore(state)
-
-
-def test_decoder_of_pictures_waits_for_nothing():
-    settings = dataclasses.replace(SETTINGS, hold=3.0)
-    with pytest.raises(ValueError, match="hold is for files of detections"):
-        learned.LEARNED.decoder(PROCEDURE, VARIANT, settings, weights=WEIGHTS)
-
-
 def test_defaults_suit_the_weights():
     assert learned.LEARNED.defaults(None) == learned.LEARNED.defaults(WEIGHTS) == SETTINGS
     alone = learned.LEARNED.defaults(learned_weights.default_weights("detections"))
     assert alone.hold
     assert alone.unexpected < alone.remove
     assert "unexpectedly below" in learned.LEARNED.describe(alone)
-
-
-def test_filter_an_initial_state_has_a_start_of_its_own():
-    arrays = dict(WEIGHTS.arrays, start=np.stack([np.zeros(8), np.ones(8)]))
-    weights = dataclasses.replace(WEIGHTS, arrays=arrays)
-    variant = dataclasses.replace(UP, initial_state=(1, 0, 0))
-    one = learned_beliefs.Filter(PUMP, variant, weights, None, 10.0)
-    np.testing.assert_array_equal(one.hidden[:, 0], [1, 0, 0])
 
 
 def test_beliefs_of_no_frames_there_are_none():
@@ -396,63 +268,33 @@ def test_weights_the_files_that_ship_come_back(tmp_path, kind):
     assert again.units == weights.units
 
 
-def _changed(change):
-    data = copy.deepcopy(WEIGHTS.to_json())
+def of_arrays(name, change):
+    return lambda data: change(data["arrays"][name])
+
+
+WRONG_WEIGHTS = [
+    (lambda d: d.clear(), "format: is missing"),
+    (lambda d: d.update(format=3), "format: 3"),
+    (lambda d: d.update(kind="x"), "kind: 'x' is not one of"),
+    (lambda d: d.update(average=-1), "average"),
+    (lambda d: d.update(code=1), "'code': unknown key"),
+    (lambda d: d["arrays"].pop("bias"), "bias: is missing"),
+    (lambda d: d["arrays"].update(x=[]), "'x': unknown key"),
+    (of_arrays("skip", list.pop), "skip: "),
+    (lambda d: d["arrays"].update(start=[[0] * 65] * 2), "1…64 units"),
+    (of_arrays("input", lambda rows: rows[3].pop()), "input: "),
+    (of_arrays("offset", lambda row: row.__setitem__(0, "1")), "offset: "),
+    (of_arrays("offset", lambda row: row.__setitem__(0, 1e4)), "offset: "),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_WEIGHTS, ids=lambda row: row[1])
+def test_weights_errors_name_the_file_and_the_place(tmp_path, wrong):
+    change, what = wrong
+    data, path = copy.deepcopy(WEIGHTS.to_json()), tmp_path / "w.json"
     change(data)
-    return data
-
-
-def test_weights_files_of_format_1_take_no_notice_of_the_last_two_inputs(tmp_path):
-    data = _changed(lambda d: d.update(format=1))
-    for name in ("input", "skip"):
-        del data["arrays"][name][10:]
-    (tmp_path / "w.json").write_text(json.dumps(data))
-    weights = learned_weights.read_weights(tmp_path / "w.json")
-    for name, array in weights.arrays.items():
-        np.testing.assert_array_equal(array[:10], WEIGHTS.arrays[name][:10])
-    x = np.random.default_rng(0).normal(size=(K, learned_weights.NUM_INPUTS))
-    other = x.copy()
-    other[:, 10:] += 5
-    for mine, others in zip(
-        *(learned_beliefs.step(weights.arrays, np.ones((K, weights.units)), y) for y in (x, other)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(mine, others)
-
-
-WRONG_WEIGHTS = {
-    "no object": (lambda: [], "is not an object"),
-    "format": (lambda: _changed(lambda d: d.update(format=3)), "format: 3"),
-    "old": (lambda: _changed(lambda d: d.update(format=1)), "input: .* is not a list of 10"),
-    "kind": (lambda: _changed(lambda d: d.update(kind="x")), "kind: 'x' is not one of"),
-    "average": (lambda: _changed(lambda d: d.update(average=-1)), "average"),
-    "unknown": (lambda: _changed(lambda d: d.update(code=1)), "'code': unknown key"),
-    "missing": (lambda: _changed(lambda d: d["arrays"].pop("bias")), "bias: is missing"),
-    "more": (lambda: _changed(lambda d: d["arrays"].update(x=[])), "'x': unknown key"),
-    "shape": (lambda: _changed(lambda d: d["arrays"]["skip"].pop()), "skip: .* is not a list of"),
-    "units": (lambda: _changed(lambda d: d["arrays"].update(start=[[0] * 65] * 2)), "1…64 units"),
-    "ragged": (lambda: _changed(lambda d: d["arrays"]["input"][3].pop()), "input: .* a list of 24"),
-    "text": (lambda: _changed(lambda d: d["arrays"]["offset"].__setitem__(0, "1")), "offset: '1'"),
-    "large": (lambda: _changed(lambda d: d["arrays"]["offset"].__setitem__(0, 1e4)), "offset: "),
-    "true": (lambda: _changed(lambda d: d["arrays"]["offset"].__setitem__(0, True)), "offset: "),
-}
-
-
-@pytest.mark.parametrize("kind", WRONG_WEIGHTS)
-def test_weights_errors_name_the_file_and_the_place(tmp_path, kind):
-    make, what = WRONG_WEIGHTS[kind]
-    path = tmp_path / "w.json"
-    path.write_text(json.dumps(make()))
+    path.write_text(json.dumps(data))
     with pytest.raises(ValueError, match=what) as error:
         learned_weights.read_weights(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_weights_errors_not_finite_is_not_written(tmp_path):
-    arrays = dict(WEIGHTS.arrays, offset=np.array([np.nan, 0]))
-    with pytest.raises(ValueError, match="not finite"):
-        learned_weights.write_weights(
-            tmp_path / "w.json", dataclasses.replace(WEIGHTS, arrays=arrays)
-        )
-    assert not (tmp_path / "w.json").exists()

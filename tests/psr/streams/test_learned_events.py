@@ -118,18 +118,3 @@ def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
     present, right = np.array([1.0, 5, -9]), np.array([0.5, 4, -9])  # the first may be coming off
     belief = Belief(present - 1.5, right, np.full(3, -9.0))
     assert [e.step_id for e in reporter.update(0, belief)] == [3]
-
-
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"install": float("nan")}, "install"),
-        ({"rho": 1.5}, "rho"),
-        ({"remove": 1e999}, "remove"),
-        ({"unexpected": float("inf")}, "unexpected"),
-        ({"hold": -1.0}, "hold -1.0 is not in 0…60 seconds"),
-    ],
-)
-def test_settings_errors_name_the_field(changes, what):
-    with pytest.raises(ValueError, match=what):
-        Settings(**changes)

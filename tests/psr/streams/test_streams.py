@@ -145,22 +145,6 @@ def comparisons(code):
             yield node.lineno, text
 
 
-@pytest.mark.parametrize(
-    ("code", "found"),
-    [
-        ('if stream == "temporal": pass', 1),
-        ("if decoder.stream != learned.STREAM: pass", 1),
-        ('if {"asd", "storm"} <= found.keys(): pass', 1),
-        ('x = "learned" in chosen', 1),
-        ('COLOURS = {"asd": 1, "temporal": 2, "storm": 3}', 1),
-        ('if "temporal" in roles or role == "temporal": pass', 0),
-        ('folder = data / "asd"', 0),
-    ],
-)
-def test_a_comparison_with_a_streams_name_is_noticed(code, found):
-    assert len(list(comparisons(code))) == found
-
-
 def test_no_code_outside_the_streams_compares_a_streams_name():
     package = ROOT / "stormpsr_jax"
     # Published checkpoints are of kinds that have such names too.
