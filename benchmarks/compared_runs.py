@@ -42,7 +42,7 @@ def compare_runs(
     runs = []
     for a, b in pairs:
         values = compare.values(a, b, streams)
-        of_a, of_b = (r["streams"][s]["recordings"] for r, s in ((a, streams[0]), (b, streams[1])))
+        of_a = a["streams"][streams[0]]["recordings"]
         wholes = {}
         for key, of in SHARES.items():
             wholes[f"wrong.{key}"] = np.array(

@@ -2,15 +2,12 @@
 
 import json
 import pathlib
-import re
-import sys
 
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.streams.rules import Settings
-from tests.support.evaluate_data import PROCEDURE, WINDOW, command, fails, make_files, run
-from tests.support.processes import finish, start
+from tests.support.commands import refused
+from tests.support.evaluate_data import PROCEDURE, command, fails, run
 
 
 def test_evaluate_contract_of_metrics_json(files, capsys):
@@ -43,8 +40,6 @@ def test_evaluate_thresholds_per_stream_and_fps_and_variant(files):
     fast = run(files)
     for stream in fast["streams"]:
         assert slow["streams"][stream]["delay_s"] == 2 * fast["streams"][stream]["delay_s"]
-    with pytest.raises(SystemExit):
-        run(files, "--variant=nothing")
     assert run(files, "--variant=assembly")["streams"]["asd"]["fn"] > fast["streams"]["asd"]["fn"]
 
 
@@ -73,15 +68,6 @@ def test_evaluate_removals_and_gate_per_stream(files):
     assert {e[1] % 3 for e in events["asd"]} == {0}
     assert events["temporal"] == []  # its probabilities are 0.1 and 0.9
     assert never["streams"]["storm"] == plain["streams"]["storm"]
-
-
-def test_evaluate_a_decay_of_frames_that_show_nothing(files):
-    plain, kept = run(files), run(files, "--unseen_decay=1")
-    assert "unseen_decay" not in plain["streams"]["asd"]["settings"]
-    assert kept["streams"]["asd"]["settings"]["unseen_decay"] == 1
-    # Every other frame has a detection, and T is 1.5.
-    assert kept["streams"]["asd"]["delay_s"] < plain["streams"]["asd"]["delay_s"]
-    assert kept["streams"]["temporal"]["recordings"] == plain["streams"]["temporal"]["recordings"]
 
 
 def test_evaluate_absent_streams_are_said(files, capsys):
@@ -116,115 +102,84 @@ def test_evaluate_released_keeps_the_contract(files, decoder):
             assert {"perception_fp", "perception_fn", "contains_errors"} <= set(r)
 
 
-def test_evaluate_released_names_a_recording_without_steps_once(files, capsys):
+BAD = "frame,visible\n3,0.5\n4,1.5\n5\n"
+# Flags, and what each line of the errors has.
+REFUSED = [
+    (["--threshold=asd=x"], "--threshold: 'x' in 'asd=x' is not a number"),
+    (["--threshold=depth=1"], "--threshold: 'depth=1' is neither a number nor like asd=6"),
+    (["--threshold=-1"], "--threshold=-1"),
+    (["--removal=-1"], "--removal=-1"),
+    (["--decoder=naive", "--removal=1"], "no --removal"),
+    (["--gate=2"], "--gate=2"),
+    (["--protocol=released", "--removal=1"], "--removal and --gate need --protocol=paper"),
+    (["--protocol=released", "--unseen_decay=1"], "--unseen_decay needs --protocol=paper"),
+    (["--decoder=naive", "--unseen_decay=1"], "has no --unseen_decay"),
+    (["--decay=nan"], "--decay=nan"),
+    (["--fps=0"], "--fps=0"),
+    (["--certain=1.1"], "--certain=1.1 is not in 0…1"),
+    (["--certain=0.5", "--protocol=released"], "--certain needs --protocol=paper"),
+    (["--certain=0.5", "--sweep=1,2"], "--certain needs --protocol=paper"),
+    (["--sweep=1,-1"], "--threshold=-1"),
+    (["--sweep=1,x"], "'1,x'"),
+    (["--sweep=1", "--protocol=released"], "--sweep needs"),
+    (["--procedure=nobody"], "'nobody' is neither a file nor a packaged procedure"),
+    (["--labels=/nowhere"], "is not a folder; --labels takes one, or a zip file"),
+    (["--scores=/nowhere"], "/nowhere: is not a folder; --scores takes one"),
+    (["--visibility=v"], "line 3: visible: '1.5' is not in 0…1", "line 4: visible: is missing"),
+    (["--variant=nothing"], "variant 'nothing' is not in procedure 'industreal'"),
+    (["--out=/nowhere/out.json"], "/nowhere/out.json"),
+    (["--decoder=best"], "invalid choice"),
+    (["--fusion=default", "--protocol=released"], "--protocol=paper and --decoder=expected"),
+    (["--fusion=default", "--decoder=confidence"], "--protocol=paper and --decoder=expected"),
+    (["--fusion=/nowhere"], "/nowhere: cannot be read"),
+    (["--gate=learned=1"], "--gate: stream learned has none"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSED, ids=lambda row: " ".join(row[0]))
+def test_evaluate_errors_are_a_line_each_and_nothing_is_written(
+    files, capsys, monkeypatch, refusal
+):
+    flags, *messages = refusal
+    monkeypatch.chdir(files)
+    (files / "v").mkdir()
+    (files / "v/01_assy_a.csv").write_text(BAD)
+    words = command(files, *flags)
+    said = refused(capsys, evaluate.main, words, lines=len(messages)).splitlines()
+    assert all(message in line for message, line in zip(messages, said, strict=True))
+    assert not (files / "out.json").exists()
+
+
+def test_evaluate_errors_without_predictions_or_steps(files, capsys):
+    assert "no predictions" in fails(files, capsys, streams=())
+    said = fails(files, capsys, "--fusion=default", streams=("temporal",))
+    assert "--fusion needs --scores, or --asd (and --temporal)" in said
     (files / "labels" / "02_assy_b" / "PSR_labels.csv").write_text("")
-    said = fails(files, capsys, "--protocol=released")
-    assert said == (
+    assert fails(files, capsys, "--protocol=released") == (
         "error: recording '02_assy_b': no ground-truth steps in PSR_labels.csv: take "
         "--protocol=paper"
     )
-
-
-def test_evaluate_order_of_recordings_changes_nothing(tmp_path):
-    names = ("01_assy_a", "02_assy_b", "03_assy_c")
-    renamed = dict(zip(names, ("09_assy_a", "05_assy_b", "01_assy_c"), strict=True))
-    first, second = make_files(tmp_path / "x", names), make_files(tmp_path / "y", names)
-    for old, new in renamed.items():  # the sorted order turns round
-        (second / "labels" / old).rename(second / "labels" / f"tmp_{new}")
-        for kind in ("asd", "temporal"):
-            path = second / kind / f"{old}_results_pred.csv"
-            path.rename(second / kind / f"tmp_{new}_results_pred.csv")
-    for path in [*(second / "labels").iterdir(), *second.glob("[at]*/tmp_*")]:
-        path.rename(path.with_name(path.name.removeprefix("tmp_")))
-    a, b = run(first), run(second)
-    for stream in a["streams"]:
-        rec_a, rec_b = (x["streams"][stream].pop("recordings") for x in (a, b))
-        assert a["streams"][stream] == b["streams"][stream]
-        for old, new in renamed.items():
-            assert rec_a[old] == rec_b[new]
-
-
-def test_evaluate_errors_are_one_line_with_exit_code_2(files, capsys):
-    assert "--threshold" in fails(files, capsys, "--threshold=asd=x")
-    assert "--threshold" in fails(files, capsys, "--threshold=depth=1")
-    assert "--threshold=-1" in fails(files, capsys, "--threshold=-1")
-    assert "--removal" in fails(files, capsys, "--removal=asd=x")
-    assert "--removal=-1" in fails(files, capsys, "--removal=-1")
-    assert "no --removal" in fails(files, capsys, "--decoder=naive", "--removal=1")
-    assert "--gate=2" in fails(files, capsys, "--gate=2")
-    for flag in ("--removal=1", "--gate=0.8"):
-        said = fails(files, capsys, "--protocol=released", flag)
-        assert "--removal and --gate need --protocol=paper" in said
-    said = fails(files, capsys, "--protocol=released", "--unseen_decay=1")
-    assert "--unseen_decay needs --protocol=paper" in said
-    assert "has no --unseen_decay" in fails(files, capsys, "--decoder=naive", "--unseen_decay=1")
-    assert "--decay=nan" in fails(files, capsys, "--decay=nan")
-    assert "--fps=0" in fails(files, capsys, "--fps=0")
-    assert "no predictions" in fails(files, capsys, streams=())
-    assert "'nobody'" in fails(files, capsys, "--procedure=nobody")
-    assert "is not a folder; --labels takes one, or a zip file" in fails(
-        files, capsys, "--labels=/nowhere"
-    )
-    assert "/nowhere/out.json" in fails(files, capsys, "--out=/nowhere/out.json")
-    assert "invalid choice" in fails(files, capsys, "--decoder=best")
 
 
 def test_evaluate_errors_leave_no_recording_out(files, capsys):
     gone = files / "temporal" / "02_assy_b_results_pred.csv"
     content = gone.read_bytes()
     gone.unlink()
-    assert "02_assy_b" in fails(files, capsys)
+    assert "no 02_assy_b_results_pred.csv for the recording 02_assy_b" in fails(files, capsys)
     gone.mkdir()
     assert "02_assy_b_results_pred.csv: cannot be read" in fails(files, capsys)
     gone.rmdir()
-    gone.write_bytes(content + b"x,y\n")
-    assert re.search(r"02_assy_b_results_pred\.csv: line \d+: framenr", fails(files, capsys))
-    gone.write_bytes(content)
     (files / "asd" / "03_assy_z_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
-    assert "03_assy_z" in fails(files, capsys)
-    (files / "labels" / "03_assy_z").mkdir()
-    assert "03_assy_z: holds no labels" in fails(files, capsys, streams=("asd",))
-
-
-def test_evaluate_same_result_from_python(files):
-    settings = Settings(threshold=1.0, window=WINDOW)
-    result = evaluate.evaluate(
-        PROCEDURE, files / "labels", files / "asd", files / "temporal", settings=settings
-    )
-    text = json.dumps(result)
-    assert json.loads(text) == run(files, "--threshold=1")
-    with pytest.raises(ValueError, match="--protocol=other"):
-        evaluate.evaluate(
-            PROCEDURE, files / "labels", files / "asd", settings=settings, protocol="other"
-        )
-
-
-def test_evaluate_runs_without_jax(files):
-    script = (
-        "import sys\n"
-        "blocked = ('jax', 'jaxlib', 'flax', 'grain', 'optax', 'orbax', 'tensorflow_datasets')\n"
-        "sys.modules.update(dict.fromkeys(blocked))\n"  # None makes an import fail
-        "import pkgutil, importlib, stormpsr_jax.psr\n"
-        "for m in pkgutil.iter_modules(stormpsr_jax.psr.__path__, 'stormpsr_jax.psr.'):\n"
-        "    importlib.import_module(m.name)\n"
-        "from stormpsr_jax import evaluate\n"
-        "evaluate.main(sys.argv[1:])\n"
-    )
-    # Protocol `paper` runs without JAX in the test of the report.
-    arguments = command(files, "--protocol=released")
-    (said,) = finish(start([sys.executable, "-c", script, *arguments]))
-    assert "storm" in said
-
-
-def test_evaluate_imports_no_jax(files):
-    script = (
-        "import sys, runpy\n"
-        "sys.argv = ['evaluate', *sys.argv[1:]]\n"
-        "runpy.run_module('stormpsr_jax.evaluate', run_name='__main__')\n"
-        "heavy = {'jax', 'flax', 'grain', 'tensorflow_datasets', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(str(heavy) if heavy else 0)\n"
-    )
-    finish(start([sys.executable, "-c", script, *command(files)]))
+    gone.write_bytes(content)
+    assert "no labels of 03_assy_z for" in fails(files, capsys)
+    # Of many mistakes in one file those in others are seen too.
+    (files / "asd" / "03_assy_z_results_pred.csv").unlink()
+    bad = files / "asd" / "01_assy_a_results_pred.csv"
+    bad.write_text("name,frame,class,conf,x,y,w,h\n" + "r,1,1,2,0,0,1,1\n" * 15)
+    gone.write_bytes(content + b"x,y\n")
+    lines = refused(capsys, evaluate.main, command(files), lines=7).splitlines()
+    assert lines[5].endswith("01_assy_a_results_pred.csv: 10 more mistakes")
+    assert "02_assy_b_results_pred.csv: line 402: framenr: is missing" in lines[6]
 
 
 def test_out_is_replaced_whole_or_not_at_all(files, capsys, monkeypatch):

@@ -81,21 +81,9 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
         assert what in said
 
 
-def test_learned_errors_options_that_do_not_fit_and_files(scored, capsys):
+def test_learned_errors_of_scores_that_are_missing_or_alone(scored, capsys):
     folder = f"--scores={scored / 'scores'}"
-    for flags, what in (
-        ((folder, "--protocol=released"), "--protocol=paper"),
-        ((folder, "--decoder=confidence"), "--decoder=expected"),
-        ((f"--scores={scored / 'none'}",), "--scores takes one"),
-        ((f"--fusion={scored / 'none'}",), "cannot be read"),
-        ((folder, "--gate=learned=1"), "--gate: stream learned has none"),
-    ):
-        assert what in refused(capsys, learned_run, scored, *flags)
     said = refused(capsys, learned_run, scored, folder, "--sweep=1,2", streams=())
     assert "--sweep needs --asd or --temporal" in said
-    assert "--fusion needs --scores, or --asd (and --temporal)" in refused(
-        capsys, learned_run, scored, "--fusion=default", streams=("temporal",)
-    )
-    (scored / "scores" / "r0.npz").write_bytes(b"nothing")
     (scored / "scores" / "r1.npz").unlink()
     assert "no r1.npz for the recording r1" in refused(capsys, learned_run, scored, folder)

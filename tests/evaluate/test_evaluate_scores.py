@@ -5,31 +5,13 @@ import statistics
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.evaluation import analysis, scoring
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files import labels, predictions
-from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import batch
-from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import Event, Settings
+from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.report import timeline
-from tests.support.evaluate_data import PROCEDURE, WINDOW, fails, put_wrong, run
-
-
-def test_evaluate_allowed_removal_is_no_error(files):
-    path = files / "labels" / "01_assy_a" / "PSR_labels.csv"
-    steps = labels.read_steps(path, PROCEDURE)
-    recording = run(files)["streams"]["asd"]["recordings"]["01_assy_a"]
-    assert recording["contains_errors"]  # not every expected step is in these labels
-    expected = PROCEDURE.variants["assembly"].expected
-    done = {step for _, step in steps}
-    steps += [(300, step) for step in expected if step not in done]
-    labels.write_steps(path, steps, PROCEDURE)
-    assert not run(files)["streams"]["asd"]["recordings"]["01_assy_a"]["contains_errors"]
-    labels.write_steps(path, [*steps, (350, 5), (360, 3)], PROCEDURE)
-    for flags in ([], ["--removal=1"], ["--protocol=released"]):
-        recording = run(files, *flags)["streams"]["asd"]["recordings"]["01_assy_a"]
-        assert not recording["contains_errors"]
+from tests.support.evaluate_data import PROCEDURE, put_wrong, run
 
 
 def test_evaluate_scores_errors_only_if_asked(files):
@@ -88,30 +70,6 @@ def test_evaluate_certain_events_alone_are_scored(files, capsys):
             split += bool(r["events"] and r["uncertain"])
         assert s["tp"] + s["fp"] == sum(len(r["events"]) for r in s["recordings"].values())
     assert split >= 2
-    for flag in ("--protocol=released", "--sweep=1,2"):
-        assert "--certain needs --protocol=paper" in fails(files, capsys, "--certain=0.5", flag)
-    for value in ("-0.1", "1.1", "nan"):
-        assert f"--certain={value} is not in 0…1" in fails(files, capsys, f"--certain={value}")
-
-
-def test_evaluate_calibrations_change_confidences_alone(files):
-    recordings = load_recordings(PROCEDURE, files / "labels", files / "asd", files / "temporal")
-    settings = Settings(threshold=1.0, window=WINDOW)
-    calibrated = {"asd": Calibration(0.5, -1.0, 0.01, 0.9)}
-    plain = scoring.evaluate_recordings(PROCEDURE, recordings, settings)["streams"]
-    other = scoring.evaluate_recordings(PROCEDURE, recordings, settings, calibrations=calibrated)[
-        "streams"
-    ]
-    assert other["temporal"] == plain["temporal"]
-    assert other["asd"]["reliability"]["ece"] > plain["asd"]["reliability"]["ece"] + 0.1
-    for name, r in other["asd"]["recordings"].items():
-        before = plain["asd"]["recordings"][name].pop("events")
-        assert r.pop("events") == [[f, s, calibrated["asd"](c)] for f, s, c in before]
-        assert r == plain["asd"]["recordings"][name]
-    with pytest.raises(ValueError, match="calibrated in protocol 'paper' alone"):
-        scoring.evaluate_recordings(
-            PROCEDURE, recordings, settings, protocol="released", calibrations=calibrated
-        )
 
 
 def test_evaluate_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):

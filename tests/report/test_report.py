@@ -2,11 +2,7 @@
 
 import base64
 import html.parser
-import pathlib
 import re
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -303,28 +299,3 @@ def test_report_uncertain_events_are_listed(tmp_path):
         # A report of a wrong part stands in the row of the part.
         assert procedure.step_name(3) in drawn
         assert procedure.step_name(4) not in drawn
-
-
-def test_report_is_made_where_jax_cannot_be_imported(tmp_path):
-    script = """
-        import sys
-        for name in ("jax", "flax", "grain", "orbax", "matplotlib.pyplot"):
-            sys.modules[name] = None
-        from stormpsr_jax.report import report
-        assert "matplotlib" not in sys.modules and "jinja2" not in sys.modules
-        from stormpsr_jax.psr.scoring.metrics import score_recording, summarise
-        from stormpsr_jax.psr.procedure import load_procedure
-        row = score_recording([(5, 0)], [(7, 0)], 5.0) | {"events": [[7, 0, 1.0]]}
-        streams = {"asd": summarise({"a": row}) | {"recordings": {"a": row}}}
-        metrics = {"protocol": "paper", "decoder": "naive", "streams": streams}
-        procedure = load_procedure("synthetic")
-        report.write_report(
-            sys.argv[1], title="T", metrics=metrics, procedure=procedure, truth={"a": [(5, 0)]},
-            curves={"temporal": [{"step": 1, "loss": 2.0}]},
-        )
-    """
-    path = tmp_path / "report.html"
-    root = pathlib.Path(__file__).parents[2]
-    command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
-    subprocess.run(command, check=True, cwd=root)
-    assert "+0.4 s" in path.read_text(encoding="utf-8")
