@@ -21,9 +21,9 @@ z points up, or y with `--up=y`.
 
 Writes split "cad" of a folder of its own, with a recording per state (`cad_01` is state 1) of
 `--per_state` pictures that have nothing to do with each other: each has its own camera, light,
-background (a plain colour, or a table with loose parts on it) and, a share `--occluded` of them,
-hands. With `--wrong=N` it also has N pictures of each state in which some of the parts sit wrong
-(`wrong_01`): turned, shifted, mirrored or on the wrong side, a pose drawn for each. With
+background (a plain colour, or a table with loose parts on it) and, three of ten, hands. With
+`--wrong=N` it also has N pictures of each state in which some of the parts sit wrong (`wrong_01`):
+turned, shifted, mirrored or on the wrong side, a pose drawn for each. With
 `--turn=DEGREES` these have the product's front (−y, or z with `--up=y`) towards the camera, give or
 take so much, as workers have it most of the time: then a detector learns more of wrong parts from
 as many pictures. Without it all pictures show it from any side. A state without any part is left
@@ -34,7 +34,7 @@ import argparse
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Unpack
 
@@ -57,33 +57,20 @@ from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
+ELEVATION = (35.0, 80.0)  # of the camera over the table in degrees
+FILL = (0.5, 0.95)  # share of the picture's height that the product's bounding sphere takes
+OCCLUDED = 0.3  # share of the pictures with hands
 
 
-def plan(
-    count: int,
-    height: float,
-    elevation: tuple[float, float],
-    fill: tuple[float, float],
-    rng: np.random.Generator,
-    turn: float | None = None,
-) -> Motion:
-    """Draws `count` views, all with hands.
-
-    Args:
-        count: N.
-        height: of the product.
-        elevation: of the camera over the table in degrees, lowest and highest.
-        fill: share of the picture's height that the product's bounding sphere takes, from … to.
-        rng: draws everything.
-        turn: of the product in degrees, see `make_dataset`.
-    """
+def plan(count: int, height: float, rng: np.random.Generator, turn: float | None = None) -> Motion:
+    """Draws `count` views, all with hands, of a product of a height, turned as in make_dataset."""
     turn = None if turn is None else np.radians(turn)
     views = plan_views(count, rng, hands=1.0, turn=turn)
-    rise = np.radians(rng.uniform(*elevation, count))
+    rise = np.radians(rng.uniform(*ELEVATION, count))
     around = rng.uniform(-0.4, 0.4, count)  # besides the turns of the product
     flat = np.cos(rise)
     direction = np.column_stack([np.sin(around) * flat, -np.cos(around) * flat, np.sin(rise)])
-    distance = RADIUS / (HALF_VIEW * rng.uniform(*fill, count))
+    distance = RADIUS / (HALF_VIEW * rng.uniform(*FILL, count))
     middle = np.array([0.0, 0.0, height / 2])
     return dataclasses.replace(
         views,
@@ -102,17 +89,13 @@ def make_recording(
     seed: int,
     counts: Mapping[str, int],
     size: int,
-    elevation: tuple[float, float],
-    fill: tuple[float, float],
-    occluded: float,
     turn: float | None,
 ) -> shards.RecordingData:
     """Renders one state; see make_dataset."""
     count = counts[name]
     when, how, looks, noise = seeds.streams(seed, "cad", split, name)
-    height = max(part.right[2, 3] + part.height / 2 for part in product.parts)
-    views = plan(count, height, elevation, fill, how, turn if rendered.is_wrong(name) else None)
-    hands = when.random(count) < occluded
+    views = plan(count, product.height, how, turn if rendered.is_wrong(name) else None)
+    hands = when.random(count) < OCCLUDED
     plain = ~hands & (when.random(count) < 0.5)
     states, bodies = rendered.cad_bodies(name, count, product, procedure, when)
 
@@ -147,9 +130,6 @@ def make_dataset(
     per_state: int = 100,
     wrong: int = 0,
     seed: int = 0,
-    elevation: tuple[float, float] = (35.0, 80.0),
-    fill: tuple[float, float] = (0.5, 0.95),
-    occluded: float = 0.3,
     turn: float | None = None,
     up: str = "z",
     **making: Unpack[shards.Making],
@@ -165,9 +145,6 @@ def make_dataset(
         per_state: pictures of each state.
         wrong: further pictures of each in which some parts sit wrong.
         seed: of everything drawn.
-        elevation: of the camera over the table in degrees, lowest and highest.
-        fill: share of the picture's height that the complete product takes, from … to.
-        occluded: share of the pictures with hands.
         turn: in pictures of wrong parts, the standard deviation in degrees of how far the product's
             front is turned away from the camera; None turns it any way round, as in all others.
         up: the axis of the meshes that points up, "z" or "y".
@@ -177,17 +154,6 @@ def make_dataset(
         ValueError: an argument is out of range, a mesh or poses.json is wrong (named), or the
             folder was made with other inputs.
     """
-    _check_range("elevation", elevation, 10, 90)
-    _check_range("fill", fill, 0.1, 2)
-    for name, value, low, high in (
-        ("size", size, 8, command.MAX_SIZE),
-        ("per_state", per_state, 1, 10**6),
-        ("wrong", wrong, 0, 10**6),
-        ("seed", seed, 0, 2**63 - 1),
-        ("occluded", occluded, 0, 1),
-    ):
-        if not low <= value <= high:
-            raise ValueError(f"--{name}={value} is not in {low}…{high}")
     if turn is not None and not 0 <= turn <= 180:
         raise ValueError(f"--turn={turn} is not in 0…180")
     if turn is not None and not wrong:
@@ -209,9 +175,6 @@ def make_dataset(
             seed=seed,
             counts=counts,
             size=size,
-            elevation=elevation,
-            fill=fill,
-            occluded=occluded,
             turn=turn,
         ),
         num_frames=counts,
@@ -220,27 +183,11 @@ def make_dataset(
             "seed": seed,
             "per_state": per_state,
             "wrong": wrong,
-            "elevation": list(elevation),
-            "fill": list(fill),
-            "occluded": occluded,
             "turn": turn,
             **of_user.settings,
         },
         **making,
     )
-
-
-def _check_range(name: str, value: Sequence[float], low: float, high: float) -> None:
-    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
-        shown = ",".join(f"{v:g}" for v in value)
-        raise ValueError(f"--{name}={shown} is not MIN,MAX with {low} ≤ MIN ≤ MAX ≤ {high}")
-
-
-def _pair(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
-_pair.__name__ = "MIN,MAX"  # argparse shows it: "invalid MIN,MAX value: 'x'"
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -250,30 +197,18 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     command.add_poses_flags(parser)
     command.add_shard_flags(parser)
     command.add_size_flag(parser, 224)
-    add("--per_state", type=int, default=100, metavar="N", help="pictures of each (%(default)s)")
-    add("--wrong", type=int, default=0, metavar="N", help="further ones with parts wrong (0)")
+    add_count = functools.partial(add, metavar="N")
+    what = "pictures of each (%(default)s)"
+    add_count("--per_state", type=command.at_least(1), default=100, help=what)
+    at_least_0 = command.at_least(0)
+    add_count("--wrong", type=at_least_0, default=0, help="further ones with parts wrong (0)")
+    add_count("--seed", type=at_least_0, default=0, help="of everything drawn (%(default)s)")
     add(
         "--turn",
         type=float,
         metavar="DEGREES",
         help="how far the product's front is turned from the camera in pictures of wrong parts, "
         "standard deviation (any way round)",
-    )
-    add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
-    add("--occluded", type=float, default=0.3, help="share of pictures with hands (%(default)s)")
-    add(
-        "--elevation",
-        type=_pair,
-        default=(35.0, 80.0),
-        metavar="MIN,MAX",
-        help="degrees of the camera above the table (35,80)",
-    )
-    add(
-        "--fill",
-        type=_pair,
-        default=(0.5, 0.95),
-        metavar="MIN,MAX",
-        help="share of the picture's height that the complete product takes (0.5,0.95)",
     )
 
 

@@ -20,7 +20,7 @@ from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.psr.procedure import load_procedure
 
 MAX_SIZE = 4096
-RENDERER = ("trimesh", "numba")
+RENDERER = ("trimesh", "numba", "fcl")
 
 
 class Main(Protocol):

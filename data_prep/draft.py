@@ -74,7 +74,7 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
     product = dataclasses.replace(product, parts=parts, coloured=coloured)
     why = {(3 * place[rule.before], 3 * place[rule.after]): rule.why for rule in plan.rules}
     rules = [why[before, after] for before, after in content["variants"]["assembly"]["precedence"]]
-    remarks = [*plan.doubts, *doubts.doubts(product, procedure)]
+    remarks = doubts.doubts(product, procedure)
     if total > len(states):
         more = "more than " if total == building.MAX_COUNTED else ""
         remarks.append(

@@ -312,9 +312,7 @@ def _make(
     recordings: str,
     seed: int | None,
     objects: int,
-    frames_per_object: int,
     world: str,
-    without: Sequence[str],
     looks: str,
     views: Sequence[str],
     backgrounds: str,
@@ -326,9 +324,7 @@ def _make(
     of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed or 0)
     if objects and of:
         raise ValueError(f"--objects={objects} are random products: leave out what tells another")
-    drawn = worlds.chosen(
-        world, without=without, looks=looks, views=views, backgrounds=backgrounds, size=size
-    )
+    drawn = worlds.chosen(world, looks=looks, views=views, backgrounds=backgrounds, size=size)
     if objects and drawn != TOY:
         raise ValueError(
             f"--objects={objects} have the looks of world toy; --world, --looks, --views and "
@@ -352,7 +348,6 @@ def _make(
         out,
         seed=FIRST_OBJECT_SEED if seed is None else seed,
         objects={"train": objects - val, "val": val},
-        frames_per_object=frames_per_object,
         size=size,
         workers=workers,
         glob=recordings,
@@ -395,20 +390,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
-    names = functools.partial(add, type=_words, default=(), metavar="NAME,…")
     add("--world", choices=worlds.WORLDS, default=TOY.name, help="bench is as real ones (toy)")
-    names("--without", help=f"kinds of it that are as in toy, of {', '.join(worlds.KINDS)}")
     add("--looks", choices=HALVES, default=HALVES[0], help="half of all ranges of looks (all)")
-    names("--views", help=f"cameras, of {', '.join(VIEWS)}; otherwise the world's own")
+    what = f"cameras, of {', '.join(VIEWS)}; otherwise the world's own"
+    add("--views", type=_words, default=(), metavar="NAME,…", help=what)
     add("--backgrounds", default="", metavar="DIR", help="pictures and videos of your empty bench")
     add_count("--objects", default=0, help="random products instead of recordings")
-    add(
-        "--frames_per_object",
-        type=command.at_least(1),
-        default=100,
-        metavar="N",
-        help="of each of them (%(default)s)",
-    )
 
 
 main = command.command("synthetic", __doc__, _add_flags, _make, renders=True)

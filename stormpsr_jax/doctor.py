@@ -48,7 +48,10 @@ BASE = {
 # Per extra: its modules, and the commands that need it.
 EXTRAS = {
     "video": (["av"], "recognise and data own with videos, recognise --video"),
-    "synthetic": (["trimesh", "numba"], "data synthetic, data cad, main --config=synthetic, =cad"),
+    "synthetic": (
+        ["trimesh", "numba", "fcl", "scipy"],
+        "data synthetic, data cad, main --config=synthetic, =cad",
+    ),
     "step": (["cascadio"], "data cad with STEP files"),
     "3mf": (["lib3mf"], "data cad with 3MF files"),
     "labels": (["openpyxl"], "labels in a spreadsheet"),

@@ -18,7 +18,7 @@ from stormpsr_jax.psr.files import label_files, words
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
-_RENDERER = ("trimesh", "numba")
+_RENDERER = ("trimesh", "numba", "fcl")
 
 
 @dataclasses.dataclass

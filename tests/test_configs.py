@@ -193,10 +193,10 @@ def test_config_locked(name):
 
 def test_config_lists_that_are_empty_take_words_on_the_command_line():
     def loaded(value):
-        config = config_flag.load("synthetic", [f"--config.data.synthetic.without={value}"])
-        return config.data.synthetic.without
+        config = config_flag.load("synthetic", [f"--config.data.synthetic.views={value}"])
+        return config.data.synthetic.views
 
     assert loaded("()") == ()
-    assert loaded("('lens','jpeg')") == ("lens", "jpeg")
-    with pytest.raises(ValueError, match=r"should be like \('habits',\)"):
+    assert loaded("('head','side')") == ("head", "side")
+    with pytest.raises(ValueError, match=r"should be like \('head',\)"):
         loaded("(3,)")

@@ -1,9 +1,9 @@
 """In which order a product can be built, from what its parts are to each other.
 
 The product is taken apart, part by part: a part comes off if nothing that is left is in its way
-along one of the six ways, and nothing that is left would fall. Backwards that is an order of
+along one of the six ways, and nothing that is left would hover. Backwards that is an order of
 building, and what was in a part's way, or carries it, gives rules that make every other order that
-keeps to them possible too.
+keeps to them possible too. A part hovers if no chain of parts that touch leads to the table.
 """
 
 import dataclasses
@@ -40,13 +40,11 @@ class Plan:
 
     Attributes:
         order: numbers of the parts as they are fitted.
-        rules: of which none follows from others.
-        doubts: what does not work out.
+        rules: of which none follows from others. What does not work out with them, `doubts` tells.
     """
 
     order: list[int]
     rules: list[Rule]
-    doubts: list[str]
 
 
 def plan(relations: Relations, names: Sequence[str], steps: Sequence[Sequence[int]] = ()) -> Plan:
@@ -68,7 +66,6 @@ def plan(relations: Relations, names: Sequence[str], steps: Sequence[Sequence[in
         for j in step
         for k in following
     ]
-    doubts: list[str] = []
     off: list[int] = []
     while left:
         last = max((step_of.get(k, 0) for k in left), default=0)
@@ -76,18 +73,11 @@ def plan(relations: Relations, names: Sequence[str], steps: Sequence[Sequence[in
         k, way = _next_off(relations, carriers, left, candidates)
         left.remove(k)
         off.append(k)
-        if way is None:
-            doubts.append(_stuck(relations, names, k, left))
-        else:
+        if way is not None:
             for j in np.flatnonzero(relations.blocks[k, :, way]).tolist():
                 rules.append(Rule(k, j, f"{names[j]} would be in its way {WAYS[way]}"))
-        doubts += [
-            f"{names[j]} is fitted before {names[k]}, on which it lies; put the order right"
-            for j in sorted(left)
-            if k in carriers[j] and not carriers[j] & left
-        ]
         rules += _held(relations, carriers, names, k, left)
-    return Plan(off[::-1], _reduced(rules, off[::-1]), doubts)
+    return Plan(off[::-1], _reduced(rules, off[::-1]))
 
 
 def ways_out(relations: Relations, k: int, others: Iterable[int]) -> list[int]:
@@ -106,12 +96,30 @@ def in_the_way(relations: Relations, names: Sequence[str], k: int, others: Itera
     return ", ".join(found)
 
 
+def standing(relations: Relations, there: Iterable[int]) -> set[int]:
+    """Those of some parts that do not hover."""
+    left = set(there)
+    found: set[int] = set()
+    waiting = [k for k in left if relations.grounded[k]]
+    while waiting:
+        found.update(waiting)
+        left.difference_update(waiting)
+        touched = relations.touches[waiting].any(axis=0)
+        waiting = [k for k in left if touched[k]]
+    return found
+
+
 def _carriers(relations: Relations) -> list[set[int]]:
-    """Of each part those that carry it; none of one on the table."""
+    """Of each part those that carry it, and do not hang from it; none of one on the table."""
     found = []
-    for k, areas in enumerate(relations.rests):
+    every = set(range(len(relations.grounded)))
+    for k in range(len(every)):
+        areas = np.zeros(len(every))
+        if not relations.grounded[k]:
+            others = list(standing(relations, every - {k}))
+            areas[others] = relations.rests[k, others]
         enough = areas >= max(_CARRIES * float(areas.sum()), 1e-12)
-        found.append(set() if relations.grounded[k] else set(np.flatnonzero(enough).tolist()))
+        found.append(set(np.flatnonzero(enough).tolist()))
     return found
 
 
@@ -120,7 +128,7 @@ def _next_off(
 ) -> tuple[int, int | None]:
     """The part to take off next, and along which way; None if every way is closed.
 
-    Parts that something would fall without come last, and parts that nothing can reach after them.
+    Those without which something would hover come last, and after them those without a way out.
     """
     found = []
     for k in candidates:
@@ -128,43 +136,27 @@ def _next_off(
         ways = ways_out(relations, k, rest)
         ways.sort(key=lambda way: int(relations.blocks[k, :, way].sum()))
         closed = 0 if ways else 1 + relations.blocks[k, sorted(rest)].sum(axis=0).min()
-        falls = sum(
-            k in carriers[j]
-            or (
-                not relations.grounded[j]
-                and relations.touches[j, k] > 0
-                and not relations.touches[j, sorted(rest - {j})].any()
-            )
-            for j in rest
-        )
+        stays = standing(relations, rest)
+        falls = sum(k in carriers[j] or j not in stays for j in rest)
         # Of equals the last one: parts that are named first are built first.
         found.append((closed, falls, bool(relations.grounded[k]), -k, ways[0] if ways else None))
     best = min(found, key=lambda entry: entry[:4])
     return -best[3], best[4]
 
 
-def _stuck(relations: Relations, names: Sequence[str], k: int, left: set[int]) -> str:
-    there = ", ".join(names[j] for j in sorted(left))
-    return (
-        f"{names[k]} cannot be fitted along any axis once {there} are there: in its way are "
-        f"{in_the_way(relations, names, k, left)}; it is turned or bent in, or fitted before: put "
-        "the order right"
-    )
-
-
 def _held(
     relations: Relations, carriers: list[set[int]], names: Sequence[str], k: int, left: set[int]
 ) -> list[Rule]:
-    """Rules for what holds a part: what carries it, or else what it touches most."""
+    """Rules for what holds a part: what carries it, or else the largest that it touches."""
     if relations.grounded[k]:
         return []
-    carrying = sorted(carriers[k] & left)
-    if carrying:
+    stays = standing(relations, left)
+    if carrying := sorted(carriers[k] & stays):
         return [Rule(j, k, f"it lies on {names[j]}") for j in carrying]
-    touching = [j for j in sorted(left) if relations.touches[k, j] > 0]
+    touching = [j for j in sorted(stays) if relations.touches[k, j]]
     if not touching:
         return []
-    holder = max(touching, key=lambda j: relations.touches[k, j])
+    holder = max(touching, key=lambda j: relations.volumes[j])
     return [Rule(holder, k, f"{names[holder]} holds it")]
 
 

@@ -144,7 +144,7 @@ def _same(product: Product, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _unbuildable(procedure: Procedure, found: Relations) -> Iterator[str]:
-    """Parts whose way is closed when they come."""
+    """Parts whose way is closed when they come, and those that nothing would hold."""
     names = procedure.components
     for variant in procedure.variants.values():
         there = {k for k, bit in enumerate(variant.initial_state) if bit}
@@ -155,6 +155,13 @@ def _unbuildable(procedure: Procedure, found: Relations) -> Iterator[str]:
                     f"variant {variant.name}: {names[k]} would have to pass through another part: "
                     f"{', '.join(names[j] for j in sorted(before))} come before it, and in its way "
                     f"are {building.in_the_way(found, names, k, before)}; look at precedence"
+                )
+            needed = before if variant.precedence else set(np.flatnonzero(_end(variant)).tolist())
+            if k not in building.standing(found, needed | {k}):
+                which = ", ".join(names[j] for j in sorted(needed - {k})) or "nothing"
+                yield (
+                    f"variant {variant.name}: {names[k]} would hover: {which} comes before it, and "
+                    "does not hold it on the table; look at its pose and at precedence"
                 )
     known = {state.tobytes() for state in procedure.states}
     known |= {np.array(v.initial_state, np.int8).tobytes() for v in procedure.variants.values()}

@@ -1,6 +1,7 @@
 """Which parts of a product look the same: one mesh moved, and one colour."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,8 @@ def congruent(a: Mesh, b: Mesh) -> bool:
     Two vertices of one, far apart as seen from its middle, are taken to all pairs of the other with
     the same distances; with one of these turns all other vertices have to meet.
     """
+    from scipy.spatial import KDTree  # here, as --help does without it
+
     areas = _areas(a), _areas(b)
     size = float(np.linalg.norm(np.ptp(a.vertices, axis=0)))
     near = _NEAR * size
@@ -69,6 +72,7 @@ def congruent(a: Mesh, b: Mesh) -> bool:
     frame = _frame(ours[one], ours[two])
     firsts = np.flatnonzero(np.abs(others - lengths[one]) < near)
     seconds = np.flatnonzero(np.abs(others - lengths[two]) < near)
+    tree = KDTree(theirs)
     tries = 0
     for i in firsts:
         distances = np.linalg.norm(theirs[seconds] - theirs[i], axis=1)
@@ -77,7 +81,7 @@ def congruent(a: Mesh, b: Mesh) -> bool:
             if tries > _TRIES:
                 return False
             turned = ours @ (_frame(theirs[i], theirs[j]) @ frame.T).T
-            if _meet(turned, theirs, near, _FEW) and _meet(turned, theirs, near, _MANY):
+            if _meet(turned, tree, near, _FEW) and _meet(turned, tree, near, _MANY):
                 return True
     return False
 
@@ -98,9 +102,7 @@ def _frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def _meet(points: np.ndarray, others: np.ndarray, near: float, count: int) -> bool:
-    """Whether some points are where others are."""
-    from data_prep.products.nearest import all_near  # here, as --help does without it
-
+def _meet(points: np.ndarray, others: Any, near: float, count: int) -> bool:
+    """Whether some points are where those of a tree are."""
     some = points[np.linspace(0, len(points) - 1, min(count, len(points))).astype(int)]
-    return bool(all_near(some, others, 2 * near))
+    return bool((others.query(some)[0] < 2 * near).all())

@@ -1,13 +1,14 @@
 """What the parts of a product are to each other: which touch, carry, block or overlap which.
 
-Each pair is looked at along the three axes, line by line (`columns`). A part that moves straight
-out along an axis meets another one if a line meets the part and, further on, the other: the
-blocking relations of Wilson and Latombe ("Geometric reasoning about mechanical assembly",
-Artificial Intelligence 71, 1994) for six ways.
+FCL tells which touch. For the rest, each pair is looked at along the three axes, line by line
+(`columns`). A part that moves straight out along an axis meets another one if a line meets the part
+and, further on, the other: the blocking relations of Wilson and Latombe ("Geometric reasoning about
+mechanical assembly", Artificial Intelligence 71, 1994) for six ways.
 """
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Relations:
     Attributes:
         blocks: (K, K, 6) bool, whether part j is in the way of part i along `WAYS`.
         rests: (K, K) area of part i that lies on part j.
-        touches: (K, K) area in which they touch.
+        touches: (K, K) bool, whether they touch or are in each other.
         overlap: (K, K) volume that is of both.
         depth: (K, K) how far they are in each other, along the axis on which it is least.
         volumes: (K,) of the parts, as far as their meshes enclose one.
@@ -58,7 +59,7 @@ def find(product: Product) -> Relations:
     found = Relations(
         blocks=np.zeros((*square, len(WAYS)), bool),
         rests=np.zeros(square),
-        touches=np.zeros(square),
+        touches=_touching(placed, near),
         overlap=np.zeros(square),
         depth=np.zeros(square),
         volumes=np.array([volume(mesh) for mesh in placed]),
@@ -66,7 +67,27 @@ def find(product: Product) -> Relations:
     )
     for i, j in itertools.combinations(range(count), 2):
         _compare(found, i, j, placed[i], placed[j], near)
+    found.touches[found.overlap > 0] = True  # also a part that is wholly within another one
     return found
+
+
+def _touching(placed: Sequence[Mesh], near: float) -> np.ndarray:
+    """(K, K) bool, whether the surfaces of two parts are nearer to each other than `near`."""
+    import fcl  # here, as flags and --help do without it
+
+    bodies = []
+    for mesh in placed:
+        model = fcl.BVHModel()
+        model.beginModel(len(mesh.vertices), len(mesh.faces))
+        model.addSubModel(mesh.vertices, mesh.faces)
+        model.endModel()
+        bodies.append(fcl.CollisionObject(model))
+    touches = np.zeros((len(placed), len(placed)), bool)
+    boxes = np.array([(m.vertices.min(axis=0) - near, m.vertices.max(axis=0)) for m in placed])
+    for i, j in itertools.combinations(range(len(placed)), 2):
+        if (boxes[i, 0] <= boxes[j, 1]).all() and (boxes[j, 0] <= boxes[i, 1]).all():
+            touches[i, j] = touches[j, i] = fcl.distance(bodies[i], bodies[j]) <= near
+    return touches
 
 
 def volume(mesh: Mesh) -> float:
@@ -108,10 +129,8 @@ def _compare(found: Relations, i: int, j: int, a: Mesh, b: Mesh, near: float) ->
             met = _clusters(lines[:, k])
             found.blocks[i, j, way] = met
             found.blocks[j, i, way ^ 1] = met
-        on, under = float(lines[:, 1].sum()) * cell, float(lines[:, 2].sum()) * cell
-        found.touches[i, j] = found.touches[j, i] = found.touches[i, j] + on + under
         if axis == 2:
-            found.rests[i, j], found.rests[j, i] = on, under
+            found.rests[i, j], found.rests[j, i] = lines[:, 1:3].sum(axis=0) * cell
     found.overlap[i, j] = found.overlap[j, i] = min(volumes)
     if depths and min(volumes) > 0:
         found.depth[i, j] = found.depth[j, i] = min(depths)

@@ -158,9 +158,12 @@ def _spread(points: np.ndarray, count: int) -> np.ndarray:
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean distance of points (P, 3) to the nearest of others, the larger of both ways."""
-    from data_prep.products.nearest import mean_to_nearest  # here, as --help does without it
+    from scipy.spatial import KDTree  # here, as --help does without it
 
-    return max(mean_to_nearest(_spread(a, _POINTS), b), mean_to_nearest(_spread(b, _POINTS), a))
+    return max(
+        float(KDTree(others).query(_spread(few, _POINTS))[0].mean())
+        for few, others in ((a, b), (b, a))
+    )
 
 
 def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,9 +6,8 @@ seldom whole in view, people take their time, what looks fitted may not be, and 
 things around are of any kind. Its laws of time are fitted to the labels of real recordings, and
 those of what is in view to the published detections of IndustReal (docs/noise.md).
 
-A world is one value. Each kind of what is drawn is one field of it, and `chosen` puts fields back
-to those of `toy`, or cuts all ranges of looks to their lower or upper halves: so a network can be
-tested on looks that none of its training pictures had, and each kind can be shown to pay.
+A world is one value, of which `chosen` cuts all ranges of looks to their lower or upper halves, so
+that a network can be tested on looks that none of its training pictures had.
 """
 
 import dataclasses
@@ -144,13 +143,8 @@ class World:
     backgrounds: tuple[bytes, ...]
 
     def unlike_toy(self) -> dict[str, Any]:
-        """What recordings of it depend on, as JSON values: each field that `toy` has otherwise."""
-        found: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value != getattr(TOY, field.name):
-                found[field.name] = zlib.crc32(repr(value).encode())
-        return {"world": self.name, "drawn": found} if found else {}
+        """What recordings of it depend on, as JSON values, unless it is `toy` as it is."""
+        return {} if self == TOY else {"world": self.name, "drawn": zlib.crc32(repr(self).encode())}
 
 
 _SKINS = ((0.95, 0.78, 0.66), (0.86, 0.64, 0.5), (0.65, 0.45, 0.33), (0.42, 0.28, 0.2))
@@ -247,17 +241,15 @@ BENCH = World(
     backgrounds=(),
 )
 WORLDS = {world.name: world for world in (TOY, BENCH)}
-# What an ablation may put back to `toy`.
-KINDS = tuple(
-    field.name for field in dataclasses.fields(World) if field.name not in ("name", "backgrounds")
-)
-_LOOKS = tuple(kind for kind in KINDS if kind not in ("habits", "hidden", "nearly_right"))
+_LOOKS = (
+    "paint", "lights", "benches", "clutter", "hands", "cameras", "exposure", "shutter", "lens",
+    "noise", "jpeg",
+)  # fmt: skip
 
 
 def chosen(
     name: str,
     *,
-    without: Sequence[str] = (),
     looks: str = "all",
     views: Sequence[str] = (),
     backgrounds: str | Path = "",
@@ -267,7 +259,6 @@ def chosen(
 
     Args:
         name: of WORLDS.
-        without: of KINDS, which are as in `toy`.
         looks: of `ranges.HALVES`, what all ranges of looks are cut to.
         views: of `motion.VIEWS`, the cameras; none are the world's own.
         backgrounds: folder of pictures and videos of a bench; "" is none.
@@ -278,22 +269,18 @@ def chosen(
     """
     for flag, names, known in (
         ("world", (name,), WORLDS),
-        ("without", without, KINDS),
         ("looks", (looks,), HALVES),
         ("views", views, VIEWS),
     ):
         for one in names:
             if one not in known:
                 raise ValueError(f"--{flag}={one} is not one of {', '.join(known)}.")
-    if without and name == TOY.name:
-        raise ValueError(f"--without={','.join(without)} needs a world other than {name}.")
     world = WORLDS[name]
     if views:
         world = dataclasses.replace(world, cameras=tuple(VIEWS[view] for view in views))
     world = dataclasses.replace(
         world, **{kind: half(getattr(world, kind), looks) for kind in _LOOKS}
     )
-    world = dataclasses.replace(world, **{kind: getattr(TOY, kind) for kind in without})
     if not backgrounds:
         return world
     from data_prep.worlds.backgrounds import read  # here, as --help does without it

@@ -48,7 +48,7 @@ def run(context: Context) -> dict:
         if config.timelines:
             options["recordings"] = None
         options["timelines"] = config.timelines or None
-        drawn = {key: options.pop(key) for key in ("without", "looks", "views", "backgrounds")}
+        drawn = {key: options.pop(key) for key in ("looks", "views", "backgrounds")}
         options["world"] = worlds.chosen(options["world"], size=config.size, **drawn)
         told = {name: options.pop(name) or None for name in ("meshes", "poses")}
         product_seed = options.pop("product_seed")
@@ -187,7 +187,7 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
     """What would come out wrong, given what other stages read."""
     mistakes = []
     config = context.config.data.synthetic
-    for module in ("trimesh", "numba"):
+    for module in ("trimesh", "numba", "fcl"):
         if importlib.util.find_spec(module) is None:
             mistakes.append(
                 f"stage 'data' renders pictures and needs {module!r}: "
@@ -225,11 +225,6 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
                 "--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders of parts "
                 "that sit wrong; set it to 0 too"
             )
-    if config.without and config.world == "toy":
-        mistakes.append(
-            f"--config.data.synthetic.without={','.join(config.without)}: world toy has nothing to "
-            "leave out; set data.synthetic.world to bench"
-        )
     if config.objects.train and (config.world != "toy" or config.backgrounds):
         mistakes.append(
             "--config.data.synthetic.objects are random products with the looks of world toy: set "

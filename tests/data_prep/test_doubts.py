@@ -84,6 +84,25 @@ def test_an_order_that_cannot_be_built_is_told_by_name():
     assert told(CUP, PEG, LID, procedure=toy.Procedure.from_json(content)) == []
 
 
+def test_an_order_in_which_a_part_would_hover_is_told():
+    """By a variant's precedence, or where none is given, in the end."""
+    content = toy.content("cup, lid, knob", "100 110 111")
+    meshes = CUP, LID, box((1, 1, 4), (3, 3, 5))
+    for precedence, expected in (
+        ([[0, 3], [3, 6]], []),
+        ([[0, 3], [0, 6]], ["variant all: knob would hover: cup comes before it, and does not"]),
+        ([[3, 6]], ["variant all: lid would hover: nothing", "variant all: knob would hover: lid"]),
+        ([], []),
+    ):
+        content["variants"]["all"]["precedence"] = precedence
+        lines = told(*meshes, procedure=toy.Procedure.from_json(content))
+        assert len(lines) == len(expected)
+        assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True))
+    high = (CUP, *(mesh.copy().apply_translation([0, 0, 9]) for mesh in meshes[1:]))
+    lines = told(*high, procedure=toy.Procedure.from_json(content))
+    assert sum("would hover: cup, " in line for line in lines) == 2
+
+
 def test_what_is_there_from_the_start_is_in_the_way_too():
     content = toy.content("cup, peg, lid", "101 111", expected=[3])
     content["variants"]["all"]["initial_state"] = "101"

@@ -98,7 +98,7 @@ def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, caps
     content = json.loads(out.read_text())
     assert [f"doubt: {line}" for line in content["draft"]] == doubts
     for expected in (
-        "peg cannot be fitted along any axis once",
+        "variant assembly: peg would have to pass through another part",
         "foot and foot 2 look the same",
         "of 7 states are catalogued, those of some orders",
     ):

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.products import nearest, wrong_poses
 from data_prep.products.product import random_product, solid, toy_product
 from data_prep.products.shapes import SHAPES
 from data_prep.rendering import grounds, lens, raster, resampled, scene, sensor
@@ -215,8 +214,6 @@ def test_sine():
 
 def test_each_function_is_compiled_for_one_kind_of_arguments():
     """Another array type would be compiled anew, which takes seconds in each process."""
-    product = toy_product(11, np.random.default_rng(0))
-    wrong_poses.with_wrong_poses(product, np.random.default_rng(0))
     for kind in KINDS:
         picture = scene.render(*drawn(kind)[0])
         sensor.exposed(picture.image, 0.1, np.random.default_rng(0))
@@ -229,7 +226,7 @@ def test_each_function_is_compiled_for_one_kind_of_arguments():
         scene.render(*drawn("toy")[0][:4], ground, SIZE)
     functions = (
         *(raster.normals, raster.prepare, raster.draw, raster.colour, raster.choose_edges),
-        *(sensor._expose, nearest.mean_to_nearest, resampled.lay, resampled.resample),
+        *(sensor._expose, resampled.lay, resampled.resample),
     )
     assert [len(function.signatures) for function in functions] == [1] * len(functions)
 

@@ -364,10 +364,10 @@ def test_make_object_related_states_of_one_product():
 def test_main_objects_and_recordings(tmp_path):
     out = tmp_path / "objects"
     common = ("--size=8", "--workers=1")
-    synthetic.main([f"--out={out}", "--objects=2", "--frames_per_object=30", *common])
+    synthetic.main([f"--out={out}", "--objects=2", *common])
     with np.load(out / "labels" / "train.npz") as file:
         assert file["recordings"].tolist() == ["object_00000"]
-        assert file["states"].shape == (30, 11)
+        assert file["states"].shape == (100, 11)
         assert len(np.unique(file["states"], axis=0)) > 5
         assert 0.2 < np.mean(file["visible"] > 0.9) < 0.95
     with np.load(out / "labels" / "val.npz") as file:
@@ -447,7 +447,7 @@ def test_main_globs_fill_one_folder(tmp_path):
     run(tmp_path / "parts", *small, "--recordings=cad/cad_[1-9]*")
     assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
 
-    objects = ("--objects=2", "--frames_per_object=2")
+    objects = ("--objects=2",)
     run(tmp_path / "objects", *objects, "--recordings=object_00001")
     assert len(list((tmp_path / "objects").glob("clips-*"))) == 1
 

@@ -31,12 +31,12 @@ def run(module, missing, words, cwd):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_help_needs_no_renderer(module, tmp_path):
-    done = run(module, "trimesh,numba", ["--help"], tmp_path)
+    done = run(module, "trimesh,numba,fcl", ["--help"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: python -m {module}")
 
 
-@pytest.mark.parametrize("missing", ["trimesh", "numba"])
+@pytest.mark.parametrize("missing", ["trimesh", "fcl"])
 @pytest.mark.parametrize("module", MODULES)
 def test_a_missing_library_is_one_line_that_names_the_extra(module, missing, tmp_path):
     done = run(module, missing, MODULES[module], tmp_path)

@@ -34,9 +34,9 @@ def recording(world, split="train", name="train_000", **options):
 
 
 @functools.cache
-def pictures(world_name, *without, first=60, name="train_000", **options):
+def pictures(world_name, first=60, name="train_000", **options):
     """Some pictures of a recording as JPEG files, and its states."""
-    world = worlds.chosen(world_name, without=without, **options)
+    world = worlds.chosen(world_name, **options)
     split = "cad" if name.startswith(("cad", "wrong")) else "train"
     data = recording(world, split, name)
     return list(itertools.islice(data.jpegs, first)), data.states
@@ -69,33 +69,11 @@ def test_toy_is_the_default_of_config_and_command(monkeypatch):
 def test_command_makes_a_world_of_its_flags(monkeypatch):
     told = {}
     monkeypatch.setattr(synthetic, "make_dataset", lambda out, **given: told.update(given))
-    synthetic.main(
-        ["--out=x", "--world=bench", "--without=lens,jpeg", "--looks=lower", "--views=side"]
-    )
-    expected = worlds.chosen("bench", without=("lens", "jpeg"), looks="lower", views=("side",))
+    synthetic.main(["--out=x", "--world=bench", "--looks=lower", "--views=side"])
+    expected = worlds.chosen("bench", looks="lower", views=("side",))
     assert told["world"] == expected
-    assert expected.lens == worlds.TOY.lens
     assert expected.unlike_toy()["world"] == "bench"
-    assert "lens" not in expected.unlike_toy()["drawn"]
-
-
-def test_without_all_kinds_bench_is_toy():
-    bench, states = pictures("bench", *worlds.KINDS)
-    toy, toy_states = pictures("toy")
-    assert bench == toy
-    np.testing.assert_array_equal(states, toy_states)
-
-
-@pytest.mark.parametrize("kind", worlds.KINDS)
-def test_each_kind_alone_changes_recordings(kind):
-    others = tuple(other for other in worlds.KINDS if other != kind)
-    # Parts that sit wrong are in renders of them and in rehearsals, which mistakes are drawn for.
-    name = "rehearsal_000" if kind == "nearly_right" else "train_000"
-    changed, states = pictures("bench", *others, first=120, name=name)
-    toy, toy_states = pictures("toy", first=120, name=name)
-    assert changed != toy
-    if kind != "habits":
-        np.testing.assert_array_equal(states, toy_states)
+    assert expected.unlike_toy() != worlds.BENCH.unlike_toy()
 
 
 @pytest.mark.parametrize("name", ["cad_12", "wrong_12"])
@@ -146,10 +124,8 @@ def test_chosen_cuts_looks_alone():
     ("options", "said"),
     [
         ({"name": "moon"}, "--world=moon is not one of toy, bench"),
-        ({"without": ["sound"]}, "--without=sound is not one of habits, hidden"),
         ({"looks": "left"}, "--looks=left is not one of all, lower, upper"),
         ({"views": ["drone"]}, "--views=drone is not one of head, overhead, side"),
-        ({"name": "toy", "without": ["lens"]}, "--without=lens needs a world other than toy"),
     ],
 )
 def test_chosen_mistakes_are_named(options, said):

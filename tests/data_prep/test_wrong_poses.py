@@ -8,7 +8,6 @@ import trimesh
 from scipy.spatial import KDTree
 
 from data_prep.products import wrong_poses
-from data_prep.products.nearest import mean_to_nearest
 from data_prep.products.product import Part, toy_product
 from data_prep.rendering.mesh import Mesh, affine
 from data_prep.rendering.scene import Body
@@ -208,9 +207,3 @@ def test_wrong_mesh_renders_differ_from_the_right_ones(k):
     bare = np.array([p.image for p in clean_pictures(without, views, 48, np.random.default_rng(7))])
     extent = (np.abs(bare - expected).max(-1) > 0.1).sum((1, 2))
     assert np.median(pixels / extent) > 0.3
-
-
-def test_mean_to_nearest_is_that_of_a_tree():
-    few, others = (np.random.default_rng(0).normal(size=(n, 3)) for n in (40, 300))
-    expected = KDTree(others).query(few)[0].mean()
-    assert mean_to_nearest(few, others) == pytest.approx(expected, rel=1e-12)

@@ -21,17 +21,16 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
     assert {name: told[name] for name in numbers} == numbers
     of_objects = {"objects", "frames_per_object"}
     of_product = {"meshes", "poses", "up", "product_seed"}
-    of_world = {"without", "looks", "views", "backgrounds"}
+    of_world = {"looks", "views", "backgrounds"}
     fields = set(config.data.synthetic) - of_objects - of_product - of_world
     assert told.keys() == fields | {"of"}
     assert told["of"] is None  # the toy
     assert told["world"] == worlds.TOY
     config.data.synthetic.world = "bench"
-    config.data.synthetic.without = ("lens", "jpeg")
     config.data.synthetic.looks = "upper"
     config.data.synthetic.views = ("overhead",)
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))
-    expected = worlds.chosen("bench", without=("lens", "jpeg"), looks="upper", views=["overhead"])
+    expected = worlds.chosen("bench", looks="upper", views=["overhead"])
     assert told["world"] == expected
 
 
@@ -56,11 +55,9 @@ def test_results_name_the_world_of_their_recordings(tmp_path, world, scene):
 def test_rendering_mistakes_of_worlds_are_named(tmp_path):
     config = synthetic.get_config()
     context = Context(config, tmp_path, mesh=None)
-    config.data.synthetic.without = ("lens",)
     config.data.synthetic.backgrounds = str(tmp_path / "nowhere")
     config.data.synthetic.objects.train = 3
     said = "\n".join(data.rendering_mistakes(context, []))
-    assert "without=lens: world toy has nothing to leave out" in said
     assert "nowhere: no such folder" in said
     assert "objects are random products with the looks of world toy" in said
     config.data.synthetic.update(world="bench", backgrounds=str(tmp_path))

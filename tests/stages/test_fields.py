@@ -52,7 +52,6 @@ def test_choices_are_those_that_the_code_knows():
     known = {
         "metrics_to": sinks.NAMES,
         "data.synthetic.world": worlds.WORLDS,
-        "data.synthetic.without": worlds.KINDS,
         "data.synthetic.looks": ranges.HALVES,
         "data.synthetic.views": motion.VIEWS,
         "data.synthetic.occlusion": worlds.BENCH.hidden,
