@@ -84,7 +84,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
     what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
     wrong = {"--state": args.state, "--reset": args.reset, "--serve": args.serve}
     wrong |= {"--token-file": args.token_file, "--mqtt": args.mqtt, "--webhook": args.webhook}
-    wrong |= {"--opcua": args.opcua, "--opcua-keys": args.opcua_keys}
+    wrong |= {"--opcua": args.opcua, "--opcua-keys": args.opcua_keys, "--hold": args.hold or None}
     mistakes = [f"{name} {what}" for name, value in wrong.items() if value is not None]
     return mistakes + ([] if args.out else ["--out=DIR, the folder for the results, is missing"])
 
@@ -236,6 +236,8 @@ def _parser() -> OneLineParser:
     cluster.add_flag(parser)
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
+    what = "of a live source: tells no step before it is known that this is the product"
+    add("--hold", action="store_true", help=what)
     add(
         "--reset",
         metavar="WHEN",

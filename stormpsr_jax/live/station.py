@@ -22,31 +22,33 @@ from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
 from stormpsr_jax.psr.streams.rules import LAST_FRAME
+from stormpsr_jax.serving.checklist import Frame
 from stormpsr_jax.serving.files import overlay, records
-from stormpsr_jax.serving.files.pipeline import thumbnail
+from stormpsr_jax.serving.files.thumbnails import thumbnail
 from stormpsr_jax.serving.files.unit import Reset, State, Unit
-from stormpsr_jax.serving.live import Live, Row
+from stormpsr_jax.serving.live import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
-MAX_STATE = 2**26  # bytes of a saved state
-FORMAT = 2  # of it
+FORMAT = 3  # of a saved state
+MAX_UNTOLD = 2000  # lines that wait with --hold; then the oldest goes
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 _SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
 _RATE_SECONDS = 3.0  # that the pictures per second on a page are of
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True):
-    """A saved state; `live` is that of `Live`, `told` that of `Told`."""
+    """A saved state; `live` is that of `Live`, `told` that of `Told`, `untold` lines that wait."""
 
-    format: int
     source: str
     start: float
-    frame: int | None
-    dropped: Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
+    frame: Frame | None
+    dropped: Frame
     unit: State
     told: list[Literal[-1, 0, 1]]
+    untold: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_UNTOLD)]
     live: dict[str, Any]
-    checksum: str
+    format: Literal[3] = FORMAT
+    checksum: str = ""
 
 
 class Output(Protocol):
@@ -84,6 +86,7 @@ class Station:
         framing: Framing | None = None,
         calibrated: bool = True,
         state: Path | None = None,
+        hold: bool = False,
         tell: Callable[[str], None] | None = None,
     ):
         """Makes one at the start of a unit.
@@ -97,6 +100,7 @@ class Station:
             framing: of the model, which says where in the picture a box is; for a screen.
             calibrated: whether confidences are probabilities.
             state: file to save the state in.
+            hold: tells nothing of an assembly before it is known that it is the model's product.
             tell: takes a line; None prints it.
 
         Raises:
@@ -105,12 +109,15 @@ class Station:
         self._live, self._name, self._clock = live, name, clock
         self._unit, self._reset, self._certain = Unit(live, reset), reset, certain
         self._framing, self._calibrated = framing, calibrated
-        self._path, self._tell = state, tell or _print
+        self._path, self._hold, self._tell = state, hold, tell or _print
+        self._blank = live.progress
         self._outputs: Sequence[Output] = ()
         self._screen: Screen | None = None
         self._asked = threading.Event()
         # With the instant at which the picture came, where there is one.
-        self._untold: list[tuple[dict[str, Any], float | None]] = []
+        self._untold: collections.deque[tuple[dict[str, Any], float | None]] = collections.deque(
+            maxlen=MAX_UNTOLD
+        )
         self._told = Told(live.decoder.variant.initial_state)
         self._dropped = 0  # before this process
         self._frame: int | None = None  # the last one, of any unit
@@ -161,10 +168,7 @@ class Station:
             taken = capture.get(_WAIT)
             if self._asked.is_set():
                 self._asked.clear()
-                if self._live.holding:
-                    self._live.mark()
-                else:
-                    self._next_unit()
+                self._next_unit()
             if taken is not None:
                 self._take(taken)
             self._flush(capture)
@@ -182,45 +186,54 @@ class Station:
                 break
         if capture.error is not None:
             raise capture.error
-        if not stop or self._path is None:
-            for row in self._live.rest():
-                self._recognise(row, None)
-        if self._unit.began and (not stop or self._path is None):
-            self._end_unit("stopped" if stop else "end")
-        self._flush(capture)
+        ended = not stop or self._path is None
+        if ended:
+            self._live.end()
+            self._withdraw(None)
+            if self._unit.began:
+                self._end_unit("stopped" if stop else "end")
+        self._flush(capture, ended)
         self._status(capture)
         self._show(capture, None)
         self._save(capture)
 
     def _take(self, taken: Taken) -> None:
-        live = self._live
+        live, unit = self._live, self._unit
         self._frame = live.frame_at(taken.time)
-        if self._unit.waiting:
+        if unit.waiting:
             live.look(taken.picture)
-            self._unit.wait(self._frame, live.seen)
-        else:
-            for row in live.take(taken.picture, taken.time):
-                self._recognise(row, taken.at)
-
-    def _recognise(self, row: Row | None, at: float | None) -> None:
-        live = self._live
-        if row is None:
-            self._next_unit()
+            if not self._withdraw(taken.at):
+                unit.wait(self._frame)
             return
-        if self._unit.waiting:
-            self._unit.wait(row.frame, row.top)
+        events = live.update(taken.picture, taken.time)
+        self._withdraw(taken.at)
+        if live.fits is False:
             return
-        events = live.decode(row)
         for event in events:
             kind = "uncertain" if event.confidence < self._certain else "event"
             procedure, fits = live.decoder.procedure, live.fits
             content = records.of_event(event, procedure, self._calibrated, fits)
-            self._add(kind, content, at, event.frame)
+            self._add(kind, content, taken.at, event.frame)
         for alert in live.alerts:
-            self._add("alert", records.of_alert(alert), at, alert.frame)
-        why = self._unit.take(row, events)
+            self._add("alert", records.of_alert(alert), taken.at, alert.frame)
+        why = unit.take(self._frame, events)
         if why is not None:
             self._end_unit(why)
+
+    def _withdraw(self, at: float | None) -> bool:
+        """Takes back what was told of another product; returns whether the pictures are of one."""
+        live = self._live
+        if live.fits is not False:
+            return False
+        if self._hold and live.withdrawn:  # then none of it was told
+            self._untold.clear()
+        else:
+            for step in live.withdrawn:
+                content = {"step_id": step.step_id, "step": step.name}
+                self._add("withdrawn", content, at, step.frame)
+        if live.withdrawn or not self._unit.began:
+            self._unit.restart()
+        return True
 
     def _next_unit(self) -> None:
         """Goes on to the next unit, as somebody has asked for."""
@@ -251,21 +264,25 @@ class Station:
             "frame": frame,
         }
 
-    def _flush(self, capture: Capture) -> None:
-        """Saves the state and then tells the lines.
+    def _flush(self, capture: Capture, ended: bool = False) -> None:
+        """Saves the state and then tells the lines, unless they wait for the verdict.
 
         Killed in between, a line is missing; the other way round it would be told twice whenever
         somebody kills the process on seeing it.
         """
-        if not self._untold:
+        waits = self._hold and self._live.pending and not ended
+        if waits or not self._untold:
             return
-        untold, self._untold = self._untold, []
+        untold = list(self._untold)
+        self._untold.clear()
         for record, _ in untold:
             self._told.take(record)
         self._save(capture)
         for record, at in untold:
             if at is not None:
                 record["latency_ms"] = _milliseconds(time.monotonic() - at)
+            if self._hold and "fits" in record:
+                record["fits"] = self._live.fits
             self._say({**record, "dropped": self._dropped + capture.dropped})
 
     def _status(self, capture: Capture) -> None:
@@ -311,6 +328,7 @@ class Station:
         recent = self._done_at
         while recent and now - recent[0] > _RATE_SECONDS:
             recent.popleft()
+        holding = self._hold and live.pending
         view = {
             "recording": self._name,
             "time_s": None if self._frame is None else round(self._frame / live.fps, 6),
@@ -318,13 +336,13 @@ class Station:
             "unit": self._unit.count,
             "waiting": self._unit.waiting,
             "fits": live.fits,
-            "holding": live.holding,
-            "checklist": [step._asdict() for step in live.progress],
+            "holding": holding,
+            "checklist": [step._asdict() for step in (self._blank if holding else live.progress)],
             "latency_ms": _milliseconds(self._latency),
             "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
             "dropped": self._dropped + capture.dropped,
         }
-        beliefs = live.beliefs
+        beliefs = None if holding else live.beliefs
         return view if beliefs is None else view | {"beliefs": [part._asdict() for part in beliefs]}
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
@@ -356,16 +374,17 @@ class Station:
             self._saves = False
 
     def _state(self, dropped: int) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "source": self._name,
-            "start": self._clock.start or 0.0,
-            "frame": self._frame,
-            "dropped": self._dropped + dropped,
-            "unit": msgspec.to_builtins(self._unit.state()),
-            "told": self._told.states,
-            "live": self._live.state(),
-        }
+        saved = Saved(
+            source=self._name,
+            start=self._clock.start or 0.0,
+            frame=self._frame,
+            dropped=self._dropped + dropped,
+            unit=self._unit.state(),
+            told=self._told.states,
+            untold=[record for record, _ in self._untold],
+            live=self._live.state(),
+        )
+        return msgspec.to_builtins(saved)
 
     def restore(self) -> None:
         """Goes on from the state in the file, if there is one.
@@ -378,17 +397,10 @@ class Station:
         if path is None or not path.exists():
             return
         try:
-            if path.is_file() and path.stat().st_size > MAX_STATE:
-                raise ValueError(f"is larger than {MAX_STATE} bytes, the most that is read")
             content = files.read_json(path)
             saved = files.fit(content, Saved, "state")
             if saved.checksum != sealed(content)["checksum"]:
                 raise ValueError("the saved state is damaged (its checksum is of another one)")
-            if saved.format != FORMAT:
-                raise ValueError(
-                    f"was saved by another version of this package (format {saved.format}, this "
-                    f"one has {FORMAT})"
-                )
             if saved.source != self._name:
                 raise ValueError(
                     f"is the state of another source, {files.shorten(saved.source)}; this one is "
@@ -412,6 +424,7 @@ class Station:
             ) from error
         self._frame, self._dropped = saved.frame, saved.dropped
         self._told = Told(initial, saved.told)
+        self._untold.extend((record, None) for record in saved.untold)
         if self._frame is not None:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self._frame + 1) / self._live.fps

@@ -9,7 +9,8 @@ from typing import Any
 class Told:
     """The components as they are after the events that were told.
 
-    An uncertain event changes nothing: its step is not told as done.
+    An uncertain event changes nothing: its step is not told as done. Where steps are withdrawn, the
+    unit begins anew.
 
     Attributes:
         states: K values: 1 installed, 0 absent, -1 sits wrong.
@@ -32,4 +33,6 @@ class Told:
             self.states = list(self._initial)
         elif kind == "event" and isinstance(step, int) and 0 <= step < 3 * len(self.states):
             self.states[step // 3] = (1, -1, 0)[step % 3]
-        return kind in ("event", "unit")
+        elif kind == "withdrawn":  # all of the unit's are
+            self.states = list(self._initial)
+        return kind in ("event", "unit", "withdrawn")

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         framing=model.framing_of("detector"),
         calibrated=model.calibrated(stream, settings),
         state=state,
+        hold=args.hold,
     )
     with contextlib.ExitStack() as stack:
         if state is not None:

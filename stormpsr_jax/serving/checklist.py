@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
-from stormpsr_jax.base.files import whole
+import msgspec
+import numpy as np
+
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 
-STATUSES = ("done", "next", "missing", "wrong", "open")
+Frame = Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
+
+
+class State(msgspec.Struct, forbid_unknown_fields=True):
+    """What is saved of a checklist: the monitor's state, and (step id, frame) of done and wrong."""
+
+    monitor: dict[str, Any]
+    done: list[tuple[int, Frame]]
+    wrong: list[tuple[int, Frame]]
 
 
 class Checklist:
@@ -30,12 +40,16 @@ class Checklist:
         self,
         frame: int,
         events: Iterable[Event],
-        detections: Iterable[tuple[int, float]],
+        top: tuple[int, float, np.ndarray] | None,
         belief: Belief | None = None,
     ) -> list[Alert]:
-        """Takes a frame, as `Monitor.update` does, with the events that complete at it.
+        """Takes a frame, with the events that complete at it.
 
-        `belief`: of each component in 0…1 at it, of a stream that has beliefs.
+        Args:
+            frame: its number.
+            events: see above.
+            top: its most confident detection, as `Recognised.top` returns it.
+            belief: of each component in 0…1 at it, of a stream that has beliefs.
         """
         steps = [event.step_id for event in events]
         for step in steps:
@@ -49,7 +63,7 @@ class Checklist:
             elif step % 3 == 1 or step not in (self._variant.allowed or ()):
                 self._wrong[step] = frame
         wrong = None if belief is None else belief.wrong.tolist()
-        return self._monitor.update(frame, steps, detections, wrong)
+        return self._monitor.update(frame, steps, [] if top is None else [top[:2]], wrong)
 
     def finish(self) -> list[Alert]:
         """Alerts for the steps that are missing if the recording ends now."""
@@ -86,29 +100,19 @@ class Checklist:
         """The frame at which a step was completed that is done or wrong."""
         return self._done.get(step, self._wrong.get(step))
 
-    def state(self) -> dict[str, Any]:
-        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
-        return {
-            "monitor": self._monitor.state(),
-            "done": [list(item) for item in self._done.items()],
-            "wrong": [list(item) for item in self._wrong.items()],
-        }
+    def state(self) -> State:
+        """Returns all that `restore` needs to go on from here."""
+        done, wrong = (list(steps.items()) for steps in (self._done, self._wrong))
+        return State(self._monitor.state(), done, wrong)
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Goes back to a saved state.
 
         Raises:
             ValueError: it was saved by the checklist of another procedure or variant, or is
                 damaged. Everything stays as it is then.
         """
-        done, wrong = (
-            {
-                self._procedure.checked_step(step, f"checklist: {key}"): whole(
-                    frame, f"checklist: {key}", 0, LAST_FRAME
-                )
-                for step, frame in state[key]
-            }
-            for key in ("done", "wrong")
-        )
-        self._monitor.restore(state["monitor"])
-        self._done, self._wrong = done, wrong
+        for step, _ in state.done + state.wrong:
+            self._procedure.checked_step(step, "checklist")
+        self._monitor.restore(state.monitor)
+        self._done, self._wrong = dict(state.done), dict(state.wrong)

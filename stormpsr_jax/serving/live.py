@@ -6,23 +6,25 @@ is that of the video, whatever is late, dropped or lost in between.
 
 from __future__ import annotations
 
-import base64
 import collections
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
-from stormpsr_jax.base.files import shorten, whole
+from stormpsr_jax.base.files import fit, shorten, whole
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
+from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
-from stormpsr_jax.serving.checklist import Checklist
-from stormpsr_jax.serving.product_gate_watch import Held, Watch
-from stormpsr_jax.serving.recogniser import Recogniser, Rows, seen_in, stack
+from stormpsr_jax.serving import checklist, product_gate_watch
+from stormpsr_jax.serving.checklist import Checklist, Frame
+from stormpsr_jax.serving.product_gate_watch import Watch
+from stormpsr_jax.serving.recogniser import Recognised, Recogniser, Rows, decode_row, stack
 
-FORMAT = 3  # of a saved state
+FORMAT = 4  # of a saved state
+MAX_UNCONFIRMED = 1000  # steps; older ones are not withdrawn
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
@@ -54,12 +56,40 @@ class Part(NamedTuple):
     wrong: float
 
 
-class Row(NamedTuple):
-    """A picture that is still to be decoded: its frame, and what the networks say of it."""
+class Withdrawn(NamedTuple):
+    """A step that was told before it was known that the pictures are of another product.
+
+    Attributes:
+        frame, step_id, name, time_s: as the event had them.
+    """
 
     frame: int
-    seen: Seen
-    top: tuple[int, float, np.ndarray] | None  # as `Live.seen`
+    step_id: int
+    name: str
+    time_s: float
+
+
+class Window(msgspec.Struct, forbid_unknown_fields=True):
+    """The embeddings of the window, (frames, D)."""
+
+    shape: tuple[int, int]
+    float32: bytes
+
+
+class State(msgspec.Struct, forbid_unknown_fields=True):
+    """What is saved of a `Live`; the decoder checks its own part."""
+
+    format: Literal[4]
+    model: str
+    frame: Frame | None
+    window: Window | None
+    decoder: dict[str, Any]
+    checklist: checklist.State
+    fits: product_gate_watch.State
+    unconfirmed: Annotated[
+        list[tuple[Frame, Annotated[int, msgspec.Meta(ge=0)]]],
+        msgspec.Meta(max_length=MAX_UNCONFIRMED),
+    ]
 
 
 class Live:
@@ -67,6 +97,8 @@ class Live:
 
     Attributes:
         alerts: those of the last picture (`psr.Alert`).
+        withdrawn: where the last picture, or the end, has shown that these are pictures of another
+            product: the steps that were told of it.
         seen: its most confident detection, (class, confidence, box cx, cy, w, h in 0…1 of the
             prepared picture), or None.
         changed: (K,) probabilities of the temporal stream at it, or None.
@@ -101,29 +133,27 @@ class Live:
         self.fps, self._step = fps, frame_step
         self.watch = watch
         self._window, self._of_model = window, of_model
-        # To be decoded now, and None where a unit ends.
-        self._rows: collections.deque[Row | None] = collections.deque()
+        # (frame, step id) of those that were told before it was known whether the pictures fit.
+        self._unconfirmed: collections.deque[tuple[int, int]] = collections.deque(
+            maxlen=MAX_UNCONFIRMED
+        )
+        self.withdrawn: list[Withdrawn] = []
         self.reset()
 
     def reset(self) -> None:
         """Starts anew, for the next unit: the variant's initial state, an empty window.
 
-        Times may go on or start from 0 again. Whether the pictures fit stays known. What is held
-        back is forgotten.
+        Times may go on or start from 0 again. Whether the pictures fit stays known.
         """
         self._decoder = self._make_decoder()
-        self._checklist = self._make_checklist()
-        self.alerts: list[Alert] = []
-        if self._rows:
-            return  # they are of the next unit, as is what was seen after them
-        self._held = Held[Row | None](self.watch)
+        self._checklist = self._make_checklist(self._decoder)
         self._recogniser = self._make_recogniser()
+        self.alerts: list[Alert] = []
         self.seen: tuple[int, float, np.ndarray] | None = None
         self.changed: np.ndarray | None = None
         self.frame: int | None = None
 
-    def _make_checklist(self) -> Checklist:
-        decoder = self._decoder
+    def _make_checklist(self, decoder: OnlineDecoder) -> Checklist:
         return Checklist(decoder.procedure, decoder.variant, decoder.floor, self.fps)
 
     def frame_at(self, time: float) -> int:
@@ -138,8 +168,9 @@ class Live:
     def update(self, picture: np.ndarray, time: float) -> list[Event]:
         """Takes the next picture and returns the steps that complete at it, by step id.
 
-        Until it is known whether the pictures fit the model, steps are held back; then all of them
-        come at once, each with its own frame. While the pictures do not fit, there are none.
+        Steps are told at once, also while it is not known whether the pictures fit the model. If it
+        turns out that they do not, `withdrawn` has those that were told, and decoder and checklist
+        start anew. While the pictures do not fit, there are none.
 
         Of several pictures of one frame (`frame_at`) the first counts. A frame without a picture is
         one without evidence: what was summed up decays, and in the window it repeats the frame
@@ -153,22 +184,15 @@ class Live:
             ValueError: it is no such array, or the time is more than `LATE` seconds before that of
                 the picture before. It is not taken then.
         """
-        return self._decoded(self.take(picture, time))
-
-    def take(self, picture: np.ndarray, time: float) -> Iterator[Row | None]:
-        """As `update`, but yields what is to be decoded now, for `decode`, row by row.
-
-        So a unit may end between two of them: after `reset` the others are of the next one. None
-        stands where `mark` was called.
-        """
         frame = self.frame_at(time)
+        if self.frame is not None and self.frame - frame > LATE * self.fps + self._step:
+            raise ValueError(
+                f"time={time:g}: the picture before was at {self.frame / self.fps:g}; reset() "
+                "starts a new clock"
+            )
         if self.frame is not None and frame <= self.frame:
-            if self.frame - frame > LATE * self.fps + self._step:
-                raise ValueError(
-                    f"time={time:g}: the picture before was at {self.frame / self.fps:g}; reset() "
-                    "starts a new clock"
-                )
-            return iter(())
+            self.alerts, self.withdrawn = [], []
+            return []
         row = self._prepare(picture)
         passed = 1  # pictures, were none missing
         if self.frame is not None:
@@ -178,49 +202,43 @@ class Live:
         self.frame, self.seen = frame, recognised.top(0)
         probabilities = recognised.probabilities
         self.changed = None if probabilities is None else probabilities[0]
-        (value,) = self.watch.of(recognised)
-        new = Row(frame, seen_in(recognised, 0), self.seen)
         # One of a slow source stands for those up to it; what was lost with a source does not.
-        stands_for = min(passed, max(1, round(self.fps / self._step)))
-        self._rows.extend(self._held.add(new, value, stands_for))
-        return self._taken()
-
-    def _taken(self) -> Iterator[Row | None]:
-        while self._rows:
-            yield self._rows.popleft()
-
-    def decode(self, row: Row) -> list[Event]:
-        """Returns the steps that complete at a row of `take` or `rest`, and sets `alerts`."""
-        events = self._decoder.observe(row.frame, row.seen, self._step)
+        self._judge(recognised, min(passed, max(1, round(self.fps / self._step))))
+        self.alerts = []
+        if self.fits is False:
+            return []
+        events = decode_row(self._decoder, frame, recognised, 0, self._step)
         belief = self._decoder.belief
         likely = None if belief is None else belief.probabilities()
-        top = [] if row.top is None else [row.top[:2]]
-        self.alerts = self._checklist.update(row.frame, events, top, likely)
+        self.alerts = self._checklist.update(frame, events, self.seen, likely)
+        if self.pending:
+            self._unconfirmed += [(event.frame, event.step_id) for event in events]
         return events
 
-    def _decoded(self, rows: Iterator[Row | None]) -> list[Event]:
-        events: list[Event] = []
-        alerts: list[Alert] = []
-        for row in rows:
-            if row is not None:
-                events += self.decode(row)
-                alerts += self.alerts
-        self.alerts = alerts
-        return events
+    def _judge(self, recognised: Recognised | None, count: int = 1) -> None:
+        """Takes what is seen in `count` pictures (None: the end) as evidence of the product."""
+        before, self.withdrawn = self.fits, []
+        if recognised is None:
+            self.watch.finish()
+        else:
+            (view,) = self.watch.of(recognised)
+            for _ in range(count):
+                self.watch.update(view)
+        if before is not None or self.fits is None:
+            return
+        if self.fits is False:
+            self._decoder = self._make_decoder()
+            self._checklist = self._make_checklist(self._decoder)
+            name = self._decoder.procedure.step_name
+            self.withdrawn = [
+                Withdrawn(frame, step, name(step), frame / self.fps)
+                for frame, step in self._unconfirmed
+            ]
+        self._unconfirmed.clear()
 
-    def mark(self) -> None:
-        """Notes among what is held back that a unit ends here."""
-        self._held.put(None)
-
-    def rest(self) -> Iterator[Row | None]:
-        """Yields what is still held back, as `take` does, where the source has ended."""
-        self.watch.finish()
-        self._rows.extend(self._held.release())
-        return self._taken()
-
-    def end(self) -> list[Event]:
-        """Returns the steps that are still held back, where the source has ended."""
-        return self._decoded(self.rest())
+    def end(self) -> None:
+        """Says whether the pictures fit where the source has ended, which may set `withdrawn`."""
+        self._judge(None)
 
     @property
     def fits(self) -> bool | None:
@@ -228,13 +246,22 @@ class Live:
         return self.watch.fits
 
     @property
-    def holding(self) -> bool:
-        """Whether steps are held back until that is known."""
-        return self.watch.holding
+    def pending(self) -> bool:
+        """Whether that is not known and may be, so that steps may still be withdrawn."""
+        return self.watch.pending
 
     def look(self, picture: np.ndarray) -> None:
-        """Sets `seen` from a picture that is no part of the assembly: nothing else changes."""
-        self.seen = self._recogniser.look(stack([self._prepare(picture)])).top(0)
+        """Sets `seen` from a picture that is no part of the assembly: nothing else changes.
+
+        It still counts for whether the pictures fit, while that is not known.
+        """
+        rows = stack([self._prepare(picture)])
+        if self.pending:
+            recognised = self._make_recogniser()(rows)
+            self._judge(recognised)
+        else:
+            recognised, self.withdrawn = self._recogniser.look(rows), []
+        self.seen = recognised.top(0)
 
     def finish(self) -> list[Alert]:
         """Alerts for the expected steps that are missing if the procedure ends now."""
@@ -274,16 +301,19 @@ class Live:
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
-        window = self._recogniser.window
-        return {
-            "format": FORMAT,
-            "model": self._of_model,
-            "frame": self.frame,
-            "window": None if window is None else _packed(window),
-            "decoder": self._decoder.state(),
-            "checklist": self._checklist.state(),
-            "fits": self.watch.state(),
-        }
+        kept = self._recogniser.window
+        window = kept if kept is None else Window(kept.shape, kept.astype("<f4").tobytes())
+        state = State(
+            format=FORMAT,
+            model=self._of_model,
+            frame=self.frame,
+            window=window,
+            decoder=self._decoder.state(),
+            checklist=self._checklist.state(),
+            fits=self.watch.state(),
+            unconfirmed=list(self._unconfirmed),
+        )
+        return msgspec.to_builtins(state)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state. Nothing in it is executed.
@@ -293,52 +323,44 @@ class Live:
                 Everything stays as it is then.
         """
         decoder, recogniser = self._make_decoder(), self._make_recogniser()
-        checklist = self._make_checklist()
-        if not isinstance(state, Mapping) or state.get("format") != FORMAT:
-            raise ValueError(f"not a state of format {FORMAT}, which `Live.state` returns")
-        if state.get("model") != self._of_model:
+        steps = self._make_checklist(decoder)
+        saved = fit(state, State, "the saved state")
+        if saved.model != self._of_model:
             raise ValueError(
-                f"the saved state is of a model of {shorten(state.get('model'))}, this one is of "
+                f"the saved state is of a model of {shorten(saved.model)}, this one is of "
                 f"{self._of_model}"
             )
-        check_alike(state.get("decoder"), decoder.state(), "decoder")
-        check_alike(state.get("checklist"), checklist.state(), "checklist")
-        frame = state.get("frame")
-        if frame is not None:
-            whole(frame, "frame: the saved state is damaged", 0, LAST_FRAME)
+        check_alike(saved.decoder, decoder.state(), "decoder")
+        check_alike(saved.checklist.monitor, steps.state().monitor, "checklist")
         try:
-            decoder.restore(state["decoder"])
-            checklist.restore(state["checklist"])
+            decoder.restore(saved.decoder)
+            steps.restore(saved.checklist)
         except (TypeError, IndexError, KeyError) as error:
             raise ValueError(f"the saved state is damaged ({error})") from error
         # A row of embeddings stands for several frames.
-        last = -1 if frame is None else frame + self._step - 1
-        for part in (state["decoder"], state["checklist"]["monitor"]):
+        last = -1 if saved.frame is None else saved.frame + self._step - 1
+        for part in (saved.decoder, saved.checklist.monitor):
             whole(part["frame"], "frame: the saved state is damaged", -1, last)
-        shape = None if frame is None else self._window
-        recogniser.window = _unpacked(state.get("window"), shape)
-        self.watch.restore(state.get("fits"))
-        self._held = Held(self.watch)
-        self._recogniser, self._decoder, self._checklist = recogniser, decoder, checklist
-        self.alerts, self.seen, self.changed, self.frame = [], None, None, frame
+        for _, step in saved.unconfirmed:
+            decoder.procedure.checked_step(step, "unconfirmed")
+        recogniser.window = _unpacked(saved.window, None if saved.frame is None else self._window)
+        self.watch.restore(saved.fits)
+        self._recogniser, self._decoder, self._checklist = recogniser, decoder, steps
+        self._unconfirmed.clear()
+        self._unconfirmed += saved.unconfirmed
+        self.alerts, self.withdrawn, self.seen, self.changed = [], [], None, None
+        self.frame = saved.frame
 
 
-def _packed(array: np.ndarray) -> dict[str, Any]:
-    data = np.ascontiguousarray(array, "<f4")
-    return {"shape": list(data.shape), "float32": base64.b64encode(data.tobytes()).decode()}
-
-
-def _unpacked(packed: Any, shape: tuple[int, int] | None) -> np.ndarray | None:
-    """Returns the finite numbers that `_packed` has packed, which have to be of this shape."""
-    if packed is None and shape is None:
+def _unpacked(window: Window | None, shape: tuple[int, int] | None) -> np.ndarray | None:
+    """The embeddings of a saved window, which have to be finite and of this shape."""
+    if window is None or shape is None:
+        if window is not shape:
+            raise ValueError("window: the saved state is damaged")
         return None
-    try:
-        if shape is None or tuple(packed["shape"]) != shape:
-            raise ValueError(f"{shorten(packed['shape'])} instead of {shape}")
-        data = np.frombuffer(base64.b64decode(packed["float32"], validate=True), "<f4")
-        array = data.reshape(shape).astype(np.float32)
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"window: the saved state is damaged ({error})") from error
+    if window.shape != shape or len(window.float32) != 4 * shape[0] * shape[1]:
+        raise ValueError(f"window: the saved state is damaged ({window.shape} instead of {shape})")
+    array = np.frombuffer(window.float32, "<f4").reshape(shape).astype(np.float32)
     if not np.isfinite(array).all():
         raise ValueError("window: the saved state is damaged (not finite)")
     return array

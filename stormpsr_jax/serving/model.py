@@ -9,7 +9,6 @@ K components, M detections of a picture.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,17 +18,18 @@ import numpy as np
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.pictures import read_upright
+from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import Event, Seen
+from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.stream import AnySettings, OnlineDecoder
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.folder import model_folder, read_model
+from stormpsr_jax.serving.kept import Kept
 from stormpsr_jax.serving.live import Live
 from stormpsr_jax.serving.needs import functions_of
-from stormpsr_jax.serving.product_gate_watch import Held, Watch
-from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views, seen_in, stack
+from stormpsr_jax.serving.product_gate_watch import Watch
+from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views
 
 
 def load_model(folder: str | Path) -> Model:
@@ -281,11 +281,9 @@ class Model:
         settings: AnySettings | None = None,
         batch: int | None = None,
     ) -> Iterator[Event]:
-        """Recognises the steps of one recording, while it is iterated over.
+        """Recognises the steps of one recording: after its last frame, which tells its product.
 
-        Memory is that of one batch and one window, whatever the recording's length. Of a product
-        that is not the model's there are no events; until it is known whether it is, for three
-        minutes at most, they are held back (`model.fits_watch`).
+        Of a product that is not the model's there are no events (`serving.kept`).
 
         Args:
             source: the recording: the path of a video, which is resampled to the model's frames per
@@ -301,7 +299,7 @@ class Model:
             batch: rows computed at once; None is the model's.
 
         Returns:
-            The events, by frame and step id, each as soon as it is recognised.
+            The events, by frame and step id.
 
         Raises:
             ValueError: no such source, stream or variant, at once; arrays that do not fit or what
@@ -318,12 +316,16 @@ class Model:
             if recording is None and len(self.procedure.variants) > 1:
                 recording = found.name
             opened = found.open(self.fps)
-            rows = ahead((self.prepare(p, name) for p in read_upright(opened)), 2 * batch)
+            rows = self.rows_of(opened, name, batch)
             first_frame = opened.first_frame if first_frame is None else first_frame
         else:
             rows = self._rows([source] if isinstance(source, np.ndarray) else source, name)
         decoder = self.decoder(name, variant, recording, settings)
         return self._events(rows, first_frame or 0, self.recogniser(batch, name), decoder, batch)
+
+    def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Iterator[Rows]:
+        """The prepared pictures of a recording, some batches ahead; ValueError: one is damaged."""
+        return ahead((self.prepare(p, stream) for p in read_upright(pictures)), 2 * batch)
 
     def live(
         self,
@@ -376,19 +378,11 @@ class Model:
         decoder: OnlineDecoder,
         batch: int,
     ) -> Iterator[Event]:
-        step = self.window.frame_step
-        numbers = itertools.count(first_frame, step)
-        watch = self.watch()
-        held = Held[tuple[int, Seen]](watch)
-        while part := list(itertools.islice(rows, batch)):
-            recognised = recogniser(stack(part))
-            for i, value in enumerate(watch.of(recognised)):
-                row = next(numbers), seen_in(recognised, i)
-                for number, seen in held.add(row, value):
-                    yield from decoder.observe(number, seen, step)
-        watch.finish()
-        for number, seen in held.release():
-            yield from decoder.observe(number, seen, step)
+        with Kept(self.watch()) as kept:
+            for _ in kept.look(recogniser, rows, batch):
+                pass
+            for chunk in kept.decoded(decoder, first_frame, self.window.frame_step):
+                yield from chunk.events
 
     def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
         """The rows of all chunks, checked and prepared, one at a time."""

@@ -8,8 +8,8 @@ apart from each other; of a product that neither knows they hardly ever see the 
 stream that has one of the two networks alone, that one counts.
 
 A clear view of the initial state says nothing and does not count: an empty bench, or a bare base
-plate, looks the same whatever is put on it. `fits_watch.py` says what follows over time, and
-`fits_learning.py` where what is familiar comes from.
+plate, looks the same whatever is put on it. `product_gate_watch.py` says what follows over time,
+and `product_gate_learning.py` where what is familiar comes from.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from __future__ import annotations
 import collections
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
+import msgspec
 import numpy as np
 
-from stormpsr_jax.base.files import field, number, shorten
 from stormpsr_jax.serving.product_gate import BOTH, SECONDS, Fits, Looks
 from stormpsr_jax.serving.recogniser import Recognised
 
@@ -27,7 +27,7 @@ ENOUGH = 10.0  # seconds of a file from which on it may be said not to fit
 # Of what the detector is sure of, and the seconds of it that this is asked of at least.
 SHARE, SURE = 0.15, 3.0
 
-_T = TypeVar("_T")
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class View(NamedTuple):
@@ -39,8 +39,16 @@ class View(NamedTuple):
             looks, as `familiar`.
     """
 
-    familiar: float
-    sure: float
+    familiar: _Share
+    sure: _Share
+
+
+class State(msgspec.Struct, forbid_unknown_fields=True):
+    """What is saved of a watch: the verdict, and the views that it goes by."""
+
+    fits: bool | None
+    last: list[View]
+    since: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Watch:
@@ -128,62 +136,15 @@ class Watch:
         return True if self.ever else self.fits
 
     @property
-    def holding(self) -> bool:
+    def pending(self) -> bool:
         """Whether it is not known yet and may be."""
         return self.threshold is not None and self.fits is None
 
-    def state(self) -> dict[str, Any]:
-        """Returns all that `restore` needs, as plain values for JSON."""
-        last = [list(view) for view in self._last]
-        return {"fits": self.fits, "last": last, "since": self._since}
+    def state(self) -> State:
+        """Returns all that `restore` needs."""
+        return State(self.fits, list(self._last), self._since)
 
-    def restore(self, state: Any) -> None:
-        """Goes back to a saved state; ValueError if it is damaged."""
-        place = "fits: the saved state is damaged"
-        fits = field(state, "fits", (bool, type(None)), place)
-        since = number(field(state, "since", int, place), f"{place}: since", 0, 2**62)
-        last = field(state, "last", list, place)
-        if len(last) > self.patience:
-            raise ValueError(f"{place}: last: {len(last)} pictures are more than three minutes")
-        views = []
-        for one in last:
-            if not isinstance(one, list) or len(one) != 2:
-                raise ValueError(f"{place}: last: {shorten(one)} is no pair of numbers")
-            views.append(View(*(number(value, f"{place}: last", 0, 1) for value in one)))
-        self.fits, self._since = fits, min(int(since), self.patience)
-        self._last = collections.deque(views, maxlen=self.patience)
-
-
-class Held(Generic[_T]):
-    """Holds back what must not be decoded before it is known whether the pictures fit."""
-
-    def __init__(self, watch: Watch):
-        """`watch`: is told of the same pictures."""
-        self._watch = watch
-        self._rows: collections.deque[_T] = collections.deque()
-
-    def put(self, row: _T) -> None:
-        """Takes a row that belongs to no picture."""
-        self._rows.append(row)
-
-    def add(self, row: _T, view: View | None, count: int = 1) -> Iterator[_T]:
-        """Takes the next picture's row, and what that says; yields the rows to decode.
-
-        It stands for `count` pictures of the source's rate.
-
-        Three minutes of rows are held. What is older is not decoded any more: it was no clear view
-        of anything but an initial state.
-        """
-        for _ in range(count):
-            self._watch.update(view)
-        self._rows.append(row)
-        if not self._watch.holding:
-            yield from self.release()
-        elif len(self._rows) > self._watch.patience:
-            self._rows.popleft()
-
-    def release(self) -> Iterator[_T]:
-        """Yields what is held, if that does not belong to another product."""
-        rows, self._rows = self._rows, collections.deque()
-        if self._watch.fits is not False:
-            yield from rows
+    def restore(self, state: State) -> None:
+        """Goes back to a saved state."""
+        self.fits, self._since = state.fits, min(state.since, self.patience)
+        self._last = collections.deque(state.last, maxlen=self.patience)

@@ -205,11 +205,6 @@ def decode_row(
         i: see above.
         frame_step: frames that a row stands for: the one it shows, and those up to the next row.
     """
-    return decoder.observe(frame, seen_in(recognised, i), frame_step)
-
-
-def seen_in(recognised: Recognised, i: int) -> Seen:
-    """What a decoder is told of row i, rounded as `decode_row` says."""
     detections, windows, found = [], None, None
     if recognised.detected is not None:
         _, classes, confidences = (column[i] for column in recognised.detected)
@@ -220,4 +215,4 @@ def seen_in(recognised: Recognised, i: int) -> Seen:
         windows = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
     if recognised.scores is not None:
         found = scores.row(recognised.scores, i)
-    return Seen(detections, windows, found)
+    return decoder.observe(frame, Seen(detections, windows, found), frame_step)

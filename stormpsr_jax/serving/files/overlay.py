@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageDraw, ImageFont
 
 from stormpsr_jax.base import files
@@ -62,8 +61,8 @@ class Shown(NamedTuple):
 @contextlib.contextmanager
 def writing_video(
     path: Path, procedure: Procedure, framing: Framing, fps: float
-) -> Iterator[Callable[[bytes, Shown], None]]:
-    """Gives a function that writes the next frame: its picture as a JPEG file, what to draw on it.
+) -> Iterator[Callable[[np.ndarray, Shown], None]]:
+    """Gives a function that writes the next frame: its picture, and what to draw on it.
 
     The video is there, whole, once the block has ended without an error. It has the size of the
     first picture; an odd width or height gets one pixel more, as codecs need even ones.
@@ -91,8 +90,7 @@ def writing_video(
                 stream.pix_fmt = "yuv420p"
                 drawer: list[_Drawer] = []
 
-                def write(jpeg: bytes, shown: Shown) -> None:
-                    picture = simplejpeg.decode_jpeg(jpeg)
+                def write(picture: np.ndarray, shown: Shown) -> None:
                     if not drawer:
                         height, width = picture.shape[:2]
                         stream.height, stream.width = height + height % 2, width + width % 2

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import simplejpeg
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.monitor import Alert
@@ -20,7 +19,8 @@ from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE
 from stormpsr_jax.report.wrong_marks import WRONG, clock
-from stormpsr_jax.serving.files.pipeline import Chunk, thumbnail
+from stormpsr_jax.serving.files.thumbnails import thumbnail
+from stormpsr_jax.serving.kept import Chunk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,8 +77,6 @@ class Report:
         self._num_events += len(chunk.events)
         self._num_uncertain += sum(map(self._is_uncertain, chunk.events))
         self._events += chunk.events[: max(0, MAX_EVENTS - len(self._events))]
-        for frame in dict.fromkeys(event.frame for event in chunk.events):
-            self._keep(frame, chunk.jpegs[frame - chunk.numbers[0]])
         self.add_alerts(alerts)
 
     def add_alerts(self, alerts: Sequence[Alert]) -> None:
@@ -86,9 +84,10 @@ class Report:
         self._num_alerts += len(alerts)
         self._alerts += alerts[: max(0, MAX_EVENTS - len(self._alerts))]
 
-    def _keep(self, frame: int, jpeg: bytes) -> None:
+    def show(self, frame: int, picture: np.ndarray) -> None:
+        """Takes the picture of a frame with events."""
         if self._num_pictured % self._every == 0:
-            self._pictures[frame] = thumbnail(simplejpeg.decode_jpeg(jpeg))
+            self._pictures[frame] = thumbnail(picture)
         self._num_pictured += 1
         if len(self._pictures) > MAX_PICTURES:  # evenly thinned
             self._every *= 2

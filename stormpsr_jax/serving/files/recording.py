@@ -7,16 +7,20 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from stormpsr_jax.media.pictures import Pictures
+from stormpsr_jax.media.ahead import ahead
+from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
-from stormpsr_jax.serving.files import overlay, pipeline, results
+from stormpsr_jax.serving.files import overlay, results
 from stormpsr_jax.serving.files.clips import FOLDER, Clips
 from stormpsr_jax.serving.files.page import Report
+from stormpsr_jax.serving.files.thumbnails import reduced
+from stormpsr_jax.serving.kept import Kept
 from stormpsr_jax.serving.model import Model
 
 VIDEO = "annotated.mp4"
+_DEPTH = 8  # pictures that are read ahead of those that are shown
 
 
 def recognise(
@@ -35,6 +39,8 @@ def recognise(
     pre_labels: str | None = None,
 ) -> tuple[int, bool | None]:
     """Recognises a recording and writes its results.
+
+    Its pictures are read twice: by the networks, and then by what shows them.
 
     Args:
         model: on pictures.
@@ -65,11 +71,15 @@ def recognise(
     report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
     framing = model.framing_of("detector")  # the one that boxes are told in
     calibrated = model.calibrated(decoder.stream, decoder.settings)
+    missing = pages.missing()
     num_events = 0
     with contextlib.ExitStack() as stack:
-        watch = model.watch()
-        chunks = pipeline.run(model, pictures, decoder, watch, batch, whole=video or clips)
-        stack.enter_context(contextlib.closing(chunks))
+        kept = stack.enter_context(Kept(model.watch()))
+        rows = stack.enter_context(
+            contextlib.closing(model.rows_of(pictures, decoder.stream, batch))
+        )
+        for count in kept.look(model.recogniser(batch, decoder.stream), rows, batch):
+            progress(count)
         writer = stack.enter_context(
             results.Writer(folder, name, procedure, fps, first, certain, pre_labels, calibrated)
         )
@@ -79,37 +89,45 @@ def recognise(
             )
         if clips:
             of_events = Clips(folder / FOLDER, procedure, framing, fps)
-        for chunk in chunks:
+        again = stack.enter_context(contextlib.closing(ahead(read_upright(pictures), _DEPTH)))
+        numbered = enumerate(again, first)
+        for chunk in kept.decoded(decoder, first):
             alerts = []
             for i, frame in enumerate(chunk.numbers):
                 events = [event for event in chunk.events if event.frame == frame]
                 seen = chunk.recognised.top(i)
-                if chunk.decoded[i]:
-                    top = [seen[:2]] if seen else []
-                    alerts += checklist.update(frame, events, top, chunk.beliefs[i])
-                if video or clips:
-                    probabilities = chunk.recognised.probabilities
-                    changed = None if probabilities is None else probabilities[i]
-                    time = (frame - first) / fps
-                    # Weaker detections are no evidence, and of hidden objects there are many.
-                    box = seen if seen and seen[1] > decoder.floor else None
-                    shown = overlay.Shown(time, checklist.rows(), changed, box, chunk.beliefs[i])
+                if chunk.fits[i] is not False:
+                    alerts += checklist.update(frame, events, seen, chunk.beliefs[i])
+                if not (video or clips or (events and not missing)):
+                    continue
+                picture = next(picture for number, picture in numbered if number == frame)
+                if events:
+                    report.show(frame, picture)
+                if not (video or clips):
+                    continue
+                probabilities = chunk.recognised.probabilities
+                changed = None if probabilities is None else probabilities[i]
+                time = (frame - first) / fps
+                # Weaker detections are no evidence, and of hidden objects there are many.
+                box = seen if seen and seen[1] > decoder.floor else None
+                shown = overlay.Shown(time, checklist.rows(), changed, box, chunk.beliefs[i])
+                picture = reduced(picture)
                 if video:
-                    write_frame(chunk.jpegs[i], shown)
+                    write_frame(picture, shown)
                 if clips:
-                    of_events.add(frame, chunk.jpegs[i], shown, events)
+                    of_events.add(frame, picture, shown, events)
+                progress(1)
             writer.write(chunk, alerts)
             report.add(chunk, alerts)
             num_events += len(chunk.events)
-            progress(len(chunk.numbers))
         if clips:
             of_events.finish()
-        fits = watch.finish()
+        fits = kept.fits
         # Of another product nothing is missing.
         alerts = [] if fits is False else checklist.finish()
         writer.write_alerts(alerts)
         report.add_alerts(alerts)
-    if missing := pages.missing():
+    if missing:
         what = "%s: no report.html, which needs %s"
         logging.getLogger(__name__).warning(what, name, " and ".join(missing))
         return num_events, fits

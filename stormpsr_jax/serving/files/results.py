@@ -25,7 +25,7 @@ from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.serving.files import records
-from stormpsr_jax.serving.files.pipeline import Chunk
+from stormpsr_jax.serving.kept import Chunk
 
 RECORD = "record.json"
 EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"

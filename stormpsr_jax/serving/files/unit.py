@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 
 from stormpsr_jax.base.files import number, whole
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
-from stormpsr_jax.serving.live import Live, Row
+from stormpsr_jax.serving.checklist import Frame
+from stormpsr_jax.serving.live import Live
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
 # begins. Shorter, a hand before it would be enough, and its steps would be told once more.
@@ -46,7 +46,6 @@ def parse_reset(text: str) -> Reset:
         ) from None
 
 
-_Frame = Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
 _Number = Annotated[float, msgspec.Meta(ge=0, le=LAST_FRAME)]
 
 
@@ -54,13 +53,13 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a unit: the attributes of `Unit`; of each step its number and time."""
 
     count: Annotated[int, msgspec.Meta(ge=1, le=LAST_FRAME)]
-    finished: _Frame | None
-    first: _Frame | None
-    last: _Frame
-    before: _Frame
+    finished: Frame | None
+    first: Frame | None
+    last: Frame
+    before: Frame
     away: _Number
     steps: Annotated[list[tuple[int, _Number]], msgspec.Meta(max_length=MAX_STEPS)]
-    num_steps: _Frame
+    num_steps: Frame
     late: list[int]
 
 
@@ -80,12 +79,13 @@ class Unit:
             )
         self._live, self._reset = live, reset
         self.count = 1
+        self._before = 0  # the last frame
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins the unit at hand anew, as nothing that was told of it is true."""
         self._finished: int | None = None  # the class of what is to be taken away
         self._away = 0.0  # frames for which it, or any object, has not been seen
-        self._before = 0  # the last frame
-        self._begin()
-
-    def _begin(self) -> None:
         self._first: int | None = None  # the frame in which the object was seen first
         self._last = 0  # the frame of the last step
         self._steps: list[dict[str, Any]] = []
@@ -106,21 +106,21 @@ class Unit:
         """Does not wait any longer."""
         self._finished, self._away = None, 0.0
 
-    def wait(self, frame: int, top: tuple[int, float, np.ndarray] | None) -> None:
-        """Takes a frame's most confident detection, instead of `take`, while it is `waiting`."""
-        seen = self._seen(top)
+    def wait(self, frame: int) -> None:
+        """Takes the frame that `live` has just looked at, while it is `waiting`."""
+        seen = self._seen()
         # A finished state without a catalogue's class may be any.
         self._pass(frame, seen == self._finished or (self._finished == 0 and seen is not None))
         if self._away >= TAKEN_AWAY * self._live.fps:
             self.begin()
 
-    def take(self, row: Row, events: Sequence[Event]) -> str | None:
-        """Takes the row that `live` has just decoded; returns why the unit ends with it, or None.
+    def take(self, frame: int, events: Sequence[Event]) -> str | None:
+        """Takes the frame that `live` was given; returns why the unit ends with it, or None.
 
         Time that was lost with the source is no absence of the object.
         """
         live = self._live
-        frame, fps, seen = row.frame, live.fps, self._seen(row.top)
+        fps, seen = live.fps, self._seen()
         if self._first is None and (seen is not None or not live.detects):
             self._first = frame
         for event in events:
@@ -138,8 +138,9 @@ class Unit:
             return "absent" if self._away >= self._reset.seconds * fps else None
         return None
 
-    def _seen(self, top: tuple[int, float, np.ndarray] | None) -> int | None:
+    def _seen(self) -> int | None:
         """The class of a clear view of the object."""
+        top = self._live.seen
         return None if top is None or top[1] <= self._live.decoder.floor else top[0]
 
     def _pass(self, frame: int, here: bool) -> None:
@@ -167,12 +168,12 @@ class Unit:
         }
         for key, ids in steps.items():
             record[key] = [{"step_id": step, "step": name(step)} for step in ids]
-        self._away = 0.0
-        if why == "complete" and live.detects:
-            self._finished = live.decoder.procedure.state_class(live.decoder.assembly)
+        state = live.decoder.assembly
         live.reset()
         self.count += 1
-        self._begin()
+        self.restart()
+        if why == "complete" and live.detects:
+            self._finished = live.decoder.procedure.state_class(state)
         return record
 
     def state(self) -> State:

@@ -6,17 +6,16 @@ import time
 import av
 import numpy as np
 import pytest
-import simplejpeg
 
 import stormpsr_jax
-from stormpsr_jax.media import sources
 from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
-from stormpsr_jax.serving.files import overlay, pipeline
-from stormpsr_jax.serving.files.pipeline import to_jpeg
+from stormpsr_jax.serving.files import overlay
+from stormpsr_jax.serving.files.thumbnails import reduced
+from stormpsr_jax.serving.kept import Kept
 from tests.support.model_data import PICTURES, PROCEDURE, video, write
-from tests.support.recognise_data import HEIGHT, WIDTH, by_the_clock, decoded, write_pictures
+from tests.support.recognise_data import HEIGHT, WIDTH, by_the_clock, decoded
 
 
 def test_video_has_the_frames_and_size_of_the_source(clip, made):
@@ -41,7 +40,7 @@ def test_video_odd_sizes_and_the_other_codec(tmp_path, monkeypatch):
             tmp_path / "x.mp4", PROCEDURE, PICTURES.framing, 12.5
         ) as write_frame:
             for _ in range(3):
-                write_frame(to_jpeg(picture), shown)
+                write_frame(picture, shown)
         assert decoded(tmp_path / "x.mp4").shape == (3, 102, WIDTH + 2, 3)
         with av.open(str(tmp_path / "x.mp4")) as container:
             assert container.streams.video[0].codec_context.name == codec
@@ -51,42 +50,15 @@ def test_video_odd_sizes_and_the_other_codec(tmp_path, monkeypatch):
 def test_large_pictures_become_smaller_in_a_video(tmp_path):
     """4K becomes half as high and as wide; what is drawn on it keeps its place."""
     picture = np.full((2160, 3840, 3), 90, np.uint8)
-    jpeg = to_jpeg(picture)
-    assert simplejpeg.decode_jpeg_header(jpeg)[:2] == (1080, 1920)
-    assert simplejpeg.decode_jpeg_header(to_jpeg(picture[:1440, :2560]))[:2] == (1440, 2560)
+    assert reduced(picture).shape == (1080, 1920, 3)
+    assert reduced(picture[:1440, :2560]).shape == (1440, 2560, 3)
     box = 2, 0.9, np.array([0.5, 0.5, 0.5, 0.5])
     shown = overlay.Shown(0.5, [(0, "next")], None, box)
     with overlay.writing_video(tmp_path / "x.mp4", PROCEDURE, PICTURES.framing, 5) as write_frame:
-        write_frame(jpeg, shown)
+        write_frame(reduced(picture), shown)
     (drawn,) = decoded(tmp_path / "x.mp4").astype(int)
     edge = np.abs(drawn[540] - overlay._BOX).sum(1) < 60
     assert abs(np.flatnonzero(edge)[[0, -1]] - (480, 1439)).max() <= 4
-
-
-def test_chunks_of_heavy_pictures_have_fewer_of_them(trained, tmp_path, monkeypatch):
-    """So that memory does not depend on how much a picture shows; the results are the same."""
-    write_pictures(tmp_path / "a_up", video(21), 0)
-    model = stormpsr_jax.load_model(trained)
-    source = sources.open_source(tmp_path / "a_up")
-
-    def chunks():
-        decoder = model.decoder("storm", "assembly")
-        opened, watch = source.open(model.fps), model.watch()
-        return list(pipeline.run(model, opened, decoder, watch, 8, whole=True))
-
-    light = chunks()
-    size = max(len(jpeg) for chunk in light for jpeg in chunk.jpegs)
-    monkeypatch.setattr(pipeline, "_MAX_KEPT", 2 * size)
-    heavy = chunks()
-    assert [len(chunk.numbers) for chunk in light] == [8, 8, 5]
-    assert max(len(chunk.numbers) for chunk in heavy) <= 4
-    assert [e for c in heavy for e in c.events] == [e for c in light for e in c.events]
-    for array in (lambda r: r.detected.classes, lambda r: r.probabilities):
-        ours, theirs = (
-            np.concatenate([array(chunk.recognised) for chunk in of_all])
-            for of_all in (heavy, light)
-        )
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_names_of_200_characters_are_cut_and_quickly_drawn():
@@ -155,23 +127,19 @@ def test_bars_show_what_sits_right_and_wrong():
     assert (changed == overlay._BAR).all(2).any()
 
 
-def test_chunks_have_the_beliefs_of_their_frames(tmp_path):
+def test_rows_have_the_beliefs_after_them(tmp_path):
     write(tmp_path / "model", ("asd", "temporal", "storm", "learned"))
-    write_pictures(tmp_path / "a_up", video(21), 0)
     model = stormpsr_jax.load_model(tmp_path / "model")
-    source = sources.open_source(tmp_path / "a_up")
-
-    def chunks(stream):
-        opened, decoder = source.open(model.fps), model.decoder(stream, "assembly")
-        return pipeline.run(model, opened, decoder, model.watch(), model.batch, whole=True)
-
+    rows = [model.prepare(picture) for picture in video(21)]
     decoder, count = model.decoder("learned", "assembly"), 0
-    for chunk in chunks("learned"):
-        assert len(chunk.beliefs) == len(chunk.numbers)
-        for i, number in enumerate(chunk.numbers):
-            decoder.update(number, scores.row(chunk.recognised.scores, i))
-            for told, wanted in zip(chunk.beliefs[i], decoder.belief.probabilities(), strict=True):
-                np.testing.assert_array_equal(told, wanted)
+    with Kept(model.watch()) as kept:
+        assert list(kept.look(model.recogniser(), iter(rows), 16)) == [16, 5]
+        for chunk in kept.decoded(model.decoder("learned", "assembly"), 0):
+            for i, number in enumerate(chunk.numbers):
+                decoder.update(number, scores.row(chunk.recognised.scores, i))
+                wanted = decoder.belief.probabilities()
+                np.testing.assert_array_equal(chunk.beliefs[i], wanted)
                 count += 1
-    assert count == 63
-    assert set(next(chunks("storm")).beliefs) == {None}
+        (chunk, *_) = kept.decoded(model.decoder("storm", "assembly"), 0)
+        assert set(chunk.beliefs) == {None}
+    assert count == 21

@@ -9,7 +9,7 @@ from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.files.pipeline import Chunk
+from stormpsr_jax.serving.kept import Chunk
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support.live_data import PROCEDURE
 
@@ -51,7 +51,7 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
         folder.mkdir()
         key = keys[seed % len(keys)]
         with results.Writer(folder, "x", PROCEDURE, fps, first, pre_labels=key) as writer:
-            writer.write(Chunk(frames, [], NOTHING, events, [], [None] * len(frames), []), [])
+            writer.write(Chunk(frames, NOTHING, [None] * len(frames), events, []), [])
         read = []
         for path in (folder / results.EVENTS, folder / f"x{formats.WRITTEN[key].ending}"):
             read.append(
@@ -80,5 +80,5 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
 
 def test_events_csv_without_events_it_reads_back_as_none(tmp_path):
     with results.Writer(tmp_path, "x", PROCEDURE, 10, 0) as writer:
-        writer.write(Chunk(range(5), [], NOTHING, [], [], [], []), [])
+        writer.write(Chunk(range(5), NOTHING, [], [], []), [])
     assert timed_labels.read_times(tmp_path / results.EVENTS, PROCEDURE) == []

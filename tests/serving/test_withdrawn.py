@@ -1,0 +1,188 @@
+"""Steps are told at once, and withdrawn if it turns out that they are of another product."""
+
+import json
+
+import pytest
+
+from stormpsr_jax.live.capture import Clock
+from stormpsr_jax.live.station import Station
+from stormpsr_jax.serving.files.unit import parse_reset
+from stormpsr_jax.serving.product_gate import Fits
+from tests.support.live_data import COVER, FPS, NOTHING, SCREW, SEAL, Script, frames, scripted
+
+OWN, FOREIGN = Fits({"detector": 0.1}, None), Fits({"detector": 0.9}, None)
+ALL = ((SEAL, 8), (COVER, 8), (SCREW, 8))
+IDS = [0, 3, 6]
+LONG = 1900  # frames without a familiar picture, after which they are of another product
+
+
+def fed(live, shown):
+    return [event for at, picture in shown for event in live.update(picture, at)]
+
+
+def played(fits, shown, *, live=None, reset="key", stop_at=None, key_at=None, **options):
+    """The station's lines, but for its status; it is stopped, or a key pressed, so far on."""
+    told, stop = [], []
+
+    def before(script):
+        number = len(shown) - len(script.shown)
+        if number == key_at:
+            one.ask_reset()
+        if number == stop_at:
+            stop.append(1)
+
+    one = Station(
+        live or scripted(fits=fits), "x", clock=Clock(FPS, 0.0), reset=parse_reset(reset),
+        tell=lambda line: told.append(json.loads(line)), **options,
+    )  # fmt: skip
+    one.restore()
+    one.run(Script(list(shown), before=before), stop)
+    return [line for line in told if line["type"] != "status"]
+
+
+def ids(told, kind):
+    return [line["step_id"] for line in told if line["type"] == kind]
+
+
+# --- In Python ------------------------------------------------------------------------------------
+
+
+def test_live_tells_at_once_what_a_model_without_a_gate_tells():
+    shown = frames((NOTHING, 30), *ALL, (SCREW, 60))
+    free, live = scripted(), scripted(fits=OWN)
+    assert fed(live, shown) == fed(free, shown) != []
+    assert (live.fits, free.fits, live.withdrawn) == (True, None, [])
+    assert live.progress == free.progress
+
+
+def test_live_withdraws_what_was_told_of_another_product_and_begins_anew():
+    live = scripted(fits=FOREIGN)
+    blank = live.progress
+    told = fed(live, frames(*ALL))
+    assert [(event.step_id, live.fits) for event in told] == [(step, None) for step in IDS]
+    for at, picture in frames((NOTHING, LONG), start=24):
+        assert live.update(picture, at) == []
+        if live.withdrawn:
+            break
+    assert (live.fits, live.frame) == (False, 1799)
+    assert [one[:2] for one in live.withdrawn] == [event[:2] for event in told]
+    assert [one[2:] for one in live.withdrawn] == [(e.name, e.time_s) for e in told]
+    assert live.progress == blank
+    assert fed(live, frames((COVER, 20), (SCREW, 20), start=live.frame + 1)) == []
+    assert (live.withdrawn, live.alerts) == ([], [])
+
+
+def test_live_withdraws_nothing_of_its_own_product_that_is_gone():
+    live = scripted(fits=OWN)
+    assert [event.step_id for event in fed(live, frames(*ALL, (SCREW, 60)))] == IDS
+    assert live.fits is True
+    for at, picture in frames((NOTHING, 3000), start=84):
+        live.update(picture, at)
+        assert live.withdrawn == []
+    assert live.fits is False
+    assert [step.status for step in live.progress] == ["done"] * 3
+
+
+def test_live_the_end_of_a_source_may_withdraw_too():
+    for fits, steps in ((FOREIGN, IDS), (OWN, [])):
+        live = scripted(fits=fits)
+        fed(live, frames(*ALL, (NOTHING, 100)))
+        live.end()
+        assert [one.step_id for one in live.withdrawn] == steps
+
+
+def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_state():
+    live = scripted(fits=FOREIGN)
+    fed(live, frames(*ALL))
+    live.reset()
+    again = scripted(fits=FOREIGN)
+    again.restore(json.loads(json.dumps(live.state())))
+    fed(again, frames((NOTHING, LONG - 200), start=24))
+    again.end()
+    assert [one.step_id for one in again.withdrawn] == IDS
+    assert fed(again, frames(*ALL, start=2000)) == []
+    live = scripted(fits=OWN)
+    fed(live, frames((SEAL, 80)))
+    live.reset()
+    assert live.fits is True
+
+
+def test_live_a_slow_source_is_judged_by_time():
+    live = scripted(fits=FOREIGN)
+    for at, picture in frames((NOTHING, LONG))[::5]:  # two pictures a second
+        live.update(picture, at)
+        assert (live.fits is False) == (at >= 180)
+
+
+# --- At the station -------------------------------------------------------------------------------
+
+
+def test_station_one_line_for_each_step_of_another_product():
+    told = played(FOREIGN, frames(*ALL, (NOTHING, LONG)))
+    assert [line["fits"] for line in told if line["type"] == "event"] == [None] * 3
+    events, withdrawn = told[:3], told[-3:]
+    assert {line["type"] for line in withdrawn} == {"withdrawn"}
+    for line, event in zip(withdrawn, events, strict=True):
+        for key in ("recording", "frame", "step_id", "step", "time_s"):
+            assert line[key] == event[key]
+        assert line.keys() >= {"wall_time", "dropped", "latency_ms"}
+    assert ids(told, "unit") == []
+
+
+@pytest.mark.parametrize("stop_at", [20, 400, 1700])
+def test_station_withdraws_after_a_restart_too(tmp_path, stop_at):
+    shown, state = frames(*ALL, (NOTHING, LONG)), {"state": tmp_path / "s.json"}
+    told = played(FOREIGN, shown, stop_at=stop_at, **state)
+    told += played(FOREIGN, shown[stop_at + 1 :], **state)
+    assert ids(told, "event") == ids(told, "withdrawn") == IDS
+
+
+def test_station_a_finished_unit_of_another_product_is_not_waited_for():
+    """It is in view, and no state of it is the model's."""
+    live = scripted(fits=FOREIGN)
+    told = played(None, frames(*ALL, (SCREW, 100), (NOTHING, 20)), live=live, reset="complete")
+    assert [line["unit"] for line in told if line["type"] == "unit"] == [1]
+    told = played(
+        FOREIGN, frames(*ALL, (NOTHING, 20), (NOTHING, LONG)), reset="complete", key_at=25
+    )
+    assert ids(told, "withdrawn") == IDS
+
+
+@pytest.mark.parametrize(
+    ("fits", "then", "verdict"),
+    [(OWN, SCREW, True), (FOREIGN, NOTHING, False), (None, SCREW, None)],
+)
+def test_hold_tells_no_step_before_the_verdict(fits, then, verdict):
+    shown = frames(*ALL, (then, LONG))
+    screen, held = Screen(), played(fits, shown, hold=True)
+    free = played(fits, shown)
+    assert ids(held, "withdrawn") == []
+    assert ids(held, "event") == ([] if verdict is False else ids(free, "event"))
+    assert {line["fits"] for line in held if line["type"] == "event"} <= {verdict}
+    one = Station(
+        scripted(fits=fits), "x", clock=Clock(FPS, 0.0), reset=parse_reset("key"), hold=True,
+        tell=lambda line: None,
+    )  # fmt: skip
+    one.run(Script(shown[:40]), (), (), screen)
+    early = screen.views[24]
+    assert early["holding"] == (fits is not None)
+    done = [step["status"] for step in early["checklist"]].count("done")
+    assert done == (0 if fits else 3)
+
+
+def test_hold_keeps_what_waits_over_a_restart_and_tells_it_at_the_end(tmp_path):
+    shown, state = frames(*ALL, (NOTHING, 50)), {"state": tmp_path / "s.json", "hold": True}
+    assert played(OWN, shown, stop_at=40, **state) == []
+    told = played(OWN, shown[41:], **state)
+    assert ids(told, "event") == IDS
+    assert told[-1]["ended"] == "end"
+
+
+class Screen:
+    wants_picture = False
+
+    def __init__(self):
+        self.views = []
+
+    def frame(self, jpeg, view):
+        self.views.append(view)
