@@ -21,7 +21,7 @@ from tests.support.model_data import PICTURES
 from tests.support.processes import free_address
 
 PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's modules
-SERVER = Path(__file__).parents[2] / "support" / "rtsp_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "rtsp_server.py"
 FPS, SIDE, COLUMNS, BITS = 10, 32, 6, 24
 NEEDED = ("appsrc", "videoconvert", "x264enc", "rtph264pay")
 _LOOK = f"""

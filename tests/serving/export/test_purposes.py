@@ -17,7 +17,7 @@ from tests.support.exported import export
 from tests.support.model_data import video, write
 from tests.support.recognise_data import write_video
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RECOGNISE = """
 import json, sys
 from stormpsr_jax import recognise
