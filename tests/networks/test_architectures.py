@@ -1,27 +1,21 @@
 """Networks as plain values and back: the same network, and its sizes without building it."""
 
-from unittest import mock
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from stormpsr_jax.configs import default
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.networks.convnext import ConvNeXt
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.stored import stored
 from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.stages import networks
 
 ENCODER = SpatialEncoder(ViT(patch_size=8, width=16, depth=2, num_heads=2, stem=(4,)), hidden=8)
 CONVNEXT = ConvNeXt(width=4, depths=(1, 2), response_norm=True)
-THREE_HEADS = SpatialEncoder(ViT(width=16, num_heads=3))
 CASES = [
     ("encoder", ENCODER, (2, 16, 24, 3)),
     ("encoder", SpatialEncoder(CONVNEXT, hidden=8), (2, 16, 24, 3)),
@@ -61,13 +55,6 @@ def test_build_gives_the_described_network_back(role, module, shape):
     assert bool(left) == (role == "encoder")
 
 
-@pytest.mark.parametrize(("role", "module", "shape"), CASES)
-def test_embedding_width_matches_the_input(role, module, shape):
-    if role == "temporal":
-        shapes = traverse_util.unflatten_dict(architectures.variable_shapes(module, shape), sep="/")
-        assert module.embedding_width(shapes["params"], 5) == 6
-
-
 @pytest.mark.parametrize(
     ("role", "module", "field", "bad"),
     [("temporal", c[1], "outputs", (0, 4, "1")) for c in CASES if c[0] == "temporal"]
@@ -85,24 +72,6 @@ def test_build_fields_have_bounds_and_none_may_be_absent(role, module, field, ba
         without = {n: value for n, value in described.items() if n != name}
         with pytest.raises(ValueError, match=f"x: {name}: is missing"):
             architectures.build(role, without, "x")
-
-
-def test_describe_the_default_mlp_dim_is_written_out():
-    assert architectures.describe(ENCODER)["mlp_dim"] == 4 * ENCODER.encoder.width
-
-
-def test_cost_golden():
-    """Known by hand; inside of a loop over time, too."""
-    cost = architectures.cost(TemporalMLP(3, depth=1, width=1000), (2, 5, 6))
-    assert cost == (8000, 2 * 2 * (30 * 1000 + 1000 * 3))
-    lstm = TemporalLSTM(3, depth=1, width=10)
-    cost = architectures.cost(lstm, (7, 50, 2))
-    assert cost.largest == 4 * 7 * 50 * 10  # all its outputs
-    # Four gates a step of inputs and units, then the head.
-    assert cost.operations == 2 * 7 * (50 * 4 * 10 * (2 + 10) + 10 * 3)
-    # The keys of 4096 pixels are as many tokens, and each looks at each.
-    encoder = ENCODER.clone(encoder=ENCODER.encoder.clone(patch_size=1, stem=(), depth=1))
-    assert architectures.cost(encoder, (1, 64, 64, 3)).largest == 4 * 2 * 4097**2
 
 
 @pytest.mark.parametrize(("role", "module", "shape"), CASES)
@@ -146,24 +115,3 @@ def test_variable_shapes_errors_fields_that_contradict_each_other():
     ):
         with pytest.raises(ValueError, match=f"the fields do not fit together .*{message}"):
             architectures.variable_shapes(module, shape)
-
-
-def test_a_new_field_of_a_network_stands_in_its_module_alone(monkeypatch):
-    """It is written to the model folder, read with its bounds, and taken from the config."""
-
-    class Toy(TemporalMLP):
-        twist: int = stored(0, 3, default=0)
-
-    monkeypatch.setitem(architectures.ROLES["temporal"], "Toy", (Toy,))
-    monkeypatch.setitem(networks.NETWORKS, "toy", Toy)
-    config = default.get_config()
-    with config.unlocked():
-        config.temporal_model.update(backbone="toy", toy_twist=2)
-    context = mock.Mock(config=config, num_frames=5, dtype=jnp.dtype("float32"))
-    context.procedure.num_components = 3
-    module = networks.temporal_encoder(context)
-    described = architectures.describe(module)
-    assert described["twist"] == 2
-    assert architectures.build("temporal", described, "x").twist == 2
-    with pytest.raises(ValueError, match="x: twist: 4 is not in 0…3"):
-        architectures.build("temporal", described | {"twist": 4}, "x")

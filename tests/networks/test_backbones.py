@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.networks import backbones, vit, vit_family
+from stormpsr_jax.networks import backbones, vit
 from stormpsr_jax.weights import parameters
 from stormpsr_jax.weights.command import main
 
@@ -42,11 +42,6 @@ def run(path, arrays, i, folder, kind="vit"):
     files = {"checkpoint": path, "inputs": folder / "x.npz", "out": folder / "y.npz"}
     assert command("run", kind=kind, heads=arrays["heads"], **files) == 0
     return np.load(folder / "y.npz")["features"]
-
-
-def test_fixtures_are_of_both_libraries():
-    assert len([name for name in CASES if name.startswith("timm_")]) == 10
-    assert len([name for name in CASES if name.startswith("transformers_")]) == 6
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -100,21 +95,6 @@ def shapes(width, depth, positions):
     if positions == "learned":
         top["pos_embed"] = array(1, 257, width)
     return top | {f"block_{i}": block for i in range(depth)}
-
-
-@pytest.mark.parametrize(
-    ("size", "heads"),
-    [
-        ((1280, 32, "learned"), 16),  # ViT-H, whose heads are 80 wide
-        ((1280, 32, "rotary"), 20),  # DINOv3 H+
-        ((4096, 40, "rotary"), 32),
-        ((1152, 27, "learned"), 16),
-        ((1280, 2, "learned"), 20),  # unpublished: 64 wide
-    ],
-)
-def test_fields_of_heads_are_those_of_the_published_model(size, heads):
-    assert vit_family.fields_of(shapes(*size))["num_heads"] == heads
-    assert vit_family.fields_of(shapes(*size), 8)["num_heads"] == 8
 
 
 @pytest.mark.parametrize("name", CASES)

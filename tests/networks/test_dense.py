@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.networks.dense import Dense, flat_dot_general
+from stormpsr_jax.networks.dense import Dense
 
 X = np.random.default_rng(0).normal(size=(3, 5, 8)).astype(np.float32)
 
@@ -43,8 +43,3 @@ def test_the_gradient_of_the_kernel_needs_no_copy_of_what_comes_from_above():
 
     assert copies(nn.Dense(384)), "flax's has none either: our layer is not needed any more"
     assert not copies(Dense(384))
-
-
-def test_dense_contracts_the_last_axis_alone():
-    with pytest.raises(ValueError, match="does not contract"):
-        flat_dot_general(X, X[0], (((2,), (1,)), ((), ())))

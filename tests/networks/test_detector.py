@@ -19,13 +19,6 @@ def build(shape, levels=1):
     return jax.jit(lambda x: model.apply({"params": params}, x)), params, images
 
 
-def test_anchor_points_centres_of_cells():
-    points, strides = anchor_points(16, 24, levels=2)
-    fine = [(x, y) for y in (4, 12) for x in (4, 12, 20)]
-    np.testing.assert_array_equal(points, [*fine, (8, 8), (24, 8)])
-    np.testing.assert_array_equal(strides, [8] * 6 + [16] * 2)
-
-
 @pytest.mark.parametrize(
     ("box", "expected"),
     [
@@ -122,15 +115,6 @@ def test_detector_bfloat16_keeps_float32_parameters_and_outputs():
         assert not np.array_equal(half[name], full[name])
 
 
-def test_detector_images_do_not_influence_each_other():
-    apply, _, images = build((3, 48, 48, 3))
-    together = apply(images)
-    others_changed = apply(images.at[jnp.array([0, 2])].multiply(-1))
-    for name in together:
-        np.testing.assert_allclose(others_changed[name][1], together[name][1], atol=1e-4)
-        assert not np.allclose(others_changed[name][0], together[name][0], atol=1e-4)
-
-
 def squares(rng, count):
     """Bright squares with or without a corner mark: two states that differ by one part."""
     images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
@@ -185,22 +169,6 @@ def test_detector_learns_place_and_state():
     assert average_precision(found, labels, confidences, boxes, classes) > 0.9
     assert (confidences[classes < 0, 0] < 0.5).mean() > 0.9
     assert (confidences[classes > 0, 0] > 0.5).mean() > 0.9
-
-
-def test_detector_head_of_components_is_there_only_when_asked_for():
-    images = np.zeros((2, 48, 48, 3), np.float32)
-    plain, parts = (Detector(num_classes=4, width=8, num_components=k) for k in (0, 5))
-    without, whole = (
-        jax.eval_shape(m.init, jax.random.key(0), images)["params"] for m in (plain, parts)
-    )
-    assert set(whole) - set(without) == {"parts"}
-    assert whole["parts"]["kernel"].shape == (128, 10)
-    assert {name: whole[name] for name in without} == dict(without)
-    outputs = jax.eval_shape(plain.apply, {"params": without}, images)
-    assert "parts" not in outputs
-    outputs = jax.eval_shape(parts.clone(dtype=jnp.bfloat16).apply, {"params": whole}, images)
-    assert outputs["parts"].shape == (2, 10)
-    assert outputs["parts"].dtype == jnp.float32
 
 
 def marked(rng, count):

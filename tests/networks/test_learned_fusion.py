@@ -78,8 +78,10 @@ def test_recur_gradient_is_that_of_the_plain_scan():
         there = mask & (states != 0)
         return first + (bce * there).sum() / there.sum()
 
-    value, gradient = jax.value_and_grad(learned_fusion.loss)(params, x, start, states, mask)
-    expected, wanted = jax.value_and_grad(plain)(params)
+    value, gradient = jax.jit(jax.value_and_grad(learned_fusion.loss))(
+        params, x, start, states, mask
+    )
+    expected, wanted = jax.jit(jax.value_and_grad(plain))(params)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for name in params:
         np.testing.assert_allclose(gradient[name], wanted[name], rtol=1e-3, atol=1e-6)

@@ -100,13 +100,6 @@ def test_temporal_order_matters_through_positions_alone(small, head):
     np.testing.assert_allclose(apply(model, {"params": params}, mixed), logits, atol=1e-5)
 
 
-def test_temporal_mlp_head_has_one_hidden_layer(small):
-    model, variables, clips = small
-    params = jax.eval_shape(model.clone(head="mlp").init, jax.random.key(0), clips)["params"]
-    assert set(params) - set(variables["params"]) == {"head_hidden"}
-    assert params["head_hidden"]["kernel"].shape == (8, 8)
-
-
 def test_temporal_dropout_acts_in_training_only(small):
     model, variables, clips = small
     model = model.clone(depth=1)
@@ -117,20 +110,6 @@ def test_temporal_dropout_acts_in_training_only(small):
     one, two = draw(jax.random.key(0)), draw(jax.random.key(1))
     assert np.abs(one - evaluated).max() > 1e-2
     assert np.abs(one - two).max() > 1e-2
-
-
-def test_temporal_positions_are_dropped_out_only_if_asked_for(small):
-    """Without blocks and hidden layers, there is no other place for dropout."""
-    model, _, clips = small
-    model = model.clone(depth=0, head="linear", dropout=0.5)
-    variables = random_variables(model, clips)
-    evaluated = apply(model, variables, clips)
-
-    def train(model):
-        return model.apply(variables, clips, True, rngs={"dropout": jax.random.key(0)})
-
-    np.testing.assert_array_equal(train(model), evaluated)
-    assert np.abs(train(model.clone(drop_positions=True)) - evaluated).max() > 1e-2
 
 
 def test_temporal_bfloat16_gives_float32_logits(small):
@@ -169,12 +148,6 @@ def test_temporal_frames_that_are_not_seen_change_nothing(small, seen):
     assert np.abs(apply(control, variables, clips) - apply(model, variables, begun)).max() > 1e-3
     shapes = jax.eval_shape(control.init, jax.random.key(0), clips)
     assert shapes == jax.eval_shape(model.init, jax.random.key(0), clips)
-
-
-def test_temporal_seeing_all_frames_is_seeing_the_clip(small):
-    model, variables, clips = small
-    whole = apply(model.clone(context_frames=clips.shape[1]), variables, clips)
-    np.testing.assert_array_equal(whole, apply(model, variables, clips))
 
 
 def test_temporal_bad_arguments_are_errors(small):
