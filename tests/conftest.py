@@ -62,7 +62,7 @@ def system():
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory):
     """A folder with the pictures of a tiny run, in `data`; not to be changed."""
-    from stormpsr_jax.stages import data  # here, as most tests need no JAX
+    from data_prep import stage as data  # here, as most tests need no JAX
     from stormpsr_jax.stages.context import Context
     from stormpsr_jax.training.sharding import make_mesh
     from tests.support.tiny import tiny

@@ -12,7 +12,7 @@ import numpy as np
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.features import EmbeddingFile
-from stormpsr_jax.data.pipelines import ENDLESS, Batches, batches, check_batch
+from stormpsr_jax.data.pipelines import ENDLESS, Batches, batches
 
 
 def table(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> np.ndarray:
@@ -50,7 +50,6 @@ def batches_of_rows(
     Yields:
         rows int32 (B, T) of the table, in place of `embeddings`; label and state as there.
     """
-    check_batch(batch, "temporal.batch")
     draw = _Draw({name: len(views) for name, views in embeddings.items()}, sampler)
     drawn = grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
     hosts = jax.process_count()

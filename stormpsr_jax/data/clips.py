@@ -59,7 +59,7 @@ def list_splits(directory: str | Path) -> list[str]:
     Raises:
         ValueError: the folder does not exist or its preparation was not finished.
     """
-    return sorted(_read_settings(Path(directory)).splits)
+    return sorted(read_settings(Path(directory)).splits)
 
 
 def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
@@ -106,6 +106,7 @@ class ClipSource(Source):
     Safe to use from several threads.
 
     Attributes:
+        directory: the data folder.
         procedure: the procedure its labels belong to.
         split: its name.
         fps: frames per second of all its recordings.
@@ -129,13 +130,13 @@ class ClipSource(Source):
             ValueError: folder incomplete, no such split, shards of another procedure, a shard
                 missing or truncated. The message says what to do.
         """
-        self._directory = Path(directory)
-        settings = _read_settings(self._directory)
+        self.directory = Path(directory)
+        settings = read_settings(self.directory)
         if split not in settings.splits:
             raise ValueError(
                 f"{directory}: no split {split!r}; it has {', '.join(sorted(settings.splits))}"
             )
-        theirs = load_procedure(self._directory / "procedure.json")
+        theirs = load_procedure(self.directory / "procedure.json")
         if differences := procedure_differences(procedure, theirs):
             raise ValueError(
                 f"{directory}: its shards, made for procedure {theirs.name!r}, do not fit the "
@@ -164,10 +165,10 @@ class ClipSource(Source):
             ) from error
         self._clip_length = settings.clip_length
         self.recordings, num_records = read_labels(
-            self._directory / "labels" / f"{split}.npz", procedure.num_components
+            self.directory / "labels" / f"{split}.npz", procedure.num_components
         )
         self._shards = {
-            name: self._directory / shard_name(split, i, len(self.recordings))
+            name: self.directory / shard_name(split, i, len(self.recordings))
             for i, name in enumerate(self.recordings)
         }
         for name, path in self._shards.items():
@@ -210,7 +211,7 @@ class ClipSource(Source):
         height, width = self.stored_size
         if height != width or height < size:
             raise ValueError(
-                f"{self._directory}: its pictures are {height}x{width} pixels (HxW), which "
+                f"{self.directory}: its pictures are {height}x{width} pixels (HxW), which "
                 f"--config.{field}={size} cannot be made of; make the folder again with "
                 f"--size={size} or more, or set {field} to {min(height, width)} or less"
             )
@@ -225,7 +226,7 @@ class ClipSource(Source):
             ValueError: pictures have another size, or frames another rate, or recordings the same
                 name.
         """
-        where = f"{other._directory}: does not go with {self._directory}"
+        where = f"{other.directory}: does not go with {self.directory}"
         for what, theirs, own, flag in (
             ("pictures of {} pixels (HxW)", other.stored_size, self.stored_size, "size"),
             ("{} frames a second", other.fps, self.fps, "fps"),
@@ -390,8 +391,8 @@ class ClipSource(Source):
         return reader
 
 
-def _read_settings(directory: Path) -> folder.ClipSettings:
-    """Returns settings.json of a finished data folder."""
+def read_settings(directory: Path) -> folder.ClipSettings:
+    """Returns settings.json of a finished folder of clip shards; ValueError if it is none."""
     kind, marker = folder.ClipSettings, "dataset_info.json"
     return folder.read_settings(directory, kind, marker, "data_prep command")
 

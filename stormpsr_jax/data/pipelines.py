@@ -19,7 +19,6 @@ import numpy as np
 from absl import flags
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.base.errors import tell
 from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
@@ -42,14 +41,6 @@ class BatchIterator(Iterator[dict[str, np.ndarray]], Protocol):
 
 
 Batches = Callable[[int], BatchIterator]  # step → those of the steps after it
-
-
-def check_batch(batch: int, field: str) -> None:
-    """ValueError if the hosts cannot have equal shares of a batch."""
-    if batch % jax.process_count():
-        raise ValueError(
-            f"{field}={batch} is not divisible by {jax.process_count()} hosts; change {field}"
-        )
 
 
 class _HostRows(grain.MapDataset):
@@ -162,11 +153,22 @@ def key_frame_batches(
         image uint8 (B, H, W, 3); label int32 (B,), state 1…S or −1; state float32 (B, K) in {0, 1};
         cad bool (B,), from a clean render. Frames from anywhere stand last.
     """
-    check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
+    if cad is not None:
+        _check_size(source, cad)
     element = _KeyFrameBatch(source, cad, sampler)
     dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(element)
     num_bytes = sampler.batch_size // jax.process_count() * 3 * math.prod(source.image_size)
     return batches(dataset, workers, num_bytes)
+
+
+def _check_size(source: ClipSource, cad: ClipSource) -> None:
+    """Raises ValueError if clean renders have another size than the pictures of recordings."""
+    if cad.image_size != source.image_size:
+        raise ValueError(
+            f"{cad.directory}: the CAD pictures are {cad.image_size} pixels (H, W), those of the "
+            f"recordings {source.image_size}; render them anew with --size, or set .image_size of "
+            "the network to what both can be made of"
+        )
 
 
 class _Clip:
@@ -221,7 +223,6 @@ def embedded_clips(
     """
     read = functools.partial(_read_embeddings, embeddings)
     element = _Clip("embeddings", read, states, sampler, frames, stride)
-    check_batch(batch, "temporal.batch")
     return _elements(element, seed, batch, workers)
 
 
@@ -254,7 +255,6 @@ def picture_clips(
     states = {name: r.states for name, r in source.recordings.items()}
     read = functools.partial(_read_pictures, source)
     element = _Clip("image", read, states, sampler, frames, stride)
-    check_batch(batch, "finetune.batch")
     return _elements(element, seed, batch, workers)
 
 
@@ -301,14 +301,29 @@ class _DetectorPicture:
                 "no frame of the training split has a box of a catalogued or error state: the "
                 "detector has nothing to learn from; drop 'detector' from stages or label boxes"
             )
-        if background and not self._empty:
-            tell(
-                "warning",
-                f"detector.background={background:g}, but no frame of split 'train' is annotated "
-                "as empty: the detector sees pictures with a box only, and may find objects where "
-                "there are none. Look at some frames without a whole object too "
-                "(data_prep/README.md)",
+
+    def check_renders(self, with_poses: bool) -> None:
+        """Raises ValueError if renders do not show what is to be learnt from them."""
+        assert self._cad is not None
+        lacking = []
+        if self._cad_wrong and not self._wrong_cad:
+            lacking.append(
+                "shows a part that sits wrong, which detector.cad_wrong asks for; render some with "
+                "data_prep.cad --wrong=N"
             )
+        if self._cad_wrong < 1 and not self._boxed_cad:
+            lacking.append(
+                "shows a state with all parts right and a box around it, which detector.cad asks "
+                "for; render some with data_prep.cad --per_state=N, or set detector.cad to 0"
+            )
+        recordings = self._cad.recordings.values()
+        if with_poses and not any(np.isfinite(r.poses).any() for r in recordings):
+            lacking.append(
+                "tells how the product lies in it, which detector.pose_loss asks for; render them "
+                "again, or set it to 0"
+            )
+        if lacking:
+            raise ValueError("\n".join(f"{self._cad.directory}: no render {w}" for w in lacking))
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         kind = rng.random()
@@ -368,6 +383,7 @@ def detector_pictures(
     batch: int,
     seed: int,
     workers: int = 0,
+    with_poses: bool = False,
 ) -> Batches:
     """Batches for stage `detector`.
 
@@ -380,17 +396,20 @@ def detector_pictures(
         cad_share: share of the batch from clean renders,
         cad_wrong: and of those the share that show parts that sit wrong.
         batch, seed, workers: pictures in a global batch, of the draws, loader processes.
+        with_poses: whether renders have to tell how the product lies.
 
     Yields:
         image uint8 (B, H, W, 3); box float32 (B, 4) cx, cy, w, h in 0…1, NaN without one;
         class int32 (B,), 1…S, S + 1 error state, −1 empty, −2 from anywhere; state int8 (B, K) in
         {-1, 0, 1}; pose float32 (B, 6), NaN where unknown; cad bool (B,), from a clean render.
     """
-    if cad_share and cad is None:
+    if (total := background + unboxed_share + cad_share) > 1:
         raise ValueError(
-            f"detector.cad={cad_share}, but the shards have no split 'cad'; render CAD pictures or "
-            "set it to 0"
+            f"--config.detector.background={background}, .unboxed_share={unboxed_share}, "
+            f".cad={cad_share}: are shares of a batch, and {total:g} is more than all of it"
         )
     element = _DetectorPicture(source, cad, background, unboxed_share, cad_share, cad_wrong)
-    check_batch(batch, "detector.batch")
+    if cad is not None:
+        _check_size(source, cad)
+        element.check_renders(with_poses)
     return _elements(element, seed, batch, workers)

@@ -60,6 +60,13 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return described | {"dtype": jnp.dtype(module.dtype).name}
 
 
+def check(module: nn.Module, place: str) -> None:
+    """Raises ValueError if a model folder may not hold a network; begins with the place."""
+    described = describe(module)
+    role = next(role for role, names in ROLES.items() if described["architecture"] in names)
+    build(role, described, place)
+
+
 def build(role: str, data: Any, place: str) -> nn.Module:
     """Builds the network that `describe` described.
 

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stormpsr_jax.base.errors import tell
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import detection
 from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.stages import learning, networks, validation
@@ -25,8 +27,9 @@ def build(context: Context) -> Definition:
     """What trains the detector and keeps the one with the best validation mAP@50."""
     config = context.config.detector
     train, val = context.boxed_source("train"), context.boxed_source("val")
-    cad = context.detector_source(CAD) if config.cad else None
     model = networks.detector(context)
+    if jax.process_index() == 0:
+        _warn(context)
 
     def init() -> tuple[Params, Params]:
         shape = (1, *train.image_size, 3)
@@ -68,21 +71,54 @@ def build(context: Context) -> Definition:
         model=model,
         init=init,
         loss_fn=loss_fn,
-        data=pipelines.detector_pictures(
-            train,
-            cad,
-            background=config.background,
-            unboxed_share=config.unboxed_share,
-            cad_share=config.cad,
-            cad_wrong=config.cad_wrong,
-            batch=config.batch,
-            seed=context.config.seed,
-            workers=context.workers,
-        ),
+        data=_data(context),
         **optimisation(config),
         evaluate=evaluate,
         best="map50",
     )
+
+
+def _data(context: Context) -> Batches:
+    """What it is trained on; ValueError if the data do not have what the config asks for."""
+    config = context.config.detector
+    return pipelines.detector_pictures(
+        context.boxed_source("train"),
+        context.detector_source(CAD) if config.cad else None,
+        background=config.background,
+        unboxed_share=config.unboxed_share,
+        cad_share=config.cad,
+        cad_wrong=config.cad_wrong,
+        with_poses=config.pose_loss > 0,
+        batch=config.batch,
+        seed=context.config.seed,
+        workers=context.workers,
+    )
+
+
+def _warn(context: Context) -> None:
+    """Tells what training will do, but perhaps not as its user expects."""
+    config, recordings = context.config.detector, context.boxed_source("train").recordings.values()
+    if config.background and not any((r.classes == EMPTY).any() for r in recordings):
+        tell(
+            "warning",
+            f"detector.background={config.background:g}, but no frame of split 'train' is "
+            "annotated as empty: the detector sees pictures with a box only, and may find objects "
+            "where there are none. Look at some frames without a whole object too "
+            "(data_prep/README.md)",
+        )
+    if config.part_loss and not config.cad_wrong:
+        shown = sum(
+            len(wrong_parts.spans(r.first_frame + np.arange(r.num_frames), r.states, -1))
+            for r in recordings
+        )
+        tell(
+            "warning",
+            f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what a "
+            "part that sits wrong looks like is learnt from the training recordings alone (wrong "
+            f"parts in them: {shown}), and others will hardly be noticed; render some with "
+            "data_prep.cad --wrong=N and give data.cad_dir, detector.cad and detector.cad_wrong, "
+            "or label more",
+        )
 
 
 def _reads(context: Context) -> list[Reads]:
@@ -91,107 +127,23 @@ def _reads(context: Context) -> list[Reads]:
     parts = ("pictures", "boxes", *(part for part, weight in heads.items() if weight))
     found = [Reads(parts, SPLITS, Context.boxed_source)]
     if config.cad:
-        kinds = {"plain": config.cad_wrong < 1, "wrong": config.cad_wrong > 0}
-        renders = tuple(kind for kind, asked in kinds.items() if asked)
         if config.cad_wrong and "states" not in parts:  # by which those are found
             parts = (*parts, "states")
-        found.append(Reads(parts, (CAD,), Context.detector_source, renders=renders))
+        found.append(Reads(parts, (CAD,), Context.detector_source))
     return found
 
 
-def _mistakes(context: Context) -> list[str]:
-    """Fields that ask for what others rule out."""
-    config, mistakes = context.config.detector, []
-    if config.cad_wrong and not config.cad:
-        mistakes.append(
-            "--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD renders; give "
-            "some of these, or set both to 0"
-        )
-    if config.pose_loss and not config.cad:
-        mistakes.append(
-            f"--config.detector.pose_loss={config.pose_loss}: how the product lies is learnt "
-            "from CAD renders alone; give detector.cad, or set it to 0"
-        )
-    if config.unboxed_share and not config.part_loss:
-        mistakes.append(
-            "--config.detector.part_loss=0.0: it alone learns from detector.unboxed_share; give it "
-            "a weight, or set unboxed_share to 0"
-        )
-    shares = (config.background, config.unboxed_share, config.cad)
-    if max(shares) <= 1 < sum(shares):
-        mistakes.append(
-            "--config.detector.background={}, .unboxed_share={}, .cad={}: are shares of a batch, "
-            "and {:g} is more than all of it".format(*shares, sum(shares))
-        )
-    return mistakes
-
-
-def _size_mistakes(context: Context) -> list[str]:
-    source, who = Context.detector_source, "the detector needs"
-    mistakes = learning.division_mistakes(context, "detector", source, 4, who)
-    return mistakes + learning.batch_mistakes(context, "detector", context.config.detector.batch)
-
-
-def _data_mistakes(context: Context) -> list[str]:
-    mistakes = _mistakes_of_renders(context) if context.config.detector.cad else []
-    for split in SPLITS:
-        recordings = context.boxed_source(split).recordings.values()
-        if not any((r.classes > 0).any() for r in recordings):
-            mistakes.append(
-                f"split {split!r} has no box of a catalogued or error state, which the "
-                "detector needs; drop 'detector' from stages, or label boxes "
-                "(data_prep/README.md) and make the data folder again"
-            )
-        highest = max((int(r.classes.max(initial=0)) for r in recordings), default=0)
-        if highest > context.procedure.error_class:
-            mistakes.append(
-                f"{context.detector_dir}: its boxes have classes up to {highest}, the "
-                f"procedure only {context.procedure.error_class}: it was made with other "
-                "catalogued states; make it again"
-            )
-    return mistakes
-
-
-def _mistakes_of_renders(context: Context) -> list[str]:
-    """Renders of another size, or that do not show what is to be learnt from them."""
-    config, folder = context.config.detector, context.cad_dir
-    recordings = context.detector_source(CAD).recordings.values()
-    mistakes = learning.render_mistakes(context, "detector", Context.detector_source)
-    if config.cad_wrong and not any((r.states == -1).any() for r in recordings):
-        mistakes.append(
-            f"{folder}: no render shows a part that sits wrong, which "
-            "detector.cad_wrong asks for; render some with data_prep.cad --wrong=N, or set it "
-            "to 0"
-        )
-    if config.pose_loss > 0 and not any(np.isfinite(r.poses).any() for r in recordings):
-        mistakes.append(
-            f"{folder}: no render tells how the product lies in it, which "
-            "detector.pose_loss asks for; a folder of an earlier version does not: make it "
-            "again elsewhere, or set it to 0"
-        )
-    states = np.arange(1, context.procedure.num_states + 1)
-    if config.cad_wrong < 1 and not any(np.isin(r.classes, states).any() for r in recordings):
-        mistakes.append(
-            f"{folder}: no render shows a state with all parts right and a box around "
-            "it, which detector.cad asks for; render some with data_prep.cad --per_state=N, "
-            "or set detector.cad_wrong to 1 or detector.cad to 0"
-        )
-    return mistakes
-
-
-def _doubts(context: Context) -> list[str]:
-    config = context.config.detector
-    if not config.part_loss or config.cad_wrong:
-        return []
-    shown = sum(
-        len(wrong_parts.spans(r.first_frame + np.arange(r.num_frames), r.states, -1))
-        for r in context.source("train").recordings.values()
+def _check(context: Context) -> list[str]:
+    rows, size = (
+        context.config.detector.batch,
+        learning.image_size(context, "detector", Context.boxed_source),
     )
+    if context.has_data:
+        validation.boxed_rows(context.boxed_source("val"))
+        _data(context)
     return [
-        f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what a part "
-        "that sits wrong looks like is learnt from the training recordings alone (wrong parts in "
-        f"them: {shown}), and others will hardly be noticed; render some with data_prep.cad "
-        "--wrong=N and give data.cad_dir, detector.cad and detector.cad_wrong, or label more"
+        *learning.batch_mistakes(context, "detector", rows),
+        *learning.network_mistakes("detector", networks.detector(context), (rows, *size, 3)),
     ]
 
 
@@ -201,8 +153,5 @@ STAGE = Stage(
     fields=(*learning.TRAINING, *learning.LOOKS, *learning.CAD, "detector"),
     reads=_reads,
     procedure=("number of components", "states"),
-    mistakes=_mistakes,
-    size_mistakes=_size_mistakes,
-    data_mistakes=_data_mistakes,
-    doubts=_doubts,
+    check=_check,
 )

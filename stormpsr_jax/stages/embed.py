@@ -126,8 +126,7 @@ STAGE = Stage(
         "embed.every",
     ),
     free=("embed.batch",),
-    reads=lambda _: [Reads(("pictures",), SPLITS)],
+    reads=lambda _: [Reads(("pictures",), SPLITS, Context.clip_source)],
     after=lambda _: (pretrain.STAGE,),
     results=lambda workdir: sorted((workdir / "embed").rglob("*.npy")),
-    size_mistakes=learning.patch_mistakes,
 )

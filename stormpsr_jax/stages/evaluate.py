@@ -351,17 +351,12 @@ def _results(workdir: Path) -> list[Path]:
     ]
 
 
-def _mistakes(context: Context) -> list[str]:
+def _check(context: Context) -> list[str]:
     config, mistakes = context.config.evaluate, []
     if config.threshold and config.choose != "paper":
         mistakes.append(
             f"--config.evaluate.threshold={config.threshold}: with evaluate.choose="
             f"{config.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
-        )
-    if config.install_margin and config.choose == "paper":
-        mistakes.append(
-            f"--config.evaluate.install_margin={config.install_margin:g}: is added to what "
-            "validation chooses, and evaluate.choose='paper' lets it choose nothing; set it to 0"
         )
     missing = {"val", "test"} - set(context.config.predict.splits)
     if predict.STAGE.is_chosen(context) and missing:
@@ -381,8 +376,7 @@ STAGE = Stage(
     procedure=("whole",),
     after=_after,
     results=_results,
-    needs_pictures=False,
     taken_over=False,  # what it makes lies in the work folder itself
-    mistakes=_mistakes,
+    check=_check,
     show=show,
 )

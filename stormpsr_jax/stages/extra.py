@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stormpsr_jax.data import folder
+from stormpsr_jax.data import clips
 from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 
 
@@ -69,6 +69,5 @@ class Extra:
 
 def read(directory: Path) -> Extra:
     """Reads what a finished folder of clip shards has; ValueError if it is none."""
-    marker = "dataset_info.json"
-    settings = folder.read_settings(directory, folder.ClipSettings, marker, "data_prep command")
+    settings = clips.read_settings(directory)
     return Extra(directory, settings.splits, settings.settings.aspect, settings.settings.crop)

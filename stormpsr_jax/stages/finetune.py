@@ -91,12 +91,15 @@ def clip_seed(seed: int) -> int:
     return (seed + zlib.crc32(b"finetune")) % 2**31
 
 
-def _size_mistakes(context: Context) -> list[str]:
-    batch = context.config.finetune.batch
-    pictures = batch * context.num_frames
-    return learning.patch_mistakes(context) + learning.batch_mistakes(
-        context, "finetune", batch, pictures=pictures
-    )
+def _check(context: Context) -> list[str]:
+    size, clips = learning.image_size(context), context.config.finetune.batch
+    pictures = clips * context.num_frames
+    model = networks.encoder_to_train(context, size, pictures)
+    return [
+        *learning.window_mistakes(context),
+        *learning.batch_mistakes(context, "finetune", clips),
+        *learning.network_mistakes("encoder", model, (pictures, *size, 3)),
+    ]
 
 
 STAGE = Stage(
@@ -117,8 +120,7 @@ STAGE = Stage(
         "temporal_model",
         "finetune",
     ),
-    reads=lambda _: [Reads(("pictures", "states"), SPLITS)],
+    reads=lambda _: [Reads(("pictures", "states"), SPLITS, Context.clip_source)],
     after=lambda _: (pretrain.STAGE, temporal.STAGE),
-    size_mistakes=_size_mistakes,
-    data_mistakes=learning.window_mistakes,
+    check=_check,
 )

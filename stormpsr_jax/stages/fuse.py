@@ -155,7 +155,7 @@ def _further(context: Context) -> dict[str, Any]:
     return weights | {"frames per second": context.source("val").fps}
 
 
-def _mistakes(context: Context) -> list[str]:
+def _check(context: Context) -> list[str]:
     networks = predict.networks_of(context)
     if detector.STAGE in networks and len(networks) > 1:
         return []
@@ -174,5 +174,5 @@ STAGE = Stage(
     procedure=("number of components", "initial states", "states", "variants of recordings"),
     after=lambda _: (predict.STAGE,),
     results=lambda workdir: [workdir / "fuse" / name for name in (WEIGHTS, FOLDS)],
-    mistakes=_mistakes,
+    check=_check,
 )

@@ -34,6 +34,11 @@ class _ObjectBatch:
     """Index → this host's rows of a batch of objects × states × views, which all draw alike."""
 
     def __init__(self, source: ClipSource, objects: int, states: int, views: int):
+        if objects > len(source.recordings):
+            raise ValueError(
+                f"--config.general.objects={objects}: a batch has so many different objects, and "
+                f"split {source.split!r} has {len(source.recordings)}; lower it, or make more"
+            )
         self._source, self._counts = source, (objects, states, views)
         self._host, self._hosts = jax.process_index(), jax.process_count()
         # Per object: its states, and the frames that show each.
@@ -75,10 +80,15 @@ def _open(context: Context, split: str) -> ClipSource:
     return source.at(context.config.encoder.image_size, "encoder.image_size")
 
 
+def _counts(context: Context) -> tuple[int, int, int]:
+    """Of a batch: objects, states of each, views of each."""
+    config = context.config.general
+    return config.objects, config.states, config.views
+
+
 def _pictures(context: Context) -> int:
     """Of a batch."""
-    config = context.config.general
-    return config.objects * config.states * config.views
+    return math.prod(_counts(context))
 
 
 def build(context: Context) -> Definition:
@@ -131,9 +141,8 @@ def build(context: Context) -> Definition:
         )
 
     pictures = _pictures(context)
-    pipelines.check_batch(pictures, "general.objects × .states × .views")
     num_bytes = pictures // jax.process_count() * 3 * math.prod(train.image_size)
-    element = _ObjectBatch(train, config.objects, config.states, config.views)
+    element = _ObjectBatch(train, *_counts(context))
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
     return Definition(
         model=model,
@@ -163,20 +172,15 @@ def _precision_at_1(encoder: Batched, source: ClipSource) -> float:
     return right / max(total, 1)
 
 
-def _size_mistakes(context: Context) -> list[str]:
-    pictures, wanted = _pictures(context), context.config.general.objects
-    mistakes = learning.patch_mistakes(context, _open) + learning.batch_mistakes(
-        context, "general", pictures, "objects, .states or .views", pictures
-    )
-    there = context.config.data.synthetic.objects.train
-    if context.has_data and "data" not in context.config.stages:
-        there = len(_open(context, SPLITS[0]).recordings)
-    if wanted > there:
-        mistakes.append(
-            f"--config.general.objects={wanted}: a batch has so many different objects, and split "
-            f"'train' has {there}; lower it, or make more"
-        )
-    return mistakes
+def _check(context: Context) -> list[str]:
+    rows, size = _pictures(context), learning.image_size(context, source=_open)
+    if context.has_data:
+        _ObjectBatch(_open(context, SPLITS[0]), *_counts(context))
+    model = networks.encoder_to_train(context, size, rows)
+    return [
+        *learning.batch_mistakes(context, "general", rows, "objects, .states or .views"),
+        *learning.network_mistakes("encoder", model, (rows, *size, 3)),
+    ]
 
 
 STAGE = Stage(
@@ -185,5 +189,5 @@ STAGE = Stage(
     fields=(*learning.TRAINING, *learning.AUGMENTED, *learning.ENCODER, "attention", "general"),
     reads=lambda _: [Reads((LABELS, "pictures"), SPLITS, _open)],
     results=lambda workdir: [workdir / "general" / name for name in (BEST, _EXPORTED)],
-    size_mistakes=_size_mistakes,
+    check=_check,
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+
 from ml_collections import ConfigDict
 
 from stormpsr_jax.stages import (
-    data,
     detector,
     embed,
     evaluate,
@@ -19,8 +20,18 @@ from stormpsr_jax.stages import (
 )
 from stormpsr_jax.stages.stage import Stage
 
+RENDERING = "data_prep.stage"  # the module of the stage that makes data, beside the core
+
+
+def _rendering() -> tuple[Stage, ...]:
+    try:
+        return (importlib.import_module(RENDERING).STAGE,)
+    except ModuleNotFoundError:
+        return ()
+
+
 STAGES = (
-    data.STAGE,
+    *_rendering(),
     general.STAGE,
     pretrain.STAGE,
     embed.STAGE,
@@ -37,6 +48,12 @@ STAGES = (
 def names() -> tuple[str, ...]:
     """Their names, which config.stages may have."""
     return tuple(stage.name for stage in STAGES)
+
+
+def missing() -> str:
+    """Ends a message about unknown names: where the stage that makes data cannot be imported."""
+    there = any(stage.makes_data for stage in STAGES)
+    return "" if there else f" ({RENDERING}, which makes data, cannot be imported)"
 
 
 def named(name: str) -> Stage:

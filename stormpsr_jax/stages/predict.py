@@ -159,12 +159,17 @@ def _reads(context: Context) -> list[Reads]:
     return found
 
 
-def _mistakes(context: Context) -> list[str]:
+def _check(context: Context) -> list[str]:
     if not context.config.predict.splits:
         return ["--config.predict.splits=(): names no split to predict; give at least one"]
+    return network_mistakes(context, "predict")
+
+
+def network_mistakes(context: Context, name: str) -> list[str]:
+    """Says whether a stage that takes trained networks has none."""
     if networks_of(context):
         return []
-    return ["stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"]
+    return [f"stages has {name!r}, but neither 'detector' nor 'temporal', whose networks it takes"]
 
 
 def _results(workdir: Path) -> list[Path]:
@@ -204,7 +209,6 @@ STAGE = Stage(
     after=networks_of,
     results=_results,
     folders=("predictions",),
-    needs_pictures=False,
-    mistakes=_mistakes,
+    check=_check,
     damage=_damage,
 )

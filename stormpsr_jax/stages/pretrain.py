@@ -12,11 +12,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from stormpsr_jax.base.errors import tell
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
-from stormpsr_jax.stages.stage import SPLITS, Reads, Stage, collect
+from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.definition import Definition
@@ -32,7 +33,7 @@ def build(context: Context) -> Definition:
     """
     config = context.config.pretrain
     train, val = context.clip_source("train"), context.clip_source("val")
-    sampler, cad = _sampler(context)
+    sampler = _sampler(context)
     model = networks.encoder_to_train(context, train.image_size, sampler.batch_size)
     supcon = losses.supcon
     if config.supcon_block:
@@ -73,6 +74,12 @@ def build(context: Context) -> Definition:
         return {"precision_at_1": precision}
 
     judged = _is_judged(context)
+    if not judged and jax.process_index() == 0:
+        tell(
+            "warning",
+            "no two recordings of split 'val' have key frames of the same state, so nothing tells "
+            "which weights of stage 'pretrain' are the best: it keeps the last ones",
+        )
     scale = layer_lr_scale(
         "encoder", model.encoder.layers, config.encoder_lr_scale, config.layer_decay
     )
@@ -80,9 +87,7 @@ def build(context: Context) -> Definition:
         model=model,
         init=functools.partial(starting_point, context, train.image_size),
         loss_fn=loss_fn,
-        data=pipelines.key_frame_batches(
-            train, cad, sampler, seed=context.config.seed, workers=context.workers
-        ),
+        data=_data(context, sampler),
         **optimisation(config, scale),
         evaluate=evaluate if judged else None,
         best="precision_at_1" if judged else "",
@@ -90,10 +95,20 @@ def build(context: Context) -> Definition:
     )
 
 
-def _sampler(context: Context) -> tuple[sampling.KeyFrameSampler, ClipSource | None]:
-    """What draws the batches, and the clean renders in them."""
-    cad = context.clip_source(CAD) if takes_renders(context.config) else None
-    return key_frame_sampler(context, context.clip_source("train"), cad), cad
+def _renders(context: Context) -> ClipSource | None:
+    return context.clip_source(CAD) if takes_renders(context.config) else None
+
+
+def _sampler(context: Context) -> sampling.KeyFrameSampler:
+    """What draws the batches; ValueError if the labels do not have what the config asks for."""
+    return key_frame_sampler(context, context.clip_source("train"), _renders(context))
+
+
+def _data(context: Context, sampler: sampling.KeyFrameSampler) -> pipelines.Batches:
+    train, config = context.clip_source("train"), context.config
+    return pipelines.key_frame_batches(
+        train, _renders(context), sampler, seed=config.seed, workers=context.workers
+    )
 
 
 def key_frame_window(context: Context, source: ClipSource) -> int:
@@ -176,67 +191,31 @@ def run(context: Context) -> dict:
 
 
 def _reads(context: Context) -> list[Reads]:
-    found = [Reads(("pictures", "states"), SPLITS)]
-    if takes_renders(context.config):
-        found.append(Reads(("pictures", "states"), (CAD,), renders=("plain",)))
-    return found
+    splits = (*SPLITS, CAD) if takes_renders(context.config) else SPLITS
+    return [Reads(("pictures", "states"), splits, Context.clip_source)]
 
 
-def _mistakes(context: Context) -> list[str]:
-    if not context.config.init_from:
-        return []
-    if (path := packaged_or_path(context.config.init_from)).is_file():
-        return []
-    return [
-        f"--config.init_from={path}: no such file; give the backbone's weights as published, or "
-        "of `python -m stormpsr_jax.weights import`, or '' to train it from random weights"
-    ]
-
-
-def _data_mistakes(context: Context) -> list[str]:
-    """Renders of another size, and labels that do not give the batches asked for."""
-    mistakes, config = [], context.config.pretrain
-    if takes_renders(context.config):
-        mistakes += learning.render_mistakes(context, "encoder", Context.clip_source)
-    if config.steps:
-        val = context.clip_source("val")
-        mistakes += collect(lambda: _sampler_mistakes(context))
-        window = key_frame_window(context, val)
-        if not validation.key_frame_rows(val, context.procedure, window, config.initial_state):
-            mistakes.append(
-                "split 'val' has no key frame, by which the encoder is judged: no completion in it "
-                "reaches a catalogued state; check the procedure's states against the labels"
-            )
-    return mistakes
-
-
-def _sampler_mistakes(context: Context) -> list[str]:
-    sampler, _ = _sampler(context)
-    rows = sampler.batch_size
-    fields = "n_per_state, .cad_per_state or .any_frames"
-    return learning.batch_mistakes(context, "pretrain", rows, fields, rows)
-
-
-def _doubts(context: Context) -> list[str]:
-    if not context.config.pretrain.steps or _is_judged(context):
-        return []
-    return [
-        "no two recordings of split 'val' have key frames of the same state, so nothing tells "
-        "which weights of stage 'pretrain' are the best: it keeps the last ones"
-    ]
-
-
-def _network_mistakes(context: Context) -> list[str]:
-    """An encoder that cannot be built, or weights to start from that do not fit it."""
-    model, size = networks.spatial_encoder(context), context.clip_source("train").image_size
-    images = jax.ShapeDtypeStruct((2, *size, 3), np.float32)
-    fresh = jax.eval_shape(
-        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
-    )
-    if context.config.init_from:
-        path = packaged_or_path(context.config.init_from)
+def _check(context: Context) -> list[str]:
+    config, path = context.config, packaged_or_path(context.config.init_from)
+    if config.init_from and not path.is_file():
+        return [
+            f"--config.init_from={path}: no such file; give the backbone's weights as published, "
+            "or of `python -m stormpsr_jax.weights import`, or '' to train it from random weights"
+        ]
+    size, rows, mistakes = learning.image_size(context), context.devices.size * 2, []
+    if config.pretrain.steps and context.has_data:
+        sampler = _sampler(context)
+        _data(context, sampler)
+        _is_judged(context)  # ValueError without any key frame
+        rows, fields = sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"
+        mistakes += learning.batch_mistakes(context, "pretrain", rows, fields)
+    model = networks.encoder_to_train(context, size, rows)
+    mistakes += learning.network_mistakes("encoder", model, (rows, *size, 3))
+    if config.init_from and not mistakes:
+        key, images = jax.random.key(0), jax.ShapeDtypeStruct((2, *size, 3), np.float32)
+        fresh = jax.eval_shape(model.init, key, images)
         parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), size)
-    return []
+    return mistakes
 
 
 STAGE = Stage(
@@ -249,9 +228,5 @@ STAGE = Stage(
     reads=_reads,
     further=lambda context: {"frames per second": context.source("train").fps},
     procedure=("number of components", "states"),
-    mistakes=_mistakes,
-    size_mistakes=learning.patch_mistakes,
-    data_mistakes=_data_mistakes,
-    network_mistakes=_network_mistakes,
-    doubts=_doubts,
+    check=_check,
 )

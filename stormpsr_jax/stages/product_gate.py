@@ -178,10 +178,5 @@ STAGE = Stage(
     procedure=("number of components", "initial states", "states"),
     after=predict.networks_of,
     results=lambda workdir: [workdir / "product_gate" / FITS],
-    needs_pictures=False,
-    mistakes=lambda context: (
-        []
-        if predict.networks_of(context)
-        else ["stage 'product_gate' takes the networks of 'detector' or 'temporal': add one"]
-    ),
+    check=lambda context: predict.network_mistakes(context, "product_gate"),
 )

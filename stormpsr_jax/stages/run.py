@@ -84,7 +84,6 @@ def _check(context: Context, remake: str) -> None:
         raise_all([line for stage in of_stale for line in continuing.mistakes(context, stage)])
     raise_all(_kept_leaks(context, stale, remake))
     _warn(hardware.unused({device.platform for device in jax.local_devices()}))
-    _warn(checks.find_doubts(context))
     files.write_text(
         context.workdir / "config.json", context.config.to_json_best_effort(indent=2) + "\n"
     )
@@ -102,12 +101,6 @@ def _kept_leaks(context: Context, stale: Mapping[str, list[str]], remake: str) -
         if record is not None:
             found += continuing.kept_leaks(context, stage, record)
     return found
-
-
-def _check_data(context: Context) -> None:
-    """What could not be checked before the data were rendered."""
-    raise_all(checks.find_mistakes(context))
-    _warn(checks.find_doubts(context))
 
 
 def _warn(texts: list[str]) -> None:
@@ -167,7 +160,7 @@ def _run_stage(stage: Stage, context: Context, remake: str, others: Sequence[Pat
         _on_process_0(lambda: provenance.finish(context, stage, record, facts))
         if stage.makes_data:
             context.forget_data()
-            _on_process_0(lambda: _check_data(context))
+            _on_process_0(lambda: raise_all(checks.find_mistakes(context)))
         _say(f"{name}: {time.monotonic() - start:.0f} s")
     if stage.show and jax.process_index() == 0:
         stage.show(context)

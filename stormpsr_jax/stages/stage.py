@@ -16,15 +16,11 @@ from stormpsr_jax.training.definition import Definition
 SPLITS = ("train", "val")  # what learns reads these
 # Parts of a split that are no part of a source; see `checksums.DataChecksums` for the others.
 LABELS, LABEL_FILES = "labels", "label files"
-Check = Callable[[Context], list[str]]
+Check = Callable[[Context], Iterable[str]]
 
 
 def _nothing(_: Any) -> tuple:
     return ()
-
-
-def _no_mistakes(_: Context) -> list[str]:
-    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +33,12 @@ class Reads:
         splits: their names.
         source: what opens a split; ValueError if it cannot be read.
         owner: before the parts' names on record, where a stage reads a part from two sources.
-        renders: kinds of clean renders that have to be among them, "plain" and "wrong" ones.
     """
 
     parts: tuple[str, ...]
     splits: tuple[str, ...]
     source: Callable[[Context, str], ClipSource | FeatureSource] = Context.source
     owner: str = ""
-    renders: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +53,7 @@ class Stage:
             not thrown away unasked, and the config has a section of its name, with an optimizer.
         free: patterns of fields that change how it goes and not what comes out.
         file_fields: fields that name a file that it reads, if they name any.
+        makes_data: whether it makes the data folder, which all later stages read.
         reads: the parts of the data that it reads.
         further: what else it is made from, {what: JSON value}; the data are there, unless it makes
             them.
@@ -67,15 +62,10 @@ class Stage:
         results: the files in WORKDIR that later stages or people use, once it is finished; by
             default the best weights of a stage that trains.
         folders: the folders of WORKDIR besides its own that it leaves results in.
-        needs_pictures: whether ready-made embeddings are not enough for it.
         taken_over: whether another run can link to what it has made.
-        rendering: of a stage that makes the data folder: what would come out wrong, given what
-            the chosen stages read.
-        mistakes: of the config alone, whose numbers need not be in their ranges yet.
-        size_mistakes: batches, and sizes of pictures, which rendered ones will have.
-        data_mistakes: of the data, all of whose splits can be opened.
-        network_mistakes: networks that cannot be built, once nothing else is wrong.
-        doubts: what a run will do, but perhaps not as its user expects; the data are there.
+        check: what would cost hours, or give a wrong result unnoticed. All fields are in their
+            ranges. If the data are there, their splits can be opened; where a stage makes them, it
+            is asked again then. May raise ValueError, too.
         damage: what is wrong with its results besides their checksums.
         show: prints what a finished run ends with.
     """
@@ -86,32 +76,22 @@ class Stage:
     build: Callable[[Context], Definition] | None = None
     free: tuple[str, ...] = ()
     file_fields: tuple[str, ...] = ()
+    makes_data: bool = False
     reads: Callable[[Context], Sequence[Reads]] = _nothing
     further: Callable[[Context], dict[str, Any]] = lambda _: {}
     procedure: tuple[str, ...] = ("number of components",)
     after: Callable[[Context], tuple[Stage, ...]] = _nothing
     results: Callable[[Path], Iterable[Path]] | None = None
     folders: tuple[str, ...] = ()
-    needs_pictures: bool = True
     taken_over: bool = True
-    rendering: Callable[[Context, Sequence[Reads]], list[str]] | None = None
-    mistakes: Check = _no_mistakes
-    size_mistakes: Check = _no_mistakes
-    data_mistakes: Check = _no_mistakes
-    network_mistakes: Check = _no_mistakes
-    doubts: Check = _no_mistakes
-    damage: Check = _no_mistakes
+    check: Check = _nothing
+    damage: Callable[[Context], list[str]] = lambda _: []
     show: Callable[[Context], None] | None = None
 
     @property
     def costly(self) -> bool:
         """Whether its results are trained weights."""
         return self.build is not None
-
-    @property
-    def makes_data(self) -> bool:
-        """Whether it makes the data folder, which all later stages read."""
-        return self.rendering is not None
 
     def is_chosen(self, context: Context) -> bool:
         """Whether a run has the stage."""
@@ -129,11 +109,3 @@ class Stage:
         if self.results:
             return [*self.results(workdir)]
         return [workdir / self.name / BEST] if self.costly else []
-
-
-def collect(check: Callable[[], list[str]]) -> list[str]:
-    """The mistakes that a check returns, or the one that it comes upon."""
-    try:
-        return check()
-    except ValueError as error:
-        return str(error).splitlines()

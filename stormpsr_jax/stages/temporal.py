@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from stormpsr_jax.data import clip_rows, pipelines
 from stormpsr_jax.data.features import EmbeddingFile
@@ -92,27 +91,22 @@ def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Pa
     return loss, (metrics, batch_stats)
 
 
-def _mistakes(context: Context) -> list[str]:
-    every, stride = context.config.embed.every, context.config.window.stride
-    if context.ready_made or every < 1 or stride % every == 0:
-        return []
-    return [
-        f"--config.embed.every={every}: does not divide window.stride={stride}, so that windows "
-        "would look at frames that are not encoded; set it to a divisor of window.stride"
-    ]
-
-
 def _reads(context: Context) -> list[Reads]:
     parts = ("pictures", "states") if context.ready_made else ("states",)
     return [Reads(parts, SPLITS)]
 
 
-def _network_mistakes(context: Context) -> list[str]:
-    if not context.ready_made:
-        model = networks.temporal_encoder(context)
-        shape = (1, context.num_frames, context.config.encoder.hidden)
-        jax.eval_shape(model.init, jax.random.key(0), np.zeros(shape))
-    return []
+def _check(context: Context) -> list[str]:
+    rows, T = context.config.temporal.batch, context.num_frames
+    model = networks.to_train(context, networks.temporal_encoder(context))
+    width = context.config.encoder.hidden
+    if context.ready_made:
+        width = next(iter(context.embeddings(SPLITS[0]).values()))[0].shape[1]
+    return [
+        *learning.window_mistakes(context),
+        *learning.batch_mistakes(context, "temporal", rows),
+        *learning.network_mistakes("temporal_model", model, (rows, T, width)),
+    ]
 
 
 STAGE = Stage(
@@ -133,11 +127,5 @@ STAGE = Stage(
     free=("temporal.embeddings", "temporal.steps_per_dispatch"),
     reads=_reads,
     after=lambda context: () if context.ready_made else (embed.STAGE,),
-    needs_pictures=False,
-    mistakes=_mistakes,
-    size_mistakes=lambda context: learning.batch_mistakes(
-        context, "temporal", context.config.temporal.batch
-    ),
-    data_mistakes=learning.window_mistakes,
-    network_mistakes=_network_mistakes,
+    check=_check,
 )

@@ -60,8 +60,6 @@ def key_frame_precision(
         ValueError: the split has no key frame.
     """
     found = key_frame_rows(source, procedure, window, initial)
-    if not found:
-        raise ValueError(f"split {source.split!r} has no key frame: no completion of a known state")
     found = found[:: -(-len(found) // KEY_FRAMES)]
     owners = np.array([owner for owner, _, _ in found])
     labels = np.array([label for _, label, _ in found])
@@ -73,8 +71,8 @@ def key_frame_precision(
 def key_frame_rows(
     source: ClipSource, procedure: Procedure, window: int, initial: bool
 ) -> list[tuple[str, int, int]]:
-    """(recording, state, row) of every key frame of a split."""
-    return [
+    """(recording, state, row) of every key frame of a split; ValueError if it has none."""
+    found = [
         (name, label, row)
         for name, recording in source.recordings.items()
         for label, rows in sampling.key_frames(
@@ -82,6 +80,12 @@ def key_frame_rows(
         ).items()
         for row in rows.tolist()
     ]
+    if not found:
+        raise ValueError(
+            f"split {source.split!r} has no key frame, by which the encoder is judged: no "
+            "completion in it reaches a catalogued state; check the states against the labels"
+        )
+    return found
 
 
 def shares_key_frames(source: ClipSource, procedure: Procedure, window: int, initial: bool) -> bool:
@@ -146,6 +150,16 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
     Raises:
         ValueError: the split has no box.
     """
+    found = boxed_rows(source)
+    found = found[:: -(-len(found) // BOXED_FRAMES)]
+    truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
+    truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
+    boxes, classes, confidences = _detections(detector, source, found)
+    return detection.average_precision(boxes, classes, confidences, truth_boxes, truth_classes)
+
+
+def boxed_rows(source: ClipSource) -> list[tuple[str, int]]:
+    """(recording, row) of the frames of a split that have a box; ValueError if none has."""
     found = [
         (name, row)
         for name, recording in source.recordings.items()
@@ -153,14 +167,10 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
     ]
     if not found:
         raise ValueError(
-            f"split {source.split!r} has no box to validate the detector on; label some, or drop "
-            "'detector' from stages"
+            f"split {source.split!r} has no box of a catalogued or error state, which the detector "
+            "needs; drop 'detector' from stages, or label boxes (data_prep/README.md)"
         )
-    found = found[:: -(-len(found) // BOXED_FRAMES)]
-    truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
-    truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
-    boxes, classes, confidences = _detections(detector, source, found)
-    return detection.average_precision(boxes, classes, confidences, truth_boxes, truth_classes)
+    return found
 
 
 def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:

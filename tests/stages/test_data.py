@@ -2,10 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from data_prep import stage as data
 from data_prep import synthetic as rendering
 from data_prep.worlds import worlds
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.stages import data, evaluate, provenance
+from stormpsr_jax.stages import evaluate, provenance
 from stormpsr_jax.stages.context import Context
 
 
@@ -50,19 +51,6 @@ def test_results_name_the_world_of_their_recordings(tmp_path, world, scene):
     told = evaluate._data(Context(config, tmp_path / "run", mesh=None))
     assert told["scene"] == {"seed": 3, "occlusion": "default"} | scene
     assert told["recordings"] == {"test": 2}
-
-
-def test_rendering_mistakes_of_worlds_are_named(tmp_path):
-    config = synthetic.get_config()
-    context = Context(config, tmp_path, mesh=None)
-    config.data.synthetic.backgrounds = str(tmp_path / "nowhere")
-    config.data.synthetic.objects.train = 3
-    said = "\n".join(data.rendering_mistakes(context, []))
-    assert "nowhere: no such folder" in said
-    assert "objects are random products with the looks of world toy" in said
-    config.data.synthetic.update(world="bench", backgrounds=str(tmp_path))
-    config.data.synthetic.objects.train = 0
-    assert data.rendering_mistakes(context, []) == []
 
 
 def test_record_has_what_is_in_the_folders_that_are_named(tmp_path):

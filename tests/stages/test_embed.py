@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.stages import embed, temporal
+from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.tiny import tiny
@@ -68,12 +68,3 @@ def test_augmented_views_are_the_same_for_any_number_of_pictures_at_once(finishe
     (plain, view), (_, again) = found
     assert np.abs(view - plain).max() > 0.1
     np.testing.assert_allclose(again, view, atol=0.01)
-
-
-def test_windows_look_at_no_frame_that_is_not_encoded(tmp_path):
-    mistakes = [
-        temporal.STAGE.mistakes(Context(tiny(**{"embed.every": every}), tmp_path, None))
-        for every in (1, 2, 4, 3, 8)
-    ]
-    assert [len(found) for found in mistakes] == [0, 0, 0, 1, 1]
-    assert "embed.every=3" in mistakes[3][0]

@@ -1,16 +1,16 @@
 """Labelled real recordings beside rendered ones, and products that a config names."""
 
 import dataclasses
-import json
 import shutil
 
 import numpy as np
 import pytest
 
+from data_prep import stage as rendering
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import checks, data, detector, evaluate, networks, pretrain, provenance
+from stormpsr_jax.stages import checks, detector, evaluate, networks, pretrain, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support import lantern, real_data
@@ -130,40 +130,24 @@ def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(
 
     for one, two in ((without, with_few), (with_few, more)):
         assert "other pictures of split train" in changed(pretrain.STAGE, one, two)
-        assert changed(data.STAGE, one, two) == []
+        assert changed(rendering.STAGE, one, two) == []
     assert "other label files of split test" in changed(evaluate.STAGE, with_few, more)
 
 
+@pytest.mark.parametrize("splits", [FEW, {"val": 4, "test": 1}], ids=["join", "replace"])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 40}, "it has pictures of (40, 40) pixels (HxW), not (32, 32)"),
-        ({"fps": 2.0}, "it has 2.0 frames a second, not 1.0"),
-        ({"name": "train"}, "both have recordings train_000, train_001; rename these"),
+        ({"size": 40}, "it has pictures of (40, 40) pixels (HxW), 1 a second, they (32, 32), 1 a"),
+        ({"fps": 2.0}, "it has pictures of (32, 32) pixels (HxW), 2 a second, they (32, 32), 1 a"),
     ],
 )
-def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options, message):
-    procedure = dataclasses.replace(TOY, fps=options.pop("fps", 1.0))
-    real = real_data.write(tmp_path / "real", procedure, FEW, **options)
-    found = [line for line in checks.find_mistakes(context_of(rendered, tmp_path, real))]
-    assert [line for line in found if message in line], found
-    assert str(real) in "".join(found)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"size": 40}, "it has pictures of (40, 40) pixels (HxW), not (32, 32)"),
-        ({"fps": 2.0}, "it has 2.0 frames a second, not 1.0"),
-    ],
-)
-def test_recordings_that_only_choose_and_are_scored_go_together_too(
-    rendered, tmp_path, options, message
-):
-    procedure = dataclasses.replace(TOY, fps=options.pop("fps", 1.0))
-    real = real_data.write(tmp_path / "real", procedure, {"val": 4, "test": 1}, **options)
+def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options, splits, message):
+    procedure = dataclasses.replace(TOY, fps=options.get("fps", 1.0))
+    size = options.get("size", 32)
+    real = real_data.write(tmp_path / "real", procedure, splits, size=size)
     (found,) = checks.find_mistakes(context_of(rendered, tmp_path, real))
-    assert found.startswith(f"--config.data.extra={real}: does not go with {rendered / 'data'}: ")
+    assert found.startswith(f"--config.data.extra={real}: does not go with the other recordings")
     assert message in found
 
 
@@ -172,6 +156,9 @@ def test_what_real_recordings_cannot_be(rendered, real, tmp_path):
     assert f"{tmp_path / 'nothing'}: no such folder" in "".join(checks.find_mistakes(missing))
     large = context_of(rendered, tmp_path, real, **{"data.detector_dir": str(rendered / "data")})
     assert "leave out data.detector_dir" in "".join(checks.find_mistakes(large))
+    named = context_of(rendered, tmp_path, real_data.write(tmp_path / "n", TOY, FEW, name="train"))
+    message = "both have recordings train_000, train_001; rename these"
+    assert message in "".join(checks.find_mistakes(named))
 
 
 # --- Stage data ---
@@ -201,13 +188,11 @@ def test_the_config_needs_a_product_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"procedure": ""}, "give --config.procedure=FILE, whose they are"),
-        ({"data.synthetic.product_seed": 1}, "leave data.synthetic.meshes out"),
+        ({"procedure": ""}, "name the product to render"),
         (
             {"data.synthetic.meshes": "", "data.synthetic.product_seed": 1},
             "set --config.procedure=''",
         ),
-        ({"data.synthetic.meshes": "", "data.synthetic.poses": "p.json"}, "are of meshes"),
         ({"data.synthetic.meshes": "nowhere"}, "nowhere: no such folder"),
         ({"data.synthetic.poses": "nowhere.json"}, "nowhere.json"),
         ({"procedure": "meccano"}, "belongs to no component of procedure 'meccano'"),
@@ -218,32 +203,12 @@ def test_fields_of_a_product_that_do_not_fit_are_told(tmp_path, changes, message
     assert [line for line in found if message in line], found
 
 
-def test_a_procedure_that_cannot_be_built_is_told_before_anything_is_rendered(tmp_path):
-    files = lantern.write(tmp_path)
-    content = json.loads(files[1].read_text())
-    content["variants"]["assembly"]["initial_state"] = "00001"
-    files[1].write_text(json.dumps(content))
-    (line,) = mistakes_of(config_of(files), tmp_path)
-    assert "these steps never get their turn: Install lid (12)" in line
-
-
 def test_real_recordings_of_other_pictures_are_told_before_anything_is_rendered(tmp_path):
     files = lantern.write(tmp_path)
     procedure = dataclasses.replace(load_procedure(files[1]), fps=2.0)
     real = real_data.write(tmp_path / "real", procedure, FEW, size=40, frames=60)
-    found = mistakes_of(config_of(files, **{"data.extra": str(real)}), tmp_path)
-    assert [line.partition(": ")[2].partition(":")[0] for line in found] == [
-        "has pictures of (40, 40) pixels (H, W), and (32, 32) are rendered",
-        "has 2 frames a second",
-    ]
-    named = real_data.write(
-        tmp_path / "named", load_procedure(files[1]), FEW, name="train", frames=60
-    )
-    found = mistakes_of(config_of(files, **{"data.extra": str(named)}), tmp_path)
-    assert "will be rendered are called train_000, train_001, train_002, too" in "".join(found)
-    other = real_data.write(tmp_path / "other", TOY, FEW)
-    found = mistakes_of(config_of(files, **{"data.extra": str(other)}), tmp_path)
-    assert "do not fit the procedure 'lantern'" in "".join(found)
+    (found,) = mistakes_of(config_of(files, **{"data.extra": str(real)}), tmp_path)
+    assert "it has pictures of (40, 40) pixels (HxW), 2 a second, they (32, 32), 1 a" in found
 
 
 def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tmp_path):
@@ -251,7 +216,7 @@ def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tm
 
     def made_from():
         context = Context(config_of(files), tmp_path / "run", make_mesh(1, 1))
-        return provenance.made_from(context, data.STAGE)
+        return provenance.made_from(context, rendering.STAGE)
 
     before = made_from()
     assert provenance.changes({"made_from": before}, made_from()) == []

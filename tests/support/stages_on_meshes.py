@@ -18,7 +18,8 @@ from pathlib import Path
 
 import jax
 
-from stormpsr_jax.stages import data, detector, embed, finetune, pretrain, temporal
+from data_prep import stage as rendering
+from stormpsr_jax.stages import detector, embed, finetune, pretrain, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import load_best, save_best
@@ -76,7 +77,7 @@ def make_context(folder, name, stage, mesh):
 def prepare(folder):
     """Pictures, and each stage's untrained weights as its best ones."""
     context = make_context(folder, "given", "", sharding.make_mesh(1, 1))
-    data.run(context)
+    rendering.run(context)
     for name in ("pretrain", "embed", "temporal", "detector"):
         if name == "embed":
             embed.run(context)

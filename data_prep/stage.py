@@ -1,0 +1,162 @@
+"""Stage `data`: renders recordings into clip shards, for runs that bring no data.
+
+Of the synthetic assembly, of a product whose part meshes are given, or of one drawn at random.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from stormpsr_jax.base import files, installed
+from stormpsr_jax.data.clips import ClipSource, list_splits, procedure_differences
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import Stage
+
+
+def run(context: Context) -> dict:
+    """Fills `config.data.dir` (WORKDIR/data); recordings that are already there are kept."""
+    if jax.process_index() != 0:
+        return {}
+    from data_prep import synthetic  # rendering is an extra
+    from data_prep.products import products
+    from data_prep.worlds import worlds
+
+    config = context.config.data.synthetic
+    options = config.to_dict()
+    objects, frames = options.pop("objects"), options.pop("frames_per_object")
+    if objects["train"]:
+        synthetic.make_objects(
+            context.data_dir,
+            seed=config.seed,
+            objects=objects,
+            frames_per_object=frames,
+            size=config.size,
+            num_components=context.procedure.num_components,
+            workers=config.workers,
+        )
+    else:
+        if config.timelines:
+            options["recordings"] = None
+        options["timelines"] = config.timelines or None
+        drawn = {key: options.pop(key) for key in ("looks", "views", "backgrounds")}
+        options["world"] = worlds.chosen(options["world"], size=config.size, **drawn)
+        told = {name: options.pop(name) or None for name in ("meshes", "poses")}
+        product_seed = options.pop("product_seed")
+        of = products.find(
+            **told,
+            up=options.pop("up"),
+            procedure=context.procedure if told["meshes"] else None,
+            product_seed=None if product_seed < 0 else product_seed,
+            seed=config.seed,
+        )
+        synthetic.make_dataset(context.data_dir, of=of, **options)
+    return {}
+
+
+def check(context: Context) -> list[str]:
+    """What would be noticed only when all is rendered; ValueError if the renderer is not there."""
+    if context.has_data:
+        return []
+    installed.check_extra("synthetic", ("trimesh", "numba", "fcl"), "stage 'data'")
+    return [*_of_product(context), *_of_sizes(context)]
+
+
+def _of_product(context: Context) -> Iterator[str]:
+    """Says whether what would be rendered is not what the config's procedure is of."""
+    config, procedure = context.config.data.synthetic, context.config.procedure
+    fields = "--config.data.synthetic."
+    if config.product_seed >= 0:
+        if procedure:
+            which = f"{fields}product_seed={config.product_seed}"
+            yield f"{which}: draws a product and its procedure; set --config.procedure=''"
+    elif not procedure and (config.meshes or not (config.objects.train or config.timelines)):
+        yield (
+            "--config.procedure='': name the product to render, with --config.procedure=FILE and "
+            f"{fields}meshes=DIR, or draw one with {fields}product_seed=N"
+        )
+    elif config.meshes:
+        from data_prep.products import meshes  # rendering is an extra
+
+        meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
+    elif procedure and not config.objects.train:
+        toy = load_procedure("meccano" if config.timelines else "synthetic")
+        if what := procedure_differences(context.procedure, toy):
+            yield (
+                f"--config.procedure={procedure}: stage 'data' renders the toy of procedure "
+                f"{toy.name!r}, with {what}; name that one, or give {fields}meshes of yours"
+            )
+
+
+def _of_sizes(context: Context) -> Iterator[str]:
+    """Says whether pictures would be smaller than a network looks at."""
+    config = context.config.data.synthetic
+    for section in ("encoder", "detector"):
+        if (size := context.config[section].image_size) > config.size:
+            yield (
+                f"--config.{section}.image_size={size}: stage 'data' renders pictures of "
+                f"{config.size}; raise --config.data.synthetic.size, or lower this"
+            )
+
+
+def _further(context: Context) -> dict[str, Any]:
+    """What is in files that the config names."""
+    config = context.config.data.synthetic
+    found: dict[str, Any] = {
+        name: _of_folder(Path(config[name]))
+        for name in ("timelines", "backgrounds")
+        if config[name]
+    }
+    if config.objects.train:
+        found["number of components"] = context.procedure.num_components
+    if not config.meshes:
+        return found
+    from data_prep.products import meshes  # rendering is an extra
+
+    inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
+    content = json.dumps(context.procedure.to_json(), sort_keys=True)
+    return found | {
+        "meshes or poses": inputs.digest,
+        "procedure": hashlib.sha256(content.encode()).hexdigest(),
+    }
+
+
+def _of_folder(folder: Path) -> str:
+    """One checksum of the names and contents of all files in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder)}\0{files.checksum(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def _damage(context: Context) -> list[str]:
+    """Splits that cannot be opened: what the folder holds is compared part by part elsewhere."""
+    try:
+        own = load_procedure(context.data_dir / "procedure.json")
+        for split in list_splits(context.data_dir):
+            if own == context.procedure:
+                context.source(split)
+            else:  # random objects, whose parts are counted by a procedure of their own
+                ClipSource(context.data_dir, split, own)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+STAGE = Stage(
+    name="data",
+    run=run,
+    fields=("data.synthetic",),
+    makes_data=True,
+    further=_further,
+    taken_over=False,  # it belongs to the data folder
+    check=check,
+    damage=_damage,
+)
