@@ -34,6 +34,11 @@ class Draft:
     product: Product
     rules: list[str]
 
+    def write_page(self, path: str | Path) -> None:
+        """Writes a page of it to look at; OSError if it cannot be written."""
+        procedure = Procedure.from_json(self.content)
+        product_page.write(path, self.product, procedure, self.content["draft"], self.rules)
+
 
 def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool = False) -> Draft:
     """Drafts a procedure from the files' names and from what touches, carries or blocks what.

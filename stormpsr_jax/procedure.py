@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
 import re
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
 _RENDERER = ("trimesh", "numba", "fcl")
+_DRAFTS = "data_prep.draft"  # beside the core, which does not import it
 
 
 @dataclasses.dataclass
@@ -198,21 +201,27 @@ def draft(
         ValueError: a mesh, a file or an argument is wrong, or a library is missing.
         OSError: a file cannot be written.
     """
-    installed.check_extra("synthetic", _RENDERER, "procedure draft")
-    from data_prep import draft as drafts  # rendering is an extra
-    from data_prep.products import product_page
-
+    drafts = _drafts("procedure draft")
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a file that is not")
     made = drafts.draft(meshes, name=name, fps=fps, limit=limit, y_up=y_up)
     procedure = Procedure.from_json(made.content)
     if page is not None:
-        product_page.write(page, made.product, procedure, made.content["draft"], made.rules)
+        made.write_page(page)
     with pathlib.Path(out).open("x", encoding="utf-8") as file:
         file.write(_dump(made.content) + "\n")
     for remark in made.content["draft"]:
         print(f"doubt: {one_line(remark)}")
     print(f"{out}: a draft of {procedure.num_components} parts, {procedure.num_states} states")
+
+
+def _drafts(what: str) -> types.ModuleType:
+    """The module that reads meshes; ValueError if it, or a library that it needs, is missing."""
+    installed.check_extra("synthetic", _RENDERER, what)
+    try:
+        return importlib.import_module(_DRAFTS)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{what} needs {_DRAFTS}, which cannot be imported: {error}") from error
 
 
 def show_page(procedure: Procedure, meshes: str, page: str, y_up: bool) -> None:
@@ -222,9 +231,7 @@ def show_page(procedure: Procedure, meshes: str, page: str, y_up: bool) -> None:
         ValueError: a mesh is missing or wrong, or a library is missing.
         OSError: the page cannot be written.
     """
-    installed.check_extra("synthetic", _RENDERER, "procedure show --page")
-    from data_prep import draft as drafts  # rendering is an extra
-
+    drafts = _drafts("procedure show --page")
     for line in drafts.write_page(page, meshes, procedure, y_up):
         print(f"doubt: {one_line(line)}")
     print(f"{page}: {procedure.num_components} parts, {procedure.num_states} states")

@@ -155,5 +155,6 @@ def _stages(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
     for stage in stages:
         found = _collected(stage.check, context)
         yield from found
-        if found and stage.makes_data:
-            return  # the others read what it makes
+        told = context.has_data or context.config.procedure  # what the product is
+        if stage.makes_data and (found or not told):
+            return
