@@ -62,7 +62,10 @@ EXTRAS = {
     "ray": (["ray"], "data and recognise with --ray"),
     "paper": (["sklearn.manifold"], "paper embeddings"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),
-    "live": (["h11", "paho.mqtt", "starlette", "uvicorn"], "recognise --mqtt, recognise --serve"),
+    "live": (
+        ["h11", "paho.mqtt", "sse_starlette", "starlette", "uvicorn"],
+        "recognise --mqtt, recognise --serve",
+    ),
     "opcua": (["asyncua"], "recognise --opcua"),
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")

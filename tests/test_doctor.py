@@ -79,7 +79,10 @@ def test_checks_what_is_optional_may_be_missing(monkeypatch, capsys):
     missing = [line for line in lines if line.startswith("missing")]
     assert len(missing) == len(doctor.EXTRAS)
     assert "missing  av for recognise and data own with videos" in missing[0]
-    assert "missing  h11, paho.mqtt, starlette, uvicorn for recognise --mqtt" in missing[-2]
+    assert (
+        "missing  h11, paho.mqtt, sse_starlette, starlette, uvicorn for recognise --mqtt"
+        in missing[-2]
+    )
     assert "missing  asyncua for recognise --opcua" in missing[-1]
     assert not any("decoding" in line for line in lines)
 

@@ -1,42 +1,71 @@
-"""What the addresses of receivers have in common: none of their mistakes repeats a password."""
+"""The addresses of receivers: none of their mistakes repeats a password."""
+
+from __future__ import annotations
 
 import os
 import urllib.parse
+from collections.abc import Mapping
+from typing import NamedTuple
 
 
-def split(url: str, form: str) -> urllib.parse.SplitResult:
-    """Splits an address, whose host and port are such as connecting takes.
+class Url(NamedTuple):
+    """SCHEME://[USER[:PASSWORD]@]HOST[:PORT][PATH][?QUERY][#FRAGMENT], as `parse` reads it.
+
+    User and password are decoded, what comes after the port is as it was written. The port is that
+    of the scheme where none was given.
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+    user: str | None
+    password: str | None
+    path: str
+    query: str
+    fragment: str
+
+    def __str__(self) -> str:
+        """The server alone: user and password are secret, and the path of a webhook often is."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}{f':{self.port}' if self.port else ''}"
+
+    __repr__ = __str__
+
+
+def parse(text: str, form: str, ports: Mapping[str, int | None], variable: str) -> Url:
+    """Reads an address whose host and port are such as connecting takes.
 
     Args:
-        url: of the command line.
+        text: of the command line.
         form: what it must be like, for messages.
+        ports: of the schemes that it may have.
+        variable: of the environment, with the password where a user is given without one.
 
     Raises:
-        ValueError: it is no address. The message does not repeat it, as it may hold a password.
+        ValueError: it is no such address. The message does not repeat it, as it may hold a
+            password.
     """
     try:
-        parts = urllib.parse.urlsplit(url)
+        parts = urllib.parse.urlsplit(text)
         port = parts.port
         (parts.hostname or "").encode("idna")  # as connecting does
     except ValueError:  # whose text may hold a part of the password
-        raise ValueError(f"{form}; percent-encode special characters") from None
-    if not parts.hostname or port == 0:
+        parts, port = urllib.parse.urlsplit(""), None
+    if not text.isprintable() or " " in parts.netloc or not parts.netloc:
+        raise ValueError(f"{form}; percent-encode special characters")
+    if parts.scheme not in ports or not parts.hostname or port == 0:
         raise ValueError(form)
-    return parts
-
-
-def login(
-    parts: urllib.parse.SplitResult, form: str, variable: str
-) -> tuple[str | None, str | None]:
-    """Returns user and password; that of an environment variable where the user has none.
-
-    Raises:
-        ValueError: a password without a user.
-    """
-    user, password = parts.username or None, parts.password
-    if user is None:
-        if password:
-            raise ValueError(f"{form}; there is a password without a user")
-        return None, None
+    user, password = parts.username, parts.password
+    if password and not user and not parts.scheme.startswith("http"):
+        raise ValueError(f"{form}; there is a password without a user")
     known = urllib.parse.unquote(password) if password else os.environ.get(variable)
-    return urllib.parse.unquote(user), known
+    return Url(
+        parts.scheme,
+        parts.hostname,
+        port or ports[parts.scheme],
+        None if user is None else urllib.parse.unquote(user),
+        None if user is None else known,
+        parts.path,
+        parts.query,
+        parts.fragment,
+    )

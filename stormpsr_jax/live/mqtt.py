@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import secrets
 import threading
 import urllib.parse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.live import addresses
+from stormpsr_jax.live.addresses import Url
 from stormpsr_jax.live.outbox import SIZE, Outbox
 
 if TYPE_CHECKING:
@@ -33,24 +35,8 @@ _KEEP_ALIVE = 15  # seconds; a broker that says nothing for 1.5 times as long is
 _LONGEST_PAUSE = 30  # seconds, between attempts to connect
 
 
-class Broker(NamedTuple):
-    """Where to publish, as `parse` reads it."""
-
-    secure: bool
-    host: str
-    port: int
-    user: str | None
-    password: str | None
-    prefix: str
-
-    def __repr__(self) -> str:
-        """Without user and password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt{'s' if self.secure else ''}://{host}:{self.port}/{self.prefix}"
-
-
-def parse(url: str) -> Broker:
-    """Reads mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]/PREFIX.
+def parse(url: str) -> tuple[Url, str]:
+    """Reads mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]/PREFIX, and returns the prefix too.
 
     Special characters of user, password and prefix are percent-encoded. Where a user has no
     password, it is that of the environment variable STORMPSR_MQTT_PASSWORD.
@@ -58,17 +44,13 @@ def parse(url: str) -> Broker:
     Raises:
         ValueError: it is none. The message does not repeat it, as it may hold a password.
     """
-    parts = addresses.split(url, _FORM)
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise ValueError(_FORM)
-    prefix = urllib.parse.unquote(parts.path).strip("/")
+    broker = addresses.parse(url, _FORM, _PORTS, PASSWORD)
+    prefix = urllib.parse.unquote(broker.path).strip("/")
     if {"?", "#"} & {*url} or not prefix or re.search(r"[+#\x00-\x1f\x7f]", prefix):
         raise ValueError(f"{_FORM}; PREFIX is the beginning of topics, without ?, # and +")
     if prefix.startswith("$") or len(prefix.encode("utf-8", "replace")) > _MAX_PREFIX:
         raise ValueError(f"{_FORM}; PREFIX has at most {_MAX_PREFIX} bytes, and no $ in front")
-    user, password = addresses.login(parts, _FORM, PASSWORD)
-    port = parts.port or _PORTS[parts.scheme]
-    return Broker(parts.scheme == "mqtts", parts.hostname, port, user, password, prefix)
+    return broker, prefix
 
 
 class Mqtt(Outbox):
@@ -84,29 +66,31 @@ class Mqtt(Outbox):
         Raises:
             ValueError: the URL is none, or paho-mqtt is missing.
         """
-        self._broker = parse(url)
+        broker, self._prefix = parse(url)
         if importlib.util.find_spec("paho") is None:
             raise ValueError(f"--mqtt needs paho-mqtt: {installed.extra('live')}")
-        from stormpsr_jax.live.mqtt_client import Client
+        from paho.mqtt import client, enums
 
-        self._connected = False
-        self._explained = False  # whether a line has said why this connection ends
-        self._online: int | None = None  # id of the message "online" that is under way
+        self._connected = self._refused = False
         self._acknowledged: set[int] = set()  # ids of messages that the broker has taken
         self._news = threading.Condition()
-        self._client = Client(self._explain)
-        if self._broker.user is not None:
-            self._client.username_pw_set(self._broker.user, self._broker.password)
-        if self._broker.secure:
+        # The same name on each connection, so that a broker ends the one before, and its last will
+        # comes before our next word and not after it. 23 characters, the most that all brokers
+        # take.
+        name = f"stormpsr-{secrets.token_hex(7)}"
+        self._client = client.Client(enums.CallbackAPIVersion.VERSION2, client_id=name)
+        if broker.user is not None:
+            self._client.username_pw_set(broker.user, broker.password)
+        if broker.scheme == "mqtts":
             self._client.tls_set()
         self._client.will_set(self._topic("available"), "offline", qos=1, retain=True)
         self._client.reconnect_delay_set(1, _LONGEST_PAUSE)
         self._client.on_connect = self._on_connect
-        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_connect_fail = lambda *_: self.warn("cannot be reached; goes on trying")
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
-        super().__init__(repr(self._broker), size)
-        self._client.connect_async(self._broker.host, self._broker.port, keepalive=_KEEP_ALIVE)
+        super().__init__(f"{broker}/{self._prefix}", size)
+        self._client.connect_async(broker.host, broker.port or 0, keepalive=_KEEP_ALIVE)
         self._client.loop_start()
 
     def close(self, timeout: float = 5) -> None:
@@ -123,9 +107,9 @@ class Mqtt(Outbox):
         stop.join(1)
 
     def _topic(self, name: str) -> str:
-        return f"{self._broker.prefix}/{name}"
+        return f"{self._prefix}/{name}"
 
-    def _deliver(self, kind: str, text: bytes) -> bool:
+    def _attempt(self, kind: str, text: bytes) -> bool:
         if not self._wait_for(lambda: self._connected):
             return False
         is_status = kind == "status"
@@ -157,18 +141,15 @@ class Mqtt(Outbox):
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        if reason.is_failure:
-            self._explain(f"refuses the connection: {reason}; goes on trying")
+        self._refused = reason.is_failure
+        if self._refused:
+            self.warn(f"refuses the connection: {reason}; goes on trying")
             return
-        if self._online is None:  # otherwise the client sends it again by itself
-            topic = self._topic("available")
-            self._online = client.publish(topic, "online", qos=1, retain=True).mid
+        # Not kept for a further connection, which says it anew.
+        client.publish(self._topic("available"), "online", qos=0, retain=True)
         with self._news:
             self._connected = True
             self._news.notify_all()
-
-    def _on_connect_fail(self, client: Client, data: Any) -> None:
-        self.warn("cannot be reached; goes on trying")
 
     def _on_disconnect(
         self,
@@ -180,23 +161,15 @@ class Mqtt(Outbox):
     ) -> None:
         with self._news:
             was_connected, self._connected = self._connected, False
-        explained, self._explained = self._explained, False
-        if explained or not reason.is_failure:
-            return
-        if was_connected:
+        if was_connected and reason.is_failure:
             self.warn("the connection is lost; connects again")
-        else:
+        elif reason.is_failure and not self._refused:
             self.warn("ends the connection before it has answered; goes on trying")
-
-    def _explain(self, why: str) -> None:
-        self._explained = True
-        self.warn(why)
+        self._refused = False
 
     def _on_publish(
         self, client: Client, data: Any, message: int, reason: ReasonCode, properties: Properties
     ) -> None:
         with self._news:
             self._acknowledged.add(message)
-            if message == self._online:
-                self._online = None
             self._news.notify_all()

@@ -1,87 +1,71 @@
 """Live recognition to an OPC UA server: ``recognise --opcua=opc.tcp://HOST/PATH#ns=2;s=Line7``.
 
 Each record is one request that writes the values of some nodes, whose names begin with what stands
-behind the #: Line7.Event, Line7.Step, … (`opcua_nodes`). The server has to have the nodes; nothing
-is made there. Records come in their order, at least once each, with the time of the record as the
-source's timestamp.
+behind the #: Line7.Event, Line7.Step, … (docs/recognise.md has them as a table). The server has to
+have the nodes; nothing is made there. Records come in their order, at least once each, with the
+time of the record as the source's timestamp.
 
 Needs asyncua (extra `opcua`), which is imported when there is a server to connect to.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import importlib.util
 import json
+import logging
 import os
 import re
+import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.live import addresses
-from stormpsr_jax.live.opcua_nodes import EVENT, STATUS, Value, values_of
-from stormpsr_jax.live.outbox import SIZE, Outbox
+from stormpsr_jax.live.addresses import Url
+from stormpsr_jax.live.outbox import SIZE, TIMEOUT, Away, Outbox, reason
 from stormpsr_jax.live.told import Told
 
 if TYPE_CHECKING:
-    from stormpsr_jax.live.opcua_client import Connection
+    from asyncua import Client
 
 PASSWORD = "STORMPSR_OPCUA_PASSWORD"  # a password on the command line is seen by every user
 KEYS = ("certificate.pem", "key.pem", "server.pem")
+EVENT, STATUS = "Event", "Status"  # which a server has to have
 _FORM = "--opcua: must be like opc.tcp://HOST:4840/PATH#ns=2;s=Line7"
-_PORT = 4840
+_PORTS = {"opc.tcp": 4840}
 _MAX_NAME = 200  # bytes
 _NODE = re.compile(r"ns=([0-9]{1,5});s=([^\x00-\x1f\x7f]+)")
-_TIMEOUT = 10.0  # seconds of a whole request, and of connecting
-_FIRST_PAUSE, _LONGEST_PAUSE = 1, 30  # seconds, between attempts
+_SESSION_MS = 60_000  # after which the server forgets a client that is gone without a word
+_APPLICATION = "urn:stormpsr-jax"
 _NO_TIMES = "BadWriteNotSupported"  # of a server that sets the timestamps itself
+T = TypeVar("T")
 
 
-class Server(NamedTuple):
-    """Where to write, as `parse` reads it."""
-
-    host: str
-    port: int
-    path: str
-    user: str | None
-    password: str | None
-    node: str
-
-    @property
-    def url(self) -> str:
-        """The endpoint, without user and password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"opc.tcp://{host}:{self.port}{self.path}"
-
-    def __repr__(self) -> str:
-        """Without user and password."""
-        return f"{self.url}#{self.node}"
-
-
-def parse(url: str) -> Server:
+def parse(url: str) -> tuple[Url, str]:
     """Reads opc.tcp://[USER[:PASSWORD]@]HOST[:PORT][/PATH]#ns=N;s=NAME.
 
     Special characters of user, password and name are percent-encoded. Where a user has no password,
     it is that of the environment variable STORMPSR_OPCUA_PASSWORD.
 
+    Returns:
+        The server, and the node id that the nodes' ids begin with.
+
     Raises:
         ValueError: it is none. The message does not repeat it, as it may hold a password.
     """
-    parts = addresses.split(url, _FORM)
-    if parts.scheme != "opc.tcp" or not parts.hostname or parts.query:
-        raise ValueError(_FORM)
-    if not (url.isascii() and url.isprintable()) or " " in url:
-        raise ValueError(f"{_FORM}; percent-encode special characters")
-    node = urllib.parse.unquote(parts.fragment, errors="replace")
+    server = addresses.parse(url, _FORM, _PORTS, PASSWORD)
+    node = urllib.parse.unquote(server.fragment, errors="replace")
     match = _NODE.fullmatch(node)
     if not match or int(match[1]) > 65_535 or len(match[2].encode()) > _MAX_NAME:
         raise ValueError(f"{_FORM}; behind the # is the node id that the nodes' names begin with")
-    user, password = addresses.login(parts, _FORM, PASSWORD)
-    return Server(parts.hostname, parts.port or _PORT, parts.path, user, password, node)
+    if server.query or not server.path.isascii() or " " in server.path:
+        raise ValueError(f"{_FORM}; percent-encode special characters")
+    return server, node
 
 
 def check_keys(folder: str | os.PathLike) -> Path:
@@ -112,7 +96,7 @@ class OpcUa(Outbox):
         initial_state: Sequence[int] = (),
         state: Sequence[int] | None = None,
         size: int = SIZE,
-        first_pause: float = _FIRST_PAUSE,
+        **options: float,
     ):
         """Opens no connection yet.
 
@@ -121,26 +105,24 @@ class OpcUa(Outbox):
             keys: folder of the certificates; None for no encryption.
             initial_state, state: see `Told`.
             size: of the queue; see `Outbox`.
-            first_pause: seconds until the second attempt; each further one takes twice as long, up
-                to half a minute.
+            options: see `Outbox`.
 
         Raises:
             ValueError: the URL or the folder is none, or asyncua is missing.
         """
-        self._server = parse(url)
-        folder = None if keys is None else check_keys(keys)
+        self._server, self._node = parse(url)
+        self._keys = None if keys is None else check_keys(keys)
         if importlib.util.find_spec("asyncua") is None:
             raise ValueError(f"--opcua needs asyncua: {installed.extra('opcua')}")
-        from stormpsr_jax.live import opcua_client
-
-        server = self._server
-        target = opcua_client.Target(server.url, server.user, server.password, folder)
-        self._connection: Connection = opcua_client.Connection(target, _TIMEOUT)
+        # It logs what servers say, and tracebacks of it; what matters is raised too.
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
         self._told = Told(initial_state, state)
-        self._first_pause = first_pause
         self._stamped = True  # until the server says that it does not take times
         self._refused: set[str] = set()  # nodes that a line has named
-        super().__init__(repr(server), size)
+        self._client: Client | None = None
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="opcua", daemon=True).start()
+        super().__init__(f"{self._server}{self._server.path}#{self._node}", size, **options)
 
     def send(self, record: Mapping[str, Any]) -> None:
         """Takes a record; never waits and never raises.
@@ -153,59 +135,127 @@ class OpcUa(Outbox):
     def close(self, timeout: float = 5) -> None:
         """Writes what waits, for so many seconds at most, and ends the connection."""
         super().close(timeout)
-        self._connection.close()
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):  # it is over either way
+                self._run(client.disconnect(), 1)
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def _deliver(self, kind: str, text: bytes) -> bool:
+    def _attempt(self, kind: str, text: bytes) -> bool:
         waiting = json.loads(text)
-        record = waiting["record"]
-        line = json.dumps(record, ensure_ascii=False)
-        parts = values_of(record, line, waiting["states"])
-        values = {f"{self._server.node}.{name}": value for name, value in parts.items()}
-        needed = f"{self._server.node}.{STATUS if kind == 'status' else EVENT}"
-        pause = self._first_pause
-        while not self.is_over():
-            try:
-                refused = self._write(values, _moment(record))
-            except Exception as error:
-                # Of many kinds, as what a server sends is read amid this.
-                self.warn(f"{_reason(error)}; goes on trying")
-            else:
-                self._tell_refused(refused)
-                return needed not in refused
-            if not self.pause(pause):
-                return self._last_attempt(values, record, needed)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        return False
-
-    def _write(
-        self, values: Mapping[str, Value], moment: datetime.datetime | None
-    ) -> dict[str, str]:
-        refused = self._connection.write(values, moment if self._stamped else None)
-        if self._stamped and _NO_TIMES in refused.values():
-            self._stamped = False
-            refused = self._connection.write(values, None)
-        return refused
-
-    def _last_attempt(
-        self, values: Mapping[str, Value], record: Mapping[str, Any], needed: str
-    ) -> bool:
-        """While the queue is being closed: one more, as the server may be back since."""
-        with contextlib.suppress(Exception):
-            return needed not in self._write(values, _moment(record))
-        return False
-
-    def _tell_refused(self, refused: Mapping[str, str]) -> None:
-        """Prints a line about nodes that the server does not take, once for each."""
+        record, states = waiting["record"], waiting["states"]
+        values = {
+            f"{self._node}.{name}": value for name, value in _values_of(record, states).items()
+        }
+        try:
+            refused = self._run(self._write(values, record), TIMEOUT)
+        except Exception as error:  # of many kinds, as what a server sends is read amid this
+            raise Away(reason(error)) from error
         if new := [name for name in refused if name not in self._refused]:
             self._refused.update(new)
             shown = ", ".join(f"{name} ({refused[name]})" for name in new)
             self.warn(f"does not take {shown}; the server has to have these nodes, to be written")
+        return f"{self._node}.{STATUS if kind == 'status' else EVENT}" not in refused
+
+    def _run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """Runs it in the thread of asyncio, for so many seconds at most."""
+        waiting = asyncio.wait_for(work, seconds)
+        return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
+
+    # --- In the thread of asyncio -----------------------------------------------------------------
+
+    async def _write(
+        self, values: Mapping[str, tuple[str, Any]], record: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Writes (type, value) by node id, over a new connection if there is none.
+
+        Returns:
+            By node id, the name of the status code of each that was not written.
+        """
+        try:
+            if self._client is None:
+                self._client = await self._connected()
+            refused = await self._written(values, _moment(record) if self._stamped else None)
+            if self._stamped and _NO_TIMES in refused.values():
+                self._stamped = False
+                refused = await self._written(values, None)
+            return refused
+        except BaseException:
+            client, self._client = self._client, None
+            if client is not None:
+                client.disconnect_socket()
+            raise
+
+    async def _written(
+        self, values: Mapping[str, tuple[str, Any]], moment: datetime.datetime | None
+    ) -> dict[str, str]:
+        from asyncua import ua
+
+        assert self._client is not None
+        at = None if moment is None else ua.DateTime.fromisoformat(moment.isoformat())
+        written = []
+        for kind, value in values.values():
+            is_list = isinstance(value, list)
+            variant = ua.Variant(value, getattr(ua.VariantType, kind), is_array=is_list)
+            written.append(ua.DataValue(variant, SourceTimestamp=at))
+        nodes = [self._client.get_node(name) for name in values]
+        codes = await self._client.write_values(nodes, written, raise_on_partial_error=False)
+        named = zip(values, codes, strict=True)
+        return {name: code.name for name, code in named if not code.is_good()}
+
+    async def _connected(self) -> Client:
+        from asyncua import Client
+        from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+
+        server = self._server
+        client = Client(f"{server}{server.path}", timeout=TIMEOUT)
+        client.name = client.description = "stormpsr-jax"
+        client.application_uri, client.session_timeout = _APPLICATION, _SESSION_MS
+        if server.user is not None:
+            client.set_user(server.user)
+            client.set_password(server.password or "")
+        if self._keys is not None:
+            certificate = self._keys / "certificate.pem"
+            client.application_uri = _uri_of(certificate) or _APPLICATION
+            await client.set_security(
+                SecurityPolicyBasic256Sha256,
+                certificate,
+                self._keys / "key.pem",
+                server_certificate=str(self._keys / "server.pem"),
+            )
+        try:
+            await client.connect()
+        except BaseException:
+            client.disconnect_socket()
+            raise
+        return client
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"has not answered within {_TIMEOUT:g} s"
-    return str(error) or type(error).__name__
+def _values_of(
+    record: Mapping[str, Any], states: Sequence[int] | None
+) -> dict[str, tuple[str, Any]]:
+    """Returns the type and the value of each node that a record is written to, by its name.
+
+    Args:
+        record: a line of live recognition.
+        states: of the components after it; None where it tells nothing of them.
+    """
+    kind, text = record.get("type"), json.dumps(record, ensure_ascii=False)
+    if kind == "status":
+        return {STATUS: ("String", text), "Connected": ("Boolean", bool(record.get("connected")))}
+    found: dict[str, tuple[str, Any]] = {EVENT: ("String", text)}
+    if kind in ("event", "uncertain"):
+        found["Step"] = "String", str(record.get("step", ""))
+        found["StepId"] = "Int32", int(record["step_id"])
+        found["Confidence"] = "Double", float(record.get("confidence", 0))
+    elif kind == "alert":
+        found["Alert"] = "String", str(record.get("message", ""))
+    elif kind == "unit":
+        found["Unit"] = "Int32", int(record.get("unit", 0))
+        found["Missing"] = "String", [row["step"] for row in record.get("missing", ())]
+    if states is not None:
+        found["States"] = "Int32", list(states)
+    return found
 
 
 def _moment(record: Mapping[str, Any]) -> datetime.datetime | None:
@@ -215,3 +265,15 @@ def _moment(record: Mapping[str, Any]) -> datetime.datetime | None:
     except (KeyError, TypeError, ValueError):
         return None
     return moment.astimezone(datetime.UTC).replace(tzinfo=None)
+
+
+def _uri_of(certificate: Path) -> str | None:
+    """The URI in a certificate, which servers compare with what a client says of itself."""
+    from cryptography import x509
+
+    parsed = x509.load_pem_x509_certificate(certificate.read_bytes())
+    try:
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
+    return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), None)

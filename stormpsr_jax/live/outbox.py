@@ -13,7 +13,13 @@ from stormpsr_jax.base.errors import one_line, tell
 
 SIZE = 1000  # records that wait; of a kilobyte at most, as a rule
 PATIENCE = 4.0  # seconds after which a receiver that has not taken a record is named
+TIMEOUT = 10.0  # seconds in which a receiver has to answer
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds, between attempts
 _MAX_SAID = 200  # characters of what a receiver says
+
+
+class Away(Exception):
+    """A receiver has not taken a record, for a reason that may pass; the text says which."""
 
 
 class Outbox:
@@ -26,18 +32,20 @@ class Outbox:
         dropped: the records that did not arrive, so far.
     """
 
-    def __init__(self, name: str, size: int = SIZE):
+    def __init__(self, name: str, size: int = SIZE, first_pause: float = _FIRST_PAUSE):
         """Starts the thread.
 
         Args:
             name: of the receiver, for people.
             size: how many records wait at most, besides the status.
+            first_pause: seconds until the second attempt; each further one takes twice as long, up
+                to half a minute.
         """
         self.dropped = 0
-        self._name, self._size = name, size
+        self._name, self._size, self._first_pause = name, size, first_pause
         self._waiting: collections.deque[tuple[str, bytes]] = collections.deque()
         self._status: bytes | None = None
-        self._under_way = False  # whether a record is with `_deliver` that was not counted yet
+        self._under_way = False  # whether a record is being delivered that was not counted yet
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -45,10 +53,14 @@ class Outbox:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def _deliver(self, kind: str, text: bytes) -> bool:
-        """Hands over a record of this type, as JSON, in the thread; returns whether it arrived.
+    def _attempt(self, kind: str, text: bytes) -> bool:
+        """Hands over a record of this type, as JSON, in the thread.
 
-        It goes on trying, unless `is_over` says to give up.
+        Returns:
+            Whether it arrived; where it did not, it is dropped.
+
+        Raises:
+            Away: it is to be tried again.
         """
         raise NotImplementedError
 
@@ -77,10 +89,6 @@ class Outbox:
         if text != self._warned:
             self._warned = text
             tell("warning", f"{self._name}: {one_line(text, _MAX_SAID)}")
-
-    def pause(self, seconds: float) -> bool:
-        """Waits, for `deliver`; returns False as soon as the queue is being closed."""
-        return not self._closing.wait(seconds)
 
     def is_over(self) -> bool:
         """Whether the time is up that `close` leaves for what is still waiting."""
@@ -118,6 +126,19 @@ class Outbox:
             if arrived:
                 self._warned = None
 
+    def _deliver(self, kind: str, text: bytes) -> bool:
+        pause = self._first_pause
+        while True:
+            is_last = self._closing.is_set()  # one more, as the receiver may be back since
+            try:
+                return self._attempt(kind, text)
+            except Away as error:
+                self.warn(f"{error}; goes on trying")
+            if is_last:
+                return False
+            self._closing.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
     def _say_that_it_is_late(self) -> None:
         if self._warned is None:  # otherwise it is known why
             self.warn(f"has not taken a record for {PATIENCE:g} s; goes on trying")
@@ -136,6 +157,13 @@ class Outbox:
                 if self._closing.is_set():
                     return None
                 self._changed.wait()
+
+
+def reason(error: Exception) -> str:
+    """Says why a receiver is away."""
+    if isinstance(error, TimeoutError):
+        return f"has not answered within {TIMEOUT:g} s"
+    return str(error) or type(error).__name__
 
 
 def encode(record: Mapping[str, Any]) -> bytes | None:

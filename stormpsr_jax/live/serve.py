@@ -1,4 +1,4 @@
-"""The page at the work station: ``recognise --serve``. Needs starlette and uvicorn (extra `live`).
+"""The page at the work station: ``recognise --serve``. Needs the extra `live`.
 
 Recognition hands over what is to be seen and never waits: `Page.frame` and `Page.send` keep what
 they are given and wake a thread, which passes it on to a process of the page's own
@@ -8,8 +8,7 @@ show.
 
 A picture is encoded once, by recognition, and only if the page wants one.
 
-The `view` of `Page.frame` is a dict of plain values for JSON, a new one each time; all keys are
-optional:
+The `view` of `Page.frame` is a dict of plain values for JSON; all keys are optional:
 
 * "recording" (text) and "time_s" (seconds since its first frame);
 * "unit" (its number) and "waiting": whether the unit before it, which is finished, has still to be
@@ -28,7 +27,6 @@ optional:
 from __future__ import annotations
 
 import collections
-import dataclasses
 import errno
 import importlib.util
 import json
@@ -43,17 +41,29 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from stormpsr_jax.base import installed
-from stormpsr_jax.live import page_messages, page_process
+from stormpsr_jax.live import page_process
 from stormpsr_jax.live.access import Access, Address
 from stormpsr_jax.live.outbox import encode
+from stormpsr_jax.live.page_process import (
+    END,
+    PICTURE,
+    RECORD,
+    RESET,
+    STATUS,
+    VIEW,
+    WANTED,
+    say,
+)
 
 _UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
+_INTERVAL = 0.1  # seconds between what the process is told, at least
 _KEPT = 500  # records, for watchers that were away
-_MAX_BOX = 2000  # bytes
 _TAKEN = 2.0  # seconds for which the page of a process that was just killed may have the address
 _START = 60.0  # seconds in which the process has to start
-_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before it is started again; the last one from then on
-_LASTED = 60.0  # seconds after which a process that dies counts as the first one
+_PAUSE = 1.0  # seconds before it is started again
+_MAX_ANSWER = 32  # bytes of what the process says
+# Seconds until somebody whose network was cut without a word counts as gone.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class Page:
@@ -84,9 +94,9 @@ class Page:
             ValueError: the address cannot be had, or needs a token, a library is missing, or the
                 process cannot be started.
         """
-        missing = [m for m in ("starlette", "uvicorn") if importlib.util.find_spec(m) is None]
-        if missing:
-            raise ValueError(f"--serve needs {missing[0]}: {installed.extra('live')}")
+        for module in ("starlette", "uvicorn", "sse_starlette"):
+            if importlib.util.find_spec(module) is None:
+                raise ValueError(f"--serve needs {module}: {installed.extra('live')}")
         Access(address, token)
         self._socket = _listening(address)
         address = Address(address.host, self._socket.getsockname()[1])
@@ -96,52 +106,38 @@ class Page:
         self._on_reset = on_reset
         self._warned = False
         self._changed = threading.Condition()  # of all of these
-        self._records: collections.deque[bytes] = collections.deque(maxlen=_KEPT)
-        self._state = _Shown()
+        # What is shown, each with the number of what it was told as.
+        self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=_KEPT)
+        self._newest: dict[bytes, tuple[int, bytes]] = {}
+        self._count = 0
         self._picture_at = -_UNSEEN
-        self._closing = False
-        # Of the process at hand: its channel, whether it takes a frame now, the pictures that it
-        # was sent, whether somebody waits for one after these, and the last one.
-        self._channel: Connection | None = None
-        self._takes = self._wanted = False
-        self._num_pictures = 0
-        self._sent_picture: tuple[bytes, Any] | None = None
+        self._wanted = self._closing = False
+        self._channel: Connection | None = None  # of the process at hand
         try:
-            self._process = self._start()
+            self._start()
         except OSError as error:
             self._socket.close()
             raise ValueError(f"--serve={address}: the page cannot be started ({error})") from error
-        self._thread = threading.Thread(target=self._watch, name="page", daemon=True)
+        self._thread = threading.Thread(target=self._keep_up, name="page", daemon=True)
         self._thread.start()
 
     def send(self, record: Mapping[str, Any]) -> None:
         """Shows a record; never waits and never raises."""
-        if (text := encode(record)) is None:
-            self._warn("a record")
-            return
-        with self._changed:
-            if record.get("type") == "status":
-                self._state.status = text
-            else:
-                self._records.append(text)
-                self._state.num_records += 1
-            self._changed.notify_all()
+        self._show(STATUS if record.get("type") == "status" else RECORD, self._encoded(record))
 
     @property
     def wants_picture(self) -> bool:
-        """Whether a picture given now would be seen: somebody waits for one, and none is coming."""
-        if self._state.picture is not self._sent_picture:
-            return False
+        """Whether a picture given now would be seen, or the last one is old."""
         return self._wanted or time.monotonic() > self._picture_at + _UNSEEN
 
     def frame(self, jpeg: bytes | None, view: Mapping[str, Any]) -> None:
         """Shows a picture (None: the last one) and what is known now; never waits or raises."""
-        with self._changed:
-            if jpeg is not None:
-                self._state.picture = jpeg, view.get("box")
-                self._picture_at = time.monotonic()
-            self._state.view = view
-            self._changed.notify_all()
+        shown = {key: value for key, value in view.items() if key != "box"}
+        self._show(VIEW, self._encoded(shown))
+        if jpeg is not None:
+            box = view.get("box") if self._encoded({"box": view.get("box")}) else None
+            self._wanted, self._picture_at = False, time.monotonic()
+            self._show(PICTURE, json.dumps(box).encode() + b"\n" + jpeg)
 
     def close(self, timeout: float = 3) -> None:
         """Ends the server, and the connections of its watchers, within so many seconds."""
@@ -154,15 +150,28 @@ class Page:
             self._thread.join(1)
         self._socket.close()
 
-    def _warn(self, what: str) -> None:
-        if not self._warned:
+    def _encoded(self, content: Mapping[str, Any]) -> bytes | None:
+        text = encode(content)
+        if text is None and not self._warned:
             self._warned = True
-            page_messages.say(f"{what} holds what JSON has not")
+            say("something to be shown holds what JSON has not, and is left out")
+        return text
+
+    def _show(self, kind: bytes, content: bytes | None) -> None:
+        if content is None:
+            return
+        with self._changed:
+            self._count += 1
+            if kind == RECORD:
+                self._records.append((self._count, kind + content))
+            else:
+                self._newest[kind] = self._count, kind + content
+            self._changed.notify_all()
 
     # --- The process ------------------------------------------------------------------------------
 
-    def _start(self) -> subprocess.Popen:
-        """Starts the process and the thread that tells it things; OSError if it does not start."""
+    def _start(self) -> None:
+        """Starts the process; OSError if it does not start."""
         ours, theirs = socket.socketpair()
         fds = theirs.fileno(), self._socket.fileno()
         # No secret of the environment is needed there, and the modules are those of this process.
@@ -171,7 +180,7 @@ class Page:
         channel = Connection(ours.detach())
         try:
             with theirs:
-                process = subprocess.Popen(
+                self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", page_process.__name__, *map(str, fds)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # the lines of recognition are on this process's
@@ -186,58 +195,44 @@ class Page:
             channel.send_bytes(self._setup)
             if not channel.poll(_START):
                 raise OSError(f"it has said nothing for {_START:.0f} s")
-            channel.recv_bytes(page_messages.MAX_ANSWER)
+            channel.recv_bytes(_MAX_ANSWER)
         except (OSError, EOFError) as error:
             channel.close()
-            process.kill()
-            status = process.wait()
+            self._process.kill()
+            status = self._process.wait()
             raise OSError(str(error) or f"it has ended with status {status}") from error
-        with self._changed:
-            self._channel, self._takes, self._wanted = channel, True, False
-            self._num_pictures = 0
-        self._telling = threading.Thread(
-            target=self._tell, args=(channel,), name="page", daemon=True
-        )
-        self._telling.start()
-        return process
+        self._channel = channel
 
-    def _watch(self) -> None:
-        """Hears what the process says, and starts it again when it has died."""
-        failures, began, trouble = 0, time.monotonic(), ""
+    def _keep_up(self) -> None:
+        """Tells and hears the process, and starts it again when it has died."""
+        trouble = ""
         while True:
             if (channel := self._channel) is not None:
+                telling = threading.Thread(target=self._tell, args=(channel,), daemon=True)
+                telling.start()
                 self._hear(channel)
                 self._process.kill()  # without its channel it is of no use
                 trouble = f"its process has ended with status {self._process.wait()}"
-                self._telling.join()  # which can write no more: nobody reads
+                telling.join()  # which can write no more: nobody reads
                 channel.close()
-                failures = 0 if time.monotonic() > began + _LASTED else failures
-            pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
-            failures += 1
             with self._changed:
                 if not self._closing:
-                    page_messages.say(
-                        f"{trouble}; recognition goes on, and the page begins again in {pause} s"
-                    )
-                if self._changed.wait_for(lambda: self._closing, pause):
+                    say(f"{trouble}; recognition goes on, and the page begins again in {_PAUSE} s")
+                if self._changed.wait_for(lambda: self._closing, _PAUSE):
                     return
-            began = time.monotonic()
             try:
-                self._process = self._start()
+                self._start()
             except OSError as error:
                 trouble = f"the page cannot be started ({error})"
 
     def _hear(self, channel: Connection) -> None:
         """Does what a process asks for, until it ends."""
         try:
-            while True:
-                message = channel.recv_bytes(page_messages.MAX_ANSWER)
-                if message == page_messages.RESET:
+            while message := channel.recv_bytes(_MAX_ANSWER):
+                if message == RESET:
                     self._on_reset()
-                with self._changed:
-                    self._takes |= message == page_messages.TAKES
-                    self._wanted |= message == page_messages.WANTED % self._num_pictures
-                    self._changed.notify_all()
+                elif message == WANTED:
+                    self._wanted = True
         except (OSError, EOFError):
             with self._changed:
                 self._channel = None
@@ -245,79 +240,29 @@ class Page:
 
     def _tell(self, channel: Connection) -> None:
         """Tells a process all that there is, and then what comes, until it or the page ends."""
-        shown = _Shown()
+        told = 0
 
-        def has_news() -> bool:
-            if self._closing or self._channel is not channel:
-                return True
-            now = self._state
-            framed = now.view is not shown.view or now.picture is not shown.picture
-            records = now.num_records > shown.num_records or now.status is not shown.status
-            return records or (self._takes and framed)
+        def has_ended() -> bool:
+            return self._closing or self._channel is not channel
 
-        text = None
         while True:
             with self._changed:
-                self._changed.wait_for(has_news)
+                while self._count == told and not has_ended():
+                    self._changed.wait()
                 if self._channel is not channel:
                     return
-                closing, now = self._closing, dataclasses.replace(self._state)
-                missed = min(now.num_records - shown.num_records, len(self._records))
-                records = list(self._records)[len(self._records) - missed :]
-                if not (self._takes or closing):
-                    now.view, now.picture = shown.view, shown.picture
-                elif now.picture is not shown.picture:
-                    self._sent_picture, self._wanted = now.picture, False
-                    self._num_pictures += 1
-            messages = [page_messages.RECORD + record for record in records]
-            if now.status is not None and now.status is not shown.status:
-                messages.append(page_messages.STATUS + now.status)
-            if now.view is not None and now.view is not shown.view:
-                new = self._encoded(now.view)
-                if new is not None and new != text:
-                    text = new
-                    messages.append(page_messages.VIEW + new)
-            if now.picture is not None and now.picture is not shown.picture:
-                messages.append(page_messages.PICTURE + self._with_box(*now.picture))
-            if messages and messages[-1][:1] in page_messages.FRAMES:
-                with self._changed:
-                    self._takes = False  # until it says so again
-            shown = now
+                shown = sorted((*self._records, *self._newest.values()))
+                news = [message for number, message in shown if number > told]
+                told, closing = self._count, self._closing
             try:
-                for message in messages:
+                for message in [*news, END] if closing else news:
                     channel.send_bytes(message)
-                if closing:
-                    channel.send_bytes(page_messages.END)
-                    return
             except OSError:
                 return  # `_hear` notices it too
-
-    def _encoded(self, view: Mapping[str, Any]) -> bytes | None:
-        text = encode({key: value for key, value in view.items() if key != "box"})
-        if text is None:
-            self._warn("a view")
-        return text
-
-    def _with_box(self, jpeg: bytes, box: Mapping[str, Any] | None) -> bytes:
-        """A line with the box, as JSON in ASCII, and the picture.
-
-        A box whose label is too long for a header is left out.
-        """
-        if encode({"box": box}) is None:
-            self._warn("a view")
-            box = None
-        line = json.dumps(box)
-        return (line if len(line) <= _MAX_BOX else "null").encode() + b"\n" + jpeg
-
-
-@dataclasses.dataclass
-class _Shown:
-    """What is shown: the number of records, the last status, a view, a JPEG and the box in it."""
-
-    num_records: int = 0
-    status: bytes | None = None
-    view: Mapping[str, Any] | None = None
-    picture: tuple[bytes, Any] | None = None
+            if closing:
+                return
+            with self._changed:
+                self._changed.wait_for(has_ended, _INTERVAL)
 
 
 def _listening(address: Address) -> socket.socket:
@@ -326,10 +271,16 @@ def _listening(address: Address) -> socket.socket:
     end = time.monotonic() + _TAKEN
     while True:
         try:
-            return socket.create_server(address, family=family, backlog=page_messages.BACKLOG)
+            listening = socket.create_server(address, family=family)
+            break
         except OSError as error:
             # The page of a process that was killed just now ends by itself.
             if error.errno != errno.EADDRINUSE or time.monotonic() > end:
                 why = error.strerror or error
                 raise ValueError(f"--serve={address}: cannot be opened ({why})") from error
         time.sleep(0.05)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # so have its connections
+    for name, value in _KEEP_ALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    return listening

@@ -14,8 +14,8 @@ def event(number):
 class Receiver(Outbox):
     """What is handed over goes to a function."""
 
-    def __init__(self, deliver, size=SIZE):
-        self._deliver = deliver
+    def __init__(self, attempt, size=SIZE):
+        self._attempt = attempt
         super().__init__("receiver", size)
 
 
@@ -44,21 +44,6 @@ def test_outbox_order_is_kept_and_the_oldest_is_dropped(capsys):
     assert capsys.readouterr().err == "warning: receiver: 4 records did not arrive\n"
     outbox.send(event(9))
     assert outbox.dropped == 5, "counted after the end too"
-
-
-def test_outbox_close_is_bounded_and_counts_what_is_left(capsys):
-    over = threading.Event()
-    outbox = Receiver(lambda kind, text: over.wait(30) and False, size=9)
-    for i in range(4):
-        outbox.send(event(i))
-    start = time.monotonic()
-    outbox.close(0.2)
-    assert time.monotonic() - start < 3
-    assert outbox.dropped == 4, "with the one that is under way"
-    assert capsys.readouterr().err == "warning: receiver: 4 records did not arrive\n"
-    over.set()
-    outbox._thread.join(5)
-    assert outbox.dropped == 4, "which is counted once"
 
 
 def test_outbox_an_error_costs_one_record(capsys):
@@ -106,6 +91,15 @@ def test_outbox_goes_on_where_stderr_is_gone(monkeypatch):
         outbox.close(5)
     assert arrived == [0, 1, 2]
     assert outbox.dropped == 0
+
+
+def test_whatever_a_receiver_says_is_cut_and_written_out(capsys):
+    outbox = Receiver(lambda kind, text: True)
+    outbox.warn("a\x1b[2J\x9b\u202e\r\nwarning: forged " + 60_000 * "x")
+    outbox.close(1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(r"warning: receiver: a\x1b[2J\x9b\u202e warning: forged xxx")
+    assert len(line) < 300
 
 
 def test_encode_any_name_of_a_file_is_utf8():

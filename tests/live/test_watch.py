@@ -27,8 +27,8 @@ from tests.support.exported import in_form
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import free_address, start, wait_until
+from tests.support.receivers import Double, web_server
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
-from tests.support.webhook_receiver import Receiver
 
 SECONDS = 3
 # The command, where no picture is dropped however busy the machine is.
@@ -256,7 +256,7 @@ def is_live(name, data):
 
 @needs_live
 def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, tmp_path):
-    receiver, port = Receiver(), int(free_address().rpartition(":")[2])
+    receiver, port = Double(web_server()), int(free_address().rpartition(":")[2])
     options = [tmp_path, f"--state={tmp_path / 's.json'}", f"--serve={port}"]
     options.append(f"--webhook=http://127.0.0.1:{receiver.port}/line/7")
     try:
@@ -285,7 +285,7 @@ def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, 
     finally:
         receiver.close()
     same([line for line in before + lines if line["type"] == "event"], expected)
-    posted = [body for *_, body in receiver.requests if body["type"] != "status"]
+    posted = [body for body in receiver.records if body["type"] != "status"]
     # What waits in the process that is killed is lost, and nothing else.
     told = [line for line in before if line["type"] != "status"]
     number = len(posted) - len([line for line in lines if line["type"] != "status"])

@@ -1,0 +1,440 @@
+"""The server of the page at the work station, by real HTTP on loopback."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sse_starlette", reason="needs the extra live")
+pytest.importorskip("uvicorn", reason="needs the extra live")
+
+from stormpsr_jax.live import access, serve
+
+TOKEN = "a-token-of-24-characters"
+JPEG = b"\xff\xd8 no picture, but nobody here looks"
+ROWS = [{"step_id": 0, "name": "Install <b>&pin", "status": "next", "time_s": None}]
+VIEW = {"recording": "camera:0", "source": "live", "checklist": ROWS, "beliefs": []}
+LOOPBACK = access.Address("127.0.0.1", 0)
+ALL = access.Address("0.0.0.0", 0)
+
+
+@contextlib.contextmanager
+def serving(address=LOOPBACK, **words):
+    resets = threading.Semaphore(0)
+    page = serve.Page(address, title="<script>evil</script>", on_reset=resets.release, **words)
+    page.resets = resets
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def page(system):
+    with serving() as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def locked(system):
+    """A page that needs a token, on all addresses, with a picture and a record."""
+    with serving(ALL, token=TOKEN) as page:
+        page.frame(JPEG, VIEW)
+        page.send({"type": "event", "step": "Install pin"})
+        yield page
+
+
+def port_of(page):
+    return urllib.parse.urlsplit(page.url).port
+
+
+def ask(page, path="/", method="GET", body=None, **headers):
+    """Returns status, headers and body; a header Host given is the one that is sent."""
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=10)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    connection.close()
+    return found
+
+
+def say(page, text):
+    """What comes back for raw bytes until the other end closes."""
+    with socket.create_connection(("127.0.0.1", port_of(page)), timeout=5) as connection:
+        connection.sendall(text.encode("latin-1"))
+        connection.shutdown(socket.SHUT_WR)
+        told = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(65536):
+                told += part
+    return told
+
+
+class Events:
+    """Server-sent events as they come: (name, id, data)."""
+
+    def __init__(self, page, after="", **headers):
+        self._connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=10)
+        self._connection.request("GET", f"/events?after={after}", headers=headers)
+        self._answer = self._connection.getresponse()
+        assert self._answer.status == 200
+        assert self._answer.getheader("Content-Type").startswith("text/event-stream")
+
+    def next(self, wanted=None):
+        while True:
+            fields = {}
+            while line := self._answer.readline().decode().rstrip("\n"):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            found = fields["event"], fields.get("id"), json.loads(fields["data"])
+            if wanted in (None, found[0]):
+                return found
+
+    def close(self):
+        self._connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def wait_until(holds, seconds=20):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def process_of(page):
+    return page._process.pid
+
+
+def test_page_self_contained_escaped_and_under_a_policy(page):
+    status, headers, body = ask(page)
+    text = body.decode()
+    assert status == 200
+    assert "&lt;script&gt;evil" in text
+    assert "evil</script>" not in text
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["cache-control"] == "no-store"
+    assert "server" not in headers
+    assert not re.search(r"\sstyle=|\son\w+=|<script>|<style", text), "the policy forbids these"
+    script = ask(page, "/station.js")[2].decode()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
+    for part in (text, script, ask(page, "/station.css")[2].decode()):
+        assert not re.search(r"(https?:)?//(?!www\.w3\.org/2000/svg)[a-z]+\.", part)
+    assert ask(page, "/../../etc/passwd")[0] == 404
+    origin = f"http://127.0.0.1:{port_of(page)}"
+    assert ask(page, "/picture", "POST", Origin=origin)[0] == 405
+
+
+def test_other_names_and_origins_are_refused_on_loopback(page):
+    page.frame(JPEG, VIEW)
+    for path in ("/", "/picture", "/events", "/station.js", "/reset"):
+        status, headers, body = ask(page, path, Host="evil.example")
+        assert status == 403
+        assert b"open it as localhost" in body
+        assert "content-security-policy" in headers
+    assert ask(page, "/picture", Sec_Fetch_Site="cross-site")[0] == 403
+    assert ask(page, "/picture", Sec_Fetch_Site="same-origin")[0] == 200
+    assert "access-control-allow-origin" not in ask(page, "/picture", Origin="http://evil")[1]
+
+
+def test_reset_needs_its_token_and_this_origin(page):
+    with Events(page) as events:
+        token = events.next("hello")[2]["reset_token"]
+    good = {"Origin": f"http://127.0.0.1:{port_of(page)}", "Reset_Token": token}
+    bad = [
+        {"Origin": good["Origin"]},
+        {"Reset_Token": good["Reset_Token"]},
+        {**good, "Reset_Token": "ü".encode()},
+        {**good, "Origin": "http://evil.example"},
+        {**good, "Sec_Fetch_Site": "cross-site"},
+        {**good, "Host": "evil.example", "Origin": "http://evil.example"},
+    ]
+    for headers in bad:
+        assert ask(page, "/reset", "POST", **headers)[0] == 403, headers
+    assert not page.resets.acquire(blocking=False)
+    assert ask(page, "/reset", "POST", **good)[0] == 202
+    assert page.resets.acquire(timeout=5)
+
+
+def test_nothing_without_the_token(locked, capfd):
+    status, _, body = ask(locked)
+    assert status == 401
+    assert b'type="password"' in body
+    for path in ("/picture", "/events", "/station.js", "/nowhere"):
+        assert ask(locked, path)[0] == 401
+        assert ask(locked, path, Authorization="Bearer wrong-token-of-24-letters")[0] == 401
+    assert ask(locked, "/station.css")[0] == 200
+    origin = f"http://127.0.0.1:{port_of(locked)}"
+    assert ask(locked, "/reset", "POST", Origin=origin)[0] == 401
+    assert ask(locked, "/station.js", Authorization=f"Bearer {TOKEN}")[0] == 200
+
+    form = urllib.parse.urlencode({"token": TOKEN})
+    assert ask(locked, "/login", "POST", form)[0] == 403, "needs the origin"
+    for wrong in ("token=wrong", "x" * 10**6):
+        assert ask(locked, "/login", "POST", wrong, Origin=origin)[0] == 401
+    status, headers, _ = ask(locked, "/login", "POST", form, Origin=origin)
+    assert status == 303
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "Secure" not in cookie
+    assert TOKEN not in cookie
+    https = {"Host": "station.example", "Origin": "https://station.example"}
+    assert "Secure" in ask(locked, "/login", "POST", form, **https)[1]["set-cookie"]
+    cookie = cookie.partition(";")[0]
+    assert ask(locked, Cookie=cookie)[0] == 200
+    assert ask(locked, Cookie=cookie + "x")[0] == 401
+    with Events(locked, Cookie=cookie) as events:
+        token = events.next("hello")[2]["reset_token"]
+    assert ask(locked, "/reset", "POST", Origin=origin, Reset_Token=token)[0] == 401
+    with_all = {"Origin": origin, "Reset_Token": token, "Cookie": cookie}
+    assert ask(locked, "/reset", "POST", **with_all)[0] == 202
+    assert capfd.readouterr() == ("", ""), "no request is logged"
+
+
+@pytest.mark.parametrize("host", ["x/login?", "x/station.css#", "/login", "x@localhost", ""])
+def test_no_header_host_stands_in_for_the_token(locked, host):
+    for request in ("GET /picture", "GET /events", "POST /reset", "GET /"):
+        head = f"{request} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n"
+        told = say(locked, f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n")
+        assert re.match(rb"HTTP/1\.1 40[013] ", told), (request, told[:200])
+        assert JPEG not in told
+        assert b"event:" not in told
+
+
+TARGETS = [
+    "http://x/login", "//picture", "/login/../picture", "/picture/", "/%70icture", "/picture%00",
+    "/login%2f..%2fpicture", "/./picture", "/picture?/login", "/picture;/login", "*", "login",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_way_to_write_a_path_stands_in_for_the_token(locked, target, method):
+    head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
+    told = say(locked, f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n")
+    assert re.match(rb"HTTP/1\.1 4\d\d ", told), told[:200]
+    assert JPEG not in told
+    assert b"\r\nlocation:" not in told.lower(), "a redirect would lead where Host says"
+
+
+def test_the_token_is_in_no_word_and_no_variable_of_the_process(system, monkeypatch):
+    monkeypatch.setenv(access.TOKEN, TOKEN)
+    monkeypatch.setenv("STORMPSR_MQTT_PASSWORD", "another-secret")
+    with serving(token=TOKEN) as page:
+        for file in ("cmdline", "environ"):
+            said = Path(f"/proc/{process_of(page)}/{file}").read_bytes()
+            assert said
+            assert TOKEN.encode() not in said
+            assert b"another-secret" not in said
+
+
+def test_events_come_once_each_and_are_caught_up(system):
+    with serving() as page:
+        with Events(page) as events:
+            start = events.next("hello")[2]["start"]
+            for i in range(3):
+                page.send({"type": "event", "step": f"Pin\r\n{i}"})
+            page.send({"type": "status", "fps": 9.5})
+            heard = [events.next("record") for _ in range(3)]
+            assert [record["step"] for *_, record in heard] == ["Pin\r\n0", "Pin\r\n1", "Pin\r\n2"]
+            assert [number for _, number, _ in heard] == [f"{start}-{i}" for i in (1, 2, 3)]
+            assert events.next("record")[1:] == (None, {"type": "status", "fps": 9.5})
+        with Events(page, **{"Last-Event-ID": f"{start}-2"}) as by_itself:
+            assert by_itself.next("record")[1] == f"{start}-3"
+        for unknown in ("another-2", f"{start}-x", "%00", f"{start}-{'9' * 5000}"):
+            with Events(page, after=unknown) as fresh:
+                assert fresh.next("record")[1] == f"{start}-1"
+        for i in range(serve._KEPT):
+            page.send({"type": "event", "step_id": i})
+        with Events(page, after=f"{start}-3") as again:
+            heard = [again.next("record") for _ in range(2)]
+            assert {"type": "event", "step_id": 0} in [record for *_, record in heard]
+
+
+def test_the_newest_view_is_shown_without_its_box(page):
+    view = {**VIEW, "box": {"label": "1100"}}
+    with Events(page) as events:
+        events.next("hello")
+        page.frame(None, {**view, "time_s": -1})
+        while (shown := events.next("view")[2]) != {**VIEW, "time_s": -1}:
+            assert shown == VIEW
+        for i in range(50):
+            page.frame(None, {**view, "time_s": i})
+        seen = []
+        while not seen or seen[-1] < 49:
+            seen.append(events.next("view")[2]["time_s"])
+    assert len(seen) < 10, "no more than ten a second"
+
+
+def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
+    box = {"x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 0.6, "label": "Gehäuse\r\nX: y", "error": False}
+    with serving() as page:
+        assert page.wants_picture, "so that who comes later sees something at once"
+        page.frame(JPEG, {**VIEW, "box": box})
+        monkeypatch.setattr(serve, "_UNSEEN", 1e9)
+        status, headers, body = ask(page, "/picture?after=")
+        assert (status, body, headers["content-type"]) == (200, JPEG, "image/jpeg")
+        assert json.loads(headers["box"]) == box
+        assert ask(page, "/picture?after=01234567-99")[0] == 200, "of a server before a restart"
+        assert ask(page, "/picture?after=x")[0] == 400
+        got, last = [], headers["picture"]
+        asking = threading.Thread(target=lambda: got.append(ask(page, f"/picture?after={last}")))
+        asking.start()
+        wait_until(lambda: page.wants_picture)
+        page.frame(None, {**VIEW, "time_s": 1})
+        assert not got, "there is no new one yet"
+        page.frame(JPEG + b"2", VIEW)
+        page.frame(None, {**VIEW, "time_s": 2})  # takes the picture's place nowhere
+        asking.join(5)
+        assert got[0][2] == JPEG + b"2"
+        assert got[0][1]["box"] == "null"
+        monkeypatch.setattr(serve, "_UNSEEN", 0)
+        assert page.wants_picture
+
+
+def test_what_json_has_not_is_left_out(system, capsys):
+    with serving() as page:
+        page.send({"type": "event", "time_s": float("nan")})
+        page.frame(JPEG, {**VIEW, "box": {"x0": float("inf")}})
+        page.frame(None, {"checklist": object()})
+        page.send({"type": "event", "step_id": 1})
+        with Events(page) as events:
+            assert events.next("record")[2]["step_id"] == 1
+        assert ask(page, "/picture")[1]["box"] == "null"
+    said = "something to be shown holds what JSON has not, and is left out"
+    assert capsys.readouterr().err == f"warning: --serve: {said}\n"
+
+
+def test_close_tells_watchers_the_last_news_and_ends_at_once(system, capfd):
+    with serving() as page:
+        others = [Events(page) for _ in range(3)]
+        asking = threading.Thread(target=ask, args=(page, "/picture"))
+        asking.start()
+        with Events(page) as events:
+            events.next("hello")
+            page.send({"type": "unit", "ended": "end"})
+            page.frame(None, VIEW | {"source": "ended"})
+            start = time.monotonic()
+            page.close()
+            assert time.monotonic() - start < 2.5
+            assert events.next("record")[2]["ended"] == "end"
+            assert events.next("view")[2]["source"] == "ended"
+        asking.join(5)
+        page.send({"type": "event"})
+        page.frame(JPEG, VIEW)
+        with pytest.raises(ConnectionRefusedError):
+            ask(page)
+        for one in others:
+            one.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
+    with serving() as page:
+        page.frame(JPEG, {"source": "live", "time_s": 1})
+        page.send({"type": "event", "step": "Install pin"})
+        first = process_of(page)
+        os.kill(first, signal.SIGKILL)
+        page.frame(None, {"source": "live", "time_s": 2})
+        page.send({"type": "event", "step": "Install lid"})
+        wait_until(lambda: process_of(page) != first)
+        assert ask(page, "/picture")[2] == JPEG
+        with Events(page) as events:
+            steps = [events.next("record")[2]["step"] for _ in range(2)]
+            assert steps == ["Install pin", "Install lid"]
+            assert events.next("view")[2]["time_s"] == 2
+    assert capfd.readouterr().err == (
+        "warning: --serve: its process has ended with status -9; recognition goes on, and the page "
+        "begins again in 1.0 s\n"
+    )
+
+
+def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
+    with serving() as page:
+        os.kill(process_of(page), signal.SIGSTOP)
+        longest = 0.0
+        for i in range(2000):
+            start = time.thread_time()
+            page.frame(bytes(100_000), {"time_s": i})
+            page.send({"type": "event", "step": "x" * 1000})
+            longest = max(longest, time.thread_time() - start)
+        assert longest < 0.02
+        assert len(page._records) == serve._KEPT
+        start = time.monotonic()
+        page.close(0.5)
+        assert time.monotonic() - start < 3
+        assert not Path(f"/proc/{process_of(page)}").exists()
+
+
+def test_recognition_goes_on_and_the_page_comes_back_after_a_flood(system):
+    """More connections than are served, which ask for nothing: 503 until they are gone."""
+    with serving() as page, contextlib.ExitStack() as stack:
+        page.frame(JPEG, VIEW)
+        assert ask(page, "/picture")[0] == 200
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(250):
+            connection = socket.create_connection(("127.0.0.1", port_of(page)), timeout=10)
+            stack.enter_context(connection).sendall(b"GET / HTTP/1.1\r\n")
+        assert len(os.listdir("/proc/self/fd")) == before + 250, "no others of this process"
+        wait_until(lambda: ask(page)[0] == 503)
+        start = time.thread_time()
+        page.frame(JPEG, VIEW)
+        assert time.thread_time() - start < 0.02
+        stack.close()
+        wait_until(lambda: ask(page)[0] == 200)
+        assert ask(page, "/picture")[2] == JPEG
+
+
+OWNER = """
+import time
+from stormpsr_jax.live import access, serve
+page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
+print(page.url, page._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_page_ends_with_the_process_that_has_it_and_its_address_is_free(system):
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE) as owner:
+        url, process = owner.stdout.readline().decode().split()
+        owner.kill()
+    with serving(access.Address("127.0.0.1", urllib.parse.urlsplit(url).port)):
+        wait_until(lambda: not Path(f"/proc/{process}").exists())
+
+
+def test_errors_one_line(system, tmp_path, monkeypatch, capfd):
+    def refuse(match, address=LOOPBACK):
+        with pytest.raises(ValueError, match=match), serving(address):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = access.Address(*taken.getsockname())
+        refuse(r"--serve=127.0.0.1:\d+: cannot be opened \(Address", address)
+    refuse("needs a token", ALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(serve.importlib.util, "find_spec", lambda name: None)
+        refuse(r"--serve needs starlette: pip install '\.\[")
+    (tmp_path / "uvicorn.py").write_text("raise ImportError('of another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    refuse(r"--serve=127.0.0.1:\d+: the page cannot be started \(it")
+    assert capfd.readouterr().err == "warning: --serve: ImportError: of another Python\n"

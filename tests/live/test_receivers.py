@@ -1,0 +1,217 @@
+"""All receivers of live recognition: what each does wherever a network may fail."""
+
+import contextlib
+import itertools
+import shutil
+import ssl
+import time
+
+import pytest
+
+from stormpsr_jax.live import mqtt, opcua, outbox, webhook
+from tests.support.receivers import (
+    REFUSED,
+    Double,
+    Said,
+    broker,
+    free_port,
+    hanging_up,
+    make_keys,
+    passing_on,
+    saying,
+    web_server,
+)
+
+ESCAPES = b"\x1b[2Jerror: \x9b\x1b]0;forged\x07 all is lost\r\n"
+PASSWORDS = "p%40s%3A%2Fs3cret"
+
+
+# How it is opened, and the address that lines name.
+SINKS = {
+    "mqtt": (
+        lambda port, secure="": mqtt.Mqtt(f"mqtt{secure}://u:{PASSWORDS}@127.0.0.1:{port}/line"),
+        "mqtt://127.0.0.1:{}/line",
+    ),
+    "webhook": (
+        lambda port, secure="": webhook.Webhook(
+            f"http{secure}://u:{PASSWORDS}@127.0.0.1:{port}/s3cret", first_pause=0.05
+        ),
+        "http://127.0.0.1:{}",
+    ),
+    "opcua": (
+        lambda port: opcua.OpcUa(f"opc.tcp://127.0.0.1:{port}#ns=2;s=Line7", first_pause=0.05),
+        "opc.tcp://127.0.0.1:{}#ns=2;s=Line7",
+    ),
+}
+FAULTS = {
+    "is down": None,
+    "is silent": saying(),
+    "hangs up": hanging_up,
+    "talks nonsense": saying(ESCAPES, 70_000 * b"\x9b"),
+    "refuses": {
+        "mqtt": saying(REFUSED),
+        "webhook": saying(b"HTTP/1.1 503 \x1b[31m\r\n\r\n"),
+        "opcua": saying(b"ERRF" + bytes(12)),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def plant(system):
+    from tests.support.opcua_server import Plant
+
+    with contextlib.closing(Plant()) as plant:
+        yield plant
+
+
+@pytest.fixture(params=SINKS)
+def kind(system, request):
+    pytest.importorskip({"mqtt": "paho", "opcua": "asyncua"}.get(request.param, "json"))
+    return request.param
+
+
+@contextlib.contextmanager
+def taking(kind, port, request, tls=None):
+    """A receiver that takes records."""
+    act = {"mqtt": broker, "webhook": web_server()}.get(kind)
+    plant = request.getfixturevalue("plant") if kind == "opcua" else None
+    with Double(act or passing_on(plant.port), port, tls) as double:
+        if plant is not None:
+            plant.written.clear()
+        yield plant or double
+
+
+@pytest.fixture
+def said(capsys, monkeypatch):
+    monkeypatch.setattr(outbox, "PATIENCE", 0.3)
+    return Said(capsys)
+
+
+def event(number):
+    return {"type": "event", "step_id": number}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_receiver_is_named_waited_for_and_gets_everything_when_it_is_back(
+    fault, kind, said, request, monkeypatch
+):
+    monkeypatch.setattr(opcua, "TIMEOUT", 0.5)
+    monkeypatch.setattr(webhook, "TIMEOUT", 0.5)
+    start, name = SINKS[kind]
+    port, act = free_port(), FAULTS[fault]
+    act = act[kind] if fault == "refuses" else act
+    with contextlib.nullcontext() if act is None else Double(act, port):
+        ours = start(port)
+        begin = time.perf_counter()
+        for number in range(3):
+            ours.send(event(number))
+        assert time.perf_counter() - begin < 0.3, "send waits for nobody"
+        said.wait(f"warning: {name.format(port)}: ")
+    monkeypatch.setattr(opcua, "TIMEOUT", 10)
+    with taking(kind, port, request) as taker:
+        taker.wait(3)
+        ours.close()
+        assert list(dict.fromkeys(taker.steps())) == [0, 1, 2]
+    assert ours.dropped == 0
+    said.wait("")
+    for line in said.text.splitlines():
+        assert line.startswith(f"warning: {name.format(port)}: "), line
+        assert line.isprintable()
+        assert len(line) < 300
+    assert "s3cret" not in said.text
+
+
+def test_close_is_bounded_and_counts_what_did_not_arrive(kind, said):
+    start, name = SINKS[kind]
+    with Double(saying()) as silent:
+        ours = start(silent.port)
+        for number in range(3):
+            ours.send(event(number))
+        said.wait("has not taken a record for 0.3 s; goes on trying")
+        begin = time.monotonic()
+        ours.close(0.2)
+        assert time.monotonic() - begin < 4
+    assert ours.dropped == 3
+    said.wait(f"warning: {name.format(silent.port)}: 3 records did not arrive")
+    assert outbox.Outbox.__init__.__defaults__[0] == 1000
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+@pytest.mark.parametrize("kind", ["mqtt", "webhook"], indirect=True)
+def test_certificates_are_checked(kind, tmp_path, request, monkeypatch, said):
+    start, _ = SINKS[kind]
+    keys = make_keys(tmp_path / "keys", "station")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys / "certificate.pem", keys / "key.pem")
+    dropped = []
+    with taking(kind, 0, request, context) as taker:
+        for trusted in (False, True):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(keys / "certificate.pem"))
+            ours = start(taker.port, "s")
+            ours.send(event(trusted))
+            ours.close(3 if trusted else 0.5)
+            dropped.append(ours.dropped)
+    assert dropped == [1, 0]
+    assert taker.steps() == [1]
+
+
+BAD_URLS = [
+    ("{}://u:hunter2@host:0/a#ns=2;s=x"),
+    ("{}://u:hunter2@host:port/a#ns=2;s=x"),
+    ("{}://u:hunter2/x@host/a#ns=2;s=x"),
+    ("{}://u:hunter2@[::1/a#ns=2;s=x"),
+    ("{}://u:hunter2@ho st/a#ns=2;s=x"),
+    ("{}://u:hunter2@" + "h" * 70 + "/a#ns=2;s=x"),
+    ("{}://u:hunter2@host/a\r\nb#ns=2;s=x"),
+    ("{}:///hunter2#ns=2;s=x"),
+    ("host/hunter2"),
+    ("ftp://u:hunter2@host/a#ns=2;s=x"),
+]
+BAD = [
+    *[
+        (parse, url.format(scheme))
+        for (parse, scheme), url in itertools.product(
+            [(mqtt.parse, "mqtt"), (webhook.parse, "http"), (opcua.parse, "opc.tcp")], BAD_URLS
+        )
+    ],
+    (mqtt.parse, "mqtt://u:hunter2@host/"),
+    (mqtt.parse, "mqtt://u:hunter2@host/a%23"),
+    (mqtt.parse, "mqtt://u:hunter2@host/a?b"),
+    (mqtt.parse, "mqtt://u:hunter2@host/$SYS"),
+    (mqtt.parse, "mqtt://:hunter2@host/a"),
+    (mqtt.parse, "mqtt://u:hunter2@host/" + "a" * 201),
+    (webhook.parse, "http://host/hunter2 b"),
+    (webhook.parse, "http://host/hunter2/ü"),
+    (opcua.parse, "opc.tcp://u:hunter2@host"),
+    (opcua.parse, "opc.tcp://u:hunter2@host#ns=2;i=7"),
+    (opcua.parse, "opc.tcp://u:hunter2@host#ns=70000;s=x"),
+    (opcua.parse, "opc.tcp://u:hunter2@host/?a=1#ns=2;s=x"),
+    (opcua.parse, f"opc.tcp://u:hunter2@host#ns=2;s={'x' * 201}"),
+]
+
+
+@pytest.mark.parametrize(("parse", "url"), BAD)
+def test_what_is_no_address_is_refused_in_a_line_that_repeats_no_password(parse, url):
+    with pytest.raises(ValueError, match=r"^--(mqtt|webhook|opcua): must be like .*$") as error:
+        parse(url)
+    assert "hunter2" not in str(error.value)
+
+
+def test_addresses_have_their_parts_decoded_and_are_shown_without_secrets(monkeypatch):
+    url, prefix = mqtt.parse("mqtts://a%40b:p%3Aq@[::1]/a/b%20c/")
+    assert (url.host, url.port, url.user, url.password) == ("::1", 8883, "a@b", "p:q")
+    assert (f"{url}", prefix) == ("mqtts://[::1]:8883", "a/b c")
+    url, node = opcua.parse("opc.tcp://a@host/x/y#ns=3;s=Line%207")
+    assert (url.port, url.user, url.password, url.path) == (4840, "a", None, "/x/y")
+    assert node == "ns=3;s=Line 7"
+    assert str(webhook.parse("https://u:p@host:8443/secret?key=1")) == "https://host:8443"
+    for module, text in (
+        (mqtt, "mqtt://a@h/x"),
+        (webhook, "http://a@h/"),
+        (opcua, "opc.tcp://a@h#ns=2;s=x"),
+    ):
+        monkeypatch.setenv(module.PASSWORD, "of the environment")
+        parsed = module.parse(text)
+        assert (parsed if module is webhook else parsed[0]).password == "of the environment"
+    assert mqtt.parse("mqtt://host/x")[0].password is None
