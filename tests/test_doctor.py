@@ -44,7 +44,8 @@ def test_base_is_what_the_project_declares():
     assert {name.lower() for name in doctor.BASE} == names(PROJECT["dependencies"])
     for extra, (modules, _) in doctor.EXTRAS.items():
         packages = names(PROJECT["optional-dependencies"][extra]) - {"stormpsr-jax"}
-        others = {"scikit-learn": "sklearn", "onnx-ir": "onnx_ir", "python-fcl": "fcl"}
+        others = {"scikit-learn": "sklearn", "python-fcl": "fcl"}
+        others |= {name: name.replace("-", "_") for name in ("onnx-ir", "sse-starlette")}
         named = {others.get(p, p.partition("-")[0]) for p in packages}
         assert {m.partition(".")[0] for m in modules} == named
 
