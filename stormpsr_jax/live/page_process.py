@@ -15,21 +15,12 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from stormpsr_jax.base.errors import tell
 from stormpsr_jax.live.access import Access, Address
+from stormpsr_jax.live.page_messages import END, STARTED, say
 
-# What it is told. After the kind: JSON; of a picture the box as JSON, a line end, and the JPEG.
-RECORD, STATUS, VIEW, PICTURE, END = b"r", b"s", b"v", b"p", b"e"
-# What it says: it has started; the next unit is to begin; somebody waits for a picture.
-STARTED, RESET, WANTED = b"started", b"reset", b"wanted"
 _NICE = 10
 _MAX_CONNECTIONS = 200  # more are answered with status 503
 _MAX_HEAD = 16_384  # bytes of a request's
-
-
-def say(text: str) -> None:
-    """Prints a warning of the page's."""
-    tell("warning", f"--serve: {text}")
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ from stormpsr_jax.base import installed
 from stormpsr_jax.live import page_process
 from stormpsr_jax.live.access import Access, Address
 from stormpsr_jax.live.outbox import encode
-from stormpsr_jax.live.page_process import (
+from stormpsr_jax.live.page_messages import (
     END,
     PICTURE,
     RECORD,

@@ -32,7 +32,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stormpsr_jax.live.access import HEADERS, Access
-from stormpsr_jax.live.page_process import PICTURE, RECORD, RESET, STATUS, VIEW, WANTED
+from stormpsr_jax.live.page_messages import PICTURE, RECORD, RESET, STATUS, VIEW, WANTED
 from stormpsr_jax.report import pages
 
 _KEPT = 500  # records, for watchers that were away
