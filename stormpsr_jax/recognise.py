@@ -29,7 +29,6 @@ from stormpsr_jax.base.errors import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.rules import plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,7 +115,7 @@ def _run_files(args: argparse.Namespace) -> int:
     made_from = {"model": files.checksum(folder / "model.json"), "video": args.video}
     made_from |= {
         "stream": settings[0],
-        "settings": dataclasses.asdict(settings[1], dict_factory=plain),
+        "settings": dataclasses.asdict(settings[1]),
     }
     # Named only where they are given, so that results of before they existed stay finished.
     made_from |= {"clips": True} if args.clips else {}

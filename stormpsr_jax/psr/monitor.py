@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.decoding import top_detection
-from stormpsr_jax.psr.streams.rules import LAST_FRAME
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, check_same
 
 KINDS = (
     *("missed", "out of order", "unexpected", "wrong part", "error state", "withdrawn", "missing"),
@@ -201,17 +201,13 @@ class Monitor:
             ValueError: it was saved by the monitor of another procedure or variant, or is damaged.
                 Everything stays as it is then.
         """
-        own = self.state()
-        for key in ("procedure", "variant"):
-            if state[key] != own[key]:
-                raise ValueError(f"the saved state is of {key} {state[key]!r}, not {own[key]!r}")
+        check_same(state, self.state(), "procedure", "variant")
         if len(state["state"]) != len(self._state):
             raise ValueError(f"the saved state has {len(state['state'])} components")
         step = self._procedure.checked_step
         frame = whole(state["frame"], "monitor: frame", -1, LAST_FRAME)
         values = [whole(value, "monitor: state", -1, 1) for value in state["state"]]
-        # States that were saved before `finish` existed do not have it.
-        completed = {step(one, "monitor: completed") for one in state.get("completed", ())}
+        completed = {step(one, "monitor: completed") for one in state["completed"]}
         missed = {
             step(one, "monitor: missed"): [step(other, "monitor: missed") for other in after]
             for one, after in state["missed"]

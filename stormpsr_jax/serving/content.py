@@ -22,7 +22,6 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import OPTIONAL
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 from stormpsr_jax.serving import needs
 from stormpsr_jax.serving.fields import check_keys, choice, integer, numbers
@@ -370,7 +369,8 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
 
 def _settings(stream: Stream, data: Mapping[str, Any], place: str) -> AnySettings:
     types = typing.get_type_hints(stream.settings)
-    data = {key: None for key in OPTIONAL if key in types} | dict(data)
+    defaults = dataclasses.asdict(stream.settings())
+    data = {key: None for key, value in defaults.items() if value is None} | dict(data)
     check_keys(data, tuple(types), place)
     values: dict[str, Any] = {}
     for key, kind in types.items():

@@ -21,7 +21,6 @@ from stormpsr_jax.base import files
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import plain
 from stormpsr_jax.serving.card import CARD, card
 from stormpsr_jax.serving.content import Pictures, StreamRecord, Window, parse
 from stormpsr_jax.serving.flax_networks import FlaxNetworks
@@ -165,7 +164,7 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
 
 def _plain(value: Any) -> dict[str, Any]:
     """A dataclass as JSON has it."""
-    return dataclasses.asdict(value, dict_factory=plain)
+    return dataclasses.asdict(value)
 
 
 def _embedding(networks: Mapping[str, Network], window: Window) -> int:

@@ -23,7 +23,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import detection_scores, headline
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Settings, plain
+from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.psr.streams.select import Choice, select
 from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
@@ -76,8 +76,7 @@ def run(context: Context) -> dict:
     result["validation"] = {
         stream: {key: value for key, value in of_choice.items() if key != "scores"}
         for stream, of_choice in (
-            (stream, dataclasses.asdict(choice, dict_factory=plain))
-            for stream, choice in chosen.items()
+            (stream, dataclasses.asdict(choice)) for stream, choice in chosen.items()
         )
     }
     detections = score_detections(context, test)

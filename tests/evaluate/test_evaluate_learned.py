@@ -31,8 +31,8 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     assert {s: after[s] for s in before} == before
     assert after["learned"]["f1"] > 0.7
     assert after["learned"]["settings"] == {
-        **{"install": 3.5, "wrong": 0.0, "remove": -2.0},
-        "rho": 0.1,
+        **{"install": 3.5, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
+        **{"unexpected": None, "hold": None},
     }
     alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())
     assert alone == {"learned": after["learned"]}
@@ -40,13 +40,14 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
 
 def test_learned_events_are_those_of_decode_and_threshold_is_install(scored):
     found = learned_run(scored, f"--scores={scored / 'scores'}", "--threshold=learned=6")
-    settings = learned.Settings(install=6.0)
+    settings = learned.LearnedSettings(install=6.0)
     assert found["learned"]["settings"]["install"] == 6.0
     for seed in range(2):
         r = simulate(seed)
         said = scores.read_scores(scored / "scores" / f"{r.name}.npz", SYNTHETIC)
         weights = learned_weights.default_weights("scores")
-        events = learned.decode(SYNTHETIC, r.variant, said, settings, weights)
+        r.scores = said
+        events = learned.LEARNED.decode(SYNTHETIC, r, settings, weights)
         got = found["learned"]["recordings"][r.name]["events"]
         assert got == [[e.frame, e.step_id, e.confidence] for e in events]
 

@@ -41,10 +41,9 @@ def test_logits_matches_the_numpy_rule_on_a_recording():
 
 def test_filter_matches_the_inputs_that_the_fit_sees():
     """Frames one by one, and all at once with their means."""
-    weights, said = learned_weights.default_weights("scores"), simulate(1).scores
-    belief = learned.beliefs(
-        PROCEDURE, PROCEDURE.variants["assembly"], said, weights, None, PROCEDURE.fps
-    )
+    weights, recording = learned_weights.default_weights("scores"), simulate(1)
+    settings, said = learned.LearnedSettings(rho=None), recording.scores
+    belief = learned.LEARNED.beliefs(PROCEDURE, recording, settings, weights)
     x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))
     x = learned_beliefs.averaged(
         said.frames, x, learned_beliefs.span_frames(weights.average, PROCEDURE.fps)

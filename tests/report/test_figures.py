@@ -217,7 +217,7 @@ def test_belief_strips_a_drawing_per_recording_with_its_components():
     drawn = belief_strips.belief_strips(
         SYNTHETIC,
         recordings,
-        {"asd": rules.Settings(), "learned": learned.Settings()},
+        {"asd": rules.Settings(), "learned": learned.LearnedSettings()},
         default_weights("scores"),
         SYNTHETIC.fps,
     )

@@ -389,11 +389,7 @@ def test_read_model_settings_of_removals(folder):
     assert "settings: decoder 'naive' has no thresholds" in refusal(folder, MODEL)
 
 
-def test_read_model_settings_of_before_frames_without_a_view_had_a_decay(folder):
-    written = files.read_json(folder / MODEL)["streams"]["asd"]["settings"]
-    assert "removal" in written
-    assert "unseen_decay" not in written
-    assert read_model(folder).streams["asd"].settings.unseen_decay is None
+def test_read_model_settings_of_frames_that_show_nothing(folder):
     change(folder, "streams", "asd", "settings", "unseen_decay", value=1.0)
     kept = read_model(folder)
     assert kept.streams["asd"].settings == dataclasses.replace(SETTINGS, unseen_decay=1.0)
@@ -547,7 +543,7 @@ def test_read_model_the_learned_fusion_comes_back(tmp_path):
     write(tmp_path, ALL)
     content = read_model(tmp_path)
     assert content.fusion.checksum == default_weights("csv").checksum
-    assert content.streams["learned"].settings == learned.Settings(install=0.5)
+    assert content.streams["learned"].settings == learned.LearnedSettings(install=0.5)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.support.model_data import PROCEDURE, decode, on_embeddings, video, wr
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
 # With which the random model changes its mind often.
-SETTINGS = {"learned": learned.Settings(install=3.0, wrong=-4.5)}
+SETTINGS = {"learned": learned.LearnedSettings(install=3.0, wrong=-4.5)}
 
 
 @pytest.fixture(scope="module")

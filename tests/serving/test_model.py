@@ -21,6 +21,7 @@ from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.psr.files import predictions, scores
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.streams import batch, learned, learned_weights
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
@@ -275,13 +276,11 @@ def test_recognise_learned_is_the_default_and_goes_by_the_files_of_scores(tmp_pa
     path = tmp_path / "x.npz"
     scores.write_scores(path, scores.Scores(np.arange(60), *said))
     again = scores.read_scores(path, PROCEDURE)
-    expected = learned.decode(
-        PROCEDURE,
-        PROCEDURE.variants["assembly"],
-        again,
-        whole.settings(),
-        learned_weights.default_weights("csv"),
-    )
+    states = np.zeros((0, PROCEDURE.num_components), np.int8)
+    variant = PROCEDURE.variants["assembly"]
+    recording = LabelledPredictions("r", variant, [], states, scores=again)
+    weights = learned_weights.default_weights("csv")
+    expected = learned.LEARNED.decode(PROCEDURE, recording, whole.settings(), weights)
     assert events == expected
     settings = dataclasses.replace(whole.settings(), install=30.0, wrong=30.0)
     assert not [

@@ -62,7 +62,9 @@ def scripted(stream="asd", fits=None) -> Live:
     def decoder():
         if stream != "learned":
             return Decoder(PROCEDURE, variant, stream, SETTINGS, FPS, None)
-        return learned.Decoder(PROCEDURE, variant, learned.Settings(install=0.5), WEIGHTS, FPS)
+        return learned.LearnedDecoder(
+            PROCEDURE, variant, learned.LearnedSettings(install=0.5), WEIGHTS, FPS
+        )
 
     return Live(
         prepare=lambda shown: shown,

@@ -114,7 +114,9 @@ def write(
     record = content.StreamRecord(settings, FIGURES, FIGURES | {"f1": 0.5}, calibration)
     records = dict.fromkeys(streams, record)
     if "learned" in records:
-        records["learned"] = dataclasses.replace(record, settings=learned.Settings(install=0.5))
+        records["learned"] = dataclasses.replace(
+            record, settings=learned.LearnedSettings(install=0.5)
+        )
         changes = {"fusion": default_weights("csv")} | changes
     arguments = {
         "procedure": PROCEDURE,

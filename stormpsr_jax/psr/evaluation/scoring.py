@@ -16,7 +16,7 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, partial_order, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Event, Settings, plain
+from stormpsr_jax.psr.streams.rules import Event, Settings
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 PROTOCOLS = ("paper", "released")
@@ -191,7 +191,7 @@ def evaluate_recordings(
                     if protocol == "paper"
                     else {}
                 ),
-                "settings": dataclasses.asdict(settings[stream], dict_factory=plain),
+                "settings": dataclasses.asdict(settings[stream]),
                 **({"sweep": sweeps[stream]} if stream in sweeps else {}),
                 "recordings": details[stream],
             }

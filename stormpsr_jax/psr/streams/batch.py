@@ -7,6 +7,7 @@ threshold. Until then the sum does not depend on the threshold, so many threshol
 
 import dataclasses
 import heapq
+import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -111,7 +112,7 @@ def sweep(
                     heapq.heappush(queue, following)
                 starts.setdefault(following, []).extend(members)
     for found in events:
-        found.sort(key=_frame_and_step)
+        found.sort(key=operator.attrgetter("frame", "step_id"))
     return events
 
 
@@ -302,7 +303,3 @@ def _top_detections(
         frames, classes, confidences = frames[tops], classes[tops], confidences[tops]
     good = (confidences > settings.confidence) & (classes >= 1)
     return frames[good], classes[good], confidences[good]
-
-
-def _frame_and_step(event: Event) -> tuple[int, int]:
-    return event.frame, event.step_id

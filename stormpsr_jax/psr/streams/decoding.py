@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base.files import field, number, whole
+from stormpsr_jax.base.files import number, whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Rules, Seen, Settings, plain
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Rules, Seen, Settings, check_same
 
 
 class Decoder:
@@ -157,8 +157,7 @@ class Decoder:
             self._accumulate(frame, k, asd + part if k in flips else part, part, before)
             if self._sum[k] > self._rules.thresholds[k][self._state[k]]:
                 events.append(self._complete(frame, k))
-        events.sort(key=_step_id)
-        return events
+        return sorted(events, key=operator.attrgetter("step_id"))
 
     def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
         """Takes a picture, and as many frames as it stands for; see `stream.OnlineDecoder`.
@@ -173,17 +172,15 @@ class Decoder:
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
-        state = {
+        return {
             "procedure": self.procedure.name,
             "variant": self.variant.name,
             "stream": self.stream,
-            "settings": dataclasses.asdict(self.settings, dict_factory=plain),
+            "settings": dataclasses.asdict(self.settings),
             "frame": self._frame,
+            "num_seen": self._num_seen,
             "components": [list(values) for values in zip(*self._columns(), strict=True)],
         }
-        if self.settings.unseen_decay is not None:
-            state |= {"num_seen": self._num_seen, "seen_at": list(self._seen_at)}
-        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state.
@@ -192,21 +189,13 @@ class Decoder:
             ValueError: it was saved by a decoder of another procedure, stream or settings, or is
                 damaged. Everything stays as it is then.
         """
-        own = self.state()
-        for key in ("procedure", "variant", "stream", "settings"):
-            if state[key] != own[key]:
-                raise ValueError(
-                    f"the saved state is of {key} {state[key]!r}, this decoder has {own[key]!r}"
-                )
+        check_same(state, self.state(), "procedure", "variant", "stream", "settings")
         if len(state["components"]) != len(self._state):
-            raise ValueError(
-                f"the saved state has {len(state['components'])} components, this decoder "
-                f"{len(self._state)}"
-            )
+            raise ValueError(f"decoder: components: {len(state['components'])} of them")
         now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
-        for k, saved in enumerate(state["components"]):
+        num_seen = whole(state["num_seen"], "decoder: num_seen", 0, now + 1)
+        for k, (one, *sums, frames, since, last, blocked, seen) in enumerate(state["components"]):
             place = f"decoder: components: {k}"
-            one, *sums, frames, since, last, blocked = saved
             whole(one, place, 0, 1)
             for value in sums:
                 number(value, place, 0)
@@ -215,34 +204,18 @@ class Decoder:
             whole(since, place, 0, max(now, 0))
             whole(last, place, since, max(now, 0))
             number(blocked, place, -1, now + self.settings.window)
-        num_seen, seen_at = 0, [0] * len(self._state)
-        if self.settings.unseen_decay is not None:
-            num_seen = field(state, "num_seen", int, "decoder")
-            whole(num_seen, "decoder: num_seen", 0, now + 1)
-            seen_at = field(state, "seen_at", list, "decoder")
-            if len(seen_at) != len(self._state):
-                raise ValueError(f"decoder: seen_at: has {len(seen_at)} components")
-            for value, (*_, frames, _, last, _) in zip(seen_at, state["components"], strict=True):
-                # No more frames than there are can have shown something since the last evidence.
-                least = max(num_seen - (now - last), 0) if frames else 0
-                whole(value, "decoder: seen_at", least, num_seen)
-        self._frame, self._num_seen, self._seen_at = now, num_seen, list(seen_at)
+            # No more frames than there are can have shown something since the last evidence.
+            whole(seen, place, max(num_seen - (now - last), 0) if frames else 0, num_seen)
+        self._frame, self._num_seen = now, num_seen
         columns = zip(*state["components"], strict=True)
         for column, values in zip(self._columns(), columns, strict=True):
             column[:] = values
         self._flips.clear()
 
     def _columns(self) -> tuple[list, ...]:
-        return (
-            self._state,
-            self._sum,
-            self._temporal_part,
-            self._support,
-            self._frames,
-            self._since,
-            self._last,
-            self._blocked_until,
-        )
+        sums = self._sum, self._temporal_part, self._support
+        frames = self._frames, self._since, self._last, self._blocked_until, self._seen_at
+        return self._state, *sums, *frames
 
     def _flips_to(self, detected_class: int) -> frozenset[int]:
         """Components that may flip and differ between the current state and a detected class."""
@@ -320,7 +293,3 @@ def top_detection(
     except TypeError as error:
         what = "a detection is (class, confidence), a whole number and one in 0…1"
         raise ValueError(f"frame {frame}: {what} ({error})") from error
-
-
-def _step_id(event: Event) -> int:
-    return event.step_id

@@ -18,13 +18,13 @@ import numpy as np
 
 from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.files.scores import FrameScores, Scores
+from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import calibration as calibrating
 from stormpsr_jax.psr.streams import rules
 from stormpsr_jax.psr.streams.calibration import Calibration, Judged
 from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter
-from stormpsr_jax.psr.streams.learned_events import MAX_HOLD, NAME, Reporter, Settings
+from stormpsr_jax.psr.streams.learned_events import MAX_HOLD, NAME, LearnedSettings, Reporter
 from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
 from stormpsr_jax.psr.streams.stream import Stream
@@ -41,7 +41,7 @@ UNEXPECTED = (None, -6.0)
 MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
 
 
-class Decoder:
+class LearnedDecoder:
     """Online decoder of one recording: the scores of a frame in, events out.
 
     Frames come in ascending order. Like `decoding.Decoder` it has `assembly`, `state` and
@@ -62,7 +62,7 @@ class Decoder:
         self,
         procedure: Procedure,
         variant: Variant,
-        settings: Settings,
+        settings: LearnedSettings,
         weights: Weights,
         fps: float | None = None,
         calibration: Calibration | None = None,
@@ -124,7 +124,7 @@ class Decoder:
             "procedure": self.procedure.name,
             "variant": self.variant.name,
             "stream": NAME,
-            "settings": dataclasses.asdict(self.settings, dict_factory=rules.plain),
+            "settings": dataclasses.asdict(self.settings),
             "weights": self.weights.checksum,
             "frame": self._frame,
             "reported": self._reporter.reported.tolist(),
@@ -141,93 +141,34 @@ class Decoder:
             ValueError: it was saved by a decoder of another procedure, stream, settings or weights,
                 or is damaged. Everything stays as it is then.
         """
-        own = self.state()
-        for key in ("procedure", "variant", "stream", "settings", "weights"):
-            if state[key] != own[key]:
-                raise ValueError(
-                    f"the saved state is of {key} {state[key]!r}, this decoder has {own[key]!r}"
-                )
+        keys = ("procedure", "variant", "stream", "settings", "weights")
+        rules.check_same(state, self.state(), *keys)
         now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
-        reported = np.array(
-            [whole(one, "decoder: reported", -1, 1) for one in state["reported"]], int
-        )
-        held, pending = state.get("held"), np.array(state.get("pending", ()), float)
-        if held is not None:  # what has waited for longer was reported
+        reported = [whole(one, "decoder: reported", -1, 1) for one in state["reported"]]
+        held, waits = state["held"], bool(state["pending"])
+        if waits:  # what has waited for longer was reported
             first = max(0, now - self._reporter.hold + 1)
             held = whole(held, "decoder: held", first, max(now, first))
         hidden = np.array(state["hidden"], float)
+        pending = np.array(state["pending"], float).reshape(3, -1)
         recent = [
             (whole(frame, "decoder: recent", 0, max(now, 0)), np.array(x, float))
             for frame, x in state["recent"]
         ]
-        shape = (len(reported), NUM_INPUTS)
+        num = len(self._reporter.reported)
         if (
-            reported.shape != self._reporter.reported.shape
-            or pending.shape not in ((0,), (3, len(reported)))
-            or not np.isfinite(pending).all()
+            len(reported) != num
+            or (waits and pending.shape != (3, num))
             or hidden.shape != self._filter.hidden.shape
-            or any(x.shape != shape for _, x in recent)
+            or any(x.shape != (num, NUM_INPUTS) for _, x in recent)
+            or not all(np.isfinite(x).all() for x in (pending, hidden, *(x for _, x in recent)))
         ):
             raise ValueError("the saved state does not fit this decoder's components and units")
-        self._frame = now
-        self._reporter.reported = reported
-        # Without what it reports, as states were once saved, a report waits anew.
-        waits = held is not None and pending.size > 0
+        self._frame, self.belief = now, None
+        self._reporter.reported = np.array(reported, int)
         self._reporter.held = held if waits else None
         self._reporter.pending = Belief(*pending) if waits else None
-        self._filter.hidden = hidden
-        self._filter.recent = collections.deque(recent)
-        self.belief = None
-
-
-# --- Whole recordings -----------------------------------------------------------------------------
-
-
-def beliefs(
-    procedure: Procedure,
-    variant: Variant,
-    scores: Scores,
-    weights: Weights,
-    rho: float | None,
-    fps: float | None = None,
-) -> Belief:
-    """Returns the beliefs (N, K) of a whole recording, as the online decoder has them."""
-    one = Filter(procedure, variant, weights, rho, procedure.checked_fps(fps))
-    rows = [one.update(frame, row) for frame, row in scores.per_frame()]
-    if not rows:
-        return Belief(*np.zeros((3, 0, procedure.num_components)))
-    return Belief(*map(np.stack, zip(*rows, strict=True)))
-
-
-def report(
-    procedure: Procedure,
-    variant: Variant,
-    frames: np.ndarray,
-    belief: Belief,
-    settings: Settings,
-    fps: float | None = None,
-    calibration: Calibration | None = None,
-) -> list[Event]:
-    """Returns the events of a recording's beliefs (N, K), which hold whatever the thresholds."""
-    reporter = Reporter(procedure, variant, settings, procedure.checked_fps(fps), calibration)
-    events: list[Event] = []
-    for n, frame in enumerate(frames.tolist()):
-        events += reporter.update(frame, Belief(*(logits[n] for logits in belief)))
-    return events + reporter.expire()
-
-
-def decode(
-    procedure: Procedure,
-    variant: Variant,
-    scores: Scores,
-    settings: Settings,
-    weights: Weights,
-    fps: float | None = None,
-    calibration: Calibration | None = None,
-) -> list[Event]:
-    """Decodes a whole recording: the events that `Decoder.update` gives frame by frame."""
-    belief = beliefs(procedure, variant, scores, weights, settings.rho, fps)
-    return report(procedure, variant, scores.frames, belief, settings, fps, calibration)
+        self._filter.hidden, self._filter.recent = hidden, collections.deque(recent)
 
 
 # --- The stream -----------------------------------------------------------------------------------
@@ -236,19 +177,21 @@ def decode(
 # Of weights for detections alone, which are fitted to drawn ones (`tools/drawn_detections.py`).
 # Chosen on real detections, by people: docs/noise.md#the-learned-fusion-on-detections-alone.
 _OF_KIND = {
-    "detections": Settings(install=2.5, rho=None, unexpected=-6.0, hold=30.0),
+    "detections": LearnedSettings(install=2.5, rho=None, unexpected=-6.0, hold=30.0),
 }
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Learned(Stream):
-    """The learned fusion as a stream; its settings are `Settings`."""
+    """The learned fusion as a stream; its settings are `LearnedSettings`."""
 
-    def defaults(self, weights: Weights | None) -> Settings:
+    def defaults(self, weights: Weights | None) -> LearnedSettings:
         """Returns the settings that suit the weights' kind."""
-        return Settings() if weights is None else _OF_KIND.get(weights.kind, Settings())
+        return (
+            LearnedSettings() if weights is None else _OF_KIND.get(weights.kind, LearnedSettings())
+        )
 
-    def describe(self, settings: Settings) -> str:
+    def describe(self, settings: LearnedSettings) -> str:
         """Returns a sentence for people on how events were decoded."""
         unexpected, hold = settings.unexpected, settings.hold
         return (
@@ -258,11 +201,11 @@ class Learned(Stream):
             + (f", reported within {hold} s of one another." if hold else ".")
         )
 
-    def grid(self, base: rules.Settings, chosen: Mapping[str, Any]) -> list[Settings]:
+    def grid(self, base: rules.Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
         """Returns the default settings with a few thresholds of installations and removals."""
         del base, chosen
         return [
-            dataclasses.replace(Settings(), install=install, unexpected=unexpected)
+            dataclasses.replace(LearnedSettings(), install=install, unexpected=unexpected)
             for unexpected, install in itertools.product(UNEXPECTED, INSTALL)
         ]
 
@@ -272,12 +215,12 @@ class Learned(Stream):
         base: rules.Settings,
         threshold: float = 0.0,
         paper: bool = True,
-    ) -> list[Settings]:
+    ) -> list[LearnedSettings]:
         """Returns the default settings."""
         del procedure, base, threshold, paper
-        return [Settings()]
+        return [LearnedSettings()]
 
-    def cautious(self, settings: Settings, caution: float) -> Settings:
+    def cautious(self, settings: LearnedSettings, caution: float) -> LearnedSettings:
         """Returns the settings with so much more of a logit to be reported as installed."""
         return dataclasses.replace(settings, install=settings.install + caution)
 
@@ -291,13 +234,13 @@ class Learned(Stream):
         self,
         procedure: Procedure,
         variant: Variant,
-        settings: Settings,
+        settings: LearnedSettings,
         *,
         fps: float | None = None,
         calibration: Calibration | None = None,
         weights: Weights | None = None,
-    ) -> Decoder:
-        """Returns `Decoder`; ValueError without weights, or with `hold`.
+    ) -> LearnedDecoder:
+        """Returns `LearnedDecoder`; ValueError without weights, or with `hold`.
 
         That is for the files of a detector, which are decoded as a whole. Networks see every frame.
         """
@@ -305,40 +248,50 @@ class Learned(Stream):
             raise ValueError(
                 "hold is for files of detections (evaluate --fusion=default); leave it out here"
             )
-        return Decoder(procedure, variant, settings, _given(weights, "weights"), fps, calibration)
+        weights = _given(weights, "weights")
+        return LearnedDecoder(procedure, variant, settings, weights, fps, calibration)
 
     def decode_each(
         self,
         procedure: Procedure,
         recording: LabelledPredictions,
-        candidates: Sequence[Settings],
+        candidates: Sequence[LearnedSettings],
         weights: Weights | None = None,
         *,
         fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
         """Decodes with each of several settings; beliefs are worked out once for all thresholds."""
-        place, scores = (procedure, recording.variant), _given(recording.scores, "scores")
-        known = {
-            rho: beliefs(*place, scores, _given(weights, "weights"), rho, fps)
-            for rho in dict.fromkeys(settings.rho for settings in candidates)
-        }
-        return [
-            report(*place, scores.frames, known[settings.rho], settings, fps, calibration)
-            for settings in candidates
-        ]
+        known: dict[float | None, Belief] = {}
+        found = []
+        for settings in candidates:
+            if settings.rho not in known:
+                known[settings.rho] = self.beliefs(procedure, recording, settings, weights, fps)
+            fps = procedure.checked_fps(fps)
+            reporter = Reporter(procedure, recording.variant, settings, fps, calibration)
+            frames = _given(recording.scores, "scores").frames.tolist()
+            events: list[Event] = []
+            for frame, *logits in zip(frames, *known[settings.rho], strict=True):
+                events += reporter.update(frame, Belief(*logits))
+            found.append(events + reporter.expire())
+        return found
 
     def beliefs(
         self,
         procedure: Procedure,
         recording: LabelledPredictions,
-        settings: Settings,
+        settings: LearnedSettings,
         weights: Weights | None,
         fps: float | None = None,
     ) -> Belief:
-        """Returns the beliefs (N, K) at the frames with scores."""
-        scores, weights = _given(recording.scores, "scores"), _given(weights, "weights")
-        return beliefs(procedure, recording.variant, scores, weights, settings.rho, fps)
+        """Returns the beliefs (N, K) at the frames with scores, as the online decoder has them."""
+        weights, fps = _given(weights, "weights"), procedure.checked_fps(fps)
+        one = Filter(procedure, recording.variant, weights, settings.rho, fps)
+        scores = _given(recording.scores, "scores")
+        rows = [one.update(frame, row) for frame, row in scores.per_frame()]
+        if not rows:
+            return Belief(*np.zeros((3, 0, procedure.num_components)))
+        return Belief(*map(np.stack, zip(*rows, strict=True)))
 
 
 def _given(value: _T | None, name: str) -> _T:
@@ -357,7 +310,7 @@ LEARNED = Learned(
     "fitted on labelled recordings. Its thresholds are logits of its beliefs.",
     summary="both, by a fusion fitted on validation recordings (not in the paper)",
     needs=("scores",),
-    settings=Settings,
+    settings=LearnedSettings,
     limits={
         **dict.fromkeys(("install", "wrong", "remove", "unexpected"), (-1e3, 1e3)),
         "rho": (0, 1),

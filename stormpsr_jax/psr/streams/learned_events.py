@@ -31,7 +31,7 @@ _STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class LearnedSettings:
     """When a belief becomes an event.
 
     Attributes:
@@ -51,15 +51,14 @@ class Settings:
     hold: float | None = None
 
     def __post_init__(self) -> None:
-        for field in ("install", "wrong", "remove"):
-            if not math.isfinite(getattr(self, field)):
-                raise ValueError(f"{field} {getattr(self, field)} is not a finite number")
-        if self.rho is not None and not 0 <= self.rho <= 1:
-            raise ValueError(f"rho {self.rho} is not in 0…1")
-        if self.unexpected is not None and not math.isfinite(self.unexpected):
-            raise ValueError(f"unexpected {self.unexpected} is not a finite number")
-        if self.hold is not None and not 0 <= self.hold <= MAX_HOLD:
-            raise ValueError(f"hold {self.hold} is not in 0…{MAX_HOLD:g} seconds")
+        for field in ("install", "wrong", "remove", "unexpected"):
+            value = getattr(self, field)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{field} {value} is not a finite number")
+        for field, high in (("rho", 1), ("hold", MAX_HOLD)):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value <= high:
+                raise ValueError(f"{field} {value} is not in 0…{high:g}")
 
 
 class Reporter:
@@ -69,7 +68,7 @@ class Reporter:
         self,
         procedure: Procedure,
         variant: Variant,
-        settings: Settings,
+        settings: LearnedSettings,
         fps: float,
         calibration: Calibration | None,
     ) -> None:

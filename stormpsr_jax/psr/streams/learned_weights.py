@@ -1,8 +1,7 @@
 """The weights of the learned fusion: what they are, their files, and the ones that ship.
 
 A file is JSON: {"format": 2, "kind", "average", "arrays": {name: nested lists of numbers}}. It is
-checked for names, shapes and bounds, and nothing in it is executed. Files of format 1 are read too:
-they have weights of the first ten inputs alone.
+checked for names, shapes and bounds, and nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -24,7 +22,6 @@ from stormpsr_jax.psr.files.scores import KINDS
 FORMAT = 2
 PACKAGED = pathlib.Path(__file__).parents[2] / "pretrained"
 NUM_INPUTS = 12  # F
-_INPUTS_OF_FORMAT = {1: 10, 2: NUM_INPUTS}
 MAX_UNITS = 64  # U
 MAX_WEIGHT = 1e3
 MAX_AVERAGE = 60.0  # seconds
@@ -66,41 +63,34 @@ class Weights:
         Raises:
             ValueError: the first mistake, with its place.
         """
-        form = files.field(data, "format", int, place)
-        if form not in _INPUTS_OF_FORMAT:
+        if (form := files.field(data, "format", int, place)) != FORMAT:
             raise ValueError(
-                f"{place}: format: {form}, this version of stormpsr_jax knows 1 to {FORMAT}; fit "
-                "the weights again, or update the package"
+                f"{place}: format: {form}, this version of stormpsr_jax knows {FORMAT}; fit the "
+                "weights again, or update the package"
             )
         kind = files.field(data, "kind", str, place)
         if kind not in KINDS:
-            raise ValueError(
-                f"{place}: kind: {files.shorten(kind)} is not one of {', '.join(KINDS)}"
-            )
+            known = ", ".join(KINDS)
+            raise ValueError(f"{place}: kind: {files.shorten(kind)} is not one of {known}")
         average = files.number(data.get("average"), f"{place}: average", 0, MAX_AVERAGE)
         given = files.field(data, "arrays", dict, place)
         start = files.field(given, "start", list, f"{place}: arrays")
         units = len(start[0]) if start and isinstance(start[0], list) else 0
         if not 1 <= units <= MAX_UNITS:
             raise ValueError(f"{place}: arrays: start: is not of 1…{MAX_UNITS} units")
-        num_inputs = _INPUTS_OF_FORMAT[form]
-        wanted = shapes(units, num_inputs)
-        for key in data:
-            if key not in ("format", "kind", "average", "arrays"):
-                raise ValueError(f"{place}: {files.shorten(key)}: unknown key")
-        for key in given:
-            if key not in wanted:
-                raise ValueError(f"{place}: arrays: {files.shorten(key)}: unknown key")
+        wanted = shapes(units)
+        keys = ("format", "kind", "average", "arrays")
+        for where, entries, known in ((place, data, keys), (f"{place}: arrays", given, wanted)):
+            if unknown := [key for key in entries if key not in known]:
+                raise ValueError(f"{where}: {files.shorten(unknown[0])}: unknown key")
         arrays = {}
         for name, shape in wanted.items():
             values = files.field(given, name, list, f"{place}: arrays")
             arrays[name] = _array(values, shape, f"{place}: arrays: {name}")
-        for name in ("input", "skip"):  # inputs that the file has no weights of count for nothing
-            arrays[name] = np.pad(arrays[name], ((0, NUM_INPUTS - num_inputs), (0, 0)))
         return cls(kind, average, arrays)
 
 
-def shapes(units: int, num_inputs: int = NUM_INPUTS) -> dict[str, tuple[int, ...]]:
+def shapes(units: int) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of the arrays.
 
     "start": of a component that is absent at the beginning, and of one that is there. "input",
@@ -109,11 +99,11 @@ def shapes(units: int, num_inputs: int = NUM_INPUTS) -> dict[str, tuple[int, ...
     """
     return {
         "start": (2, units),
-        "input": (num_inputs, 3 * units),
+        "input": (NUM_INPUTS, 3 * units),
         "recurrent": (units, 3 * units),
         "bias": (3 * units,),
         "readout": (units, 2),
-        "skip": (num_inputs, 2),
+        "skip": (NUM_INPUTS, 2),
         "offset": (2,),
     }
 
@@ -138,7 +128,7 @@ def read_weights(path: str | os.PathLike) -> Weights:
 
 def write_weights(path: str | os.PathLike, weights: Weights) -> None:
     """Writes the file that `read_weights` reads, whole; OSError names it."""
-    if not math.isfinite(sum(float(np.abs(a).sum()) for a in weights.arrays.values())):
+    if not all(np.isfinite(a).all() for a in weights.arrays.values()):
         raise ValueError(f"{path}: the weights are not finite")
     files.write_json(path, weights.to_json())
 

@@ -5,7 +5,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,6 @@ from stormpsr_jax.psr.streams.calibration import Calibration
 STREAMS = ("asd", "temporal", "storm")  # those that sum up evidence
 DECODERS = ("naive", "confidence", "expected")
 LAST_FRAME = 10**12  # of a saved state; a thousand years at 30 frames a second
-# Fields of `Settings` that files leave out where they are None: they came when there were files.
-OPTIONAL = ("unseen_decay", "unexpected", "hold")
 
 
 class Seen(NamedTuple):
@@ -97,27 +95,19 @@ class Settings:
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             raise ValueError(f"--decoder={self.decoder} is not one of {', '.join(DECODERS)}")
-        if not (self.threshold >= 0 and math.isfinite(self.threshold)):
-            raise ValueError(f"--threshold={self.threshold} is not a finite number from 0 up")
-        if self.removal is not None:
-            if not (self.removal >= 0 and math.isfinite(self.removal)):
-                raise ValueError(f"--removal={self.removal} is not a finite number from 0 up")
-            if self.decoder == "naive":
-                raise ValueError(
-                    "decoder 'naive' has no thresholds, and so no --removal; "
-                    "--decoder=confidence|expected"
-                )
-        if self.unseen_decay is not None:
-            if not 0 <= self.unseen_decay <= 1:
-                raise ValueError(f"--unseen_decay={self.unseen_decay} is not in 0…1")
-            if self.decoder == "naive":
-                raise ValueError(
-                    "decoder 'naive' sums nothing up, and so has no --unseen_decay; "
-                    "--decoder=confidence|expected"
-                )
-        for field in ("decay", "weight", "confidence", "gate"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"--{field}={getattr(self, field)} is not in 0…1")
+        naive = "decoder 'naive' {}, and so has no --{}; --decoder=confidence|expected"
+        for field in ("threshold", "removal"):
+            value = getattr(self, field)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"--{field}={value} is not a finite number from 0 up")
+        for field in ("decay", "weight", "confidence", "gate", "unseen_decay"):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"--{field}={value} is not in 0…1")
+        if self.decoder == "naive" and self.removal is not None:
+            raise ValueError(naive.format("has no thresholds", "removal"))
+        if self.decoder == "naive" and self.unseen_decay is not None:
+            raise ValueError(naive.format("sums nothing up", "unseen_decay"))
         if not (self.window >= 0 and self.window == int(self.window)):
             raise ValueError(f"--window={self.window} is not a whole number of frames from 0 up")
 
@@ -196,9 +186,11 @@ class Rules:
         )
 
 
-def plain(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The `dict_factory` of `dataclasses.asdict` for settings, and what has them, as files do."""
-    return {key: value for key, value in pairs if value is not None or key not in OPTIONAL}
+def check_same(saved: Mapping[str, Any], own: Mapping[str, Any], *keys: str) -> None:
+    """Raises ValueError if a saved state is of other things than what is to go on from it."""
+    for key in keys:
+        if saved[key] != own[key]:
+            raise ValueError(f"the saved state is of {key} {saved[key]!r}, here it is {own[key]!r}")
 
 
 def share_of_windows(stream: str, settings: Settings) -> float:

@@ -364,7 +364,7 @@ def test_more_confidence_is_never_later(data, s, k, rise):
     [
         ({"threshold": float("nan")}, "--threshold=nan"),
         ({"removal": -1}, "--removal=-1"),
-        ({"decoder": "naive", "removal": 1.0}, "'naive' has no thresholds, and so no --removal"),
+        ({"decoder": "naive", "removal": 1.0}, "'naive' has no thresholds, and so has no --remova"),
         ({"unseen_decay": 1.5}, r"--unseen_decay=1\.5 is not in 0…1"),
         ({"decoder": "naive", "unseen_decay": 1.0}, "'naive' sums nothing up, and so has no --uns"),
         ({"gate": 1.5}, r"--gate=1\.5"),

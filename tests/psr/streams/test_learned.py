@@ -16,13 +16,14 @@ from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
 
 K, S = PROCEDURE.num_components, PROCEDURE.num_states
 WEIGHTS = learned_weights.default_weights("scores")
-SETTINGS = learned.Settings()
+OTHERS = learned_weights.default_weights("csv")
+SETTINGS = learned.LearnedSettings()
 PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
 UP = PUMP.variants["up"]
 
 
 def decoded(recording, settings=SETTINGS, weights=WEIGHTS):
-    return learned.decode(PROCEDURE, recording.variant, recording.scores, settings, weights)
+    return learned.LEARNED.decode(PROCEDURE, recording, settings, weights)
 
 
 def online(decoder, rows):
@@ -110,21 +111,21 @@ def test_projection_matches_all_assemblies_written_out(rho):
 
 def test_decoder_finds_the_steps_of_a_made_up_recording(recording):
     # What is made up says less of right and wrong than the networks that the weights know.
-    found = {e.step_id for e in decoded(recording, learned.Settings(install=1.0))}
+    found = {e.step_id for e in decoded(recording, learned.LearnedSettings(install=1.0))}
     assert {step for _, step in recording.truth} <= found
 
 
 @pytest.mark.parametrize("at", [1, 333])
 def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at):
     rows = list(recording.scores.per_frame())
-    whole = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    whole = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     expected = online(whole, rows)
     assert expected == decoded(recording)
     assert len(expected) > 8
-    first = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    first = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     events = online(first, rows[:at])
     saved = json.loads(json.dumps(first.state()))
-    second = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    second = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     second.restore(saved)
     assert second.assembly == first.assembly
     assert events + online(second, rows[at:]) == expected
@@ -141,13 +142,13 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
         parts = said.arrays.each(lambda values: values[frames])
         return dataclasses.replace(recording, scores=Scores(said.frames[frames], *parts))
 
-    decoder = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     events, waited = [], []
     for frame, row in rows:
         events += decoder.update(frame, row)
         waited += [frame] * (decoder.state()["held"] is not None)
         if frame % 50 == 7:
-            other = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+            other = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
             other.restore(json.loads(json.dumps(decoder.state())))
             assert other.state() == decoder.state()
             decoder = other
@@ -156,7 +157,7 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
     assert events + decoder.finish() == decoded(of_frames(seen), settings)
     # A recording that ends while a report waits.
     cut = seen & (said.frames <= waited[0])
-    decoder = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     before, finished = (
         online(decoder, [row for row in rows if row[0] <= waited[0]]),
         decoder.finish(),
@@ -166,7 +167,7 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
 
 
 def test_decoder_memory_and_state_do_not_grow(recording):
-    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     rows = [row for _, row in recording.scores.per_frame()]
     for i in range(200):
         decoder.update(i, rows[i % 50])
@@ -177,7 +178,7 @@ def test_decoder_memory_and_state_do_not_grow(recording):
 
 def test_decoder_frames_left_out_change_nothing_however_many(recording):
     rows = [row for _, row in recording.scores.per_frame()][:60]
-    one, other = (learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS) for _ in range(2))
+    one, other = (learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS) for _ in range(2))
     for i, row in enumerate(rows):
         one.update(10**6 * i, row)
         other.update(10**6 * i, row)
@@ -188,7 +189,7 @@ def test_decoder_frames_left_out_change_nothing_however_many(recording):
 
 
 def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording):
-    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     row = next(recording.scores.per_frame())[1]
     decoder.update(5, row)
     before = decoder.state()
@@ -200,9 +201,9 @@ def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording)
         decoder.update(6, row._replace(states=row.states[:-1]))
     assert decoder.state() == before
     for changed in (
-        learned.Decoder(PROCEDURE, VARIANT, learned.Settings(install=1.0), WEIGHTS),
-        learned.Decoder(PROCEDURE, VARIANT, SETTINGS, learned_weights.default_weights("csv")),
-        learned.Decoder(PUMP, UP, SETTINGS, WEIGHTS),
+        learned.LearnedDecoder(PROCEDURE, VARIANT, learned.LearnedSettings(install=1.0), WEIGHTS),
+        learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, OTHERS),
+        learned.LearnedDecoder(PUMP, UP, SETTINGS, WEIGHTS),
     ):
         with pytest.raises(ValueError, match="the saved state is of"):
             changed.restore(before)
@@ -214,8 +215,7 @@ def test_decoder_calibration_changes_confidences_alone(recording):
     wrong = calibration.Calibration(0.0, 0.3, 0.1, 0.9)
     chance = calibration.Calibration(0.5, 0.0, 0.1, 0.9, wrong)
     plain = decoded(recording)
-    place = (PROCEDURE, VARIANT, recording.scores, SETTINGS, WEIGHTS)
-    other = learned.decode(*place, calibration=chance)
+    other = learned.LEARNED.decode(PROCEDURE, recording, SETTINGS, WEIGHTS, calibration=chance)
     assert [e._replace(confidence=0) for e in other] == [e._replace(confidence=0) for e in plain]
     assert [e.confidence for e in other] == [chance(e.confidence, e.step_id) for e in plain]
     assert any(e.step_id % 3 == 1 for e in plain)
@@ -236,7 +236,8 @@ def test_decode_order_of_the_components_does_not_matter(recording):
         parts=said.parts[:, np.concatenate([order, K + order])],
         temporal=said.temporal[:, np.concatenate([order, K + order, 2 * K + order])],
     )
-    events = learned.decode(other, other.variants["assembly"], shuffled, SETTINGS, WEIGHTS)
+    turned = dataclasses.replace(recording, variant=other.variants["assembly"], scores=shuffled)
+    events = learned.LEARNED.decode(other, turned, SETTINGS, WEIGHTS)
     back = sorted((e.frame, 3 * order[e.step_id // 3] + e.step_id % 3) for e in events)
     assert back == sorted(e[:2] for e in decoded(recording))
 
@@ -249,10 +250,11 @@ def test_defaults_suit_the_weights():
     assert "unexpectedly below" in learned.LEARNED.describe(alone)
 
 
-def test_beliefs_of_no_frames_there_are_none():
-    none = Scores(np.zeros(0, int), np.zeros(0), np.zeros((0, 4)))
-    assert learned.beliefs(PUMP, UP, none, WEIGHTS, 0.1).right.shape == (0, 3)
-    assert learned.decode(PUMP, UP, none, SETTINGS, WEIGHTS) == []
+def test_beliefs_of_no_frames_there_are_none(recording):
+    scores = Scores(np.zeros(0, int), np.zeros(0), np.zeros((0, 4)))
+    none = dataclasses.replace(recording, variant=UP, scores=scores)
+    assert learned.LEARNED.beliefs(PUMP, none, SETTINGS, WEIGHTS).right.shape == (0, 3)
+    assert learned.LEARNED.decode(PUMP, none, SETTINGS, WEIGHTS) == []
 
 
 # --- Weights --------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
-from stormpsr_jax.psr.streams.learned_events import Reporter, Settings
+from stormpsr_jax.psr.streams.learned_events import LearnedSettings, Reporter
 from tests.support import toy
 
-SETTINGS = Settings()
+SETTINGS = LearnedSettings()
 PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
 UP = PUMP.variants["up"]
 
@@ -55,16 +55,16 @@ def test_reporter_of_two_beliefs_the_surer_is_reported():
 
 
 def test_reporter_thresholds_are_the_settings():
-    settings = Settings(install=6, wrong=6, remove=-10)
+    settings = LearnedSettings(install=6, wrong=6, remove=-10)
     assert reports(UP, RIGHT, WRONG, GONE, settings=settings) == [[], [], []]
-    settings = Settings(install=-8, wrong=9)
+    settings = LearnedSettings(install=-8, wrong=9)
     assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], []]
-    settings = Settings(remove=-0.5)
+    settings = LearnedSettings(remove=-0.5)
     assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
 
 
 def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
-    settings = Settings(unexpected=-6)
+    settings = LearnedSettings(unexpected=-6)
     down = dataclasses.replace(UP, expected=(2,), allowed=(), initial_state=(1, 0, 0))
     less, far = (-4, -4, -6), (-7, -7, -9)
     assert reports(UP, RIGHT, less, far, settings=settings) == [[0], [], [2]]
@@ -85,8 +85,8 @@ def held(*rows, settings):
 
 def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
     rows = [(-9, 4, -9), (0, 4, -9), (2, 4, -9), (5, 4, -9)]
-    held_for = Settings(hold=1.0)
-    assert held(*rows[1:], settings=Settings()) == [[3], [], [0]]
+    held_for = LearnedSettings(hold=1.0)
+    assert held(*rows[1:], settings=LearnedSettings()) == [[3], [], [0]]
     assert held(*rows[1:], settings=held_for) == [[], [], [0, 3]]
     assert held(*rows, settings=held_for)[0] == [3]  # nothing else is rising
     # It waits for a second at most, and begins anew where it was not sure for a moment.
@@ -99,7 +99,7 @@ def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more
     rising = Belief(np.array([1.0, 5, -9]), np.array([0.0, 4, -9]), np.full(3, -9.0))
     gone = Belief(*np.full((3, 3), -0.5))  # says nothing
     for ends in (None, 10, 60):
-        reporter = Reporter(PUMP, UP, Settings(hold=1.0), 10.0, None)
+        reporter = Reporter(PUMP, UP, LearnedSettings(hold=1.0), 10.0, None)
         assert [reporter.update(frame, rising) for frame in range(4)] == [[]] * 4
         assert reporter.expire(9) == []
         if ends is None:  # the recording ends
@@ -113,7 +113,7 @@ def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more
 
 
 def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
-    reporter = Reporter(PUMP, UP, Settings(hold=5.0), 10.0, None)
+    reporter = Reporter(PUMP, UP, LearnedSettings(hold=5.0), 10.0, None)
     reporter.reported[:] = (1, 0, 0)
     present, right = np.array([1.0, 5, -9]), np.array([0.5, 4, -9])  # the first may be coming off
     belief = Belief(present - 1.5, right, np.full(3, -9.0))

@@ -276,15 +276,16 @@ BELIEFS: dict = {}
 @pytest.fixture(autouse=True)
 def beliefs_once(monkeypatch):
     """Beliefs take nearly all of the time, and depend on nothing that is chosen."""
-    work_out = learned.beliefs
+    work_out = learned.Learned.beliefs
 
-    def beliefs(procedure, variant, scores, weights, *options):
-        key = id(scores), id(weights), *options
+    def beliefs(stream, procedure, recording, settings, weights, fps=None):
+        key = id(recording.scores), id(weights), settings.rho
         if key not in BELIEFS:
-            BELIEFS[key] = scores, weights, work_out(procedure, variant, scores, weights, *options)
+            found = work_out(stream, procedure, recording, settings, weights, fps)
+            BELIEFS[key] = recording.scores, weights, found
         return BELIEFS[key][2]
 
-    monkeypatch.setattr(learned, "beliefs", beliefs)
+    monkeypatch.setattr(learned.Learned, "beliefs", beliefs)
 
 
 def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
@@ -307,7 +308,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     assert careful.reliability != choice.reliability
     assert choose(good | {"r0": blind}).f1 < choice.f1
     fixed = choose(good, choose="paper")
-    assert (fixed.fixed, fixed.settings) == (True, learned.Settings())
+    assert (fixed.fixed, fixed.settings) == (True, learned.LearnedSettings())
     assert "learned" not in select.select(SYNTHETIC, made_up, base)
 
 
@@ -341,7 +342,7 @@ def test_select_learned_confidences_change_only_where_that_helps(num):
     choice = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
     judged = []
     for name, r in made_up.items():
-        events = learned.decode(SYNTHETIC, r.variant, r.scores, choice.settings, weights[name])
+        events = learned.LEARNED.decode(SYNTHETIC, r, choice.settings, weights[name])
         judged.append(calibration.judge(events, r))
     every = [one for of_recording in judged for one in of_recording]
     if num == 3:
