@@ -107,7 +107,7 @@ class Scores:
         return "scores" if self.temporal.shape[1] > self.parts.shape[1] else "csv"
 
     def per_frame(self) -> Iterator[tuple[int, FrameScores]]:
-        """Iterates over (frame, scores of the frame), which is what `learned.LearnedDecoder` takes."""
+        """Iterates over (frame, scores of the frame), which `LearnedDecoder.update` takes."""
         for n, frame in enumerate(self.frames.tolist()):
             yield frame, row(self.arrays, n)
 
