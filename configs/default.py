@@ -3,7 +3,7 @@
 Not run by itself: the other configs start from this and name their differences. Sections and tables
 are those of the STORM-PSR paper (arXiv 2510.12385). `field(default, low, high)` is a number in that
 range, `one_of(*choices)` a text out of these, by default the first. What a field may be stands here
-and nowhere else.
+and nowhere else; the most that a network may be of, its module says (`stored`).
 """
 
 import dataclasses
@@ -22,13 +22,10 @@ def get_config() -> ConfigDict:
 def _optimizer(**defaults: Any) -> Section:
     """The fields every optimiser section has, with other defaults."""
     config = Section()
-    config.name = one_of("sgd", "adamw")  # sgd | adamw
-    config.lr = field(1e-3, 0)  # peak learning rate
-    config.momentum = field(0.9, 0, 0.9999)  # sgd only
+    config.name = one_of("sgd", "adamw")  # sgd with momentum .9 | adamw
+    config.lr = field(1e-3, 0)  # peak learning rate, from which on it falls along a cosine
     config.weight_decay = field(0.0, 0)  # decoupled for adamw, L2 for sgd; on kernels alone
     config.warmup_steps = field(0, 0)  # linear warm-up from 0
-    config.schedule = one_of("cosine", "constant", "restarts")
-    config.restart_steps = field(0, 0)  # length of one cosine period, for schedule=restarts
     config.clip_norm = field(0.0, 0)  # global gradient norm; 0 = no clipping, as in both sources
     for name, default in defaults.items():
         setattr(config, name, dataclasses.replace(getattr(config, name), default=default))
@@ -126,32 +123,29 @@ def described() -> Section:
     c.encoder = Section()  # the backbone and the projection head
     c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/model.md; the paper's ViT-S/16
     c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
-    c.encoder.patch_size = field(0, 0, 256)  # of a ViT; here and below 0 = the backbone's own
-    c.encoder.width = field(0, 0, 16_384)  # of a ViT's tokens, of a ConvNeXt's first stage
-    c.encoder.depth = field(0, 0, 64)  # of a ViT: blocks
-    c.encoder.num_heads = field(0, 0, 256)  # of a ViT
-    c.encoder.stem = field((), 1, 16_384, like=(1,))  # of a ViT: channels of convolutions before it
-    c.encoder.depths = field((), 1, 64, like=(1,))  # of a ConvNeXt: blocks of each stage
-    c.encoder.hidden = field(128, 1, 16_384)  # width of the frame embedding (layer 1 of the head)
-    c.encoder.projection = field(128, 1, 10**5)  # width of z, for SupCon only
+    c.encoder.patch_size = field(0, 0)  # of a ViT; here and below 0 = the backbone's own
+    c.encoder.width = field(0, 0)  # of a ViT's tokens, of a ConvNeXt's first stage
+    c.encoder.depth = field(0, 0)  # of a ViT: blocks
+    c.encoder.num_heads = field(0, 0)  # of a ViT
+    c.encoder.stem = field((), 1, like=(1,))  # of a ViT: channels of convolutions before it
+    c.encoder.depths = field((), 1, like=(1,))  # of a ConvNeXt: blocks of each stage
+    c.encoder.hidden = field(128, 1)  # width of the frame embedding (layer 1 of the head)
     # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
     c.encoder.remat = one_of("auto", "none", "dots", "full")
     c.encoder.microbatches = field(1, 1, 10**5)  # parts of a batch that are encoded one by one
 
     c.temporal_model = Section()
     c.temporal_model.backbone = one_of("transformer", "mlp", "lstm", "tcn")
-    c.temporal_model.depth = field(6, 1, 64)
-    c.temporal_model.num_heads = field(8, 1, 256)
-    c.temporal_model.dim_head = field(128, 1, 4096)
-    c.temporal_model.mlp_dim = field(4096, 1, 65_536)
+    c.temporal_model.depth = field(6, 1)
+    c.temporal_model.num_heads = field(8, 1)
+    c.temporal_model.dim_head = field(128, 1)
+    c.temporal_model.mlp_dim = field(4096, 1)
     c.temporal_model.dropout = field(0.1, 0, 0.99)
     c.temporal_model.drop_positions = False  # dropout also where the positions have been added
-    c.temporal_model.context_frames = field(
-        0, 0, 4096
-    )  # last frames that it sees, as a control; 0 = all
+    c.temporal_model.context_frames = field(0, 0)  # last frames that it sees, a control; 0 = all
     c.temporal_model.head = one_of("mlp", "linear")  # paper: one hidden layer | released code
-    c.temporal_model.baseline_depth = field(0, 0, 12)  # of mlp and lstm; 0 = 1
-    c.temporal_model.baseline_width = field(0, 0, 16_384)  # of each layer; 0 = the backbone's own
+    c.temporal_model.baseline_depth = field(0, 0)  # of mlp and lstm; 0 = 1
+    c.temporal_model.baseline_width = field(0, 0)  # of each layer; 0 = the backbone's own
     c.temporal_model.mlp_activation = one_of("none", "gelu")  # as released | with dropout
 
     c.pretrain = Section()  # KFS + SupCon, Sec. 3.2
@@ -181,7 +175,6 @@ def described() -> Section:
     c.general.objects = field(8, 1)  # objects in a batch
     c.general.states = field(4, 1)  # assembly states of each
     c.general.views = field(3, 1)  # pictures of each state
-    c.general.state_loss = field(1.0, 0)  # weight of the components' BCE, a linear head an object
     c.general.eval_every = field(1_000, 1)
     c.general.checkpoint_every = field(500, 1)
     c.general.log_every = field(50, 1)
@@ -235,10 +228,10 @@ def described() -> Section:
     c.detector.zoom = field(0.2, 0, 0.99)  # pictures are scaled by 1 ± this, boxes with them
     c.detector.shift = field(0.08, 0, 1)  # and moved by up to this share of the picture
     c.detector.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
-    c.detector.width = field(64, 1, 1024)
-    c.detector.depth = field(2, 0, 16)
-    c.detector.levels = field(1, 1, 6)  # feature levels: strides 8, 16, …
-    c.detector.grid = field(12, 1, 128)  # side of the features in the box that tell the state
+    c.detector.width = field(64, 1)
+    c.detector.depth = field(2, 0)
+    c.detector.levels = field(1, 1)  # feature levels: strides 8, 16, …
+    c.detector.grid = field(12, 1)  # side of the features in the box that tell the state
     c.detector.max_detections = field(1, 1, 100)  # rows a frame in the prediction files
     c.detector.eval_every = field(2_500, 1)
     c.detector.checkpoint_every = field(2_500, 1)
@@ -254,11 +247,6 @@ def described() -> Section:
     c.fuse = Section()  # the learned fusion of both streams, fitted on validation
     c.fuse.init = one_of("default", "scratch")  # start: weights of the package | random
     c.fuse.steps = field(150, 1)
-    c.fuse.lr = field(3e-3, 0)  # peak learning rate of Adam
-    c.fuse.noise = field(0.1, 0)  # standard deviation of noise on the inputs
-    c.fuse.decay = field(0.02, 0)  # pull towards the start
-    c.fuse.units = field(8, 1, 64)  # of the recurrent unit, for init=scratch
-    c.fuse.average = field(0.4, 0, 60)  # seconds that inputs are averaged over (init=scratch)
 
     c.evaluate = Section()
     c.evaluate.decoder = one_of("naive", "confidence", "expected", default="expected")  # B1, B2, B3

@@ -10,20 +10,14 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import configs
-from stormpsr_jax.configs import default, fields, own
-from stormpsr_jax.networks import backbones, detection
-from stormpsr_jax.networks.detector import Detector
-from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.stored import bounds_of
-from stormpsr_jax.networks.temporal import TemporalTransformer
-from stormpsr_jax.networks.vit import ViT
+from stormpsr_jax.configs import default, own
+from stormpsr_jax.networks import detection
 from stormpsr_jax.stages import config_flag, networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.optimizer import make_optimizer
 from stormpsr_jax.training.sharding import make_mesh
-from tests.support.model_data import write
 
 # Millions of parameters: ViT-S/16 has 22.05, its head 0.08; layer sizes give the rest.
 FULL_SIZE = {"meccano": (224, 22.1), "industreal": (224, 22.1), "synthetic": (64, 0.42)}
@@ -129,40 +123,15 @@ def test_detector_costs_what_yolov8m_does(name, tmp_path):
 @pytest.mark.parametrize(
     ("backbone", "millions"), [("transformer", 9.5), ("mlp", 17.1), ("lstm", 1.3), ("tcn", 4.8)]
 )
-@pytest.mark.parametrize("name", ["meccano", "industreal", "embeddings"])
-def test_config_temporal_backbones_have_sizes_of_their_own(name, backbone, millions, tmp_path):
+def test_config_temporal_backbones_have_sizes_of_their_own(backbone, millions, tmp_path):
     """None inherits the transformer's 6 × 4,096, with which an LSTM has 740 million."""
-    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
-    config.procedure = config.procedure or "meccano"
+    config = config_of("meccano")
     config.temporal_model.backbone = backbone
     context = Context(config, tmp_path, make_mesh(1, 1))
     model = networks.temporal_encoder(context)
     clips = jax.ShapeDtypeStruct((2, 65, config.encoder.hidden), jnp.float32)
     params = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), clips)["params"]
     assert count(params) / 1e6 == pytest.approx(millions, abs=0.06)
-
-
-def test_config_allows_nothing_that_a_model_folder_refuses(tmp_path):
-    """Which would only show at the end of a run."""
-    ours = dict(fields.flatten(default.described()))
-    kinds = {
-        "encoder": (SpatialEncoder, ViT, *(f.module for f in backbones.FAMILIES)),
-        "temporal_model": (TemporalTransformer,),
-        "detector": (Detector,),
-    }
-    checked = set()
-    for section, of_section in kinds.items():
-        for name, bounds in ((n, b) for kind in of_section for n, b in bounds_of(kind).items()):
-            field = ours.get(f"{section}.{name}")
-            if field is not None and field.choices is None:
-                assert field.high <= bounds.values[-1], f"{section}.{name}"
-                checked.add(f"{section}.{name}")
-    assert {"encoder.hidden", "temporal_model.num_heads", "detector.depth"} < checked
-    most = {"max_detections": ours["detector.max_detections"], "batch": ours["predict.batch"]}
-    write(tmp_path, **{name: field.high for name, field in most.items()})
-    for name, field in most.items():
-        with pytest.raises(ValueError, match=f"{name}: {field.high + 1} is not in"):
-            write(tmp_path, **{name: field.high + 1})
 
 
 CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__init__", "fields"})
@@ -182,13 +151,9 @@ def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
         assert len(list(config_flag._find_mistakes(changed, ours))) == 1, field
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_config_locked(name):
-    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
+def test_config_locked():
     with pytest.raises(AttributeError):
-        config.pretrain.stepz = 1
-    with pytest.raises(AttributeError):
-        config.new_field = 1
+        config_of("synthetic").pretrain.stepz = 1
 
 
 def test_config_lists_that_are_empty_take_words_on_the_command_line():

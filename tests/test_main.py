@@ -134,8 +134,7 @@ def test_model_recognises_exactly_what_metrics_json_says(workdir):
 
 @pytest.mark.parametrize(
     "stage",
-    # The other two learn in tests of their models.
-    ["pretrain", "finetune", *(pytest.param(s, marks=pytest.mark.slow) for s in TRAINED[1::2])],
+    ["pretrain", "finetune"],  # the other two learn in tests of their models
 )
 def test_every_stage_steps_lower_its_loss(workdir, tmp_path, stage):
     """On 12 steps noise could hide it, so this trains the one stage for longer on its own."""
@@ -278,12 +277,11 @@ def test_memory_options_may_change_while_a_run_goes_on(copy, capsys):
     assert "evaluate: done before" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("backbone", ["mlp", "lstm", "tcn"])
-def test_backbones_train_and_predict_in_the_transformers_place(workdir, tmp_path, backbone):
+def test_another_network_trains_and_predicts_in_the_transformers_place(workdir, tmp_path):
     folder = tmp_path / "run"
     for stage in ("pretrain", "embed"):
         shutil.copytree(workdir / stage, folder / stage)
-    changes = {"temporal_model.backbone": backbone, "data.dir": str(workdir / "data")}
+    changes = {"temporal_model.backbone": "tcn", "data.dir": str(workdir / "data")}
     changes |= {"stages": ("pretrain", "embed", "temporal", "predict"), "temporal.steps": 2}
     main.run(tiny(**changes), folder)
     found = sorted((folder / "predictions").glob("*/temporal/*.csv"))
@@ -293,22 +291,11 @@ def test_backbones_train_and_predict_in_the_transformers_place(workdir, tmp_path
     assert found[0].read_text() != theirs.read_text()
 
 
-def test_backbones_unknown_one_is_named(workdir, tmp_path):
-    changes = {"temporal_model.backbone": "gru", "data.dir": str(workdir / "data")}
-    shutil.copytree(workdir / "embed", tmp_path / "embed")
-    with pytest.raises(
-        ValueError, match="backbone='gru': is not one of transformer, mlp, lstm, tcn"
-    ):
-        main.run(tiny(**changes, stages=("temporal",)), tmp_path)
-
-
 def test_profile_steps_of_every_stage_are_recorded(workdir, tmp_path):
     shutil.copytree(workdir / "embed", tmp_path / "embed")
     changes = {"data.dir": str(workdir / "data"), "stages": ("temporal",), "temporal.steps": 3}
     main.run(tiny(**changes), tmp_path, profile_steps=(2, 3))
     assert list((tmp_path / "temporal" / "profile").rglob("*.xplane.pb"))
-    assert "--profile_steps: 3,2 is not" in failure(tmp_path, "--profile_steps=3,2")
-    assert "--profile_steps: a is not" in failure(tmp_path, "--profile_steps=a")
 
 
 def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
@@ -332,19 +319,22 @@ def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
         main.run(tiny(**changes, **{"data.cad_dir": str(workdir / "data")}), tmp_path / "c")
 
 
-def test_errors_two_runs_on_one_work_folder(workdir):
-    with (workdir / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert "another run is writing to" in failure(workdir)
-
-
-def failure(workdir, *words):
-    """The one line that a command fails with."""
-    full, env = command(workdir)
-    done = subprocess.run([*full, *words], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stderr.strip().splitlines()[-1]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "another run is writing to"),
+        (("--profile_steps=3,2",), "--profile_steps: 3,2 is not two step numbers"),
+        (("--config.temporal.stepz=1",), "the config has no such field: temporal.stepz"),
+        (("--config.dtype=bf16",), "--config.dtype='bf16': is not one of float32, bfloat16"),
+    ],
+)
+def test_errors_are_a_line_and_status_2(workdir, words, message, capsys):
+    given, _ = command(workdir)
+    with (workdir / "lock").open("w") as file, pytest.raises(SystemExit, match="2"):
+        fcntl.flock(file, fcntl.LOCK_EX if "another" in message else fcntl.LOCK_SH)
+        main.main([*given[3:], *words])
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error: " in text]
+    assert message in line
 
 
 BATCHES = {
@@ -377,59 +367,3 @@ def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
     stages = (*before[stage], stage) if stage == "predict" else (stage,)
     with pytest.raises(MemoryError, match=rf"stage '{stage}'.*lower --config\.{field}"):
         main.run(tiny(**changes, stages=stages), tmp_path)
-
-
-def test_errors_weights_are_not_thrown_away_unasked(workdir):
-    words = ("--config.temporal.steps=13", "--config.seed=1")
-    changed = failure(workdir, *words)
-    assert "temporal (seed 0 → 1; temporal.steps 12 → 13" in changed
-    assert "--remake" in changed
-    assert "another --workdir" in changed
-
-
-def test_errors_unknown_field_fails(tmp_path):
-    assert "stepz" in failure(tmp_path, "--config.temporal.stepz=1")
-    with pytest.raises(AttributeError):
-        tiny().temporal.stepz = 1
-
-
-def test_errors_unknown_dtype(tmp_path):
-    assert "dtype='bf16': is not one of float32, bfloat16" in failure(
-        tmp_path, "--config.dtype=bf16"
-    )
-
-
-def test_errors_unknown_stage_and_window(workdir, tmp_path):
-    with pytest.raises(ValueError, match="'train'"):
-        main.run(tiny(stages=("train",)), tmp_path / "a")
-    with pytest.raises(ValueError, match=r"window\.frames=17"):
-        main.run(
-            tiny(
-                **{"stages": ("temporal",), "window.frames": 17, "data.dir": str(workdir / "data")}
-            ),
-            tmp_path / "b",
-        )
-
-
-def test_errors_missing_shard_is_named(workdir, tmp_path):
-    shutil.copytree(workdir / "data", tmp_path / "data")
-    shard = next((tmp_path / "data").glob("clips-train*"))
-    shard.write_bytes(shard.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=shard.name):
-        main.run(
-            tiny(**{"stages": ("pretrain",), "data.dir": str(tmp_path / "data")}), tmp_path / "run"
-        )
-
-
-def test_errors_shards_of_another_procedure(workdir, tmp_path):
-    with pytest.raises(ValueError, match="meccano"):
-        main.run(
-            tiny(
-                **{
-                    "stages": ("pretrain",),
-                    "procedure": "meccano",
-                    "data.dir": str(workdir / "data"),
-                }
-            ),
-            tmp_path / "run",
-        )

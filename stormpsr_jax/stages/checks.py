@@ -10,7 +10,6 @@ from stormpsr_jax.stages import fields, order, provenance
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import LABEL_FILES, Stage
 from stormpsr_jax.training import sinks
-from stormpsr_jax.training.optimizer import make_schedule
 
 Group = Callable[[Context, Sequence[Stage]], Iterable[str]]
 
@@ -68,9 +67,6 @@ def _config(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
                     f"stage {stage.name!r} takes the result of {before.name!r}, which is not in "
                     f"stages and was not run in {context.workdir} before; add it to --config.stages"
                 )
-        if stage.costly:
-            section = context.config[stage.name]
-            yield from _raised(make_schedule, section.optimizer, section.steps)
     window = context.config.window
     if window.frames % window.stride:
         yield f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"

@@ -152,8 +152,7 @@ def shortened(config: ConfigDict, name: str, number: int) -> ConfigDict:
         section = short[name]
         share = number / section.steps
         section.steps = number
-        for field in ("warmup_steps", "restart_steps"):
-            section.optimizer[field] = round(section.optimizer[field] * share)
+        section.optimizer.warmup_steps = round(section.optimizer.warmup_steps * share)
     return short
 
 

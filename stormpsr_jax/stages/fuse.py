@@ -33,7 +33,7 @@ from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage
 from stormpsr_jax.training import learned_fusion
 
-INITS = ("default", "scratch")
+LEARNING_RATE, DECAY = 3e-3, 0.02  # as of weights that are nearly right
 WEIGHTS, FOLDS = "fusion.json", "folds.json"
 
 
@@ -94,12 +94,9 @@ def run(context: Context) -> dict[str, Any]:
             context.procedure,
             start=start,
             fps=context.source("val").fps,
-            units=config.units,
-            average=config.average,
             steps=config.steps,
-            learning_rate=config.lr,
-            noise=config.noise,
-            decay=config.decay,
+            learning_rate=LEARNING_RATE,
+            decay=DECAY,
             seed=context.config.seed,
             progress=bar.update,
         )

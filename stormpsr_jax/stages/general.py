@@ -122,7 +122,7 @@ def build(context: Context) -> Definition:
         logits = scale * (outputs["embedding"][:, None] @ heads)[:, 0]
         bce = losses.multilabel_bce(logits, batch["state"]).mean()
         metrics = {"supcon": supcon, "state_bce": bce}
-        return supcon + config.state_loss * bce, (metrics, updates["batch_stats"])
+        return supcon + bce, (metrics, updates["batch_stats"])
 
     def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
         encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)

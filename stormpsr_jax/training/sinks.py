@@ -20,8 +20,6 @@ from tensorboardX.summary import scalar
 
 from stormpsr_jax.base import files, installed
 
-NAMES = ("tensorboard", "wandb")
-
 
 class Sink(Protocol):
     """Takes the rows of one stage."""
@@ -38,7 +36,7 @@ class Sinks:
     """The sinks of a run.
 
     Attributes:
-        names: of NAMES.
+        names: as config.metrics_to has them.
         config: of the run, for Weights & Biases.
     """
 

@@ -60,7 +60,7 @@ def test_find_mistakes_all_fields_at_once(rendered, tmp_path):
         "encoder.stem": (24, -1),
         "temporal.delta": float("nan"),
         "pretrain.key_frames": "any",
-        "detector.optimizer.schedule": "linear",
+        "detector.optimizer.name": "lamb",
         "data.std": (0.2, 0.0, 0.2),
         "mesh.fsdp": 0,
     }
@@ -151,6 +151,7 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
         ({"encoder.image_size": 40}, "make the folder again with --size=40 or more, or set"),
         ({"data.detector_dir": "/nowhere"}, "--config.data.detector_dir=/nowhere: is no finished"),
         ({"encoder.num_heads": 3}, "--config.encoder: width 16 is not divisible by num_heads 3"),
+        ({"encoder.depth": 2000}, "--config.encoder: depth: 2000 is not in 1…64"),
         ({"encoder.microbatches": 7}, "cannot be cut into 7 microbatches; change --config.encoder"),
         ({"attention": "cudnn"}, "attention=cudnn with dtype float32 on"),
         ({"init_from": "/x.safetensors"}, "--config.init_from=/x.safetensors: no such file"),
@@ -171,10 +172,6 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
         ({"stages": ("general",), "general.objects": 4}, "split 'train' has 3; lower it"),
         ({"procedure": "meccano"}, "made for procedure 'synthetic', do not fit"),
         ({"procedure": "/no.json"}, "'/no.json' is neither a file nor a packaged procedure"),
-        (
-            {"temporal.optimizer.schedule": "restarts"},
-            "optimizer.schedule='restarts' needs optimizer.restart_steps >= 1",
-        ),
         (WHOLE | {"detector.image_size": 48}, "=48: stage 'data' renders pictures of 32"),
         (WHOLE | {"procedure": "meccano"}, "stage 'data' renders the toy of procedure 'synthetic'"),
         (WHOLE | {"procedure": ""}, "--config.procedure='': name the product to render"),

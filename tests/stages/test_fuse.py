@@ -60,7 +60,7 @@ def context(tmp_path):
 
 def test_fuse_fits_in_folds_and_comes_back(context):
     write_split(context.workdir, "val", range(5))
-    context.config.fuse.steps, context.config.fuse.lr = 20, 0.01
+    context.config.fuse.steps = 20
     facts = fuse.run(context)
     assert facts["recordings"] == 5
     assert facts["loss_after"] < facts["loss_before"]
@@ -78,25 +78,14 @@ def test_fuse_fits_in_folds_and_comes_back(context):
         np.testing.assert_allclose(a, shipped.arrays[name], atol=0.2)
 
 
-def test_fuse_init_scratch_takes_units_and_average(context):
+def test_fuse_init_scratch_starts_from_random_weights(context):
     write_split(context.workdir, "val", range(4))
     context.config.fuse.init = "scratch"
-    context.config.fuse.units = 2
-    context.config.fuse.average = 1.0
     context.config.fuse.steps = 1
     fuse.run(context)
     found = fuse.read(context.workdir / "fuse")
-    assert (found.weights.units, found.weights.average) == (2, 1.0)
-
-
-@pytest.mark.parametrize("field", ["lr", "noise", "decay"])
-def test_fuse_every_field_matters(context, field):
-    write_split(context.workdir, "val", range(4), num=30)
-    fuse.run(context)
-    before = fuse.read(context.workdir / "fuse").weights.checksum
-    context.config.fuse[field] = 1.5
-    fuse.run(context)
-    assert fuse.read(context.workdir / "fuse").weights.checksum != before
+    shipped = learned_weights.default_weights("scores").arrays
+    assert max(np.abs(a - shipped[n]).max() for n, a in found.weights.arrays.items()) > 0.3
 
 
 def test_fuse_few_recordings_get_the_weights_that_ship(context):

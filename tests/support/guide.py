@@ -28,7 +28,6 @@ SMALL = {
     "encoder.num_heads": 2,
     "encoder.stem": "()",
     "encoder.hidden": 32,
-    "encoder.projection": 32,
     "window.frames": 8,
     "temporal_model.depth": 1,
     "temporal_model.dim_head": 8,

@@ -27,7 +27,6 @@ TINY = {
     "encoder.num_heads": 2,
     "encoder.stem": (8,),
     "encoder.hidden": 16,
-    "encoder.projection": 16,
     "temporal_model.depth": 1,
     "temporal_model.num_heads": 2,
     "temporal_model.dim_head": 8,

@@ -22,11 +22,8 @@ def config(**fields):
     defaults = {
         "name": "sgd",
         "lr": 0.1,
-        "momentum": 0.0,
         "weight_decay": 0.0,
         "warmup_steps": 0,
-        "schedule": "constant",
-        "restart_steps": 0,
         "clip_norm": 0.0,
     }
     return ConfigDict(defaults | fields)
@@ -48,23 +45,15 @@ def update(optimizer, grads=ONES, params=PARAMS):
     return optimizer.update(grads, optimizer.init(params), params)[0]
 
 
-@pytest.mark.parametrize("name", ["cosine", "constant", "restarts"])
 @pytest.mark.parametrize("warmup", [0, 10])
-def test_make_schedule_matches_the_formula(name, warmup):
-    schedule = make_schedule(
-        config(lr=0.3, warmup_steps=warmup, schedule=name, restart_steps=20), num_steps=110
-    )
-    for step in range(110):
+def test_make_schedule_matches_the_formula(warmup):
+    schedule = make_schedule(config(lr=0.3, warmup_steps=warmup), num_steps=110)
+    for step in range(111):
         if step < warmup:
             expected = 0.3 * (step + 1) / warmup
-        elif name == "constant":
-            expected = 0.3
         else:
-            period = 110 - warmup if name == "cosine" else 20
-            expected = 0.15 * (1 + math.cos(math.pi * ((step - warmup) % period) / period))
+            expected = 0.15 * (1 + math.cos(math.pi * (step - warmup) / (110 - warmup)))
         assert float(schedule(step)) == pytest.approx(expected, abs=1e-7), step
-    if name == "cosine":
-        assert float(schedule(110)) == pytest.approx(0, abs=1e-8)
 
 
 def test_decay_mask_kernels_alone():
@@ -90,15 +79,15 @@ def test_make_optimizer_weight_decay_moves_kernels_alone(name):
             {"name": "adamw", "weight_decay": 0.05},
             lambda lr: optax.adamw(lr, weight_decay=0.05, mask=decay_mask),
         ),
-        ({"name": "sgd", "momentum": 0.9}, lambda lr: optax.sgd(lr, momentum=0.9)),
+        ({"name": "sgd"}, lambda lr: optax.sgd(lr, momentum=0.9)),
         (
             {"name": "sgd", "clip_norm": 0.5},
-            lambda lr: optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(lr)),
+            lambda lr: optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(lr, 0.9)),
         ),
     ],
 )
 def test_make_optimizer_matches_optax_over_several_steps(fields, reference):
-    settings = config(schedule="cosine", warmup_steps=2, **fields)
+    settings = config(warmup_steps=2, **fields)
     ours = make_optimizer(settings, 8, PARAMS)
     theirs = reference(make_schedule(settings, 8))
     results = []
@@ -152,18 +141,8 @@ def test_layer_lr_scale_falls_by_one_decay_a_layer():
     np.testing.assert_allclose(jax.tree.leaves(factors["spatial"]), 1)
     same = lr_factors(params, layer_lr_scale("spatial/encoder", layers, 0.1, 1.0))["spatial"]
     np.testing.assert_allclose(jax.tree.leaves(same["encoder"]), 0.1)
-    for wrong in (0.0, 1.5):
-        with pytest.raises(ValueError, match=rf"layer_decay={wrong} is not in"):
-            layer_lr_scale("spatial", layers, 0.1, wrong)
 
 
-def test_make_optimizer_errors_name_the_value():
-    for fields, message in (
-        ({"name": "lamb"}, "optimizer.name='lamb'"),
-        ({"schedule": "step"}, "optimizer.schedule='step'"),
-        ({"schedule": "restarts"}, "restart_steps"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            make_optimizer(config(**fields), 10, PARAMS)
+def test_make_optimizer_a_prefix_of_no_parameter_is_refused():
     with pytest.raises(ValueError, match=r"\['encodr'\].*\['encoder', 'head'\]"):
         make_optimizer(config(), 10, PARAMS, {"encodr": 0.1})
