@@ -1,26 +1,58 @@
-"""The process of the page at the work station, which `serve.Page` starts.
+"""The process of the page at the work station, which `serve.Page` starts, and what it answers.
 
 It is told what to show, and asks for what it needs, by messages over a channel: bytes whose first
 one is their kind. It ends with the process that has started it, and is nicer than it.
+
+Watchers ask for the next picture when they have shown the last one, so that a slow one sees fewer
+of them. They ask for
+
+* GET /: the page.
+* GET /picture?after=ID: the next JPEG, its ID in the header Picture and its box in the header Box;
+  204 where there is no new one for long.
+* GET /events?after=ID: server-sent events. "hello"; "record", what `Page.send` was given, with an
+  ID after which a watcher goes on when it comes again; "view"; "beat".
+* POST /reset with the header Reset-Token of "hello".
+* POST /login with the token, where one is needed.
+
+Who may do what is decided by the path that was asked for, as the server has it, and by nothing that
+the header Host could bend.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import os
+import re
+import secrets
 import socket
 import sys
 import threading
+import urllib.parse
+from collections.abc import AsyncIterator, Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from stormpsr_jax.live.access import Access, Address
-from stormpsr_jax.live.page_messages import END, STARTED, say
+import uvicorn
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stormpsr_jax.live import serve
+from stormpsr_jax.live.access import HEADERS, Access, Address
+from stormpsr_jax.report import pages
 
 _NICE = 10
 _MAX_CONNECTIONS = 200  # more are answered with status 503
 _MAX_HEAD = 16_384  # bytes of a request's
+_BEAT = 5  # seconds after which a watcher hears something in any case
+_GONE = 30  # seconds after which a watcher that takes nothing any more is left
+_WAIT = 20  # seconds until a request for a picture ends without one
+_MAX_FORM = 4096  # bytes
+_ID = re.compile(r"[0-9a-f]{8}-[0-9]{1,15}", re.ASCII)
 
 
 def main() -> None:
@@ -32,17 +64,13 @@ def main() -> None:
     try:
         asyncio.run(_serve(channel, listening, setup["title"], access))
     except Exception as error:
-        say(f"{type(error).__name__}: {error}")
+        serve.say(f"{type(error).__name__}: {error}")
         sys.exit(1)
 
 
 async def _serve(channel: Connection, listening: socket.socket, title: str, access: Access) -> None:
-    import uvicorn
-
-    from stormpsr_jax.live.watchers import Watchers
-
     loop = asyncio.get_running_loop()
-    watchers = Watchers(title, access, channel.send_bytes)
+    watchers = _Watchers(title, access, channel.send_bytes)
     server = uvicorn.Server(
         uvicorn.Config(
             watchers.app,
@@ -65,7 +93,7 @@ async def _serve(channel: Connection, listening: socket.socket, title: str, acce
         """In place of the tracebacks of asyncio."""
         if (message := context["message"]) not in told:
             told.add(message)
-            say(f"{message} ({context.get('exception')})")
+            serve.say(f"{message} ({context.get('exception')})")
 
     def end() -> None:
         watchers.end()
@@ -73,16 +101,192 @@ async def _serve(channel: Connection, listening: socket.socket, title: str, acce
 
     def listen() -> None:
         try:
-            while (message := channel.recv_bytes()) != END:
+            while (message := channel.recv_bytes()) != serve.END:
                 loop.call_soon_threadsafe(watchers.take, message[:1], message[1:])
             loop.call_soon_threadsafe(end)
         except (OSError, EOFError):  # nobody needs the page any more
             os._exit(0)
 
     loop.set_exception_handler(tell_once)
-    channel.send_bytes(STARTED)
+    channel.send_bytes(serve.STARTED)
     threading.Thread(target=listen, daemon=True).start()
     await server.serve([listening])
+
+
+class _Watchers:
+    """Answers all watchers, who keep nothing, but ask here; used in the server's thread alone.
+
+    Attributes:
+        app: what answers, for an ASGI server.
+    """
+
+    def __init__(self, title: str, access: Access, say: Callable[[bytes], None]):
+        """`say` tells the recognition what is asked of it, see `page_process`."""
+        self._title, self._access, self._say = title, access, say
+        self._reset_token = secrets.token_urlsafe()
+        self._start = secrets.token_hex(4)  # tells this server from the one before a restart
+        self._records: collections.deque[tuple[int, str]] = collections.deque(maxlen=serve.KEPT)
+        self._status = self._view = ""
+        self._jpeg, self._box = b"", "null"
+        self._num_records = self._num_pictures = 0
+        self._asked = self._closing = False
+        self._news = asyncio.Event()  # set once, when there is some; then there is another one
+        self.app = self._app()
+
+    def take(self, kind: bytes, content: bytes) -> None:
+        """Takes what recognition tells."""
+        if kind == serve.RECORD:
+            self._num_records += 1
+            self._records.append((self._num_records, content.decode()))
+        elif kind == serve.STATUS:
+            self._status = content.decode()
+        elif kind == serve.VIEW:
+            self._view = content.decode()
+        elif kind == serve.PICTURE:
+            box, _, self._jpeg = content.partition(b"\n")
+            self._box = box.decode("ascii")
+            self._num_pictures += 1
+            self._asked = False
+        self._wake()
+
+    def end(self) -> None:
+        """Ends all answers that wait for something."""
+        self._closing = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _app(self) -> ASGIApp:
+        routes = [
+            Route("/", self._get_page),
+            Route("/picture", self._get_picture),
+            Route("/events", self._get_events),
+            Route("/reset", self._post_reset, methods=["POST"]),
+            Route("/login", self._post_login, methods=["POST"]),
+            Route("/station.css", _file("station.css", "text/css")),
+            Route("/station.js", _file("station.js", "text/javascript")),
+        ]
+        # Its own redirects would lead wherever the header Host says.
+        router = Router(routes, redirect_slashes=False)
+        headers = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_with_headers(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    others = [item for item in message["headers"] if item[0] != b"cache-control"]
+                    message["headers"] = [*others, *headers]
+                await send(message)
+
+            request = Request(scope)
+            method, path = scope["method"], scope["path"]
+            refusal = self._access.refusal(method, path, request.headers)
+            answer: ASGIApp = router
+            if refusal is not None:
+                answer = PlainTextResponse(f"{refusal}\n", 403)
+            elif path not in ("/login", "/station.css"):  # which everybody may have
+                if not self._access.may_watch(request.headers, request.cookies):
+                    asks = path == "/" and method == "GET"
+                    needed = PlainTextResponse("needs the token\n", 401)
+                    answer = self._login_page() if asks else needed
+            await answer(scope, receive, send_with_headers)
+
+        return guarded
+
+    def _html(self, name: str, status: int = 200, **values: bool) -> Response:
+        return HTMLResponse(pages.template(name).render(title=self._title, **values), status)
+
+    def _login_page(self, failed: bool = False) -> Response:
+        return self._html("station_login.html", 401, failed=failed)
+
+    async def _get_page(self, request: Request) -> Response:
+        return self._html("station.html")
+
+    async def _post_login(self, request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > _MAX_FORM:
+                break
+        form = dict(urllib.parse.parse_qsl(body[:_MAX_FORM].decode("latin-1")))
+        if not self._access.is_token(form.get("token", "").strip()):
+            await asyncio.sleep(1)
+            return self._login_page(failed=True)
+        answer = RedirectResponse("./", 303)
+        answer.set_cookie(
+            self._access.cookie_name,
+            self._access.cookie,
+            httponly=True,
+            samesite="lax",
+            # Behind a proxy with TLS only the browser knows. `Access` has compared the rest.
+            secure=request.headers["origin"].startswith("https://"),
+        )
+        return answer
+
+    async def _post_reset(self, request: Request) -> Response:
+        given = request.headers.get("reset-token", "")
+        if not secrets.compare_digest(given.encode(), self._reset_token.encode()):
+            return PlainTextResponse("needs the header Reset-Token of this page\n", 403)
+        self._say(serve.RESET)
+        return PlainTextResponse("the next unit begins\n", 202)
+
+    async def _get_picture(self, request: Request) -> Response:
+        after = request.query_params.get("after", "")
+        if after and not _ID.fullmatch(after):
+            return PlainTextResponse("after is not the ID of a picture\n", 400)
+        try:
+            async with asyncio.timeout(_WAIT):
+                while not (self._jpeg and after != f"{self._start}-{self._num_pictures}"):
+                    if self._closing:
+                        return Response(status_code=204)
+                    if not self._asked:
+                        self._asked = True
+                        self._say(serve.WANTED)
+                    await self._news.wait()
+        except TimeoutError:
+            return Response(status_code=204)
+        headers = {"Picture": f"{self._start}-{self._num_pictures}", "Box": self._box}
+        return Response(self._jpeg, headers=headers, media_type="image/jpeg")
+
+    async def _get_events(self, request: Request) -> Response:
+        after = request.headers.get("last-event-id") or request.query_params.get("after", "")
+        return EventSourceResponse(
+            self._stream(after),
+            sep="\n",
+            ping=_BEAT,
+            ping_message_factory=lambda: _event("beat", "0"),
+            send_timeout=_GONE,
+        )
+
+    async def _stream(self, after: str) -> AsyncIterator[ServerSentEvent]:
+        start, _, number = after.partition("-")
+        at = int(number) if _ID.fullmatch(after) and start == self._start else 0
+        status = view = ""
+        hello = {"start": self._start, "title": self._title, "reset_token": self._reset_token}
+        yield _event("hello", json.dumps(hello))
+        while True:
+            news = self._news
+            for number_of, text in [item for item in self._records if item[0] > at]:
+                at = number_of
+                yield _event("record", text, f"{self._start}-{number_of}")
+            if self._status != status:
+                status = self._status
+                yield _event("record", status)
+            if self._view != view:
+                view = self._view
+                yield _event("view", view)
+            if self._closing:  # after the last news, such as that a file has ended
+                return
+            await news.wait()
+
+
+def _event(name: str, data: str, number: str | None = None) -> ServerSentEvent:
+    return ServerSentEvent(data, event=name, id=number, sep="\n")
+
+
+def _file(name: str, kind: str) -> Callable[[Request], Response]:
+    return lambda request: Response(pages.template(name).render(), media_type=kind)
 
 
 if __name__ == "__main__":

@@ -41,23 +41,18 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from stormpsr_jax.base import installed
-from stormpsr_jax.live import page_process
+from stormpsr_jax.base.errors import tell
 from stormpsr_jax.live.access import Access, Address
 from stormpsr_jax.live.outbox import encode
-from stormpsr_jax.live.page_messages import (
-    END,
-    PICTURE,
-    RECORD,
-    RESET,
-    STATUS,
-    VIEW,
-    WANTED,
-    say,
-)
 
+# What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.
+RECORD, STATUS, VIEW, PICTURE, END = b"r", b"s", b"v", b"p", b"e"
+# What it says: it has started; the next unit is to begin; somebody waits for a picture.
+STARTED, RESET, WANTED = b"started", b"reset", b"wanted"
+KEPT = 500  # records, for watchers that were away
+_PROCESS = "stormpsr_jax.live.page_process"
 _UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
 _INTERVAL = 0.1  # seconds between what the process is told, at least
-_KEPT = 500  # records, for watchers that were away
 _TAKEN = 2.0  # seconds for which the page of a process that was just killed may have the address
 _START = 60.0  # seconds in which the process has to start
 _PAUSE = 1.0  # seconds before it is started again
@@ -107,7 +102,7 @@ class Page:
         self._warned = False
         self._changed = threading.Condition()  # of all of these
         # What is shown, each with the number of what it was told as.
-        self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=_KEPT)
+        self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=KEPT)
         self._newest: dict[bytes, tuple[int, bytes]] = {}
         self._count = 0
         self._picture_at = -_UNSEEN
@@ -181,7 +176,7 @@ class Page:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", page_process.__name__, *map(str, fds)],
+                    [sys.executable, "-P", "-m", _PROCESS, *map(str, fds)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,  # the lines of recognition are on this process's
                     pass_fds=fds,
@@ -263,6 +258,11 @@ class Page:
                 return
             with self._changed:
                 self._changed.wait_for(has_ended, _INTERVAL)
+
+
+def say(text: str) -> None:
+    """Prints a warning of the page's."""
+    tell("warning", f"--serve: {text}")
 
 
 def _listening(address: Address) -> socket.socket:
