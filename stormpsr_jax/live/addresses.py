@@ -24,12 +24,10 @@ class Url(NamedTuple):
     query: str
     fragment: str
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """The server alone: user and password are secret, and the path of a webhook often is."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}{f':{self.port}' if self.port else ''}"
-
-    __repr__ = __str__
 
 
 def parse(text: str, form: str, ports: Mapping[str, int | None], variable: str) -> Url:

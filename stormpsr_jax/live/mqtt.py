@@ -15,17 +15,12 @@ import secrets
 import threading
 import urllib.parse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.live import addresses
 from stormpsr_jax.live.addresses import Url
 from stormpsr_jax.live.outbox import SIZE, Outbox
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
-    from paho.mqtt.properties import Properties
-    from paho.mqtt.reasoncodes import ReasonCode
 
 PASSWORD = "STORMPSR_MQTT_PASSWORD"  # a password on the command line is seen by every user
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -75,8 +70,7 @@ class Mqtt(Outbox):
         self._acknowledged: set[int] = set()  # ids of messages that the broker has taken
         self._news = threading.Condition()
         # The same name on each connection, so that a broker ends the one before, and its last will
-        # comes before our next word and not after it. 23 characters, the most that all brokers
-        # take.
+        # comes before our next word and not after it. All brokers take 23 characters.
         name = f"stormpsr-{secrets.token_hex(7)}"
         self._client = client.Client(enums.CallbackAPIVersion.VERSION2, client_id=name)
         if broker.user is not None:
@@ -133,14 +127,7 @@ class Mqtt(Outbox):
 
     # --- Called in the thread of the client -------------------------------------------------------
 
-    def _on_connect(
-        self,
-        client: Client,
-        data: Any,
-        flags: ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
+    def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, _: Any) -> None:
         self._refused = reason.is_failure
         if self._refused:
             self.warn(f"refuses the connection: {reason}; goes on trying")
@@ -151,14 +138,7 @@ class Mqtt(Outbox):
             self._connected = True
             self._news.notify_all()
 
-    def _on_disconnect(
-        self,
-        client: Client,
-        data: Any,
-        flags: DisconnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
+    def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _: Any) -> None:
         with self._news:
             was_connected, self._connected = self._connected, False
         if was_connected and reason.is_failure:
@@ -167,9 +147,7 @@ class Mqtt(Outbox):
             self.warn("ends the connection before it has answered; goes on trying")
         self._refused = False
 
-    def _on_publish(
-        self, client: Client, data: Any, message: int, reason: ReasonCode, properties: Properties
-    ) -> None:
+    def _on_publish(self, _client: Any, _data: Any, message: int, *_more: Any) -> None:
         with self._news:
             self._acknowledged.add(message)
             self._news.notify_all()

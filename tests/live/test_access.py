@@ -30,10 +30,8 @@ def test_parse_port_or_host_and_port(text, address, is_loopback):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["x", ":80", "host:", "host:x", "host:70000", "99999", "::1:80", "[::1]", "a@host:80", "²",
-     "http://host:80", "host:80/x", "[::1:80", "-1"],
-)  # fmt: skip
+    "text", ["x", ":80", "host:x", "99999", "::1:80", "[::1]", "a@host:80", "²", "host:80/x"]
+)
 def test_parse_errors_name_the_value(text):
     with pytest.raises(ValueError, match=r"--serve=.*: must be PORT, HOST:PORT or") as error:
         access.parse(text)
@@ -49,25 +47,20 @@ def test_read_token_file_before_variable(tmp_path):
     file.write_text("another-token-of-a-file\n")
     file.chmod(0o640)
     assert access.read_token(str(file), variables) == "another-token-of-a-file"
-
-
-@pytest.mark.parametrize("text", ["", "short", "x" * 1001, "has a space in its middle", "ü" * 20])
-def test_read_token_errors_never_show_it(tmp_path, text):
-    (tmp_path / "token").write_text(text)
-    (tmp_path / "token").chmod(0o600)
-    with pytest.raises(ValueError, match="at least 16 visible ASCII characters") as error:
-        access.read_token(str(tmp_path / "token"))
-    assert not text or text not in str(error.value).replace("has at least", "")
-    with pytest.raises(ValueError, match="nowhere: cannot be read"):
-        access.read_token(str(tmp_path / "nowhere"))
+    for mode in (0o644, 0o602):
+        file.chmod(mode)
+        with pytest.raises(ValueError, match=f"everybody may open it .mode {mode:o}.; chmod 600 "):
+            access.read_token(str(file))
 
 
 @pytest.mark.parametrize(
     "text",
-    ["a" * 16, "passwordpassword", "1234567890123456", "abcdefghijklmnop", "aabbccddeeff0011"],
-)
-def test_a_token_that_can_be_guessed_is_refused(tmp_path, text):
-    with pytest.raises(ValueError, match=r"\$STORMPSR_TOKEN: this token is too regular") as error:
+    ["short", "x" * 1001, "has a space in its middle", "ü" * 20, "passwordpassword",
+     "1234567890123456", "abcdefghijklmnop", "aabbccddeeff0011"],
+)  # fmt: skip
+def test_a_token_that_can_be_guessed_is_refused_and_not_shown(text):
+    said = r"\$STORMPSR_TOKEN: (a token has at least 16 visible|this token is too regular)"
+    with pytest.raises(ValueError, match=said) as error:
         access.read_token(None, {access.TOKEN: text})
     assert text not in str(error.value)
 
@@ -78,16 +71,6 @@ def test_random_tokens_are_taken():
         for _ in range(1000):
             text = "".join(chance.choices(alphabet, k=length))
             assert access.read_token(None, {access.TOKEN: text}) == text
-
-
-@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601, 0o666])
-def test_a_token_file_that_everybody_may_open_is_refused(tmp_path, mode):
-    file = tmp_path / "token"
-    file.write_text(TOKEN)
-    file.chmod(mode)
-    with pytest.raises(ValueError) as error:
-        access.read_token(str(file))
-    assert str(error.value) == f"{file}: everybody may open it (mode {mode:o}); chmod 600 {file}"
 
 
 def test_access_errors_others_can_reach_it_without_a_token():
@@ -138,9 +121,8 @@ def test_refusal_of_other_names_for_loopback(host, refused):
 
 @pytest.mark.parametrize(
     "host",
-    ["", "[", "x/login?", "localhost/login?", "localhost/station.css#", "a@localhost",
-     "localhost:x", "localhost:1:2", "localhost localhost", "localhost,localhost", "localhost\\",
-     "ü", "[::1", "::1"],
+    ["", "[", "x/login?", "localhost/station.css#", "a@localhost", "localhost:1:2",
+     "localhost,localhost", "ü", "::1"],
 )  # fmt: skip
 def test_a_host_that_is_no_name_is_refused_with_a_token_too(host):
     for token in (None, TOKEN):
