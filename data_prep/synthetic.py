@@ -20,7 +20,7 @@ import dataclasses
 import functools
 import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from data_prep.products.products import OfUser
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering import seeds
 from data_prep.rendering.ranges import HALVES, Range
-from data_prep.rendering.scene import Picture
 from data_prep.worlds import orders, rendered, worlds
 from data_prep.worlds.copies import copy_of
 from data_prep.worlds.hiding import OCCLUSIONS
@@ -120,18 +119,14 @@ def make_dataset(
             f"--seed={seed} is not in [0, {FIRST_OBJECT_SEED}): seeds from there on are for "
             "--objects, so that no encoder has seen the product of a run."
         )
-    if occlusion not in OCCLUSIONS:
-        raise ValueError(f"--occlusion={occlusion} is not one of {', '.join(OCCLUSIONS)}.")
-    if not pace >= 1:
-        raise ValueError(f"--pace={pace} is below 1.")
-    if timelines and pace != 1:
-        raise ValueError(f"--pace={pace} is for made-up timelines; real ones have --time_scale.")
+    if not pace >= 1 or (timelines and pace != 1):
+        raise ValueError(
+            f"--pace={pace} is at least 1, and for made-up timelines; real ones have --time_scale."
+        )
     if timelines and error_recordings:
         raise ValueError(
             f"--error_recordings={error_recordings} are made up, --timelines played: give one."
         )
-    if error_recordings_step < 1:
-        raise ValueError(f"--error_recordings_step={error_recordings_step} is below 1.")
     procedure = of.procedure if of else load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
@@ -141,31 +136,24 @@ def make_dataset(
         orders.check(procedure)
         counts = RECORDINGS if recordings is None else recordings
         splits = split_names(procedure, counts, error_recordings)
-    told = {
-        name: _timeline(
-            split, name, procedure, seed, timelines, time_scale, pace, world, of is not None
-        )
-        for split, names in splits.items()
-        for name in names
-    }
-    board = of is None or len(of.product.board.faces) > 0
-    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
-    if renders:
-        splits["cad"] = tuple(renders)
-    make = functools.partial(
-        make_recording,
-        procedure=procedure,
+    recipe = Recipe(
+        procedure,
+        of.product if of else toy_product(procedure.num_components, _stream(seed, "product")),
         seed=seed,
         occlusion=occlusion,
         size=size,
-        renders=renders,
-        directory=timelines,
+        timelines=timelines,
         time_scale=time_scale,
         pace=pace,
         error_recordings_step=error_recordings_step,
-        product=of.product if of else None,
         world=world,
     )
+    told = {name: recipe.timeline(split, name) for split, names in splits.items() for name in names}
+    board = len(recipe.product.board.faces) > 0
+    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
+    if renders:
+        splits["cad"] = tuple(renders)
+    make = dataclasses.replace(recipe, renders=renders).make
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
@@ -202,32 +190,111 @@ def make_dataset(
     return procedure
 
 
-def _timeline(
-    split: str,
-    name: str,
-    procedure: Procedure,
-    seed: int,
-    directory: str | Path | None,
-    time_scale: float,
-    pace: float,
-    world: World,
-    kit: bool = False,
-) -> Timeline:
-    """What happens in a recording: read from its labels in `directory`, or made up."""
-    if directory:
-        return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
-    wrong = REHEARSED_WRONG if is_rehearsal(name) else None
-    when = seeds.streams(seed, "recording", split, name)[0]
-    variant = procedure.variant_for(name)
-    habits = _world_of(name, world).habits
-    return draw_timeline(procedure, when, pace, wrong, habits, variant=variant, covers=kit)
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What recordings are made of.
+
+    Attributes:
+        procedure: of the product.
+        product: the toy, or a kit.
+        seed, occlusion, size: as in make_dataset, and so are
+        timelines, time_scale, pace, error_recordings_step and world.
+        renders: pictures of each recording of split "cad".
+    """
+
+    procedure: Procedure
+    product: Product
+    seed: int = 0
+    occlusion: str = "default"
+    size: int = 64
+    timelines: str | Path | None = None
+    time_scale: float = 1.0
+    pace: float = 1.0
+    error_recordings_step: int = 1
+    world: World = TOY
+    renders: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def timeline(self, split: str, name: str) -> Timeline:
+        """What happens in a recording: read from its labels, or made up."""
+        if self.timelines:
+            path = find_timelines(self.timelines)[split][name]
+            return read_timeline(path, self.procedure, self.time_scale)
+        return draw_timeline(
+            self.procedure,
+            _stream(self.seed, "recording", split, name),
+            self.pace,
+            REHEARSED_WRONG if is_rehearsal(name) else None,
+            self._world_of(name).habits,
+            variant=self.procedure.variant_for(name),
+            covers=self.product.kit,
+        )
+
+    def _world_of(self, name: str) -> World:
+        """The world of a recording: rehearsals have the habits of `toy`."""
+        if not is_rehearsal(name):
+            return self.world
+        return dataclasses.replace(self.world, habits=TOY.habits, hidden=TOY.hidden)
+
+    def make(self, split: str, name: str) -> shards.RecordingData:
+        """Renders one recording, picture by picture as they are asked for."""
+        if split == "cad":
+            return self._render_states(name)
+        _, how, looks, noise = seeds.streams(self.seed, "recording", split, name)
+        product, world, fps = self.product, self._world_of(name), self.procedure.fps
+        timeline = self.timeline(split, name)
+        step = self.error_recordings_step if is_rehearsal(name) else 1
+        if is_rehearsal(name) or product.kit or world.nearly_right:
+            wrong = _stream(self.seed, "rehearsal", split, name)
+            product = with_wrong_poses(product, wrong, timeline.states if product.kit else None)
+        product = copy_of(product, world, _stream(self.seed, "copy", split, name))
+        places = np.array([part.right[:2, 3] for part in product.parts])
+        hidden = world.hidden[self.occlusion]
+        motion = plan_recording(timeline, places, fps, hidden, how, world.cameras)
+        motion = with_stand_ins(motion.over(product.height), product, timeline)
+        shown = np.arange(timeline.num_frames) // step * step
+        states = timeline.per_frame()[shown]
+        early = _stream(self.seed, "early", split, name)
+        seen = in_pictures(timeline, world.habits, fps, early).per_frame()[shown]
+        place = Workplace(product, bodies_of(product), looks, world)
+        pictures = (place.picture(motion, i, seen[i], self.size) for i in range(0, len(seen), step))
+        return rendered.encode(
+            name,
+            timeline.first_frame,
+            pictures,
+            states,
+            self.procedure,
+            noise,
+            annotated=not is_rehearsal(name),
+            step=step,
+            world=world,
+        )
+
+    def _render_states(self, name: str) -> shards.RecordingData:
+        """Renders a recording of split "cad": of clean renders, or of parts that sit wrong."""
+        when, how, looks, noise = seeds.streams(self.seed, "recording", "cad", name)
+        world, count = self.world, self.renders[name]
+        states, bodies = rendered.cad_bodies(name, count, self.product, self.procedure, when)
+        if rendered.is_wrong(name):
+            at_work = dataclasses.replace(world, lens=Range(0, 0))  # poses are of pinhole cameras
+            views = plan_views(count, how, hands=WRONG_HANDS, turn=WRONG_TURN, views=world.cameras)
+            motion = views.over(self.product.height)
+            pictures = (
+                Workplace(self.product, lambda _, b=body: b, looks, at_work).picture(
+                    motion, i, states[i], self.size
+                )
+                for i, body in enumerate(bodies)
+            )
+        else:
+            motion = plan_views(count, how, hands=0.0).over(self.product.height)
+            pictures = clean_pictures(bodies, motion, self.size, looks)
+        poses = poses_in_pictures(self.product, motion)
+        return rendered.encode(
+            name, 0, pictures, states, self.procedure, noise, poses=poses, world=world
+        )
 
 
-def _world_of(name: str, world: World) -> World:
-    """The world of a recording: rehearsals have the habits of `toy`."""
-    if not is_rehearsal(name):
-        return world
-    return dataclasses.replace(world, habits=TOY.habits, hidden=TOY.hidden)
+def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.Generator:
+    return seeds.streams(seed, kind, split, name)[0]
 
 
 def _digest(directory: str | Path) -> int:
@@ -237,72 +304,6 @@ def _digest(directory: str | Path) -> int:
         for path in of_split.values():
             digest = zlib.crc32(path.read_bytes(), digest)
     return digest
-
-
-def make_recording(
-    split: str,
-    name: str,
-    *,
-    procedure: Procedure,
-    seed: int,
-    occlusion: str,
-    size: int,
-    renders: Mapping[str, int],
-    directory: str | Path | None,
-    time_scale: float,
-    pace: float,
-    error_recordings_step: int = 1,
-    product: Product | None = None,
-    world: World = TOY,
-) -> shards.RecordingData:
-    """Renders one recording of a dataset; see make_dataset. Without a product, of the toy."""
-    if product is None:
-        product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
-    when, how, looks, noise = seeds.streams(seed, "recording", split, name)
-    if split == "cad":
-        at_work = dataclasses.replace(world, lens=Range(0, 0))  # poses are of pinhole cameras
-        states, bodies = rendered.cad_bodies(name, renders[name], product, procedure, when)
-        pictures: Iterator[Picture]
-        if rendered.is_wrong(name):
-            motion = plan_views(
-                renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN, views=world.cameras
-            )
-            motion = motion.over(product.height)
-            shown_at = (Workplace(product, lambda _, b=b: b, looks, at_work) for b in bodies)
-            pictures = (
-                workplace.picture(motion, i, state, size)
-                for i, (state, workplace) in enumerate(zip(states, shown_at, strict=True))
-            )
-        else:
-            motion = plan_views(renders[name], how, hands=0.0).over(product.height)
-            pictures = clean_pictures(bodies, motion, size, looks)
-        poses = poses_in_pictures(product, motion)
-        return rendered.encode(
-            name, 0, pictures, states, procedure, noise, poses=poses, world=world
-        )
-    world = _world_of(name, world)
-    timeline = _timeline(
-        split, name, procedure, seed, directory, time_scale, pace, world, product.kit
-    )
-    step = error_recordings_step if is_rehearsal(name) else 1
-    if is_rehearsal(name) or product.kit or world.nearly_right:
-        wrong = seeds.streams(seed, "rehearsal", split, name)[0]
-        product = with_wrong_poses(product, wrong, timeline.states if product.kit else None)
-    product = copy_of(product, world, seeds.streams(seed, "copy", split, name)[0])
-    places = np.array([part.right[:2, 3] for part in product.parts])
-    hidden = world.hidden[occlusion]
-    motion = plan_recording(timeline, places, procedure.fps, hidden, how, world.cameras)
-    motion = with_stand_ins(motion.over(product.height), product, timeline)
-    shown = np.arange(timeline.num_frames) // step * step
-    states = timeline.per_frame()[shown]
-    early = seeds.streams(seed, "early", split, name)[0]
-    seen = in_pictures(timeline, world.habits, procedure.fps, early).per_frame()[shown]
-    workplace = Workplace(product, bodies_of(product), looks, world)
-    pictures = (workplace.picture(motion, i, seen[i], size) for i in range(0, len(seen), step))
-    annotated = not is_rehearsal(name)
-    return rendered.encode(
-        name, timeline.first_frame, pictures, states, procedure, noise, annotated, step, world=world
-    )
 
 
 def _make(
@@ -322,13 +323,11 @@ def _make(
     counts = {split: given.pop(split) for split in RECORDINGS}
     told = {name: given.pop(name) for name in ("meshes", "procedure", "poses", "up")}
     of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed or 0)
-    if objects and of:
-        raise ValueError(f"--objects={objects} are random products: leave out what tells another")
     drawn = worlds.chosen(world, looks=looks, views=views, backgrounds=backgrounds, size=size)
-    if objects and drawn != TOY:
+    if objects and (of or drawn != TOY):
         raise ValueError(
-            f"--objects={objects} have the looks of world toy; --world, --looks, --views and "
-            "--backgrounds are for recordings of one product."
+            f"--objects={objects} are random products with the looks of world toy: leave out what "
+            "tells another product, and --world, --looks, --views and --backgrounds"
         )
     if not objects:
         make_dataset(

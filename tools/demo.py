@@ -181,18 +181,9 @@ def plan(name: str, procedure: Procedure, seed: int) -> Timeline:
 
 def render(name: str, procedure: Procedure, seed: int, size: int) -> tuple[RecordingData, list]:
     """A recording and its pictures as JPEG files; the data are whole once those have been made."""
-    data = synthetic.make_recording(
-        SPLIT,
-        name,
-        procedure=procedure,
-        seed=seed,
-        occlusion=OCCLUSION,
-        size=size,
-        renders={},
-        directory=None,
-        time_scale=1,
-        pace=1,
-    )
+    product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
+    recipe = synthetic.Recipe(procedure, product, seed=seed, occlusion=OCCLUSION, size=size)
+    data = recipe.make(SPLIT, name)
     return data, list(Bar(iterable=data.jpegs, total=len(data.states), desc=name, unit="frame"))
 
 

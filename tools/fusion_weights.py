@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 from pathlib import Path
 
@@ -29,6 +28,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_prep import synthetic
+from data_prep.products.product import toy_product
+from data_prep.rendering import seeds
 from data_prep.writing import shards
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
@@ -64,24 +65,15 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
     out = workdir / "rehearsed"
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
     procedure, made = load_procedure(config.procedure), config.data.synthetic
-    make = functools.partial(
-        synthetic.make_recording,
-        procedure=procedure,
-        seed=made.seed,
-        occlusion=made.occlusion,
-        size=made.size,
-        renders={},
-        directory=None,
-        time_scale=1.0,
-        pace=made.pace,
-    )
+    product = toy_product(procedure.num_components, seeds.streams(made.seed, "product")[0])
+    told = {name: made[name] for name in ("seed", "occlusion", "size", "pace")}
     shards.build(
         out / "data",
         procedure=procedure,
         fps=procedure.fps,
         image_size=(made.size, made.size),
         splits={"test": [f"rehearsal_{i:03d}" for i in range(count)]},
-        make=make,
+        make=synthetic.Recipe(procedure, product, **told).make,
         workers=made.workers,
     )
     for stage in STAGES:

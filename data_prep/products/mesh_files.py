@@ -12,6 +12,7 @@ import pickle
 import re
 import struct
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,11 @@ from stormpsr_jax.media import limited
 
 MAX_BYTES = 2**29  # of a file
 MAX_FACES = 2_000_000  # of a file, and of a product
-# What reading a file may take: an OBJ of 50 MB takes 500 MiB and 3 s of a processor. The size of a
-# 3MF file is what is packed in it.
-MEMORY, GROWTH = 2**28, 24  # bytes: so many, and so many times its size
-SECONDS, BYTES_OF_SECOND = 3, 2**22
-# Those of STEP files, whose reader OpenCASCADE takes 200 MB before it reads anything.
+# What reading a file may take: bytes, so many and so many times its size (of a 3MF file, of what is
+# packed in it), and seconds. OpenCASCADE takes 200 MB before it reads anything of a STEP file.
+MEMORY, GROWTH = 2**30, 24
+SECONDS, BYTES_OF_SECOND = 60, 2**22
 STEP = ("step", "stp")
-STEP_MEMORY, STEP_SECONDS = 2**30, 60
 SUFFIXES = (".stl", ".obj", ".glb", ".3mf", ".step", ".stp")
 # Known formats that refer to other files or need a library of their own.
 OTHER_SUFFIXES = (".gltf", ".ply", ".off", ".dae", ".fbx", ".iges", ".igs", ".wrl")
@@ -42,8 +41,6 @@ _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
 _UNREAD = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "EXT_mesh_gpu_instancing")
 _QUANTISED = "KHR_mesh_quantization"  # is read, but for numbers that stand for shares
 _ADVICE = "export the part again, as a plain triangle mesh"
-_LENGTH = struct.Struct("<Q")  # of an answer, which stands in front of it
-_ERROR = b"error: "
 _STL_HEAD = 84
 _MAX_NAME = 200  # characters of a piece's name that are told
 
@@ -102,36 +99,27 @@ def read_all(paths: Sequence[Path]) -> list[list[Piece]]:
     """
 
     def unanswered(output: bytes) -> str | None:
-        answers = _answers(output)
-        whole = len(answers) == len(paths) or (answers and answers[-1].startswith(_ERROR))
-        return None if whole else str(paths[len(answers)])
+        *lines, _ = output.split(b"\n")
+        return None if len(lines) == len(paths) or any(lines) else str(paths[len(lines)])
 
-    output = limited.call(__name__, paths, unanswered, _ADVICE)
-    files = []
-    for answer in _answers(output):
-        if answer.startswith(_ERROR):
-            raise ValueError(answer.removeprefix(_ERROR).decode())
-        with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
-            known = zip(arrays["names"], arrays["numbers"], strict=True)
-            files.append(
-                [
-                    Piece(str(name), arrays[f"v{i}"], arrays[f"f{i}"], arrays[f"c{i}"], int(number))
-                    for i, (name, number) in enumerate(known)
-                ]
-            )
-    return files
+    with tempfile.TemporaryDirectory() as folder:
+        answers = limited.call(__name__, (paths, folder), unanswered, _ADVICE).decode()
+        if answers.strip("\n"):
+            raise ValueError(answers.strip("\n"))
+        return [_loaded(_answer(folder, n)) for n in range(len(paths))]
 
 
-def _answers(output: bytes) -> list[bytes]:
-    """The answers that are whole."""
-    found, at = [], 0
-    while at + _LENGTH.size <= len(output):
-        (length,) = _LENGTH.unpack_from(output, at)
-        at += _LENGTH.size
-        if at + length <= len(output):
-            found.append(output[at : at + length])
-        at += length
-    return found
+def _answer(folder: str, number: int) -> Path:
+    return Path(folder, f"{number}.npz")
+
+
+def _loaded(path: Path) -> list[Piece]:
+    with np.load(path, allow_pickle=False) as arrays:
+        known = zip(arrays["names"], arrays["numbers"], strict=True)
+        return [
+            Piece(str(name), arrays[f"v{i}"], arrays[f"f{i}"], arrays[f"c{i}"], int(number))
+            for i, (name, number) in enumerate(known)
+        ]
 
 
 def read(path: Path) -> list[Piece]:
@@ -281,11 +269,8 @@ def _from_the_first(data: bytes) -> bytes:
 
     Below 0 they count back from where the face stands; trimesh counts from the end of the file.
     """
-    first = re.search(rb"^f\s.*", data, re.MULTILINE)
-    if not first or not re.search(rb"^f.*\s-", data, re.MULTILINE):
+    if not re.search(rb"^f.*\s-", data, re.MULTILINE):
         return data
-    if not re.search(rb"^v\s", data[first.end() :], re.MULTILINE):
-        return data  # the same, as all vertices come before all faces
     count = 0
     lines = data.replace(b"\r\n", b"\n").replace(b"\\\n", b"").split(b"\n")
     for i, line in enumerate(lines):
@@ -370,28 +355,22 @@ def _own_colours(geometry: Any) -> np.ndarray | None:
     return shown if colour is None else shown * colour
 
 
-def _limits(path: Path) -> tuple[int, int]:
-    """Bytes of memory and seconds of a processor that reading a file may take."""
-    kind, size = path.suffix.lower()[1:], path.stat().st_size
-    if kind in STEP:
-        return STEP_MEMORY + GROWTH * size, STEP_SECONDS + size // BYTES_OF_SECOND
-    if kind == "3mf":
-        size = three_mf.unpacked_bytes(path)
-    return MEMORY + GROWTH * size, SECONDS + size // BYTES_OF_SECOND
-
-
 def _main() -> None:
-    """Answers with the pieces of each file, up to the first one that cannot be read."""
-    paths: Sequence[Path] = pickle.load(sys.stdin.buffer)  # of who has started this process
+    """Reads files into a folder, one after the other, and writes a line of what is wrong with each.
+
+    The first with which anything is, is the last one.
+    """
+    paths, folder = pickle.load(sys.stdin.buffer)  # of who has started this process
     import trimesh  # noqa: F401 - before there are limits: it is not the file that takes this
 
-    # What a library prints is no answer.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    for path in paths:
-        answer = io.BytesIO()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    for number, path in enumerate(paths):
+        answer = ""
         try:
-            limited.limit(*_limits(path))
+            three_mf_file = path.suffix.lower() == ".3mf"
+            size = three_mf.unpacked_bytes(path) if three_mf_file else path.stat().st_size
+            limited.limit(MEMORY + GROWTH * size, SECONDS + size // BYTES_OF_SECOND)
             pieces = read(path)
             arrays: dict[str, Any] = {
                 "names": np.array([piece.name for piece in pieces], np.str_),
@@ -401,15 +380,13 @@ def _main() -> None:
                 arrays |= {
                     f"v{i}": piece.vertices, f"f{i}": piece.faces, f"c{i}": piece.colours,
                 }  # fmt: skip
-            np.savez(answer, **arrays)
+            np.savez(_answer(folder, number), **arrays)
         except MemoryError:
-            what = "reading it takes more memory than a file of its size may"
-            answer = io.BytesIO(_ERROR + f"{path}: {what}; {_ADVICE}".encode())
-        except ValueError as error:
-            answer = io.BytesIO(_ERROR + str(error).encode())
-        answers.write(_LENGTH.pack(len(answer.getvalue())) + answer.getvalue())
-        answers.flush()
-        if answer.getvalue().startswith(_ERROR):
+            answer = f"{path}: reading it takes more memory than a file of its size may; {_ADVICE}"
+        except (ValueError, OSError) as error:
+            answer = str(error)
+        print(" ".join(answer.splitlines()), file=answers, flush=True)
+        if answer:
             break
     limited.end()
 

@@ -12,8 +12,6 @@ from stormpsr_jax.base import memory
 
 # A file of little packed text may become so much, however little it is.
 FREE_BYTES = 2**26
-MAX_DEPTH = 32  # of objects made of objects
-MAX_OBJECTS = 10_000  # that are built, counted each time that they are
 # Of a unit of the file, by the library's numbers: µm, mm, cm, inch, foot, m.
 _MILLIMETRES = (0.001, 1.0, 10.0, 25.4, 304.8, 1000.0)
 
@@ -45,7 +43,6 @@ def objects(data: bytes) -> Iterator[Object]:
 
     Raises:
         lib3mf.ELib3MFException: it is no 3MF file, or a damaged one.
-        ValueError: objects are made of objects deeper than MAX_DEPTH, or more than MAX_OBJECTS.
     """
     import lib3mf  # here, as it is an extra of its own
 
@@ -54,21 +51,14 @@ def objects(data: bytes) -> Iterator[Object]:
     scale = np.diag([_MILLIMETRES[model.GetUnit()]] * 3 + [1.0])
     known: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     items = model.GetBuildItems()
-    count = 0
     while items.MoveNext():
         item = items.GetCurrent()
         pose = scale @ _matrix(item.GetObjectTransform())
-        for thing in _placed(model, item.GetObjectResource(), pose, known, 0):
-            count += 1
-            if count > MAX_OBJECTS:
-                raise ValueError(f"more than {MAX_OBJECTS:,} objects are built")
-            yield thing
+        yield from _placed(model, item.GetObjectResource(), pose, known)
 
 
-def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict, depth: int) -> Iterator[Object]:
+def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict) -> Iterator[Object]:
     """The meshes of an object and of those that it is made of."""
-    if depth > MAX_DEPTH:
-        raise ValueError(f"objects are made of objects more than {MAX_DEPTH} deep")
     number = thing.GetResourceID()
     if thing.IsMeshObject():
         if number not in known:
@@ -82,7 +72,7 @@ def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict, depth: int) -
         for i in range(group.GetComponentCount()):
             part = group.GetComponent(i)
             inner = pose @ _matrix(part.GetTransform())
-            yield from _placed(model, part.GetObjectResource(), inner, known, depth + 1)
+            yield from _placed(model, part.GetObjectResource(), inner, known)
 
 
 def _mesh(model: Any, mesh: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

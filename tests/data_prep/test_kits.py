@@ -1,7 +1,6 @@
 """Recordings of a user's product, whose parts are meshes, through the code of the toy's."""
 
 import dataclasses
-import functools
 import json
 
 import numpy as np
@@ -12,14 +11,13 @@ from data_prep.products import products, wrong_poses
 from data_prep.products.product import Part, Product, solid
 from data_prep.rendering.mesh import affine
 from data_prep.rendering.scene import Body
-from data_prep.worlds import motion, rendered, timelines, workplace
-from data_prep.writing import recording_shard
+from data_prep.worlds import hiding, motion, rendered, timelines, workplace
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from tests.support import lantern
 from tests.support.commands import refused
-from tests.support.digests import digests
 
+pytestmark = pytest.mark.usefixtures("read_here")
 LANTERN = Procedure.from_json(lantern.CONTENT)
 NOTHING = solid("box", (0, 0, 0), (0, 0, 0))
 FEW = ("--size=16", "--fps=1", "--workers=1", "--train=2", "--val=1", "--test=1")
@@ -41,16 +39,15 @@ def _flags(files, out, *more):
     return [f"--meshes={meshes}", f"--procedure={procedure}", f"--out={out}", *FEW, *more]
 
 
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory):
-    return _of_user(lantern.write(tmp_path_factory.mktemp("lantern")))
+@pytest.fixture
+def kit(files):
+    return _of_user(files)
 
 
 def _of_user(files, **options):
     return products.from_meshes(files[0], LANTERN, **options)
 
 
-@pytest.mark.usefixtures("system")  # takes seconds
 def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, tmp_path):
     out = tmp_path / "data"
     assert synthetic.main(_flags(files, out, *RENDERS)) == 0
@@ -83,45 +80,6 @@ def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, t
             assert (r.classes == int(name[-2:])).all()
 
 
-@pytest.mark.usefixtures("system")  # takes seconds
-def test_an_interrupted_folder_goes_on_and_ends_with_the_same_bytes(kit, tmp_path, monkeypatch):
-    options = {"recordings": {"train": 2, "val": 1}, "error_recordings": 1, "cad_wrong": 1}
-    make_dataset = functools.partial(
-        synthetic.make_dataset, size=8, fps=1, cad_per_state=1, of=kit, **options
-    )
-    make_dataset(tmp_path / "whole")
-    made, make = [], recording_shard.make_recording
-
-    def stopped(function, job, progress):
-        if len(made) == 4:
-            raise OSError("the disk is away")
-        made.append(job.name)
-        return make(function, job, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recording_shard, "make_recording", stopped)
-        with pytest.raises(RuntimeError, match="the disk is away"):
-            make_dataset(tmp_path / "parts")
-    assert len(list((tmp_path / "parts").glob("clips-*"))) == 4
-    again = []
-    recorded = lambda f, job, p: again.append(job.name) or make(f, job, p)  # noqa: E731
-    monkeypatch.setattr(recording_shard, "make_recording", recorded)
-    make_dataset(tmp_path / "parts")
-    assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
-    assert len(made) == 4
-    assert not set(made) & set(again)
-
-
-def test_a_folder_does_not_mix_products(kit, tmp_path):
-    make = functools.partial(
-        synthetic.make_dataset, tmp_path, size=8, fps=1, recordings={"val": 1}, cad_per_state=0
-    )
-    make(of=kit)
-    changed = dataclasses.replace(kit, settings=kit.settings | {"meshes": "others"})
-    with pytest.raises(ValueError, match="settings"):
-        make(of=changed)
-
-
 def test_what_flags_tell_together_has_to_fit(files, tmp_path, capsys):
     meshes, procedure = files
     out = f"--out={tmp_path / 'data'}"
@@ -130,7 +88,6 @@ def test_what_flags_tell_together_has_to_fit(files, tmp_path, capsys):
         ([f"--procedure={procedure}"], "are of --meshes"),
         ([f"--poses={procedure}"], "are of --meshes"),
         (["--product-seed=1", f"--meshes={meshes}"], "--product_seed=1 draws a product"),
-        (["--product_seed=1", "--objects=2"], "leave out what tells another"),
     ):
         assert message in refused(capsys, synthetic.main, [out, *flags])
     content = json.loads(procedure.read_text())
@@ -141,7 +98,6 @@ def test_what_flags_tell_together_has_to_fit(files, tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.usefixtures("system")  # takes seconds
 def test_a_drawn_product_has_its_procedure_beside_it(tmp_path):
     out = tmp_path / "data"
     flags = (*FEW, "--val=0", "--test=0", "--cad_per_state=1", "--cad_wrong=1")
@@ -152,7 +108,6 @@ def test_a_drawn_product_has_its_procedure_beside_it(tmp_path):
     assert "cad_01" in cad.recordings  # of the board, which is seen before any part is there
 
 
-@pytest.mark.usefixtures("system")  # takes seconds
 def test_poses_of_another_file_count_in_place_of_those_beside_the_meshes(tmp_path):
     files = lantern.write(tmp_path, lid={"translation": [0, 0, 100]})
     other = tmp_path / "other.json"
@@ -166,7 +121,6 @@ def test_poses_of_another_file_count_in_place_of_those_beside_the_meshes(tmp_pat
 # --- How parts sit wrong ---
 
 
-@pytest.mark.usefixtures("system")  # takes seconds
 def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
     """Given in millimetres; here they are those of a lid on the plate, or standing beside."""
     poses = [{"translation": [0, 0, -32]}, {"translation": [0, -60, 0]}]
@@ -182,7 +136,6 @@ def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
     assert len(np.unique(np.round(boxes, 9), axis=0)) == 20  # of other parts they are drawn
 
 
-@pytest.mark.usefixtures("system")  # takes seconds
 def test_known_wrong_poses_follow_the_axis_that_points_up(tmp_path):
     """The mesh of a part lies anywhere; where it is wrong is said in the product's coordinates."""
     turn = {"translation": [5, 1, 2], "quaternion": [1, 0, 0, 1]}
@@ -207,25 +160,6 @@ def test_known_wrong_poses_follow_the_axis_that_points_up(tmp_path):
     np.testing.assert_allclose(found, np.unique(np.round(by_hand, 6), axis=0), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ([], "wrong: is not an object with components as keys"),
-        ({"roof": [{}]}, "'roof' is not a component of procedure 'lantern'"),
-        ({"lid": {}}, r"wrong: lid: is not a list of poses"),
-        ({"lid": []}, r"wrong: lid: is not a list of poses"),
-        ({"lid": [{}, [1, 2]]}, r"wrong: lid\[1\]: is not a 4 × 4 matrix"),
-    ],
-)
-def test_mistakes_in_known_wrong_poses_are_one_line(tmp_path, wrong, message):
-    files = lantern.write(tmp_path, wrong=wrong)
-    with pytest.raises(ValueError, match=message) as error:
-        _of_user(files)
-    assert "\n" not in str(error.value)
-    assert "poses.json" in str(error.value)
-
-
-@pytest.mark.usefixtures("system")  # takes seconds
 def test_known_wrong_poses_that_nobody_would_see_are_told_together(tmp_path):
     quarter = [[0, -1, 0, -35], [1, 0, 0, 35], [0, 0, 1, 0], [0, 0, 0, 1]]
     post = [{"translation": [x, 0, z]} for x, z in ((0.25, 0), (9000, 0), (0, -400), (30, 0))]
@@ -314,7 +248,7 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
     assert mesh.vertices[-len(shown.vertices) :, 2].min() == pytest.approx(0)  # on the table
     timeline = timelines.Timeline(0, 60, np.array([0, 30, 45]), states)
     planned = motion.plan_recording(
-        timeline, np.zeros((3, 2)), 5, synthetic.OCCLUSIONS["default"], np.random.default_rng(0)
+        timeline, np.zeros((3, 2)), 5, hiding.OCCLUSIONS["default"], np.random.default_rng(0)
     )
     assert set(planned.carried.tolist()) == {-1, 0}
     carried = motion.with_stand_ins(planned, kit, timeline).carried
@@ -324,20 +258,8 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
 def test_each_recording_of_a_kit_has_wrong_poses_of_its_own(kit, monkeypatch):
     used = []
     monkeypatch.setattr(synthetic, "bodies_of", lambda product: used.append(product))
-    make = functools.partial(
-        synthetic.make_recording,
-        procedure=LANTERN,
-        seed=0,
-        occlusion="default",
-        size=16,
-        renders={},
-        directory=None,
-        time_scale=1.0,
-        pace=1.0,
-        product=kit.product,
-    )
     for name in ("train_000", "train_001", "rehearsal_000", "train_001"):
-        make("train", name)
+        synthetic.Recipe(LANTERN, kit.product, size=16).make("train", name)
     poses = [np.stack([part.wrong for part in product.parts]) for product in used]
     distances = [np.abs(poses[a] - poses[b]).max() for a, b in ((0, 1), (0, 2), (1, 2), (1, 3))]
     assert min(distances[:3]) > 0.1

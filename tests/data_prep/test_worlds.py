@@ -10,35 +10,24 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
+from data_prep.products.product import toy_product
 from data_prep.rendering.ranges import HALVES, Range, half
 from data_prep.rendering.scene import Body
-from data_prep.worlds import copies, hiding, rendered, timelines, worlds
-from stormpsr_jax.psr.procedure import load_procedure
+from data_prep.worlds import copies, hiding, motion, timelines, worlds
+from data_prep.worlds.workplace import clean_pictures
+from tests.support.recipes import SYNTHETIC, recipe
 
-SYNTHETIC = load_procedure("synthetic")
 FPS = 5.0
 
 
-def recording(world, split="train", name="train_000", **options):
-    usual = {"seed": 0, "occlusion": "default", "size": 24, "directory": None}
-    usual["procedure"] = SYNTHETIC
-    return synthetic.make_recording(
-        split,
-        name,
-        renders=rendered.cad_recordings(SYNTHETIC, 2, 2),
-        time_scale=1.0,
-        pace=1.0,
-        world=world,
-        **usual | options,
-    )
-
-
-@functools.cache
-def pictures(world_name, first=60, name="train_000", **options):
-    """Some pictures of a recording as JPEG files, and its states."""
-    world = worlds.chosen(world_name, **options)
+def recording(world, name="train_000", **options):
     split = "cad" if name.startswith(("cad", "wrong")) else "train"
-    data = recording(world, split, name)
+    return recipe(**{"size": 24, "world": world} | options).make(split, name)
+
+
+def pictures(world_name, name, first=60):
+    """Some pictures of a recording as JPEG files, and its states."""
+    data = recording(worlds.WORLDS[world_name], name)
     return list(itertools.islice(data.jpegs, first)), data.states
 
 
@@ -51,19 +40,11 @@ def test_toy_golden_pictures_and_states_before_there_were_worlds(monkeypatch):
         return b""
 
     monkeypatch.setattr(simplejpeg, "encode_jpeg", keep)
-    for split, name in (("train", "train_000"), ("train", "rehearsal_001"), ("cad", "wrong_12")):
-        data = recording(worlds.TOY, split, name, size=32, error_recordings_step=4)
+    for name in ("train_000", "rehearsal_001", "wrong_12"):
+        data = recording(worlds.TOY, name, size=32, error_recordings_step=4)
         list(itertools.islice(data.jpegs, 60))
         digest.update(data.states.tobytes() + data.visible.tobytes() + data.boxes.tobytes())
     assert digest.hexdigest() == "55e33ae621b022b2c3c96eac1089a49eb00d8de667d2c61f6935b71582050d7c"
-
-
-def test_toy_is_the_default_of_config_and_command(monkeypatch):
-    told = {}
-    monkeypatch.setattr(synthetic, "make_dataset", lambda out, **given: told.update(given))
-    synthetic.main(["--out=x"])
-    assert told["world"] == worlds.TOY
-    assert worlds.TOY.unlike_toy() == {}
 
 
 def test_command_makes_a_world_of_its_flags(monkeypatch):
@@ -72,14 +53,17 @@ def test_command_makes_a_world_of_its_flags(monkeypatch):
     synthetic.main(["--out=x", "--world=bench", "--looks=lower", "--views=side"])
     expected = worlds.chosen("bench", looks="lower", views=("side",))
     assert told["world"] == expected
+    synthetic.main(["--out=x"])
+    assert told["world"] == worlds.TOY
+    assert worlds.TOY.unlike_toy() == {}
     assert expected.unlike_toy()["world"] == "bench"
     assert expected.unlike_toy() != worlds.BENCH.unlike_toy()
 
 
 @pytest.mark.parametrize("name", ["cad_12", "wrong_12"])
 def test_clean_renders_are_of_no_world_and_those_of_wrong_parts_are(name):
-    same = pictures("bench", name=name)[0] == pictures("toy", name=name)[0]
-    states = (pictures(world, name=name)[1] for world in ("toy", "bench"))
+    same = pictures("bench", name)[0] == pictures("toy", name)[0]
+    states = (pictures(world, name)[1] for world in ("toy", "bench"))
     np.testing.assert_array_equal(*states)
     assert not same
 
@@ -118,25 +102,6 @@ def test_chosen_cuts_looks_alone():
     assert lower.hidden == worlds.BENCH.hidden
     assert lower.lights.level.high < worlds.BENCH.lights.level.high
     assert len(lower.hands.skins) == 3
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"name": "moon"}, "--world=moon is not one of toy, bench"),
-        ({"looks": "left"}, "--looks=left is not one of all, lower, upper"),
-        ({"views": ["drone"]}, "--views=drone is not one of head, overhead, side"),
-    ],
-)
-def test_chosen_mistakes_are_named(options, said):
-    with pytest.raises(ValueError, match=said):
-        worlds.chosen(**{"name": "bench"} | options)
-
-
-def test_command_objects_have_the_looks_of_toy(capsys, tmp_path):
-    with pytest.raises(SystemExit):
-        synthetic.main([f"--out={tmp_path}", "--objects=2", "--world=bench"])
-    assert "error: --objects=2 have the looks of world toy" in capsys.readouterr().err
 
 
 # --- Laws of time ---------------------------------------------------------------------------------
@@ -239,7 +204,7 @@ def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():
     boxed, away = [], []
     slow = dataclasses.replace(SYNTHETIC, fps=0.5)
     for i in range(3):
-        data = recording(worlds.BENCH, name=f"train_{i:03d}", size=16, procedure=slow)
+        data = recording(worlds.BENCH, f"train_{i:03d}", size=8, procedure=slow)
         list(data.jpegs)
         boxed.append(np.mean(~np.isnan(data.boxes[:, 0])))
         away.append(np.mean(data.visible == 0))
@@ -256,7 +221,7 @@ def test_occlusion_levels_are_those_of_toy():
 
 
 def test_nearly_right_parts_are_hardly_to_be_seen():
-    product = synthetic.toy_product(11, np.random.default_rng(0))
+    product = toy_product(11, np.random.default_rng(0))
     state = np.ones(11, np.int8)
 
     def differing(part, wrong):
@@ -265,11 +230,9 @@ def test_nearly_right_parts_are_hardly_to_be_seen():
         parts = [shown if k == part else p for k, p in enumerate(product.parts)]
         changed = dataclasses.replace(product, parts=tuple(parts))
         rng = np.random.default_rng(0)
-        motion = synthetic.plan_views(1, rng, hands=0.0, turn=0.1)
+        views = motion.plan_views(1, rng, hands=0.0, turn=0.1)
         looks = [
-            synthetic.clean_pictures(
-                [Body(changed.mesh(state * sign))], motion, 48, np.random.default_rng(1)
-            )
+            clean_pictures([Body(changed.mesh(state * sign))], views, 48, np.random.default_rng(1))
             for sign in (np.ones(11, int), np.where(np.arange(11) == part, -1, 1))
         ]
         right, wrong = (next(look).image for look in looks)
@@ -285,7 +248,7 @@ def test_nearly_right_parts_are_hardly_to_be_seen():
 
 
 def test_copy_of_a_third_of_the_parts_would_sit_nearly_right():
-    product = synthetic.toy_product(11, np.random.default_rng(0))
+    product = toy_product(11, np.random.default_rng(0))
     near = []
     for seed in range(12):
         copy = copies.copy_of(product, worlds.BENCH, np.random.default_rng(seed))
@@ -301,7 +264,7 @@ def test_paint_changes_hue_saturation_and_brightness_as_colorsys_says():
     import colorsys
 
     paint = worlds.Paint(Range(0.02, 0.02), Range(-0.2, -0.2), Range(0.1, 0.1))
-    red = synthetic.toy_product(11, np.random.default_rng(0)).parts[3].mesh
+    red = toy_product(11, np.random.default_rng(0)).parts[3].mesh
     before, after = (
         colorsys.rgb_to_hsv(*np.sqrt(mesh.colours[0]))
         for mesh in (red, copies._painted(red, paint, np.random.default_rng(0)))

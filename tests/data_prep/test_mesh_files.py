@@ -1,0 +1,268 @@
+"""Files of meshes: what is read of each format, and the process that reads them."""
+
+import random
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import trimesh
+
+from data_prep.products import mesh_files, three_mf
+from data_prep.products.meshes import read_inputs
+from tests.support import cad_files, glb, step_files, toy
+from tests.support import three_mf as files
+from tests.support.boxes import box
+from tests.support.cad_files import PARTS
+
+BASE = toy.procedure("base", "1")
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    return cad_files.write(tmp_path / "meshes")
+
+
+def volume(piece):
+    return trimesh.Trimesh(piece.vertices, piece.faces).volume
+
+
+@pytest.mark.parametrize("corner", ["{0}", "{0}//-1", "{0}/-1/-1", "{1}"])
+def test_numbers_below_zero_of_an_obj_count_back_from_their_face(meshes, corner):
+    """Two boxes, each with its vertices before its faces."""
+    low, high = PARTS["Front_wheel.obj"].bounds
+    middle = (low + high) / 2
+    lines = []
+    for number, bounds in enumerate(((low, (middle[0], *high[1:])), ((middle[0], *low[1:]), high))):
+        half = box(*bounds)
+        lines += [f"v {x} {y} {z}" for x, y, z in half.vertices] + ["vt 0 0", "vn 0 0 1"]
+        for face in half.faces:
+            lines.append("f " + " ".join(corner.format(k - 8, 8 * number + k + 1) for k in face))
+    (meshes / "Front_wheel.obj").write_text("\r\n".join(lines))
+    (piece,) = mesh_files.read(meshes / "Front_wheel.obj")
+    assert len(piece.faces) == 24
+    np.testing.assert_allclose(volume(piece), np.prod(high - low))
+
+
+def test_no_material_library_is_read(meshes, tmp_path, monkeypatch):
+    (tmp_path / "secret.mtl").write_text("newmtl m\nKd 1 0 0\n")
+    text = (meshes / "Front_wheel.obj").read_text()
+    (meshes / "Front_wheel.obj").write_text(f"mtllib {tmp_path}/secret.mtl\nusemtl m\n{text}")
+    opened, plain_open = [], open
+
+    def spy(file, *args, **options):
+        opened.append(str(file))
+        return plain_open(file, *args, **options)
+
+    monkeypatch.setattr("builtins.open", spy)
+    (wheel,) = mesh_files.read(meshes / "Front_wheel.obj")
+    assert np.isnan(wheel.colours).all()
+    assert not any("secret" in name for name in opened)
+
+
+def test_vertex_colours_of_a_glb_count_times_its_materials(meshes):
+    """As programs export them, which give each mesh a material."""
+    for material, expected in (
+        ({"name": "none"}, (1, 0.2, 0)),
+        ({"pbrMetallicRoughness": {"baseColorFactor": [0.2, 1, 1, 1]}}, (0.2, 0.2, 0)),
+    ):
+        lid = PARTS["2.glb"].copy()
+        lid.visual.vertex_colors = [(255, 51, 0, 255)] * 8
+
+        def change(content, material=material):
+            content["materials"] = [material]
+            content["meshes"][0]["primitives"][0]["material"] = 0
+
+        glb.change(trimesh.Scene(lid).export(file_type="glb"), change, meshes / "2.glb")
+        (piece,) = mesh_files.read(meshes / "2.glb")
+        np.testing.assert_allclose(piece.colours, 12 * [expected])
+
+
+def test_nodes_of_a_glb_keep_their_places_and_whole_numbers_are_read(meshes):
+    scene = trimesh.Scene()
+    half = box((0, 0, 0), (10, 30, 10))
+    for x in (20, 30):
+        move = trimesh.transformations.translation_matrix([x, 0, 5])
+        scene.add_geometry(half, transform=move)
+    scene.export(meshes / "2.glb")
+    cad_files.needs(meshes, "KHR_mesh_quantization")
+    bounds = [(p.vertices.min(0), p.vertices.max(0)) for p in mesh_files.read(meshes / "2.glb")]
+    expected = [[(x, 0, 5), (x + 10, 30, 15)] for x in (20, 30)]
+    np.testing.assert_allclose(sorted(np.array(bounds).tolist()), expected, atol=1e-6)
+
+
+def test_a_text_of_several_solids_is_read(meshes):
+    text = cad_files.as_text("base.stl") + cad_files.as_text("Front_wheel.obj")
+    (meshes / "base.stl").write_text(text)
+    assert [len(piece.faces) for piece in mesh_files.read(meshes / "base.stl")] == [12, 12]
+
+
+# --- 3MF ------------------------------------------------------------------------------------------
+
+BLOCK = trimesh.creation.box(bounds=[(0, 10, 20), (1, 12, 23)])
+OBJECT = (
+    f'<object id="1" type="model" name="block">{files.mesh(BLOCK.vertices, BLOCK.faces)}</object>'
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    pytest.importorskip("lib3mf")
+    return tmp_path / "base.3mf"
+
+
+@pytest.mark.parametrize(
+    ("unit", "millimetres"), [("millimeter", 1), ("inch", 25.4), ("meter", 1000), ("micron", 1e-3)]
+)
+def test_a_3mf_block_has_its_bounds_in_millimetres_whatever_the_unit(unit, millimetres, path):
+    files.write(path, OBJECT, files.item(1), unit)
+    assert read_inputs(path.parent, BASE).files == (path,)
+    (piece,) = mesh_files.read(path)
+    assert piece.name == "block"
+    np.testing.assert_allclose(np.ptp(piece.vertices, axis=0), np.array([1, 2, 3]) * millimetres)
+    np.testing.assert_allclose(volume(piece), 6 * millimetres**3, rtol=1e-6)
+
+
+def test_objects_made_of_objects_are_moved_by_all_that_hold_them_and_look_outwards(path):
+    mirrored = files.item(1, element="component").replace('="1 0 0', '="-1 0 0')
+    pair = files.item(1, (5, 0, 0), "component") + mirrored
+    group = f'<object id="2" type="model" name="pair"><components>{pair}</components></object>'
+    files.write(path, OBJECT + group, files.item(2, (0, 0, -20)) + files.item(1, (0, 7, 0)))
+    pieces = mesh_files.read(path)
+    assert [p.vertices.min(0).tolist() for p in pieces] == [[5, 10, 0], [-1, 10, 0], [0, 17, 20]]
+    np.testing.assert_allclose([volume(piece) for piece in pieces], 6, rtol=1e-6)
+
+
+def test_colours_of_3mf_are_those_of_materials_and_of_colour_groups(path):
+    """By face, else by object; a face without one has none."""
+    groups = (
+        '<basematerials id="5"><base name="a" displaycolor="#FF0000"/>'
+        '<base name="b" displaycolor="#0000FF80"/></basematerials>'
+        '<m:colorgroup id="6"><m:color color="#00FF00"/></m:colorgroup>'
+    )
+    own = ['pid="6" p1="0"', 'pid="5" p1="1"', *[""] * 10]
+    mesh = files.mesh(BLOCK.vertices, BLOCK.faces, own)
+    red = f'<object id="1" type="model" pid="5" pindex="0">{mesh}</object>'
+    plain = f'<object id="2" type="model">{mesh}</object>'
+    files.write(path, groups + red + plain, files.item(1) + files.item(2))
+    coloured, bare = (piece.colours for piece in mesh_files.read(path))
+    np.testing.assert_array_equal(coloured, [(0, 1, 0), (0, 0, 1), *[(1, 0, 0)] * 10])
+    np.testing.assert_array_equal(bare, [(0, 1, 0), (0, 0, 1), *[(np.nan,) * 3] * 10])
+
+
+def test_a_3mf_file_with_changed_bytes_is_read_or_refused_in_a_line(path):
+    files.write(path, OBJECT, files.item(1))
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    refused = []
+    for i in range(50):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data if i else b"garbage")
+        try:
+            three_mf.unpacked_bytes(path)
+            mesh_files.read(path)
+        except (ValueError, MemoryError) as error:
+            refused.append(str(error))
+    assert len(refused) > 25
+    assert all("base.3mf" in line and "\n" not in line for line in refused)
+
+
+def test_a_3mf_file_that_unfolds_is_refused_before_it_is_unpacked(path):
+    """Text that packs to a thousandth."""
+    files.write(path, OBJECT + " " * (three_mf.FREE_BYTES + 1), files.item(1))
+    assert path.stat().st_size < 2**18
+    with pytest.raises(ValueError, match=r"base\.3mf: reading it takes more memory than a file"):
+        mesh_files.read_all([path])
+
+
+# --- STEP -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [(".MILLI.,", 1), ("$,", 1000)])
+def test_a_step_block_has_its_bounds_in_millimetres_and_its_colour(unit, millimetres, tmp_path):
+    pytest.importorskip("cascadio")
+    low, high, colour = np.array([0, 10, 20]), np.array([1, 12, 23]), (0.8, 0.5, 0.2)
+    path = tmp_path / "base.STEP"
+    path.write_text(step_files.block(low, high, unit, colour))
+    assert read_inputs(tmp_path, BASE).files == (path,)
+    (piece,) = mesh_files.read(path)
+    bounds = [piece.vertices.min(0), piece.vertices.max(0)]
+    np.testing.assert_allclose(bounds, np.array([low, high]) * millimetres, rtol=1e-5)
+    np.testing.assert_allclose(volume(piece), 6 * millimetres**3, rtol=1e-4)
+    np.testing.assert_allclose(piece.colours, 12 * [colour], atol=0.01)
+
+
+@pytest.mark.parametrize("text", ["", step_files.block((0, 0, 0), (1, 1, 1))[:900]])
+def test_a_damaged_step_file_is_one_line(text, tmp_path):
+    pytest.importorskip("cascadio")
+    (tmp_path / "base.stp").write_text(text)
+    with pytest.raises(ValueError, match=r"base\.stp: not a readable STEP file") as error:
+        mesh_files.read(tmp_path / "base.stp")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("3mf", "lib3mf"), ("step", "cascadio")])
+def test_without_the_library_the_hint_names_the_extra(kind, module, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / f"base.{kind}").touch()
+    with pytest.raises(ValueError, match=f"reading a {kind.upper()} file needs {module}") as error:
+        read_inputs(tmp_path, BASE)
+    assert f"pip install '.[{kind}]'" in str(error.value)
+
+
+# --- The process that reads -----------------------------------------------------------------------
+
+
+def test_a_mesh_that_unfolds_is_not_loaded(meshes, monkeypatch):
+    """A GLB that shows the same 80 triangles so many times."""
+    mesh = trimesh.creation.icosphere(subdivisions=1)
+
+    def repeat(content, count=6000):
+        content["nodes"] = [{"children": list(range(1, count + 1))}, *[{"mesh": 0}] * count]
+        content["scenes"], content["scene"] = [{"nodes": [0]}], 0
+
+    glb.change(trimesh.Scene(mesh).export(file_type="glb"), repeat, meshes / "2.glb")
+    monkeypatch.setattr(mesh_files, "MAX_FACES", 400_000)
+    with pytest.raises(ValueError, match=r"2\.glb: has 480,000 triangles, more than 400,000"):
+        mesh_files.read(meshes / "2.glb")
+
+
+def test_files_are_read_by_a_process_up_to_the_first_that_cannot_be(meshes):
+    names = [meshes / name for name in PARTS]
+    pieces = [piece for (piece,) in mesh_files.read_all(names)]
+    np.testing.assert_allclose([volume(p) for p in pieces], [m.volume for m in PARTS.values()])
+    (meshes / "Front_wheel.obj").write_text("garbage")
+    (meshes / "2.glb").write_text("garbage")
+    with pytest.raises(ValueError, match=r"^\S+Front_wheel\.obj: [^\n]+$"):
+        mesh_files.read_all(names)
+
+
+def _ended(monkeypatch, said):
+    ended = SimpleNamespace(returncode=-signal.SIGXCPU, stdout=said, stderr=b"")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+
+
+def test_a_crash_of_the_reader_names_the_mesh_but_an_answer_counts(meshes, monkeypatch):
+    """Freeing what was read may take the time that was left."""
+    names = [meshes / name for name in PARTS]
+    _ended(monkeypatch, b"\n")
+    with pytest.raises(ValueError, match=r"Front_wheel\.obj: reading it takes longer than a file"):
+        mesh_files.read_all(names)
+    _ended(monkeypatch, b"\nFront_wheel.obj: a bad mesh\n")
+    with pytest.raises(ValueError, match=r"^Front_wheel\.obj: a bad mesh$"):
+        mesh_files.read_all(names)
+
+
+def test_a_library_that_gets_no_memory_is_no_damaged_file(meshes, monkeypatch):
+    """NumPy may say so by an error that tells nothing."""
+
+    def fails(*_, **__):
+        raise SystemError("<ufunc 'subtract'> returned NULL without setting an exception")
+
+    monkeypatch.setattr(trimesh, "load_scene", fails)
+    with pytest.raises(MemoryError):
+        mesh_files.read(meshes / "2.glb")

@@ -1,0 +1,16 @@
+"""What toy recordings are made of."""
+
+from data_prep.products.product import toy_product
+from data_prep.rendering import seeds
+from data_prep.synthetic import Recipe
+from data_prep.worlds import rendered
+from stormpsr_jax.psr.procedure import load_procedure
+
+SYNTHETIC, MECCANO = load_procedure("synthetic"), load_procedure("meccano")
+
+
+def recipe(procedure=SYNTHETIC, **options):
+    """With two pictures of each state, right and wrong; by default of 16 pixels."""
+    product = toy_product(procedure.num_components, seeds.streams(0, "product")[0])
+    renders = rendered.cad_recordings(procedure, 2, 2)
+    return Recipe(procedure, product, **{"size": 16, "renders": renders} | options)
