@@ -43,6 +43,7 @@ from stormpsr_jax.psr.files.label_files import STATES, STEPS
 from stormpsr_jax.psr.procedure import Procedure
 
 NORMALISATIONS = ("l2", "none")
+_ROWS = 4096  # at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,10 +302,11 @@ def _convert(job: Job, progress: Progress) -> None:
     with output.unfinished(job.out, job.path) as path, path.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": job.shape}
         np.lib.format.write_array_header_1_0(file, header)
-        frame = job.first_frame
-        for values in embedding_files.read_rows(job.source):
+        rows = embedding_files.read_rows(job.source)
+        for start in range(0, len(rows), _ROWS):
+            values = rows[start : start + _ROWS]
+            frame = job.first_frame + job.stride * start
             file.write(_float32(values, job, frame).astype("<f4").tobytes())
-            frame += job.stride * len(values)
             progress.advance(len(values))
 
 

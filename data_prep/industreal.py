@@ -43,8 +43,8 @@ PROCEDURE = load_procedure("industreal")
 FORMAT = Format(
     "IndustReal",
     0,
-    functools.partial(industreal_boxes.read_boxes, procedure=PROCEDURE),
     "--data",
+    functools.partial(industreal_boxes.read_boxes, procedure=PROCEDURE),
     any_first=True,
     early_start=True,
     download=downloads.known("industreal"),

@@ -28,7 +28,7 @@ from stormpsr_jax.media import finding
 from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 
-FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames", download=downloads.known("meccano"))
+FORMAT = Format("MECCANO", 1, "--frames", read_meccano_boxes, download=downloads.known("meccano"))
 _BOXES = "_GT.csv"
 
 

@@ -37,7 +37,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -46,10 +46,10 @@ import simplejpeg
 from absl import logging
 
 from data_prep import command
-from data_prep.reading import own_labels, own_splits
+from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
@@ -139,49 +139,25 @@ def find_recordings(
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
             mistakes in a COCO file of several recordings.
     """
+    found = find_labels(command.open_flag("labels", labels), splits)
     pictured = finding.find_pictures(command.open_flag("videos", videos))
-    labelled = find_labels(command.open_flag("labels", labels), splits)
-    boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
-    problems = []
-    for what, names, others in (
-        (f"labels without a video in --videos={videos}", labelled, pictured),
-        (f"videos without labels in --labels={labels}", pictured, labelled),
-        ("boxes without labels", boxed, labelled),
-    ):
-        if without := [name for name in names if name not in others]:
-            problems.append(f"{what}: {', '.join(without)}")
-            if names is pictured and os.path.isdir(labels):
-                problems += label_files.unknown(labels, without)
-    for what, found in (("video", pictured), ("labels", labelled)):
-        for name, places in found.items():
-            if len(places) > 1:
-                shown = " and ".join(map(finding.show, places))
-                problems.append(
-                    f"recording {name}: {what} in {shown}; a recording has one: if these are "
-                    f"several recordings, rename all but one, their videos and labels alike (the "
-                    f"last one to {_other_name(name, places)}), else remove all but one"
-                )
-    raise_all(problems)
-    if not labelled:
+    if not found and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
-    chosen = own_splits.choose_splits(pictured, labelled, splits, split_seed, before or {})
-    recordings = []
-    for name, [(tree, path)] in pictured.items():
-        try:
-            opened = finding.open_recording(tree, path, procedure.fps)
-        except ValueError as error:
-            problems.append(str(error))
-        else:
-            (place,) = labelled[name]
-            recordings.append(RecordingFiles(name, chosen[name], opened, place, boxed.get(name)))
-    raise_all(problems)
-    return recordings
-
-
-def _other_name(name: str, places: Sequence[Place]) -> str:
-    """Proposes a name for the last one of several recordings that are called the same."""
-    of_last, *of_others = (path.split("/")[-2:-1] for _, path in reversed(places))
-    return f"{of_last[0]}_{name}" if of_last and of_last not in of_others else f"{name}_2"
+    labelled = data_sets.only_places(found, f"--labels={labels}", "labels")
+    try:
+        return data_sets.match(
+            data_sets.Format("own recordings", 0, f"--videos={videos}", download=None),
+            labelled,
+            pictured,
+            own_labels.find_boxes(boxes, labelled) if boxes is not None else {},
+            procedure.fps,
+            functools.partial(own_splits.choose_splits, splits, split_seed, before or {}),
+        )
+    except ValueError as error:
+        without = [name for name in pictured if name not in labelled]
+        why = label_files.unknown(labels, without) if without and os.path.isdir(labels) else []
+        raise_all([*lines_of(error), *why])
+        raise
 
 
 def make_dataset(

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import unicodedata
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,16 +27,24 @@ from stormpsr_jax.psr.files.formats import xml_tree
 _COLUMNS = ["frame", "flag", "visible interval", "x", "y", "w", "h"]
 
 
-class _Row(NamedTuple):
+class Box(NamedTuple):
     """A box as a file gives it: cx, cy, w, h in 0…1, its place, and its category in COCO."""
 
-    frame: int
     box: Sequence[float]
     place: str
     category: int | str = ""
 
 
-_Found = tuple[list[_Row], list[int]]  # boxes, and frames that were looked at and have none
+class Image(NamedTuple):
+    """A picture that a file lists: its name and place, (H, W) if it says that, and its boxes."""
+
+    name: str
+    place: str
+    size: tuple[float, float] | None
+    boxes: list[Box]
+
+
+_Found = tuple[list[tuple[int, Box]], list[int]]  # boxes by frame; frames looked at without one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Boxes:
             the state of the PSR labels counts.
         named: (M,) int64, classes by the names of the file's own table, -1 for another name; None
             where it has no such table.
+        categories: M ids of categories, of COCO.
         empty: (E,) int64, frames that the file says were looked at, and without a box.
         every_frame: whether the other frames have been looked at too, if boxes are not sparse.
         unsure: (U, 2) int64, ranges (first frame, one after the last) where that is in doubt.
@@ -63,6 +72,7 @@ class Boxes:
     num_cut: int
     classes: np.ndarray | None = None
     named: np.ndarray | None = None
+    categories: tuple[coco.Id, ...] = ()
     empty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     every_frame: bool = False
     unsure: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.int64))
@@ -137,7 +147,7 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
     Raises:
         ValueError: all mistakes, with file, line and field.
     """
-    rows: list[_Row] = []
+    rows: list[tuple[int, Box]] = []
     mistakes: list[str] = []
     unsure: list[tuple[int, int]] = []
     before = -1
@@ -149,8 +159,8 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
             interval = csvfile.parse_integer(
                 row[2], 0, csvfile.MAX_FRAME, path, line, "visible interval"
             )
-            if rows and frame < rows[-1].frame:
-                what = f"frame {frame} comes after frame {rows[-1].frame}"
+            if rows and frame < rows[-1][0]:
+                what = f"frame {frame} comes after frame {rows[-1][0]}"
                 raise csvfile.field_error(path, line, "frame", what)
             box = [
                 csvfile.parse_number(text, path, line, name)
@@ -161,38 +171,38 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
             note(mistakes, error)
         else:
             if interval == before:
-                unsure.append((rows[-1].frame + 1, frame))
+                unsure.append((rows[-1][0] + 1, frame))
             before = interval
-            rows.append(_Row(frame, box, f"{path}: line {line}"))
+            rows.append((frame, Box(box, f"{path}: line {line}")))
     raise_all(mistakes)
     ranges = np.array([(a, b) for a, b in unsure if a < b], np.int64).reshape(-1, 2)
     return dataclasses.replace(_cut_off(rows), every_frame=True, unsure=ranges)
 
 
-def read_coco_boxes(path: str | Path) -> Boxes:
-    """Reads the COCO file of one recording; see parse_coco. Its categories are not used."""
-    return parse_coco(files.read_json(path), path)[0]
+def read_boxes(path: str | Path) -> Boxes:
+    """Reads the COCO or CVAT file of one recording; its categories are not used.
 
-
-def parse_coco(data: Any, path: str | Path) -> tuple[Boxes, list[coco.Id]]:
-    """Returns the boxes of a COCO file of one recording, and the id of each one's category.
-
-    A frame's number is the one in its image's file name; boxes are in pixels. Of a copy of
-    a file of several recordings, the images in a folder that is called like the copy count.
-
-    Args:
-        data: what the file holds: images, categories and annotations.
-        path: the file, for messages.
+    A frame's number is the one in its image's file name. Of a copy of a file of several recordings,
+    the images in a folder that is called like the copy count.
 
     Raises:
-        ValueError: all mistakes, with file and entry; also ids that are given twice.
+        ValueError: all mistakes, with file and entry or line.
     """
-    rows, empty = _of_one(_read_coco(data, path, _own_or_any(path)))
-    return _cut_off(rows, empty), [row.category for row in rows]
+    return _of_one(_images(path), path)
 
 
-def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
-    """Reads a COCO file with the images of several recordings, as annotation tools export it.
+def parse_coco(data: Any, path: str | Path) -> Boxes:
+    """Returns the boxes of a COCO file of one recording; see `read_boxes`.
+
+    Args:
+        data: what the file holds: images and annotations.
+        path: the file, for messages.
+    """
+    return _of_one(coco_images(data, path), path)
+
+
+def read_shared_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
+    """Reads a COCO or CVAT file with images of several recordings, as annotation tools export it.
 
     An image belongs to the recording that the nearest folder in its file name is named after, such
     as `bench_01` in `frames/bench_01/000010.jpg`.
@@ -202,59 +212,87 @@ def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str
         names: of the recordings, as files.check_name gives them.
 
     Returns:
-        The boxes of each recording that has some.
+        The boxes of each recording of which there are images.
 
     Raises:
-        ValueError: all mistakes, with file and entry.
+        ValueError: all mistakes, with file and entry or line.
     """
-
-    found = _read_coco(files.read_json(path), path, _owner_among(names))
+    found = _by_recording(_images(path), lambda image: _owner(image, names))
     return {name: _cut_off(*of_recording) for name, of_recording in found.items()}
 
 
-def _owner_among(names: Collection[str]) -> Callable[[str], str | None]:
-    """What finds the recording that the nearest folder in an image's name is named after."""
-
-    def owner(image: str) -> str | None:
-        folders = unicodedata.normalize("NFC", image.replace("\\", "/")).split("/")[-2::-1]
-        return next((folder for folder in folders if folder in names), None)
-
-    return owner
+def _owner(image: str, names: Collection[str]) -> str | None:
+    """Returns which of the names the nearest folder in an image's name has."""
+    folders = unicodedata.normalize("NFC", image.replace("\\", "/")).split("/")[-2::-1]
+    return next((folder for folder in folders if folder in names), None)
 
 
-def _own_or_any(path: str | Path) -> Callable[[str], str]:
-    """What says whether an image is in a folder that is called like the file: its name, or ''."""
-    own = _owner_among({unicodedata.normalize("NFC", Path(path).stem)})
-    return lambda image: own(image) or ""
-
-
-def _of_one(found: Mapping[str, _Found]) -> _Found:
+def _of_one(images: Iterable[Image], path: str | Path) -> Boxes:
     """Returns what is in a folder called like the file; all that there is if nothing is."""
-    return next((found[name] for name in found if name), found.get("", ([], [])))
+    own = {unicodedata.normalize("NFC", Path(path).stem)}
+    found = _by_recording(images, lambda image: _owner(image, own) or "")
+    return _cut_off(*next((found[name] for name in found if name), found.get("", ([], []))))
 
 
-def read_cvat_boxes(path: str | Path) -> Boxes:
-    """Reads the XML file of one recording, "CVAT for images 1.1"; its labels are not used.
-
-    Of a copy of a file of several, the same images count as in `parse_coco`.
-
-    Raises:
-        ValueError: all mistakes, with file and line.
-    """
-    return _cut_off(*_of_one(_read_cvat(path, _own_or_any(path))))
-
-
-def read_shared_cvat_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
-    """Reads such a file with the images of several recordings; see `read_shared_coco_boxes`."""
-    found = _read_cvat(path, _owner_among(names))
-    return {name: _cut_off(*of_recording) for name, of_recording in found.items()}
-
-
-def _read_cvat(path: str | Path, owner: Callable[[str], str | None]) -> dict[str, _Found]:
-    """Returns by recording the boxes of CVAT's XML, by frame, and the frames without one.
+def _by_recording(images: Iterable[Image], owner: Callable[[str], str | None]) -> dict[str, _Found]:
+    """Returns by recording the boxes, by frame, and the frames without one.
 
     Images without a box whose names have no frame number, or no `owner`, are none of a recording's.
     """
+    found: dict[str, _Found] = {}
+
+    def add(image: Image) -> None:
+        name = owner(image.name)
+        if not image.boxes:
+            with contextlib.suppress(ValueError):
+                frame = csvfile.parse_image_name(image.name, "", 1)
+                if name is not None:
+                    found.setdefault(name, ([], []))[1].append(frame)
+            return
+        shown = f"{image.place}: {files.shorten(image.name)}"
+        try:
+            frame = csvfile.parse_image_name(image.name, "", 1)
+        except ValueError as error:
+            raise ValueError(
+                f"{shown} does not end in a frame's number, such as 000010.jpg"
+            ) from error
+        if name is None:
+            raise ValueError(
+                f"{shown} is in no folder named after a recording, such as RECORDING/000010.jpg"
+            )
+        found.setdefault(name, ([], []))[0].extend((frame, box) for box in image.boxes)
+
+    for_each(((image,) for image in images), add)
+    for rows, _ in found.values():
+        rows.sort(key=lambda row: row[0])  # COCO has no order
+    return found
+
+
+def _images(path: str | Path) -> list[Image]:
+    if Path(path).suffix.lower() == ".xml":
+        return _cvat_images(path)
+    return coco_images(files.read_json(path), path)
+
+
+def coco_images(data: Any, path: str | Path) -> list[Image]:
+    """Returns the images of a COCO file with their boxes; arguments and errors as in parse_coco."""
+    listed = coco.images(data, path)
+    boxes: dict[str, list[Box]] = {image.place: [] for image in listed.values()}
+
+    def add(box: coco.Box) -> None:
+        shares = box.shares()
+        check_box(shares, box.place)
+        boxes[box.image.place].append(Box(shares, box.place, box.category))
+
+    coco.boxes(data, path, listed, None, add)
+    return [
+        Image(image.name, image.place, image.size and image.size[::-1], boxes[image.place])
+        for image in listed.values()
+    ]
+
+
+def _cvat_images(path: str | Path) -> list[Image]:
+    """Returns the images of an XML file, "CVAT for images 1.1"; its labels are not used."""
     root = xml_tree.parse(files.read_text(path), path)
     if root.tag != "annotations":
         raise ValueError(f"{path}: not CVAT, which has a root <annotations>")
@@ -262,117 +300,65 @@ def _read_cvat(path: str | Path, owner: Callable[[str], str | None]) -> dict[str
         raise ValueError(
             f"{path}: is 'CVAT for video'; export 'CVAT for images 1.1', whose images have names"
         )
-    found: dict[str, _Found] = {}
 
-    def add(image: xml_tree.Node) -> None:
-        name, boxes = image.attributes.get("name", ""), image.of("box")
-        place = f"{path}: {image.place}"
-        recording = owner(name)
-        if not boxes:
-            others = [child for child in image.children if child.tag != "tag"]
-            if others and recording is not None:  # the object is there, so it is no empty frame
-                raise ValueError(
-                    f"{path}: {others[0].place}: is no box, and its image has none; draw a box "
-                    "(rectangle) around the object there, or leave the image out"
-                )
-            with contextlib.suppress(ValueError):
-                frame = csvfile.parse_image_name(name, path, image.line)
-                if recording is not None:
-                    found.setdefault(recording, ([], []))[1].append(frame)
-            return
-        frame = csvfile.parse_image_name(name, path, image.line)
-        if recording is None:
+    def number(node: xml_tree.Node, key: str, low: float, high: float) -> float:
+        text = node.attributes.get(key, "")
+        value = csvfile.parse_number(text, path, node.line, f"<{node.tag}> {key}")
+        return files.number(value, f"{path}: {node.place}: {key}", low, high)
+
+    def box_of(node: xml_tree.Node, width: float, height: float) -> Box:
+        x, y, right, bottom = (
+            number(node, key, -coco.MAX_PIXELS, coco.MAX_PIXELS)
+            for key in ("xtl", "ytl", "xbr", "ybr")
+        )
+        w, h = right - x, bottom - y
+        if "rotation" in node.attributes:
+            degrees = number(node, "rotation", -coco.MAX_DEGREES, coco.MAX_DEGREES)
+            x, y, w, h = coco.upright((x, y, w, h), degrees)
+        shares = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
+        check_box(shares, f"{path}: {node.place}")
+        return Box(shares, f"{path}: {node.place}")
+
+    def image(node: xml_tree.Node) -> Image:
+        boxes, name = node.of("box"), node.attributes.get("name", "")
+        others = [child for child in node.children if child.tag != "tag"]
+        if others and not boxes:  # the object is there, so it is no empty frame
             raise ValueError(
-                f"{place}: name: {files.shorten(name)} is in no folder named after a recording, "
-                "such as RECORDING/000010.jpg"
+                f"{path}: {others[0].place}: is no box, and its image has none; draw a box "
+                "(rectangle) around the object there, or leave the image out"
             )
         width, height = (
-            _cvat_number(image, side, path, 1, coco.MAX_PIXELS) for side in ("width", "height")
+            number(node, side, 1, coco.MAX_PIXELS) if boxes else 1 for side in ("width", "height")
         )
-        for box in boxes:
-            x0, y0, x1, y1 = (
-                _cvat_number(box, key, path, -coco.MAX_PIXELS, coco.MAX_PIXELS)
-                for key in ("xtl", "ytl", "xbr", "ybr")
-            )
-            corner = x0, y0, x1 - x0, y1 - y0
-            if "rotation" in box.attributes:
-                degrees = _cvat_number(box, "rotation", path, -coco.MAX_DEGREES, coco.MAX_DEGREES)
-                corner = coco.upright(corner, degrees)
-            x, y, w, h = corner
-            shares = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
-            check_box(shares, f"{path}: {box.place}")
-            rows = found.setdefault(recording, ([], []))[0]
-            rows.append(_Row(frame, shares, f"{path}: {box.place}"))
+        found = [box_of(box, width, height) for box in boxes]
+        return Image(name, f"{path}: {node.place}: name", None, found)
 
-    for_each([(image,) for image in root.of("image")], add)
-    for rows, _ in found.values():
-        rows.sort(key=lambda row: row.frame)
-    return found
+    return for_each([(node,) for node in root.of("image")], image)
 
 
-def _cvat_number(node: xml_tree.Node, key: str, path: str | Path, low: float, high: float) -> float:
-    text = node.attributes.get(key, "")
-    value = csvfile.parse_number(text, path, node.line, f"<{node.tag}> {key}")
-    return files.number(value, f"{path}: {node.place}: {key}", low, high)
-
-
-def _read_coco(
-    data: Any, path: str | Path, owner: Callable[[str], str | None]
-) -> dict[str, _Found]:
-    """Returns by recording the boxes of a COCO file, by frame, and the frames without one.
-
-    Images without a box whose names have no frame number, or no `owner`, are none of a recording's.
-    """
-    images, categories = coco.images(data, path), coco.categories(data, path)
-    found: dict[str, _Found] = {}
-    boxed = set()
-
-    def add(box: coco.Box) -> None:
-        boxed.add(box.image)
-        shares = box.shares()
-        check_box(shares, box.place)
-        row = _Row(box.frame(), shares, box.place, box.category)
-        if (name := owner(box.image.name)) is None:
-            raise ValueError(
-                f"{box.place}: its image: file_name: {files.shorten(box.image.name)} is in no "
-                "folder named after a recording, such as RECORDING/000010.jpg"
-            )
-        found.setdefault(name, ([], []))[0].append(row)
-
-    coco.boxes(data, path, images, categories, add)
-    for rows, _ in found.values():
-        rows.sort(key=lambda row: row.frame)  # COCO has no order
-    for image in images.values():
-        if image not in boxed and (name := owner(image.name)) is not None:
-            with contextlib.suppress(ValueError):
-                frame = csvfile.parse_image_name(image.name, path, 1)
-                found.setdefault(name, ([], []))[1].append(frame)
-    return found
-
-
-def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
+def read_yolo_boxes(texts: Mapping[int, tuple[str, str]]) -> Boxes:
     """Reads YOLO label files, one per picture.
 
     The class is not used: the state of a box is the one of the PSR labels at its frame.
 
     Args:
-        paths: the files by frame number.
+        texts: by frame number, the text of a file, and its place for messages.
 
     Raises:
         ValueError: all mistakes, with file, line and field.
     """
 
-    def read(frame: int, path: Path) -> list[_Row]:
-        def row(found: yolo.Row) -> _Row:
-            check_box(found.box, found.place)
-            return _Row(frame, found.box, found.place)
+    def box(row: yolo.Row) -> Box:
+        check_box(row.box, row.place)
+        return Box(row.box, row.place)
 
-        return yolo.read(files.read_text(path), path, row)
-
-    frames = sorted(paths.items())
-    found = for_each(frames, read)
-    empty = [frame for (frame, _), rows in zip(frames, found, strict=True) if not rows]
-    return _cut_off([row for rows in found for row in rows], empty)
+    frames = sorted(texts)
+    found = for_each([texts[frame] for frame in frames], lambda *text: yolo.read(*text, box))
+    by_frame = dict(zip(frames, found, strict=True))
+    return _cut_off(
+        [(frame, box) for frame, boxes in by_frame.items() for box in boxes],
+        [frame for frame, boxes in by_frame.items() if not boxes],
+    )
 
 
 def check_box(box: Sequence[float], place: str) -> None:
@@ -388,23 +374,29 @@ def check_box(box: Sequence[float], place: str) -> None:
             raise ValueError(f"{place}: {name}: a box of size {value:.6g} (should be in 0…1)")
 
 
-def _cut_off(rows: Sequence[_Row], empty: Sequence[int] = ()) -> Boxes:
+def inside(box: Sequence[float]) -> tuple[float, ...]:
+    """Returns what of a box is in the picture."""
+    x, y, w, h = box
+    x0, x1 = max(x - w / 2, 0), min(x + w / 2, 1)
+    y0, y1 = max(y - h / 2, 0), min(y + h / 2, 1)
+    # Less is the rounding of the files, which have six digits.
+    is_cut = max(abs(x1 - x0 - w), abs(y1 - y0 - h)) > 1e-5
+    return ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0) if is_cut else (x, y, w, h)
+
+
+def _cut_off(rows: Sequence[tuple[int, Box]], empty: Sequence[int] = ()) -> Boxes:
     """Returns the boxes without what is beyond the edges of the picture.
 
     Args:
-        rows: the boxes.
+        rows: the boxes, each with its frame.
         empty: frames that were looked at and have none.
     """
-    boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
-    half = boxes[:, 2:] / 2
-    start, end = np.clip(boxes[:, :2] - half, 0, 1), np.clip(boxes[:, :2] + half, 0, 1)
-    # More than the rounding of the files, which have six digits.
-    cut = (np.abs(end - start - boxes[:, 2:]) > 1e-5).any(axis=1)
-    boxes[cut] = np.concatenate([(start + end) / 2, end - start], axis=1)[cut]
+    boxes = [inside(box.box) for _, box in rows]
     return Boxes(
-        np.array([row.frame for row in rows], np.int64),
-        boxes,
-        tuple(row.place for row in rows),
-        int(cut.sum()),
+        np.array([frame for frame, _ in rows], np.int64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        tuple(box.place for _, box in rows),
+        sum(cut != tuple(box.box) for cut, (_, box) in zip(boxes, rows, strict=True)),
+        categories=tuple(box.category for _, box in rows),
         empty=np.unique(np.array(empty, np.int64)),
     )

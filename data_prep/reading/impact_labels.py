@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.reading import asd_labels, recording_labels
+from data_prep.reading import own_labels, recording_labels
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 
-FORMAT = Format("IMPACT", 0, asd_labels.read_coco_boxes, "--videos")
+FORMAT = Format("IMPACT", 0, "--videos")
 
 
 def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:
@@ -43,10 +43,7 @@ def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
         ValueError: the recording is of no variant; the mistakes of all files, with file, line and
             field; see recording_labels.read_psr_files.
     """
-    try:
-        variant = procedure.variant_for(recording.name)
-    except ValueError as error:
-        raise ValueError(str(error).replace("pass --variant or ", "")) from error
+    variant = own_labels.variant_of(recording.name, procedure)
     found = recording_labels.read_labels(FORMAT, recording, procedure)
     states = settled(found.states, variant.initial_state)
     changed = np.r_[True, (states[1:] != states[:-1]).any(axis=1)]

@@ -8,7 +8,6 @@ data_prep.reading.remarks holds both, numbers and names, against the PSR labels.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,6 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.files import coco
 from stormpsr_jax.psr.procedure import Procedure
-
-Table = Mapping[coco.Id, coco.Category]
 
 
 def read_boxes(path: str | Path, procedure: Procedure) -> Boxes:
@@ -36,52 +33,31 @@ def read_boxes(path: str | Path, procedure: Procedure) -> Boxes:
             class.
     """
     data = files.read_json(path)
-    boxes, categories = asd_labels.parse_coco(data, path)
-    table = coco.categories(data, path)
-    classes = [
-        "background",
-        *("".join(map(str, state)) for state in procedure.states.tolist()),
-        "error_state",
-    ]
-    if not _is_one_off(table, classes):
-        _check_agreement(table, classes)
+    boxes, table = asd_labels.parse_coco(data, path), coco.categories(data, path)
+    states = ("".join(map(str, state)) for state in procedure.states.tolist())
+    classes = ["background", *states, "error_state"]
+    number = {name: i for i, name in enumerate(classes)}
+    by_name = {key: number.get(category.name, -1) for key, category in table.items()}
+    one_off = by_name.get(1) == 0 and by_name.get(len(classes)) == procedure.error_class
+    for key, (place, name) in table.items():
+        if not one_off and key != by_name[key]:
+            raise ValueError(
+                f"{place}: id {files.shorten(key)} has the name {files.shorten(name)}, which is "
+                "not that of the class of this number; number the categories as classes (0 "
+                "background, 1… the states of the procedure, then error_state), or as the download "
+                f"(1 background … {len(classes)} error_state, where the number is the class)"
+            )
     raise_all(
         [
-            f"{place}: category_id: {category} is no class of procedure {procedure.name!r} "
-            f"(0…{procedure.error_class})"
-            for place, category in zip(boxes.places, categories, strict=True)
+            f"{place}: category_id: {files.shorten(category)} is no class of procedure "
+            f"{procedure.name!r} (0…{procedure.error_class})"
+            for place, category in zip(boxes.places, boxes.categories, strict=True)
             if category not in range(len(classes))
         ]
     )
-    number = {name: i for i, name in enumerate(classes)}
-    named = [number.get(table[category].name, -1) for category in categories]
     return dataclasses.replace(
         boxes,
-        classes=np.array(categories, np.int64),
-        named=np.array(named, np.int64),
+        classes=np.array(boxes.categories, np.int64),
+        named=np.array([by_name.get(category, -1) for category in boxes.categories], np.int64),
         every_frame=True,
     )
-
-
-def _is_one_off(table: Table, classes: Sequence[str]) -> bool:
-    """Says whether the table is the download's, which names class n as number n + 1."""
-    ends = {1: classes[0], len(classes): classes[-1]}
-    return all(i in table and table[i].name == name for i, name in ends.items())
-
-
-def _check_agreement(table: Table, classes: Sequence[str]) -> None:
-    """Raises ValueError for the first entry that does not have the name of the class it numbers."""
-    names: dict[coco.Id, str] = dict(enumerate(classes))
-    for identifier, (place, name) in table.items():
-        if name == names.get(identifier):
-            continue
-        expected = "it is no class"
-        if identifier in names:
-            expected = f"class {identifier} is {names[identifier]}"
-        raise ValueError(
-            f"{place}: id {files.shorten(identifier)} has the name "
-            f"{files.shorten(name)}, but {expected}; whether the number or the name "
-            "counts is not certain. Number the categories as classes (0 background, 1… the states "
-            "of the procedure, then error_state), or as in the download (1 background … "
-            f"{len(classes)} error_state, where the number is the class)"
-        )

@@ -1,6 +1,5 @@
 """Labels of a user's own recordings: PSR files or a label format; boxes of COCO, CVAT or YOLO."""
 
-import dataclasses
 import functools
 import os
 import zlib
@@ -9,24 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.reading import asd_labels
+from data_prep.reading import asd_labels, data_sets, recording_labels
 from data_prep.reading.asd_labels import Boxes
-from data_prep.reading.data_sets import Format, RecordingFiles
+from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
-from data_prep.reading.recording_labels import read_labels as read_psr_labels
-from stormpsr_jax.base.errors import for_each, raise_all
-from stormpsr_jax.media import containers, finding, video
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.media import containers, finding, trees, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.media.trees import join
 from stormpsr_jax.psr.files import labels, timed_labels, yolo
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
-FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
-
-_CVAT = ".xml"
+_SHARED = (".json", ".xml")  # COCO and CVAT, which may have the boxes of several recordings
 
 
 def read_labels(
@@ -43,30 +40,15 @@ def read_labels(
     Raises:
         ValueError: the mistakes of all files, with file, line and field.
     """
-    mistakes: list[str] = []
-    boxes: Boxes | None = None
-    try:
-        known = _read_steps(recording, procedure, terms or Terms())
-    except ValueError as error:
-        mistakes.append(str(error))
-    place = recording.boxes
-    try:
-        if place is not None:
-            boxes = place if isinstance(place, Boxes) else _read_boxes(place)
-            boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
-    except ValueError as error:
-        mistakes.append(str(error))
-    raise_all(mistakes)
-    return dataclasses.replace(known, boxes=boxes)
 
+    def read_steps() -> Labels:
+        variant_of(recording.name, procedure)  # which it has to have
+        tree, name = recording.labels
+        if tree.exists(name):
+            return _read_timed(recording, procedure, terms or Terms())
+        return recording_labels.read_psr_labels(recording, procedure)
 
-def _read_steps(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
-    """Reads the labels of a recording without its boxes."""
-    variant_of(recording.name, procedure)  # which it has to have
-    tree, name = recording.labels
-    if tree.exists(name):
-        return _read_timed(recording, procedure, terms)
-    return read_psr_labels(FORMAT, dataclasses.replace(recording, boxes=None), procedure)
+    return recording_labels.with_boxes(recording, read_steps, _read_boxes)
 
 
 def variant_of(name: str, procedure: Procedure) -> Variant:
@@ -114,25 +96,19 @@ def _read_boxes(place: Place) -> Boxes:
     tree, name = place
     if tree.exists(name):
         with tree.on_disk(name) as path:
-            if name.lower().endswith(_CVAT):
-                return asd_labels.read_cvat_boxes(path)
-            return asd_labels.read_coco_boxes(path)
-    paths: dict[int, Path] = {}
+            return asd_labels.read_boxes(path)
+    texts: dict[int, tuple[str, str]] = {}
 
     def add(file: str) -> None:
-        path = Path(tree.path, name, file)
-        other = paths.setdefault(yolo.frame_of(file, str(path)), path)
-        if other != path:
-            raise ValueError(f"{tree.show(name)}: {other.name} and {file} are the same frame")
+        shown = tree.show(join(name, file))
+        frame = yolo.frame_of(file, shown)
+        if frame in texts:
+            raise ValueError(f"{shown}: and {texts[frame][1]} are the same frame")
+        with tree.on_disk(join(name, file)) as path:
+            texts[frame] = files.read_text(path), shown
 
     for_each([(file,) for file in tree.entries(name)[1] if yolo.is_of_picture(file)], add)
-    return asd_labels.read_yolo_boxes(paths)
-
-
-def _read_shared_boxes(path: Path, names: Collection[str]) -> dict[str, Boxes]:
-    if path.suffix.lower() == _CVAT:
-        return asd_labels.read_shared_cvat_boxes(path, names)
-    return asd_labels.read_shared_coco_boxes(path, names)
+    return asd_labels.read_yolo_boxes(texts)
 
 
 def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:
@@ -148,20 +124,20 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
         ValueError: there are none, a recording has both, or a file of all recordings has
             mistakes.
     """
-    if os.path.isfile(path):
-        return _read_shared_boxes(Path(path), names)
-    if not os.path.isdir(path):
+    if os.fspath(path).lower().endswith(_SHARED) and os.path.isfile(path):
+        return asd_labels.read_shared_boxes(path, names)
+    if not os.path.exists(path):
         raise ValueError(f"--boxes={path}: no such folder, COCO or CVAT file")
     places: list[tuple[str, Place]] = []
-    tree = Tree(os.fspath(path))
-    for folder, _, files in tree.walk():
-        places += [
-            (file.rpartition(".")[0], (tree, join(folder, file)))
-            for file in files
-            if file.lower().endswith((".json", _CVAT))
-        ]
-        if folder and any(map(yolo.is_of_picture, files)):
-            places.append((folder.rpartition("/")[2], (tree, folder)))
+    for tree in trees.open_trees(path):
+        for folder, _, there in tree.walk():
+            places += [
+                (file.rpartition(".")[0], (tree, join(folder, file)))
+                for file in there
+                if file.lower().endswith(_SHARED)
+            ]
+            if folder and any(map(yolo.is_of_picture, there)):
+                places.append((folder.rpartition("/")[2], (tree, folder)))
     found = finding.by_name(places)
     if not found:
         raise ValueError(
@@ -169,15 +145,8 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
             "<recording>/*.txt (YOLO)"
         )
     if len(places) == 1 and not found.keys() & set(names):
-        ((_, file),) = (place for _, place in places)
+        ((_, (tree, file)),) = places
         if tree.exists(file):
-            return _read_shared_boxes(Path(path, file), names)
-    raise_all(
-        [
-            f"--boxes: {' and '.join(map(finding.show, its))} are of the same recording, {name}; "
-            "keep one of them"
-            for name, its in found.items()
-            if len(its) > 1
-        ]
-    )
-    return {name: place for name, [place] in found.items()}
+            with tree.on_disk(file) as shared:
+                return asd_labels.read_shared_boxes(shared, names)
+    return data_sets.only_places(found, "--boxes", "boxes")

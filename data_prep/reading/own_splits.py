@@ -18,21 +18,21 @@ _SHARES = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3})", re.ASCII)
 
 
 def choose_splits(
-    pictured: Mapping[str, Sequence[Place]],
-    labelled: Mapping[str, Sequence[Place]],
     splits: str,
     seed: int,
     before: Mapping[str, str],
+    labelled: Mapping[str, Place],
+    pictured: Mapping[str, Place],
 ) -> dict[str, str]:
     """Returns the split of each recording.
 
     Args:
-        pictured, labelled: places of each recording.
         splits: a CSV file, or shares such as 70/15/15. '' means the folders train, val and test;
             if no recording lies in one of these, DEFAULT_SHARES.
         seed: of the draw.
         before: the splits that recordings have already, which no draw changes: what is scored on
             must not be learnt from later.
+        labelled, pictured: the place of each recording.
 
     Raises:
         ValueError: too few recordings for the draw; recordings without a split or in two.
@@ -45,7 +45,7 @@ def choose_splits(
     of_folders = {
         name: {
             part.lower()
-            for _, path in (*pictured[name], *labelled[name])
+            for _, path in (pictured[name], labelled[name])
             for part in path.split("/")[:-1]
             if part.lower() in SPLITS
         }

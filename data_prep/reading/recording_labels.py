@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.errors import note, raise_all
+from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
 from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
@@ -129,25 +130,47 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
     Raises:
         ValueError: the mistakes of all files, with file, line and field; see read_psr_files.
     """
-    first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
-    frames = range(first, first + num_frames)
+
+    def read_boxes(place: Place) -> Boxes:
+        assert form.read_boxes is not None
+        tree, name = place
+        with tree.on_disk(name) as path:
+            return form.read_boxes(path)
+
+    def read_steps() -> Labels:
+        return read_psr_labels(recording, procedure, early_start=form.early_start)
+
+    return with_boxes(recording, read_steps, read_boxes)
+
+
+def read_psr_labels(
+    recording: RecordingFiles, procedure: Procedure, *, early_start: bool = False
+) -> Labels:
+    """Reads the PSR label files of a recording with pictures; see read_psr_files."""
+    first = recording.pictures.first_frame
+    frames = range(first, first + recording.pictures.num_frames)
+    place = recording.labels
+    return read_psr_files(*place, recording.name, procedure, frames, early_start=early_start)
+
+
+def with_boxes(
+    recording: RecordingFiles,
+    read_steps: Callable[[], Labels],
+    read_boxes: Callable[[Place], Boxes],
+) -> Labels:
+    """Returns labels with the boxes of a recording; ValueError with the mistakes of both."""
     mistakes: list[str] = []
-    boxes: Boxes | None = None
+    place, boxes = recording.boxes, None
     try:
-        found = read_psr_files(
-            *recording.labels, recording.name, procedure, frames, early_start=form.early_start
-        )
+        found = read_steps()
     except ValueError as error:
         mistakes.append(str(error))
-    if recording.boxes is not None:
-        assert not isinstance(recording.boxes, Boxes)  # data_prep.own alone reads them before
-        tree, name = recording.boxes
-        try:
-            with tree.on_disk(name) as path:
-                boxes = form.read_boxes(path)
-                boxes.of_frames(first, num_frames)
-        except ValueError as error:
-            mistakes.append(str(error))
+    try:
+        if place is not None:
+            boxes = place if isinstance(place, Boxes) else read_boxes(place)
+            boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
+    except ValueError as error:
+        mistakes.append(str(error))
     raise_all(mistakes)
     return dataclasses.replace(found, boxes=boxes)
 

@@ -13,19 +13,17 @@ second, and read by the code of IndustReal's detector. In these two, classes hav
 Unity scene that rendered the pictures, and a picture without a box shows none of them.
 """
 
-import collections
 import dataclasses
-import functools
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import logging
 
-from data_prep.reading.asd_labels import check_box
+from data_prep.reading import asd_labels
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import for_each, raise_all
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import coco, yolo
 from stormpsr_jax.psr.procedure import load_procedure
@@ -102,11 +100,10 @@ def read_renders(trees: Iterable[Tree], flag: str) -> Renders:
         ValueError: there are none, or several such folders; all mistakes in the labels.
     """
     found = [
-        (tree, folder, read)
+        (tree, folder, layout)
         for tree in trees
         for folder, folders, names in tree.walk()
-        if IMAGES in folders
-        for read in _layouts(tree, folder, names)
+        if IMAGES in folders and (layout := _layout(tree, folder, folders, names))
     ]
     if not found:
         raise ValueError(
@@ -116,119 +113,75 @@ def read_renders(trees: Iterable[Tree], flag: str) -> Renders:
     if len(found) > 1:
         shown = " and ".join(tree.show(folder) for tree, folder, _ in found)
         raise ValueError(f"{flag}: renders in {shown}; give one of them")
-    ((tree, folder, read),) = found
-    return read(tree, folder)
-
-
-def _layouts(tree: Tree, folder: str, names: Sequence[str]) -> list[Callable[[Tree, str], Renders]]:
-    """Returns what reads the renders in a folder with images, and with files of these names."""
-    if LABELS in names:
-        return [_read_json]
-    if COCO in names:
-        return [_read_coco]
-    inside = (join(folder, labels) for labels in _YOLO_LABELS)
-    return [
-        functools.partial(_read_yolo, label_folder=there)
-        for there in inside
-        if _is_folder(tree, there)
-    ]
-
-
-def _is_folder(tree: Tree, path: str) -> bool:
-    for i, name in enumerate(parts := path.split("/")):
-        above = "/".join(parts[:i])
-        if name not in tree.entries(above)[0]:
-            return False
-    return True
-
-
-def _pictures(tree: Tree, folder: str) -> list[str]:
-    """Names of the pictures in a folder."""
-    return [name for name in tree.entries(folder)[1] if name.lower().endswith(_PICTURES)]
-
-
-def _read_json(tree: Tree, folder: str) -> Renders:
-    images = join(folder, IMAGES)
-    there = set(_pictures(tree, images))
-    place = tree.show(join(folder, LABELS))
-    with tree.on_disk(join(folder, LABELS)) as path:
-        data = files.read_json(path)
-    names, labels = (files.field(data, key, list, place) for key in ("images", "labels"))
-    if len(names) != len(labels):
-        raise ValueError(
-            f"{place}: images has {len(names)} entries, labels {len(labels)}; each picture needs "
-            "one label"
-        )
-    mistakes: list[str] = []
-    found: dict[str, Render] = {}
-    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
-        if not isinstance(name, str) or name not in there:
-            mistakes.append(
-                f"{place}: images[{i}]: {files.shorten(name)} is no picture in {tree.show(images)}"
-            )
-        elif type(label) is not int or label < 0:
-            mistakes.append(
-                f"{place}: labels[{i}]: {files.shorten(label)} is not a whole number from 0 up"
-            )
-        elif name in found:
-            mistakes.append(f"{place}: images[{i}]: {files.shorten(name)} is there twice")
-        else:
-            found[name] = Render(tree, join(images, name), label)
-    raise_all(mistakes)
-    return Renders(LABELS, tree.show(folder), _in_order(found))
-
-
-def _read_coco(tree: Tree, folder: str) -> Renders:
-    images, place = join(folder, IMAGES), tree.show(join(folder, COCO))
-    there = set(_pictures(tree, images))
-    with tree.on_disk(join(folder, COCO)) as path:
-        data = files.read_json(path)
-    numbering = _check_categories(data, place)
-    listed = coco.images(data, place)
-    found: dict[str, Render] = {}
-    sizes: dict[str, tuple[float, float]] = {}
-
-    def picture(image: coco.Image) -> None:
-        if image.name not in there:
+    ((tree, folder, layout),) = found
+    images, place = join(folder, IMAGES), tree.show(join(folder, layout))
+    names = [name for name in tree.entries(images)[1] if name.lower().endswith(_PICTURES)]
+    if layout in (LABELS, COCO):
+        with tree.on_disk(join(folder, layout)) as path:
+            data = files.read_json(path)
+        read = _read_json if layout == LABELS else _read_coco
+        labelled = dict(read(data, place))
+        if unknown := sorted(labelled.keys() - {*names}):
             raise ValueError(
-                f"{image.place}: {files.shorten(image.name)} is no picture in {tree.show(images)}"
+                f"{place}: {files.shorten(unknown[0])} is no picture in {tree.show(images)}, nor "
+                f"are {len(unknown) - 1} more that it lists"
             )
-        if image.name in found:
-            raise ValueError(f"{image.place}: {files.shorten(image.name)} is there twice")
+        if more := len({*names} - labelled.keys()):
+            logging.warning("%s: pictures that are left out: %d of %d", place, more, len(names))
+    else:
+        labelled = _read_yolo(tree, names, join(folder, layout))
+    renders = [Render(tree, join(images, name), *labelled[name]) for name in sorted(labelled)]
+    known = layout if layout in (LABELS, COCO) else "yolo"
+    return Renders(known, tree.show(folder), renders)
+
+
+def _layout(tree: Tree, folder: str, folders: Sequence[str], names: Sequence[str]) -> str:
+    """Returns the file or folder of labels of a folder with images; '' if it has none."""
+    there = [name for name in (LABELS, COCO) if name in names]
+    there += [name for name in _YOLO_LABELS if name in folders]
+    if "training" in folders and "labels" in tree.entries(join(folder, "training"))[0]:
+        there.append(_YOLO_LABELS[1])
+    return next(iter(there), "")
+
+
+def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
+    """Yields the name and the class of each picture."""
+    names, labels = (files.field(data, key, list, place) for key in ("images", "labels"))
+    different = len({*map(str, names)})
+    if not len(names) == len(labels) == different:
+        raise ValueError(
+            f"{place}: images has {len(names)} entries, {different} of them different, labels "
+            f"{len(labels)}; each picture needs one label"
+        )
+    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+        if not isinstance(name, str) or type(label) is not int or label < 0:
+            raise ValueError(
+                f"{place}: labels[{i}]: {files.shorten(label)} of {files.shorten(name)} is not a "
+                "whole number from 0 up of a picture's name"
+            )
+        yield name, (label,)
+
+
+def _read_coco(data: Any, place: str) -> Iterator[tuple[str, tuple]]:
+    """Yields the name of each picture, its class, its box if there is one, and its size."""
+    logging.info("%s: %s", place, _check_categories(data, place))
+    several = 0
+    for image in asd_labels.coco_images(data, place):
         if image.size is None:
             raise ValueError(f"{image.place}: has no width and height")
-        width, height = image.size
-        sizes[image.name] = size = (height, width)
-        found[image.name] = Render(tree, join(images, image.name), 0, None, size)
-
-    for_each([(image,) for image in listed.values()], picture)
-    boxes: collections.Counter[str] = collections.Counter()
-    cut = 0
-
-    def show(box: coco.Box) -> None:
-        nonlocal cut
-        name, label = box.image.name, _unity_class(box.category, box.place)
-        shares, is_cut = _shares(box, sizes[name])
-        found[name] = dataclasses.replace(found[name], label=label, box=shares)
-        boxes[name] += 1
-        cut += is_cut
-
-    coco.boxes(data, place, listed, None, show)
-    logging.info("%s: %d boxes; %s", place, boxes.total(), numbering)
-    several = [name for name, count in boxes.items() if count > 1]
-    for name in several:  # which of its objects is meant?
-        del found[name]
-    for count, what in (
-        (cut, "boxes beyond the edge of their picture, cut off there"),
-        (len(several), "pictures with more than one box, which are left out"),
-        (
-            len(there) - len(listed),
-            f"pictures in {IMAGES} that it does not list, which are left out",
-        ),
-    ):
-        if count:
-            logging.warning("%s: %s: %d", place, what, count)
-    return Renders(COCO, tree.show(folder), _in_order(found))
+        if len(image.boxes) > 1:  # which of its objects is meant?
+            several += 1
+        elif image.boxes:
+            (box,) = image.boxes
+            if (label := _class_of(box.category)) is None:
+                last = len(UNITY_CLASSES) - 1
+                what = f"category_id: {files.shorten(box.category)} is no class in 0…{last}"
+                raise ValueError(f"{box.place}: {what}")
+            yield image.name, (label, asd_labels.inside(box.box), image.size)
+        else:
+            yield image.name, (0, None, image.size)
+    if several:
+        logging.warning("%s: pictures with more than one box are left out: %d", place, several)
 
 
 def _check_categories(data: Any, place: str) -> str:
@@ -241,21 +194,18 @@ def _check_categories(data: Any, place: str) -> str:
         ValueError: a name tells another state; then the ids are not what they are taken for.
     """
     states = ("".join(map(str, state)) for state in load_procedure("industreal").states.tolist())
-    names = ("background", *states, "error_state")
+    names = ("background", *states, "errorstate")
     agree, wrong = 0, []
     categories = coco.categories(data, place) if "categories" in data else {}
     for number, category in categories.items():
         name = re.sub(r"[\s,_\[\]()]", "", category.name)
-        if name not in ("background", "errorstate") and not re.fullmatch("[01]{11}", name):
-            continue
-        label = _class_of(number)
-        expected = "no class" if label is None else names[label]
-        if name == expected.replace("_", ""):
-            agree += 1
-        else:
-            wrong.append(
-                f"id {files.shorten(number)} is {files.shorten(category.name)}, there {expected}"
-            )
+        if name in ("background", "errorstate") or re.fullmatch("[01]{11}", name):
+            label = _class_of(number)
+            expected = "no class" if label is None else names[label]
+            agree += name == expected
+            if name != expected:
+                what = f"id {files.shorten(number)} is {files.shorten(category.name)}"
+                wrong.append(f"{what}, there {expected}")
     if wrong:
         raise ValueError(
             f"{place}: categories: {len(wrong)} of {agree + len(wrong)} names are not those of the "
@@ -277,54 +227,25 @@ def _class_of(number: coco.Id) -> int | None:
     return None
 
 
-def _unity_class(number: coco.Id, place: str) -> int:
-    if (label := _class_of(number)) is None:
-        raise ValueError(
-            f"{place}: category_id: {files.shorten(number)} is no class in "
-            f"0…{len(UNITY_CLASSES) - 1}"
-        )
-    return label
+def _read_yolo(tree: Tree, names: Sequence[str], folder: str) -> dict[str, tuple]:
+    """Returns the class of each picture, and its box if there is one."""
+    texts = {*tree.entries(folder)[1]}
 
-
-def _shares(box: coco.Box, size: tuple[float, float]) -> tuple[tuple[float, ...], bool]:
-    """Returns a box as cx, cy, w, h in 0…1, and whether it was cut off at the picture's edges."""
-    (x, y, w, h), (height, width) = box.corner, size
-    left, right = max(x, 0), min(x + w, width)
-    top, bottom = max(y, 0), min(y + h, height)
-    if not (left < right and top < bottom):
-        raise ValueError(
-            f"{box.place}: bbox: [{x:g}, {y:g}, {w:g}, {h:g}] has nothing of a picture of "
-            f"{width:g}x{height:g}"
-        )
-    centre = (left + right) / 2 / width, (top + bottom) / 2 / height
-    is_cut = (left, top, right, bottom) != (x, y, x + w, y + h)
-    return (*centre, (right - left) / width, (bottom - top) / height), is_cut
-
-
-def _read_yolo(tree: Tree, folder: str, *, label_folder: str) -> Renders:
-    images = join(folder, IMAGES)
-    texts = set(tree.entries(label_folder)[1])
-
-    def read(name: str) -> tuple[str, Render]:
+    def read(name: str) -> tuple:
         text = f"{name.rpartition('.')[0]}.txt"
-        path = join(label_folder, text)
+        place = tree.show(join(folder, text))
         if text not in texts:
-            raise ValueError(f"{tree.show(join(images, name))}: has no {tree.show(path)}")
-        rows = yolo.read(tree.read(path).decode("utf-8", "replace"), tree.show(path), _labelled)
+            raise ValueError(f"{place}: is missing, for picture {name}")
+        content = tree.read(join(folder, text)).decode("utf-8", "replace")
+        rows = yolo.read(content, place, _labelled)
         if len(rows) > 1:
-            raise ValueError(f"{tree.show(path)}: has {len(rows)} boxes, a render shows one object")
-        label, box = rows[0] if rows else (0, None)
-        return name, Render(tree, join(images, name), label, box)
+            raise ValueError(f"{place}: has {len(rows)} boxes, a render shows one object")
+        return rows[0] if rows else (0,)
 
-    found = dict(for_each([(name,) for name in _pictures(tree, images)], read))
-    return Renders("yolo", tree.show(folder), _in_order(found))
+    return dict(zip(names, for_each([(name,) for name in names], read), strict=True))
 
 
 def _labelled(row: yolo.Row) -> tuple[int, tuple[float, ...]]:
     """Returns the class and the box of a row."""
-    check_box(row.box, row.place)
+    asd_labels.check_box(row.box, row.place)
     return UNITY_CLASSES[row.number(len(UNITY_CLASSES) - 1)], row.box
-
-
-def _in_order(found: Mapping[str, Render]) -> list[Render]:
-    return [found[name] for name in sorted(found)]

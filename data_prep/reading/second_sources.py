@@ -7,51 +7,40 @@ by a little, which no format tells.
 from collections.abc import Iterator, Sequence
 
 from data_prep.reading.data_sets import Format, RecordingFiles
+from data_prep.reading.downloads import Download
 from data_prep.reading.remarks import some
 from stormpsr_jax.media import containers
 from stormpsr_jax.media.video import Video
 
 
 def compare(form: Format, recordings: Sequence[RecordingFiles]) -> list[str]:
-    """Returns lines about recordings as they were found: places, splits, frames and videos.
+    """Returns lines about recordings as they were found: splits, frames and videos.
 
     Args:
         form: the data set, with what is known of its download.
         recordings: all of them.
     """
+    assert form.download is not None
     return [
-        *_outer_folders(recordings),
-        _splits(form, recordings),
-        *_frames(form, recordings),
-        *_videos(form, recordings),
+        _splits(form.title, form.download, recordings),
+        *_frames(form, form.download, recordings),
+        *_videos(form, form.download, recordings),
     ]
 
 
-def _outer_folders(recordings: Sequence[RecordingFiles]) -> Iterator[str]:
-    """Says where in zip files the label folders are, which nobody has described."""
-    folders = [folder for tree, folder in (r.labels for r in recordings) if tree.is_zip]
-    if not folders:
-        return
-    outer = sorted({folder.rpartition("/")[0] for folder in folders if "/" in folder})
-    num_outer = sum("/" in folder for folder in folders)
-    within = f" ({some(outer)})" if outer else ""
-    yield (
-        f"labels in zip files: of {len(folders) - num_outer} recordings at the top, of {num_outer} "
-        f"in an outer folder{within}"
-    )
-
-
-def _splits(form: Format, recordings: Sequence[RecordingFiles]) -> str:
-    known = {name: split for split, names in form.download.last_frames.items() for name in names}
+def _splits(title: str, download: Download, recordings: Sequence[RecordingFiles]) -> str:
+    known = {name: split for split, names in download.last_frames.items() for name in names}
     there = {recording.name: recording.split for recording in recordings}
-    right = [name for name, split in there.items() if known.get(name) == split]
-    line = f"{len(right)} of {len(there)} recordings are in the split that {form.title} has them in"
     others = [
-        f"{name} in {split}" + (f" instead of {known[name]}" if name in known else ", not known")
+        f"{name} in {split} instead of {known.get(name, 'none that is known')}"
         for name, split in there.items()
         if known.get(name) != split
     ]
     missing = [name for name in known if name not in there]
+    line = (
+        f"{len(there) - len(others)} of {len(there)} recordings are in the split that {title} has "
+        "them in"
+    )
     if others:
         line += f"; others: {some(others)}"
     if missing:
@@ -59,22 +48,19 @@ def _splits(form: Format, recordings: Sequence[RecordingFiles]) -> str:
     return line
 
 
-def _frames(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]:
+def _frames(
+    form: Format, download: Download, recordings: Sequence[RecordingFiles]
+) -> Iterator[str]:
     """Compares first and last frames, and the sums of the splits of which no more is known."""
-    download = form.download
     last = {name: at for of_split in download.last_frames.values() for name, at in of_split.items()}
-    known = {r.name for r in recordings if last.get(r.name) is not None}
+    known = [recording for recording in recordings if last.get(recording.name) is not None]
     others = []
-    for recording in recordings:
-        if recording.name not in known:
-            continue
-        first = _first_number(form, recording)
-        wanted = (first, last[recording.name])
-        there = recording.pictures.first_frame, _last(recording)
-        if there != wanted:
-            others.append(
-                f"{recording.name} has {there[0]}…{there[1]} instead of {wanted[0]}…{wanted[1]}"
-            )
+    for recording in known:
+        name, frames = recording.name, recording.pictures
+        starts = download.video_starts if isinstance(frames, Video) else download.first_frames
+        wanted = starts.get(name, form.first_frame), last[name]
+        if (there := (frames.first_frame, _last(recording))) != wanted:
+            others.append(f"{name} has {there[0]}…{there[1]} instead of {wanted[0]}…{wanted[1]}")
     if known:
         line = (
             f"{len(known) - len(others)} of {len(recordings)} recordings have the frame numbers "
@@ -82,47 +68,36 @@ def _frames(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]
         )
         yield line + (f"; others: {some(others)}" if others else "")
     for split, expected in download.split_frames.items():
-        of_split = [r for r in recordings if r.split == split]
-        if {r.name for r in of_split} == set(download.last_frames[split]):
-            count = sum(r.pictures.num_frames for r in of_split)
+        of_split = {r.name: r.pictures.num_frames for r in recordings if r.split == split}
+        if of_split.keys() == download.last_frames[split].keys():
+            count = sum(of_split.values())
             known_as = "as known" if count == expected else f"known are {expected:,}"
             yield f"split {split} has {count:,} frames in sum, {known_as}"
-
-
-def _first_number(form: Format, recording: RecordingFiles) -> int:
-    download, name = form.download, recording.name
-    if isinstance(recording.pictures, Video):
-        return download.video_starts.get(name, form.first_frame)
-    return download.first_frames.get(name, form.first_frame)
 
 
 def _last(recording: RecordingFiles) -> int:
     return recording.pictures.first_frame + recording.pictures.num_frames - 1
 
 
-def _videos(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]:
+def _videos(
+    form: Format, download: Download, recordings: Sequence[RecordingFiles]
+) -> Iterator[str]:
     """Compares videos with the image files that are read instead of them."""
     both = [r for r in recordings if r.videos and not isinstance(r.pictures, Video)]
-    if not both:
-        return
-    agreeing, others, unread = 0, [], []
+    others = []
     for recording in both:
+        start = download.video_starts.get(recording.name, form.first_frame)
         try:
-            count = containers.count_frames(*recording.videos[0])
+            end = start + containers.count_frames(*recording.videos[0]) - 1
         except ValueError as error:  # it is not needed
-            unread.append(str(error))
+            others.append(str(error))
             continue
-        start = form.download.video_starts.get(recording.name, form.first_frame)
-        if start + count - 1 == _last(recording):
-            agreeing += 1
-        else:
-            others.append(f"{recording.name} ({start}…{start + count - 1}, {_last(recording)})")
-    line = (
-        f"image files of {len(both)} recordings are read, and not their videos, {agreeing} of "
-        "which end with the same frame"
-    )
-    if others:
-        line += f"; others (frames of the video, last image): {some(others)}"
-    if unread:
-        line += f"; {len(unread)} could not be looked at: {unread[0]}"
-    yield line
+        if end != _last(recording):
+            others.append(f"{recording.name} ({start}…{end}, {_last(recording)})")
+    if both:
+        line = (
+            f"image files of {len(both)} recordings are read, and not their videos, "
+            f"{len(both) - len(others)} of which end with the same frame"
+        )
+        shown = f"; others (frames of the video, last image): {some(others)}"
+        yield line + (shown if others else "")

@@ -206,7 +206,7 @@ class _Opened:
     """
 
     def __init__(self, zip: Zip):
-        file: Any = zip.path if len(zip.parts) == 1 else io.BufferedReader(_Joined(zip.parts))
+        file: Any = zip.parts[0] if len(zip.parts) == 1 else io.BufferedReader(_Joined(zip.parts))
         # Without it, names that are not marked as UTF-8, which they nearly always are, are CP 437.
         self.archive = zipfile.ZipFile(file, metadata_encoding="utf-8")
         self.members: dict[str, zipfile.ZipInfo] = {}

@@ -30,6 +30,14 @@ def own_videos(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def own_pictures(tmp_path_factory):
+    """The same recordings as image files, with their clip shards."""
+    data = own_data.make_pictures(tmp_path_factory.mktemp("pictures"))
+    assert own_data.make(data, data / "out")
+    return data
+
+
+@pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """The clip shards of toy recordings."""
     folder = tmp_path_factory.mktemp("shards") / "data"

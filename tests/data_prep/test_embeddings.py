@@ -1,13 +1,13 @@
-"""Ready-made embeddings from files of every kind to a data folder."""
+"""Ready-made embeddings from files of every kind to a data folder, and what is refused."""
 
-import tracemalloc
-import zipfile
+import os
+import pickle
+import re
 
 import numpy as np
 import pytest
 
 from data_prep import embeddings
-from data_prep.reading import embedding_files
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
@@ -27,8 +27,14 @@ from tests.support.embeddings_data import (
 )
 
 
-@pytest.mark.parametrize("kind", ["float16", "float64", "npz", "named", "frames", "big-endian"])
-def test_make_dataset_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
+def source_of(folder, split):
+    return FeatureSource(folder / "out", split, load_procedure(folder / "box.json"))
+
+
+@pytest.mark.parametrize(
+    "kind", ["float16", "float64", "transposed", "npz", "named", "frames", "big-endian"]
+)
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     words = write(tmp_path)
     for path in (tmp_path / "features").glob("*/*.npy"):
         array = np.load(path)
@@ -39,6 +45,9 @@ def test_make_dataset_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
             case "big-endian":
                 np.save(path, array.astype(">f4"))
                 continue
+            case "transposed":  # column by column
+                np.save(path, np.ascontiguousarray(array.T).T)
+                continue
             case "npz":
                 np.savez(path.with_suffix(".npz"), array)
             case "named":
@@ -47,7 +56,7 @@ def test_make_dataset_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
                 np.savez(path.with_suffix(".npz"), x=array[::2], frames=np.arange(7, 7 + N, 2))
         path.unlink()
     embeddings.main([*words, "--normalise=none"])
-    source = FeatureSource(tmp_path / "out", "val", load_procedure(tmp_path / "box.json"))
+    source = source_of(tmp_path, "val")
     for name in RECORDINGS["val"]:
         if kind == "frames":
             assert (source.frame_step, source.recordings[name].first_frame) == (2, 7)
@@ -61,22 +70,20 @@ def test_make_dataset_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
         np.testing.assert_array_equal(source.recordings[name].states, expected)
 
 
-def test_make_dataset_l2_rows_have_length_one_and_zeros_stay(tmp_path):
+def test_l2_rows_have_length_one_and_zeros_stay(tmp_path, monkeypatch):
     def change(array):
         array[5] = 0
         return array
 
+    monkeypatch.setattr(embeddings, "_ROWS", 7)
     embeddings.main(write(tmp_path, change))
-    source = FeatureSource(tmp_path / "out", "test", load_procedure(tmp_path / "box.json"))
-    rows = source.embeddings["k"][:]
-    lengths = np.linalg.norm(rows, axis=1)
-    assert lengths[5] == 0
-    np.testing.assert_allclose(np.delete(lengths, 5), 1, atol=1e-6)
-    expected = features_of("k")[0]
-    np.testing.assert_allclose(rows[0], expected / np.sqrt((expected**2).sum()), rtol=1e-5)
+    rows = source_of(tmp_path, "test").embeddings["k"][:]
+    expected = change(features_of("k"))
+    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, expected / np.where(lengths, lengths, 1), rtol=1e-5)
 
 
-def test_make_dataset_states_follow_from_steps_alone(tmp_path):
+def test_states_follow_from_steps_alone(tmp_path):
     with_raw, without = tmp_path / "a", tmp_path / "b"
     for folder in (with_raw, without):
         embeddings.main(write(folder, raw=folder is with_raw))
@@ -85,21 +92,18 @@ def test_make_dataset_states_follow_from_steps_alone(tmp_path):
     assert ours == theirs
 
 
-def test_make_dataset_splits_by_globs_and_fps(tmp_path):
+def test_splits_by_globs_and_fps(tmp_path):
     words = write(tmp_path)
     for path in list((tmp_path / "features").glob("*/*.npy")):
         path.rename(tmp_path / "features" / path.name)
     embeddings.main([*words, "--split=train:[a-d],val:[e-h],test:[i-z]", "--fps=25"])
-    procedure = load_procedure(tmp_path / "box.json")
     for split, names in (("train", "abcd"), ("val", "efgh"), ("test", "ijkl")):
-        source = FeatureSource(tmp_path / "out", split, procedure)
+        source = source_of(tmp_path, split)
         assert (list(source.recordings), source.fps) == (list(names), 25.0)
 
 
 @pytest.mark.usefixtures("system")  # workers
-def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
-    tmp_path, monkeypatch, capsys
-):
+def test_same_bytes_when_interrupted_and_for_any_workers(tmp_path, monkeypatch, capsys):
     words = write(tmp_path)
     embeddings.main(words)
     whole = digests(tmp_path / "out")
@@ -117,7 +121,6 @@ def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
 
     other = [*words[:3], f"--out={tmp_path / 'three'}", words[4]]
     monkeypatch.setattr(embeddings, "_float32", failing)
-    capsys.readouterr()
     said = refused(capsys, embeddings.main, other, lines=None)  # after lines of progress
     assert "error: recording train/c: no space left" in said
     assert not (tmp_path / "three" / "embeddings.json").exists()
@@ -130,45 +133,178 @@ def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
     assert all(path.stat().st_ino == inode for path, inode in finished.items())
 
 
-def test_make_dataset_memory_does_not_grow_with_a_recording(tmp_path):
-    peaks = []
-    for rows in (20_000, 160_000):
-        folder = tmp_path / str(rows)
-        words = write(folder)
-        for path in (folder / "features").glob("*/*.npy"):
-            if path.stem != "a":
-                path.unlink()
-        for path in (folder / "labels").glob("*/[b-z]/*"):
-            path.unlink()
-        np.save(folder / "features" / "train" / "a.npy", np.ones((rows, 64), np.float16))
-        tracemalloc.start()
-        embeddings.main(words)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 160_000 * 64  # bytes: a quarter of what the rows take in float32
-
-
-def test_make_dataset_states_of_rows_far_apart_take_no_memory_in_between(tmp_path):
+def test_states_of_rows_far_apart_are_those_of_their_frames(tmp_path):
     words = write(tmp_path)
     for path in (tmp_path / "features").glob("*/*.npy"):
         np.savez(path.with_suffix(".npz"), np.load(path)[:3], frames=2 + 16_000_000 * np.arange(3))
         path.unlink()
-    tracemalloc.start()
     embeddings.main(words)
-    assert tracemalloc.get_traced_memory()[1] < 200e6  # most of it for a label file of any size
-    tracemalloc.stop()
-    source = FeatureSource(tmp_path / "out", "test", load_procedure(tmp_path / "box.json"))
-    ends = [states_of("k")[[1, -1, -1]], states_of("l")[[1, -1, -1]]]
-    for name, expected in zip("kl", ends, strict=True):
+    source = source_of(tmp_path, "test")
+    for name in "kl":
+        expected = states_of(name)[[1, -1, -1]]
         np.testing.assert_array_equal(source.recordings[name].states, expected)
 
 
-def test_read_rows_never_holds_more_than_a_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding_files, "_VALUES_AT_ONCE", 7 * D)
-    path = tmp_path / "a.npz"
-    np.savez_compressed(path, features_of("a"))
-    with zipfile.ZipFile(path) as file:
-        assert file.namelist() == ["arr_0.npy"]
-    pieces = list(embedding_files.read_rows(path))
-    assert max(map(len, pieces)) == 7
-    np.testing.assert_array_equal(np.concatenate(pieces), features_of("a"))
+# --- What is refused ------------------------------------------------------------------------------
+
+
+class Harmful:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a file was unpickled",))
+
+
+def save(array):
+    return lambda path: np.save(path, array)
+
+
+def with_value(row, column, value, dtype=np.float32):
+    array = features_of("a").astype(dtype)
+    array[row, column] = value
+    return array
+
+
+def archive(**arrays):
+    def change(path):
+        path.unlink()
+        np.savez(path.with_suffix(".npz"), **arrays)
+
+    return change
+
+
+def damaged_archive(path):
+    archive(x=features_of("a"))(path)
+    path = path.with_suffix(".npz")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def header(text):
+    """A file of an .npy header that may say anything, and 960 bytes."""
+    size = len(text).to_bytes(2, "little")
+    return lambda path: path.write_bytes(b"\x93NUMPY\x01\x00" + size + text.encode() + bytes(960))
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def bomb(path):
+    """An .npz file of 100 kB with an array of 100 MB."""
+    path.unlink()
+    np.savez_compressed(path.with_suffix(".npz"), np.zeros((2_000, 25_000), np.float16))
+
+
+def labels(text):
+    return lambda path: (path.parents[2] / "labels/train/a/PSR_labels.csv").write_text(text)
+
+
+NOT_EVEN = np.arange(N) + (np.arange(N) > 6)
+# By what is wrong: what is done to train/a.npy, and the message.
+MISTAKES = {
+    "pipe": (pipe, r"a\.npy: is not a regular file; remove it"),
+    "bomb": (bomb, r"arr_0\.npy has 100,000,128 bytes, more than 20 times as many as packed"),
+    "header": (header("{'descr': '<f4', 'shape': (3, 2"), r"a\.npy: not arrays as np.save"),
+    "wide": (save(np.ones((2, 70_000), np.float16)), r"shape \(2, 70000\); .* D at most 65,536"),
+    "nan": (save(with_value(30, 5, np.nan)), r"a\.npy: frame 31 has nan in column 5"),
+    "infinite": (save(with_value(0, 0, -np.inf)), r"a\.npy: frame 1 has -inf in column 0"),
+    "too large": (save(with_value(2, 0, 1e300, float)), r"frame 3 has 1e\+300"),
+    "integers": (save(np.ones((N, D), int)), r"a\.npy: int64; float16, float32 or float64"),
+    "one dimension": (save(np.ones(N, np.float32)), r"shape \(240,\); N frames × D"),
+    "no rows": (save(np.ones((0, D), np.float32)), r"shape \(0, 12\)|not arrays as np.save"),
+    "another width": (save(np.ones((N, D + 1), np.float32)), r"widths D: 12 \(b\), 13 \(a\)"),
+    "pickle": (lambda p: p.write_bytes(pickle.dumps(Harmful())), "pickles are never read"),
+    "pickled": (save(np.array([Harmful()])), "pickles are never read"),
+    "pickle in npz": (archive(x=np.array([Harmful()])), "pickles are never read"),
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "not arrays as np.save .*mmap"),
+    "several arrays": (archive(x=np.ones(2), y=np.ones(2)), "holds x, y; name the .*'features'"),
+    "no array": (archive(frames=np.arange(N)), "holds nothing"),
+    "uneven": (archive(x=features_of("a"), frames=NOT_EVEN), "'frames' are 1, 2 apart; .*evenly"),
+    "few frames": (archive(x=features_of("a"), frames=np.arange(3)), "240 whole numbers"),
+    "fractions": (archive(x=features_of("a"), frames=np.arange(N) / 2), "'frames' is float64"),
+    "far apart": (archive(x=features_of("a")[:2], frames=[0, 5e7]), "float64|by 16,777,216 at mo"),
+    "stride": (
+        archive(x=features_of("a"), frames=np.arange(0, 2 * N, 2)),
+        r"strides: 1 \(b\), 2 \(a\)",
+    ),
+    "no zip": (lambda p: p.rename(p.with_suffix(".npz")), "not a zip file"),
+    "damaged zip": (damaged_archive, "Bad CRC-32"),
+    "twice": (lambda p: np.savez(p.with_suffix(".npz"), features_of("a")), "'a' is there twice"),
+    "split": (lambda p: p.rename(p.parents[1] / "val" / p.name), "'val', its labels in 'train'"),
+    "past the end": (
+        labels("00241.jpg,3,x\n"),
+        r"a/PSR_labels.csv: line 1: .*frame 241 is not .* 1…240, which the 240 rows",
+    ),
+    "before the start": (labels("00000.jpg,3,x\n"), r"frame 0 is not .*check --first_frame"),
+    "unknown step": (labels("00100.jpg,12,x\n"), "a/PSR_labels.csv: line 1: step id"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_mistakes_name_the_file(tmp_path, capsys, what):
+    change, message = MISTAKES[what]
+    words = write(tmp_path, raw="PSR" not in message and "frame 0" not in message)
+    change(tmp_path / "features/train/a.npy")
+    said = refused(capsys, embeddings.main, words, lines=None)
+    assert re.search(message, said)
+    assert not (tmp_path / "out/embeddings.json").exists()
+
+
+def test_mistakes_of_all_recordings_come_at_once(tmp_path, capsys):
+    words = write(tmp_path)
+    (tmp_path / "features/train/a.npy").unlink()
+    for path in (tmp_path / "labels/train/b").iterdir():
+        path.unlink()
+    np.save(tmp_path / "features/train/c.npy", np.ones(3, np.float32))
+    raw = tmp_path / "labels/train/d/PSR_labels_raw.csv"
+    raw.write_text(raw.read_text().replace("0,0,0,0", "0,0,0", 1))
+    (tmp_path / "labels/test/k/PSR_labels.csv").unlink()
+    said = refused(capsys, embeddings.main, words, lines=5)
+    for part in ("for a\n", "for b\n", "c.npy", "d/PSR_labels_raw", "k/PSR_labels.csv"):
+        assert part in said
+
+
+FLAGS = {
+    "--stride=0": "--stride=0 is out of range",
+    "--stride=16777217": "--stride=16777217 is out of range",
+    "--fps=nan": "--fps=nan",
+    "--first_frame=-1": "--first_frame=-1",
+    "--normalise=l1": "--normalise",
+    "--split=train": "not like train:GLOB",
+    "--split=train:[a-d]": "'e' is in none of them",
+    "--split=train:*,val:*": "'a' is in train and val",
+    "--split=tr/ain:*": "split 'tr/ain'",
+    "--features=nowhere": "--features=nowhere is not a folder",
+    "--procedure=nothing": "procedure 'nothing'",
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_wrong_flags_are_named(tmp_path, capsys, flag):
+    words = [*write(tmp_path), flag]
+    assert FLAGS[flag] in refused(capsys, embeddings.main, words, lines=None)
+
+
+def test_a_folder_made_from_something_else_is_refused(tmp_path, capsys):
+    rows = np.tile(features_of("a"), (1, 100))  # 1 MB
+    words = write(tmp_path, change=lambda _: rows)
+    embeddings.main(words)
+    said = refused(capsys, embeddings.main, [*words, "--fps=3"], lines=None)
+    assert (
+        "settings.json: this folder was made with other arguments (fps was 10.0, now 3.0)" in said
+    )
+    rows[N // 2] += 1  # in the middle
+    np.save(tmp_path / "features/train/a.npy", rows)
+    said = refused(capsys, embeddings.main, words, lines=None)
+    assert "was made from other features or labels of train/a" in said
+
+
+def test_remarks_name_missing_splits_and_frames_that_do_not_meet(tmp_path, capsys):
+    words = write(tmp_path)
+    embeddings.main([*words[:-1], "--split=train:*"])  # without --first_frame
+    printed = capsys.readouterr().err
+    assert "no split 'val'" in printed
+    assert "a at 1 and 0: is --first_frame right?" in printed

@@ -29,9 +29,9 @@ from tests.support.embeddings_data import (
 from tests.support.model_data import decode
 
 
-@pytest.mark.parametrize("stride", [1, 4])
 @pytest.mark.usefixtures("system")
-def test_run_learns_predicts_and_scores_without_a_picture(tmp_path, stride):
+def test_run_learns_predicts_and_scores_without_a_picture(tmp_path):
+    stride = 4
     words = write(tmp_path, change=lambda array: array[::stride])
     embeddings.main([*words, f"--stride={stride}"])
     workdir = tmp_path / "run"
@@ -115,16 +115,16 @@ def test_window_strided_rows_are_those_of_the_same_frames(tmp_path, stride, wind
         np.testing.assert_array_equal(dense_rows[a], strided_rows[b])
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.01])
-def test_clip_options_strided_clips_end_where_those_of_all_frames_do(tmp_path, floor):
+def test_clip_options_strided_clips_end_where_those_of_all_frames_do(tmp_path):
+    floor = 0.01
     drawn = []
     for context in contexts_for(tmp_path, 4, **{"temporal.floor": floor}):
         sampler = context.clip_options(context.source("val"), 1, 0)["sampler"]
         rng = np.random.default_rng(0)
-        drawn.append([context.frame_step * sampler.draw(rng)[1] for _ in range(4000)])
+        drawn.append([context.frame_step * sampler.draw(rng)[1] for _ in range(1500)])
     bins = np.arange(0, N + 1, 8)
-    dense, strided = (np.histogram(frames, bins)[0].cumsum() / 4000 for frames in drawn)
-    assert np.abs(dense - strided).max() < 0.05
+    dense, strided = (np.histogram(frames, bins)[0].cumsum() / 1500 for frames in drawn)
+    assert np.abs(dense - strided).max() < 0.06
 
 
 def test_window_errors_stride_that_does_not_fit(tmp_path):

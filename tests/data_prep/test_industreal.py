@@ -1,6 +1,8 @@
-"""IndustReal as it is downloaded: folders, several zip files, COCO boxes and their mistakes."""
+"""IndustReal's downloads in the forms in which people have them, and what is wrong with some."""
 
+import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -8,19 +10,32 @@ import numpy as np
 import pytest
 
 from data_prep import industreal
-from data_prep.reading.asd_labels import read_coco_boxes
+from data_prep.reading import asd_labels
+from data_prep.reading.industreal_boxes import read_boxes
+from data_prep.reading.recording_labels import agree
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.media.framing import Framing
+from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.industreal_data import (
+    BASE,
+    CLASSES,
     FRAMES,
     FULL,
+    LATE,
     PROCEDURE,
     SPLITS,
     coco,
+    first_frame,
     make_data,
+    row,
     write_video,
 )
+
+OF_FRAMES = [-1, 1, 23, 23, 13]  # classes of the first five frames; then none has a box
+
+
+def make(data: Path, out: Path, *flags: str) -> int:
+    return industreal.main([f"--data={data}", f"--out={out}", "--size=8", "--workers=1", *flags])
 
 
 @pytest.fixture(scope="module")
@@ -28,30 +43,36 @@ def data(tmp_path_factory) -> Path:
     return make_data(tmp_path_factory.mktemp("industreal"))
 
 
-def make(data: Path, out: Path, **changes) -> bool:
-    return industreal.make_dataset(out, **({"data": data, "framing": Framing((8, 8))} | changes))
-
-
 @pytest.fixture(scope="module")
 def made(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "shards"
-    assert make(data, out)
+    assert make(data, out) == 0
     return out
 
 
-def test_industreal_frames_and_splits(made):
+@pytest.fixture
+def copy(data, tmp_path) -> Path:
+    return Path(shutil.copytree(data, tmp_path / "data"))
+
+
+def check(out: Path, late: int = 30) -> None:
+    """All recordings are there, with their pictures, numbers and classes."""
     for split in ("train", "val", "test"):
-        source = ClipSource(made, split, PROCEDURE)
-        assert set(source.recordings) == {name for name in FRAMES if SPLITS[name] == split}
+        source = ClipSource(out, split, PROCEDURE)
         assert source.fps == 10
+        assert set(source.recordings) == {name for name in FRAMES if SPLITS[name] == split}
         for name, recording in source.recordings.items():
-            assert (recording.first_frame, recording.num_frames) == (0, FRAMES[name])
-            images = source.frames(name, range(FRAMES[name]))
-            means = images.mean(axis=(1, 2, 3))
-            np.testing.assert_allclose(means, 20 * np.arange(len(means)) + len(name), atol=3)
+            first, count = (late if name == LATE else 0), FRAMES[name]
+            early = first_frame(name) - first  # frames before the first picture
+            assert (recording.first_frame, recording.num_frames) == (first, count + early)
+            means = source.frames(name, first_frame(name) + np.arange(count)).mean(axis=(1, 2, 3))
+            np.testing.assert_allclose(means, 20 * np.arange(count) + len(name), atol=5)
+            if "main" not in name:
+                assert recording.classes[early:].tolist() == OF_FRAMES + [-1] * (count - 5)
 
 
-def test_industreal_boxes_and_their_classes(made):
+def test_pictures_numbers_splits_and_classes(made):
+    check(made)
     recording = ClipSource(made, "test", PROCEDURE).recordings["03_assy_0_1"]
     expected = np.full((9, 4), np.nan)
     expected[1] = [0.05, 0.05, 0.1, 0.1]
@@ -59,202 +80,336 @@ def test_industreal_boxes_and_their_classes(made):
     expected[3] = [0.525, 0.525, 0.05, 0.05]
     expected[4] = [0.95, 0.95, 0.1, 0.1]
     np.testing.assert_allclose(recording.boxes, expected, atol=1e-6)
-    # By the number of the category: the base, an error twice, and state 13 of the list, where the
-    # PSR labels give state 10.
-    assert recording.classes.tolist() == [-1, 1, 23, 23, 13, -1, -1, -1, -1]
     main = ClipSource(made, "train", PROCEDURE).recordings["02_main_0_1"]
     assert main.classes.tolist() == [-2, -1, -2, -1, -2, -2]  # no boxes: images that are listed
     assert main.states.tolist() == [list(map(int, FULL))] * 6
 
 
-def test_industreal_shipped_labels_are_kept_and_others_derived(data, made):
-    shipped = data / "recordings/test/03_assy_0_1"
-    kept = made / "labels/test/03_assy_0_1"
+def test_shipped_labels_are_kept_and_others_derived(data, made):
+    shipped, kept = (f / "test/03_assy_0_1" for f in (data / "recordings", made / "labels"))
     for file in ("PSR_labels.csv", "PSR_labels_raw.csv"):
         assert (kept / file).read_bytes() == (shipped / file).read_bytes()
     derived = (kept / "PSR_labels_with_errors.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in derived][:2] == [["00002.jpg", "3"], ["00003.jpg", "4"]]
 
 
-def test_boxes_are_held_against_the_step_labels(data, made, caplog):
-    caplog.set_level("INFO", logger="absl")
-    make(data, made)
-    # Of three recordings each; frame 4 has category FULL, and state 10 by the PSR labels. The error
-    # states are one with a part that sits wrong and one outside the catalogue.
-    assert (
-        "9 of 12 boxes agree with the step labels (by the number of the category, which counts; by "
-        "its name: 0)" in caplog.messages
-    )
-    assert (
-        "categories of the boxes: number and name are the same class in 0 recordings; in 3 the "
-        "names are others, one off in the download" in caplog.messages
-    )
+def write_videos(folder: Path) -> None:
+    """A video of each recording, and of the two that have no labels."""
+    for name, count in FRAMES.items():
+        # The first frame of this one is number 29, and no picture.
+        write_video(folder / f"{name}.mp4", name, [9] * (name == LATE) + [*range(count)])
+    for name in ("15_main_0_1", "21_assy_1_1"):
+        write_video(folder / f"{name}.mp4", name, range(3))
 
 
-def test_industreal_boxes_that_a_crop_loses_are_counted(data, tmp_path, caplog):
-    caplog.set_level("INFO", logger="absl")
-    framing = Framing((8, 8), region=(0.3, 0, 1, 1))
-    assert make(data, tmp_path / "out", framing=framing)
-    recording = ClipSource(tmp_path / "out", "test", PROCEDURE).recordings["03_assy_0_1"]
-    assert recording.classes.tolist() == [-1, -2, 23, 23, 13, -1, -1, -1, -1]
-    assert np.isnan(recording.boxes[1]).all()
-    assert any(
-        "recording 03_assy_0_1: 1 of its 4 boxes are left out" in line for line in caplog.messages
-    )
-
-
-@pytest.mark.parametrize("top", ["", "recordings/{split}/", "{split}_p1/"])
-@pytest.mark.usefixtures("system")  # workers
-def test_industreal_zip_files_as_downloaded(data, made, tmp_path, top):
-    """Several files per split, in a folder; their names may be all that tells the split."""
-    parts = {"train_p1": "01_assy_0_1", "train_p2": "02_main_0_1"}
-    parts |= {"val_p1": "05_assy_1_2", "test_p1": "03_assy_0_1"}
-    folder = tmp_path / "downloads"
-    folder.mkdir()
-    for part, name in parts.items():
-        recording = data / "recordings" / SPLITS[name] / name
-        with zipfile.ZipFile(folder / f"{part}.zip", "w", zipfile.ZIP_DEFLATED) as file:
-            for member in sorted(recording.rglob("*")):
-                inside = f"{top.format(split=SPLITS[name])}{name}/{member.relative_to(recording)}"
-                file.write(member, inside)
-    assert make(folder, tmp_path / "out", workers=1 if top else 2)
-    assert digests(tmp_path / "out") == digests(made)
-
-
-def test_industreal_videos_instead_of_folders(data, tmp_path):
-    """rgb.mp4 in the recording's folder, or a video of its name anywhere."""
-    pytest.importorskip("av")
-    copy = make_data(tmp_path / "data")
-    for i, (name, count) in enumerate(FRAMES.items()):
-        recording = copy / "recordings" / SPLITS[name] / name
-        for image in (recording / "rgb").iterdir():
-            image.unlink()
-        path = recording / "rgb.mp4" if i % 2 else copy / f"{name}.mp4"
-        write_video(path, name, range(count))
-    assert make(copy, tmp_path / "out")
-    for name, split in SPLITS.items():
-        images = ClipSource(tmp_path / "out", split, PROCEDURE).frames(name, range(FRAMES[name]))
-        expected = 20 * np.arange(FRAMES[name]) + len(name)
-        np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), expected, atol=5)
-
-
-def test_industreal_data_may_be_the_folder_recordings(data, made, tmp_path):
-    assert make(data / "recordings", tmp_path / "out")
-    assert digests(tmp_path / "out") == digests(made)
-
-
-def change_first(key: str, **values):
-    def change(content: dict) -> None:
-        content[key][1] |= values
-
-    return change
-
-
-COCO_MISTAKES = [
-    (change_first("annotations", id=102), r"annotations\[1\]: id: 102 is given twice"),
-    (change_first("images", id=13), r"images\[1\]: id: 13 is given twice"),
-    (change_first("categories", id=1), r"categories\[1\]: id: 1 is given twice"),
-    (
-        change_first("annotations", image_id=99),
-        r"annotations\[1\]: image_id: 99 is not in images",
-    ),
-    (change_first("annotations", category_id=99), r"annotations\[1\]: category_id: 99 is not in"),
-    (
-        change_first("annotations", bbox=[0, 0, 5]),
-        r"annotations\[1\]: bbox: \[0, 0, 5\] is not x, y, w, h",
-    ),
-    (change_first("annotations", bbox=[0, 0, 0, 5]), r"annotations\[1\]: w: a box of size 0"),
-    (
-        change_first("annotations", bbox=[-20, 0, 10, 5]),
-        r"annotations\[1\]: x: .* outside the pict",
-    ),
-    (change_first("annotations", bbox=[0, 800, 9, 9]), r"annotations\[1\]: y: .* outside the pict"),
-    (
-        change_first("annotations", bbox=["0", 0, 9, 9]),
-        r"annotations\[1\]: bbox: '0' is not in -1e\+09…",
-    ),
-    (
-        change_first("annotations", bbox=[10**400, 0, 9, 9]),
-        r"annotations\[1\]: bbox: 1000*… is not in -1e\+09…",
-    ),
-    (change_first("images", width=10**400), r"images\[1\]: width: 1000*… is not in 1…"),
-    (change_first("images", width=0), r"images\[1\]: width: 0 is not in 1…"),
-    (change_first("images", file_name="x"), r"its image: file_name: "),
-    (change_first("images", file_name="000800.jpg"), r"frame 800 is not among .* 0…8"),
-    (lambda content: content.pop("images"), r"not COCO, which is an object with a list 'images'"),
-    (
-        lambda content: content["annotations"].append(7),
-        r"annotations\[4\]: 7 is not an object",
-    ),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), COCO_MISTAKES)
-def test_industreal_coco_mistakes_are_named(tmp_path, change, message):
-    data = make_data(tmp_path / "data")
-    path = data / "recordings/test/03_assy_0_1/OD_labels.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=rf"03_assy_0_1/OD_labels.json: {message}|{message}") as e:
-        make(data, tmp_path / "out")
-    assert str(path) in str(e.value)
-    assert not (tmp_path / "out").exists()
-
-
-def test_industreal_mistakes_in_a_zip_name_their_place_in_it(data, tmp_path):
-    recording = data / "recordings/test/03_assy_0_1"
-    path = tmp_path / "test_p1.zip"
-    with zipfile.ZipFile(path, "w") as file:
-        for member in sorted(recording.rglob("*")):
-            file.write(member, f"03_assy_0_1/{member.relative_to(recording)}")
-    with zipfile.ZipFile(path) as file:
-        files = {info.filename: file.read(info) for info in file.infolist()}
-    files["03_assy_0_1/PSR_labels.csv"] = b"000004.jpg,33,Install\n"
+def pack(path: Path, files: dict[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w") as file:
         for name, content in files.items():
             file.writestr(name, content)
-    message = r"test_p1.zip/03_assy_0_1/PSR_labels.csv: line 1: step id: '33' is not in 0…32"
-    with pytest.raises(ValueError, match=message):
-        make(path, tmp_path / "out")
 
 
-def test_read_coco_boxes_two_boxes_of_a_frame_leave_the_larger(tmp_path):
-    content = coco("03_assy_0_1")
-    content["annotations"].append(
-        {"id": 7, "image_id": 12, "category_id": 1, "bbox": [0, 0, 1280, 720]}
+def download(data: Path, folder: Path, top: str = "") -> Path:
+    """The recordings in zip files, whose names may be all that tells the split."""
+    folder.mkdir()
+    parts = {"train_p1": ["01_assy_0_1"], "train_p2": ["02_main_0_1", LATE]}
+    parts |= {"val_p1": ["05_assy_1_2"], "test_p1": ["03_assy_0_1"]}
+    for part, names in parts.items():
+        found = {}
+        for name in names:
+            above = data / "recordings" / SPLITS[name]
+            for path in sorted((above / name).rglob("*.*")):
+                inside = f"{top.format(split=SPLITS[name])}{path.relative_to(above)}"
+                found[inside] = path.read_bytes()
+        pack(folder / f"{part}.zip", found)
+    return folder
+
+
+def others(folder: Path) -> None:
+    """Everything else of the page."""
+    (folder / "staging").mkdir()
+    write_videos(folder / "staging")
+    videos = {path.name: path.read_bytes() for path in sorted((folder / "staging").iterdir())}
+    shutil.rmtree(folder / "staging")
+    pack(folder / "all_rgb_videos.zip", videos)
+    pack(folder / "action_recognition_labels.zip", {"train.csv": b"01_assy_0_1,0,take\n"})
+    pack(folder / "ASD_results_SyntheticOnly_test.zip", {"03_assy_0_1_results_gt.csv": b"clip\n"})
+    pack(folder / "assembly_state_detection_model_weights.zip", {"asd_best.pt": b"PK"})
+    pack(folder / "part_geometries.zip", {"state1.fbx": b"Kaydara", "a/texture.png": b"\x89PNG"})
+    whole = io.BytesIO()
+    pack(whole, {"labels_coco.json": b"{}"})
+    for part, content in (("001", whole.getvalue()[:40]), ("002", whole.getvalue()[40:])):
+        path = folder / f"assembly_state_detection_synthetic_data.zip.{part}"
+        path.write_bytes(content)
+    (folder / "README.md").write_text("# IndustReal\n")
+
+
+@pytest.mark.parametrize(
+    "layout", ["recordings", "RGB", "zip", "{split}_p1/", "recordings/{split}/"]
+)
+def test_layouts_give_the_same_bytes(data, made, copy, tmp_path, layout):
+    if layout == "recordings":
+        folder = data / "recordings"
+    elif layout == "RGB":
+        folder = copy
+        for path in sorted(copy.rglob("rgb")):
+            path.rename(path.with_name("RGB"))
+    else:
+        folder = download(data, tmp_path / "zips", layout if "/" in layout else "")
+    assert make(folder, tmp_path / "out") == 0
+    assert digests(tmp_path / "out") == digests(made)
+
+
+def test_all_downloads_may_lie_in_one_folder_whole_or_not(data, made, tmp_path, caplog):
+    """Pictures go before videos; what has no labels or cannot be read is told."""
+    pytest.importorskip("av")
+    caplog.set_level("INFO", logger="absl")
+    folder = download(data, tmp_path / "all")
+    others(folder)
+    assert make(folder, tmp_path / "out") == 0
+    assert digests(tmp_path / "out") == digests(made)
+    for line in (
+        f"pictures without labels are left out: 15_main_0_1, 21_assy_1_1 (in {folder}/"
+        "all_rgb_videos.zip)",
+        "image files of 5 recordings are read, and not their videos, 5 of which end with the same "
+        "frame",
+        # Frame 4 has category FULL, and state 10 by the PSR labels. The error states are one with
+        # a part that sits wrong and one outside the catalogue.
+        "12 of 16 boxes agree with the step labels (by the number of the category, which counts; "
+        "by its name: 0)",
+    ):
+        assert line in caplog.messages
+    (folder / "assembly_state_detection_synthetic_data.zip.001").unlink()
+    (folder / "assembly_state_detection_model_weights.zip").write_text("<!DOCTYPE html>")
+    videos = (folder / "all_rgb_videos.zip").read_bytes()
+    (folder / "all_rgb_videos.zip").write_bytes(videos[:-40])
+    assert make(folder, tmp_path / "again") == 0
+    assert digests(tmp_path / "again") == digests(made)
+    lines = [line for line in caplog.messages if line.startswith("left out: ")]
+    for line, start in zip(
+        lines,
+        (
+            "all_rgb_videos.zip: not a whole zip file",
+            "assembly_state_detection_model_weights.zip: not a whole zip file",
+            "assembly_state_detection_synthetic_data.zip.001 is missing",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(f"left out: --data: {folder}/{start}")
+
+
+def test_videos_and_labels_alone_do(data, tmp_path):
+    """rgb.mp4 in the recording's folder, or a video of its name anywhere."""
+    pytest.importorskip("av")
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("rgb"))
+    write_videos(tmp_path / "data")
+    (tmp_path / "data/05_assy_1_2.mp4").rename(tmp_path / "data/recordings/val/05_assy_1_2/rgb.mp4")
+    assert make(tmp_path / "data", tmp_path / "out") == 0
+    check(tmp_path / "out", late=29)
+
+
+def test_videos_that_end_elsewhere_than_the_pictures_are_named(copy, tmp_path, caplog):
+    pytest.importorskip("av")
+    caplog.set_level("INFO", logger="absl")
+    write_videos(copy)
+    write_video(copy / "05_assy_1_2.mp4", "05_assy_1_2", range(6))
+    (copy / "03_assy_0_1.mp4").write_bytes(b"no video")
+    assert make(copy, tmp_path / "out") == 0
+    (line,) = [line for line in caplog.messages if "not their videos" in line]
+    assert line.startswith(
+        "image files of 5 recordings are read, and not their videos, 3 of which end with the same "
+        f"frame; others (frames of the video, last image): {copy}/03_assy_0_1.mp4: is not a video"
     )
+    assert line.endswith(", 05_assy_1_2 (0…5, 6)")
+
+
+def test_the_first_state_may_be_labelled_before_the_first_picture(copy, tmp_path):
+    path = copy / "recordings/train" / LATE / "PSR_labels_raw.csv"
+    path.write_text(path.read_text().replace(row(30, BASE), row(0, BASE)))
+    assert make(copy, tmp_path / "out") == 0
+    check(tmp_path / "out")
+    recording = ClipSource(tmp_path / "out", "train", PROCEDURE).recordings[LATE]
+    assert "".join(map(str, recording.states[0])) == BASE
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_psr_labels_of_their_own_folder_count(data, tmp_path, packed, caplog):
+    """As the paper's corrected labels lie; recordings that it leaves out are told."""
+    labels = tmp_path / "corrected"
+    for name in ("01_assy_0_1", "05_assy_1_2", "03_assy_0_1"):
+        folder = labels / SPLITS[name] / name
+        folder.mkdir(parents=True)
+        (folder / "PSR_labels_raw.csv").write_text(row(0, BASE) + row(5, FULL))
+    if packed:
+        labels = Path(shutil.make_archive(str(labels), "zip", labels))
+    assert make(data, tmp_path / "out", f"--psr_labels={labels}") == 0
+    (recording,) = ClipSource(tmp_path / "out", "test", PROCEDURE).recordings.values()
+    assert ["".join(map(str, state)) for state in recording.states] == [BASE] * 5 + [FULL] * 4
+    assert recording.classes.tolist() == [*OF_FRAMES, -1, -1, -1, -1]  # boxes are those of --data
+    (line,) = [line for line in caplog.messages if "without labels" in line]
+    assert line == f"pictures without labels are left out: 02_main_0_1, {LATE} (in {data})"
+
+
+def test_flags_reach_the_folder_and_a_crop_loses_boxes(data, tmp_path, caplog):
+    out = tmp_path / "out"
+    assert make(data, out, "--size=24", "--aspect=pad", "--crop=0.3,0,1,1") == 0
+    source = ClipSource(out, "test", PROCEDURE)
+    assert source.image_size == (24, 24)
+    recording = source.recordings["03_assy_0_1"]
+    assert recording.classes.tolist() == [-1, -2, 23, 23, 13, -1, -1, -1, -1]
+    assert np.isnan(recording.boxes[1]).all()
+    assert any("03_assy_0_1: 1 of its 4 boxes are left out" in line for line in caplog.messages)
+
+
+def boxes_of(change):
+    """Other content of the boxes of 03_assy_0_1."""
+
+    def damage(data: Path) -> None:
+        path = data / "recordings/test/03_assy_0_1/OD_labels.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return damage
+
+
+def second(key: str, **values):
+    return boxes_of(lambda content: content[key][1].update(values))
+
+
+def written(file: str, text: str):
+    def damage(data: Path) -> None:
+        (data / file).parent.mkdir(exist_ok=True, parents=True)
+        (data / file).write_text(text)
+
+    return damage
+
+
+def without_pictures(data: Path) -> None:
+    shutil.rmtree(data / "recordings/train/01_assy_0_1/rgb")
+    (data / "recordings/val/05_assy_1_2/PSR_labels_raw.csv").unlink()
+
+
+def videos_twice(data: Path) -> None:
+    shutil.rmtree(data / "recordings/train" / LATE / "rgb")
+    for place in "ab":
+        written(f"{place}/{LATE}.mp4", "")(data)
+
+
+def zipped(data: Path) -> None:
+    folder = data / "recordings/test/03_assy_0_1"
+    pack(
+        data / "test_p1.zip",
+        {
+            "03_assy_0_1/PSR_labels_raw.csv": (folder / "PSR_labels_raw.csv").read_bytes(),
+            "03_assy_0_1/PSR_labels.csv": b"000004.jpg,33,Install\n",
+            "03_assy_0_1/rgb/000000.jpg": (folder / "rgb/000000.jpg").read_bytes(),
+        },
+    )
+    shutil.rmtree(folder)
+
+
+# What is done to the data, and parts of the lines of the error.
+MISTAKES = {
+    "id twice": (second("annotations", id=102), ["annotations[1]: id: 102 is given twice"]),
+    "no image": (second("annotations", image_id=99), ["annotations[1]: image_id: 99 is not in"]),
+    "class": (second("annotations", category_id=24), ["category_id: 24 is no class of procedure"]),
+    "corners": (second("annotations", bbox=[0, 0, 5]), ["annotations[1]: bbox: [0, 0, 5] is not"]),
+    "empty box": (second("annotations", bbox=[0, 0, 0, 5]), ["annotations[1]: w: a box of size 0"]),
+    "outside": (second("annotations", bbox=[0, 800, 9, 9]), ["annotations[1]: y: the box is out"]),
+    "huge": (second("annotations", bbox=[10**400, 0, 9, 9]), ["annotations[1]: bbox: 1000"]),
+    "no size": (second("images", width=0), ["images[1]: width: 0 is not in 1…"]),
+    "no number": (second("images", file_name="x"), ["images[1]: 'x' does not end in a frame's"]),
+    "frame": (second("images", file_name="000800.jpg"), ["frame 800 is not among", "0…8"]),
+    "table": (
+        boxes_of(lambda content: content.update(categories=content["categories"][:5])),
+        ["categories[0]: id 1 has the name 'background', which is not that of the class"],
+    ),
+    "not COCO": (boxes_of(lambda content: content.pop("images")), ["not COCO, which is an object"]),
+    "two places": (
+        written("again/03_assy_0_1/OD_labels.json", "{}"),
+        ["--data: recording 03_assy_0_1: boxes in ", "; keep one"],
+    ),
+    "early label": (
+        written(f"recordings/train/{LATE}/PSR_labels_raw.csv", row(0, BASE) + row(5, FULL)),
+        [f"{LATE}/PSR_labels_raw.csv: line 2: image: frame 5 is not among", "30…37"],
+    ),
+    "parts": (
+        without_pictures,
+        ["labels without frames (--data): 01_assy_0_1\n", "frames without labels: 05_assy_1_2"],
+    ),
+    "two videos": (videos_twice, [f"recording {LATE}: frames in ", f"b/{LATE}.mp4; keep one"]),
+    "in a zip": (zipped, ["test_p1.zip/03_assy_0_1/PSR_labels.csv: line 1: step id: '33' is not"]),
+    "a zip that is not whole": (
+        written("recordings of mine.zip", "<!DOCTYPE html>"),
+        ["recordings of mine.zip: not a whole zip file"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_mistakes_name_the_place(copy, tmp_path, what, capsys):
+    damage, parts = MISTAKES[what]
+    damage(copy)
+    words = [f"--data={copy}", f"--out={tmp_path / 'out'}"]
+    said = refused(capsys, industreal.main, words, lines=None)
+    for part in parts:
+        assert part in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_box_has_the_class_of_its_category_id_or_of_number_and_name_alike(tmp_path):
+    """And not of its name, which is one off in the download."""
     path = tmp_path / "OD_labels.json"
-    path.write_text(json.dumps(content))
-    boxes = read_coco_boxes(path)
+    content = coco("03_assy_0_1")
+    content["images"] = [
+        content["images"][0] | {"id": n, "file_name": f"{n}.jpg"} for n in range(24)
+    ]
+    box = {"bbox": [400, 200, 300, 200]}
+    content["annotations"] = [
+        box | {"id": n, "image_id": n, "category_id": n} for n in range(1, 24)
+    ]
+    alike = [{"id": n, "name": name} for n, name in enumerate(CLASSES)]
+    for table, named in (
+        (content["categories"], range(23)),
+        (content["categories"][::-1], range(23)),
+        (alike, range(1, 24)),
+        (alike[1:], range(1, 24)),
+    ):
+        path.write_text(json.dumps(content | {"categories": table}))
+        boxes = read_boxes(path, PROCEDURE)
+        assert boxes.classes.tolist() == list(range(1, 24))
+        assert boxes.named.tolist() == list(named)
+    own = asd_labels.read_boxes(path)  # a user's own has no classes
+    assert (own.classes, own.named, own.every_frame) == (None, None, False)
+
+
+def test_two_boxes_of_a_frame_leave_the_larger(tmp_path):
+    content = coco("03_assy_0_1")
+    more = {"id": 7, "image_id": 12, "category_id": 1, "bbox": [0, 0, 1280, 720]}
+    content["annotations"].append(more)
+    (tmp_path / "OD_labels.json").write_text(json.dumps(content))
+    boxes = asd_labels.read_boxes(tmp_path / "OD_labels.json")
     assert boxes.frames.tolist() == [1, 2, 2, 3, 4]
     assert boxes.num_repeated == 1
     assert boxes.of_frames(0, 9).tolist() == [-1, 0, 2, 3, 4, -1, -1, -1, -1]
-    np.testing.assert_allclose(boxes.boxes[2], [0.5, 0.5, 1, 1])
 
 
-def test_industreal_parts_that_are_missing(tmp_path):
-    data = make_data(tmp_path / "data")
-    recordings = data / "recordings"
-    (recordings / "train/01_assy_0_1/rgb").rename(recordings / "train/01_assy_0_1/pictures_gone")
-    (recordings / "val/05_assy_1_2/PSR_labels_raw.csv").unlink()
-    for path in (recordings / "train/01_assy_0_1/pictures_gone").iterdir():
-        path.unlink()
-    with pytest.raises(ValueError, match=r"labels without frames \(--data\): 01_assy_0_1") as error:
-        make(data, tmp_path / "out")
-    assert "frames without labels: 05_assy_1_2" in str(error.value)
+def test_an_error_box_agrees_with_every_state_that_is_not_catalogued():
+    # Classes of states: catalogued 4, with a part that sits wrong 23, outside the catalogue 0.
+    of_states = np.array([4, 23, 0])
+    for label, expected in {4: [1, 0, 0], 5: [0, 0, 0], 23: [0, 1, 1], 0: [0, 0, 1]}.items():
+        assert agree(np.full(3, label), of_states, PROCEDURE).tolist() == list(map(bool, expected))
 
 
-def test_main_flags_reach_the_folder(data, tmp_path):
-    out = tmp_path / "out"
-    asked = ["--size=24", "--aspect=pad", "--workers=1"]
-    assert industreal.main([f"--data={data}", f"--out={out}", *asked]) == 0
-    source = ClipSource(out, "val", PROCEDURE)
-    assert source.image_size == (24, 24)
-    # 45 x 80 pixels in a square of 12: bars of 2 above and below, 7 rows of picture... or 8
-    image = source.frames("05_assy_1_2", [6])[0]
-    assert image[0].max() < 40
-    assert image[6].min() > 100
-    box = source.recordings["05_assy_1_2"].boxes[2]
-    np.testing.assert_allclose(box[[0, 2]], [0.5, 0.5], atol=1e-6)
-    assert abs(box[3] - 0.5 * 7 / 12) < 0.5 / 12
+def test_few_boxes_that_agree_are_told_with_what_to_do(copy, tmp_path, caplog):
+    """Boxes of classes one too low, as a file would have them that names them rightly."""
+    caplog.set_level("INFO", logger="absl")
+    for path in copy.rglob("OD_labels.json"):
+        content = json.loads(path.read_text())
+        for box in content["annotations"]:
+            box["category_id"] += 1 if box["category_id"] < 23 else -1
+        path.write_text(json.dumps(content))
+    assert make(copy, tmp_path / "out") == 0
+    (line,) = [line for line in caplog.messages if "agree with the step labels" in line]
+    assert line.startswith("0 of 16 boxes agree with the step labels")
+    assert "look at the boxes by state on the page of data_prep.check" in line

@@ -1,7 +1,9 @@
-"""IndustReal's synthetic pictures in both layouts that its authors' code reads, and mistakes."""
+"""IndustReal's synthetic pictures in the three layouts that are read; what is wrong with some."""
 
+import importlib.util
+import io
 import json
-import zipfile
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,69 +16,201 @@ from data_prep.writing import parallel, shards
 from stormpsr_jax.base.cluster import Cluster
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support import downloads
 from tests.support.commands import refused
+from tests.support.pictures_data import as_zip
 
 PROCEDURE = load_procedure("industreal")
-SMALL = Framing((8, 16))
+NAMES = ["background", *("".join(map(str, s)) for s in PROCEDURE.states.tolist()), "error_state"]
+# ASD/create_dataset_synthetic.py of IndustReal, lines 39-64: class of the Unity scene -> class.
+UNITY = {
+    **{0: 0, 1: 15, 2: 12, 3: 2, 4: 19, 5: 22, 6: 14, 7: 20, 8: 3, 9: 11, 10: 8, 11: 4},
+    **{12: 10, 13: 18, 14: 1, 15: 7, 16: 9, 17: 21, 18: 13, 19: 5, 20: 6, 21: 17, 22: 16, 23: 23},
+}
+SIZE = HEIGHT, WIDTH = 18, 32
+STAND_INS = Path(__file__).parents[2] / "../shared/make_stand_ins.py"
 
 
 def make(data, out, **options):
-    return industreal_cad.make_dataset(out, data=data, **{"framing": SMALL, **options})
+    return industreal_cad.make_dataset(out, data=data, **{"framing": Framing((8, 16)), **options})
 
 
 def source(out):
     return ClipSource(out, "cad", PROCEDURE)
 
 
-@pytest.fixture
-def synth(tmp_path):
-    downloads.make_renders(tmp_path / "synth", (18, 32), per_state=3)
-    return tmp_path / "synth"
+def read(path: Path) -> dict:
+    """(class, box) of each picture."""
+    found = renders.read_renders(open_trees(path), "--data")
+    return {render.path.rpartition("/")[2]: (render.label, render.box) for render in found.pictures}
 
 
-def content(synth):
-    return json.loads((synth / "labels.json").read_text())
+# --- The download: labels_coco.json ---------------------------------------------------------------
 
 
-def write(synth, **changes):
-    (synth / "labels.json").write_text(json.dumps(content(synth) | changes))
+def png(level: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT), (level,) * 3).save(file, "PNG")
+    return file.getvalue()
 
 
-def test_synth_a_recording_of_each_state_and_nothing_else(synth, tmp_path, caplog):
+def content() -> dict:
+    """A picture of each class of the scene but background, two of none, one more of class 14."""
+    rng = random.Random(0)
+    shown = [*range(1, 24), 14, None, None]
+    rng.shuffle(shown)
+    images, annotations = [], []
+    for i, unity in enumerate(shown):
+        name = f"{rng.choice(('train', 'val', 'add2'))}_SynthImage{i}.png"
+        images.append({"id": i, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        if unity is not None:
+            box = [rng.randrange(8), rng.randrange(4), rng.randrange(4, 20), rng.randrange(4, 12)]
+            annotation = {"image_id": i, "category_id": unity, "bbox": box, "iscrowd": 0}
+            annotations.append({"id": len(annotations), **annotation})
+    rng.shuffle(annotations)
+    categories = [{"id": u, "name": NAMES[c], "supercategory": ""} for u, c in UNITY.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def write(folder: Path, data: dict) -> Path:
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for image in data["images"]:
+        (folder / "images" / image["file_name"]).write_bytes(png(9 * image["id"]))
+    (folder / "labels_coco.json").write_text(json.dumps(data))
+    return folder
+
+
+def expected(data: dict) -> dict:
+    """{name: (class, box)} of what `content` gives."""
+    result = {image["file_name"]: (0, None) for image in data["images"]}
+    for a in data["annotations"]:
+        x, y, w, h = a["bbox"]
+        box = ((x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT)
+        name = data["images"][a["image_id"]]["file_name"]
+        result[name] = UNITY[a["category_id"]], pytest.approx(box)
+    return result
+
+
+def test_a_box_has_the_class_of_its_category_id_in_every_form(tmp_path):
+    data = content()
+    folder = tmp_path / "x"
+    write(folder / "synthetic_data", data)
+    packed = as_zip(folder).read_bytes()
+    (tmp_path / "parts").mkdir()
+    half = len(packed) // 2
+    (tmp_path / "parts/x.zip.001").write_bytes(packed[:half])
+    (tmp_path / "parts/x.zip.002").write_bytes(packed[half:])
+    for path in (folder, tmp_path / "x.zip", tmp_path / "parts", tmp_path / "parts/x.zip.002"):
+        assert read(path) == expected(data)
+
+
+def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
-    assert make(synth, tmp_path / "out")
-    assert "66 pictures of 22 states; 3 of no catalogued state are left out" in caplog.text
+    data = content()
+    write(tmp_path / "data", data)
+    (tmp_path / "data/train_p1.zip").write_bytes(b"PK cut off")  # another download
+    assert make(tmp_path / "data", tmp_path / "out", framing=Framing((16, 16)))
+    assert "24 of 24 names of categories say the same state as their ids" in caplog.text
+    assert "23 pictures of 22 states; 3 of no catalogued state are left out" in caplog.text
+    assert f"left out: --data: {tmp_path}/data/train_p1.zip: not a whole zip file" in caplog.text
     found = source(tmp_path / "out")
     assert list(found.recordings) == [f"cad_{state:02d}" for state in range(1, 23)]
-    for i, recording in enumerate(found.recordings.values()):
-        np.testing.assert_array_equal(recording.states, [PROCEDURE.states[i]] * 3)
-        assert (recording.classes == -2).all()
-        assert np.isnan(recording.boxes).all()
-    # Each state has its own pictures, in the order of their names.
-    names = content(synth)["images"]
-    for state in (1, 9, 22):
-        for row in range(3):
-            image = Image.open(synth / "images" / names[3 * (state - 1) + row])
-            expected = np.asarray(image).mean(axis=(0, 1))
-            shown = found.rows(f"cad_{state:02d}", [row])[0].mean(axis=(0, 1))
-            np.testing.assert_allclose(shown, expected, atol=3)
+    truth = expected(data)
+    for name, recording in found.recordings.items():
+        state = int(name[-2:])
+        of_state = sorted(picture for picture in truth if truth[picture][0] == state)
+        levels = [9 * int(picture.split("Image")[1][:-4]) for picture in of_state]
+        rows = found.rows(name, np.arange(len(levels)))
+        np.testing.assert_allclose(rows.mean(axis=(1, 2, 3)), levels, atol=2)
+        assert recording.classes.tolist() == [state] * len(levels)
+        for row, picture in enumerate(of_state):
+            box = truth[picture][1].expected
+            assert tuple(recording.boxes[row]) == pytest.approx(box, abs=1e-6)
     assert check.check(tmp_path / "out") == 0
 
 
-def test_synth_states_behind_a_background_count_too(synth, tmp_path):
-    """The published code drops them; it takes for granted that backgrounds stand last."""
-    there = content(synth)
+@pytest.mark.parametrize("there", [True, False])
+def test_categories_that_tell_no_state_leave_the_ids(tmp_path, caplog, there):
+    """Also a file without a table of them."""
+    caplog.set_level("INFO", logger="absl")
+    data = content()
+    for category in data["categories"]:
+        category["name"] = f"Assembly {category['id']}"
+    truth = expected(data)
+    if not there:
+        del data["categories"]
+    assert read(write(tmp_path, data)) == truth
+    assert "ids of categories are taken for classes of the Unity scene" in caplog.text
+
+
+def test_categories_that_tell_other_states_than_their_ids_are_refused(tmp_path):
+    """Numbered from 1, by IndustReal's own classes, and two that changed places."""
+    from_one, own, swapped = content(), content(), content()
+    for category in from_one["categories"]:
+        category["id"] += 1
+    own["categories"] = [{"id": i, "name": name} for i, name in enumerate(NAMES)]
+    a, b = swapped["categories"][4], swapped["categories"][9]
+    a["name"], b["name"] = b["name"], a["name"]
+    for i, (data, wrong) in enumerate(((from_one, 24), (own, 22), (swapped, 2))):
+        with pytest.raises(ValueError, match=f"labels_coco.json: categories: {wrong} of 24"):
+            read(write(tmp_path / str(i), data))
+
+
+def test_pictures_not_listed_or_with_two_boxes_are_left_out_and_boxes_cut_off(tmp_path, caplog):
+    data = content()
+    write(tmp_path, data)
+    (tmp_path / "images/more.png").write_bytes(png(1))
+    twice, over = data["annotations"][:2]
+    data["annotations"].append({**twice, "id": 1000})
+    over["bbox"] = [-4, 8.5, 12, 10]
+    (tmp_path / "labels_coco.json").write_text(json.dumps(data))
+    rest = expected(data)
+    name = data["images"][over["image_id"]]["file_name"]
+    box = (4 / WIDTH, 13.25 / HEIGHT, 8 / WIDTH, 9.5 / HEIGHT)
+    rest[name] = rest[name][0], pytest.approx(box)
+    del rest[data["images"][twice["image_id"]]["file_name"]]
+    assert read(tmp_path) == rest
+    assert "pictures with more than one box are left out: 1" in caplog.text
+    assert "pictures that are left out: 2 of 27" in caplog.text
+
+
+# --- The two layouts of the authors' code ---------------------------------------------------------
+
+
+@pytest.fixture
+def synth(tmp_path):
+    downloads.make_renders(tmp_path / "synth", SIZE, per_state=2)
+    return tmp_path / "synth"
+
+
+def labels(synth):
+    return json.loads((synth / "labels.json").read_text())
+
+
+def test_synth_a_recording_of_each_state_and_nothing_else(synth, tmp_path):
+    """Also where a background does not stand last, as the published code takes for granted."""
+    there = labels(synth)
     order = [-1, *range(len(there["images"]) - 1)]
-    write(synth, **{key: [values[i] for i in order] for key, values in there.items()})
+    moved = {key: [values[i] for i in order] for key, values in there.items()}
+    (synth / "labels.json").write_text(json.dumps(moved))
     assert make(synth, tmp_path / "out")
-    assert sum(r.num_frames for r in source(tmp_path / "out").recordings.values()) == 66
+    found = source(tmp_path / "out")
+    assert list(found.recordings) == [f"cad_{state:02d}" for state in range(1, 23)]
+    for state, recording in enumerate(found.recordings.values(), start=1):
+        np.testing.assert_array_equal(recording.states, [PROCEDURE.states[state - 1]] * 2)
+        assert (recording.classes == -2).all()
+        assert np.isnan(recording.boxes).all()
+        for row in range(2):
+            image = Image.open(synth / "images" / there["images"][2 * (state - 1) + row])
+            mean = np.asarray(image).mean(axis=(0, 1))
+            shown = found.rows(recording.name, [row])[0].mean(axis=(0, 1))
+            np.testing.assert_allclose(shown, mean, atol=3)
 
 
 def test_unity_classes_are_renumbered_and_boxes_mapped(tmp_path):
-    shown = [22, 1, 0, 23, 5, 1]
-    downloads.make_unity(tmp_path / "data", (18, 32), shown)
+    downloads.make_unity(tmp_path / "data", SIZE, [22, 1, 0, 23, 5, 1])
     assert make(tmp_path / "data", tmp_path / "out")
     found = source(tmp_path / "out")
     assert list(found.recordings) == ["cad_01", "cad_05", "cad_22"]
@@ -86,123 +220,136 @@ def test_unity_classes_are_renumbered_and_boxes_mapped(tmp_path):
         np.testing.assert_allclose(means, levels, atol=2)
         assert recording.classes.tolist() == [int(name[-2:])] * len(levels)
         np.testing.assert_allclose(recording.boxes, [[0.5, 0.25, 0.5, 0.25]] * len(levels))
+    gone = Framing((8, 8), region=(0, 0.5, 1, 1))  # a crop moves boxes and loses some
+    assert make(tmp_path / "data", tmp_path / "cropped", framing=gone)
+    assert source(tmp_path / "cropped").recordings["cad_05"].classes.tolist() == [-2]
 
 
-def test_unity_a_crop_moves_boxes_and_loses_some(tmp_path):
-    downloads.make_unity(tmp_path / "data", (18, 32), [1, 2])
-    assert make(tmp_path / "data", tmp_path / "low", framing=Framing((8, 8), region=(0, 0, 1, 0.5)))
-    recording = source(tmp_path / "low").recordings["cad_01"]
-    np.testing.assert_allclose(recording.boxes, [[0.5, 0.5, 0.5, 0.5]], atol=1e-6)
-    gone = Framing((8, 8), region=(0, 0.5, 1, 1))
-    assert make(tmp_path / "data", tmp_path / "high", framing=gone)
-    recording = source(tmp_path / "high").recordings["cad_01"]
-    assert recording.classes.tolist() == [-2]
-
-
-def test_unity_classes_are_a_permutation():
-    assert sorted(renders.UNITY_CLASSES) == list(range(24))
-
-
-@pytest.mark.parametrize("layout", ["synth", "unity"])
-@pytest.mark.usefixtures("system")  # workers
-def test_a_zip_file_gives_the_same_as_a_folder(tmp_path, layout):
-    if layout == "synth":
-        downloads.make_renders(tmp_path / "data", (18, 32), per_state=2)
-    else:
-        downloads.make_unity(tmp_path / "data", (18, 32), [3, 4, 0])
-    path = tmp_path / "packed.zip"
-    with zipfile.ZipFile(path, "w") as file:
-        for member in sorted((tmp_path / "data").rglob("*")):
-            file.write(member, Path("top", member.relative_to(tmp_path / "data")))
-    assert make(tmp_path / "data", tmp_path / "a")
-    assert make(path, tmp_path / "b", workers=2)
-    for name in source(tmp_path / "a").recordings:
-        a, b = (source(tmp_path / out) for out in "ab")
-        assert a.content_checksum(name) == b.content_checksum(name)
+def test_unity_classes_are_those_of_the_published_code():
+    assert dict(enumerate(renders.UNITY_CLASSES)) == UNITY
 
 
 def test_changed_labels_are_noticed_and_made_again(synth, tmp_path):
     out = tmp_path / "out"
     assert make(synth, out)
-    labels = content(synth)["labels"]
-    labels[0] = 2
-    write(synth, labels=labels)
+    there = labels(synth)
+    there["labels"][0] = 2
+    (synth / "labels.json").write_text(json.dumps(there))
     with pytest.raises(ValueError, match=r"recording cad_01: its labels.*\n.*cad_02"):
         make(synth, out)
     assert make(synth, out, remake=True)
     counts = [r.num_frames for r in source(out).recordings.values()]
-    assert counts == [2, 4, *[3] * 20]
+    assert counts == [1, 3, *[2] * 20]
 
 
-def test_errors_name_the_place(synth, tmp_path):
-    there = content(synth)
-    images, labels = there["images"], there["labels"]
-    for changes, message in (
-        ({"labels": labels[:-1]}, "images has 69 entries, labels 68"),
-        ({"labels": [0] * 69}, "none of its 69 pictures shows a state of the catalogue"),
-        ({"labels": ["1", *labels[1:]]}, r"labels\[0\]: '1' is not a whole number"),
-        ({"labels": [True, *labels[1:]]}, r"labels\[0\]: True is not a whole number"),
-        ({"labels": [-1, *labels[1:]]}, r"labels\[0\]: -1 is not a whole number"),
-        ({"images": ["../x.jpg", *images[1:]]}, r"images\[0\]: '../x.jpg' is no picture in"),
-        ({"images": [images[1], *images[1:]]}, r"images\[1\]: '01_00001.jpg' is there twice"),
-        ({"images": "all"}, "images: 'all' has the wrong type"),
-    ):
-        write(synth, **{"images": images, "labels": labels, **changes})
-        with pytest.raises(ValueError, match=message):
-            make(synth, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    (synth / "labels.json").write_text("{")
-    with pytest.raises(ValueError, match=r"synth/labels\.json"):
-        make(synth, tmp_path / "out")
+# --- Mistakes -------------------------------------------------------------------------------------
 
 
-def test_errors_of_yolo_files(tmp_path):
-    data = tmp_path / "data"
-    downloads.make_unity(data, (18, 32), [1, 2])
-    path = data / "training/labels/00001.txt"
-    good = path.read_text()
-    for text, message in (
-        ("24 0.5 0.5 0.1 0.1\n", r"00001\.txt: line 1: class: '24' is not in 0…23"),
-        ("3 0.5 0.5 0.1\n", "line 1: h: is missing"),
-        ("3 0.5 0.5 nan 0.1\n", "line 1: w: 'nan' is not finite"),
-        ("-1 0.5 0.5 0.1 0.1\n", "line 1: class: '-1' is not in 0…23"),
-        ("3.5 0.5 0.5 0.1 0.1\n", "line 1: class: '3.5' is not whole"),
-        ("3 1.5 0.5 0.1 0.1\n", "line 1: x: the box is outside the picture"),
-        (good * 2, "has 2 boxes, a render shows one object"),
-    ):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            make(data, tmp_path / "out")
-    path.unlink()
-    with pytest.raises(ValueError, match=r"00001\.png: has no .*00001\.txt"):
-        make(data, tmp_path / "out")
+def coco(key: str, **change):
+    def damage(folder: Path) -> None:
+        data = content()
+        write(folder, data)
+        data[key][3] |= change
+        (folder / "labels_coco.json").write_text(json.dumps(data))
+
+    return damage
 
 
-def test_errors_nothing_to_read_or_too_much(tmp_path, synth, capsys):
-    (tmp_path / "empty").mkdir()
-    said = refused(
-        capsys, industreal_cad.main, [f"--data={tmp_path / 'empty'}", f"--out={tmp_path / 'out'}"]
-    )
-    assert said.startswith(f"error: --data={tmp_path / 'empty'}: has neither labels_coco.json nor")
-    downloads.make_renders(tmp_path / "both/a", (18, 32), per_state=1)
-    downloads.make_renders(tmp_path / "both/b", (18, 32), per_state=1)
-    with pytest.raises(ValueError, match=r"renders in .*both/a and .*both/b; give one of them"):
-        make(tmp_path / "both", tmp_path / "out")
+def listed(**change):
+    def damage(folder: Path) -> None:
+        downloads.make_renders(folder, SIZE, per_state=1)
+        (folder / "labels.json").write_text(json.dumps(labels(folder) | change))
+
+    return damage
 
 
-def test_command_flags_reach_the_folder(synth, tmp_path):
+def row(text: str | None):
+    def damage(folder: Path) -> None:
+        downloads.make_unity(folder, SIZE, [1, 2])
+        path = folder / "training/labels/00001.txt"
+        path.unlink()
+        if text is not None:
+            path.write_text(text)
+
+    return damage
+
+
+def twice(folder: Path) -> None:
+    for name in "ab":
+        downloads.make_renders(folder / name, SIZE, per_state=1)
+
+
+def half(part: str):
+    def damage(folder: Path) -> None:
+        packed = as_zip(write(folder / "x", content()))
+        (folder / f"set.zip.{part}").write_bytes(packed.read_bytes()[:700])
+        packed.unlink()
+        (folder / "x/labels_coco.json").unlink()
+
+    return damage
+
+
+MISTAKES = {
+    "images[3]: file_name: None has the wrong type": coco("images", file_name=None),
+    "labels_coco.json: 'x.png' is no picture in": coco("images", file_name="x.png"),
+    "images[4]: id: 4 is given twice": coco("images", id=4),
+    "is 18x32 (HxW), labels_coco.json says 18x64": coco("images", width=64),
+    "annotations[3]: image_id: 99 is not in images": coco("annotations", image_id=99),
+    "annotations[3]: category_id: 24 is no class in 0…23": coco("annotations", category_id=24),
+    "annotations[3]: bbox: [1, 2, 3] is not x, y, w, h": coco("annotations", bbox=[1, 2, 3]),
+    "annotations[3]: x: the box is outside": coco("annotations", bbox=[40, 2, 5, 3]),
+    "categories[3]: id: 3.5 has the wrong type": coco("categories", id=3.5),
+    "images has 25 entries, 25 of them different, labels 1": listed(labels=[1]),
+    "labels[0]: '1' of '01_00000.jpg' is not a whole": listed(labels=["1"] + [1] * 24),
+    "images: 'all' has the wrong type": listed(images="all"),
+    "none of its 25 pictures shows a state of the catalogue": listed(labels=[0] * 25),
+    "00001.txt: line 1: class: '24' is not in 0…23": row("24 0.5 0.5 0.1 0.1\n"),
+    "00001.txt: line 1: h: is missing": row("3 0.5 0.5 0.1\n"),
+    "00001.txt: line 1: x: the box is outside the picture": row("3 1.5 0.5 0.1 0.1\n"),
+    "00001.txt: has 2 boxes, a render shows one object": row("3 .5 .5 .1 .1\n" * 2),
+    "00001.txt: is missing, for picture 00001.png": row(None),
+    "b; give one of them": twice,
+    "has neither labels_coco.json nor": lambda folder: folder.mkdir(),
+    "set.zip: not a whole zip file": half("001"),
+    "set.zip.001 is missing": half("002"),
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_mistakes_name_the_place(tmp_path, message, capsys):
+    MISTAKES[message](tmp_path / "data")
+    words = [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}", "--size=8", "--workers=1"]
+    assert message in refused(capsys, industreal_cad.main, words, lines=None)
+    assert not (tmp_path / "out/dataset_info.json").exists()
+
+
+def test_command_flags_reach_the_folder_and_the_cluster(synth, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    words = [f"--data={synth}", f"--out={out}", "--size=16", "--quality=70", "--workers=1"]
-    assert industreal_cad.main([*words, "--recordings=cad_0*"]) == 0
+    words = [f"--data={synth}", f"--out={out}", "--size=16", "--quality=70"]
+    assert industreal_cad.main([*words, "--workers=1", "--recordings=cad_0*"]) == 0
     settings = json.loads((out / "settings.json").read_text())
     assert settings["image_size"] == [16, 16]
     assert settings["settings"]["quality"] == 70
     assert len(list(out.glob("clips-cad*"))) == 9
-
-
-def test_ray_makes_the_recordings_on_the_cluster(synth, tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(parallel, "run", lambda _, jobs, workers, *rest: told.append(workers))
     monkeypatch.setattr(shards, "SHOWN_SECONDS", 0)
-    assert industreal_cad.main([f"--data={synth}", f"--out={tmp_path / 'out'}", "--ray=auto"]) == 0
+    assert industreal_cad.main([f"--data={synth}", f"--out={tmp_path / 'ray'}", "--ray=auto"]) == 0
     assert told == [Cluster("auto")]
+
+
+@pytest.mark.skipif(not STAND_INS.exists(), reason="needs ../shared")
+def test_stand_ins_of_the_download_have_the_class_of_the_scene_in_all_forms(tmp_path):
+    spec = importlib.util.spec_from_file_location("make_stand_ins", STAND_INS)
+    stand_ins = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stand_ins)
+    stand_ins.make_synthetic(tmp_path)
+    files = {i: unity for i, unity in enumerate([*range(24), 14, 14])}
+    truth = {
+        f"{'train' if i < 20 else 'val'}_SynthImage{i}.png": UNITY[u] for i, u in files.items()
+    }
+    for form in ("synthetic", "synthetic_parts", "synthetic_joined"):
+        found = read(tmp_path / form)
+        assert {name: label for name, (label, _) in found.items()} == truth
+        for label, box in found.values():
+            assert box == (pytest.approx((0.5, 0.5, 0.375, 4 / 9)) if label else None)

@@ -1,29 +1,43 @@
-"""MECCANO as it is downloaded: frames, labels, boxes, zip files and videos."""
+"""MECCANO as it is downloaded: frames, labels, boxes, zips, videos; and what is wrong with some."""
 
 import contextlib
+import json
+import os
+import shutil
+import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
+from data_prep import check, command, meccano
+from stormpsr_jax.base import memory
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.media.framing import Framing
+from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.meccano_data import (
+    COMMAND,
     FRAMES,
     PROCEDURE,
     RAW,
+    REPOSITORY,
     SPLITS,
     STEPS,
     WITH_ERRORS,
     make,
     make_data,
     picture,
+    state,
 )
 
+# --- What is made ---------------------------------------------------------------------------------
 
-def test_meccano_frames_states_and_splits(meccano_shards):
+
+def test_frames_states_splits_and_label_files(meccano_shards):
     for split in ("train", "val", "test"):
         source = ClipSource(meccano_shards, split, PROCEDURE)
         assert list(source.recordings) == [name for name in FRAMES if SPLITS[name] == split]
@@ -41,33 +55,28 @@ def test_meccano_frames_states_and_splits(meccano_shards):
                 for rows, large in ((slice(0, 8), slice(0, 27)), (slice(8, 16), slice(27, 54))):
                     expected = real[large].mean(axis=(0, 1))
                     assert np.abs(image[rows].mean(axis=(0, 1)) - expected).max() < 12
+            folder = meccano_shards / "labels" / split / name  # what is shipped is kept
+            assert (folder / "PSR_labels.csv").read_text() == STEPS
+            assert (folder / "PSR_labels_with_errors.csv").read_text() == WITH_ERRORS
+            assert (folder / "PSR_labels_raw.csv").read_text() == RAW
 
 
-def test_meccano_boxes_and_their_classes(meccano_shards):
-    recording = ClipSource(meccano_shards, "train", PROCEDURE).recordings["0001"]
+def test_boxes_and_their_classes(meccano_shards):
+    recordings = ClipSource(meccano_shards, "train", PROCEDURE).recordings
     expected = np.full((14, 4), np.nan)
     expected[4] = [0.5, 0.5, 0.2, 0.4]
     expected[5] = [0.25, 0.5, 0.2, 0.4]  # the larger of two
     expected[6] = [0.925, 0.5, 0.15, 0.4]  # cut off at the picture's edge
     expected[7] = [0.5, 0.5, 0.2, 0.4]
-    np.testing.assert_allclose(recording.boxes, expected, atol=1e-6)
-    assert PROCEDURE.state_class(recording.states[5]) == 1
-    ignored, error = 0, 12
-    assert recording.classes[4:8].tolist() == [ignored, 1, 1, error]
-    assert (np.delete(recording.classes, range(4, 8)) == -1).all()
-    without = ClipSource(meccano_shards, "train", PROCEDURE).recordings["0002"]
-    assert (without.classes == NOT_ANNOTATED).all()
+    np.testing.assert_allclose(recordings["0001"].boxes, expected, atol=1e-6)
+    classes = [EMPTY] * 14
+    classes[4:8] = [0, 1, 1, 12]  # uncatalogued, state 1, error
+    assert recordings["0001"].classes.tolist() == classes
+    assert (recordings["0002"].classes == NOT_ANNOTATED).all()  # has no file of boxes
+    assert check.check(meccano_shards, out=os.devnull) == 0
 
 
-def test_meccano_shipped_label_files_are_kept(meccano_shards):
-    for name, split in SPLITS.items():
-        folder = meccano_shards / "labels" / split / name
-        assert (folder / "PSR_labels.csv").read_text() == STEPS
-        assert (folder / "PSR_labels_with_errors.csv").read_text() == WITH_ERRORS
-        assert (folder / "PSR_labels_raw.csv").read_text() == RAW
-
-
-def test_meccano_log_says_what_is_particular(meccano_files, meccano_shards, caplog):
+def test_log_says_what_is_particular(meccano_files, meccano_shards, caplog):
     caplog.set_level("INFO", logger="absl")
     make(meccano_files, meccano_shards)
     assert caplog.messages == [
@@ -92,46 +101,231 @@ def test_meccano_log_says_what_is_particular(meccano_files, meccano_shards, capl
     ]
 
 
-def zipped(folder: Path, path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as file:
-        for member in sorted(folder.rglob("*")):
-            file.write(member, member.relative_to(folder))
-    return path
-
-
 @pytest.mark.usefixtures("system")  # workers
-def test_meccano_zip_files_and_workers_give_the_same_bytes(meccano_files, meccano_shards, tmp_path):
+def test_zip_files_and_workers_give_the_same_bytes(meccano_files, meccano_shards, tmp_path):
     parts = {
-        "frames": zipped(meccano_files / "frames", tmp_path / "MECCANO_RGB_frames.zip"),
-        "labels": zipped(meccano_files / "psr", tmp_path / "psr.zip"),
-        "asd_labels": zipped(meccano_files / "asd", tmp_path / "asd.zip"),
+        name: shutil.make_archive(str(tmp_path / name), "zip", meccano_files / folder)
+        for name, folder in (("frames", "frames"), ("labels", "psr"), ("asd_labels", "asd"))
     }
     assert make(meccano_files, tmp_path / "out", workers=2, **parts)
     assert digests(tmp_path / "out") == digests(meccano_shards)
 
 
-def test_video_frames_of_a_video(tmp_path):
+def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):
     av = pytest.importorskip("av")
-    data = make_data(tmp_path / "data")
-    for name, count in FRAMES.items():
-        with av.open(str(tmp_path / "data" / f"{name}.mp4"), "w") as container:
-            stream = container.add_stream("mpeg4", rate=12)
-            stream.width, stream.height, stream.pix_fmt = 96, 54, "yuv420p"
-            stream.bit_rate = 8_000_000
-            for frame in range(1, count + 1):
-                image = av.VideoFrame.from_ndarray(picture(name, frame), format="rgb24")
-                container.mux(stream.encode(image))
-            container.mux(stream.encode())
-    videos = zipfile.ZipFile(tmp_path / "videos.zip", "w")
-    with contextlib.closing(videos):
-        for name in FRAMES:
-            videos.write(tmp_path / "data" / f"{name}.mp4", f"RGB_Videos/{name}.mp4")
-    assert make(data, tmp_path / "out", frames=tmp_path / "videos.zip")
-    assert make(data, tmp_path / "of_files")
+    with contextlib.closing(zipfile.ZipFile(tmp_path / "videos.zip", "w")) as videos:
+        for name, count in FRAMES.items():
+            with av.open(str(tmp_path / f"{name}.mp4"), "w") as container:
+                stream = container.add_stream("mpeg4", rate=12)
+                stream.width, stream.height, stream.pix_fmt = 96, 54, "yuv420p"
+                stream.bit_rate = 8_000_000
+                for frame in range(1, count + 1):
+                    image = av.VideoFrame.from_ndarray(picture(name, frame), format="rgb24")
+                    container.mux(stream.encode(image))
+                container.mux(stream.encode())
+            videos.write(tmp_path / f"{name}.mp4", f"RGB_Videos/{name}.mp4")
+    assert make(meccano_files, tmp_path / "out", frames=tmp_path / "videos.zip")
     one, other = (
         ClipSource(folder, "train", PROCEDURE).frames("0001", range(1, 15)).astype(float)
-        for folder in (tmp_path / "out", tmp_path / "of_files")
+        for folder in (tmp_path / "out", meccano_shards)
     )
     assert np.abs(one - other).mean(axis=(1, 2, 3)).max() < 15
     shuffled = np.abs(one - np.roll(other, 1, axis=0)).mean(axis=(1, 2, 3))
     assert shuffled.min() > 25  # so 15 means: the same frame
+
+
+# --- Mistakes -------------------------------------------------------------------------------------
+
+
+def edit(file: str, old: str, new: str) -> Callable:
+    """Another text in the file of a recording."""
+
+    def change(data: Path) -> None:
+        (path,) = data.glob(file)
+        path.write_text(path.read_text().replace(old, new) if old else path.read_text() + new)
+
+    return change
+
+
+def removed(*files: str) -> Callable:
+    """Files less."""
+    return lambda data: [path.unlink() for file in files for path in data.glob(file)]
+
+
+def number_from_0(data: Path) -> None:
+    (image,) = data.glob("frames/*/Train/0001/00001.jpg")
+    image.with_name("00000.jpg").write_bytes(image.read_bytes())
+
+
+def write_frames_again(data: Path) -> None:
+    (data / "frames/again/0001").mkdir(parents=True)
+    (data / "frames/again/0001/00001.jpg").write_bytes(b"")
+
+
+def moved(*names: tuple[str, str]) -> Callable:
+    """Folders elsewhere, and an empty one where the labels were."""
+
+    def change(data: Path) -> None:
+        for old, new in names:
+            (data / old).rename(data / new)
+        (data / "psr").mkdir(exist_ok=True)
+
+    return change
+
+
+LABELS, IN_ORDER = "psr/*/0001/PSR_labels_raw.csv", "psr/*/0001/PSR_labels.csv"
+BOXES, TRAIN, TEST = "asd/*/0001_GT.csv", "frames/RGB_frames/Train", "frames/RGB_frames/Test"
+# By parts of the message, what is done to the data.
+MISTAKES = {
+    ("Train/0001: frame 5 is missing",): removed(f"{TRAIN}/0001/00005.jpg"),
+    ("Train/0001: the first frame is 0, MECCANO starts at 1",): number_from_0,
+    ("0002/PSR_labels_raw.csv: line 5: image: frame 9 is not among", "1…8"): removed(
+        f"{TRAIN}/0002/00009.jpg"
+    ),
+    ("0001/PSR_labels.csv: line 3: image: frame 15 is not among", "1…14"): edit(
+        IN_ORDER, "", "00015.jpg,3,Install\n"
+    ),
+    ("0001_GT.csv: line 6: frame 15 is not among", "1…14"): edit(
+        BOXES, "", "15,0,1,0.5,0.5,0.1,0.1\n"
+    ),
+    ("raw.csv: line 3: image: frame 3 does not come after frame 4",): edit(LABELS, "00006", "3"),
+    ("labels.csv: line 2: image: frame 2 comes after frame 4",): edit(IN_ORDER, "00006", "2"),
+    ("0001_GT.csv: line 4: frame: frame 3 comes after frame 6",): edit(BOXES, "7,0", "3,0"),
+    ("labels.csv: line 2: step id: '51' is not in 0…50",): edit(IN_ORDER, ",12,", ",51,"),
+    ("raw.csv: line 2: s_16: is missing",): edit(LABELS, state(0), state(0)[:-2]),
+    ("0001_GT.csv: line 4: x: the box is outside the picture",): edit(BOXES, "0.95,", "1.01,"),
+    ("0001_GT.csv: line 4: w: is missing",): edit(BOXES, "0.95,0.5,0.2,", "0.95,"),
+    ("0001_GT.csv: line 4: flag: '2' is not in -1…1",): edit(BOXES, "7,0,", "7,2,"),
+    ("psr/training/0001: is in no folder train, val or test", "0002: is in no"): moved(
+        ("psr/train", "psr/training")
+    ),
+    ("recording 0001: frames in split val, labels in train",): moved(
+        (f"{TRAIN}/0001", "frames/RGB_frames/Val/0001")
+    ),
+    ("recording 0001: frames in ", "again/0001; keep one of these"): write_frames_again,
+    ("psr: no folder <train|val|test>/<recording> with a PSR_labels_raw.csv",): moved(
+        ("psr", "elsewhere")
+    ),
+    ("labels without frames (--frames): 0008\n", "frames without labels: 0108"): moved(
+        (f"{TEST}/0008", f"{TEST}/0108")
+    ),
+    ("asd: no <recording>_GT.csv is in it",): removed("asd/*/*"),
+}
+
+
+@pytest.mark.parametrize("parts", MISTAKES)
+def test_mistakes_are_named_before_the_work_begins(meccano_files, tmp_path, parts, capsys):
+    data = shutil.copytree(meccano_files, tmp_path / "data")
+    MISTAKES[parts](data)
+    flags = [f"--frames={data}/frames", f"--labels={data}/psr", f"--asd_labels={data}/asd"]
+    said = refused(capsys, meccano.main, [*flags, f"--out={tmp_path}/out"], lines=None)
+    for part in parts:
+        assert part in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_of_all_recordings_are_listed_at_once(tmp_path):
+    data = make_data(tmp_path)
+    for name in ("0001", "0007"):
+        edit(f"psr/*/{name}/PSR_labels.csv", ",12,", ",99,")(data)
+    with pytest.raises(ValueError, match=r"0001/PSR.*'99'.*\n.*0007/PSR.*'99'"):
+        make(data, tmp_path / "out")
+
+
+def test_a_damaged_picture_stops_only_its_recording(tmp_path):
+    data = make_data(tmp_path / "data")
+    (path,) = data.glob("frames/*/Train/0001/00005.jpg")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-400])
+    with pytest.raises(ValueError, match=r"recording train/0001: .*00005.jpg: the JPEG is damaged"):
+        make(data, tmp_path / "out")
+    assert not (tmp_path / "out/dataset_info.json").exists()
+    path.write_bytes(whole)
+    assert make(data, tmp_path / "out")
+
+
+def test_other_labels_or_framing_need_another_folder(meccano_files, meccano_shards, tmp_path):
+    changed = make_data(tmp_path)
+    edit("asd/*/0007_GT.csv", "0.25", "0.26")(changed)
+    with pytest.raises(ValueError, match=r"--remake .*\nrecording 0007: its boxes are not those"):
+        make(changed, meccano_shards)
+    for change, name in (
+        ({"framing": Framing((16, 16), "crop")}, "aspect"),
+        ({"framing": Framing((16, 16), region=(0, 0, 0.5, 1))}, "crop"),
+        ({"framing": Framing((16, 16), quality=80)}, "quality"),
+    ):
+        with pytest.raises(ValueError, match=rf"settings.{name}.* was"):
+            make(meccano_files, meccano_shards, **change)
+
+
+@pytest.mark.parametrize("version", [None, 2])
+def test_a_folder_of_another_version_has_to_be_made_again(
+    meccano_files, meccano_shards, tmp_path, version, capsys
+):
+    out = shutil.copytree(meccano_shards, tmp_path / "out")
+    settings = json.loads((out / "settings.json").read_text()) | {"version": version}
+    if version is None:
+        del settings["version"]
+    (out / "settings.json").write_text(json.dumps(settings))
+    what = "version: is missing" if version is None else f"version: {version} is not 1"
+    assert f"settings.json: {what}" in refused(capsys, check.main, [str(out)])
+    with pytest.raises(ValueError, match=rf"made with other arguments \(version was {version}"):
+        make(meccano_files, out)
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def test_help_shows_all_flags():
+    shown = subprocess.run([*COMMAND, "--help"], cwd=REPOSITORY, capture_output=True, text=True)
+    for flag in ("frames", "labels", "asd_labels", "out", "size", "aspect", "crop", "recordings"):
+        assert f"\n  --{flag} " in shown.stdout
+
+
+def test_flags_reach_the_folder(meccano_files, tmp_path):
+    parts = [f"--frames={meccano_files}/frames", f"--labels={meccano_files}/psr"]
+    out = tmp_path / "out"
+    asked = ["--size=24", "--aspect=crop", "--crop=0,0,1,0.9", "--quality=80", "--workers=1"]
+    assert meccano.main([*parts, f"--out={out}", *asked, "--recordings=train/*"]) == 0
+    stored = json.loads((out / "settings.json").read_text())
+    assert stored["image_size"] == [24, 24]
+    settings = stored["settings"]
+    assert (settings["aspect"], settings["quality"]) == ("crop", 80)
+    assert settings["crop"] == [0, 0, 1, 0.9]
+    assert {name: its["frames"] for name, its in stored["sources"].items()} == FRAMES
+    assert len(list(out.glob("clips-*"))) == 2
+
+
+FLAGS = {
+    "--crop=1,2": "--crop=1,2 is not four numbers x0,y0,x1,y1",
+    "--crop=0,0,2,1": "--crop=0,0,2,1 is not",
+    "--size=4": "argument --size: 4 is not in 8…4096",
+    "--size=50": "argument --size: 50 is a multiple neither of 8 nor of 14, the patches of an "
+    "encoder would not fill the picture; take 48 or 56",
+    "--quality=0": "--quality=0 is not in 1…100",
+    "--workers=0": "argument --workers: 0 is less than 1",
+    "--workers=x": "argument --workers: invalid whole number value: 'x'",
+    "--aspect=none": "argument --aspect: invalid choice: 'none'",
+    "--recording=a": "unrecognized arguments: --recording=a",
+    "--frames=nowhere": "--frames: nowhere: no such",
+    "--out=/proc/shards": "/proc/shards",  # where nobody can write
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_wrong_flags_are_one_line(meccano_files, tmp_path, capsys, flag):
+    out = tmp_path / "out"
+    words = [f"--frames={meccano_files}/frames", f"--labels={meccano_files}/psr"]
+    assert FLAGS[flag] in refused(capsys, meccano.main, [*words, f"--out={out}", flag])
+    assert not out.exists()
+    refused(capsys, meccano.main, words)
+
+
+def test_too_little_memory_is_a_line(monkeypatch, capsys):
+    def act():
+        raise MemoryError
+
+    main = command.command("x", "", lambda parser: None, act)
+    assert refused(capsys, main, []) == "error: there is not enough memory"
+    monkeypatch.setattr(memory, "MIN_MEMORY", 2**60)  # before anything is begun
+    assert refused(capsys, main, []).startswith("error: a run needs 1,073,741,824.0 GiB")

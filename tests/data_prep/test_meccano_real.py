@@ -1,69 +1,63 @@
 """The real label files of MECCANO."""
 
-import os
-from pathlib import Path
+import itertools
 
 import numpy as np
 import pytest
-import simplejpeg
 
 from data_prep import meccano
 from data_prep.reading import asd_labels, data_sets
 from data_prep.reading.recording_labels import read_labels
 from data_prep.reading.remarks import describe
-from stormpsr_jax.data.clips import ClipSource
+from data_prep.writing import from_files
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import Tree, open_trees
-from stormpsr_jax.psr.files import labels
-from tests.support.meccano_data import PROCEDURE, REPOSITORY, make, picture
+from tests.support.meccano_data import PROCEDURE, REPOSITORY, SIZE
 
 REAL = REPOSITORY / "../shared/data"
+NUM_FRAMES = 26000
 needs_real = pytest.mark.skipif(
-    not (REAL / "meccano_psr_labels").is_dir(), reason="the shipped labels are not here"
+    not (REAL / "meccano_asd_labels").is_dir(), reason="the shipped labels are not here"
 )
 
 
-@needs_real
-def test_labels_golden_boxes_of_the_published_splits():
-    procedure_states = 0
-    counts = dict.fromkeys(("train", "val", "test"), 0)
+@pytest.fixture(scope="module")
+def real():
+    """The 20 recordings of MECCANO with their own labels; pictures are only counted."""
     found = data_sets.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
-    assert len(found) == 20
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
-    assert set(found) - set(boxed) == {"0005"}
-    repeated = cut = 0
-    for name, (tree, file) in boxed.items():
-        split, (_, folder) = found[name]
-        boxes = asd_labels.read_meccano_boxes(Path(tree.path, file))
-        counts[split] += len(boxes.frames)
-        repeated += boxes.num_repeated
-        cut += boxes.num_cut
-        states = labels.read_states(
-            REAL / "meccano_psr_labels" / folder / "PSR_labels_raw.csv", PROCEDURE
+    splits = data_sets.splits_of(found, found)
+    recordings = {}
+    for name, place in found.items():
+        pictures = data_sets.ImageFiles(Tree("nowhere"), name, 1, NUM_FRAMES)
+        recordings[name] = data_sets.RecordingFiles(
+            name, splits[name], pictures, place, boxed.get(name)
         )
-        last = int(boxes.frames.max())
-        classes = PROCEDURE.state_classes(labels.states_per_frame(*states, 1, last))
-        of_boxes = classes[boxes.frames - 1]
-        procedure_states += int(((of_boxes > 0) & (of_boxes <= 11)).sum())
-    assert counts == {"train": 6948, "val": 3053, "test": 3656}
-    assert sum(counts.values()) == 13657
-    assert procedure_states == 11224
-    assert (repeated, cut) == (22, 912)
+    known = {n: read_labels(meccano.FORMAT, r, PROCEDURE) for n, r in recordings.items()}
+    return recordings, known
+
+
+def rows_of(name: str) -> list[tuple[int, int]]:
+    """(frame, visible interval) of an ASD file."""
+    (path,) = (REAL / "meccano_asd_labels").glob(f"*/{name}_GT.csv")
+    return [(int(row[0]), int(row[2])) for row in np.loadtxt(path, delimiter=",")]
 
 
 @needs_real
-def test_meccano_all_real_labels_go_through():
-    """Every recording with its own labels, and pictures that are only counted."""
-    found = data_sets.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
-    boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
-    recordings, known = [], {}
-    for name, (split, folder) in found.items():
-        pictures = data_sets.ImageFiles(Tree("nowhere"), name, 1, 26000)
-        recording = data_sets.RecordingFiles(name, split, pictures, folder, boxed.get(name))
-        recordings.append(recording)
-        known[name] = read_labels(meccano.FORMAT, recording, PROCEDURE)
-    lines = describe(recordings, known, PROCEDURE)
+def test_real_labels_have_the_published_boxes_and_are_told(real):
+    recordings, known = real
+    counts = dict.fromkeys(("train", "val", "test"), 0)
+    for name, own in known.items():
+        counts[recordings[name].split] += 0 if own.boxes is None else len(own.boxes.frames)
+    assert counts == {"train": 6948, "val": 3053, "test": 3656}
+    lines = describe(list(recordings.values()), known, PROCEDURE)
     assert "13657 boxes (11224 in a catalogued state" in lines[0]
     assert "912 cut off at the picture's edge, 22 left out for a larger one of the same" in lines[0]
+    boxes, annotated = 13657 - 22, 19 * NUM_FRAMES - 324
+    assert lines[1] == (
+        f"{annotated - boxes} frames are annotated as empty, {NUM_FRAMES + 324} are not annotated"
+    )
     assert "11111100011111100 (19303 frames of 0005)" in lines[2]
     # The headlamp of 0016: in PSR_labels.csv, not in PSR_labels_raw.csv.
     assert "recording 0016: " in lines[3]
@@ -71,24 +65,57 @@ def test_meccano_all_real_labels_go_through():
     assert lines[4:] == ["no boxes (ASD labels) for recordings 0005"]
 
 
+def classes_of(recording, known, monkeypatch, framing=SIZE):
+    """Boxes and classes that the shards of a recording get, of state 1 throughout."""
+    monkeypatch.setattr(from_files.pictures, "picture_size", lambda _: (1080, 1920))
+    return from_files._boxes(recording, known, np.full(NUM_FRAMES, 1), framing)
+
+
 @needs_real
-def test_meccano_a_real_recording_keeps_its_labels(tmp_path):
-    """train/0016, whose steps are not those that its states give."""
-    folder = tmp_path / "frames/Train/0016"
-    folder.mkdir(parents=True)
-    small = np.ascontiguousarray(picture("16", 1)[:16, :16])  # of the size asked for: quick
-    (folder / "00001.jpg").write_bytes(simplejpeg.encode_jpeg(small, 95))
-    for frame in range(2, 16653):
-        os.link(folder / "00001.jpg", folder / f"{frame:05d}.jpg")
-    labels_ = tmp_path / "psr/train"
-    labels_.mkdir(parents=True)
-    (labels_ / "0016").symlink_to(REAL / "meccano_psr_labels/train/0016")
-    (tmp_path / "asd").mkdir()
-    (tmp_path / "asd/0016_GT.csv").symlink_to(REAL / "meccano_asd_labels/train/0016_GT.csv")
-    assert make(tmp_path, tmp_path / "out")
-    for path in (REAL / "meccano_psr_labels/train/0016").iterdir():
-        kept = tmp_path / "out/labels/train/0016" / path.name
-        assert kept.read_bytes() == path.read_bytes()
-    recording = ClipSource(tmp_path / "out", "train", PROCEDURE).recordings["0016"]
-    assert recording.num_frames == 16652
-    assert int((recording.classes >= 0).sum()) == 564 - 18
+def test_real_frames_without_a_box_are_empty_or_unknown(real, monkeypatch):
+    recordings, known = real
+    unsure = {}
+    for name, recording in recordings.items():
+        _, classes = classes_of(recording, known[name], monkeypatch)
+        if name == "0005":  # has no ASD file: nobody has looked at it
+            assert (classes == NOT_ANNOTATED).all()
+            continue
+        rows = rows_of(name)
+        boxed = {frame for frame, _ in rows}
+        assert set((np.flatnonzero(classes >= 0) + 1).tolist()) == boxed
+        # What one visible interval leaves out.
+        gaps = [
+            frame
+            for (start, interval), (end, other) in itertools.pairwise(rows)
+            if interval == other
+            for frame in range(start + 1, end)
+        ]
+        assert (np.flatnonzero(classes == NOT_ANNOTATED) + 1).tolist() == gaps
+        assert (classes == EMPTY).sum() == NUM_FRAMES - len(boxed) - len(gaps)
+        if gaps:
+            unsure[name] = len(gaps)
+    assert unsure == {"0015": 324}
+    # Boxes that a crop loses say nothing.
+    recording, own = recordings["0002"], known["0002"]
+    _, whole = classes_of(recording, own, monkeypatch)
+    boxes, cropped = classes_of(
+        recording, own, monkeypatch, Framing((16, 16), region=(0, 0, 0.5, 1))
+    )
+    lost = (whole >= 0) & np.isnan(boxes[:, 0])
+    assert 100 < lost.sum() < (whole >= 0).sum()
+    assert (cropped[lost] == NOT_ANNOTATED).all()
+    np.testing.assert_array_equal(cropped[~lost], whole[~lost])
+
+
+@needs_real
+@pytest.mark.parametrize("every", [2, 10])
+def test_of_sparse_boxes_the_other_frames_are_unknown(tmp_path, every):
+    """Somebody draws a box on every so-many-th of the frames that show the whole object."""
+    (path,) = (REAL / "meccano_asd_labels").glob("*/0002_GT.csv")
+    lines = path.read_text().splitlines(keepends=True)
+    (tmp_path / "0002_GT.csv").write_text("".join(lines[::every]))
+    dense, sparse = map(asd_labels.read_meccano_boxes, (path, tmp_path / "0002_GT.csv"))
+    assert (dense.sparse, sparse.sparse) == (False, True)
+    looked_at = np.flatnonzero(sparse.looked_at(1, NUM_FRAMES)) + 1
+    assert looked_at.tolist() == [frame for frame, _ in rows_of("0002")][::every]
+    assert dense.looked_at(1, NUM_FRAMES).all()

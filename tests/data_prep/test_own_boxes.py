@@ -1,302 +1,203 @@
-"""Boxes on a user's own videos: both formats, and what is wrong with them."""
+"""Boxes on a user's own videos: formats, frames that were looked at, what is wrong with some."""
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import simplejpeg
 
-from data_prep import own
-from data_prep.reading import asd_labels
+from data_prep.reading import asd_labels, own_labels
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from tests.support.own_data import PROCEDURE, grey, make, opened
+from tests.support.own_data import make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
+ROW = f"0 {' '.join(map(str, BOX))}\n"
+NAMES = ("bench1", "bench2", "bench3")
 
 
-def write_boxes(folder: Path) -> Path:
-    folder.mkdir()
-    coco = {
-        "images": [{"id": 7, "file_name": "bench1/000006.jpg", "width": 64, "height": 48}],
-        "categories": [{"id": 1, "name": "pump"}],
-        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [16, 12, 16, 24]}],
-    }
-    (folder / "bench1.json").write_text(json.dumps(coco))
-    (folder / "bench2").mkdir()
-    (folder / "bench2" / "000006.txt").write_text("0 " + " ".join(map(str, BOX)) + "\n")
-    (folder / "bench2" / "000007.txt").write_text("")
-    (folder / "bench2" / "classes.txt").write_text("pump\n")
-    return folder
-
-
-def test_own_boxes_of_both_formats_follow_the_picture(own_videos, tmp_path, caplog):
-    caplog.set_level("INFO", logger="absl")
-    boxes = write_boxes(tmp_path / "boxes")
-    framing = Framing((32, 32), aspect="pad", region=(0, 0, 0.5, 1))
-    (tmp_path / "splits.csv").write_text("recording,split\nbench1,train\nbench2,val\nbench3,test\n")
-    make(
-        own_videos,
-        tmp_path / "out",
-        boxes=boxes,
-        framing=framing,
-        splits=str(tmp_path / "splits.csv"),
-    )
-    recordings = opened(tmp_path / "out")
-    assert [s.split for _, s in recordings.values()] == ["test", "train", "val"]
-    for name in ("bench1", "bench2"):
-        recording = recordings[name][0]
-        assert np.flatnonzero(recording.classes >= 0).tolist() == [6]
-        empty = [7] if name == "bench2" else []  # a file without boxes
-        assert np.flatnonzero(recording.classes == EMPTY).tolist() == empty
-        assert recording.classes[6] == 1  # the state there, whatever the category says
-        # the left half, 32 x 48, becomes 21 x 32 pixels from column 5 on
-        expected = [(5 + 0.75 * 21) / 32, 0.5, 0.5 * 21 / 32, 0.5]
-        np.testing.assert_allclose(recording.boxes[6], expected, atol=1e-6)
-    assert (recordings["bench3"][0].classes == NOT_ANNOTATED).all()
-    assert not any("detector" in message for message in caplog.messages)
-
-
-def test_own_log_says_that_there_are_no_boxes(own_videos, caplog):
-    caplog.set_level("INFO", logger="absl")
-    assert make(own_videos, own_videos / "out")
-    (said,) = (message for message in caplog.messages if "detector" in message)
-    assert "no boxes in split train and val" in said
-    assert "config.stages" in said
-    assert sum(message.startswith("split ") for message in caplog.messages) == 3
-
-
-def test_own_exported_frames_are_those_of_the_shards(own_videos, tmp_path):
-    recordings = own.find_recordings(own_videos / "videos", own_videos / "labels", PROCEDURE)
-    assert own.write_frames(recordings, tmp_path, 8) == 9
-    paths = sorted((tmp_path / "bench2").iterdir())
-    assert [path.name for path in paths] == ["000000.jpg", "000008.jpg", "000016.jpg"]
-    for path, i in zip(paths, (0, 8, 16), strict=True):
-        image = simplejpeg.decode_jpeg(path.read_bytes())
-        assert image.shape == (48, 64, 3)
-        assert image.mean() == pytest.approx(grey(i), abs=3)
-
-
-def test_own_errors_exported_frames_of_another_rate_are_not_left_among_the_others(
-    own_videos, tmp_path
-):
-    folders = own_videos / "videos", own_videos / "labels"
-    fast = own.find_recordings(*folders, dataclasses.replace(PROCEDURE, fps=10.0))
-    assert own.write_frames(fast, tmp_path, 3) == own.write_frames(fast, tmp_path, 3) == 39
-    (tmp_path / "bench1" / "._000003.jpg").touch()  # as macOS leaves it on disks of others
-    recordings = own.find_recordings(*folders, PROCEDURE)
-    with pytest.raises(ValueError, match="another export") as caught:
-        own.write_frames(recordings, tmp_path, 10)
-    line, *others = str(caught.value).splitlines()
-    assert len(others) == 2
-    assert f"{tmp_path}/bench1/000003.jpg: is there from another export (12 of its pic" in line
-    shutil.rmtree(tmp_path / "bench1")
-    assert own.write_frames(recordings[:1], tmp_path, 10) == 2
-
-
-def shared_coco(file_names: Sequence[str]) -> dict:
-    """One COCO file with images, and a box on each."""
-    images = [
-        {"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(file_names)
+def coco(*images: str, empty: Sequence[str] = (), **changes) -> str:
+    """A COCO file with these images and a box on each, and with images without one."""
+    listed = [
+        {"id": i, "file_name": name, "width": 64, "height": 48}
+        for i, name in enumerate([*images, *empty])
     ]
-    boxes = [
-        {"id": i, "image_id": i, "category_id": 1, "bbox": [16, 12, 16, 24]}
-        for i in range(len(images))
-    ]
-    return {
-        "images": images,
-        "categories": [{"id": 1, "name": "pump"}],
-        "annotations": boxes,
-    }
+    box = {"category_id": 1, "bbox": [16, 12, 16, 24]} | changes
+    boxes = [box | {"id": i, "image_id": i} for i in range(len(images))]
+    table = [{"id": 1, "name": "pump"}]
+    return json.dumps({"images": listed, "categories": table, "annotations": boxes})
 
 
-@pytest.mark.parametrize("where", ["annotations.json", "boxes", "boxes/annotations"])
-def test_own_one_coco_file_of_all_recordings(own_videos, tmp_path, where):
-    """As CVAT exports it; a file, or a folder that holds it."""
-    content = shared_coco(
-        ["bench1/000006.jpg", "frames/bench2/000006.jpg", "my frames\\bench3\\000006.jpg"]
-    )
-    path = tmp_path / where
-    if path.suffix != ".json":
-        path.mkdir(parents=True)
-        path = path / "instances_default.json"
-    path.write_text(json.dumps(content))
-    make(own_videos, tmp_path / "out", boxes=tmp_path / where.split("/")[0])
-    for name, (recording, _) in opened(tmp_path / "out").items():
-        assert np.flatnonzero(recording.classes >= 0).tolist() == [6], name
-        np.testing.assert_allclose(recording.boxes[6], BOX, atol=1e-6)
+def image(name: str, *shapes: str) -> str:
+    return f'<image id="0" name="{name}" width="64" height="48">{"".join(shapes)}</image>'
 
 
-def test_own_copies_of_one_coco_file_of_all_recordings_count_for_their_own(own_videos, tmp_path):
-    """As copies of a project's labels do, whose boxes would be those of all recordings."""
-    content = shared_coco(["bench1/000006.jpg", "x/bench2/000009.jpg", "bench3\\000012.jpg"])
-    content["images"].append(content["images"][1] | {"id": 3, "file_name": "bench2/000010.jpg"})
-    for name in ("bench1", "bench2", "bench3"):
-        (tmp_path / "boxes").mkdir(exist_ok=True)
-        (tmp_path / "boxes" / f"{name}.json").write_text(json.dumps(content))
-    make(own_videos, tmp_path / "out", boxes=tmp_path / "boxes")
-    found = {name: recording for name, (recording, _) in opened(tmp_path / "out").items()}
-    at = {name: np.flatnonzero(r.classes >= 0).tolist() for name, r in found.items()}
-    assert at == {"bench1": [6], "bench2": [9], "bench3": [12]}
-    empty = {name: np.flatnonzero(r.classes == -1).tolist() for name, r in found.items()}
-    assert empty == {"bench1": [], "bench2": [10], "bench3": []}
-
-
-def test_own_errors_all_mistakes_in_one_coco_file_of_all_recordings(own_videos, tmp_path):
-    names = ("bench1/000006.jpg", "bench9/000006.jpg", "000006.jpg", "bench2/x")
-    content = shared_coco(names)
-    content["annotations"][0]["bbox"] = [16, 12, 16]
-    (tmp_path / "all.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="annotations") as caught:
-        make(own_videos, tmp_path / "out", boxes=tmp_path / "all.json")
-    assert [line.partition("all.json: ")[2] for line in str(caught.value).splitlines()] == [
-        "annotations[0]: bbox: [16, 12, 16] is not x, y, w, h",
-        "annotations[1]: its image: file_name: 'bench9/000006.jpg' is in no folder named after a "
-        "recording, such as RECORDING/000010.jpg",
-        "annotations[2]: its image: file_name: '000006.jpg' is in no folder named after a "
-        "recording, such as RECORDING/000010.jpg",
-        "annotations[3]: its image: file_name: 'bench2/x' does not end in a frame's number, such "
-        "as 000010.jpg",
-    ]
-
-
-BOX_MISTAKES = {
-    ("bench9.json", "{}"): "boxes without labels: bench9",
-    ("bench2.json", "{}"): "--boxes: .*bench2.json and .*bench2 are of the same recording",
-    ("bench2/6.txt", ""): "bench2: (6|000006).txt and (6|000006).txt are the same frame",
-    ("bench2/000020.txt", "0 .5 .5 .1 .1"): "000020.txt: line 1: frame 20 is not among .* 0…19",
-    ("bench2/000008.txt", "0 1.5 .5 .1 .1"): "000008.txt: line 1: x: the box is outside",
-    ("bench2/000008.txt", "0 .5 .5 .1"): "000008.txt: line 1: h: is missing",
-    (
-        "bench2/000008_jpg.rf.5a1f8c0d93e4.txt",
-        "",
-    ): "93e4.txt: its name does not end in a",
-    (
-        "bench2/000008_jpg.rf.5a1f8c0d93ea.txt",
-        "",
-    ): "93ea.txt: its name does not end in a",
-    (
-        "bench2/pump.txt",
-        "",
-    ): "pump.txt: its name does not end in a frame's number, such as",
-    ("bench1.json", "[]"): "bench1.json: not COCO",
-}
-
-
-@pytest.mark.parametrize(("file", "text"), BOX_MISTAKES)
-def test_own_mistakes_in_boxes(own_videos, tmp_path, file, text):
-    boxes = write_boxes(tmp_path / "boxes")
-    (boxes / file).write_text(text)
-    with pytest.raises(ValueError, match=BOX_MISTAKES[file, text]):
-        make(own_videos, tmp_path / "out", boxes=boxes)
-
-
-def test_own_yolo_files_with_a_prefix_and_notes_of_tools(own_videos, tmp_path):
-    folder = write_boxes(tmp_path / "boxes") / "bench2"
-    (folder / "000006.txt").rename(folder / "ab12cd-000006.txt")
-    for note in ("labels.txt", "README.roboflow.txt", "data.txt", "train.txt"):
-        (folder / note).write_text("of no picture\n")
-    make(own_videos, tmp_path / "out", boxes=tmp_path / "boxes")
-    assert np.flatnonzero(opened(tmp_path / "out")["bench2"][0].classes >= 0).tolist() == [6]
-
-
-def test_own_yolo_folder_of_roboflow_is_named_though_no_file_has_a_frame(own_videos, tmp_path):
-    folder = tmp_path / "boxes" / "bench2"
-    folder.mkdir(parents=True)
-    (folder / "000006_jpg.rf.5a1f8c0d93ea.txt").write_text("0 .5 .5 .1 .1\n")
-    with pytest.raises(ValueError, match=r"bench2.000006_jpg.*: its name does not end in a frame"):
-        make(own_videos, tmp_path / "out", boxes=tmp_path / "boxes")
+CORNERS = 'xtl="16" ytl="12" xbr="32" ybr="36"'
+CVAT_BOX = f'<box label="pump" occluded="0" {CORNERS}></box>'
 
 
 def cvat(*images: str) -> str:
-    return (
-        '<?xml version="1.0"?>\n<annotations>\n<version>1.1</version>\n'
-        + "\n".join(images)
-        + "\n</annotations>\n"
-    )
+    text = '<?xml version="1.0"?>\n<annotations>\n<version>1.1</version>\n'
+    return text + "\n".join(images) + "\n</annotations>\n"
 
 
-def cvat_image(name: str, box='xtl="16" ytl="12" xbr="32" ybr="36"') -> str:
-    shape = f'<box label="pump" occluded="0" {box}></box>' if box else ""
-    return f'<image id="0" name="{name}" width="64" height="48">{shape}</image>'
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
 
 
-@pytest.mark.parametrize("where", ["annotations.xml", "boxes"])
-def test_own_one_cvat_file_of_all_recordings(own_videos, tmp_path, where):
-    path = tmp_path / where
-    if path.suffix != ".xml":
-        path.mkdir()
-        path /= "annotations.xml"
-    images = [cvat_image(f"frames/bench{i}/000006.jpg") for i in (1, 2, 3)]
-    path.write_text(cvat(*images, cvat_image("bench1/000007.jpg", ""), cvat_image("x.jpg", "")))
-    make(own_videos, tmp_path / "out", boxes=tmp_path / where)
-    for name, (recording, _) in opened(tmp_path / "out").items():
-        assert np.flatnonzero(recording.classes >= 0).tolist() == [6], name
-        assert np.flatnonzero(recording.classes == EMPTY).tolist() == [7] * (name == "bench1")
-        np.testing.assert_allclose(recording.boxes[6], BOX, atol=1e-6)
-
-
-def test_cvat_file_of_one_recording(tmp_path):
-    path = tmp_path / "bench1.xml"
-    path.write_text(cvat(cvat_image("000008.jpg"), cvat_image("000006.jpg")))
-    boxes = asd_labels.read_cvat_boxes(path)
-    assert boxes.frames.tolist() == [6, 8]
-    np.testing.assert_allclose(boxes.boxes, [BOX, BOX])
-
-
-def test_copy_of_a_cvat_file_of_several_recordings_has_the_images_of_its_own(tmp_path):
-    box = '<box label="pump" xtl="16" ytl="12" xbr="32" ybr="36"/>'
-    images = "".join(
-        f'<image name="{name}" width="64" height="48">{box}</image>'
-        for name in ("bench1/000006.jpg", "bench2/000009.jpg")
-    )
-    for name, frames in (("bench1", [6]), ("bench2", [9]), ("other", [6, 9])):
-        path = tmp_path / f"{name}.xml"
-        path.write_text(f"<annotations>{images}</annotations>")
-        assert asd_labels.read_cvat_boxes(path).frames.tolist() == frames
-
-
-CVAT_MISTAKES = {
-    cvat_image("bench9/000006.jpg"): r"line 4: <image>: name: 'bench9/000006.jpg' is in no folder",
-    cvat_image("bench1/000006.jpg", 'xtl="16"'): r"line 4: <box> ytl: .* number",
-    cvat_image("bench1/x.jpg"): r"line 4: ",
-    '<track label="pump"></track>': "is 'CVAT for video'; export 'CVAT for images 1.1'",
+# What lies below --boxes (or is it), and by recording the frames with a box and the empty ones.
+SHARED = coco(
+    *("bench1/000006.jpg", "frames/bench2/000006.jpg", "my frames\\bench3\\000006.jpg"),
+    empty=("bench1/000008.jpg", "bench3/000003.jpg", "elsewhere/000001.jpg", "cover"),
+)
+OF_ALL = {"bench1": ([6], [8]), "bench2": ([6], []), "bench3": ([6], [3])}
+COPY = coco("bench1/000006.jpg", "x/bench2/000009.jpg", empty=["bench2/000010.jpg"])
+CVAT = cvat(
+    *(image(f"frames/{name}/000006.jpg", CVAT_BOX) for name in NAMES),
+    image("bench1/000008.jpg", '<tag label="pump on"></tag>'),
+    image("x.jpg"),
+    image("bench3/000003.jpg"),
+)
+FORMS = {
+    "a file each": (
+        {
+            "bench1.json": coco("000006.jpg", "IMG_9.jpg", empty=["bench1/000008.jpg"][:0]),
+            "bench2/ab12cd-000006.txt": ROW,
+            "bench2/000008.txt": "",
+            "bench2/000010.txt": "\n \n",
+            "bench2/classes.txt": "pump\n",
+            "bench2/README.roboflow.txt": "of no picture\n",
+            "bench3.xml": cvat(image("000008.jpg", CVAT_BOX), image("000006.jpg", CVAT_BOX)),
+        },
+        {"bench1": ([6, 9], []), "bench2": ([6], [8, 10]), "bench3": ([6, 8], [])},
+    ),
+    "one COCO file": ({"all.json": SHARED}, OF_ALL),
+    "one COCO file in a folder": ({"annotations/instances_default.json": SHARED}, OF_ALL),
+    "one CVAT file": ({"all.xml": CVAT}, OF_ALL),
+    "one CVAT file in a folder": ({"annotations/annotations.xml": CVAT}, OF_ALL),
+    # Those of all recordings would be too many.
+    "copies of one file": (
+        {f"{name}.json": COPY for name in NAMES[:2]},
+        {"bench1": ([6], []), "bench2": ([9], [10]), "bench3": ([], [])},
+    ),
 }
 
 
-@pytest.mark.parametrize("image", CVAT_MISTAKES)
-def test_cvat_mistakes_name_file_and_line(tmp_path, image):
-    path = tmp_path / "all.xml"
-    path.write_text(cvat(image))
-    with pytest.raises(ValueError, match=CVAT_MISTAKES[image]) as caught:
-        asd_labels.read_shared_cvat_boxes(path, ["bench1"])
-    assert str(caught.value).startswith(str(path))
+@pytest.mark.parametrize("form", FORMS)
+def test_boxes_of_every_form_are_those_of_their_frames(tmp_path, form):
+    files, expected = FORMS[form]
+    path = written(tmp_path, files)
+    if form in ("one COCO file", "one CVAT file"):
+        path /= next(iter(files))
+    found = own_labels.find_boxes(path, NAMES)
+    for name, (boxed, empty) in expected.items():
+        place = found.get(name)
+        if place is None:
+            assert not boxed
+            continue
+        boxes = place if isinstance(place, asd_labels.Boxes) else own_labels._read_boxes(place)
+        assert (boxes.frames.tolist(), boxes.empty.tolist()) == (boxed, empty), name
+        np.testing.assert_allclose(boxes.boxes, [BOX] * len(boxed))
+        assert boxes.classes is None  # the state counts that the labels give
 
 
-@pytest.mark.parametrize(
-    "shape", ["polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton"]
-)
-def test_cvat_images_with_another_shape_and_no_box_are_not_empty(tmp_path, shape):
-    path = tmp_path / "all.xml"
-    other = f'<{shape} label="pump" points="1,1;9,1;9,9"></{shape}>'
-    image = cvat_image("bench1/000007.jpg", "").replace("><", f">{other}<")
-    path.write_text(cvat(cvat_image("bench1/000006.jpg"), image))
-    with pytest.raises(ValueError, match=f"line 5: <{shape}>: is no box, .* draw a box") as caught:
-        asd_labels.read_shared_cvat_boxes(path, ["bench1"])
-    assert str(caught.value).startswith(str(path))
+def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
+    own_pictures, tmp_path, caplog
+):
+    caplog.set_level("INFO", logger="absl")
+    boxes = written(
+        tmp_path / "boxes",
+        {
+            "bench1.json": coco("bench1/000006.jpg", category_id=7),
+            "bench2/000006.txt": ROW,
+            "bench2/000007.txt": "",
+        },
+    )
+    (tmp_path / "splits.csv").write_text("recording,split\nbench1,train\nbench2,val\nbench3,test\n")
+    framing = Framing((32, 32), aspect="pad", region=(0, 0, 0.5, 1))
+    splits = str(tmp_path / "splits.csv")
+    make(own_pictures, tmp_path / "out", boxes=boxes, framing=framing, splits=splits)
+    recordings = opened(tmp_path / "out")
+    assert {n: s.split for n, (_, s) in recordings.items()} == dict(
+        zip(NAMES, ("train", "val", "test"), strict=True)
+    )
+    for name in NAMES:
+        recording = recordings[name][0]
+        expected = [NOT_ANNOTATED] * 20
+        if name != "bench3":
+            expected[6] = 1  # the state there, whatever the category says
+            # the left half, 32 x 48, becomes 21 x 32 pixels from column 5 on
+            box = [(5 + 0.75 * 21) / 32, 0.5, 0.5 * 21 / 32, 0.5]
+            np.testing.assert_allclose(recording.boxes[6], box, atol=1e-6)
+        if name == "bench2":
+            expected[7] = EMPTY  # a file without boxes
+        assert recording.classes.tolist() == expected
+    assert not any("detector" in message for message in caplog.messages)
 
 
-def test_cvat_images_with_tags_are_empty_and_shapes_beside_a_box_are_not_read(tmp_path):
-    path = tmp_path / "bench1.xml"
-    boxed = cvat_image("000006.jpg").replace("</image>", '<points points="1,1"></points></image>')
-    tagged = cvat_image("000007.jpg", "").replace("><", '><tag label="pump on"></tag><')
-    path.write_text(cvat(boxed, tagged))
-    boxes = asd_labels.read_cvat_boxes(path)
-    assert (boxes.frames.tolist(), boxes.empty.tolist()) == ([6], [7])
+def test_log_says_that_there_are_no_boxes(own_pictures, caplog):
+    caplog.set_level("INFO", logger="absl")
+    assert make(own_pictures, own_pictures / "out")
+    (said,) = (message for message in caplog.messages if "detector" in message)
+    assert "no boxes in split train and val" in said
+    assert "config.stages" in said
+
+
+FILE, LABELS = "all.json", "bench2/000008.txt"
+MISTAKES = {
+    "boxes without labels: bench9": {"bench9.json": coco("1.jpg"), "bench1.json": coco("1.jpg")},
+    "recording bench2: boxes in .*bench2.json and .*bench2; keep one": {
+        "bench2.json": coco("1.jpg"),
+        LABELS: "",
+    },
+    "bench2/6.txt: and .*bench2/000006.txt are the same frame|000006.txt: and .*6.txt are": {
+        "bench2/6.txt": "",
+        "bench2/000006.txt": "",
+    },
+    "000020.txt: line 1: frame 20 is not among .* 0…19": {"bench2/000020.txt": "0 .5 .5 .1 .1"},
+    "000008.txt: line 1: x: the box is outside": {LABELS: "0 1.5 .5 .1 .1"},
+    "000008.txt: line 1: h: is missing": {LABELS: "0 .5 .5 .1"},
+    "93e4.txt: its name does not end in a frame": {"bench2/8_jpg.rf.5a1f8c0d93e4.txt": ""},
+    "pump.txt: its name does not end in a frame's number": {"bench2/pump.txt": ""},
+    "bench1.json: not COCO": {"bench1.json": "[]"},
+    r"annotations\[0\]: bbox: \[16, 12, 16\] is not x, y": {
+        FILE: coco("bench1/6.jpg", bbox=[16, 12, 16])
+    },
+    r"images\[0\]: file_name: 'bench9/6.jpg' is in no folder named|'bench9/6.jpg' is in no": {
+        FILE: coco("bench9/6.jpg")
+    },
+    r"'bench2/x' does not end in a frame's number, such as 000010.jpg": {FILE: coco("bench2/x")},
+    r"annotations\[0\]: attributes: rotation: 'x' is not in": {
+        FILE: coco("bench1/6.jpg", attributes={"rotation": "x"})
+    },
+    r"line 4: <image>: name: 'bench9/6.jpg' is in no folder": {
+        "all.xml": cvat(image("bench9/6.jpg", CVAT_BOX))
+    },
+    r"line 4: <box> ytl: .* number": {"all.xml": cvat(image("bench1/6.jpg", '<box xtl="1"/>'))},
+    "line 4: <box> rotation: 'x' is not a number": {
+        "all.xml": cvat(image("bench1/6.jpg", f'<box {CORNERS} rotation="x"/>'))
+    },
+    "is 'CVAT for video'; export 'CVAT for images 1.1'": {"all.xml": cvat('<track label="p"/>')},
+    # The object is there, so that the image is not empty.
+    "line 4: <polygon>: is no box, .* draw a box": {
+        "all.xml": cvat(image("bench1/7.jpg", '<polygon points="1,1;9,1;9,9"/>'))
+    },
+    r"--boxes=.*: has no <recording>.json \(COCO\)": {"notes.md": ""},
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_mistakes_name_file_and_place(own_pictures, tmp_path, message):
+    boxes = written(tmp_path / "boxes", MISTAKES[message])
+    with pytest.raises(ValueError, match=message) as caught:
+        make(own_pictures, tmp_path / "out", boxes=boxes)
+    assert str(boxes) in str(caught.value) or "bench9" in message
+    assert not (tmp_path / "out").exists()
 
 
 def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
@@ -309,32 +210,41 @@ def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
     return np.concatenate([(low + high) / 2, high - low]) / (64, 48, 64, 48)
 
 
-@pytest.mark.parametrize("form", ["cvat", "coco"])
-@pytest.mark.parametrize("degrees", [0, 30, 90, 135.5, 180, 270, -20])
-def test_own_turned_boxes_become_the_upright_ones_around_them(tmp_path, form, degrees):
-    box = (24, 20, 16, 8)
-    if form == "cvat":
-        path = tmp_path / "bench1.xml"
-        turned = f'xtl="24" ytl="20" xbr="40" ybr="28" rotation="{degrees}"'
-        path.write_text(cvat(cvat_image("000006.jpg", turned)))
-        found = asd_labels.read_cvat_boxes(path)
-    else:
-        path = tmp_path / "bench1.json"
-        content = shared_coco(["000006.jpg"])
-        content["annotations"][0] |= {"bbox": box, "attributes": {"rotation": degrees}}
-        path.write_text(json.dumps(content))
-        found = asd_labels.read_coco_boxes(path)
-    np.testing.assert_allclose(found.boxes, [corners_around(box, degrees)], atol=1e-9)
+@pytest.mark.parametrize("degrees", [0, 30, 90, 135.5, 180, -20])
+def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
+    turned = f'<box xtl="24" ytl="20" xbr="40" ybr="28" rotation="{degrees}"/>'
+    files = {
+        "bench1.xml": cvat(image("000006.jpg", turned, '<points points="1,1"></points>')),
+        "bench1.json": coco("000006.jpg", bbox=(24, 20, 16, 8), attributes={"rotation": degrees}),
+    }
+    written(tmp_path, files)
+    for name in files:
+        found = asd_labels.read_boxes(tmp_path / name)
+        np.testing.assert_allclose(
+            found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9
+        )
 
 
-def test_own_rotations_that_are_no_angle_are_refused(tmp_path):
-    path = tmp_path / "bench1.xml"
-    box = 'xtl="24" ytl="20" xbr="40" ybr="28" rotation="x"'
-    path.write_text(cvat(cvat_image("000006.jpg", box)))
-    with pytest.raises(ValueError, match="line 4: <box> rotation: 'x' is not a number"):
-        asd_labels.read_cvat_boxes(path)
-    content = shared_coco(["000006.jpg"])
-    content["annotations"][0]["attributes"] = {"rotation": "x"}
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"annotations\[0\]: attributes: rotation: 'x' is not in"):
-        asd_labels.read_coco_boxes(path)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"empty": np.array([3])},
+        {"frames": np.array([2])},
+        {"unsure": np.array([[2, 9]])},
+        {"classes": np.array([4])},
+    ],
+)
+def test_digest_changes_with_what_was_looked_at(change):
+    boxes = asd_labels.Boxes(np.array([1]), np.full((1, 4), 0.5), ("x: line 1",), 0)
+    assert dataclasses.replace(boxes, **change).digest != boxes.digest
+
+
+def test_looked_at_from_any_frame_on(tmp_path):
+    path = tmp_path / "x_GT.csv"
+    frames = [(4, 0), (5, 0), (9, 0), (10, 0), (10**9, 0)]  # a file from outside may say anything
+    path.write_text("".join(f"{frame},0,{i},0.5,0.5,0.2,0.2\n" for frame, i in frames))
+    boxes = asd_labels.read_meccano_boxes(path)
+    for first, count in ((0, 20), (4, 3), (6, 2), (7, 30), (12, 5)):
+        numbers = np.arange(first, first + count)
+        expected = (numbers < 6) | (numbers == 9) | (numbers == 10)
+        np.testing.assert_array_equal(boxes.looked_at(first, count), expected)

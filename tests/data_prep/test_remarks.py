@@ -45,11 +45,6 @@ def test_describe_uncatalogued_states_are_named_with_frames_and_recordings():
     assert lines[2:] == ["no boxes (ASD labels) for recordings bench1, bench2, bench3"]
 
 
-def test_describe_recordings_without_a_step_are_named():
-    lines = described(bench1=([0], ["0 0 0"], None), bench2=([0, 2], ["0 0 0", "1 0 0"], None))
-    assert "no step in the labels of recordings bench1" in lines
-
-
 def test_describe_steps_that_are_not_the_changes_of_the_states_are_named():
     states = ([0, 5, 8, 10], ["0 0 0", "1 0 0", "1 1 0", "1 1 1"])
     lines = described(

@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from data_prep import impact
-from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("impact")
@@ -55,8 +53,3 @@ def make_data(folder: Path) -> Path:
         (psr / "PSR_labels.csv").write_text(STEPS[name])
         (psr / "PSR_labels_with_errors.csv").write_text(WITH_ERRORS[name])
     return folder
-
-
-def make(data: Path, out: Path, **changes) -> bool:
-    arguments = {"videos": data / "videos", "labels": data / "psr", "procedure": PROCEDURE}
-    return impact.make_dataset(out, framing=Framing((16, 16)), **(arguments | changes))

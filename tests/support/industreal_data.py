@@ -14,9 +14,10 @@ import simplejpeg
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
-FRAMES = {"01_assy_0_1": 8, "02_main_0_1": 6, "05_assy_1_2": 7, "03_assy_0_1": 9}
-SPLITS = {"01_assy_0_1": "train", "02_main_0_1": "train", "05_assy_1_2": "val"} | {
-    "03_assy_0_1": "test"
+LATE = "11_assy_0_1"  # whose pictures begin at 000030.jpg
+FRAMES = {"01_assy_0_1": 8, "02_main_0_1": 6, LATE: 8, "05_assy_1_2": 7, "03_assy_0_1": 9}
+SPLITS = dict.fromkeys(("01_assy_0_1", "02_main_0_1", LATE), "train") | {
+    **{"05_assy_1_2": "val", "03_assy_0_1": "test"}
 }
 BASE, FULL, ODD = "10000000000", "11110111111", "11000000000"
 ERROR = "1,-1" + ",0" * 9
@@ -27,6 +28,11 @@ CLASSES = """
     11110011110 11110101110 11100001110 11101101110 11101011110 11101111110 11101111111 error_state
 """.split()
 TABLE = [{"id": n + 1, "name": name, "supercategory": ""} for n, name in enumerate(CLASSES)]
+
+
+def first_frame(name: str) -> int:
+    """The number of a recording's first picture."""
+    return 30 if name == LATE else 0
 
 
 def row(frame: int, state: str) -> str:
@@ -65,10 +71,10 @@ def picture(name: str, row: int) -> np.ndarray:
     return np.full((44, 80, 3), 20 * row + len(name), np.uint8)
 
 
-def make_recording(recording: Path, count: int, first: int = 0, rgb: str = "rgb") -> Path:
+def make_recording(recording: Path, count: int) -> None:
     """A folder of a recording as in the zip files; its pictures tell their row by their grey."""
-    name = recording.name
-    for stream in (rgb, "stereo_left", "depth"):
+    name, first = recording.name, first_frame(recording.name)
+    for stream in ("rgb", "stereo_left", "depth"):
         (recording / stream).mkdir(parents=True)
         for i in range(count):
             jpeg = simplejpeg.encode_jpeg(picture(name, i))
@@ -79,7 +85,6 @@ def make_recording(recording: Path, count: int, first: int = 0, rgb: str = "rgb"
         (recording / "PSR_labels.csv").write_text(steps)
     (recording / "OD_labels.json").write_text(json.dumps(coco(name, first)))
     (recording / "gaze.csv").write_text(f"{first:06d}.jpg,1,2\n")
-    return recording
 
 
 def make_data(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import simplejpeg
 
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource, list_splits
@@ -63,6 +64,23 @@ def make_data(folder: Path, names=("bench1", "bench2", "bench3")) -> Path:
     (folder / "labels").mkdir(parents=True)
     for name in names:
         write_video(folder / "videos" / f"{name}.mp4", codec="mpeg4")
+        (folder / "labels" / f"{name}.csv").write_text(STEPS)
+    return folder
+
+
+def write_pictures(folder: Path, first: int = 0, shape=(48, 64), levels=grey) -> None:
+    """The same as image files."""
+    folder.mkdir(parents=True)
+    for i in range(len(TIMES)):
+        jpeg = simplejpeg.encode_jpeg(np.full((*shape, 3), levels(i), np.uint8), 95)
+        (folder / f"{first + i:06d}.jpg").write_bytes(jpeg)
+
+
+def make_pictures(folder: Path, names=("bench1", "bench2", "bench3")) -> Path:
+    """folder/videos/<name>/000000.jpg …, folder/labels/<name>.csv"""
+    (folder / "labels").mkdir(parents=True)
+    for name in names:
+        write_pictures(folder / "videos" / name)
         (folder / "labels" / f"{name}.csv").write_text(STEPS)
     return folder
 
