@@ -9,14 +9,14 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 
-from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
-from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
+from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, number, shorten
+from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.networks.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import streams as all_streams
@@ -24,7 +24,7 @@ from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 from stormpsr_jax.serving import needs
-from stormpsr_jax.serving.fields import check_keys, choice, integer, numbers
+from stormpsr_jax.serving.fields import check_keys
 from stormpsr_jax.serving.product_gate import Fits
 
 # By format, the field that says how the networks are kept: as weights, or as programs.
@@ -32,23 +32,17 @@ KEPT = {3: "weights", 4: "exported"}
 ROLES = ("encoder", "temporal", "detector")
 Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
-MAX_FRAMES = 10**5  # of the window, whose rows live recognition holds
-_KEYS = (
-    "format",
-    "package_version",
-    "created",
-    "procedure",
-    "fps",
-    "pictures",
-    "embedding",
-    "window",
-    "max_detections",
-    "batch",
-    "networks",
-    "streams",
-    "fusion",
-    "origin",
-)
+_T = TypeVar("_T")
+
+_Side = Annotated[int, msgspec.Meta(ge=8, le=4096)]
+_Colour = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+_Deviation = Annotated[float, msgspec.Meta(ge=1e-6, le=1e6)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+# Live recognition holds the rows of a window.
+_Rows = Annotated[int, msgspec.Meta(ge=0, le=10**5)]
+_Step = Annotated[int, msgspec.Meta(ge=1, le=10**5)]
+_Figure = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +56,12 @@ class Pictures:
         detector_size: (H, W) that the detector sees, if it is another one.
     """
 
-    size: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    size: tuple[_Side, _Side]
+    mean: tuple[_Colour, _Colour, _Colour]
+    std: tuple[_Deviation, _Deviation, _Deviation]
     aspect: str = "stretch"
-    region: tuple[float, float, float, float] = WHOLE
-    detector_size: tuple[int, int] | None = None
+    region: tuple[_Share, _Share, _Share, _Share] = WHOLE
+    detector_size: tuple[_Side, _Side] | None = None
 
     def size_of(self, role: str) -> tuple[int, int]:
         """(H, W) that the network of this role sees."""
@@ -92,9 +86,9 @@ class Window:
         frame_step: video frames from one row to the next; above 1 for ready-made embeddings alone.
     """
 
-    frames: int
-    stride: int
-    frame_step: int = 1
+    frames: _Rows
+    stride: _Step
+    frame_step: _Step = 1
 
     @property
     def num_frames(self) -> int:
@@ -173,22 +167,47 @@ class Content:
         return (batch, *self.pictures.size_of(role), 3)
 
 
-def kept(data: Any, place: str) -> str:
-    """Returns how the networks are kept, a value of KEPT.
+class _Model(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of model.json; those that are `Any` are read further on."""
 
-    Raises:
-        ValueError: another format, or a field that is unknown or missing.
-    """
-    form = integer(data, "format", place, 1, 2**31)
+    format: int
+    package_version: str
+    created: str
+    procedure: dict[str, Any]
+    fps: Annotated[float, msgspec.Meta(ge=MIN_FPS, le=MAX_FPS)]
+    pictures: Any
+    embedding: _Count | None
+    window: Any
+    max_detections: Annotated[int, msgspec.Meta(ge=1, le=100)]
+    batch: _Count
+    networks: Any
+    streams: dict[str, Any]
+    fusion: Any
+    origin: dict[str, Any]
+    # Models that were made before these existed have none.
+    default: str | None = None
+    fits: Any = None
+    # One of these, by format.
+    weights: Any = None
+    exported: Any = None
+
+
+class _Stream(msgspec.Struct, forbid_unknown_fields=True):
+    settings: dict[str, Any]
+    validation: dict[str, _Figure | None]
+    test: dict[str, _Figure | None]
+    calibration: Any
+
+
+def kept(data: Any, place: str) -> str:
+    """Returns how the networks are kept, a value of KEPT; ValueError if it is another format."""
+    form = field(data, "format", int, place)
     if form not in KEPT:
         remedy = "update the package" if form > max(KEPT) else "make the model again"
         known = " and ".join(map(str, KEPT))
         raise ValueError(
             f"{place}: is of format {form}, this version of stormpsr_jax knows {known}; {remedy}"
         )
-    # Models that were made before these existed have none.
-    later = tuple(name for name in ("default", "fits") if name in data)
-    check_keys(data, (*_KEYS, KEPT[form], *later), place)
     return KEPT[form]
 
 
@@ -196,58 +215,69 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
     """Checks the content of model.json, all but what says how the networks are kept.
 
     Args:
-        data: of which `kept` has checked the fields.
+        data: what the file holds, of a format that `kept` knows.
         place: the file, for messages.
         networks: of which nothing is computed here.
 
     Raises:
         ValueError: the first mistake, with its place.
     """
-    procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
-    pictures = data["pictures"]
-    if pictures is not None:
-        pictures = _pictures(pictures, f"{place}: pictures")
-    window = _window(data["window"], f"{place}: window")
+    read = fit(data, _Model, place)
+    for other in KEPT.values():
+        if other in data and other != KEPT[read.format]:
+            raise ValueError(f"{place}: {other}: is no field of format {read.format}")
     streams = {}
-    for name, record in field(data, "streams", dict, place).items():
+    for name, record in read.streams.items():
         if name not in all_streams.names():
             known = ", ".join(all_streams.names())
             raise ValueError(f"{place}: streams: {shorten(name)}: unknown key; known are {known}")
         streams[name] = _stream(all_streams.find(name), record, f"{place}: streams.{name}")
-    default = data.get("default")
-    if default is not None and default not in streams:
-        raise ValueError(f"{place}: default: {shorten(default)} is not in streams")
-    fusion = data["fusion"]
-    if fusion is not None:
-        fusion = Weights.from_json(fusion, f"{place}: fusion")
-    embedding = data["embedding"]
-    if embedding is not None:
-        embedding = integer(data, "embedding", place, 1, 65_536)
+    if read.default is not None and read.default not in streams:
+        raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
+    pictures, fusion, fits = read.pictures, read.fusion, read.fits
     content = Content(
-        procedure=procedure,
-        fps=number(data["fps"], f"{place}: fps", MIN_FPS, MAX_FPS),
-        pictures=pictures,
-        embedding=embedding,
-        window=window,
-        max_detections=integer(data, "max_detections", place, 1, 100),
-        batch=integer(data, "batch", place, 1, 65_536),
+        procedure=_procedure(read.procedure, f"{place}: procedure"),
+        fps=read.fps,
+        pictures=pictures and _read(Pictures, pictures, f"{place}: pictures"),
+        embedding=read.embedding,
+        window=_read(Window, read.window, f"{place}: window"),
+        max_detections=read.max_detections,
+        batch=read.batch,
         networks=networks,
         streams=streams,
-        fusion=fusion,
-        origin=field(data, "origin", dict, place),
-        created=field(data, "created", str, place),
-        package_version=field(data, "package_version", str, place),
-        fits=None if data.get("fits") is None else Fits.from_json(data["fits"], f"{place}: fits"),
-        default=default,
+        fusion=None if fusion is None else Weights.from_json(fusion, f"{place}: fusion"),
+        origin=read.origin,
+        created=read.created,
+        package_version=read.package_version,
+        fits=None if fits is None else Fits.from_json(fits, f"{place}: fits"),
+        default=read.default,
     )
     _check_together(content, place)
     return content
 
 
+def _read(kind: type[_T], data: Any, place: str) -> _T:
+    """A dataclass from an object of all its fields, and no others."""
+    check_keys(data, tuple(f.name for f in dataclasses.fields(kind)), place)  # type: ignore[arg-type]
+    return fit(data, kind, place)
+
+
 def _check_together(content: Content, place: str) -> None:
     """Raises ValueError where parts of a model contradict each other."""
     procedure, widths = content.procedure, content.networks.widths
-    roles = set(widths)
+    roles, window = set(widths), content.window
+    if window.frames % window.stride:
+        raise ValueError(
+            f"{place}: window: frames: {window.frames} is no multiple of {window.stride}"
+        )
+    if window.num_frames > MAX_CLIP:
+        raise ValueError(f"{place}: window: a clip has over {MAX_CLIP:,} rows")
+    if content.pictures is not None:
+        for role in roles & {"encoder", "detector"}:
+            try:
+                content.pictures.framing_of(role)
+            except ValueError as error:
+                raise ValueError(f"{place}: pictures: {error}") from error
     if (content.pictures is None) == (content.embedding is None):
         raise ValueError(f"{place}: one of pictures and embedding has to be null")
     if content.pictures is None and roles != {"temporal"}:
@@ -317,92 +347,28 @@ def _procedure(data: Mapping[str, Any], place: str) -> Procedure:
     return Procedure.from_json(data, place)
 
 
-def _pictures(data: Any, place: str) -> Pictures:
-    check_keys(data, tuple(f.name for f in dataclasses.fields(Pictures)), place)
-    pictures = Pictures(
-        size=_size(data, "size", place),
-        mean=numbers(data, "mean", 3, place, -1e6, 1e6),
-        std=numbers(data, "std", 3, place, 1e-6, 1e6),
-        aspect=choice(data, "aspect", ASPECTS, place),
-        region=numbers(data, "region", 4, place, 0, 1),
-        detector_size=data["detector_size"] and _size(data, "detector_size", place),
-    )
-    x0, y0, x1, y1 = pictures.region
-    if not (x0 < x1 and y0 < y1):
-        raise ValueError(f"{place}: region: {shorten(data['region'])} is empty: x0, y0, x1, y1")
-    return pictures
-
-
-def _size(data: Any, key: str, place: str) -> tuple[int, int]:
-    size = field(data, key, list, place)
-    if len(size) != 2 or not all(type(n) is int and 8 <= n <= 4096 for n in size):
-        raise ValueError(f"{place}: {key}: {shorten(size)} is not [height, width] in 8…4096")
-    return tuple(size)
-
-
-def _window(data: Any, place: str) -> Window:
-    names = tuple(f.name for f in dataclasses.fields(Window))
-    check_keys(data, names, place)
-    low = {"frames": 0, "stride": 1, "frame_step": 1}
-    window = Window(**{name: integer(data, name, place, low[name], MAX_FRAMES) for name in names})
-    if window.frames % window.stride:
-        raise ValueError(f"{place}: frames: {window.frames} is no multiple of {window.stride}")
-    if window.num_frames > MAX_CLIP:
-        raise ValueError(f"{place}: a clip has over {MAX_CLIP:,} rows")
-    return window
-
-
 def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
-    check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
-    settings = _settings(stream, field(data, "settings", dict, place), f"{place}: settings")
-    figures = {}
-    for split in ("validation", "test"):
-        figures[split] = dict(field(data, split, dict, place))
-        for key, value in figures[split].items():
-            if value is not None:
-                number(value, f"{place}: {split}: {shorten(key)}", -1e15, 1e15)
-    calibration = data["calibration"]
-    if calibration is not None:
-        calibration = _calibration(calibration, f"{place}: calibration")
-    return StreamRecord(settings, **figures, calibration=calibration)
-
-
-def _settings(stream: Stream, data: Mapping[str, Any], place: str) -> AnySettings:
-    types = typing.get_type_hints(stream.settings)
-    defaults = dataclasses.asdict(stream.settings())
-    data = {key: None for key, value in defaults.items() if value is None} | dict(data)
-    check_keys(data, tuple(types), place)
-    values: dict[str, Any] = {}
-    for key, kind in types.items():
-        limits = stream.limits[key]
-        if kind is str:
-            values[key] = choice(data, key, limits, place)
-        elif kind is int:
-            values[key] = integer(data, key, place, *limits)
-        elif data[key] is None and type(None) in typing.get_args(kind):
-            values[key] = None
-        else:
-            values[key] = number(data[key], f"{place}: {key}", *limits)
+    read, inside = fit(data, _Stream, place), f"{place}: settings"
+    absent = {f.name: None for f in dataclasses.fields(stream.settings) if f.default is None}
+    settings: AnySettings = _read(stream.settings, absent | read.settings, inside)
+    for key, (low, *_, high) in stream.limits.items():
+        value = getattr(settings, key)
+        if isinstance(value, int | float):
+            number(value, f"{inside}: {key}", low, high)
     try:
-        settings = stream.settings(**values)
         stream.check(settings)
     except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
-    return settings
+        raise ValueError(f"{inside}: {error}") from error
+    calibration = read.calibration
+    if calibration is not None:
+        calibration = _calibration(calibration, f"{place}: calibration")
+    return StreamRecord(settings, read.validation, read.test, calibration)
 
 
-def _calibration(data: Any, place: str, of_wrong: bool = False) -> Calibration:
-    names = tuple(f.name for f in dataclasses.fields(Calibration))
-    check_keys(data, names, place)
-    values = {
-        key: number(data[key], f"{place}: {key}", -1e15, 1e15) for key in names if key != "wrong"
-    }
-    wrong = data["wrong"]
-    if wrong is not None:
-        if of_wrong:
-            raise ValueError(f"{place}: wrong: is not null")
-        wrong = _calibration(wrong, f"{place}: wrong", of_wrong=True)
-    try:
-        return Calibration(**values, wrong=wrong)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from error
+def _calibration(data: Any, place: str) -> Calibration:
+    found = _read(Calibration, data, place)
+    if found.wrong is not None:
+        if found.wrong.wrong is not None:
+            raise ValueError(f"{place}: wrong: wrong: is not null")
+        _read(Calibration, data["wrong"], f"{place}: wrong")
+    return found

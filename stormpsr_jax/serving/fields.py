@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from stormpsr_jax.base.files import field, number, shorten
+from stormpsr_jax.base.files import field, shorten
 
 
 def check_file(declared: Any, place: str) -> None:
@@ -42,11 +42,3 @@ def choice(data: Any, key: str, choices: tuple[str, ...], place: str) -> str:
     if value not in choices:
         raise ValueError(f"{place}: {key}: {shorten(value)} is not one of {', '.join(choices)}")
     return value
-
-
-def numbers(data: Any, key: str, count: int, place: str, low: float, high: float) -> tuple:
-    """A field that is a list of so many numbers in low…high; ValueError if it is not."""
-    values = field(data, key, list, place)
-    if len(values) != count:
-        raise ValueError(f"{place}: {key}: {shorten(values)} is not a list of {count} numbers")
-    return tuple(number(value, f"{place}: {key}", low, high) for value in values)

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
-from stormpsr_jax.base.files import field, number, shorten
+from stormpsr_jax.base.files import fit
 from stormpsr_jax.serving.recogniser import Recognised
 
 SECONDS = 60.0  # that the mean is over
@@ -106,63 +107,62 @@ class Fits:
     @classmethod
     def from_json(cls, data: Any, place: str) -> Fits:
         """Reads what `to_json` has made; ValueError names the place of the first mistake."""
-        thresholds = field(data, "thresholds", dict, place)
-        for key, value in thresholds.items():
-            if key not in KEYS:
-                raise ValueError(
-                    f"{place}: thresholds: {shorten(key)}: unknown key; known are {', '.join(KEYS)}"
-                )
-            number(value, f"{place}: thresholds: {key}", 0, 1)
-        thresholds = {key: thresholds[key] for key in KEYS if key in thresholds}
-        space = field(data, "space", (dict, type(None)), place)
-        prototypes = field(data, "prototypes", (dict, type(None)), place)
-        if space is not None:
-            space = cls._read_space(space, f"{place}: space")
-        if prototypes is not None:
-            width = None if space is None else len(space.mean)
-            prototypes = cls._read_prototypes(prototypes, width, f"{place}: prototypes")
-        if BOTH in thresholds and (space is None or prototypes is None):
+        read = fit(data, _Json, place)
+        space = prototypes = None
+        width = 0 if read.space is None else len(read.space.mean)
+        if read.space is not None:
+            rows = len(read.space.deviations)
+            if not 0 < rows < width:
+                raise ValueError(f"{place}: space: {rows} deviations of {width} numbers")
+            space = Space(
+                np.array(read.space.mean),
+                _rows(read.space.axes, (rows, width), f"{place}: space: axes"),
+                np.array(read.space.deviations),
+                read.space.rest,
+                read.space.typical,
+            )
+        if read.prototypes is not None:
+            shape = len(read.prototypes.classes), width
+            rows = _rows(read.prototypes.directions, shape, f"{place}: prototypes: directions")
+            prototypes = Prototypes(np.array(read.prototypes.classes), rows)
+        if BOTH in read.thresholds and (space is None or prototypes is None):
             raise ValueError(f"{place}: thresholds: {BOTH} needs a space and prototypes")
+        thresholds = {key: read.thresholds[key] for key in KEYS if key in read.thresholds}
         return cls(thresholds, space, prototypes)
 
-    @staticmethod
-    def _read_space(space: Any, place: str) -> Space:
-        arrays = {}
-        for name in ("mean", "deviations"):
-            values = field(space, name, list, place)
-            low = 1e-12 if name == "deviations" else -1e12
-            arrays[name] = np.array([number(one, f"{place}: {name}", low, 1e12) for one in values])
-        shape = len(arrays["deviations"]), len(arrays["mean"])
-        axes = field(space, "axes", list, place)
-        if len(axes) != shape[0] or not 0 < shape[0] < shape[1]:
-            raise ValueError(f"{place}: axes: there are {len(axes)}, and {shape[0]} deviations")
-        arrays["axes"] = _unit_rows(axes, shape[1], f"{place}: axes")
-        rest, typical = (
-            number(field(space, name, (int, float), place), f"{place}: {name}", 1e-12, 1e12)
-            for name in ("rest", "typical")
-        )
-        return Space(**arrays, rest=rest, typical=typical)
 
-    @staticmethod
-    def _read_prototypes(prototypes: Any, width: int | None, place: str) -> Prototypes:
-        classes = field(prototypes, "classes", list, place)
-        for one in classes:
-            if not isinstance(one, int) or isinstance(one, bool) or not 0 < one < 2**31:
-                raise ValueError(f"{place}: classes: {shorten(one)} is no class")
-        rows = field(prototypes, "directions", list, place)
-        if not classes or len(rows) != len(classes):
-            raise ValueError(f"{place}: directions: {len(rows)}, and {len(classes)} classes")
-        if width is None:
-            raise ValueError(f"{place}: there is no space for them")
-        return Prototypes(np.array(classes), _unit_rows(rows, width, f"{place}: directions"))
+_Unit = Annotated[float, msgspec.Meta(ge=-1.01, le=1.01)]
+_Positive = Annotated[float, msgspec.Meta(ge=1e-12, le=1e12)]
 
 
-def _unit_rows(rows: list, width: int, place: str) -> np.ndarray:
-    """Reads rows of `width` numbers of a size up to 1; ValueError."""
-    for row in rows:
-        if not isinstance(row, list) or len(row) != width:
-            raise ValueError(f"{place}: {shorten(row)} is no list of {width} numbers")
-    return np.array([[number(one, place, -1.01, 1.01) for one in row] for row in rows])
+class _Space(msgspec.Struct):
+    mean: list[Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]]
+    axes: list[list[_Unit]]
+    deviations: list[_Positive]
+    rest: _Positive
+    typical: _Positive
+
+
+class _Prototypes(msgspec.Struct):
+    classes: Annotated[
+        list[Annotated[int, msgspec.Meta(gt=0, lt=2**31)]], msgspec.Meta(min_length=1)
+    ]
+    directions: list[list[_Unit]]
+
+
+class _Json(msgspec.Struct):
+    thresholds: dict[
+        Literal["detector+encoder", "detector", "encoder"],
+        Annotated[float, msgspec.Meta(ge=0, le=1)],
+    ]
+    space: _Space | None
+    prototypes: _Prototypes | None
+
+
+def _rows(rows: list[list[float]], shape: tuple[int, int], place: str) -> np.ndarray:
+    if len(rows) != shape[0] or any(len(row) != shape[1] for row in rows):
+        raise ValueError(f"{place}: are not {shape[0]} rows of {shape[1]} numbers")
+    return np.array(rows)
 
 
 def _plain(values: Space | Prototypes) -> dict[str, Any]:
