@@ -1,7 +1,6 @@
 """The model and the video that ship: that they work anywhere, and what made them."""
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -9,7 +8,6 @@ import re
 import socket
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,15 +15,12 @@ from PIL import Image
 import stormpsr_jax
 from stormpsr_jax import demo, evaluate
 from stormpsr_jax.base import files
-from stormpsr_jax.configs import synthetic
 from stormpsr_jax.live import live_sources
 from stormpsr_jax.media import sources
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.serving.folder import read_model
-from stormpsr_jax.stages.provenance import flat_config
 from tests.support.recognise_data import found, run, write_pictures
-from tools import demo as script
 
 ROOT = Path(__file__).parents[1]
 FOLDER = demo.PROVENANCE.parent
@@ -48,7 +43,6 @@ def recognised(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(socket, "socket", None)
         assert run("demo", "demo", "--out=demo_out") == 0
-        assert run("demo", "demo", "--out=demo_out") == 0  # finished before
         told = io.StringIO()
         with contextlib.redirect_stdout(told):
             exec(FIVE_LINES, {})
@@ -136,16 +130,6 @@ def test_demo_ships_within_its_size():
         assert 5 <= seconds <= 30
 
 
-def test_demo_video_is_a_minute_or_two_of_480_pixels():
-    with av.open(str(demo.VIDEO)) as container:
-        (stream,) = container.streams
-        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 480, 480)
-        assert stream.average_rate == ABOUT["video"]["fps"]
-        seconds = float(stream.duration * stream.time_base)
-    assert 60 <= seconds <= 120
-    assert seconds == pytest.approx(ABOUT["video"]["seconds"], abs=0.1)
-
-
 # --- Where they come from -------------------------------------------------------------------------
 
 
@@ -156,72 +140,6 @@ def test_demo_provenance_is_of_these_files():
     for name, entry in ABOUT["files"].items():
         path = FOLDER / name
         assert (path.stat().st_size, files.checksum(path)) == (entry["bytes"], entry["sha256"])
-
-
-def test_demo_model_is_that_of_the_run_in_half_precision():
-    content = read_model(demo.MODEL)
-    config = content.origin["config"]
-    assert content.networks.dtype == "float16"
-    run, compared = ABOUT["run"], ABOUT["model"]["compared_with_float32_on_the_test_split"]
-    assert (run["seed"], run["data_seed"]) == (config["seed"], config["data.synthetic.seed"])
-    assert run["command"].startswith("python -m stormpsr_jax.main --config=synthetic")
-    assert run["finished"] == content.created
-    assert compared["recordings"] == config["data.synthetic.recordings.test"]
-    assert compared["events"] > 10 * compared["recordings"]
-    figures = ABOUT["model"]["test_figures_of_the_run"]
-    assert figures == {name: dict(s.test) for name, s in content.streams.items()}
-    assert ABOUT["versions"].keys() >= {"python", "jax", "flax", "av", "stormpsr-jax"}
-
-
-def test_demo_video_shows_a_recording_that_no_split_of_the_run_has():
-    """The labels that ship are those of its seed and name, and they tell the story."""
-    procedure, said = read_model(demo.MODEL).procedure, ABOUT["video"]
-    assert said["recording"]["data_seed"] == ABOUT["run"]["data_seed"]
-    assert said["recording"]["split"] not in ("train", "val", "test", "cad")
-    timeline = script.plan(
-        said["recording"]["name"],
-        script.dataclasses.replace(procedure, fps=said["fps"]),
-        said["recording"]["data_seed"],
-    )
-    (variant,) = procedure.variants.values()
-    labels = label_files.read(demo.LABELS / "demo.csv", procedure, variant, fps=said["fps"])
-    np.testing.assert_array_equal(labels.frames, timeline.frames)
-    np.testing.assert_array_equal(labels.states, timeline.states)
-    story = script.tell(timeline)
-    for what, (k, start, end) in story._asdict().items():
-        told = said["shows"][what]
-        assert told["component"] == procedure.components[k]
-        seconds = [frame / said["fps"] for frame in (start, end)]
-        assert [told["from_s"], told["to_s"]] == pytest.approx(seconds, abs=0.01)
-        assert told["in_clear_view_s"] > 1
-    assert said["recording"]["occlusion"] == "heavy"
-    assert said["shows"]["share_of_frames_mostly_hidden"] > 0.3
-
-
-def test_command_names_the_fields_that_differ():
-    """Of the run that the model is from, it names those of the config as it was then."""
-    config = flat_config(synthetic.get_config()) | {"seed": 7, "data.synthetic.seed": 3}
-    flags = "--config=synthetic --config.seed=7 --config.data.synthetic.seed=3"
-    assert script.command(config) == f"python -m stormpsr_jax.main {flags} --workdir=WORKDIR"
-
-
-def timeline(*states):
-    """One state of three parts every 10 frames."""
-    frames = np.arange(len(states)) * 10
-    return script.Timeline(0, len(states) * 10, frames, np.array(states, np.int8))
-
-
-def test_tell_one_part_wrong_another_undone_all_on():
-    start, end = [(0, 0, 0), (1, 0, 0), (1, -1, 0)], [(1, 1, 1), (1, 1, 0), (1, 1, 1)]
-    assert script.tell(timeline(*start, (1, 1, 0), *end)) == ((1, 20, 30), (2, 50, 60))
-    # Taken off in between.
-    assert script.tell(timeline(*start, (1, 0, 0), (1, 1, 0), *end)) == ((1, 20, 30), (2, 60, 70))
-    assert script.tell(timeline(*start, (1, 1, 0), (1, 1, 1))) is None  # nothing undone
-    assert script.tell(timeline(*start[:2], (1, 1, 0), *end)) is None  # nothing wrong
-    assert script.tell(timeline(*start, (1, 1, 0), *end[:2])) is None  # one is missing
-    same = [(1, 1, 1), (1, 0, 1), (1, 1, 1)]
-    assert script.tell(timeline(*start, (1, 1, 0), *same)) is None  # one part for both
-    assert script.tell(timeline(*start, (1, 1, 0), *end, *same[1:])) is None  # undone twice
 
 
 # --- The word -------------------------------------------------------------------------------------
@@ -261,22 +179,3 @@ def test_demo_errors_where_a_folder_could_be_meant(tmp_path, monkeypatch, capsys
     (tmp_path / "pictures" / "00000.jpg").rename(tmp_path / "demo" / "00000.jpg")
     with pytest.raises(ValueError, match="the video that ships or a recording in the folder"):
         sources.open_source("demo")
-
-
-def test_demo_its_own_results_are_no_source(tmp_path, monkeypatch):
-    """The same command again is right with --out=demo, too."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "demo" / "demo").mkdir(parents=True)
-    (tmp_path / "demo" / "demo" / "annotated.mp4").touch()
-    (source,), mistakes = sources.find(["demo"], Path("demo"))
-    assert (source.place, mistakes) == (demo.VIDEO, [])
-    assert "could be" in sources.find(["demo"], Path("elsewhere"))[1][0]
-
-
-def test_labels_name_the_steps():
-    with (demo.LABELS / "demo.csv").open(encoding="utf-8", newline="") as file:
-        steps = [row["step"] for row in csv.DictReader(file)]
-    verbs = [" ".join(step.split()[:2]) for step in steps]
-    assert sum(verb == "Incorrectly installed" for verb in verbs) == 1
-    assert 11 <= len(steps) <= 20
-    assert json.dumps(steps).isascii()

@@ -1,13 +1,9 @@
 """The benchmark of exports: what it compares, and that it goes on where it was ended."""
 
-import re
-import shutil
-import sys
-
 import numpy as np
 import pytest
 
-from benchmarks import exported, exported_events
+from benchmarks import exported_events
 from stormpsr_jax.serving.model import load_model
 from tests.support.exported import in_form
 from tests.support.model_data import SIZE, video
@@ -56,25 +52,3 @@ def test_what_differs_is_counted_and_said(models, tmp_path):
     assert met == [" |", "NO |", "yes |", "NO |"]
     done["int8"]["streams"]["asd"]["delay_s"] = 1.2
     assert exported_events.table({"a": done})[4].endswith("| NO |")
-
-
-def test_times_are_measured_in_turns_and_kept(
-    system, tmp_path_factory, tmp_path, capsys, monkeypatch
-):
-    model = in_form(tmp_path_factory, "weights")
-    monkeypatch.setattr(exported, "FORMS", ("jax", "onnx"))
-    shutil.copytree(in_form(tmp_path_factory, "onnx"), tmp_path / f"{model.name}_forms" / "onnx")
-    words = ["--parts=times,install", "--no_vit", "--rounds=2", "--seconds=0.01", "--least=2"]
-    words += [f"--model={model}", "--starts=1", f"--out={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["exported", *words])
-    exported.main()
-    told = capsys.readouterr().out
-    rows = re.findall(rf"^\| {model} \| (\w+) \|.*\| ([\d.]+) \| (\d+) \|$", told, re.MULTILINE)
-    assert [form for form, *_ in rows] == 2 * ["jax", "onnx"]
-    memory = {form: int(size) for form, _, size in rows}
-    assert memory["onnx"] < memory["jax"]  # what started them does not count
-    assert re.search(r"^\| onnx \| \d+ \| \d+ \|$", told, re.MULTILINE)
-    monkeypatch.setattr(exported, "Child", None)  # nothing is measured again
-    exported.main()
-    again = capsys.readouterr().out
-    assert again.splitlines()[:-1] == told.splitlines()[:-1]

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -83,15 +82,3 @@ def test_the_container_file_makes_a_whole_wheel_of_the_files_that_it_copies(syst
         "stormpsr_jax/demo/demo.mp4",
         "data_prep/README.md",
     } <= held
-
-
-def test_the_container_has_known_extras_and_is_not_root():
-    text = CONTAINER.read_text()
-    (extras,) = re.findall(r"\$wheel\[([\w,]+)\]", text)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(extras.split(",")) <= project["optional-dependencies"].keys()
-    after = text.rpartition("\nUSER ")[2]
-    assert after.startswith("station\n")
-    assert 'ENTRYPOINT ["python", "-m", "stormpsr_jax.recognise"]' in after
-    versions = set(re.findall(r"(?m)^FROM python:([\d.]+)", text))
-    assert project["requires-python"] in {f">={version}" for version in versions}

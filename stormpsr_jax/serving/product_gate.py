@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from stormpsr_jax.base.files import fit
+from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.serving.recogniser import Recognised
 
 SECONDS = 60.0  # that the mean is over
@@ -108,6 +108,9 @@ class Fits:
     def from_json(cls, data: Any, place: str) -> Fits:
         """Reads what `to_json` has made; ValueError names the place of the first mistake."""
         read = fit(data, _Json, place)
+        if unknown := read.thresholds.keys() - set(KEYS):
+            known = ", ".join(KEYS)
+            raise ValueError(f"{place}: thresholds: {shorten(min(unknown))}: known are {known}")
         space = prototypes = None
         width = 0 if read.space is None else len(read.space.mean)
         if read.space is not None:
@@ -151,10 +154,7 @@ class _Prototypes(msgspec.Struct):
 
 
 class _Json(msgspec.Struct):
-    thresholds: dict[
-        Literal["detector+encoder", "detector", "encoder"],
-        Annotated[float, msgspec.Meta(ge=0, le=1)],
-    ]
+    thresholds: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]]
     space: _Space | None
     prototypes: _Prototypes | None
 

@@ -129,14 +129,6 @@ def test_clock_own_times_count_from_where_they_begin():
     assert clock.time(None, 60.17) == pytest.approx(60.17)
 
 
-def test_clock_begins_with_the_first_picture_unless_told():
-    clock = Clock(FPS)
-    assert clock.time(7.0, time.monotonic()) == 0.0
-    assert clock.start == pytest.approx(time.time(), abs=1.0)
-    earlier = Clock(FPS, start=time.time() - 100)
-    assert earlier.time(7.0, time.monotonic()) == pytest.approx(100, abs=1.0)
-
-
 def test_from_now_on_passes_over_what_came_while_it_was_opened(monkeypatch):
     """Ten pictures at once, then as they are taken; the first one has no time, as of RTSP."""
     now = [0.0]
@@ -260,15 +252,6 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
     monkeypatch.setattr(live_sources.sys, "platform", "win32")
     with pytest.raises(ValueError, match="on Linux and macOS only"):
         live_source("camera:0")
-
-
-def test_live_source_errors_without_pyav_and_for_pictures(monkeypatch, tmp_path):
-    (tmp_path / "00001.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match="a folder of pictures has no time"):
-        live_source(str(tmp_path))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"^rtsp://host/#[0-9a-f]{4}: reading it needs PyAV"):
-        live_source("rtsp://me:pass@host/x")
 
 
 def test_what_may_be_secret_in_an_address_is_in_no_name():

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 import stormpsr_jax
-from stormpsr_jax import main
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import Procedure
 from stormpsr_jax.psr.streams.calibration import Calibration
@@ -17,7 +16,6 @@ from stormpsr_jax.serving import model
 from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.writing import copy_model
 from tests.support.model_data import FIGURES, NETWORKS, PROCEDURE, SETTINGS, write
-from tests.support.tiny import tiny
 
 CONFIG = {
     "seed": 7,
@@ -53,12 +51,6 @@ def rendered(tmp_path_factory):
     calibration = Calibration(slope=1.0, intercept=0.0, low=0.1, high=0.9)
     write(folder, origin={"config": CONFIG}, calibration=calibration)
     return folder
-
-
-def test_head_is_of_the_stream_that_the_model_names(tmp_path):
-    write(tmp_path, default="asd")
-    metrics = read(tmp_path)[0]["model-index"][0]["results"][0]["metrics"]
-    assert all(metric["name"].endswith("stream asd") for metric in metrics)
 
 
 def test_head_has_the_figures_of_the_default_stream_as_the_hub_reads_them(rendered):
@@ -99,12 +91,6 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     data = files.read_json(rendered / "model.json")
     assert data["weights"]["sha256"] in body
     assert f"by stormpsr_jax {data['package_version']}" in body
-
-
-def test_confidences_that_too_few_recordings_have_calibrated_are_no_probabilities(tmp_path):
-    write(tmp_path, calibration=Calibration(slope=0.0, intercept=0.4, low=0.1, high=0.9))
-    assert not stormpsr_jax.load_model(tmp_path).calibrated()
-    assert read(tmp_path)[1].count("confidences are no probabilities") == 3
 
 
 def test_figures_of_recordings_that_are_no_renders_are_not_called_rendered(tmp_path):
@@ -164,18 +150,3 @@ def test_a_copy_has_a_card_of_its_own_and_the_card_is_never_read(rendered, tmp_p
     without = tmp_path / "without"
     shutil.copytree(rendered, without, ignore=shutil.ignore_patterns("README.md"))
     assert stormpsr_jax.load_model(without).streams == ("asd", "temporal", "storm")
-
-
-def test_a_run_leaves_a_card_that_people_may_edit_or_remove(finished, tmp_path, capsys):
-    _, body = read(finished / "model")
-    assert "Of 2 recordings of split test of a **rendered** world" in body
-    assert "seed 0, occlusion default" in body
-    assert "* recordings: 3 train, 2 val, 2 test" in body
-    assert "* `finetune.steps`: 12" in body
-    assert str(finished) not in body
-    run = tmp_path / "run"
-    shutil.copytree(finished, run)
-    for change in (lambda path: path.write_text("mine"), lambda path: path.unlink()):
-        change(run / "model" / "README.md")
-        main.run(tiny(), run)
-        assert "evaluate: done before" in capsys.readouterr().out

@@ -1,7 +1,6 @@
 """Recognition picture by picture: the events of whole recordings, saved states, the clock."""
 
 import copy
-import dataclasses
 import json
 
 import numpy as np
@@ -11,8 +10,6 @@ import stormpsr_jax
 from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.streams import names as stream_names
-from stormpsr_jax.serving import functions, model
-from stormpsr_jax.serving.flax_networks import FlaxNetworks
 from stormpsr_jax.serving.live import LATE
 from tests.support.model_data import PROCEDURE, decode, on_embeddings, video, write
 
@@ -46,21 +43,6 @@ def test_update_has_the_events_of_recognise(trained, stream):
         # To the last bit.
         assert feed(trained.live(**options), range(NUM_FRAMES)) == expected
         assert list(trained.recognise(IMAGES, batch=7, **options)) == expected
-
-
-def test_update_of_large_networks_has_the_events_of_recognise(trained, monkeypatch):
-    """Among others, or alone, a picture may come to other last bits."""
-    monkeypatch.setattr(functions, "SMALL", 0)
-    networks = trained._content.networks
-    networks = FlaxNetworks(networks.of, networks.dtype)  # of which nothing was made yet
-    trained = model.Model(dataclasses.replace(trained._content, networks=networks))
-    expected = list(trained.recognise(IMAGES, variant="assembly"))
-    for batch in (1, trained.batch):
-        found = feed(trained.live("assembly", batch=batch), range(NUM_FRAMES))
-        assert [e[:2] for e in found] == [e[:2] for e in expected]
-        for one, other in zip(found, expected, strict=True):
-            # Random weights are large, and so are their roundings.
-            assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
 
 
 @pytest.mark.parametrize("stream", stream_names())
@@ -171,14 +153,6 @@ def test_live_embeddings_with_a_stride(tmp_path):
     assert not live.detects
     with pytest.raises(ValueError, match=r"float \(B, 6\), not float32 \(1, 5\)"):
         live.update(rows[0, :5], 100.0)
-
-
-def test_live_errors_streams_and_variants(trained):
-    with pytest.raises(ValueError, match="has the variants assembly, disassembly; say which"):
-        trained.live()
-    with pytest.raises(ValueError, match="stream 'sound' is not one of"):
-        trained.live("assembly", "sound")
-    assert trained.live(recording="x_off").decoder.variant.name == "disassembly"
 
 
 @pytest.mark.parametrize(

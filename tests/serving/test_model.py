@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import simplejpeg
@@ -28,7 +27,6 @@ from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from stormpsr_jax.serving import content, functions, model
 from stormpsr_jax.serving.needs import functions_of
-from stormpsr_jax.serving.product_gate import Fits
 from stormpsr_jax.serving.recogniser import Recognised, Views, stack
 from tests.support.model_data import (
     DETECT,
@@ -90,15 +88,6 @@ def test_load_model_round_trip(trained):
     assert trained.batch == 16
 
 
-def test_load_model_takes_a_work_folder_as_the_commands_do(tmp_path, monkeypatch):
-    write(tmp_path / "runs" / "lamp" / "model")
-    monkeypatch.chdir(tmp_path)
-    for folder in ("runs/lamp", "runs/lamp/model", tmp_path / "runs" / "lamp"):
-        assert stormpsr_jax.load_model(folder).procedure == PROCEDURE
-    with pytest.raises(ValueError, match=r"^runs/model\.json: is missing; give the folder"):
-        stormpsr_jax.load_model("runs")
-
-
 def test_networks_match_the_modules_applied_by_hand(trained):
     """The whole modules, as trained, on pictures normalised here."""
     images = prepared(trained, 64)
@@ -127,35 +116,6 @@ def test_networks_training_run_and_loaded_model_agree_to_the_last_bit(trained):
     np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
     for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-
-
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only CPUs do so")
-def test_networks_of_another_dtype_compute_in_float32_on_a_cpu(trained):
-    images = prepared(trained)
-    half = {"dtype": jnp.bfloat16}
-    inner = {"encoder": NETWORKS["encoder"].module.encoder.clone(**half)}
-    networks = {
-        role: dataclasses.replace(
-            one, module=one.module.clone(**inner if role == "encoder" else half)
-        )
-        for role, one in NETWORKS.items()
-    }
-    here = functions.functions(networks, PICTURES, 2, 16)
-    np.testing.assert_array_equal(here["encode"](images), trained.encode(images))
-    for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    clips = trained.encode(images).reshape(2, 4, 16)
-    np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
-
-
-def test_networks_no_rows_give_none(trained):
-    assert trained.encode(np.zeros((0, *SIZE, 3), np.uint8)).shape == (0, 16)
-    assert trained.temporal(np.zeros((0, 4, 16))).shape == (0, 3)
-    assert [a.shape for a in trained.detect(np.zeros((0, *SIZE, 3), np.uint8))] == [
-        (0, 2, 4),
-        (0, 2),
-        (0, 2),
-    ]
 
 
 def through_files(trained, folder, rows, numbers, stream, variant):
@@ -252,16 +212,6 @@ def test_the_default_stream_is_the_last_one_or_what_the_model_says(tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(content | {"default": "learned"}))
     with pytest.raises(ValueError, match="default: 'learned' is not in streams"):
         stormpsr_jax.load_model(tmp_path)
-
-
-def test_recognise_is_the_default_stream_and_batch(trained):
-    images = video(40)
-    found = list(trained.recognise(images, variant="assembly"))
-    assert found
-    assert {event.stream for event in found} == {"storm"}
-    explicit = {"stream": "storm", "batch": 16, "first_frame": 0}
-    assert list(trained.recognise(images, variant="assembly", **explicit)) == found
-    assert list(trained.recognise([], variant="assembly")) == []
 
 
 def test_recognise_learned_is_the_default_and_goes_by_the_files_of_scores(tmp_path):
@@ -398,20 +348,6 @@ def test_preprocess_of_a_stored_picture_is_what_predict_reads(trained, times, sa
     assert np.abs(mine.astype(int) - predicted).mean() < 1
 
 
-@pytest.mark.parametrize(
-    ("picture", "message"),
-    [
-        (np.zeros((8, 8, 3)), r"uint8 \(H, W, 3\) in RGB, not float64 \(8, 8, 3\)"),
-        (np.zeros((8, 8), np.uint8), r"not uint8 \(8, 8\)"),
-        (np.zeros((8, 8, 4), np.uint8), r"not uint8 \(8, 8, 4\)"),
-        (np.zeros((0, 8, 3), np.uint8), "0x8 pixels is empty"),
-    ],
-)
-def test_preprocess_errors(trained, picture, message):
-    with pytest.raises(ValueError, match=message):
-        trained.preprocess(picture)
-
-
 def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
     for call, message in (
         (lambda: trained.encode(video(2)), r"uint8 \(B, 32, 32, 3\), not uint8 \(2, 24, 40, 3\)"),
@@ -471,11 +407,3 @@ def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkey
     assert "detect" in functions_of("both")
     with pytest.raises(ValueError, match="'both' is not one of"):
         stormpsr_jax.load_model("demo").settings("both")
-
-
-def test_model_without_any_threshold_cannot_tell_its_product(tmp_path):
-    """As where its detector saw nothing in the validation recordings."""
-    for name, thresholds in (("none", {}), ("one", {"detector": 0.1})):
-        write(tmp_path / name, fits=Fits(thresholds, None))
-    none, one = (stormpsr_jax.load_model(tmp_path / name) for name in ("none", "one"))
-    assert (none.tells, one.tells) == (False, True)

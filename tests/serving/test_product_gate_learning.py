@@ -53,23 +53,6 @@ def test_learn_the_threshold_is_what_the_best_minute_reaches_in_all_but_one_in_a
     )
 
 
-def test_learn_few_recordings_ask_for_less():
-    rng = np.random.default_rng(6)
-    one = looks(rng, 100, confidence=0.6)
-    thresholds = [
-        product_gate_learning.learn([one], [one] * n, 1.0).thresholds["detector"]
-        for n in (1, 10, 1000)
-    ]
-    np.testing.assert_allclose(thresholds, [0.6 / 11, 0.3, 0.6 / 1.01])
-
-
-def test_learn_of_a_time_lapse_a_picture_is_a_minute():
-    rng = np.random.default_rng(8)
-    one = looks(rng, 20)._replace(confidences=np.linspace(0.1, 0.6, 20))
-    found = product_gate_learning.learn([one], [one], 0.001).thresholds["detector"]
-    assert found == pytest.approx(0.6 / 11)
-
-
 def test_learn_of_both_networks_no_less_than_chance_is_asked_for():
     """Of which other products have something, too."""
     rng = np.random.default_rng(7)

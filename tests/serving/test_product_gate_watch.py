@@ -47,17 +47,6 @@ def test_watch_a_share_of_what_the_detector_is_sure_of_has_to_be_familiar():
         assert watch.fits is verdict
 
 
-def test_watch_what_the_detector_is_sure_of_is_no_initial_state():
-    model = Fits({BOTH: 0.01}, Space(np.zeros(2), np.eye(2)[:1], np.ones(1), 1.0, 9.0),
-                 Prototypes(np.array([2, 3]), np.eye(2)))  # fmt: skip
-    watch = Watch(model, RATE, (1,))
-    looked = seen([1, 1, 2, 3], [0.4, 0.9, 0.8, 0.7], np.array([[1, 0]] * 4))
-    views = watch.of(looked)
-    assert views[0] == (0, 0)
-    assert views[1] is None  # in clear view
-    np.testing.assert_allclose(views[2:], [(0.8, 0.8), (0, 0.7)], atol=1e-6)
-
-
 def test_watch_a_bare_base_plate_in_clear_view_is_no_other_product():
     """However long it lies there, with both networks as with the detector alone."""
     space = Space(np.zeros(2), np.eye(2)[:1], np.ones(1), 1.0, typical=9.0)
@@ -74,14 +63,6 @@ def test_watch_a_bare_base_plate_in_clear_view_is_no_other_product():
 def test_watch_pictures_that_say_nothing_do_not_count():
     _, told = watched([None] * 500 + [0.0] * 179)
     assert set(told) == {None}
-
-
-def test_watch_of_a_time_lapse_a_picture_is_a_minute():
-    watch, told = watched([0.0, 0.5, 0.0], rate=0.001)
-    assert told == [False, True, False]
-    assert watch.score == 0
-    watch, _ = watched([], rate=0.001)
-    assert watch.finish() is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The command `recognise`: what it finds, writes, skips and refuses."""
 
-import builtins
 import dataclasses
 import json
 import os
@@ -13,16 +12,12 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.base import files, memory
-from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.media import sources
-from stormpsr_jax.media.pictures import read_upright
+from stormpsr_jax.base import files
 from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.files import predictions, timed_labels
 from stormpsr_jax.psr.streams import batch
-from stormpsr_jax.serving import content
-from stormpsr_jax.serving.files import jobs, results
-from tests.support import own_data
+from stormpsr_jax.report import pages
+from stormpsr_jax.serving.files import results
 from tests.support.model_data import PROCEDURE, SETTINGS, network, video, write
 from tests.support.processes import environment
 from tests.support.recognise_data import (
@@ -36,6 +31,12 @@ from tests.support.recognise_data import (
     write_pictures,
     write_video,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch, made):
+    """Drawing takes longer than all else; `made` has one."""
+    monkeypatch.setattr(pages, "missing", lambda: ["jinja2"])
 
 
 def contents(folder):
@@ -55,25 +56,6 @@ def test_recognise_a_video_gives_the_events_of_its_decoded_pictures(trained, cli
         assert (line["confidence"], line["step"]) == (event.confidence, event.name)
         assert line["time_s"] == event.time_s
         assert line["component"] == PROCEDURE.components[event.step_id // 3]
-
-
-def test_recognise_frames_are_those_of_the_shards(tmp_path, clip):
-    """A recording that was made into shards has as many frames, of the same pictures."""
-    (tmp_path / "labels").mkdir()
-    for name in ("bench1", "bench2", "bench3"):
-        (tmp_path / "videos").mkdir(exist_ok=True)
-        (tmp_path / f"videos/{name}.mp4").write_bytes(clip.read_bytes())
-        (tmp_path / f"labels/{name}.csv").write_text("time,step\n1,0\n")
-    own_data.make(tmp_path, tmp_path / "data")
-    shards = ClipSource(tmp_path / "data", "train", own_data.PROCEDURE)
-    (name,) = shards.recordings
-    stored = np.concatenate([images for _, images in shards.chunks(name, 8)])
-    source = sources.open_source(tmp_path / f"videos/{name}.mp4")
-    shown = list(read_upright(source.open(own_data.FPS)))
-    assert len(shown) == len(stored) > 20
-    looks = content.Pictures((24, 32), (0.5,) * 3, (0.25,) * 3).framing
-    for mine, theirs in zip(map(looks.prepare, shown), stored, strict=True):
-        assert np.abs(mine.astype(int) - theirs).mean() < 6  # JPEG
 
 
 def test_recognise_predictions_decode_to_the_same_events(made):
@@ -97,7 +79,7 @@ def test_events_csv_is_labels_of_the_very_frames(made):
     assert sorted(steps) == sorted(found(made))
 
 
-@pytest.mark.parametrize("fps", [1, 5, 10, 11.988, 25, 29.97, 30, 60, 240, 1000, 4001])
+@pytest.mark.parametrize("fps", [1, 10, 11.988, 29.97, 240, 4001])
 def test_label_time_means_the_frame(fps):
     for frames in [*range(1000), 10**5 + 7, 10**6 + 1]:
         time = float(results.label_time(frames, fps))
@@ -136,15 +118,13 @@ def test_recognise_the_learned_fusion(clip, tmp_path):
     folder = tmp_path / "model"
     write(folder, ("asd", "temporal", "storm", "learned"))
     options = [f"--out={tmp_path / 'out'}", "--threshold=learned=-1", "--variant=assembly"]
-    assert run(folder, clip, *options, "--video") == 0
+    assert run(folder, clip, *options) == 0
     loaded = stormpsr_jax.load_model(folder)
     settings = dataclasses.replace(loaded.settings(), install=-1.0)
     events = list(loaded.recognise(clip, settings=settings, variant="assembly"))
     assert events
     assert {e.stream for e in events} == {"learned"}
     assert [event[:2] for event in events] == found(tmp_path / "out/a_up")
-    page = (tmp_path / "out/a_up/report.html").read_text()
-    assert "installed above a logit of -1.0" in page
 
 
 def test_recognise_finished_ones_are_skipped_and_corrections_kept(trained, clip, tmp_path, capsys):
@@ -193,23 +173,6 @@ def test_recognise_a_bad_source_is_named_and_the_others_go_on(trained, clip, tmp
         assert text in errors
     assert "3 of 4 could not be recognised" in errors
     assert sorted(p.name for p in out.iterdir()) == [".lock", "d_up"]
-
-
-def test_a_batch_that_does_not_fit_names_the_model(trained, clip, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(memory, "available_bytes", lambda: 2**29)
-    assert run(trained, clip, f"--out={tmp_path / 'out'}", "--batch=1000000") == 2
-    assert f"error: {trained}: a batch of 1,000,000 (give a smaller one)" in capsys.readouterr().err
-
-
-def test_a_source_whose_name_is_a_letter_is_named_too(trained, clip, tmp_path, capsys, monkeypatch):
-    def fail(asked, model):
-        yield asked[0], None, ValueError("the decoder has ended")
-
-    monkeypatch.setattr(jobs, "here", fail)
-    source = tmp_path / "e.mp4"
-    source.write_bytes(clip.read_bytes())
-    assert run(trained, source, f"--out={tmp_path / 'out'}", "--variant=assembly") == 1
-    assert f"error: {source}: the decoder has ended\n" in capsys.readouterr().err
 
 
 def test_recognise_errors_all_mistakes_before_anything_starts(trained, clip, tmp_path, capsys):
@@ -266,29 +229,6 @@ def test_recognise_errors_two_at_once_and_models_on_embeddings(trained, clip, tm
         loaded.recognise(clip, variant="assembly")
 
 
-def test_recognise_error_without_pyav(trained, clip, tmp_path, monkeypatch, capsys):
-    real = builtins.__import__
-
-    def without(name, *arguments):
-        if name == "av":
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert run(trained, clip, f"--out={tmp_path}") == 2
-    assert capsys.readouterr().err.count("pip install '.[video]'") == 1
-    folder = write_pictures(tmp_path / "a_up", video(20, HEIGHT, WIDTH), 1)
-    assert run(trained, folder, f"--out={tmp_path / 'out'}") == 0  # pictures need none
-
-
-def test_recognise_results_in_a_source_folder_are_no_sources(trained, clip, tmp_path):
-    (tmp_path / "a_up.mp4").write_bytes(clip.read_bytes())
-    for _ in range(2):
-        assert run(trained, tmp_path, f"--out={tmp_path / 'out'}", "--video") == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "a_up"]
-
-
 def test_recognise_a_full_disk_is_no_mistake_of_the_command(
     trained, clip, tmp_path, monkeypatch, capsys
 ):
@@ -303,42 +243,26 @@ def test_recognise_a_full_disk_is_no_mistake_of_the_command(
     assert run(trained, clip, f"--out={tmp_path / 'out'}") == 0
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_recognise_interrupted_leaves_no_half_results(
-    trained, tmp_path, made, clip, number, status
-):
+def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, clip):
     source = write_video(
         tmp_path / "a_up.mp4",
-        np.tile(video(50, HEIGHT, WIDTH), (100, 1, 1, 1)),
-        np.arange(5_000) / 10,
+        np.tile(video(50, HEIGHT, WIDTH), (20, 1, 1, 1)),
+        np.arange(1_000) / 10,
     )
     words = [sys.executable, "-m", "stormpsr_jax.recognise", f"--model={trained}", str(source)]
     words += [f"--out={tmp_path / 'out'}", "--video"]
     process = subprocess.Popen(words, env=environment(1), stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out").glob(".a_up.*.part")) and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == status, errors
+    assert process.returncode == 75, errors
     assert "run the same command again to go on" in errors
     assert not (tmp_path / "out/a_up").exists()
     source.write_bytes(clip.read_bytes())
     assert run(trained, source, f"--out={tmp_path / 'out'}") == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "a_up"]
     assert found(tmp_path / "out/a_up") == found(made)
-
-
-def test_recognise_a_finished_run(finished, tmp_path):
-    """From the work folder of a run, pictures of its test split."""
-    loaded = stormpsr_jax.load_model(finished / "model")
-    source = ClipSource(finished / "data", "test", loaded.procedure)
-    name = next(iter(source.recordings))
-    pictures = np.concatenate([images for _, images in source.chunks(name, 50)])
-    folder = write_pictures(tmp_path / name, pictures, source.recordings[name].first_frame)
-    assert run(finished, folder, f"--out={tmp_path / 'out'}", "--video") == 0
-    expected = list(loaded.recognise(folder, recording=name))
-    assert found(tmp_path / "out" / name) == [event[:2] for event in expected]
-    assert "Timeline of recording" in (tmp_path / "out" / name / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("key", ["labelstudio", "cvat"])

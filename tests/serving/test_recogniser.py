@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from stormpsr_jax.base import memory
 from stormpsr_jax.psr.files.scores import BOUND
 from stormpsr_jax.serving import batched as batches
 from stormpsr_jax.serving.batched import Batched
@@ -70,23 +69,6 @@ def test_recogniser_encodes_every_frame_once_and_memory_is_one_window():
     assert out.scores is None
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 50])
-def test_recogniser_embeddings_give_what_their_pictures_give(chunk):
-    options = {"temporal": temporal, "detect": None, "frames": 16, "stride": 4}
-    pictures = Recogniser(encode=encode, **options)(video(50)).probabilities
-    recogniser = Recogniser(encode=None, **options)
-    embedded = encode(video(50))
-    got = [recogniser(embedded[i : i + chunk]).probabilities for i in range(0, 50, chunk)]
-    np.testing.assert_array_equal(np.concatenate(got), pictures)
-
-
-def test_recogniser_without_the_temporal_stream_only_detections():
-    out = Recogniser(encode=None, temporal=None, detect=detect, frames=16, stride=4)(video(3))
-    assert out.probabilities is None
-    assert out.detected.boxes.shape == (3, 1, 4)
-    assert out.scores is None
-
-
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 20])
 def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
     traced = []
@@ -145,12 +127,3 @@ def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch)
     np.testing.assert_array_equal(batched(x), x + 1)
     assert max(most) == batches._UNDER_WAY
     assert not under_way
-
-
-def test_recogniser_errors_no_frames_or_no_memory_for_the_window(monkeypatch):
-    options = {"encode": None, "temporal": temporal, "detect": None, "stride": 4}
-    with pytest.raises(ValueError, match="at least one frame"):
-        Recogniser(**options, frames=16)(np.zeros((0, 5), np.float32))
-    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
-    with pytest.raises(MemoryError, match="the window of embeddings needs"):
-        Recogniser(**options, frames=2**20)(np.zeros((1, 5), np.float32))

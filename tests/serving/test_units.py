@@ -168,13 +168,6 @@ def test_reset_asked_for_by_anybody():
     assert [line["step_id"] for line in of(told, "event")] == [0, 0]
 
 
-def test_parse_reset_errors():
-    for text in ("", "never", "0", "nan", "1e9"):
-        with pytest.raises(ValueError, match="is none of complete, key, and a number of seconds"):
-            parse_reset(text)
-    assert parse_reset("30") == Reset("absent", 30.0)
-
-
 class Screen:
     """Wants every third picture."""
 
@@ -228,22 +221,6 @@ def test_outputs_get_the_lines_and_a_screen_what_is_known():
     assert "beliefs" not in last  # of the learned fusion alone
     assert screen.views[-1]["source"] == "ended"
     assert screen.pictures[15:] == [None] * len(screen.pictures[15:])
-
-
-def test_screen_the_state_of_the_source_and_of_a_finished_unit():
-    screen = Screen()
-
-    def before(one, script, told):
-        script.connected = len(script.shown) != 3
-        script.trouble = "gone"
-
-    play(frames(*WHOLE, (SCREW, 5)), "complete", before=before, screen=screen)
-    assert [view["source"] for view in screen.views[-4:]] == ["live", "ended", "ended", "ended"]
-    assert [view["source"] for view in screen.views].count("lost") == 1
-    waiting = [view["waiting"] for view in screen.views]
-    assert waiting == sorted(waiting)
-    assert sum(waiting) > 5
-    assert {view["unit"] for view in screen.views if view["waiting"]} == {2}
 
 
 def test_state_goes_on_after_any_frame(tmp_path):
@@ -352,32 +329,6 @@ def test_state_of_a_machine_whose_clock_was_reset_is_gone_on_from(tmp_path, monk
     assert after(20_001 * day, []) == (start, frame)
 
 
-def test_state_is_saved_every_few_seconds(tmp_path, monkeypatch):
-    monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
-    path, saved = tmp_path / "s.json", []
-
-    def before(one, script, told):
-        if path.exists():
-            saved.append(files.read_json(path)["frame"])
-
-    play(frames((NOTHING, 5)), state=path, before=before)
-    assert saved == [0, 1, 2, 3]
-
-
-def test_status_comes_by_the_clock_and_with_each_change(monkeypatch):
-    monkeypatch.setattr(station, "STATUS_EVERY", 0.0)
-    assert len(of(play(frames((NOTHING, 5))), "status")) >= 5
-
-    def before(one, script, told):
-        script.connected = len(script.shown) != 3
-        script.trouble = "gone"
-
-    monkeypatch.setattr(station, "STATUS_EVERY", 1000.0)
-    told = of(play(frames((NOTHING, 5)), before=before), "status")
-    assert [line["connected"] for line in told] == [True, False, True, False]
-    assert [line["trouble"] for line in told[:3]] == ["", "gone", ""]
-
-
 class Endless(Script):
     """Gives pictures without a pause, and counts Python's objects after so many of them."""
 
@@ -413,14 +364,6 @@ def test_run_keeps_nothing_of_each_picture(monkeypatch):
     one.run(endless, (), (), Blind())
     before, after = endless.counts
     assert (after - before) / 1500 < 0.5
-
-
-def test_run_raises_what_ended_the_source():
-    capture = Script(frames((SEAL, 5)))
-    capture.error = ValueError("gone")
-    one = Station(scripted(), "x", clock=Clock(FPS), reset=Reset(), tell=lambda line: None)
-    with pytest.raises(ValueError, match="gone"):
-        one.run(capture, ())
 
 
 def test_restore_errors_name_the_file(tmp_path):

@@ -80,20 +80,6 @@ def test_names_of_200_characters_are_cut_and_quickly_drawn():
     assert (drawn[:200, 400:] == 255).any()
 
 
-def test_a_cut_name_is_the_longest_that_fits():
-    drawer = overlay._Drawer(PROCEDURE, PICTURES.framing.place(480, 640), 480, 640)
-    name = "Left cover, with its iIlW.1 screws"
-    for width in range(0, 300, 7):
-        cut = drawer._cut(name, width)
-        if cut == name:
-            assert drawer._font.getlength(name) <= width
-            continue
-        kept = len(cut) - 1
-        assert cut == name[:kept] + "…"
-        assert kept == 0 or drawer._font.getlength(cut) <= width
-        assert drawer._font.getlength(name[: kept + 1] + "…") > width
-
-
 @pytest.mark.parametrize("region", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.9, 0.7)])
 @pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
 def test_source_box_is_the_inverse_of_the_preparation(aspect, region):

@@ -76,9 +76,3 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
         wrong += sum(event.step_id % 3 == 1 for event in events)
     assert at_first
     assert bool(wrong) == (stream == "learned")
-
-
-def test_events_csv_without_events_it_reads_back_as_none(tmp_path):
-    with results.Writer(tmp_path, "x", PROCEDURE, 10, 0) as writer:
-        writer.write(Chunk(range(5), NOTHING, [], [], []), [])
-    assert timed_labels.read_times(tmp_path / results.EVENTS, PROCEDURE) == []
