@@ -18,13 +18,14 @@ from stormpsr_jax.base.errors import tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
+    add_flags,
     add_label_flags,
     decoding_settings,
     fail_for,
 )
 from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
-from stormpsr_jax.psr.files import label_files, scores, words
+from stormpsr_jax.psr.files import scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import detection_scores, true_boxes
@@ -134,10 +135,9 @@ def _write_report(
 
 def _main_tables(argv: Sequence[str]) -> None:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate tables")
-    add = parser.add_argument
-    add("result", help="a file that evaluate wrote")
-    add("--table", choices=list(analysis.TABLES), help="otherwise all of them")
-    add("--format", choices=tables.FORMATS, default="text")
+    parser.add_argument("result", help="a file that evaluate wrote")
+    parser.add_argument("--table", choices=list(analysis.TABLES), help="otherwise all of them")
+    add_flags(parser, "format")
     args = parser.parse_args(argv)
     result = analysis.load_result(args.result)
     for name in [args.table] if args.table else analysis.TABLES:
@@ -157,31 +157,21 @@ def _main_compare(argv: Sequence[str]) -> None:
     add("--samples", type=int, default=10000, help="bootstrap samples (%(default)s)")
     add("--level", type=float, default=0.95, help="of the interval (%(default)s)")
     add("--seed", type=int, default=0)
-    add("--format", choices=tables.FORMATS, default="text")
+    add_flags(parser, "format")
     args = parser.parse_args(argv)
-    pair = None
-    if args.streams is not None:
-        pair = tuple(args.streams.split(","))
-        if len(pair) != 2:
-            raise ValueError(f"--streams={args.streams} does not name two streams")
-    rows = compare.compare(
-        analysis.load_result(args.a),
-        analysis.load_result(args.b),
-        pair,
-        samples=args.samples,
-        level=args.level,
-        seed=args.seed,
-    )
-    print(tables.format_rows(rows, args.format))
+    pair = None if args.streams is None else tuple(args.streams.split(","))
+    if pair is not None and len(pair) != 2:
+        raise ValueError(f"--streams={args.streams} does not name two streams")
+    results = analysis.load_result(args.a), analysis.load_result(args.b)
+    how = {"samples": args.samples, "level": args.level, "seed": args.seed}
+    print(tables.format_rows(compare.compare(*results, pair, **how), args.format))
 
 
 def _main_rows(argv: Sequence[str]) -> None:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate rows", description=rows.__doc__)
-    add = parser.add_argument
-    add("--asd", required=True, help="ASD_results_IndustRealplusSynthetic_test.zip, or its folder")
-    add("--labels", required=True, help="folder, or zip files, with <rec>/PSR_labels.csv")
-    add("--split", choices=label_files.SPLITS, default="test", help="of --labels (%(default)s)")
-    add("--format", choices=tables.FORMATS, default="text")
+    parser.add_argument("--labels", required=True, help="folder, or zip files, of label files")
+    add_flags(parser, "asd", "split", "format")
+    parser.set_defaults(split="test")
     args = parser.parse_args(argv)
     procedure = load_procedure(rows.PROCEDURE)
     recordings = load_recordings(procedure, args.labels, args.asd, split=args.split)
@@ -198,53 +188,41 @@ def _main_detections(argv: Sequence[str]) -> None:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.evaluate detections", description=detection_scores.__doc__
     )
+    add_flags(parser, "procedure", "asd", "split", "confidence", "format", "out")
     add = parser.add_argument
-    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
-    add("--asd", required=True, help="folder, or zip file, with <rec>_results_pred.csv")
-    add(
-        "--boxes",
-        help="folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
-        "--asd has them",
-    )
-    add("--split", choices=label_files.SPLITS, help="of --boxes that lie below folders of splits")
+    what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
+    add("--boxes", help=what + "--asd has them")
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
-    add("--confidence", type=float, default=0.5, help="floor of the confusion matrix (%(default)s)")
     add("--iou", type=float, default=detection_scores.IOU, help="of a box found (%(default)s)")
-    add("--format", choices=tables.FORMATS, default="text")
-    add("--out", help="a JSON file to write besides, with the whole confusion matrix")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
     recordings = true_boxes.load(
         procedure, args.asd, args.boxes, split=args.split, picture=args.picture
     )
     result = detection_scores.score(procedure, recordings, args.confidence, args.iou)
-    if args.out is not None:
-        files.write_json(args.out, result)
-    for rows_of in detection_scores.tables_of(result):
-        print(tables.format_rows(rows_of, args.format), end="\n\n")
+    _write_and_print(args, result, detection_scores.tables_of(result))
 
 
 def _main_noise(argv: Sequence[str]) -> None:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate noise", description=noise.__doc__)
-    add = parser.add_argument
-    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
-    add("--labels", required=True, help="folder, or zip files, with <rec>/PSR_labels_raw.csv")
-    add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")
-    add("--asd", required=True, help="folder, or zip file, with <rec>_results_pred.csv")
-    add("--variant", help="of all recordings; otherwise found by their names")
-    add("--fps", type=float, help="frames per second; otherwise the procedure's")
-    add("--confidence", type=float, default=0.5, help="floor of detections (%(default)s)")
-    add("--format", choices=tables.FORMATS, default="text")
-    add("--out", help="a JSON file to write besides")
+    what = "folder, or zip files, with <rec>/PSR_labels_raw.csv"
+    parser.add_argument("--labels", required=True, help=what)
+    add_flags(parser, "procedure", "split", "asd", "variant", "fps", "confidence", "format", "out")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
     recordings = load_recordings(
         procedure, args.labels, args.asd, variant=args.variant, fps=args.fps, split=args.split
     )
     result = noise.measure(procedure, recordings, args.confidence, args.fps)
+    _write_and_print(args, result, (noise.table(result), noise.confidence_table(result)))
+
+
+def _write_and_print(
+    args: argparse.Namespace, result: Any, shown: Sequence[Sequence[Mapping[str, Any]]]
+) -> None:
     if args.out is not None:
         files.write_json(args.out, result)
-    for rows_of in (noise.table(result), noise.confidence_table(result)):
+    for rows_of in shown:
         print(tables.format_rows(rows_of, args.format), end="\n\n")
 
 
@@ -309,36 +287,23 @@ def _numbers(text: str) -> list[float]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
+    add_flags(parser, "procedure", "split", "variant", "fps")
     add = parser.add_argument
-    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
-    add(
-        "--labels",
-        required=True,
-        help="folder with <rec>/PSR_labels.csv, or zip files of these; or labelling tools' files",
-    )
+    what = "folder with <rec>/PSR_labels.csv, or zip files of these; or labelling tools' files"
+    add("--labels", required=True, help=what)
     add_label_flags(add)
-    add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
     add("--scores", help="folder with <rec>.npz of both, for the learned fusion")
-    add(
-        "--fusion",
-        metavar="FILE",
-        help="weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
-        "those of the package; without --scores it reads --asd and --temporal",
-    )
+    what = "weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
+    what += "those of the package; without --scores it reads --asd and --temporal"
+    add("--fusion", metavar="FILE", help=what)
     add("--decoder", choices=rules.DECODERS, default=rules.Settings().decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
-    add("--variant", help="of all recordings; otherwise found by their names")
-    add("--fps", type=float, help="frames per second; otherwise the procedure's")
     add_decoding_flags(parser)
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
-    add(
-        "--certain",
-        type=float,
-        default=0.0,
-        help="events of a lower confidence are listed as uncertain and not scored (%(default)s)",
-    )
+    what = "events of a lower confidence are listed as uncertain and not scored (%(default)s)"
+    add("--certain", type=float, default=0.0, help=what)
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
     add("--out", required=True, help="the JSON file to write")

@@ -11,22 +11,21 @@ the same of videos, in events.jsonl.
 """
 
 import argparse
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import first_of, raise_all, tell
+from stormpsr_jax.base.errors import tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
+    add_flags,
     decoding_settings,
     fail_for,
 )
 from stormpsr_jax.psr.evaluation import tables
-from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
-from stormpsr_jax.psr.files.recordings import KINDS, load_recordings
+from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.monitor import ABOUT_WRONG, ERROR_SECONDS, Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 from stormpsr_jax.psr.scoring import alerts
@@ -85,57 +84,6 @@ def alerts_of(
     return told + monitor.finish()
 
 
-def _read(
-    args: argparse.Namespace, procedure: Procedure
-) -> dict[str, tuple[Variant, Detections | None, TemporalPredictions | None]]:
-    """Returns the variant and the predictions of each recording, by name.
-
-    Raises:
-        ValueError: every mistake in every file, and recordings that one of two folders lacks.
-    """
-    if args.variant is not None:
-        procedure.variant_for("", args.variant)  # says once that a name is wrong
-    folders = {f"--{name}": getattr(args, name) for name in _FILES}
-    given = {flag: folder for flag, folder in folders.items() if folder is not None}
-    with contextlib.ExitStack() as stack:
-        found = {
-            flag: predictions.find(stack.enter_context(predictions.opened(folder, flag)))
-            for flag, folder in given.items()
-        }
-        mistakes = [
-            f"{given[flag]}: has no <recording>{predictions.SUFFIX}; {flag} needs some"
-            for flag, its in found.items()
-            if not its
-        ]
-        raise_all(mistakes)
-        names = sorted(set().union(*found.values()))
-        for flag, its in found.items():
-            mistakes += [
-                f"{given[flag]}: no {name}{predictions.SUFFIX}, which is in the other folder; a "
-                "file with the header row alone says that nothing was predicted"
-                for name in names
-                if name not in its
-            ]
-        raise_all(mistakes)
-        readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
-        recordings = {}
-        for name in names:
-            read: dict[str, Any] = {}
-            try:
-                variant = procedure.variant_for(name, args.variant)
-            except ValueError as error:
-                mistakes.append(str(error))
-            for flag, its in found.items():
-                try:
-                    read[flag] = readers[flag](its[name], procedure)
-                except ValueError as error:
-                    mistakes += first_of(error, its[name])
-            if not mistakes:
-                recordings[name] = variant, read.get("--asd"), read.get("--temporal")
-        raise_all(mistakes)
-    return recordings
-
-
 def _stream(args: argparse.Namespace) -> str:
     """The stream to decode: the one asked for, or all that is given, fused."""
     given = {f"--{name}" for name in _FILES if getattr(args, name) is not None}
@@ -165,55 +113,55 @@ def _run(args: argparse.Namespace) -> None:
     stream = _stream(args)
     settings = decoding_settings(args)[stream]
     assert isinstance(settings, Settings)  # of all streams of _FLAGS
-    recordings = _read(args, procedure)
+    recordings = load_recordings(
+        procedure, args.labels, args.asd, args.temporal, variant=args.variant, fps=args.fps
+    )
     found = {
         name: alerts_of(
             procedure,
-            variant,
+            r.variant,
             stream,
             settings,
-            detections,
-            temporal,
+            r.detections,
+            r.temporal,
             error_seconds=args.error_seconds,
             fps=fps,
         )
-        for name, (variant, detections, temporal) in recordings.items()
+        for name, r in recordings.items()
     }
     if args.out is not None:
         files.write_json(args.out, _content(procedure, stream, fps, recordings, found))
-    scored = None if args.labels is None else _score(args, procedure, found)
     rows = [_row(name, alert, fps) for name, of_one in found.items() for alert in of_one]
     if rows:
         print(tables.format_rows(rows, args.format))
-    if scored is not None:
-        print(tables.format_rows([scored], args.format))
+    if args.labels is not None:
+        print(tables.format_rows([_score(args.labels, recordings, found)], args.format))
     if args.format == "text":
         calm = sum(not of_one for of_one in found.values())
         print(f"{len(rows)} alerts; {calm} of {len(found)} recordings have none")
 
 
 def _score(
-    args: argparse.Namespace, procedure: Procedure, found: Mapping[str, Sequence[Alert]]
+    labels: str,
+    recordings: Mapping[str, LabelledPredictions],
+    found: Mapping[str, Sequence[Alert]],
 ) -> dict[str, Any]:
-    """The alerts that a part sits wrong against labels; ValueError: they cannot be read."""
-    labelled = load_recordings(
-        procedure, args.labels, args.asd, args.temporal, variant=args.variant, fps=args.fps
-    )
-    if without := [name for name, recording in labelled.items() if not len(recording.frames)]:
+    """The alerts that a part sits wrong against labels."""
+    if without := [name for name, r in recordings.items() if not len(r.frames)]:
         what = "give no states, so that their alerts are not counted"
-        tell("warning", f"{args.labels}: the labels of {', '.join(without)} {what}")
+        tell("warning", f"{labels}: the labels of {', '.join(without)} {what}")
     return alerts.summarise(
         alerts.score_recording(
-            recording.frames,
-            recording.states,
+            r.frames,
+            r.states,
             [
                 (alert.frame, None if alert.step_id is None else alert.step_id // 3)
                 for alert in found[name]
                 if alert.kind in ABOUT_WRONG
             ],
         )
-        for name, recording in labelled.items()
-        if len(recording.frames)
+        for name, r in recordings.items()
+        if len(r.frames)
     )
 
 
@@ -221,7 +169,7 @@ def _content(
     procedure: Procedure,
     stream: str,
     fps: float,
-    recordings: Mapping[str, tuple[Variant, Any, Any]],
+    recordings: Mapping[str, LabelledPredictions],
     found: Mapping[str, Sequence[Alert]],
 ) -> dict[str, Any]:
     """The content of the file of --out; docs/formats.md has its fields."""
@@ -231,7 +179,7 @@ def _content(
         "fps": fps,
         "recordings": {
             name: {
-                "variant": recordings[name][0].name,
+                "variant": recordings[name].variant.name,
                 "alerts": [alert._asdict() for alert in of_one],
             }
             for name, of_one in found.items()
@@ -254,21 +202,17 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_flags(parser, "procedure", "variant", "fps", "format", "out")
     add = parser.add_argument
-    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="the same of the spatio-temporal stream")
-    what = "otherwise storm if both are given, else the one that is"
     add("--labels", help="folder of labels: how many alerts of wrong parts are true")
+    what = "otherwise storm if both are given, else the one that is"
     add("--stream", choices=list(_FLAGS), help=what)
-    add("--variant", help="of all recordings; otherwise found by their names")
-    add("--fps", type=float, help="frames per second; otherwise the procedure's")
     what = "an error state seen for so many seconds is told (%(default)s)"
     add("--error_seconds", type=float, default=ERROR_SECONDS, metavar="S", help=what)
     add("--decoder", choices=rules.DECODERS, default=Settings().decoder)
     add_decoding_flags(parser)
-    add("--format", choices=tables.FORMATS, default="text")
-    add("--out", help="a JSON file to write besides")
     return parser
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
+from stormpsr_jax.psr.evaluation import tables
+from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings
@@ -94,43 +96,23 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of how streams are decoded, which `decoding_settings` reads."""
     default, add = rules.Settings(), parser.add_argument
     logits = "".join(f"; {s.name}=2 is {s.threshold}" for s in streams.STREAMS if s.threshold)
-    add(
-        "--threshold",
-        type=per_stream,
-        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}",
-    )
-    add(
-        "--removal",
-        type=per_stream,
-        help="T of removals that are not expected, given as --threshold; decoder 'expected' then "
-        "completes allowed steps too (otherwise --threshold, and expected steps alone)",
-    )
-    add(
-        "--decay",
-        type=float,
-        default=default.decay,
-        help="per frame without evidence (%(default)s)",
-    )
-    add(
-        "--unseen_decay",
-        type=float,
-        metavar="DECAY",
-        help="per frame without a detection above the floor, or of stream temporal without a row; "
-        "1 keeps sums there (otherwise as --decay)",
-    )
+    by_stream = "given as --threshold"
+    what = f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}"
+    add("--threshold", type=per_stream, help=what)
+    what = f"T of removals that are not expected, {by_stream}; decoder 'expected' then "
+    what += "completes allowed steps too (otherwise --threshold, and expected steps alone)"
+    add("--removal", type=per_stream, help=what)
+    what = "per frame without evidence (%(default)s)"
+    add("--decay", type=float, default=default.decay, help=what)
+    what = "per frame without a detection above the floor, or of stream temporal without a row; "
+    what += "1 keeps sums there (otherwise as --decay)"
+    add("--unseen_decay", type=float, metavar="DECAY", help=what)
     add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
     add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")
-    add(
-        "--confidence",
-        type=per_stream,
-        help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
-    )
-    add(
-        "--gate",
-        type=per_stream,
-        help="a clip's component counts as changed above this probability, given as --threshold "
-        f"({default.gate})",
-    )
+    what = f"floor of the detector's confidence, {by_stream} ({default.confidence})"
+    add("--confidence", type=per_stream, help=what)
+    what = f"a clip's component counts as changed above this probability, {by_stream} "
+    add("--gate", type=per_stream, help=what + f"({default.gate})")
 
 
 def decoding_settings(
@@ -166,6 +148,28 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exits with code 2; of addresses in the message without user and password."""
         fail(re.sub(r"://\S*@", "://", message) + "; see --help")
+
+
+# Flags that several commands have.
+_FLAGS: dict[str, dict[str, Any]] = {
+    "procedure": {"required": True, "help": "a packaged procedure's name, or a procedure file"},
+    "asd": {"required": True, "help": "folder, or zip file, with <rec>_results_pred.csv"},
+    "split": {
+        "choices": label_files.SPLITS,
+        "help": "of labels (or boxes) that lie below folders of splits",
+    },
+    "variant": {"help": "of all recordings; otherwise found by their names"},
+    "fps": {"type": float, "help": "frames per second; otherwise the procedure's"},
+    "confidence": {"type": float, "default": 0.5, "help": "floor of detections (%(default)s)"},
+    "format": {"choices": tables.FORMATS, "default": "text"},
+    "out": {"help": "a JSON file to write besides"},
+}
+
+
+def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Adds flags that several commands have, by their names."""
+    for name in names:
+        parser.add_argument(f"--{name}", **_FLAGS[name])
 
 
 def add_label_flags(add: Callable[..., Any]) -> None:

@@ -76,7 +76,7 @@ class LabelledPredictions:
 
 def load_recordings(
     procedure: Procedure,
-    labels_dir: str | os.PathLike,
+    labels_dir: str | os.PathLike | None,
     asd_dir: str | os.PathLike | None = None,
     temporal_dir: str | os.PathLike | None = None,
     *,
@@ -92,7 +92,8 @@ def load_recordings(
 
     Args:
         procedure: the product.
-        labels_dir: what `label_files.find` finds in what `label_files.opened` gives.
+        labels_dir: what `label_files.find` finds in what `label_files.opened` gives; None reads
+            predictions alone.
         asd_dir, temporal_dir: folders or zip files of predictions (`predictions.opened`); None for
             a stream that is absent.
         scores_dir: `<rec>.npz` per recording (`scores.read_scores`); None without them.
@@ -107,8 +108,8 @@ def load_recordings(
         By name, sorted.
 
     Raises:
-        ValueError: every mistake in every file, recordings with labels but without predictions and
-            the reverse, and folders that are none.
+        ValueError: every mistake in every file, recordings that one folder has and another has not,
+            and folders that are none.
     """
     for flag, folder in (("--scores", scores_dir), ("--visibility", visibility_dir)):
         if folder is not None and not pathlib.Path(folder).is_dir():
@@ -116,74 +117,87 @@ def load_recordings(
     procedure.checked_fps(fps)
     if variant is not None:
         procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
+    mistakes: list[str] = []
+
+    def attempt(place: Any, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        try:
+            return read(*args, **options)
+        except ValueError as error:
+            mistakes.extend(first_of(error, place))
+            return None
+
     with contextlib.ExitStack() as stack:
-        found = label_files.find(stack.enter_context(label_files.opened(labels_dir, split)), split)
-        flags = (("--asd", asd_dir), ("--temporal", temporal_dir))
-        given = {flag: path for flag, path in flags if path is not None}
+        given = {"--asd": asd_dir, "--temporal": temporal_dir}
+        given = {flag: path for flag, path in given.items() if path is not None}
         streams = {
             flag: predictions.find(stack.enter_context(predictions.opened(path, flag)))
             for flag, path in given.items()
         }
-        mistakes: list[str] = []
-        for flag, predicted in streams.items():
-            mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, found)
+        if labels_dir is None:
+            found = _of_predictions(given, streams)
+        else:
+            opened = stack.enter_context(label_files.opened(labels_dir, split))
+            found = label_files.find(opened, split)
+            for flag, predicted in streams.items():
+                mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, found)
         if scores_dir is not None:
+            streams["--scores"] = predictions.find(pathlib.Path(scores_dir), score_files.SUFFIX)
             mistakes += [
                 f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
                 f"--labels={labels_dir}; stage predict writes it"
                 for name in found
-                if not os.path.lexists(pathlib.Path(scores_dir) / f"{name}{score_files.SUFFIX}")
+                if name not in streams["--scores"]
             ]
         raise_all(mistakes)
         recordings = {}
         needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
-
-        def attempt(read: Callable[..., Any], place: Any, *args: Any, **options: Any) -> Any:
-            try:
-                return read(place, *args, **options)
-            except ValueError as error:
-                mistakes.extend(first_of(error, place))
-                return None
-
+        readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
+        readers["--scores"] = score_files.read_scores
         for name, place in found.items():
-            own = attempt(procedure.variant_for, name, variant)
-            known = attempt(
-                label_files.read,
-                *(place, procedure, own),
-                fps=fps,
-                needed=needed,
-                terms=terms,
-                recording=name,
-            )
-            detections = temporal = visibility = scores = None
-            if "--asd" in streams:
-                path = streams["--asd"][name]
-                detections = attempt(predictions.read_detections, path, procedure)
-            if "--temporal" in streams:
-                path = streams["--temporal"][name]
-                temporal = attempt(predictions.read_temporal, path, procedure)
-            if scores_dir is not None:
-                path = pathlib.Path(scores_dir) / f"{name}{score_files.SUFFIX}"
-                scores = attempt(score_files.read_scores, path, procedure)
+            own = attempt(name, procedure.variant_for, name, variant)
+            r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
+            r.with_errors = with_errors
+            if place is not None:
+                options = {"fps": fps, "needed": needed, "terms": terms, "recording": name}
+                known = attempt(place, label_files.read, place, procedure, own, **options)
+                if known is not None:
+                    r.truth = known.with_errors if with_errors else known.steps
+                    r.frames, r.states = known.frames, known.states
+            for kind in KINDS.values():
+                if f"--{kind.flag}" in streams:
+                    path, read = streams[f"--{kind.flag}"][name], readers[f"--{kind.flag}"]
+                    setattr(r, kind.field, attempt(path, read, path, procedure))
             if visibility_dir is not None:
                 path = pathlib.Path(visibility_dir) / f"{name}.csv"
                 if os.path.lexists(path):
-                    visibility = attempt(predictions.read_visibility, path)
-            if not mistakes:
-                recordings[name] = LabelledPredictions(
-                    name,
-                    own,
-                    known.with_errors if with_errors else known.steps,
-                    known.states,
-                    detections,
-                    temporal,
-                    visibility,
-                    known.frames,
-                    with_errors,
-                    scores,
-                )
+                    r.visibility = attempt(path, predictions.read_visibility, path)
+            recordings[name] = r
         raise_all(mistakes)
     return recordings
+
+
+def _of_predictions(
+    given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, pathlib.Path]]
+) -> dict[str, None]:
+    """The recordings of predictions without labels; ValueError where a folder lacks some."""
+    raise_all(
+        [
+            f"{given[flag]}: has no <recording>{predictions.SUFFIX}; {flag} needs some"
+            for flag, its in streams.items()
+            if not its
+        ]
+    )
+    names = sorted(set().union(*streams.values()))
+    raise_all(
+        [
+            f"{given[flag]}: no {name}{predictions.SUFFIX}, which is in the other folder; a file "
+            "with the header row alone says that nothing was predicted"
+            for flag, its in streams.items()
+            for name in names
+            if name not in its
+        ]
+    )
+    return dict.fromkeys(names)
 
 
 def _name_mistakes(
