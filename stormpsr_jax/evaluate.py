@@ -137,7 +137,7 @@ def _main_tables(argv: Sequence[str]) -> None:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate tables")
     parser.add_argument("result", help="a file that evaluate wrote")
     parser.add_argument("--table", choices=list(analysis.TABLES), help="otherwise all of them")
-    add_flags(parser, "format")
+    parser.add_argument("--format", **tables.FLAG)
     args = parser.parse_args(argv)
     result = analysis.load_result(args.result)
     for name in [args.table] if args.table else analysis.TABLES:
@@ -157,7 +157,7 @@ def _main_compare(argv: Sequence[str]) -> None:
     add("--samples", type=int, default=10000, help="bootstrap samples (%(default)s)")
     add("--level", type=float, default=0.95, help="of the interval (%(default)s)")
     add("--seed", type=int, default=0)
-    add_flags(parser, "format")
+    parser.add_argument("--format", **tables.FLAG)
     args = parser.parse_args(argv)
     pair = None if args.streams is None else tuple(args.streams.split(","))
     if pair is not None and len(pair) != 2:
@@ -170,7 +170,8 @@ def _main_compare(argv: Sequence[str]) -> None:
 def _main_rows(argv: Sequence[str]) -> None:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate rows", description=rows.__doc__)
     parser.add_argument("--labels", required=True, help="folder, or zip files, of label files")
-    add_flags(parser, "asd", "split", "format")
+    add_flags(parser, "asd", "split")
+    parser.add_argument("--format", **tables.FLAG)
     parser.set_defaults(split="test")
     args = parser.parse_args(argv)
     procedure = load_procedure(rows.PROCEDURE)
@@ -188,7 +189,8 @@ def _main_detections(argv: Sequence[str]) -> None:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.evaluate detections", description=detection_scores.__doc__
     )
-    add_flags(parser, "procedure", "asd", "split", "confidence", "format", "out")
+    add_flags(parser, "procedure", "asd", "split", "confidence", "out")
+    parser.add_argument("--format", **tables.FLAG)
     add = parser.add_argument
     what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
     add("--boxes", help=what + "--asd has them")
@@ -207,7 +209,8 @@ def _main_noise(argv: Sequence[str]) -> None:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate noise", description=noise.__doc__)
     what = "folder, or zip files, with <rec>/PSR_labels_raw.csv"
     parser.add_argument("--labels", required=True, help=what)
-    add_flags(parser, "procedure", "split", "asd", "variant", "fps", "confidence", "format", "out")
+    add_flags(parser, "procedure", "split", "asd", "variant", "fps", "confidence", "out")
+    parser.add_argument("--format", **tables.FLAG)
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
     recordings = load_recordings(

@@ -202,7 +202,8 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_flags(parser, "procedure", "variant", "fps", "format", "out")
+    add_flags(parser, "procedure", "variant", "fps", "out")
+    parser.add_argument("--format", **tables.FLAG)
     add = parser.add_argument
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="the same of the spatio-temporal stream")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
-from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
@@ -161,7 +160,6 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "variant": {"help": "of all recordings; otherwise found by their names"},
     "fps": {"type": float, "help": "frames per second; otherwise the procedure's"},
     "confidence": {"type": float, "default": 0.5, "help": "floor of detections (%(default)s)"},
-    "format": {"choices": tables.FORMATS, "default": "text"},
     "out": {"help": "a JSON file to write besides"},
 }
 

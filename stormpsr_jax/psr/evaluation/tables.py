@@ -9,6 +9,7 @@ from stormpsr_jax.base.errors import visible
 from stormpsr_jax.psr.files import csvfile
 
 FORMATS = ("text", "csv", "markdown", "latex")
+FLAG: dict[str, Any] = {"choices": FORMATS, "default": "text"}  # of commands that print tables
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
