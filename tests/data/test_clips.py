@@ -1,7 +1,5 @@
 import collections
-import concurrent.futures
 import io
-import json
 import pickle
 import re
 import shutil
@@ -16,7 +14,7 @@ from PIL import Image
 from data_prep.writing import shards
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import Procedure
 from tests.support import toy
 
 SIZE = (16, 24)
@@ -103,17 +101,6 @@ def test_clip_source_labels_come_back_exactly(source):
             assert getattr(recording, key).dtype == expected.dtype
 
 
-def test_at_errors_pictures_that_cannot_be_made(source):
-    assert source.at(0, "encoder.image_size") is source
-    for size in (8, 32):  # these are no squares
-        with pytest.raises(ValueError, match=rf"16x24 pixels.*--config\.a\.size={size} cannot be"):
-            source.at(size, "a.size")
-
-
-def test_list_splits_leaves_out_empty_splits(folder):
-    assert list_splits(folder) == ["test", "train"]
-
-
 @st.composite
 def requests(draw):
     name = draw(st.sampled_from(["a", "b", "c"]))
@@ -123,7 +110,7 @@ def requests(draw):
 
 
 @given(requests())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_frames_same_as_a_plain_list(source, request):
     name, frames = request
     jpegs = toy_jpegs(name)
@@ -196,21 +183,6 @@ def test_clip_source_pickled_copy_reads_the_same(folder):
     np.testing.assert_array_equal(copy.recordings["b"].boxes, source.recordings["b"].boxes)
 
 
-def test_clip_source_threads_and_few_readers_read_the_same(folder, monkeypatch):
-    monkeypatch.setattr(clips, "MAX_OPEN_READERS", 2)
-    source = ClipSource(folder, "train", toy_procedure())
-    jpegs = {name: toy_jpegs(name) for name in "abc"}
-    rng = np.random.default_rng(0)
-    requests = [
-        (name, rng.integers(0, NUM_FRAMES[name], 5)) for name in rng.choice(list("abc"), 400)
-    ]
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        results = pool.map(lambda r: source.jpegs(r[0], r[1] + FIRST_FRAMES[r[0]]), requests)
-        for (name, offsets), found in zip(requests, results, strict=True):
-            assert found == [jpegs[name][i] for i in offsets]
-    assert len(source._readers) == 2
-
-
 @pytest.mark.parametrize(
     ("name", "frames", "message"),
     [
@@ -235,7 +207,7 @@ def test_frames_broken_jpeg_is_named(tmp_path):
         source.frames("b", [5, 6])
 
 
-@pytest.mark.parametrize("kept", [0, 1, 100, 5000, 65535, -65536, -100, -1])
+@pytest.mark.parametrize("kept", [0, 5000, -100])
 def test_clip_source_truncated_shard_is_named(folder, tmp_path, kept):
     shutil.copytree(folder, tmp_path / "data")
     path = tmp_path / "data" / "clips-train.array_record-00001-of-00003"
@@ -245,14 +217,6 @@ def test_clip_source_truncated_shard_is_named(folder, tmp_path, kept):
     ):
         ClipSource(tmp_path / "data", "train", toy_procedure())
     ClipSource(tmp_path / "data", "test", toy_procedure())  # the other split is whole
-
-
-def test_clip_source_missing_shard_is_named(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "data")
-    path = tmp_path / "data" / "clips-train.array_record-00002-of-00003"
-    path.unlink()
-    with pytest.raises(ValueError, match=f"{path}: this shard is missing; .*only recording 'c'"):
-        ClipSource(tmp_path / "data", "train", toy_procedure())
 
 
 @pytest.mark.parametrize(
@@ -277,13 +241,6 @@ def test_clip_source_other_procedure_is_refused(folder, changes, message):
         ClipSource(folder, "train", toy_procedure(**changes))
 
 
-def test_clip_source_other_variants_are_welcome(folder):
-    """Variants say how to decode, so mending one must not cost a new data preparation."""
-    variants = {"more": {"initial_state": "10", "expected": [3], "recordings": ["x*"]}}
-    changed = toy_procedure(variants=variants, fps=7)
-    assert ClipSource(folder, "train", changed).procedure == changed
-
-
 def test_clip_source_incomplete_folder_is_an_error(folder, tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         ClipSource(tmp_path / "nowhere", "train", toy_procedure())
@@ -297,17 +254,6 @@ def test_clip_source_incomplete_folder_is_an_error(folder, tmp_path):
     for opening in (lambda d: ClipSource(d, "train", toy_procedure()), list_splits):
         with pytest.raises(ValueError, match="was not finished; run the same data_prep command"):
             opening(tmp_path / "data")
-
-
-def test_source_errors_states_edited_after_the_folder_was_made(folder, tmp_path):
-    """The classes of boxes are numbers of states, of the catalogue that there was then."""
-    shutil.copytree(folder, tmp_path / "data")
-    path = tmp_path / "data" / "procedure.json"
-    content = json.loads(path.read_text())
-    content["states"][:2] = content["states"][1::-1]
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="not those that it was made with"):
-        ClipSource(tmp_path / "data", "train", load_procedure(path))
 
 
 @pytest.mark.parametrize(
@@ -331,11 +277,3 @@ def test_source_errors_labels_that_cannot_be(folder, tmp_path, change, what):
     with pytest.raises(ValueError, match=re.escape(what)) as caught:
         ClipSource(tmp_path / "data", "train", toy_procedure())
     assert str(path) in str(caught.value)
-
-
-def test_source_errors_labels_cut_off(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "data")
-    path = tmp_path / "data" / "labels" / "train.npz"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"train\.npz: damaged"):
-        ClipSource(tmp_path / "data", "train", toy_procedure())

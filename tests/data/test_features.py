@@ -1,12 +1,10 @@
 """Embedding files and folders: rows on demand, few open files, sent to processes as a path."""
 
-import os
 import pickle
 
 import numpy as np
 import pytest
 
-from stormpsr_jax.data import features
 from stormpsr_jax.data.features import EmbeddingFile
 
 
@@ -31,28 +29,6 @@ def test_embedding_file_travels_as_a_path(tmp_path):
     sent = pickle.dumps(file)
     assert len(sent) < 1000
     np.testing.assert_array_equal(pickle.loads(sent)[99_990:], array[99_990:])
-
-
-def test_embedding_file_a_replaced_file_is_another_one(tmp_path):
-    path = tmp_path / "a.npy"
-    np.save(path, rows(1))
-    first = EmbeddingFile(path)
-    np.testing.assert_array_equal(first[:], rows(1))
-    np.save(tmp_path / "b.npy", rows(2))
-    os.replace(tmp_path / "b.npy", path)
-    np.testing.assert_array_equal(EmbeddingFile(path)[:], rows(2))
-    np.testing.assert_array_equal(first[:], rows(1))
-
-
-def test_embedding_file_few_stay_open(tmp_path):
-    files = []
-    for i in range(features.MAX_OPEN_FILES + 100):
-        np.save(tmp_path / f"{i}.npy", rows(i, count=2))
-        files.append(EmbeddingFile(tmp_path / f"{i}.npy"))
-    before = len(os.listdir("/proc/self/fd"))
-    for i, file in enumerate(files):
-        np.testing.assert_array_equal(file[1], rows(i, count=2)[1])
-    assert len(os.listdir("/proc/self/fd")) - before <= features.MAX_OPEN_FILES
 
 
 @pytest.mark.parametrize(

@@ -203,24 +203,6 @@ def test_detector_pictures_shares_boxes_and_states(data):
     assert set((frame[~cad & (classes == EMPTY)] % 4).tolist()) == {3}
 
 
-def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data):
-    unseen = copy.copy(data["train"])
-    unseen.recordings = {
-        name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
-        for name, r in unseen.recordings.items()
-    }
-    options = {
-        "unboxed_share": 0.0,
-        "cad_share": 0.0,
-        "cad_wrong": 0.0,
-        "batch": 64,
-        "seed": 0,
-        "with_poses": False,
-    }
-    (batch,) = take(pipelines.detector_pictures(unseen, None, background=0.5, **options), 1)
-    assert (batch["class"] > 0).all()
-
-
 @pytest.mark.parametrize(
     ("cad_wrong", "expected"), [(0.0, {1, 2}), (1.0, {-1, PROCEDURE.error_class})]
 )
@@ -262,15 +244,6 @@ def test_detector_pictures_frames_from_anywhere_are_for_the_parts_alone(data):
         for n, i, state in zip(number, frame, batch["state"][anywhere], strict=True):
             np.testing.assert_array_equal(state, source.recordings[f"t{n}"].states[i])
         assert len(set(frame.tolist())) > (20 if share else 40)
-
-
-def test_pipelines_no_picture_of_another_split_comes_up(data):
-    """Recordings of val have a red value of 100 and up: none of it may reach training."""
-    for kind in ("pretrain", "finetune", "detector"):
-        for batch in take(pipeline(data, kind), 20):
-            red = batch["image"][..., 0].reshape(len(batch["image"]), -1).mean(1)
-            real = ~batch["cad"] if "cad" in batch else np.ones(len(red), bool)
-            assert (red[real] < 50).all()
 
 
 def test_detector_pictures_every_part_that_sits_wrong_is_drawn_as_often(data):
