@@ -11,7 +11,6 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks import from_cad, own_product
-from data_prep.worlds.names import split_names
 from stormpsr_jax.base import files
 from stormpsr_jax.configs import cad, own
 from stormpsr_jax.psr.procedure import load_procedure
@@ -51,15 +50,6 @@ def test_renders_have_the_other_looks_of_films_or_the_same(given, source, looks)
     assert run["config.data.extra"] == films["out"]
 
 
-def test_films_that_are_learnt_from_are_not_called_as_renders_are(given):
-    (_, films), _ = given(case("cad"))
-    counts = {"train": 8, "val": 2, "test": 12}
-    named = split_names(load_procedure(films["procedure"]), counts, 0)
-    rendered = split_names(load_procedure("synthetic"), counts, 0)
-    assert named["test"] == rendered["test"]
-    assert not {*named["train"], *named["val"]} & {*rendered["train"], *rendered["val"]}
-
-
 def test_films_alone_are_learnt_from_without_renders(given):
     (_, films), (_, run) = given(case("films"))
     assert run["config"] == "own:boxes"
@@ -96,16 +86,6 @@ def test_a_product_may_be_a_folder_with_meshes_and_a_procedure(tmp_path, capsys)
     assert "--products=lamb: is not toy, lamp, a seed or a folder" in capsys.readouterr().err
 
 
-def test_no_two_cases_share_a_folder():
-    cases = [
-        case(source, by, real)
-        for source in from_cad.SOURCES
-        for by in from_cad.BY
-        for real in (0, 3)
-    ]
-    assert len({case.folder for case in cases}) == len(cases)
-
-
 @pytest.mark.parametrize("source", from_cad.SOURCES)
 def test_fields_that_it_gives_exist(given, source):
     words = given(case(source))[-1][1]
@@ -116,19 +96,3 @@ def test_fields_that_it_gives_exist(given, source):
         field = config
         for part in name.split("."):
             field = field[part]  # KeyError
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (["--from=renders"], "--from=renders: cad, same, films are known"),
-        (["--from=same"], "--by=looks alone"),
-        (["--from=films", "--real=1"], "--real=3 or more"),
-        (["--by=looks"], "products with meshes: toy, lamp"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, words, text):
-    with pytest.raises(SystemExit):
-        from_cad.main([f"--workdir={tmp_path}/new", *words])
-    assert text in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()

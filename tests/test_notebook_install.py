@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
@@ -68,11 +67,3 @@ def test_the_cell_says_what_to_give_where_nothing_is_there(name, tmp_path, monke
     monkeypatch.setitem(sys.modules, "google.colab", sys)
     with pytest.raises(FileNotFoundError, match="; on Colab: !git clone ADDRESS clone, or upload"):
         first_cell(name, None, monkeypatch)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_cell_does_nothing_where_the_package_is(name, capsys):
-    names = {}
-    exec(TransformerManager().transform_cell(source_of(name, "install")), names)
-    assert capsys.readouterr().out == ""
-    assert isinstance(names["Path"]("x"), Path)

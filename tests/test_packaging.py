@@ -142,24 +142,6 @@ def test_resolve_names_and_paths(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        ("nope", "unknown config 'nope'"),
-        ("default", "unknown config 'default'"),
-        ("../main", "unknown config '../main'"),
-        ("", "unknown config ''"),
-        ("configs/synthetic.py", "no file configs/synthetic.py"),
-    ],
-)
-def test_resolve_errors_list_the_names(value, says, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"embeddings, .*, synthetic_meccano") as error:
-        config_flag.resolve(value)
-    assert says in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--config=own:cages"], "only own:boxes and own:cad are known"),

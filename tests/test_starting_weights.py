@@ -2,7 +2,6 @@
 
 from unittest import mock
 
-import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -14,22 +13,6 @@ from stormpsr_jax.weights import parameters, torch_layout
 from tests.support.weights_data import random_state, tiny_encoder
 
 # --- Position embeddings --------------------------------------------------------------------------
-
-
-def test_resize_position_embedding_smooth_fields_survive():
-    # A bicubic kernel reproduces straight lines away from the border.
-    rows, columns = np.mgrid[0:8, 0:8] + 0.5
-    field = np.stack([rows, columns, 2 * rows - columns], -1).reshape(1, 64, 3)
-    pos = np.concatenate([np.full((1, 1, 3), 9.0), field], axis=1).astype(np.float32)
-    out = positions.resize_position_embedding(pos, (16, 4))
-    assert out.shape == (1, 65, 3)
-    np.testing.assert_array_equal(out[:, 0], pos[:, 0])
-    grid = out[0, 1:].reshape(16, 4, 3)[4:-4, 1:-1]
-    rows, columns = np.mgrid[4:12, 1:3] + 0.5
-    expected = np.stack([rows / 2, columns * 2, rows - 2 * columns], -1)
-    # Antialiasing widens the kernel fourfold, so columns feel the border a little.
-    np.testing.assert_allclose(grid[..., 0], expected[..., 0], atol=1e-4)
-    np.testing.assert_allclose(grid, expected, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -63,28 +46,6 @@ def test_resize_position_embedding_same_grid_is_the_identity_and_oblong_is_asked
 
 
 # --- initialise_from ------------------------------------------------------------------------------
-
-
-def test_initialise_from_takes_everything_of_a_file_of_the_same_model(tmp_path):
-    path = tmp_path / "a.safetensors"
-    loaded = torch_layout.from_state_dict(random_state("spatial"), "spatial")
-    parameters.save_params(path, *loaded)
-    params, stats, report = parameters.initialise_from(path, *tiny_encoder())
-    jax.tree.map(np.testing.assert_array_equal, (params, stats), loaded)
-    assert len(report) == len(jax.tree.leaves(loaded))
-
-
-def test_initialise_from_a_bare_vit_leaves_the_heads_fresh(tmp_path):
-    fresh_params, fresh_stats = tiny_encoder()
-    path = tmp_path / "vit.safetensors"
-    loaded, _ = torch_layout.from_state_dict(random_state("vit"), "vit")
-    parameters.save_params(path, loaded)
-    params, stats, report = parameters.initialise_from(path, fresh_params, fresh_stats)
-    jax.tree.map(np.testing.assert_array_equal, params["encoder"], loaded)
-    for head in ("first_head", "second_head", "projection_head"):
-        jax.tree.map(np.testing.assert_array_equal, params[head], fresh_params[head])
-    jax.tree.map(np.testing.assert_array_equal, stats, fresh_stats)
-    assert all(line.startswith("params/encoder/") for line in report)
 
 
 def test_initialise_from_position_embedding_is_resized_and_said(tmp_path):
