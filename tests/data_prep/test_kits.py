@@ -204,18 +204,6 @@ def test_another_part_may_be_in_the_place_of_one_but_never_in_two_places(monkeyp
     assert {part.stand_in for part in found.parts} == {None}
 
 
-def test_parts_that_look_alike_are_no_mistake_in_each_others_place(monkeypatch):
-    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
-    kit = _kit()
-    twins = dataclasses.replace(
-        kit, parts=(kit.parts[0], dataclasses.replace(kit.parts[0], right=kit.parts[1].right))
-    )
-    states = np.array([[0, 0], [-1, 0], [1, 0], [1, -1]])
-    for seed in range(10):
-        found = wrong_poses.with_wrong_poses(twins, np.random.default_rng(seed), states)
-        assert {part.stand_in for part in found.parts} == {None}
-
-
 def test_a_part_that_sits_wrong_is_never_where_its_twin_belongs():
     """Else a picture that is labelled wrong would show the state of the twin."""
 

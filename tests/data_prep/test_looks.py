@@ -10,7 +10,6 @@ from PIL import Image
 from data_prep.products.product import solid, toy_product
 from data_prep.rendering import grounds, ranges, scene, sensor
 from data_prep.rendering.lens import Lens
-from data_prep.rendering.mesh import Mesh
 from data_prep.worlds import backgrounds, motion, worlds
 from data_prep.worlds import workplace as workplaces
 from tests.support.recognise_data import write_video
@@ -60,13 +59,6 @@ def test_lens_leaves_nothing_of_the_picture_empty_and_wastes_nothing(k):
     assert np.abs(at).max() == pytest.approx(1, abs=1e-9)
 
 
-def test_lens_of_nothing_changes_nothing():
-    picture = np.random.default_rng(0).random((32, 32, 3)).astype(np.float32)
-    np.testing.assert_allclose(Lens(0.0).picture(picture), picture, atol=1e-5)
-    mask = picture[..., 0] > 0.5
-    np.testing.assert_array_equal(Lens(0.0).mask(mask), mask)
-
-
 # --- Blur -----------------------------------------------------------------------------------------
 
 
@@ -79,13 +71,6 @@ def test_smeared_a_bright_point_becomes_a_line_of_its_light():
     assert set(rows) == {16}
     assert columns.min() == 13
     assert columns.max() == 19
-
-
-def test_smeared_what_does_not_move_stays():
-    image = np.random.default_rng(0).random((9, 9, 3)).astype(np.float32)
-    assert sensor.smeared(image, np.zeros(2)) is image
-    flat = np.full((9, 9, 3), 0.5, np.float32)
-    np.testing.assert_allclose(sensor.smeared(flat, np.array([3.0, -2.0])), flat, atol=1e-6)
 
 
 def still(count=3, **changes):
@@ -228,24 +213,6 @@ def test_backgrounds_are_pictures_with_any_names_and_frames_of_videos(tmp_path):
     assert backgrounds.read(tmp_path, 32) == found
 
 
-def test_backgrounds_of_many_pictures_are_chosen_evenly(tmp_path, monkeypatch):
-    monkeypatch.setattr(backgrounds, "MOST", 3)
-    for i in range(9):
-        Image.new("RGB", (16, 16), (28 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    reds = [simplejpeg.decode_jpeg(p)[..., 0].mean() for p in backgrounds.read(tmp_path, 16)]
-    np.testing.assert_allclose(reds, [0, 112, 224], atol=3)
-
-
-def test_backgrounds_mistakes_name_the_folder_or_file(tmp_path):
-    with pytest.raises(ValueError, match=rf"{tmp_path} holds no picture .* \(--backgrounds"):
-        worlds.chosen("bench", backgrounds=tmp_path)
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 no picture")
-    with pytest.raises(ValueError, match=r"a\.jpg: is not a JPEG or PNG picture"):
-        worlds.chosen("bench", backgrounds=tmp_path)
-    with pytest.raises(ValueError, match="nowhere: cannot be read"):
-        worlds.chosen("bench", backgrounds=tmp_path / "nowhere")
-
-
 def test_backgrounds_are_behind_recordings_in_place_of_a_bench(tmp_path):
     Image.new("RGB", (64, 64), (200, 20, 200)).save(tmp_path / "purple.png")
     world = worlds.chosen("bench", backgrounds=tmp_path, size=SIZE)
@@ -256,17 +223,3 @@ def test_backgrounds_are_behind_recordings_in_place_of_a_bench(tmp_path):
         for w in (world, dataclasses.replace(world, backgrounds=()))
     )
     assert with_them.mean() > without.mean() + 0.2
-
-
-def test_hands_size_is_that_of_the_world():
-    from data_prep.worlds.hands import hand
-
-    materials = np.full((4, 3), 0.5)
-    small, large = (hand(0, "", materials, size) for size in (1.0, 1.2))
-    np.testing.assert_allclose(large.vertices, 1.2 * small.vertices)
-
-
-def test_scaled_keeps_the_body_it_is_made_from():
-    body = scene.Body(Mesh(np.eye(3), np.array([[0, 1, 2]]), np.ones((1, 3))))
-    assert (body.scaled(2.0).vertices == 2 * np.eye(3)).all()
-    assert (body.vertices == np.eye(3)).all()

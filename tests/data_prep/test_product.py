@@ -33,11 +33,6 @@ def test_toy_product_seeds_change_colours_a_little_and_geometry_never():
     assert 0.02 < max(differences) < 0.2
 
 
-def test_toy_product_unknown_count_is_an_error():
-    with pytest.raises(ValueError, match="none with 5"):
-        product.toy_product(5, np.random.default_rng(0))
-
-
 def test_product_mesh_shows_exactly_what_is_installed():
     toy = product.toy_product(11, np.random.default_rng(0))
     assert len(toy.mesh([0] * 11).faces) == len(toy.board.faces)
@@ -64,18 +59,6 @@ def test_shapes_are_closed_and_fill_their_box():
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         np.testing.assert_allclose(normals.sum(0), 0, atol=1e-9)
         assert np.einsum("fi,fi->", triangles.mean(1), normals) / 6 > 0.2
-
-
-def test_random_product_is_a_function_of_the_seed():
-    a, b, other = (product.random_product(seed, 11) for seed in (5, 5, 6))
-    state = [1, -1] * 5 + [1]
-    np.testing.assert_array_equal(a.mesh(state).vertices, b.mesh(state).vertices)
-    np.testing.assert_array_equal(a.mesh(state).colours, b.mesh(state).colours)
-    assert a.mesh(state).vertices.shape != other.mesh(state).vertices.shape or not np.allclose(
-        a.mesh(state).vertices, other.mesh(state).vertices
-    )
-    for count in (4, 11, 17):
-        assert len(product.random_product(9, count).parts) == count
 
 
 def test_affine_turns_about_x_then_y_then_z_as_trimesh_does():

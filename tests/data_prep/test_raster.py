@@ -3,20 +3,19 @@
 import dataclasses
 import functools
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from numba.core import caching
 
 from data_prep.products.product import random_product, solid, toy_product
 from data_prep.products.shapes import SHAPES
 from data_prep.rendering import grounds, lens, raster, resampled, scene, sensor
+from data_prep.rendering.compiled import compiled
 from data_prep.rendering.mesh import Mesh, affine, join
 from data_prep.worlds import hands, motion, workplace
 from data_prep.worlds.workplace import Workplace, clean_pictures
 from tests.support import tracer
-from tests.support.processes import ROOT, environment
 
 SIZE = 96
 MIDDLES = tracer.grid(SIZE)
@@ -168,20 +167,6 @@ def test_no_sample_falls_between_two_faces_of_a_surface():
 LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
 
 
-def test_faces_without_area_and_bodies_without_faces_are_not_seen():
-    line = Mesh(
-        np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]), np.array([[0, 1, 2]]), np.ones((1, 3))
-    )
-    nothing = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
-    camera = scene.look_at(np.array([0.0, -3.0, 4.0]), np.zeros(3), 0.0, 0.5)
-    for mesh in (line, nothing):
-        picture = scene.render(
-            scene.Placed(scene.Body(mesh), np.eye(4)), [], camera, LIGHT, np.full(3, 0.25), 16
-        )
-        assert picture.visible == 0
-        np.testing.assert_allclose(picture.image, 0.5)
-
-
 def outward_and_closed(mesh: Mesh) -> bool:
     """Each edge has a face on either side, and what they enclose is to their left."""
     edges = np.concatenate([mesh.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
@@ -231,29 +216,11 @@ def test_each_function_is_compiled_for_one_kind_of_arguments():
     assert [len(function.signatures) for function in functions] == [1] * len(functions)
 
 
-CODE = """
-import sys
-import numpy as np
-from numba.core import caching
-if sys.argv[1] == "nowhere":  # as in a container whose user owns nothing
-    caching._CacheLocator.ensure_cache_path = lambda self: (_ for _ in ()).throw(OSError())
-from data_prep.rendering import raster
-box = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]], np.int32)
-print(raster.normals(*box).tolist(), *raster.normals.stats.cache_hits.values())
-"""
+def test_code_is_compiled_where_nothing_can_be_kept(monkeypatch):
+    """As in a container whose user owns nothing."""
 
+    def nowhere(_):
+        raise OSError
 
-@pytest.mark.usefixtures("system")
-def test_compiled_code_is_kept_for_the_next_process_where_it_can_be(tmp_path):
-    env = environment(PYTHONPATH=str(ROOT), NUMBA_CACHE_DIR=str(tmp_path))
-
-    def run(where):
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, where], env=env, capture_output=True, text=True, check=True
-        )
-        return done.stdout
-
-    assert run("nowhere") == "[[0.0, 0.0, 1.0]]\n"
-    assert not any(tmp_path.iterdir())
-    assert run("here") == "[[0.0, 0.0, 1.0]]\n"
-    assert run("here") == "[[0.0, 0.0, 1.0]] 1\n"
+    monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", nowhere)
+    assert compiled(lambda x: 2 * x)(3) == 6

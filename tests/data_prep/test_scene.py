@@ -41,7 +41,7 @@ def _setting(seed):
     return camera, (product, hider), poses
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_render_matches_brute_force_visible_fraction(seed):
     size = 24
     camera, meshes, poses = _setting(seed)
@@ -74,14 +74,6 @@ def test_render_matches_brute_force_visible_fraction(seed):
     assert np.isnan(picture.box).all() == (picture.visible <= 0.9)
 
 
-def test_render_product_out_of_view_is_not_visible():
-    camera, (mesh, _), _ = _setting(0)
-    far = scene.Placed(scene.Body(mesh), affine(translation=(50.0, 0, 0)))
-    picture = scene.render(far, [], camera, LIGHT, TABLE, 16)
-    assert picture.visible == 0
-    assert np.isnan(picture.box).all()
-
-
 def test_render_matches_lambert_shading_seen_from_above():
     camera = scene.look_at(np.array([0.0, -1e-6, 5.0]), np.zeros(3), 0.0, 0.3)
     light = scene.Light(np.array([0.6, 0.0, 0.8]), np.full(3, 0.25), np.array([0.5, 0.4, 0.3]))
@@ -107,13 +99,3 @@ def test_table_lies_at_height_zero():
     angle = np.arctan2(4.0, 3.0) - np.arctan(4 * step)  # the top row looks flatter
     y = -3.0 + 4.0 / np.tan(angle)
     np.testing.assert_allclose(image[0, 4, 0] ** 2, 0.5 + 0.5 * np.sin(0.3 * y), atol=0.02)
-
-
-def test_body_painted_keeps_the_shape_and_the_original():
-    body = scene.Body(solid("box", (1, 1, 1), (1, 0, 0)))
-    blue = body.painted(np.tile([0.0, 0, 1], (12, 1)))
-    camera = scene.look_at(np.array([0.0, -1e-6, 5.0]), np.zeros(3), 0.0, 0.3)
-    for each, colour in ((body, (1, 0, 0)), (blue, (0, 0, 1))):
-        placed = scene.Placed(each, np.eye(4))
-        image = scene.render(placed, [], camera, LIGHT, TABLE, 9).image
-        np.testing.assert_allclose(image[4, 4] ** 2, 0.8 * np.array(colour), rtol=1e-5)

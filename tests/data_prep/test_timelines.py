@@ -20,14 +20,6 @@ def _drawn(count=150, habits=USUAL):
     return [timelines.draw_timeline(SYNTHETIC, rng, habits=habits) for rng in rngs]
 
 
-def test_synthetic_procedure_catalogue_is_all_that_the_precedence_allows():
-    precedence = [(a // 3, b // 3) for a, b in SYNTHETIC.variants["assembly"].precedence]
-    every = (np.arange(2**11)[:, None] >> np.arange(11)) & 1
-    legal = np.all([every[:, a] >= every[:, b] for a, b in precedence], axis=0)
-    assert {tuple(s) for s in every[legal]} == {tuple(s) for s in SYNTHETIC.states.tolist()}
-    assert SYNTHETIC.num_states == 21
-
-
 def test_draw_timeline_every_event_is_a_possible_change():
     allowed = {(0, 1), (0, -1), (-1, 0), (-1, 1), (1, 0)}
     seen = set()
@@ -110,11 +102,6 @@ def test_doubts_tell_when_a_product_is_for_long_in_states_that_are_not_catalogue
     assert timelines.doubts(few, []) == []
 
 
-def test_draw_timeline_of_several_variants_asks_for_one():
-    with pytest.raises(ValueError, match="'industreal' has several variants"):
-        timelines.draw_timeline(load_procedure("industreal"), np.random.default_rng(0))
-
-
 @pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
 def test_read_timeline_real_states_in_real_order():
     procedure = load_procedure("meccano")
@@ -155,10 +142,3 @@ def test_read_timeline_changes_never_merge(tmp_path):
     unscaled = timelines.read_timeline(path, procedure, 1)
     assert unscaled.frames.tolist() == [1, 100, 101, 102, 1000, 1001]
     assert unscaled.first_frame == 1
-
-
-def test_read_timeline_wrong_arguments_are_named(tmp_path):
-    with pytest.raises(ValueError, match="--timelines"):
-        timelines.find_timelines(tmp_path)
-    with pytest.raises(ValueError, match="--time_scale=0"):
-        timelines.read_timeline(tmp_path, load_procedure("meccano"), 0)

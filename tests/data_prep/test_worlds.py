@@ -13,7 +13,7 @@ from data_prep import synthetic
 from data_prep.products.product import toy_product
 from data_prep.rendering.ranges import HALVES, Range, half
 from data_prep.rendering.scene import Body
-from data_prep.worlds import copies, hiding, motion, timelines, worlds
+from data_prep.worlds import copies, motion, timelines, worlds
 from data_prep.worlds.workplace import clean_pictures
 from tests.support.recipes import SYNTHETIC, recipe
 
@@ -94,14 +94,6 @@ def test_half_lower_and_upper_have_nothing_in_common():
     for low, high, whole in options:
         assert not set(low) & set(high)
         assert set(low) | set(high) == set(whole)
-
-
-def test_chosen_cuts_looks_alone():
-    lower = worlds.chosen("bench", looks="lower")
-    assert lower.habits == worlds.BENCH.habits
-    assert lower.hidden == worlds.BENCH.hidden
-    assert lower.lights.level.high < worlds.BENCH.lights.level.high
-    assert len(lower.hands.skins) == 3
 
 
 # --- Laws of time ---------------------------------------------------------------------------------
@@ -210,11 +202,6 @@ def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():
         away.append(np.mean(data.visible == 0))
     assert 0.04 < np.mean(boxed) < 0.2
     assert 0.1 < np.mean(away) < 0.5
-
-
-def test_occlusion_levels_are_those_of_toy():
-    assert worlds.TOY.hidden is hiding.OCCLUSIONS
-    assert worlds.BENCH.hidden.keys() == worlds.TOY.hidden.keys()
 
 
 # --- Copies of the product ------------------------------------------------------------------------
