@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from benchmarks import own_product
 from data_prep.products.product import Part, Product, solid
 from data_prep.rendering.mesh import affine
 from data_prep.worlds.timelines import Timeline
@@ -47,19 +46,10 @@ def test_films_the_part_is_in_the_box_when_the_timeline_says_so(system):
 
 
 def test_films_the_same_seed_gives_the_same_film_and_boxes_are_as_often_as_asked(system):
-    once, again, other = (filmed([(0, 0)], 3, seed) for seed in (1, 1, 2))
+    once, again, other = (filmed([(0, 0)], 2, seed) for seed in (1, 1, 2))
     assert all((a.picture == b.picture).all() for a, b in zip(once, again, strict=True))
     assert not (once[0].picture == other[0].picture).all()
-    sparse = filmed([(0, 0)], 3, 1, box_every=4)
+    sparse = filmed([(0, 0)], 2, 1, box_every=4)
     assert [i for i, frame in enumerate(sparse) if np.isfinite(frame.box).all()] == [
         i for i, frame in enumerate(once) if np.isfinite(frame.box).all() and i % 4 == 0
     ]
-
-
-def test_films_own_product_writes_them_with_labels_and_boxes(system, tmp_path, monkeypatch):
-    monkeypatch.setattr(own_product, "SIZE", 16)
-    monkeypatch.setattr(own_product, "FPS", 1)
-    procedure = own_product.write_procedure(tmp_path / "lamp.json")
-    own_product.film_all(tmp_path, procedure, [("train", "video_00")], 1, "vtk")
-    for name in ("videos/train/video_00.mp4", "labels/video_00.csv", "boxes/video_00.json"):
-        assert (tmp_path / name).stat().st_size
