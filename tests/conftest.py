@@ -30,6 +30,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+# What a wheel is made of.
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "configs", "docs", "data_prep", "stormpsr_jax")
+
 # A background job of a shell ignores Ctrl-C, and so would the commands that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -109,15 +112,13 @@ def unpacked(system, tmp_path_factory):
 
     def make(folder):
         source = folder / "source"
-        for name in ("configs", "data_prep", "docs", "stormpsr_jax"):
-            shutil.copytree(
-                root / name,
-                source / name,
-                symlinks=True,
-                ignore=shutil.ignore_patterns("__pycache__"),
-            )
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(root / name, source)
+        source.mkdir(parents=True)
+        left_out = shutil.ignore_patterns("__pycache__")
+        for name in SOURCES:
+            if (root / name).is_dir():
+                shutil.copytree(root / name, source / name, symlinks=True, ignore=left_out)
+            else:
+                shutil.copy(root / name, source)
         words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
         subprocess.run(
             [sys.executable, "-m", "pip", *words, f"--wheel-dir={folder}", source], check=True

@@ -158,9 +158,12 @@ class OpcUa(Outbox):
         return f"{self._node}.{STATUS if kind == 'status' else EVENT}" not in refused
 
     def _run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """Runs it in the thread of asyncio, for so many seconds at most."""
-        waiting = asyncio.wait_for(work, seconds)
-        return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
+        """Runs it in the thread of asyncio; TimeoutError where it takes longer."""
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return running.result(seconds)
+        finally:
+            running.cancel()  # which asyncua may take its time for; nobody waits
 
     # --- In the thread of asyncio -----------------------------------------------------------------
 
@@ -172,34 +175,37 @@ class OpcUa(Outbox):
         Returns:
             By node id, the name of the status code of each that was not written.
         """
+        if (client := self._client) is None:
+            client = self._client = await self._connected()
         try:
-            if self._client is None:
-                self._client = await self._connected()
-            refused = await self._written(values, _moment(record) if self._stamped else None)
+            moment = _moment(record) if self._stamped else None
+            refused = await self._written(client, values, moment)
             if self._stamped and _NO_TIMES in refused.values():
                 self._stamped = False
-                refused = await self._written(values, None)
+                refused = await self._written(client, values, None)
             return refused
         except BaseException:
-            client, self._client = self._client, None
-            if client is not None:
-                client.disconnect_socket()
+            if self._client is client:
+                self._client = None
+            client.disconnect_socket()
             raise
 
     async def _written(
-        self, values: Mapping[str, tuple[str, Any]], moment: datetime.datetime | None
+        self,
+        client: Client,
+        values: Mapping[str, tuple[str, Any]],
+        moment: datetime.datetime | None,
     ) -> dict[str, str]:
         from asyncua import ua
 
-        assert self._client is not None
         at = None if moment is None else ua.DateTime.fromisoformat(moment.isoformat())
         written = []
         for kind, value in values.values():
             is_list = isinstance(value, list)
             variant = ua.Variant(value, getattr(ua.VariantType, kind), is_array=is_list)
             written.append(ua.DataValue(variant, SourceTimestamp=at))
-        nodes = [self._client.get_node(name) for name in values]
-        codes = await self._client.write_values(nodes, written, raise_on_partial_error=False)
+        nodes = [client.get_node(name) for name in values]
+        codes = await client.write_values(nodes, written, raise_on_partial_error=False)
         named = zip(values, codes, strict=True)
         return {name: code.name for name, code in named if not code.is_good()}
 

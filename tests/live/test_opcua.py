@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import json
-import logging
 import shutil
 import threading
 import time
@@ -28,10 +27,8 @@ def event(step_id, **more):
 @pytest.fixture(scope="module")
 def shared():
     """A server that takes a second to start."""
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-    server = Plant()
-    yield server
-    server.close()
+    with contextlib.closing(Plant()) as plant:
+        yield plant
 
 
 @pytest.fixture
@@ -80,8 +77,8 @@ def test_records_are_values_of_nodes_in_their_order(server):
     assert (server.of("Line7.Unit"), server.of("Line7.Missing")) == ([3], [["Install screw"]])
     assert json.loads(server.of("Line7.Status")[0]) == STATUS
     assert server.of("Line7.Connected") == [True]
-    moment = server.times("Line7.Step")[0].replace(tzinfo=datetime.UTC)
-    assert moment == datetime.datetime.fromisoformat(WALL)
+    moment = next(time for node, _, time in server.written if node == "Line7.Step")
+    assert moment.replace(tzinfo=datetime.UTC) == datetime.datetime.fromisoformat(WALL)
     assert ours.dropped == 0
 
 
@@ -89,11 +86,11 @@ def test_states_are_those_of_every_record_before_also_of_dropped_ones(server, mo
     """Of a unit and an event that the queue has no room for, while the server is away."""
     write, away, tried = opcua.OpcUa._written, threading.Event(), threading.Event()
 
-    async def unless_away(self, values, moment):
+    async def unless_away(self, *values):
         if away.is_set():
             tried.set()
             raise ConnectionError("away")
-        return await write(self, values, moment)
+        return await write(self, *values)
 
     monkeypatch.setattr(opcua.OpcUa, "_written", unless_away)
     alert = {"type": "alert", "message": "careful"}
@@ -163,11 +160,11 @@ def test_keys_that_are_missing_or_that_others_may_read_are_refused(tmp_path):
 def test_a_server_that_takes_no_times_gets_values_without(server, monkeypatch):
     write, asked = opcua.OpcUa._written, []
 
-    async def refusing(self, values, moment):
+    async def refusing(self, client, values, moment):
         asked.append(moment is not None)
         if moment is not None:
             return dict.fromkeys(values, "BadWriteNotSupported")
-        return await write(self, values, moment)
+        return await write(self, client, values, moment)
 
     monkeypatch.setattr(opcua.OpcUa, "_written", refusing)
     with ended(opcua.OpcUa(server.url + NODE)) as ours:

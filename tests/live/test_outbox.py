@@ -1,6 +1,4 @@
-import io
 import json
-import sys
 import threading
 import time
 
@@ -66,31 +64,6 @@ def test_outbox_an_error_costs_one_record(capsys):
     error = capsys.readouterr().err
     assert "warning: receiver: RuntimeError: of the receiver\n" in error
     assert "a record holds what JSON has not" in error
-
-
-class Gone(io.StringIO):
-    """Stderr whose reader has died."""
-
-    def write(self, text):
-        raise BrokenPipeError
-
-
-def test_outbox_goes_on_where_stderr_is_gone(monkeypatch):
-    arrived = []
-
-    def deliver(kind, text):
-        arrived.append(json.loads(text)["step_id"])
-        outbox.warn(f"away before {len(arrived)}")
-        return True
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", Gone())
-        outbox = Receiver(deliver)
-        for i in range(3):
-            outbox.send(event(i))
-        outbox.close(5)
-    assert arrived == [0, 1, 2]
-    assert outbox.dropped == 0
 
 
 def test_whatever_a_receiver_says_is_cut_and_written_out(capsys):

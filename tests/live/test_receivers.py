@@ -107,7 +107,7 @@ def test_a_receiver_is_named_waited_for_and_gets_everything_when_it_is_back(
             ours.send(event(number))
         assert time.perf_counter() - begin < 0.3, "send waits for nobody"
         said.wait(f"warning: {name.format(port)}: ")
-    monkeypatch.setattr(opcua, "TIMEOUT", 10)
+    monkeypatch.setattr(opcua, "TIMEOUT", 3)
     with taking(kind, port, request) as taker:
         taker.wait(3)
         ours.close()

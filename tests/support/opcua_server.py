@@ -1,26 +1,26 @@
 """An OPC UA server on loopback whose nodes live recognition writes to."""
 
-import asyncio
 import json
+import logging
 import threading
 
-from asyncua import Server, ua
+from asyncua import sync, ua
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.user_managers import UserManager
 
-TYPES = {
-    "Event": "",
-    "Status": "",
-    "Connected": False,
-    "Step": "",
-    "StepId": 0,
-    "Confidence": 0.0,
-    "States": [0],
-    "Alert": "",
-    "Unit": 0,
-    "Missing": [""],
-}
 _INT = ua.VariantType.Int32
+TYPES = {
+    "Event": ("", None),
+    "Status": ("", None),
+    "Connected": (False, None),
+    "Step": ("", None),
+    "StepId": (0, _INT),
+    "Confidence": (0.0, None),
+    "States": ([0], _INT),
+    "Alert": ("", None),
+    "Unit": (0, _INT),
+    "Missing": ([""], None),
+}
 
 
 class _Users(UserManager):
@@ -37,84 +37,31 @@ class Plant:
     """Serves all nodes Line7.NAME, and of Line9 those that are needed; keeps what is written.
 
     Args:
-        port: 0 takes a free one.
         user: (user, password) that are needed; None lets everybody in.
         keys: (certificate, key) with which alone it speaks; None for no encryption.
     """
 
-    def __init__(self, port=0, user=None, keys=None):
+    def __init__(self, user=None, keys=None):
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
         self.written, self.changed = [], threading.Condition()
-        self._user, self._keys, self.port = user, keys, port
-        self._ready, self._failed = threading.Event(), None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        assert self._ready.wait(20)
-        if self._failed is not None:
-            self._thread.join()
-            raise self._failed
-
-    @property
-    def url(self):
-        return f"opc.tcp://127.0.0.1:{self.port}"
-
-    def wait(self, number, name="Line7.Event"):
-        """Waits until a node was written so often, and returns all its values."""
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.of(name)) >= number, 20), self.written
-        return self.of(name)
-
-    def of(self, name):
-        return [value for node, value, _ in self.written if node == name]
-
-    def steps(self):
-        return [json.loads(text)["step_id"] for text in self.of("Line7.Event")]
-
-    def times(self, name):
-        return [time for node, _, time in self.written if node == name]
-
-    def hang_up(self):
-        """Ends all connections."""
-        for client in list(self._server.bserver.clients):
-            self._loop.call_soon_threadsafe(client.transport.abort)
-
-    def close(self):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._loop.close()
-
-    def _run(self):
-        try:
-            self._loop.run_until_complete(self._serve())
-        except Exception as error:  # raised where it was started
-            self._failed = error
-            self._ready.set()
-
-    async def _serve(self):
-        self._stop = asyncio.Event()
-        server = self._server = Server(user_manager=_Users(*self._user) if self._user else None)
-        await server.init()
-        if self._keys is None:
+        self._server = server = sync.Server()
+        inner = server.aio_obj
+        if user is not None:
+            inner.iserver.user_manager = _Users(*user)
+        if keys is None:
             server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         else:
-            await server.load_certificate(self._keys[0])
-            await server.load_private_key(self._keys[1])
-            server.set_security_policy(
-                [ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt],
-                permission_ruleset=SimpleRoleRuleset(),
-            )
-        await server.register_namespace("urn:plant")
-        names = [f"Line7.{name}" for name in TYPES] + ["Line9.Event", "Line9.Status"]
-        for name in names:
-            value = TYPES[name.partition(".")[2]]
-            whole = isinstance(value[0] if isinstance(value, list) else value, int)
-            kind = _INT if whole and value is not False else None
-            node = await server.nodes.objects.add_variable(
-                ua.NodeId(name, 2), ua.QualifiedName(name, 2), value, kind
-            )
-            await node.set_writable()
-        server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}")
-        write = server.iserver.attribute_service.write
+            server.load_certificate(str(keys[0]))
+            server.load_private_key(str(keys[1]))
+            policy = [ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt]
+            server.set_security_policy(policy, permission_ruleset=SimpleRoleRuleset())
+        server.register_namespace("urn:plant")
+        for name in [*(f"Line7.{name}" for name in TYPES), "Line9.Event", "Line9.Status"]:
+            at = ua.NodeId(name, 2), ua.QualifiedName(name, 2)
+            node = server.nodes.objects.add_variable(*at, *TYPES[name.partition(".")[2]])
+            node.set_writable()
+        service = inner.iserver.attribute_service
+        write = service.write
 
         async def noted(parameters, *rest, **more):
             codes = await write(parameters, *rest, **more)
@@ -126,8 +73,22 @@ class Plant:
                 self.changed.notify_all()
             return codes
 
-        server.iserver.attribute_service.write = noted
-        async with server:
-            self.port = server.bserver._server.sockets[0].getsockname()[1]
-            self._ready.set()
-            await self._stop.wait()
+        service.write = noted
+        server.set_endpoint("opc.tcp://127.0.0.1:0")
+        server.start()
+        self.port = inner.bserver._server.sockets[0].getsockname()[1]
+        self.url = f"opc.tcp://127.0.0.1:{self.port}"
+
+    def wait(self, number, name="Line7.Event"):
+        """Waits until a node was written so often."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.of(name)) >= number, 20), self.written
+
+    def of(self, name):
+        return [value for node, value, _ in self.written if node == name]
+
+    def steps(self):
+        return [json.loads(text)["step_id"] for text in self.of("Line7.Event")]
+
+    def close(self):
+        self._server.stop()
