@@ -5,8 +5,8 @@ labels tell it, and so does a look at a few boxes beside the parts that their st
 """
 
 import base64
-import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -19,42 +19,6 @@ from stormpsr_jax.psr.procedure import Procedure
 SHOWN = 3  # boxes of each state
 MARGIN = 0.1  # of the larger side of a box, shown around it
 QUALITY = 80
-
-
-@dataclasses.dataclass(frozen=True)
-class BoxPicture:
-    """A box on the page.
-
-    Attributes:
-        recording: its name.
-        frame: its number.
-        jpeg: base64 of what is in the box and a little around it; None if it cannot be read.
-        other: the state by the step labels, where the box does not fit it; or ''.
-    """
-
-    recording: str
-    frame: int
-    jpeg: str | None
-    other: str
-
-
-@dataclasses.dataclass(frozen=True)
-class StateBoxes:
-    """The boxes of a state.
-
-    Attributes:
-        name: "state 3" or "error state".
-        vector: its digits, '' of error states.
-        parts: (component, whether the state has it); none of error states.
-        total: how many boxes there are.
-        pictures: some of them, evenly spread over all recordings.
-    """
-
-    name: str
-    vector: str
-    parts: list[tuple[str, bool]]
-    total: int
-    pictures: list[BoxPicture]
 
 
 def agreement(checked: Checked) -> str:
@@ -97,8 +61,13 @@ def _classes(checked: Checked) -> tuple[np.ndarray, np.ndarray]:
     return of_boxes, of_states
 
 
-def by_state(checked: Checked) -> Iterator[StateBoxes]:
-    """Yields each catalogued state, then error states, of which there are boxes."""
+def by_state(checked: Checked) -> Iterator[dict[str, Any]]:
+    """Yields each catalogued state, then error states, of which there are boxes.
+
+    Each with its name ("state 3"), its vector (digits, '' of error states), its parts (component,
+    whether it has that), how many boxes there are in total, and some of them as pictures, evenly
+    spread over all recordings.
+    """
     procedure = checked.procedure
     places: dict[int, list[tuple[str, LabelledFrames, int]]] = {}
     for split, recording in checked.recordings():
@@ -109,13 +78,13 @@ def by_state(checked: Checked) -> Iterator[StateBoxes]:
         digits = procedure.states[label - 1].tolist() if label <= procedure.num_states else []
         # The middles of equal shares: boxes at either end of a state may show the next one already.
         at = np.unique(((np.arange(SHOWN) + 0.5) * len(found) / SHOWN).astype(int))
-        yield StateBoxes(
-            state_name(label, procedure),
-            "".join(map(str, digits)),
-            [(part, digit == 1) for part, digit in zip(procedure.components, digits, strict=False)],
-            len(found),
-            [_box_picture(checked, label, *found[i]) for i in at],
-        )
+        yield {
+            "name": state_name(label, procedure),
+            "vector": "".join(map(str, digits)),
+            "parts": [(k, on == 1) for k, on in zip(procedure.components, digits, strict=False)],
+            "total": len(found),
+            "pictures": [_box_picture(checked, label, *found[i]) for i in at],
+        }
 
 
 def state_name(label: int, procedure: Procedure) -> str:
@@ -127,17 +96,17 @@ def state_name(label: int, procedure: Procedure) -> str:
 
 def _box_picture(
     checked: Checked, label: int, split: str, recording: LabelledFrames, i: int
-) -> BoxPicture:
+) -> dict[str, Any]:
+    """A box on the page; `other` is the state by the step labels, where the box does not fit it."""
     of_state = checked.procedure.state_classes(recording.states[i : i + 1])
     fits = agree(np.array([label]), of_state, checked.procedure)[0]
     image = checked.picture(split, recording, i)
-    jpeg = in_page(None if image is None else _cut_out(image, recording.boxes[i]))
-    return BoxPicture(
-        recording.name,
-        recording.first_frame + i,
-        jpeg,
-        "" if fits else state_name(int(of_state[0]), checked.procedure),
-    )
+    return {
+        "recording": recording.name,
+        "frame": recording.first_frame + i,
+        "jpeg": in_page(None if image is None else _cut_out(image, recording.boxes[i])),
+        "other": "" if fits else state_name(int(of_state[0]), checked.procedure),
+    }
 
 
 def in_page(image: np.ndarray | None) -> str | None:

@@ -4,7 +4,6 @@ It opens without a network, and its size does not grow with the data: of each sp
 completions are shown, as small pictures.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,38 +26,6 @@ AROUND = 2.0  # seconds before and after a completion
 THUMBNAIL = 160  # pixels of the shorter side at least, if the pictures are as large
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A frame on the page.
-
-    Attributes:
-        when: in words, relative to the completion; may be empty.
-        frame: its number.
-        jpeg: base64; None if it cannot be read.
-        box: left, top, width and height in percent of the picture; None without a box.
-        state: the state's name.
-        error: whether the state is an error state.
-        visible: visible fraction, None if unknown.
-    """
-
-    when: str
-    frame: int
-    jpeg: str | None
-    box: tuple[float, float, float, float] | None
-    state: str
-    error: bool
-    visible: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Completion:
-    """The steps completed in one frame, with pictures around it."""
-
-    time: str
-    steps: list[tuple[str, str]]  # "install" | "wrong" | "remove", name of the component
-    pictures: list[Picture]
-
-
 def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) -> None:
     """Writes the page.
 
@@ -76,6 +43,7 @@ def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) 
     text = pages.template("check.html", Path(__file__).parent / "templates").render(
         checked=checked,
         image_size=next(iter(checked.sources.values())).image_size,
+        num_frames=sum(recording.num_frames for _, recording in checked.recordings()),
         numbers=numbers,
         table=table(numbers),
         splits={split: _sheets(checked, split) for split in checked.sources},
@@ -118,7 +86,12 @@ def _sheets(checked: Checked, split: str) -> dict[str, Any]:
         for name in _thinned(names, MAX_RECORDINGS)
     ]
     views = [] if names else [*_views(checked, split)]
-    return {"sheets": sheets, "with_completions": len(names), "views": views}
+    return {
+        "recordings": len(recordings),
+        "sheets": sheets,
+        "with_completions": len(names),
+        "views": views,
+    }
 
 
 def _completions(
@@ -134,28 +107,28 @@ def _completions(
 
 def _completion(
     checked: Checked, split: str, recording: LabelledFrames, frame: int, steps: list[int]
-) -> Completion:
+) -> dict[str, Any]:
+    """The steps completed in one frame, with pictures around it."""
     apart = max(1, round(AROUND * checked.fps))
     last = recording.first_frame + recording.num_frames - 1
     frames = [max(recording.first_frame, frame - apart), frame, min(last, frame + apart)]
     whens = [f"{(at - frame) / checked.fps:+.1f} s".replace("-", "−") for at in frames]
     whens[1] = "completed"
     kinds = ("install", "wrong", "remove")
-    return Completion(
-        clock((frame - recording.first_frame) / checked.fps),
-        [(kinds[step % 3], checked.procedure.components[step // 3]) for step in steps],
-        [
+    return {
+        "time": clock((frame - recording.first_frame) / checked.fps),
+        "steps": [(kinds[step % 3], checked.procedure.components[step // 3]) for step in steps],
+        "pictures": [
             _picture(checked, split, recording, at, when)
             for at, when in zip(frames, whens, strict=True)
         ],
-    )
+    }
 
 
-def _views(checked: Checked, split: str) -> Iterator[tuple[str, Picture]]:
+def _views(checked: Checked, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(recording, picture): a frame with a box, if there is one, of recordings over the split."""
-    for i, recording in enumerate(
-        _thinned(list(checked.sources[split].recordings.values()), MAX_VIEWS)
-    ):
+    recordings = list(checked.sources[split].recordings.values())
+    for i, recording in enumerate(_thinned(recordings, MAX_VIEWS)):
         boxed = np.flatnonzero(recording.classes >= 0)
         indices = boxed if len(boxed) else np.arange(recording.num_frames)
         frame = recording.first_frame + int(indices[(i * 7) % len(indices)])
@@ -164,22 +137,21 @@ def _views(checked: Checked, split: str) -> Iterator[tuple[str, Picture]]:
 
 def _picture(
     checked: Checked, split: str, recording: LabelledFrames, frame: int, when: str
-) -> Picture:
-    i = frame - recording.first_frame
-    procedure = checked.procedure
-    state = recording.states[i]
-    label = procedure.state_class(state)
+) -> dict[str, Any]:
+    """A frame on the page; its box is left, top, width and height in percent of the picture."""
+    i, procedure = frame - recording.first_frame, checked.procedure
+    label = procedure.state_class(recording.states[i])
     box = None
     if recording.classes[i] >= 0 and not np.isnan(recording.boxes[i]).any():
         cx, cy, w, h = (100 * recording.boxes[i].astype(float)).tolist()
         box = (cx - w / 2, cy - h / 2, w, h)
     visible = float(recording.visible[i])
-    return Picture(
-        when,
-        frame,
-        boxes.in_page(checked.picture(split, recording, i, THUMBNAIL)),
-        box,
-        boxes.state_name(label, procedure),
-        label == procedure.error_class,
-        None if np.isnan(visible) else visible,
-    )
+    return {
+        "when": when,
+        "frame": frame,
+        "jpeg": boxes.in_page(checked.picture(split, recording, i, THUMBNAIL)),
+        "box": box,
+        "state": boxes.state_name(label, procedure),
+        "error": label == procedure.error_class,
+        "visible": None if np.isnan(visible) else visible,
+    }

@@ -43,22 +43,22 @@ def grey_boxes(tmp_path_factory):
 
 def test_boxes_of_each_state_stand_beside_its_parts(grey_boxes):
     first, second, third = boxes.by_state(open_folder(grey_boxes))
-    assert (first.name, first.vector, first.total) == ("state 1", "100", 20)
-    assert first.parts == [("base", True), ("wheel", False), ("lid", False)]
-    assert [picture.frame for picture in first.pictures] == [3, 10, 16]  # evenly spread
-    assert third.parts == [("base", True), ("wheel", True), ("lid", True)]
-    assert (second.total, len(second.pictures)) == (1, 1)
+    assert (first["name"], first["vector"], first["total"]) == ("state 1", "100", 20)
+    assert first["parts"] == [("base", True), ("wheel", False), ("lid", False)]
+    assert [picture["frame"] for picture in first["pictures"]] == [3, 10, 16]  # evenly spread
+    assert third["parts"] == [("base", True), ("wheel", True), ("lid", True)]
+    assert (second["total"], len(second["pictures"])) == (1, 1)
     # A box that the labels do not fit says what they say.
-    assert [picture.other for picture in second.pictures] == ["state 3"]
-    assert {picture.other for picture in (*first.pictures, *third.pictures)} == {""}
+    assert [picture["other"] for picture in second["pictures"]] == ["state 3"]
+    assert {p["other"] for p in (*first["pictures"], *third["pictures"])} == {""}
 
 
 def test_a_box_is_cut_out_of_its_picture_with_a_little_around(grey_boxes):
     first, *_ = boxes.by_state(open_folder(grey_boxes))
-    picture = first.pictures[2]
-    image = simplejpeg.decode_jpeg(base64.b64decode(picture.jpeg))
+    picture = first["pictures"][2]
+    image = simplejpeg.decode_jpeg(base64.b64decode(picture["jpeg"]))
     assert image.shape == (24, 24, 3)  # 20 pixels, and a tenth at either side
-    assert abs(image[4:-4, 4:-4].mean() - 5 * picture.frame) < 3
+    assert abs(image[4:-4, 4:-4].mean() - 5 * picture["frame"]) < 3
     assert image[[0, -1]].max() < 25
     assert image[:, [0, -1]].max() < 25
 
