@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import own_product
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, results
 
 STAGES = ("pretrain", "temporal", "detector")
 
@@ -34,8 +34,8 @@ def row(run: Path) -> str:
     name, stream = [*files.read_json(run / "metrics.json")["streams"].items()][-1]
     wrong, steps = stream["wrong"], []
     for stage in STAGES:
-        if (run / stage / "done.json").exists():
-            done = files.read_json(run / stage / "done.json")
+        if (record := results.read(run / stage)) is not None:
+            done = record.facts
             steps.append(f"{stage} {done['steps']} (best {done['best_step']})")
     return (
         f"| {run.name} | {name} | {stream['f1']:.3f} | {stream['pos']:.3f} | "

@@ -5,16 +5,14 @@ Of the synthetic assembly, of a product whose part meshes are given, or of one d
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from stormpsr_jax.base import files, installed
-from stormpsr_jax.data.clips import ClipSource, list_splits, procedure_differences
+from stormpsr_jax.base import installed, results
+from stormpsr_jax.data.clips import procedure_differences
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
@@ -109,7 +107,7 @@ def _further(context: Context) -> dict[str, Any]:
     """What is in files that the config names."""
     config = context.config.data.synthetic
     found: dict[str, Any] = {
-        name: _of_folder(Path(config[name]))
+        name: results.of_folder(Path(config[name]))
         for name in ("timelines", "backgrounds")
         if config[name]
     }
@@ -120,34 +118,10 @@ def _further(context: Context) -> dict[str, Any]:
     from data_prep.products import meshes  # rendering is an extra
 
     inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
-    content = json.dumps(context.procedure.to_json(), sort_keys=True)
     return found | {
         "meshes or poses": inputs.digest,
-        "procedure": hashlib.sha256(content.encode()).hexdigest(),
+        "procedure": results.of_json(context.procedure.to_json()),
     }
-
-
-def _of_folder(folder: Path) -> str:
-    """One checksum of the names and contents of all files in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(folder)}\0{files.checksum(path)}\0".encode())
-    return digest.hexdigest()
-
-
-def _damage(context: Context) -> list[str]:
-    """Splits that cannot be opened: what the folder holds is compared part by part elsewhere."""
-    try:
-        own = load_procedure(context.data_dir / "procedure.json")
-        for split in list_splits(context.data_dir):
-            if own == context.procedure:
-                context.source(split)
-            else:  # random objects, whose parts are counted by a procedure of their own
-                ClipSource(context.data_dir, split, own)
-    except ValueError as error:
-        return [str(error)]
-    return []
 
 
 STAGE = Stage(
@@ -156,7 +130,5 @@ STAGE = Stage(
     fields=("data.synthetic",),
     makes_data=True,
     further=_further,
-    taken_over=False,  # it belongs to the data folder
     check=check,
-    damage=_damage,
 )

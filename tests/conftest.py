@@ -33,6 +33,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # What a wheel is made of.
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "configs", "docs", "data_prep", "stormpsr_jax")
 
+# What is kept for the user, such as checksums of data.
+if "XDG_CACHE_HOME" not in os.environ:
+    kept = tempfile.mkdtemp(prefix="cache-")
+    atexit.register(shutil.rmtree, kept, ignore_errors=True)
+    os.environ["XDG_CACHE_HOME"] = kept
+
 # A background job of a shell ignores Ctrl-C, and so would the commands that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

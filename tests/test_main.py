@@ -56,7 +56,7 @@ def test_run_everything_promised_is_there(workdir):
     rows = np.array(detections["confusion"]).sum(axis=1)
     assert rows[1:].tolist() == [row["boxes"] for row in detections["classes"]]
     assert "Detections, frame by frame" in report
-    done = json.loads((workdir / "evaluate" / "done.json").read_text())
+    done = json.loads((workdir / "evaluate" / "record.json").read_text())
     assert "boxes of split test" in done["made_from"]["data"]  # other boxes score anew
     assert "detections.json" in " ".join(done["results"])
     for split in ("val", "test"):
@@ -151,7 +151,7 @@ def test_training_never_reads_the_test_split(finished):
     """The run was trained while its test pictures and labels were somewhere else."""
     hidden = finished / "hidden"
     for stage in TRAINED:
-        assert (finished / stage / "done.json").stat().st_mtime_ns < hidden.stat().st_mtime_ns
+        assert (finished / stage / "record.json").stat().st_mtime_ns < hidden.stat().st_mtime_ns
     assert list((finished / "data").glob("clips-test*"))
 
 

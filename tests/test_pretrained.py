@@ -12,6 +12,7 @@ from safetensors import safe_open
 import stormpsr_jax
 from data_prep import synthetic as rendering
 from stormpsr_jax import main
+from stormpsr_jax.base import results
 from stormpsr_jax.configs import general_encoder, synthetic
 from stormpsr_jax.stages import general, networks, provenance
 from stormpsr_jax.stages.context import Context
@@ -117,9 +118,9 @@ def test_general_other_pictures_under_the_same_labels_train_it_again(tmp_path):
         return provenance.made_from(Context(config, tmp_path / "run", None), general.STAGE)
 
     (tmp_path / "run").mkdir()
-    record = {"made_from": made_from(), "damage": []}
+    before = made_from()
     shard = "clips-train.array_record-00000-of-00001"
     (tmp_path / "b" / shard).replace(tmp_path / "a" / shard)
-    assert provenance.changes(record, made_from()) == ["other pictures of split train"]
+    assert results.differences(before, made_from()) == ["other pictures of split train"]
     config.attention = "xla"
-    assert "attention auto → xla" in provenance.changes(record, made_from())
+    assert "attention auto → xla" in results.differences(before, made_from())

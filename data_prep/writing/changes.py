@@ -19,8 +19,6 @@ from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.data.clips import shard_name
 
 MOVED = "moved"  # a folder in which shards are named after their recordings
-# Keys of settings.json that may be others, where the sources of all recordings are known.
-CHANGING = ("sources", "splits")
 _NAMES = {"first_frame": "frame numbers"}  # of keys of the sources, in messages
 
 
@@ -63,8 +61,9 @@ def find(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
     old, new = _places(before["splits"]), _places(now["splits"])
     changed = {}
     for name in old.keys() & new.keys():
-        if what := _others(before["sources"][name], now["sources"][name]):
-            changed[name] = what
+        there, asked = before["sources"][name], now["sources"][name]
+        if what := [_NAMES.get(key, key) for key in asked if there.get(key) != asked[key]]:
+            changed[name] = list(dict.fromkeys(what))
     return Changes(
         before=old,
         added=[name for name in new if name not in old],
@@ -76,15 +75,6 @@ def find(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
             if name in old and old[name][0] != split
         },
     )
-
-
-def _others(there: Any, asked: Mapping[str, Any]) -> list[str]:
-    """Names the sources of a recording that are others than those of the folder."""
-    if not isinstance(there, dict):
-        return [*asked]
-    # What an older version did not write down cannot be compared.
-    keys = [key for key, value in asked.items() if there.get(key, value) != value]
-    return list(dict.fromkeys(_NAMES.get(key, key) for key in keys))
 
 
 def _places(splits: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, str]]:

@@ -9,13 +9,13 @@ import io
 import json
 import os
 import socket
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -56,18 +56,15 @@ def _remove_unfinished(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def claim(
-    out: Path, procedure: Procedure, settings: Mapping[str, Any], changing: Collection[str]
-) -> dict[str, Any] | None:
+def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """Writes procedure.json and settings.json, what the folder is made from, if it is new.
 
     Args:
         out: the folder.
         procedure: of all recordings.
         settings: JSON values; `sources` is an object with what each recording is made from, and
-            `splits` has the names of these.
-        changing: keys of the settings that may be others than those of an older folder, which has
-            the sources of all its recordings.
+            `splits` has the names of these. They may be others than those of an older folder,
+            where both say what all their recordings are made from.
 
     Returns:
         The settings of an older folder that differ in nothing else; None if they are the same.
@@ -75,22 +72,22 @@ def claim(
     Raises:
         ValueError: the folder was made with other arguments; says what differs.
     """
-    mistakes = []
-    before = None
+    mistakes, before = [], None
     for file, content in _contents(procedure, settings).items():
         if not (out / file).exists():
             write_json(out, file, content)
-        there, asked = files.read_json(out / file), _as_read(content)
+        there, asked = _read(out / file), _as_read(content)
         if there == asked:
             continue
-        if file == SETTINGS and _differ_in(there, asked, changing):
+        free = _changing(there, asked) if file == SETTINGS else ()
+        both = ({k: v for k, v in of.items() if k not in free} for of in (there, asked))
+        if why := results.differences(*({"config": results.flatten(of)} for of in both)):
+            mistakes.append(
+                f"{out / file}: this folder was made with other arguments ({'; '.join(why)}); give "
+                "the same ones, write into another folder, or delete this one"
+            )
+        else:
             before = there
-            continue
-        mistakes.append(
-            f"{out / file}: this folder was made with other arguments "
-            f"({'; '.join(_differences(there, asked))}); give the same ones, write into another "
-            "folder, or delete this one"
-        )
     raise_all(mistakes)
     return before
 
@@ -107,44 +104,27 @@ def _contents(procedure: Procedure, settings: Mapping[str, Any]) -> dict[str, An
     return {"procedure.json": procedure.to_json(), SETTINGS: settings}
 
 
-def _differ_in(there: Any, asked: dict[str, Any], keys: Collection[str]) -> bool:
-    """Whether the settings of a folder differ in these keys alone, in what has sources in both."""
-    if not isinstance(there, dict) or there | {key: asked[key] for key in keys} != asked:
-        return False
-    if there.get("splits") == asked["splits"]:
-        sources = there.get("sources")
-        return isinstance(sources, dict) and sources.keys() == asked["sources"].keys()
-    return all(_has_all_sources(settings) for settings in (there, asked))
+def _read(path: Path) -> dict[str, Any]:
+    """What an older folder says; ValueError if it cannot be compared."""
+    there = files.read_json(path)
+    for key in ("sources", "splits") if path.name == SETTINGS else ():
+        files.field(there, key, dict, str(path))
+    return there
 
 
-def _has_all_sources(settings: dict[str, Any]) -> bool:
-    """Whether each recording of the splits has sources."""
-    sources, splits = settings.get("sources"), settings.get("splits")
-    if not isinstance(sources, dict) or not isinstance(splits, dict):
-        return False
-    return sorted(sources) == sorted(name for names in splits.values() for name in names)
+def _changing(there: dict[str, Any], asked: dict[str, Any]) -> tuple[str, ...]:
+    """The keys in which the settings of a folder may differ: what recordings are made from."""
+    if all(
+        sorted(of["sources"]) == sorted(name for names in of["splits"].values() for name in names)
+        for of in (there, asked)
+    ):
+        return "sources", "splits"
+    return ("sources",) if there["sources"].keys() == asked["sources"].keys() else ()
 
 
 def _as_read(content: Any) -> Any:
     """Returns JSON values as they come back from a file: lists for tuples, for example."""
     return json.loads(json.dumps(content))
-
-
-def _differences(there: Any, asked: Any, name: str = "") -> list[str]:
-    """Lists where two JSON values differ, nested keys joined by dots."""
-    if there == asked:
-        return []
-    if isinstance(there, dict) and isinstance(asked, dict):
-        return [
-            line
-            for key in dict.fromkeys([*there, *asked])
-            for line in _differences(there.get(key), asked.get(key), f"{name}.{key}".strip("."))
-        ]
-    if isinstance(there, list) and isinstance(asked, list) and len(repr(there)) > 60:
-        there, asked = [v for v in there if v not in asked], [v for v in asked if v not in there]
-        name += " (what differs)"
-    shown = [text if len(text := repr(v)) <= 60 else text[:57] + "..." for v in (there, asked)]
-    return [f"{name} was {shown[0]}, now {shown[1]}"]
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ def build(
             as checksums of its label files), of all or of none; see `remake`.
         recordings: glob on a recording's name or on <split>/<name>; only those are made.
         num_frames: frames of each recording, by its name, if known; the time left is then right
-            from the start, and the longest of each split are made first.
+            from the start, and the longest are made first.
         remake: make the recordings again whose `sources` are others than those of the folder, take
             those out that are not among `splits` any more, and keep the rest; without, such
             recordings are an error. Where all `sources` are given, recordings may be new.
@@ -133,7 +133,7 @@ def build(
         raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
     finished = _is_complete(out, jobs) and output.is_claimed_with(out, procedure, description)
     with contextlib.nullcontext() if finished else output.only_writer(out):
-        before = output.claim(out, procedure, description, changes.CHANGING)
+        before = output.claim(out, procedure, description)
         change = changes.find(before, description) if before is not None else None
         if change is not None and change.loses and not remake:
             changes.refuse(out, change)
@@ -190,7 +190,8 @@ def _make(
         return
     sizes = None
     if num_frames is not None:
-        missing = _in_good_order(missing, num_frames)
+        # Long ones first, so that none is left over at the end.
+        missing = sorted(missing, key=lambda job: -num_frames[job.name])
         sizes = [num_frames[job.name] for job in missing]
     desc = f"{len(missing)} of {len(jobs)} recordings to make"
     function = functools.partial(recording_shard.make_recording, make)
@@ -198,28 +199,6 @@ def _make(
     deadline = time.monotonic() + SHOWN_SECONDS
     while not all(map(recording_shard.is_finished, missing)) and time.monotonic() < deadline:
         time.sleep(1)
-
-
-def _in_good_order(jobs: Sequence[Job], num_frames: Mapping[str, int]) -> list[Job]:
-    """Long recordings first, so that none is left over at the end, but all kinds side by side.
-
-    A frame of one kind may take longer to make than one of another (a clean render, a real
-    recording); side by side, the rate so far is that of what is left. Recordings of a split whose
-    names differ in nothing but a number are of a kind.
-    """
-
-    def kind(job: Job) -> tuple[str, str]:
-        return job.split, job.name.rstrip("0123456789")
-
-    placed = []
-    for one in dict.fromkeys(map(kind, jobs)):
-        of_kind = [job for job in jobs if kind(job) == one]
-        of_kind.sort(key=lambda job: -num_frames[job.name])
-        before, total = 0, sum(num_frames[job.name] for job in of_kind)
-        for job in of_kind:
-            placed.append((before / total, -num_frames[job.name], job))
-            before += num_frames[job.name]
-    return [job for _, _, job in sorted(placed, key=lambda place: place[:2])]
 
 
 def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:

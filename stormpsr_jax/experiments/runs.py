@@ -10,9 +10,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.stages import order, provenance, take_over
+from stormpsr_jax.stages import order, provenance, remaking
 from stormpsr_jax.stages.context import CAD, Context
-from stormpsr_jax.stages.stage import Reads
+
+_LARGE = (Context.detector_source, Context.boxed_source)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,11 +70,13 @@ def distinct(runs: Iterable[Run]) -> dict[Run, Run]:
 def stages_to_make(run: Run) -> list[str]:
     """The stages of a run that are not finished, or were made from something else."""
     context = run.context
-    return [
-        stage.name
-        for stage in order.chosen(run.config)
-        if not take_over.is_made(run.folder, stage, provenance.made_from(context, stage))
-    ]
+    to_make: list[str] = []
+    for stage in order.chosen(context):
+        now = provenance.made_from(context, stage)
+        again = any(other.name in to_make for other in stage.after(context))
+        if again or not remaking.is_made(run.folder, stage, now):
+            to_make.append(stage.name)
+    return to_make
 
 
 def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Run, list[str]]:
@@ -84,19 +87,19 @@ def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Ru
         others: further work folders to take stages over from.
     """
     others = list(others)
-    made: set[tuple] = set()
+    made: set[str] = set()
     found = {}
     for run in runs:
         left = set(run.config.stages)
-        if run.folder.is_dir():
-            left -= _finished(run)
-        for other in others:
-            stays = {stage.name for stage in order.STAGES if not stage.taken_over}
-            left -= _finished(dataclasses.replace(run, folder=other)) - stays
+        for folder in (run.folder, *others):
+            if folder.is_dir():
+                there = dataclasses.replace(run, folder=folder)
+                stays = [s.name for s in order.STAGES if folder != run.folder and not s.taken_over]
+                left -= left.difference(stages_to_make(there), stays)
         identities = _identities(run)
         found[run] = [
             stage.name
-            for stage in order.chosen(run.config)
+            for stage in order.chosen(run.context)
             if stage.name in left
             and not ((stage.taken_over or stage.makes_data) and identities[stage.name] in made)
         ]
@@ -104,38 +107,23 @@ def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Ru
     return found
 
 
-def _finished(run: Run) -> set[str]:
-    """The stages of a run that are finished in its folder, as all are that they read."""
-    found: set[str] = set()
-    to_make = stages_to_make(run)
-    for stage in order.chosen(run.config):
-        before = {other.name for other in stage.after(run.context)} & set(run.config.stages)
-        if stage.name not in to_make and before <= found:
-            found.add(stage.name)
-    return found
-
-
-def _identities(run: Run) -> dict[str, tuple]:
+def _identities(run: Run) -> dict[str, str]:
     """By stage what it is made from, without looking at anything on the disk."""
     config = changed(run.config, {"data.dir": ""})
     context = Context(config, run.folder / "nothing", mesh=None)
-    found: dict[str, tuple] = {}
-    for stage in order.chosen(config):
-        fields = provenance.made_from(context, stage)["config"]
-        before = tuple(found.get(other.name) for other in stage.after(context))
-        # made_from has the checksums of these files instead
-        before += tuple(config[field] for field in stage.file_fields)
-        what = repr(sorted(fields.items()))
-        found[stage.name] = (stage.name, _places(run.config, stage.reads(context)), what, before)
-    return found
-
-
-def _places(config: ConfigDict, reads: Iterable[Reads]) -> tuple[str, ...]:
-    """Where that lies of which made_from has checksums, and which tells one stage from another."""
     data = config.data
-    found = [config.procedure, data.dir]
-    for read in reads:
-        found += [data.cad_dir if CAD in read.splits else data.extra]
-        large = read.source in (Context.detector_source, Context.boxed_source)
-        found += [data.detector_dir] if large else []
-    return tuple(found)
+    found: dict[str, str] = {}
+    for stage in order.chosen(context):
+        # The names of that of which made_from has checksums, where they tell one from another.
+        reads = [
+            (
+                *(read.parts, read.splits, run.config.data.dir),
+                data.cad_dir if CAD in read.splits else data.extra,
+                data.detector_dir if read.source in _LARGE else "",
+            )
+            for read in stage.reads(context)
+        ]
+        fields = sorted(provenance.fields(config, stage, free=True).items())
+        before = [found.get(other.name) for other in stage.after(context)]
+        found[stage.name] = repr((stage.name, config.procedure, fields, reads, before))
+    return found

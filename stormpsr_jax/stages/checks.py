@@ -19,7 +19,7 @@ def find_mistakes(context: Context) -> list[str]:
 
     Where a stage has not made the data yet, what depends on them is left to a second call.
     """
-    stages = order.chosen(context.config)
+    stages = order.chosen(context)
     renders = any(stage.makes_data for stage in stages) and not context.has_data
     folder, splits = ((), ()) if renders else ((_folder,), (_splits,))
     groups = (_fields, _config, *folder, _extra, *splits, _stages)
@@ -61,8 +61,8 @@ def _fields(context: Context, _: Sequence[Stage]) -> Iterator[str]:
 def _config(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
     for stage in stages:
         for before in stage.after(context):
-            done = context.workdir / before.name / provenance.DONE
-            if before not in stages and not done.exists():
+            done = provenance.of_results(context.workdir / before.name) is not None
+            if before not in stages and not done:
                 yield (
                     f"stage {stage.name!r} takes the result of {before.name!r}, which is not in "
                     f"stages and was not run in {context.workdir} before; add it to --config.stages"

@@ -1,11 +1,11 @@
-"""Trained stages that go on from their old weights after a change of the data: --remake=continue.
+"""What trained weights saw, and stages that go on from theirs: --remake=continue.
 
 WORKDIR/<stage>/start.safetensors    the weights that a stage goes on from
 
-They take a share of the stage's steps, config.continue_share, with a schedule that is shortened as
-a whole; warm-up and decay too. The old weights are judged on the new data first, so that a stage
-never hands on worse ones. Its record lists all trainings that its weights went through, with the
-recordings that each of them saw.
+A stage that goes on takes a share of its steps, config.continue_share, with a schedule that is
+shortened as a whole; warm-up and decay too. The old weights are judged on the new data first, so
+that a stage never hands on worse ones. Its record lists all trainings that its weights went
+through, with the recordings that each of them saw.
 """
 
 from __future__ import annotations
@@ -14,84 +14,61 @@ import contextlib
 import dataclasses
 import io
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, results
+from stormpsr_jax.base.results import MadeFrom, Record, Training
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.provenance import START, Training
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition, Params
 from stormpsr_jax.weights.parameters import load_params
 
+START = "start.safetensors"
 # Of what an earlier training saw as the first, the second must not be made of later: what has been
 # learnt from chooses nothing, and what has chosen weights is not scored on.
 _LEAKS = (("train", "val"), ("train", "test"), ("val", "test"))
 
 
-def find(
-    context: Context, stage: Stage, record: Mapping[str, Any]
-) -> tuple[Path, list[Training]] | None:
-    """Finds weights that a stage can go on from: sound ones of a finished training.
+def training(context: Context, stage: Stage, steps: int) -> Training:
+    """What a stage that trains now sees."""
+    known = provenance.recordings(context)
+    splits = dict.fromkeys(split for read in stage.reads(context) for split in read.splits)
+    return Training(steps, {split: known[split] for split in splits if split in known})
 
-    Returns:
-        Their file, and the trainings that they went through; None if there are none.
-    """
+
+def has_weights(context: Context, stage: Stage) -> bool:
+    """Whether a stage has trained weights, or is on the way to them."""
     folder = context.workdir / stage.name
-    if not stage.costly or not context.config[stage.name].steps:
-        return None
-    known = record.get("results", {}).get(f"{stage.name}/{BEST}")
-    best = folder / BEST
-    if known is not None and best.is_file() and files.checksum(best) == known:
-        return best, record["trained"]
-    if len(record["trained"]) > 1 and (folder / START).is_file():
-        return folder / START, record["trained"][:-1]
-    return None
+    there = any((folder / name).is_file() for name in (BEST, START))
+    return stage.costly and (there or any((folder / "checkpoints").glob("[0-9]*")))
 
 
-def mistakes(context: Context, stage: Stage) -> list[str]:
-    """Says why a stage whose data have changed must not go on from its weights."""
-    record = provenance.read(context.workdir / stage.name)
-    if record is None or (found := find(context, stage, record)) is None:
+def other_recordings(context: Context, record: Record) -> list[str]:
+    """Says which recordings the last training of weights did not see yet, and which are gone."""
+    if not record.trained or not context.has_data:
         return []
-    now = provenance.made_from(context, stage)
-    others = provenance.changes(record, now, ("config", "procedure"))
-    if "data" in now:  # where the checksums of files stand that the config names
-        before = record["made_from"].get("data", {})
-        names = [provenance.of_file(field) for field in stage.file_fields]
-        others += [f"other {name}" for name in names if before.get(name) != now["data"].get(name)]
-    advice = "give --remake, which trains it anew, or use another --workdir"
-    if others:
-        return [
-            f"--remake=continue: stage {stage.name!r} has other things changed than its data "
-            f"({'; '.join(others)}); {advice}"
-        ]
-    if not found[1]:
-        return [
-            f"--remake=continue: the record of stage {stage.name!r} does not say which recordings "
-            f"its weights saw; {advice}"
-        ]
-    return leaks(context, stage, found[1])
-
-
-def kept_leaks(context: Context, stage: Stage, record: Mapping[str, Any]) -> list[str]:
-    """Says what is wrong with weights that are kept as they are: see `leaks`.
-
-    Their last training saw what is there now, or they would not be kept.
-    """
-    return leaks(context, stage, record["trained"][:-1])
+    known, found = provenance.recordings(context), []
+    for split, names in record.trained[-1].recordings.items():
+        now = known.get(split, [])
+        for what, some, others in (("new", now, names), ("gone", names, now)):
+            if listed := [name for name in some if name not in others]:
+                shown = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
+                found.append(f"{what} in split {split}: {shown}")
+    return found
 
 
 def leaks(context: Context, stage: Stage, trainings: list[Training]) -> list[str]:
-    """Says which recordings weights have learnt from, or were chosen by, that must be unseen."""
-    if not context.has_data:
+    """Says which recordings weights have learnt from, or were chosen by, that must be unseen.
+
+    Of weights that are kept, the last training saw what is there now: these are all but that one.
+    """
+    if not trainings or not context.has_data:
         return []
     now = provenance.recordings(context)
     lines = []
@@ -106,39 +83,54 @@ def leaks(context: Context, stage: Stage, trainings: list[Training]) -> list[str
     return lines
 
 
-def steps(context: Context, stage: Stage) -> int:
-    """How many steps a stage takes that goes on."""
-    return max(1, round(context.config[stage.name].steps * context.config.continue_share))
+def find(context: Context, stage: Stage, record: Record) -> tuple[Path, list[Training]] | None:
+    """Finds weights that a stage can go on from, and the trainings that they went through."""
+    best, start = (context.workdir / stage.name / name for name in (BEST, START))
+    if not stage.costly or not context.config[stage.name].steps:
+        return None
+    known = (record.results or {}).get(f"{stage.name}/{BEST}")
+    if known is not None and best.is_file() and files.checksum(best) == known:
+        return best, record.trained
+    if len(record.trained) > 1 and start.is_file():
+        return start, record.trained[:-1]
+    return None
 
 
-def begin(folder: Path, weights: Path, record: Mapping[str, Any]) -> None:
+def mistakes(context: Context, stage: Stage, record: Record, now: MadeFrom) -> list[str]:
+    """Says why a stage whose data have changed must not go on from its weights."""
+    if (found := find(context, stage, record)) is None:
+        return []
+    sections = ("config", "procedure", "files")
+    if others := results.differences(record.made_from, now, sections):
+        return [
+            f"--remake=continue: stage {stage.name!r} has other things changed than its data "
+            f"({'; '.join(others)}); give --remake, which trains it anew, or use another --workdir"
+        ]
+    return leaks(context, stage, found[1])
+
+
+def begin(folder: Path, weights: Path, record: Record) -> None:
     """Empties a stage's folder but for the weights that it goes on from, and its new record.
 
-    In an order in which nothing is lost when it is interrupted: the old record counts until all is
-    gone that does not fit the new one.
+    In an order in which nothing is lost when it is interrupted: the old record and weights count
+    until all else is gone.
     """
     if weights.name != START:
         with files.replacing(folder / START) as part:
             shutil.copyfile(weights, part)
-    files.write_json(folder / provenance.MADE_FROM, record)
-    last = (folder / provenance.DONE, folder / BEST)
     for path in folder.iterdir():
-        if path in (*last, folder / START, folder / provenance.MADE_FROM):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    for path in last:
-        path.unlink(missing_ok=True)
+        if path.name not in (results.RECORD, BEST, START):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    results.write(folder, record)
+    (folder / BEST).unlink(missing_ok=True)
 
 
 def prepared(context: Context, stage: Stage) -> Context:
     """The context in which a stage trains: with fewer steps, if it goes on from old weights."""
     record = provenance.read(context.workdir / stage.name)
-    if record is None or len(record["trained"]) < 2:
+    if record is None or len(record.trained) < 2:
         return context
-    config = shortened(context.config, stage.name, record["trained"][-1].steps)
+    config = shortened(context.config, stage.name, record.trained[-1].steps)
     start = context.workdir / stage.name / START
     return dataclasses.replace(
         context, config=config, adapt=lambda definition: going_on(definition, start)

@@ -125,7 +125,7 @@ def _reads(context: Context) -> list[Reads]:
     config = context.config.detector
     heads = {"states": config.part_loss, "poses": config.pose_loss}
     parts = ("pictures", "boxes", *(part for part, weight in heads.items() if weight))
-    found = [Reads(parts, SPLITS, Context.boxed_source)]
+    found = [Reads(parts, SPLITS, Context.boxed_source), Reads(("states",))]
     if config.cad:
         if config.cad_wrong and "states" not in parts:  # by which those are found
             parts = (*parts, "states")
@@ -152,6 +152,5 @@ STAGE = Stage(
     build=build,
     fields=(*learning.TRAINING, *learning.LOOKS, *learning.CAD, "detector"),
     reads=_reads,
-    procedure=("number of components", "states"),
     check=_check,
 )

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, results
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.stages import completed, learning, networks, pretrain
+from stormpsr_jax.base.results import Record
+from stormpsr_jax.stages import learning, networks, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import checkpoint, loop
@@ -47,7 +48,8 @@ def _run(context: Context) -> None:
         with Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
             for name in names:
                 paths = [context.embedding_path(split, name, view) for view in range(views)]
-                if completed.holds(context.workdir, "embed", split, name, paths):
+                part_of = context.workdir / "embed" / "completed" / split / name
+                if results.holds(part_of, context.workdir, paths):
                     progress.update(source.recordings[name].num_frames * views)
                     continue
                 for view, path in enumerate(paths):
@@ -67,7 +69,8 @@ def _run(context: Context) -> None:
                             file.write(held.tobytes())
                             progress.update(len(held))
                             left -= len(held)
-                completed.add(context.workdir, "embed", split, name, paths)
+                made = results.checksums(context.workdir, paths)
+                results.write(part_of, Record({}, results=made))
 
 
 def distinct(
@@ -122,11 +125,10 @@ STAGE = Stage(
         *learning.TRAINING,
         *learning.AUGMENTED,
         *learning.ENCODER,
-        "embed.views",
-        "embed.every",
+        "embed",
+        "!embed.batch",
     ),
-    free=("embed.batch",),
     reads=lambda _: [Reads(("pictures",), SPLITS, Context.clip_source)],
     after=lambda _: (pretrain.STAGE,),
-    results=lambda workdir: sorted((workdir / "embed").rglob("*.npy")),
+    results=("embed/**/*.npy",),
 )

@@ -7,12 +7,11 @@ split has boxes, detections.json says how good the detector is there, frame by f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import msgspec
 import numpy as np
 
 from stormpsr_jax.base import files
@@ -34,7 +33,7 @@ from stormpsr_jax.serving.weights_file import WEIGHTS
 from stormpsr_jax.stages import detector, fuse, networks, predict, product_gate, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
-from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage
+from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
 
 
@@ -253,7 +252,7 @@ def _write_model(
         origin={
             "config": provenance.flat_config(context.config),
             "made_from": made_from,
-            "trained": _trained(context.workdir, stages),
+            "trained": provenance.trainings(context.workdir, stages),
             "data": _data(context),
         },
     )
@@ -276,20 +275,7 @@ def _made_from(folder: Path) -> dict[str, Any]:
     record = provenance.read(folder)
     if record is None:
         raise ValueError(f"{folder}: has no record of what it was made from; run the stage again")
-    return record["made_from"]
-
-
-def _trained(workdir: Path, stages: Iterable[str]) -> dict[str, Any]:
-    """The trainings behind the weights of some stages, those of the stages before them too."""
-    found: dict[str, Any] = {}
-    left = [*stages]
-    while left:
-        name = left.pop()
-        record = provenance.read(workdir / name)
-        if name not in found and record is not None:
-            found[name] = msgspec.to_builtins(record["trained"])
-            left += record["made_from"].get("stages", {})
-    return {name: trainings for name, trainings in sorted(found.items()) if trainings}
+    return record.made_from
 
 
 def _data(context: Context) -> dict[str, Any]:
@@ -322,7 +308,7 @@ def show(context: Context) -> None:
 
 
 def _reads(context: Context) -> list[Reads]:
-    found = [Reads((LABEL_FILES,), ("val", "test"))]
+    found = [Reads((LABEL_FILES, FPS), ("val", "test")), Reads(("whole",))]
     if detector.STAGE.is_chosen(context):
         found.append(Reads(("boxes",), ("test",), Context.detector_source))
     return found
@@ -334,20 +320,10 @@ def _after(context: Context) -> tuple[Stage, ...]:
 
 
 def _further(context: Context) -> dict[str, Any]:
-    """The frame rate, and trainings that went on from others: the best weights may be the old."""
-    trained = _trained(context.workdir, (predict.STAGE.name,))
+    """Trainings that went on from others: the best weights may be the old ones."""
+    trained = provenance.trainings(context.workdir, (predict.STAGE.name,))
     several = {stage: its for stage, its in trained.items() if len(its) > 1}
-    rate = {"frames per second": context.source("test").fps}
-    return rate | ({"trainings behind the weights": several} if several else {})
-
-
-def _results(workdir: Path) -> list[Path]:
-    return [
-        workdir / "metrics.json",
-        workdir / "report.html",
-        *workdir.glob("detections.json"),
-        *(workdir / "model" / name for name in (MODEL, WEIGHTS)),  # not the card
-    ]
+    return {"trainings behind the weights": several} if several else {}
 
 
 def _check(context: Context) -> list[str]:
@@ -372,10 +348,14 @@ STAGE = Stage(
     fields=("evaluate", "window"),
     reads=_reads,
     further=_further,
-    procedure=("whole",),
     after=_after,
-    results=_results,
-    taken_over=False,  # what it makes lies in the work folder itself
+    results=(
+        "metrics.json",
+        "report.html",
+        "detections.json",
+        f"model/{MODEL}",  # not the card
+        f"model/{WEIGHTS}",
+    ),
     check=_check,
     show=show,
 )

@@ -30,7 +30,7 @@ from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 from stormpsr_jax.stages import detector, predict
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
-from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage
+from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training import learned_fusion
 
 LEARNING_RATE, DECAY = 3e-3, 0.02  # as of weights that are nearly right
@@ -148,8 +148,8 @@ def read(folder: Path) -> Fusion:
 
 
 def _further(context: Context) -> dict[str, Any]:
-    weights = {f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS}
-    return weights | {"frames per second": context.source("val").fps}
+    del context
+    return {f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS}
 
 
 def _check(context: Context) -> list[str]:
@@ -166,10 +166,12 @@ STAGE = Stage(
     name="fuse",
     run=run,
     fields=("seed", "fuse"),
-    reads=lambda _: [Reads((LABEL_FILES,), ("val",))],
+    reads=lambda _: [
+        Reads((LABEL_FILES, FPS), ("val",)),
+        Reads(("initial states", "states", "variants of recordings")),
+    ],
     further=_further,
-    procedure=("number of components", "initial states", "states", "variants of recordings"),
     after=lambda _: (predict.STAGE,),
-    results=lambda workdir: [workdir / "fuse" / name for name in (WEIGHTS, FOLDS)],
+    results=(f"fuse/{WEIGHTS}", f"fuse/{FOLDS}"),
     check=_check,
 )

@@ -188,6 +188,6 @@ STAGE = Stage(
     build=build,
     fields=(*learning.TRAINING, *learning.AUGMENTED, *learning.ENCODER, "attention", "general"),
     reads=lambda _: [Reads((LABELS, "pictures"), SPLITS, _open)],
-    results=lambda workdir: [workdir / "general" / name for name in (BEST, _EXPORTED)],
+    results=(f"general/{BEST}", f"general/{_EXPORTED}"),
     check=_check,
 )

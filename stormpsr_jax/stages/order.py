@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 
-from ml_collections import ConfigDict
-
 from stormpsr_jax.stages import (
     detector,
     embed,
@@ -18,6 +16,7 @@ from stormpsr_jax.stages import (
     product_gate,
     temporal,
 )
+from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
 
 RENDERING = "data_prep.stage"  # the module of the stage that makes data, beside the core
@@ -61,6 +60,6 @@ def named(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
-def chosen(config: ConfigDict) -> tuple[Stage, ...]:
-    """The stages that a config names, in their order."""
-    return tuple(stage for stage in STAGES if stage.name in config.stages)
+def chosen(context: Context) -> tuple[Stage, ...]:
+    """The stages that a run has, in their order."""
+    return tuple(stage for stage in STAGES if stage.is_chosen(context))

@@ -8,7 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from stormpsr_jax.base import results
 from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.base.results import Record
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
@@ -17,7 +19,6 @@ from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
 from stormpsr_jax.serving.recogniser import Recogniser, Views
 from stormpsr_jax.stages import (
-    completed,
     detector,
     finetune,
     learning,
@@ -83,7 +84,8 @@ def _recording(
     }
     wanted = [path for path, is_asked in asked.items() if is_asked]
     split = folder.name
-    if completed.holds(context.workdir, "predict", split, name, wanted):
+    part_of = context.workdir / "predict" / "completed" / split / name
+    if results.holds(part_of, context.workdir, wanted):
         progress.update(recording.num_frames)
         return
     recogniser = Recogniser(
@@ -135,7 +137,7 @@ def _recording(
         scores.write_scores(scored, scores.Scores(numbers, *whole))
     if visibility in wanted:
         predictions.write_visibility(visibility, numbers, recording.visible)
-    completed.add(context.workdir, "predict", split, name, wanted)
+    results.write(part_of, Record({}, results=results.checksums(context.workdir, wanted)))
 
 
 def networks_of(context: Context) -> tuple[Stage, ...]:
@@ -172,19 +174,6 @@ def network_mistakes(context: Context, name: str) -> list[str]:
     return [f"stages has {name!r}, but neither 'detector' nor 'temporal', whose networks it takes"]
 
 
-def _results(workdir: Path) -> list[Path]:
-    found = (workdir / "predictions").rglob("*")
-    return sorted(path for path in found if path.suffix in (".csv", ".npz"))
-
-
-def _damage(context: Context) -> list[str]:
-    """Scores that are missing, which are predicted for stage `fuse` alone."""
-    if "fuse" not in context.config.stages:
-        return []
-    folders = [f"predictions/{split}/scores" for split in context.config.predict.splits]
-    return [f"{name} is missing" for name in folders if not (context.workdir / name).is_dir()]
-
-
 STAGE = Stage(
     name="predict",
     run=run,
@@ -195,6 +184,7 @@ STAGE = Stage(
         "temporal.state_loss",
         "window",
         "predict",
+        "!predict.batch",
         "detector.width",
         "detector.depth",
         "detector.levels",
@@ -204,11 +194,8 @@ STAGE = Stage(
         "detector.image_size",
         "detector.grid",
     ),
-    free=("predict.batch",),
     reads=_reads,
     after=networks_of,
-    results=_results,
-    folders=("predictions",),
+    results=("predictions/**/*.csv", "predictions/**/*.npz"),
     check=_check,
-    damage=_damage,
 )

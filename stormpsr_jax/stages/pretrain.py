@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import tell
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
-from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
+from stormpsr_jax.stages.stage import FPS, SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.definition import Definition
@@ -192,7 +193,11 @@ def run(context: Context) -> dict:
 
 def _reads(context: Context) -> list[Reads]:
     splits = (*SPLITS, CAD) if takes_renders(context.config) else SPLITS
-    return [Reads(("pictures", "states"), splits, Context.clip_source)]
+    return [
+        Reads(("pictures", "states"), splits, Context.clip_source),
+        Reads((FPS,), SPLITS, Context.clip_source),
+        Reads(("states",)),
+    ]
 
 
 def _check(context: Context) -> list[str]:
@@ -218,15 +223,26 @@ def _check(context: Context) -> list[str]:
     return mistakes
 
 
+def _further(context: Context) -> dict[str, str]:
+    name = context.config.init_from
+    return {"file of init_from": results.of_input(packaged_or_path(name))} if name else {}
+
+
 STAGE = Stage(
     name="pretrain",
     run=run,
     build=build,
-    fields=(*learning.TRAINING, "augment", *learning.CAD, "attention", "encoder", "pretrain"),
-    free=("pretrain.supcon_block",),
-    file_fields=("init_from",),
+    fields=(
+        *learning.TRAINING,
+        *learning.CAD,
+        "augment",
+        "attention",
+        "encoder",
+        "pretrain",
+        "!pretrain.supcon_block",
+        "!init_from",  # the file's content is on record
+    ),
     reads=_reads,
-    further=lambda context: {"frames per second": context.source("train").fps},
-    procedure=("number of components", "states"),
+    further=_further,
     check=_check,
 )

@@ -25,7 +25,7 @@ from stormpsr_jax.serving.product_gate_learning import learn
 from stormpsr_jax.serving.recogniser import Detected, Recognised
 from stormpsr_jax.stages import detector, networks, predict
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
+from stormpsr_jax.stages.stage import FPS, SPLITS, Reads, Stage
 from stormpsr_jax.training import loop
 
 FITS = "product_gate.json"
@@ -162,7 +162,7 @@ def in_light(pictures: np.ndarray, light: np.ndarray) -> np.ndarray:
 
 
 def _reads(context: Context) -> list[Reads]:
-    found = [Reads(("pictures",), SPLITS)]
+    found = [Reads(("pictures", FPS), SPLITS), Reads(("initial states", "states"))]
     if context.config.data.detector_dir and detector.STAGE.is_chosen(context):
         source = Context.detector_source
         found.append(Reads(("pictures",), SPLITS, source, owner="the detector's "))
@@ -174,9 +174,7 @@ STAGE = Stage(
     run=run,
     fields=tuple(name for name in predict.STAGE.fields if name != "predict"),  # it has own splits
     reads=_reads,
-    further=lambda context: {"frames per second": context.source("val").fps},
-    procedure=("number of components", "initial states", "states"),
     after=predict.networks_of,
-    results=lambda workdir: [workdir / "product_gate" / FITS],
+    results=(f"product_gate/{FITS}",),
     check=lambda context: predict.network_mistakes(context, "product_gate"),
 )

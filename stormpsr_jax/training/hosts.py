@@ -1,15 +1,18 @@
 """Several processes as one run: how they find each other, and whether they run the same thing."""
 
+import contextlib
 import functools
 import importlib
 import json
 import os
 import platform
+import secrets
 import sys
 import threading
 import time
 import traceback
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stormpsr_jax.base import installed
+from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line, tell
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
@@ -187,6 +190,71 @@ def of_process_0(number: int) -> int:
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
+
+
+def on_process_0(function: Callable[[], bool | None]) -> bool:
+    """Calls the function on process 0; all processes return what it returns, or fail with it.
+
+    Raises:
+        ValueError: on the other processes, if process 0 fails; it says why.
+    """
+    if jax.process_count() == 1:
+        return bool(function())
+    answer, error = 0, None
+    if jax.process_index() == 0:
+        try:
+            answer = int(bool(function()))
+        except Exception as any_error:
+            answer, error = 2, any_error
+    answer = of_process_0(answer)
+    if error is not None:
+        raise error
+    if answer == 2:
+        raise ValueError("process 0 stopped; it says why")
+    return bool(answer)
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path) -> Iterator[None]:
+    """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
+
+    Raises:
+        ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
+    """
+    with contextlib.ExitStack() as stack:
+        token = secrets.randbits(31) if jax.process_count() > 1 else 0
+
+        def claim() -> None:
+            file = files.open_locked(workdir / "lock", wait=False)
+            if file is None:
+                raise ValueError(
+                    f"another run is writing to {workdir}; wait for its end, stop it, or use "
+                    "another --workdir"
+                )
+            stack.enter_context(file)
+            if token:
+                file.truncate(0)
+                file.write(str(token).encode())
+                file.flush()
+                os.fsync(file.fileno())
+
+        on_process_0(claim)
+        token = of_process_0(token)
+        if token:
+            without = where(not _holds(workdir / "lock", token))
+            if without:
+                raise ValueError(
+                    f"process {', '.join(map(str, without))} has another {workdir} than process 0; "
+                    "give all the same --workdir, on a disk that they share"
+                )
+        yield
+
+
+def _holds(lock: Path, token: int) -> bool:
+    try:
+        return lock.read_text() == str(token)
+    except (OSError, ValueError):
+        return False
 
 
 def on_any(flag: bool) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from data_prep import own
-from data_prep.writing import parallel, shards
 from stormpsr_jax.media.framing import Framing
 from tests.support.commands import refused
 from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened, write_pictures
@@ -84,34 +83,6 @@ def test_only_what_has_changed_is_made_again(data):
     assert opened(data / "out")["bench1"][0].states[12:14, 1].tolist() == [0, 1]
     assert remake(data)  # nothing left to do
     assert state_of(data / "out") == after
-
-
-def interrupted(*_args, **_kwargs):
-    raise KeyboardInterrupt
-
-
-def test_interrupted_it_looks_unfinished_and_goes_on(data, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(parallel, "run", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            remake(data)
-    with pytest.raises(ValueError, match="was not finished"):
-        opened(data / "out")
-    # Without --remake too: settings.json is that of the new labels already.
-    assert remake(data, remake=False)
-    assert opened(data / "out")["bench1"][0].states[12:14, 1].tolist() == [0, 1]
-
-
-def test_interrupted_and_labels_put_back_makes_the_old_ones(data, monkeypatch):
-    before = contents(data / "out")
-    with monkeypatch.context() as patched:
-        patched.setattr(shards.output, "write_json", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            remake(data)
-    (data / "labels/bench1.csv").write_text(STEPS)
-    (data / "boxes/bench2.json").write_text(json.dumps(BOXES))
-    assert remake(data, remake=False)
-    assert contents(data / "out") == before
 
 
 def test_other_pictures_and_numbers_count_and_another_size_needs_another_folder(data):

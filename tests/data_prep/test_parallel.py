@@ -5,8 +5,6 @@ import types
 import pytest
 
 from data_prep.writing import parallel
-from data_prep.writing.recording_shard import Job
-from data_prep.writing.shards import _in_good_order
 from stormpsr_jax.base import progress
 
 RATE = 2.0  # frames that a worker makes in a second
@@ -44,12 +42,8 @@ def simulate(sizes, workers, monkeypatch, told=None):
 @pytest.mark.parametrize(
     ("sizes", "workers"),
     [
-        ((400,), 1),
-        ((300,) * 3, 2),  # the third is made by one worker alone
         ((900, 200, 100, 100), 2),  # a long one is left over
         ((80,) * 20, 4),
-        ((400, 300, 200, 100, 400, 300, 200, 100), 3),
-        ((100, 100), 2),
     ],
 )
 def test_jobs_bar_time_left_is_right_from_the_start(sizes, workers, monkeypatch):
@@ -69,14 +63,6 @@ def test_jobs_bar_time_left_is_right_from_the_start(sizes, workers, monkeypatch)
     assert bar.n == sum(sizes)
 
 
-def test_jobs_bar_start_of_workers_does_not_count(monkeypatch):
-    for _left, bar in simulate((4000, 4000), 2, monkeypatch):
-        if bar.n > 20 * RATE:  # ten seconds after the start, which took seven
-            break
-    assert bar.format_dict["rate"] == pytest.approx(2 * RATE, rel=0.05)
-    assert abs(seconds(bar.format_dict["left"]) / _left - 1) < 0.05
-
-
 def test_jobs_bar_time_left_follows_a_machine_that_becomes_slower(monkeypatch):
     now, sizes = 0.0, [3000] * 4
     monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
@@ -93,68 +79,11 @@ def test_jobs_bar_time_left_follows_a_machine_that_becomes_slower(monkeypatch):
     assert left * 20 / mean < 0.85 * left, "by the mean rate it would be far off"
 
 
-def test_jobs_bar_time_left_goes_by_the_workers_that_there_are_now(monkeypatch):
-    now, counts = 0.0, [0, *[1000, 0] * 4]
-    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
-    with progress.JobsBar("work", counts, 1) as bar:
-        while now < 20:
-            now += 0.2
-            counts[2] = counts[4] = int(10 * now)
-            bar.show(4, 2)
-        shown = [seconds(bar.format_dict["left"])]
-        bar.show(4, 1)
-        shown.append(seconds(bar.format_dict["left"]))
-    assert shown == pytest.approx([180, 360], rel=0.05)
-
-
-def test_jobs_bar_jobs_begun_again_make_no_nonsense(monkeypatch):
-    now, counts = 0.0, [0, 1000, 0]
-    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
-    with progress.JobsBar("work", counts, 1) as bar:
-        for done in [*range(0, 200, 2), *range(0, 100, 2)]:  # the process died at 198
-            now += 0.2
-            counts[2] = done
-            bar.show(1)
-        assert bar.n == 98
-        assert 70 <= seconds(bar.format_dict["left"]) <= 110  # 90 at 10 frames a second
-
-
 def test_jobs_bar_unknown_sizes_are_as_the_known_ones(monkeypatch):
     totals = []
     for _, bar in simulate((100, 200, 300), 1, monkeypatch, told=[progress.UNKNOWN] * 3):
         totals.append(bar.total)
     assert list(dict.fromkeys(totals)) == [None, 300, 450, 600]
-
-
-def test_jobs_bar_jobs_that_others_have_made_count_nothing(monkeypatch):
-    for left, bar in simulate((100, 0, 0, 100), 1, monkeypatch):
-        assert bar.total == 200
-        if bar.n > 40:
-            assert abs(seconds(bar.format_dict["left"]) - left) <= 0.05 * left + 1
-
-
-def test_in_good_order_kinds_go_side_by_side_and_long_ones_first(tmp_path):
-    sizes = {f"cad_{i}": 10 for i in range(6)} | {"rehearsal_0": 500, "rehearsal_1": 600}
-    sizes |= {"t0": 100, "t1": 300, "t2": 200, "v0": 50, "v1": 60}
-    splits = {"c": "cad", "t": "train", "v": "val", "r": "train"}
-    jobs = [Job(tmp_path, splits[name[0]], name, tmp_path, None, {}) for name in sizes]
-    order = [job.name for job in _in_good_order(jobs, sizes)]
-    assert sorted(order) == sorted(sizes)
-    for kind in "ctvr":
-        of_kind = [sizes[name] for name in order if name[0] == kind]
-        assert of_kind == sorted(of_kind, reverse=True)
-    # Wherever one stops, no kind is behind by more than its next recording.
-    for i in range(len(order)):
-        behind = []
-        for kind in "ctvr":
-            of_kind = [sizes[name] for name in order if name[0] == kind]
-            made = [sizes[name] for name in order[:i] if name[0] == kind]
-            if len(made) < len(of_kind):
-                behind.append(sum(made) / sum(of_kind))
-        for kind in "ctvr":
-            of_kind = [sizes[name] for name in order if name[0] == kind]
-            made = [sizes[name] for name in order[:i] if name[0] == kind]
-            assert sum(made[:-1]) / sum(of_kind) <= min(behind, default=1) + 1e-9
 
 
 def test_run_begins_no_job_after_one_has_failed(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from stormpsr_jax import evaluate, load_model
+from stormpsr_jax.base import results
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS
 from stormpsr_jax.psr.streams.rules import DECODERS
@@ -42,7 +43,9 @@ def damaged_run(rng: random.Random, place: Path, base: Path) -> Found:
     if rng.random() < 0.4:
         stage = rng.choice(TRAINED)
         what = f"stopped in {stage}"
-        (workdir / stage / provenance.DONE).unlink()
+        record = results.read(workdir / stage)
+        record.results = None
+        results.write(workdir / stage, record)
         shutil.rmtree(workdir / stage / "checkpoints" / "12")
         folders = [workdir / stage]
     path = choose(rng, folders, without=("data", "tensorboard", "pace.jsonl", "lock"))
@@ -176,7 +179,7 @@ def crafted_data(rng: random.Random, place: Path, base: Path) -> Found:
         context = Context(config, place / "run", make_mesh(1, 1))
         if mistakes := checks.find_mistakes(context):
             raise ValueError("\n".join(mistakes))
-        for stage in order.chosen(context.config):
+        for stage in order.chosen(context):
             provenance.made_from(context, stage)
         for split in ("train", "val"):
             source = context.source(split)

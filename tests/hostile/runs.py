@@ -10,8 +10,8 @@ from pathlib import Path
 
 from stormpsr_jax import main as command
 from stormpsr_jax.base import interruption
+from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.serving.card import CARD
-from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
 from tests.hostile.processes import call
 from tests.support.processes import ROOT
@@ -57,14 +57,13 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
         name = path.relative_to(folder)
         top = "predict" if name.parts[0] == "predictions" else name.parts[0]
         top = "evaluate" if top in OF_EVALUATE else top
-        # Of a finished stage, what it was made from is in done.json.
         # Only a stage that goes on looks at the recordings that it has completed.
-        unlike = {"checkpoints", "tensorboard", "pace.jsonl", "completed", provenance.MADE_FROM}
+        unlike = {"checkpoints", "tensorboard", "pace.jsonl", "completed"}
         skipped = unlike & set(name.parts)
         if top not in stages or skipped or not path.is_file():
             continue
         content = path.read_bytes()
-        if path.name == "model.json" or name.parts == ("evaluate", provenance.DONE):
+        if path.name == "model.json" or name.parts == ("evaluate", RECORD):
             data = json.loads(content)
             for of_date in ("created", "results", "checksum"):
                 data.pop(of_date, None)

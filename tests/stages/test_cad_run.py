@@ -44,7 +44,7 @@ def test_a_product_that_nobody_filmed_is_rendered_learnt_and_recognised(made):
 def test_real_recordings_are_learnt_from_choose_and_are_scored(made):
     folder, said = made
     assert "real recordings: 1 to train on, beside rendered ones; 4 for validation" in said
-    done = json.loads((folder / "runs" / "pump" / "detector" / "done.json").read_text())
+    done = json.loads((folder / "runs" / "pump" / "detector" / "record.json").read_text())
     (training,) = done["trained"]
     assert training["recordings"]["train"] == ["train_000", "train_001", "train_002", "bench_000"]
     assert training["recordings"]["val"] == [f"bench_00{i}" for i in (1, 2, 3, 4)]

@@ -7,24 +7,26 @@ import os
 import shutil
 from types import SimpleNamespace
 
-import msgspec
 import numpy as np
 import pytest
 
 from stormpsr_jax import main
+from stormpsr_jax.base import results
+from stormpsr_jax.base.results import Record, Training
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.serving import card
-from stormpsr_jax.stages import continuing, pretrain, provenance, temporal
-from stormpsr_jax.stages import run as run_module
+from stormpsr_jax.stages import continuing, order, pretrain, remaking
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.provenance import DONE, MADE_FROM, Training
 from stormpsr_jax.training.checkpoint import BEST, save_best
 from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights.parameters import load_params, save_params
 from tests.support import check_data
 from tests.support.arrays import rewrite
 from tests.support.digests import digests
-from tests.support.tiny import TRAINED, tiny
+from tests.support.tiny import tiny
+
+STAGES = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
+TRAINED = ("pretrain", "temporal")
 
 
 @pytest.fixture
@@ -47,86 +49,61 @@ def run(folder, remake="continue", **changes) -> str:
     return said.getvalue()
 
 
-def record(folder, stage):
-    return json.loads((folder / stage / DONE).read_text())
-
-
 def test_stages_go_on_from_their_weights_and_say_what_these_saw(changed):
     before = {stage: (changed / stage / BEST).read_bytes() for stage in TRAINED}
     with pytest.raises(ValueError, match="throw the weights") as caught:
-        run(changed, remake="")
-    then = "then embed, predict, fits, fuse, evaluate would be made again; give --remake=continue"
+        run(changed, remake="", stages=STAGES)
+    then = "then embed, predict, evaluate would be made again; give --remake=continue"
     assert then in str(caught.value)
-    said = run(changed)
+    said = run(changed, stages=STAGES)
     seen = {
         split: [f"{split}_{i:03d}" for i in range(n)] for split, n in [("train", 3), ("val", 2)]
     }
     for stage in TRAINED:
         assert f"{stage}: goes on from its weights for 4 steps (" in said
-        assert (changed / stage / provenance.START).read_bytes() == before[stage]
-        done = record(changed, stage)
-        assert done["steps"] == 4
-        last = done["trained"][-1]
-        assert last["steps"] == done["best_step"] in (0, 2, 4)  # those of the weights handed on
-        assert len(done["trained"]) == 2
-        for one in done["trained"]:
-            assert {split: one["recordings"][split] for split in seen} == seen
+        assert (changed / stage / continuing.START).read_bytes() == before[stage]
+        record = results.read(changed / stage)
+        assert record.facts["steps"] == 4
+        last = record.trained[-1]
+        assert last.steps == record.facts["best_step"] in (0, 2, 4)  # of the weights handed on
+        assert len(record.trained) == 2
+        for one in record.trained:
+            assert {split: one.recordings[split] for split in seen} == seen
         first = json.loads((changed / stage / "metrics.jsonl").read_text().splitlines()[0])
         assert first["step"] == 0  # the old weights, judged by the new data
     model = json.loads((changed / "model/model.json").read_text())
-    assert model["origin"]["trained"]["pretrain"] == record(changed, "pretrain")["trained"]
-    steps = [one["steps"] for one in record(changed, "temporal")["trained"]]
+    assert model["origin"]["trained"].keys() == set(TRAINED)
+    steps = [one.steps for one in results.read(changed / "temporal").trained]
     assert (
         f"* temporal was trained {steps[0]} steps on 5 recordings, then {steps[1]} steps on 5"
         in (changed / "model/README.md").read_text()
     )
-    assert "made again" not in run(changed, remake="")
     # A damaged result is made again in the same way, and an interrupted training goes on in it.
     made = (changed / "temporal" / BEST).read_bytes()
     (changed / "temporal" / BEST).write_bytes(b"")
-    said = run(changed, remake="")
+    said = run(changed, remake="", stages=STAGES)
     assert "temporal: goes on from its weights for 4 steps (temporal/best" in said
     assert "predict: done before" in said
     assert (changed / "temporal" / BEST).read_bytes() == made
-    shutil.rmtree(changed / "temporal/checkpoints")
-    for name in (DONE, BEST):
-        (changed / "temporal" / name).unlink()
-    assert "predict: done before" in run(changed, remake="")
-    assert (changed / "temporal" / BEST).read_bytes() == made
-    assert len(record(changed, "temporal")["trained"]) == 2
 
 
 def test_stages_do_not_go_on_where_more_has_changed_or_test_recordings_were_seen(changed):
-    path = changed / "temporal" / DONE
-    done = json.loads(path.read_text())
-    done["trained"][0]["recordings"]["train"].append("test_001")
-    path.write_text(json.dumps(done))
-    before = digests(changed) | {"checksums.json": None}
-    with pytest.raises(ValueError, match="--remake=continue") as caught:
-        run(changed, **{"pretrain.t_f": 9.0})
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 2
-    assert (
-        "stage 'pretrain' has other things changed than its data (pretrain.t_f 10.0 → 9.0"
-        in (lines[0])
-    )
-    assert (
-        "weights of stage 'temporal' saw test_001 in split train, and now it is in test"
-        in (lines[1])
-    )
-    assert digests(changed) | {"checksums.json": None} == before
-
-
-def test_new_and_gone_recordings_are_named_as_what_is_stale(changed):
-    path = changed / "temporal" / DONE
-    done = json.loads(path.read_text())
-    done["trained"][0]["recordings"]["train"][0] = "bench_01"
-    path.write_text(json.dumps(done))
+    record = results.read(changed / "temporal")
+    record.trained[0].recordings["train"] += ["test_001"]
+    record.trained[0].recordings["train"][0] = "bench_01"
+    results.write(changed / "temporal", record)
+    before = digests(changed)
     with pytest.raises(ValueError, match="throw the weights") as caught:
         run(changed, remake="")
     text = str(caught.value)
-    assert "new in split train: train_000; gone in split train: bench_01" in text
+    assert "new in split train: train_000; gone in split train: bench_01, test_001" in text
     assert text.count("bench_01") == 1  # the other stages saw what there is
+    with pytest.raises(ValueError, match="--remake=continue") as caught:
+        run(changed, **{"pretrain.t_f": 9.0})
+    pretraining, scored = str(caught.value).splitlines()
+    assert "'pretrain' has other things changed than its data (pretrain.t_f 10.0 →" in pretraining
+    assert "of stage 'temporal' saw test_001 in split train, and now it is in test" in scored
+    assert digests(changed) == before
 
 
 def stage_folder(folder):
@@ -134,16 +111,13 @@ def stage_folder(folder):
     (folder / "checkpoints/12").mkdir(parents=True)
     for name in (BEST, "metrics.jsonl", "checkpoints/12/state"):
         (folder / name).write_text(name)
-    old = {"made_from": {"data": {"a": "1"}}, "trained": [{"steps": 12, "recordings": {}}]}
-    for name in (DONE, MADE_FROM):
-        (folder / name).write_text(
-            json.dumps(old | {"results": {}, "log": None} if name == DONE else old)
-        )
-    return {"made_from": {"data": {"a": "2"}}, "trained": [*old["trained"], *old["trained"]]}
+    trained = [Training(12, {})]
+    results.write(folder, Record({"data": {"a": "1"}}, trained, {}))
+    return Record({"data": {"a": "2"}}, trained * 2)
 
 
 def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monkeypatch):
-    calls = []
+    calls = [None] * 99  # nothing stops yet
 
     def stopping(operation):
         def call(*args, **kwargs):
@@ -169,24 +143,16 @@ def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monke
         except KeyboardInterrupt:
             pass
         calls.extend([None] * 99)  # nothing else stops
-        read = provenance.read(folder)
-        if "results" in read:
-            assert read["made_from"]["data"] == {"a": "1"}
+        read = results.read(folder)
+        if read.results is not None:
+            assert read.made_from["data"] == {"a": "1"}
             assert (folder / BEST).read_text() == BEST
             continuing.begin(folder, folder / BEST, now)
-        assert provenance.read(folder)["made_from"] == now["made_from"]
-        assert (folder / provenance.START).read_text() == BEST
+        assert results.read(folder).made_from == now.made_from
+        assert (folder / continuing.START).read_text() == BEST
         assert not (folder / "checkpoints").exists()
         number += 1
     assert number > 5
-
-
-def test_weights_to_go_on_from_are_weights_that_are_not_thrown_away_unasked(tmp_path):
-    (tmp_path / "temporal").mkdir()
-    context = SimpleNamespace(workdir=tmp_path)
-    assert not provenance.has_weights(context, temporal.STAGE)
-    (tmp_path / "temporal" / provenance.START).write_bytes(b"")
-    assert provenance.has_weights(context, temporal.STAGE)
 
 
 def test_a_shorter_training_has_a_shorter_schedule():
@@ -198,7 +164,7 @@ def test_a_shorter_training_has_a_shorter_schedule():
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    path = tmp_path / "temporal" / provenance.START
+    path = tmp_path / "temporal" / continuing.START
     path.parent.mkdir()
     save_params(path, {"head": {"kernel": np.zeros((2, 3), np.float32)}})
     wanted = {"head": {"kernel": np.zeros((2, 4), np.float32)}}
@@ -233,22 +199,6 @@ def test_the_card_counts_recordings_that_are_gone():
     )
 
 
-def test_stages_do_not_go_on_where_they_began_with_other_weights(tmp_path):
-    data = check_data.build(tmp_path / "data")
-
-    def context(name):
-        own = {"init_from": str(tmp_path / name), "pretrain.cad_per_state": 0, "detector.cad": 0.0}
-        config = tiny(**{"procedure": "", "data.dir": str(data)}, **own)
-        return Context(config, tmp_path / "run", None)
-
-    for name in "AB":
-        (tmp_path / name).write_text(name)
-    finish(context("A"), pretrain.STAGE)
-    assert continuing.mistakes(context("A"), pretrain.STAGE) == []
-    (line,) = continuing.mistakes(context("B"), pretrain.STAGE)
-    assert "has other things changed than its data (other the file of init_from)" in line
-
-
 @pytest.mark.parametrize("remake", ["", "continue"])
 def test_kept_weights_are_not_scored_on_what_an_earlier_training_saw(tmp_path, remake):
     def context(number, stages=("pretrain", "embed"), **splits):
@@ -259,34 +209,32 @@ def test_kept_weights_are_not_scored_on_what_an_earlier_training_saw(tmp_path, r
         config = tiny(**fields, **{"pretrain.cad_per_state": 0, "pretrain.n_states": 2})
         return Context(config, tmp_path / "run", make_mesh(1, 1))
 
+    def check(context, remake):
+        remaking.check(context, order.chosen(context), remake)
+
     stage = pretrain.STAGE
-    trained = finish(context(1, train=["a", "b"], val=["c"], test=["d"]), stage)
+    finish(context(1, train=["a", "b"], val=["c"], test=["d"]), stage, remake)
     now = context(2, train=["b"], val=["c"], test=["d"])
-    finish(now, stage, trained)
-    run_module._check(now, remake)
+    finish(now, stage, "continue")
+    assert len(results.read(tmp_path / "run" / "pretrain").trained) == 2
+    check(now, remake)
     back = context(3, train=["b"], val=["c"], test=["a", "d"])
     saw = "weights of stage 'pretrain' saw a in split train, and now it is in test; give --remake"
     for stages in (("pretrain", "embed"), ("embed",)):
         with pytest.raises(ValueError, match=saw):
-            run_module._check(context(3, stages), remake)
+            check(context(3, stages), remake)
     with pytest.raises(ValueError, match=saw):
-        run_module._prepare(stage, back, remake, (), {})
+        remaking.prepare(back, stage, remake, ())
     with pytest.raises(ValueError, match=saw):  # of a stage that is left out and kept
-        run_module._check(context(3, ("embed",)), "anew")
-    run_module._check(back, "anew")
-    fresh = {}
-    assert not run_module._prepare(stage, back, "anew", (), fresh)
-    assert len(fresh["trained"]) == 1
+        check(context(3, ("embed",)), "anew")
+    check(back, "anew")
+    assert not remaking.prepare(back, stage, "anew", ())
+    assert len(results.read(tmp_path / "run" / "pretrain").trained) == 1
 
 
-def finish(context, stage, earlier=()):
-    """Records a stage as trained, after earlier trainings; returns all of them."""
+def finish(context, stage, remake):
+    """Makes a stage as a run does, but for its training."""
     context.workdir.mkdir(exist_ok=True)
-    trained = [*earlier, provenance.this_training(context, stage, 12)] if stage.costly else []
-    made = provenance.made_from(context, stage)
-    now = {"made_from": made, "trained": msgspec.to_builtins(trained)}
-    provenance.begin(context, stage, now)
-    if stage.costly:
-        save_best(context.workdir / stage.name, {"w": np.zeros(2)}, {})
-    provenance.finish(context, stage, now, {"best_step": 12} if stage.costly else {})
-    return trained
+    assert not remaking.prepare(context, stage, remake, ())
+    save_best(context.workdir / stage.name, {"w": np.zeros(2)}, {})
+    remaking.finish(context, stage, {"best_step": 12})

@@ -5,6 +5,7 @@ import pytest
 from data_prep import stage as data
 from data_prep import synthetic as rendering
 from data_prep.worlds import worlds
+from stormpsr_jax.base import results
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import evaluate, provenance
 from stormpsr_jax.stages.context import Context
@@ -60,22 +61,15 @@ def test_record_has_what_is_in_the_folders_that_are_named(tmp_path):
         path.write_text("1")
     config = synthetic.get_config()
     context = Context(config, tmp_path / "run", mesh=None)
-    without = provenance.made_from(context, data.STAGE)
-    assert without["data"] == {}
+    assert provenance.made_from(context, data.STAGE)["files"] == {}
     config.data.synthetic.timelines = str(tmp_path / "labels")
     config.data.synthetic.backgrounds = str(tmp_path / "bench")
     before = provenance.made_from(context, data.STAGE)
-    record = {"made_from": before, "damage": []}
-    assert provenance.changes(record, provenance.made_from(context, data.STAGE)) == []
-    bench.write_text("2")
-    assert provenance.changes(record, provenance.made_from(context, data.STAGE)) == [
-        "other backgrounds"
-    ]
+    assert results.differences(before, provenance.made_from(context, data.STAGE)) == []
+    bench.write_text("22")
     labels.rename(labels.parent / "more.csv")
     now = provenance.made_from(context, data.STAGE)
-    assert provenance.changes(record, now) == ["other backgrounds", "other timelines"]
-    earlier = {"made_from": before | {"data": {}}, "damage": []}  # a version that had neither
-    assert provenance.changes(earlier, now) == []
+    assert results.differences(before, now) == ["other backgrounds", "other timelines"]
 
 
 def test_record_of_random_objects_has_the_number_of_components(tmp_path):

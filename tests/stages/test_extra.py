@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep import stage as rendering
+from stormpsr_jax.base import results
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
@@ -125,8 +126,7 @@ def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(
     )
 
     def changed(stage, one, two):
-        record = {"made_from": provenance.made_from(one, stage)}
-        return provenance.changes(record, provenance.made_from(two, stage))
+        return results.differences(*(provenance.made_from(each, stage) for each in (one, two)))
 
     for one, two in ((without, with_few), (with_few, more)):
         assert "other pictures of split train" in changed(pretrain.STAGE, one, two)
@@ -219,13 +219,13 @@ def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tm
         return provenance.made_from(context, rendering.STAGE)
 
     before = made_from()
-    assert provenance.changes({"made_from": before}, made_from()) == []
+    assert results.differences(before, made_from()) == []
     poses = files[0] / "poses.json"
     poses.write_text('{"lid": {"translation": [0, 0, 1]}}')
-    assert provenance.changes({"made_from": before}, made_from()) == ["other meshes or poses"]
+    assert results.differences(before, made_from()) == ["other meshes or poses"]
     poses.unlink()
     files[1].write_text(files[1].read_text().replace('"11100", ', ""))
-    assert provenance.changes({"made_from": before}, made_from()) == ["other procedure"]
+    assert results.differences(before, made_from()) == ["other procedure"]
     shutil.rmtree(files[0])
     with pytest.raises(ValueError, match="no such folder"):
         made_from()

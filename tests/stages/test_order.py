@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from stormpsr_jax import main
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, results
 from stormpsr_jax.stages import order
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Reads, Stage
 from tests.support.tiny import tiny
 
-ENGINES = ("provenance", "checks", "completed", "take_over", "run", "stage", "learning")
+ENGINES = ("provenance", "checks", "continuing", "remaking", "run", "stage", "learning")
 
 
 def count_frames(context):
@@ -36,7 +36,7 @@ COUNT = Stage(
     run=count_frames,
     fields=("seed",),
     reads=lambda _: [Reads(("states",), ("train", "test"))],
-    results=lambda workdir: [workdir / "count" / "counts.json"],
+    results=("count/counts.json",),
     check=too_high,
     show=lambda context: print((context.workdir / "count" / "counts.json").read_text()),
 )
@@ -66,11 +66,11 @@ def test_a_new_stage_is_made_once_and_again_after_a_change(run):
     said = run()
     assert "count …" in said.out
     assert '"test"' in said.out  # what it shows
-    record = files.read_json(run.folder / "count" / "done.json")
-    assert record["splits"] == 2
-    assert record["made_from"]["config"] == {"seed": 0}
-    assert record["made_from"]["data"].keys() == {"states of split train", "states of split test"}
-    assert record["results"].keys() == {"count/counts.json"}
+    record = results.read(run.folder / "count")
+    assert record.facts == {"splits": 2}
+    assert record.made_from["config"] == {"seed": 0}
+    assert record.made_from["data"].keys() == {"states of split train", "states of split test"}
+    assert record.results.keys() == {"count/counts.json"}
     made = run().out
     assert "count: done before" in made
     assert "later: done before" in made
@@ -95,8 +95,7 @@ def test_a_new_stage_s_mistakes_are_told_before_it_runs(run, monkeypatch):
 
 
 def test_a_costly_stage_s_weights_are_not_thrown_away_unasked(run, monkeypatch):
-    made = {"run": lambda _: {}, "build": lambda _: None, "results": lambda _: []}
-    trained = Stage(name="temporal", fields=("seed",), **made)
+    trained = Stage("temporal", fields=("seed",), run=lambda _: {}, build=lambda _: None)
     monkeypatch.setattr(order, "STAGES", (trained,))
     run(stages=("temporal",))
     (run.folder / "temporal" / "checkpoints" / "1").mkdir(parents=True)

@@ -61,10 +61,10 @@ def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished
     assert tuned["spatial"].keys() == params.keys()
     assert json.loads((run / "metrics.json").read_text())["streams"].keys() == {"temporal"}
     assert (run / "report.html").is_file()
-    before = (run / "pretrain" / "done.json").stat().st_mtime_ns
+    before = (run / "pretrain" / "record.json").stat().st_mtime_ns
     main.run(config, run)
     assert "pretrain: done before" in capsys.readouterr().out
-    assert (run / "pretrain" / "done.json").stat().st_mtime_ns == before
+    assert (run / "pretrain" / "record.json").stat().st_mtime_ns == before
 
 
 def test_without_kfs_neither_renders_nor_batches_that_divide_are_asked_for(finished, tmp_path):

@@ -15,10 +15,10 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import msgspec
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, results
+from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import Written
@@ -27,7 +27,6 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.serving.files import records
 from stormpsr_jax.serving.kept import Chunk
 
-RECORD = "record.json"
 EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
@@ -54,15 +53,15 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
     if not folder.exists():
         return False
     record = _read_record(folder)
-    source, results = record.source, record.results
+    known, source = record.results or {}, record.made_from.get("source", {})
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     there -= {RECORD}
-    if record.made_from == made_from and there >= set(results):
+    if record.made_from.get("options") == made_from and there >= set(known):
         if source.get("stamp") == stamp or source.get("checksum") == checksum():
             return True
     for name in sorted(there):
-        if name not in results or files.checksum(folder / name) != results[name]:
-            what = "changed since it was made" if name in results else "not made by this command"
+        if name not in known or files.checksum(folder / name) != known[name]:
+            what = "changed since it was made" if name in known else "not made by this command"
             raise ValueError(
                 f"{folder / name}: was {what}, and the results beside it have to be made again (of "
                 "another source, model or option, or one is missing); move it elsewhere (corrected "
@@ -71,21 +70,20 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
     return False
 
 
-class _Record(msgspec.Struct):
-    source: dict[str, str]
-    made_from: dict[str, Any]
-    results: dict[str, str]
+class _Record(results.Record, omit_defaults=False):
     fits: bool | None = None
 
 
 def _read_record(folder: Path) -> _Record:
-    path = folder / RECORD
     try:
-        return files.fit(files.read_json(path), _Record, str(path))
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; {folder} is not known to hold results: remove it, or give another --out"
-        ) from error
+        if (record := results.read(folder, _Record)) is not None:
+            return record
+        error = f"{folder / RECORD}: missing"
+    except ValueError as damage:
+        error = str(damage)
+    raise ValueError(
+        f"{error}; {folder} is not known to hold results: remove it, or give another --out"
+    )
 
 
 @contextlib.contextmanager
@@ -135,10 +133,9 @@ def write_record(
         made_from: all else that they depend on.
         fits: whether the source shows the model's product; None where that is not known.
     """
-    results = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): files.checksum(path) for path in results}
-    content = {"source": dict(source), "made_from": dict(made_from), "results": sums, "fits": fits}
-    files.write_json(folder / RECORD, content)
+    known = results.checksums(folder, sorted(p for p in folder.rglob("*") if p.is_file()))
+    made = {"source": dict(source), "options": dict(made_from)}
+    results.write(folder, _Record(made, results=known, fits=fits))
 
 
 # --- Results --------------------------------------------------------------------------------------

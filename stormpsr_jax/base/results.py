@@ -1,0 +1,213 @@
+"""What a result was made from, so that a change makes again what depends on it, and nothing else.
+
+A result is files with one record, FOLDER/record.json: written when the result is begun, and again
+when it is finished, then with the checksums of its files. Fresh is what has an equal record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from stormpsr_jax.base import files
+
+RECORD = "record.json"
+# By section, {name: JSON value}: "config" {field: value}, "data", "files" and "procedure" {what:
+# checksum}, "stages" {what it reads: checksum of its results, None if it is not finished}.
+MadeFrom = Mapping[str, Mapping[str, Any]]
+_OTHER = {"data": "other {}", "files": "other {}", "procedure": "another procedure ({})"}
+
+
+class Training(msgspec.Struct):
+    """A training that weights went through, with the recordings that it saw, by split.
+
+    `steps` are all that it takes, and once it is finished those up to the weights that were best.
+    """
+
+    steps: int
+    recordings: dict[str, list[str]]
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """The record of a result.
+
+    Attributes:
+        made_from: see `MadeFrom`.
+        trained: of weights, the trainings that they went through, its own last.
+        results: the checksum of each of its files; None until it is finished.
+        facts: what else its maker says of it.
+    """
+
+    made_from: dict[str, dict[str, Any]]
+    trained: list[Training] = []
+    results: dict[str, str] | None = None
+    facts: dict[str, Any] = {}
+
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+def read(folder: Path, kind: type[Kind] = Record) -> Kind | None:
+    """Returns the record in a folder, None if there is none; ValueError if it is damaged."""
+    path = folder / RECORD
+    if not os.path.lexists(path):
+        return None
+    record = files.fit(files.read_json(path), kind, str(path))
+    for name in record.results or ():
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{path}: results: {files.shorten(name)} is no file of a result")
+    return record
+
+
+def write(folder: Path, record: Record) -> None:
+    """Writes a record, whole; OSError names it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / RECORD, msgspec.to_builtins(record))
+
+
+def checksums(root: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """The checksums of a result's files, by their names within `root`."""
+    return {path.relative_to(root).as_posix(): files.checksum(path) for path in paths}
+
+
+def damage(root: Path, record: Record) -> list[str]:
+    """Says which files of a finished result are not what its maker left."""
+    found = []
+    for name, known in (record.results or {}).items():
+        if not (root / name).is_file():
+            found.append(f"{name} is missing")
+        elif files.checksum(root / name) != known:
+            found.append(f"{name} was damaged or changed")
+    return found
+
+
+def holds(folder: Path, root: Path, paths: Sequence[Path]) -> bool:
+    """Whether the record in a folder is of just these files, as they are; says if they are not.
+
+    For the parts of a result that is begun: what is finished of it is not made again.
+    """
+    try:
+        if (record := read(folder)) is None:
+            return False
+        names = {path.relative_to(root).as_posix() for path in paths}
+        wrong = damage(root, record) or sorted(names ^ set(record.results or ()))
+    except ValueError as error:
+        wrong = [str(error)]
+    if wrong:
+        print(f"{wrong[0]}; it is made again", flush=True)
+    return not wrong
+
+
+def differences(before: MadeFrom, now: MadeFrom, sections: Sequence[str] = ()) -> list[str]:
+    """Says in what two results are made from something else, for people; of all sections or some.
+
+    What is not finished yet makes no difference.
+    """
+    found = []
+    for section in [section for section in now if section in sections or not sections]:
+        old, new = before.get(section, {}), now[section]
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) == new.get(name) or (name in new and new[name] is None):
+                continue
+            if section in _OTHER:
+                found.append(_OTHER[section].format(name))
+            elif section != "stages":
+                found.append(f"{name} {' → '.join(_shown(old, new, name))}")
+            elif name in old and name in new:
+                found.append(f"another result of {name}")
+            else:
+                found.append(f"stage {name} is new" if name in new else f"without stage {name}")
+    return found
+
+
+def _shown(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> list[str]:
+    """Two values as text; of long lists what the other one has not."""
+    values = [old.get(name, "absent"), new.get(name, "absent")]
+    if all(isinstance(value, list) for value in values) and len(str(values)) > 120:
+        values = [[one for one in a if one not in b] for a, b in (values, values[::-1])]
+    return [text if len(text := str(value)) <= 60 else text[:57] + "…" for value in values]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested JSON objects as one, names joined by dots."""
+    flat = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+# --- Checksums ------------------------------------------------------------------------------------
+
+
+def of_json(content: Any) -> str:
+    """The checksum of a JSON value."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
+    """The checksum of an input file, which is read again only when its size or time is another.
+
+    It is kept for the user, whatever the work folder: a data set is of many gigabytes.
+
+    Args:
+        path: of the file.
+        compute: the checksum, where it is not that of the whole content.
+    """
+    status = os.stat(path)
+    key = [str(path.absolute()), status.st_size, status.st_mtime_ns, compute is None]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kept = home / "stormpsr_jax" / "checksums" / f"{of_json(key[::3])}.json"
+    with contextlib.suppress(ValueError):
+        match files.read_json(kept):
+            case {"of": of, "sum": str(known)} if of == key:
+                return known
+    found = files.checksum(path) if compute is None else compute()
+    with contextlib.suppress(OSError):  # a home that cannot be written costs time alone
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}")
+        with files.replacing(kept, part):
+            part.write_text(json.dumps({"of": key, "sum": found}))
+    return found
+
+
+def of_folder(folder: Path, pattern: str = "**/*") -> str:
+    """One checksum of the names and contents of all files in a folder that match a pattern."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.glob(pattern) if p.is_file()}
+    return of_json({name: of_input(path) for name, path in found.items()})
+
+
+# --- Folders --------------------------------------------------------------------------------------
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder; interrupted, none of it is left under its name."""
+    if os.path.lexists(folder):
+        gone = folder.with_name(f".{folder.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """Copies a folder with links for files, which are replaced and never written into."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part, copy_function=_link_or_copy)
+    remove(target)
+    part.rename(target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copy2(source, target)

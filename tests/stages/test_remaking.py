@@ -1,0 +1,424 @@
+"""A change makes again what depends on it, and only that; nothing stale or damaged is used."""
+
+import contextlib
+import fnmatch
+import io
+import itertools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from stormpsr_jax import main
+from stormpsr_jax.base import results
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.stages import (
+    continuing,
+    detector,
+    embed,
+    finetune,
+    order,
+    predict,
+    pretrain,
+    product_gate,
+    provenance,
+    remaking,
+    temporal,
+)
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+from tests.support.arrays import rewrite
+from tests.support.tiny import TRAINED, tiny
+
+LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
+SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "predict")
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A copy of a finished run."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def run(folder, remake="", others=(), **changes):
+    """Runs it; returns {stage that is made: why again} and the text."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main.run(tiny(**changes), folder, remake=remake, others=others)
+    text = said.getvalue()
+    made = {}
+    for line in text.splitlines():
+        name, _, rest = line.removesuffix(" …").partition(": ")
+        if rest.startswith("made again (") or line.endswith(" …"):
+            made.setdefault(name, rest)
+    return made, text
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+# --- What depends on what -------------------------------------------------------------------------
+
+
+def labels(split, **changes):
+    """An edit of labels/<split>.npz, as a folder made again has it."""
+    return lambda folder: rewrite(folder / "data" / "labels" / f"{split}.npz", **changes)
+
+
+def moved(boxes):
+    boxes[:, :2] *= 0.99
+    return boxes
+
+
+def corrected(states):
+    at = np.argwhere(states == -1)[0] if (states == -1).any() else (5, 0)
+    states[tuple(at)] = 1 - states[tuple(at)] % 2
+    return states
+
+
+def shorter_label_file(folder):
+    path = folder / "data" / "labels" / "test" / "test_000" / "PSR_labels.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def other_rate(folder):
+    path = folder / "data" / "settings.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fps": 2.0}))
+
+
+def procedure(folder, **variant):
+    """An own procedure file, of whose content each stage reads a part."""
+    content = json.loads((folder / "data" / "procedure.json").read_text())
+    for known in content["variants"].values():
+        known.update(variant)
+    path = folder.parent / "procedure.json"
+    path.write_text(json.dumps(content))
+    return {"procedure": str(path)}
+
+
+def less_expected(folder):
+    return procedure(folder, expected=[0])
+
+
+def other_start(folder):
+    own = json.loads((folder / "data" / "procedure.json").read_text())
+    components = len(own["components"])
+    return procedure(folder, initial_state="1" + "0" * (components - 1), expected=[3])
+
+
+def other_globs(folder):
+    return procedure(folder, recordings=["*", "nothing"])
+
+
+def other_weights(folder):
+    (folder.parent / "vit").write_text("")
+    return {"init_from": str(folder.parent / "vit")}
+
+
+def large(folder):
+    shutil.copytree(folder / "data", folder / "large")
+    return {"data.detector_dir": str(folder / "large")}
+
+
+NETWORKS = ("predict", "product_gate")
+ENCODED = ("pretrain", "embed", "finetune")
+CLIPS = ("temporal", "finetune", *NETWORKS)
+SCORED = ("product_gate", "fuse", "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("change", "stages", "why"),
+    [
+        ({"evaluate.decay": 0.5}, ["evaluate"], "evaluate.decay 0.75 → 0.5"),
+        ({"detector.part_loss": 0.0}, ["detector", *NETWORKS], "detector.part_loss 1.0 → 0.0"),
+        ({"detector.cad_wrong": 0.25}, ["detector"], "detector.cad_wrong 0.5 → 0.25"),
+        ({"pretrain.key_frames": "random"}, ["pretrain"], "pretrain.key_frames"),
+        ({"augment.occluders": 0.5}, ["pretrain"], "augment.occluders 0.8 → 0.5"),
+        ({"augment.shift": 0.1}, ENCODED, "augment.shift"),
+        ({"augment.contrast": 0.2}, [*ENCODED, "detector"], "augment.contrast 0.1 → 0.2"),
+        ({"temporal_model.context_frames": 1}, CLIPS, "temporal_model.context_frames 0 → 1"),
+        ({"temporal.state_loss": 0.0}, CLIPS, "temporal.state_loss 1.0 → 0.0"),
+        ({"embed.batch": 3, "predict.batch": 3, "temporal.embeddings": "host"}, [], ""),
+        ({"data.synthetic.size": 40}, ["data"], "data.synthetic.size 32 → 40"),
+        (labels("train", boxes=moved), ["detector"], "other boxes of split train"),
+        (labels("train", states=corrected), TRAINED, "other states of split train"),
+        (labels("cad", states=corrected), ["pretrain", "detector"], "other states of split cad"),
+        (labels("test", boxes=moved), ["evaluate"], "other boxes of split test"),
+        (shorter_label_file, ["evaluate"], "other label files of split test"),
+        (other_rate, ["pretrain", *SCORED], "other frames per second of split"),
+        (less_expected, ["evaluate"], "another procedure (whole)"),
+        (other_start, SCORED, "another procedure ("),
+        (other_globs, ["fuse", "evaluate"], "another procedure ("),
+        (other_weights, ["pretrain"], "other file of init_from"),
+        (large, NETWORKS, "other the detector's pictures of split"),
+    ],
+)
+def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
+    fields = change if isinstance(change, dict) else change(folder) or {}
+    context = Context(tiny(**fields), folder, None)
+    found = remaking.stale(context, order.chosen(context))
+    direct = {
+        stage.name: reasons
+        for stage, reasons in found.items()
+        if not reasons[0].endswith("is made again")
+    }
+    assert direct.keys() == set(stages)
+    for name, reasons in direct.items():
+        # What was made again before comes second.
+        assert why in reasons[0], name
+    if change is other_weights:
+        now = provenance.made_from(context, pretrain.STAGE)
+        record = provenance.read(folder / "pretrain")
+        (line,) = continuing.mistakes(context, pretrain.STAGE, record, now)
+        assert "has other things changed than its data (other file of init_from)" in line
+
+
+def test_states_of_renders_are_read_where_wrong_ones_are_looked_for(finished):
+    fields = {"detector.part_loss": 0.0, "data.dir": str(finished / "data")}
+    read = provenance.made_from(Context(tiny(**fields), finished, None), detector.STAGE)["data"]
+    assert "states of split cad" in read
+    assert "states of split train" not in read
+
+
+class Reading:
+    """A config that notes which fields are read."""
+
+    def __init__(self, config, read, prefix=""):
+        self.__dict__.update(_config=config, _read=read, _prefix=prefix)
+
+    def __getattr__(self, name):
+        value = getattr(self._config, name)
+        if isinstance(value, ConfigDict):
+            return Reading(value, self._read, f"{self._prefix}{name}.")
+        self._read.add(self._prefix + name)
+        return value
+
+    __getitem__ = __getattr__
+
+    def keys(self):
+        return self._config.keys()
+
+    def items(self):
+        """Notes no field: what a network takes of a section is on record where it was trained."""
+        return self._config.items()
+
+
+@pytest.mark.parametrize(
+    "stage", [pretrain, embed, temporal, finetune, detector, predict, product_gate]
+)
+def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
+    """Whatever field a stage reads is on its record, or is one that changes no result."""
+    name = stage.__name__.rpartition(".")[2]
+    for before in ("data", "pretrain", "embed", "temporal", "finetune", "detector"):
+        if before != name:
+            (tmp_path / before).symlink_to(finished / before)
+    read = set()
+    config = tiny(**{"embed.views": 1 if name == "embed" else 0})
+    context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
+    if name in ("embed", "predict", "product_gate"):  # one recording is enough
+        for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
+            for other in list(recordings)[1:]:
+                del recordings[other]
+    if name in TRAINED:
+        definition = stage.build(context)
+        params, batch_stats = definition.init()
+        definition.optimizer(params)
+        definition.schedule(0)
+        batches = definition.data(0)
+        held = definition.held() if definition.held else {}
+        given = params, batch_stats, next(batches) | held, context.key("test")
+        jax.eval_shape(definition.loss_fn, *given)
+        batches.close()
+        definition.evaluate(params, batch_stats)
+    else:
+        stage.run(context)
+    folders = ("data.dir", "data.cad_dir", "data.detector_dir", "data.extra")
+    free = [name[1:] for one in order.STAGES for name in one.fields if name.startswith("!")]
+    neutral = (*provenance.FREE, *free, "procedure", "stages", *folders)
+    named = provenance.fields(config, stage.STAGE)
+    unknown = [
+        field
+        for field in read - named.keys()
+        if not any(fnmatch.fnmatchcase(field, pattern) for pattern in neutral)
+    ]
+    assert read
+    assert not unknown
+    assert {field for field in named if field.startswith(("augment.", "predict."))} <= read
+
+
+def test_every_field_of_a_stage_is_one_of_the_config():
+    fields = provenance.flat_config(tiny())
+    for name in itertools.chain.from_iterable(stage.fields for stage in order.STAGES):
+        name = name.removeprefix("!")
+        assert any(field == name or field.startswith(f"{name}.") for field in fields), name
+    for pattern in provenance.FREE:
+        assert any(fnmatch.fnmatchcase(field, pattern) for field in fields), pattern
+
+
+def test_pictures_are_read_once_for_all_work_folders(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished / "data", tmp_path / "data")
+    read = []
+
+    def content_checksum(source, name, own=ClipSource.content_checksum):
+        read.append(name)
+        return own(source, name)
+
+    monkeypatch.setattr(ClipSource, "content_checksum", content_checksum)
+    for run in ("one", "two"):
+        context = Context(tiny(**{"data.dir": str(tmp_path / "data")}), tmp_path / run, None)
+        provenance.made_from(context, embed.STAGE)
+    assert sorted(read) == ["train_000", "train_001", "train_002", "val_000", "val_001"]
+
+
+# --- Runs -----------------------------------------------------------------------------------------
+
+
+def test_other_settings_are_scored_without_training_and_stages_left_out_are_seen(folder):
+    made, text = run(folder, stages=LIGHT, **{"evaluate.decay": 0.5})
+    assert list(made) == ["predict", "evaluate"]
+    assert "evaluate: made again (evaluate.decay 0.75 → 0.5" in text
+    assert not (folder / "predictions" / "test" / "asd").exists()
+    model = json.loads((folder / "model" / "model.json").read_text())
+    for streams in (metrics(folder)["streams"], model["streams"]):
+        assert set(streams) == {"temporal"}
+        assert streams["temporal"]["settings"]["decay"] == 0.5
+    made, text = run(folder)
+    assert list(made) == ["predict", "evaluate"]
+    assert "stage detector is new" in text
+    assert set(metrics(folder)["streams"]) == {"asd", "temporal", "storm", "learned"}
+
+
+def test_weights_are_not_thrown_away_unasked(folder):
+    change = {"stages": LIGHT, "temporal.state_loss": 0.0}
+    with pytest.raises(ValueError, match=r"train again: temporal \(temporal\.state_loss 1\.0 → 0"):
+        run(folder, **change)
+    made, _ = run(folder, "anew", **change)
+    assert list(made) == ["temporal", "predict", "evaluate"]
+    networks = json.loads((folder / "model" / "model.json").read_text())["networks"]
+    assert networks["temporal"]["outputs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("temporal/best.safetensors", "temporal"),
+        ("embed/val/val_000.0.npy", "embed"),
+        ("predictions/test/scores/test_000.npz", "predict"),
+        ("embed/record.json", "embed"),
+    ],
+)
+def test_damage_is_named_and_made_again_as_it_was(folder, finished, name, stage):
+    flip(folder / name)
+    if name.endswith(results.RECORD):
+        (folder / name).write_text("{")
+    made, text = run(folder)
+    assert next(iter(made)) == stage
+    assert (f"{name} was damaged or changed" in text) or "record.json: line 1: not JSON" in text
+    assert (folder / name).read_bytes() == (finished / name).read_bytes()
+    assert set(made) == {stage}
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("embed", "embed/val/val_000.0.npy"),
+        ("predict", "predictions/test/asd/test_000_results_pred.csv"),
+        ("predict", "predict/completed/test/test_000/record.json"),
+        ("temporal", "temporal/best.safetensors"),
+    ],
+)
+@pytest.mark.filterwarnings("default:checkpoint")
+def test_an_interrupted_stage_keeps_what_is_sound(folder, finished, stage, name, recwarn):
+    record = results.read(folder / stage)
+    record.results = None
+    results.write(folder / stage, record)
+    path = folder / name
+    before = {p: p.stat().st_mtime_ns for p in path.parent.iterdir() if p.is_file()}
+    flip(path)
+    made, text = run(folder)
+    assert list(made) == [stage]
+    warned = "".join(str(warning.message) for warning in recwarn)
+    assert name in text + warned or "it is made again" in text
+    for file in before:
+        if stage != "temporal":
+            assert file.read_bytes() == (finished / file.relative_to(folder)).read_bytes()
+            assert (file.stat().st_mtime_ns == before[file]) == (file != path)
+    best = folder / "temporal" / "best.safetensors"
+    assert best.read_bytes() == (finished / "temporal" / "best.safetensors").read_bytes()
+
+
+def test_what_is_unknown_or_left_out_is_refused(folder):
+    with pytest.raises(ValueError, match=r"'predict' .* else \(data.mean \[0.5, 0.5, 0.5\] → \["):
+        run(folder, stages=("evaluate",), **{"data.mean": (0.4, 0.5, 0.5)})
+    flip(folder / "pretrain" / "best.safetensors")
+    with pytest.raises(ValueError, match=r"'pretrain' .* cannot be used \(pretrain/best.* was dam"):
+        run(folder, stages=("embed",))
+    record = results.read(folder / "temporal")
+    record.results = None  # begun, and goes on only with what it began with
+    results.write(folder / "temporal", record)
+    with pytest.raises(ValueError, match=r"temporal \(temporal.sigma 2.0 → 3.0\)"):
+        run(folder, **{"temporal.sigma": 3.0})
+    (folder / "temporal" / results.RECORD).write_text("{")
+    with pytest.raises(ValueError, match=r"train again: temporal \(.*record.json: line 1: not JS"):
+        run(folder)
+
+
+# --- Other work folders ---------------------------------------------------------------------------
+
+
+def taken(workdir, other, **changes):
+    """The stages that a run of a changed config takes over."""
+    workdir.mkdir()
+    context = Context(tiny(**{"data.dir": str(other / "data"), **changes}), workdir, mesh=None)
+    found = []
+    for stage in order.chosen(context):
+        now = provenance.made_from(context, stage)
+        if remaking._take_over(context, stage, now, [workdir.parent / "absent", other]) == other:
+            found.append(stage.name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"embed.batch": 32}, [*SHARED, "product_gate", "fuse"]),
+        ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector"]),
+        ({"detector.cad_wrong": 0.2}, ["pretrain", "embed", "temporal", "finetune"]),
+        ({"pretrain.t_f": 9.0}, ["detector"]),
+        ({"seed": 1}, []),
+    ],
+)
+def test_a_run_takes_over_the_stages_that_would_come_out_the_same(
+    tmp_path, finished, changes, stages
+):
+    known = {path: path.stat() for path in finished.rglob("*") if path.is_file()}
+    assert taken(tmp_path / "run", finished, **changes) == stages
+    for stage in (stage for stage in order.STAGES if stage.taken_over):
+        for name in stage.folders:  # a later run does not spoil what was taken over
+            results.remove(tmp_path / "run" / name)
+    assert not list((tmp_path / "run").iterdir())
+    assert {path: path.stat().st_size for path in known} == {p: s.st_size for p, s in known.items()}
+
+
+def test_a_run_takes_over_what_it_would_make_and_makes_what_is_damaged(tmp_path, folder, capfd):
+    next((folder / "embed" / "val").iterdir()).write_bytes(b"damaged")
+    config = tiny(**{"data.dir": str(folder / "data"), "stages": ("pretrain", "embed")})
+    main.run(config, tmp_path / "other", others=[folder])
+    said = capfd.readouterr().out
+    assert f"pretrain: taken over from {folder}\npretrain: done before\n" in said
+    assert f"embed: taken over from {folder}\nembed: made again (embed/val/" in said
+    made = {p.name: p.read_bytes() for p in (tmp_path / "other" / "embed" / "val").iterdir()}
+    main.run(config, tmp_path / "alone", others=[])
+    assert made == {p.name: p.read_bytes() for p in (tmp_path / "alone/embed/val").iterdir()}
+    with pytest.raises(ValueError, match="nowhere: no such work folder"):
+        main.run(config, tmp_path / "run", others=[tmp_path / "nowhere"])
