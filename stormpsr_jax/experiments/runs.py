@@ -117,7 +117,7 @@ def _identities(run: Run) -> dict[str, str]:
         # The names of that of which made_from has checksums, where they tell one from another.
         reads = [
             (
-                *(read.parts, read.splits, run.config.data.dir),
+                *(read.parts, read.splits),
                 data.cad_dir if CAD in read.splits else data.extra,
                 data.detector_dir if read.source in _LARGE else "",
             )
@@ -125,5 +125,6 @@ def _identities(run: Run) -> dict[str, str]:
         ]
         fields = sorted(provenance.fields(config, stage, free=True).items())
         before = [found.get(other.name) for other in stage.after(context)]
-        found[stage.name] = repr((stage.name, config.procedure, fields, reads, before))
+        places = (config.procedure, run.config.data.dir)
+        found[stage.name] = repr((stage.name, places, fields, reads, before))
     return found

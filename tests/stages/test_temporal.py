@@ -85,7 +85,3 @@ def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_
         np.testing.assert_array_equal(table[rows.pop("rows")], clips.pop("embeddings"))
         for name in clips:
             np.testing.assert_array_equal(clips[name], rows[name])
-
-
-def test_temporal_where_embeddings_are_makes_nothing_again():
-    assert {"temporal.embeddings", "temporal.steps_per_dispatch"} <= set(temporal.STAGE.free)
