@@ -293,9 +293,7 @@ def test_a_folder_made_from_something_else_is_refused(tmp_path, capsys):
     words = write(tmp_path, change=lambda _: rows)
     embeddings.main(words)
     said = refused(capsys, embeddings.main, [*words, "--fps=3"], lines=None)
-    assert (
-        "settings.json: this folder was made with other arguments (fps was 10.0, now 3.0)" in said
-    )
+    assert "settings.json: this folder was made with other arguments (fps 10.0 → 3.0)" in said
     rows[N // 2] += 1  # in the middle
     np.save(tmp_path / "features/train/a.npy", rows)
     said = refused(capsys, embeddings.main, words, lines=None)
