@@ -66,14 +66,6 @@ def test_published_detections_in_a_zip_file_score_as_the_same_files_in_a_folder(
     assert run(files, f"--asd={published_zip(files, outer)}", streams=()) == expected
 
 
-def test_an_unpacked_zip_file_with_its_outer_folder_is_read(files):
-    expected = run(files, streams=("asd",))
-    with zipfile.ZipFile(published_zip(files)) as file:
-        file.extractall(files / "unpacked")
-    shutil.rmtree(files / "unpacked" / "__MACOSX")
-    assert run(files, f"--asd={files / 'unpacked'}", streams=()) == expected
-
-
 @pytest.mark.parametrize("outer", ["", "recordings/", "recordings/test/"])
 def test_labels_in_the_zip_files_of_recordings_are_those_in_folders(files, outer):
     expected = run(files, streams=("asd",))
@@ -133,36 +125,6 @@ def test_mistakes_in_a_zip_file_name_the_place_in_it(files, capsys):
     with pytest.raises(ValueError) as error:
         load_recordings(PROCEDURE, folder / "train_p1.zip")
     assert str(error.value).startswith(f"{folder}/train_p1.zip/03_assy_d/PSR_labels.csv: line 1")
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("cut off", "broken.zip: not a whole zip file"),
-        ("nothing wanted", "the zip file has no <recording>_results_pred.csv"),
-        ("encrypted", "01_assy_a_results_pred.csv: cannot be unpacked"),
-        ("nowhere", "broken.zip: is not a folder; --asd takes one, or a zip file"),
-    ],
-)
-def test_zip_files_that_cannot_be_read_are_one_line(files, capsys, kind, message):
-    path = files / "broken.zip"
-    if kind == "cut off":
-        path.write_bytes(published_zip(files).read_bytes()[:-30])
-    elif kind == "nothing wanted":
-        pack(path, {"a.txt": "b"})
-    elif kind == "encrypted":
-        pack(path, {"01_assy_a_results_pred.csv": HEADER})
-        data = bytearray(path.read_bytes())
-        data[data.rfind(b"PK\1\2") + 8] |= 1
-        path.write_bytes(data)
-    assert message in fails(files, capsys, f"--asd={path}")
-
-
-def test_nothing_that_was_unpacked_stays(files, monkeypatch):
-    (files / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(files / "temporary"))
-    run(files, f"--asd={published_zip(files)}", streams=())
-    assert list((files / "temporary").iterdir()) == []
 
 
 def rows_of(files, capsys, *flags):

@@ -1,13 +1,10 @@
 """The command: files in, metrics.json out; wrong input; no JAX."""
 
-import json
-import pathlib
-
 import pytest
 
 from stormpsr_jax import evaluate
 from tests.support.commands import refused
-from tests.support.evaluate_data import PROCEDURE, command, fails, run
+from tests.support.evaluate_data import command, fails, run
 
 
 def test_evaluate_contract_of_metrics_json(files, capsys):
@@ -41,33 +38,6 @@ def test_evaluate_thresholds_per_stream_and_fps_and_variant(files):
     for stream in fast["streams"]:
         assert slow["streams"][stream]["delay_s"] == 2 * fast["streams"][stream]["delay_s"]
     assert run(files, "--variant=assembly")["streams"]["asd"]["fn"] > fast["streams"]["asd"]["fn"]
-
-
-def test_evaluate_removals_and_gate_per_stream(files):
-    plain = run(files, "--decoder=confidence")
-    flags = ("--removal=asd=1.5,temporal=1,storm=1", "--gate=0.5")
-    same = run(files, "--decoder=confidence", *flags)
-    flags = ("--decoder=confidence", "--removal=asd=1e6", "--gate=temporal=0.95")
-    # What the procedure expects needs no more evidence than before.
-    expected = run(files, *flags)["streams"]["asd"]
-    assert expected["recordings"] == plain["streams"]["asd"]["recordings"]
-    without = PROCEDURE.to_json()
-    variant = without["variants"]["maintenance"]
-    variant["expected"] = [step for step in variant["expected"] if step % 3 == 0]
-    (files / "without.json").write_text(json.dumps(without))
-    never = run(files, *flags, f"--procedure={files / 'without.json'}")
-    for stream in plain["streams"]:
-        assert plain["streams"][stream]["settings"]["removal"] is None
-        assert plain["streams"][stream]["settings"]["gate"] == 0.5
-        assert same["streams"][stream]["recordings"] == plain["streams"][stream]["recordings"]
-    assert same["streams"]["asd"]["settings"]["removal"] == 1.5
-    events = {
-        stream: [e for r in never["streams"][stream]["recordings"].values() for e in r["events"]]
-        for stream in never["streams"]
-    }
-    assert {e[1] % 3 for e in events["asd"]} == {0}
-    assert events["temporal"] == []  # its probabilities are 0.1 and 0.9
-    assert never["streams"]["storm"] == plain["streams"]["storm"]
 
 
 def test_evaluate_absent_streams_are_said(files, capsys):
@@ -180,21 +150,3 @@ def test_evaluate_errors_leave_no_recording_out(files, capsys):
     lines = refused(capsys, evaluate.main, command(files), lines=7).splitlines()
     assert lines[5].endswith("01_assy_a_results_pred.csv: 10 more mistakes")
     assert "02_assy_b_results_pred.csv: line 402: framenr: is missing" in lines[6]
-
-
-def test_out_is_replaced_whole_or_not_at_all(files, capsys, monkeypatch):
-    whole = run(files)
-    assert not list(files.glob("*.part"))
-    write = pathlib.Path.write_text
-
-    def full_disk(path, text, **options):
-        write(path, text[: len(text) // 2], **options)
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pathlib.Path, "write_text", full_disk)
-    assert "out.json: cannot be written (No space left" in fails(files, capsys, "--fps=5")
-    assert json.loads((files / "out.json").read_text()) == whole
-    assert not list(files.glob("*.part"))
-    monkeypatch.undo()
-    (files / "folder").mkdir()
-    assert "folder: cannot be written" in fails(files, capsys, out="folder")

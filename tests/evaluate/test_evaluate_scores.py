@@ -8,9 +8,6 @@ from stormpsr_jax import evaluate
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import batch
-from stormpsr_jax.psr.streams.rules import Event
-from stormpsr_jax.report import timeline
 from tests.support.evaluate_data import PROCEDURE, put_wrong, run
 
 
@@ -70,56 +67,6 @@ def test_evaluate_certain_events_alone_are_scored(files, capsys):
             split += bool(r["events"] and r["uncertain"])
         assert s["tp"] + s["fp"] == sum(len(r["events"]) for r in s["recordings"].values())
     assert split >= 2
-
-
-def test_evaluate_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
-    put_wrong(files)
-    plain, sweep = run(files, "--sweep=1,2"), batch.sweep
-    more = [Event(frame, 4, 0.5, "asd", {}, "", 0.0) for frame in (3, 9)]
-    monkeypatch.setattr(batch, "sweep", lambda *a, **k: [[*more, *e] for e in sweep(*a, **k)])
-    reported = run(files, "--sweep=1,2")
-    for stream, s in reported["streams"].items():
-        assert s.pop("wrong")["false_alarms"] == 6
-        assert plain["streams"][stream].pop("wrong")["false_alarms"] == 0
-        # Their confidences count for reliability.
-        judged = [x.pop("reliability")["bins"] for x in (s, plain["streams"][stream])]
-        more_events = sum(b["events"] for b in judged[0]) - sum(b["events"] for b in judged[1])
-        assert more_events == 6
-        before = plain["streams"][stream].pop("recordings")
-        for name, row in s.pop("recordings").items():
-            events = [event for event in row.pop("events") if event[1] != 4]
-            assert len(events) == len(before[name].pop("events")) > 0
-            assert row.pop("wrong") != before[name].pop("wrong")
-            assert row == before[name]
-    assert reported == plain
-    # Where the truth has the incorrect installations, such a report is an event like others.
-    for name in ("01_assy_a", "02_assy_b", "07_main_c"):
-        folder = files / "labels" / name
-        steps = labels.read_steps(folder / "PSR_labels.csv", PROCEDURE)
-        labels.write_steps(folder / "PSR_labels_with_errors.csv", [*steps, (2, 4)], PROCEDURE)
-    scored = run(files, "--with_errors")["streams"]["asd"]
-    assert scored["tp"] == plain["streams"]["asd"]["tp"] + 3
-    assert scored["fp"] == plain["streams"]["asd"]["fp"] + 3
-
-
-def test_evaluate_a_removal_after_an_uncertain_report_of_a_wrong_part_is_not_scored(
-    files, monkeypatch
-):
-    """As the removal is not scored where the report is certain: the truth has no step for it."""
-    sweep = batch.sweep
-    more = [Event(f, s, c, "asd", {}, "", 0.0) for f, s, c in ((3, 4, 0.01), (9, 5, 1.0))]
-    monkeypatch.setattr(batch, "sweep", lambda *a, **k: [[*more, *e] for e in sweep(*a, **k)])
-    every, certain = run(files), run(files, "--certain=0.02")
-    for stream, s in certain["streams"].items():
-        for name, row in s["recordings"].items():
-            assert [3, 4, 0.01] in row["uncertain"]
-            before = every["streams"][stream]["recordings"][name]
-            assert (row["tp"], row["fp"], row["pos"]) == (before["tp"], before["fp"], before["pos"])
-            # What reads metrics.json tells the same of each event.
-            wrong = len(row["outcomes"]["wrong"])
-            assert len(analysis.matching(row).wrong) == wrong
-            told = timeline.outcomes([tuple(step) for step in row["truth"]], row, 10)
-            assert sum(mark.kind == "wrong" for mark in told) == wrong
 
 
 def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):

@@ -52,27 +52,6 @@ def test_monitor_golden_missed_then_out_of_order():
     assert kinds(monitor.update(12, [5])) == [("unexpected", 5, None)]
 
 
-def test_monitor_state_counts_from_wherever_it_starts():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
-    assert kinds(monitor.update(1, [8, 5])) == []  # in one frame there is no order
-    assert kinds(monitor.update(2, [3])) == [("missed", 5, 3)]
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
-    assert kinds(monitor.update(1, [5])) == [("missed", 8, 5)]
-
-
-def test_monitor_step_undone_is_missing_again():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
-    monitor.update(1, [0])
-    monitor.update(2, [3])
-    monitor.update(3, [5])
-    assert kinds(monitor.update(4, [6])) == [("missed", 3, 6)]
-    assert monitor.missing() == [3]
-    # The cap comes off again: the wheel is only to come, and installing it now is in order.
-    monitor.update(5, [8])
-    assert monitor.missing() == []
-    assert kinds(monitor.update(6, [3])) == []
-
-
 def test_to_take_off_a_part_that_was_reported_wrong_is_expected():
     monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
     assert kinds(monitor.update(1, [1])) == [("wrong part", 1, None)]
@@ -181,13 +160,6 @@ def test_monitor_beliefs_name_the_part_once_they_last_and_take_it_back():
         (15, "wrong part", "wheel may sit wrong: check", 4, 5),
         (46, "withdrawn", "wheel does not sit wrong", 4, 36),
     ]
-
-
-def test_monitor_an_error_state_names_the_parts_that_can_come_next():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"], error_seconds=0.1)
-    (alert,) = monitor.update(1, (), [(ERROR, 0.9)])
-    assert alert.message.endswith("may sit wrong: check")
-    assert any(name in alert.message for name in PROCEDURE.components)
 
 
 def test_finish_golden_what_is_missing_at_the_end():

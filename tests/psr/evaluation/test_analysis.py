@@ -8,13 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr.evaluation import analysis, compare
-from stormpsr_jax.psr.files.predictions import Detections
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import batch
-from stormpsr_jax.psr.streams.accumulated import ASD
-from stormpsr_jax.psr.streams.rules import Settings
-from tests.support import toy
 
 FPS = 4.0
 STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 2, 3])), max_size=7, unique=True)
@@ -149,35 +143,6 @@ def test_steps_table_sums_to_the_totals(pairs):
     assert len(analysis.delays(data, "asd")) == data["streams"]["asd"]["tp"]
 
 
-def test_threshold_sweep_matches_decoding_at_each_threshold():
-    procedure = toy.procedure("a, b", "10 11", fps=FPS, variant="up", expected=[0, 3, 5])
-    rng = np.random.default_rng(1)
-    recordings = {}
-    for name in "xy":
-        classes = np.repeat(rng.integers(0, 4, 30), 5)
-        detections = Detections(np.arange(150), classes, rng.random(150), np.zeros((150, 4)))
-        truth = [(30, 0), (60, 3), (90, 5)]
-        recordings[name] = LabelledPredictions(
-            name, procedure.variants["up"], truth, np.zeros((0, 2)), detections
-        )
-    thresholds = [0.5, 1.0, 2.0, 50.0]
-    s = Settings(confidence=0.2)
-    rows = analysis.threshold_sweep(procedure, recordings, ASD, s, thresholds, FPS)
-    for threshold, row in zip(thresholds, rows, strict=True):
-        one = Settings(confidence=0.2, threshold=threshold)
-        scores = {}
-        for name, r in recordings.items():
-            events = batch.decode(procedure, r.variant, "asd", one, r.detections)
-            scores[name] = metrics.score_recording(r.truth, [e[:2] for e in events], FPS)
-        total = metrics.summarise(scores)
-        assert row["threshold"] == threshold
-        assert row["precision"] == total["pooled_precision"]
-        for key in ("pos", "f1", "delay_s", "tp", "fp", "fn"):
-            assert row[key] == total[key]
-    assert rows[-1]["tp"] == 0
-    assert rows[0]["tp"] > 0
-
-
 def systems(seed, shift, num=12):
     """Two systems on the same recordings, b later than a by ``shift`` frames."""
     rng = np.random.default_rng(seed)
@@ -201,33 +166,6 @@ def test_compare_golden_constant_difference():
     assert rows["f1"]["difference"] == 0
     back = {row["metric"]: row for row in compare.compare(b, a, samples=200)}
     assert back["delay_s"]["difference"] == -8 / FPS
-
-
-def test_compare_interval_covers_the_true_difference():
-    # Delays of both systems are drawn alike, so that the true difference is 0.
-    covered = 0
-    for seed in range(20):
-        a, _ = systems(seed, 0, num=30)
-        b, _ = systems(seed, 0, num=30)
-        rng = np.random.default_rng(1000 + seed)
-        for r in b["streams"]["storm"]["recordings"].values():
-            events = [(f + int(rng.integers(0, 9)), s) for f, s in map(tuple, r["truth"])]
-            truth = [tuple(step) for step in r["truth"]]
-            r |= metrics.score_recording(truth, events, FPS)
-            r["events"] = [[*e, 0.9] for e in events]
-        row = next(
-            r for r in compare.compare(a, b, samples=200, level=0.9) if r["metric"] == "delay_s"
-        )
-        covered += row["low"] <= 0 <= row["high"]
-    assert 14 <= covered <= 20  # 18 expected, standard deviation 1.3
-
-
-def test_compare_streams_of_one_result():
-    a, b = systems(3, shift=4)
-    both = dict(a, streams={"asd": b["streams"]["storm"], "storm": a["streams"]["storm"]})
-    rows = compare.compare(both, both, ("asd", "storm"))
-    assert rows[0]["stream"] == "storm − asd"
-    assert next(r for r in rows if r["metric"] == "delay_s")["difference"] == -1.0
 
 
 def changed(data, change):

@@ -15,6 +15,8 @@ COMMITTED = pathlib.Path(__file__).parents[1] / "golden"
 SHARED = pathlib.Path(__file__).parents[3] / "../shared"
 NAMES = {"avg_delay": "delay_frames", "system_TPs": "tp", "system_FPs": "fp", "system_FNs": "fn"}
 NAMES |= {"perception_FNs": "perception_fn", "perception_FPs": "perception_fp"}
+# The whole takes a minute.
+FULL = ["committed", pytest.param("full", marks=pytest.mark.system)]
 STREAM = {"asd": "asd", "temporal": "temporal", "fusion": "storm"}
 
 
@@ -77,7 +79,7 @@ def read_truth(root, run, procedure):
     return steps, labels.read_states(folder / "PSR_labels_raw.csv", procedure)[1]
 
 
-@pytest.mark.parametrize("root", ["committed", "full"])
+@pytest.mark.parametrize("root", FULL)
 def test_decode_golden_fuzz_streams(root):
     root = golden_root(root)
     num_runs = 0
@@ -107,11 +109,7 @@ def check(scores, names, expected):
     assert np.abs(np.subtract(found, expected)).max() <= 1e-9, (found, expected)
 
 
-@pytest.mark.parametrize(
-    "root",
-    # The whole takes a minute.
-    ["committed", pytest.param("full", marks=pytest.mark.system)],
-)
+@pytest.mark.parametrize("root", FULL)
 def test_decode_and_score_golden_runs(root, tmp_path):
     root = golden_root(root)
     expected = load(root / "expected.json.gz")
@@ -159,28 +157,6 @@ def test_score_recording_golden_truth_fed_back():
     assert scores["pos"] == 1
 
 
-def test_score_recording_repeats_worked_by_hand():
-    # Step 0 is on time, so its truth takes the first event of another step, at 50 (delay 40).
-    # Of the two for step 3 the nearer one, at 50, is matched (delay 30); the other is surplus.
-    truth = [(10, 0), (20, 3)]
-    scores = released.score_recording(truth, [(10, 0, 1.0), (50, 3, 1.0), (60, 3, 1.0)])
-    assert (scores["tp"], scores["fp"], scores["fn"]) == (2, 1, 0)
-    assert scores["delay_frames"] == 35
-    assert scores["pos"] == 0.5  # one deletion, two truths
-    assert (scores["perception_fp"], scores["perception_fn"]) == (1, 0)
-    # Early: a false positive, but its truth was not missed. No prediction of step 3: missed.
-    scores = released.score_recording(truth, [(8, 0, 1.0)])
-    assert (scores["tp"], scores["fp"], scores["fn"], scores["f1"]) == (0, 1, 1, 0)
-    assert scores["delay_frames"] == 0
-
-
-def test_score_recording_confidence_below_one_is_implied():
-    truth = [(10, 0), (20, 3)]
-    scores = released.score_recording(truth, [(8, 0, 0.9), (21, 3, 0.9)])
-    assert (scores["tp"], scores["fp"], scores["fn"]) == (2, 0, 0)
-    assert (scores["perception_fp"], scores["perception_fn"]) == (1, 1)
-
-
 @pytest.mark.parametrize(
     ("predicted", "pos"),
     [
@@ -195,17 +171,6 @@ def test_score_recording_reordering_worked_by_hand(predicted, pos):
     truth = [(50, 0), (60, 3), (400, 6)]
     scores = released.score_recording(truth, [(*step, 1.0) for step in predicted], 256)
     assert scores["pos"] == pytest.approx(pos)
-
-
-def test_score_recording_start_that_agrees_overwrites_the_order():
-    truth = [(50, 0), (60, 3), (700, 6), (900, 9)]
-    predicted = [(60, 3), (60, 0), (700, 9), (1200, 6)]
-    events = [(*step, 1.0) for step in predicted]
-    # Steps 0 and 3 are all that was done at frame 60, so the whole order becomes the truth's.
-    assert released.score_recording(truth, events, 0)["pos"] == 1
-    assert released.score_recording(truth, events)["pos"] == 0.5
-    later = [(frame + 1000, step, 1.0) for frame, step in predicted]  # by then all was done
-    assert released.score_recording(truth, later, 0)["pos"] == 0.5
 
 
 def test_rounding_matches_round_halves():

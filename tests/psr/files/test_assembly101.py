@@ -44,20 +44,6 @@ def test_states_and_steps_are_of_the_ends_of_rows_and_of_their_labels(annotation
     assert known.with_errors == [(20, 0), (35, 4), (60, 3), (70, 7)]
 
 
-def test_a_detachment_that_is_a_mistake_removes_and_two_rows_at_one_frame_are_one(
-    annotations, tmp_path
-):
-    converted(annotations, tmp_path / "out")
-    procedure = load_procedure(tmp_path / "out/a16/procedure.json")
-    known = label_files.read(tmp_path / "out/a16/labels" / NAMES[2], procedure, None)
-    assert (known.frames.tolist(), known.steps) == ([0], [])  # on and off at frame 9
-    late = TEXTS[2].replace("9,9,", "9,12,")
-    (annotations / f"{NAMES[2]}.csv").write_text(late, newline="")
-    converted(annotations, tmp_path / "out")
-    known = label_files.read(tmp_path / "out/a16/labels" / NAMES[2], procedure, None)
-    assert known.steps == [(9, 0), (12, 2)]
-
-
 def test_the_procedure_has_the_states_that_occur_and_expects_what_most_recordings_end_with(
     annotations, tmp_path
 ):

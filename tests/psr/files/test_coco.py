@@ -27,18 +27,6 @@ def test_a_box_is_known_by_its_picture_its_category_and_its_frame():
     assert coco.categories(CONTENT, "f")[2] == ("f: categories[1]", "")
 
 
-def test_a_picture_without_a_size_or_a_number_is_told_where_it_matters():
-    (box,) = boxes([{"image_id": "x", "category_id": 1, "bbox": [4, 5, 8, 10]}])
-    with pytest.raises(
-        ValueError, match=r"f: annotations\[0\]: its image: has no width and height"
-    ):
-        box.shares()
-    with pytest.raises(
-        ValueError, match=r"its image: file_name: 'b.jpg' does not end in a frame's"
-    ):
-        box.frame()
-
-
 def test_all_mistakes_of_a_list_come_at_once():
     good = CONTENT["annotations"][0]
     wrong = [{"image_id": 8}, {"category_id": 3}, {"bbox": [1, 2]}, {"bbox": [1, 2, 3, None]}]

@@ -136,17 +136,3 @@ def test_from_predictions_the_top_row_and_the_probabilities():
     np.testing.assert_allclose(np.exp(said.states[[0, 2], [0, 4]]), scores.TOP)
     np.testing.assert_allclose(said.temporal[[0, 1, 3]], 0)
     assert said.temporal[2, 2] == pytest.approx(9.21, abs=0.01)
-
-
-def test_from_predictions_either_stream_alone_and_none_is_an_error():
-    detections = Detections(np.array([2]), np.array([1]), np.array([0.5]), np.zeros((1, 4)))
-    assert scores.from_predictions(detections, None, PROCEDURE).temporal is None
-    none = np.zeros((1, K), int)
-    temporal = TemporalPredictions(np.array([3]), none, none, none + 0.25)
-    said = scores.from_predictions(None, temporal, PROCEDURE)
-    assert said.objectness.tolist() == [scores.ABSENT]
-    with pytest.raises(ValueError, match="of a stream"):
-        scores.from_predictions(None, None, PROCEDURE)
-    detections.classes[0] = S + 2
-    with pytest.raises(ValueError, match="not in 0…22"):
-        scores.from_predictions(detections, None, PROCEDURE)

@@ -224,43 +224,6 @@ def test_scored_reports_of_wrong_parts_count_only_with_errors():
     assert metrics.scored(events[:3], uncertain=events[3:]) == [(9, 0)]
 
 
-@settings(max_examples=30, deadline=None)
-@given(STEPS, STEPS, st.integers(0, 12))
-def test_counts_tolerated_delay(truth, predicted, tolerated):
-    matching = metrics.match_steps(truth, predicted)
-    tp, fp, fn = matching.counts(tolerated)
-    assert tp == sum(d <= tolerated for d in matching.delays())
-    full = matching.counts()
-    assert fp - full[1] == fn - full[2] == full[0] - tp
-    assert matching.counts(12) == full
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=5), st.randoms())
-def test_summarise_order_of_recordings_and_steps(pairs, rng: random.Random):
-    scores = {str(i): metrics.score_recording(*pair, fps=3) for i, pair in enumerate(pairs)}
-    shuffled = list(scores)
-    rng.shuffle(shuffled)
-    again = {
-        i: metrics.score_recording(
-            rng.sample(pairs[int(i)][0], len(pairs[int(i)][0])),
-            rng.sample(pairs[int(i)][1], len(pairs[int(i)][1])),
-            fps=3,
-        )
-        for i in shuffled
-    }
-    first, second = metrics.summarise(scores), metrics.summarise(again)
-    for key in ("pos", "f1", "delay_s"):
-        assert second[key] == first[key]
-        defined = [s[key] for s in scores.values() if s[key] is not None]
-        assert first["undefined"][key] == len(scores) - len(defined)
-        if defined:
-            assert first[key] == pytest.approx(sum(defined) / len(defined))
-        else:
-            assert first[key] is None
-    assert {k: first[k] for k in ("tp", "fp", "fn")} == {k: second[k] for k in ("tp", "fp", "fn")}
-
-
 def test_summarise_pooled_recall_is_undefined_without_true_steps_alone():
     """Where all that is recognised is early there is no true positive, as in a recording."""
     early = metrics.score_recording([(10, 0)], [(5, 0)], fps=2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr.evaluation import analysis, compare
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.labels import states_to_steps
 from stormpsr_jax.psr.procedure import load_procedure
@@ -230,13 +230,3 @@ def test_tables_reports_of_wrong_parts_are_no_false_positives():
     # Unless the truth was read with errors.
     row = {**storm["recordings"]["r1"], "with_errors": True}
     assert analysis.matching(row).counts() == (1, 2, 0)
-
-
-def test_compare_golden_where_both_are_known():
-    data = result()
-    rows = {r["metric"]: r for r in compare.compare(data, data, ("asd", "storm"), samples=10)}
-    accepted, found = rows["wrong.accepted"], rows["wrong.found"]
-    assert (accepted["a"], accepted["b"], accepted["recordings"]) == (1, 0, 1)
-    assert found["difference"] == 1
-    assert rows["wrong.delay_s"]["recordings"] == 0
-    assert "wrong.shown" not in rows  # is the same for all streams

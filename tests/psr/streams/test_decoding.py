@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.batch import decode, sweep
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.decoding import Decoder
@@ -232,40 +232,6 @@ def test_sweep_is_decoding_with_each_threshold(data, s, pairs, stream, name):
         assert other == decode(PROCEDURE, variant, stream, changed, *predictions)
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    streams(),
-    all_settings(),
-    st.sampled_from(["asd", "temporal", "storm"]),
-    st.sampled_from(["up", "down"]),
-)
-def test_removal_same_threshold_is_b2_and_out_of_reach_is_b3(data, s, stream, name):
-    variant, predictions = PROCEDURE.variants[name], arrays(*data)
-
-    def found(decoder, removal):
-        one = dataclasses.replace(s, decoder=decoder, removal=removal)
-        return decode(PROCEDURE, variant, stream, one, *predictions)
-
-    # Every part of these variants may come off and go on again.
-    assert found("expected", s.threshold) == found("confidence", None)
-    # B3, once installations that are allowed alone are left out: a removal may be expected.
-    if name == "up":
-        assert found("expected", 1e9) == found("expected", None)
-
-
-@pytest.mark.parametrize("decoder", ["expected", "confidence"])
-def test_a_removal_that_is_expected_needs_no_more_evidence_than_an_installation(decoder):
-    frames = np.arange(20)
-    # All three parts come off, which is expected; then two of them go on again.
-    asd = Detections(frames, np.repeat([5, 4], 10), np.full(20, 0.9), np.zeros((20, 4)))
-    s = Settings(decoder, threshold=1.0, removal=1e9)
-    down = PROCEDURE.variants["down"]
-    assert steps(decode(PROCEDURE, down, "asd", s, asd))[:3] == [(1, 2), (1, 5), (1, 8)]
-    # Where the variant expects none, they stay on.
-    up = dataclasses.replace(PROCEDURE.variants["up"], initial_state=(1, 1, 1))
-    assert decode(PROCEDURE, up, "asd", s, asd) == []
-
-
 @pytest.mark.parametrize(
     ("between", "kept"),
     [
@@ -287,41 +253,6 @@ def test_a_sum_decays_only_on_frames_that_show_something_if_asked_to(between, ke
         online = [e for f in sorted(seen) for e in decoder.update(f, seen[f])]
         assert steps(online) == found[unseen_decay]
     assert found == {None: [], 1.0: [(51, 0)] if kept else []}
-
-
-@pytest.mark.parametrize(
-    ("stream", "decoder"),
-    [("temporal", "naive"), ("temporal", "confidence"), ("storm", "confidence")],
-)
-@pytest.mark.parametrize("window", [1, 16, 256])
-@pytest.mark.parametrize("start", [0, 7])
-def test_temporal_one_change_gives_one_event(stream, decoder, window, start):
-    s = Settings(decoder=decoder, threshold=0.2, window=window)
-    # The change lies inside the windows that end at these frames.
-    temporal = {f: [0.1, 0.9, 0.1] for f in range(start, start + window)}
-    _, predictions = arrays({}, temporal)
-    events = decode(PROCEDURE, PROCEDURE.variants["up"], stream, s, None, predictions)
-    assert steps(events) == [(start, 3)]
-
-
-@pytest.mark.parametrize("name", ["meccano", "industreal"])
-@pytest.mark.parametrize("stream", ["asd", "storm"])
-def test_decode_perfect_detections_give_the_steps(name, stream):
-    procedure = load_procedure(name)
-    variant = next(iter(procedure.variants.values()))
-    rng = np.random.default_rng(0)
-    states = np.concatenate([[variant.initial_state], procedure.states])
-    order = [0, *rng.permutation(np.arange(1, len(states)))]
-    changes = 50 * np.arange(len(order))
-    expected = []
-    for m in range(1, len(order)):
-        for k in np.flatnonzero(states[order[m]] != states[order[m - 1]]):
-            expected.append((changes[m], 3 * k + (0 if states[order[m], k] else 2)))
-    frames = np.arange(50 * len(order))
-    classes = np.repeat(order, 50)
-    detections = Detections(frames, classes, np.full(len(frames), 0.9), np.zeros((len(frames), 4)))
-    s = Settings(decoder="confidence", threshold=0.1)
-    assert steps(decode(procedure, variant, stream, s, detections)) == expected
 
 
 @settings(max_examples=30, deadline=None)

@@ -166,28 +166,6 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
     assert before + finished == decoded(of_frames(cut), settings)
 
 
-def test_decoder_memory_and_state_do_not_grow(recording):
-    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
-    rows = [row for _, row in recording.scores.per_frame()]
-    for i in range(200):
-        decoder.update(i, rows[i % 50])
-    assert len(decoder.state()["recent"]) == learned_beliefs.span_frames(
-        WEIGHTS.average, PROCEDURE.fps
-    )
-
-
-def test_decoder_frames_left_out_change_nothing_however_many(recording):
-    rows = [row for _, row in recording.scores.per_frame()][:60]
-    one, other = (learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS) for _ in range(2))
-    for i, row in enumerate(rows):
-        one.update(10**6 * i, row)
-        other.update(10**6 * i, row)
-        assert other.update(10**6 * i + 7, None) == []
-        np.testing.assert_array_equal(one.belief.right, other.belief.right)
-    # The window of the mean does not reach over the gap.
-    assert len(one.state()["recent"]) == 1
-
-
 def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording):
     decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     row = next(recording.scores.per_frame())[1]

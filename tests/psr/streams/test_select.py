@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import statistics
 
 import numpy as np
@@ -212,23 +211,6 @@ def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
         assert scores[1] - scores[0] == pytest.approx(select.WRONG_PRICE * accepted)
 
 
-def test_select_fixed_threshold_is_in_reach_of_rows_on_every_fourth_frame():
-    r = recording("0", 0)
-    shown = r.detections.frames % 4 == 0
-    r.detections = Detections(
-        r.detections.frames[shown],
-        r.detections.classes[shown],
-        r.detections.confidences[shown],
-        r.detections.boxes[shown],
-    )
-    choices = select.select(PROCEDURE, {"0": r}, BASE, choose="paper")
-    assert choices["asd"].settings.threshold == 1
-    assert choices["asd"].f1 == 1
-    assert choices["temporal"].settings.threshold == 6
-    kept = select.select(PROCEDURE, {"0": r}, BASE)["asd"]  # between the rows, too
-    assert (kept.settings.threshold, kept.f1) == (6, 1)
-
-
 def choice(scores, delay_s):
     return select.Choice(BASE, 1.0, 1.0, delay_s, tuple(scores))
 
@@ -310,24 +292,6 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     fixed = choose(good, choose="paper")
     assert (fixed.fixed, fixed.settings) == (True, learned.LearnedSettings())
     assert "learned" not in select.select(SYNTHETIC, made_up, base)
-
-
-@pytest.mark.parametrize("rework", [False, True])
-def test_select_learned_believes_in_removals_where_people_rework(rework):
-    """Elsewhere a part that seems to be gone is hidden, and is reported anew when it is seen."""
-    made_up = {}
-    for r in map(simulate if not rework else made_up_once, itertools.count()):
-        if len(made_up) < 4 and any(step % 3 == 2 for _, step in r.truth) == rework:
-            made_up[r.name] = r
-            if not rework:
-                num = len(r.scores.frames)
-                r.scores.parts[-num // 3 : -num // 4, : SYNTHETIC.num_components] -= 3.0
-        elif len(made_up) == 4:
-            break
-    weights = dict.fromkeys(made_up, WEIGHTS)
-    options = {"fps": SYNTHETIC.fps, "weights": weights}
-    choice = select.select(SYNTHETIC, made_up, rules.Settings(window=64), **options)["learned"]
-    assert choice.settings.unexpected == (None if rework else -6.0)
 
 
 @pytest.mark.parametrize("num", [3, 5])
