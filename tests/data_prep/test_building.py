@@ -92,15 +92,6 @@ def test_a_shaft_that_fits_its_hole_is_not_blocked_by_it():
     assert {"down", "to the right", "to the front"} <= ways(found, 1, 0)
 
 
-def test_a_hook_under_a_rim_is_blocked():
-    """The rim is a twentieth of the lid's width."""
-    lid = trimesh.util.concatenate([box((0, 0, 2), (10, 10, 3)), box((0, 0, 0), (1, 10, 2))])
-    catch = trimesh.util.concatenate([lid, box((1, 4, 1), (1.6, 6, 1.5))])
-    wall = box((1, 0, 1.5), (3, 10, 2))
-    assert "up" in ways(relations.find(product(catch, wall)), 0, 1)
-    assert "up" not in ways(relations.find(product(lid, wall)), 0, 1)
-
-
 # --- Orders ---
 
 

@@ -101,17 +101,12 @@ def test_a_part_that_no_camera_sees_is_told():
 
 
 @pytest.fixture
-def write(tmp_path):
-    """Writes meshes of a cup, a peg and a lid as STL, times a factor."""
-
-    def written(name, **factors):
-        folder = tmp_path / name
-        folder.mkdir()
-        for part, mesh in (("cup", CUP), ("peg", PEG), ("lid", LID)):
-            mesh.copy().apply_scale(10 * factors.get(part, 1)).export(folder / f"{part}.stl")
-        return folder
-
-    return written
+def folder(tmp_path):
+    """Meshes of a cup, a peg and a lid as STL, a hundredth as large as they should be."""
+    (tmp_path / "meshes").mkdir()
+    for part, mesh in (("cup", CUP), ("peg", PEG), ("lid", LID)):
+        mesh.copy().apply_scale(0.1).export(tmp_path / "meshes" / f"{part}.stl")
+    return tmp_path / "meshes"
 
 
 def load(folder):
@@ -121,12 +116,12 @@ def load(folder):
     return load_product(inputs, PROCEDURE, radius=2.0, y_up=False, drawn=drawn)
 
 
-def test_missing_colours_are_told_and_one_mesh_gets_one_colour(write):
-    folder = write("meshes")
-    PEG.copy().apply_scale(10).apply_translation([0, 0, 20]).export(folder / "lid.stl")
+def test_missing_colours_and_odd_sizes_are_told_and_one_mesh_gets_one_colour(folder):
+    PEG.copy().apply_scale(0.1).apply_translation([0, 0, 0.2]).export(folder / "lid.stl")
     made = load(folder)
-    (line,) = made.remarks
+    line, of_size = made.remarks
     assert "cup.stl, peg.stl, lid.stl: without colours" in line
+    assert "is 0.755 from corner to corner, which is nothing for hands" in of_size
     cup, peg, lid = (np.unique(part.mesh.colours).tolist() for part in made.parts)
     assert peg == lid != cup
     (folder / "poses.json").write_text(json.dumps({"colors": {"cup": "#ff0000", "peg": "#00ff00"}}))
@@ -154,21 +149,13 @@ def test_a_part_in_another_unit_is_told_with_the_unit_that_would_fit():
     assert told(CUP, PEG, box((9, 0, 0), (10, 1, 1))) == []  # which stands on the table
 
 
-def test_a_product_of_no_size_for_hands_is_told(write):
-    """A cup of 40 mm, in metres."""
-    metres = {name: 1e-3 for name in ("cup", "peg", "lid")}
-    (_, line) = load(write("metres", **metres)).remarks
-    assert "the product is 0.0693 from corner to corner, which is nothing for hands" in line
-
-
-def test_the_command_tells_doubts_before_it_renders(write, tmp_path, capsys, caplog):
-    folder = write("meshes")
+def test_the_command_tells_doubts_before_it_renders(folder, tmp_path, capsys, caplog):
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
     arguments = [f"--meshes={folder}", f"--procedure={tmp_path / 'toy.json'}"]
     arguments += [f"--out={tmp_path / 'out'}", "--size=16", "--per_state=1", "--workers=1"]
-    PEG.copy().apply_scale([10, 10, 15]).export(folder / "peg.stl")
+    PEG.copy().apply_scale([0.1, 0.1, 0.15]).export(folder / "peg.stl")
     assert cad.main([*arguments, "--recordings=cad_01"]) == 0
-    colours, overlap = caplog.messages
+    colours, _, overlap = caplog.messages
     assert "without colours" in colours
     assert "peg and lid are" in overlap
     for name in ("cup", "peg", "lid"):

@@ -51,14 +51,6 @@ def test_lens_a_point_is_seen_where_radial_distortion_puts_it(k):
         assert np.abs(seen - pinhole).max() > 0.03
 
 
-@pytest.mark.parametrize("k", [0.2, -0.1])
-def test_lens_leaves_nothing_of_the_picture_empty_and_wastes_nothing(k):
-    edge = np.linspace(-1, 1, 41)
-    border = np.concatenate([np.stack([edge, np.full(41, s)], -1) for s in (-1, 1)])
-    at = Lens(k).undistorted(border)
-    assert np.abs(at).max() == pytest.approx(1, abs=1e-9)
-
-
 # --- Blur -----------------------------------------------------------------------------------------
 
 
@@ -113,20 +105,6 @@ def test_boxes_are_not_of_frames_in_which_the_head_looks_elsewhere():
     assert [bool(np.isnan(b).any()) for b in boxes] == [False, True, False]
 
 
-def test_drift_changes_the_brightness_within_a_recording():
-    drifting = dataclasses.replace(
-        worlds.TOY, lights=dataclasses.replace(worlds.TOY.lights, drift=ranges.Range(0.3, 0.3))
-    )
-    product = toy_product(11, np.random.default_rng(0))
-    body = scene.Body(product.mesh(np.ones(11)))
-    place = workplaces.Workplace(product, lambda _: body, np.random.default_rng(4), drifting)
-    levels = [
-        place.picture(still(1), 0, np.ones(11, np.int8), 8).image.mean()
-        for place._phase in np.linspace(0, 2 * np.pi, 9)
-    ]
-    assert max(levels) ** 2 / min(levels) ** 2 == pytest.approx(1.3 / 0.7, rel=0.15)
-
-
 # --- Grounds --------------------------------------------------------------------------------------
 
 
@@ -148,19 +126,6 @@ def test_seen_texture_is_that_of_the_table_where_each_ray_meets_it():
     inside = np.abs(seen[..., :2]).max(-1) < 0.95 * grounds.REACH
     assert inside.mean() > 0.8
     np.testing.assert_allclose(projected[inside], expected[inside], atol=0.02)
-
-
-@pytest.mark.parametrize("name", grounds.TEXTURES)
-def test_textures_are_of_both_colours_and_drawn_anew(name):
-    colours = np.array([[0.1, 0.2, 0.3], [0.4, 0.3, 0.2]])
-    one, same, other = (
-        grounds.texture(name, colours, 1.0, np.random.default_rng(seed)).albedo
-        for seed in (0, 0, 1)
-    )
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).mean() > 0.001
-    assert 0 < one.min() < one.max() < 1
-    assert one.std() > 0.01
 
 
 def test_backdrop_is_lit_and_moves_against_the_camera():

@@ -93,12 +93,6 @@ def test_nodes_of_a_glb_keep_their_places_and_whole_numbers_are_read(meshes):
     np.testing.assert_allclose(sorted(np.array(bounds).tolist()), expected, atol=1e-6)
 
 
-def test_a_text_of_several_solids_is_read(meshes):
-    text = cad_files.as_text("base.stl") + cad_files.as_text("Front_wheel.obj")
-    (meshes / "base.stl").write_text(text)
-    assert [len(piece.faces) for piece in mesh_files.read(meshes / "base.stl")] == [12, 12]
-
-
 # --- 3MF ------------------------------------------------------------------------------------------
 
 BLOCK = trimesh.creation.box(bounds=[(0, 10, 20), (1, 12, 23)])
@@ -255,14 +249,3 @@ def test_a_crash_of_the_reader_names_the_mesh_but_an_answer_counts(meshes, monke
     _ended(monkeypatch, b"\nFront_wheel.obj: a bad mesh\n")
     with pytest.raises(ValueError, match=r"^Front_wheel\.obj: a bad mesh$"):
         mesh_files.read_all(names)
-
-
-def test_a_library_that_gets_no_memory_is_no_damaged_file(meshes, monkeypatch):
-    """NumPy may say so by an error that tells nothing."""
-
-    def fails(*_, **__):
-        raise SystemError("<ufunc 'subtract'> returned NULL without setting an exception")
-
-    monkeypatch.setattr(trimesh, "load_scene", fails)
-    with pytest.raises(MemoryError):
-        mesh_files.read(meshes / "2.glb")

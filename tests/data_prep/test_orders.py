@@ -44,15 +44,6 @@ def test_without_precedence_the_catalogue_is_followed_and_left_to_itself_where_i
     assert found == by_hand
 
 
-def test_a_large_catalogue_takes_no_time_to_speak_of():
-    rng = np.random.default_rng(0)
-    states = {"".join(map(str, row)) for row in rng.integers(0, 2, (30_000, 40)).tolist()}
-    content = toy.content(", ".join(f"part {k}" for k in range(40)), "1" * 40)
-    procedure = Procedure.from_json(content | {"states": sorted(states)})
-    (order,) = _orders(procedure, 1)
-    assert sorted(order) == list(range(0, 120, 3))
-
-
 def test_removals_and_parts_that_are_there_from_the_start():
     service = _procedure(
         "1111 0111 0011", initial_state="1111", expected=[0, 2, 3, 5], precedence=[[2, 5], [3, 0]]
@@ -121,24 +112,6 @@ def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch)
     assert made_up_for > 30
     assert forgotten - made_up_for > 15  # left out and covered for good
     assert came_off > 30
-
-
-def test_parts_that_may_not_come_off_are_never_undone(monkeypatch):
-    monkeypatch.setattr(timelines, "FORGOTTEN", 0.0)
-    monkeypatch.setattr(timelines, "UNDONE", 1.0)
-    procedure = _procedure("1111", allowed=[5])  # "b" alone
-    seen = set()
-    for seed in range(40):
-        timeline = timelines.draw_timeline(procedure, np.random.default_rng(seed), wrong=0.0)
-        seen |= {k for _, c in timelines.changes(timeline) for k, v in c.items() if v == (1, 0)}
-    assert seen == {1}
-
-
-@pytest.mark.parametrize("states", ["10", "10 11"])
-def test_procedures_of_one_and_two_steps(states):
-    procedure = _procedure(states, "a, b", expected=list(range(0, 3 * len(states.split()), 3)))
-    for seed in range(20):
-        timelines.draw_timeline(procedure, np.random.default_rng(seed), wrong=0.3, covers=True)
 
 
 # --- Names of recordings ---

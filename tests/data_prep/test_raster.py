@@ -10,7 +10,7 @@ from numba.core import caching
 
 from data_prep.products.product import random_product, solid, toy_product
 from data_prep.products.shapes import SHAPES
-from data_prep.rendering import grounds, lens, raster, resampled, scene, sensor
+from data_prep.rendering import scene
 from data_prep.rendering.compiled import compiled
 from data_prep.rendering.mesh import Mesh, affine, join
 from data_prep.worlds import hands, motion, workplace
@@ -111,20 +111,6 @@ def test_pictures_boxes_and_visible_shares_are_those_of_rays(kind):
     assert np.mean(differ) < 2e-3
 
 
-def test_pixels_at_edges_have_the_mean_colour_of_four_samples():
-    call = drawn("toy")[0]
-    _, _, camera, light, ground, size = call
-    reference = tracer.Scene(camera, [call[0], *call[1]], light, ground)
-    once = reference.trace(MIDDLES).colours.reshape(size, size, 3)
-    offsets = [(x / (2 * size), y / (2 * size)) for x in (-1, 1) for y in (-1, 1)]
-    finer = np.mean([reference.trace(MIDDLES + offset).colours for offset in offsets], axis=0)
-    edges = tracer.find_edges(np.sqrt(once))
-    linear = np.where(edges[..., None], finer.reshape(size, size, 3), once)
-    expected = np.sqrt(np.clip(linear, 0, 1))
-    differ = np.abs(scene.render(*call).image - expected).max(-1) > 2 / 255
-    assert np.count_nonzero(differ) <= 5
-
-
 def test_what_reaches_behind_the_camera_or_surrounds_it_is_seen_like_by_rays():
     camera = scene.look_at(np.array([0.0, -2.0, 1.5]), np.zeros(3), 0.2, 0.6)
     light = scene.Light(np.array([0.0, 0.6, 0.8]), np.full(3, 0.3), np.full(3, 0.6))
@@ -190,30 +176,6 @@ def test_what_counts_as_closed_is_closed():
         assert not body.closed[material == hands.SLEEVE].any()
         hand = Mesh(body.vertices, body.faces[body.closed], body.colours[body.closed])
         assert not len(hand.faces) or outward_and_closed(hand)
-
-
-def test_sine():
-    x = np.linspace(-300, 300, 10_001)
-    np.testing.assert_allclose([raster._sine(value) for value in x], np.sin(x), atol=1e-7)
-
-
-def test_each_function_is_compiled_for_one_kind_of_arguments():
-    """Another array type would be compiled anew, which takes seconds in each process."""
-    for kind in KINDS:
-        picture = scene.render(*drawn(kind)[0])
-        sensor.exposed(picture.image, 0.1, np.random.default_rng(0))
-    sensor.smeared(lens.Lens(0.1).picture(picture.image), np.array([3.0, 1.0]))
-    rng = np.random.default_rng(0)
-    for ground in (
-        grounds.texture("mat", np.eye(3)[:2], 1.0, rng),
-        grounds.Backdrop(picture.image),
-    ):
-        scene.render(*drawn("toy")[0][:4], ground, SIZE)
-    functions = (
-        *(raster.normals, raster.prepare, raster.draw, raster.colour, raster.choose_edges),
-        *(sensor._expose, resampled.lay, resampled.resample),
-    )
-    assert [len(function.signatures) for function in functions] == [1] * len(functions)
 
 
 def test_code_is_compiled_where_nothing_can_be_kept(monkeypatch):

@@ -1,9 +1,4 @@
 import functools
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +14,6 @@ from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.recipes import MECCANO, SYNTHETIC, recipe
-
-LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
-NONE = ("--train=0", "--val=0", "--test=0")
 
 
 def _write_labels(directory):
@@ -128,18 +120,6 @@ def test_timelines_are_played_the_same_for_one_seed(tmp_path):
     assert all(one[path] != other[path] for path in shards)
 
 
-@pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
-def test_a_recording_matches_a_real_meccano_label_file():
-    made = recipe(MECCANO, timelines=LABELS, time_scale=200.0, size=8).make("train", "0018")
-    text = (LABELS / "train" / "0018" / "PSR_labels_raw.csv").read_text().split()
-    real = [[int(v) for v in row.split(",")[1:]] for row in text]
-    changes = np.flatnonzero((made.states[1:] != made.states[:-1]).any(1)) + 1
-    assert made.states[[0, *changes]].tolist() == real
-    assert -1 in made.states
-    frames = np.array([int(row.split(".")[0]) for row in text[1:]])
-    assert np.abs(made.first_frame + changes - frames / 200).max() < 6
-
-
 @pytest.mark.parametrize("real", [False, True])
 def test_the_frames_are_known_beforehand(tmp_path, monkeypatch, real):
     """They make the total of the progress right from the start."""
@@ -191,22 +171,6 @@ def test_annotations_fit_what_is_visible_and_pictures_are_rendered_when_asked_fo
     assert data.poses is None
 
 
-def test_splits_and_names_share_no_timeline_camera_or_light(tmp_path):
-    drawn = [
-        rng.integers(2**62)
-        for seed in (0, 1)
-        for split in ("train", "val", "test", "cad")
-        for name in ("train_000", "train_001", "val_000")
-        for rng in seeds.streams(seed, "recording", split, name)
-    ]
-    assert len(set(drawn)) == len(drawn) == 2 * 4 * 3 * 4
-    of_labels = recipe(MECCANO, timelines=_write_labels(tmp_path))
-    one, two = (of_labels.make(*place) for place in (("train", "a"), ("test", "d")))
-    np.testing.assert_array_equal(one.states, two.states)
-    first_one, first_two = (simplejpeg.decode_jpeg(next(d.jpegs)) for d in (one, two))
-    assert np.abs(first_one.astype(int) - first_two).mean() > 5
-
-
 def test_clean_renders_show_each_state_wholly():
     pictures = []
     for number in (1, 21):
@@ -242,35 +206,6 @@ def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeyp
         a, b = (simplejpeg.decode_jpeg(x).astype(int) for x in pair)
         assert np.abs(a[:4, :4] - b[:4, :4]).max() < 3  # the same light and background
         assert not shown[i] or (np.abs(a - b).max(-1) > 40).sum() > 30
-
-
-@pytest.mark.parametrize("name", ["cad_21", "wrong_21"])
-def test_renders_tell_how_the_product_lies(name):
-    """Its axes span all of it, but for the near rim of the board, and little more."""
-    data = recipe(size=64).make("cad", name)
-    list(data.jpegs)
-    assert data.poses.shape == (2, 6)
-    for pose, box in zip(data.poses, data.boxes, strict=True):
-        if np.isnan(box).any():
-            continue
-        middle, x_axis, y_axis = pose.reshape(3, 2)
-        corners = middle + [a * x_axis + b * y_axis for a in (-1, 1) for b in (-1, 1)]
-        low, high = box[:2] - box[2:] / 2, box[:2] + box[2:] / 2
-        assert (corners.min(0) < low + 0.02).all()
-        assert (corners.max(0) > high - 0.08).all()
-        assert (np.ptp(corners, axis=0) < 2 * box[2:]).all()
-        assert x_axis[0] * y_axis[1] - x_axis[1] * y_axis[0] < 0  # seen from above, y is down
-
-
-def test_wrong_poses_of_a_rehearsal_are_its_own(monkeypatch):
-    used = []
-    monkeypatch.setattr(synthetic, "bodies_of", lambda product: used.append(product))
-    for name in ("train_000", "train_001", "rehearsal_000", "rehearsal_001", "rehearsal_001"):
-        recipe().make("train", name)
-    poses = [np.stack([part.wrong for part in product.parts]) for product in used]
-    distances = [[float(np.abs(a - b).max()) for b in poses] for a in poses]
-    assert distances[0][1] == distances[3][4] == 0
-    assert min(distances[0][2], distances[0][3], distances[2][3]) > 0.1
 
 
 def test_occlusion_levels_are_ordered_and_completions_hidden():
@@ -337,45 +272,3 @@ def test_objects_are_random_products_in_related_states(tmp_path, monkeypatch):
             assert file["recordings"].tolist() == [f"object_{number:05d}"]
             assert len(np.unique(file["states"], axis=0)) > 5
             assert 0.2 < np.mean(file["visible"] > 0.9) < 0.95
-
-
-def test_globs_fill_one_folder(tmp_path):
-    def run(out, *arguments):
-        common = [f"--out={out}", "--size=16", "--workers=1", "--cad_per_state=1", *NONE]
-        assert synthetic.main([*common, *arguments]) == 0
-
-    run(tmp_path / "whole")
-    run(tmp_path / "parts", "--recordings=cad_0*")
-    assert not (tmp_path / "parts" / "dataset_info.json").exists()
-    run(tmp_path / "parts", "--recordings=cad/cad_[1-9]*")
-    assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
-
-
-def test_ctrl_c_takes_effect_at_the_next_picture(tmp_path):
-    """A recording of this size takes a minute."""
-    out = tmp_path / "out"
-    counts = ["--train=1", "--val=1", "--test=1", "--cad_per_state=0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "data_prep.synthetic", f"--out={out}", "--size=384", *counts],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    first = process.stderr.readline()
-    names = [(split, f"{split}_000") for split in ("train", "val", "test")]
-    frames = sum(recipe().timeline(*place).num_frames for place in names)
-    assert f" 0/{frames} [" in first, "the total is right from the start"
-    deadline = time.monotonic() + 120
-    while not list(out.glob("unfinished/*[0-9]")):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    start = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert time.monotonic() - start < 10
-    assert process.returncode == 130
-    assert said.splitlines()[-1].startswith("interrupted; run the same command again")
-    assert "Traceback" not in said
-    assert not list(out.glob("clips-*"))

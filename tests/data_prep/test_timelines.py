@@ -36,18 +36,6 @@ def test_draw_timeline_every_event_is_a_possible_change():
     assert seen == allowed
 
 
-def test_draw_timeline_a_pace_lengthens_pauses_and_changes_nothing_else():
-    for seed in range(20):
-        usual, slow = (
-            timelines.draw_timeline(SYNTHETIC, np.random.default_rng(seed), pace)
-            for pace in (1.0, 5.0)
-        )
-        np.testing.assert_array_equal(usual.states, slow.states)
-        pauses, long = np.diff(usual.frames)[1:], np.diff(slow.frames)[1:]  # the first has a lead
-        np.testing.assert_allclose(long, 5 * pauses, atol=6)  # frames are whole
-        assert usual.num_frames - usual.frames[-1] == slow.num_frames - slow.frames[-1]
-
-
 def test_draw_timeline_without_mistakes_orders_are_legal_and_differ(monkeypatch):
     for name in ("UNDONE", "FORGOTTEN"):
         monkeypatch.setattr(timelines, name, 0.0)

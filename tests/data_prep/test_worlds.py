@@ -12,9 +12,7 @@ import simplejpeg
 from data_prep import synthetic
 from data_prep.products.product import toy_product
 from data_prep.rendering.ranges import HALVES, Range, half
-from data_prep.rendering.scene import Body
-from data_prep.worlds import copies, motion, timelines, worlds
-from data_prep.worlds.workplace import clean_pictures
+from data_prep.worlds import copies, timelines, worlds
 from tests.support.recipes import SYNTHETIC, recipe
 
 FPS = 5.0
@@ -25,13 +23,15 @@ def recording(world, name="train_000", **options):
     return recipe(**{"size": 24, "world": world} | options).make(split, name)
 
 
-def pictures(world_name, name, first=60):
-    """Some pictures of a recording as JPEG files, and its states."""
-    data = recording(worlds.WORLDS[world_name], name)
-    return list(itertools.islice(data.jpegs, first)), data.states
+# The first is older than worlds are; figures of results.md are of such recordings.
+GOLDEN = {
+    "toy": "55e33ae621b022b2c3c96eac1089a49eb00d8de667d2c61f6935b71582050d7c",
+    "bench": "3bd41bf1e1a494a9543423e290c65294886b05d25f044e439f81b4f538866748",
+}
 
 
-def test_toy_golden_pictures_and_states_before_there_were_worlds(monkeypatch):
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_pictures_and_states(name, monkeypatch):
     """The pixels that are encoded, and with which quality."""
     digest = hashlib.sha256()
 
@@ -40,11 +40,11 @@ def test_toy_golden_pictures_and_states_before_there_were_worlds(monkeypatch):
         return b""
 
     monkeypatch.setattr(simplejpeg, "encode_jpeg", keep)
-    for name in ("train_000", "rehearsal_001", "wrong_12"):
-        data = recording(worlds.TOY, name, size=32, error_recordings_step=4)
+    for recorded in ("train_000", "rehearsal_001", "wrong_12"):
+        data = recording(worlds.WORLDS[name], recorded, size=32, error_recordings_step=4)
         list(itertools.islice(data.jpegs, 60))
         digest.update(data.states.tobytes() + data.visible.tobytes() + data.boxes.tobytes())
-    assert digest.hexdigest() == "55e33ae621b022b2c3c96eac1089a49eb00d8de667d2c61f6935b71582050d7c"
+    assert digest.hexdigest() == GOLDEN[name]
 
 
 def test_command_makes_a_world_of_its_flags(monkeypatch):
@@ -58,14 +58,6 @@ def test_command_makes_a_world_of_its_flags(monkeypatch):
     assert worlds.TOY.unlike_toy() == {}
     assert expected.unlike_toy()["world"] == "bench"
     assert expected.unlike_toy() != worlds.BENCH.unlike_toy()
-
-
-@pytest.mark.parametrize("name", ["cad_12", "wrong_12"])
-def test_clean_renders_are_of_no_world_and_those_of_wrong_parts_are(name):
-    same = pictures("bench", name)[0] == pictures("toy", name)[0]
-    states = (pictures(world, name)[1] for world in ("toy", "bench"))
-    np.testing.assert_array_equal(*states)
-    assert not same
 
 
 def test_half_lower_and_upper_have_nothing_in_common():
@@ -161,29 +153,19 @@ def segments_of(level, timeline, seed):
     return events, end, worlds.BENCH.hidden[level].segments(events, end, rng)
 
 
-def test_glimpses_every_event_is_under_the_hands_and_nothing_is_left_out():
-    for seed, timeline in enumerate(drawn()[:30]):
-        events, end, segments = segments_of("default", timeline, seed)
-        assert segments[0][0] == 0
-        assert segments[-1][1] >= end
-        for (_, stop, _), (start, _, _) in itertools.pairwise(segments):
-            assert stop == pytest.approx(start)
-        for event in events:
-            kinds = {kind for start, stop, kind in segments if start < event < stop}
-            assert kinds <= {"cover"}
-
-
 def test_glimpses_a_tenth_of_the_time_is_in_view_and_four_fifths_are_in_long_gaps():
     shares = {}
     for level in worlds.BENCH.hidden:
         clear = long = whole = 0.0
         for seed, timeline in enumerate(drawn()):
-            _, end, segments = segments_of(level, timeline, seed)
+            events, end, segments = segments_of(level, timeline, seed)
             looks = [(a, min(b, end)) for a, b, kind in segments if kind == "clear" and a < end]
             edges = np.array([0.0, *itertools.chain(*looks), end])
             gaps = np.diff(edges)[::2]
             clear, whole = clear + end - gaps.sum(), whole + end
             long += gaps[gaps > 10].sum()
+            for a, b, kind in segments:  # each event is under the hands
+                assert kind == "cover" or not any(a < event < b for event in events)
             assert gaps.max() < worlds.BENCH.hidden[level].longest + 60
         shares[level] = clear / whole, long / whole
     assert 0.08 < shares["default"][0] < 0.16
@@ -205,46 +187,6 @@ def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():
 
 
 # --- Copies of the product ------------------------------------------------------------------------
-
-
-def test_nearly_right_parts_are_hardly_to_be_seen():
-    product = toy_product(11, np.random.default_rng(0))
-    state = np.ones(11, np.int8)
-
-    def differing(part, wrong):
-        """Share of the part's pixels that differ from those of where it belongs."""
-        shown = dataclasses.replace(product.parts[part], wrong=wrong)
-        parts = [shown if k == part else p for k, p in enumerate(product.parts)]
-        changed = dataclasses.replace(product, parts=tuple(parts))
-        rng = np.random.default_rng(0)
-        views = motion.plan_views(1, rng, hands=0.0, turn=0.1)
-        looks = [
-            clean_pictures([Body(changed.mesh(state * sign))], views, 48, np.random.default_rng(1))
-            for sign in (np.ones(11, int), np.where(np.arange(11) == part, -1, 1))
-        ]
-        right, wrong = (next(look).image for look in looks)
-        return np.count_nonzero(np.abs(right - wrong).max(-1) > 0.1)
-
-    rng = np.random.default_rng(3)
-    nearly, usual = [], []
-    for part in range(11):
-        nearly.append(differing(part, copies.nearly_right_pose(product.parts[part], rng)))
-        usual.append(differing(part, product.parts[part].wrong))
-    assert np.mean(nearly) < 0.4 * np.mean(usual)
-    assert np.mean(np.array(nearly) > 0) > 0.7  # but not quite right
-
-
-def test_copy_of_a_third_of_the_parts_would_sit_nearly_right():
-    product = toy_product(11, np.random.default_rng(0))
-    near = []
-    for seed in range(12):
-        copy = copies.copy_of(product, worlds.BENCH, np.random.default_rng(seed))
-        near += [np.abs(p.wrong - p.right)[:3, 3].max() < 0.15 for p in copy.parts]
-        assert all(
-            (a.right == b.right).all() for a, b in zip(copy.parts, product.parts, strict=True)
-        )
-    assert 0.2 < np.mean(near) < 0.5
-    assert copies.copy_of(product, worlds.TOY, np.random.default_rng(0)) is product
 
 
 def test_paint_changes_hue_saturation_and_brightness_as_colorsys_says():

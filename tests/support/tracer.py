@@ -80,18 +80,17 @@ class Scene:
     light: Light
     ground: Table | np.ndarray
 
-    def trace(self, xy: np.ndarray, near: np.ndarray | None = None) -> Hits:
-        """Rays through picture points (N, 2); `near` (bodies, N) those that each can meet."""
+    def trace(self, xy: np.ndarray) -> Hits:
+        """Rays through picture points (N, 2)."""
         directions = rays(self.camera, xy)
         depth, face = np.full(len(xy), np.inf, np.float32), np.full(len(xy), -1)
         meets, shaded, count = np.zeros((len(self.placed), len(xy)), bool), [], 0
         for i, (body, pose) in enumerate((p.body, p.pose) for p in self.placed):
-            chosen = slice(None) if near is None else np.flatnonzero(near[i])
-            far, hit = _traced(body).first_hits(pose, self.camera.position, directions[chosen])
-            meets[i, chosen] = hit >= 0
-            nearer = far < depth[chosen]
-            depth[chosen] = np.where(nearer, far, depth[chosen])
-            face[chosen] = np.where(nearer, hit + count, face[chosen])
+            far, hit = _traced(body).first_hits(pose, self.camera.position, directions)
+            meets[i] = hit >= 0
+            nearer = far < depth
+            depth = np.where(nearer, far, depth)
+            face = np.where(nearer, hit + count, face)
             normals = body.normals @ pose[:3, :3].T.astype(np.float32)
             shaded.append(lambert(normals, body.colours, self.light))
             count += len(body.faces)
@@ -131,9 +130,7 @@ def render(product, others, camera, light, ground, size) -> Picture:
     if len(edges):
         offsets = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) / (2 * size)
         finer = (points[edges] + offsets[:, None]).reshape(-1, 2)
-        # A body is within a pixel of where it is met: what misses it there is not looked for.
-        near = _grown(meets).reshape(len(meets), -1)[:, edges]
-        colours[edges] = rays_of(finer, np.tile(near, 4)).colours.reshape(4, -1, 3).mean(0)
+        colours[edges] = rays_of(finer).colours.reshape(4, -1, 3).mean(0)
     image = np.sqrt(np.clip(colours, 0, 1)).reshape(size, size, 3)
     seen = (hits.face >= 0) & (hits.face < len(product.body.faces))
     visible = seen.sum() / max(meets[0].sum(), 1)
@@ -155,14 +152,3 @@ def find_edges(image: np.ndarray) -> np.ndarray:
     edges[1:] |= down
     edges[:-1] |= down
     return edges
-
-
-def _grown(masks: np.ndarray) -> np.ndarray:
-    """(N, H, W) bool: pixels of masks (N, H, W) and all that touch them."""
-    grown = masks.copy()
-    grown[:, 1:] |= masks[:, :-1]
-    grown[:, :-1] |= masks[:, 1:]
-    across = grown.copy()
-    grown[:, :, 1:] |= across[:, :, :-1]
-    grown[:, :, :-1] |= across[:, :, 1:]
-    return grown
