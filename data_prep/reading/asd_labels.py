@@ -153,18 +153,15 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
     before = -1
     for line, row in csvfile.read_rows(path):
         try:
-            csvfile.check_width(path, line, row, _COLUMNS)
-            frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
-            csvfile.parse_integer(row[1], -1, 1, path, line, "flag")
-            interval = csvfile.parse_integer(
-                row[2], 0, csvfile.MAX_FRAME, path, line, "visible interval"
-            )
+            line.check_width(row, _COLUMNS)
+            frame = line.integer(row[0], 0, csvfile.MAX_FRAME, "frame")
+            line.integer(row[1], -1, 1, "flag")
+            interval = line.integer(row[2], 0, csvfile.MAX_FRAME, "visible interval")
             if rows and frame < rows[-1][0]:
                 what = f"frame {frame} comes after frame {rows[-1][0]}"
-                raise csvfile.field_error(path, line, "frame", what)
+                raise line.error("frame", what)
             box = [
-                csvfile.parse_number(text, path, line, name)
-                for text, name in zip(row[3:], _COLUMNS[3:], strict=True)
+                line.number(text, name) for text, name in zip(row[3:], _COLUMNS[3:], strict=True)
             ]
             check_box(box, f"{path}: line {line}")
         except ValueError as error:
@@ -245,13 +242,13 @@ def _by_recording(images: Iterable[Image], owner: Callable[[str], str | None]) -
         name = owner(image.name)
         if not image.boxes:
             with contextlib.suppress(ValueError):
-                frame = csvfile.parse_image_name(image.name, "", 1)
+                frame = csvfile.Line("", 1).image(image.name)
                 if name is not None:
                     found.setdefault(name, ([], []))[1].append(frame)
             return
         shown = f"{image.place}: {files.shorten(image.name)}"
         try:
-            frame = csvfile.parse_image_name(image.name, "", 1)
+            frame = csvfile.Line("", 1).image(image.name)
         except ValueError as error:
             raise ValueError(
                 f"{shown} does not end in a frame's number, such as 000010.jpg"
@@ -303,7 +300,7 @@ def _cvat_images(path: str | Path) -> list[Image]:
 
     def number(node: xml_tree.Node, key: str, low: float, high: float) -> float:
         text = node.attributes.get(key, "")
-        value = csvfile.parse_number(text, path, node.line, f"<{node.tag}> {key}")
+        value = csvfile.Line(path, node.line).number(text, f"<{node.tag}> {key}")
         return files.number(value, f"{path}: {node.place}: {key}", low, high)
 
     def box_of(node: xml_tree.Node, width: float, height: float) -> Box:

@@ -129,15 +129,15 @@ def _read_splits(path: Path, names: Iterable[str]) -> dict[str, str]:
     problems = []
     for line, row in rows[1:]:
         try:
-            csvfile.check_width(path, line, row, header)
+            line.check_width(row, header)
             name = files.check_name(row[0].strip(), f"{path}: line {line}: recording")
             split = row[1].strip()
             if split not in SPLITS:
                 what = f"{files.shorten(split)} is not one of {', '.join(SPLITS)}"
-                raise csvfile.field_error(path, line, "split", what)
+                raise line.error("split", what)
             if chosen.setdefault(name, split) != split:
                 what = f"{name} is in {chosen[name]} above"
-                raise csvfile.field_error(path, line, "recording", what)
+                raise line.error("recording", what)
         except ValueError as error:
             problems.append(str(error))
     raise_all(problems)

@@ -120,7 +120,7 @@ def _check_frames(
         elif i and frame < numbers[i - 1]:
             what = f"frame {frame} comes after frame {numbers[i - 1]}"
         if what:
-            note(mistakes, csvfile.field_error(path, lines[i], "image", what))
+            note(mistakes, lines[i].error("image", what))
     raise_all(mistakes)
 
 

@@ -98,9 +98,9 @@ def _read_file(path: pathlib.Path, skip: bool, left_out: list[str]) -> list[Chan
     if len(rows) > MAX_ROWS:
         raise ValueError(f"{path}: has {len(rows):,} rows, more than {MAX_ROWS:,}")
 
-    def parse(line: int, row: list[str]) -> Change | None:
+    def parse(line: csvfile.Line, row: list[str]) -> Change | None:
         try:
-            return _change(path, line, row)
+            return _change(line, row)
         except ValueError as error:
             if not skip:
                 raise ValueError(f"{error}; mend the row, or leave it out with --skip") from error
@@ -113,25 +113,23 @@ def _read_file(path: pathlib.Path, skip: bool, left_out: list[str]) -> list[Chan
     )
 
 
-def _change(path: pathlib.Path, line: int, row: list[str]) -> Change:
+def _change(line: csvfile.Line, row: list[str]) -> Change:
     if len(row) == len(_FIELDS) - 1:
         row = [*row, ""]
-    csvfile.check_width(path, line, row, _FIELDS)
-    start, end = (
-        csvfile.parse_integer(row[i], 0, csvfile.MAX_FRAME, path, line, _FIELDS[i]) for i in (0, 1)
-    )
+    line.check_width(row, _FIELDS)
+    start, end = (line.frame(row[i], _FIELDS[i]) for i in (0, 1))
     if end < max(start, 1):
         what = f"frame {end} is before the start, {start}" if end < start else "is frame 0"
-        raise csvfile.field_error(path, line, "end", what)
+        raise line.error("end", what)
     words = [text.strip().lower() for text in row]
     for i, known in ((2, _VERBS), (5, _LABELS)):
         if words[i] not in known:
             what = f"{files.shorten(row[i])} is none of {', '.join(known)}"
-            raise csvfile.field_error(path, line, _FIELDS[i], what)
+            raise line.error(_FIELDS[i], what)
     first, second = sorted(words[3:5])
     for field, name in (("this", words[3]), ("that", words[4]), ("that", f"{first} + {second}")):
         if wrong := files.name_mistake(name):
-            raise csvfile.field_error(path, line, field, f"{files.shorten(name)} {wrong}")
+            raise line.error(field, f"{files.shorten(name)} {wrong}")
     joined = -1 if words[5] == "mistake" else 1
     return Change(end, (first, second), joined if words[2] == "attach" else 0)
 

@@ -48,7 +48,7 @@ class Box(NamedTuple):
     def frame(self) -> int:
         """Returns the frame's number in the name of the picture; ValueError if it has none."""
         try:
-            return csvfile.parse_image_name(self.image.name, "", 1)
+            return csvfile.Line("", 1).image(self.image.name)
         except ValueError as error:
             raise ValueError(
                 f"{self.place}: its image: file_name: {files.shorten(self.image.name)} does not "

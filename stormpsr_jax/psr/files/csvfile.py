@@ -5,16 +5,86 @@ import io
 import math
 import os
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from stormpsr_jax.base.files import check_fits, read_text, shorten
 
-Row = tuple[int, list[str]]  # line number from 1, fields
-
 MAX_FRAME = 10**9
 # Bytes of memory that a line and a field take, at most.
-_LINE, _FIELD = 150, 70
+_LINE, _FIELD = 250, 70
 _FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
+
+
+class Line(NamedTuple):
+    """A line of a file, whose errors name both; as a text its number from 1."""
+
+    path: str | os.PathLike
+    number_of: int
+
+    def __str__(self) -> str:
+        return str(self.number_of)
+
+    def error(self, field: str, what: str) -> ValueError:
+        """Returns the error for one field of the line."""
+        return ValueError(f"{self.path}: line {self}: {field}: {what}")
+
+    def check_width(self, row: Sequence[str], names: Sequence[str]) -> None:
+        """Raises ValueError if the row of the line does not have one field per name."""
+        if len(row) < len(names):
+            what = f"is missing (the row has {len(row)} fields)"
+            raise self.error(names[len(row)], what)
+        if len(row) > len(names):
+            what = f"a row has {len(names)} fields, not {len(row)}"
+            raise self.error(f"field {len(names) + 1}", what)
+
+    def integer(self, text: str, low: int, high: int, field: str, meaning: str = "") -> int:
+        """Returns a whole number in low…high ("7" and "7.0" alike).
+
+        `meaning` ends the message about a number outside: what low…high are.
+        """
+        try:
+            number = int(text)
+        except ValueError:
+            value = self.number(text, field)
+            number = int(value)
+            if value != number:
+                raise self.error(field, f"{text.strip()!r} is not whole") from None
+        if not low <= number <= high:
+            raise self.error(field, f"{shorten(text)} is not in {low}…{high}{meaning}")
+        return number
+
+    def frame(self, text: str, field: str = "frame") -> int:
+        """Returns the number of a frame."""
+        return self.integer(text, 0, MAX_FRAME, field)
+
+    def number(self, text: str, field: str) -> float:
+        """Returns a finite number."""
+        try:
+            number = float(text)
+        except ValueError:
+            raise self.error(field, f"{shorten(text)} is not a number") from None
+        if not math.isfinite(number):
+            raise self.error(field, f"{shorten(text)} is not finite")
+        return number
+
+    def share(self, text: str, field: str) -> float:
+        """Returns a number in 0…1."""
+        number = self.number(text, field)
+        if not 0 <= number <= 1:
+            raise self.error(field, f"{shorten(text)} is not in 0…1")
+        return number
+
+    def image(self, text: str) -> int:
+        """Returns the frame number in an image's name ("01259.jpg" → 1259)."""
+        match = _IMAGE_NAME.fullmatch(text.strip())
+        if not match or len(match[1]) > 30 or int(match[1]) > MAX_FRAME:
+            raise self.error("image", f"{shorten(text)} is not an image name such as 00012.jpg")
+        return int(match[1])
+
+
+Row = tuple[Line, list[str]]  # with its fields
 
 
 def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
@@ -23,7 +93,7 @@ def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
     The last line needs no line end if it is whole.
 
     Returns:
-        [(line number from 1, fields)] without the empty lines.
+        [(line, fields)] without the empty lines.
 
     Raises:
         ValueError: not a readable file, not UTF-8, not CSV, cut off in its last line, or its rows
@@ -38,13 +108,13 @@ def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Ro
     check_fits(_LINE * fields + _FIELD * (fields + text.count(delimiter)), path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        rows = [(reader.line_num, row) for row in reader if row]
+        rows = [(Line(path, reader.line_num), row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
     if has_open_end(text) and len(rows) > 1:
         (_, above), (line, last) = rows[-2:]
         if len(last) < len(above) or (above[-1].strip() and not last[-1].strip()):
-            raise cut_off(path, line)
+            raise cut_off(line)
     return rows
 
 
@@ -58,72 +128,9 @@ def has_open_end(text: str) -> bool:
     return bool(text) and text[-1] not in "\r\n"
 
 
-def cut_off(path: str | os.PathLike, line: int) -> ValueError:
+def cut_off(line: Line) -> ValueError:
     """Returns the error for a file that ends in the middle of its last line."""
     return ValueError(
-        f"{path}: line {line}: the file is cut off here: the line is incomplete and has no end; "
-        "write the file anew"
+        f"{line.path}: line {line}: the file is cut off here: the line is incomplete and has no "
+        "end; write the file anew"
     )
-
-
-def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:
-    """Returns the error for one field of one line."""
-    return ValueError(f"{path}: line {line}: {field}: {what}")
-
-
-def check_width(path: str | os.PathLike, line: int, row: list[str], names: list[str]) -> None:
-    """Raises ValueError if a row does not have one field per name."""
-    if len(row) < len(names):
-        raise field_error(
-            path, line, names[len(row)], f"is missing (the row has {len(row)} fields)"
-        )
-    if len(row) > len(names):
-        raise field_error(
-            path, line, f"field {len(names) + 1}", f"a row has {len(names)} fields, not {len(row)}"
-        )
-
-
-def parse_integer(
-    text: str,
-    low: int,
-    high: int,
-    path: str | os.PathLike,
-    line: int,
-    field: str,
-    meaning: str = "",
-) -> int:
-    """Returns a whole number in low…high ("7" and "7.0" alike).
-
-    `meaning` ends the message about a number outside: what low…high are.
-    """
-    try:
-        number = int(text)
-    except ValueError:
-        value = parse_number(text, path, line, field)
-        number = int(value)
-        if value != number:
-            raise field_error(path, line, field, f"{text.strip()!r} is not whole") from None
-    if not low <= number <= high:
-        raise field_error(path, line, field, f"{shorten(text)} is not in {low}…{high}{meaning}")
-    return number
-
-
-def parse_number(text: str, path: str | os.PathLike, line: int, field: str) -> float:
-    """Returns a finite number."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise field_error(path, line, field, f"{shorten(text)} is not a number") from None
-    if not math.isfinite(number):
-        raise field_error(path, line, field, f"{shorten(text)} is not finite")
-    return number
-
-
-def parse_image_name(text: str, path: str | os.PathLike, line: int) -> int:
-    """Returns the frame number in an image's name ("01259.jpg" → 1259)."""
-    match = _IMAGE_NAME.fullmatch(text.strip())
-    if not match or len(match[1]) > 30 or int(match[1]) > MAX_FRAME:
-        raise field_error(
-            path, line, "image", f"{shorten(text)} is not an image name such as 00012.jpg"
-        )
-    return int(match[1])

@@ -37,20 +37,20 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
     last = 3 * procedure.num_components - 1
     seen: set[Step] = set()
 
-    def parse(line: int, row: list[str]) -> Step:
+    def parse(line: csvfile.Line, row: list[str]) -> Step:
         if len(row) == 2:  # the description is for people; a file may leave it out
             row = [*row, ""]
-        csvfile.check_width(path, line, row, ["image", "step id", "description"])
-        frame = csvfile.parse_image_name(row[0], path, line)
+        line.check_width(row, ["image", "step id", "description"])
+        frame = line.image(row[0])
         steps_are = f", the steps of procedure {procedure.name!r} (check --procedure)"
-        step = (frame, csvfile.parse_integer(row[1], 0, last, path, line, "step id", steps_are))
+        step = (frame, line.integer(row[1], 0, last, "step id", steps_are))
         if step[1] % 3 == 1 and os.path.basename(path) == STEPS:
             name = procedure.step_name(step[1])
             what = f"{step[1]} ({name}) belongs into {WITH_ERRORS}, which has such steps besides"
-            raise csvfile.field_error(path, line, "step id", what)
+            raise line.error("step id", what)
         if step in seen:
             what = f"step {step[1]} is given twice at frame {frame}"
-            raise csvfile.field_error(path, line, "step id", what)
+            raise line.error("step id", what)
         seen.add(step)
         return step
 
@@ -58,7 +58,7 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
     if rows and csvfile.has_open_end(text) and len(rows[-1][1]) == 3:
         name, description = procedure.step_name(steps[-1][1]), rows[-1][1][2]
         if description != name and name.startswith(description):
-            raise csvfile.cut_off(path, rows[-1][0])
+            raise csvfile.cut_off(rows[-1][0])
     return steps
 
 
@@ -85,28 +85,25 @@ def read_states(path: str | os.PathLike, procedure: Procedure) -> tuple[np.ndarr
             f"{num}; give --procedure the procedure that these labels were made with"
         )
 
-    def parse(line: int, row: list[str]) -> tuple[int, list[int]]:
-        csvfile.check_width(path, line, row, names)
-        return csvfile.parse_image_name(row[0], path, line), [
-            csvfile.parse_integer(text, -1, 1, path, line, name)
-            for text, name in zip(row[1:], names[1:], strict=True)
+    def parse(line: csvfile.Line, row: list[str]) -> tuple[int, list[int]]:
+        line.check_width(row, names)
+        return line.image(row[0]), [
+            line.integer(text, -1, 1, name) for text, name in zip(row[1:], names[1:], strict=True)
         ]
 
     parsed = for_each(rows, parse)
     frames = [frame for frame, _ in parsed]
-    check_ascending(path, rows, frames, "image")
+    check_ascending(rows, frames, "image")
     return np.array(frames, np.int64), np.array([state for _, state in parsed], np.int8)
 
 
-def check_ascending(
-    path: str | os.PathLike, rows: Sequence[csvfile.Row], frames: Sequence[int], field: str
-) -> None:
+def check_ascending(rows: Sequence[csvfile.Row], frames: Sequence[int], field: str) -> None:
     """Raises ValueError with every row whose frame does not come after that of the row above."""
     mistakes: list[str] = []
     for (line, _), (a, b) in zip(rows[1:], itertools.pairwise(frames), strict=True):
         if b <= a:
             what = f"frame {b} does not come after frame {a}"
-            note(mistakes, csvfile.field_error(path, line, field, what))
+            note(mistakes, line.error(field, what))
     raise_all(mistakes)
 
 

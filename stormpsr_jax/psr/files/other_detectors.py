@@ -180,11 +180,10 @@ def from_yolo(
         frames[name, frame] = path
 
         def parse(row: yolo.Row) -> tuple:
-            place = row.path, row.line
             if len(row.texts) == 5:
                 what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
-                raise csvfile.field_error(*place, "confidence", what)
-            score = csvfile.parse_number(row.texts[5], *place, "confidence")
+                raise row.line.error("confidence", what)
+            score = row.line.number(row.texts[5], "confidence")
             files.number(score, f"{row.place}: confidence", 0, 1)
             c = translated(row.number(10**6), f"{row.place}: class")
             return (frame, c, score, *row.box)

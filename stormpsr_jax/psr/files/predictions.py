@@ -164,7 +164,7 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
     # Reading field by field takes longer. It finds the place of a mistake, and takes whole numbers
     # that are written as 7.0.
     if not good:
-        found = for_each(every, lambda line, row: _detection(path, line, row, procedure))
+        found = for_each(every, lambda line, row: _detection(line, row, procedure))
         parsed = [p for p in found if p is not None]
         frames = np.array([p[0] for p in parsed], np.int64)
         classes = np.array([p[1] for p in parsed], np.int64)
@@ -180,19 +180,17 @@ def _says_nothing(row: list[str]) -> bool:
     return len(row) == 3 and row[2].strip() == "0"
 
 
-def _detection(
-    path: str | os.PathLike, line: int, row: list[str], procedure: Procedure
-) -> tuple | None:
+def _detection(line: csvfile.Line, row: list[str], procedure: Procedure) -> tuple | None:
     if _says_nothing(row):
-        csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame")
+        line.frame(row[1])
         return None
-    csvfile.check_width(path, line, row, _ASD_HEADER)
+    line.check_width(row, _ASD_HEADER)
     classes_are = f", the classes of procedure {procedure.name!r} (check --procedure)"
     return (
-        csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame"),
-        csvfile.parse_integer(row[2], 0, procedure.error_class, path, line, "class", classes_are),
-        _probability(row[3], path, line, "conf"),
-        *(csvfile.parse_number(row[i], path, line, _ASD_HEADER[i]) for i in range(4, 8)),
+        line.frame(row[1]),
+        line.integer(row[2], 0, procedure.error_class, "class", classes_are),
+        line.share(row[3], "conf"),
+        *(line.number(row[i], _ASD_HEADER[i]) for i in range(4, 8)),
     )
 
 
@@ -207,9 +205,9 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
     rows = _below_header(path, _TEMPORAL_HEADER, "framenr")
     k = procedure.num_components
 
-    def parse(line: int, row: list[str]) -> tuple[int, list[list[float]]]:
-        csvfile.check_width(path, line, row, _TEMPORAL_HEADER)
-        frame = csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "framenr")
+    def parse(line: csvfile.Line, row: list[str]) -> tuple[int, list[list[float]]]:
+        line.check_width(row, _TEMPORAL_HEADER)
+        frame = line.frame(row[2], "framenr")
         lists = []
         for text, field in zip(row[3:], _TEMPORAL_HEADER[3:], strict=True):
             values = _bracketed(text)
@@ -217,7 +215,7 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
                 got = "that is not one" if values is None else f"not {len(values)}"
                 what = f"a bracketed list of {k} numbers is needed, one per component of procedure "
                 what += f"{procedure.name!r}, {got}"
-                raise csvfile.field_error(path, line, field, what)
+                raise line.error(field, what)
             lists.append(values)
         return frame, lists
 
@@ -234,7 +232,7 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
         for m in np.flatnonzero(bad.any(axis=1)).tolist():  # names a list's first wrong number
             i = int(bad[m].argmax())
             what = f"{values[m, i]:g} at place {i + 1} is not {kind}"
-            mistakes.append((m, str(csvfile.field_error(path, rows[m][0], field, what))))
+            mistakes.append((m, str(rows[m][0].error(field, what))))
     raise_all([mistake for _, mistake in sorted(mistakes, key=lambda pair: pair[0])])
     frames, first = np.unique(frames, return_index=True)
     return TemporalPredictions(
@@ -288,15 +286,15 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """
     rows = _below_header(path, _VISIBILITY_HEADER, "frame")
 
-    def parse(line: int, row: list[str]) -> tuple[int, float]:
-        csvfile.check_width(path, line, row, _VISIBILITY_HEADER)
-        frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
+    def parse(line: csvfile.Line, row: list[str]) -> tuple[int, float]:
+        line.check_width(row, _VISIBILITY_HEADER)
+        frame = line.frame(row[0])
         text = row[1].strip()
-        return frame, _probability(text, path, line, "visible") if text else np.nan
+        return frame, line.share(text, "visible") if text else np.nan
 
     parsed = for_each(rows, parse)
     frames, visible = [frame for frame, _ in parsed], [fraction for _, fraction in parsed]
-    check_ascending(path, rows, frames, "frame")
+    check_ascending(rows, frames, "frame")
     return np.array(frames, np.int64), np.array(visible, np.float64)
 
 
@@ -387,32 +385,21 @@ def write_visibility(
         write_rows([f, "" if v != v else f"{v:.4f}"] for f, v in rows)
 
 
-def _below_header(
-    path: str | os.PathLike, header: list[str], frame: str
-) -> list[tuple[int, list[str]]]:
+def _below_header(path: str | os.PathLike, header: list[str], frame: str) -> list[csvfile.Row]:
     """Returns the rows below the header; ``frame`` names the column of frame numbers."""
     rows = csvfile.read_rows(path)
     if not rows:
         raise ValueError(f"{path}: line 1: header: the file is empty, not even {','.join(header)}")
     line, first = rows[0]
-    csvfile.check_width(path, line, first, header)
+    line.check_width(first, header)
     # A first row of data would be dropped in silence as if it were the header.
     if first[header.index(frame)].strip().isdigit():
-        raise csvfile.field_error(
-            path, line, "header", f"is missing; the first row must be {','.join(header)}"
-        )
+        raise line.error("header", f"is missing; the first row must be {','.join(header)}")
     return rows[1:]
 
 
 def _within(values: np.ndarray, low: float, high: float) -> bool:
     return bool(((values >= low) & (values <= high)).all())
-
-
-def _probability(text: str, path: str | os.PathLike, line: int, field: str) -> float:
-    number = csvfile.parse_number(text, path, line, field)
-    if not 0 <= number <= 1:
-        raise csvfile.field_error(path, line, field, f"{files.shorten(text)} is not in 0…1")
-    return number
 
 
 @contextlib.contextmanager

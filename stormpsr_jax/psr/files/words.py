@@ -139,8 +139,8 @@ def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]
         raise ValueError(f"{path}: line 1: header: {found_names} is not word,step")
     at = [names.index(name) for name in HEADER]
 
-    def parse(line: int, row: list[str]) -> None:
-        csvfile.check_width(path, line, row[: len(names)], names)
+    def parse(line: csvfile.Line, row: list[str]) -> None:
+        line.check_width(row[: len(names)], names)
         word, step = (row[i] for i in at)
         # A word like a formula is written with ' in front.
         word = word[1:] if csvfile.plain(word[1:]) == word else word

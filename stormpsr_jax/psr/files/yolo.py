@@ -22,19 +22,18 @@ _T = TypeVar("_T")
 class Row(NamedTuple):
     """A box: where it stands, its fields as texts, and cx, cy, w, h as shares of the picture."""
 
-    path: str | os.PathLike
-    line: int
+    line: csvfile.Line
     texts: list[str]
     box: tuple[float, ...]
 
     @property
     def place(self) -> str:
         """File and line."""
-        return f"{self.path}: line {self.line}"
+        return f"{self.line.path}: line {self.line}"
 
     def number(self, last: int) -> int:
         """Returns its class; ValueError if that is no number in 0…last."""
-        return csvfile.parse_integer(self.texts[0], 0, last, self.path, self.line, "class")
+        return self.line.integer(self.texts[0], 0, last, "class")
 
 
 def is_of_picture(name: str) -> bool:
@@ -67,18 +66,18 @@ def read(text: str, path: str | os.PathLike, convert: Callable[[Row], _T]) -> li
         ValueError: every mistake, with file, line and field, those of `convert` too.
     """
 
-    def row(line: int, fields: list[str]) -> _T:
+    def row(line: csvfile.Line, fields: list[str]) -> _T:
         texts = [text for text in fields if text]
         if len(texts) > _WIDEST:  # corners, of which the first two are no centre and size
             what = (
                 f"the row has {len(texts)} fields, as polygons and rotated boxes have; export "
                 f"upright boxes: {', '.join(FIELDS)} and maybe a confidence"
             )
-            raise csvfile.field_error(path, line, f"field {_WIDEST + 1}", what)
-        csvfile.check_width(path, line, texts[: len(FIELDS)], FIELDS)
+            raise line.error(f"field {_WIDEST + 1}", what)
+        line.check_width(texts[: len(FIELDS)], FIELDS)
         named = zip(texts[1:], FIELDS[1:], strict=False)
-        box = tuple(csvfile.parse_number(value, path, line, name) for value, name in named)
-        return convert(Row(path, line, texts, box))
+        box = tuple(line.number(value, name) for value, name in named)
+        return convert(Row(line, texts, box))
 
     rows = csvfile.rows_of(text, path, delimiter=" ")
     return for_each([item for item in rows if any(item[1])], row)

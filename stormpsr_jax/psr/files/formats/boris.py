@@ -11,22 +11,7 @@ from collections.abc import Mapping, Sequence
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats import tables
-from stormpsr_jax.psr.files.formats.form import (
-    Entry,
-    Form,
-    Format,
-    Sample,
-    Unit,
-    Written,
-    error,
-    has_columns,
-    lowered,
-    ordered,
-    recordings_of,
-    seconds,
-    spans,
-)
+from stormpsr_jax.psr.files.formats import form, tables
 
 _TABULAR = ("behavior", "time")
 _AGGREGATED = ("behavior", "start (s)", "stop (s)")
@@ -41,17 +26,17 @@ _HEADER = (
 )
 
 
-def _table(sample: Sample, wanted: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+def _table(sample: form.Sample, wanted: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """The rows below the header, by column."""
     at = sample.header_with(*wanted)
     assert at is not None
-    names = lowered(sample.rows[at][1])
+    names = form.lowered(sample.rows[at][1])
     # Older exports have lines about the observation above the header.
     above = [row for _, row in sample.rows[:at] if len(row) > 1]
-    offset = {name: row[1].strip() for row in above if (name := lowered(row)[0]) == _OFFSET}
+    offset = {name: row[1].strip() for row in above if (name := form.lowered(row)[0]) == _OFFSET}
 
-    def parse(line: int, row: list[str]) -> tuple[int, dict[str, str]]:
-        csvfile.check_width(sample.path, line, row[: len(names)], names)
+    def parse(line: csvfile.Line, row: list[str]) -> tuple[int, dict[str, str]]:
+        line.check_width(row[: len(names)], names)
         return line, offset | {n: field.strip() for n, field in zip(names, row, strict=False)}
 
     return for_each(sample.rows[at + 1 :], parse)
@@ -59,42 +44,46 @@ def _table(sample: Sample, wanted: Sequence[str]) -> list[tuple[int, dict[str, s
 
 def _recordings(row: Mapping[str, str]) -> tuple[str, ...]:
     media = next((row[name] for name in _MEDIA if row.get(name)), "")
-    return tuple(filter(None, (row.get("observation id", ""), *recordings_of(media))))
+    return tuple(filter(None, (row.get("observation id", ""), *form.recordings_of(media))))
 
 
-def _time(row: Mapping[str, str], name: str, sample: Sample, line: int) -> float:
+def _time(row: Mapping[str, str], name: str, sample: form.Sample, line: csvfile.Line) -> float:
     """Returns the seconds of the medium."""
     comma = sample.delimiter != ","
-    time = tables.parse_time(row[name], comma, sample.path, line, name)
+    time = tables.parse_time(row[name], comma, line, name)
     offset = row.get(_OFFSET, "")
     if offset in ("", "NA", "None"):
         return time
     offset = offset.replace(",", ".") if comma else offset
-    by = csvfile.parse_number(offset, sample.path, line, _OFFSET)
+    by = line.number(offset, _OFFSET)
     # Both are rounded to milliseconds.
-    return seconds(round(time - by, 3) if by else time, sample, f"line {line}", name)
+    return sample.seconds(round(time - by, 3) if by else time, f"line {line}", name)
 
 
-def _read_tabular(sample: Sample) -> list[Entry]:
+def _read_tabular(sample: form.Sample) -> list[form.Entry]:
     rows = _table(sample, _TABULAR)
     kind = next((name for name in _TYPES if rows and name in rows[0][1]), None)
     begun: dict[tuple[str, ...], int] = {}
 
-    def parse(line: int, row: dict[str, str]) -> list[Entry]:
+    def parse(line: csvfile.Line, row: dict[str, str]) -> list[form.Entry]:
         place = f"line {line}"
-        entry = Entry(
-            row["behavior"], _time(row, "time", sample, line), Unit.SECONDS, place, _recordings(row)
+        entry = form.Entry(
+            row["behavior"],
+            _time(row, "time", sample, line),
+            form.Unit.SECONDS,
+            place,
+            _recordings(row),
         )
         said = row[kind].upper() if kind else "POINT"
         state = (*entry.recordings, row.get("subject", ""), entry.text)
         if said == "POINT":
             return [entry]
         if said not in ("START", "STOP"):
-            raise error(sample, place, f"{kind}: {files.shorten(said)} is not POINT, START or STOP")
+            raise sample.error(place, f"{kind}: {files.shorten(said)} is not POINT, START or STOP")
         if (said == "START") == (state in begun):
             what = f"{kind}: {files.shorten(entry.text)} "
             what += f"has begun in line {begun[state]}" if said == "START" else "has not begun"
-            raise error(sample, place, f"{what}; mend the observation in BORIS")
+            raise sample.error(place, f"{what}; mend the observation in BORIS")
         if said == "START":
             begun[state] = line
             return []
@@ -105,28 +94,28 @@ def _read_tabular(sample: Sample) -> list[Entry]:
     if begun:
         state, line = next(iter(begun.items()))
         what = f"{kind}: {files.shorten(state[-1])} has no STOP; mend the observation in BORIS"
-        raise error(sample, f"line {line}", what)
+        raise sample.error(f"line {line}", what)
     return entries
 
 
-def _read_aggregated(sample: Sample) -> list[Entry]:
-    def parse(line: int, row: dict[str, str]) -> Entry:
+def _read_aggregated(sample: form.Sample) -> list[form.Entry]:
+    def parse(line: csvfile.Line, row: dict[str, str]) -> form.Entry:
         # Of a point both are the same, or the stop is left out.
         names = [name for name in _AGGREGATED[1:] if row[name] not in ("", "NA")]
         if not names:
-            raise error(sample, f"line {line}", f"{_AGGREGATED[1]}: is missing")
+            raise sample.error(f"line {line}", f"{_AGGREGATED[1]}: is missing")
         times = [_time(row, name, sample, line) for name in names]
-        end = ordered(times[0], times[-1], sample, f"line {line}")
-        return Entry(row["behavior"], end, Unit.SECONDS, f"line {line}", _recordings(row))
+        end = sample.ordered(times[0], times[-1], f"line {line}")
+        return form.Entry(row["behavior"], end, form.Unit.SECONDS, f"line {line}", _recordings(row))
 
     return for_each(_table(sample, _AGGREGATED), parse)
 
 
-def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
     with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(_HEADER)
-        for _, end, step in spans(steps, fps):
+        for _, end, step in form.spans(steps, fps):
             row = dict.fromkeys(_HEADER, "")
             row |= {"Observation id": csvfile.plain(recording), "Observation type": "Media file(s)"}
             row |= {"FPS": f"{fps:g}", "Subject": "No focal subject", "Behavior": step.name}
@@ -135,14 +124,14 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
             rows.writerow(row.values())
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="boris",
     name="BORIS (tabular or aggregated events, CSV or TSV)",
     clock="seconds of the first medium, to the millisecond, the observation's time offset taken "
     "off; a step is complete at its point, or at the stop of its state",
     forms=(
-        Form(has_columns(*_AGGREGATED), _read_aggregated),
-        Form(has_columns(*_TABULAR), _read_tabular),
+        form.Form(form.has_columns(*_AGGREGATED), _read_aggregated),
+        form.Form(form.has_columns(*_TABULAR), _read_tabular),
     ),
     ending=".boris.csv",
     write=_write,

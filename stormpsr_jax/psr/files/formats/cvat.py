@@ -12,18 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats.form import (
-    IS_XML,
-    Entry,
-    Form,
-    Format,
-    Mark,
-    Sample,
-    Unit,
-    Written,
-    error,
-    whole,
-)
+from stormpsr_jax.psr.files.formats import form
 from stormpsr_jax.psr.files.formats.xml_tree import Node
 
 _STEP = re.compile(r"\s*step\s*=\s*([0-9]{1,9})\s*", re.ASCII)
@@ -31,13 +20,13 @@ _STEP = re.compile(r"\s*step\s*=\s*([0-9]{1,9})\s*", re.ASCII)
 _OF_VIDEO = re.compile(r"frame_([0-9]{1,9})(?:\.[A-Za-z]+)?", re.IGNORECASE | re.ASCII)
 
 
-def _label(node: Node, sample: Sample, place: str) -> str:
+def _label(node: Node, sample: form.Sample, place: str) -> str:
     if not (label := node.attributes.get("label", "").strip()):
-        raise error(sample, place, "label: is missing")
+        raise sample.error(place, "label: is missing")
     return label
 
 
-def _read(sample: Sample) -> list[Entry]:
+def _read(sample: form.Sample) -> list[form.Entry]:
     meta = [node for meta in sample.xml.of("meta") for node in meta.children]
     projects = [tasks for node in meta if node.tag == "project" for tasks in node.of("tasks")]
     tasks = [task for its in projects for task in its.of("task")]
@@ -48,52 +37,52 @@ def _read(sample: Sample) -> list[Entry]:
     # Images are numbered within their task, and say which that is; tracks go on over all tasks.
     images = {node.attributes.get("task_id") for node in sample.xml.of("image") if node.children}
 
-    def parse(node: Node) -> list[Entry]:
+    def parse(node: Node) -> list[form.Entry]:
         entries = read(node)
         told = node.tag == "image" and None not in images
         several = len(images if told else tasks) > 1
-        if several and any(entry.unit is Unit.PICTURES for entry in entries):
+        if several and any(entry.unit is form.Unit.PICTURES for entry in entries):
             what = "is of a project of several videos, whose pictures cannot be told apart"
-            raise error(sample, node.place, f"{what}; export each task by itself")
+            raise sample.error(node.place, f"{what}; export each task by itself")
         return entries
 
-    def read(node: Node) -> list[Entry]:
+    def read(node: Node) -> list[form.Entry]:
         if node.tag == "image":
             return _of_image(node, sample)
         if node.tag == "track":
             return _of_track(node, sample, step)
-        frame = whole(node.attributes.get("frame"), sample, node.place, "frame")
-        return [Entry(_label(node, sample, node.place), frame, Unit.PICTURES, node.place)]
+        frame = sample.whole(node.attributes.get("frame"), node.place, "frame")
+        return [form.Entry(_label(node, sample, node.place), frame, form.Unit.PICTURES, node.place)]
 
     nodes = [(node,) for node in sample.xml.children if node.tag in ("image", "track", "tag")]
     return [entry for its in for_each(nodes, parse) for entry in its]
 
 
-def _of_image(node: Node, sample: Sample) -> list[Entry]:
+def _of_image(node: Node, sample: form.Sample) -> list[form.Entry]:
     if not node.children:
         return []
     name = node.attributes.get("name", "").replace("\\", "/")
     folder, _, last = name.rpartition("/")
     if match := _OF_VIDEO.fullmatch(last):
-        at, unit = int(match[1]), Unit.PICTURES
+        at, unit = int(match[1]), form.Unit.PICTURES
     else:
-        at, unit = csvfile.parse_image_name(name, sample.path, node.line), Unit.FRAMES
+        at, unit = csvfile.Line(sample.path, node.line).image(name), form.Unit.FRAMES
     of = (folder.rpartition("/")[2],) if folder else ()
     return [
-        Entry(_label(child, sample, child.place), at, unit, child.place, of)
+        form.Entry(_label(child, sample, child.place), at, unit, child.place, of)
         for child in node.children
     ]
 
 
-def _of_track(track: Node, sample: Sample, step: int) -> list[Entry]:
+def _of_track(track: Node, sample: form.Sample, step: int) -> list[form.Entry]:
     """The completions of a track; `step` is from a picture of the task to its next one."""
     label = _label(track, sample, track.place)
     shapes = sorted(
-        (whole(shape.attributes.get("frame"), sample, shape.place, "frame"), i)
+        (sample.whole(shape.attributes.get("frame"), shape.place, "frame"), i)
         for i, shape in enumerate(track.children)
     )
     if not shapes:
-        raise error(sample, track.place, "has no shapes")
+        raise sample.error(track.place, "has no shapes")
     entries, last = [], None
     for frame, i in shapes:
         if track.children[i].attributes.get("outside") != "1":
@@ -101,14 +90,14 @@ def _of_track(track: Node, sample: Sample, step: int) -> list[Entry]:
         elif last is not None:
             # Between two keyframes a track is shown too, up to where it is outside.
             end = max(last, frame - step)
-            entries.append(Entry(label, end, Unit.PICTURES, track.place))
+            entries.append(form.Entry(label, end, form.Unit.PICTURES, track.place))
             last = None
     if last is not None:
-        entries.append(Entry(label, last, Unit.PICTURES, track.place))
+        entries.append(form.Entry(label, last, form.Unit.PICTURES, track.place))
     return entries
 
 
-def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
     """Tags of the pictures that `data_prep.own --export_frames` writes."""
     by_frame: dict[int, list[str]] = {}
     for step in steps:
@@ -131,22 +120,26 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
     files.write_text(path, "\n".join([*lines, "</annotations>"]) + "\n")
 
 
-def _has_root(sample: Sample) -> bool:
+def _has_root(sample: form.Sample) -> bool:
     return sample.xml.tag == "annotations"
 
 
-def _has_version(sample: Sample) -> bool:
+def _has_version(sample: form.Sample) -> bool:
     return [node.text.strip() for node in sample.xml.of("version")] == ["1.1"]
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="cvat",
     name="CVAT (XML 1.1 for images or for video)",
     clock="pictures of the video from 0, by its timestamps or --labels_fps; numbers in "
     "names of images, but for frame_N, are frames of the product",
     forms=(
-        Form(
-            (IS_XML, Mark("a root <annotations>", _has_root), Mark("<version>1.1", _has_version)),
+        form.Form(
+            (
+                form.IS_XML,
+                form.Mark("a root <annotations>", _has_root),
+                form.Mark("<version>1.1", _has_version),
+            ),
             _read,
         ),
     ),

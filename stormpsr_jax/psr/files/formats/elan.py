@@ -12,28 +12,11 @@ from xml.sax.saxutils import escape, quoteattr
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats import tables
-from stormpsr_jax.psr.files.formats.form import (
-    IS_TABLE,
-    IS_XML,
-    MAX_SECONDS,
-    Entry,
-    Form,
-    Format,
-    Mark,
-    Sample,
-    Unit,
-    Written,
-    error,
-    lowered,
-    ordered,
-    spans,
-    whole,
-)
+from stormpsr_jax.psr.files.formats import form, tables
 from stormpsr_jax.psr.files.formats.xml_tree import Node
 
 _TIER = "steps"
-_MAX = int(1000 * MAX_SECONDS)
+_MAX = int(1000 * form.MAX_SECONDS)
 # How many milliseconds they last: frames of television are allowed in the place of those.
 _UNITS = {"milliseconds": 1.0, "PAL-frames": 40.0, "NTSC-frames": 1001 / 30}
 _CLOCK = re.compile(r"[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]\.[0-9]{1,3}", re.ASCII)
@@ -47,26 +30,24 @@ def _chosen(tiers: Mapping[str, list]) -> dict[str, list]:
     return named or dict(tiers)
 
 
-def _read_eaf(sample: Sample) -> list[Entry]:
+def _read_eaf(sample: form.Sample) -> list[form.Entry]:
     root = sample.xml
     header = (root.of("HEADER") or [Node("HEADER", {}, root.line)])[0]
     unit = header.attributes.get("TIME_UNITS", "milliseconds")
     if unit not in _UNITS:
         what = f"TIME_UNITS: {files.shorten(unit)} is none of {', '.join(_UNITS)}"
-        raise error(sample, header.place, what)
+        raise sample.error(header.place, what)
     # The first medium is the one that is annotated; its origin is what ELAN calls time 0, in
     # milliseconds whatever the unit of the slots.
     media = header.of("MEDIA_DESCRIPTOR")[:1]
     origin = sum(
-        whole(node.attributes.get("TIME_ORIGIN", "0"), sample, node.place, "TIME_ORIGIN", high=_MAX)
+        sample.whole(node.attributes.get("TIME_ORIGIN", "0"), node.place, "TIME_ORIGIN", high=_MAX)
         for node in media
     )
     slots: dict[str, int] = {}
     for node in [slot for order in root.of("TIME_ORDER") for slot in order.of("TIME_SLOT")]:
         if "TIME_VALUE" in node.attributes:
-            value = whole(
-                node.attributes["TIME_VALUE"], sample, node.place, "TIME_VALUE", high=_MAX
-            )
+            value = sample.whole(node.attributes["TIME_VALUE"], node.place, "TIME_VALUE", high=_MAX)
             slots[node.attributes.get("TIME_SLOT_ID", "")] = value
     tiers: dict[str, list[Node]] = {}
     for tier in root.of("TIER"):
@@ -84,7 +65,7 @@ def _read_eaf(sample: Sample) -> list[Entry]:
         if node.attributes.get("PREVIOUS_ANNOTATION")
     }
 
-    def parse(tier: str, node: Node) -> Entry:
+    def parse(tier: str, node: Node) -> form.Entry:
         place = f"{node.place} of tier {files.shorten(tier)}"
         aligned = node
         for _ in range(len(tiers) + 1):  # one tier may hang on another
@@ -92,22 +73,22 @@ def _read_eaf(sample: Sample) -> list[Entry]:
                 break
             if aligned.attributes.get("ANNOTATION_ID", "") in shares:
                 what = "shares the time of another annotation, and has none of its own"
-                raise error(sample, place, f"{what}; align it in ELAN")
+                raise sample.error(place, f"{what}; align it in ELAN")
             reference = aligned.attributes.get("ANNOTATION_REF", "")
             if reference not in by_id:
                 what = f"ANNOTATION_REF: there is no annotation {files.shorten(reference)}"
-                raise error(sample, place, what)
+                raise sample.error(place, what)
             aligned = by_id[reference]
         times = []
         for key in ("TIME_SLOT_REF1", "TIME_SLOT_REF2"):
             slot = aligned.attributes.get(key, "")
             if slot not in slots:
                 what = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
-                raise error(sample, place, what)
+                raise sample.error(place, what)
             times.append(slots[slot] * _UNITS[unit] + origin)
-        end = ordered(times[0], times[1], sample, place) / 1000
+        end = sample.ordered(times[0], times[1], place) / 1000
         text = "".join(value.text for value in node.of("ANNOTATION_VALUE")).strip()
-        return Entry(text or tier.strip(), end, Unit.SECONDS, place)
+        return form.Entry(text or tier.strip(), end, form.Unit.SECONDS, place)
 
     return for_each([(tier, node) for tier, its in _chosen(tiers).items() for node in its], parse)
 
@@ -123,37 +104,33 @@ def _times(fields: Sequence[str]) -> list[int]:
     return []
 
 
-def _is_plain_export(sample: Sample) -> bool:
+def _is_plain_export(sample: form.Sample) -> bool:
     rows = [row for _, row in sample.rows[:20]]
     return bool(rows) and all(
         len(row) >= 4 and _times(row) and not _times(row[-1:]) for row in rows
     )
 
 
-def _read_plain_export(sample: Sample) -> list[Entry]:
+def _read_plain_export(sample: form.Sample) -> list[form.Entry]:
     """An export without a header: tier, participant, times, annotation."""
 
-    def parse(line: int, row: list[str]) -> tuple[str, Entry]:
+    def parse(line: csvfile.Line, row: list[str]) -> tuple[str, form.Entry]:
         columns = _times(row)
         if not columns:
-            raise error(sample, f"line {line}", "time: begin and end are missing")
-        begin, end = (_seconds(row[i], sample, line) for i in columns[:2])
-        end = ordered(begin, end, sample, f"line {line}")
+            raise sample.error(f"line {line}", "time: begin and end are missing")
+        begin, end = (tables.parse_time(row[i], False, line, "time") for i in columns[:2])
+        end = sample.ordered(begin, end, f"line {line}")
         tier = row[0].strip()
-        return tier, Entry(row[-1].strip() or tier, end, Unit.SECONDS, f"line {line}")
+        return tier, form.Entry(row[-1].strip() or tier, end, form.Unit.SECONDS, f"line {line}")
 
     return _of_tiers(for_each(sample.rows, parse))
 
 
-def _of_tiers(found: Sequence[tuple[str, Entry]]) -> list[Entry]:
-    tiers: dict[str, list[Entry]] = {}
+def _of_tiers(found: Sequence[tuple[str, form.Entry]]) -> list[form.Entry]:
+    tiers: dict[str, list[form.Entry]] = {}
     for tier, entry in found:
         tiers.setdefault(tier, []).append(entry)
     return [entry for its in _chosen(tiers).values() for entry in its]
-
-
-def _seconds(text: str, sample: Sample, line: int) -> float:
-    return tables.parse_time(text, False, sample.path, line, "time")
 
 
 def _column(names: Sequence[str], of: str) -> tuple[int, bool] | None:
@@ -164,14 +141,14 @@ def _column(names: Sequence[str], of: str) -> tuple[int, bool] | None:
     return None
 
 
-def _has_header(sample: Sample) -> bool:
+def _has_header(sample: form.Sample) -> bool:
     return all(_column(sample.columns, of) is not None for of in ("begin", "end"))
 
 
-def _read_export(sample: Sample) -> list[Entry]:
+def _read_export(sample: form.Sample) -> list[form.Entry]:
     """An export with a header: one column `Annotation` beside `Tier`, or a column for each tier."""
     names = [name.strip() for name in sample.rows[0][1]]
-    low = lowered(names)
+    low = form.lowered(names)
     begin, end = _column(low, "begin"), _column(low, "end")
     assert begin is not None
     assert end is not None
@@ -180,18 +157,18 @@ def _read_export(sample: Sample) -> list[Entry]:
     passed = ("begin time", "end time", "duration", "file")
     of_tiers = [i for i, name in enumerate(low) if name and not name.startswith(passed)]
 
-    def time(row: Sequence[str], column: tuple[int, bool], line: int) -> float:
+    def time(row: Sequence[str], column: tuple[int, bool], line: csvfile.Line) -> float:
         at, in_milliseconds = column
         if in_milliseconds:
-            return whole(row[at], sample, f"line {line}", "time", high=_MAX) / 1000
-        return _seconds(row[at], sample, line)
+            return sample.whole(row[at], f"line {line}", "time", high=_MAX) / 1000
+        return tables.parse_time(row[at], False, line, "time")
 
-    def parse(line: int, row: list[str]) -> list[tuple[str, Entry]]:
-        csvfile.check_width(sample.path, line, row[: len(names)], names)
-        at = ordered(time(row, begin, line), time(row, end, line), sample, f"line {line}")
+    def parse(line: csvfile.Line, row: list[str]) -> list[tuple[str, form.Entry]]:
+        line.check_width(row[: len(names)], names)
+        at = sample.ordered(time(row, begin, line), time(row, end, line), f"line {line}")
 
-        def entry(tier: str, text: str) -> tuple[str, Entry]:
-            return tier, Entry(text.strip() or tier, at, Unit.SECONDS, f"line {line}")
+        def entry(tier: str, text: str) -> tuple[str, form.Entry]:
+            return tier, form.Entry(text.strip() or tier, at, form.Unit.SECONDS, f"line {line}")
 
         if one is not None:
             return [entry(row[tier_at].strip() if tier_at is not None else "", row[one])]
@@ -204,7 +181,7 @@ def _read_export(sample: Sample) -> list[Entry]:
 # --- Written --------------------------------------------------------------------------------------
 
 
-def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
     """Annotations of a tier may not overlap, so what would goes into a further tier.
 
     ELAN asks for the video when it opens the file, and keeps its place.
@@ -213,7 +190,7 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
     ends: list[int] = []
     tiers: list[list[str]] = []
     slots = []
-    for i, (start, end, step) in enumerate(spans(steps, fps)):
+    for i, (start, end, step) in enumerate(form.spans(steps, fps)):
         end = max(end, 1)  # an annotation lasts; what is complete at 0 is so within a millisecond
         # Shorter than the second before where that makes it fit.
         free = [n for n, last in enumerate(ends) if max(start, last) < end]
@@ -254,32 +231,34 @@ def _tier_name(n: int) -> str:
     return _TIER if n == 0 else f"{_TIER} {n + 1}"
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="elan",
     name="ELAN (.eaf and tab-separated text)",
     clock="milliseconds (or frames, by TIME_UNITS) of the first medium, its TIME_ORIGIN added; "
     "a step is complete at the end of its annotation",
     forms=(
-        Form(
+        form.Form(
             (
-                IS_XML,
-                Mark("a root <ANNOTATION_DOCUMENT>", lambda s: s.xml.tag == "ANNOTATION_DOCUMENT"),
+                form.IS_XML,
+                form.Mark(
+                    "a root <ANNOTATION_DOCUMENT>", lambda s: s.xml.tag == "ANNOTATION_DOCUMENT"
+                ),
             ),
             _read_eaf,
         ),
-        Form(
+        form.Form(
             (
-                IS_TABLE,
-                Mark("tabs", lambda s: s.delimiter == "\t"),
-                Mark("columns 'Begin Time' and 'End Time'", _has_header),
+                form.IS_TABLE,
+                form.Mark("tabs", lambda s: s.delimiter == "\t"),
+                form.Mark("columns 'Begin Time' and 'End Time'", _has_header),
             ),
             _read_export,
         ),
-        Form(
+        form.Form(
             (
-                IS_TABLE,
-                Mark("tabs", lambda s: s.delimiter == "\t"),
-                Mark("begin and end as hh:mm:ss.ms or ss.msec in every row", _is_plain_export),
+                form.IS_TABLE,
+                form.Mark("tabs", lambda s: s.delimiter == "\t"),
+                form.Mark("begin and end as hh:mm:ss.ms or ss.msec in every row", _is_plain_export),
             ),
             _read_plain_export,
         ),

@@ -139,6 +139,28 @@ class Sample:
                 return i
         return None
 
+    def error(self, place: str, what: str) -> ValueError:
+        """Returns the error for one place of the file."""
+        return ValueError(f"{self.path}: {place}: {what}")
+
+    def seconds(self, value: Any, place: str, field: str = "time") -> float:
+        """Returns a time in seconds that a recording can have; ValueError names the place."""
+        return files.number(value, f"{self.path}: {place}: {field}", 0, MAX_SECONDS)
+
+    def whole(
+        self, value: Any, place: str, field: str, low: int = 0, high: int = csvfile.MAX_FRAME
+    ) -> int:
+        """Returns a whole number, given as a number or as text; ValueError names the place."""
+        if isinstance(value, str) and re.fullmatch("[0-9]{1,30}", value.strip(), re.ASCII):
+            value = int(value)
+        return files.whole(value, f"{self.path}: {place}: {field}", low, high)
+
+    def ordered(self, start: float, end: float, place: str) -> float:
+        """Returns the end of an interval; ValueError if it is before the start."""
+        if end < start:
+            raise self.error(place, f"end: {end:g} is before the start, {start:g}")
+        return end
+
 
 def lowered(row: Sequence[str]) -> list[str]:
     """The fields of a header in small letters, without white space around them."""
@@ -241,38 +263,6 @@ def _held(form: Form, sample: Sample) -> int:
         if not mark.holds(sample):
             return i
     return len(form.marks)
-
-
-def error(sample: Sample, place: str, what: str) -> ValueError:
-    """Returns the error for one place of a file."""
-    return ValueError(f"{sample.path}: {place}: {what}")
-
-
-def seconds(value: Any, sample: Sample, place: str, field: str = "time") -> float:
-    """Returns a time in seconds that a recording can have; ValueError names the place."""
-    return files.number(value, f"{sample.path}: {place}: {field}", 0, MAX_SECONDS)
-
-
-def whole(
-    value: Any,
-    sample: Sample,
-    place: str,
-    field: str,
-    low: int = 0,
-    high: int = csvfile.MAX_FRAME,
-) -> int:
-    """Returns a whole number, given as a number or as text; ValueError names the place."""
-    where = f"{sample.path}: {place}: {field}"
-    if isinstance(value, str) and re.fullmatch("[0-9]{1,30}", value.strip(), re.ASCII):
-        value = int(value)
-    return files.whole(value, where, low, high)
-
-
-def ordered(start: float, end: float, sample: Sample, place: str) -> float:
-    """Returns the end of an interval; ValueError if it is before the start."""
-    if end < start:
-        raise error(sample, place, f"end: {end:g} is before the start, {start:g}")
-    return end
 
 
 def recordings_of(address: str) -> tuple[str, ...]:

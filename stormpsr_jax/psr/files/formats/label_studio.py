@@ -13,22 +13,7 @@ from typing import Any
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats.form import (
-    IS_JSON,
-    Entry,
-    Form,
-    Format,
-    Mark,
-    Sample,
-    Unit,
-    Written,
-    error,
-    has_columns,
-    ordered,
-    recordings_of,
-    seconds,
-    whole,
-)
+from stormpsr_jax.psr.files.formats import form
 
 _RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task that are usual for it
 _WHOLE_CSV = ("annotation_id", "annotator")
@@ -41,12 +26,12 @@ def _names(task: Mapping[str, Any]) -> tuple[str, ...]:
     addresses = [
         its for its in task.values() if isinstance(its, str) and ("/" in its or "." in its)
     ]
-    return tuple(name for address in addresses for name in recordings_of(address))
+    return tuple(name for address in addresses for name in form.recordings_of(address))
 
 
 def _entries(
-    value: Mapping[str, Any], task: Mapping[str, Any], sample: Sample, place: str
-) -> list[Entry]:
+    value: Mapping[str, Any], task: Mapping[str, Any], sample: form.Sample, place: str
+) -> list[form.Entry]:
     """The labels of a region that says when."""
     texts = [
         text
@@ -59,38 +44,38 @@ def _entries(
     if _REMARKS & value.keys() and not any(key.endswith("labels") for key in value):
         return []
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise error(sample, place, "labels: a region has no label; give it one, or remove it")
+        raise sample.error(place, "labels: a region has no label; give it one, or remove it")
     spans = value.get("ranges", [value])
     if not isinstance(spans, list):
-        raise error(sample, place, f"ranges: {files.shorten(spans)} is not a list")
+        raise sample.error(place, f"ranges: {files.shorten(spans)} is not a list")
     rate = next((task[key] for key in _RATES if key in task), None)
     names = _names(task)
     entries = []
     for span in spans:
         if not isinstance(span, dict):
-            raise error(sample, place, f"ranges: {files.shorten(span)} is not an object")
+            raise sample.error(place, f"ranges: {files.shorten(span)} is not an object")
         start, end = (span.get(key) for key in ("start", "end"))
-        unit = Unit.SECONDS
+        unit = form.Unit.SECONDS
         if "ranges" in value:
             # Numbered from 1.
             low, high = (
-                whole(v, sample, place, f, low=1) - 1 for v, f in ((start, "start"), (end, "end"))
+                sample.whole(v, place, f, low=1) - 1 for v, f in ((start, "start"), (end, "end"))
             )
-            at: float = ordered(low, high, sample, place)
-            unit = Unit.TICKS
+            at: float = sample.ordered(low, high, place)
+            unit = form.Unit.TICKS
             if rate is not None:
                 where = f"{sample.path}: {place}: fps"
                 at /= files.number(rate, where, files.MIN_FPS, files.MAX_FPS)
-                unit = Unit.SECONDS
+                unit = form.Unit.SECONDS
         else:
-            begun = seconds(start, sample, place, "start")
-            at = ordered(begun, seconds(end, sample, place, "end"), sample, place)
-        entries += [Entry(text.strip(), at, unit, place, names) for text in texts]
+            begun = sample.seconds(start, place, "start")
+            at = sample.ordered(begun, sample.seconds(end, place, "end"), place)
+        entries += [form.Entry(text.strip(), at, unit, place, names) for text in texts]
     return entries
 
 
-def _read_json(sample: Sample) -> list[Entry]:
-    def parse(number: int, task: Any) -> list[Entry]:
+def _read_json(sample: form.Sample) -> list[form.Entry]:
+    def parse(number: int, task: Any) -> list[form.Entry]:
         place = f"task {number}"
         where = f"{sample.path}: {place}"
         data = files.field(task, "data", dict, where)
@@ -109,7 +94,7 @@ def _read_json(sample: Sample) -> list[Entry]:
             what = "prediction"
             found = files.field(task, "predictions", list, where) if "predictions" in task else []
         if len(found) > 1:
-            raise error(sample, place, f"has {len(found)} {what}s; keep one of them")
+            raise sample.error(place, f"has {len(found)} {what}s; keep one of them")
         entries = []
         for its in found:
             for n, region in enumerate(
@@ -123,23 +108,23 @@ def _read_json(sample: Sample) -> list[Entry]:
     return [e for its in for_each(enumerate(_tasks(sample), start=1), parse) for e in its]
 
 
-def _tasks(sample: Sample) -> list[Any]:
+def _tasks(sample: form.Sample) -> list[Any]:
     return sample.json if isinstance(sample.json, list) else [sample.json]
 
 
-def _min_regions(row: Mapping[str, Any], sample: Sample, place: str) -> Iterator[Any]:
+def _min_regions(row: Mapping[str, Any], sample: form.Sample, place: str) -> Iterator[Any]:
     for key, its in row.items():
         if isinstance(its, list) and its and isinstance(its[0], dict):
             for n, region in enumerate(its, start=1):
                 if not isinstance(region, dict):
-                    raise error(sample, place, f"{key}: {files.shorten(region)} is not an object")
+                    raise sample.error(place, f"{key}: {files.shorten(region)} is not an object")
                 yield f"{place}: {key}: region {n}", region
 
 
-def _read_min(sample: Sample) -> list[Entry]:
-    def parse(number: int, row: Any) -> list[Entry]:
+def _read_min(sample: form.Sample) -> list[form.Entry]:
+    def parse(number: int, row: Any) -> list[form.Entry]:
         if not isinstance(row, dict):
-            raise error(sample, f"task {number}", f"{files.shorten(row)} is not an object")
+            raise sample.error(f"task {number}", f"{files.shorten(row)} is not an object")
         sample.recordings.append(_names(row))
         regions = _min_regions(row, sample, f"task {number}")
         return [e for place, region in regions for e in _entries(region, row, sample, place)]
@@ -147,11 +132,11 @@ def _read_min(sample: Sample) -> list[Entry]:
     return [e for its in for_each(enumerate(_tasks(sample), start=1), parse) for e in its]
 
 
-def _read_csv(sample: Sample) -> list[Entry]:
+def _read_csv(sample: form.Sample) -> list[form.Entry]:
     names = [name.strip() for name in sample.rows[0][1]]
 
-    def parse(line: int, row: list[str]) -> list[Entry]:
-        csvfile.check_width(sample.path, line, row, names)
+    def parse(line: csvfile.Line, row: list[str]) -> list[form.Entry]:
+        line.check_width(row, names)
         fields: dict[str, Any] = dict(zip(names, row, strict=True))
         for name, field in fields.items():
             if field.lstrip().startswith("[{"):
@@ -159,10 +144,10 @@ def _read_csv(sample: Sample) -> list[Entry]:
                     fields[name] = json.loads(field)
                 except (ValueError, RecursionError) as wrong:
                     what = f"{name}: not JSON ({type(wrong).__name__})"
-                    raise error(sample, f"line {line}", what) from wrong
+                    raise sample.error(f"line {line}", what) from wrong
         rate = next((key for key in _RATES if fields.get(key)), None)
         if rate is not None:
-            fields[rate] = csvfile.parse_number(fields[rate], sample.path, line, rate)
+            fields[rate] = line.number(fields[rate], rate)
         regions = _min_regions(fields, sample, f"line {line}")
         task = {key: its for key, its in fields.items() if its != ""}
         sample.recordings.append(_names(task))
@@ -171,7 +156,7 @@ def _read_csv(sample: Sample) -> list[Entry]:
     return [entry for its in for_each(sample.rows[1:], parse) for entry in its]
 
 
-def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
     """A task with one prediction, to be imported; its frames are the product's, from 1."""
     result = [
         {
@@ -191,27 +176,27 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
     files.write_json(path, [task])
 
 
-def _all_tasks(*keys: str) -> Mark:
-    def holds(sample: Sample) -> bool:
+def _all_tasks(*keys: str) -> form.Mark:
+    def holds(sample: form.Sample) -> bool:
         tasks = _tasks(sample)
         return bool(tasks) and all(
             isinstance(task, dict) and set(keys) <= task.keys() for task in tasks
         )
 
-    return Mark(f"tasks with {' and '.join(keys)}", holds)
+    return form.Mark(f"tasks with {' and '.join(keys)}", holds)
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="labelstudio",
     name="Label Studio (JSON, JSON-MIN, CSV)",
     clock="frame n of timeline labels is at (n − 1) / F seconds, with F the field fps "
     "of the task, or --labels_fps; other regions have seconds; a step is "
     "complete at the end of its region",
     forms=(
-        Form((IS_JSON, _all_tasks("data", "annotations")), _read_json),
-        Form((IS_JSON, _all_tasks("data", "predictions")), _read_json),
-        Form((IS_JSON, _all_tasks("annotation_id", "annotator")), _read_min),
-        Form(has_columns(*_WHOLE_CSV), _read_csv),
+        form.Form((form.IS_JSON, _all_tasks("data", "annotations")), _read_json),
+        form.Form((form.IS_JSON, _all_tasks("data", "predictions")), _read_json),
+        form.Form((form.IS_JSON, _all_tasks("annotation_id", "annotator")), _read_min),
+        form.Form(form.has_columns(*_WHOLE_CSV), _read_csv),
     ),
     ending=".json",
     write=_write,

@@ -8,15 +8,14 @@ from typing import Any
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats import tables, xml_tree
-from stormpsr_jax.psr.files.formats.form import Entry, Form, Format, Mark, Sample, error, lowered
+from stormpsr_jax.psr.files.formats import form, tables, xml_tree
 
 MAX_UNPACKED = 2**27  # bytes of all parts of a file
 MAX_ROWS = 100_000
 _MAX_COLUMNS = 100
 
 
-def _is_spreadsheet(sample: Sample) -> bool:
+def _is_spreadsheet(sample: form.Sample) -> bool:
     try:
         with zipfile.ZipFile(sample.path) as file:
             return "xl/workbook.xml" in file.namelist()
@@ -24,7 +23,7 @@ def _is_spreadsheet(sample: Sample) -> bool:
         return False
 
 
-def _read(sample: Sample) -> list[Entry]:
+def _read(sample: form.Sample) -> list[form.Entry]:
     sample.check_size()
     try:
         import openpyxl
@@ -47,15 +46,15 @@ def _read(sample: Sample) -> list[Entry]:
     except Exception as wrong:
         what = one_line(f"{type(wrong).__name__}: {wrong}", 200)
         raise ValueError(f"{sample.path}: no spreadsheet that can be read ({what})") from wrong
-    names = lowered(rows[0][1]) if rows else []
+    names = form.lowered(rows[0][1]) if rows else []
     if tables.kind_of(names) is None:
         found = files.shorten(",".join(names))
         what = f"header: {found} is neither time,step nor start,end,step nor frame,step"
-        raise error(sample, "line 1", f"{what}; put the one that fits into the first row")
+        raise sample.error("line 1", f"{what}; put the one that fits into the first row")
     return tables.read_rows(rows, sample, False)
 
 
-def _check_parts(sample: Sample) -> None:
+def _check_parts(sample: form.Sample) -> None:
     """Raises ValueError if the parts are too large, or have document types and so entities."""
     with zipfile.ZipFile(sample.path) as file:
         if (size := sum(part.file_size for part in file.infolist())) > MAX_UNPACKED:
@@ -68,15 +67,16 @@ def _check_parts(sample: Sample) -> None:
             xml_tree.check_without_types(file.read(part), f"{sample.path}: {part}")
 
 
-def _rows(sheet: Any, sample: Sample) -> list[csvfile.Row]:
+def _rows(sheet: Any, sample: form.Sample) -> list[csvfile.Row]:
     """The rows that are not empty, as texts, each as long as the header."""
     sheet.reset_dimensions()  # what a file says of them need not be true
     rows: list[csvfile.Row] = []
     width = 0
-    for line, cells in enumerate(sheet.iter_rows(max_col=_MAX_COLUMNS), start=1):
-        if line > MAX_ROWS:
-            raise error(sample, f"line {line}", f"a sheet of labels has {MAX_ROWS} rows at most")
-        texts = [_text(cell, sample, line) for cell in cells]
+    for number, cells in enumerate(sheet.iter_rows(max_col=_MAX_COLUMNS), start=1):
+        line = csvfile.Line(sample.path, number)
+        if number > MAX_ROWS:
+            raise ValueError(f"{sample.path}: a sheet of labels has {MAX_ROWS} rows at most")
+        texts = [_text(cell, line) for cell in cells]
         while texts and not texts[-1]:
             texts.pop()
         if texts:
@@ -85,19 +85,13 @@ def _rows(sheet: Any, sample: Sample) -> list[csvfile.Row]:
     return rows
 
 
-def _text(cell: Any, sample: Sample, line: int) -> str:
+def _text(cell: Any, line: csvfile.Line) -> str:
     """A cell as in a CSV file: Excel makes a time of day of 0:05, with or without its own help."""
     value = cell.value
     if cell.data_type == "f":
-        what = f"cell {cell.coordinate} holds a formula; paste its value instead"
-        raise error(sample, f"line {line}", what)
+        raise line.error(f"cell {cell.coordinate}", "holds a formula; paste its value instead")
     if isinstance(value, datetime.time):
-        value = datetime.timedelta(
-            hours=value.hour,
-            minutes=value.minute,
-            seconds=value.second,
-            microseconds=value.microsecond,
-        )
+        value = datetime.datetime.combine(datetime.date.min, value) - datetime.datetime.min
     if isinstance(value, datetime.timedelta):
         value = value.total_seconds()
     if isinstance(value, float):
@@ -105,15 +99,15 @@ def _text(cell: Any, sample: Sample, line: int) -> str:
     return "" if value is None else str(value).strip()
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="xlsx",
     name="a spreadsheet (.xlsx) with the same header in its first sheet",
     clock="as in CSV; a cell with a time of day is that long after the first picture",
     forms=(
-        Form(
+        form.Form(
             (
-                Mark("a zip file", lambda sample: sample.kind == "zip"),
-                Mark("a workbook in it", _is_spreadsheet),
+                form.Mark("a zip file", lambda sample: sample.kind == "zip"),
+                form.Mark("a workbook in it", _is_spreadsheet),
             ),
             _read,
         ),

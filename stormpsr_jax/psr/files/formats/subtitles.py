@@ -7,19 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.psr.files.formats.form import (
-    IS_TABLE,
-    Entry,
-    Form,
-    Format,
-    Mark,
-    Sample,
-    Unit,
-    Written,
-    error,
-    ordered,
-    spans,
-)
+from stormpsr_jax.psr.files.formats import form
 
 _TIME = r"(?:([0-9]{1,6}):)?([0-5]?[0-9]):([0-5]?[0-9])[,.]([0-9]{1,3})"
 _CUE = re.compile(rf"\s*{_TIME}\s+-->\s+{_TIME}(?:\s.*)?", re.ASCII)
@@ -40,8 +28,8 @@ def _blocks(text: str) -> Iterator[tuple[_BLOCK]]:
             block = []
 
 
-def _read(sample: Sample) -> list[Entry]:
-    def parse(block: _BLOCK) -> list[Entry]:
+def _read(sample: form.Sample) -> list[form.Entry]:
+    def parse(block: _BLOCK) -> list[form.Entry]:
         if block[0][1].split(maxsplit=1)[0] in _NO_CUE:
             # A cue that no empty line sets apart begins with its times, as in a browser.
             times = (i for i, (_, content) in enumerate(block) if _BEGUN.match(content))
@@ -53,18 +41,18 @@ def _read(sample: Sample) -> list[Entry]:
         at = next((i for i, (_, content) in enumerate(block[:2]) if "-->" in content), None)
         if at is None:
             what = "has no times such as 00:00:05,200 --> 00:00:06,200 in its first two lines"
-            raise error(sample, f"line {number}", what)
+            raise sample.error(f"line {number}", what)
         line, content = block[at]
         match = _CUE.fullmatch(content)
         if not match:
             what = f"time: {files.shorten(content)} is not 00:00:05,200 --> 00:00:06,200"
-            raise error(sample, f"line {line}", what)
+            raise sample.error(f"line {line}", what)
         start, end = (_seconds(*match.groups()[i : i + 4]) for i in (0, 4))
-        end = ordered(start, end, sample, f"line {line}")
+        end = sample.ordered(start, end, f"line {line}")
         if at + 1 == len(block):
-            raise error(sample, f"line {line}", "step: the cue is empty; write the step below it")
+            raise sample.error(f"line {line}", "step: the cue is empty; write the step below it")
         return [
-            Entry(_plain(text, sample), end, Unit.SECONDS, f"line {n}")
+            form.Entry(_plain(text, sample), end, form.Unit.SECONDS, f"line {n}")
             for n, text in block[at + 1 :]
         ]
 
@@ -76,19 +64,19 @@ def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> fl
     return (1000 * whole + int(fraction.ljust(3, "0"))) / 1000
 
 
-def _plain(text: str, sample: Sample) -> str:
+def _plain(text: str, sample: form.Sample) -> str:
     text = _TAG.sub("", text).strip()
     return html.unescape(text) if sample.text.startswith("WEBVTT") else text
 
 
-def _has_times(sample: Sample) -> bool:
+def _has_times(sample: form.Sample) -> bool:
     lines = [line for line in sample.text[:4096].splitlines() if line.strip()][:2]
     return any(_BEGUN.match(line) for line in lines)
 
 
-def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
     cues = []
-    for number, (start, end, step) in enumerate(spans(steps, fps), start=1):
+    for number, (start, end, step) in enumerate(form.spans(steps, fps), start=1):
         # A name that looks like markup would not be read back.
         text = step.name if _TAG.sub("", step.name) == step.name else str(step.step_id)
         cues.append(f"{number}\n{_stamp(start)} --> {_stamp(end)}\n{text}\n")
@@ -104,13 +92,16 @@ def _stamp(time: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d},{rest % 1000:03d}"
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="srt",
     name="subtitles (SRT, WebVTT)",
     clock="milliseconds of the video; a step is complete at the end of its cue",
     forms=(
-        Form((IS_TABLE, Mark("WEBVTT at its head", lambda s: s.text.startswith("WEBVTT"))), _read),
-        Form((IS_TABLE, Mark("a cue with times (-->)", _has_times)), _read),
+        form.Form(
+            (form.IS_TABLE, form.Mark("WEBVTT at its head", lambda s: s.text.startswith("WEBVTT"))),
+            _read,
+        ),
+        form.Form((form.IS_TABLE, form.Mark("a cue with times (-->)", _has_times)), _read),
     ),
     ending=".srt",
     write=_write,

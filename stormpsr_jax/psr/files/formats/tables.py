@@ -5,23 +5,13 @@ are not read, and files that a spreadsheet has saved with semicolons and decimal
 understood. The header alone says that nothing was done.
 """
 
-import os
 import re
 from collections.abc import Sequence
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats.form import (
-    IS_TABLE,
-    Entry,
-    Form,
-    Format,
-    Mark,
-    Sample,
-    Unit,
-    lowered,
-)
+from stormpsr_jax.psr.files.formats import form
 
 # At most nine digits: no recording is as long, and no frame number is too large.
 _TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,9}(?:\.[0-9]*)?)", re.ASCII)
@@ -35,63 +25,62 @@ def kind_of(names: Sequence[str]) -> tuple[str, ...] | None:
     return next((kind for kind in _KINDS if set(kind) <= set(names)), None)
 
 
-def read_rows(rows: Sequence[csvfile.Row], sample: Sample, decimal_comma: bool) -> list[Entry]:
+def read_rows(
+    rows: Sequence[csvfile.Row], sample: form.Sample, decimal_comma: bool
+) -> list[form.Entry]:
     """Reads the rows of a table with a header of ours.
 
     Raises:
         ValueError: all mistakes, each with file, line and field.
     """
-    path, names = sample.path, lowered(rows[0][1])
+    names = form.lowered(rows[0][1])
     time_names = kind_of(names) or ()
 
-    def parse(line: int, row: list[str]) -> Entry:
-        csvfile.check_width(path, line, row[: len(names)], names)
+    def parse(line: csvfile.Line, row: list[str]) -> form.Entry:
+        line.check_width(row[: len(names)], names)
         field = dict(zip(names, row, strict=False))
         place = f"line {line}"
         if time_names == ("frame",):
-            last = csvfile.MAX_FRAME
-            frame = csvfile.parse_integer(field["frame"], 0, last, path, line, "frame")
-            return Entry(field["step"].strip(), frame, Unit.FRAMES, place)
-        times = [parse_time(field[n], decimal_comma, path, line, n) for n in time_names]
+            frame = line.frame(field["frame"])
+            return form.Entry(field["step"].strip(), frame, form.Unit.FRAMES, place)
+        times = [parse_time(field[n], decimal_comma, line, n) for n in time_names]
         if times[0] > times[-1]:
             what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"
-            raise csvfile.field_error(path, line, "end", what)
-        return Entry(field["step"].strip(), times[-1], Unit.SECONDS, place)
+            raise line.error("end", what)
+        return form.Entry(field["step"].strip(), times[-1], form.Unit.SECONDS, place)
 
-    def checked(line: int, row: list[str]) -> Entry:
+    def checked(line: csvfile.Line, row: list[str]) -> form.Entry:
         sample.check(entry := parse(line, row))
         return entry
 
     return for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], checked)
 
 
-def parse_time(
-    text: str, decimal_comma: bool, path: str | os.PathLike, line: int, field: str
-) -> float:
+def parse_time(text: str, decimal_comma: bool, line: csvfile.Line, field: str) -> float:
     """Returns the seconds of 75.5, 1:15.5 or 0:01:15.5."""
     text = text.strip()
     match = _TIME.fullmatch(text.replace(",", ".") if decimal_comma else text)
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    if (
-        not match
-        or (match[2] is not None and seconds >= 60)
-        or (match[1] is not None and minutes >= 60)
-    ):
+    wrong = match and ((match[2] and seconds >= 60) or (match[1] and minutes >= 60))
+    if not match or wrong:
         what = f"{files.shorten(text)} is not a time such as 75.5, 1:15.5 or 0:01:15.5"
-        raise csvfile.field_error(path, line, field, what)
+        raise line.error(field, what)
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _read(sample: Sample) -> list[Entry]:
+def _read(sample: form.Sample) -> list[form.Entry]:
     return read_rows(sample.rows, sample, sample.delimiter != ",")
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="csv",
     name="CSV or tab-separated text with the header time,step or start,end,step or frame,step",
     clock="seconds as they stand; `frame` is a frame of the product, as in PSR label files",
     forms=(
-        Form((IS_TABLE, Mark("such a header", lambda s: kind_of(s.columns) is not None)), _read),
+        form.Form(
+            (form.IS_TABLE, form.Mark("such a header", lambda s: kind_of(s.columns) is not None)),
+            _read,
+        ),
     ),
     tolerance=0.0,
 )

@@ -9,21 +9,7 @@ from typing import Any
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats.form import (
-    IS_JSON,
-    IS_TABLE,
-    Entry,
-    Form,
-    Format,
-    Mark,
-    Sample,
-    Unit,
-    Written,
-    error,
-    ordered,
-    recordings_of,
-    seconds,
-)
+from stormpsr_jax.psr.files.formats import form
 
 _SEGMENTS = "TEMPORAL-SEGMENTS"  # the name that VIA itself gives the attribute
 _CSV_HEADER = "# CSV_HEADER = "
@@ -32,18 +18,22 @@ _COLUMNS = ("file_list", "temporal_coordinates", "metadata")
 _SELECT, _VIDEO = 4, 4
 
 
-def _end(times: Any, sample: Sample, place: str) -> float | None:
+def _end(times: Any, sample: form.Sample, place: str) -> float | None:
     """The end of a segment; None of what says no time, such as a region of the whole video."""
     if not isinstance(times, list):
-        raise error(sample, place, f"z: {files.shorten(times)} is not a list of times")
+        raise sample.error(place, f"z: {files.shorten(times)} is not a list of times")
     if not times:
         return None
-    found = [seconds(time, sample, place, "z") for time in times]
-    return ordered(found[0], found[-1], sample, place)
+    found = [sample.seconds(time, place, "z") for time in times]
+    return sample.ordered(found[0], found[-1], place)
 
 
 def _steps(
-    said: Mapping[str, Any], attributes: Mapping[str, Any], sample: Sample, place: str, field: str
+    said: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    sample: form.Sample,
+    place: str,
+    field: str,
 ) -> list[str]:
     """What a segment says: values by numbers of attributes, of a choice the number of an option."""
     texts = []
@@ -56,17 +46,17 @@ def _steps(
             else value
         )
         if not isinstance(text, str):
-            raise error(sample, place, f"{field}: {files.shorten(text)} is not a text")
+            raise sample.error(place, f"{field}: {files.shorten(text)} is not a text")
         if text.strip():
             texts.append((attribute.get("aname"), text.strip()))
     # Other attributes of a segment, such as the hand, are not the step.
     own = [text for name, text in texts if name == _SEGMENTS] or [text for _, text in texts]
     if not own:
-        raise error(sample, place, f"{field}: the segment has no step")
+        raise sample.error(place, f"{field}: the segment has no step")
     return own
 
 
-def _read_json(sample: Sample) -> list[Entry]:
+def _read_json(sample: form.Sample) -> list[form.Entry]:
     where = str(sample.path)
     attributes, names, views = (
         files.field(sample.json, key, dict, where) for key in ("attribute", "file", "view")
@@ -78,10 +68,12 @@ def _read_json(sample: Sample) -> list[Entry]:
         found: list[str] = []
         for fid in fids:
             its = files.field(names, str(fid), dict, f"{where}: {place}: file")
-            found += recordings_of(files.field(its, "fname", str, f"{where}: {place}: file {fid}"))
+            found += form.recordings_of(
+                files.field(its, "fname", str, f"{where}: {place}: file {fid}")
+            )
         return tuple(found)
 
-    def parse(key: str, metadata: Any) -> list[Entry]:
+    def parse(key: str, metadata: Any) -> list[form.Entry]:
         place = f"metadata {files.shorten(key)}"
         end = _end(files.field(metadata, "z", list, f"{where}: {place}"), sample, place)
         if end is None:
@@ -89,7 +81,7 @@ def _read_json(sample: Sample) -> list[Entry]:
         said = files.field(metadata, "av", dict, f"{where}: {place}")
         own = _steps(said, attributes, sample, place, "av")
         names_of = recordings(files.field(metadata, "vid", (str, int), f"{where}: {place}"), place)
-        return [Entry(text, end, Unit.SECONDS, place, names_of) for text in own]
+        return [form.Entry(text, end, form.Unit.SECONDS, place, names_of) for text in own]
 
     for vid in views:
         with contextlib.suppress(ValueError):  # a view without segments may name no file
@@ -101,7 +93,7 @@ def _read_json(sample: Sample) -> list[Entry]:
 # --- CSV ------------------------------------------------------------------------------------------
 
 
-def _csv_rows(sample: Sample) -> tuple[list[str], list[csvfile.Row]]:
+def _csv_rows(sample: form.Sample) -> tuple[list[str], list[csvfile.Row]]:
     """The columns, which stand in a comment, and the rows."""
     lines = sample.text.splitlines()
     names = next(line for line in lines if line.startswith(_CSV_HEADER)).removeprefix(_CSV_HEADER)
@@ -109,12 +101,12 @@ def _csv_rows(sample: Sample) -> tuple[list[str], list[csvfile.Row]]:
     return [name.strip() for name in names.split(",")], csvfile.rows_of(kept, sample.path)
 
 
-def _has_csv_header(sample: Sample) -> bool:
+def _has_csv_header(sample: form.Sample) -> bool:
     lines = [line for line in sample.text[:65536].splitlines() if line.startswith(_CSV_HEADER)]
     return bool(lines) and all(name in lines[0] for name in _COLUMNS)
 
 
-def _csv_attributes(sample: Sample) -> Mapping[str, Any] | None:
+def _csv_attributes(sample: form.Sample) -> Mapping[str, Any] | None:
     """The attributes by their numbers, which stand in a comment; None without it."""
     for number, line in enumerate(sample.text.splitlines(), start=1):
         if line.startswith(_CSV_ATTRIBUTES):
@@ -122,19 +114,19 @@ def _csv_attributes(sample: Sample) -> Mapping[str, Any] | None:
                 found = json.loads(line.removeprefix(_CSV_ATTRIBUTES))
             except (ValueError, RecursionError) as wrong:
                 what = f"ATTRIBUTE: not JSON ({type(wrong).__name__})"
-                raise error(sample, f"line {number}", what) from wrong
+                raise sample.error(f"line {number}", what) from wrong
             if not isinstance(found, dict):
-                raise error(sample, f"line {number}", "ATTRIBUTE: is not an object")
+                raise sample.error(f"line {number}", "ATTRIBUTE: is not an object")
             return found
     return None
 
 
-def _read_csv(sample: Sample) -> list[Entry]:
+def _read_csv(sample: form.Sample) -> list[form.Entry]:
     names, rows = _csv_rows(sample)
     attributes = _csv_attributes(sample)
 
-    def parse(line: int, row: list[str]) -> list[Entry]:
-        csvfile.check_width(sample.path, line, row, names)
+    def parse(line: csvfile.Line, row: list[str]) -> list[form.Entry]:
+        line.check_width(row, names)
         place = f"line {line}"
         fields: dict[str, Any] = {}
         for name, field in zip(names, row, strict=True):
@@ -143,19 +135,19 @@ def _read_csv(sample: Sample) -> list[Entry]:
                     fields[name] = json.loads(field)
                 except (ValueError, RecursionError) as wrong:
                     what = f"{name}: not JSON ({type(wrong).__name__})"
-                    raise error(sample, place, what) from wrong
+                    raise sample.error(place, what) from wrong
         end = _end(fields["temporal_coordinates"], sample, place)
         if end is None:
             return []
         said = fields["metadata"]
         if not isinstance(said, Mapping):
-            raise error(sample, place, f"metadata: {files.shorten(said)} is no object of texts")
+            raise sample.error(place, f"metadata: {files.shorten(said)} is no object of texts")
         # Without that comment they are called by their names.
         known = {name: {"aname": name} for name in said} if attributes is None else attributes
         own = _steps(said, known, sample, place, "metadata")
         listed = fields["file_list"] if isinstance(fields["file_list"], list) else []
-        of = tuple(n for its in listed if isinstance(its, str) for n in recordings_of(its))
-        return [Entry(text, end, Unit.SECONDS, place, of) for text in own]
+        of = tuple(n for its in listed if isinstance(its, str) for n in form.recordings_of(its))
+        return [form.Entry(text, end, form.Unit.SECONDS, place, of) for text in own]
 
     return [entry for its in for_each(rows, parse) for entry in its]
 
@@ -163,7 +155,7 @@ def _read_csv(sample: Sample) -> list[Entry]:
 # --- Written --------------------------------------------------------------------------------------
 
 
-def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
     """A project of one video, whose segments are the second before each step."""
     metadata = {}
     for number, step in enumerate(steps, start=1):
@@ -205,23 +197,29 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
     files.write_json(path, content)
 
 
-def _has_keys(sample: Sample) -> bool:
+def _has_keys(sample: form.Sample) -> bool:
     keys = {"project", "attribute", "file", "metadata", "view"}
     return isinstance(sample.json, dict) and keys <= sample.json.keys()
 
 
-FORMAT = Format(
+FORMAT = form.Format(
     key="via",
     name="VIA 3 (project or CSV)",
     clock="seconds of the video; a step is complete at the end of its segment, or at "
     "its time if it has only one",
     forms=(
-        Form(
-            (IS_JSON, Mark("the keys project, attribute, file, metadata and view", _has_keys)),
+        form.Form(
+            (
+                form.IS_JSON,
+                form.Mark("the keys project, attribute, file, metadata and view", _has_keys),
+            ),
             _read_json,
         ),
-        Form(
-            (IS_TABLE, Mark(f"a line {_CSV_HEADER}…{','.join(_COLUMNS)}", _has_csv_header)),
+        form.Form(
+            (
+                form.IS_TABLE,
+                form.Mark(f"a line {_CSV_HEADER}…{','.join(_COLUMNS)}", _has_csv_header),
+            ),
             _read_csv,
         ),
     ),

@@ -271,7 +271,10 @@ def book(path, *rows):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["time", "step"], ["=1+1", "Install cap"]], "line 2: cell A2 holds a formula; paste its"),
+        (
+            [["time", "step"], ["=1+1", "Install cap"]],
+            "line 2: cell A2: holds a formula; paste its",
+        ),
         (
             [["when", "step"], [1, "Install cap"]],
             "line 1: header: 'when,step' is neither time,step",
