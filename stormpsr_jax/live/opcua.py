@@ -136,9 +136,9 @@ class OpcUa(Outbox):
         """Writes what waits, for so many seconds at most, and ends the connection."""
         super().close(timeout)
         client, self._client = self._client, None
-        if client is not None:
+        for work in [_rest_ended()] if client is None else [client.disconnect(), _rest_ended()]:
             with contextlib.suppress(Exception):  # it is over either way
-                self._run(client.disconnect(), 1)
+                self._run(work, 1)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _attempt(self, kind: str, text: bytes) -> bool:
@@ -235,6 +235,14 @@ class OpcUa(Outbox):
             client.disconnect_socket()
             raise
         return client
+
+
+async def _rest_ended() -> None:
+    """Cancels what asyncio still does, such as connecting."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _values_of(

@@ -134,7 +134,7 @@ class Outbox:
                 return self._attempt(kind, text)
             except Away as error:
                 self.warn(f"{error}; goes on trying")
-            if is_last:
+            if is_last or self.is_over():
                 return False
             self._closing.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -183,19 +183,13 @@ class Page:
                     env=environment,
                     start_new_session=True,  # Ctrl-C is for recognition, which ends it then
                 )
-        except OSError:
-            channel.close()
-            raise
-        try:
             channel.send_bytes(self._setup)
             if not channel.poll(_START):
                 raise OSError(f"it has said nothing for {_START:.0f} s")
             channel.recv_bytes(_MAX_ANSWER)
         except (OSError, EOFError) as error:
-            channel.close()
-            self._process.kill()
-            status = self._process.wait()
-            raise OSError(str(error) or f"it has ended with status {status}") from error
+            channel.close()  # with which the process ends
+            raise OSError(str(error) or "it has ended at once") from error
         self._channel = channel
 
     def _keep_up(self) -> None:
