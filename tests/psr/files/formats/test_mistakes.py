@@ -273,7 +273,7 @@ def book(path, *rows):
     [
         (
             [["time", "step"], ["=1+1", "Install cap"]],
-            "line 2: cell A2: holds a formula; paste its",
+            "line 2: cell A2: holds a formula; p",
         ),
         (
             [["when", "step"], [1, "Install cap"]],
