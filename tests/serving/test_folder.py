@@ -22,7 +22,7 @@ from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import Network
 from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.weights import parameters
-from tests.hostile.damage import change_json, damage_header
+from tests.hostile.changes import change_header, change_json
 from tests.support.model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
@@ -366,7 +366,7 @@ def test_read_model_fuzz_bytes(folder):
     for i in range(25):
         (folder / WEIGHTS).write_bytes(spoil(whole, length) if i % 2 else whole)
         if i % 2 == 0:
-            damage_header(rng, folder / WEIGHTS, folder)
+            change_header(rng, folder / WEIGHTS)
         rewrite(folder, content=(folder / WEIGHTS).read_bytes())
         survives(folder)
     rewrite(folder, content=whole)

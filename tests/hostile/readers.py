@@ -1,0 +1,360 @@
+"""Readers of files from outside: good files for each, and what is read of them.
+
+All run in one process with a limit of memory, which changes a good file and reads it. A result is a
+checksum, so that two can be compared.
+"""
+
+import contextlib
+import functools
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import time
+import traceback
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from data_prep.reading import asd_labels
+from stormpsr_jax import evaluate, load_model
+from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.live import station
+from stormpsr_jax.media import containers, pictures, sources, video
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import Tree, open_trees
+from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.stages import config_flag
+from stormpsr_jax.weights import parameters, torch_files
+from tests.hostile import changes, good_media
+from tests.serving.test_states import in_the_middle, made
+from tests.support import (
+    evaluate_data,
+    industreal_data,
+    label_formats,
+    live_data,
+    model_data,
+    pickles,
+    shards_data,
+)
+from tests.support.peak_memory import forget_peak, peak_mebibytes
+from tests.support.pictures_data import jpeg, photograph
+
+MEMORY = 2**33  # bytes of address space, more than anything sound takes
+
+
+class Reader(NamedTuple):
+    """A reader.
+
+    Attributes:
+        make: writes good files into a folder.
+        read: reads one of them, in that folder; returns what can be compared.
+        sealed: whether a checksum tells of damage, so that the result is right or an error.
+    """
+
+    make: Callable[[Path], object]
+    read: Callable[[Path, Path], object]
+    sealed: bool = False
+
+
+def digest(values: Any) -> int:
+    """Of arrays in dictionaries and lists."""
+    leaves = jax.tree_util.tree_leaves_with_path(values)
+    return zlib.crc32(pickle.dumps([(str(p), np.asarray(v).tobytes()) for p, v in leaves]))
+
+
+def commanded(main: Callable, words: list[str]) -> None:
+    """Runs a command; ValueError if it ends with lines of errors."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            status = main(words)
+    except SystemExit as end:
+        status = end.code
+    lines = [line for line in said.getvalue().splitlines() if not line.startswith("warning: ")]
+    if status:
+        assert lines, status
+        assert all(line.startswith("error: ") for line in lines), lines
+        raise ValueError("\n".join(lines))
+
+
+# --- Media ----------------------------------------------------------------------------------------
+
+
+def read_video(root: Path, path: Path) -> int:
+    """All frames, as `containers` reads times in a limited process, which this one is."""
+    tree = Tree(str(sources.open_source(path).place.parent))
+    times = containers._read_times(tree, path.name).seconds
+    wanted = np.ones(len(times), bool)
+    return sum(1 for _ in video.decode(tree, path.name, times, wanted))
+
+
+def make_pictures(folder: Path) -> None:
+    for mode in ("RGB", "L", "CMYK", "P", "I;16"):
+        (folder / mode.replace(";", "")).mkdir()
+        image = good_media.image(mode)
+        for i in range(3):
+            ending = "jpg" if mode in ("RGB", "CMYK") else "png"
+            image.save(folder / mode.replace(";", "") / f"{i:05d}.{ending}", progressive=i == 2)
+
+
+def read_pictures(root: Path, path: Path) -> int:
+    tree = Tree(str(path.parent))
+    numbers = pictures.number_images(tree, "", tree.entries()[1])
+    shown = pictures.ImageFiles(tree, "", min(numbers), len(numbers))
+    return len(list(pictures.encode(shown.read(), Framing((16, 16)))))
+
+
+def make_zip(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "data.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for i in range(3):
+            file.writestr(f"train/rec/{i:05d}.jpg", jpeg(photograph(i)))
+        file.writestr("train/rec/PSR_labels.csv", "00000.jpg,0,Install base\n" * 9)
+
+
+def read_zip(root: Path, path: Path) -> int:
+    (tree,) = open_trees(path)
+    found = {}
+    for folder, _, names in tree.walk():
+        for name in names:
+            found[f"{folder}/{name}"] = tree.read(f"{folder}/{name}" if folder else name)
+    return zlib.crc32(pickle.dumps(sorted(found.items())))
+
+
+# --- Labels and predictions -----------------------------------------------------------------------
+
+
+def make_labels(folder: Path) -> None:
+    events = [(1.0, 10, "Install seal"), (2.0, 20, "Install cover"), (3.5, 35, "Remove cover")]
+    for name, write in (label_formats.TIMED | label_formats.FRAMED).items():
+        write(folder / name, events, live_data.FPS)
+    (folder / "rec").mkdir()
+    (folder / "rec" / "PSR_labels_raw.csv").write_text("000000.jpg,0,0,0\n000005.jpg,1,0,0\n")
+    (folder / "rec" / "PSR_labels.csv").write_text("000005.jpg,0,Install seal\n")
+    (folder / "boxes.json").write_text(json.dumps(industreal_data.coco("rec")))
+    (folder / "000004.yolo.txt").write_text("0 0.5 0.5 0.25 0.25\n" * 3)
+
+
+def read_labels(root: Path, path: Path) -> None:
+    variant = live_data.PROCEDURE.variants["assembly"]
+    if path.name == "boxes.json":
+        asd_labels.read_coco_boxes(path)
+    elif "yolo" in path.name:
+        asd_labels.read_yolo_boxes({4: path})
+    else:
+        path = path.parent if path.parent.name == "rec" else path
+        label_files.read(path, live_data.PROCEDURE, variant)
+
+
+def make_evaluated(folder: Path) -> None:
+    evaluate_data.make_files(folder, ("01_assy_a",))
+    (folder / "procedure.json").write_text(json.dumps(evaluate_data.PROCEDURE.to_json(), indent=1))
+
+
+def read_evaluated(root: Path, path: Path) -> None:
+    words = [f"--procedure={root / 'procedure.json'}", f"--visibility={root / 'visibility'}"]
+    commanded(evaluate.main, evaluate_data.command(root, *words))
+
+
+def make_scored(folder: Path) -> None:
+    evaluate_data.make_scored(folder)
+    for name in ("asd", "temporal"):
+        shutil.rmtree(folder / name)
+    for path in folder.glob("*/r1*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def read_scored(root: Path, path: Path) -> int:
+    out = root.parent / "out.json"
+    words = ["--procedure=synthetic", f"--labels={root / 'labels'}", f"--out={out}"]
+    commanded(evaluate.main, [*words, f"--scores={root / 'scores'}"])
+    return zlib.crc32(out.read_bytes())
+
+
+# --- Networks, data, states, configs --------------------------------------------------------------
+
+
+def make_weights(folder: Path) -> None:
+    state = {f"block.{i}.weight": np.arange(12, dtype=np.float32) + i for i in range(3)}
+    tensors = {
+        name: pickles.tensor((3, 4), (4, 1), of=pickles.storage(str(i)))
+        for i, name in enumerate(state)
+    }
+    with zipfile.ZipFile(folder / "theirs.pth", "w") as archive:
+        content = b"\x80\x02" + pickles.dict_of(**tensors) + pickles.STOP
+        archive.writestr("archive/data.pkl", content)
+        for i, array in enumerate(state.values()):
+            archive.writestr(f"archive/data/{i}", array.tobytes())
+    np.savez(folder / "theirs.npz", **state)
+    parameters.save_params(folder / "ours.safetensors", {"dense": state})
+
+
+def read_weights(root: Path, path: Path) -> int:
+    if path.suffix == ".safetensors":
+        return digest(parameters.load_params(path))
+    return digest(torch_files.read_state_dict(path))
+
+
+def read_model(root: Path, path: Path) -> int:
+    model = load_model(path.parent)
+    return digest({role: n.variables for role, n in model._content.networks.of.items()})
+
+
+def read_data(root: Path, path: Path) -> int:
+    count = 0
+    for split in list_splits(root):
+        source = ClipSource(root, split, shards_data.toy_procedure())
+        count += sum(len(shown) for n in source.recordings for _, shown in source.chunks(n, 8))
+    return count
+
+
+def change_state(rng: random.Random, path: Path) -> str:
+    """As somebody does who knows how it is sealed."""
+    way = changes.change_json(rng, path)
+    path.write_text(json.dumps(station.sealed(json.loads(path.read_text()))))
+    return way
+
+
+STATES = live_data.frames((live_data.SEAL, 4), (live_data.COVER, 12))
+
+
+def read_state(root: Path, path: Path) -> str:
+    one = made(live_data.scripted(), path)
+    one.restore()
+    return json.dumps(one._live.state(), default=str)
+
+
+def make_states(folder: Path) -> None:
+    in_the_middle(live_data.scripted(), list(STATES), folder / "state.sealed")
+
+
+CONFIG = """from stormpsr_jax.configs import synthetic
+
+
+def get_config():
+    c = synthetic.get_config()
+    c.seed = 1
+    c.encoder.width = 16
+    c.data.mean = (0.5, 0.5, 0.5)
+    c.stages = ("data", "embed")
+    return c
+"""
+
+
+def make_config(folder: Path) -> None:
+    (folder / "mine.py").write_text(CONFIG)
+
+
+def read_config(root: Path, path: Path) -> None:
+    config_flag.load(str(path))
+
+
+READERS = {
+    "videos": Reader(good_media.write_videos, read_video),
+    "pictures": Reader(make_pictures, read_pictures),
+    "zip files": Reader(make_zip, read_zip, sealed=True),
+    "labels and boxes": Reader(make_labels, read_labels),
+    "files of evaluate": Reader(make_evaluated, read_evaluated),
+    "scores": Reader(make_scored, read_scored, sealed=True),
+    "model folders": Reader(model_data.write, read_model, sealed=True),
+    "weights": Reader(make_weights, read_weights, sealed=True),
+    "data folders": Reader(shards_data.build, read_data),
+    "states": Reader(make_states, read_state, sealed=True),
+    "config files": Reader(make_config, read_config),
+}
+CHANGES = {
+    ".json": changes.change_json,
+    ".sealed": change_state,
+    **dict.fromkeys((".jpg", ".png"), changes.change_picture),
+    **dict.fromkeys((".zip", ".pth", ".xlsx"), changes.change_zip),
+    ".npz": changes.change_arrays,
+    ".safetensors": changes.change_header,
+    **dict.fromkeys(
+        (".csv", ".txt", ".tsv", ".xml", ".vtt", ".srt", ".eaf", ".py"), changes.change_text
+    ),
+}
+# What is no damage, or what a reader takes for the absence of a file that need not be there.
+HARMLESS = ("appended", "removed", "a link", "a folder")
+
+
+# --- The process ----------------------------------------------------------------------------------
+
+
+class Attempts:
+    """Makes attempts, each in a new folder of one that is given."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._good = folder, functools.cache(self._make)
+
+    def _make(self, name: str) -> tuple[Path, dict[Path, object]]:
+        folder = self._folder / "good" / name
+        folder.mkdir(parents=True)
+        READERS[name].make(folder)
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        if name == "data folders":  # others say when, and how, it was made
+            paths = [p for p in paths if p.suffix != ".lock" and "dataset_info" not in p.name]
+        return folder, {
+            path: self._read(name, folder, path)
+            for path in (path.relative_to(folder) for path in paths)
+        }
+
+    def _read(self, name: str, folder: Path, path: Path) -> object:
+        place = self._folder / "attempt" / "inside"
+        shutil.rmtree(place.parent, ignore_errors=True)
+        shutil.copytree(folder, place)
+        return READERS[name].read(place, place / path)
+
+    def make(self, name: str, seed: int) -> dict[str, Any]:
+        """Changes a file and reads it: what was done, and what is "wrong", None if nothing."""
+        good, results = self._good(name)
+        rng = random.Random(f"{name}/{seed}")
+        chosen = rng.choice(list(results))
+        attempt, place = self._folder / "attempt", self._folder / "attempt" / "inside"
+        shutil.rmtree(attempt, ignore_errors=True)
+        shutil.copytree(good, place)
+        (attempt / "here").mkdir()
+        path = place / chosen
+        os.chdir(attempt / "here")
+        change = CHANGES.get(path.suffix)
+        crafted = change is not None and rng.random() < 0.6
+        way = change(rng, path) if crafted else changes.damage(rng, path)
+        start, error, wrong = time.monotonic(), "", None
+        forget_peak()
+        try:
+            result = READERS[name].read(place, path)
+            sealed = READERS[name].sealed and not crafted and way not in HARMLESS
+            if sealed and result != results[chosen]:
+                wrong = f"silent: {result!r:.80}, not {results[chosen]!r:.80}"
+        except ValueError as raised:
+            error = str(raised)
+            lines = error.split("\n")
+            if not all(line.isprintable() and len(line) < 2500 for line in lines):
+                wrong = "no printable line"
+            elif not any(part in error for part in (path.name, path.stem, path.parent.name)):
+                wrong = "does not name the file"
+        except BaseException:
+            wrong = traceback.format_exc()
+        if sorted(p.name for p in (attempt / "here").iterdir()):
+            wrong = "outside"
+        if {p.name for p in attempt.iterdir()} - {"inside", "here", "out.json"}:
+            wrong = "outside"
+        if peak_mebibytes() > 1500:
+            wrong = f"memory: {peak_mebibytes()} MiB"
+        return {"what": f"{chosen}: {way}", "error": error, "wrong": wrong,
+                "seconds": time.monotonic() - start}  # fmt: skip
+
+
+def serve(connection: Any, folder: Path) -> None:
+    """The process: makes the attempts that it is asked for."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    attempts = Attempts(folder)
+    while True:
+        connection.send(attempts.make(*connection.recv()))
