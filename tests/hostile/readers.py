@@ -28,14 +28,15 @@ from data_prep.reading import asd_labels
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.live import station
+from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import Tree, open_trees
 from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.weights import parameters, torch_files
 from tests.hostile import changes, good_media
-from tests.serving.test_states import in_the_middle, made
 from tests.support import (
     evaluate_data,
     industreal_data,
@@ -140,15 +141,12 @@ def make_labels(folder: Path) -> None:
     (folder / "rec" / "PSR_labels_raw.csv").write_text("000000.jpg,0,0,0\n000005.jpg,1,0,0\n")
     (folder / "rec" / "PSR_labels.csv").write_text("000005.jpg,0,Install seal\n")
     (folder / "boxes.json").write_text(json.dumps(industreal_data.coco("rec")))
-    (folder / "000004.yolo.txt").write_text("0 0.5 0.5 0.25 0.25\n" * 3)
 
 
 def read_labels(root: Path, path: Path) -> None:
     variant = live_data.PROCEDURE.variants["assembly"]
     if path.name == "boxes.json":
         asd_labels.read_coco_boxes(path)
-    elif "yolo" in path.name:
-        asd_labels.read_yolo_boxes({4: path})
     else:
         path = path.parent if path.parent.name == "rec" else path
         label_files.read(path, live_data.PROCEDURE, variant)
@@ -223,17 +221,24 @@ def change_state(rng: random.Random, path: Path) -> str:
     return way
 
 
-STATES = live_data.frames((live_data.SEAL, 4), (live_data.COVER, 12))
-
-
-def read_state(root: Path, path: Path) -> str:
-    one = made(live_data.scripted(), path)
-    one.restore()
-    return json.dumps(one._live.state(), default=str)
+def station_of(path: Path) -> station.Station:
+    clock = Clock(live_data.FPS, 0.0)
+    options = {"clock": clock, "reset": Reset("complete"), "state": path}
+    return station.Station(live_data.scripted(), "x", tell=json.loads, **options)
 
 
 def make_states(folder: Path) -> None:
-    in_the_middle(live_data.scripted(), list(STATES), folder / "state.sealed")
+    """Saves one in the middle of a unit."""
+    script = live_data.Script(live_data.frames((live_data.SEAL, 4), (live_data.COVER, 12)))
+    stop: list[int] = []
+    script.before = lambda script: stop.append(1) if len(script.shown) == 1 else None
+    station_of(folder / "state.sealed").run(script, stop)
+
+
+def read_state(root: Path, path: Path) -> str:
+    one = station_of(path)
+    one.restore()
+    return json.dumps(one._live.state(), default=str)
 
 
 CONFIG = """from stormpsr_jax.configs import synthetic
