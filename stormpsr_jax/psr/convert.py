@@ -71,7 +71,7 @@ def _main_detections(args: argparse.Namespace) -> None:
         if rates is not None:
             detections = resample.detections(detections, *rates)
         path = out / f"{name}{predictions.SUFFIX}"
-        predictions.write_detections(path, name, detections)
+        predictions.write(path, name, detections)
         print(f"{path}: {len(detections.frames)} detections")
     if classes.missing():
         print(f"no class maps to the catalogued states {', '.join(map(str, classes.missing()))}")
@@ -145,7 +145,7 @@ def _main_frames(args: argparse.Namespace) -> None:
     changed = [resample.renumbered(found, *rates) for found in read]
     out.mkdir(parents=True, exist_ok=True)
     for path, before, after in zip(paths, read, changed, strict=True):
-        predictions.write_either(out / path.name, path.name.removesuffix(predictions.SUFFIX), after)
+        predictions.write(out / path.name, path.name.removesuffix(predictions.SUFFIX), after)
         print(f"{out / path.name}: {len(after.frames)} rows of {len(before.frames)}")
 
 

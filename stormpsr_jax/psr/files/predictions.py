@@ -8,6 +8,7 @@ import operator
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,8 +20,6 @@ from stormpsr_jax.psr.procedure import Procedure
 
 _MAX_DEPTH = 64  # of folders in folders
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
-_ASD_HEADER = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
-_TEMPORAL_HEADER = ["", "clip", "framenr", "GT", "Pred", "Conf"]
 _VISIBILITY_HEADER = ["frame", "visible"]
 # Decimals of a confidence in the files. Whoever decodes without them rounds with `as_written`.
 DETECTION_DECIMALS = 6
@@ -38,10 +37,20 @@ class Detections:
         boxes: (M, 4) float64, centre x, centre y, width, height, in any one unit.
     """
 
+    HEADER: ClassVar = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
+
     frames: np.ndarray
     classes: np.ndarray
     confidences: np.ndarray
     boxes: np.ndarray
+
+    def rows(self, name: str, numbers: Iterator[int]) -> Iterator[list]:
+        """Iterates over the rows of the file of a recording."""
+        del numbers
+        numbers_of = np.column_stack([self.confidences, self.boxes]).tolist()
+        columns = self.frames.tolist(), self.classes.tolist(), numbers_of
+        for frame, c, values in zip(*columns, strict=True):
+            yield [name, frame, c, *(f"{value:.{DETECTION_DECIMALS}f}" for value in values)]
 
     def tops(self) -> np.ndarray:
         """Returns the places of the frames' most confident rows, of equal ones the first."""
@@ -78,10 +87,19 @@ class TemporalPredictions:
         confidences: (M, K) float64 in 0…1, P(component changed inside the window).
     """
 
+    HEADER: ClassVar = ["", "clip", "framenr", "GT", "Pred", "Conf"]
+
     frames: np.ndarray
     labels: np.ndarray
     predicted: np.ndarray
     confidences: np.ndarray
+
+    def rows(self, name: str, numbers: Iterator[int]) -> Iterator[list]:
+        """Iterates over the rows of the file of a recording; `numbers` are of its rows."""
+        arrays = (self.frames, self.labels, self.predicted, self.confidences)
+        for frame, *lists, values in zip(*(a.tolist() for a in arrays), strict=True):
+            confidences = ", ".join(f"{value:.{TEMPORAL_DECIMALS}f}" for value in values)
+            yield [next(numbers), name, frame, *lists, f"[{confidences}]"]
 
 
 def as_written(values: Iterable[float], decimals: int) -> list[float]:
@@ -144,7 +162,7 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
     Raises:
         ValueError: every mistake, with file, line and field.
     """
-    every = _below_header(path, _ASD_HEADER, "frame")
+    every = _below_header(path, Detections.HEADER, "frame")
     rows = [(line, row) for line, row in every if not _says_nothing(row)]
     try:
         without = np.array([int(row[1]) for _, row in every if _says_nothing(row)], np.int64)
@@ -184,13 +202,13 @@ def _detection(line: csvfile.Line, row: list[str], procedure: Procedure) -> tupl
     if _says_nothing(row):
         line.frame(row[1])
         return None
-    line.check_width(row, _ASD_HEADER)
+    line.check_width(row, Detections.HEADER)
     classes_are = f", the classes of procedure {procedure.name!r} (check --procedure)"
     return (
         line.frame(row[1]),
         line.integer(row[2], 0, procedure.error_class, "class", classes_are),
         line.share(row[3], "conf"),
-        *(line.number(row[i], _ASD_HEADER[i]) for i in range(4, 8)),
+        *(line.number(row[i], Detections.HEADER[i]) for i in range(4, 8)),
     )
 
 
@@ -202,14 +220,14 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
     Raises:
         ValueError: every mistake, with file, line and field.
     """
-    rows = _below_header(path, _TEMPORAL_HEADER, "framenr")
+    rows = _below_header(path, TemporalPredictions.HEADER, "framenr")
     k = procedure.num_components
 
     def parse(line: csvfile.Line, row: list[str]) -> tuple[int, list[list[float]]]:
-        line.check_width(row, _TEMPORAL_HEADER)
+        line.check_width(row, TemporalPredictions.HEADER)
         frame = line.frame(row[2], "framenr")
         lists = []
-        for text, field in zip(row[3:], _TEMPORAL_HEADER[3:], strict=True):
+        for text, field in zip(row[3:], TemporalPredictions.HEADER[3:], strict=True):
             values = _bracketed(text)
             if values is None or len(values) != k:
                 got = "that is not one" if values is None else f"not {len(values)}"
@@ -250,18 +268,8 @@ def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | T
         ValueError: every mistake, with file, line and field.
     """
     rows = csvfile.read_rows(path)
-    temporal = bool(rows) and len(rows[0][1]) == len(_TEMPORAL_HEADER)
+    temporal = bool(rows) and len(rows[0][1]) == len(TemporalPredictions.HEADER)
     return read_temporal(path, procedure) if temporal else read_detections(path, procedure)
-
-
-def write_either(
-    path: str | os.PathLike, recording: str, found: Detections | TemporalPredictions
-) -> None:
-    """Writes the file that `read_either` reads."""
-    if isinstance(found, Detections):
-        write_detections(path, recording, found)
-    else:
-        write_temporal(path, recording, found)
 
 
 def _bracketed(text: str) -> list[float] | None:
@@ -298,82 +306,28 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     return np.array(frames, np.int64), np.array(visible, np.float64)
 
 
-def write_detections(path: str | os.PathLike, recording: str, detections: Detections) -> None:
-    """Writes the file that `read_detections` reads; confidences and boxes at 6 decimals."""
-    with writing_detections(path, recording) as write:
-        write(detections)
+def write(
+    path: str | os.PathLike, recording: str, predictions: Detections | TemporalPredictions
+) -> None:
+    """Writes the file that `read_either` reads; confidences at 6 (clips: 4) decimals."""
+    with writing(path, recording, type(predictions)) as add:
+        add(predictions)
+
+
+write_detections = write_temporal = write  # as the package calls it
 
 
 @contextlib.contextmanager
-def writing_detections(
-    path: str | os.PathLike, recording: str
-) -> Iterator[Callable[[Detections], None]]:
-    """Gives a function that writes the next detections of a recording, in any number of calls.
+def writing(
+    path: str | os.PathLike, recording: str, kind: type[Detections] | type[TemporalPredictions]
+) -> Iterator[Callable[[Any], None]]:
+    """Gives a function that writes the next predictions of a recording, in any number of calls.
 
     The file is there, whole, once the block has ended without an error.
     """
-    name = csvfile.plain(recording)
-    with _writing(path, _ASD_HEADER) as write_rows:
-
-        def write(detections: Detections) -> None:
-            rows = zip(
-                detections.frames.tolist(),
-                detections.classes.tolist(),
-                detections.confidences.tolist(),
-                detections.boxes.tolist(),
-                strict=True,
-            )
-            write_rows(
-                [
-                    name,
-                    frame,
-                    c,
-                    *(f"{value:.{DETECTION_DECIMALS}f}" for value in (conf, *box)),
-                ]
-                for frame, c, conf, box in rows
-            )
-
-        yield write
-
-
-def write_temporal(
-    path: str | os.PathLike, recording: str, predictions: TemporalPredictions
-) -> None:
-    """Writes the file that `read_temporal` reads; confidences at 4 decimals."""
-    with writing_temporal(path, recording) as write:
-        write(predictions)
-
-
-@contextlib.contextmanager
-def writing_temporal(
-    path: str | os.PathLike, recording: str
-) -> Iterator[Callable[[TemporalPredictions], None]]:
-    """Gives a function that writes the next clips of a recording; see `writing_detections`."""
-    decimals = f"{{:.{TEMPORAL_DECIMALS}f}}".format
-    numbers, name = itertools.count(), csvfile.plain(recording)
-    with _writing(path, _TEMPORAL_HEADER) as write_rows:
-
-        def write(predictions: TemporalPredictions) -> None:
-            rows = zip(
-                predictions.frames.tolist(),
-                predictions.labels.tolist(),
-                predictions.predicted.tolist(),
-                predictions.confidences.tolist(),
-                strict=True,
-            )
-            write_rows(
-                [
-                    next(numbers),
-                    name,
-                    frame,
-                    labels,
-                    predicted,
-                    f"[{', '.join(map(decimals, confidences))}]",
-                ]
-                for frame, labels, predicted, confidences in rows
-            )
-
-        yield write
+    name, numbers = csvfile.plain(recording), itertools.count()
+    with _writing(path, kind.HEADER) as write_rows:
+        yield lambda predictions: write_rows(predictions.rows(name, numbers))
 
 
 def write_visibility(

@@ -247,12 +247,13 @@ class Writer:
 
     @functools.cached_property
     def _write_detections(self) -> Callable[[predictions.Detections], None]:
-        writing = predictions.writing_detections(self._path("asd"), self._recording)
+        writing = predictions.writing(self._path("asd"), self._recording, predictions.Detections)
         return self._stack.enter_context(writing)
 
     @functools.cached_property
     def _write_temporal(self) -> Callable[[predictions.TemporalPredictions], None]:
-        writing = predictions.writing_temporal(self._path("temporal"), self._recording)
+        kind = predictions.TemporalPredictions
+        writing = predictions.writing(self._path("temporal"), self._recording, kind)
         return self._stack.enter_context(writing)
 
     def _path(self, stream: str) -> Path:
