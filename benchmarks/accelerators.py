@@ -224,7 +224,7 @@ def columns(
     state, _ = abstract_state(definition)
     found, kind = roofline.kernels(steps[0].as_text()), mesh.devices.flat[0].device_kind
     peak = devices.peak_flops(kind, "bfloat16")
-    seconds = roofline.seconds(found, peak, devices.bandwidth(kind))
+    seconds = roofline.seconds(found, peak, devices.of_kind(roofline.BANDWIDTHS, kind))
     return [
         *(str(rows[0]), f"{gib[0]:.2f}", *further, f"{state_bytes(state) / 1e9:.2f}"),
         f"{sum(k.times * k.flops for k in found) / 1e9:,.0f}",

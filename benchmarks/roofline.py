@@ -88,6 +88,10 @@ def kernels(text: str) -> list[Kernel]:
     return list(_of(computations, main, 1))
 
 
+# Bytes/s of a device's memory, by its kind.
+BANDWIDTHS = {"NVIDIA H100": 3.35e12, "NVIDIA A100": 2.04e12, "TPU v5 lite": 819e9}
+
+
 def seconds(found: Iterable[Kernel], peak: float, bandwidth: float) -> float:
     """What the kernels take one after the other at best, each for what it takes longer for.
 

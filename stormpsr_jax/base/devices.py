@@ -68,19 +68,6 @@ PEAKS: dict[str, Peak] = {
 }
 
 
-# By the same names, bytes/s of a device's memory, of those that benchmarks compute for.
-BANDWIDTHS = {"NVIDIA H100": 3.35e12, "NVIDIA A100": 2.04e12, "TPU v5 lite": 819e9}
-
-
-def bandwidth(device_kind: str) -> float | None:
-    """Returns bytes/s that one device reads and writes its memory at; None if not known.
-
-    Args:
-        device_kind: as for `peak_flops`.
-    """
-    return _of_kind(BANDWIDTHS, device_kind)
-
-
 def peak_flops(device_kind: str, dtype: str) -> float | None:
     """Returns the highest FLOP/s of one device; None where it is not known, as of a CPU.
 
@@ -93,11 +80,11 @@ def peak_flops(device_kind: str, dtype: str) -> float | None:
     """
     if dtype not in Peak._fields:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(Peak._fields)}")
-    peak = _of_kind(PEAKS, device_kind)
+    peak = of_kind(PEAKS, device_kind)
     return peak and getattr(peak, dtype)
 
 
-def _of_kind(table: dict[str, Found], device_kind: str) -> Found | None:
+def of_kind(table: dict[str, Found], device_kind: str) -> Found | None:
     """The row whose name the device's begins with, of several the longest name's."""
     # A whole word: "NVIDIA L4" is no beginning of "NVIDIA L40".
     fitting = [kind for kind in table if f"{device_kind} ".startswith(f"{kind} ")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stormpsr_jax.base.devices import PEAKS, bandwidth, peak_flops
+from stormpsr_jax.base.devices import PEAKS, peak_flops
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,3 @@ def test_float32_is_never_faster_than_bfloat16():
 def test_an_unknown_dtype_is_named():
     with pytest.raises(ValueError, match="'float64' is not one of bfloat16, float32"):
         peak_flops("TPU v4", "float64")
-
-
-def test_the_bandwidth_of_a_device_is_found_by_its_kind():
-    assert bandwidth("NVIDIA A100-SXM4-80GB") == 2.04e12
-    assert bandwidth("TPU v5 lite") == 819e9
-    assert bandwidth("NVIDIA A10") is None
