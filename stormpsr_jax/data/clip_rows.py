@@ -1,4 +1,4 @@
-"""Clips of embeddings as rows of one table of all, from which the devices take them themselves."""
+"""Clips of embeddings, or the rows of one table of all where the devices take them themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stormpsr_jax.data.pipelines import ENDLESS, Batches, batches
 def table(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> np.ndarray:
     """All embeddings one below the other, float32 (rows, D): of recording after recording.
 
-    `batches_of_rows` says where in it a clip is.
+    With it, `embedded_clips` says where in it a clip is.
     """
     parts = [view for views in embeddings.values() for view in views]
     whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
@@ -34,7 +34,7 @@ def table_bytes(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) 
     return sum(4 * math.prod(view.shape) for views in embeddings.values() for view in views)
 
 
-def batches_of_rows(
+def embedded_clips(
     embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
     states: Mapping[str, np.ndarray],
     sampler: sampling.ClipSampler,
@@ -44,17 +44,27 @@ def batches_of_rows(
     batch: int,
     seed: int,
     workers: int = 0,
+    held: bool = False,
 ) -> Batches:
-    """The batches of `pipelines.embedded_clips`, the very same draws, for who has `table` already.
+    """Batches for stage `temporal`.
+
+    Args:
+        embeddings: {recording: one or more views (N, D)}, one of which is drawn for each clip.
+        states: {recording: (N, K)}.
+        sampler: draws recording and last row of a clip.
+        frames, stride: of a window, in rows of `embeddings`.
+        batch, seed, workers: clips in a global batch, of the draws, loader processes.
+        held: whether the devices have `table`.
 
     Yields:
-        rows int32 (B, T) of the table, in place of `embeddings`; label and state as there.
+        embeddings float32 (B, T, D), T = frames / stride + 1, or, if it is held, rows int32 (B, T)
+        of the table; label float32 (B, K); state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
     draw = _Draw({name: len(views) for name, views in embeddings.items()}, sampler)
     drawn = grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
     hosts = jax.process_count()
     dataset, single = (
-        _ClipRows(drawn, embeddings, states, frames, stride, size) for size in (batch, hosts)
+        _Clips(drawn, embeddings, states, frames, stride, size, held) for size in (batch, hosts)
     )
     # Of one clip, as drawing a batch that is too large would take all the memory.
     row_bytes = sum(array.nbytes for array in single[0].values())
@@ -74,7 +84,7 @@ class _Draw:
         return number, last, int(rng.integers(views))
 
 
-class _ClipRows(grain.MapDataset):
+class _Clips(grain.MapDataset):
     """Draws → this host's rows of whole batches.
 
     All clips of a batch at once: one by one, Python takes four times as long.
@@ -88,8 +98,10 @@ class _ClipRows(grain.MapDataset):
         frames: int,
         stride: int,
         batch: int,
+        held: bool,
     ):
         super().__init__(parent)
+        self._views = None if held else list(embeddings.values())
         self._frames, self._stride, self._batch = frames, stride, batch
         self._rows = batch // jax.process_count()
         self._first = jax.process_index() * self._rows
@@ -114,5 +126,8 @@ class _ClipRows(grain.MapDataset):
         before = self._in_states[number] + np.maximum(last - self._frames, 0)
         state = self._states[self._in_states[number] + last]
         label = sampling.binarise(self._states[before]) ^ sampling.binarise(state)
-        rows = (start[:, None] + window).astype(np.int32)
-        return {"rows": rows, "label": label.astype(np.float32), "state": state}
+        rest = {"label": label.astype(np.float32), "state": state}
+        if self._views is None:
+            return {"rows": (start[:, None] + window).astype(np.int32), **rest}
+        picked = [self._views[n][v][w] for n, v, w in zip(number, view, window, strict=True)]
+        return {"embeddings": np.asarray(picked, np.float32), **rest}

@@ -8,9 +8,8 @@ at a step is all that resuming takes.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 import grain
@@ -23,7 +22,6 @@ from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import EmbeddingFile
 
 ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 
@@ -172,68 +170,19 @@ def _check_size(source: ClipSource, cad: ClipSource) -> None:
 
 
 class _Clip:
-    """Index → one clip with its XOR label; `field` names the clip's entry in the batch."""
+    """Index → the pictures of one clip with its XOR label."""
 
-    def __init__(
-        self,
-        field: str,
-        read: Callable[[str, np.ndarray, np.random.Generator], np.ndarray],
-        states: Mapping[str, np.ndarray],
-        sampler: sampling.ClipSampler,
-        frames: int,
-        stride: int,
-    ):
-        self._field, self._read, self._states, self._sampler = field, read, states, sampler
+    def __init__(self, source: ClipSource, sampler: sampling.ClipSampler, frames: int, stride: int):
+        self._source, self._sampler = source, sampler
         self._frames, self._stride = frames, stride
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         name, last = self._sampler.draw(rng)
+        states = self._source.recordings[name].states
         window = sampling.window_frames(last, frames=self._frames, stride=self._stride)
-        label = sampling.clip_labels(self._states[name], last, frames=self._frames)
-        return {
-            self._field: self._read(name, window, rng),
-            "label": np.float32(label),
-            "state": self._states[name][last],
-        }
-
-
-def embedded_clips(
-    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
-    states: Mapping[str, np.ndarray],
-    sampler: sampling.ClipSampler,
-    *,
-    frames: int,
-    stride: int,
-    batch: int,
-    seed: int,
-    workers: int = 0,
-) -> Batches:
-    """Batches for stage `temporal`.
-
-    Args:
-        embeddings: {recording: one or more views (N, D)}, one of which is drawn for each clip.
-        states: {recording: (N, K)}.
-        sampler: draws recording and last row of a clip.
-        frames, stride: of a window, in rows of `embeddings`.
-        batch, seed, workers: clips in a global batch, of the draws, loader processes.
-
-    Yields:
-        embeddings float32 (B, T, D), T = frames / stride + 1; label float32 (B, K);
-        state int8 (B, K) in {-1, 0, 1}, of the last frame.
-    """
-    read = functools.partial(_read_embeddings, embeddings)
-    element = _Clip("embeddings", read, states, sampler, frames, stride)
-    return _elements(element, seed, batch, workers)
-
-
-def _read_embeddings(
-    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
-    name: str,
-    window: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    views = embeddings[name]
-    return np.asarray(views[int(rng.integers(len(views)))][window], np.float32)
+        label = sampling.clip_labels(states, last, frames=self._frames)
+        image = self._source.rows(name, window)
+        return {"image": image, "label": np.float32(label), "state": states[last]}
 
 
 def picture_clips(
@@ -252,16 +201,8 @@ def picture_clips(
         image uint8 (B, T, H, W, 3), T = frames / stride + 1; label float32 (B, K);
         state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
-    states = {name: r.states for name, r in source.recordings.items()}
-    read = functools.partial(_read_pictures, source)
-    element = _Clip("image", read, states, sampler, frames, stride)
+    element = _Clip(source, sampler, frames, stride)
     return _elements(element, seed, batch, workers)
-
-
-def _read_pictures(
-    source: ClipSource, name: str, window: np.ndarray, _: np.random.Generator
-) -> np.ndarray:
-    return source.rows(name, window)
 
 
 class _DetectorPicture:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from stormpsr_jax.data import clip_rows, pipelines
+from stormpsr_jax.data import clip_rows
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.stages import embed, learning, networks, validation
 from stormpsr_jax.stages.context import Context
@@ -59,10 +59,11 @@ def build(context: Context) -> Definition:
         model=model,
         init=init,
         loss_fn=loss_fn,
-        data=(clip_rows.batches_of_rows if on_device else pipelines.embedded_clips)(
+        data=clip_rows.embedded_clips(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
             **context.clip_options(train, config.batch, context.config.seed, every),
+            held=on_device,
         ),
         **optimisation(config),
         evaluate=evaluate,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep import embeddings
-from stormpsr_jax.data import clip_rows, pipelines
+from stormpsr_jax.data import clip_rows
 from stormpsr_jax.stages import temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import sharding
@@ -76,8 +76,8 @@ def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_
     views = {name: [file[:], -file[:]] for name, file in source.embeddings.items()}
     states = {name: r.states for name, r in source.recordings.items()}
     options = context.clip_options(source, 16, 3)
-    read = pipelines.embedded_clips(views, states, **options)(5)
-    picked = clip_rows.batches_of_rows(views, states, **options)(5)
+    read = clip_rows.embedded_clips(views, states, **options)(5)
+    picked = clip_rows.embedded_clips(views, states, **options, held=True)(5)
     table = clip_rows.table(views)
     assert table.nbytes == clip_rows.table_bytes(views)
     for _ in range(3):

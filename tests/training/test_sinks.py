@@ -81,7 +81,11 @@ def write(folder, step=0, which=WANDB):
 
 def test_the_field_says_which_sinks_there_are(tmp_path, service):
     made = service()
-    for names, board, rows in (((), 0, 0), (("tensorboard",), 1, 0), (sinks.NAMES, 1, 1)):
+    for names, board, rows in (
+        ((), 0, 0),
+        (("tensorboard",), 1, 0),
+        (("tensorboard", "wandb"), 1, 1),
+    ):
         folder = tmp_path / str(len(names)) / "pretrain"
         assert len(write(folder, which=sinks.Sinks(names))) == 1
         assert len(list(folder.glob("tensorboard/*"))) == board
