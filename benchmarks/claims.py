@@ -128,9 +128,10 @@ def _measure(args: argparse.Namespace) -> None:
         sys.exit(f"error: {error}")
     in_order = list(dict.fromkeys(runs.values()))
     expected = expected_stages(in_order)
-    progress = Progress(expected, claims_plan.weight, claims_plan.SECONDS)
+    progress = Progress(expected)
     if args.plan:
         show_plan(progress, expected)
+        print(f"about {claims_plan.seconds(expected) / 60:.0f} min on two idle cores")
         return
     failed = execute_all(in_order, progress)
     done = {

@@ -322,7 +322,7 @@ def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "another run is writing to"),
+        ((), "is writing to"),
         (("--profile_steps=3,2",), "--profile_steps: 3,2 is not two step numbers"),
         (("--config.temporal.stepz=1",), "the config has no such field: temporal.stepz"),
         (("--config.dtype=bf16",), "--config.dtype='bf16': is not one of float32, bfloat16"),

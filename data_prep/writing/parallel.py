@@ -100,7 +100,7 @@ def run(
             workers, context, initializer=_start_worker, initargs=(function, counts)
         )
         calls = [partial(_run_in_worker, i, job) for i, job in enumerate(jobs)]
-    with pool, progress.JobsBar(desc, counts, workers) as bar:
+    with pool, progress.JobsBar(desc, counts) as bar:
         others = set(multiprocessing.active_children())
         with _no_interrupt():
             futures = {pool.submit(call): job for call, job in zip(calls, jobs, strict=True)}
@@ -111,7 +111,7 @@ def run(
                 done, waiting = concurrent.futures.wait(
                     waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
                 )
-                bar.show(len(waiting))
+                bar.show()
                 for future in done:
                     if failure := future.exception():
                         raise _named(failure, futures[future])

@@ -104,7 +104,6 @@ def features(num_components: int) -> tfds.features.FeaturesDict:
 def make_recording(make: Callable[[str, str], RecordingData], job: Job, progress: Progress) -> None:
     """Makes one recording: its label files, and last of all its shard under its name."""
     data = make(job.split, job.name)
-    _check_shapes(data, job)
     progress.begin(len(data.states))
     with output.unfinished(job.out, job.shard) as path:
         sizes = _write_shard(path, data, job, progress)
@@ -128,20 +127,6 @@ def read_arrays(job: Job) -> dict[str, np.ndarray]:
     """Returns the frames.npz of a finished recording."""
     with np.load(job.labels / "frames.npz", allow_pickle=False) as file:
         return dict(file)
-
-
-def _check_shapes(data: RecordingData, job: Job) -> None:
-    """Raises ValueError if the labels are not those of N frames of this recording."""
-    if data.name != job.name:
-        raise ValueError(f"make returned recording {data.name!r}")
-    num_frames = len(data.states)
-    if not num_frames:
-        raise ValueError("it has no frames")
-    widths: dict[str, tuple[int, ...]] = {"states": (job.procedure.num_components,), "boxes": (4,)}
-    widths |= {"classes": (), "visible": ()} | ({} if data.poses is None else {"poses": (6,)})
-    for key, width in widths.items():
-        if (shape := np.shape(getattr(data, key))) != (num_frames, *width):
-            raise ValueError(f"{key} have shape {shape}, expected {(num_frames, *width)}")
 
 
 def _stored_labels(data: RecordingData, job: Job, rows: slice) -> dict[str, np.ndarray]:

@@ -118,7 +118,7 @@ def run(
         left = list(range(len(jobs)))[::-1]  # those of the others, the next one last
         counts = [0, *(n for i in range(len(jobs)) for n in (sizes[i] if sizes else UNKNOWN, 0))]
         nodes, asked = _nodes(ray), counter.get.remote()
-        with JobsBar(desc, counts, 1) as bar:
+        with JobsBar(desc, counts) as bar:
             if not any(_slots(node, kind) for node in nodes.values()):
                 bar.write(f"no node of the cluster has a {kind} for tasks yet", file=sys.stderr)
             try:
@@ -133,11 +133,11 @@ def run(
                         _read(ray.get(asked), counts, {*waiting.values(), *left})
                         asked = counter.get.remote()
                     nodes = _changed(bar, nodes, _nodes(ray))
-                    bar.show(len(waiting) + len(left), min(len(jobs), max(1, slots)))
+                    bar.show()
                     for ref in done:
                         yield waiting.pop(ref), *_outcome(ray, ref)
                 _read(ray.get(counter.get.remote()), counts, set())
-                bar.show(0)
+                bar.show()
             finally:
                 _cancel(ray, counter, list(waiting))
 

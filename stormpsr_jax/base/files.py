@@ -133,7 +133,7 @@ def still_there(file: BinaryIO, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def only_writer(lock: Path, folder: Path) -> Iterator[None]:
+def only_writer(lock: Path, folder: Path, flag: str = "--out") -> Iterator[None]:
     """Holds a lock file, so that no other process, on any machine, writes to `folder` too.
 
     Meanwhile the file says who has it, in a line that is never the same twice (`read_owner`): who
@@ -149,7 +149,7 @@ def only_writer(lock: Path, folder: Path) -> Iterator[None]:
         host, process = [*(read_owner(lock) or "").split(), "", ""][:2]
         who = f"another process ({process} on {host})" if process else "another process"
         raise ValueError(
-            f"{who} is writing to {folder}; wait for its end, or give another folder with --out"
+            f"{who} is writing to {folder}; wait for its end, or give another folder with {flag}"
         )
     with file:
         try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stormpsr_jax.base import files
@@ -18,66 +19,30 @@ from stormpsr_jax.experiments.runs import Run
 
 # A line of `stages.run`: a stage, and how many seconds it took.
 _TOOK = re.compile(r"(\w+): (\d+) s")
-Weight = Callable[[Run, str], float]
-
-
-def every_stage_alike(run: Run, stage: str) -> float:
-    """The weight of a stage among those of its name where no other is known."""
-    del run, stage
-    return 1.0
 
 
 class Progress:
     """Lines that say how far all runs are, and how long the rest takes as far as that is known.
 
     A stage is expected to take as long as those of its name took before, in this command or in
-    earlier ones, by their weights.
+    earlier ones.
     """
 
-    def __init__(
-        self,
-        expected: Mapping[Run, Sequence[str]],
-        weight: Weight = every_stage_alike,
-        usual: Mapping[str, float] | None = None,
-    ):
-        """Takes what is left of each run.
-
-        Args:
-            expected: the stages that each run will make.
-            weight: of a stage of a run among the stages of that name.
-            usual: seconds of a stage of weight 1 that are known of another machine.
-        """
+    def __init__(self, expected: Mapping[Run, Sequence[str]]):
+        """Takes the stages that each run will make."""
         self._expected = {run: list(stages) for run, stages in expected.items()}
-        self._weight, self._usual = weight, dict(usual or {})
         self._start = time.monotonic()
-        self._took: dict[str, list[float]] = {}  # by stage (seconds, weight), summed
-        for run in expected:
-            for stage, seconds in took(run.log):
-                self._learn(run, stage, seconds)
+        self._took: dict[str, list[float]] = {}
+        for stage, seconds in (found for run in expected for found in took(run.log)):
+            self._took.setdefault(stage, []).append(seconds)
 
-    def _learn(self, run: Run, stage: str, seconds: float) -> None:
-        sums = self._took.setdefault(stage, [0.0, 0.0])
-        sums[0] += seconds
-        sums[1] += self._weight(run, stage)
-
-    def seconds(self, run: Run, stage: str) -> float | None:
+    def seconds(self, stage: str) -> float | None:
         """Expected of a stage; None if nothing is known of its like."""
-        weight = self._weight(run, stage)
-        if (sums := self._took.get(stage)) is not None:
-            return sums[0] / sums[1] * weight
-        if stage not in self._usual:
-            return None
-        # The usual time is that of another machine, whose speed the stages done so far tell.
-        both = [name for name in self._took if name in self._usual]
-        here = sum(self._took[name][0] for name in both)
-        there = sum(self._usual[name] * self._took[name][1] for name in both)
-        return self._usual[stage] * weight * (here / there if here and there else 1.0)
+        return statistics.fmean(self._took[stage]) if stage in self._took else None
 
     def left(self) -> str:
         """How long all that is left takes, for people."""
-        known = [
-            self.seconds(run, stage) for run, stages in self._expected.items() for stage in stages
-        ]
+        known = [self.seconds(stage) for stages in self._expected.values() for stage in stages]
         minutes = sum(seconds for seconds in known if seconds is not None) / 60
         least = "at least" if None in known else "about"
         return f"{least} {minutes:.0f} min left"
@@ -91,7 +56,7 @@ class Progress:
 
     def made(self, run: Run, stage: str, seconds: float) -> None:
         """Takes note of a finished stage."""
-        self._learn(run, stage, seconds)
+        self._took.setdefault(stage, []).append(seconds)
         if stage in self._expected[run]:
             self._expected[run].remove(stage)
 
@@ -199,10 +164,7 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
         show_plan(progress, expected)
         sys.exit()
     root.mkdir(parents=True, exist_ok=True)
-    held = files.open_locked(root / "lock", wait=False)
-    if held is None:
-        raise ValueError(f"another command is at work in {root}; wait for its end, or stop it")
-    with held:
+    with files.only_writer(root / "lock", root, "--workdir"):
         failed = execute_all(runs, progress, request.others)
         yield set(runs) - set(failed)
     if failed:
@@ -214,7 +176,7 @@ def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]]) -> None
     print("| run | makes | is there or taken over | min |\n|---|---|---|---|")
     for run, stages in expected.items():
         others = [stage for stage in run.config.stages if stage not in stages]
-        seconds = [progress.seconds(run, stage) for stage in stages]
+        seconds = [progress.seconds(stage) for stage in stages]
         known = [value for value in seconds if value is not None]
         minutes = f"{sum(known) / 60:.1f}" if len(known) == len(seconds) else "–"
         makes, over = (", ".join(names) or "–" for names in (stages, others))

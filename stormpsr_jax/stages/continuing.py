@@ -155,20 +155,12 @@ def going_on(definition: Definition, start: Path) -> Definition:
         with contextlib.redirect_stdout(io.StringIO()):  # where fresh weights come from
             fresh = definition.init()
         found = load_params(start)
-        there, wanted = map(_shapes, (found, fresh))
-        differing = [name for name in there | wanted if there.get(name) != wanted.get(name)]
-        if differing:
-            name = differing[0]
+        there, wanted = (jax.tree.map(np.shape, weights[0]) for weights in (found, fresh))
+        if there != wanted:
             raise ValueError(
                 f"{start}: the data now ask for another network than the one that these weights "
-                f"are of ({len(differing)} arrays differ: {name} {there.get(name, 'absent')}, now "
-                f"{wanted.get(name, 'absent')}); give --remake, which trains it anew"
+                "are of; give --remake, which trains it anew"
             )
         return found
 
     return dataclasses.replace(definition, init=init, evaluate_start=True)
-
-
-def _shapes(weights: tuple[Params, Params]) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(weights[0])
-    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import platform
-import secrets
 import sys
 import threading
 import time
@@ -192,7 +191,7 @@ def of_process_0(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
 
 
-def on_process_0(function: Callable[[], bool | None]) -> bool:
+def on_process_0(function: Callable[[], Any]) -> bool:
     """Calls the function on process 0; all processes return what it returns, or fail with it.
 
     Raises:
@@ -221,40 +220,20 @@ def claimed(workdir: Path) -> Iterator[None]:
     Raises:
         ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
     """
+    lock = workdir / "lock"
+
+    def holder() -> int:
+        return zlib.crc32((files.read_owner(lock) or "").encode()) >> 1
+
     with contextlib.ExitStack() as stack:
-        token = secrets.randbits(31) if jax.process_count() > 1 else 0
-
-        def claim() -> None:
-            file = files.open_locked(workdir / "lock", wait=False)
-            if file is None:
-                raise ValueError(
-                    f"another run is writing to {workdir}; wait for its end, stop it, or use "
-                    "another --workdir"
-                )
-            stack.enter_context(file)
-            if token:
-                file.truncate(0)
-                file.write(str(token).encode())
-                file.flush()
-                os.fsync(file.fileno())
-
-        on_process_0(claim)
-        token = of_process_0(token)
-        if token:
-            without = where(not _holds(workdir / "lock", token))
-            if without:
-                raise ValueError(
-                    f"process {', '.join(map(str, without))} has another {workdir} than process 0; "
-                    "give all the same --workdir, on a disk that they share"
-                )
+        only_writer = files.only_writer(lock, workdir, "--workdir")
+        on_process_0(lambda: stack.enter_context(only_writer))
+        if without := where(of_process_0(holder()) != holder()):
+            raise ValueError(
+                f"process {', '.join(map(str, without))} has another {workdir} than process 0; "
+                "give all the same --workdir, on a disk that they share"
+            )
         yield
-
-
-def _holds(lock: Path, token: int) -> bool:
-    try:
-        return lock.read_text() == str(token)
-    except (OSError, ValueError):
-        return False
 
 
 def on_any(flag: bool) -> bool:

@@ -1,6 +1,5 @@
 """Lines for people: what is in them may come from anybody."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import sys
 import pytest
 
 from stormpsr_jax.base import errors
-from stormpsr_jax.psr.cli import OneLineParser, fail, fail_for
+from stormpsr_jax.psr.cli import OneLineParser, fail
 
 HOSTILE = "a\x1b[2J\x9b\u202e\ud800\0\x07 b"
 SHOWN = r"a\x1b[2J\x9b\u202e\ud800\x00\x07 b"
@@ -82,10 +81,3 @@ except OSError as error:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 1
-
-
-def test_a_broken_pipe_to_another_process_is_a_mistake(capsys):
-    with pytest.raises(SystemExit) as raised:
-        fail_for(BrokenPipeError(errno.EPIPE, "Broken pipe"))
-    assert raised.value.code == 2
-    assert capsys.readouterr().err == "error: Broken pipe\n"

@@ -1,6 +1,8 @@
 """`stormpsr_jax.paper`: its plan, and tables of a finished tiny run."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -12,14 +14,21 @@ import time
 import numpy as np
 import pytest
 
-from stormpsr_jax import evaluate
+from stormpsr_jax import evaluate, paper
 from stormpsr_jax.configs import industreal, meccano, synthetic
-from stormpsr_jax.experiments import embedding_map, execute, paper_plan, paper_results, speed
+from stormpsr_jax.experiments import (
+    command,
+    embedding_map,
+    execute,
+    paper_plan,
+    paper_results,
+    speed,
+)
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run, expected_stages
 from stormpsr_jax.psr.streams import calibration
 from stormpsr_jax.stages import fields, provenance
-from tests.support.processes import finish, start
+from tests.support.processes import start
 from tests.support.tiny import flags_of, tiny
 
 ALL = list(paper_plan.TABLES)
@@ -65,42 +74,28 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
         assert fields.find_mistakes(run.config) == []
 
 
-def test_seeds_have_folders_of_their_own_and_the_same_data(tmp_path):
-    runs = planned(tiny(seed=5), tmp_path, ["clips"], range(5, 8))
-    assert {run.config.seed for run in runs.values()} == {5, 6, 7}
-    assert {run.config.data.dir for run in runs.values()} == {str(tmp_path / "data")}
-    assert len({run.folder for run in runs.values()}) == 9
-    assert planned(tiny(), tmp_path, ["clips"])["kcas", 0].folder.name == "kcas"
-    both = planned(tiny(), tmp_path, ["clips", "main"])
-    assert both["kcas", 0] is both["base", 0]
-
-
-def test_a_table_says_which_stages_it_lacks():
-    config = tiny(stages=("data", "pretrain", "embed", "temporal", "predict", "evaluate"))
-    lacking = {
-        name: paper_plan.missing_stages(table, config) for name, table in paper_plan.TABLES.items()
-    }
-    assert {name for name, stages in lacking.items() if stages} == {
-        *("main", "sampling", "finetune", "detector", "speed"),
-    }
-    assert lacking["main"] == ["detector"]
-
-
-def command(root, words, finished, **changes):
+def words(root, words, finished, **changes):
     changes = {"data.dir": finished / "data", **changes}
     fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))
     given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items() if v != usual[f]}
-    module = [sys.executable, "-m", "stormpsr_jax.paper", "--config=synthetic"]
-    return [*module, *flags_of(given | changes), f"--workdir={root}", *words]
+    return ["--config=synthetic", *flags_of(given | changes), f"--workdir={root}", *words]
+
+
+def paper_says(argv):
+    """What the command prints, which is run in this process and runs others."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setattr(sys, "argv", ["paper", *argv])
+        patch.setattr(signal, "signal", lambda *_: None)
+        command.run(paper.make_tables, "paper", paper.__doc__, "TABLE")
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
 def made(finished, tmp_path_factory):
     """Tables of the finished tiny run, whose stages are taken over."""
     root = tmp_path_factory.mktemp("paper")
-    words = ["main", "finetune", "detector", "--seeds=1", f"--from={finished}"]
-    (said,) = finish(start(command(root, words, finished)))
-    return root, said
+    asked = ["main", "finetune", "detector", "--seeds=1", f"--from={finished}"]
+    return root, paper_says(words(root, asked, finished))
 
 
 def test_what_is_finished_elsewhere_is_not_trained_again(made):
@@ -158,47 +153,52 @@ def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
     assert rows["fine-tuned, temporal"]["pos"] == run["streams"]["temporal"]["pos"]
 
 
-def test_the_same_command_makes_nothing_again(made, finished):
+def test_the_same_command_makes_nothing_again(made, finished, capsys):
     root, _ = made
     before = {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
     tables = {path: path.read_text() for path in (root / "tables").iterdir()}
-    words = ["main", "finetune", "detector", "--seeds=1"]
-    (said,) = finish(start(command(root, words, finished)))
+    asked = words(root, ["main", "finetune", "detector", "--seeds=1"], finished)
+    said = paper_says(asked)
     assert said.count(": done before (") == 2
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
     assert tables == {path: path.read_text() for path in (root / "tables").iterdir()}
-    (said,) = finish(start(command(root, [*words, "--plan"], finished)))
-    assert "2 runs, about 0 min left" in said
+    with pytest.raises(SystemExit):
+        paper_says([*asked, "--plan"])
+    assert "2 runs, about 0 min left" in capsys.readouterr().out
 
 
 def test_a_killed_command_goes_on(finished, tmp_path):
     root = tmp_path / "paper"
-    words = command(root, ["finetune", "--seeds=1", f"--from={finished}"], finished)
-    process = start(words, process_group=0)
+    argv = words(root, ["finetune", "--seeds=1", f"--from={finished}"], finished)
+    process = start([sys.executable, "-m", "stormpsr_jax.paper", *argv], process_group=0)
     while not (root / "seed_0/frozen/embed").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)  # the run that it has started works on
     process.wait()
-    (said,) = finish(start(words))
-    assert (root / "tables/finetune.md").read_text() in said
+    assert (root / "tables/finetune.md").read_text() in paper_says(argv)
     log = (root / "seed_0/frozen.log").read_text()
     assert log.count("\npretrain: taken over from ") == 1
 
 
-def test_mistakes_are_named_in_a_line(finished, tmp_path):
-    few = {"stages": ("predict", "evaluate")}
-    lacking = "error: table main needs pretrain, embed, temporal, detector, which --config.stages"
-    for words, changes, code, text in [
-        ([], {}, 2, "error: TABLE is missing; known are all, main, sampling"),
-        (["mian"], {}, 2, "error: 'mian' is no table; known are all, main, sampling"),
-        (["main", "--seeds=0"], {}, 2, "error: argument --seeds: 0 is less than 1"),
-        (["main"], few, 2, lacking),
-    ]:
-        words = command(tmp_path / "new", words, finished, **changes)
-        (said,) = finish(start(words), code=code)
-        assert text in said
-        assert "Traceback" not in said
+@pytest.mark.parametrize(
+    ("asked", "changes", "line"),
+    [
+        ([], {}, "TABLE is missing; known are all, main, sampling"),
+        (["mian"], {}, "'mian' is no table; known are all, main, sampling"),
+        (["main", "--seeds=0"], {}, "argument --seeds: 0 is less than 1"),
+        (
+            ["main"],
+            {"stages": ("predict", "evaluate")},
+            "table main needs pretrain, embed, temporal, detector, which --config.stages",
+        ),
+    ],
+)
+def test_mistakes_are_named_in_a_line(tmp_path, capsys, asked, changes, line):
+    with pytest.raises(SystemExit) as ended:
+        paper_says(words(tmp_path / "new", asked, tmp_path, **changes))
+    assert ended.value.code == 2
+    assert f"error: {line}" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 

@@ -79,7 +79,7 @@ def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
     a, b = run_of(tmp_path, "a"), run_of(tmp_path, "b")
     expected = {a: ["embed", "temporal"], b: ["temporal"]}
     progress = execute.Progress(expected)
-    assert progress.seconds(a, "temporal") is None
+    assert progress.seconds("temporal") is None
     assert progress.left() == "at least 0 min left"
     progress.made(a, "temporal", 600)
     assert progress.left() == "at least 10 min left"  # nothing is known of embed
@@ -87,21 +87,10 @@ def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
     assert progress.left() == "about 10 min left"
     progress.ended(b)
     assert progress.left() == "about 0 min left"
-    # The log of an earlier command tells too; a run of twice the weight takes twice as long.
+    # The log of an earlier command tells too.
     a.log.write_text("data: done before\ntemporal: 30 s\nembed: 5 s\nnonsense: x s\n")
-    weighted = execute.Progress(expected, lambda run, _: 2.0 if run is b else 1.0)
-    assert weighted.seconds(b, "temporal") == 60
-    assert weighted.seconds(b, "embed") == 10
-
-
-def test_times_of_another_machine_are_scaled_by_what_was_measured_here(tmp_path):
-    a = run_of(tmp_path, "a")
-    usual = {"embed": 10, "temporal": 100}
-    progress = execute.Progress({a: ["embed", "temporal"]}, usual=usual)
-    assert progress.seconds(a, "temporal") == 100
-    progress.made(a, "embed", 30)
-    assert progress.seconds(a, "temporal") == 300
-    assert progress.seconds(a, "detector") is None
+    again = execute.Progress(expected)
+    assert (again.seconds("temporal"), again.seconds("embed")) == (30, 5)
 
 
 def test_a_row_has_mean_and_standard_deviation_over_seeds():

@@ -2,14 +2,15 @@
 
 import json
 import re
+import signal
 import sys
 
 import pytest
 
+from stormpsr_jax import sweep
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.experiments import sweep_plan
+from stormpsr_jax.experiments import command, sweep_plan
 from stormpsr_jax.stages import provenance
-from tests.support.processes import finish, start
 from tests.support.tiny import flags_of, tiny
 
 
@@ -33,15 +34,12 @@ def test_values_have_the_type_of_their_field():
     [
         ([], "no field to vary; give FIELD=VALUE"),
         (["temporal.delta"], "'temporal.delta' is not FIELD=VALUE"),
-        (["temporal.delta="], "'temporal.delta=' is not FIELD=VALUE"),
         (["temporal.detla=3"], "temporal.detla: there is no such field"),
         (["temporal.delta=3", "temporal.delta=4"], "temporal.delta is given twice"),
         (["temporal.delta=a"], "temporal.delta=a: should be like 4.0"),
-        (["temporal.batch=1.5"], "temporal.batch=1.5: should be like 16"),
         (["temporal.batch=0"], "temporal.batch=0: at least 1 is needed"),
         (["temporal.sampling=kfs"], "temporal.sampling=kfs: is not one of kcas"),
         (["seed=1,2"], "seed cannot be varied here; use --seeds"),
-        (["encoder.stem=" + "(" * 10_000], "should be like"),
     ],
 )
 def test_mistakes_are_named(words, message):
@@ -81,14 +79,16 @@ def test_further_values_leave_the_folders_of_those_before(tmp_path):
         assert after[key].config.data.dir == run.config.data.dir
 
 
-def test_a_table_has_the_figures_of_every_run(finished, tmp_path):
+def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, capsys):
     """Thresholds alone are varied, so that nothing is trained."""
     fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))
     given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items() if v != usual[f]}
     flags = flags_of({**given, "data.dir": finished / "data"})
-    words = [sys.executable, "-m", "stormpsr_jax.sweep", "evaluate.decay=0.5,1.0", "--seeds=1"]
-    words += ["--config=synthetic", *flags, f"--workdir={tmp_path}", f"--from={finished}"]
-    (said,) = finish(start(words))
+    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--config=synthetic", *flags]
+    monkeypatch.setattr(sys, "argv", [*words, f"--workdir={tmp_path}", f"--from={finished}"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    command.run(sweep.make_sweep, "sweep", sweep.__doc__, "FIELD=VALUE,VALUE")
+    said = capsys.readouterr().out
     content = json.loads((tmp_path / "sweep.json").read_text())
     for decay in (0.5, 1.0):
         path = tmp_path / f"seed_0/evaluate.decay={decay}/metrics.json"

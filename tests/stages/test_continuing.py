@@ -169,7 +169,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
     save_params(path, {"head": {"kernel": np.zeros((2, 3), np.float32)}})
     wanted = {"head": {"kernel": np.zeros((2, 4), np.float32)}}
     definition = continuing.going_on(definition_of(wanted), path)
-    with pytest.raises(ValueError, match=r"another network .*kernel.* \(2, 3\), now \(2, 4\)"):
+    with pytest.raises(ValueError, match="another network"):
         definition.init()
     same = continuing.going_on(definition_of(load_params(path)[0]), path)
     assert same.init()[0]["head"]["kernel"].shape == (2, 3)
