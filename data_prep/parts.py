@@ -14,7 +14,6 @@ import argparse
 import collections
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from data_prep import command
 from data_prep.products import mesh_files
 from data_prep.products.mesh_files import Piece
 from data_prep.products.meshes import plain
-from stormpsr_jax.base.files import check_name
+from stormpsr_jax.base import files
 
 MAX_COLOURS = 500  # of an object, that get a mesh each
 
@@ -50,15 +49,9 @@ def split(*, model: str | Path, out: str | Path) -> None:
     for piece in pieces:
         objects[piece.number].append(piece)
     names = _names([of[0].name for of in objects.values()])
-    whole = out.with_name(out.name + ".part")
-    shutil.rmtree(whole, ignore_errors=True)  # of a process that was killed
-    try:
-        whole.mkdir(parents=True)
+    with files.replacing_folder(out) as part:
         for name, pieces in zip(names, objects.values(), strict=True):
-            (whole / f"{check_name(name, str(model))}.glb").write_bytes(_glb(pieces))
-        whole.rename(out)
-    finally:
-        shutil.rmtree(whole, ignore_errors=True)
+            (part / f"{files.check_name(name, str(model))}.glb").write_bytes(_glb(pieces))
     print(f"{out}: {len(names)} part{'s' if len(names) > 1 else ''}")
 
 

@@ -33,8 +33,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # What a wheel is made of.
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "configs", "docs", "data_prep", "stormpsr_jax")
 
-# What is kept for the user, such as checksums of data.
+# What is kept for the user, such as checksums of data; but not the fonts that Matplotlib has found.
 if "XDG_CACHE_HOME" not in os.environ:
+    os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
     kept = tempfile.mkdtemp(prefix="cache-")
     atexit.register(shutil.rmtree, kept, ignore_errors=True)
     os.environ["XDG_CACHE_HOME"] = kept

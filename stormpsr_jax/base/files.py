@@ -14,6 +14,7 @@ import os
 import re
 import reprlib
 import secrets
+import shutil
 import socket
 import stat
 import unicodedata
@@ -55,6 +56,34 @@ def replacing(final: str | os.PathLike, part: Path | None = None) -> Iterator[Pa
         raise OSError(error.errno, what, str(final)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(final: Path, mark: str = "") -> Iterator[Path]:
+    """Gives a folder to fill, which becomes `final`; after an error it is removed.
+
+    Until then it is `.NAME.MARK.part` beside it, whose `mark` keeps several writers apart.
+    """
+    part = final.with_name(f".{final.name}{mark and '.'}{mark}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    part.mkdir(parents=True)
+    try:
+        yield part
+        remove(final)
+        os.replace(part, final)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there; interrupted, nothing is left under its name."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        gone = path.with_name(f".{path.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        path.rename(gone)
+        shutil.rmtree(gone)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

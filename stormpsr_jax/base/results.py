@@ -184,22 +184,10 @@ def of_folder(folder: Path, pattern: str = "**/*") -> str:
 # --- Folders --------------------------------------------------------------------------------------
 
 
-def remove(folder: Path) -> None:
-    """Removes a folder; interrupted, none of it is left under its name."""
-    if os.path.lexists(folder):
-        gone = folder.with_name(f".{folder.name}.gone")
-        shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-
 def link(source: Path, target: Path) -> None:
     """Copies a folder with links for files, which are replaced and never written into."""
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part, copy_function=_link_or_copy)
-    remove(target)
-    part.rename(target)
+    with files.replacing_folder(target) as part:
+        shutil.copytree(source, part, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stormpsr_jax.base import results
+from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.results import MadeFrom, Record
 from stormpsr_jax.stages import continuing, provenance
@@ -146,7 +146,7 @@ def _clear(context: Context, stage: Stage) -> None:
     """Removes what a stage has made."""
     if not (stage.makes_data and context.config.data.dir):  # a user's, which data_prep refuses
         for name in reversed(stage.folders):
-            results.remove(context.workdir / name)
+            files.remove(context.workdir / name)
 
 
 def _take_over(

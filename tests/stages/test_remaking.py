@@ -13,7 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from stormpsr_jax import main
-from stormpsr_jax.base import results
+from stormpsr_jax.base import files, results
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import (
     continuing,
@@ -405,7 +405,7 @@ def test_a_run_takes_over_the_stages_that_would_come_out_the_same(
     assert taken(tmp_path / "run", finished, **changes) == stages
     for stage in (stage for stage in order.STAGES if stage.taken_over):
         for name in stage.folders:  # a later run does not spoil what was taken over
-            results.remove(tmp_path / "run" / name)
+            files.remove(tmp_path / "run" / name)
     assert not list((tmp_path / "run").iterdir())
     assert {path: path.stat().st_size for path in known} == {p: s.st_size for p, s in known.items()}
 

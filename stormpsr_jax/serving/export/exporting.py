@@ -9,8 +9,6 @@ import datetime
 import functools
 import hashlib
 import importlib.metadata
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,14 +71,8 @@ def export_model(
         raise ValueError(f"{out}: exists already; give a folder that is to be made")
     if program == "onnx":
         onnx_writer.check_libraries()
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with files.replacing_folder(out) as part:
         differs = _write(source, networks, content, part, program, int8)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return [f"{name} differs by {value:.1e}" for name, value in differs.items()]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import secrets
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stormpsr_jax.base import cluster
+from stormpsr_jax.base import cluster, files
 from stormpsr_jax.base.progress import Bar, Progress
 from stormpsr_jax.media.sources import Source
 from stormpsr_jax.psr.streams.stream import AnySettings
@@ -128,7 +129,7 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
     model = model or _model(job.model, job.made_from["model"])
     pictures = source.open(model.fps)
     progress.begin(pictures.num_frames * (2 if job.video or job.clips else 1))
-    with results.replacing_folder(folder) as part:
+    with files.replacing_folder(folder, secrets.token_hex(4)) as part:
         num_events, fits = recording.recognise(
             model,
             source.name,

@@ -7,10 +7,7 @@ import csv
 import functools
 import json
 import math
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -86,35 +83,11 @@ def _read_record(folder: Path) -> _Record:
     )
 
 
-@contextlib.contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write results to, which becomes `folder`; after an error it is removed.
-
-    No other process, on any machine, has the same one.
-    """
-    # No recording has a name with a dot in front.
-    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
-    part.mkdir(parents=True)
-    try:
-        yield part
-        _remove(folder)
-        os.replace(part, folder)
-    finally:
-        _remove(part)
-
-
 def remove_parts(out: Path, names: Container[str]) -> None:
     """Removes what killed processes have left of the results of these recordings."""
     for path in out.iterdir():
         if (match := _PART.fullmatch(path.name)) and match[1] in names:
-            _remove(path)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
+            files.remove(path)
 
 
 def fits(folder: Path) -> bool | None:
