@@ -11,9 +11,9 @@ from typing import Any
 
 from data_prep.products import building, doubts, product_page, relations
 from data_prep.products.mesh_files import OTHER_SUFFIXES, SUFFIXES
-from data_prep.products.meshes import ORDER
+from data_prep.products.meshes import ORDER, read_inputs
 from data_prep.products.product import Product
-from data_prep.products.products import from_meshes
+from data_prep.products.products import from_meshes, placed
 from stormpsr_jax.base.files import check_name, read_json, shorten
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -60,7 +60,7 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
     in_order = [part for step in steps for part in step] or names
     whole = _content(name, fps, in_order, ["1" * len(in_order)], [])
     given = Procedure.from_json(whole, "draft")
-    product = read_product(folder, given, y_up)
+    product = placed(read_inputs(folder, given), given, y_up=y_up)
     found = relations.find(product)
     numbers = {part: k for k, part in enumerate(in_order)}
     plan = building.plan(found, in_order, [[numbers[part] for part in step] for step in steps])
@@ -89,11 +89,6 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
     return Draft({**content, "draft": remarks}, product, rules)
 
 
-def read_product(meshes: str | Path, procedure: Procedure, y_up: bool = False) -> Product:
-    """The product of a folder of meshes; ValueError as of `from_meshes`."""
-    return from_meshes(meshes, procedure, up="y" if y_up else "z").product
-
-
 def write_page(
     path: str | Path, meshes: str | Path, procedure: Procedure, y_up: bool = False
 ) -> list[str]:
@@ -109,10 +104,9 @@ def write_page(
         ValueError: a mesh is missing or wrong.
         OSError: the page cannot be written.
     """
-    product = read_product(meshes, procedure, y_up)
-    lines = doubts.doubts(product, procedure)
-    product_page.write(path, product, procedure, lines)
-    return lines
+    of = from_meshes(meshes, procedure, up="y" if y_up else "z")
+    product_page.write(path, of.product, procedure, of.doubts)
+    return list(of.doubts)
 
 
 def _component_names(folder: Path) -> list[str]:

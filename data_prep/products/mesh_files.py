@@ -41,7 +41,6 @@ _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
 _UNREAD = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "EXT_mesh_gpu_instancing")
 _QUANTISED = "KHR_mesh_quantization"  # is read, but for numbers that stand for shares
 _ADVICE = "export the part again, as a plain triangle mesh"
-_STL_HEAD = 84
 _MAX_NAME = 200  # characters of a piece's name that are told
 
 
@@ -84,11 +83,6 @@ def check_file(path: Path) -> None:
         raise ValueError(
             f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
         )
-    if suffix == ".stl" and size >= _STL_HEAD:  # of a binary file, the number is known
-        with path.open("rb") as file:
-            (count,) = struct.unpack("<80xI", file.read(_STL_HEAD))
-        if size == _STL_HEAD + 50 * count:
-            _check_faces(path, count)
 
 
 def read_all(paths: Sequence[Path]) -> list[list[Piece]]:
@@ -146,11 +140,11 @@ def read(path: Path) -> list[Piece]:
             pieces = [dataclasses.replace(p, colours=_displayed(p.colours)) for p in pieces]
         else:
             data = _from_the_first(data) if kind == "obj" else data
-            if kind == "stl" and not _is_binary_stl(data):
+            if kind == "stl":
                 _check_stl(data)
             pieces = list(_objects(data, kind, np.eye(4)))
-        pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
-        solid = [_without_flat(piece) for piece in pieces]
+        pieces = [piece for piece in pieces if len(piece.faces)]
+        solid = [_solid(piece) for piece in pieces]
     except MemoryError:
         raise
     except SystemError as error:  # of NumPy, where it gets no memory for something small
@@ -162,18 +156,14 @@ def read(path: Path) -> list[Piece]:
     if not pieces:
         raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
     count = sum(len(piece.faces) for piece in pieces)
-    _check_faces(path, count)
-    if not any(len(piece.faces) for piece in solid):
-        raise ValueError(f"{path}: all its {count} triangles are degenerate (without area)")
-    return [piece for piece in solid if len(piece.faces)]
-
-
-def _check_faces(path: Path, count: int) -> None:
     if count > MAX_FACES:
         raise ValueError(
             f"{path}: has {count:,} triangles, more than {MAX_FACES:,}; reduce the mesh (decimate) "
             "before exporting it"
         )
+    if not any(len(piece.faces) for piece in solid):
+        raise ValueError(f"{path}: all its {count} triangles are degenerate (without area)")
+    return [piece for piece in solid if len(piece.faces)]
 
 
 def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
@@ -213,29 +203,26 @@ def _owner(scene: Any, node: str, geometry: Any) -> str:
     return str(above if of_material else node)
 
 
-def _checked(piece: Piece) -> Piece:
-    """The piece; ValueError if a face is of a vertex that is not there, or nowhere."""
+def _solid(piece: Piece) -> Piece:
+    """The piece without triangles that have no area, and without vertices of no triangle.
+
+    Raises:
+        ValueError: a face is of a vertex that is not there, or nowhere.
+    """
     if piece.faces.min() < 0 or piece.faces.max() >= len(piece.vertices):
         raise ValueError("a face of a vertex that is not there")
-    if not np.isfinite(piece.vertices[piece.faces]).all():
-        raise ValueError("a face of a vertex whose place is no finite number")
-    return piece
-
-
-def _without_flat(piece: Piece) -> Piece:
-    """The piece without triangles that have no area, and without vertices of no triangle."""
     corners = piece.vertices[piece.faces]
-    areas = np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    )
-    solid = areas > 0
+    if not np.isfinite(corners).all():
+        raise ValueError("a face of a vertex whose place is no finite number")
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    solid = np.linalg.norm(normals, axis=1) > 0
     used, faces = np.unique(piece.faces[solid], return_inverse=True)
-    return Piece(
-        piece.name[:_MAX_NAME],
-        piece.vertices[used],
-        faces.reshape(-1, 3),
-        piece.colours[solid],
-        piece.number,
+    return dataclasses.replace(
+        piece,
+        name=piece.name[:_MAX_NAME],
+        vertices=piece.vertices[used],
+        faces=faces.reshape(-1, 3),
+        colours=piece.colours[solid],
     )
 
 
@@ -251,14 +238,10 @@ def _tessellated(path: Path, data: bytes) -> bytes:
     return glb
 
 
-def _is_binary_stl(data: bytes) -> bool:
-    if len(data) < _STL_HEAD:
-        return False
-    return len(data) == _STL_HEAD + 50 * struct.unpack_from("<80xI", data)[0]
-
-
 def _check_stl(data: bytes) -> None:
     """Raises ValueError for a text that ends within a solid: trimesh leaves that one out."""
+    if len(data) >= 84 and len(data) == 84 + 50 * struct.unpack_from("<80xI", data)[0]:
+        return  # it is no text
     text = data.lower()
     if b"outer loop" in text[text.rfind(b"endsolid") :]:
         raise ValueError("ends within a solid")

@@ -94,7 +94,7 @@ def read_inputs(
     try:
         if poses_file is not None or os.path.lexists(path):
             content = read_json(path)
-        poses, colours, wrong = _read_poses(path, content, procedure)
+        read = _read_poses(path, content, procedure)
     except ValueError as error:
         mistakes.append(str(error))
     raise_all(mistakes)
@@ -102,7 +102,14 @@ def read_inputs(
     digest = hashlib.sha256(json.dumps(content).encode())
     for file in files:
         digest.update(hashlib.sha256(file.read_bytes()).digest() + file.suffix.lower().encode())
-    return Inputs(files, poses, colours, wrong, path, digest.hexdigest())
+    return Inputs(
+        files,
+        tuple(read[0].get(name, np.eye(4)) for name in procedure.components),
+        tuple(read[1].get(name) for name in procedure.components),
+        tuple(read[2].get(name, ()) for name in procedure.components),
+        path,
+        digest.hexdigest(),
+    )
 
 
 def plain(name: str) -> str:
@@ -125,45 +132,27 @@ def _component(path: Path, procedure: Procedure) -> int:
     )
 
 
-def _read_poses(
-    path: Path, content: Any, procedure: Procedure
-) -> tuple[
-    tuple[np.ndarray, ...],
-    tuple[np.ndarray | None, ...],
-    tuple[tuple[np.ndarray, ...], ...],
-]:
-    """Poses, colours and wrong poses of all components from the content of poses.json."""
+def _read_poses(path: Path, content: Any, procedure: Procedure) -> list[dict[str, Any]]:
+    """Poses, colours and wrong poses from the content of poses.json, each by component."""
     if not isinstance(content, dict):
         raise ValueError(f"{path}: is not an object with components as keys")
-    mistakes = []
-    read: list[dict[str, Any]] = []
     poses = {key: value for key, value in content.items() if key not in (COLOURS, WRONG)}
-    for entries, parse, place in (
-        (poses, _pose, f"{path}"),
-        (content.get(COLOURS, {}), _colour, f"{path}: {COLOURS}"),
-        (content.get(WRONG, {}), _poses, f"{path}: {WRONG}"),
+    read = []
+    for place, entries, parse in (
+        (f"{path}", poses, _pose),
+        (f"{path}: {COLOURS}", content.get(COLOURS, {}), _colour),
+        (f"{path}: {WRONG}", content.get(WRONG, {}), _poses),
     ):
         if not isinstance(entries, dict):
-            mistakes.append(f"{place}: is not an object with components as keys")
-            continue
-        read.append({})
-        for key, value in entries.items():
-            try:
-                if key not in procedure.components:
-                    raise ValueError(
-                        f"{path}: {key!r} is not a component of procedure {procedure.name!r}; it "
-                        f"has {', '.join(procedure.components)}"
-                    )
-                read[-1][key] = parse(f"{place}: {key}", value)
-            except ValueError as error:
-                mistakes.append(str(error))
-    raise_all(mistakes)
-    names = procedure.components
-    return (
-        tuple(read[0].get(name, np.eye(4)) for name in names),
-        tuple(read[1].get(name) for name in names),
-        tuple(read[2].get(name, ()) for name in names),
-    )
+            raise ValueError(f"{place}: is not an object with components as keys")
+        for key in entries:
+            if key not in procedure.components:
+                raise ValueError(
+                    f"{path}: {key!r} is not a component of procedure {procedure.name!r}; it has "
+                    f"{', '.join(procedure.components)}"
+                )
+        read.append({key: parse(f"{place}: {key}", value) for key, value in entries.items()})
+    return read
 
 
 def _poses(where: str, value: Any) -> tuple[np.ndarray, ...]:

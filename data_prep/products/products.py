@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.products import doubts
-from data_prep.products.meshes import load_product, read_inputs
+from data_prep.products.meshes import Inputs, load_product, read_inputs
 from data_prep.products.product import BOARD_THICKNESS, Product, random_product
 from data_prep.rendering import seeds
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -61,11 +61,16 @@ def from_meshes(
         ValueError: a mesh or the poses are wrong (named), or parts lie on top of each other.
     """
     inputs = read_inputs(meshes, procedure, poses)
-    drawn = _drawn_colours(seed, procedure.num_components)
-    product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
+    product = placed(inputs, procedure, seed=seed, y_up=up == "y")
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
     found = doubts.doubts(product, procedure)
     return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
+
+
+def placed(inputs: Inputs, procedure: Procedure, *, seed: int = 0, y_up: bool = False) -> Product:
+    """Reads the meshes of `read_inputs`; see `from_meshes`."""
+    drawn = _drawn_colours(seed, procedure.num_components)
+    return load_product(inputs, procedure, radius=RADIUS, y_up=y_up, drawn=drawn)
 
 
 def _drawn_colours(seed: int, count: int) -> list[np.ndarray]:
