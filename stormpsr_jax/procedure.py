@@ -1,18 +1,17 @@
 """Procedure files: ``python -m stormpsr_jax.procedure check|template|draft|show``."""
 
 import argparse
-import dataclasses
 import importlib
 import json
 import os
 import pathlib
 import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from stormpsr_jax.base import installed
-from stormpsr_jax.base.errors import first_of, lines_of, one_line, raise_all, visible
+from stormpsr_jax.base.errors import first_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.psr import label_doubts
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
@@ -21,135 +20,94 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
 _RENDERER = ("trimesh", "numba", "fcl")
+_FILE = "a procedure file, or a packaged procedure's name"
 _DRAFTS = "data_prep.draft"  # beside the core, which does not import it
 
 
-@dataclasses.dataclass
-class Findings:
-    """What a check found: mistakes and doubts, each "place: what is wrong".
-
-    Attributes:
-        mistakes: what must be mended.
-        doubts: what a file may say, but hardly means.
-        doubts_of_labels: the same of labels.
-        num_recordings: whose labels were read.
-    """
-
-    mistakes: list[str]
-    doubts: list[str]
-    doubts_of_labels: list[str] = dataclasses.field(default_factory=list)
-    num_recordings: int = 0
-
-
-def check(
-    name_or_path: str,
-    labels_dir: str | None = None,
-    variant: str | None = None,
-    words_file: str | None = None,
-    labels_fps: float | None = None,
-) -> Findings:
-    """Checks a procedure file, and with labels also whether the two fit.
-
-    Args:
-        name_or_path: as for `load_procedure`.
-        labels_dir: what `label_files.find` finds there.
-        variant: of all recordings; None finds it by their names.
-        words_file, labels_fps: as for `words.terms`.
+def check(args: argparse.Namespace) -> None:
+    """Checks a procedure file, and with labels also whether the two fit; prints what it finds.
 
     Raises:
-        ValueError: the file cannot be read or is not JSON.
+        ValueError: every mistake of the file, and of the labels.
     """
-    path = procedure_path(name_or_path)
+    if args.variant is not None and args.labels is None:
+        raise ValueError("--variant is of the recordings of --labels; give that too")
+    path = procedure_path(args.procedure)
     data = read_json(path)
-    mistakes = [f"{path}: {mistake}" for mistake in find_mistakes(data)]
-    if mistakes:
-        return Findings(mistakes, [])
+    raise_all([f"{path}: {mistake}" for mistake in find_mistakes(data)])
     procedure = Procedure.from_json(data)
-    findings = Findings(mistakes, [f"{path}: {doubt}" for doubt in _doubts(procedure)])
+    doubts = _doubts(procedure)
     if "draft" in data:
-        findings.doubts += [f"{path}: draft: {remark}" for remark in data["draft"]]
-        findings.doubts.append(
-            f"{path}: is a draft: go through what it says, then take the key 'draft' out"
-        )
-    if labels_dir is not None:
-        terms = words.terms(words_file, labels_fps, procedure)
-        _check_labels(procedure, path, labels_dir, variant, terms, findings)
-    return findings
+        doubts += [f"draft: {remark}" for remark in data["draft"]]
+        doubts.append("is a draft: go through what it says, then take the key 'draft' out")
+    _print_doubts(f"{path}: {doubt}" for doubt in doubts)
+    if args.labels is None:
+        print(f"{args.procedure}: no mistakes")
+        return
+    terms = words.terms(args.words, args.labels_fps, procedure)
+    found = label_files.find(args.labels)
+    if args.variant is not None:
+        procedure.variant_for("", args.variant)  # which it has to have, said once
+    mistakes: list[str] = []
+    odd: list[tuple[str, label_doubts.Doubt]] = []
+    for name, place in found.items():
+        try:
+            variant = None
+            variant = procedure.variant_for(name, args.variant)
+        except ValueError as error:
+            mistakes.append(f"{path}: {error}")
+        try:
+            known = label_files.read(place, procedure, variant, terms=terms, recording=name)
+        except ValueError as error:
+            mistakes += first_of(error, place)
+            continue
+        if variant is None:
+            continue
+        if len(known.states) and tuple(known.states[0].tolist()) != variant.initial_state:
+            where = f"{place / label_files.STATES}: line 1" if place.is_dir() else place
+            what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
+            mistakes.append(f"{where}: {what}")
+            continue
+        of_steps = label_doubts.of_steps(procedure, variant, known.with_errors)
+        of_states = label_doubts.of_states(procedure, variant, known.frames, known.states)
+        odd += [(name, doubt) for doubt in sorted(of_steps + of_states)]
+    _print_doubts(label_doubts.grouped(odd, procedure.fps))
+    raise_all(mistakes)
+    print(f"{args.procedure}: no mistakes")
+    recordings = f"{len(found)} recording{'s' if len(found) != 1 else ''}"
+    fit = "can be read, with doubts" if odd else "fit"
+    print(f"{args.labels}: the labels of {recordings} {fit}")
+
+
+def _print_doubts(doubts: Iterable[str]) -> None:
+    for doubt in doubts:
+        print(f"doubt: {one_line(doubt)}")
 
 
 def _doubts(procedure: Procedure) -> list[str]:
     """What a file may say, but hardly means."""
     doubts = []
     for variant in procedure.variants.values():
-        expected = set(variant.expected)
-        for step in variant.expected:
-            k, removal = step // 3, step % 3 == 2
-            if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in expected:
-                doubts.append(
-                    f"variants.{variant.name}.expected: step {step} "
-                    f"({procedure.step_name(step)}) can never complete: the component starts "
-                    f"{'absent' if removal else 'installed'} and the opposite is not expected"
-                )
-        for step in variant.allowed or ():
-            k, removal = step // 3, step % 3 == 2
-            if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in variant.possible:
-                doubts.append(
-                    f"variants.{variant.name}.allowed: step {step} ({procedure.step_name(step)}) "
-                    f"can never complete: the component starts "
-                    f"{'absent' if removal else 'installed'} and the opposite is not allowed"
-                )
-        for pair in variant.precedence:
-            for step in pair:
-                if step not in expected:
+        for key, steps, known in (
+            ("expected", variant.expected, variant.expected),
+            ("allowed", variant.allowed or (), variant.possible),
+        ):
+            for step in steps:
+                k, removal = step // 3, step % 3 == 2
+                if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in known:
                     doubts.append(
-                        f"variants.{variant.name}.precedence: {list(pair)}: step {step} "
-                        f"({procedure.step_name(step)}) is not expected"
+                        f"variants.{variant.name}.{key}: step {step} "
+                        f"({procedure.step_name(step)}) can never complete: the component starts "
+                        f"{'absent' if removal else 'installed'} and the opposite is not {key}"
                     )
+        doubts += [
+            f"variants.{variant.name}.precedence: {list(pair)}: step {step} "
+            f"({procedure.step_name(step)}) is not expected"
+            for pair in variant.precedence
+            for step in pair
+            if step not in variant.expected
+        ]
     return doubts
-
-
-def _check_labels(
-    procedure: Procedure,
-    path: pathlib.Path,
-    labels_dir: str,
-    override: str | None,
-    terms: words.Terms,
-    findings: Findings,
-) -> None:
-    """Reads the labels of every recording; `path` is the procedure's file, for messages."""
-    try:
-        found = label_files.find(labels_dir)
-        if override is not None:
-            procedure.variant_for("", override)  # which it has to have, said once
-    except ValueError as error:
-        findings.mistakes += lines_of(error)
-        return
-    findings.num_recordings = len(found)
-    odd: list[tuple[str, label_doubts.Doubt]] = []
-    for name, place in found.items():
-        variant = None
-        try:
-            variant = procedure.variant_for(name, override)
-        except ValueError as error:
-            findings.mistakes.append(f"{path}: {error}")
-        try:
-            known = label_files.read(place, procedure, variant, terms=terms, recording=name)
-        except ValueError as error:
-            findings.mistakes += first_of(error, place)
-            continue
-        if variant is None:
-            continue
-        if len(known.states) and tuple(known.states[0].tolist()) != variant.initial_state:
-            where = f"{place / label_files.STATES}: line 1" if place.is_dir() else place
-            findings.mistakes.append(
-                f"{where}: the first state is not the initial state of variant {variant.name!r} in "
-                f"{path}"
-            )
-            continue
-        doubts = label_doubts.of_steps(procedure, variant, known.with_errors)
-        doubts += label_doubts.of_states(procedure, variant, known.frames, known.states)
-        odd += [(name, doubt) for doubt in sorted(doubts)]
-    findings.doubts_of_labels += label_doubts.grouped(odd, procedure.fps)
 
 
 def template(
@@ -210,8 +168,7 @@ def draft(
         made.write_page(page)
     with pathlib.Path(out).open("x", encoding="utf-8") as file:
         file.write(_dump(made.content) + "\n")
-    for remark in made.content["draft"]:
-        print(f"doubt: {one_line(remark)}")
+    _print_doubts(made.content["draft"])
     print(f"{out}: a draft of {procedure.num_components} parts, {procedure.num_states} states")
 
 
@@ -231,9 +188,7 @@ def show_page(procedure: Procedure, meshes: str, page: str, y_up: bool) -> None:
         ValueError: a mesh is missing or wrong, or a library is missing.
         OSError: the page cannot be written.
     """
-    drafts = _drafts("procedure show --page")
-    for line in drafts.write_page(page, meshes, procedure, y_up):
-        print(f"doubt: {one_line(line)}")
+    _print_doubts(_drafts("procedure show --page").write_page(page, meshes, procedure, y_up))
     print(f"{page}: {procedure.num_components} parts, {procedure.num_states} states")
 
 
@@ -274,8 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.action == "show" and (args.meshes or args.page):
             if not (args.meshes and args.page):
                 raise ValueError("--meshes and --page go together")
-            procedure = load_procedure(args.procedure)
-            show_page(procedure, args.meshes, args.page, args.up == "y")
+            show_page(load_procedure(args.procedure), args.meshes, args.page, args.up == "y")
         elif args.action == "show":
             print(show(load_procedure(args.procedure)))
         elif args.action == "draft":
@@ -291,16 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
                     file.write(text + "\n")
         else:
-            if args.variant is not None and args.labels is None:
-                raise ValueError("--variant is of the recordings of --labels; give that too")
-            findings = check(args.procedure, args.labels, args.variant, args.words, args.labels_fps)
-            for doubt in (*findings.doubts, *findings.doubts_of_labels):
-                print(f"doubt: {one_line(doubt)}")
-            raise_all(findings.mistakes)
-            print(f"{args.procedure}: no mistakes")
-            if args.labels is not None:
-                fit = "can be read, with doubts" if findings.doubts_of_labels else "fit"
-                print(f"{args.labels}: the labels of {_count(findings.num_recordings)} {fit}")
+            check(args)
     except (OSError, ValueError) as error:
         fail_for(error)
 
@@ -312,10 +257,6 @@ def _step_ids(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a list of step ids such as 2,0"
         ) from None
-
-
-def _count(num_recordings: int) -> str:
-    return f"{num_recordings} recording{'s' if num_recordings != 1 else ''}"
 
 
 def _dump(data: dict[str, Any]) -> str:
@@ -333,7 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.procedure", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("check", help="name every mistake in a file").add_argument
-    add("procedure", help="a procedure file, or a packaged procedure's name")
+    add("procedure", help=_FILE)
     add("--labels", help="folder of the recordings' labels, of any kind, to check against it")
     add("--variant", help="of all these recordings; otherwise found by their names")
     add_label_flags(add)
@@ -341,11 +282,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", required=True)
     add("--components", required=True, help="their names, with commas between them")
     add("--fps", type=float, default=10.0, help="frames per second (%(default)s)")
-    add(
-        "--allowed",
-        type=_step_ids,
-        help="step ids that may happen besides, as 2,0; otherwise every part may come off and on",
-    )
+    what = "step ids that may happen besides, as 2,0; otherwise every part may come off and on"
+    add("--allowed", type=_step_ids, help=what)
     add("--out", help="the file to write, which must not exist; otherwise it is printed")
     add = actions.add_parser("draft", help="write a first one from meshes of parts").add_argument
     add("--meshes", required=True, metavar="DIR", help="a mesh for each part, and order.json")
@@ -356,7 +294,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--states", type=int, default=100, metavar="N", help=what)
     _add_page_flags(add, "write a page with pictures of states and wrong fittings, to look at")
     add = actions.add_parser("show", help="components, step ids, states and variants").add_argument
-    add("procedure", help="a procedure file, or a packaged procedure's name")
+    add("procedure", help=_FILE)
     add("--meshes", metavar="DIR", help="a mesh for each component, for --page")
     _add_page_flags(add, "write that page, instead of printing")
     return parser
