@@ -265,3 +265,21 @@ def test_detector_pictures_every_part_that_sits_wrong_is_drawn_as_often(data):
     assert 0.44 < wrong[:, 3].mean() < 0.56
     number = np.round(batch["image"].mean((1, 2))[:, 0] / 10).astype(int)
     assert 0.4 < (number[wrong[:, 0]] == 20).mean() < 0.6  # of both recordings
+
+
+def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data):
+    unseen = copy.copy(data["train"])
+    unseen.recordings = {
+        name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
+        for name, r in unseen.recordings.items()
+    }
+    options = {
+        "unboxed_share": 0.0,
+        "cad_share": 0.0,
+        "cad_wrong": 0.0,
+        "batch": 64,
+        "seed": 0,
+        "with_poses": False,
+    }
+    (batch,) = take(pipelines.detector_pictures(unseen, None, background=0.5, **options), 1)
+    assert (batch["class"] > 0).all()

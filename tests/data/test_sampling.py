@@ -239,3 +239,34 @@ def test_kfs_cad_renders_join_and_stand_in_for_states_without_recordings():
     for label in range(1, 12):
         kinds = [p.cad for p in batch if p.label == label]
         assert sum(kinds) == (2 if label <= 3 else 6)
+
+
+def test_key_frames_the_state_a_recording_begins_in_counts_if_asked_for():
+    states = timeline((STATES[0], 30), (STATES[1], 5), (STATES[0], 40))
+    begun, error = recording(states), STATES[0].copy()
+    error[0] = -1
+    after = {1: list(range(35, 45)), 2: list(range(30, 35))}
+    found = {k: v.tolist() for k, v in sampling.key_frames(begun, MECCANO, 10).items()}
+    assert found == after
+    with_first = sampling.key_frames(begun, MECCANO, 10, initial=True)
+    assert {k: v.tolist() for k, v in with_first.items()} == after | {1: [*range(10), *after[1]]}
+    for first in (error, np.zeros(17, np.int8)):  # no state of the catalogue
+        other = recording(timeline((first, 30), (STATES[1], 5)))
+        assert sampling.key_frames(other, MECCANO, 10, initial=True).keys() == {2}
+    only = {"a": recording(timeline((STATES[0], 30)))}
+    assert kfs(only, initial=True).labels == [1]
+    with pytest.raises(ValueError, match="no completion"):
+        kfs(only)
+
+
+def test_background_frames_none_is_a_key_frame_of_the_state_a_recording_begins_in():
+    begun = recording(timeline((STATES[0], 30), (STATES[1], 60), (STATES[2], 5)))
+    empty = recording(timeline((np.zeros(17), 30), (STATES[1], 60), (STATES[2], 5)))
+    options = {"backgrounds": 40, "background_gap": 5}
+    rng = np.random.default_rng(0)
+    for one, initial, first in ((begun, True, 20), (begun, False, 0), (empty, True, 0)):
+        sampler = kfs({"a": one}, initial=initial, **options)
+        batch = [p for _ in range(20) for p in sampler.draw(rng)]
+        backgrounds = {p.index for p in batch if p.label == sampling.NO_CLASS}
+        assert backgrounds == {*range(first, 26), *range(50, 86)}
+        assert not backgrounds & {p.index for p in batch if p.label > 0}

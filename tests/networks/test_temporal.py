@@ -156,3 +156,17 @@ def test_temporal_bad_arguments_are_errors(small):
         model.apply(variables, np.zeros((1, 7, 8), np.float32))
     with pytest.raises(ValueError, match="'conv'"):
         model.clone(head="conv").apply(variables, clips)
+
+
+def test_temporal_positions_are_dropped_out_only_if_asked_for(small):
+    """Without blocks and hidden layers, there is no other place for dropout."""
+    model, _, clips = small
+    model = model.clone(depth=0, head="linear", dropout=0.5)
+    variables = random_variables(model, clips)
+    evaluated = apply(model, variables, clips)
+
+    def train(model):
+        return model.apply(variables, clips, True, rngs={"dropout": jax.random.key(0)})
+
+    np.testing.assert_array_equal(train(model), evaluated)
+    assert np.abs(train(model.clone(drop_positions=True)) - evaluated).max() > 1e-2
