@@ -193,14 +193,10 @@ def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) 
         loaded,
         "video",
         opened,
-        loaded.decoder(variant=variant),
+        variant,
         folder / "results",
+        recording.Options(),
         source=path.name,
-        batch=loaded.batch,
-        video=False,
-        clips=False,
-        certain=0.0,
-        progress=lambda count: None,
     )
     return opened.num_frames / loaded.fps / (time.perf_counter() - start)
 

@@ -18,7 +18,6 @@ alert and unit and, every ten seconds, the status. With --state it goes on where
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -63,29 +62,45 @@ def _run(args: argparse.Namespace) -> int:
     return _run_files(args)
 
 
+# Options that one kind of source alone has.
+_OF_FILES = ("out", "video", "clips", "ray", "format")
+_OF_LIVE = (
+    "state",
+    "hold",
+    "reset",
+    "serve",
+    "token_file",
+    "mqtt",
+    "webhook",
+    "opcua",
+    "opcua_keys",
+)
+
+
 def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
     """The mistakes of options that the kind of source does not have."""
+    what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
     if live:
         what = "is for files, and this source is live: its results are lines on stdout"
-        wrong = {"--out": args.out, "--video": args.video, "--clips": args.clips}
-        wrong |= {"--ray": args.ray, "--format": args.format}
-        mistakes = [f"{name} {what}" for name, value in wrong.items() if value]
-        ports = [word for word in args.source if word.isdecimal() and not os.path.exists(word)]
-        if args.serve == "" and ports:
-            mistakes.append(f"--serve {ports[0]}: write --serve={ports[0]}, with a =")
-        elif len(args.source) > 1:
-            mistakes.append("a live source is recognised alone; start a process for each")
-        if args.serve is None and args.token_file is not None:
-            mistakes.append("--token-file is for --serve")
-        if args.opcua is None and args.opcua_keys is not None:
-            mistakes.append("--opcua-keys is for --opcua")
-        return mistakes
-    what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
-    wrong = {"--state": args.state, "--reset": args.reset, "--serve": args.serve}
-    wrong |= {"--token-file": args.token_file, "--mqtt": args.mqtt, "--webhook": args.webhook}
-    wrong |= {"--opcua": args.opcua, "--opcua-keys": args.opcua_keys, "--hold": args.hold or None}
-    mistakes = [f"{name} {what}" for name, value in wrong.items() if value is not None]
-    return mistakes + ([] if args.out else ["--out=DIR, the folder for the results, is missing"])
+    mistakes = [
+        f"--{name.replace('_', '-')} {what}"
+        for name in (_OF_FILES if live else _OF_LIVE)
+        if getattr(args, name) not in (None, False)
+    ]
+    if not live:
+        return mistakes + (
+            [] if args.out else ["--out=DIR, the folder for the results, is missing"]
+        )
+    ports = [word for word in args.source if word.isdecimal() and not os.path.exists(word)]
+    if args.serve == "" and ports:
+        mistakes.append(f"--serve {ports[0]}: write --serve={ports[0]}, with a =")
+    elif len(args.source) > 1:
+        mistakes.append("a live source is recognised alone; start a process for each")
+    if args.serve is None and args.token_file is not None:
+        mistakes.append("--token-file is for --serve")
+    if args.opcua is None and args.opcua_keys is not None:
+        mistakes.append("--opcua-keys is for --opcua")
+    return mistakes
 
 
 def _run_files(args: argparse.Namespace) -> int:
@@ -93,6 +108,7 @@ def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.report import pages
     from stormpsr_jax.serving import options
     from stormpsr_jax.serving.files import jobs, results
+    from stormpsr_jax.serving.files.recording import Options
     from stormpsr_jax.serving.folder import model_folder
 
     out = Path(args.out)
@@ -112,30 +128,17 @@ def _run_files(args: argparse.Namespace) -> int:
     except ValueError as error:
         mistakes += lines_of(error)
     raise_all(mistakes)
-    made_from = {"model": files.checksum(folder / "model.json"), "video": args.video}
-    made_from |= {
-        "stream": settings[0],
-        "settings": dataclasses.asdict(settings[1]),
-    }
-    # Named only where they are given, so that results of before they existed stay finished.
-    made_from |= {"clips": True} if args.clips else {}
-    made_from |= {"certain": args.certain} if args.certain else {}
-    made_from |= {"format": args.format} if args.format else {}
+    wanted = Options(
+        *settings,
+        batch=args.batch,
+        video=args.video,
+        clips=args.clips,
+        certain=args.certain,
+        pre_labels=args.format,
+    )
+    checksum = files.checksum(folder / "model.json")
     asked = [
-        jobs.Job(
-            source,
-            out,
-            folder,
-            variant,
-            *settings,
-            batch=args.batch,
-            video=args.video,
-            clips=args.clips,
-            certain=args.certain,
-            pre_labels=args.format,
-            made_from=made_from,
-            product=model.procedure.name,
-        )
+        jobs.Job(source, out, folder, checksum, variant, wanted)
         for source, variant in zip(found, variants, strict=True)
     ]
     options.tell_if_blind(model, folder)

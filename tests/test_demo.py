@@ -106,7 +106,7 @@ def test_demo_pictures_of_something_else_have_status_3_and_no_step(tmp_path, cap
     for _ in range(2):  # the second finds it finished
         assert run("demo", str(tmp_path / "noise"), f"--out={tmp_path / 'out'}") == 3
         said = capsys.readouterr()
-        assert "does not show what synthetic looks like" in said.out
+        assert "does not show what the model knows" in said.out
         assert "1 of 1 do not show what the model knows, synthetic" in said.err
     folder = tmp_path / "out" / "noise"
     assert (folder / "events.jsonl").read_text() == ""

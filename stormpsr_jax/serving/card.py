@@ -160,10 +160,11 @@ def _world(origin: Mapping[str, Any]) -> str:
     counts = _counts(origin)
     number = f"{counts['test']} recordings of " if "test" in counts else "recordings of "
     if _rendered(origin):
-        scene = ", ".join(f"{key} {_text(value)}" for key, value in _scene(origin).items())
+        scene = _part(_part(origin, "data"), "scene")
+        said = "".join(f", {_text(key)} {_text(value)}" for key, value in scene.items())
         return (
-            f"Of {number}split test of a **rendered** world (`data_prep.synthetic`"
-            f"{scene and f': {scene}'}). They say nothing about real video."
+            f"Of {number}split test of a **rendered** world (`data_prep.synthetic`{said}). They "
+            "say nothing about real video."
         )
     if "made_from" not in origin:
         return "As whoever wrote the model gives them; of which recordings is not known here."
@@ -252,7 +253,7 @@ def _limits(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _provenance(data: Mapping[str, Any]) -> Iterator[str]:
     origin = data["origin"]
-    config = _config(origin)
+    config = _part(origin, "config")
     yield f"* written {_text(data['created'])} by stormpsr_jax {_text(data['package_version'])}"
     stages = config.get("stages")
     if isinstance(stages, list) and stages:
@@ -278,19 +279,17 @@ def _provenance(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _trainings(origin: Mapping[str, Any]) -> Iterator[str]:
     """What weights saw that were trained on when data had changed; names are in model.json."""
-    trained = origin.get("trained")
-    for stage, trainings in trained.items() if isinstance(trained, Mapping) else ():
-        try:
-            known = msgspec.convert(trainings, list[_Training])
-        except msgspec.ValidationError:
-            continue
-        if len(known) < 2:
-            continue
-        parts = [f"{one.steps} steps on {len(one.names)} recordings" for one in known]
-        gone = len(set().union(*(one.names for one in known[:-1])) - known[-1].names)
-        yield f"* {_text(stage)} was trained {', then '.join(parts)}" + (
-            f"; of what its weights saw, {gone} recordings are not among the last ones" * bool(gone)
-        )
+    try:
+        trained = msgspec.convert(origin.get("trained", {}), dict[str, list[_Training]])
+    except msgspec.ValidationError:
+        return
+    for stage, known in trained.items():
+        if len(known) > 1:
+            parts = [f"{one.steps} steps on {len(one.names)} recordings" for one in known]
+            gone = len(set().union(*(one.names for one in known[:-1])) - known[-1].names)
+            line = f"* {_text(stage)} was trained {', then '.join(parts)}"
+            what = f"; of what its weights saw, {gone} recordings are not among the last ones"
+            yield line + what * bool(gone)
 
 
 class _Training(msgspec.Struct):
@@ -302,37 +301,21 @@ class _Training(msgspec.Struct):
         return {name for names in self.recordings.values() for name in names}
 
 
-def _config(origin: Mapping[str, Any]) -> Mapping[str, Any]:
-    config = origin.get("config")
-    return config if isinstance(config, Mapping) else {}
+def _part(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = values.get(key)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _rendered(origin: Mapping[str, Any]) -> bool:
     """Whether the recordings are renders, as a run says; older ones say it by their stages."""
-    data, stages = origin.get("data"), _config(origin).get("stages")
-    if isinstance(data, Mapping) and "rendered" in data:
-        return data["rendered"] is True
-    return isinstance(stages, list) and "data" in stages
-
-
-def _scene(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """What a rendered world was made with, as far as it is known."""
-    data, config = origin.get("data"), _config(origin)
-    scene = data.get("scene") if isinstance(data, Mapping) else None
-    if not isinstance(scene, Mapping):
-        scene = {key: config.get(f"data.synthetic.{key}") for key in ("seed", "occlusion", "world")}
-    return {_text(key): value for key, value in scene.items() if isinstance(value, int | str)}
+    stages = _part(origin, "config").get("stages")
+    known = _part(origin, "data").get("rendered")
+    return known is True if known is not None else isinstance(stages, list) and "data" in stages
 
 
 def _counts(origin: Mapping[str, Any]) -> dict[str, int]:
     """Recordings by split, as far as they are known."""
-    data, config = origin.get("data"), _config(origin)
-    found = data.get("recordings") if isinstance(data, Mapping) else None
-    if not isinstance(found, Mapping):
-        prefix = "data.synthetic.recordings."
-        found = {split: config.get(prefix + split) for split in ("train", "val", "test")}
-        if not _rendered(origin):
-            found = {}
+    found = _part(_part(origin, "data"), "recordings")
     return {_text(split): n for split, n in found.items() if type(n) is int}
 
 

@@ -173,16 +173,11 @@ def test_playing_errors_a_damaged_file_ends_with_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("camera:", "cameras are camera:0, camera:1, …"),
         ("camera:0/../../etc/passwd", "cameras are camera:0, camera:1, …"),
-        ("camera:-1", "cameras are"),
         ("rtsp:///x", "addresses are rtsp://HOST/PATH"),
         ("rtsp://me:secret@/x", "^rtsp://…: addresses are"),
         ("rtsps://host/x", "addresses are rtsp://"),
-        ("rtspt://me:secret@host/x", "^rtspt://…: addresses are"),
-        (" rtsp://me:secret@host/x", "^rtsp://…: addresses are"),
         ("'rtsp://me:secret@host/x'", "^'rtsp://…: addresses are"),
-        ("RTSPU://me:secret@host/x", "^rtspu://…: addresses are"),
         ("rtsp:me:secret@host/x", "^rtsp://…: addresses are"),
         ("rtsp://me:sec ret@host/x", "^rtsp://…: addresses are"),
         ("rtsp://host:99999/secret", "addresses are"),

@@ -118,20 +118,13 @@ def test_stream_a_description_of_other_addresses_opens_none(other, monkeypatch):
             assert nobody_called(other)
 
 
-@pytest.mark.parametrize(
-    "transport",
-    [
-        "RTP/AVP;unicast;source=127.0.0.1;server_port={0}-{0}",
-        "RTP/AVP;multicast;destination=239.1.2.3;port={0}-{0};ttl=1",
-        "RTP/AVP/UDP;unicast;client_port=5000-5001;source=127.0.0.1;server_port={0}-{0}",
-    ],
-)
-def test_stream_another_transport_opens_no_address(transport, other):
+def test_stream_another_transport_opens_no_address(other):
     port = other[0].getsockname()[1]
 
     def say(method, head, number):
         if method == "SETUP":
-            said = f"Transport: {transport.format(port)}\r\nSession: 1\r\n\r\n"
+            transport = f"RTP/AVP;multicast;destination=239.1.2.3;port={port}-{port};ttl=1"
+            said = f"Transport: {transport}\r\nSession: 1\r\n\r\n"
             return f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{said}".encode()
         return None
 
@@ -152,15 +145,10 @@ def lengths(text):
     ("say", "text"),
     [
         (lambda m, h, n: b"", "cannot be read"),  # nothing, ever
-        (lambda m, h, n: b"RTSP/1.0 200 OK\r\nX: " + b"y" * 10, "cannot be read"),  # no end
         (lambda m, h, n: b"RTSP/1.0 200 OK\r\n" + b"X: y\r\n" * 10**6, "a head of more than 16384"),
-        (lambda m, h, n: b"y" * 10**7, "a head of more than 16384"),
         (lambda m, h, n: b"HTTP/1.1 200 OK\r\n\r\n", "what is no RTSP"),
         (lambda m, h, n: b"RTSP/1.0 200 OK\r\n$\0\0\4RTSP\r\n\r\n", "no RTSP (a field of a head)"),
-        (lambda m, h, n: b"RTSP/1.0 200 OK\r\nX: a\rRTSP/1.0 302 B\r\n\r\n", "a field of a head"),
-        (lambda m, h, n: b"RTSP/1.0 200 OK\r\n X: a\r\n\r\n", "a field of a head"),
         (lengths("Content-Length: 1000000000"), "a length that is none"),
-        (lengths("Content-Length: -1"), "a length that is none"),
         (lengths("Content-Length: 5\r\nContent-length: 0"), "a length that is none"),
         (lambda m, h, n: b"$\0\xff\xff" + b"x" * 100, "cannot be read"),
         (lambda m, h, n: (b"$\0\0\1x") * 10**6, "cannot be read"),
@@ -171,15 +159,10 @@ def test_stream_errors_of_what_is_no_server(say, text):
         assert text in message(server.url)
 
 
-@pytest.mark.parametrize("what", ["garbage", "of another channel", "nothing"])
-def test_stream_errors_data_without_a_picture_for_ever(what):
+def test_stream_errors_data_without_a_picture_for_ever():
     def media():
         for number in itertools.count():
-            if what == "nothing":
-                time.sleep(10)
-            packet = interleaved(b"\x41" + bytes(100), number % 2**16, 900 * number)
-            channel = b"$\2" if what == "of another channel" else b"$\0"
-            yield channel + packet[2:]
+            yield interleaved(b"\x41" + bytes(100), number % 2**16, 900 * number)
             time.sleep(0.005)
 
     with Server(media=media) as server:

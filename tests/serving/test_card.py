@@ -25,12 +25,9 @@ CONFIG = {
     "dtype": "bfloat16",
     "pretrain.steps": 12,
     "finetune.steps": 99,
-    "data.synthetic.seed": 4,
-    "data.synthetic.occlusion": "heavy",
-    "data.synthetic.world": "bench",
-    "data.synthetic.recordings.train": 40,
-    "data.synthetic.recordings.test": 5,
 }
+SCENE = {"seed": 4, "occlusion": "heavy", "world": "bench"}
+DATA = {"rendered": True, "scene": SCENE, "recordings": {"train": 40, "test": 5}}
 
 
 def read(folder):
@@ -49,7 +46,7 @@ def count(network):
 def rendered(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rendered")
     calibration = Calibration(slope=1.0, intercept=0.0, low=0.1, high=0.9)
-    write(folder, origin={"config": CONFIG}, calibration=calibration)
+    write(folder, origin={"config": CONFIG, "data": DATA}, calibration=calibration)
     return folder
 
 
@@ -76,7 +73,7 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     assert "components: seal, cover, screw" in body
     assert "variant disassembly: begins as `111`, 3 expected steps" in body
     assert "Of 5 recordings of split test of a **rendered** world" in body
-    assert "(`data_prep.synthetic`: seed 4, occlusion heavy, world bench)" in body
+    assert "(`data_prep.synthetic`, seed 4, occlusion heavy, world bench)" in body
     row = next(line for line in body.splitlines() if line.startswith("| `asd`"))
     assert [cell.strip() for cell in row.split("|")[3:5]] == ["0.500", "0.500"]
     assert f"* `asd`: decoder {SETTINGS.decoder}, threshold 1.0" in body

@@ -11,12 +11,14 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from stormpsr_jax.base import cluster, files
 from stormpsr_jax.base.progress import Bar, Progress
 from stormpsr_jax.media.sources import Source
-from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.serving import options
 from stormpsr_jax.serving.files import recording, results
+from stormpsr_jax.serving.files.recording import Options
 from stormpsr_jax.serving.model import Model
 
 
@@ -28,29 +30,23 @@ class Job:
         source: where the pictures are.
         out: folder of the folder of its results.
         model: folder of the model.
+        checksum: of its model.json.
         variant: of the procedure.
-        stream, settings: how its events are decoded.
-        batch: frames computed at once; None for the model's.
-        video, clips: write these too.
-        certain: events of a lower confidence are listed as uncertain.
-        pre_labels: key of the format of labels that is written too; None for none.
-        made_from: all that the results depend on but the source and the variant.
-        product: name of what the model knows.
+        options: what is wanted.
     """
 
     source: Source
     out: Path
     model: Path
+    checksum: str
     variant: str
-    stream: str
-    settings: AnySettings
-    batch: int | None
-    video: bool
-    clips: bool
-    certain: float
-    pre_labels: str | None
-    made_from: dict[str, Any]
-    product: str
+    options: Options
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """All that the results depend on but the source."""
+        options = msgspec.to_builtins(dataclasses.replace(self.options, batch=None))
+        return {"model": self.checksum, "variant": self.variant, **options}
 
 
 class Done(NamedTuple):
@@ -120,28 +116,23 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
         OSError: a result cannot be written.
     """
     source, folder = job.source, job.out / job.source.name
-    made_from = job.made_from | {"variant": job.variant}
-    stamp = source.stamp()
+    made_from, stamp = job.made_from, source.stamp()
     if results.is_finished(folder, stamp, source.checksum, made_from):
         fits = results.fits(folder)
-        return Done(f"{folder}: finished before{_doubt(fits, job)}", fits)
-    start = time.monotonic()
-    model = model or _model(job.model, job.made_from["model"])
+        return Done(f"{folder}: finished before{_doubt(fits)}", fits)
+    start, options = time.monotonic(), job.options
+    model = model or _model(job.model, job.checksum)
     pictures = source.open(model.fps)
-    progress.begin(pictures.num_frames * (2 if job.video or job.clips else 1))
+    progress.begin(pictures.num_frames * (2 if options.video or options.clips else 1))
     with files.replacing_folder(folder, secrets.token_hex(4)) as part:
         num_events, fits = recording.recognise(
             model,
             source.name,
             pictures,
-            model.decoder(job.stream, job.variant, settings=job.settings),
+            job.variant,
             part,
+            options,
             source=source.place.name,
-            batch=job.batch or model.batch,
-            video=job.video,
-            clips=job.clips,
-            certain=job.certain,
-            pre_labels=job.pre_labels,
             progress=progress.advance,
         )
         checksum = source.checksum()
@@ -150,13 +141,13 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
         results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from, fits)
     length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
     line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
-    if num_events and not model.calibrated(job.stream, job.settings):
+    if num_events and not model.calibrated(options.stream, options.settings):
         line += "; confidences are not calibrated"
-    return Done(line + _doubt(fits, job), fits)
+    return Done(line + _doubt(fits), fits)
 
 
-def _doubt(fits: bool | None, job: Job) -> str:
-    return f"; does not show what {job.product} looks like" if fits is False else ""
+def _doubt(fits: bool | None) -> str:
+    return "; does not show what the model knows" if fits is False else ""
 
 
 @functools.lru_cache(1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
-from stormpsr_jax.psr.streams.stream import OnlineDecoder
+from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results
@@ -23,20 +24,37 @@ VIDEO = "annotated.mp4"
 _DEPTH = 8  # pictures that are read ahead of those that are shown
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is wanted of a recording.
+
+    Attributes:
+        stream, settings: how its events are decoded; None for the model's own.
+        batch: frames computed at once; None for the model's.
+        video, clips: write the annotated video, and one of each event, of some seconds.
+        certain: events of a lower confidence are listed as uncertain.
+        pre_labels: key of the format of labels that is written too; None for none.
+    """
+
+    stream: str | None = None
+    settings: AnySettings | None = None
+    batch: int | None = None
+    video: bool = False
+    clips: bool = False
+    certain: float = 0.0
+    pre_labels: str | None = None
+
+
 def recognise(
     model: Model,
     name: str,
     pictures: Pictures,
-    decoder: OnlineDecoder,
+    variant: str,
     folder: Path,
+    options: Options,
     *,
     source: str,
-    batch: int,
-    video: bool,
-    clips: bool,
-    certain: float,
-    progress: Callable[[int], object],
-    pre_labels: str | None = None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[int, bool | None]:
     """Recognises a recording and writes its results.
 
@@ -46,15 +64,11 @@ def recognise(
         model: on pictures.
         name: of the recording.
         pictures: of it.
-        decoder: of the recording, at its start.
+        variant: of the procedure.
         folder: for the results; empty.
+        options: what is wanted.
         source: where the pictures are from, for people.
-        batch: frames computed at once.
-        video: write the annotated video too.
-        clips: write one of each event, of some seconds, too.
-        certain: events of a lower confidence are listed as uncertain.
         progress: is told how many frames have been done since it was told last.
-        pre_labels: key of the format of labels that is written too; None for none.
 
     Returns:
         The number of events, and whether the recording shows the model's product; None if that is
@@ -65,10 +79,12 @@ def recognise(
         MemoryError: no memory for the batch.
         OSError: a result cannot be written.
     """
-    procedure, variant, fps = decoder.procedure, decoder.variant, model.fps
+    decoder = model.decoder(options.stream, variant, settings=options.settings)
+    procedure, fps, batch = decoder.procedure, model.fps, options.batch or model.batch
+    video, clips, certain = options.video, options.clips, options.certain
     first = pictures.first_frame
-    checklist = Checklist(procedure, variant, decoder.floor, fps)
-    report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
+    checklist = Checklist(procedure, decoder.variant, decoder.floor, fps)
+    report = Report(procedure, decoder.variant, fps, first, pictures.num_frames, certain)
     framing = model.framing_of("detector")  # the one that boxes are told in
     calibrated = model.calibrated(decoder.stream, decoder.settings)
     missing = pages.missing()
@@ -81,7 +97,9 @@ def recognise(
         for count in kept.look(model.recogniser(batch, decoder.stream), rows, batch):
             progress(count)
         writer = stack.enter_context(
-            results.Writer(folder, name, procedure, fps, first, certain, pre_labels, calibrated)
+            results.Writer(
+                folder, name, procedure, fps, first, certain, options.pre_labels, calibrated
+            )
         )
         if video:
             write_frame = stack.enter_context(
