@@ -146,7 +146,7 @@ def make_labels(folder: Path) -> None:
 def read_labels(root: Path, path: Path) -> None:
     variant = live_data.PROCEDURE.variants["assembly"]
     if path.name == "boxes.json":
-        asd_labels.read_coco_boxes(path)
+        asd_labels.read_boxes(path)
     else:
         path = path.parent if path.parent.name == "rec" else path
         label_files.read(path, live_data.PROCEDURE, variant)
