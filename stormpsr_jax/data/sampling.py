@@ -73,19 +73,10 @@ def clip_density(
         delta: δ in frames.
         sigma: σ in frames.
         floor: added at every frame before normalising.
-
-    Raises:
-        ValueError: an unknown `sampling`, or a σ that is not positive.
     """
-    if sampling not in ("kcas", "gaussian", "uniform"):
-        raise ValueError(
-            f"temporal.sampling={sampling!r} is not known; use 'kcas', 'gaussian' or 'uniform'"
-        )
     events = np.asarray(events, np.float64)
     if sampling == "uniform" or events.size == 0:
         return np.full(num_frames, 1.0 / num_frames)
-    if not sigma > 0:
-        raise ValueError(f"temporal.sigma={sigma} must be positive")
     modes = np.concatenate([events - delta, events + delta]) if sampling == "kcas" else events
     x = np.arange(num_frames)
     density = np.full(num_frames, float(floor))

@@ -76,7 +76,7 @@ class _Data(NamedTuple, Generic[Array]):
 
 
 def fit(
-    examples: Sequence[Example | tuple[Scores, np.ndarray]],
+    examples: Sequence[Example],
     procedure: Procedure,
     *,
     start: Weights | None = None,
@@ -94,8 +94,7 @@ def fit(
     """Fits the weights in `FOLDS` folds; recording i belongs to fold i mod `FOLDS`.
 
     Args:
-        examples: at least as many as folds; of a pair (scores, states) everything is absent at
-            first.
+        examples: at least as many as folds.
         procedure: the product.
         start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
             None starts from random ones, drawn to 0. Folds may find different ways from there, so
@@ -110,27 +109,26 @@ def fit(
         progress: called with each number of steps that were done, of `num_steps` together.
 
     Raises:
-        ValueError: fewer recordings than folds, states that do not fit the scores.
+        ValueError: fewer recordings than folds.
         MemoryError: the recordings are too long together.
     """
-    known = [_example(e, procedure) for e in examples]
-    if len(known) < FOLDS:
-        raise ValueError(f"{len(known)} recordings are fewer than {FOLDS} folds")
+    if len(examples) < FOLDS:
+        raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
     average = start.average if start else average
     span = learned_beliefs.span_frames(average, procedure.checked_fps(fps))
-    fold = np.arange(len(known)) % FOLDS
+    fold = np.arange(len(examples)) % FOLDS
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:
-        sets.append(np.arange(len(known)))
+        sets.append(np.arange(len(examples)))
         first = learned_fusion.initial(jax.random.key(seed), units)
         centre = jax.tree.map(jnp.zeros_like, first)
     else:
         first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
     K = procedure.num_components
-    T, R = max(len(e.states) for e in known), max(map(len, sets))
+    T, R = max(len(e.states) for e in examples), max(map(len, sets))
     few = R if batch is None else min(batch, R)  # recordings a step sees
     size = (T, few)
-    rows = [_rows(e, procedure, span) for e in known]
+    rows = [_rows(e, procedure, span) for e in examples]
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
@@ -160,7 +158,7 @@ def fit(
     workers = _fits_at_a_time(len(sets), math.prod(size) * K)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(one, sets))
-    kind = start.kind if start else known[0].scores.kind
+    kind = start.kind if start else examples[0].scores.kind
     weights = [
         Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()})
         for params in found
@@ -181,16 +179,6 @@ def fit(
 def num_steps(steps: int, start: Weights | None) -> int:
     """Returns the steps of all fits together."""
     return steps * (FOLDS + (start is None))
-
-
-def _example(example: Example | tuple[Scores, np.ndarray], procedure: Procedure) -> Example:
-    if not isinstance(example, Example):
-        scores, states = example
-        example = Example(scores, states, [0] * procedure.num_components)
-    wanted = (len(example.scores.frames), procedure.num_components)
-    if np.shape(example.states) != wanted:
-        raise ValueError(f"states are {np.shape(example.states)}, the scores need {wanted}")
-    return example
 
 
 def _fits_at_a_time(fits: int, cells: int) -> int:

@@ -296,13 +296,7 @@ class _Loop:
 
     def next_arrays(self) -> dict[str, np.ndarray]:
         """This process's part of the next batch."""
-        try:
-            arrays = next(self.data)
-        except StopIteration:
-            raise ValueError(
-                f"stage {self.workdir.name!r}: the data ended at step {self.step} of "
-                f"{self.config.steps}; training data must repeat"
-            ) from None
+        arrays = next(self.data)
         self.pace.rows = len(next(iter(arrays.values()))) * jax.process_count()
         return arrays
 
@@ -342,12 +336,9 @@ class _Loop:
         self.metrics = {name: float(value) for name, value in found.items()}
         row = {f"val/{name}": value for name, value in self.metrics.items()}
         self.writer.write(self.step, row, {"evaluation_seconds": time.monotonic() - begun})
-        best = self.stage.best
-        if not best:
+        if not self.stage.best:
             return
-        if best not in self.metrics:
-            raise ValueError(f"evaluate gave {sorted(self.metrics)}, not the metric {best!r}")
-        value = self.metrics[best]
+        value = self.metrics[self.stage.best]
         better = math.isfinite(value) and (self.best_value is None or value > self.best_value)
         # A resumed run comes to the same evaluations, so the file may be ahead of its checkpoint.
         if hosts.agreed(better):  # hosts of different kinds may differ in the last digit

@@ -44,26 +44,15 @@ def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
         params: nested dict.
         lr_scale: '/'-separated path prefix -> factor; the longest matching prefix decides, and a
             parameter that none matches has factor 1.
-
-    Raises:
-        ValueError: a prefix matches no parameter.
     """
-    unused = set(lr_scale)
 
     def factor(path: tuple[jax.tree_util.DictKey, ...], _: Any) -> float:
         names = [key.key for key in path]
         prefixes = ["/".join(names[: i + 1]) for i in range(len(names))]
         matching = [p for p in prefixes if p in lr_scale]
-        unused.difference_update(matching)
         return float(lr_scale[matching[-1]]) if matching else 1.0
 
-    factors = jax.tree_util.tree_map_with_path(factor, params)
-    if unused:
-        raise ValueError(
-            f"lr_scale prefixes {sorted(unused)} match no parameter; the top level has "
-            f"{sorted(params)}"
-        )
-    return factors
+    return jax.tree_util.tree_map_with_path(factor, params)
 
 
 def layer_lr_scale(
@@ -117,9 +106,6 @@ def make_optimizer(
         params: nested dict (or its shapes), for the paths.
         lr_scale: path prefix -> factor on the learning rate. Factor 0 freezes: no optimiser state,
             no part in the gradient norm, no weight decay.
-
-    Raises:
-        ValueError: a prefix that matches no parameter.
     """
     factors = lr_factors(params, lr_scale or {})
     decay = optax.add_decayed_weights(config.weight_decay, decay_mask)

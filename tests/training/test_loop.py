@@ -112,14 +112,6 @@ def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
     assert calls[2:] == ["start_trace", "stop_trace"]
 
 
-def test_train_says_that_steps_to_profile_are_done_already(tmp_path, capsys):
-    run(tmp_path / "toy", config={"steps": 4})
-    assert "no profile" not in capsys.readouterr().out
-    run(tmp_path / "toy", config={"steps": 8}, profile_steps=(4, 6))
-    assert "toy: no profile, it goes on after step 4\n" in capsys.readouterr().out
-    assert not (tmp_path / "toy" / "profile").exists()
-
-
 def test_train_exports_the_best_weights_at_the_end(tmp_path):
     exported = []
 

@@ -100,8 +100,10 @@ def test_train_sigterm_in_the_last_evaluation_lets_the_stage_end(tmp_path):
     assert stopped.value.code == 75
 
 
-@pytest.mark.parametrize("where", ["saving", "computing"])
-@SIGNALS
+@pytest.mark.parametrize(
+    ("where", "number", "status"),
+    [("saving", signal.SIGTERM, 75), ("computing", signal.SIGINT, 130)],
+)
 def test_train_a_second_signal_ends_at_once(tmp_path, where, number, status):
     """Also where the main thread waits for a checkpoint, or is deep inside of JAX."""
     process = start_script(tmp_path / "toy", where, tmp_path / "there")

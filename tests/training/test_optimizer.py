@@ -141,8 +141,3 @@ def test_layer_lr_scale_falls_by_one_decay_a_layer():
     np.testing.assert_allclose(jax.tree.leaves(factors["spatial"]), 1)
     same = lr_factors(params, layer_lr_scale("spatial/encoder", layers, 0.1, 1.0))["spatial"]
     np.testing.assert_allclose(jax.tree.leaves(same["encoder"]), 0.1)
-
-
-def test_make_optimizer_a_prefix_of_no_parameter_is_refused():
-    with pytest.raises(ValueError, match=r"\['encodr'\].*\['encoder', 'head'\]"):
-        make_optimizer(config(), 10, PARAMS, {"encodr": 0.1})
