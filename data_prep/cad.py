@@ -50,7 +50,7 @@ from data_prep.worlds.motion import Motion, plan_views
 from data_prep.worlds.workplace import (
     HALF_VIEW,
     Workplace,
-    clean_pictures,
+    clean_picture,
     poses_in_pictures,
 )
 from data_prep.writing import shards
@@ -96,28 +96,20 @@ def make_recording(
     when, how, looks, noise = seeds.streams(seed, "cad", split, name)
     views = plan(count, product.height, how, turn if rendered.is_wrong(name) else None)
     hands = when.random(count) < OCCLUDED
+    views = dataclasses.replace(views, reach=views.reach * hands[:, None])
     plain = ~hands & (when.random(count) < 0.5)
     states, bodies = rendered.cad_bodies(name, count, product, procedure, when)
 
     def pictures() -> Iterator[Picture]:
         for i, body in zip(range(count), bodies, strict=False):
             if plain[i]:
-                yield from clean_pictures([body], _view(views, i, hands=False), size, looks)
+                yield clean_picture(body, views, i, size, looks)
             else:
                 workplace = Workplace(product, lambda _, body=body: body, looks)
-                yield workplace.picture(_view(views, i, hands=bool(hands[i])), 0, states[i], size)
+                yield workplace.picture(views, i, states[i], size)
 
     poses = poses_in_pictures(product, views)
     return rendered.encode(name, 0, pictures(), states, procedure, noise, poses=poses)
-
-
-def _view(views: Motion, i: int, *, hands: bool) -> Motion:
-    """View i alone, with or without its hands."""
-    of_frames = ("product", "camera", "target", "roll", "reach", "aim", "swing", "carried")
-    one = dataclasses.replace(
-        views, **{name: getattr(views, name)[i : i + 1] for name in of_frames}
-    )
-    return dataclasses.replace(one, reach=one.reach * hands)
 
 
 def make_dataset(

@@ -47,7 +47,7 @@ from data_prep.worlds.timelines import (
     in_pictures,
     read_timeline,
 )
-from data_prep.worlds.workplace import Workplace, clean_pictures, poses_in_pictures
+from data_prep.worlds.workplace import Workplace, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
@@ -286,7 +286,10 @@ class Recipe:
             )
         else:
             motion = plan_views(count, how, hands=0.0).over(self.product.height)
-            pictures = clean_pictures(bodies, motion, self.size, looks)
+            pictures = (
+                clean_picture(body, motion, i, self.size, looks)
+                for i, body in zip(range(count), bodies, strict=False)
+            )
         poses = poses_in_pictures(self.product, motion)
         return rendered.encode(
             name, 0, pictures, states, self.procedure, noise, poses=poses, world=world

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
@@ -195,19 +195,14 @@ def _draw_clutter(rng: np.random.Generator, clutter: Clutter, product: Product) 
     return join(things)
 
 
-def clean_pictures(
-    bodies: Iterable[Body],
-    motion: Motion,
-    size: int,
-    rng: np.random.Generator,
-) -> Iterator[Picture]:
-    """Renders as from CAD: plain background, nothing else in view; a body for each view."""
-    for i, body in zip(range(len(motion.roll)), bodies, strict=False):
-        background = _display(np.full(3, rng.uniform(0.55, 1.0))).astype(np.float32)
-        product = Placed(body, motion.product_pose(i))
-        yield render(
-            product, [], _camera(motion, i), _draw_light(rng, TOY.lights, 1.0), background, size
-        )
+def clean_picture(
+    body: Body, motion: Motion, frame: int, size: int, rng: np.random.Generator
+) -> Picture:
+    """Renders as from CAD: plain background, nothing else in view."""
+    background = _display(np.full(3, rng.uniform(0.55, 1.0))).astype(np.float32)
+    product = Placed(body, motion.product_pose(frame))
+    light = _draw_light(rng, TOY.lights, 1.0)
+    return render(product, [], _camera(motion, frame), light, background, size)
 
 
 def _camera(motion: Motion, frame: int) -> Camera:

@@ -219,9 +219,8 @@ def test_products_of_any_shape_fill_the_picture_and_are_seen_whole(height):
     part = Part(solid("box", size, (0.8, 0.2, 0.2)), height, pose, pose)
     product = Product(NOTHING, (part,), kit=True)
     views = motion.plan_views(30, np.random.default_rng(0), hands=0.0).over(product.height)
-    pictures = workplace.clean_pictures(
-        [Body(product.mesh([1]))] * 30, views, 64, np.random.default_rng(1)
-    )
+    body, rng = Body(product.mesh([1])), np.random.default_rng(1)
+    pictures = [workplace.clean_picture(body, views, i, 64, rng) for i in range(30)]
     boxes = np.array([p.box for p in pictures])
     low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
     cut = ((low <= 0) | (high >= 1)).any(axis=1)

@@ -14,7 +14,7 @@ from data_prep.rendering import scene
 from data_prep.rendering.compiled import compiled
 from data_prep.rendering.mesh import Mesh, affine, join
 from data_prep.worlds import hands, motion, workplace
-from data_prep.worlds.workplace import Workplace, clean_pictures
+from data_prep.worlds.workplace import Workplace, clean_picture
 from tests.support import tracer
 
 SIZE = 96
@@ -37,7 +37,9 @@ def drawn(kind: str) -> list[tuple]:
         if kind == "clean":
             product = toy_product(11, rng)
             bodies = [scene.Body(product.mesh(state)) for state in rng.integers(-1, 2, (6, 11))]
-            list(clean_pictures(bodies, motion.plan_views(6, rng, hands=0), SIZE, rng))
+            views = motion.plan_views(6, rng, hands=0)
+            for i, body in enumerate(bodies):
+                clean_picture(body, views, i, SIZE, rng)
         for _ in range(6 if kind != "clean" else 0):
             product = toy_product(17, rng) if kind == "toy" else random_product(7, 11)
             if kind == "cad":  # nothing is known of such meshes
