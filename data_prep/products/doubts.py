@@ -84,36 +84,29 @@ def _end(variant: Variant) -> np.ndarray:
 def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> Iterator[str]:
     """Parts that are tiny, by themselves, or within another one: these may be in another unit."""
     boxes = np.array([_bounds(part) for part in product.parts]) - product.origin
-    size = np.linalg.norm(boxes[:, 1].max(axis=0) - boxes[:, 0].min(axis=0))
+    size = float(np.linalg.norm(boxes[:, 1].max(axis=0) - boxes[:, 0].min(axis=0)))
     for k, name in enumerate(names):
         share = float(np.linalg.norm(boxes[k, 1] - boxes[k, 0]) / size)
         others = np.delete(boxes, k, axis=0)
         inside = found.overlap[k] > _ALL * found.volumes[k]
-        hint = _fitting_unit(boxes[k], others, float(size))
+        units = " or ".join(
+            unit
+            for unit, factor in _UNITS.items()
+            if _TINY < factor * share < 1 and _meets(factor * boxes[k], others, size)
+        )
         if share < _TINY:
             what = f"is {share:.1g} of the product's size"
-        elif len(others) and not (found.touches[k].any() or found.overlap[k].any()):
-            if found.grounded[k] and not hint:  # it stands on the table by itself
+        elif len(others) and not found.touches[k].any():
+            if found.grounded[k] and not units:  # it stands on the table by itself
                 continue
             what = "touches no other part"
-        elif inside.any() and hint:
+        elif inside.any() and units:
             what = f"is within {names[int(inside.argmax())]}"
         else:
             continue
-        yield f"{name}: {what}{hint}; look at its unit and its pose"
-
-
-def _fitting_unit(box: np.ndarray, others: np.ndarray, size: float) -> str:
-    """In which larger unit a part (2, 3) would meet others (N, 2, 3), in words."""
-    share = float(np.linalg.norm(box[1] - box[0])) / size
-    units = [
-        unit
-        for unit, factor in _UNITS.items()
-        if _TINY < factor * share < 1 and _meets(factor * box, others, size)
-    ]
-    if not units:
-        return ""
-    return f" (it would fit if its numbers are {' or '.join(units)}, and the others' mm)"
+        if units:
+            what += f" (it would fit if its numbers are {units}, and the others' mm)"
+        yield f"{name}: {what}; look at its unit and its pose"
 
 
 def _bounds(part: Part) -> np.ndarray:

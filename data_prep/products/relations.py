@@ -99,7 +99,7 @@ def volume(mesh: Mesh) -> float:
 
 def _compare(found: Relations, i: int, j: int, a: Mesh, b: Mesh, near: float) -> None:
     """Fills in what two parts are to each other."""
-    from data_prep.products import columns  # here, as flags and --help do without it
+    from data_prep.products.columns import columns, compare  # here, as --help does without it
 
     low = np.maximum(a.vertices.min(axis=0), b.vertices.min(axis=0))
     high = np.minimum(a.vertices.max(axis=0), b.vertices.max(axis=0))
@@ -111,15 +111,7 @@ def _compare(found: Relations, i: int, j: int, a: Mesh, b: Mesh, near: float) ->
             volumes.append(0.0)
             continue
         grid = axes, low[across] + _OFFSET * step, step, _LINES
-        inside = [
-            columns.intervals(
-                np.ascontiguousarray(m.vertices, np.float64),
-                np.ascontiguousarray(m.faces, np.int64),
-                *grid,
-            )
-            for m in (a, b)
-        ]
-        lines = columns.compare(*inside[0], *inside[1], near)
+        lines = compare(*(columns(m.vertices, m.faces, *grid) for m in (a, b)), near)
         cell = float(step.prod())
         common = lines[:, 0]
         volumes.append(float(common.sum()) * cell)

@@ -1,6 +1,5 @@
 """3MF files as meshes in millimetres, read with lib3mf of the consortium behind the format."""
 
-import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base import memory
+from stormpsr_jax.base import memory, zips
 
 # A file of little packed text may become so much, however little it is.
 FREE_BYTES = 2**26
@@ -30,7 +29,7 @@ def unpacked_bytes(path: Path) -> int:
     try:
         with zipfile.ZipFile(path) as file:
             unpacked = sum(entry.file_size for entry in file.infolist())
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, struct.error) as error:
+    except (OSError, ValueError, *zips.UNPACKING) as error:
         raise ValueError(f"{path}: not a readable 3MF file ({error})") from error
     memory.check_growth(path.stat().st_size, unpacked, FREE_BYTES, str(path))
     return unpacked
