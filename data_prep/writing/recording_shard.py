@@ -5,12 +5,11 @@ import dataclasses
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
@@ -18,11 +17,8 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from data_prep.writing import output
 from stormpsr_jax.base import npy
 from stormpsr_jax.base.progress import Progress
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import count_records
-from stormpsr_jax.data.folder import MAX_POSE
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.label_files import PSR_FILES
 from stormpsr_jax.psr.procedure import Procedure
 
 # Random access wants one record per chunk; JPEGs do not compress any further.
@@ -107,7 +103,7 @@ def make_recording(make: Callable[[str, str], RecordingData], job: Job, progress
     progress.begin(len(data.states))
     with output.unfinished(job.out, job.shard) as path:
         sizes = _write_shard(path, data, job, progress)
-        arrays = _stored_labels(data, job, slice(None))
+        arrays = _stored_labels(data, slice(None))
         scalars = {"first_frame": data.first_frame, **sizes}
         arrays |= {key: np.array(value, np.int64) for key, value in scalars.items()}
         _write_labels(job, arrays, data.label_files)
@@ -129,29 +125,15 @@ def read_arrays(job: Job) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def _stored_labels(data: RecordingData, job: Job, rows: slice) -> dict[str, np.ndarray]:
-    """Returns the labels of some frames as they are stored; ValueError for impossible values."""
-    arrays: dict[str, np.ndarray] = {
+def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
+    """Returns the labels of some frames as they are stored."""
+    arrays = {
         "states": np.asarray(data.states[rows], np.int8),
         "boxes": np.asarray(data.boxes[rows], np.float32),
         "classes": np.asarray(data.classes[rows], np.int16),
         "visible": np.asarray(data.visible[rows], np.float32),
     }
-    allowed: dict[str, tuple[float, float]] = {
-        "states": (-1, 1),
-        "boxes": (0, 1),
-        "visible": (0, 1),
-        "classes": (NOT_ANNOTATED, job.procedure.error_class),
-    }
-    if data.poses is not None:
-        arrays["poses"] = np.asarray(data.poses[rows], np.float32)
-        allowed["poses"] = (-MAX_POSE, MAX_POSE)
-    for key, (low, high) in allowed.items():
-        outside = (arrays[key] < low) | (arrays[key] > high)  # NaN: no box, or unknown
-        if outside.any():
-            frame = data.first_frame + (rows.start or 0) + int(np.argwhere(outside)[0][0])
-            raise ValueError(f"{key} of frame {frame} are outside {low}…{high}")
-    return arrays
+    return arrays if data.poses is None else arrays | {"poses": np.float32(data.poses[rows])}
 
 
 def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) -> dict[str, int]:
@@ -159,12 +141,12 @@ def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) 
     spec = features(job.procedure.num_components)
     serializer = ExampleSerializer(spec.get_serialized_info())
     clip_length = job.description["clip_length"]
-    frames = _checked_frames(data, len(data.states), job.description["image_size"], progress)
+    frames = _counted_frames(data, progress)
     num_records = num_bytes = 0
     with _disk_errors(path), _open_writer(path) as writer:
         while jpegs := list(itertools.islice(frames, clip_length)):
             start = num_records * clip_length
-            arrays = _stored_labels(data, job, slice(start, start + len(jpegs)))
+            arrays = _stored_labels(data, slice(start, start + len(jpegs)))
             example = {
                 "recording": data.name,
                 "first_frame": data.first_frame + start,
@@ -180,29 +162,17 @@ def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) 
             writer.write(record)
             num_records += 1
             num_bytes += len(record)
-    if count_records(path) != num_records:
-        raise OSError(errno.EIO, "the shard could not be read back", str(path))
     return {"num_records": num_records, "num_bytes": num_bytes}
 
 
-def _checked_frames(
-    data: RecordingData, num_frames: int, image_size: Sequence[int], progress: Progress
-) -> Iterator[bytes]:
-    """Yields the JPEGs; ValueError if one has another size, or there are too few or too many."""
-    count = 0
+def _counted_frames(data: RecordingData, progress: Progress) -> Iterator[bytes]:
+    """Yields the JPEGs; ValueError if there are too few or too many, as of a damaged video."""
+    count, num_frames = 0, len(data.states)
     for jpeg in data.jpegs:
-        frame = data.first_frame + count
-        if count == num_frames:
-            raise ValueError(f"it has more images than its {num_frames} labelled frames")
-        try:
-            size = simplejpeg.decode_jpeg_header(jpeg)[:2]
-        except ValueError as error:
-            raise ValueError(f"frame {frame} is not a JPEG ({error})") from error
-        if list(size) != list(image_size):
-            wanted = "x".join(map(str, image_size))
-            raise ValueError(f"frame {frame} is {size[0]}x{size[1]} (HxW), image_size is {wanted}")
-        yield jpeg
         count += 1
+        if count > num_frames:
+            raise ValueError(f"it has more images than its {num_frames} labelled frames")
+        yield jpeg
         progress.advance()
     if count < num_frames:
         raise ValueError(f"it has {count} images for its {num_frames} labelled frames")
@@ -244,13 +214,5 @@ def _write_labels(job: Job, arrays: dict[str, np.ndarray], shipped: Mapping[str,
         steps = labels.states_to_steps(frames, states[rows], with_errors=with_errors)
         labels.write_steps(job.labels / file, steps, job.procedure)
     for file, content in shipped.items():
-        if file not in PSR_FILES:
-            raise ValueError(f"label_files: {file!r} is not one of {', '.join(PSR_FILES)}")
         (job.labels / file).write_bytes(content)
-    if "PSR_labels_raw.csv" in shipped:
-        shipped_rows = labels.read_states(job.labels / "PSR_labels_raw.csv", job.procedure)
-        differs = labels.states_per_frame(*shipped_rows, first_frame, len(states)) != states
-        if differs.any():
-            frame = first_frame + int(np.argwhere(differs)[0][0])
-            raise ValueError(f"PSR_labels_raw.csv gives frame {frame} another state than `states`")
     output.write_arrays(job.out, job.labels / "frames.npz", **arrays)

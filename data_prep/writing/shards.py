@@ -110,8 +110,6 @@ def build(
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
     _check_splits(splits)
     files.number(fps, "fps", files.MIN_FPS, files.MAX_FPS)
-    if clip_length <= 0:
-        raise ValueError(f"clip_length = {clip_length!r} is not positive")
     parallel.check(workers)
     description = {
         "version": folder.VERSION,
