@@ -31,7 +31,7 @@ from data_prep import command
 from data_prep.reading import embedding_files, recording_labels
 from data_prep.reading.recording_labels import Labels
 from data_prep.writing import output, parallel
-from stormpsr_jax.base import files
+from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data import folder
@@ -237,11 +237,8 @@ def _read_labels(
 
 
 def _sources(job: Job) -> dict[str, Any]:
-    """What a recording is made from.
-
-    All of an array is read: its size tells nothing, and rows in its middle may be other ones alone.
-    """
-    return {"features": files.checksum(job.source), "labels": job.labels.digest}
+    """What a recording is made from."""
+    return {"features": results.of_input(job.source), "labels": job.labels.digest}
 
 
 def _is_finished(job: Job) -> bool:

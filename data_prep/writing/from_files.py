@@ -191,24 +191,16 @@ def _distorted(recordings: Sequence[RecordingFiles]) -> list[str]:
             shapes[recording.name] = pictures.picture_size(recording.pictures)
         except ValueError as error:
             mistakes.append(str(error))
-    if not shapes:
-        return mistakes
-    ratios = {name: width / height for name, (height, width) in shapes.items()}
-    alike = {
-        name: [other for other in ratios if abs(ratios[other] / ratio - 1) < SAME_ASPECT]
-        for name, ratio in ratios.items()
-    }
-    most = max(alike, key=lambda name: len(alike[name]))
-    others = [
-        f"{name} ({shapes[name][1]}x{shapes[name][0]})"
-        for name in shapes
-        if name not in alike[most]
-    ]
-    if others:
-        height, width = shapes[most]
-        mistakes.append(
-            f"--aspect=stretch would distort recordings {', '.join(others)}: their pictures have "
-            f"another shape than those of {most} ({width}x{height}) and most others; give "
-            "--aspect=pad or --aspect=crop, or leave these recordings out"
-        )
+    most = sorted(shapes, key=lambda name: _ratio(shapes[name]))[len(shapes) // 2 :][:1]
+    for name, (height, width) in shapes.items():
+        if abs(_ratio(shapes[name]) / _ratio(shapes[most[0]]) - 1) >= SAME_ASPECT:
+            mistakes.append(
+                f"--aspect=stretch would distort recording {name}: its pictures, of "
+                f"{width}x{height}, have another shape than those of {most[0]}; give --aspect=pad "
+                "or --aspect=crop, or leave it out"
+            )
     return mistakes
+
+
+def _ratio(size: tuple[int, int]) -> float:
+    return size[1] / size[0]
