@@ -82,16 +82,6 @@ def test_decode_thresholds_are_in_reach_at_any_stride(tmp_path, threshold):
     assert bool(events) == (threshold < 1.8)
 
 
-@pytest.mark.slow
-def test_run_untrained_scores_low(tmp_path):
-    """So that the threshold of the test above means that something was learnt."""
-    embeddings.main(write(tmp_path))
-    changes = {"temporal.steps": 1, "temporal.eval_every": 1, "temporal.optimizer.lr": 1e-6}
-    main.run(config_for(tmp_path / "out", **changes), tmp_path / "run")
-    result = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert result["streams"]["temporal"]["f1"] < 0.6
-
-
 def contexts_for(folder, stride, **changes):
     """The same recordings with the embeddings of all frames, and with those of some."""
     for name, step in (("all", 1), ("some", stride)):
@@ -116,9 +106,8 @@ def test_window_strided_rows_are_those_of_the_same_frames(tmp_path, stride, wind
 
 
 def test_clip_options_strided_clips_end_where_those_of_all_frames_do(tmp_path):
-    floor = 0.01
     drawn = []
-    for context in contexts_for(tmp_path, 4, **{"temporal.floor": floor}):
+    for context in contexts_for(tmp_path, 4, **{"temporal.floor": 0.01}):
         sampler = context.clip_options(context.source("val"), 1, 0)["sampler"]
         rng = np.random.default_rng(0)
         drawn.append([context.frame_step * sampler.draw(rng)[1] for _ in range(1500)])
@@ -129,14 +118,14 @@ def test_clip_options_strided_clips_end_where_those_of_all_frames_do(tmp_path):
 
 def test_window_errors_stride_that_does_not_fit(tmp_path):
     embeddings.main([*write(tmp_path, change=lambda array: array[::3]), "--stride=3"])
-    with pytest.raises(ValueError, match=r"window\.stride=4.*every 3-th frame.*multiple of 3"):
+    with pytest.raises(ValueError, match=r"window\.stride=4.*every 3-th frame: set window"):
         main.run(config_for(tmp_path / "out"), tmp_path / "run")
 
 
 def test_errors_of_a_run_on_embeddings(tmp_path):
     embeddings.main(write(tmp_path))
     out = tmp_path / "out"
-    for stages in (("pretrain", "temporal"), ("embed",), ("finetune",), ("detector",)):
+    for stages in (("pretrain", "temporal"), ("detector",)):
         with pytest.raises(ValueError, match=f"{stages[0]} in config.stages cannot run without"):
             main.run(config_for(out, stages=stages), tmp_path / stages[0])
     with pytest.raises(ValueError, match="procedure 'meccano' asked for"):

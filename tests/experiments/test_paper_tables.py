@@ -1,11 +1,9 @@
 """`stormpsr_jax.paper`: its plan, and tables of a finished tiny run."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import os
-import shutil
 import signal
 import statistics
 import sys
@@ -25,8 +23,7 @@ from stormpsr_jax.experiments import (
     speed,
 )
 from stormpsr_jax.experiments.command import Request
-from stormpsr_jax.experiments.runs import Run, expected_stages
-from stormpsr_jax.psr.streams import calibration
+from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import fields, provenance
 from tests.support.processes import start
 from tests.support.tiny import flags_of, tiny
@@ -105,18 +102,6 @@ def test_what_is_finished_elsewhere_is_not_trained_again(made):
         assert f"\n{stage}: taken over from " in log
     assert "[2/2] frozen, seed 0: temporal: taken over from " in said
     assert (root / "seed_0/frozen/pretrain/best.safetensors").stat().st_nlink > 1
-
-
-def test_a_seed_made_in_another_folder_counts_where_its_folder_is_moved_to(
-    made, finished, tmp_path
-):
-    root, _ = made
-    shutil.copytree(root / "seed_0", tmp_path / "seed_0")
-    config = tiny(**{"data.dir": str(finished / "data")})
-    found = planned(config, tmp_path, ["main", "finetune"], range(2))
-    left = expected_stages(list(dict.fromkeys(found.values())))
-    assert left[found["base", 0]] == left[found["frozen", 0]] == []
-    assert "pretrain" in left[found["base", 1]]
 
 
 def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
@@ -217,19 +202,6 @@ def test_a_run_that_fails_is_named_and_others_go_on(finished, tmp_path, capfd):
     assert "[2/2] good: detector: taken over from " in said
 
 
-def test_tables_of_one_seed_take_one_that_is_done(tmp_path, monkeypatch):
-    pytest.importorskip("sklearn")
-    done = Run("done", tiny(), tmp_path / "done")
-    measured, drawn = [], []
-    monkeypatch.setattr(speed, "measure", lambda folder: measured.append(folder) or {})
-    monkeypatch.setattr(embedding_map, "draw", lambda runs, path: drawn.append(runs) or {})
-    runs = {(paper_plan.BASE, 1): done}  # seed 0 has failed
-    for table in ("speed", "embeddings"):
-        paper_results._OTHERS[table](runs, (0, 1), "synthetic", tmp_path)
-    assert measured == [tmp_path / "done" / "model"]
-    assert drawn == [{paper_plan.BASE: done}]
-
-
 def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
     def threshold(**changes):
         config = tiny(**{"data.dir": str(finished / "data"), "evaluate.choose": "paper"} | changes)
@@ -238,25 +210,6 @@ def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
 
     usual = threshold()
     assert threshold(**{"evaluate.threshold": usual + 3}) == usual + 3
-
-
-def test_rows_that_are_decoded_anew_go_by_calibrated_confidences(finished, monkeypatch):
-    """As the run itself does with evaluate.certain: here none is certain, and so none is scored."""
-    unsure = calibration.Calibration(1.0, -9.0, 0.01, 0.02)
-    select = paper_results.select
-
-    def chosen(*args):
-        found = select(*args)
-        return {s: dataclasses.replace(c, calibration=unsure) for s, c in found.items()}
-
-    monkeypatch.setattr(paper_results, "select", chosen)
-    for certain, some in ((0.0, True), (0.5, False)):
-        changes = {"evaluate.choose": "paper", "evaluate.certain": certain}
-        config = tiny(**{"data.dir": str(finished / "data")} | changes)
-        found = paper_results._decoded(Run("y", config, finished), "expected", None)
-        streams = found["streams"].values()
-        events = [e for s in streams for r in s["recordings"].values() for e in r["events"]]
-        assert bool(events) == some
 
 
 def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finished, tmp_path):

@@ -183,13 +183,6 @@ def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
         assert "has other things changed than its data (other file of init_from)" in line
 
 
-def test_states_of_renders_are_read_where_wrong_ones_are_looked_for(finished):
-    fields = {"detector.part_loss": 0.0, "data.dir": str(finished / "data")}
-    read = provenance.made_from(Context(tiny(**fields), finished, None), detector.STAGE)["data"]
-    assert "states of split cad" in read
-    assert "states of split train" not in read
-
-
 class Reading:
     """A config that notes which fields are read."""
 
