@@ -331,7 +331,7 @@ def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
 def test_errors_are_a_line_and_status_2(workdir, words, message, capsys):
     given, _ = command(workdir)
     with (workdir / "lock").open("w") as file:
-        if "another run" in message:
+        if "is writing" in message:
             fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(SystemExit, match="2"):
             main.main([*given[3:], *words])

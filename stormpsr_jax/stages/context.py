@@ -195,12 +195,6 @@ class Context:
             self._sources[key] = kind(directory, split, self.procedure)
         return self._sources[key]
 
-    def forget_data(self) -> None:
-        """Opens everything anew from now on: stage `data` has changed what is there."""
-        self._sources.clear()
-        for name in ("procedure", "cad_statistics", "extra"):
-            self.__dict__.pop(name, None)
-
     def embeddings(self, split: str) -> dict[str, list[EmbeddingFile]]:
         """{recording: its views (N, D)}, as stage `embed` left them or as they came ready-made.
 

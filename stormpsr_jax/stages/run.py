@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,12 +63,19 @@ def run(
             interruption.end_if_asked(stopped)
             if interruption.all_stop():
                 interruption.end(stopped)
-            _run_stage(context, stage, remake, others)
+            made = _run_stage(context, stage, remake, others)
+            if made and stage.makes_data:
+                context = Context(config, workdir, mesh, profile_steps)  # which opens what is new
+                hosts.on_process_0(functools.partial(_check_data, context))
         interruption.end_if_asked("all stages are done")
 
 
-def _check(context: Context, remake: str) -> None:
+def _check_data(context: Context) -> None:
     raise_all(checks.find_mistakes(context))
+
+
+def _check(context: Context, remake: str) -> None:
+    _check_data(context)
     remaking.check(context, order.chosen(context), remake)
     for text in hardware.unused({device.platform for device in jax.local_devices()}):
         tell("warning", text)
@@ -75,8 +83,9 @@ def _check(context: Context, remake: str) -> None:
     files.write_text(context.workdir / "config.json", config + "\n")
 
 
-def _run_stage(context: Context, stage: Stage, remake: str, others: Sequence[Path]) -> None:
-    if hosts.on_process_0(lambda: remaking.prepare(context, stage, remake, others)):
+def _run_stage(context: Context, stage: Stage, remake: str, others: Sequence[Path]) -> bool:
+    """Makes a stage, unless all of it is there; returns whether it did."""
+    if done := hosts.on_process_0(lambda: remaking.prepare(context, stage, remake, others)):
         _say(f"{stage.name}: done before")
     else:
         start = time.monotonic()
@@ -84,12 +93,10 @@ def _run_stage(context: Context, stage: Stage, remake: str, others: Sequence[Pat
         facts = stage.make(continuing.prepared(context, stage))
         hosts.wait_for_all(f"{stage.name} run")
         hosts.on_process_0(lambda: remaking.finish(context, stage, facts))
-        if stage.makes_data:
-            context.forget_data()
-            hosts.on_process_0(lambda: raise_all(checks.find_mistakes(context)))
         _say(f"{stage.name}: {time.monotonic() - start:.0f} s")
     if stage.show and jax.process_index() == 0:
         stage.show(context)
+    return not done
 
 
 def _say(text: str) -> None:
