@@ -14,6 +14,8 @@ from stormpsr_jax.base.results import Record
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.stored import bounds_of
 from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
@@ -185,14 +187,11 @@ STAGE = Stage(
         "window",
         "predict",
         "!predict.batch",
-        "detector.width",
-        "detector.depth",
-        "detector.levels",
+        *(f"detector.{name}" for name in bounds_of(Detector)),
         "detector.max_detections",
         "detector.part_loss",
         "detector.pose_loss",
         "detector.image_size",
-        "detector.grid",
     ),
     reads=_reads,
     after=networks_of,

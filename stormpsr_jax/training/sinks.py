@@ -52,12 +52,7 @@ class Sinks:
         """
         if jax.process_index() != 0:
             return []
-        opened: list[Sink] = []
-        if "tensorboard" in self.names:
-            opened.append(TensorBoard(folder / "tensorboard", step))
-        if "wandb" in self.names:
-            opened.append(WandB(folder.parent, folder.name, self.config))
-        return opened
+        return [SINKS[name](folder, step, self.config) for name in self.names]
 
 
 def find_mistakes(names: tuple[str, ...]) -> list[str]:
@@ -84,9 +79,10 @@ class TensorBoard:
     wait for.
     """
 
-    def __init__(self, folder: Path, step: int):
+    def __init__(self, folder: Path, step: int, config: Mapping[str, Any]):
         """Opens a new file, from which on TensorBoard drops what others have after `step`."""
-        folder.mkdir(parents=True, exist_ok=True)
+        del config
+        (folder := folder / "tensorboard").mkdir(parents=True, exist_ok=True)
         self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
         self._add(step=step + 1, session_log=start)
@@ -114,7 +110,7 @@ class WandB:
     is called and does are not sent. If it fails once the run has begun, training goes on without.
     """
 
-    def __init__(self, workdir: Path, stage: str, config: Mapping[str, Any]):
+    def __init__(self, folder: Path, step: int, config: Mapping[str, Any]):
         """Begins the run, or goes on with it.
 
         Raises:
@@ -122,6 +118,8 @@ class WandB:
         """
         import wandb
 
+        del step
+        workdir, stage = folder.parent, folder.name
         self._stage = stage
         self._run: wandb.Run | None = None
         path = workdir / "wandb_run"
@@ -180,6 +178,13 @@ class WandB:
             "of this stage; metrics.jsonl has all",
             flush=True,
         )
+
+
+# By name, as config.metrics_to has them: (folder of a stage, step that it resumes from, config).
+SINKS: dict[str, Callable[[Path, int, Mapping[str, Any]], Sink]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+}
 
 
 def _read_id(path: Path) -> str | None:

@@ -9,7 +9,6 @@ import pytest
 
 from stormpsr_jax.base import devices
 from stormpsr_jax.networks import architectures, attention, vit
-from stormpsr_jax.networks.convnext import ConvNeXt
 from stormpsr_jax.training import choices
 
 
@@ -75,7 +74,7 @@ def test_kept_bytes_are_those_of_arrays_that_the_backward_pass_reads():
 
 
 def test_as_little_as_fits_is_computed_again():
-    backbone, found = ConvNeXt(width=8, depths=(1, 1)), {}
+    backbone, found = vit.ViT(patch_size=8, width=16, depth=1, num_heads=2), {}
     for name in vit.REMAT:
         fixed, each = choices.kept_bytes(backbone.clone(remat=name), (32, 32))
         found[name] = (fixed + 100 * each) / 0.85

@@ -1,0 +1,212 @@
+"""CONTRIBUTING.md's table of additions: in a copy, each takes the files that its row names."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.processes import environment
+
+ROOT = Path(__file__).parents[1]
+DEFAULT = "stormpsr_jax/configs/default.py"
+
+# By row of the table, what is written: a new file, or what stands behind a text of an old one.
+ADDITIONS = {
+    "a stage": {
+        "stormpsr_jax/stages/count.py": """
+            from stormpsr_jax.base import files
+            from stormpsr_jax.stages.stage import Reads, Stage
+
+            def run(context):
+                count = sum(r.num_frames for r in context.source("test").recordings.values())
+                files.write_json(context.workdir / "count/counts.json", count)
+                return {"count": count}
+
+            def check(context):
+                least = context.config.count.least
+                return [f"--config.count.least={least}: is odd"] if least % 2 else []
+
+            STAGE = Stage(
+                name="count", run=run, fields=("count",), results=("count/counts.json",),
+                reads=lambda _: [Reads(("states",), ("test",))], check=check,
+            )
+            """,
+        "stormpsr_jax/stages/order.py": {
+            "from stormpsr_jax.stages import (\n": "    count,\n",
+            "    general.STAGE,\n": "    count.STAGE,\n",
+        },
+        DEFAULT: {"    c.embed = Section()\n": "    c.count = Section(least=field(2, 0))\n"},
+    },
+    "a stream": {
+        "stormpsr_jax/psr/streams/both.py": (ROOT / "tests/support/toy_stream.py").read_text(),
+        "stormpsr_jax/psr/streams/streams.py": {
+            "import LEARNED\n": "from stormpsr_jax.psr.streams.both import BOTH\n",
+            "(ASD, TEMPORAL, STORM, LEARNED": ", BOTH",
+        },
+    },
+    "a temporal network": {
+        "stormpsr_jax/networks/temporal_mean.py": """
+            import flax.linen as nn
+            import jax.numpy as jnp
+
+            from stormpsr_jax.networks.stored import MAX_COMPONENTS, stored
+
+            class TemporalMean(nn.Module):
+                num_components: int = stored(1, MAX_COMPONENTS)
+                outputs: int = stored(1, 3, default=1)
+                dtype: object = jnp.float32
+
+                @staticmethod
+                def of_clips(num_frames, context_frames):
+                    return {}
+
+                @staticmethod
+                def embedding_width(params, num_frames):
+                    return params["head"]["kernel"].shape[0]
+
+                @nn.compact
+                def __call__(self, embeddings, train=False):
+                    head = nn.Dense(self.outputs * self.num_components, name="head")
+                    return head(embeddings.mean(axis=1))
+            """,
+        "stormpsr_jax/networks/temporal_baselines.py": {
+            "import TemporalTransformer, last_frames\n": (
+                "from stormpsr_jax.networks.temporal_mean import TemporalMean\n"
+            ),
+            '    "tcn": TemporalTCN,\n': '    "mean": TemporalMean,\n',
+        },
+        DEFAULT: {'one_of("transformer", "mlp", "lstm", "tcn"': ', "mean"'},
+    },
+    "a metric": {
+        "stormpsr_jax/psr/scoring/metrics.py": {
+            '        "pos": order_similarity(truth, predicted),\n': '        "steps": len(truth),\n'
+        },
+        "stormpsr_jax/psr/scoring/headline.py": {
+            "FIGURES = (\n": '    Figure("steps", "Steps", "True steps."),\n'
+        },
+    },
+    "a data set": {
+        "data_prep/museum.py": '"""Makes clips of the museum\'s videos."""\n',
+        "stormpsr_jax/__main__.py": {
+            '    "data own": "data_prep.own",\n': '    "data museum": "data_prep.museum",\n'
+        },
+    },
+    "a label format": {
+        "stormpsr_jax/psr/files/formats/lines.py": """
+            from stormpsr_jax.psr.files.formats import form
+
+            def read(sample):
+                rows = (line.split(" at ") for line in sample.text.splitlines()[1:])
+                return [form.Entry(s, float(t), form.Unit.SECONDS, "a line") for s, t in rows]
+
+            MARK = form.Mark("a first line '# steps'", lambda s: s.text.startswith("# steps"))
+            FORMAT = form.Format("lines", "lines", "seconds", (form.Form((MARK,), read),))
+            """,
+        "stormpsr_jax/psr/files/formats/formats.py": {
+            "    label_studio,\n": "    lines,\n",
+            "    subtitles.FORMAT,\n": "    lines.FORMAT,\n",
+        },
+    },
+    "a sink of training metrics": {
+        "stormpsr_jax/training/sinks.py": {
+            '    "wandb": WandB,\n': '    "printed": Printed,\n',
+            "# By name, as": """ config.metrics_to has them:
+class Printed:
+    def __init__(self, folder, step, config):
+        self.stage = folder.name
+
+    def write(self, step, scalars):
+        print(self.stage, step, dict(scalars))
+
+    def close(self):
+        pass
+
+
+#""",
+        },
+        DEFAULT: {'one_of("tensorboard", "wandb"': ', "printed"'},
+    },
+    "a field of a config": {
+        DEFAULT: {"    c.embed = Section()\n": "    c.embed.loud = False\n"},
+        "stormpsr_jax/stages/embed.py": {
+            "def _run(context: Context) -> None:\n": "    assert not context.config.embed.loud\n"
+        },
+    },
+}
+
+EXERCISE = """
+import sys
+from pathlib import Path
+from stormpsr_jax import __main__, main
+from stormpsr_jax.configs import embeddings, synthetic
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import headline, metrics
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.stages import checks, networks
+from stormpsr_jax.networks import architectures
+from stormpsr_jax.stages.context import Context
+
+data, work = map(Path, sys.argv[1:])
+words = ["--config=synthetic", f"--config.data.dir={data}", f"--workdir={work}"]
+main.main([*words, "--config.stages=('count',)", "--config.count.least=4"])
+assert int((work / "count/counts.json").read_text()) > 0
+try:
+    main.main([*words, "--config.stages=('count',)", "--config.count.least=3"])
+except SystemExit as end:
+    assert end.code == 2
+config = synthetic.get_config()
+config.temporal_model.backbone, config.metrics_to = "mean", ("printed",)
+context = Context(config, work, None)
+architectures.check(networks.temporal_encoder(context), "here")
+(sink,) = context.sinks.open(work / "embed")
+sink.write(1, {"loss": 2.0})
+assert config.embed.loud is False
+assert streams.names()[-1] == "both"
+assert metrics.summarise({"a": metrics.score_recording([(1, 0)], [(2, 0)], 1.0)})["steps"] == 1
+assert headline.FIGURES[0].key == "steps"
+assert "data museum" in __main__.usage() and "museum's videos" in __main__.usage()
+(work / "labels.txt").write_text("# steps\\nInstall base at 3.5\\n")
+form, (entry,), _ = formats.read(work / "labels.txt")
+assert form.key == "lines" and "Install base" in str(entry)
+print("all work")
+"""
+
+
+def behind(text, place, more):
+    """The text with more behind each of its first places of one; it has to be there."""
+    assert place in text, place
+    return text.replace(place, place + more, 1)
+
+
+def test_each_addition_takes_the_files_that_its_row_names_and_works(rendered, tmp_path):
+    rows = {
+        cells[1].strip(): re.findall(r"`([^`]+)`", cells[3])
+        for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines()
+        if len(cells := line.split("|")) > 5
+    }
+    for name in ("stormpsr_jax", "data_prep"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for row, files in ADDITIONS.items():
+        for path, content in files.items():
+            shown = path.removeprefix("stormpsr_jax/") if path == DEFAULT else path
+            pattern = re.sub(r"[a-z_]+\.py$", "NAME.py", path)
+            assert {shown, pattern} & {*rows[row]}, (row, path)
+            place = tmp_path / path
+            if isinstance(content, str):
+                lines = content.split("\n")
+                indent = " " * 12 if content.startswith("\n") else ""
+                place.write_text("\n".join(line.removeprefix(indent) for line in lines))
+            else:
+                text = place.read_text()
+                for where, more in content.items():
+                    text = behind(text, where, more)
+                place.write_text(text)
+    (tmp_path / "exercise.py").write_text(EXERCISE)
+    words = [sys.executable, "exercise.py", rendered / "data", tmp_path / "work"]
+    env = environment(PYTHONPATH=str(tmp_path))
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stdout.endswith("all work\n"), done.stdout + done.stderr
+    assert "error: --config.count.least=3: is odd" in done.stderr
+    assert "embed 1 {'loss': 2.0}" in done.stdout
