@@ -83,7 +83,7 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -
 
 def _shown(pictures: Pictures, fps: float) -> Shown:
     """Returns which frames show the pictures of a recording, of a video by its timestamps."""
-    if isinstance(pictures, video.Resampled):
+    if isinstance(pictures, video.Video):
         times = containers.read_times(pictures.tree, pictures.name)
         repeats = video.resample(times, fps)
         return Shown(times - times[0], np.cumsum(repeats) - repeats)

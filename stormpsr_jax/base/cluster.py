@@ -187,7 +187,7 @@ def _found(flag: str) -> str:
     path = Path(os.environ.get("RAY_TMPDIR", folder), "ray", "ray_current_cluster")
     instead = "start it with `ray start`, or give its address, --ray=HOST:PORT"
     try:
-        with open(path, "rb", opener=_without_links) as file:
+        with open(path, "rb", opener=files.without_links) as file:
             owner, content = os.fstat(file.fileno()).st_uid, file.read(_MAX_ADDRESS)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{flag}: no cluster was started here; {instead}") from None
@@ -198,10 +198,6 @@ def _found(flag: str) -> str:
     if not _is_address(address := content.decode("utf-8", "replace").strip()):
         raise ValueError(f"{flag}: {path}: holds no address of a cluster; {instead}")
     return address
-
-
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _check_port(flag: str, address: str) -> None:

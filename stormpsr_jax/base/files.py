@@ -41,6 +41,8 @@ def replacing(final: str | os.PathLike, part: Path | None = None) -> Iterator[Pa
         OSError: it cannot be written; names `final`.
     """
     final = Path(final)
+    if final.exists() and not final.is_file():  # such as /dev/null, which would be a file then
+        raise OSError(errno.EINVAL, "is not a regular file", str(final))
     part = part or final.with_name(final.name + ".part")
     if part.is_symlink():  # whose target would be written to
         part.unlink()
@@ -123,7 +125,7 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
         attempts += 1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "ab+", opener=_without_links)  # closed by the caller
+            file = open(path, "ab+", opener=without_links)  # closed by the caller
         except (FileNotFoundError, FileExistsError):
             if attempts == 1000:
                 raise
@@ -140,7 +142,8 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
         file.close()
 
 
-def _without_links(path: str, flags: int) -> int:
+def without_links(path: str, flags: int) -> int:
+    """Opens a regular file that is no link, for `open`; OSError names what it is instead."""
     number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         check_regular(path, "remove it", number)

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 
@@ -185,20 +185,6 @@ class _Source:
 # --- Times ----------------------------------------------------------------------------------------
 
 
-class _Times(NamedTuple):
-    """When frames are shown.
-
-    Attributes:
-        seconds: (N,) float64, ascending.
-        trimmed: how many others the file hides.
-        late: seconds from where the file begins, maybe with a sound, to the first frame.
-    """
-
-    seconds: np.ndarray
-    trimmed: int
-    late: float
-
-
 def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
     """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
 
@@ -212,21 +198,17 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
             it takes more than that process may.
     """
     answer, body = _in_process("times", tree, name)
-    times = np.frombuffer(body)
+    times, place = np.frombuffer(body), tree.show(name)
     if warn and answer["trimmed"] > len(times):
         _LOG.warning(
             "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
-            tree.show(name),
-            len(times),
-            answer["trimmed"] + len(times),
-            _CONVERT,
+            *(place, len(times), answer["trimmed"] + len(times), _CONVERT),
         )
     if warn and answer["late"] > MAX_LATE:
         _LOG.warning(
             "%s: its first picture comes %.2f s after its beginning, which is where players count "
             "from; here times count from that picture, so that those of a player are as much less",
-            tree.show(name),
-            answer["late"],
+            *(place, answer["late"]),
         )
     return times
 
@@ -240,7 +222,7 @@ def count_frames(tree: Tree, name: str) -> int:
 
 
 def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes]:
-    """Returns what a process with limits says of a video, and bytes that go with it."""
+    """What `_answer` says, in a process with limits."""
     place = tree.show(name)
     _import_av(place)  # which is missing, or not
     output = limited.call(__name__, (task, tree, name), lambda _: place, _CONVERT)
@@ -251,8 +233,21 @@ def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes
     return answer, body
 
 
-def _read_times(tree: Tree, name: str) -> _Times:
-    """See `read_times`; in this process."""
+def _answer(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes]:
+    """What is asked of a video, and its times as bytes; ValueError as for `read_times`."""
+    if task == "count":
+        with open_video(tree, name) as (_, stream):
+            if stream.frames:
+                return {"count": stream.frames}, b""
+    times, trimmed, late = _read_times(tree, name)
+    return {"count": len(times), "trimmed": trimmed, "late": late}, times.tobytes()
+
+
+def _read_times(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
+    """Returns the times; how many others the file hides; seconds from its beginning to the first.
+
+    It may begin with a sound. See `read_times`.
+    """
     place, size = tree.show(name), tree.size(name)
     with open_video(tree, name) as (container, stream):
         times, end, latest, unit = array.array("q"), 0, None, float(stream.time_base)
@@ -293,7 +288,7 @@ def _read_times(tree: Tree, name: str) -> _Times:
                 f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
             )
         late = start * unit - container.start_time / 1e6 if container.start_time is not None else 0
-        return _Times(np.sort(np.array(times, np.float64)) * unit, trimmed, late)
+        return np.sort(np.array(times, np.float64)) * unit, trimmed, late
 
 
 def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
@@ -323,20 +318,11 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 def _main() -> None:
     """Writes what is asked of a video, or its error, to stdout; `_in_process` says what."""
     task, tree, name = pickle.load(sys.stdin.buffer)  # of the process that has started this one
-    answer: dict[str, Any] = {}
-    body = b""
     try:
         limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
-        if task == "count":
-            with open_video(tree, name) as (_, stream):
-                answer["count"] = stream.frames
-            answer["count"] = answer["count"] or len(_read_times(tree, name).seconds)
-        else:
-            times = _read_times(tree, name)
-            answer |= {"trimmed": times.trimmed, "late": times.late}
-            body = times.seconds.tobytes()
+        answer, body = _answer(task, tree, name)
     except ValueError as error:
-        answer["error"] = str(error)
+        answer, body = {"error": str(error)}, b""
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)
     limited.end()
 

@@ -280,7 +280,7 @@ def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement
     elif examined.is_jpeg:
         x0, y0, x1, y1 = placement.part
         _, _, w, h = placement.inside
-        with _damaged(place):
+        with _spoilt(place):
             wanted = h / (y1 - y0), w / (x1 - x0)
             array, size = decode_reduced(picture, examined.size, wanted)
         image = Image.fromarray(array)
@@ -299,16 +299,8 @@ def _upright(place: str, picture: bytes) -> Image.Image:
 
 
 def _decode(place: str, jpeg: bytes) -> np.ndarray:
-    with _damaged(place):
+    with _spoilt(place):
         return simplejpeg.decode_jpeg(jpeg)
-
-
-@contextlib.contextmanager
-def _damaged(place: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{place}: the JPEG is damaged or cut off ({error})") from error
 
 
 @contextlib.contextmanager

@@ -34,81 +34,52 @@ SQUARE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """The frames of a video of constant frame rate, numbered from first_frame on.
+    """The frames of a video at a constant rate, numbered from first_frame on.
 
     Attributes:
         tree: folder or zip file.
         name: of the video file in it.
+        num_frames: N.
         first_frame: number of the first frame.
-        num_frames: N.
+        fps: frames per second that it is resampled to; None for its own frames, one by one.
     """
 
     tree: Tree
     name: str
-    first_frame: int
-    num_frames: int
-
-    def first(self) -> tuple[str, np.ndarray]:
-        """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""
-        return _first(self.tree, self.name)
-
-    def fingerprint(self) -> int:
-        """Returns a number that tells another file."""
-        return self.tree.fingerprint(self.name)
-
-    def read(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields (place, picture) in order; ValueError if there are fewer than num_frames."""
-        place, count = self.tree.show(self.name), 0
-        for count, picture in enumerate(decode(self.tree, self.name), start=1):
-            yield f"{place}: frame {self.first_frame + count - 1}", picture
-        if count != self.num_frames:
-            raise ValueError(
-                f"{place}: {count} frames can be decoded, its index has {self.num_frames}; the "
-                "file is damaged"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Resampled:
-    """A video of any frame rate as N frames of a constant one, numbered from first_frame on.
-
-    Attributes:
-        tree: folder or zip file.
-        name: of the video in it.
-        fps: frames per second of the result.
-        num_frames: N.
-        first_frame: 0.
-    """
-
-    tree: Tree
-    name: str
-    fps: float
     num_frames: int
     first_frame: int = 0
+    fps: float | None = None
 
     def first(self) -> tuple[str, np.ndarray]:
         """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""
-        return _first(self.tree, self.name)
+        place = self.tree.show(self.name)
+        with contextlib.closing(decode(self.tree, self.name)) as frames:
+            for picture in frames:
+                return place, picture
+        raise ValueError(f"{place}: no frame of it can be decoded; the file is damaged")
 
     def fingerprint(self) -> int:
         """Returns a number that tells another file."""
         return self.tree.fingerprint(self.name)
 
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""
-        place = self.tree.show(self.name)
-        times = read_times(self.tree, self.name)
-        repeats = resample(times, self.fps)
-        frame = 0
-        decoded = decode(self.tree, self.name, times, repeats > 0)
-        for picture, count in zip(decoded, repeats[repeats > 0], strict=False):
+        """Yields (place, picture) in order; ValueError unless num_frames can be decoded."""
+        place, counts = self.tree.show(self.name), itertools.repeat(1)
+        decoded, number = decode(self.tree, self.name), 0
+        if self.fps is not None:
+            times = read_times(self.tree, self.name)
+            repeats = resample(times, self.fps)
+            counts = iter(repeats[repeats > 0].tolist())
+            decoded = decode(self.tree, self.name, times, repeats > 0)
+        for picture, count in zip(decoded, counts, strict=False):
             for _ in range(count):
-                yield f"{place}: {frame / self.fps:.2f} s", picture
-                frame += 1
-        if frame != self.num_frames:
+                where = f"frame {self.first_frame + number}"
+                yield f"{place}: {where if not self.fps else f'{number / self.fps:.2f} s'}", picture
+                number += 1
+        if number != self.num_frames:
             raise ValueError(
-                f"{place}: can be decoded up to {frame / self.fps:.1f} s only, of "
-                f"{self.num_frames / self.fps:.1f} s; the file is damaged"
+                f"{place}: {number} frames can be decoded, its index has {self.num_frames}; the "
+                "file is damaged"
             )
 
 
@@ -142,10 +113,10 @@ def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> V
             )
         if abs(1 / step / fps - 1) > RATE_TOLERANCE:
             raise ValueError(f"{place}: has {1 / step:.3f} frames/s, not {fps:g}: {advice}")
-    return Video(tree, name, first_frame, len(times))
+    return Video(tree, name, len(times), first_frame)
 
 
-def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
+def open_resampled(tree: Tree, name: str, fps: float) -> Video:
     """Opens a video of any frame rate at a constant one.
 
     Raises:
@@ -177,7 +148,7 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
         _LOG.warning(
             "%s: has %.1f pictures a second, fewer than %g: some are repeated", place, rate, fps
         )
-    return Resampled(tree, name, fps, num_frames)
+    return Video(tree, name, num_frames, fps=fps)
 
 
 def resample(times: np.ndarray, fps: float) -> np.ndarray:
@@ -283,11 +254,3 @@ def upright(frame: Any, place: str, pixel: Fraction | None = None) -> np.ndarray
     if abs(b) > abs(a):
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:
-    place = tree.show(name)
-    with contextlib.closing(decode(tree, name)) as frames:
-        for picture in frames:
-            return place, picture
-    raise ValueError(f"{place}: no frame of it can be decoded; the file is damaged")

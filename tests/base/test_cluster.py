@@ -116,13 +116,6 @@ def test_build_errors_a_recording_that_fails_is_named_and_nothing_is_left(nodes,
     assert not (out / "dataset_info.json").exists()
 
 
-def test_build_errors_nodes_with_other_libraries(nodes, tmp_path, monkeypatch):
-    monkeypatch.setattr(installed, "parts", lambda: installed_here | {"numpy": "1.0"})
-    with pytest.raises(ValueError, match=r"node .* has numpy \d.*, .* has 1\.0; install the same"):
-        cluster_jobs.build(tmp_path / "out", nodes.address, tmp_path / "log")
-    assert not cluster_jobs.begun(tmp_path / "log")
-
-
 def wait_until_gone(processes):
     deadline = time.monotonic() + 120
     while any(cluster_jobs.parent(process) for process in processes):
@@ -225,8 +218,6 @@ def test_recognise_gives_the_same_results(nodes, tmp_path, capsys):
 
 # --- Without a cluster ----------------------------------------------------------------------------
 
-installed_here = installed.parts()
-
 
 def test_flag_errors_are_a_line(tmp_path, capsys, monkeypatch):
     pytest.importorskip("ray", reason="needs the extra ray")
@@ -258,7 +249,9 @@ def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_pat
     path.write_text("10.0.0.1:6379\n")
     assert cluster._found("--ray=auto") == "10.0.0.1:6379"
     with monkeypatch.context() as patch:
-        patch.setattr(cluster.os, "fstat", lambda number: types.SimpleNamespace(st_uid=1234))
+        patch.setattr(
+            cluster.os, "fstat", lambda number: types.SimpleNamespace(st_uid=1234, st_mode=0o100600)
+        )
         with pytest.raises(ValueError, match="ray_current_cluster: is of another user"):
             cluster._found("--ray=auto")
     path.rename(tmp_path / "elsewhere")
@@ -267,13 +260,8 @@ def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_pat
         cluster._found("--ray=auto")
     path.unlink()
     os.mkfifo(path)  # which nobody writes to
-    with pytest.raises(ValueError, match="holds no address of a cluster"):
+    with pytest.raises(ValueError, match="ray_current_cluster: cannot be read"):
         cluster._found("--ray=auto")
-
-
-def test_recognise_errors_live_sources_have_no_cluster(tmp_path, capsys):
-    assert run(tmp_path, "camera:0", "--ray=auto") == 2
-    assert "--ray is for files" in capsys.readouterr().err
 
 
 def _function(job: int, progress) -> int:

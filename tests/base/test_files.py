@@ -27,13 +27,20 @@ def test_replacing_the_old_content_stays_until_the_new_is_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_replacing_leaves_devices_and_pipes_as_they_are(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is not a regular file"):
+        files.write_text(tmp_path / "pipe", "")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_write_json_errors_not_a_number(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a.json", float("nan"))
     assert not list(tmp_path.iterdir())
 
 
-def test_open_locked_one_has_it_and_links_are_refused(tmp_path):
+def test_open_locked_one_has_it_and_links_and_pipes_are_refused(tmp_path):
     path = tmp_path / "lock"
     path.write_text("kept")
     with files.open_locked(path, wait=False) as held:
@@ -43,8 +50,11 @@ def test_open_locked_one_has_it_and_links_are_refused(tmp_path):
     with files.open_locked(path, wait=False):
         pass
     os.symlink(path, tmp_path / "link")
-    with pytest.raises(OSError, match="link"):
-        files.open_locked(tmp_path / "link", wait=False)
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (("link", "link"), ("pipe", "is not a regular file; remove it")):
+        with pytest.raises(OSError, match=message) as caught:
+            files.open_locked(tmp_path / name, wait=False)
+        assert caught.value.filename == str(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -80,22 +90,11 @@ def test_field_errors_missing_and_wrong_type():
 
 def test_number_errors_not_finite_or_outside():
     assert files.number(2, "f") == 2.0
-    for value in (float("nan"), float("inf"), True, "2"):
+    for value in (float("nan"), float("inf"), True, "2", 10**400):
         with pytest.raises(ValueError, match="is not a number"):
             files.number(value, "f")
     with pytest.raises(ValueError, match="2 is not in 0…1"):
         files.number(2, "f", 0, 1)
-    with pytest.raises(ValueError, match=r"^f: 1000*… is not a number$"):
-        files.number(10**400, "f")  # no float is as large
-
-
-def test_raise_all_every_mistake_has_a_line():
-    raise_all([])
-    with pytest.raises(ValueError, match="a\nb") as caught:
-        raise_all(["a", "b"])
-    assert str(caught.value) == "a\nb"
-    with pytest.raises(ValueError, match="and 5 more mistakes"):
-        raise_all([str(i) for i in range(25)])
 
 
 def test_read_text_errors_what_may_never_end_is_not_read(tmp_path, monkeypatch):
@@ -115,7 +114,7 @@ def test_read_text_errors_what_may_never_end_is_not_read(tmp_path, monkeypatch):
 
 def test_raise_all_mistakes_that_are_only_counted_are_not_lost():
     many = [str(i) for i in range(25)]
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=r"0\n1\n(?s:.*)and 5 more mistakes$") as caught:
         raise_all(many)
     assert lines_of(pickle.loads(pickle.dumps(caught.value))) == many
     assert lines_of(ValueError("one")) == ["one"]
@@ -147,13 +146,6 @@ def test_for_each_results_or_all_mistakes():
 def test_check_name_errors_say_what_is_wrong_on_one_line(name, what):
     with pytest.raises(ValueError, match=rf"^splits.csv: line 2: name '.*': {what}.*; rename it$"):
         files.check_name(name, "splits.csv: line 2")
-
-
-def test_open_locked_errors_a_pipe_in_its_place(tmp_path):
-    os.mkfifo(tmp_path / "lock")
-    with pytest.raises(OSError, match="is not a regular file; remove it") as caught:
-        files.open_locked(tmp_path / "lock", wait=False)
-    assert caught.value.filename == str(tmp_path / "lock")
 
 
 def test_replacing_never_writes_through_a_link(tmp_path):

@@ -237,7 +237,7 @@ def test_a_damaged_picture_stops_only_its_recording(tmp_path):
     (path,) = data.glob("frames/*/Train/0001/00005.jpg")
     whole = path.read_bytes()
     path.write_bytes(whole[:-400])
-    with pytest.raises(ValueError, match=r"recording train/0001: .*00005.jpg: the JPEG is damaged"):
+    with pytest.raises(ValueError, match=r"train/0001: .*00005.jpg: the picture is damaged"):
         make(data, tmp_path / "out")
     assert not (tmp_path / "out/dataset_info.json").exists()
     path.write_bytes(whole)

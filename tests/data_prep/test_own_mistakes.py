@@ -233,5 +233,5 @@ def test_damage_inside_is_an_error_not_a_shorter_recording(tmp_path):
     path = write_video(tmp_path / "a.mkv", np.arange(0, 12, 0.2))
     opened_video = finding.open_recording(Tree(str(tmp_path)), "a.mkv", FPS)
     write_video(path, np.arange(0, 6, 0.2))
-    with pytest.raises(ValueError, match=r"a.mkv: can be decoded up to 6.0 s only, of 12.0 s"):
+    with pytest.raises(ValueError, match=r"a.mkv: \d+ frames can be decoded, its index has"):
         list(opened_video.read())

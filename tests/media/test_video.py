@@ -14,6 +14,17 @@ from stormpsr_jax.media.trees import Tree, open_trees
 from tests.support.pictures_data import HEIGHT, WIDTH, as_zip
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Not in a process for each video, as tests/media/test_containers.py has it."""
+
+    def answer(task, tree, name):
+        containers._import_av(tree.show(name))
+        return containers._answer(task, tree, name)
+
+    monkeypatch.setattr(containers, "_in_process", answer)
+
+
 def write_video(path: Path, times=None, fps: float = 12, count: int = 20, codec="mpeg4") -> None:
     """A video whose i-th frame has a white bar at its i-th column pair."""
     av = pytest.importorskip("av")
@@ -22,26 +33,24 @@ def write_video(path: Path, times=None, fps: float = 12, count: int = 20, codec=
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.bit_rate = 4_000_000
-        stream.codec_context.time_base = Fraction(1, 1200)
+        ticks = 12 if path.suffix == ".avi" else 1200  # a second
+        stream.codec_context.time_base = Fraction(1, ticks)
         for i, time in enumerate(times):
             image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
             image[:, 4 * i : 4 * i + 4] = 255
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round(time * 1200), Fraction(1, 1200)
+            frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
-@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
-@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(
+    ("ending", "zipped"), [("mp4", False), ("mkv", True), ("avi", False), ("avi", True)]
+)
 def test_video_frames_come_in_order(tmp_path, ending, zipped):
     folder = tmp_path / "data"
     folder.mkdir()
-    if ending == "avi":
-        pytest.importorskip("av")
-        write_avi(folder / "0001.avi")
-    else:
-        write_video(folder / f"0001.{ending}")
+    write_video(folder / f"0001.{ending}")
     (tree,) = open_trees(as_zip(folder) if zipped else folder)
     opened = video.open_constant_rate(tree, f"0001.{ending}", 1, 12)
     assert (opened.first_frame, opened.num_frames) == (1, 20)
@@ -57,20 +66,6 @@ def test_frames_are_counted_by_the_head_or_by_the_index(tmp_path, ending):
     """Matroska's head does not say how many there are."""
     write_video(tmp_path / f"a.{ending}", count=7)
     assert containers.count_frames(Tree(str(tmp_path)), f"a.{ending}") == 7
-
-
-def write_avi(path: Path) -> None:
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=12)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.bit_rate = 4_000_000
-        for i in range(20):
-            image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
-            image[:, 4 * i : 4 * i + 4] = 255
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
 
 
 ONE = 0x10000
@@ -135,15 +130,14 @@ def test_rotation_is_applied_beside_data_that_pyav_does_not_know(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pixel", "size"),
+    ("ending", "pixel", "size"),
     [
-        (Fraction(4, 3), (HEIGHT, round(WIDTH * 4 / 3))),  # of AVCHD, 1440x1080
-        (Fraction(8, 9), (round(HEIGHT * 9 / 8), WIDTH)),  # of DV, 720x480
-        (Fraction(100, 101), (HEIGHT, WIDTH)),
-        (None, (HEIGHT, WIDTH)),
+        ("mp4", Fraction(4, 3), (HEIGHT, round(WIDTH * 4 / 3))),  # of AVCHD, 1440x1080
+        ("mkv", Fraction(8, 9), (round(HEIGHT * 9 / 8), WIDTH)),  # of DV, 720x480
+        ("ts", Fraction(100, 101), (HEIGHT, WIDTH)),
+        ("mp4", None, (HEIGHT, WIDTH)),
     ],
 )
-@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
 def test_a_square_is_seen_as_one_whatever_shape_pixels_have(tmp_path, ending, pixel, size):
     av = pytest.importorskip("av")
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -264,7 +258,7 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("fps", [10, 5, 3])
+@pytest.mark.parametrize("fps", [10, 3])
 @pytest.mark.parametrize("how", CUTS)
 def test_frames_come_at_their_times_though_the_first_ones_cannot_be_decoded(tmp_path, how, fps):
     skipped, options = CUTS[how]
@@ -299,7 +293,7 @@ def test_read_times_errors_an_mp4_without_its_end_is_told_so_and_not_to_be_conve
     content = path.read_bytes()
     index = content.index(b"moov") - 4
     assert index > 1000  # it stands at the end
-    for size in (40, 1000, index - 1, index, index + 4, index + 8, index + 100):
+    for size in (40, index - 1, index + 4, index + 100):
         path.write_bytes(content[:size])
         with pytest.raises(ValueError, match=r"a\.mp4: is cut off: it begins as an MP4") as error:
             containers.read_times(Tree(str(tmp_path)), "a.mp4")
@@ -344,7 +338,7 @@ def test_video_unreadable_ones_are_errors(tmp_path, monkeypatch):
     write_video(tmp_path / "whole.mkv", count=20)
     data = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
-    cut = video.Video(tree, "cut.mp4", 1, 20)
+    cut = video.Video(tree, "cut.mp4", 20)
     with pytest.raises(ValueError, match=r"cut.mp4: "):
         list(cut.read())
 
@@ -358,25 +352,6 @@ def test_video_unreadable_ones_are_errors(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_av)
     with pytest.raises(ValueError, match=r"whole.mkv: .* pip install '\.\[video\]'"):
         video.open_constant_rate(tree, "whole.mkv", 1, 12)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "ffconcat version 1.0\nfile 'secret.mp4'\n",
-        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nsecret.mp4\n#EXT-X-ENDLIST\n",
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
-        "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
-    ],
-    ids=["ffconcat", "m3u8", "sdp"],
-)
-def test_video_errors_nothing_but_the_file_itself_is_opened(tmp_path, monkeypatch, text):
-    """A playlist, or a session description, makes FFmpeg open other files, or ports."""
-    monkeypatch.chdir(tmp_path)
-    write_video(tmp_path / "secret.mp4")
-    (tmp_path / "run.mp4").write_text(text)
-    with pytest.raises(ValueError, match=r"run\.mp4: is not a video that can be read"):
-        containers.read_times(Tree(str(tmp_path)), "run.mp4")
 
 
 def test_video_errors_pictures_too_large_for_memory(tmp_path, monkeypatch):
@@ -418,12 +393,3 @@ def test_video_errors_without_a_decoder(tmp_path):
     (tmp_path / "a.mp4").write_bytes(data.replace(b"mp4v", b"none").replace(b"esds", b"free"))
     with pytest.raises(ValueError, match=r"a\.mp4: no decoder for its video is known"):
         containers.read_times(Tree(str(tmp_path)), "a.mp4")
-
-
-def test_source_a_seek_to_nowhere_raises_nothing(tmp_path):
-    """Else PyAV prints its traceback, beside the error."""
-    (tmp_path / "a.mp4").write_bytes(b"12345")
-    with (tmp_path / "a.mp4").open("rb") as file:
-        source = containers._Source(file)
-        assert source.seek(-7) == -1
-        assert (source.seek(2), source.read(2), source.tell()) == (2, b"34", 4)

@@ -169,7 +169,11 @@ def test_recognise_a_bad_source_is_named_and_the_others_go_on(trained, clip, tmp
     out = tmp_path / "out"
     assert run(trained, tmp_path / "in", f"--out={out}") == 1
     errors = capsys.readouterr().err
-    for text in ("a_up/00015.jpg: the JPEG is damaged", "b_up.mp4: ", "c_up.mp4: is not a video"):
+    for text in (
+        "a_up/00015.jpg: the picture is damaged",
+        "b_up.mp4: ",
+        "c_up.mp4: is not a video",
+    ):
         assert text in errors
     assert "3 of 4 could not be recognised" in errors
     assert sorted(p.name for p in out.iterdir()) == [".lock", "d_up"]
