@@ -70,10 +70,6 @@ class Clock:
             self._anchor = round(now * self._fps) / self._fps - own
         return max(0.0, self._anchor + own)
 
-    def wall(self, seconds: float) -> float:
-        """The second of the epoch of a time."""
-        return (self.start or 0.0) + seconds
-
 
 # --- The thread -----------------------------------------------------------------------------------
 

@@ -33,11 +33,7 @@ class Reader:
 
     def __init__(self) -> None:
         """Nothing was said yet."""
-        self._kept = bytearray()
-        # Of the message at hand, so that no byte costs reading all before it again: how much was
-        # searched for the end of its head; and its head, how long that was, and its body's length.
-        self._searched = 0
-        self._head: tuple[bytes, int, int] | None = None
+        self._kept = b""
 
     def feed(self, piece: bytes) -> bytes:
         """Takes the next piece and returns what of all that came may be passed on now.
@@ -45,39 +41,26 @@ class Reader:
         Raises:
             Refused: it sends elsewhere, or is nothing that a server says.
         """
-        kept = self._kept
-        kept += piece
-        passed, at = bytearray(), 0
-        while at < len(kept):
-            if kept[at] == _MEDIA:
-                head, start = b"", at
-                end = at + 4 + int.from_bytes(kept[at + 2 : at + 4], "big")
-            elif kept[at] in b"\r\n":  # some servers say so between messages
-                head, start, end = b"", at + 1, at + 1
-            elif (found := self._head_at(at)) is not None:
-                head, size, length = found
-                start, end = at + size, at + size + length
+        kept, passed = self._kept + piece, b""
+        while kept:
+            if kept[0] == _MEDIA:
+                head, start = b"", 0
+                end = 4 + int.from_bytes(kept[2:4], "big") if len(kept) >= 4 else 4
+            elif kept[0] in b"\r\n":  # some servers say so between messages
+                head, start, end = b"", 1, 1
+            elif (blank := _BLANK.search(kept, 0, MAX_HEAD)) is not None:
+                head, length = _read_head(kept[: blank.start()])
+                start, end = blank.end(), blank.end() + length
+            elif len(kept) >= MAX_HEAD:
+                raise Refused(f"the server sends a head of more than {MAX_HEAD} bytes")
             else:
                 break
             if len(kept) < end:
                 break
             passed += head + kept[start:end]
-            at, self._searched, self._head = end, 0, None
-        del kept[:at]
-        return bytes(passed)
-
-    def _head_at(self, at: int) -> tuple[bytes, int, int] | None:
-        """Reads the head of the message that begins at `at`, once that is whole."""
-        if self._head is None:
-            begin = at + max(0, self._searched - 3)  # where a blank line may have begun
-            blank = _BLANK.search(self._kept, begin, at + MAX_HEAD)
-            self._searched = len(self._kept) - at
-            if blank is not None:
-                head, length = _read_head(bytes(self._kept[at : blank.start()]))
-                self._head = head, blank.end() - at, length
-            elif self._searched >= MAX_HEAD:
-                raise Refused(f"the server sends a head of more than {MAX_HEAD} bytes")
-        return self._head
+            kept = kept[end:]
+        self._kept = kept
+        return passed
 
 
 def _read_head(head: bytes) -> tuple[bytes, int]:

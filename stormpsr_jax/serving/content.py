@@ -31,7 +31,6 @@ from stormpsr_jax.serving.product_gate import Fits
 KEPT = {3: "weights", 4: "exported"}
 ROLES = ("encoder", "temporal", "detector")
 Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
-MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
 _T = TypeVar("_T")
 
 _Side = Annotated[int, msgspec.Meta(ge=8, le=4096)]
@@ -236,7 +235,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
     pictures, fusion, fits = read.pictures, read.fusion, read.fits
     content = Content(
-        procedure=_procedure(read.procedure, f"{place}: procedure"),
+        procedure=Procedure.from_json(read.procedure, f"{place}: procedure"),
         fps=read.fps,
         pictures=pictures and _read(Pictures, pictures, f"{place}: pictures"),
         embedding=read.embedding,
@@ -264,66 +263,66 @@ def _read(kind: type[_T], data: Any, place: str) -> _T:
 
 def _check_together(content: Content, place: str) -> None:
     """Raises ValueError where parts of a model contradict each other."""
-    procedure, widths = content.procedure, content.networks.widths
-    roles, window = set(widths), content.window
-    if window.frames % window.stride:
-        raise ValueError(
-            f"{place}: window: frames: {window.frames} is no multiple of {window.stride}"
-        )
-    if window.num_frames > MAX_CLIP:
-        raise ValueError(f"{place}: window: a clip has over {MAX_CLIP:,} rows")
-    if content.pictures is not None:
-        for role in roles & {"encoder", "detector"}:
-            try:
-                content.pictures.framing_of(role)
-            except ValueError as error:
-                raise ValueError(f"{place}: pictures: {error}") from error
-    if (content.pictures is None) == (content.embedding is None):
-        raise ValueError(f"{place}: one of pictures and embedding has to be null")
-    if content.pictures is None and roles != {"temporal"}:
-        raise ValueError(f"{place}: networks: on embeddings 'temporal' alone is needed")
-    if content.pictures is not None:
-        if not roles or ("encoder" in roles) != ("temporal" in roles):
-            raise ValueError(
-                f"{place}: networks: on pictures 'detector' is needed, or 'encoder' and "
-                "'temporal', or all three"
-            )
-        if content.window.frame_step != 1:
-            raise ValueError(f"{place}: window: frame_step: embeddings alone can have one above 1")
-    if "temporal" in roles:
-        num_components = widths["temporal"]
-        if num_components != procedure.num_components:
-            raise ValueError(
-                f"{place}: networks.temporal: num_components: {num_components}, the procedure has "
-                f"{procedure.num_components}"
-            )
-    if "detector" in roles:
-        num_classes = widths["detector"]
-        if num_classes != procedure.error_class:
-            raise ValueError(
-                f"{place}: networks.detector: num_classes: {num_classes}, the procedure has "
-                f"{procedure.num_states} states and the error state"
-            )
-    if content.fits is not None and content.fits.space is not None:
-        width = content.embedding
-        if "encoder" in roles:
-            width = widths["encoder"]
-        if len(content.fits.space.mean) != width:
-            raise ValueError(
-                f"{place}: fits: space: mean: has {len(content.fits.space.mean)} numbers, "
-                f"embeddings have {width}"
-            )
-    if not content.streams:
-        raise ValueError(f"{place}: streams: there is none")
-    for name in content.streams:
-        for role in needs.roles(name):
-            if role not in roles:
-                raise ValueError(f"{place}: streams.{name}: needs networks.{role}")
+    procedure, widths, window = content.procedure, content.networks.widths, content.window
+    roles, pictures, fits = set(widths), content.pictures, content.fits
     fitted = [stream.name for stream in all_streams.STREAMS if stream.fitted]
-    if any(name in content.streams for name in fitted) != (content.fusion is not None):
-        raise ValueError(
-            f"{place}: fusion: is there exactly if streams has {' or '.join(map(repr, fitted))}"
-        )
+    classes, components = procedure.error_class, procedure.num_components
+    width = widths.get("encoder", content.embedding)
+    for wrong, what in (
+        (
+            window.frames % window.stride,
+            f"window: frames: {window.frames} is no multiple of {window.stride}",
+        ),
+        (window.num_frames > MAX_CLIP, f"window: a clip has over {MAX_CLIP:,} rows"),
+        (
+            (pictures is None) == (content.embedding is None),
+            "one of pictures and embedding has to be null",
+        ),
+        (
+            pictures is None and roles != {"temporal"},
+            "networks: on embeddings 'temporal' alone is needed",
+        ),
+        (
+            pictures is not None and (not roles or ("encoder" in roles) != ("temporal" in roles)),
+            "networks: on pictures 'detector' is needed, or 'encoder' and 'temporal', or all three",
+        ),
+        (
+            pictures is not None and window.frame_step != 1,
+            "window: frame_step: embeddings alone can have one above 1",
+        ),
+        (
+            widths.get("temporal", components) != components,
+            f"networks.temporal: num_components: {widths.get('temporal')}, the procedure has "
+            f"{components}",
+        ),
+        (
+            widths.get("detector", classes) != classes,
+            f"networks.detector: num_classes: {widths.get('detector')}, the procedure has "
+            f"{classes - 1} states and the error state",
+        ),
+        (
+            fits is not None and fits.space is not None and len(fits.space.mean) != width,
+            f"fits: space: mean: is not of {width} numbers, which embeddings have",
+        ),
+        (not content.streams, "streams: there is none"),
+        *(
+            (role not in roles, f"streams.{name}: needs networks.{role}")
+            for name in content.streams
+            for role in needs.roles(name)
+        ),
+        (
+            any(name in content.streams for name in fitted) != (content.fusion is not None),
+            f"fusion: is there exactly if streams has {' or '.join(map(repr, fitted))}",
+        ),
+    ):
+        if wrong:
+            raise ValueError(f"{place}: {what}")
+    if pictures is not None:
+        try:
+            for role in roles & {"encoder", "detector"}:
+                pictures.framing_of(role)
+        except ValueError as error:
+            raise ValueError(f"{place}: pictures: {error}") from error
 
 
 def roles_of(data: Any, place: str) -> Mapping[str, Any]:
@@ -334,17 +333,6 @@ def roles_of(data: Any, place: str) -> Mapping[str, Any]:
             known = ", ".join(ROLES)
             raise ValueError(f"{place}: networks: {shorten(role)}: unknown key; known are {known}")
     return described
-
-
-def _procedure(data: Mapping[str, Any], place: str) -> Procedure:
-    rest = list(data.values())
-    while rest:
-        value = rest.pop()
-        if isinstance(value, Mapping | list):
-            if len(value) > MAX_LIST:
-                raise ValueError(f"{place}: a list or object in it has over {MAX_LIST:,} entries")
-            rest += value.values() if isinstance(value, Mapping) else value
-    return Procedure.from_json(data, place)
 
 
 def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:

@@ -16,7 +16,7 @@ import numpy as np
 
 from stormpsr_jax.base.files import fit, shorten, whole
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.serving import checklist, product_gate_watch
 from stormpsr_jax.serving.checklist import Checklist, Frame
@@ -28,7 +28,6 @@ MAX_UNCONFIRMED = 1000  # steps; older ones are not withdrawn
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
-_LARGEST = 2**53  # of a number in a saved state
 
 
 class Step(NamedTuple):
@@ -161,7 +160,7 @@ class Live:
 
         Of a model on embeddings of every s-th frame, a multiple of s.
         """
-        if not 0 <= time * self.fps < _LARGEST:
+        if not 0 <= time * self.fps <= LAST_FRAME:
             raise ValueError(f"time={time} is not a number of seconds from 0 up")
         return self._step * math.floor(time * self.fps / self._step + 0.5)
 
@@ -330,17 +329,15 @@ class Live:
                 f"the saved state is of a model of {shorten(saved.model)}, this one is of "
                 f"{self._of_model}"
             )
-        check_alike(saved.decoder, decoder.state(), "decoder")
-        check_alike(saved.checklist.monitor, steps.state().monitor, "checklist")
         try:
             decoder.restore(saved.decoder)
             steps.restore(saved.checklist)
-        except (TypeError, IndexError, KeyError) as error:
+            # A row of embeddings stands for several frames.
+            last = -1 if saved.frame is None else saved.frame + self._step - 1
+            for part in (saved.decoder, saved.checklist.monitor):
+                whole(part["frame"], "frame: the saved state is damaged", -1, last)
+        except (TypeError, LookupError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"the saved state is damaged ({error})") from error
-        # A row of embeddings stands for several frames.
-        last = -1 if saved.frame is None else saved.frame + self._step - 1
-        for part in (saved.decoder, saved.checklist.monitor):
-            whole(part["frame"], "frame: the saved state is damaged", -1, last)
         for _, step in saved.unconfirmed:
             decoder.procedure.checked_step(step, "unconfirmed")
         recogniser.window = _unpacked(saved.window, None if saved.frame is None else self._window)
@@ -364,31 +361,3 @@ def _unpacked(window: Window | None, shape: tuple[int, int] | None) -> np.ndarra
     if not np.isfinite(array).all():
         raise ValueError("window: the saved state is damaged (not finite)")
     return array
-
-
-def check_alike(value: Any, like: Any, place: str) -> None:
-    """Checks that a saved value has the form of a fresh one, in which empty lists may grow.
-
-    What they hold then are numbers, and lists of them. In place of None may be a whole number.
-
-    Raises:
-        ValueError: it has not; names the place.
-    """
-    if isinstance(like, Mapping):
-        good = isinstance(value, Mapping) and value.keys() == like.keys()
-        if good:
-            for key in like:
-                check_alike(value[key], like[key], f"{place}: {key}")
-    elif isinstance(like, list):
-        good = isinstance(value, list) and (not like or len(value) == len(like))
-        for i, item in enumerate(value if good else []):
-            form = like[i] if like else [] if isinstance(item, list) else 0.0
-            check_alike(item, form, f"{place}: {i}")
-    elif isinstance(like, str | bool):
-        good = type(value) is type(like)
-    else:
-        kinds = int | float if isinstance(like, float) else int
-        number = isinstance(value, kinds) and not isinstance(value, bool)
-        good = (number and abs(value) <= _LARGEST) or (value is None and like is None)
-    if not good:
-        raise ValueError(f"{place}: the saved state is damaged ({shorten(value)})")
