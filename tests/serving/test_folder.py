@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
 import struct
@@ -22,7 +21,6 @@ from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import Network
 from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.weights import parameters
-from tests.hostile.changes import change_header, change_json
 from tests.support.model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
@@ -79,15 +77,6 @@ def rewrite(folder, arrays: dict | None = None, content: bytes | None = None) ->
     declared = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     for key, value in declared.items():
         change(folder, "weights", key, value=value)
-
-
-def with_header(content: bytes, edit) -> bytes:
-    """The content of a weights file after `edit` has changed its header."""
-    end = 8 + struct.unpack("<Q", content[:8])[0]
-    header = json.loads(content[8:end])
-    edit(header)
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + content[end:]
 
 
 # --- Writing --------------------------------------------------------------------------------------
@@ -211,9 +200,6 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
     content = safetensors.numpy.save(arrays).replace(b'"F32","shape":[3]', b'"I32","shape":[3]')
     rewrite(folder, content=content)
     assert "is int32 (3,)" in refusal(folder, WEIGHTS)
-    content = with_header(content, lambda header: header[name].update(dtype="F8_E4M3", shape=[12]))
-    rewrite(folder, content=content)
-    assert "is of type F8_E4M3, which cannot be read" in refusal(folder, WEIGHTS)
 
 
 def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
@@ -310,66 +296,12 @@ def test_read_model_settings_that_are_none_may_be_missing(folder):
     assert streams["asd"].settings == changed
 
 
-# --- Fuzzing --------------------------------------------------------------------------------------
-
-
-def survives(folder) -> bool:
-    """Whether the folder is accepted; if not, in the way it should be."""
-    message = None
-    try:
-        read_model(folder)
-    except ValueError as error:
-        message = str(error)
-    assert message is None or (message.isprintable() and str(folder) in message)
-    return message is None
-
-
-def test_read_model_fuzz_fields(folder):
-    rng, path = random.Random(1), folder / MODEL
-    text, outcomes = path.read_bytes(), []
-    for _ in range(50):
-        path.write_bytes(text)
-        for _ in range(rng.choice([1, 1, 2])):
-            change_json(rng, path)
-        outcomes.append(survives(folder))
-    assert sum(outcomes) < 20  # figures, the origin and the like may change
-
-
-def test_read_model_errors_a_changed_field_is_noticed_unless_the_checksum_is_deleted(
-    sound, tmp_path
-):
-    folder = shutil.copytree(sound, tmp_path / "model")
-    assert survives(folder)
+def test_read_model_a_changed_field_is_noticed_unless_the_checksum_is_deleted(folder, sound):
+    change(folder, "checksum", value=files.read_json(sound / MODEL)["checksum"])
     change(folder, "fps", value=12)
     assert "was damaged or changed: it differs from its checksum" in refusal(folder, MODEL)
     change(folder, "checksum", value=del_)
     assert read_model(folder).fps == 12
-
-
-def test_read_model_fuzz_bytes(folder):
-    """Bytes of model.json and of the weights' header, whose checksum is made to fit."""
-    rng = random.Random(2)
-    text, whole = (folder / MODEL).read_bytes(), (folder / WEIGHTS).read_bytes()
-    length = 8 + struct.unpack("<Q", whole[:8])[0]
-
-    def spoil(content, end):
-        content = bytearray(content)
-        for _ in range(rng.choice([1, 1, 3])):
-            content[rng.randrange(end)] = rng.randrange(256)
-        return bytes(content)
-
-    for _ in range(25):
-        (folder / MODEL).write_bytes(spoil(text, len(text)))
-        survives(folder)
-    (folder / MODEL).write_bytes(text)
-    for i in range(25):
-        (folder / WEIGHTS).write_bytes(spoil(whole, length) if i % 2 else whole)
-        if i % 2 == 0:
-            change_header(rng, folder / WEIGHTS)
-        rewrite(folder, content=(folder / WEIGHTS).read_bytes())
-        survives(folder)
-    rewrite(folder, content=whole)
-    assert survives(folder)
 
 
 # --- Half precision -------------------------------------------------------------------------------
@@ -399,19 +331,6 @@ def test_copy_model_rounds_parameters_to_half_precision_and_nothing_else(sound, 
     assert one | {"weights": 0, "checksum": 0} == other | {"weights": 0, "checksum": 0}
     ratio = (half / WEIGHTS).stat().st_size / (sound / WEIGHTS).stat().st_size
     assert ratio < 0.7  # of so small networks, the names are a good part
-
-
-def test_copy_model_errors_before_anything_is_written(folder, tmp_path):
-    with pytest.raises(ValueError, match="weights: dtype: 'float64' is not one of"):
-        copy_model(folder, tmp_path / "to", dtype="float64")
-    arrays = safetensors.numpy.load_file(folder / WEIGHTS)
-    name = "temporal/params/head/bias"
-    rewrite(folder, arrays | {name: np.full(3, 7e4, np.float32)})
-    with pytest.raises(ValueError, match=f"{name} holds numbers that are not finite in float16"):
-        copy_model(folder, tmp_path / "to", dtype="float16")
-    assert not (tmp_path / "to").exists()
-    with pytest.raises(ValueError, match="there is no such folder"):
-        copy_model(tmp_path / "nowhere", tmp_path / "to", dtype="float16")
 
 
 def test_read_model_errors_weights_of_another_type_than_declared(folder, half):
