@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import command
-from data_prep.reading import embedding_files, recording_labels
+from data_prep.reading import data_sets, embedding_files, recording_labels
 from data_prep.reading.recording_labels import Labels
 from data_prep.writing import output, parallel
 from stormpsr_jax.base import results
@@ -36,6 +36,7 @@ from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
+from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.label_files import STATES, STEPS
@@ -179,9 +180,14 @@ def _plan(
         The recordings by split and name, of one width and one stride.
     """
     mistakes: list[str] = []
-    arrays = embedding_files.find(features, "--features", ("*.np[yz]", "*/*.np[yz]"), mistakes)
-    labelled = embedding_files.find(
-        label_dir, "--labels", ("*/PSR_labels*.csv", "*/*/PSR_labels*.csv"), mistakes
+    arrays = data_sets.find_files(
+        command.open_flag("features", features),
+        "--features",
+        "arrays",
+        lambda _, file: file[:-4] if file.endswith((".npy", ".npz")) else None,
+    )
+    labelled = data_sets.find_labels(
+        command.open_flag("labels", label_dir), f"--labels={label_dir}", STEPS
     )
     for names, there, absent in (
         (sorted(arrays.keys() - labelled.keys()), features, f"labels in {label_dir}"),
@@ -189,10 +195,20 @@ def _plan(
     ):
         if names:
             mistakes.append(f"{there}: no {absent} for {', '.join(names)}")
+    both = {name: labelled[name] for name in arrays if name in labelled}
+    try:
+        chosen = (
+            embedding_files.splits_by_globs(both, splits)
+            if splits
+            else data_sets.splits_of(both, arrays)
+        )
+    except ValueError as error:
+        mistakes.append(str(error))
     headers: dict[str, embedding_files.Header] = {}
-    for name in sorted(arrays.keys() & labelled.keys()):
+    paths = {name: Path(arrays[name][0].path, arrays[name][1]) for name in both}
+    for name, path in paths.items():
         try:
-            headers[name] = embedding_files.read_header(arrays[name].path, stride, first_frame or 0)
+            headers[name] = embedding_files.read_header(path, stride, first_frame or 0)
         except ValueError as error:
             mistakes.append(str(error))
     strides = {name: header.stride for name, header in headers.items() if header.stride}
@@ -202,25 +218,25 @@ def _plan(
             first = {value: name for name, value in reversed(values.items())}
             shown = ", ".join(f"{value} ({name})" for value, name in sorted(first.items()))
             mistakes.append(f"{features}: recordings have different {what}: {shown}")
-    jobs = []
+    known = {}
     for name, header in headers.items():
         between = header.stride or next(iter(strides.values()), 1)
         try:
-            split = embedding_files.split_of(name, arrays[name], labelled[name], splits)
-            known = _read_labels(labelled[name].path, name, procedure, header, between)
+            known[name] = between, _read_labels(both[name], name, procedure, header, between)
         except ValueError as error:
             mistakes.append(str(error))
-        else:
-            path, (shape, start, _) = arrays[name].path, header
-            jobs.append(Job(out, split, name, path, shape, start, between, known, normalise))
     raise_all(mistakes)
+    jobs = [
+        Job(out, chosen[name], name, paths[name], *headers[name][:2], *known[name], normalise)
+        for name in both
+    ]
     return sorted(jobs, key=lambda job: (job.split, job.name))
 
 
 def _read_labels(
-    folder: Path, name: str, procedure: Procedure, array: embedding_files.Header, stride: int
+    place: Place, name: str, procedure: Procedure, array: embedding_files.Header, stride: int
 ) -> Labels:
-    """Reads the labels of a recording, whose steps have to be there: they are what is scored."""
+    """Reads the labels of a recording."""
     procedure.variant_for(name)  # raises if there is none, or several
     end = array.first_frame + stride * array.shape[0]
     advice = (
@@ -228,12 +244,9 @@ def _read_labels(
         "--first_frame and --stride"
     )
     frames = range(array.first_frame, end)
-    found = recording_labels.read_psr_files(
-        Tree(str(folder)), "", name, procedure, frames, advice=advice, early_start=True
+    return recording_labels.read_psr_files(
+        *place, name, procedure, frames, advice=advice, early_start=True
     )
-    if STEPS not in found.files:
-        raise ValueError(f"{folder / STEPS}: missing")
-    return found
 
 
 def _sources(job: Job) -> dict[str, Any]:
@@ -340,7 +353,7 @@ def _remarks(
 
 def _splits(text: str) -> dict[str, str]:
     pairs = [part.split(":") for part in text.split(",")]
-    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+    if any(len(pair) != 2 or not pair[1] or not pair[0].isidentifier() for pair in pairs):
         raise argparse.ArgumentTypeError(f"{text!r} is not like train:GLOB,val:GLOB")
     return dict(pairs)
 

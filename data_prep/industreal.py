@@ -85,7 +85,7 @@ def make_dataset(
         else:
             of_labels = command.open_flag("psr_labels", psr_labels)
             labelled = data_sets.find_labels(of_labels, f"--psr_labels={psr_labels}")
-        boxed = data_sets.find_boxes(trees, "--data", _recording_of)
+        boxed = data_sets.find_files(trees, "--data", "boxes", _recording_of)
         found = data_sets.match(
             FORMAT,
             labelled,

@@ -38,9 +38,10 @@ def find_boxes(asd_labels: str | Path) -> dict[str, finding.Place]:
     Raises:
         ValueError: there are none, or a recording has two.
     """
-    found = data_sets.find_boxes(
+    found = data_sets.find_files(
         open_trees(asd_labels),
         "--asd_labels",
+        "boxes",
         lambda _, file: file.removesuffix(_BOXES) if file.endswith(_BOXES) else None,
     )
     if not found:

@@ -88,8 +88,8 @@ class RecordingFiles:
     videos: tuple[Place, ...] = ()
 
 
-def find_labels(trees: Iterable[Tree], flag: str) -> dict[str, Place]:
-    """Finds the folders with a PSR_labels_raw.csv, by recording.
+def find_labels(trees: Iterable[Tree], flag: str, file: str = STATES) -> dict[str, Place]:
+    """Finds the folders with a file of labels, by recording.
 
     Raises:
         ValueError: there are none, or all recordings that are in two places.
@@ -98,22 +98,23 @@ def find_labels(trees: Iterable[Tree], flag: str) -> dict[str, Place]:
         (folder.rpartition("/")[2], (tree, folder))
         for tree in trees
         for folder, _, files in tree.walk()
-        if STATES in files
+        if file in files
     )
     if not found:
-        raise ValueError(f"{flag}: no folder <train|val|test>/<recording> with a {STATES} is in it")
+        raise ValueError(f"{flag}: no folder <train|val|test>/<recording> with a {file} is in it")
     return only_places(found, flag, "labels")
 
 
-def find_boxes(
-    trees: Iterable[Tree], flag: str, recording_of: Callable[[str, str], str | None]
+def find_files(
+    trees: Iterable[Tree], flag: str, what: str, recording_of: Callable[[str, str], str | None]
 ) -> dict[str, Place]:
-    """Returns the file of boxes of each recording.
+    """Returns a file of each recording.
 
     Args:
         trees: where to look.
         flag: that names it, for messages.
-        recording_of: (folder, file name) -> name of the recording; None of a file without boxes.
+        what: is in the files.
+        recording_of: (folder, file name) -> name of the recording; None of another file.
 
     Raises:
         ValueError: all recordings that have two, and all names that cannot be those of recordings.
@@ -125,7 +126,7 @@ def find_boxes(
         for file in files
         if (name := recording_of(folder, file)) is not None
     )
-    return only_places(found, flag, "boxes")
+    return only_places(found, flag, what)
 
 
 def only_places(found: Mapping[str, Sequence[Place]], flag: str, what: str) -> dict[str, Place]:
@@ -142,7 +143,7 @@ def only_places(found: Mapping[str, Sequence[Place]], flag: str, what: str) -> d
 
 
 def splits_of(labelled: Mapping[str, Place], pictured: Mapping[str, Place]) -> dict[str, str]:
-    """Returns the split of each recording: that of its labels.
+    """Returns the split of each recording: that of its labels, or else of its pictures.
 
     It is the nearest folder above called train, val or test (also test_p1), or the zip file's name.
 
@@ -151,7 +152,8 @@ def splits_of(labelled: Mapping[str, Place], pictured: Mapping[str, Place]) -> d
     """
     splits, problems = {}, []
     for name, place in labelled.items():
-        of_labels, of_pictures = _split_of(*place), _split_of(*pictured[name])
+        of_pictures = _split_of(*pictured[name])
+        of_labels = _split_of(*place) or of_pictures
         if of_labels is None:
             problems.append(f"{show(place)}: is in no folder train, val or test")
         elif of_pictures not in (None, of_labels):

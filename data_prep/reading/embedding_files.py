@@ -1,28 +1,21 @@
-"""Finds and reads ready-made embeddings, .npy and .npz files; pickles are never read."""
+"""Reads ready-made embeddings, .npy and .npz files; pickles are never read."""
 
 import fnmatch
-import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import memory, npy
-from stormpsr_jax.base.files import check_name, check_regular
+from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.files import check_regular
 from stormpsr_jax.psr.files import csvfile
 
 MAX_WIDTH = 2**16  # D, of a model on embeddings
 MAX_STRIDE = 2**24  # of a data folder
 _FREE = 2**26  # bytes that a member of an .npz file may have however small it is packed
-
-
-class Found(NamedTuple):
-    """A recording's file or folder, and the name of the split folder it is in ('' without)."""
-
-    split: str
-    path: Path
 
 
 class Header(NamedTuple):
@@ -39,67 +32,17 @@ class Header(NamedTuple):
     stride: int | None
 
 
-def find(root: Path, flag: str, patterns: tuple[str, str], mistakes: list[str]) -> dict[str, Found]:
-    """Finds recordings, in split folders or not: files <name>.np?, folders <name>/PSR_labels*.csv.
-
-    Args:
-        root: where to look.
-        flag: that names it.
-        patterns: of files directly below it and one folder deeper.
-        mistakes: to which names are added that are there twice or that no recording can have.
-
-    Returns:
-        By name.
-
-    Raises:
-        ValueError: no such folder, or nothing in it.
-    """
-    if not root.is_dir():
-        raise ValueError(f"{flag}={root} is not a folder")
-    found: dict[str, Found] = {}
-    for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
-        recording = path.parent if path.suffix == ".csv" else path
-        name = recording.name if path.suffix == ".csv" else recording.stem
-        split = "" if recording.parent == root else recording.parent.name
-        if name.startswith(".") or split.startswith("."):
-            continue
-        try:
-            name = check_name(name, ascii(str(path)))
-        except ValueError as error:
-            mistakes.append(str(error))
-            continue
-        if name in found and found[name].path != recording:
-            mistakes.append(f"recording {name!r} is there twice: {found[name].path}, {recording}")
-        found[name] = Found(split, recording)
-    if not found:
-        raise ValueError(f"{flag}={root} holds neither {' nor '.join(patterns)}")
-    return found
-
-
-def split_of(name: str, array: Found, label: Found, splits: Mapping[str, str] | None) -> str:
-    """The split of a recording, by its folders' names or by {split: glob on its name}.
-
-    Raises:
-        ValueError: none, several, or one that cannot be a file's name.
-    """
-    if splits is not None:
+def splits_by_globs(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, str]:
+    """Returns the split of each recording by {split: glob on its name}."""
+    chosen, mistakes = {}, []
+    for name in names:
         matching = [split for split, glob in splits.items() if fnmatch.fnmatchcase(name, glob)]
         if len(matching) != 1:
-            raise ValueError(
-                f"--split: recording {name!r} is in {' and '.join(matching) or 'none of them'}"
-            )
-        split = matching[0]
-    else:
-        split = array.split or label.split
-        if not split:
-            raise ValueError(f"{array.path}: no split; move it into train/, val/ … or give --split")
-        if label.split and label.split != split:
-            raise ValueError(
-                f"{array.path} is in split {split!r}, its labels in {label.split!r} ({label.path})"
-            )
-    if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-        raise ValueError(f"{array.path}: split {split!r}: use letters, digits and _ only")
-    return split
+            what = " and ".join(matching) or "none of them"
+            mistakes.append(f"--split: recording {name!r} is in {what}")
+        chosen[name] = matching[0] if matching else ""
+    raise_all(mistakes)
+    return chosen
 
 
 def read_header(path: Path, stride: int | None, first_frame: int) -> Header:

@@ -205,7 +205,7 @@ def labels(text):
 NOT_EVEN = np.arange(N) + (np.arange(N) > 6)
 # By what is wrong: what is done to train/a.npy, and the message.
 MISTAKES = {
-    "pipe": (pipe, r"a\.npy: is not a regular file; remove it"),
+    "pipe": (pipe, r"a\.npy: is no regular file"),
     "bomb": (bomb, r"arr_0\.npy has 100,000,128 bytes, more than 20 times as many as packed"),
     "header": (header("{'descr': '<f4', 'shape': (3, 2"), r"a\.npy: not arrays as np.save"),
     "wide": (save(np.ones((2, 70_000), np.float16)), r"shape \(2, 70000\); .* D at most 65,536"),
@@ -232,8 +232,14 @@ MISTAKES = {
     ),
     "no zip": (lambda p: p.rename(p.with_suffix(".npz")), "not a zip file"),
     "damaged zip": (damaged_archive, "Bad CRC-32"),
-    "twice": (lambda p: np.savez(p.with_suffix(".npz"), features_of("a")), "'a' is there twice"),
-    "split": (lambda p: p.rename(p.parents[1] / "val" / p.name), "'val', its labels in 'train'"),
+    "twice": (
+        lambda p: np.savez(p.with_suffix(".npz"), features_of("a")),
+        "a: arrays in .*a.npy and .*a.npz; keep one",
+    ),
+    "split": (
+        lambda p: p.rename(p.parents[1] / "val" / p.name),
+        "a: frames in split val, labels in train",
+    ),
     "past the end": (
         labels("00241.jpg,3,x\n"),
         r"a/PSR_labels.csv: line 1: .*frame 241 is not .* 1…240, which the 240 rows",
@@ -262,8 +268,8 @@ def test_mistakes_of_all_recordings_come_at_once(tmp_path, capsys):
     raw = tmp_path / "labels/train/d/PSR_labels_raw.csv"
     raw.write_text(raw.read_text().replace("0,0,0,0", "0,0,0", 1))
     (tmp_path / "labels/test/k/PSR_labels.csv").unlink()
-    said = refused(capsys, embeddings.main, words, lines=5)
-    for part in ("for a\n", "for b\n", "c.npy", "d/PSR_labels_raw", "k/PSR_labels.csv"):
+    said = refused(capsys, embeddings.main, words, lines=4)
+    for part in ("for a\n", "for b, k\n", "c.npy", "d/PSR_labels_raw"):
         assert part in said
 
 
@@ -276,8 +282,8 @@ FLAGS = {
     "--split=train": "not like train:GLOB",
     "--split=train:[a-d]": "'e' is in none of them",
     "--split=train:*,val:*": "'a' is in train and val",
-    "--split=tr/ain:*": "split 'tr/ain'",
-    "--features=nowhere": "--features=nowhere is not a folder",
+    "--split=tr/ain:*": "'tr/ain:*' is not like train:GLOB",
+    "--features=nowhere": "--features: nowhere: no such folder",
     "--procedure=nothing": "procedure 'nothing'",
 }
 

@@ -197,7 +197,7 @@ MISTAKES = {
     ("0001_GT.csv: line 4: w: is missing",): edit(BOXES, "0.95,0.5,0.2,", "0.95,"),
     ("0001_GT.csv: line 4: flag: '2' is not in -1…1",): edit(BOXES, "7,0,", "7,2,"),
     ("psr/training/0001: is in no folder train, val or test", "0002: is in no"): moved(
-        ("psr/train", "psr/training")
+        ("psr/train", "psr/training"), ("frames/RGB_frames/Train", "frames/RGB_frames/all")
     ),
     ("recording 0001: frames in split val, labels in train",): moved(
         (f"{TRAIN}/0001", "frames/RGB_frames/Val/0001")
