@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import itertools
 import logging
 import os
 import sys
@@ -142,11 +141,10 @@ def picture_size(text: str) -> int:
     if value < 8 or value > MAX_SIZE:
         raise argparse.ArgumentTypeError(f"{value} is not in 8…{MAX_SIZE}")
     if not _fits(value):
-        low = next(size for size in range(value, 0, -1) if _fits(size))
-        high = next(size for size in itertools.count(value) if _fits(size))
+        near = " or ".join(str(size) for size in range(value - 7, value + 8) if _fits(size))
         raise argparse.ArgumentTypeError(
             f"{value} is a multiple neither of 8 nor of 14, the patches of an encoder would not "
-            f"fill the picture; take {low} or {high}"
+            f"fill the picture; take {near}"
         )
     return value
 

@@ -49,7 +49,7 @@ from data_prep import command
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
-from stormpsr_jax.base.errors import lines_of, raise_all
+from stormpsr_jax.base.errors import for_each, lines_of, raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
@@ -79,31 +79,28 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
         ValueError: all label files that lie where they belong to no recording, and all names that
             cannot be those of recordings.
     """
+    leave_out = os.path.realpath(leave_out) if leave_out else ""
     places: list[tuple[str, Place]] = []
-    problems = []
+
+    def add(tree: Tree, folder: str, file: str) -> None:
+        path, last = join(folder, file), folder.rpartition("/")[2]
+        if os.path.realpath(os.path.join(tree.path, path)) == leave_out:
+            return
+        if _is_label_file(tree, path):
+            if file in PSR_FILES:
+                what = "belongs into a folder with the recording's name"
+                raise ValueError(f"{tree.show(path)}: {what}")
+            name = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
+            places.append((name, (tree, path)))
+
+    found: list[tuple[Tree, str, str]] = []
     for tree in trees:
         for folder, _, files in tree.walk():
-            last = folder.rpartition("/")[2]
             if folder and any(file in files for file in PSR_FILES):
-                places.append((last, (tree, folder)))
-                continue
-            for file in files:
-                path = join(folder, file)
-                if _is_file(tree, path, leave_out):
-                    continue
-                try:
-                    if not _is_label_file(tree, path):
-                        continue
-                except ValueError as error:
-                    problems.append(str(error))
-                    continue
-                if file in PSR_FILES:
-                    problems.append(
-                        f"{tree.show(path)}: belongs into a folder with the recording's name"
-                    )
-                name = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
-                places.append((name, (tree, path)))
-    raise_all(problems)
+                places.append((folder.rpartition("/")[2], (tree, folder)))
+            else:
+                found += [(tree, folder, file) for file in files]
+    for_each(found, add)
     return finding.by_name(places)
 
 
@@ -114,11 +111,6 @@ def _is_label_file(tree: Tree, path: str) -> bool:
         return False
     with tree.on_disk(path) as copy:
         return formats.is_label_file(copy)
-
-
-def _is_file(tree: Tree, name: str, path: str) -> bool:
-    place = os.path.join(tree.path, name)
-    return bool(path) and not tree.is_zip and os.path.isfile(path) and os.path.samefile(place, path)
 
 
 def find_recordings(

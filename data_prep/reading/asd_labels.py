@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import for_each, note, raise_all
+from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.psr.files import coco, csvfile, yolo
 from stormpsr_jax.psr.files.formats import xml_tree
 
@@ -148,31 +148,28 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
         ValueError: all mistakes, with file, line and field.
     """
     rows: list[tuple[int, Box]] = []
-    mistakes: list[str] = []
     unsure: list[tuple[int, int]] = []
     before = -1
-    for line, row in csvfile.read_rows(path):
-        try:
-            line.check_width(row, _COLUMNS)
-            frame = line.integer(row[0], 0, csvfile.MAX_FRAME, "frame")
-            line.integer(row[1], -1, 1, "flag")
-            interval = line.integer(row[2], 0, csvfile.MAX_FRAME, "visible interval")
-            if rows and frame < rows[-1][0]:
-                what = f"frame {frame} comes after frame {rows[-1][0]}"
-                raise line.error("frame", what)
-            box = [
-                line.number(text, name) for text, name in zip(row[3:], _COLUMNS[3:], strict=True)
-            ]
-            check_box(box, f"{path}: line {line}")
-        except ValueError as error:
-            note(mistakes, error)
-        else:
-            if interval == before:
-                unsure.append((rows[-1][0] + 1, frame))
-            before = interval
-            rows.append((frame, Box(box, f"{path}: line {line}")))
-    raise_all(mistakes)
-    ranges = np.array([(a, b) for a, b in unsure if a < b], np.int64).reshape(-1, 2)
+
+    def add(line: csvfile.Line, row: list[str]) -> None:
+        nonlocal before
+        line.check_width(row, _COLUMNS)
+        frame = line.integer(row[0], 0, csvfile.MAX_FRAME, "frame")
+        line.integer(row[1], -1, 1, "flag")
+        interval = line.integer(row[2], 0, csvfile.MAX_FRAME, "visible interval")
+        last = rows[-1][0] if rows else 0
+        if frame < last:
+            raise line.error("frame", f"frame {frame} comes after frame {last}")
+        box = [line.number(text, name) for text, name in zip(row[3:], _COLUMNS[3:], strict=True)]
+        place = f"{path}: line {line}"
+        check_box(box, place)
+        if interval == before and last + 1 < frame:
+            unsure.append((last + 1, frame))
+        before = interval
+        rows.append((frame, Box(box, place)))
+
+    for_each(csvfile.read_rows(path), add)
+    ranges = np.array(unsure, np.int64).reshape(-1, 2)
     return dataclasses.replace(_cut_off(rows), every_frame=True, unsure=ranges)
 
 
@@ -334,9 +331,7 @@ def _cvat_images(path: str | Path) -> list[Image]:
 
 
 def read_yolo_boxes(texts: Mapping[int, tuple[str, str]]) -> Boxes:
-    """Reads YOLO label files, one per picture.
-
-    The class is not used: the state of a box is the one of the PSR labels at its frame.
+    """Reads YOLO label files, one per picture; their classes are not used.
 
     Args:
         texts: by frame number, the text of a file, and its place for messages.
@@ -349,13 +344,11 @@ def read_yolo_boxes(texts: Mapping[int, tuple[str, str]]) -> Boxes:
         check_box(row.box, row.place)
         return Box(row.box, row.place)
 
-    frames = sorted(texts)
-    found = for_each([texts[frame] for frame in frames], lambda *text: yolo.read(*text, box))
-    by_frame = dict(zip(frames, found, strict=True))
-    return _cut_off(
-        [(frame, box) for frame, boxes in by_frame.items() for box in boxes],
-        [frame for frame, boxes in by_frame.items() if not boxes],
-    )
+    def image(frame: int) -> Image:
+        text, place = texts[frame]
+        return Image(str(frame), place, None, yolo.read(text, place, box))
+
+    return _of_one(for_each([(frame,) for frame in texts], image), "")
 
 
 def check_box(box: Sequence[float], place: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
-from stormpsr_jax.base.errors import note, raise_all
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
@@ -67,27 +67,21 @@ def read_psr_files(
     """
     digest, files, steps = 0, {}, {}
     states: tuple[np.ndarray, np.ndarray] | None = None
-    mistakes: list[str] = []
-    folders, there = tree.entries(folder)
-    for file in PSR_FILES:
-        path_in_tree = join(folder, file)
-        if file in folders:
-            mistakes.append(f"{tree.show(path_in_tree)}: is a folder, not a file")
-        if file not in there:
-            continue
-        try:
-            files[file] = tree.read(path_in_tree)
-            digest = zlib.crc32(files[file], zlib.crc32(file.encode(), digest))
-            with tree.on_disk(path_in_tree) as path:
-                if file == STATES:
-                    states = labels.read_states(path, procedure)
-                    _check_frames(path, states[0].tolist(), frames, advice, early_start)
-                else:
-                    steps[file] = labels.read_steps(path, procedure)
-                    _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
-        except ValueError as error:
-            mistakes.append(str(error))
-    raise_all(mistakes)
+
+    def read_file(file: str) -> None:
+        nonlocal digest, states
+        files[file] = tree.read(join(folder, file))
+        digest = zlib.crc32(files[file], zlib.crc32(file.encode(), digest))
+        with tree.on_disk(join(folder, file)) as path:
+            if file == STATES:
+                states = labels.read_states(path, procedure)
+                _check_frames(path, states[0].tolist(), frames, advice, early_start)
+            else:
+                steps[file] = labels.read_steps(path, procedure)
+                _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
+
+    there = tree.entries(folder)[1]
+    for_each([(file,) for file in PSR_FILES if file in there], read_file)
     if states is None:
         known = next((file for file in (WITH_ERRORS, STEPS) if file in steps), STEPS)
         initial = procedure.variant_for(name).initial_state
@@ -95,9 +89,7 @@ def read_psr_files(
             states = labels.steps_to_states(steps.get(known, []), initial, frames.start)
         except ValueError as error:
             raise ValueError(f"{tree.show(join(folder, known))}: {error}") from error
-    known_steps = steps.get(STEPS)
-    if known_steps is None:
-        known_steps = labels.states_to_steps(*states)
+    known_steps = steps[STEPS] if STEPS in steps else labels.states_to_steps(*states)
     return Labels(*states, known_steps, files, digest)
 
 
@@ -108,20 +100,19 @@ def _check_frames(
 
     `numbers` are the frames of the rows of the file.
     """
-    mistakes: list[str] = []
     lines = [line for line, _ in csvfile.read_rows(path)]
-    for i, frame in enumerate(numbers):
+
+    def check(i: int, frame: int) -> None:
         what = ""
         if frame not in frames and not (early_start and not i and frame < frames.stop):
-            what = (
-                f"frame {frame} is not among the recording's frames "
-                f"{frames.start}…{frames.stop - 1}{advice}"
-            )
+            where = f"{frames.start}…{frames.stop - 1}{advice}"
+            what = f"frame {frame} is not among the recording's frames {where}"
         elif i and frame < numbers[i - 1]:
             what = f"frame {frame} comes after frame {numbers[i - 1]}"
         if what:
-            note(mistakes, lines[i].error("image", what))
-    raise_all(mistakes)
+            raise lines[i].error("image", what)
+
+    for_each(enumerate(numbers), check)
 
 
 def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -> Labels:
@@ -159,20 +150,17 @@ def with_boxes(
     read_boxes: Callable[[Place], Boxes],
 ) -> Labels:
     """Returns labels with the boxes of a recording; ValueError with the mistakes of both."""
-    mistakes: list[str] = []
-    place, boxes = recording.boxes, None
-    try:
-        found = read_steps()
-    except ValueError as error:
-        mistakes.append(str(error))
-    try:
-        if place is not None:
-            boxes = place if isinstance(place, Boxes) else read_boxes(place)
-            boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
-    except ValueError as error:
-        mistakes.append(str(error))
-    raise_all(mistakes)
-    return dataclasses.replace(found, boxes=boxes)
+
+    def boxes_of() -> Boxes:
+        assert recording.boxes is not None
+        place = recording.boxes
+        boxes = place if isinstance(place, Boxes) else read_boxes(place)
+        boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
+        return boxes
+
+    readers = [read_steps] if recording.boxes is None else [read_steps, boxes_of]
+    known, *boxes = for_each([(read,) for read in readers], lambda read: read())
+    return dataclasses.replace(known, boxes=boxes[0] if boxes else None)
 
 
 def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:

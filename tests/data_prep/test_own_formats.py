@@ -9,9 +9,8 @@ import pytest
 
 from data_prep import own
 from stormpsr_jax import evaluate, procedure
-from stormpsr_jax.psr.files.recordings import load_recordings
-from tests.support import label_formats, own_data
-from tests.support.own_data import PROCEDURE, make, opened, write_video
+from tests.support import label_formats
+from tests.support.own_data import PROCEDURE, opened, write_video
 
 # Of a variable frame rate: pictures at uneven times, two of which no frame at 5 a second shows.
 TIMES = np.array([0, 0.07, 0.2, 0.35, 0.5, 0.61, 0.9, 1.0, 1.4, 1.45, 1.55, 1.6, 2.1, 2.9, 3.3])
@@ -98,27 +97,3 @@ def test_evaluate_and_procedure_check_take_labels_of_every_format(tmp_path, caps
     evaluate.main([*more, *said, "--decoder=naive", f"--out={tmp_path / 'metrics.json'}"])
     result = json.loads((tmp_path / "metrics.json").read_text())
     assert result["streams"]["asd"]["recordings"]["a"]["truth"] == [[5, 0], [10, 3], [15, 6]]
-
-
-def test_a_file_of_no_format_is_named_where_its_recording_has_no_labels(tmp_path):
-    own_data.make_data(tmp_path, ("bench1", "bench2"))
-    (tmp_path / "labels" / "notes.json").write_text("{}")  # of no recording
-    (tmp_path / "labels" / "bench2.csv").unlink()
-    (tmp_path / "labels" / "bench2.json").write_text('[{"data": {}, "result": []}]')
-    with pytest.raises(ValueError, match="videos without labels") as error:
-        make(tmp_path, tmp_path / "data")
-    first, second = str(error.value).splitlines()
-    assert first.endswith(": bench2")
-    assert "bench2.json: is of no label format that is known: a spreadsheet" in second
-    assert "closest is Label Studio" in second
-    assert second.endswith("lacks tasks with data and annotations")
-    (tmp_path / "asd").mkdir()
-    for name in ("bench1", "bench2"):
-        (tmp_path / f"asd/{name}_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
-    with pytest.raises(ValueError, match=r"bench2\.json: is of no label format that is known"):
-        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
-    (tmp_path / "labels" / "bench1.csv").unlink()
-    with pytest.raises(
-        ValueError, match=r"bench2\.json: .*closest is Label Studio.*\n.*notes\.json"
-    ):
-        load_recordings(PROCEDURE, tmp_path / "labels")
