@@ -17,11 +17,13 @@ SHARD = "clips-train.array_record-00001-of-00002"  # of recording b
 
 @pytest.mark.parametrize("arguments", [[], ["--all"]])
 def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
-    assert check.main([str(folder), *arguments]) == 0
+    page = folder.parent / "page.html"
+    assert check.main([str(folder), f"--out={page}", *arguments]) == 0
     out = capsys.readouterr().out
+    assert not (folder / "check.html").exists()
     assert f"0 problems, 0 warnings ({44 if arguments else 12} frames" in out
     assert "problem:" not in out
-    page = (folder / "check.html").read_text()
+    page = page.read_text()
     assert "No problems found" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # opens offline
     # 4 recordings, 3 completions each, around; and 3 boxes of two states and of error states.
@@ -38,12 +40,6 @@ def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
 @pytest.mark.parametrize("arguments", [[], ["no/such"], ["{empty}"], ["{empty}", "--al"]])
 def test_check_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, capsys):
     refused(capsys, check.main, [a.format(empty=tmp_path) for a in arguments])
-
-
-def test_check_page_goes_where_out_says(whole, tmp_path):
-    assert check.main([str(whole), f"--out={tmp_path / 'page.html'}"]) == 0
-    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
-    assert not (whole / "check.html").exists()
 
 
 def _flip(folder):
@@ -87,7 +83,10 @@ def test_check_names_what_is_wrong(folder, what, capsys):
     assert expected.partition(":")[0].partition("'")[0] in (folder / "check.html").read_text()
 
 
-def test_check_unfinished_folder_is_refused(folder, capsys):
+def test_check_unfinished_folder_or_one_of_another_version_is_refused(folder, capsys):
+    path = folder / "settings.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    assert "settings.json: version: 2 is not 1" in refused(capsys, check.main, [str(folder)])
     (folder / "dataset_info.json").unlink()
     assert "preparation was not finished" in refused(capsys, check.main, [str(folder)])
 

@@ -225,23 +225,6 @@ def test_unity_classes_are_renumbered_and_boxes_mapped(tmp_path):
     assert source(tmp_path / "cropped").recordings["cad_05"].classes.tolist() == [-2]
 
 
-def test_unity_classes_are_those_of_the_published_code():
-    assert dict(enumerate(renders.UNITY_CLASSES)) == UNITY
-
-
-def test_changed_labels_are_noticed_and_made_again(synth, tmp_path):
-    out = tmp_path / "out"
-    assert make(synth, out)
-    there = labels(synth)
-    there["labels"][0] = 2
-    (synth / "labels.json").write_text(json.dumps(there))
-    with pytest.raises(ValueError, match=r"recording cad_01: its labels.*\n.*cad_02"):
-        make(synth, out)
-    assert make(synth, out, remake=True)
-    counts = [r.num_frames for r in source(out).recordings.values()]
-    assert counts == [1, 3, *[2] * 20]
-
-
 # --- Mistakes -------------------------------------------------------------------------------------
 
 
@@ -290,22 +273,14 @@ def half(part: str):
 
 
 MISTAKES = {
-    "images[3]: file_name: None has the wrong type": coco("images", file_name=None),
     "labels_coco.json: 'x.png' is no picture in": coco("images", file_name="x.png"),
     "images[4]: id: 4 is given twice": coco("images", id=4),
     "is 18x32 (HxW), labels_coco.json says 18x64": coco("images", width=64),
-    "annotations[3]: image_id: 99 is not in images": coco("annotations", image_id=99),
     "annotations[3]: category_id: 24 is no class in 0…23": coco("annotations", category_id=24),
-    "annotations[3]: bbox: [1, 2, 3] is not x, y, w, h": coco("annotations", bbox=[1, 2, 3]),
-    "annotations[3]: x: the box is outside": coco("annotations", bbox=[40, 2, 5, 3]),
-    "categories[3]: id: 3.5 has the wrong type": coco("categories", id=3.5),
     "images has 25 entries, 25 of them different, labels 1": listed(labels=[1]),
     "labels[0]: '1' of '01_00000.jpg' is not a whole": listed(labels=["1"] + [1] * 24),
-    "images: 'all' has the wrong type": listed(images="all"),
     "none of its 25 pictures shows a state of the catalogue": listed(labels=[0] * 25),
     "00001.txt: line 1: class: '24' is not in 0…23": row("24 0.5 0.5 0.1 0.1\n"),
-    "00001.txt: line 1: h: is missing": row("3 0.5 0.5 0.1\n"),
-    "00001.txt: line 1: x: the box is outside the picture": row("3 1.5 0.5 0.1 0.1\n"),
     "00001.txt: has 2 boxes, a render shows one object": row("3 .5 .5 .1 .1\n" * 2),
     "00001.txt: is missing, for picture 00001.png": row(None),
     "b; give one of them": twice,

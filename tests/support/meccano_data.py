@@ -1,6 +1,5 @@
 """What the tests of MECCANO have in common: small recordings in its layout."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +71,3 @@ def make(data: Path, out: Path, **changes) -> bool:
         "framing": SIZE,
     }
     return meccano.make_dataset(out, **(arguments | changes))
-
-
-COMMAND = [sys.executable, "-m", "data_prep.meccano"]
