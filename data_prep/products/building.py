@@ -104,8 +104,7 @@ def standing(relations: Relations, there: Iterable[int]) -> set[int]:
     while waiting:
         found.update(waiting)
         left.difference_update(waiting)
-        touched = relations.touches[waiting].any(axis=0)
-        waiting = [k for k in left if touched[k]]
+        waiting = [k for k in left if relations.touches[k, waiting].any()]
     return found
 
 

@@ -111,7 +111,8 @@ def _compare(found: Relations, i: int, j: int, a: Mesh, b: Mesh, near: float) ->
             volumes.append(0.0)
             continue
         grid = axes, low[across] + _OFFSET * step, step, _LINES
-        lines = compare(*(columns(m.vertices, m.faces, *grid) for m in (a, b)), near)
+        of_a, of_b = (columns(mesh.vertices, mesh.faces, *grid) for mesh in (a, b))
+        lines = compare(of_a, of_b, near)
         cell = float(step.prod())
         common = lines[:, 0]
         volumes.append(float(common.sum()) * cell)

@@ -226,13 +226,3 @@ def test_products_of_any_shape_fill_the_picture_and_are_seen_whole(height):
     cut = ((low <= 0) | (high >= 1)).any(axis=1)
     assert cut.mean() < 0.25
     assert 0.4 < boxes[:, 2:].max(axis=1).mean() < 0.95
-
-
-def test_a_large_part_is_carried_above_the_table():
-    product = products.drawn(0).product
-    tall = dataclasses.replace(product.parts[0], height=3.0)
-    product = dataclasses.replace(product, parts=(tall, *product.parts[1:]))
-    place = workplace.Workplace(product, lambda _: None, np.random.default_rng(0))
-    for lift in (0.0, 1.0):
-        assert 1.15 + lift + place._below_palm(0, lift) - 1.5 > 0
-        assert place._below_palm(1, lift) == -0.35

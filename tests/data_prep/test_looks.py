@@ -8,7 +8,7 @@ import simplejpeg
 from PIL import Image
 
 from data_prep.products.product import solid, toy_product
-from data_prep.rendering import grounds, ranges, scene, sensor
+from data_prep.rendering import grounds, scene, sensor
 from data_prep.rendering.lens import Lens
 from data_prep.worlds import backgrounds, motion, worlds
 from data_prep.worlds import workplace as workplaces
@@ -83,22 +83,6 @@ def pictures_in(world, moves, size=SIZE):
     return [place.picture(moves, i, state, size) for i in range(len(moves.roll))]
 
 
-def test_shutter_smears_frames_of_a_recording_that_follow_each_other():
-    blurred = dataclasses.replace(worlds.TOY, shutter=ranges.Range(0.5, 0.5))
-    sharp, smeared, views = (
-        pictures_in(world, still(continuous=continuous))
-        for world, continuous in ((worlds.TOY, True), (blurred, True), (blurred, False))
-    )
-    np.testing.assert_array_equal(sharp[0].image, smeared[0].image)  # nothing came before
-
-    def sharpness(picture):
-        return np.abs(np.diff(picture.image, axis=1)).mean()
-
-    assert sharpness(smeared[2]) < 0.8 * sharpness(sharp[2])
-    np.testing.assert_array_equal(views[2].image, sharp[2].image)
-    np.testing.assert_array_equal(smeared[2].box, sharp[2].box)
-
-
 def test_boxes_are_not_of_frames_in_which_the_head_looks_elsewhere():
     away = np.array([False, True, False])
     boxes = [p.box for p in pictures_in(worlds.TOY, still(away=away))]
@@ -126,35 +110,6 @@ def test_seen_texture_is_that_of_the_table_where_each_ray_meets_it():
     inside = np.abs(seen[..., :2]).max(-1) < 0.95 * grounds.REACH
     assert inside.mean() > 0.8
     np.testing.assert_allclose(projected[inside], expected[inside], atol=0.02)
-
-
-def test_backdrop_is_lit_and_moves_against_the_camera():
-    steps = np.linspace(0, 1, 96, dtype=np.float32)
-    picture = np.stack([np.tile(steps, (96, 1))] * 3, axis=-1)  # brighter to the right
-    left, right = (
-        grounds.seen_backdrop(grounds.Backdrop(picture), np.ones(3), camera(x).view(SIZE), SIZE)
-        for x in (2.0, -2.0)  # from the right one looks to the left
-    )
-    assert right.mean() > left.mean() + 0.02
-    dim = grounds.seen_backdrop(
-        grounds.Backdrop(picture), np.full(3, 0.5), camera(2.0).view(SIZE), SIZE
-    )
-    np.testing.assert_allclose(dim, left / 2, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["texture", "backdrop"])
-def test_render_a_picture_behind_everything_hides_nothing(kind):
-    green = np.zeros((96, 96, 3), np.float32)
-    green[..., 1] = 0.5
-    ground = grounds.Texture(green, 1.0) if kind == "texture" else grounds.Backdrop(green)
-    plain, pictured = (
-        scene.render(box((0, 0, 0.2)), [], camera(), LIGHT, g, SIZE)
-        for g in (np.array([0.0, 0.4, 0.0]), ground)
-    )
-    assert pictured.visible == plain.visible == 1
-    np.testing.assert_array_equal(pictured.box, plain.box)
-    # The light's level is .8: both are the same green, and edges are mixed with it.
-    np.testing.assert_allclose(pictured.image, plain.image, atol=1e-3)
 
 
 # --- Backgrounds of a user ------------------------------------------------------------------------

@@ -3,7 +3,6 @@ import pytest
 import trimesh
 
 from data_prep.products import product, shapes
-from data_prep.rendering import mesh
 
 
 @pytest.mark.parametrize("num_components", [11, 17])
@@ -70,8 +69,3 @@ def test_affine_turns_about_x_then_y_then_z_as_trimesh_does():
         expected[:3, 3] = translation
         found = product.affine(angles, translation, scale)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
-
-
-def test_cross_is_that_of_numpy():
-    for a, b in np.random.default_rng(0).normal(size=(20, 2, 3)):
-        np.testing.assert_array_equal(mesh.cross(a, b), np.cross(a, b))

@@ -42,20 +42,20 @@ def _shown(folder, split):
 
 
 @pytest.fixture(scope="module")
-def folders(system, tmp_path_factory):
-    """A folder with all kinds of recordings, made by two workers, and one of the usual ones."""
+def folders(tmp_path_factory):
+    """A folder with all kinds of recordings, and one of the usual ones."""
     folder = tmp_path_factory.mktemp("synthetic")
     make = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=1, recordings={"train": 2, "test": 1}
     )
     more = {"cad_wrong": 2, "error_recordings": 3}
     make(folder / "few")
-    make(folder / "all", workers=2, **more)
+    make(folder / "all", **more)
     make(folder / "held", recordings={"train": 1}, error_recordings_step=3, **more)
     return folder
 
 
-def test_further_recordings_change_no_other_one_nor_do_workers(folders):
+def test_further_recordings_change_no_other_one(folders):
     for split, added in (
         ("train", {f"rehearsal_{i:03d}" for i in range(3)}),
         ("test", set()),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.worlds import timelines
-from data_prep.worlds.habits import USUAL, Habits
+from data_prep.worlds.habits import USUAL
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
@@ -34,39 +34,6 @@ def test_draw_timeline_every_event_is_a_possible_change():
             seen |= set(changed.values())
         assert len(timelines.changes(timeline)) == len(timeline.frames) - 1
     assert seen == allowed
-
-
-def test_draw_timeline_without_mistakes_orders_are_legal_and_differ(monkeypatch):
-    for name in ("UNDONE", "FORGOTTEN"):
-        monkeypatch.setattr(timelines, name, 0.0)
-    precedence = SYNTHETIC.variants["assembly"].precedence
-    orders = set()
-    for timeline in _drawn(60, habits=Habits(wrong=0.0)):
-        when = {}
-        for frame, changed in timelines.changes(timeline):
-            for component, values in changed.items():
-                assert values == (0, 1)
-                when[component] = frame
-        assert len(when) == 11
-        assert all(when[a // 3] <= when[b // 3] for a, b in precedence)
-        orders.add(tuple(sorted(when, key=when.get)))
-        assert (SYNTHETIC.state_classes(timeline.states) > 0).all()
-    assert len(orders) > 20
-
-
-def test_draw_timeline_mistakes_happen_but_rule_nothing_out():
-    drawn = _drawn()
-    events = np.array([len(t.frames) - 1 for t in drawn])
-    assert 11 < events.mean() < 13
-    seconds = np.array([t.num_frames for t in drawn]) / SYNTHETIC.fps
-    assert 110 < seconds.mean() < 140
-    classes = np.concatenate([SYNTHETIC.state_classes(t.per_frame()) for t in drawn])
-    assert 0.005 < np.mean(classes == 0) < 0.06  # uncatalogued: forgotten steps
-    assert 0.02 < np.mean(classes == SYNTHETIC.error_class) < 0.12
-    assert set(range(1, 22)) <= set(classes)
-    assert any((t.states[-1] == 0).any() for t in drawn)  # something stays forgotten
-    removed = [any((1, 0) in c.values() for _, c in timelines.changes(t)) for t in drawn]
-    assert 0.3 < np.mean(removed) < 0.7
 
 
 def test_draw_timeline_of_the_toy_is_what_it_has_been():

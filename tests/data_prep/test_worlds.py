@@ -10,9 +10,8 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.products.product import toy_product
 from data_prep.rendering.ranges import HALVES, Range, half
-from data_prep.worlds import copies, timelines, worlds
+from data_prep.worlds import timelines, worlds
 from tests.support.recipes import SYNTHETIC, recipe
 
 FPS = 5.0
@@ -122,30 +121,6 @@ def test_bench_mistakes_are_those_of_real_recordings():
     assert 0.2 < together / events < 0.56
 
 
-def test_in_pictures_some_parts_lie_in_place_before_they_are_fitted():
-    habits = worlds.BENCH.habits
-    early, installed, seconds = 0, 0, []
-    for i, timeline in enumerate(drawn()):
-        shown = timelines.in_pictures(timeline, habits, FPS, np.random.default_rng(i))
-        seen, true = shown.per_frame(), timeline.per_frame()
-        assert len(seen) == len(true)
-        differ = seen != true
-        assert (seen[differ] == 1).all()  # nothing else is shown otherwise
-        assert (true[differ] == 0).all()
-        installed += sum(
-            values == (0, 1) for _, c in timelines.changes(timeline) for values in c.values()
-        )
-        for k in range(true.shape[1]):
-            starts = np.flatnonzero(np.diff(differ[:, k].astype(int), prepend=0) == 1)
-            ends = np.flatnonzero(np.diff(differ[:, k].astype(int), append=0) == -1)
-            seconds += ((ends - starts + 1) / FPS).tolist()
-            early += len(starts)
-    assert early / installed == pytest.approx(habits.early, abs=0.06)
-    assert 7 < np.median(seconds) < 16
-    same = timelines.in_pictures(drawn()[0], worlds.TOY.habits, FPS, np.random.default_rng(0))
-    np.testing.assert_array_equal(same.per_frame(), drawn()[0].per_frame())
-
-
 def segments_of(level, timeline, seed):
     events = [frame / FPS for frame, _ in timelines.changes(timeline)]
     end = timeline.num_frames / FPS
@@ -184,21 +159,3 @@ def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():
         away.append(np.mean(data.visible == 0))
     assert 0.04 < np.mean(boxed) < 0.2
     assert 0.1 < np.mean(away) < 0.5
-
-
-# --- Copies of the product ------------------------------------------------------------------------
-
-
-def test_paint_changes_hue_saturation_and_brightness_as_colorsys_says():
-    import colorsys
-
-    paint = worlds.Paint(Range(0.02, 0.02), Range(-0.2, -0.2), Range(0.1, 0.1))
-    red = toy_product(11, np.random.default_rng(0)).parts[3].mesh
-    before, after = (
-        colorsys.rgb_to_hsv(*np.sqrt(mesh.colours[0]))
-        for mesh in (red, copies._painted(red, paint, np.random.default_rng(0)))
-    )
-    assert (after[0] - before[0] + 0.5) % 1 - 0.5 == pytest.approx(0.02, abs=0.01)
-    assert after[1] < before[1]
-    same = copies._painted(red, worlds.TOY.paint, np.random.default_rng(0))
-    np.testing.assert_allclose(same.colours, np.clip(red.colours, 0.02**2, 1), atol=1e-12)
