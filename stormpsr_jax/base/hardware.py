@@ -12,32 +12,22 @@ from stormpsr_jax.base import installed
 
 
 class Kind(NamedTuple):
-    """A kind of accelerator.
+    """A kind of accelerator: its name, JAX's word for it, the extra, and signs that one is there.
 
-    Attributes:
-        name: for people.
-        platform: JAX's word for it.
-        extra: of this package, which installs JAX for it.
-        paths: any of which is there where such a device is.
-        program: which its driver puts on PATH, or "".
+    Signs are paths of devices, and the program that its driver puts on PATH.
     """
 
     name: str
     platform: str
     extra: str
     paths: tuple[Path, ...]
-    program: str
+    program: str = ""
 
 
+_NVIDIA = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia"))
 KINDS = (
-    Kind(
-        name="an NVIDIA GPU",
-        platform="gpu",
-        extra="cuda",
-        paths=(Path("/dev/nvidia0"), Path("/proc/driver/nvidia")),
-        program="nvidia-smi",
-    ),
-    Kind("a TPU", "tpu", "tpu", (Path("/dev/accel0"),), ""),
+    Kind("an NVIDIA GPU", "gpu", "cuda", _NVIDIA, "nvidia-smi"),
+    Kind("a TPU", "tpu", "tpu", (Path("/dev/accel0"),)),
 )
 
 

@@ -99,10 +99,6 @@ class Zip:
         with read_errors(place):
             return opened.archive.open(member), member.file_size
 
-    def size(self, name: str) -> int:
-        """Returns the bytes of a file that there is, as the zip file declares them."""
-        return _open(self).members[name].file_size
-
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""
         return printable(f"{self.path}/{name}" if name else self.path)
@@ -349,7 +345,7 @@ def _unpack(zip: Zip, place: Place, folder: Path, copies: dict[str, str]) -> Non
             f"{printable(zip.path)}: with it there are more than the {MAX_MEMBERS} files that are "
             "read"
         )
-    size = sum(map(zip.size, wanted))
+    size = sum(_open(zip).members[name].file_size for name in wanted)
     _check_growth(sum(map(os.path.getsize, zip.parts)), size, FREE_BYTES, printable(zip.path))
     if size > MAX_BYTES:
         raise ValueError(

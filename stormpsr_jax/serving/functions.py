@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,15 +12,17 @@ import flax.linen as nn
 import jax
 from flax import traverse_util
 
-from stormpsr_jax.base import devices
+from stormpsr_jax.base import devices, memory
 from stormpsr_jax.data import augment
 from stormpsr_jax.networks import architectures, detection
 from stormpsr_jax.serving.batched import Batched, one_by_one
-from stormpsr_jax.serving.content import Pictures
+from stormpsr_jax.serving.content import Content, Pictures
 
 # Operations a row of the largest network whose rows a CPU computes one by one: there a batch gains
 # little or nothing. Of ViT-S/16's windows it gains a third.
 SMALL = 10**8
+
+_WIDTH = {"encoder": "hidden", "temporal": "num_components", "detector": "num_classes"}
 
 Variables = Mapping[str, Any]  # of a network, as flax has them
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of three colours
@@ -31,6 +34,41 @@ class Network:
 
     module: nn.Module
     variables: Variables
+
+
+class FlaxNetworks:
+    """Flax modules and their variables, as `content.Networks`.
+
+    Attributes:
+        of: the networks, by role.
+        dtype: that their parameters are stored in.
+    """
+
+    def __init__(self, of: Mapping[str, Network], dtype: str):
+        self.of, self.dtype = dict(of), dtype
+        self._made: dict[tuple[int, ...], dict[str, Batched]] = {}
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """See `content.Networks`."""
+        return {role: getattr(n.module, _WIDTH[role]) for role, n in self.of.items()}
+
+    def functions(self, content: Content, batch: int) -> Mapping[str, Batched]:
+        """See `content.Networks`."""
+        shapes = {role: content.input_shape(role, 1) for role in self.of}
+        # Of each network, rows at once: what different batches come to is compiled once.
+        key = tuple(
+            1 if singly(network.module, shapes[role][1:]) else batch
+            for role, network in self.of.items()
+        )
+        if jax.default_backend() == "cpu":
+            for rows, (role, network) in zip(key, self.of.items(), strict=True):
+                largest = architectures.cost(network.module, shapes[role]).largest
+                needed = batch * math.prod(shapes[role]) + rows * largest
+                memory.check_fits(needed, f"a batch of {batch:,} (give a smaller one)")
+        if key not in self._made:
+            self._made[key] = functions(self.of, content.pictures, content.max_detections, batch)
+        return self._made[key]
 
 
 def functions(

@@ -15,15 +15,15 @@ import safetensors
 from flax import traverse_util
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.base.errors import one_line, visible
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import field
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.serving.content import Content, roles_of
 from stormpsr_jax.serving.fields import check_file, check_keys, choice
-from stormpsr_jax.serving.flax_networks import FlaxNetworks
-from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.named_files import read_file
 from stormpsr_jax.weights import torch_files
+from stormpsr_jax.weights.torch_layout import check_names
 
 WEIGHTS = "weights.safetensors"
 DTYPES = ("float32", "float16")  # that parameters are stored in
@@ -106,15 +106,7 @@ def check_arrays(
 ) -> None:
     """Raises ValueError unless the arrays, by name (type, shape), are those wanted."""
     missing = [name for name in wanted if name not in found]
-    unexpected = [visible(name[:80]) for name in found if name not in wanted]
-    if missing or unexpected:
-        what = [
-            f"{word}: {', '.join(names[:5])}"
-            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            for word, names in (("missing", missing), ("unexpected", unexpected))
-            if names
-        ]
-        raise ValueError(f"{path}: the arrays do not fit the networks; {'; '.join(what)}")
+    check_names(path, missing, [name for name in found if name not in wanted])
     for name, array in wanted.items():
         have = (found[name][0], tuple(found[name][1]))
         if have != (array.dtype.name, array.shape):

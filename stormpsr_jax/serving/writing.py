@@ -23,9 +23,8 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.serving.card import CARD, card
 from stormpsr_jax.serving.content import Pictures, StreamRecord, Window, parse
-from stormpsr_jax.serving.flax_networks import FlaxNetworks
 from stormpsr_jax.serving.folder import read_model
-from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.named_files import MODEL, seal
 from stormpsr_jax.serving.product_gate import Fits
 from stormpsr_jax.serving.weights_file import (

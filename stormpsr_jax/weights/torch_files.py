@@ -169,7 +169,7 @@ def _checked(content: bytes) -> bytes:
         assert at is not None
         if opcode.name not in OPCODES:
             raise ValueError(f"opcode {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and argument >= len(content):
+        if opcode.name == "LONG_BINPUT" and int(argument or 0) >= len(content):
             raise ValueError("a place in memory beyond all others")  # which would be made
         if name != "FRAME":  # its length is another now, and nobody needs it
             parts.append(b"cbuiltins\ndict\n)R" if name == "EMPTY_DICT" else content[start:at])

@@ -25,11 +25,10 @@ from stormpsr_jax.serving import functions, programs
 from stormpsr_jax.serving.card import CARD, card
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.export import onnx_writer, stablehlo_writer
-from stormpsr_jax.serving.flax_networks import FlaxNetworks
 from stormpsr_jax.serving.folder import model_folder, read_model
+from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.named_files import MODEL, seal
-from stormpsr_jax.serving.program import MAX_BYTES, Array, Program
-from stormpsr_jax.serving.programs import OUTPUTS
+from stormpsr_jax.serving.programs import MAX_BYTES, OUTPUTS, Array, Program
 from stormpsr_jax.serving.writing import weights_of
 
 FORMAT = 4  # of a folder with programs
