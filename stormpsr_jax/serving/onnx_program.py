@@ -13,13 +13,13 @@ from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving import onnx_file
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.programs import Array
+from stormpsr_jax.serving.program import Array
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}
 
 
 class OnnxProgram:
-    """A session of onnxruntime, as `programs.Program`."""
+    """A session of onnxruntime, as `program.Program`."""
 
     def __init__(self, path: Path, data: bytes, rows: int | None):
         import onnxruntime
@@ -50,7 +50,7 @@ class OnnxProgram:
         return tuple(found)
 
     def function(self, batch: int) -> Function:
-        """See `programs.Program`."""
+        """See `program.Program`."""
         batch = min(batch, self._rows or batch)
 
         def run(x: np.ndarray) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from stormpsr_jax.base.files import field, number
 from stormpsr_jax.serving.content import Content, Function, roles_of
 from stormpsr_jax.serving.fields import check_file, check_keys, choice, integer
 from stormpsr_jax.serving.named_files import read_file
+from stormpsr_jax.serving.program import MAX_BYTES, Array, Program
 
 PROGRAMS = ("onnx", "stablehlo")  # formats, and the endings of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
@@ -32,32 +33,6 @@ OUTPUTS = {
 _FUNCTION = {"encoder": "encode", "temporal": "temporal", "detector": "detect"}
 _EXPORTED = ("program", "int8", "created", "made_with", "weights", "differs")
 _MAX_ROWS = 64
-MAX_BYTES = 2**31 - 1  # of a file: what a message of protocol buffers, as ONNX is, can have
-
-
-class Array(NamedTuple):
-    """What a row of an input or output is: its type and its shape without the batch."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.dtype} ({', '.join(map(str, self.shape))})"
-
-
-class Program(Protocol):
-    """A network that was read and can be run.
-
-    Attributes:
-        takes: its input.
-        gives: its outputs, in order.
-    """
-
-    takes: Array
-    gives: tuple[Array, ...]
-
-    def function(self, batch: int) -> Function:
-        """Rows (B, …), of which there may be none → a list of outputs (B, …), `batch` at a time."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,14 +15,14 @@ from stormpsr_jax.base.devices import compiler_options
 from stormpsr_jax.base.errors import one_line, visible
 from stormpsr_jax.serving.batched import Batched, one_by_one
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.programs import Array
+from stormpsr_jax.serving.program import Array
 
 # What XLA may call beside its own operations: the check that there is at least one row.
 _CALLS = frozenset({"shape_assertion"})
 
 
 class StablehloProgram:
-    """A program of `jax.export`, as `programs.Program`.
+    """A program of `jax.export`, as `program.Program`.
 
     On a CPU the rows of a small network are computed one by one, as JAX does for the network that
     it was: so live recognition rounds like that of files.
@@ -34,7 +34,7 @@ class StablehloProgram:
         self.gives = _arrays(path, exported.out_avals)
 
     def function(self, batch: int) -> Function:
-        """See `programs.Program`."""
+        """See `program.Program`."""
 
         platform = jax.default_backend()
         singly = platform == "cpu" and self._rows is not None

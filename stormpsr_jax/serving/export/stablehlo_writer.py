@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import export
 
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.programs import Array
+from stormpsr_jax.serving.program import Array
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

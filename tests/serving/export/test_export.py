@@ -21,7 +21,7 @@ from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, 
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.serving import onnx_file, onnx_program
 from stormpsr_jax.serving.export import exporting, onnx_writer
-from stormpsr_jax.serving.programs import Array
+from stormpsr_jax.serving.program import Array
 from tests.support.exported import FORMS, TAMPERED, declare, export, in_form, tamper
 from tests.support.model_data import NETWORKS, SIZE, network, on_embeddings, video, write
 
