@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from stormpsr_jax.base import installed, results
-from stormpsr_jax.data.clips import procedure_differences
+from stormpsr_jax.data.folder import procedure_differences
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage

@@ -31,6 +31,7 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 # Readers kept open per process; far below the usual limit of 1,024 open files.
 MAX_OPEN_READERS = 256
 STATISTICS_PICTURES = 2_000  # that statistics are taken of, at most
+_KIND = folder.ClipSettings, "dataset_info.json", "data_prep command"
 # No read-ahead and no thread of its own: what random access needs (array_record's own advice).
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -60,28 +61,6 @@ def list_splits(directory: str | Path) -> list[str]:
         ValueError: the folder does not exist or its preparation was not finished.
     """
     return sorted(read_settings(Path(directory)).splits)
-
-
-def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
-    """Says in what two procedures label frames differently; '' if they do not.
-
-    Variants and frame rate are left out: they matter for decoding, not for what is in a shard.
-    """
-    found = []
-    if ours.name != theirs.name:
-        found.append(f"name {theirs.name!r} instead of {ours.name!r}")
-    if tuple(ours.components) != tuple(theirs.components):
-        if ours.num_components != theirs.num_components:
-            found.append(f"K = {theirs.num_components} components, not {ours.num_components}")
-        else:
-            pairs = zip(ours.components, theirs.components, strict=True)
-            found += [f"component {b!r} instead of {a!r}" for a, b in pairs if a != b]
-    elif ours.num_states != theirs.num_states:
-        found.append(f"{theirs.num_states} states instead of {ours.num_states}")
-    elif not np.array_equal(ours.states, theirs.states):
-        rows = np.flatnonzero((ours.states != theirs.states).any(axis=1)) + 1
-        found.append(f"other state vectors at states {', '.join(map(str, rows))}")
-    return "; ".join(found)
 
 
 def difference(source: ClipSource, large: ClipSource) -> str:
@@ -131,21 +110,9 @@ class ClipSource(Source):
                 missing or truncated. The message says what to do.
         """
         self.directory = Path(directory)
-        settings = read_settings(self.directory)
-        if split not in settings.splits:
-            raise ValueError(
-                f"{directory}: no split {split!r}; it has {', '.join(sorted(settings.splits))}"
-            )
-        theirs = load_procedure(self.directory / "procedure.json")
-        if differences := procedure_differences(procedure, theirs):
-            raise ValueError(
-                f"{directory}: its shards, made for procedure {theirs.name!r}, do not fit the "
-                f"procedure {procedure.name!r} asked for: they have {differences}; use the "
-                "folder's procedure.json or prepare the data again into another folder"
-            )
+        settings = folder.opened(self.directory, split, procedure, *_KIND)
         # The classes of boxes were numbered when the folder was made.
-        now = theirs.to_json()["states"]
-        if settings.states != now:
+        if settings.states != load_procedure(self.directory / "procedure.json").to_json()["states"]:
             raise ValueError(
                 f"{directory}: the states in its procedure.json are not those that it was made "
                 "with; undo the change, or make the folder again from a procedure file with the "
@@ -393,8 +360,7 @@ class ClipSource(Source):
 
 def read_settings(directory: Path) -> folder.ClipSettings:
     """Returns settings.json of a finished folder of clip shards; ValueError if it is none."""
-    kind, marker = folder.ClipSettings, "dataset_info.json"
-    return folder.read_settings(directory, kind, marker, "data_prep command")
+    return folder.read_settings(directory, *_KIND)
 
 
 def read_labels(
@@ -411,12 +377,7 @@ def read_labels(
         ValueError: it is missing or damaged, or has states of another width.
     """
     keys = ("num_records", "states", "boxes", "classes", "visible")
-    arrays = folder.read_arrays(path, keys, advice)
-    if (found := arrays["states"].shape[1]) != num_components:
-        raise ValueError(
-            f"{path}: its states are of {found} components, the procedure has {num_components}; "
-            f"delete it and {advice}"
-        )
+    arrays = folder.read_arrays(path, keys, num_components, advice)
     cuts = np.cumsum(arrays["num_frames"])[:-1]
     columns = ["states", "boxes", "classes", "visible"]
     if "poses" in arrays:  # renders alone have them

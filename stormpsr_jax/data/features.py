@@ -16,12 +16,12 @@ import numpy as np
 
 from stormpsr_jax.base import files, npy
 from stormpsr_jax.data import folder
-from stormpsr_jax.data.clips import procedure_differences
 from stormpsr_jax.data.source import Numbers, Source
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import Procedure
 
 # Written last of all: the folder is complete.
 MARKER = "embeddings.json"
+_KIND = folder.EmbeddingSettings, MARKER, "data_prep.embeddings command"
 # Memory-mapped files kept open per process; each holds a file descriptor, usually 1,024 at most.
 MAX_OPEN_FILES = 512
 
@@ -115,18 +115,7 @@ class FeatureSource(Source):
                 missing or truncated. The message says what to do.
         """
         directory = Path(directory)
-        settings = read_settings(directory)
-        if split not in settings.splits:
-            raise ValueError(
-                f"{directory}: no split {split!r}; it has {', '.join(sorted(settings.splits))}"
-            )
-        theirs = load_procedure(directory / "procedure.json")
-        if differences := procedure_differences(procedure, theirs):
-            raise ValueError(
-                f"{directory}: its labels, of procedure {theirs.name!r}, do not fit the procedure "
-                f"{procedure.name!r} asked for: they have {differences}; set config.procedure='' "
-                "to use the folder's own, or prepare the data again into another folder"
-            )
+        settings = folder.opened(directory, split, procedure, *_KIND)
         self.procedure = procedure
         self.split = split
         self.fps = settings.fps
@@ -202,18 +191,12 @@ def read_settings(directory: Path) -> folder.EmbeddingSettings:
     Raises:
         ValueError: its preparation was not finished, or the file is damaged.
     """
-    kind = folder.EmbeddingSettings
-    return folder.read_settings(directory, kind, MARKER, "data_prep.embeddings command")
+    return folder.read_settings(directory, *_KIND)
 
 
 def _read_labels(path: Path, num_components: int) -> dict[str, EmbeddedRecording]:
     advice = "run the same data_prep.embeddings command again"
-    arrays = folder.read_arrays(path, ("states",), advice)
-    if (found := arrays["states"].shape[1]) != num_components:
-        raise ValueError(
-            f"{path}: its states are of {found} components, the procedure has {num_components}; "
-            f"delete it and {advice}"
-        )
+    arrays = folder.read_arrays(path, ("states",), num_components, advice)
     states = np.split(arrays["states"], np.cumsum(arrays["num_frames"])[:-1])
     return {
         name: EmbeddedRecording(name, int(first), rows)

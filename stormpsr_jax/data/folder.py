@@ -15,6 +15,7 @@ import numpy as np
 from stormpsr_jax.base import files, memory, npy
 from stormpsr_jax.base.npy import UNREADABLE, reason
 from stormpsr_jax.media import framing
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 VERSION = 1  # of what is in a data folder, which settings.json says
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
@@ -88,6 +89,56 @@ def read_settings(directory: Path, kind: type[T], marker: str, command: str) -> 
         raise ValueError(f"{error}; {advice}") from error
 
 
+def opened(
+    directory: Path, split: str, procedure: Procedure, kind: type[T], marker: str, command: str
+) -> T:
+    """Returns settings.json of a finished folder that has a split, of a procedure.
+
+    Args:
+        directory, kind, marker, command: as of `read_settings`.
+        split: such as "train".
+        procedure: of the caller; has to label frames as the folder's does.
+
+    Raises:
+        ValueError: as of `read_settings`; no such split, another procedure, or other states than
+            when the folder was made.
+    """
+    settings = read_settings(directory, kind, marker, command)
+    if split not in settings.splits:
+        known = ", ".join(sorted(settings.splits))
+        raise ValueError(f"{directory}: no split {split!r}; it has {known}")
+    theirs = load_procedure(directory / "procedure.json")
+    if differences := procedure_differences(procedure, theirs):
+        raise ValueError(
+            f"{directory}: its labels, made for procedure {theirs.name!r}, do not fit the "
+            f"procedure {procedure.name!r} asked for: they have {differences}; use the folder's "
+            "procedure.json (config.procedure='') or prepare the data again into another folder"
+        )
+    return settings
+
+
+def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
+    """Says in what two procedures label frames differently; '' if they do not.
+
+    Variants and frame rate are left out: they matter for decoding, not for what is in a folder.
+    """
+    found = []
+    if ours.name != theirs.name:
+        found.append(f"name {theirs.name!r} instead of {ours.name!r}")
+    if tuple(ours.components) != tuple(theirs.components):
+        if ours.num_components != theirs.num_components:
+            found.append(f"K = {theirs.num_components} components, not {ours.num_components}")
+        else:
+            pairs = zip(ours.components, theirs.components, strict=True)
+            found += [f"component {b!r} instead of {a!r}" for a, b in pairs if a != b]
+    elif ours.num_states != theirs.num_states:
+        found.append(f"{theirs.num_states} states instead of {ours.num_states}")
+    elif not np.array_equal(ours.states, theirs.states):
+        rows = np.flatnonzero((ours.states != theirs.states).any(axis=1)) + 1
+        found.append(f"other state vectors at states {', '.join(map(str, rows))}")
+    return "; ".join(found)
+
+
 def load_settings(path: Path, kind: type[T]) -> T:
     """Returns what settings.json says; ValueError if it is damaged, or of another version."""
     settings = files.fit(files.read_json(path), kind, str(path))
@@ -106,13 +157,16 @@ def load_settings(path: Path, kind: type[T]) -> T:
 # --- Arrays ---------------------------------------------------------------------------------------
 
 
-def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: Path, keys: Sequence[str], num_components: int, advice: str
+) -> dict[str, np.ndarray]:
     """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
 
     Args:
         path: of the file.
         keys: arrays that it has to have, besides the names, the first frames and the numbers of
             frames of its recordings.
+        num_components: K of the states.
         advice: ends the message about a file that is missing or damaged.
 
     Raises:
@@ -133,7 +187,7 @@ def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.nd
     if missing := [key for key in wanted if key not in arrays]:
         raise ValueError(f"{path}: has no {', '.join(missing)}; delete it and {advice}")
     try:
-        _check_arrays(arrays, keys)
+        _check_arrays(arrays, keys, num_components)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; delete it and {advice}") from error
     names = [files.check_name(name, str(path)) for name in arrays["recordings"].tolist()]
@@ -142,7 +196,9 @@ def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.nd
     return arrays | {"recordings": names}
 
 
-def _check_arrays(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> None:
+def _check_arrays(
+    arrays: Mapping[str, np.ndarray], keys: Sequence[str], num_components: int
+) -> None:
     """Raises ValueError unless the arrays have one row per recording or frame, and sound values."""
     names = arrays["recordings"]
     if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
@@ -157,9 +213,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> None
     for key in ranges:
         if key in keys or (key == "poses" and key in arrays):
             kinds = "iu" if key in ("states", "classes") else "f"
-            width = {"states": arrays[key].shape[1:2], "boxes": (4,), "poses": (6,)}.get(key, ())
-            if key == "states" and not (width and width[0]):
-                raise ValueError(f"states have shape {arrays[key].shape}, not (frames, components)")
+            width = {"states": (num_components,), "boxes": (4,), "poses": (6,)}.get(key, ())
             _check_array(key, arrays[key], kinds, (total, *width), ranges[key])
 
 

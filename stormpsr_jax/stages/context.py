@@ -137,11 +137,6 @@ class Context:
             ValueError: the split cannot be read, or is not of the frames that `source` has.
         """
         folder, own = self.detector_dir, self.config.data.detector_dir and split != CAD
-        if own and not (folder / "dataset_info.json").is_file():
-            raise ValueError(
-                f"--config.data.detector_dir={folder}: is no finished folder of clip shards; "
-                f"make it with the command that made {self.data_dir}, with another --size and --out"
-            )
         large = self._sized("detector", folder, split)
         if own and (what := clips.difference(self.clip_source(split), large)):
             raise ValueError(

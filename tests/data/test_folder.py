@@ -27,7 +27,7 @@ def labels(**changes):
 
 def read(path, **changes):
     np.savez(path, **labels(**changes))
-    return folder.read_arrays(path, KEYS, "make it again")
+    return folder.read_arrays(path, KEYS, 4, "make it again")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def read(path, **changes):
         ({"num_frames": np.array([2**62, 2**62])}, "num_frames hold values outside"),
         ({"first_frame": np.array([0.0, 7.0])}, r"first_frame are float64 \(2,\), expected \(2,\)"),
         ({"states": np.full((5, 4), 2, np.int8)}, "states hold values outside -1…1"),
-        ({"states": np.zeros(5, np.int8)}, "states have shape"),
+        ({"states": np.zeros(5, np.int8)}, "states are int8"),
         ({"boxes": np.full((5, 4), 7.0)}, "boxes hold values outside 0…1"),
         ({"classes": np.full(5, -3)}, "classes hold values outside"),
         ({"visible": np.array(["x"] * 5)}, "visible are <U1"),

@@ -44,11 +44,7 @@ def context(folder, name, path):
     ("case", "name"),
     [
         ("timm_dinov2_registers", "vit_small_patch14_reg4_dinov2"),
-        ("transformers_dinov2_registers", "facebook/dinov2-with-registers-small"),
-        ("timm_dinov3", "vit_small_patch16_dinov3"),
         ("transformers_dinov3", "facebook/dinov3-vits16-pretrain-lvd1689m"),
-        ("transformers_vit", "google/vit-base-patch16-224"),
-        ("timm_clip", "vit_base_patch16_clip_224"),
     ],
 )
 @pytest.mark.usefixtures("system")

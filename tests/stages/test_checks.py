@@ -149,7 +149,7 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
         ({"detector.image_size": 30}, "--config.detector: the detector takes pictures whose sides"),
         ({"detector.image_size": 64}, "its pictures are 32x32 pixels (HxW), which --config.detec"),
         ({"encoder.image_size": 40}, "make the folder again with --size=40 or more, or set"),
-        ({"data.detector_dir": "/nowhere"}, "--config.data.detector_dir=/nowhere: is no finished"),
+        ({"data.detector_dir": "/nowhere"}, "/nowhere: no such folder"),
         ({"encoder.num_heads": 3}, "--config.encoder: width 16 is not divisible by num_heads 3"),
         ({"encoder.depth": 2000}, "--config.encoder: depth: 2000 is not in 1…64"),
         ({"encoder.microbatches": 7}, "cannot be cut into 7 microbatches; change --config.encoder"),

@@ -45,6 +45,8 @@ def test_convnext_run_leaves_a_model_that_recognises(run):
     described = files.read_json(run / "model" / "model.json")["networks"]["encoder"]
     assert described["architecture"] == "ConvNeXtEncoder"
     assert (described["width"], described["depths"]) == (4, [1, 1, 1])
+    card = (run / "model" / "README.md").read_text()
+    assert "encoder: ConvNeXtEncoder, width 4, depths 1, 1, 1, " in card
     model = stormpsr_jax.load_model(run / "model")
     pictures = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), np.uint8)
     events = list(model.recognise(pictures, stream="temporal"))
@@ -60,11 +62,6 @@ def test_convnext_run_trains_every_layer(run):
     # three steps behind a gain of a millionth may be lost in rounding.
     still = {n for n, value in inside.items() if np.ptp(value) == 0}
     assert still <= {f"params/encoder/block_{stage}_0/norm/scale" for stage in range(3)}
-
-
-def test_convnext_run_has_its_card(run):
-    card = (run / "model" / "README.md").read_text()
-    assert "encoder: ConvNeXtEncoder, width 4, depths 1, 1, 1, " in card
 
 
 def test_fields_of_a_vit_are_a_mistake_of_a_convnext():

@@ -31,9 +31,6 @@ def test_finetune_draws_other_clips_than_temporal(finished):
             draws[stage.__name__, seed] = first_rows(stage, context, 40)
     keys = list(draws)
     for i, key in enumerate(keys):
-        again = Context(tiny(seed=key[1], **fields), finished, make_mesh(1, 1))
-        stage = temporal if key[0] == temporal.__name__ else finetune
-        np.testing.assert_array_equal(first_rows(stage, again, 8), draws[key][:8])
         for other in keys[:i]:
             same = (draws[key] == draws[other]).all(axis=1)
             assert same.mean() < 0.6, (key, other)
