@@ -29,7 +29,6 @@ from stormpsr_jax.serving.files.unit import Reset, State, Unit
 from stormpsr_jax.serving.live import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
-FORMAT = 3  # of a saved state
 MAX_UNTOLD = 2000  # lines that wait with --hold; then the oldest goes
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 _SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
@@ -44,10 +43,10 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     frame: Frame | None
     dropped: Frame
     unit: State
-    told: list[Literal[-1, 0, 1]]
+    told: list[Annotated[int, msgspec.Meta(ge=-1, le=1)]]
     untold: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_UNTOLD)]
     live: dict[str, Any]
-    format: Literal[3] = FORMAT
+    format: Literal[3] = 3
     checksum: str = ""
 
 
@@ -290,7 +289,7 @@ class Station:
         latencies, self._latencies = self._latencies, []
         p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (None, None)
         content = {
-            "unit": self._unit.count,
+            "unit": self._unit.state.count,
             "connected": capture.connected,
             "fps": round(len(latencies) / passed, 2) if passed else 0.0,
             "latency_p50_ms": _milliseconds(p50),
@@ -333,7 +332,7 @@ class Station:
             "recording": self._name,
             "time_s": None if self._frame is None else round(self._frame / live.fps, 6),
             "source": source,
-            "unit": self._unit.count,
+            "unit": self._unit.state.count,
             "waiting": self._unit.waiting,
             "fits": live.fits,
             "holding": holding,
@@ -379,7 +378,7 @@ class Station:
             start=self._clock.start or 0.0,
             frame=self._frame,
             dropped=self._dropped + dropped,
-            unit=self._unit.state(),
+            unit=self._unit.state,
             told=self._told.states,
             untold=[record for record, _ in self._untold],
             live=self._live.state(),

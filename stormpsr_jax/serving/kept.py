@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -115,15 +116,12 @@ class Kept:
             start = numbers.stop
 
     def _read(self, there: list[bool]) -> Recognised:
-        arrays = [
+        read: list[Any] = [
             np.lib.format.read_array(self._file, allow_pickle=False) if one else None
             for one in there
         ]
-        detected, scores = (
-            kind(*part) if part[0] is not None else None
-            for kind, part in ((Detected, arrays[1:4]), (FrameScores, arrays[4:]))
-        )
-        return Recognised(arrays[0], detected, scores)
+        detected = Detected(*read[1:4]) if there[1] else None
+        return Recognised(read[0], detected, FrameScores(*read[4:]) if there[4] else None)
 
 
 def _arrays(seen: Recognised) -> list[np.ndarray | None]:

@@ -23,7 +23,6 @@ from stormpsr_jax.serving.checklist import Checklist, Frame
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import Recognised, Recogniser, Rows, decode_row, stack
 
-FORMAT = 4  # of a saved state
 MAX_UNCONFIRMED = 1000  # steps; older ones are not withdrawn
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
@@ -250,16 +249,9 @@ class Live:
         return self.watch.pending
 
     def look(self, picture: np.ndarray) -> None:
-        """Sets `seen` from a picture that is no part of the assembly: nothing else changes.
-
-        It still counts for whether the pictures fit, while that is not known.
-        """
-        rows = stack([self._prepare(picture)])
-        if self.pending:
-            recognised = self._make_recogniser()(rows)
-            self._judge(recognised)
-        else:
-            recognised, self.withdrawn = self._recogniser.look(rows), []
+        """Sets `seen` from a picture that is no part of the assembly; it is judged all the same."""
+        recognised = self._make_recogniser()(stack([self._prepare(picture)]))
+        self._judge(recognised)
         self.seen = recognised.top(0)
 
     def finish(self) -> list[Alert]:
@@ -303,7 +295,7 @@ class Live:
         kept = self._recogniser.window
         window = kept if kept is None else Window(kept.shape, kept.astype("<f4").tobytes())
         state = State(
-            format=FORMAT,
+            format=4,
             model=self._of_model,
             frame=self.frame,
             window=window,

@@ -10,7 +10,7 @@ K components, M detections of a picture.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -323,7 +323,7 @@ class Model:
         decoder = self.decoder(name, variant, recording, settings)
         return self._events(rows, first_frame or 0, self.recogniser(batch, name), decoder, batch)
 
-    def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Iterator[Rows]:
+    def rows_of(self, pictures: Pictures, stream: str, batch: int) -> Generator[Rows]:
         """The prepared pictures of a recording, some batches ahead; ValueError: one is damaged."""
         return ahead((self.prepare(p, stream) for p in read_upright(pictures)), 2 * batch)
 

@@ -114,12 +114,12 @@ class Fits:
         space = prototypes = None
         width = 0 if read.space is None else len(read.space.mean)
         if read.space is not None:
-            rows = len(read.space.deviations)
-            if not 0 < rows < width:
-                raise ValueError(f"{place}: space: {rows} deviations of {width} numbers")
+            count = len(read.space.deviations)
+            if not 0 < count < width:
+                raise ValueError(f"{place}: space: {count} deviations of {width} numbers")
             space = Space(
                 np.array(read.space.mean),
-                _rows(read.space.axes, (rows, width), f"{place}: space: axes"),
+                _rows(read.space.axes, (count, width), f"{place}: space: axes"),
                 np.array(read.space.deviations),
                 read.space.rest,
                 read.space.typical,

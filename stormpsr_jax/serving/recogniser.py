@@ -159,12 +159,6 @@ class Recogniser:
                 found = scores.as_written(rows)
         return Recognised(probabilities, detected, found, new)
 
-    def look(self, images: Rows) -> Recognised:
-        """Only the detections, as if the frames were no part of the video."""
-        if self._detect is None:
-            return Recognised(None, None)
-        return Recognised(None, Detected(*self._detect(_view(images, "detector"))[:3]))
-
     @property
     def detects(self) -> bool:
         """Whether it looks for the object."""

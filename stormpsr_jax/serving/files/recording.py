@@ -107,8 +107,9 @@ def recognise(
             )
         if clips:
             of_events = Clips(folder / FOLDER, procedure, framing, fps)
-        again = stack.enter_context(contextlib.closing(ahead(read_upright(pictures), _DEPTH)))
-        numbered = enumerate(again, first)
+        shown_again = ahead((picture for picture in read_upright(pictures)), _DEPTH)
+        stack.enter_context(contextlib.closing(shown_again))
+        numbered = enumerate(shown_again, first)
         for chunk in kept.decoded(decoder, first):
             alerts = []
             for i, frame in enumerate(chunk.numbers):

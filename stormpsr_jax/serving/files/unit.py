@@ -49,18 +49,30 @@ def parse_reset(text: str) -> Reset:
 _Number = Annotated[float, msgspec.Meta(ge=0, le=LAST_FRAME)]
 
 
-class State(msgspec.Struct, forbid_unknown_fields=True):
-    """What is saved of a unit: the attributes of `Unit`; of each step its number and time."""
+class State(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A unit, as it is saved.
 
-    count: Annotated[int, msgspec.Meta(ge=1, le=LAST_FRAME)]
-    finished: Frame | None
-    first: Frame | None
-    last: Frame
-    before: Frame
-    away: _Number
-    steps: Annotated[list[tuple[int, _Number]], msgspec.Meta(max_length=MAX_STEPS)]
-    num_steps: Frame
-    late: list[int]
+    Attributes:
+        count: its number.
+        finished: the class of what is to be taken away before it begins.
+        first: the frame in which the object was seen first.
+        last: that of the last step.
+        before: the last frame.
+        away: frames for which the object, or what is finished, has not been seen.
+        steps: number and time of each.
+        num_steps: how many there were.
+        late: numbers of those that came after what they should precede.
+    """
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=LAST_FRAME)] = 1
+    finished: Frame | None = None
+    first: Frame | None = None
+    last: Frame = 0
+    before: Frame = 0
+    away: _Number = 0.0
+    steps: Annotated[list[tuple[int, _Number]], msgspec.Meta(max_length=MAX_STEPS)] = []
+    num_steps: Frame = 0
+    late: list[int] = []
 
 
 class Unit:
@@ -78,40 +90,32 @@ class Unit:
                 "object; --reset=complete or key, or another --stream"
             )
         self._live, self._reset = live, reset
-        self.count = 1
-        self._before = 0  # the last frame
-        self.restart()
+        self.state = State()
 
     def restart(self) -> None:
         """Begins the unit at hand anew, as nothing that was told of it is true."""
-        self._finished: int | None = None  # the class of what is to be taken away
-        self._away = 0.0  # frames for which it, or any object, has not been seen
-        self._first: int | None = None  # the frame in which the object was seen first
-        self._last = 0  # the frame of the last step
-        self._steps: list[dict[str, Any]] = []
-        self._num_steps = 0
-        self._late: list[int] = []
+        self.state = State(count=self.state.count, before=self.state.before)
 
     @property
     def began(self) -> bool:
         """Whether there was a step."""
-        return self._num_steps > 0
+        return self.state.num_steps > 0
 
     @property
     def waiting(self) -> bool:
         """Whether the unit before is still there, so that this one has not begun."""
-        return self._finished is not None
+        return self.state.finished is not None
 
     def begin(self) -> None:
         """Does not wait any longer."""
-        self._finished, self._away = None, 0.0
+        self.state.finished, self.state.away = None, 0.0
 
     def wait(self, frame: int) -> None:
         """Takes the frame that `live` has just looked at, while it is `waiting`."""
-        seen = self._seen()
+        seen, finished = self._seen(), self.state.finished
         # A finished state without a catalogue's class may be any.
-        self._pass(frame, seen == self._finished or (self._finished == 0 and seen is not None))
-        if self._away >= TAKEN_AWAY * self._live.fps:
+        self._pass(frame, seen == finished or (finished == 0 and seen is not None))
+        if self.state.away >= TAKEN_AWAY * self._live.fps:
             self.begin()
 
     def take(self, frame: int, events: Sequence[Event]) -> str | None:
@@ -119,23 +123,21 @@ class Unit:
 
         Time that was lost with the source is no absence of the object.
         """
-        live = self._live
-        fps, seen = live.fps, self._seen()
-        if self._first is None and (seen is not None or not live.detects):
-            self._first = frame
+        live, state, seen = self._live, self.state, self._seen()
+        if state.first is None and (seen is not None or not live.detects):
+            state.first = frame
         for event in events:
-            self._num_steps += 1
-            self._last = event.frame
-            if len(self._steps) < MAX_STEPS:
-                step = {"step_id": event.step_id, "step": event.name}
-                self._steps.append(step | {"time_s": round(event.frame / fps, 6)})
+            state.num_steps += 1
+            state.last = event.frame
+            if len(state.steps) < MAX_STEPS:
+                state.steps.append((event.step_id, round(event.frame / live.fps, 6)))
         late = [alert.step_id for alert in live.alerts if alert.kind == "out of order"]
-        self._late += [step for step in late if step is not None and step not in self._late]
+        state.late += [step for step in late if step is not None and step not in state.late]
         self._pass(frame, seen is not None)
         if self._reset.kind == "complete" and self.began and not live.finish():
             return "complete"
         if self._reset.kind == "absent" and self.began:
-            return "absent" if self._away >= self._reset.seconds * fps else None
+            return "absent" if state.away >= self._reset.seconds * live.fps else None
         return None
 
     def _seen(self) -> int | None:
@@ -144,66 +146,44 @@ class Unit:
         return None if top is None or top[1] <= self._live.decoder.floor else top[0]
 
     def _pass(self, frame: int, here: bool) -> None:
-        passed, self._before = min(frame - self._before, self._live.fps), frame
-        self._away = 0.0 if here else self._away + passed
+        state = self.state
+        passed, state.before = min(frame - state.before, self._live.fps), frame
+        state.away = 0.0 if here else state.away + passed
 
     def end(self, why: str) -> dict[str, Any]:
         """Returns what is told about the unit, and resets `live` and this for the next one."""
-        live, name = self._live, self._live.decoder.procedure.step_name
-        first = live.frame if self._first is None else self._first
-        last = max(self._last, first or 0)
-        steps = {
+        live, state, procedure = self._live, self.state, self._live.decoder.procedure
+        first = live.frame if state.first is None else state.first
+        last = max(state.last, first or 0)
+        ids = {
             "done": [step.step_id for step in live.progress if step.status == "done"],
-            "late": self._late,
+            "late": state.late,
             "wrong": [step.step_id for step in live.progress if step.status == "wrong"],
             "missing": [alert.step_id for alert in live.finish() if alert.step_id is not None],
         }
-        record: dict[str, Any] = {
-            "unit": self.count,
+
+        def named(step: int, **more: float) -> dict[str, Any]:
+            return {"step_id": step, "step": procedure.step_name(step), **more}
+
+        record = {
+            "unit": state.count,
             "ended": why,
             "start_s": None if first is None else round(first / live.fps, 6),
             "duration_s": 0.0 if first is None else round((last - first) / live.fps, 6),
-            "steps": self._steps,
-            "num_steps": self._num_steps,
+            "steps": [named(step, time_s=time) for step, time in state.steps],
+            "num_steps": state.num_steps,
+            **{key: [named(step) for step in steps] for key, steps in ids.items()},
         }
-        for key, ids in steps.items():
-            record[key] = [{"step_id": step, "step": name(step)} for step in ids]
-        state = live.decoder.assembly
-        live.reset()
-        self.count += 1
-        self.restart()
+        finished = None
         if why == "complete" and live.detects:
-            self._finished = live.decoder.procedure.state_class(state)
+            finished = procedure.state_class(live.decoder.assembly)
+        live.reset()
+        self.state = State(count=state.count + 1, before=state.before, finished=finished)
         return record
-
-    def state(self) -> State:
-        """Returns all that `restore` needs, besides `live`."""
-        return State(
-            count=self.count,
-            finished=self._finished,
-            first=self._first,
-            last=self._last,
-            before=self._before,
-            away=self._away,
-            steps=[(step["step_id"], step["time_s"]) for step in self._steps],
-            num_steps=self._num_steps,
-            late=list(self._late),
-        )
 
     def restore(self, state: State) -> None:
         """Goes back to a saved state; ValueError if it is of another procedure."""
-        procedure = self._live.decoder.procedure
+        for step in [*(step for step, _ in state.steps), *state.late]:
+            self._live.decoder.procedure.checked_step(step, "unit: steps")
         whole(state.num_steps, "unit: num_steps", len(state.steps), LAST_FRAME)
-        steps = [
-            {
-                "step_id": procedure.checked_step(step, "unit: steps"),
-                "step": procedure.step_name(step),
-                "time_s": time,
-            }
-            for step, time in state.steps
-        ]
-        self._late = [procedure.checked_step(step, "unit: late") for step in state.late]
-        self._steps = steps
-        self.count, self._num_steps = state.count, state.num_steps
-        self._first, self._last, self._before = state.first, state.last, state.before
-        self._finished, self._away = state.finished, state.away
+        self.state = state
