@@ -97,26 +97,26 @@ def make_dataset(
     """
     procedure = load_procedure("industreal")
     with command.open_downloads("data", data, spare=lambda name: True) as trees:
-        found = renders.read_renders(trees, f"--data={data}")
-    by_state = found.by_state(procedure.num_states)
-    if not by_state:
+        layout, place, found = renders.read_renders(trees, f"--data={data}")
+    states = range(1, procedure.num_states + 1)
+    by_state = {state: [r for r in found if r.label == state] for state in states}
+    missing = [str(state) for state, shown in by_state.items() if not shown]
+    if len(missing) == len(by_state):
         raise ValueError(
-            f"{found.place}: none of its {len(found.pictures)} pictures shows a state of the "
-            f"catalogue (labels 1…{procedure.num_states})"
+            f"{place}: none of its {len(found)} pictures shows a state of the catalogue (labels "
+            f"1…{procedure.num_states})"
         )
     taken = sum(map(len, by_state.values()))
     logging.info(
         "%s: %d pictures of %d states; %d of no catalogued state are left out",
-        found.place,
+        place,
         taken,
-        len(by_state),
-        len(found.pictures) - taken,
+        len(by_state) - len(missing),
+        len(found) - taken,
     )
-    if missing := sorted({*range(1, procedure.num_states + 1)} - by_state.keys()):
-        logging.warning(
-            "%s: has no picture of states %s", found.place, ", ".join(map(str, missing))
-        )
-    named = {f"cad_{state:02d}": shown for state, shown in by_state.items()}
+    if missing:
+        logging.warning("%s: has no picture of states %s", place, ", ".join(missing))
+    named = {f"cad_{state:02d}": shown for state, shown in by_state.items() if shown}
     return shards.build(
         out,
         procedure=procedure,
@@ -127,7 +127,7 @@ def make_dataset(
             make_recording, recordings=named, procedure=procedure, framing=framing
         ),
         settings={
-            "source": f"industreal_cad, {found.layout}",
+            "source": f"industreal_cad, {layout}",
             "aspect": framing.aspect,
             "crop": list(framing.region),
             "quality": framing.quality,

@@ -142,18 +142,22 @@ def only_places(found: Mapping[str, Sequence[Place]], flag: str, what: str) -> d
     return {name: place for name, [place] in found.items()}
 
 
-def splits_of(labelled: Mapping[str, Place], pictured: Mapping[str, Place]) -> dict[str, str]:
+def splits_of(
+    labelled: Mapping[str, Place], pictured: Mapping[str, Place], above: bool = True
+) -> dict[str, str]:
     """Returns the split of each recording: that of its labels, or else of its pictures.
 
-    It is the nearest folder above called train, val or test (also test_p1), or the zip file's name.
+    Args:
+        labelled, pictured: places by recording.
+        above: see split_of.
 
     Raises:
         ValueError: all recordings that are in no split, or whose pictures are in another one.
     """
     splits, problems = {}, []
     for name, place in labelled.items():
-        of_pictures = _split_of(*pictured[name])
-        of_labels = _split_of(*place) or of_pictures
+        of_pictures = split_of(*pictured[name], above)
+        of_labels = split_of(*place, above) or of_pictures
         if of_labels is None:
             problems.append(f"{show(place)}: is in no folder train, val or test")
         elif of_pictures not in (None, of_labels):
@@ -166,9 +170,13 @@ def splits_of(labelled: Mapping[str, Place], pictured: Mapping[str, Place]) -> d
     return splits
 
 
-def _split_of(tree: Tree, folder: str) -> str | None:
-    top = os.path.basename(os.path.abspath(tree.path))
-    for part in [*reversed(folder.split("/")[:-1]), top]:
+def split_of(tree: Tree, folder: str, above: bool = True) -> str | None:
+    """Returns the nearest folder above called train, val or test (also test_p1); None if none is.
+
+    The name of the tree itself, such as a zip file's, is one of these if `above`.
+    """
+    tops = [os.path.basename(os.path.abspath(tree.path))] * above
+    for part in [*reversed(folder.split("/")[:-1]), *tops]:
         if match := _SPLIT.fullmatch(part):
             return match[1].lower()
     return None

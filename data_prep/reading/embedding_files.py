@@ -85,17 +85,16 @@ def read_rows(path: Path) -> np.ndarray:
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the embeddings (N, D) of a file, mapped if it is an .npy file, and `frames`."""
     check_regular(path, "remove it")
-    options = {"allow_pickle": False, "max_header_size": npy.MAX_HEADER}
     try:
         if path.suffix == ".npy":
-            rows, frames = np.load(path, mmap_mode="r", **options), None
+            rows, frames = np.load(path, mmap_mode="r", allow_pickle=False), None
         else:
             with zipfile.ZipFile(path) as archive:  # compressed, little can be much
                 for member in archive.infolist():
                     what = f"{path}: {member.filename}"
                     memory.check_growth(member.compress_size, member.file_size, _FREE, what)
                     memory.check_fits(member.file_size, what)
-            with np.load(path, **options) as file:
+            with np.load(path, allow_pickle=False) as file:
                 others = [name for name in file.files if name != "frames"]
                 name = "features" if "features" in others else "".join(others[:1])
                 if name != "features" and len(others) != 1:

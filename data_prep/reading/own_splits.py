@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from data_prep.reading import data_sets
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.data import folder
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.psr.files import csvfile
@@ -42,28 +43,11 @@ def choose_splits(
         return draw_splits(list(labelled), shares, seed, before)
     if splits:
         return _read_splits(Path(splits), labelled)
-    of_folders = {
-        name: {
-            part.lower()
-            for _, path in (pictured[name], labelled[name])
-            for part in path.split("/")[:-1]
-            if part.lower() in SPLITS
-        }
-        for name in labelled
-    }
-    if not any(of_folders.values()):
-        shares = [int(share) for share in DEFAULT_SHARES.split("/")]
-        return draw_splits(list(labelled), shares, seed, before)
-    problems = []
-    for name, found in of_folders.items():
-        if len(found) > 1:
-            problems.append(f"recording {name}: is in folders {' and '.join(sorted(found))}")
-    if without := [name for name, found in of_folders.items() if not found]:
-        problems.append(
-            f"recordings in no folder train, val or test, in which others are: {', '.join(without)}"
-        )
-    raise_all(problems)
-    return {name: found.pop() for name, found in of_folders.items()}
+    places = (*labelled.values(), *pictured.values())
+    if any(data_sets.split_of(*place, above=False) for place in places):
+        return data_sets.splits_of(labelled, pictured, above=False)
+    shares = [int(share) for share in DEFAULT_SHARES.split("/")]
+    return draw_splits(list(labelled), shares, seed, before)
 
 
 def draw_splits(
@@ -126,21 +110,17 @@ def _read_splits(path: Path, names: Iterable[str]) -> dict[str, str]:
     if not rows or [text.strip().lower() for text in rows[0][1]] != header:
         raise ValueError(f"{path}: line 1: header: has to be recording,split")
     chosen: dict[str, str] = {}
+
+    def add(line: csvfile.Line, row: list[str]) -> None:
+        line.check_width(row, header)
+        name, split = files.check_name(row[0].strip(), f"{path}: line {line}"), row[1].strip()
+        if split not in SPLITS:
+            raise line.error("split", f"{files.shorten(split)} is not one of {', '.join(SPLITS)}")
+        if chosen.setdefault(name, split) != split:
+            raise line.error("recording", f"{name} is in {chosen[name]} above")
+
+    for_each(rows[1:], add)
     problems = []
-    for line, row in rows[1:]:
-        try:
-            line.check_width(row, header)
-            name = files.check_name(row[0].strip(), f"{path}: line {line}: recording")
-            split = row[1].strip()
-            if split not in SPLITS:
-                what = f"{files.shorten(split)} is not one of {', '.join(SPLITS)}"
-                raise line.error("split", what)
-            if chosen.setdefault(name, split) != split:
-                what = f"{name} is in {chosen[name]} above"
-                raise line.error("recording", what)
-        except ValueError as error:
-            problems.append(str(error))
-    raise_all(problems)
     if without := [name for name in names if name not in chosen]:
         problems.append(f"{path}: has no row for recordings {', '.join(without)}")
     if without := [name for name in chosen if name not in set(names)]:

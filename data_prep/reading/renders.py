@@ -58,29 +58,6 @@ class Render:
     size: tuple[float, float] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Renders:
-    """All pictures of a folder.
-
-    Attributes:
-        layout: "labels.json", "labels_coco.json" or "yolo".
-        place: of the folder, for messages.
-        pictures: by name.
-    """
-
-    layout: str
-    place: str
-    pictures: Sequence[Render]
-
-    def by_state(self, num_states: int) -> dict[int, list[Render]]:
-        """The pictures of each of the states 1…num_states that has some."""
-        found: dict[int, list[Render]] = {}
-        for render in self.pictures:
-            if 1 <= render.label <= num_states:
-                found.setdefault(render.label, []).append(render)
-        return dict(sorted(found.items()))
-
-
 def fingerprint(pictures: Sequence[Render]) -> dict[str, int]:
     """Numbers that tell other labels and other pictures, of which not all are read."""
     labels = "\n".join(f"{r.path} {r.label} {r.box}" for r in pictures)
@@ -89,12 +66,16 @@ def fingerprint(pictures: Sequence[Render]) -> dict[str, int]:
     return {"labels": zlib.crc32(labels.encode()), "pictures": zlib.crc32(shown.encode())}
 
 
-def read_renders(trees: Iterable[Tree], flag: str) -> Renders:
+def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Render]]:
     """Finds the renders in a folder or zip file, and reads what they show.
 
     Args:
         trees: where to look.
         flag: that names it, for messages.
+
+    Returns:
+        The layout ("labels.json", "labels_coco.json" or "yolo"), the place of the folder for
+        messages, and the pictures by name.
 
     Raises:
         ValueError: there are none, or several such folders; all mistakes in the labels.
@@ -132,7 +113,7 @@ def read_renders(trees: Iterable[Tree], flag: str) -> Renders:
         labelled = _read_yolo(tree, names, join(folder, layout))
     renders = [Render(tree, join(images, name), *labelled[name]) for name in sorted(labelled)]
     known = layout if layout in (LABELS, COCO) else "yolo"
-    return Renders(known, tree.show(folder), renders)
+    return known, tree.show(folder), renders
 
 
 def _layout(tree: Tree, folder: str, folders: Sequence[str], names: Sequence[str]) -> str:

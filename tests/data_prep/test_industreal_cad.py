@@ -43,8 +43,8 @@ def source(out):
 
 def read(path: Path) -> dict:
     """(class, box) of each picture."""
-    found = renders.read_renders(open_trees(path), "--data")
-    return {render.path.rpartition("/")[2]: (render.label, render.box) for render in found.pictures}
+    _, _, pictures = renders.read_renders(open_trees(path), "--data")
+    return {render.path.rpartition("/")[2]: (render.label, render.box) for render in pictures}
 
 
 # --- The download: labels_coco.json ---------------------------------------------------------------
