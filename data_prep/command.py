@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import absl.logging
 
@@ -22,13 +22,6 @@ MAX_SIZE = 4096
 RENDERER = ("trimesh", "numba", "fcl")
 
 
-class Main(Protocol):
-    """The main function of a command."""
-
-    def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Does what the flags say; returns an exit code."""
-
-
 def command(
     module: str,
     text: str,
@@ -38,7 +31,7 @@ def command(
     failed: Callable[[Any], bool] = lambda result: False,
     renders: bool = False,
     interrupted: str = "; run the same command again, finished recordings are kept",
-) -> Main:
+) -> Callable[..., int]:
     """Makes main(argv) of `python -m data_prep.<module>`, which returns an exit code.
 
     What goes wrong is one line `error: …` and exit code 2; that of Ctrl-C is 130.

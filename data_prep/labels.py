@@ -17,6 +17,7 @@ for words that are no step, such as those of another tier), then give the file a
 
 import argparse
 import csv
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -26,9 +27,8 @@ from absl import logging
 
 from data_prep import command
 from data_prep.checking import accuracy_over_videos, label_checks
-from data_prep.checking.label_checks import Report
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import first_of, one_line, raise_all
+from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import csvfile, label_files, words
 from stormpsr_jax.psr.files.formats import formats
@@ -53,16 +53,9 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
-    texts: list[str] = []
-    mistakes: list[str] = []
-    for place in label_files.find(labels).values():
-        if place.is_dir():
-            continue
-        try:
-            texts += [entry.text for entry in formats.read(place)[1]]
-        except ValueError as error:
-            mistakes += first_of(error, place)
-    raise_all(mistakes)
+    places = [(path,) for path in label_files.find(labels).values() if not path.is_dir()]
+    entries = itertools.chain(*for_each(places, lambda path: formats.read(path)[1]))
+    texts = [entry.text for entry in entries]
     rows = words.draft(texts, procedure)
     if not rows:
         raise ValueError(f"--labels={labels}: no words are in it, PSR label files alone")
@@ -79,7 +72,7 @@ def check(
     words_file: str | None = None,
     labels_fps: float | None = None,
     window: int = WINDOW,
-) -> Report:
+) -> None:
     """Looks at labels and prints what is in them; see the module's docstring.
 
     Args:
@@ -98,7 +91,6 @@ def check(
         print(f"doubt: {one_line(doubt)}")
     if not report.doubts:
         print("nothing is doubtful")
-    return report
 
 
 def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:

@@ -5,8 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from data_prep.checking.accuracy_over_videos import Curve
-from data_prep.reading import own_labels
-from stormpsr_jax.base.errors import first_of, raise_all
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr import label_doubts
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms
@@ -45,21 +44,18 @@ def check(
     """
     recordings, steps = Counter[str](), Counter[int]()
     found: list[tuple[str, label_doubts.Doubt]] = []
-    mistakes: list[str] = []
-    for name, place in label_files.find(labels).items():
-        try:
-            variant = own_labels.variant_of(name, procedure)
-            read = label_files.read(place, procedure, variant, terms=terms, recording=name)
-        except ValueError as error:
-            mistakes += first_of(error, place)
-            continue
+
+    def look(name: str, place: Path) -> None:
+        variant = procedure.variant_for(name)
+        read = label_files.read(place, procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
         doubts = label_doubts.of_steps(procedure, variant, read.with_errors)
         doubts += label_doubts.of_states(procedure, variant, read.frames, read.states)
         doubts += label_doubts.of_pauses(procedure, read.frames, read.states, window)
-        found += [(name, doubt) for doubt in sorted(doubts)]
-    raise_all(mistakes)
+        found.extend((name, doubt) for doubt in sorted(doubts))
+
+    for_each(label_files.find(labels).items(), look)
     lines = _never_seen(procedure, recordings, steps)
     lines += label_doubts.grouped(found, procedure.fps)
     return Report(recordings, steps, lines + _too_few(procedure, recordings, steps, curve))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.reading import own_labels, recording_labels
+from data_prep.reading import recording_labels
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from stormpsr_jax.psr.files import labels
@@ -43,7 +43,7 @@ def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
         ValueError: the recording is of no variant; the mistakes of all files, with file, line and
             field; see recording_labels.read_psr_files.
     """
-    variant = own_labels.variant_of(recording.name, procedure)
+    variant = procedure.variant_for(recording.name)
     found = recording_labels.read_labels(FORMAT, recording, procedure)
     states = settled(found.states, variant.initial_state)
     changed = np.r_[True, (states[1:] != states[:-1]).any(axis=1)]

@@ -21,7 +21,7 @@ from stormpsr_jax.media.trees import join
 from stormpsr_jax.psr.files import labels, timed_labels, yolo
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.procedure import Procedure
 
 _SHARED = (".json", ".xml")  # COCO and CVAT, which may have the boxes of several recordings
 
@@ -42,22 +42,13 @@ def read_labels(
     """
 
     def read_steps() -> Labels:
-        variant_of(recording.name, procedure)  # which it has to have
+        procedure.variant_for(recording.name)  # which it has to have
         tree, name = recording.labels
         if tree.exists(name):
             return _read_timed(recording, procedure, terms or Terms())
         return recording_labels.read_psr_labels(recording, procedure)
 
     return recording_labels.with_boxes(recording, read_steps, _read_boxes)
-
-
-def variant_of(name: str, procedure: Procedure) -> Variant:
-    """Returns the variant that a recording's name asks for; ValueError if that is not one."""
-    try:
-        return procedure.variant_for(name)
-    except ValueError as error:
-        # There is no --variant here: training and scoring go by the globs too.
-        raise ValueError(str(error).replace("pass --variant or ", "")) from error
 
 
 def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:

@@ -123,7 +123,8 @@ class Procedure:
             names = "" if not found else f" ({', '.join(v.name for v in found)})"
             raise ValueError(
                 f"{what} recording {recording!r} in procedure {self.name!r}{names}; "
-                f"pass --variant or mend the 'recordings' globs of the procedure file"
+                "mend the 'recordings' globs of the procedure file, or pass --variant where there "
+                "is that flag"
             )
         return found[0]
 
