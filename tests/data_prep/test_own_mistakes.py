@@ -145,7 +145,7 @@ MISTAKES = {
     "line 3: recording: bench1 is in val above": splits(
         "recording,split\nbench1,val\nbench1,test\n"
     ),
-    "bench1.csv: is in no folder train.*\n.*bench2: frames in split val, labels in test": lambda data: (
+    "bench1.csv: is in no folder .*\n.*bench2: frames in split val, labels in test": lambda data: (
         (data / "videos/val").mkdir(),
         (data / "videos/bench2").rename(data / "videos/val/bench2"),
         written(STEPS, "labels/test/bench2.csv")(data),
