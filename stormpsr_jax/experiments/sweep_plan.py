@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import itertools
 import re
@@ -15,7 +14,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.experiments.result_tables import spread
 from stormpsr_jax.experiments.runs import Run, changed, distinct
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.stages import fields, provenance
+from stormpsr_jax.stages import config_flag, fields, provenance
 
 KEYS = ("pos", "f1", "delay_s")
 COLUMNS = (*(f"validation_{key}" for key in KEYS), *KEYS, "accepted")
@@ -51,16 +50,7 @@ def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
 
 
 def _value(field: str, text: str, like: Any) -> Any:
-    value: Any = text
-    if not isinstance(like, str):
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            value = None
-        if isinstance(like, float) and type(value) is int:
-            value = float(value)
-        if type(value) is not (tuple if isinstance(like, list) else type(like)):
-            raise ValueError(f"{field}={text}: should be like {like!r}")
+    value = config_flag.value_of(field, text, tuple(like) if isinstance(like, list) else like)
     for what in fields.wrong_with(field, list(value) if isinstance(value, tuple) else value):
         raise ValueError(f"{field}={text}: {what}")
     return value

@@ -1,6 +1,7 @@
 """The flag --config of a command: the name of a config that ships, or the path of a file."""
 
 import argparse
+import ast
 import importlib.util
 import os
 import re
@@ -10,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from stormpsr_jax.base.errors import lines_of, raise_all, tell
 from stormpsr_jax.base.files import shorten
@@ -99,40 +99,63 @@ def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
     Raises:
         ValueError: what is wrong with it, a line each.
     """
-    words = ["", f"--config={value}", *fields]
-    values = flags.FlagValues()  # ml_collections parses fields as flags of absl
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=words)
-    values["config"].parser = _NameOrPath()
-    try:
-        values(words)
-    except flags.Error as error:
-        raise ValueError(_one_line(error)) from error
-    except Exception as error:  # nearly any, for the name or value of a field
-        where = _unknown_field(words)
-        raise ValueError(f"the config has no such field: {where}{_one_line(error)}") from error
-    config = values["config"].value
-    raise_all(
-        [f"--config.{mistake}" for mistake in _find_mistakes(config, default_config.described())]
-    )
+    config = _read(value)
+    raise_all([f"--config.{m}" for m in _find_mistakes(config, default_config.described())])
+    for word in fields:
+        _set(config, word)
     return config
 
 
-def _one_line(error: Exception) -> str:
-    """Its message; an AttributeError of a ConfigDict has that of a KeyError inside."""
-    while error.args and isinstance(error.args[0], Exception):
-        error = error.args[0]
-    return " ".join(str(error.args[0] if error.args else error).split())
+def _set(config: ConfigDict, word: str) -> None:
+    """Gives a field another value; `word`: --config.FIELD=VALUE, or --[no]config.FIELD."""
+    option, sign, text = word.partition("=")
+    negated, name = option.startswith("--no"), option.partition("config.")[2]
+    section: Any = config
+    leaf = name
+    try:
+        while "." in leaf:
+            first, leaf = leaf.split(".", 1)
+            section = section[first]
+        like = section[leaf]
+    except (KeyError, TypeError) as error:
+        reason = " ".join(str(error.args[0]).split())
+        raise ValueError(f"the config has no such field: {name}: {reason}") from error
+    described: Any = default_config.described()
+    for part in name.split("."):
+        described = getattr(described, part)
+    example = described.example if isinstance(described, Field) else like
+    if not sign and isinstance(like, bool):
+        text = str(not negated)
+    section[leaf] = value_of(f"--config.{name}", text, like, example)
 
 
-def _unknown_field(argv: Sequence[str]) -> str:
-    """The first field on a command line that our config has not, with a colon; '' if all are."""
-    for field in re.findall(r"^--?config\.([^=\n]*)", "\n".join(argv), re.MULTILINE):
-        section = default_config.get_config()
-        for name in field.split("."):
-            if not isinstance(section, ConfigDict) or name not in section:
-                return f"{field}: "
-            section = section[name]
-    return ""
+def value_of(field: str, text: str, like: Any, example: Any = None) -> Any:
+    """Returns the value that a text means for a field.
+
+    Args:
+        field: its name, for messages.
+        text: the value.
+        like: another value of the field.
+        example: one to name in messages, and whose kind the items of a list have to have.
+
+    Raises:
+        ValueError: it is no value of that type.
+    """
+    example = example if example not in (None, ()) else like
+    value: Any = text
+    try:
+        if isinstance(like, bool):
+            value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        elif isinstance(like, int | float):
+            value = type(like)(text)
+        elif not isinstance(like, str):
+            value = ast.literal_eval(text)
+            value = value if isinstance(value, tuple) else (value,)
+    except (KeyError, ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if value is None or not _is_like(value, example):
+        raise ValueError(f"{field}={shorten(text)[1:-1]}: should be like {example!r}")
+    return value
 
 
 def _find_mistakes(config: ConfigDict, described: Section, prefix: str = "") -> Iterator[str]:
@@ -160,26 +183,21 @@ def _is_like(value: Any, ours: Any) -> bool:
     return isinstance(value, kinds) and isinstance(value, bool) == isinstance(ours, bool)
 
 
-class _NameOrPath(flags.ArgumentParser):
-    """Loads the config that a value of --config means.
-
-    ml_collections' own parser puts tracebacks into messages and hides errors of files.
-    """
-
-    def parse(self, argument: str) -> ConfigDict:
-        path, *words = resolve(argument).split(":", 1)
-        try:
-            spec = importlib.util.spec_from_file_location("config", os.path.abspath(path))
-            assert spec is not None  # as the name ends in .py
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            config = module.get_config(*words)
-        except Exception as error:
-            raise ValueError(_inside(path, error, bool(words))) from error
-        if not isinstance(config, ConfigDict):
-            raise ValueError(f"{path}: get_config() returns {shorten(config)}, not a ConfigDict")
-        return config.lock()
+def _read(argument: str) -> ConfigDict:
+    """Loads the config that a value of --config means; ValueError says where it fails."""
+    path, *words = resolve(argument).split(":", 1)
+    try:
+        spec = importlib.util.spec_from_file_location("config", os.path.abspath(path))
+        assert spec is not None  # as the name ends in .py
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config(*words)
+    except Exception as error:
+        raise ValueError(_inside(path, error, bool(words))) from error
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{path}: get_config() returns {shorten(config)}, not a ConfigDict")
+    return config.lock()
 
 
 def _inside(path: str, error: Exception, with_words: bool) -> str:
