@@ -4,6 +4,7 @@ One HTML file that needs nothing else.
 """
 
 import base64
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import simplejpeg
 from data_prep.products import views, wrong_poses
 from data_prep.products.product import Product
 from data_prep.rendering.mesh import Mesh
-from data_prep.rendering.scene import Body, Light, Placed, render
+from data_prep.rendering.scene import Body, Camera, Light, Placed, render
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.report import pages
 
 MAX_STATES = 200  # shown, evenly spread
@@ -45,14 +46,14 @@ def write(
     Raises:
         OSError: the file cannot be written.
     """
-    view = _View(product)
+    camera = views.around(product, _AROUND, _ABOVE)  # one for all, so that they can be compared
     chosen = np.linspace(0, procedure.num_states - 1, min(procedure.num_states, MAX_STATES))
     states = [
         {
             "number": int(s) + 1,
             "digits": "".join(map(str, procedure.states[s].tolist())),
             "parts": _installed(procedure, procedure.states[s]),
-            "jpeg": view.picture(product.mesh(procedure.states[s])),
+            "jpeg": _picture(camera, product.mesh(procedure.states[s])),
         }
         for s in chosen.round().astype(int)
     ]
@@ -63,10 +64,18 @@ def write(
         doubts=doubts,
         states=states,
         components=[
-            _component(view, product, wrong, procedure, k) for k in range(len(product.parts))
+            _component(camera, product, wrong, procedure, k) for k in range(len(product.parts))
         ],
         variants=[
-            (variant, _precedence(procedure, variant, rules))
+            (
+                variant,
+                [
+                    (procedure.step_name(before), procedure.step_name(after), why)
+                    for (before, after), why in itertools.zip_longest(
+                        variant.precedence, rules, fillvalue=""
+                    )
+                ],
+            )
             for variant in procedure.variants.values()
         ],
     )
@@ -74,17 +83,9 @@ def write(
 
 
 def _component(
-    view: "_View", product: Product, wrong: Sequence[Product], procedure: Procedure, k: int
+    camera: Camera, product: Product, wrong: Sequence[Product], procedure: Procedure, k: int
 ) -> dict:
-    """A part as it should sit and as it may sit wrong, in the smallest state that has it.
-
-    Args:
-        view: of the pictures.
-        product: its parts in their right places.
-        wrong: the same with wrong places drawn anew.
-        procedure: of the product.
-        k: the part.
-    """
+    """Part k as it should sit and as it may sit wrong, in the smallest state that has it."""
     states = procedure.states[procedure.states[:, k] == 1]
     row = states[states.sum(axis=1).argmin()] if len(states) else np.eye(len(product.parts))[k]
     part = product.parts[k]
@@ -95,8 +96,8 @@ def _component(
         "size": " × ".join(f"{edge / product.scale:.3g}" for edge in part.extent),
         "faces": len(part.mesh.faces),
         "with": _installed(procedure, np.where(alone, 0, row)),
-        "right": view.picture(product.mesh(row)),
-        "wrong": [view.picture(other.mesh(np.where(alone, -1, row))) for other in wrong],
+        "right": _picture(camera, product.mesh(row)),
+        "wrong": [_picture(camera, other.mesh(np.where(alone, -1, row))) for other in wrong],
     }
 
 
@@ -105,27 +106,10 @@ def _installed(procedure: Procedure, state: np.ndarray) -> str:
     return ", ".join(names)
 
 
-def _precedence(
-    procedure: Procedure, variant: Variant, rules: Sequence[str]
-) -> list[tuple[str, str, str]]:
-    """The steps of each pair, and why, as far as that is known."""
-    why = list(rules) if len(rules) == len(variant.precedence) else [""] * len(variant.precedence)
-    return [
-        (procedure.step_name(before), procedure.step_name(after), reason)
-        for (before, after), reason in zip(variant.precedence, why, strict=True)
-    ]
-
-
-class _View:
-    """One camera for all pictures of a product, so that they can be compared."""
-
-    def __init__(self, product: Product):
-        self._camera = views.around(product, _AROUND, _ABOVE)
-
-    def picture(self, mesh: Mesh) -> str:
-        """A JPEG in base64."""
-        body = Placed(Body(mesh), np.eye(4))
-        image = render(body, [], self._camera, _LIGHT, _GROUND, _SIZE).image
-        pixels = np.ascontiguousarray((255 * image + 0.5).astype(np.uint8))
-        jpeg = simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="444")
-        return base64.b64encode(jpeg).decode()
+def _picture(camera: Camera, mesh: Mesh) -> str:
+    """A JPEG in base64."""
+    body = Placed(Body(mesh), np.eye(4))
+    image = render(body, [], camera, _LIGHT, _GROUND, _SIZE).image
+    pixels = np.ascontiguousarray((255 * image + 0.5).astype(np.uint8))
+    jpeg = simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="444")
+    return base64.b64encode(jpeg).decode()

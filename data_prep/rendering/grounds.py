@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 TEXTURE = 192  # pixels a side
+_IN_VIEW = 0.8  # of a backdrop's shorter side; it moves with the camera
 REACH = 7.0  # half of what a texture covers of the table; beyond, it is mirrored
 
 
@@ -18,15 +19,9 @@ class Texture:
 
 @dataclasses.dataclass(frozen=True)
 class Backdrop:
-    """A picture (h, w, 3) of linear colours behind everything, of which a part is seen.
-
-    Attributes:
-        picture: of the place.
-        share: of its shorter side that is in view, which moves with the camera.
-    """
+    """A picture (h, w, 3) of linear colours behind everything, of which a part is seen."""
 
     picture: np.ndarray
-    share: float = 0.8
 
 
 def _noise(rng: np.random.Generator, across: int, along: int) -> np.ndarray:
@@ -145,7 +140,7 @@ def seen_backdrop(ground: Backdrop, level: np.ndarray, view: np.ndarray, size: i
     from data_prep.rendering.resampled import resample
 
     height, width = ground.picture.shape[:2]
-    side = ground.share * min(height, width)
+    side = _IN_VIEW * min(height, width)
     middle = view @ np.array([size / 2, size / 2, 1.0])
     middle /= np.linalg.norm(middle)
     # In the middle of its room at an elevation of 55°, by half of it for 45°.

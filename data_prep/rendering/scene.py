@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.rendering.grounds import Backdrop, Texture, seen_backdrop, seen_texture
-from data_prep.rendering.lens import Lens
+from data_prep.rendering.lens import bend
 from data_prep.rendering.mesh import Mesh, cross, join
 
 # Pixels that differ from a neighbour by more than this (display values, summed over the channels)
@@ -250,7 +250,7 @@ def render(
     light: Light,
     ground: Ground,
     size: int,
-    lens: Lens | None = None,
+    lens: float = 0.0,
 ) -> Picture:
     """Renders a square picture of `size` pixels.
 
@@ -263,7 +263,7 @@ def render(
         light: of the whole scene.
         ground: a table, or one linear RGB colour (3,) or a picture behind everything.
         size: H = W.
-        lens: None of a pinhole camera.
+        lens: its distortion, see `lens`; 0 of a pinhole camera.
     """
     scene = _Scene([product, *others], camera, light, ground, size)
     every = _every_pixel(size)
@@ -276,8 +276,8 @@ def render(
     visible = seen / max(int(np.count_nonzero(whole)), 1)
     whole = whole.reshape(size, size)
     np.clip(picture, 0, 1, out=picture)
-    if lens is not None:
-        picture, whole = lens.picture(picture), lens.mask(whole)
+    if lens:
+        picture, whole = bend(picture, whole, lens)
     box = np.full(4, np.nan, np.float32)
     if visible > BOX_VISIBLE and whole.any():
         box = _extent_box(whole)

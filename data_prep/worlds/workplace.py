@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from data_prep.products.product import Product, solid
 from data_prep.rendering.grounds import Backdrop, texture
-from data_prep.rendering.lens import Lens
 from data_prep.rendering.mesh import Mesh, affine, join
 from data_prep.rendering.ranges import one
 from data_prep.rendering.scene import (
@@ -79,8 +78,7 @@ class Workplace:
         self._clutter = _draw_clutter(rng, world.clutter, product)
         if world.backgrounds:
             self._ground = Backdrop(decoded(one(world.backgrounds, rng)))
-        k = world.lens.draw(rng)
-        self._lens = Lens(k) if k else None
+        self._lens = world.lens.draw(rng)
         self._shutter = world.shutter.draw(rng)
         self._drift = world.lights.drift.draw(rng)
         if self._drift:

@@ -119,7 +119,7 @@ class World:
         cameras: what the product may be seen from.
         exposure: factor on the light that a camera takes in.
         shutter: share of the time between frames in which it takes it in, and smears what moves.
-        lens: distortion, see `lens.Lens`.
+        lens: distortion, see `rendering.lens`.
         noise: standard deviation of a pixel's noise, of 1.
         jpeg: quality of the files.
         backgrounds: JPEG files; one is behind each recording, in place of a bench.
