@@ -26,8 +26,6 @@ from data_prep.products.mesh_files import Piece
 from data_prep.products.meshes import plain
 from stormpsr_jax.base import files
 
-MAX_COLOURS = 500  # of an object, that get a mesh each
-
 
 def split(*, model: str | Path, out: str | Path) -> None:
     """Writes the folder of meshes; see the module's docstring.
@@ -74,32 +72,21 @@ def _names(titles: Sequence[str]) -> list[str]:
 
 
 def _glb(pieces: Sequence[Piece]) -> bytes:
-    """A GLB with a mesh for each colour: of more than one in a mesh, GLB would blur the borders.
-
-    Of very many, as a scan has, it is one mesh, whose triangles have no corner in common.
-    """
+    """A GLB whose coloured triangles have no corner in common: it would blur their colours."""
     import trimesh  # here, as flags and --help do without it
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
 
     scene = trimesh.Scene()
     for piece in pieces:
-        shown = np.where(np.isnan(piece.colours), -1, np.rint(255 * piece.colours)).astype(int)
-        bare = shown[:, 0] < 0
-        colours = np.unique(shown, axis=0)
-        if len(colours) > MAX_COLOURS:
+        bare = np.isnan(piece.colours[:, 0])
+        if bare.any():
+            used, faces = np.unique(piece.faces[bare], return_inverse=True)
+            mesh = trimesh.Trimesh(piece.vertices[used], faces.reshape(-1, 3), process=False)
+            scene.add_geometry(mesh)
+        if not bare.all():
             corners = piece.vertices[piece.faces[~bare]].reshape(-1, 3)
             faces = np.arange(len(corners)).reshape(-1, 3)
-            looks = np.repeat(shown[~bare], 3, axis=0).astype(np.uint8)
-            mesh = trimesh.Trimesh(corners, faces, vertex_colors=looks, process=False)
-            scene.add_geometry(mesh)
-            colours = colours[colours[:, 0] < 0]
-        for colour in colours:
-            used, faces = np.unique(piece.faces[(shown == colour).all(axis=1)], return_inverse=True)
-            mesh = trimesh.Trimesh(piece.vertices[used], faces.reshape(-1, 3), process=False)
-            if colour[0] >= 0:
-                material = PBRMaterial(baseColorFactor=[*colour.tolist(), 255])
-                mesh.visual = TextureVisuals(material=material)
+            shown = np.repeat(np.rint(255 * piece.colours[~bare]), 3, axis=0).astype(np.uint8)
+            mesh = trimesh.Trimesh(corners, faces, vertex_colors=shown, process=False)
             scene.add_geometry(mesh)
     return scene.export(file_type="glb")
 

@@ -6,7 +6,7 @@ be in its place, too. Where it is known how a part gets wrong (`Part.known_wrong
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -85,16 +85,27 @@ def with_wrong_poses(
         states: (M, K) in which the product is. A part that is absent whenever another one sits
             wrong may be the one that is in its place then. None: each part stands for itself.
     """
-    parts, free = [], np.ones(len(product.parts), bool)
-    for k in range(len(product.parts)):
-        others = []
-        if states is not None and (states[:, k] < 0).any():
-            absent = (states[states[:, k] < 0] == 0).all(axis=0)
-            others = np.flatnonzero(absent & free).tolist()
-        part = _wrong_part(product, k, others, rng)
-        if part.stand_in is not None:
-            free[part.stand_in] = False
-        parts.append(part)
+
+    def absent(k: int) -> list[int]:
+        if states is None or not (states[:, k] < 0).any():
+            return []
+        return np.flatnonzero((states[states[:, k] < 0] == 0).all(axis=0)).tolist()
+
+    return _redrawn(product, range(len(product.parts)), absent, rng)
+
+
+def _redrawn(
+    product: Product,
+    wrong: Iterable[int],
+    absent: Callable[[int], list[int]],
+    rng: np.random.Generator,
+) -> Product:
+    """The product with another wrong pose of some parts, or an absent one in a part's place."""
+    parts, taken = list(product.parts), set[int | None]()
+    for k in wrong:
+        others = [j for j in absent(k) if j not in taken]
+        parts[k] = _wrong_part(product, k, others, rng)
+        taken.add(parts[k].stand_in)
     return dataclasses.replace(product, parts=tuple(parts))
 
 
@@ -178,9 +189,6 @@ def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> n
 
 def wrong_mesh(product: Product, state: Sequence[int], rng: np.random.Generator) -> Mesh:
     """The product in a state (K,), each part at −1 in a wrong pose drawn for it."""
-    parts, absent = list(product.parts), [k for k, value in enumerate(state) if not value]
-    for k, value in enumerate(state):
-        if value < 0:
-            parts[k] = _wrong_part(product, k, absent, rng)
-            absent = [j for j in absent if j != parts[k].stand_in]
-    return dataclasses.replace(product, parts=tuple(parts)).mesh(state)
+    absent = np.flatnonzero(np.equal(state, 0)).tolist()
+    wrong = np.flatnonzero(np.less(state, 0)).tolist()
+    return _redrawn(product, wrong, lambda _: absent, rng).mesh(state)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.rendering.ranges import HALVES, Range, half
-from data_prep.worlds.habits import USUAL, Habits
 from data_prep.worlds.hiding import GLIMPSES, OCCLUSIONS, Glimpses, Occlusion
 from data_prep.worlds.motion import HEAD, VIEWS, View
+from data_prep.worlds.timelines import USUAL, Habits
 
 Colour = tuple[float, float, float]  # as displayed, in 0..1
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.worlds import timelines
-from data_prep.worlds.habits import USUAL
+from data_prep.worlds.timelines import USUAL
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
