@@ -24,7 +24,6 @@ from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 from stormpsr_jax.serving import needs
-from stormpsr_jax.serving.fields import check_keys
 from stormpsr_jax.serving.product_gate import Fits
 
 # By format, the field that says how the networks are kept: as weights, or as programs.
@@ -257,7 +256,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
 
 def _read(kind: type[_T], data: Any, place: str) -> _T:
     """A dataclass from an object of all its fields, and no others."""
-    check_keys(data, tuple(f.name for f in dataclasses.fields(kind)), place)  # type: ignore[arg-type]
+    _check_keys(data, tuple(f.name for f in dataclasses.fields(kind)), place)  # type: ignore[arg-type]
     return fit(data, kind, place)
 
 
@@ -360,3 +359,15 @@ def _calibration(data: Any, place: str) -> Calibration:
             raise ValueError(f"{place}: wrong: wrong: is not null")
         _read(Calibration, data["wrong"], f"{place}: wrong")
     return found
+
+
+def _check_keys(data: Any, known: tuple[str, ...], place: str) -> None:
+    """Raises ValueError unless it is an object with these fields and no others."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{place}: {shorten(data)} is not an object")
+    for key in known:
+        if key not in data:
+            raise ValueError(f"{place}: {key}: is missing")
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{place}: {shorten(key)}: unknown key; known are {', '.join(known)}")

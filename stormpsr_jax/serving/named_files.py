@@ -7,12 +7,21 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from stormpsr_jax.base import files, memory
 from stormpsr_jax.base.errors import one_line
 
 MODEL = "model.json"
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """What model.json says of a file: the SHA-256 of its content, and its size in bytes."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
 def seal(data: Mapping[str, Any]) -> str:

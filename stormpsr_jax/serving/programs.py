@@ -12,15 +12,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
 from stormpsr_jax.base.errors import one_line
-from stormpsr_jax.base.files import field, number
+from stormpsr_jax.base.files import fit
 from stormpsr_jax.serving.content import Content, Function, roles_of
-from stormpsr_jax.serving.fields import check_file, check_keys, choice, integer
-from stormpsr_jax.serving.named_files import read_file
+from stormpsr_jax.serving.named_files import Named, read_file
 from stormpsr_jax.serving.program import MAX_BYTES, Array, Program
 
 PROGRAMS = ("onnx", "stablehlo")  # formats, and the endings of the files
@@ -31,8 +31,25 @@ OUTPUTS = {
     "detector": ("boxes", "classes", "confidences", "objectness", "states", "parts"),
 }
 _FUNCTION = {"encoder": "encode", "temporal": "temporal", "detector": "detect"}
-_EXPORTED = ("program", "int8", "created", "made_with", "weights", "differs")
-_MAX_ROWS = 64
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+
+
+class _Exported(msgspec.Struct, forbid_unknown_fields=True):
+    """What model.json says of an export."""
+
+    program: Literal["onnx", "stablehlo"]
+    int8: bool
+    created: str
+    made_with: dict[str, str]
+    weights: Named
+    differs: dict[str, _Figure]
+
+
+class _Network(Named, forbid_unknown_fields=True):
+    """What it says of a program."""
+
+    width: Annotated[int, msgspec.Meta(ge=1, le=100_001)]
+    rows: Annotated[int, msgspec.Meta(ge=1, le=64)] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,28 +141,14 @@ def declared(data: Mapping[str, Any], place: str) -> Programs:
     Raises:
         ValueError: the first mistake, with its place.
     """
-    exported = field(data, "exported", dict, place)
-    inside = f"{place}: exported"
-    check_keys(exported, _EXPORTED, inside)
-    program = choice(exported, "program", PROGRAMS, inside)
-    int8 = field(exported, "int8", bool, inside)
-    field(exported, "created", str, inside)
-    for name, version in field(exported, "made_with", dict, inside).items():
-        if not isinstance(version, str):
-            raise ValueError(f"{inside}: made_with: {name[:40]!r}: is not a text")
-    check_keys(field(exported, "weights", dict, inside), ("sha256", "size"), f"{inside}: weights")
-    check_file(exported["weights"], f"{inside}: weights")
-    for name, value in field(exported, "differs", dict, inside).items():
-        number(value, f"{inside}: differs: {name[:40]!r}", 0, 1e15)
+    exported = fit(data.get("exported"), _Exported, f"{place}: exported")
     found = {}
     for role, entry in roles_of(data, place).items():
-        where = f"{place}: networks.{role}"
-        check_keys(entry, ("width", "rows", "sha256", "size"), where)
-        check_file(entry, where)
-        integer(entry, "size", where, 1, MAX_BYTES)
-        rows = None if entry["rows"] is None else integer(entry, "rows", where, 1, _MAX_ROWS)
-        found[role] = Declared(integer(entry, "width", where, 1, 100_001), rows)
-    return Programs(program, int8, found)
+        network = fit(entry, _Network, f"{place}: networks.{role}")
+        if not 0 < network.size <= MAX_BYTES:
+            raise ValueError(f"{place}: networks.{role}: size: is not in 1…{MAX_BYTES}")
+        found[role] = Declared(network.width, network.rows)
+    return Programs(exported.program, exported.int8, found)
 
 
 def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -16,17 +16,19 @@ from flax import traverse_util
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
-from stormpsr_jax.base.files import field
+from stormpsr_jax.base.files import fit
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.serving.content import Content, roles_of
-from stormpsr_jax.serving.fields import check_file, check_keys, choice
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
-from stormpsr_jax.serving.named_files import read_file
+from stormpsr_jax.serving.named_files import Named, read_file
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names
 
 WEIGHTS = "weights.safetensors"
-DTYPES = ("float32", "float16")  # that parameters are stored in
+
+
+class _Weights(Named, forbid_unknown_fields=True):
+    dtype: Literal["float32", "float16"]
 
 
 def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
@@ -35,10 +37,7 @@ def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
     Raises:
         ValueError: the first mistake, with its place.
     """
-    weights = field(data, "weights", dict, place)
-    check_keys(weights, ("sha256", "size", "dtype"), f"{place}: weights")
-    check_file(weights, f"{place}: weights")
-    dtype = choice(weights, "dtype", DTYPES, f"{place}: weights")
+    dtype = fit(data.get("weights"), _Weights, f"{place}: weights").dtype
     networks = {}
     for role, values in roles_of(data, place).items():
         module = architectures.build(role, values, f"{place}: networks.{role}")
