@@ -6,15 +6,12 @@ import json
 
 import numpy as np
 import pytest
-import simplejpeg
-import trimesh
 
 from data_prep import cad
 from data_prep.rendering.scene import Body
 from data_prep.worlds import rendered
 from stormpsr_jax.data.clips import ClipSource
 from tests.support import cad_files
-from tests.support.boxes import box
 from tests.support.cad_files import PARTS, PROCEDURE
 from tests.support.commands import refused
 from tests.support.digests import digests
@@ -101,15 +98,6 @@ def test_wrong_parts_are_told_and_differ_from_the_same_picture_with_right_ones(s
     assert np.median(differ) > 50
 
 
-def test_turn_is_of_pictures_of_wrong_parts_alone(meshes, tmp_path):
-    for name, options in (("any", {}), ("front", {"turn": 20.0})):
-        _make(tmp_path / name, meshes=meshes, wrong=2, per_state=2, size=16, **options)
-    a, b = (ClipSource(tmp_path / name, "cad", PROCEDURE) for name in ("any", "front"))
-    for name in a.recordings:
-        same = (a.frames(name, [0, 1]) == b.frames(name, [0, 1])).all()
-        assert same == name.startswith("cad_")
-
-
 def test_views_differ_and_hands_hide(meshes, tmp_path, monkeypatch):
     monkeypatch.setattr(cad, "OCCLUDED", 1.0)
     _make(tmp_path / "out", meshes=meshes, per_state=10, recordings="cad_04")
@@ -120,28 +108,6 @@ def test_views_differ_and_hands_hide(meshes, tmp_path, monkeypatch):
     assert min(np.abs(a - b).mean() for a, b in itertools.combinations(images, 2)) > 5
     _make(tmp_path / "again", meshes=meshes, per_state=10)
     assert digests(tmp_path / "out") == digests(tmp_path / "again")
-
-
-def test_plan_is_turned_from_the_front_and_stays_in_its_ranges():
-    def views(turn):
-        return cad.plan(4000, 1.5, np.random.default_rng(0), turn)
-
-    assert views(30).product[:, 2].std() == pytest.approx(np.radians(30), rel=0.05)
-    assert not views(0.0).product[:, 2].any()
-    assert np.ptp(views(None).product[:, 2]) > 6.2
-    front = views(30).product_pose(0)[:3, :3] @ (0, -1, 0)
-    turn = views(30).product[0, 2]
-    assert front == pytest.approx((np.sin(turn), -np.cos(turn), 0))
-    assert (views(30).camera[:, 1] < 0).all()  # the product's front is at −y
-    offset = views(None).camera - [0, 0, 0.75]
-    distance = np.linalg.norm(offset, axis=1)
-    for drawn, (low, high) in (
-        (np.degrees(np.arcsin(offset[:, 2] / distance)), cad.ELEVATION),
-        (cad.RADIUS / (distance * cad.HALF_VIEW), cad.FILL),
-    ):
-        assert low <= drawn.min() < low + 0.05 * (high - low)
-        assert high - 0.05 * (high - low) < drawn.max() <= high
-    assert views(None).hand_pose(0, 0)[2, 3] > 1.5  # hands are over the product, not in it
 
 
 # --- The product ----------------------------------------------------------------------------------
@@ -163,32 +129,6 @@ def test_a_product_is_scaled_and_on_the_table_whichever_axis_points_up(meshes):
     np.testing.assert_allclose(low_wheel[0], low[0])
     low, high = _bounds(cad_files.product(meshes, y_up=True), (1, 1, 1))
     np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 15, 30]) / 40)
-
-
-def test_poses_move_parts(meshes):
-    before = _bounds(cad_files.product(meshes), (1, 1, 1))
-    moved = PARTS["base.stl"].copy().apply_translation([7, 0, 0])
-    moved.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 0, 1]))
-    moved.export(meshes / "base.stl")
-    back = trimesh.transformations.rotation_matrix(-np.pi / 2, [0, 0, 1])
-    back[:3, 3] = [-7, 0, 0]
-    half = np.sqrt(0.5)
-    quaternion = {"translation": [-7, 0, 0], "quaternion": [half, 0, 0, -half]}
-    for pose in (back.tolist(), quaternion):
-        (meshes / "poses.json").write_text(json.dumps({"base": pose}))
-        bounds = _bounds(cad_files.product(meshes), (1, 1, 1))
-        np.testing.assert_allclose(bounds, before, atol=1e-6)
-
-
-def test_colours_are_those_of_poses_file_then_mesh_then_drawn(meshes):
-    mesh = PARTS["2.glb"].copy()
-    mesh.visual.face_colors = [0, 0, 255, 255]
-    mesh.export(meshes / "2.glb")
-    (meshes / "poses.json").write_text(json.dumps({"colors": {"base": "#ff0000"}}))
-    base, wheel, lid = cad_files.product(meshes).parts
-    np.testing.assert_allclose(base.mesh.colours, [[1, 0, 0]] * 12)
-    np.testing.assert_allclose(wheel.mesh.colours, [[0.25] * 3] * 12)  # 0.5², rendering is linear
-    np.testing.assert_allclose(lid.mesh.colours, [[0, 0, 1]] * 12, atol=1e-6)
 
 
 def test_triangles_look_outwards_also_of_inverted_and_mirrored_meshes(meshes):
@@ -233,14 +173,3 @@ def test_a_wrong_file_is_one_line(meshes, tmp_path, name, capsys):
     corrupt(meshes)
     assert expected in refused(capsys, cad.main, _arguments(meshes, tmp_path))
     assert not (tmp_path / "out").exists()
-
-
-def test_another_mesh_needs_another_folder(meshes, tmp_path, capsys):
-    arguments = _arguments(meshes, tmp_path)
-    assert cad.main(arguments) == 0
-    assert cad.main(arguments) == 0
-    source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
-    assert simplejpeg.decode_jpeg_header(source.jpegs("cad_02", [0])[0])[:2] == (16, 16)
-    assert "made with other arguments" in refused(capsys, cad.main, [*arguments, "--wrong=1"])
-    box((0, 0, 0), (40, 30, 6)).export(meshes / "base.stl")
-    assert "made with other arguments" in refused(capsys, cad.main, arguments)

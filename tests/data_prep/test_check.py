@@ -37,11 +37,6 @@ def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
     ]
 
 
-@pytest.mark.parametrize("arguments", [[], ["no/such"], ["{empty}"], ["{empty}", "--al"]])
-def test_check_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, capsys):
-    refused(capsys, check.main, [a.format(empty=tmp_path) for a in arguments])
-
-
 def _flip(folder):
     data = bytearray((folder / SHARD).read_bytes())
     data[1000] ^= 1

@@ -1,6 +1,5 @@
 """data_prep.check shows boxes of each state, and holds all of them against the step labels."""
 
-import base64
 import dataclasses
 import re
 
@@ -53,24 +52,6 @@ def test_boxes_of_each_state_stand_beside_its_parts(grey_boxes):
     assert {p["other"] for p in (*first["pictures"], *third["pictures"])} == {""}
 
 
-def test_a_box_is_cut_out_of_its_picture_with_a_little_around(grey_boxes):
-    first, *_ = boxes.by_state(open_folder(grey_boxes))
-    picture = first["pictures"][2]
-    image = simplejpeg.decode_jpeg(base64.b64decode(picture["jpeg"]))
-    assert image.shape == (24, 24, 3)  # 20 pixels, and a tenth at either side
-    assert abs(image[4:-4, 4:-4].mean() - 5 * picture["frame"]) < 3
-    assert image[[0, -1]].max() < 25
-    assert image[:, [0, -1]].max() < 25
-
-
-def test_a_box_at_the_edge_of_the_picture_is_cut_out_too():
-    image = np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3).astype(np.uint8)
-    corner = boxes._cut_out(image, np.array([0.95, 0.95, 0.1, 0.1]))
-    np.testing.assert_array_equal(corner, image[35:, 53:])
-    speck = boxes._cut_out(image, np.array([1.0, 1.0, 1e-6, 1e-6]))
-    assert speck.shape == (1, 1, 3)
-
-
 def test_the_page_shows_the_boxes_and_says_how_many_agree(grey_boxes, capsys):
     assert check.main([str(grey_boxes)]) == 0
     line = "39 of 40 boxes agree with the step labels of their frames"
@@ -112,8 +93,3 @@ def test_classes_that_are_one_off_are_a_problem(tmp_path, capsys, by, word, othe
         "problem: 0 of 2 boxes agree with the step labels, and 2 would if each class were one "
         f"{other}: the classes are one too {word}: " in capsys.readouterr().out
     )
-
-
-def test_classes_that_fit_are_no_problem(whole, grey_boxes):
-    for folder in (whole, grey_boxes):
-        assert boxes.find_shift(open_folder(folder)) == []

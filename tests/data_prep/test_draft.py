@@ -4,14 +4,11 @@ import base64
 import io
 import json
 import re
-import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import draft as drafts
-from data_prep.products.meshes import Y_TO_Z
 from stormpsr_jax import procedure as command
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.boxes import box, shell
@@ -119,25 +116,6 @@ def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, caps
     assert len(pictures((tmp_path / "again.html").read_text())) == 5 * 7 + len(content["states"])
 
 
-def test_y_may_point_up(meshes, tmp_path):
-    """The same parts as many programs export them: the rules are the same."""
-    for path in meshes.glob("*.obj"):
-        PARTS[path.stem].copy().apply_transform(np.linalg.inv(Y_TO_Z)).export(path)
-    made = drafts.draft(meshes, name="box", fps=5, limit=9, y_up=True)
-    names = made.content["components"]
-    pairs = made.content["variants"]["assembly"]["precedence"]
-    rules = {tuple(names[step // 3] for step in pair) for pair in pairs}
-    assert rules == {("cup", "peg"), ("peg", "lid")}
-
-
-def test_files_may_be_named_as_macos_writes_them(meshes):
-    """An umlaut in two characters; in the procedure it is one."""
-    (meshes / "foot.obj").rename(meshes / unicodedata.normalize("NFD", "Fuß für Tür.obj"))
-    (meshes / "poses.json").unlink()
-    made = drafts.draft(meshes, name="box", fps=5, limit=9)
-    assert set(made.content["components"]) == {"Fuß für Tür", "lid", "cup", "peg"}
-
-
 @pytest.mark.parametrize(
     ("order", "flags", "expected"),
     [
@@ -160,8 +138,3 @@ def test_what_is_wrong_is_one_line(meshes, tmp_path, order, flags, expected, cap
     arguments = ["draft", "--out=x.json", "--meshes=box", *flags]
     assert expected in refused(capsys, command.main, arguments)
     assert not (tmp_path / "x.json").exists()
-
-
-def test_a_page_needs_meshes(tmp_path, capsys):
-    arguments = ["show", "synthetic", f"--page={tmp_path / 'x.html'}"]
-    assert "--meshes and --page go together" in refused(capsys, command.main, arguments)

@@ -70,38 +70,6 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
         np.testing.assert_array_equal(source.recordings[name].states, expected)
 
 
-def test_l2_rows_have_length_one_and_zeros_stay(tmp_path, monkeypatch):
-    def change(array):
-        array[5] = 0
-        return array
-
-    monkeypatch.setattr(embeddings, "_ROWS", 7)
-    embeddings.main(write(tmp_path, change))
-    rows = source_of(tmp_path, "test").embeddings["k"][:]
-    expected = change(features_of("k"))
-    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(rows, expected / np.where(lengths, lengths, 1), rtol=1e-5)
-
-
-def test_states_follow_from_steps_alone(tmp_path):
-    with_raw, without = tmp_path / "a", tmp_path / "b"
-    for folder in (with_raw, without):
-        embeddings.main(write(folder, raw=folder is with_raw))
-    ours, theirs = digests(with_raw / "out"), digests(without / "out")
-    assert ours.pop("settings.json") != theirs.pop("settings.json")  # other label files
-    assert ours == theirs
-
-
-def test_splits_by_globs_and_fps(tmp_path):
-    words = write(tmp_path)
-    for path in list((tmp_path / "features").glob("*/*.npy")):
-        path.rename(tmp_path / "features" / path.name)
-    embeddings.main([*words, "--split=train:[a-d],val:[e-h],test:[i-z]", "--fps=25"])
-    for split, names in (("train", "abcd"), ("val", "efgh"), ("test", "ijkl")):
-        source = source_of(tmp_path, split)
-        assert (list(source.recordings), source.fps) == (list(names), 25.0)
-
-
 @pytest.mark.usefixtures("system")  # workers
 def test_same_bytes_when_interrupted_and_for_any_workers(tmp_path, monkeypatch, capsys):
     words = write(tmp_path)
@@ -131,18 +99,6 @@ def test_same_bytes_when_interrupted_and_for_any_workers(tmp_path, monkeypatch, 
     embeddings.main(other)
     assert digests(tmp_path / "three") == whole
     assert all(path.stat().st_ino == inode for path, inode in finished.items())
-
-
-def test_states_of_rows_far_apart_are_those_of_their_frames(tmp_path):
-    words = write(tmp_path)
-    for path in (tmp_path / "features").glob("*/*.npy"):
-        np.savez(path.with_suffix(".npz"), np.load(path)[:3], frames=2 + 16_000_000 * np.arange(3))
-        path.unlink()
-    embeddings.main(words)
-    source = source_of(tmp_path, "test")
-    for name in "kl":
-        expected = states_of(name)[[1, -1, -1]]
-        np.testing.assert_array_equal(source.recordings[name].states, expected)
 
 
 # --- What is refused ------------------------------------------------------------------------------
@@ -258,23 +214,6 @@ def test_mistakes_of_all_recordings_come_at_once(tmp_path, capsys):
         assert part in said
 
 
-FLAGS = {
-    "--stride=0": "--stride=0 is out of range",
-    "--fps=nan": "--fps=nan",
-    "--split=train": "not like train:GLOB",
-    "--split=train:[a-d]": "'e' is in none of them",
-    "--split=train:*,val:*": "'a' is in train and val",
-    "--split=tr/ain:*": "'tr/ain:*' is not like train:GLOB",
-    "--features=nowhere": "--features: nowhere: no such folder",
-}
-
-
-@pytest.mark.parametrize("flag", FLAGS)
-def test_wrong_flags_are_named(tmp_path, capsys, flag):
-    words = [*write(tmp_path), flag]
-    assert FLAGS[flag] in refused(capsys, embeddings.main, words, lines=None)
-
-
 def test_a_folder_made_from_something_else_is_refused(tmp_path, capsys):
     rows = np.tile(features_of("a"), (1, 100))  # 1 MB
     words = write(tmp_path, change=lambda _: rows)
@@ -285,11 +224,3 @@ def test_a_folder_made_from_something_else_is_refused(tmp_path, capsys):
     np.save(tmp_path / "features/train/a.npy", rows)
     said = refused(capsys, embeddings.main, words, lines=None)
     assert "was made from other features or labels of train/a" in said
-
-
-def test_remarks_name_missing_splits_and_frames_that_do_not_meet(tmp_path, capsys):
-    words = write(tmp_path)
-    embeddings.main([*words[:-1], "--split=train:*"])  # without --first_frame
-    printed = capsys.readouterr().err
-    assert "no split 'val'" in printed
-    assert "a at 1 and 0: is --first_frame right?" in printed

@@ -105,23 +105,6 @@ def test_window_strided_rows_are_those_of_the_same_frames(tmp_path, stride, wind
         np.testing.assert_array_equal(dense_rows[a], strided_rows[b])
 
 
-def test_clip_options_strided_clips_end_where_those_of_all_frames_do(tmp_path):
-    drawn = []
-    for context in contexts_for(tmp_path, 4, **{"temporal.floor": 0.01}):
-        sampler = context.clip_options(context.source("val"), 1, 0)["sampler"]
-        rng = np.random.default_rng(0)
-        drawn.append([context.frame_step * sampler.draw(rng)[1] for _ in range(1500)])
-    bins = np.arange(0, N + 1, 8)
-    dense, strided = (np.histogram(frames, bins)[0].cumsum() / 1500 for frames in drawn)
-    assert np.abs(dense - strided).max() < 0.06
-
-
-def test_window_errors_stride_that_does_not_fit(tmp_path):
-    embeddings.main([*write(tmp_path, change=lambda array: array[::3]), "--stride=3"])
-    with pytest.raises(ValueError, match=r"window\.stride=4.*every 3-th frame: set window"):
-        main.run(config_for(tmp_path / "out"), tmp_path / "run")
-
-
 def test_errors_of_a_run_on_embeddings(tmp_path):
     embeddings.main(write(tmp_path))
     out = tmp_path / "out"

@@ -12,7 +12,6 @@ import pytest
 from data_prep import industreal
 from data_prep.reading import asd_labels
 from data_prep.reading.industreal_boxes import read_boxes
-from data_prep.reading.recording_labels import agree
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
 from tests.support.digests import digests
@@ -135,22 +134,6 @@ def others(folder: Path) -> None:
     (folder / "README.md").write_text("# IndustReal\n")
 
 
-@pytest.mark.parametrize(
-    "layout", ["recordings", "RGB", "zip", "{split}_p1/", "recordings/{split}/"]
-)
-def test_layouts_give_the_same_bytes(data, made, copy, tmp_path, layout):
-    if layout == "recordings":
-        folder = data / "recordings"
-    elif layout == "RGB":
-        folder = copy
-        for path in sorted(copy.rglob("rgb")):
-            path.rename(path.with_name("RGB"))
-    else:
-        folder = download(data, tmp_path / "zips", layout if "/" in layout else "")
-    assert make(folder, tmp_path / "out") == 0
-    assert digests(tmp_path / "out") == digests(made)
-
-
 def test_all_downloads_may_lie_in_one_folder_whole_or_not(data, made, tmp_path, caplog):
     """Pictures go before videos; what has no labels or cannot be read is told."""
     pytest.importorskip("av")
@@ -214,15 +197,6 @@ def test_videos_that_end_elsewhere_than_the_pictures_are_named(copy, tmp_path, c
     assert line.endswith(", 05_assy_1_2 (0…5, 6)")
 
 
-def test_the_first_state_may_be_labelled_before_the_first_picture(copy, tmp_path):
-    path = copy / "recordings/train" / LATE / "PSR_labels_raw.csv"
-    path.write_text(path.read_text().replace(row(30, BASE), row(0, BASE)))
-    assert make(copy, tmp_path / "out") == 0
-    check(tmp_path / "out")
-    recording = ClipSource(tmp_path / "out", "train", PROCEDURE).recordings[LATE]
-    assert "".join(map(str, recording.states[0])) == BASE
-
-
 def test_psr_labels_of_their_own_folder_count(data, tmp_path, caplog):
     """As the paper's corrected labels lie; recordings that it leaves out are told."""
     labels = tmp_path / "corrected"
@@ -237,17 +211,6 @@ def test_psr_labels_of_their_own_folder_count(data, tmp_path, caplog):
     assert recording.classes.tolist() == [*OF_FRAMES, -1, -1, -1, -1]  # boxes are those of --data
     (line,) = [line for line in caplog.messages if "without labels" in line]
     assert line == f"pictures without labels are left out: 02_main_0_1, {LATE} (in {data})"
-
-
-def test_flags_reach_the_folder_and_a_crop_loses_boxes(data, tmp_path, caplog):
-    out = tmp_path / "out"
-    assert make(data, out, "--size=24", "--aspect=pad", "--crop=0.3,0,1,1") == 0
-    source = ClipSource(out, "test", PROCEDURE)
-    assert source.image_size == (24, 24)
-    recording = source.recordings["03_assy_0_1"]
-    assert recording.classes.tolist() == [-1, -2, 23, 23, 13, -1, -1, -1, -1]
-    assert np.isnan(recording.boxes[1]).all()
-    assert any("03_assy_0_1: 1 of its 4 boxes are left out" in line for line in caplog.messages)
 
 
 def boxes_of(change):
@@ -367,13 +330,6 @@ def test_a_box_has_the_class_of_its_category_id_or_of_number_and_name_alike(tmp_
         assert boxes.named.tolist() == list(named)
     own = asd_labels.read_boxes(path)  # a user's own has no classes
     assert (own.classes, own.named, own.every_frame) == (None, None, False)
-
-
-def test_an_error_box_agrees_with_every_state_that_is_not_catalogued():
-    # Classes of states: catalogued 4, with a part that sits wrong 23, outside the catalogue 0.
-    of_states = np.array([4, 23, 0])
-    for label, expected in {4: [1, 0, 0], 5: [0, 0, 0], 23: [0, 1, 1], 0: [0, 0, 1]}.items():
-        assert agree(np.full(3, label), of_states, PROCEDURE).tolist() == list(map(bool, expected))
 
 
 def test_few_boxes_that_agree_are_told_with_what_to_do(copy, tmp_path, caplog):

@@ -12,8 +12,6 @@ from PIL import Image
 
 from data_prep import check, industreal_cad
 from data_prep.reading import renders
-from data_prep.writing import parallel, shards
-from stormpsr_jax.base.cluster import Cluster
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import open_trees
@@ -129,51 +127,6 @@ def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, c
             box = truth[picture][1].expected
             assert tuple(recording.boxes[row]) == pytest.approx(box, abs=1e-6)
     assert check.check(tmp_path / "out") == 0
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_categories_that_tell_no_state_leave_the_ids(tmp_path, caplog, there):
-    """Also a file without a table of them."""
-    caplog.set_level("INFO", logger="absl")
-    data = content()
-    for category in data["categories"]:
-        category["name"] = f"Assembly {category['id']}"
-    truth = expected(data)
-    if not there:
-        del data["categories"]
-    assert read(write(tmp_path, data)) == truth
-    assert "ids of categories are taken for classes of the Unity scene" in caplog.text
-
-
-def test_categories_that_tell_other_states_than_their_ids_are_refused(tmp_path):
-    """Numbered from 1, by IndustReal's own classes, and two that changed places."""
-    from_one, own, swapped = content(), content(), content()
-    for category in from_one["categories"]:
-        category["id"] += 1
-    own["categories"] = [{"id": i, "name": name} for i, name in enumerate(NAMES)]
-    a, b = swapped["categories"][4], swapped["categories"][9]
-    a["name"], b["name"] = b["name"], a["name"]
-    for i, (data, wrong) in enumerate(((from_one, 24), (own, 22), (swapped, 2))):
-        with pytest.raises(ValueError, match=f"labels_coco.json: categories: {wrong} of 24"):
-            read(write(tmp_path / str(i), data))
-
-
-def test_pictures_not_listed_or_with_two_boxes_are_left_out_and_boxes_cut_off(tmp_path, caplog):
-    data = content()
-    write(tmp_path, data)
-    (tmp_path / "images/more.png").write_bytes(png(1))
-    twice, over = data["annotations"][:2]
-    data["annotations"].append({**twice, "id": 1000})
-    over["bbox"] = [-4, 8.5, 12, 10]
-    (tmp_path / "labels_coco.json").write_text(json.dumps(data))
-    rest = expected(data)
-    name = data["images"][over["image_id"]]["file_name"]
-    box = (4 / WIDTH, 13.25 / HEIGHT, 8 / WIDTH, 9.5 / HEIGHT)
-    rest[name] = rest[name][0], pytest.approx(box)
-    del rest[data["images"][twice["image_id"]]["file_name"]]
-    assert read(tmp_path) == rest
-    assert "pictures with more than one box are left out: 1" in caplog.text
-    assert "pictures that are left out: 2 of 27" in caplog.text
 
 
 # --- The two layouts of the authors' code ---------------------------------------------------------
@@ -296,21 +249,6 @@ def test_mistakes_name_the_place(tmp_path, message, capsys):
     words = [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}", "--size=8", "--workers=1"]
     assert message in refused(capsys, industreal_cad.main, words, lines=None)
     assert not (tmp_path / "out/dataset_info.json").exists()
-
-
-def test_command_flags_reach_the_folder_and_the_cluster(synth, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    words = [f"--data={synth}", f"--out={out}", "--size=16", "--quality=70"]
-    assert industreal_cad.main([*words, "--workers=1", "--recordings=cad_0*"]) == 0
-    settings = json.loads((out / "settings.json").read_text())
-    assert settings["image_size"] == [16, 16]
-    assert settings["settings"]["quality"] == 70
-    assert len(list(out.glob("clips-cad*"))) == 9
-    told = []
-    monkeypatch.setattr(parallel, "run", lambda _, jobs, workers, *rest: told.append(workers))
-    monkeypatch.setattr(shards, "SHOWN_SECONDS", 0)
-    assert industreal_cad.main([f"--data={synth}", f"--out={tmp_path / 'ray'}", "--ray=auto"]) == 0
-    assert told == [Cluster("auto")]
 
 
 @pytest.mark.skipif(not STAND_INS.exists(), reason="needs ../shared")

@@ -1,7 +1,6 @@
 """Recordings of a user's product, whose parts are meshes, through the code of the toy's."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -10,12 +9,10 @@ from data_prep import synthetic
 from data_prep.products import products, wrong_poses
 from data_prep.products.product import Part, Product, solid
 from data_prep.rendering.mesh import affine
-from data_prep.rendering.scene import Body
-from data_prep.worlds import hiding, motion, rendered, timelines, workplace
+from data_prep.worlds import hiding, motion, rendered, timelines
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from tests.support import lantern
-from tests.support.commands import refused
 
 pytestmark = pytest.mark.usefixtures("read_here")
 LANTERN = Procedure.from_json(lantern.CONTENT)
@@ -80,34 +77,6 @@ def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, t
             assert (r.classes == int(name[-2:])).all()
 
 
-def test_what_flags_tell_together_has_to_fit(files, tmp_path, capsys):
-    meshes, procedure = files
-    out = f"--out={tmp_path / 'data'}"
-    for flags, message in (
-        ([f"--meshes={meshes}"], "give --procedure=FILE too"),
-        ([f"--procedure={procedure}"], "are of --meshes"),
-        ([f"--poses={procedure}"], "are of --meshes"),
-        (["--product-seed=1", f"--meshes={meshes}"], "--product_seed=1 draws a product"),
-    ):
-        assert message in refused(capsys, synthetic.main, [out, *flags])
-    content = json.loads(procedure.read_text())
-    content["variants"]["assembly"] |= {"initial_state": "10000"}
-    procedure.write_text(json.dumps(content))
-    said = refused(capsys, synthetic.main, _flags(files, tmp_path / "data"))
-    assert "cannot be built in its order" in said
-    assert not (tmp_path / "data").exists()
-
-
-def test_poses_of_another_file_count_in_place_of_those_beside_the_meshes(tmp_path):
-    files = lantern.write(tmp_path, lid={"translation": [0, 0, 100]})
-    other = tmp_path / "other.json"
-    other.write_text("{}")
-    heights = [_of_user(files, poses=path).product.height for path in (None, other)]
-    assert heights[0] > 1.2 * heights[1]
-    with pytest.raises(ValueError, match=r"nothing\.json"):
-        _of_user(files, poses=tmp_path / "nothing.json")
-
-
 # --- How parts sit wrong ---
 
 
@@ -126,20 +95,6 @@ def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
     assert len(np.unique(np.round(boxes, 9), axis=0)) == 20  # of other parts they are drawn
 
 
-def test_known_wrong_poses_that_nobody_would_see_are_told_together(tmp_path):
-    quarter = [[0, -1, 0, -35], [1, 0, 0, 35], [0, 0, 1, 0], [0, 0, 0, 1]]
-    post = [{"translation": [x, 0, z]} for x, z in ((0.25, 0), (9000, 0), (0, -400), (30, 0))]
-    with pytest.raises(ValueError, match="poses") as error:
-        _of_user(lantern.write(tmp_path, wrong={"lamp": [quarter], "post": post}))
-    lines = [line.partition("wrong: ")[2] for line in str(error.value).splitlines()]
-    assert [line.partition(";")[0].partition(",")[0] for line in lines] == [
-        "post[0]: looks as it should: hardly any of it is elsewhere",
-        "post[1]: is farther from the product than the product is wide",
-        "post[2]: is below the table",
-        "lamp[0]: looks as it should: hardly any of it is elsewhere",
-    ]
-
-
 def _kit():
     """Two blocks side by side, a small one that could be in the place of either."""
 
@@ -150,40 +105,6 @@ def _kit():
     red, blue, green = 0.9 * np.eye(3)[[0, 2, 1]]
     parts = part("box", red, -0.6, 0.9), part("box", blue, 0.6, 0.9), part("cone", green, 0.0, 0.5)
     return Product(NOTHING, parts, kit=True)
-
-
-def test_another_part_may_be_in_the_place_of_one_but_never_in_two_places(monkeypatch):
-    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
-    states = np.array([[0, 0, 0], [-1, 0, 0], [1, -1, 0], [1, 1, 0], [1, 1, -1], [1, 1, 1]])
-    seen = set()
-    for seed in range(30):
-        kit = wrong_poses.with_wrong_poses(_kit(), np.random.default_rng(seed), states)
-        stands_in = [part.stand_in for part in kit.parts]
-        seen.add(tuple(stands_in))
-        for state in states:
-            there = [k for k in range(3) if k not in kit.loose(state)]
-            assert len(there) == np.count_nonzero(state)
-    # The blue block may be in the red one's place, the cone in either, and nothing is left for it.
-    assert seen == {(1, 2, None), (2, None, None)}
-    toy = dataclasses.replace(_kit(), kit=False)
-    found = wrong_poses.with_wrong_poses(toy, np.random.default_rng(0), states)
-    assert {part.stand_in for part in found.parts} == {None}
-
-
-def test_a_part_that_sits_wrong_is_never_where_its_twin_belongs():
-    """Else a picture that is labelled wrong would show the state of the twin."""
-
-    def block(x, size=0.6):
-        pose = affine(translation=(x, 0, size / 2))
-        return Part(solid("box", (size, size, size), (0.5, 0.1, 0.1)), size, pose, pose)
-
-    parts = block(-1.0), block(1.0), block(0.0, 0.3)
-    kit = Product(NOTHING, parts, kit=True)
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        found = wrong_poses.with_wrong_poses(kit, rng).parts
-        for part, twin in ((found[0], parts[1]), (found[1], parts[0])):
-            assert np.linalg.norm(part.wrong[:3, 3] - twin.right[:3, 3]) > 0.03
 
 
 def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch):
@@ -210,19 +131,3 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
 
 
 # --- The workplace around products of any size ---
-
-
-@pytest.mark.parametrize("height", [0.3, 3.2])
-def test_products_of_any_shape_fill_the_picture_and_are_seen_whole(height):
-    size = (np.sqrt(16 - height**2) / np.sqrt(2), np.sqrt(16 - height**2) / np.sqrt(2), height)
-    pose = affine(translation=(0, 0, height / 2))
-    part = Part(solid("box", size, (0.8, 0.2, 0.2)), height, pose, pose)
-    product = Product(NOTHING, (part,), kit=True)
-    views = motion.plan_views(30, np.random.default_rng(0), hands=0.0).over(product.height)
-    body, rng = Body(product.mesh([1])), np.random.default_rng(1)
-    pictures = [workplace.clean_picture(body, views, i, 64, rng) for i in range(30)]
-    boxes = np.array([p.box for p in pictures])
-    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
-    cut = ((low <= 0) | (high >= 1)).any(axis=1)
-    assert cut.mean() < 0.25
-    assert 0.4 < boxes[:, 2:].max(axis=1).mean() < 0.95

@@ -8,8 +8,6 @@ from data_prep import labels
 from data_prep.checking import accuracy_over_videos
 from data_prep.checking.accuracy_over_videos import Curve, Row
 from stormpsr_jax import procedure as procedure_command
-from stormpsr_jax.configs import own
-from stormpsr_jax.psr.procedure import Procedure
 from tests.support.commands import refused
 
 CONTENT = {
@@ -28,7 +26,6 @@ CONTENT = {
         "repair": {"initial_state": "111", "expected": [8], "recordings": ["repair*"]},
     },
 }
-PROCEDURE = Procedure.from_json(CONTENT)
 
 
 def row(videos, f1, mistakes):
@@ -63,18 +60,6 @@ def said(tmp_path, monkeypatch, capsys):
 
 GOOD = "20,Install seal\n40,Install cover\n60,Install screw\n"
 REPAIR = "30,Remove screw\n"
-
-
-def test_labels_are_counted_part_by_part(said):
-    wrong = "10,Incorrectly installed seal\n30,Install seal\n50,3\n70,6\n"
-    _, out = said({"bench_01": GOOD, "bench_02": wrong, "repair_01": REPAIR})
-    lines = out.splitlines()
-    assert lines[0] == "3 recordings (assembly 2, repair 1), 8 steps"
-    assert [line.split() for line in lines[2:5]] == [
-        ["seal", "2", "1", "0"],
-        ["cover", "2", "0", "0"],
-        ["screw", "2", "0", "1"],
-    ]
 
 
 def test_labels_with_enough_of_all_are_not_doubtful(said):
@@ -121,13 +106,6 @@ def test_labels_doubts_are_named_with_recording_and_time(said, what):
     assert [line for line in doubts if "bench_01" in line] == expected
 
 
-def test_labels_windows_are_as_long_as_the_flag_says(said):
-    rows = DOUBTS["a pause within a clip"][0]
-    assert not any("twice" in line for line in said({"bench_01": rows}, "--window=25")[0])
-    assert any("twice" in line for line in said({"bench_01": rows}, "--window=26")[0])
-    assert labels.WINDOW == own.get_config().window.frames
-
-
 def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
     doubts, _ = said(
         {"bench_01": "20,Install seal\n40,Install cover\n", "bench_02": "20,0\n40,3\n"}
@@ -140,14 +118,6 @@ def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
         "parts that are seldom put on wrong: seal 0, cover 0, screw 0; in those 6 recordings it "
         "was about 2 times each, and 4 of 13 wrong ones were taken for right: film rehearsals",
     ]
-
-
-def test_curve_has_the_stream_that_a_model_of_so_many_videos_recognises_by():
-    figures = {name: {"f1": f1} for name, f1 in (("asd", 0.7), ("storm", 0.6), ("learned", 0.8))}
-    few, more = (Row(20, 20 - val, val, {}, figures) for val in (3, 4))
-    assert (few.stream, few.figures["f1"]) == ("asd", 0.7)
-    assert (more.stream, more.figures["f1"]) == ("learned", 0.8)
-    assert Row(20, 17, 3, {}, {"temporal": {}}).stream == "temporal"
 
 
 def test_labels_with_mistakes_are_refused(said, capsys):

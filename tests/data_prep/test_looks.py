@@ -8,7 +8,7 @@ import simplejpeg
 from PIL import Image
 
 from data_prep.products.product import solid, toy_product
-from data_prep.rendering import grounds, scene, sensor
+from data_prep.rendering import scene, sensor
 from data_prep.worlds import backgrounds, motion, worlds
 from data_prep.worlds import workplace as workplaces
 from tests.support.recognise_data import write_video
@@ -82,33 +82,7 @@ def pictures_in(world, moves, size=SIZE):
     return [place.picture(moves, i, state, size) for i in range(len(moves.roll))]
 
 
-def test_boxes_are_not_of_frames_in_which_the_head_looks_elsewhere():
-    away = np.array([False, True, False])
-    boxes = [p.box for p in pictures_in(worlds.TOY, still(away=away))]
-    assert [bool(np.isnan(b).any()) for b in boxes] == [False, True, False]
-
-
 # --- Grounds --------------------------------------------------------------------------------------
-
-
-def test_seen_texture_is_that_of_the_table_where_each_ray_meets_it():
-    """A texture of the coordinates themselves tells where."""
-    side = grounds.TEXTURE
-    at = ((np.arange(side) + 0.5) / side * 2 - 1) * grounds.REACH  # of its columns and rows
-    albedo = np.zeros((side, side, 3), np.float32)
-    albedo[..., 0], albedo[..., 1] = np.meshgrid(at, at)
-    view = camera()
-    seen = grounds.seen_texture(
-        grounds.Texture(albedo, 1.0), np.ones(3), view.view(SIZE), view.position, SIZE
-    )
-    # Where a pinhole camera sees these places of the table.
-    places = np.concatenate([seen[..., :2], np.zeros((SIZE, SIZE, 1))], axis=-1)
-    projected = view.project(places.reshape(-1, 3)).reshape(SIZE, SIZE, 2)
-    middles = (np.arange(SIZE) + 0.5) * 2 / SIZE - 1
-    expected = np.stack(np.meshgrid(middles, -middles), axis=-1)
-    inside = np.abs(seen[..., :2]).max(-1) < 0.95 * grounds.REACH
-    assert inside.mean() > 0.8
-    np.testing.assert_allclose(projected[inside], expected[inside], atol=0.02)
 
 
 # --- Backgrounds of a user ------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """MECCANO as it is downloaded: frames, labels, boxes, zips, videos; and what is wrong with some."""
 
 import contextlib
-import json
 import os
 import shutil
 import zipfile
@@ -11,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import check, command, meccano
-from stormpsr_jax.base import memory
+from data_prep import check, meccano
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.media.framing import Framing
 from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.meccano_data import (
@@ -71,31 +68,6 @@ def test_boxes_and_their_classes(meccano_shards):
     assert recordings["0001"].classes.tolist() == classes
     assert (recordings["0002"].classes == NOT_ANNOTATED).all()  # has no file of boxes
     assert check.check(meccano_shards, out=os.devnull) == 0
-
-
-def test_log_says_what_is_particular(meccano_files, meccano_shards, caplog):
-    caplog.set_level("INFO", logger="absl")
-    make(meccano_files, meccano_shards)
-    assert caplog.messages == [
-        "4 of 4 recordings are in the split that MECCANO has them in; 16 of its 20 recordings are "
-        "not there: 0003, 0004, 0005, 0006, 0013 and 11 more",
-        "4 recordings, 46 frames (22 in a catalogued state, 4 in an error state, 20 in an "
-        "uncatalogued one), 15 boxes (9 in a catalogued state, 3 in an error state, 3 in an "
-        "uncatalogued one; 3 cut off at the picture's edge, 3 left out for a larger one of the "
-        "same frame)",
-        "25 frames are annotated as empty, 9 are not annotated",
-        "8 frames show states that procedure 'meccano' does not catalogue: 10000000000000000 (8 "
-        "frames of 0001, 0002, 0007, 0008). Neither the encoder nor the detector learns such "
-        'states: add those that the assembly goes through to "states" of the procedure file, and '
-        "correct the labels where a state is wrong",
-        *(
-            f"recording {name}: PSR_labels.csv and the states differ, changes of state that are no "
-            "steps: Install headlamp at frame 6. Training follows the states and scores follow "
-            "the steps: correct whichever is wrong"
-            for name in FRAMES
-        ),
-        "no boxes (ASD labels) for recordings 0002",
-    ]
 
 
 @pytest.mark.usefixtures("system")  # workers
@@ -231,67 +203,4 @@ def test_a_damaged_picture_stops_only_its_recording(tmp_path):
     assert make(data, tmp_path / "out")
 
 
-def test_other_labels_or_framing_need_another_folder(meccano_files, meccano_shards, tmp_path):
-    changed = make_data(tmp_path)
-    edit("asd/*/0007_GT.csv", "0.25", "0.26")(changed)
-    with pytest.raises(ValueError, match=r"--remake .*\nrecording 0007: its boxes are not those"):
-        make(changed, meccano_shards)
-    for change, name in (
-        ({"framing": Framing((16, 16), "crop")}, "aspect"),
-        ({"framing": Framing((16, 16), region=(0, 0, 0.5, 1))}, "crop"),
-        ({"framing": Framing((16, 16), quality=80)}, "quality"),
-    ):
-        with pytest.raises(ValueError, match=rf"settings.{name} .* →"):
-            make(meccano_files, meccano_shards, **change)
-
-
 # --- The command ----------------------------------------------------------------------------------
-
-
-def test_flags_reach_the_folder(meccano_files, tmp_path):
-    parts = [f"--frames={meccano_files}/frames", f"--labels={meccano_files}/psr"]
-    out = tmp_path / "out"
-    asked = ["--size=24", "--aspect=crop", "--crop=0,0,1,0.9", "--quality=80", "--workers=1"]
-    assert meccano.main([*parts, f"--out={out}", *asked, "--recordings=train/*"]) == 0
-    stored = json.loads((out / "settings.json").read_text())
-    assert stored["image_size"] == [24, 24]
-    settings = stored["settings"]
-    assert (settings["aspect"], settings["quality"]) == ("crop", 80)
-    assert settings["crop"] == [0, 0, 1, 0.9]
-    assert {name: its["frames"] for name, its in stored["sources"].items()} == FRAMES
-    assert len(list(out.glob("clips-*"))) == 2
-
-
-FLAGS = {
-    "--crop=1,2": "--crop=1,2 is not four numbers x0,y0,x1,y1",
-    "--crop=0,0,2,1": "--crop=0,0,2,1 is not",
-    "--size=4": "argument --size: 4 is not in 8…4096",
-    "--size=50": "argument --size: 50 is a multiple neither of 8 nor of 14, the patches of an "
-    "encoder would not fill the picture; take 48 or 56",
-    "--quality=0": "--quality=0 is not in 1…100",
-    "--workers=0": "argument --workers: 0 is less than 1",
-    "--workers=x": "argument --workers: invalid whole number value: 'x'",
-    "--aspect=none": "argument --aspect: invalid choice: 'none'",
-    "--recording=a": "unrecognized arguments: --recording=a",
-    "--frames=nowhere": "--frames: nowhere: no such",
-    "--out=/proc/shards": "/proc/shards",  # where nobody can write
-}
-
-
-@pytest.mark.parametrize("flag", FLAGS)
-def test_wrong_flags_are_one_line(meccano_files, tmp_path, capsys, flag):
-    out = tmp_path / "out"
-    words = [f"--frames={meccano_files}/frames", f"--labels={meccano_files}/psr"]
-    assert FLAGS[flag] in refused(capsys, meccano.main, [*words, f"--out={out}", flag])
-    assert not out.exists()
-    refused(capsys, meccano.main, words)
-
-
-def test_too_little_memory_is_a_line(monkeypatch, capsys):
-    def act():
-        raise MemoryError
-
-    main = command.command("x", "", lambda parser: None, act)
-    assert refused(capsys, main, []) == "error: there is not enough memory"
-    monkeypatch.setattr(memory, "MIN_MEMORY", 2**60)  # before anything is begun
-    assert refused(capsys, main, []).startswith("error: a run needs 1,073,741,824.0 GiB")

@@ -1,11 +1,5 @@
 """Files of meshes: what is read of each format, and the process that reads them."""
 
-import random
-import signal
-import subprocess
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import trimesh
@@ -46,22 +40,6 @@ def test_numbers_below_zero_of_an_obj_count_back_from_their_face(meshes, corner)
     np.testing.assert_allclose(volume(piece), np.prod(high - low))
 
 
-def test_no_material_library_is_read(meshes, tmp_path, monkeypatch):
-    (tmp_path / "secret.mtl").write_text("newmtl m\nKd 1 0 0\n")
-    text = (meshes / "Front_wheel.obj").read_text()
-    (meshes / "Front_wheel.obj").write_text(f"mtllib {tmp_path}/secret.mtl\nusemtl m\n{text}")
-    opened, plain_open = [], open
-
-    def spy(file, *args, **options):
-        opened.append(str(file))
-        return plain_open(file, *args, **options)
-
-    monkeypatch.setattr("builtins.open", spy)
-    (wheel,) = mesh_files.read(meshes / "Front_wheel.obj")
-    assert np.isnan(wheel.colours).all()
-    assert not any("secret" in name for name in opened)
-
-
 def test_vertex_colours_of_a_glb_count_times_its_materials(meshes):
     """As programs export them, which give each mesh a material."""
     for material, expected in (
@@ -78,19 +56,6 @@ def test_vertex_colours_of_a_glb_count_times_its_materials(meshes):
         glb.change(trimesh.Scene(lid).export(file_type="glb"), change, meshes / "2.glb")
         (piece,) = mesh_files.read(meshes / "2.glb")
         np.testing.assert_allclose(piece.colours, 12 * [expected])
-
-
-def test_nodes_of_a_glb_keep_their_places_and_whole_numbers_are_read(meshes):
-    scene = trimesh.Scene()
-    half = box((0, 0, 0), (10, 30, 10))
-    for x in (20, 30):
-        move = trimesh.transformations.translation_matrix([x, 0, 5])
-        scene.add_geometry(half, transform=move)
-    scene.export(meshes / "2.glb")
-    cad_files.needs(meshes, "KHR_mesh_quantization")
-    bounds = [(p.vertices.min(0), p.vertices.max(0)) for p in mesh_files.read(meshes / "2.glb")]
-    expected = [[(x, 0, 5), (x + 10, 30, 15)] for x in (20, 30)]
-    np.testing.assert_allclose(sorted(np.array(bounds).tolist()), expected, atol=1e-6)
 
 
 # --- 3MF ------------------------------------------------------------------------------------------
@@ -146,25 +111,6 @@ def test_colours_of_3mf_are_those_of_materials_and_of_colour_groups(path):
     np.testing.assert_array_equal(bare, [(0, 1, 0), (0, 0, 1), *[(np.nan,) * 3] * 10])
 
 
-def test_a_3mf_file_with_changed_bytes_is_read_or_refused_in_a_line(path):
-    files.write(path, OBJECT, files.item(1))
-    whole = path.read_bytes()
-    rng = random.Random(0)
-    refused = []
-    for i in range(50):
-        data = bytearray(whole)
-        for _ in range(rng.randint(1, 4)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        path.write_bytes(data if i else b"garbage")
-        try:
-            three_mf.unpacked_bytes(path)
-            mesh_files.read(path)
-        except (ValueError, MemoryError) as error:
-            refused.append(str(error))
-    assert len(refused) > 25
-    assert all("base.3mf" in line and "\n" not in line for line in refused)
-
-
 def test_a_3mf_file_that_unfolds_is_refused_before_it_is_unpacked(path):
     """Text that packs to a thousandth."""
     files.write(path, OBJECT + " " * (three_mf.FREE_BYTES + 1), files.item(1))
@@ -199,15 +145,6 @@ def test_a_damaged_step_file_is_one_line(text, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("kind", "module"), [("3mf", "lib3mf"), ("step", "cascadio")])
-def test_without_the_library_the_hint_names_the_extra(kind, module, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, module, None)
-    (tmp_path / f"base.{kind}").touch()
-    with pytest.raises(ValueError, match=f"reading a {kind.upper()} file needs {module}") as error:
-        read_inputs(tmp_path, BASE)
-    assert f"pip install '.[{kind}]'" in str(error.value)
-
-
 # --- The process that reads -----------------------------------------------------------------------
 
 
@@ -223,29 +160,3 @@ def test_a_mesh_that_unfolds_is_not_loaded(meshes, monkeypatch):
     monkeypatch.setattr(mesh_files, "MAX_FACES", 400_000)
     with pytest.raises(ValueError, match=r"2\.glb: has 480,000 triangles, more than 400,000"):
         mesh_files.read(meshes / "2.glb")
-
-
-def test_files_are_read_by_a_process_up_to_the_first_that_cannot_be(meshes):
-    names = [meshes / name for name in PARTS]
-    pieces = [piece for (piece,) in mesh_files.read_all(names)]
-    np.testing.assert_allclose([volume(p) for p in pieces], [m.volume for m in PARTS.values()])
-    (meshes / "Front_wheel.obj").write_text("garbage")
-    (meshes / "2.glb").write_text("garbage")
-    with pytest.raises(ValueError, match=r"^\S+Front_wheel\.obj: [^\n]+$"):
-        mesh_files.read_all(names)
-
-
-def _ended(monkeypatch, said):
-    ended = SimpleNamespace(returncode=-signal.SIGXCPU, stdout=said, stderr=b"")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
-
-
-def test_a_crash_of_the_reader_names_the_mesh_but_an_answer_counts(meshes, monkeypatch):
-    """Freeing what was read may take the time that was left."""
-    names = [meshes / name for name in PARTS]
-    _ended(monkeypatch, b"\n")
-    with pytest.raises(ValueError, match=r"Front_wheel\.obj: reading it takes longer than a file"):
-        mesh_files.read_all(names)
-    _ended(monkeypatch, b"\nFront_wheel.obj: a bad mesh\n")
-    with pytest.raises(ValueError, match=r"^Front_wheel\.obj: a bad mesh$"):
-        mesh_files.read_all(names)

@@ -34,28 +34,6 @@ def test_every_order_that_precedence_allows_comes_up_and_no_other():
     assert _orders(LANTERN) == allowed
 
 
-def test_without_precedence_the_catalogue_is_followed_and_left_to_itself_where_it_jumps():
-    found = _orders(_procedure("1000 1100 1111 0010 1010"))
-    by_hand = {
-        *((0, 3, *rest) for rest in itertools.permutations((6, 9))),
-        *((0, 6, *rest) for rest in itertools.permutations((3, 9))),
-        *((6, 0, *rest) for rest in itertools.permutations((3, 9))),
-    }
-    assert found == by_hand
-
-
-def test_removals_and_parts_that_are_there_from_the_start():
-    service = _procedure(
-        "1111 0111 0011", initial_state="1111", expected=[0, 2, 3, 5], precedence=[[2, 5], [3, 0]]
-    )
-    assert _orders(service) == {(2, 5, 3, 0)}  # off in one order, on again in the other
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        timeline = timelines.draw_timeline(service, rng, wrong=0.5, covers=True)
-        assert timeline.states[0].tolist() == [1, 1, 1, 1]
-        assert (timeline.states[:, 2:] == 1).all()
-
-
 @pytest.mark.parametrize("name", ["meccano", "industreal", "impact", "synthetic"])
 def test_timelines_of_every_procedure_that_ships(name):
     procedure = load_procedure(name)
@@ -136,14 +114,6 @@ def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
         assert variants == ["on", "off"] * (len(of_split) // 2)
     assert found["train"][-1] == "x0-rehearsal_001"
     assert [names.is_rehearsal(name) for name in found["train"]] == [False] * 4 + [True] * 2
-
-
-@pytest.mark.parametrize(
-    "globs", [{"on": ["*"], "off": ["off_*"]}, {"on": ["one"]}, {"on": ["/*"]}]
-)
-def test_a_variant_without_a_name_of_its_own_is_told(globs):
-    with pytest.raises(ValueError, match=r"variants\.(on|off)\.recordings: .*add a glob such as"):
-        _names({"train": 2}, **globs)
 
 
 # --- Products drawn at random ---

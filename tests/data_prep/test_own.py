@@ -1,6 +1,5 @@
 """A user's own videos: times, rotation, forms of labels, names, exported frames, the command."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import simplejpeg
 
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.media import video
 from stormpsr_jax.media.framing import Framing
 from tests.support.commands import refused
 from tests.support.digests import digests
@@ -57,16 +55,6 @@ def test_variable_frame_rate_goes_by_time(tmp_path):
         images = source.frames(f"bench{i}", range(recording.num_frames))
         levels = (images.mean(axis=(1, 2, 3)) - 8) / LEVELS
         np.testing.assert_allclose(levels, shown, atol=0.3)
-
-
-@pytest.mark.parametrize("rate", [10, 25, 29.97, 59.94])
-def test_resample_constant_rates(rate):
-    times = np.arange(3000) / rate
-    for rounded in (times, np.round(times, 3) + 7):  # Matroska's milliseconds
-        np.testing.assert_array_equal(video.resample(rounded, rate), np.ones(3000))
-        shown = np.repeat(np.arange(3000), video.resample(rounded, rate / 5))
-        np.testing.assert_array_equal(shown, np.arange(0, 3000, 5))
-        np.testing.assert_array_equal(video.resample(rounded, 2 * rate), [2] * 2999 + [1])
 
 
 def rotate(path: Path, matrix: tuple[int, ...]) -> None:
@@ -207,17 +195,6 @@ def test_names_in_both_normal_forms_are_one_name(tmp_path):
     assert splits == dict(zip(map(nfc, names), ("train", "val", "test"), strict=True))
     boxed = [name for name, (recording, _) in recordings.items() if recording.classes[6] == 1]
     assert sorted(boxed) == sorted(map(nfc, names[:2]))
-
-
-def test_a_folder_of_any_name_is_a_recording(tmp_path):
-    """`depth` is left out of IndustReal, not of a user's folders."""
-    data = make_pictures(tmp_path / "data", ("depth",))
-    anything = {"all": dataclasses.replace(PROCEDURE.variants["assembly"], recordings=("*",))}
-    procedure = dataclasses.replace(PROCEDURE, variants=anything)
-    (data / "labels/depth.csv").unlink()
-    (data / "labels/depth").mkdir()
-    (data / "labels/depth/mine.csv").write_text(STEPS)
-    assert make(data, tmp_path / "out", procedure=procedure, splits="100/0/0")
 
 
 # --- The command ----------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Boxes on a user's own videos: formats, frames that were looked at, what is wrong with some."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,14 +139,6 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
     assert not any("detector" in message for message in caplog.messages)
 
 
-def test_log_says_that_there_are_no_boxes(own_pictures, caplog):
-    caplog.set_level("INFO", logger="absl")
-    assert make(own_pictures, own_pictures / "out")
-    (said,) = (message for message in caplog.messages if "detector" in message)
-    assert "no boxes in split train and val" in said
-    assert "config.stages" in said
-
-
 FILE, LABELS = "all.json", "bench2/000008.txt"
 MISTAKES = {
     "boxes without labels: bench9": {"bench9.json": coco("1.jpg"), "bench1.json": coco("1.jpg")},
@@ -223,28 +214,3 @@ def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
         np.testing.assert_allclose(
             found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9
         )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"empty": np.array([3])},
-        {"frames": np.array([2])},
-        {"unsure": np.array([[2, 9]])},
-        {"classes": np.array([4])},
-    ],
-)
-def test_digest_changes_with_what_was_looked_at(change):
-    boxes = asd_labels.Boxes(np.array([1]), np.full((1, 4), 0.5), ("x: line 1",), 0)
-    assert dataclasses.replace(boxes, **change).digest != boxes.digest
-
-
-def test_looked_at_from_any_frame_on(tmp_path):
-    path = tmp_path / "x_GT.csv"
-    frames = [(4, 0), (5, 0), (9, 0), (10, 0), (10**9, 0)]  # a file from outside may say anything
-    path.write_text("".join(f"{frame},0,{i},0.5,0.5,0.2,0.2\n" for frame, i in frames))
-    boxes = asd_labels.read_meccano_boxes(path)
-    for first, count in ((0, 20), (4, 3), (6, 2), (7, 30), (12, 5)):
-        numbers = np.arange(first, first + count)
-        expected = (numbers < 6) | (numbers == 9) | (numbers == 10)
-        np.testing.assert_array_equal(boxes.looked_at(first, count), expected)

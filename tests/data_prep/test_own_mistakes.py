@@ -11,7 +11,6 @@ import pytest
 
 from data_prep import own
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import Tree
 from tests.support.commands import refused
 from tests.support.own_data import (
@@ -19,8 +18,6 @@ from tests.support.own_data import (
     PROCEDURE,
     STEPS,
     make,
-    make_pictures,
-    opened,
     write_pictures,
     write_video,
 )
@@ -204,29 +201,6 @@ def test_mistakes_of_all_files_and_recordings_come_at_once(own_pictures, tmp_pat
     ):
         assert part in line
     assert not [record for record in caplog.records if "detector" in record.getMessage()]
-
-
-def test_pictures_of_several_shapes_keep_theirs(tmp_path):
-    """A portrait video is not distorted; one that is a pixel wider than others is like them."""
-    data = make_pictures(tmp_path / "data", ("bench1", "bench2"))
-    for name, shape in (("bench3", (64, 48)), ("bench4", (48, 65))):
-        write_pictures(data / "videos" / name, shape=shape, levels=lambda i: 99)
-        (data / "labels" / f"{name}.csv").write_text(STEPS)
-    with pytest.raises(ValueError, match="would distort recording bench3: its"):
-        make(data, tmp_path / "out")
-    make(data, tmp_path / "out", framing=Framing((32, 32), aspect="pad"))
-    picture = opened(tmp_path / "out")["bench3"][1].frames("bench3", [3])[0]
-    assert (picture[:, :4] < 8).all()
-    assert (picture[:, 5:27] > 90).all()
-
-
-def test_gaps_and_slow_videos_are_logged(tmp_path, caplog):
-    caplog.set_level("INFO", logger="absl")
-    write_video(tmp_path / "a.mp4", [0, 0.5, 1, 4.5, 5])
-    opened_video = finding.open_recording(Tree(str(tmp_path)), "a.mp4", FPS)
-    assert opened_video.num_frames == 26
-    assert any("no picture between 1.0 s and 4.5 s" in message for message in caplog.messages)
-    assert any("0.8 pictures a second, fewer than 5" in message for message in caplog.messages)
 
 
 def test_damage_inside_is_an_error_not_a_shorter_recording(tmp_path):

@@ -21,18 +21,6 @@ def test_draws_have_the_shares_whatever_the_order(count, expected):
     assert {*own_splits.draw_splits(names, (50, 50, 0), 0, {}).values()} == {"train", "val"}
 
 
-def test_draws_fill_up_what_the_shares_ask_for():
-    before = {f"r{i}": "train" for i in range(20)} | {"v": "val", "t": "test"}
-    new = [f"n{i}" for i in range(18)]
-    drawn = own_splits.draw_splits([*before, *new], (70, 15, 15), 0, before)
-    assert {name: drawn[name] for name in before} == before
-    assert [[*drawn.values()].count(s) for s in SPLITS] == [28, 6, 6]
-    gone = {name: split for name, split in before.items() if name != "v"}
-    with pytest.raises(ValueError, match="none is left for val: record more"):
-        own_splits.draw_splits([*gone], (70, 15, 15), 0, gone)
-    assert own_splits.draw_splits([*gone, "n"], (70, 15, 15), 0, gone)["n"] == "val"
-
-
 def test_splits_by_folders(tmp_path):
     data = make_pictures(tmp_path / "data")
     expected = {"bench1": "train", "bench2": "val", "bench3": "test"}

@@ -2,23 +2,18 @@
 
 import dataclasses
 import functools
-import itertools
 
 import numpy as np
 import pytest
-from numba.core import caching
 
 from data_prep.products.product import random_product, solid, toy_product
-from data_prep.products.shapes import SHAPES
 from data_prep.rendering import scene
-from data_prep.rendering.compiled import compiled
-from data_prep.rendering.mesh import Mesh, affine, join
-from data_prep.worlds import hands, motion, workplace
+from data_prep.rendering.mesh import Mesh, affine
+from data_prep.worlds import motion, workplace
 from data_prep.worlds.workplace import Workplace, clean_picture
 from tests.support import tracer
 
 SIZE = 96
-MIDDLES = tracer.grid(SIZE)
 
 
 @functools.cache
@@ -153,38 +148,3 @@ def test_no_sample_falls_between_two_faces_of_a_surface():
 
 
 LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
-
-
-def outward_and_closed(mesh: Mesh) -> bool:
-    """Each edge has a face on either side, and what they enclose is to their left."""
-    edges = np.concatenate([mesh.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
-    corners = np.unique(np.round(mesh.vertices, 9), axis=0, return_inverse=True)[1][edges]
-    ways = [sorted(map(tuple, way.tolist())) for way in (corners, corners[:, ::-1])]
-    p, q, r = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
-    return ways[0] == ways[1] and np.einsum("ij,ij->", p, np.cross(q, r)) > 0
-
-
-def test_what_counts_as_closed_is_closed():
-    shapes = [solid(shape, (1.0, 2.0, 0.5), (1, 0, 0)) for shape in SHAPES]
-    capsule = hands._capsule((0, 0, 0), (0.5, 0.5, 1), 0.2, 0)
-    for mesh in (*shapes, capsule, capsule.moved(np.diag([-1.0, 1, 1, 1])), join(shapes)):
-        assert mesh.closed
-        assert outward_and_closed(mesh)
-    assert not outward_and_closed(opened(shapes[0]))
-    assert not join([shapes[0], opened(shapes[0])]).closed
-    # Of the hand; a sleeve may surround the camera.
-    for side, tool in itertools.product((0, 1), ("", *hands.TOOLS)):
-        body, material = hands._plain_hand(side, tool)
-        assert not body.closed[material == hands.SLEEVE].any()
-        hand = Mesh(body.vertices, body.faces[body.closed], body.colours[body.closed])
-        assert not len(hand.faces) or outward_and_closed(hand)
-
-
-def test_code_is_compiled_where_nothing_can_be_kept(monkeypatch):
-    """As in a container whose user owns nothing."""
-
-    def nowhere(_):
-        raise OSError
-
-    monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", nowhere)
-    assert compiled(lambda x: 2 * x)(3) == 6

@@ -23,7 +23,8 @@ def as_known() -> dict[str, RecordingFiles]:
 
 def found(name: str, split: str, first: int, count: int, kind=ImageFiles) -> RecordingFiles:
     tree = Tree("nowhere")
-    return RecordingFiles(name, split, kind(tree, name, first, count), (tree, name), None)
+    pictures = kind(tree, name, num_frames=count, first_frame=first)
+    return RecordingFiles(name, split, pictures, (tree, name), None)
 
 
 def compared(recordings: dict[str, RecordingFiles]) -> list[str]:

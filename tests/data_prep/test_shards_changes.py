@@ -72,16 +72,6 @@ def test_changes_make_what_is_new_or_corrected_and_rename_the_rest(old, anew, tm
     assert len(source.frames("c", [1, 2])) == 2
 
 
-def test_changes_that_only_add_need_no_flag(old):
-    before = inodes(old, OLD)
-    more = OLD | {"train": ["a", "aa", "b", "c"]}
-    sources = {name: {"labels": "first"} for names in more.values() for name in names}
-    shards_data.build(old, splits=more, sources=sources)
-    after = inodes(old, more)
-    assert after.keys() - before.keys() == {"aa"}
-    assert all(after[name] == before[name] for name in before)
-
-
 def test_changes_that_lose_something_are_named_and_need_the_flag(old):
     before = digests(old)
     sources = {name: {"labels": "first"} for names in NEW.values() for name in names}
@@ -92,12 +82,6 @@ def test_changes_that_lose_something_are_named_and_need_the_flag(old):
         f"recording c: is in split val now, and in train of {old}",
     ]
     assert digests(old) == before
-
-
-def test_changes_of_recordings_of_unknown_sources_are_other_arguments(tmp_path):
-    shards_data.build(tmp_path / "out", splits=OLD)
-    with pytest.raises(ValueError, match=r"made with other arguments .*splits"):
-        shards_data.build(tmp_path / "out", splits=NEW, remake=True)
 
 
 def stopping_at(patch: pytest.MonkeyPatch, number: int) -> None:

@@ -3,11 +3,10 @@
 import functools
 import os
 import threading
-import time
 
 import pytest
 
-from data_prep.writing import output, recording_shard, shards
+from data_prep.writing import output, shards
 from tests.support import shards_data
 from tests.support.digests import digests
 from tests.support.shards_data import SIZE, SPLITS, toy_procedure, toy_recording
@@ -66,28 +65,6 @@ def test_only_writer_removes_what_a_killed_run_has_left(tmp_path):
         assert [path.name for path in left.parent.iterdir()] == ["lock"]
         left.touch()
     assert not list(tmp_path.iterdir())
-
-
-def test_only_writer_errors_a_link_whose_target_would_be_emptied(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/file").touch()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/unfinished").symlink_to(tmp_path / "mine")
-    with pytest.raises(ValueError, match="is a symbolic link"):
-        build(tmp_path / "out")
-    assert (tmp_path / "mine/file").exists()
-
-
-def test_build_waits_until_a_network_disk_shows_what_others_made(built, tmp_path, monkeypatch):
-    real, first_seen = recording_shard.is_finished, {}
-
-    def late(job: recording_shard.Job) -> bool:
-        now = time.monotonic()
-        return real(job) and now >= first_seen.setdefault(job.name, now) + 0.3
-
-    monkeypatch.setattr(recording_shard, "is_finished", late)
-    assert build(tmp_path / "out")
-    assert digests(tmp_path / "out") == digests(built)
 
 
 def shipping(shipped, split, name):

@@ -6,9 +6,7 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.products.product import toy_product
-from data_prep.rendering import seeds
-from data_prep.worlds import hiding, motion, objects, rendered, timelines
+from data_prep.worlds import objects, rendered
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
@@ -81,25 +79,6 @@ def test_rehearsals_are_full_of_mistakes_and_have_no_boxes(folders):
     assert 0.3 < np.mean(shares[True]) < 0.7
 
 
-def test_pictures_of_rehearsals_are_shown_for_some_frames(folders):
-    each, third = (_shown(folders / name, "train") for name in ("all", "held"))
-    assert third["train_000"][0] == each["train_000"][0]
-    (_, of_each), (jpegs, of_third) = each["rehearsal_000"], third["rehearsal_000"]
-    shown = np.arange(of_each.num_frames) // 3 * 3
-    for field in ("states", "visible", "boxes", "classes"):
-        expected = getattr(of_each, field)[shown]
-        np.testing.assert_array_equal(getattr(of_third, field), expected)
-    assert (of_each.states != of_third.states).any()
-    assert jpegs == [jpegs[i] for i in shown]
-    assert len(set(jpegs)) == len(set(shown))
-    # The same scenes, though the grain of the pictures is drawn anew for each that is made.
-    made, held = (
-        np.array([simplejpeg.decode_jpeg(j) for j in source["rehearsal_000"][0]], int)
-        for source in (each, third)
-    )
-    assert 2 * np.abs(held - made[shown]).mean() < np.abs(held - made[np.roll(shown, 30)]).mean()
-
-
 def test_timelines_are_played_the_same_for_one_seed(tmp_path):
     labels = _write_labels(tmp_path / "labels")
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
@@ -118,27 +97,6 @@ def test_timelines_are_played_the_same_for_one_seed(tmp_path):
     shards = [path for path in one if path.startswith("clips-")]
     assert len(shards) == 2
     assert all(one[path] != other[path] for path in shards)
-
-
-@pytest.mark.parametrize("real", [False, True])
-def test_the_frames_are_known_beforehand(tmp_path, monkeypatch, real):
-    """They make the total of the progress right from the start."""
-    told = {}
-    monkeypatch.setattr(synthetic.shards, "build", lambda _, **arguments: told.update(arguments))
-    numbers = {"cad_per_state": 3, "cad_wrong": 2}
-    if real:
-        numbers |= {"timelines": _write_labels(tmp_path), "time_scale": 2.0}
-    else:
-        numbers |= {"error_recordings": 2, "pace": 3.0, "recordings": {"train": 1, "test": 2}}
-    procedure = synthetic.make_dataset(tmp_path / "out", **numbers)
-    made = {
-        name: len(told["make"](split, name).states)
-        for split, names in told["splits"].items()
-        for name in names
-    }
-    assert told["num_frames"] == made
-    shown = int(procedure.states.any(axis=1).sum())  # the others have nothing that could be wrong
-    assert len(made) == (3 if real else 3 + 2) + procedure.num_states + shown
 
 
 # --- Recordings -----------------------------------------------------------------------------------
@@ -206,28 +164,6 @@ def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeyp
         a, b = (simplejpeg.decode_jpeg(x).astype(int) for x in pair)
         assert np.abs(a[:4, :4] - b[:4, :4]).max() < 3  # the same light and background
         assert not shown[i] or (np.abs(a - b).max(-1) > 40).sum() > 30
-
-
-def test_occlusion_levels_are_ordered_and_completions_hidden():
-    clear, hidden = {}, {}
-    product = toy_product(11, np.random.default_rng(0))
-    places = np.array([part.right[:2, 3] for part in product.parts])
-    for level in hiding.OCCLUSIONS:
-        visible, at_events = [], []
-        for name in ("train_000", "train_001", "train_002"):
-            when, how, looks, _ = seeds.streams(0, "recording", "train", name)
-            timeline = timelines.draw_timeline(SYNTHETIC, when)
-            plan = motion.plan_recording(timeline, places, 5, hiding.OCCLUSIONS[level], how)
-            workplace = synthetic.Workplace(product, synthetic.bodies_of(product), looks)
-            states = timeline.per_frame()
-            events = [frame for frame, _ in timelines.changes(timeline)]
-            for chosen, shares in ((range(0, len(states), 8), visible), (events, at_events)):
-                shares += [workplace.picture(plan, i, states[i], 8).visible for i in chosen]
-        clear[level] = np.mean(np.array(visible) > 0.9)
-        hidden[level] = np.mean(np.array(at_events) < 0.9)
-    assert clear["light"] > 1.3 * clear["default"] > 1.3 * clear["heavy"] > 0
-    assert 0.12 < clear["default"] < 0.35
-    assert min(hidden.values()) > 0.9
 
 
 # --- The command ----------------------------------------------------------------------------------

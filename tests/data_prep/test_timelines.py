@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import hashlib
 import itertools
 from pathlib import Path
@@ -46,17 +45,6 @@ def test_draw_timeline_of_the_toy_is_what_it_has_been():
     assert digest.hexdigest()[:16] == "0cbb7ba476c137c2"
 
 
-def test_doubts_tell_when_a_product_is_for_long_in_states_that_are_not_catalogued():
-    drawn = _drawn(10)
-    assert timelines.doubts(SYNTHETIC, drawn) == []
-    few = dataclasses.replace(SYNTHETIC, states=SYNTHETIC.states[-3:])
-    (line,) = timelines.doubts(few, drawn)
-    states = np.concatenate([timeline.per_frame() for timeline in drawn])
-    share = np.mean([not (row < 0).any() and row.sum() < 10 for row in states])
-    assert abs(int(line.partition("in ")[2].partition("%")[0]) - 100 * share) < 6
-    assert timelines.doubts(few, []) == []
-
-
 @pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
 def test_read_timeline_real_states_in_real_order():
     procedure = load_procedure("meccano")
@@ -79,21 +67,3 @@ def test_read_timeline_real_states_in_real_order():
             assert (moved >= -0.5).all()
             assert moved.max() < 5
             assert timeline.num_frames > timeline.frames[-1] - timeline.first_frame + 5 * 12
-
-
-def _write(path, frames):
-    path.mkdir(parents=True)
-    rows = [f"{f:05d}.jpg," + ",".join("1" * i + "0" * (17 - i)) for i, f in enumerate(frames)]
-    (path / "PSR_labels_raw.csv").write_text("\n".join(rows))
-
-
-def test_read_timeline_changes_never_merge(tmp_path):
-    _write(tmp_path / "train" / "a", [1, 100, 101, 102, 1000, 1001])
-    path = timelines.find_timelines(tmp_path)["train"]["a"]
-    procedure = load_procedure("meccano")
-    timeline = timelines.read_timeline(path, procedure, 100)
-    assert timeline.frames.tolist() == [0, 1, 2, 3, 10, 11]
-    assert timeline.per_frame().sum(1)[[0, 1, 2, 3, 9, 10, 11]].tolist() == [0, 1, 2, 3, 3, 4, 5]
-    unscaled = timelines.read_timeline(path, procedure, 1)
-    assert unscaled.frames.tolist() == [1, 100, 101, 102, 1000, 1001]
-    assert unscaled.first_frame == 1

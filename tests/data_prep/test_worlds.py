@@ -121,33 +121,6 @@ def test_bench_mistakes_are_those_of_real_recordings():
     assert 0.2 < together / events < 0.56
 
 
-def segments_of(level, timeline, seed):
-    events = [frame / FPS for frame, _ in timelines.changes(timeline)]
-    end = timeline.num_frames / FPS
-    rng = np.random.default_rng(seed)
-    return events, end, worlds.BENCH.hidden[level].segments(events, end, rng)
-
-
-def test_glimpses_a_tenth_of_the_time_is_in_view_and_four_fifths_are_in_long_gaps():
-    shares = {}
-    for level in worlds.BENCH.hidden:
-        clear = long = whole = 0.0
-        for seed, timeline in enumerate(drawn()):
-            events, end, segments = segments_of(level, timeline, seed)
-            looks = [(a, min(b, end)) for a, b, kind in segments if kind == "clear" and a < end]
-            edges = np.array([0.0, *itertools.chain(*looks), end])
-            gaps = np.diff(edges)[::2]
-            clear, whole = clear + end - gaps.sum(), whole + end
-            long += gaps[gaps > 10].sum()
-            for a, b, kind in segments:  # each event is under the hands
-                assert kind == "cover" or not any(a < event < b for event in events)
-            assert gaps.max() < worlds.BENCH.hidden[level].longest + 60
-        shares[level] = clear / whole, long / whole
-    assert 0.08 < shares["default"][0] < 0.16
-    assert 0.65 < shares["default"][1] < 0.85
-    assert shares["light"][0] > 1.4 * shares["default"][0] > 1.4 * shares["heavy"][0]
-
-
 def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():
     """With hands that come and go, and a head that turns away."""
     boxed, away = [], []

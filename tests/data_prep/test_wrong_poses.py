@@ -10,9 +10,7 @@ from scipy.spatial import KDTree
 from data_prep.products import wrong_poses
 from data_prep.products.product import Part, toy_product
 from data_prep.rendering.mesh import Mesh, affine
-from stormpsr_jax.psr.procedure import load_procedure
 
-PROCEDURE = load_procedure("synthetic")
 TOY = toy_product(11, np.random.default_rng(0))
 
 
@@ -79,15 +77,6 @@ def test_wrong_pose_a_box_on_another_face_is_drawn_again(monkeypatch):
     assert len(drawn) == 4
 
 
-def test_wrong_pose_what_carries_all_others_sits_wrong_in_many_ways():
-    """Hardly a pose is as far away as those of small parts are; the farthest tried is taken."""
-    name, rng = "ground plate", np.random.default_rng(2)
-    poses = [wrong_poses.wrong_pose(PARTS[name], rng) for _ in range(10)]
-    assert sum(wrong_poses.is_visible(PARTS[name], pose) for pose in poses) < 5
-    assert len(np.unique(np.round(poses, 3), axis=0)) == 10
-    assert min(apart(name, pose) for pose in poses) > 0.1
-
-
 def test_wrong_pose_all_ways_of_being_wrong_come_up():
     """Told from the pose alone: mirrored, moved, turned, both."""
     rng, p = np.random.default_rng(0), TOY.parts[9]  # off the axes: the other side is elsewhere
@@ -102,26 +91,6 @@ def test_wrong_pose_all_ways_of_being_wrong_come_up():
     for kind in (mirrored, moved & ~turned, turned & ~moved & ~mirrored, moved & turned, far):
         assert 0.02 < kind.mean() < 0.7
     assert (poses[:, 2, 3] > p.right[2, 3] - 1e-9).all()  # never down into the board
-
-
-@pytest.mark.parametrize("number", [2, 21])
-def test_draw_states_some_installed_parts_are_wrong_in_every_row(number):
-    state = PROCEDURE.states[number - 1]
-    states = wrong_poses.draw_states(state, 400, np.random.default_rng(0))
-    assert states.dtype == np.int8
-    assert states.shape == (400, len(state))
-    assert ((states == 0) == (state == 0)).all()
-    wrong = states == -1
-    assert wrong.any(1).all()
-    assert (PROCEDURE.state_classes(states) == PROCEDURE.error_class).all()
-    assert (wrong.any(0) == (state == 1)).all()  # each of them, some time
-    installed = int(state.sum())
-    # A third of them, and one that is wrong in any case.
-    assert wrong.sum(1).mean() == pytest.approx(1 + (installed - 1) / 3, rel=0.1)
-    if installed > 1:
-        assert (wrong.sum(1) == 1).any()
-        np.testing.assert_allclose(wrong.mean(0)[state == 1], wrong.sum(1).mean() / installed,
-                                   atol=0.12)  # fmt: skip
 
 
 def test_wrong_mesh_right_parts_stay_where_they_belong():

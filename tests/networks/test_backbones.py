@@ -80,23 +80,6 @@ def test_fields_numbers_of_the_config_replace_the_backbones():
     assert (found.num_heads, found.patch_size, found.mlp) == (24, 14, "swiglu")
 
 
-def shapes(width, depth, positions):
-    """The arrays of a ViT by which its heads are guessed."""
-
-    def array(*shape):
-        return np.broadcast_to(np.float32(0), shape)
-
-    block = {
-        "fc1": {"kernel": array(width, 4 * width)},
-        "fc2": {"kernel": array(4 * width, width)},
-        "attn": {"qkv": {}},
-    }
-    top = {"cls_token": array(1, 1, width), "patch_embed": {"kernel": array(588, width)}}
-    if positions == "learned":
-        top["pos_embed"] = array(1, 257, width)
-    return top | {f"block_{i}": block for i in range(depth)}
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_fields_of_epsilon_follows_the_family_and_the_library(name, tmp_path):
     """It moves features by less than the comparison with the libraries notices."""

@@ -7,8 +7,6 @@ from stormpsr_jax.serving.product_gate import BOTH, Fits, Prototypes, Space
 from stormpsr_jax.serving.product_gate_watch import View, Watch
 from tests.support.looks import seen
 
-RATE = 10.0
-
 
 def watched(values, rate=1.0, threshold=0.1):
     watch = Watch(Fits({"detector": threshold}, None), rate, ())
