@@ -294,6 +294,8 @@ class Context:
         Those of recordings where there is no such folder, and so nothing to normalise.
         """
         data = self.config.data
+        if bool(data.cad_mean) != bool(data.cad_std):
+            raise ValueError("--config.data.cad_mean, .cad_std: give both, or '()' for both")
         if data.cad_mean:
             return data.cad_mean, data.cad_std
         if self.has_cad:

@@ -71,14 +71,14 @@ def build(context: Context) -> Definition:
         model=model,
         init=init,
         loss_fn=loss_fn,
-        data=_data(context),
+        data=_data(context, context.workers),
         **optimisation(config),
         evaluate=evaluate,
         best="map50",
     )
 
 
-def _data(context: Context) -> Batches:
+def _data(context: Context, workers: int) -> Batches:
     """What it is trained on; ValueError if the data do not have what the config asks for."""
     config = context.config.detector
     return pipelines.detector_pictures(
@@ -91,7 +91,7 @@ def _data(context: Context) -> Batches:
         with_poses=config.pose_loss > 0,
         batch=config.batch,
         seed=context.config.seed,
-        workers=context.workers,
+        workers=workers,
     )
 
 
@@ -140,7 +140,7 @@ def _check(context: Context) -> list[str]:
     )
     if context.has_data:
         validation.boxed_rows(context.boxed_source("val"))
-        _data(context)
+        _data(context, 0)
     return [
         *learning.batch_mistakes(context, "detector", rows),
         *learning.network_mistakes("detector", networks.detector(context), (rows, *size, 3)),

@@ -94,7 +94,7 @@ def clip_seed(seed: int) -> int:
 def _check(context: Context) -> list[str]:
     size, clips = learning.image_size(context), context.config.finetune.batch
     pictures = clips * context.num_frames
-    model = networks.encoder_to_train(context, size, pictures)
+    model = networks.encoder_to_train(context, size, pictures, "none")
     return [
         *learning.window_mistakes(context),
         *learning.batch_mistakes(context, "finetune", clips),

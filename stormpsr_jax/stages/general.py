@@ -176,7 +176,7 @@ def _check(context: Context) -> list[str]:
     rows, size = _pictures(context), learning.image_size(context, source=_open)
     if context.has_data:
         _ObjectBatch(_open(context, SPLITS[0]), *_counts(context))
-    model = networks.encoder_to_train(context, size, rows)
+    model = networks.encoder_to_train(context, size, rows, "none")
     return [
         *learning.batch_mistakes(context, "general", rows, "objects, .states or .views"),
         *learning.network_mistakes("encoder", model, (rows, *size, 3)),

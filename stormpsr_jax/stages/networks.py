@@ -38,7 +38,7 @@ def spatial_encoder(context: Context) -> SpatialEncoder:
 
 
 def encoder_to_train(
-    context: Context, image_size: tuple[int, int], pictures: int
+    context: Context, image_size: tuple[int, int], pictures: int, remat: str = ""
 ) -> SpatialEncoder:
     """`spatial_encoder` as the devices of a run train it best.
 
@@ -46,11 +46,12 @@ def encoder_to_train(
         context: of the run.
         image_size: (H, W) in pixels.
         pictures: of a batch, on all devices.
+        remat: what is recomputed; "" as the config asks, for which all processes come here.
     """
     model = spatial_encoder(context)
     backbone = to_train(context, model.encoder)
     at_once = pictures / context.devices.size / model.microbatches
-    asked = context.config.encoder.remat
+    asked = remat or context.config.encoder.remat
     remat = choices.remat(asked, backbone, image_size, at_once)
     return model.clone(encoder=backbone.clone(remat=remat))
 

@@ -88,7 +88,7 @@ def build(context: Context) -> Definition:
         model=model,
         init=functools.partial(starting_point, context, train.image_size),
         loss_fn=loss_fn,
-        data=_data(context, sampler),
+        data=_data(context, sampler, context.workers),
         **optimisation(config, scale),
         evaluate=evaluate if judged else None,
         best="precision_at_1" if judged else "",
@@ -105,10 +105,10 @@ def _sampler(context: Context) -> sampling.KeyFrameSampler:
     return key_frame_sampler(context, context.clip_source("train"), _renders(context))
 
 
-def _data(context: Context, sampler: sampling.KeyFrameSampler) -> pipelines.Batches:
+def _data(context: Context, sampler: sampling.KeyFrameSampler, workers: int) -> pipelines.Batches:
     train, config = context.clip_source("train"), context.config
     return pipelines.key_frame_batches(
-        train, _renders(context), sampler, seed=config.seed, workers=context.workers
+        train, _renders(context), sampler, seed=config.seed, workers=workers
     )
 
 
@@ -210,11 +210,11 @@ def _check(context: Context) -> list[str]:
     size, rows, mistakes = learning.image_size(context), context.devices.size * 2, []
     if config.pretrain.steps and context.has_data:
         sampler = _sampler(context)
-        _data(context, sampler)
+        _data(context, sampler, 0)
         _is_judged(context)  # ValueError without any key frame
         rows, fields = sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"
         mistakes += learning.batch_mistakes(context, "pretrain", rows, fields)
-    model = networks.encoder_to_train(context, size, rows)
+    model = networks.encoder_to_train(context, size, rows, "none")
     mistakes += learning.network_mistakes("encoder", model, (rows, *size, 3))
     if config.init_from and not mistakes:
         key, images = jax.random.key(0), jax.ShapeDtypeStruct((2, *size, 3), np.float32)

@@ -62,7 +62,7 @@ class Stage:
             patterns; by default the best weights of a stage that trains.
         check: what would cost hours, or give a wrong result unnoticed. All fields are in their
             ranges. If the data are there, their splits can be opened; where a stage makes them, it
-            is asked again then. May raise ValueError, too.
+            is asked again then. Process 0 alone comes here. May raise ValueError, too.
         show: prints what a finished run ends with.
     """
 

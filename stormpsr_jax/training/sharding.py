@@ -104,19 +104,8 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, axis: int = 0) -> dic
         batch: arrays (B_local, …); the global batch is the processes' parts in order.
         mesh: of `make_mesh`.
         axis: that of the batch, where the arrays hold several one after another.
-
-    Raises:
-        ValueError: the global batch cannot be divided evenly over the mesh.
     """
     sharding = batch_sharding(mesh, axis)
-    for name, array in batch.items():
-        size = array.shape[axis] * jax.process_count()
-        if size % mesh.size:
-            raise ValueError(
-                f"batch field {name!r} has {size} rows, which {mesh.size} devices "
-                f"(mesh {dict(mesh.shape)}) cannot share evenly; change the stage's batch size or "
-                "--config.mesh"
-            )
     return {
         name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
         for name, array in batch.items()
