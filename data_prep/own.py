@@ -222,30 +222,28 @@ def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every
         ValueError: all recordings that have other pictures there, such as those of another rate,
             whose numbers are those of other frames now.
     """
-    recordings = list(recordings)
-    mistakes = []
-    for recording in recordings:
+    wanted = {}
+
+    def plan(recording: RecordingFiles) -> None:
         place, first = Path(folder, recording.name), recording.pictures.first_frame
         frames = range(first, first + recording.pictures.num_frames, every)
+        wanted[place] = recording.pictures, frames
         there = {path.name for path in place.glob("[0-9]*.jpg")}
         if others := sorted(there - {f"{frame:06d}.jpg" for frame in frames}):
-            mistakes.append(
+            raise ValueError(
                 f"{place / others[0]}: is there from another export ({len(others)} of its pictures "
                 f"are); move {place} away, or give another folder"
             )
-    raise_all(mistakes)
-    count = 0
-    for recording in recordings:
-        place = Path(folder, recording.name)
+
+    for_each([(recording,) for recording in recordings], plan)
+    for place, (pictures, frames) in wanted.items():
         place.mkdir(parents=True, exist_ok=True)
-        first = recording.pictures.first_frame
-        for frame, (_, picture) in enumerate(recording.pictures.read(), start=first):
-            if (frame - first) % every == 0:
+        for frame, (_, picture) in enumerate(pictures.read(), start=frames.start):
+            if frame in frames:
                 if isinstance(picture, np.ndarray):
                     picture = simplejpeg.encode_jpeg(picture, 95)
                 (place / f"{frame:06d}.jpg").write_bytes(picture)
-                count += 1
-    return count
+    return sum(len(frames) for _, frames in wanted.values())
 
 
 def _make_or_export(

@@ -91,8 +91,8 @@ def requirements() -> dict[str, dict[str, str]]:
         declared = {"": project["dependencies"], **project["optional-dependencies"]}
     else:
         for line in importlib.metadata.requires("stormpsr-jax") or ():
-            extra = re.search(r"extra == ['\"]([^'\"]+)", line)
-            declared.setdefault(extra[1] if extra else "", []).append(line)
+            named = re.search(r"extra == ['\"]([^'\"]+)", line)
+            declared.setdefault(named[1] if named else "", []).append(line)
     found: dict[str, dict[str, str]] = {}
     for extra, lines in declared.items():
         parts = (re.match(r"([\w.-]+)(?:\[.*\])?([^;]*)", line) for line in lines)

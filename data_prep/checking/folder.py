@@ -129,7 +129,8 @@ def check_pictures(checked: Checked, everything: bool) -> None:
             for row in rows.astype(int).tolist():
                 bar.update(1)
                 try:
-                    digest.update(source.frames(recording.name, [recording.first_frame + row]))
+                    picture = source.frames(recording.name, [recording.first_frame + row])
+                    digest.update(picture.data)
                     read += 1
                 except ValueError as error:
                     if str(error) not in checked.problems:  # of a record, for each of its frames
