@@ -19,6 +19,7 @@ import numpy as np
 from stormpsr_jax.psr.evaluation import released
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import batch
@@ -102,16 +103,8 @@ def recordings(folder: str | None) -> None:
             metrics.score_recording(truth, [e[:2] for e in events], PROCEDURE.fps)
 
         def published(predictions=predictions, truth=truth, states=states):
-            released.evaluate_recording(
-                PROCEDURE,
-                VARIANT,
-                "storm",
-                settings,
-                truth,
-                states[:1],
-                PROCEDURE.fps,
-                *predictions,
-            )
+            r = LabelledPredictions("x", VARIANT, truth, states[:1], *predictions)
+            released.evaluate_recording(PROCEDURE, r, "storm", settings, PROCEDURE.fps)
 
         seconds = best(paper), best(published, 2)
         print(f"{name:<12}{len(states):>8}{1e3 * seconds[0]:>9.1f}{1e3 * seconds[1]:>10.1f}")

@@ -32,10 +32,6 @@ def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str]
     return {"stages": tuple(sorted(chosen, key=order.names().index))}
 
 
-def _key_frames(seconds: float) -> Changes:
-    return lambda _: {"pretrain.t_f": seconds}
-
-
 def _window(factor: float) -> Changes:
     def changes(config: ConfigDict) -> Mapping[str, Any]:
         strides = round(config.window.frames * factor / config.window.stride)
@@ -61,7 +57,7 @@ VARIANTS: dict[str, Changes] = {
     "uniform": lambda _: {"temporal.sampling": "uniform"},
     "gaussian": lambda _: {"temporal.sampling": "gaussian"},
     "kcas": lambda _: {"temporal.sampling": "kcas"},
-    **{f"t_f_{t:g}": _key_frames(t) for t in KEY_FRAME_SECONDS},
+    **{f"t_f_{t:g}": lambda _, t=t: {"pretrain.t_f": t} for t in KEY_FRAME_SECONDS},
     **{f"window_x{factor:g}": _window(factor) for factor in WINDOWS},
     **{f"stride_1_{name}": _backbone(name) for name in BACKBONES},
     "frozen": lambda config: _stages(config, without=("finetune",)),
@@ -258,22 +254,19 @@ def runs_of(
         root: the folder of all runs.
         seeds: that every row is trained with.
     """
-    stages = tuple(
-        stage for stage in config.stages if stage not in ("product_gate", "fuse")
-    )  # not its
-    shared: dict[str, Any] = {"stages": stages}
-    if not config.data.dir:
-        shared["data.dir"] = str(root / "data")
-    base = changed(config, shared)
-    variants = dict.fromkeys([BASE, *(v for table in tables for v in TABLES[table].variants)])
-    if not any(BASE in TABLES[table].variants for table in tables):
-        del variants[BASE]
+    base = changed(
+        config,
+        {
+            **_stages(config, without=("product_gate", "fuse")),  # the paper has neither
+            "data.dir": config.data.dir or str(root / "data"),
+        },
+    )
+    wanted = {variant for table in tables for variant in TABLES[table].variants}
     found = {}
     for seed in seeds:
-        for variant in variants:
+        for variant in filter(wanted.__contains__, VARIANTS):
             own = changed(base, {"seed": seed, **VARIANTS[variant](base)})
-            found[variant, seed] = Run(
-                f"{variant}, seed {seed}", own, root / f"seed_{seed}" / variant
-            )
+            folder = root / f"seed_{seed}" / variant
+            found[variant, seed] = Run(f"{variant}, seed {seed}", own, folder)
     first = distinct(found.values())
     return {key: first[run] for key, run in found.items()}

@@ -20,8 +20,6 @@ from stormpsr_jax.psr.streams.select import select
 from stormpsr_jax.stages.labelled import read_split
 
 Runs = Mapping[tuple[str, int], Run]
-KEYS = ("pos", "f1", "delay_s")
-_DETECTIONS = "detections.json"
 
 
 def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
@@ -44,9 +42,12 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
     if plan.rows:
         chosen = [row for row in plan.rows if row.only in ("", procedure)]
         rows = [_row(row, runs, seeds, procedure) for row in chosen]
-        found = {"columns": list(KEYS), "rows": rows, "note": plan.note}
+        found = {"columns": list(result_tables.KEYS), "rows": rows, "note": plan.note}
+    elif table == "embeddings":
+        found = _embeddings(runs, seeds, folder)
     else:
-        found = _OTHERS[table](runs, seeds, procedure, folder)
+        base = [runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs]
+        found = _detector(base, procedure) if table == "detector" else _speed(base[0])
     origin = files.read_json(run.folder / "model" / "model.json")["origin"]["data"]
     if origin["rendered"]:
         world = "Our figures are of **rendered** recordings, and none of real ones."
@@ -63,8 +64,8 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
 
 def _row(row: Row, runs: Runs, seeds: Sequence[int], procedure: str) -> dict[str, Any]:
     found = [figures(runs[row.variant, seed], row) for seed in seeds if (row.variant, seed) in runs]
-    published = row.published.get(procedure, (None, None, None))
-    return result_tables.spread(row.text, found, KEYS, dict(zip(KEYS, published, strict=True)))
+    published = dict(zip(result_tables.KEYS, row.published.get(procedure, ()), strict=False))
+    return result_tables.spread(row.text, found, result_tables.KEYS, published)
 
 
 def figures(run: Run, row: Row) -> dict[str, float | None]:
@@ -80,7 +81,7 @@ def figures(run: Run, row: Row) -> dict[str, float | None]:
         if row.errors is None or entry["contains_errors"] == row.errors
     ]
     found = headline.over_recordings(recordings, headline.exact_mean)
-    return {key: found[key] for key in KEYS}
+    return {key: found[key] for key in result_tables.KEYS}
 
 
 @functools.lru_cache
@@ -116,11 +117,10 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
     )
 
 
-def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
+def _detector(runs: Sequence[Run], procedure: str) -> dict[str, Any]:
     """All classes, then each one that occurs, of detections.json."""
-    del folder
-    done = [runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs]
-    found = [files.read_json(path) for run in done if (path := run.folder / _DETECTIONS).is_file()]
+    paths = [run.folder / "detections.json" for run in runs]
+    found = [files.read_json(path) for path in paths if path.is_file()]
     columns = ["ap", "ap_all"]
     published = {"ap": paper_plan.DETECTOR_PUBLISHED.get(procedure)}
     means = [{"ap": result["map"], "ap_all": result["map_all"]} for result in found]
@@ -133,23 +133,16 @@ def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) ->
     return {"columns": columns, "rows": rows, "note": note}
 
 
-def _speed(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
-    del procedure, folder
-    run = next(runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs)
-    measured = speed.measure(run.folder / "model")
-    columns = ["live", "batch"]
-    rows = [
-        result_tables.spread(
-            stream, [rates], columns, {"batch": paper_plan.SPEED_PUBLISHED.get(stream)}
-        )
-        for stream, rates in measured.items()
-    ]
+def _speed(run: Run) -> dict[str, Any]:
+    columns, rows = ["live", "batch"], []
+    for stream, rates in speed.measure(run.folder / "model").items():
+        published = {"batch": paper_plan.SPEED_PUBLISHED.get(stream)}
+        rows.append(result_tables.spread(stream, [rates], columns, published))
     note = f"Frames a second on {speed.device()}; published: on an A100."
     return {"columns": columns, "rows": rows, "note": note}
 
 
-def _embeddings(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
-    del procedure
+def _embeddings(runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
     by_seed = [
         {v: runs[v, seed] for v in TABLES["embeddings"].variants if (v, seed) in runs}
         for seed in seeds
@@ -168,6 +161,3 @@ def _embeddings(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) 
         "recording shows the same state.",
         "picture": picture.name,
     }
-
-
-_OTHERS = {"detector": _detector, "speed": _speed, "embeddings": _embeddings}

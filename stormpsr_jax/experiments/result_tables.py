@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+KEYS = ("pos", "f1", "delay_s")  # of a stream
 # Heading and format of each figure.
 _HEADINGS = {
     "validation_pos": ("validation POS", ".3f"),

@@ -11,12 +11,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.experiments.result_tables import spread
+from stormpsr_jax.experiments.result_tables import KEYS, spread
 from stormpsr_jax.experiments.runs import Run, changed, distinct
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.stages import config_flag, fields, provenance
 
-KEYS = ("pos", "f1", "delay_s")
 COLUMNS = (*(f"validation_{key}" for key in KEYS), *KEYS, "accepted")
 _SEPARATE = {"seed": "--seeds", "data.dir": "a sweep a data folder"}
 

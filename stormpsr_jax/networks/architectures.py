@@ -15,18 +15,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import msgspec
 from flax import traverse_util
 
-from stormpsr_jax.base.files import field, number, shorten
+from stormpsr_jax.base.files import field, fit, shorten
 from stormpsr_jax.networks import backbones, temporal_baselines
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.stored import Bounds, bounds_of, training_only
+from stormpsr_jax.networks.stored import stored_types, training_only
 
 # By role and architecture, the class of the network, and of the one inside of it if there is one.
 ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
@@ -34,8 +35,6 @@ ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
     "temporal": {kind.__name__: (kind,) for kind in temporal_baselines.NETWORKS.values()},
     "detector": {"Detector": (Detector,)},
 }
-_DTYPES = ("float32", "bfloat16")
-_MAX_LIST = 8  # numbers of a field that is a list
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
         )
     described: dict[str, Any] = {"architecture": names[0]}
     for part in reversed(parts):
-        for name in bounds_of(type(part)):
+        for name in stored_types(type(part)):
             value = getattr(part, name)
             described[name] = list(value) if isinstance(value, tuple) else value
     return described | {"dtype": jnp.dtype(module.dtype).name}
@@ -83,23 +82,18 @@ def build(role: str, data: Any, place: str) -> nn.Module:
         raise ValueError(
             f"{place}: architecture: {shorten(architecture)} is not one of {', '.join(ROLES[role])}"
         )
-    outer, *inner = ROLES[role][architecture]
-    bounds = {"dtype": Bounds(_DTYPES)}
-    for kind in (outer, *inner):
-        bounds |= bounds_of(kind)
-    for name in data:
-        if name != "architecture" and name not in bounds:
-            raise ValueError(
-                f"{place}: {shorten(name)}: unknown key; known are {', '.join(bounds)}"
-            )
-    values = {name: _value(data, name, allowed, place) for name, allowed in bounds.items()}
+    kinds = ROLES[role][architecture]
+    types = {"architecture": str, "dtype": Literal["float32", "bfloat16"]}
+    for kind in kinds:
+        types |= stored_types(kind)
+    fields = msgspec.defstruct("Fields", types.items(), forbid_unknown_fields=True)
+    values = msgspec.structs.asdict(fit(data, fields, place))
     values["dtype"] = jnp.dtype(values["dtype"])
-
-    def of(kind: type[nn.Module]) -> dict[str, Any]:
-        names = {f.name for f in dataclasses.fields(kind)}
-        return {name: value for name, value in values.items() if name in names}
-
-    return outer(*(kind(**of(kind)) for kind in inner), **of(outer))
+    inner: list[nn.Module] = []  # of the network that is made next
+    for kind in reversed(kinds):
+        names = {f.name for f in dataclasses.fields(kind)} & values.keys()
+        inner = [kind(*inner, **{name: values[name] for name in names})]
+    return inner[0]
 
 
 def _inside(module: nn.Module) -> dict[str, nn.Module]:
@@ -109,35 +103,6 @@ def _inside(module: nn.Module) -> dict[str, nn.Module]:
     fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)}
     del fields["parent"]
     return {name: value for name, value in fields.items() if isinstance(value, nn.Module)}
-
-
-def _value(data: Mapping, name: str, bounds: Bounds, place: str) -> Any:
-    """One field of a network, checked."""
-    allowed = bounds.values
-    if isinstance(allowed[0], str):
-        value = field(data, name, str, place)
-        if value not in allowed:
-            raise ValueError(
-                f"{place}: {name}: {shorten(value)} is not one of {', '.join(allowed)}"
-            )
-        return value
-    if isinstance(allowed[0], bool):
-        return field(data, name, bool, place)
-    low, high = allowed
-    if isinstance(low, float):
-        return number(field(data, name, (int, float), place), f"{place}: {name}", low, high)
-    if bounds.many:
-        value = field(data, name, list, place)
-        if len(value) > _MAX_LIST or not all(type(n) is int and low <= n <= high for n in value):
-            raise ValueError(
-                f"{place}: {name}: {shorten(value)} is not a list of up to {_MAX_LIST} whole "
-                f"numbers in {low}…{high}"
-            )
-        return tuple(value)
-    value = field(data, name, int, place)
-    if not low <= value <= high:
-        raise ValueError(f"{place}: {name}: {shorten(value)} is not in {low}…{high}")
-    return value
 
 
 def inference(module: nn.Module) -> nn.Module:

@@ -15,7 +15,6 @@ import numpy as np
 from stormpsr_jax.networks.dense import Dense
 
 BIASES = ("qkv", "qv", "none")  # which of queries, keys and values have a bias
-ATTENTIONS = ("xla", "cudnn")  # what computes softmax(q kᵀ / √d) v: XLA, or cuDNN's fused kernel
 ROTARY_BASE = 100.0  # DINOv3's rope_theta
 
 
@@ -23,9 +22,9 @@ class Attention(nn.Module):
     """Multi-head self-attention, (B, T, D) -> (B, T, D).
 
     One projection `qkv` holds queries, keys and values in that order, each `num_heads * dim_head`
-    wide, as in the checkpoints that `weights.py` reads. `bias` is one of BIASES, `attention` of
-    ATTENTIONS; "cudnn" takes a GPU of NVIDIA and bfloat16, and can leave out what stands behind the
-    first `tokens` of them, if these are not 0.
+    wide, as in the checkpoints that `weights.py` reads. `bias` is one of BIASES. `attention` is
+    "xla", or "cudnn" for its fused kernel, which takes a GPU of NVIDIA and bfloat16, and can leave
+    out what stands behind the first `tokens` of them, if these are not 0.
     """
 
     num_heads: int

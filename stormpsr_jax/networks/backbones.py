@@ -16,6 +16,7 @@ from stormpsr_jax.networks import convnext, vit_family
 from stormpsr_jax.networks.family import Family
 
 FAMILIES: tuple[Family, ...] = (vit_family.FAMILY, convnext.FAMILY)
+BY_KIND = {family.kind: family for family in FAMILIES}
 BACKBONES = {name: family for family in FAMILIES for name in family.named}
 
 

@@ -1,4 +1,4 @@
-"""Targets, loss, decoding and average precision of the assembly-state detector."""
+"""Targets, loss and decoding of the assembly-state detector."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,6 @@ import numpy as np
 import optax
 
 from stormpsr_jax.networks.detector import STRIDE, anchor_points
-from stormpsr_jax.psr.files.predictions import Detections
-from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes, average_precisions
 
 _EPS = 1e-7
 
@@ -106,8 +104,6 @@ def detection_loss(
     *,
     image_size: tuple[int, int],
     levels: int = 1,
-    background_weight: float = 1.0,
-    label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss of the detector: state cross-entropy + objectness + 2 · GIoU.
 
@@ -118,12 +114,9 @@ def detection_loss(
         outputs: of `Detector`.
         boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
         classes: (B,) 1..S+1 object; 0 (uncatalogued state) and -2 (not annotated): the image is
-            ignored altogether; -1 background, annotated as empty (only objectness, with
-            `background_weight`).
+            ignored altogether; -1 background, annotated as empty (only objectness).
         image_size: (H, W) in pixels.
         levels: the detector's feature levels.
-        background_weight: of images of class -1.
-        label_smoothing: of the state cross-entropy.
 
     Returns:
         The scalar loss, and the metrics "state", "objectness", "box" (its terms), "accuracy" (share
@@ -136,16 +129,14 @@ def detection_loss(
     count = jnp.maximum(has_box.sum(), 1)
 
     target = jnp.maximum(classes - 1, 0)
-    probabilities = optax.smooth_labels(
-        jax.nn.one_hot(target, outputs["logits"].shape[-1]), label_smoothing
-    )
+    probabilities = jax.nn.one_hot(target, outputs["logits"].shape[-1])
     state = optax.softmax_cross_entropy(outputs["logits"], probabilities[:, None])
     state = (state * share).sum() / count
 
     box = 1 - box_iou(outputs["boxes"], boxes[:, None], generalised=True)
     box = (box * share).sum() / count
 
-    weight = jnp.where(has_box, 1.0, jnp.where(classes == -1, background_weight, 0.0))
+    weight = jnp.where(has_box | (classes == -1), 1.0, 0.0)
     objectness = optax.sigmoid_binary_cross_entropy(outputs["objectness"], positive)
     # Every point weighs the same; with other weights the sigmoid would be no probability.
     number = jnp.maximum(positive.sum(), jnp.maximum(weight.sum(), 1))
@@ -242,36 +233,3 @@ def best_scores(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, ja
     states = jax.nn.log_softmax(logits.astype(jnp.float32))
     parts = outputs.get("parts")
     return objectness, states, None if parts is None else parts.astype(jnp.float32)
-
-
-def average_precision(
-    boxes: np.ndarray,
-    classes: np.ndarray,
-    confidences: np.ndarray,
-    true_boxes: np.ndarray,
-    true_classes: np.ndarray,
-    iou_threshold: float = 0.5,
-) -> float:
-    """Mean over the classes that occur of COCO's average precision, of one object an image.
-
-    Args:
-        boxes: (B, M, 4) cx, cy, w, h, detections of each image.
-        classes: (B, M) int; 0 is an unused row.
-        confidences: (B, M).
-        true_boxes: (B, 4), one object per image.
-        true_classes: (B,) int; -1 no object (every detection is wrong); 0 and -2 (not annotated):
-            the image is left out.
-        iou_threshold: a detection at least so near the object's box, of its class, is right.
-
-    Returns:
-        mAP in 0..1; NaN if no image has an object.
-    """
-    keep = (true_classes > 0) | (true_classes == -1)
-    boxes, classes, confidences = boxes[keep], classes[keep], confidences[keep]
-    true_boxes, true_classes = true_boxes[keep], true_classes[keep]
-    image, row = np.nonzero(classes > 0)
-    found = Detections(image, classes[image, row], confidences[image, row], boxes[image, row])
-    objects = np.flatnonzero(true_classes > 0)
-    true = TrueBoxes(objects, true_classes[objects], true_boxes[objects])
-    precisions = list(average_precisions(found, true, iou_threshold).values())
-    return float(np.mean(precisions)) if precisions else float("nan")

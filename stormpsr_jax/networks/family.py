@@ -10,10 +10,9 @@ import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import numpy as np
 
 LIBRARIES = TIMM, TRANSFORMERS = "timm", "transformers"
@@ -45,27 +44,6 @@ def count(pattern: str, names: Collection[str]) -> int:
     return min(len(names), last + 1)
 
 
-class Backbone(Protocol):
-    """A flax module that turns pictures (B, H, W, 3) into features (B, D)."""
-
-    dtype: Any
-
-    @property
-    def divisor(self) -> int:
-        """Pixels that both sides of a picture have to be a multiple of."""
-
-    @property
-    def layers(self) -> list[str]:
-        """Names of the parameters of its layers from the first to the last norm, in order.
-
-        Several names of one layer are joined by a space. What has none of these names lies in front
-        of the first.
-        """
-
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
-        """The features, in `dtype`."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Family:
     """A family of backbones.
@@ -74,8 +52,11 @@ class Family:
         kind: its name for `weights --kind`.
         label: its name in messages.
         architecture: of an encoder with such a backbone in a model folder.
-        module: builds a Backbone; its fields of the names of the config's section `encoder` are
-            read from there.
+        module: turns pictures (B, H, W, 3) into features (B, D) in its `dtype`; its fields of the
+            names of the config's section `encoder` are read from there. Its property `divisor` is
+            what both sides of a picture have to be a multiple of, in pixels. `layers` are the names
+            of the parameters of its layers from the first to the last norm, in order; several names
+            of one layer are joined by a space, and what has none lies in front of the first.
         named: fields of the published models, by name.
         landmark: a name at the top of its parameters that no other family has there.
         mark: a pattern that a name in each of its published state dicts has.

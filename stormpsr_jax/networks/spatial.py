@@ -15,14 +15,14 @@ BATCH_NORM_MOMENTUM = 0.1
 BATCH_NORM_EPS = 1e-5
 
 
-def l2_normalise(x: jax.Array, eps: float = 1e-6) -> jax.Array:
-    """Scales the last axis to length 1, in float32; a row shorter than `eps` stays short.
+def l2_normalise(x: jax.Array) -> jax.Array:
+    """Scales the last axis to length 1, in float32; a row shorter than 1e-6 stays short.
 
     The square root is taken of a number kept away from 0, so that the gradient at a row of zeros
     (every unit of a ReLU layer off) is finite.
     """
     x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), eps**2))
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 
 
 class BatchNorm(nn.Module):
@@ -90,7 +90,7 @@ class SpatialEncoder(nn.Module):
     that normalisation and, with layer 3 (`projection_head`, Dense), exists only for SupCon.
 
     Attributes:
-        encoder: the backbone f, of any family, such as vit.ViT; a `family.Backbone`.
+        encoder: the backbone f, of any family, such as vit.ViT; see `family.Family.module`.
         microbatches: parts of a batch that the backbone takes one after the other, recomputing each
             in the backward pass. Its activations then need a microbatch's memory. Nothing else
             changes: the head, BatchNorm and the loss see the whole batch, so the gradient is the

@@ -1,49 +1,46 @@
-"""Fields of networks that a model folder holds: each stands in its module with its bounds."""
+"""Fields of networks that a model folder holds: each stands in its module with what it may be."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 MAX_COMPONENTS = 10_000  # K
 MAX_CLIP = 4_096  # T
-
-
-class Bounds(NamedTuple):
-    """What a field may be.
-
-    Attributes:
-        values: the lowest and highest number, or the texts to choose from, or (False, True).
-        many: whether it is a list, of such values.
-    """
-
-    values: tuple
-    many: bool = False
+_MAX_LIST = 8  # values of a field that is a list
 
 
 def stored(*values: Any, default: Any = dataclasses.MISSING) -> Any:
     """A field that has to be known to build the network again for recognition.
 
     Args:
-        values: as in `Bounds`.
-        default: a tuple makes it a list; by default there is no default.
+        values: the lowest and highest number, or the texts to choose from, or (False, True).
+        default: a tuple makes it a list of such values; by default there is no default.
     """
-    bounds = Bounds(values, isinstance(default, tuple))
-    return dataclasses.field(default=default, metadata={Bounds: bounds})
+    kind: Any = type(values[0])
+    if kind is str:
+        kind = Literal[values]
+    elif kind is not bool:
+        kind = Annotated[kind, msgspec.Meta(ge=values[0], le=values[1])]
+    if isinstance(default, tuple):
+        kind = Annotated[tuple[kind, ...], msgspec.Meta(max_length=_MAX_LIST)]
+    return dataclasses.field(default=default, metadata={"stored": kind})
 
 
-def bounds_of(kind: type) -> dict[str, Bounds]:
-    """The bounds of a module's stored fields, by name."""
-    fields = dataclasses.fields(kind)
-    return {field.name: field.metadata[Bounds] for field in fields if Bounds in field.metadata}
+def stored_types(module: type) -> dict[str, Any]:
+    """The types of a module's stored fields, by name, for `files.fit`."""
+    fields = dataclasses.fields(module)
+    return {field.name: field.metadata["stored"] for field in fields if "stored" in field.metadata}
 
 
-def training_only(kind: type) -> dict[str, Any]:
+def training_only(module: type) -> dict[str, Any]:
     """The defaults of the fields that change nothing in recognition, such as dropout, by name."""
     return {
         field.name: field.default
-        for field in dataclasses.fields(kind)
-        if Bounds not in field.metadata
+        for field in dataclasses.fields(module)
+        if "stored" not in field.metadata
         and field.default is not dataclasses.MISSING
         and field.name not in ("parent", "name", "dtype")
     }

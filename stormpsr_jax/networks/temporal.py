@@ -15,7 +15,6 @@ from stormpsr_jax.networks.dropout import Dropout
 from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
 
 NORM_EPS = 1e-5
-HEADS = ("linear", "mlp")
 
 
 def last_frames(embeddings: jax.Array, context_frames: int) -> jax.Array:
@@ -24,12 +23,10 @@ def last_frames(embeddings: jax.Array, context_frames: int) -> jax.Array:
     So earlier frames repeat the first seen one. It is a control, of what a network of the same size
     makes of less.
     """
+    if not context_frames:
+        return embeddings
     T = embeddings.shape[1]
-    return (
-        embeddings[:, jnp.maximum(jnp.arange(T), T - context_frames)]
-        if context_frames
-        else embeddings
-    )
+    return embeddings[:, jnp.maximum(jnp.arange(T), T - context_frames)]
 
 
 class TemporalTransformer(nn.Module):
@@ -47,7 +44,7 @@ class TemporalTransformer(nn.Module):
         drop_positions: whether dropout also follows the position embedding.
         head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
             width D between them (paper).
-        attention: of the blocks in training, one of attention.ATTENTIONS.
+        attention: of the blocks in training, see `attention.Attention`.
         dtype: of the activations.
     """
 
@@ -61,7 +58,7 @@ class TemporalTransformer(nn.Module):
     mlp_dim: int = stored(1, 65_536, default=4096)
     dropout: float = 0.1
     drop_positions: bool = False
-    head: str = stored(*HEADS, default="linear")
+    head: str = stored("linear", "mlp", default="linear")
     attention: str = "xla"
     dtype: Any = jnp.float32
 
@@ -88,13 +85,11 @@ class TemporalTransformer(nn.Module):
             train: whether dropout is active; needs a "dropout" rng.
 
         Raises:
-            ValueError: more than `num_frames` frames, or an unknown head.
+            ValueError: more than `num_frames` frames.
         """
         B, T, D = embeddings.shape
         if T > self.num_frames:
             raise ValueError(f"a clip of {T} frames, but num_frames is {self.num_frames}")
-        if self.head not in HEADS:
-            raise ValueError(f"head {self.head!r} is neither 'linear' nor 'mlp'")
         embeddings = last_frames(embeddings, self.context_frames)
         init = nn.initializers.normal(vit.POSITION_STDDEV)
         cls = self.param("cls_token", init, (1, 1, D))

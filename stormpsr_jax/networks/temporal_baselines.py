@@ -9,7 +9,7 @@ no TCN in it.
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
 from stormpsr_jax.networks.temporal import TemporalTransformer, last_frames
 
 TCN_KERNEL = 3
-ACTIVATIONS = ("gelu", "none")  # of `TemporalMLP`
+_Layer = Callable[[jax.Array], jax.Array]
 
 
 def tcn_depth(num_frames: int) -> int:
@@ -31,13 +31,14 @@ def tcn_depth(num_frames: int) -> int:
     return depth
 
 
-class TemporalMLP(nn.Module):
-    """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
+class _Baseline(nn.Module):
+    """What the three have in common; layers are those of a subclass.
 
     Attributes:
         num_components, outputs, context_frames: see `TemporalTransformer`.
-        depth, width, dropout: as above.
-        activation: "gelu", or "none": Dense alone, without dropout, as in the released code.
+        depth: layers or blocks.
+        width: their units or channels.
+        dropout: rate after each of them.
         dtype: of the activations.
     """
 
@@ -45,95 +46,86 @@ class TemporalMLP(nn.Module):
     outputs: int = stored(1, 3, default=1)
     context_frames: int = stored(0, MAX_CLIP, default=0)
     depth: int = stored(1, 12, default=1)
-    width: int = stored(1, 16_384, default=2048)
+    width: int = stored(1, 16_384, default=512)
     dropout: float = 0.1
-    activation: str = stored(*ACTIVATIONS, default="gelu")
     dtype: Any = jnp.float32
 
     @staticmethod
     def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
         """See `TemporalTransformer`."""
         return {}
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, outputs · K) in float32 of clips (B, T, D).
+
+        An MLP reads clips of the T of its initialisation, the others of any.
+        """
+
+        def drop(x: jax.Array) -> jax.Array:
+            return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+        x = self._features(last_frames(embeddings, self.context_frames).astype(self.dtype), drop)
+        x = nn.LayerNorm(dtype=self.dtype, name="head_norm")(x)
+        logits = nn.Dense(self.outputs * self.num_components, dtype=self.dtype, name="head")(x)
+        return logits.astype(jnp.float32)
+
+    def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
+        """(B, T, D) -> (B, width)."""
+        raise NotImplementedError
+
+
+class TemporalMLP(_Baseline):
+    """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
+
+    `activation` is "gelu", or "none": Dense alone, without dropout, as in the released code.
+    """
+
+    width: int = stored(1, 16_384, default=2048)
+    activation: str = stored("gelu", "none", default="gelu")
 
     @staticmethod
     def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
         """See `TemporalTransformer`."""
         return params["dense_0"]["kernel"].shape[0] // num_frames
 
-    @nn.compact
-    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
-        """Logits (B, outputs · K) in float32 of clips (B, T, D); T is fixed at initialisation."""
-        x = last_frames(embeddings, self.context_frames)
-        x = x.reshape(x.shape[0], -1).astype(self.dtype)
+    def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
+        x = x.reshape(x.shape[0], -1)
         for i in range(self.depth):
             x = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x)
             if self.activation == "gelu":
-                x = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(x))
-        return _head(self, x)
+                x = drop(nn.gelu(x))
+        return x
 
 
-class TemporalLSTM(nn.Module):
-    """`depth` LSTM layers of `width` units, first frame to last; the last output is read.
-
-    Attributes:
-        num_components, outputs, context_frames: see `TemporalTransformer`.
-        depth, width: as above.
-        dropout: rate after each layer.
-        dtype: of the activations.
-    """
-
-    num_components: int = stored(1, MAX_COMPONENTS)
-    outputs: int = stored(1, 3, default=1)
-    context_frames: int = stored(0, MAX_CLIP, default=0)
-    depth: int = stored(1, 12, default=1)
-    width: int = stored(1, 16_384, default=512)
-    dropout: float = 0.1
-    dtype: Any = jnp.float32
-
-    @staticmethod
-    def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
-        """See `TemporalTransformer`."""
-        return {}
+class TemporalLSTM(_Baseline):
+    """`depth` LSTM layers of `width` units, first frame to last; the last output is read."""
 
     @staticmethod
     def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
         """See `TemporalTransformer`."""
         return params["lstm_0"]["ii"]["kernel"].shape[0]
 
-    @nn.compact
-    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
-        """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
-        x = last_frames(embeddings, self.context_frames).astype(self.dtype)
+    def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
         # Of any number of rows; by itself flax draws them, for which it wants to know the number.
         zeros = jnp.zeros((x.shape[0], self.width), jnp.float32)
         for i in range(self.depth):
             cell = nn.OptimizedLSTMCell(self.width, dtype=self.dtype, name=f"lstm_{i}")
             outputs: Any = nn.RNN(cell, name=f"layer_{i}")(x, initial_carry=(zeros, zeros))
-            x = nn.Dropout(self.dropout, deterministic=not train)(outputs)
-        return _head(self, x[:, -1])
+            x = drop(outputs)
+        return x[:, -1]
 
 
-class TemporalTCN(nn.Module):
+class TemporalTCN(_Baseline):
     """Residual causal convolutions over time (Bai et al. 2018), dilated by 1, 2, 4, …
 
     Each of the `depth` blocks is x + dropout(GELU(conv(LayerNorm(x)))) with `width` channels and
     kernel 3; the last frame's features are read. Their receptive field is
     1 + 2 · (2^depth − 1) frames; `tcn_depth` gives the blocks that see a clip whole: 6 of 65
     frames, 8 of 257.
-
-    Attributes:
-        num_components, outputs, context_frames: see `TemporalTransformer`.
-        depth, width, dropout: as above.
-        dtype: of the activations.
     """
 
-    num_components: int = stored(1, MAX_COMPONENTS)
-    outputs: int = stored(1, 3, default=1)
-    context_frames: int = stored(0, MAX_CLIP, default=0)
     depth: int = stored(1, 12, default=6)
-    width: int = stored(1, 16_384, default=512)
-    dropout: float = 0.1
-    dtype: Any = jnp.float32
 
     @staticmethod
     def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
@@ -145,10 +137,7 @@ class TemporalTCN(nn.Module):
         """See `TemporalTransformer`."""
         return params["stem"]["kernel"].shape[0]
 
-    @nn.compact
-    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
-        """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
-        x = last_frames(embeddings, self.context_frames)
+    def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
         x = nn.Dense(self.width, dtype=self.dtype, name="stem")(x)
         for i in range(self.depth):
             y = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
@@ -160,15 +149,8 @@ class TemporalTCN(nn.Module):
                 dtype=self.dtype,
                 name=f"conv_{i}",
             )(y)
-            x = x + nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(y))
-        return _head(self, x[:, -1])
-
-
-def _head(module: nn.Module, x: jax.Array) -> jax.Array:
-    """LayerNorm and Dense inside a module's compact call: (B, width) -> (B, outputs · K)."""
-    x = nn.LayerNorm(dtype=module.dtype, name="head_norm")(x)
-    logits = nn.Dense(module.outputs * module.num_components, dtype=module.dtype, name="head")(x)
-    return logits.astype(jnp.float32)
+            x = x + drop(nn.gelu(y))
+        return x[:, -1]
 
 
 # By name, as `temporal_model.backbone` has it.

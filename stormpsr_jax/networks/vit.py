@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.networks.attention import ATTENTIONS, BIASES, Attention, rotary
+from stormpsr_jax.networks.attention import BIASES, Attention, rotary
 from stormpsr_jax.networks.dense import Dense
 from stormpsr_jax.networks.dropout import Dropout
 from stormpsr_jax.networks.norm import LayerNorm
@@ -32,15 +32,6 @@ REMAT = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
-}
-MLPS = ("gelu", "swiglu")
-POSITIONS = ("learned", "rotary")
-CHOICES = {
-    "remat": REMAT,
-    "mlp": MLPS,
-    "positions": POSITIONS,
-    "bias": BIASES,
-    "attention": ATTENTIONS,
 }
 
 
@@ -163,8 +154,8 @@ class ViT(nn.Module):
         dtype: of the activations; parameters and normalisation statistics are float32.
         remat: what of each block's activations is recomputed in the backward pass, to save memory:
             "none", "dots" (all but the matrix products), or "full".
-        attention: what computes the attention in training, one of ATTENTIONS.
-        mlp: of the blocks, one of MLPS.
+        attention: what computes the attention in training, "xla" or "cudnn".
+        mlp: of the blocks, "gelu" or "swiglu".
         positions: "learned", a row for each patch of pictures of one size, or "rotary", of any
             size.
         bias: of the blocks' attention, one of BIASES.
@@ -184,8 +175,8 @@ class ViT(nn.Module):
     dtype: Any = jnp.float32
     remat: str = "none"
     attention: str = "xla"
-    mlp: str = stored(*MLPS, default="gelu")
-    positions: str = stored(*POSITIONS, default="learned")
+    mlp: str = stored("gelu", "swiglu", default="gelu")
+    positions: str = stored("learned", "rotary", default="learned")
     bias: str = stored(*BIASES, default="qkv")
     layer_scale: bool = stored(False, True, default=False)
     registers: int = stored(0, 64, default=0)
@@ -208,30 +199,24 @@ class ViT(nn.Module):
         return [*(f"block_{i}" for i in range(self.depth)), "norm"]
 
     @nn.compact
-    def __call__(
-        self, images: jax.Array, train: bool = False, return_tokens: bool = False
-    ) -> jax.Array | tuple[jax.Array, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Encodes images.
 
         Args:
             images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and with
                 learned positions the same as at initialisation (one row per patch).
             train: whether dropout is active.
-            return_tokens: also return the patch tokens.
 
         Returns:
-            (B, D) features in `dtype`; with `return_tokens` also (B, h, w, D).
+            (B, D) features in `dtype`.
 
         Raises:
             ValueError: sizes that do not fit.
         """
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not divisible by num_heads {self.num_heads}")
-        for name, allowed in CHOICES.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name} {value!r} is not one of {', '.join(allowed)}")
         x = self._patch_embed(images.astype(self.dtype))
-        B, h, w, D = x.shape
+        _, h, w, D = x.shape
         dim_head = D // self.num_heads
         rotation = rotary(h, w, dim_head) if self.positions == "rotary" else None
         x = self._tokens(x, images.shape)
@@ -261,10 +246,7 @@ class ViT(nn.Module):
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train, rotation)
-        x = norm(name="norm")(x)
-        if return_tokens:
-            return x[:, 0], x[:, 1 + self.registers : tokens].reshape(B, h, w, D)
-        return x[:, 0]
+        return norm(name="norm")(x)[:, 0]
 
     def _tokens(self, x: jax.Array, image_shape: tuple[int, ...]) -> jax.Array:
         """Patches (B, h, w, D) with positions, behind [CLS] and registers: (B, 1 + R + h w, D)."""

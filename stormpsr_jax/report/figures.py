@@ -30,7 +30,7 @@ Result = Mapping[str, Any]
 Drawn = tuple[str, str, "Figure"] | None  # title, caption, figure; None with nothing to show
 
 
-def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[str, str, str]]:
+def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
     """Draws what can be drawn of a result, for `report.write_report(figures=…)`.
 
     Args:
@@ -38,29 +38,19 @@ def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[st
             recording, "pos", "f1", "delay_s", "truth" and "events". The figure of occlusion needs
             the recordings' "visible" too, that of thresholds the streams' "sweep",
             that of reliability their "reliability".
-        max_delay_s: the largest tolerated delay Δ of F1(Δ) in seconds.
 
     Returns:
         (title, caption, SVG) of each figure. One without any data is left out.
-
-    Raises:
-        ValueError: ``max_delay_s`` is not a positive number.
     """
-    draw: Sequence[Callable[[], Drawn]] = (
-        lambda: _delays(result),
-        lambda: _tolerance(result, max_delay_s),
-        lambda: _occlusion(result),
-        lambda: _steps(result),
-        lambda: _recordings(result),
-        lambda: _differences(result),
-        lambda: _reliability(result),
-        lambda: _sweep(result),
+    draw: Sequence[Callable[[Result], Drawn]] = (
+        *(_delays, _tolerance, _occlusion, _steps),
+        *(_recordings, _differences, _reliability, _sweep),
     )
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
     figures = []
     for one in draw:
         with pages.style():
-            drawn = one()
+            drawn = one(result)
         if drawn is not None:
             title, caption, figure = drawn
             figures.append((title, caption + matching, pages.svg(figure)))
@@ -117,23 +107,24 @@ def _delays(result: Result) -> Drawn:
     return "Delay", caption, figure
 
 
-def _tolerance(result: Result, max_delay_s: float) -> Drawn:
-    curves = {s: analysis.tolerance_curve(result, s, max_delay_s) for s in _streams(result)}
+def _tolerance(result: Result) -> Drawn:
+    end = analysis.MAX_DELAY_S
+    curves = {s: analysis.tolerance_curve(result, s) for s in _streams(result)}
     curves = {stream: curve for stream, curve in curves.items() if curve[2] is not None}
     if not curves:
         return None
     figure, (axes,) = _axes(3.0)
     for stream, (at, f1, area) in curves.items():
         look: dict[str, Any] = {"color": _colour(stream)}
-        x, y = [*at, max_delay_s], [*f1, f1[-1]]
+        x, y = [*at, end], [*f1, f1[-1]]
         axes.step(x, y, where="post", label=f"{_title(stream)}: area {area:.3f}", **look)
         axes.fill_between(x, y, step="post", alpha=0.07, linewidth=0, **look)
-    axes.set(xlabel="Tolerated delay Δ in seconds", ylabel="F1", xlim=(0, max_delay_s))
+    axes.set(xlabel="Tolerated delay Δ in seconds", ylabel="F1", xlim=(0, end))
     axes.set_ylim(0, 1.03)
     _legend(figure, axes, 1)
     caption = (
         "F1 where a match later than Δ counts as a false positive and a false negative, mean over "
-        f"recordings, and the area under the curve as a part of the whole up to {max_delay_s:g} s."
+        f"recordings, and the area under the curve as a part of the whole up to {end:g} s."
     )
     return "F1 by tolerated delay", caption, figure
 

@@ -80,7 +80,9 @@ def write_report(
         marks = {s: timeline.outcomes(truth[name], row, fps) for s, row in scores.items()}
         installations = wrong_marks.installations(scores)
         seen = (visible or {}).get(name)
-        drawn = pages.svg(timeline.figure(scores, truth[name], procedure, fps, seen))
+        with pages.style():
+            figure = timeline.figure(marks, installations, truth[name], procedure, fps, seen)
+        drawn = pages.svg(figure)
         recordings.append(
             {
                 "name": name,

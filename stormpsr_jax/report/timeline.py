@@ -22,10 +22,9 @@ from stormpsr_jax.report.pages import (
     PAPER,
     STRIPE,
     binned,
-    style,
     time_ticks,
 )
-from stormpsr_jax.report.wrong_marks import WRONG, Scores
+from stormpsr_jax.report.wrong_marks import WRONG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,31 +46,6 @@ class Mark(NamedTuple):
     text: str  # the delay, or the kind in words
 
 
-def figure(
-    scores: Mapping[str, Scores],
-    truth: Sequence[Step],
-    procedure: Procedure,
-    fps: float,
-    visible: Visible | None = None,
-) -> Figure:
-    """Draws a row per step with a lane per stream; below it the visible fraction at the same times.
-
-    Args:
-        scores: by stream, the recording's entry of metrics.json.
-        truth: (frame, step id); metrics.json has it as "truth" of each entry.
-        procedure: for the names of steps.
-        fps: frames per second.
-        visible: frames (M,) ascending and visible fractions (M,), NaN where unknown.
-
-    Returns:
-        A matplotlib Figure.
-    """
-    marks = {stream: outcomes(truth, row, fps) for stream, row in scores.items()}
-    wrong = wrong_marks.installations(scores)
-    with style():
-        return _draw(truth, marks, wrong, visible, procedure, fps)
-
-
 def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Mark]:
     """Returns the outcome of every truth and event of one stream, `row` being its scores."""
     events, uncertain = row.get("events", ()), row.get("uncertain", ())
@@ -89,14 +63,27 @@ def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[
     return marks + [Mark(kind, step, None, frame, text) for kind, step, frame, text in wrong]
 
 
-def _draw(
-    truth: Sequence[Step],
+def figure(
     marks: Mapping[str, Sequence[Mark]],
-    wrong: Collection[tuple[int, int, int | None]],
-    visible: Visible | None,
+    wrong: Collection[wrong_marks.Interval],
+    truth: Sequence[Step],
     procedure: Procedure,
     fps: float,
+    visible: Visible | None = None,
 ) -> Figure:
+    """Draws a row per step with a lane per stream; below it the visible fraction at the same times.
+
+    Args:
+        marks: by stream, its `outcomes`.
+        wrong: of `wrong_marks.installations`.
+        truth: (frame, step id); metrics.json has it as "truth" of each entry.
+        procedure: for the names of steps.
+        fps: frames per second.
+        visible: frames (M,) ascending and visible fractions (M,), NaN where unknown.
+
+    Returns:
+        A matplotlib Figure; to be called within `pages.style`.
+    """
     from matplotlib.figure import Figure
 
     every = [mark for of_stream in marks.values() for mark in of_stream]

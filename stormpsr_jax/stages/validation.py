@@ -18,8 +18,9 @@ from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.media.ahead import ahead
-from stormpsr_jax.networks import detection
+from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes, average_precisions
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.training import hosts
@@ -155,7 +156,11 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
     truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
     truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
     boxes, classes, confidences = _detections(detector, source, found)
-    return detection.average_precision(boxes, classes, confidences, truth_boxes, truth_classes)
+    picture, row = np.nonzero(classes > 0)
+    at = picture, row
+    rows = Detections(picture, classes[at], confidences[at], boxes[at])
+    true = TrueBoxes(np.arange(len(truth_boxes)), truth_classes, truth_boxes)
+    return float(np.mean(list(average_precisions(rows, true).values())))
 
 
 def boxed_rows(source: ClipSource) -> list[tuple[str, int]]:

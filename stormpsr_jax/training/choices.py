@@ -47,7 +47,7 @@ def compiler_options(device: jax.Device) -> dict[str, Any]:
 
 
 def attention(asked: str, dtype: Any, device: jax.Device) -> str:
-    """What computes attention in training, one of `attention.ATTENTIONS`.
+    """What computes attention in training, "xla" or "cudnn".
 
     Args:
         asked: that, or "auto": cuDNN's kernel where there is one, else XLA.

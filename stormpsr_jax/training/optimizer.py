@@ -66,7 +66,7 @@ def layer_lr_scale(
 
     Args:
         prefix: path of the backbone's parameters.
-        layers: of the backbone, see `models.family.Backbone.layers`.
+        layers: of the backbone, see `networks.family.Family.module`.
         scale: factor of the topmost layer.
         decay: in (0, 1].
     """

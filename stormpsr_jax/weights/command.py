@@ -70,9 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             save_params(args.out, params, batch_stats, {"kind": args.kind} | origin)
         elif args.command == "export":
             state = to_state_dict(params, batch_stats, args.kind, args.checkpoint)
-            for family in backbones.FAMILIES:
-                if family.kind == args.kind:
-                    state = family.exported(state)
+            if family := backbones.BY_KIND.get(args.kind):
+                state = family.exported(state)
             _write_arrays(args.out, state)
         else:
             inputs = torch_files.read_npz(args.inputs)

@@ -10,13 +10,11 @@ import numpy as np
 
 from stormpsr_jax.networks import architectures, backbones, spatial, temporal
 
-_BACKBONES = {of.kind for of in backbones.FAMILIES}
-
 
 def build_backbone(
     params: Mapping, num_heads: int | None = None, library: str | None = None
 ) -> nn.Module:
-    """The backbone that `params` belong to; a `family.Backbone`."""
+    """The backbone that `params` belong to."""
     of = backbones.family_of(params)
     return of.module(**of.fields_of(params, num_heads, library))
 
@@ -70,7 +68,7 @@ def forward(
         {"embedding", "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips
         (N, T, H, W, 3) -> {"logits"} (storm).
     """
-    if kind in _BACKBONES:
+    if kind in backbones.BY_KIND:
         backbone = build_backbone(params, heads, library)
         return lambda p, _, x: {"features": architectures.apply(backbone, {"params": p}, x)}
     if kind == "temporal":
@@ -103,7 +101,7 @@ def check_shapes(kind: str, params: Mapping, batch_stats: Mapping) -> None:
         shape: tuple[int, ...] = (1, rows - 1, D)
     else:
         part = params["spatial"] if kind == "storm" else params
-        encoder = part if kind in _BACKBONES else part["encoder"]
+        encoder = part if kind in backbones.BY_KIND else part["encoder"]
         divisor = build_backbone(encoder, 1).divisor
         # One row of patches, as many as have a position.
         columns = encoder["pos_embed"].shape[1] - 1 if "pos_embed" in encoder else 1
@@ -137,7 +135,7 @@ def run(
         form = {3: "(N, T, D)", 4: "(N, H, W, 3)", 5: "(N, T, H, W, 3)"}[axes]
         raise ValueError(f"x has shape {x.shape}; --kind={kind} takes {form}")
     x = np.asarray(x, np.float32)
-    if kind in _BACKBONES:
+    if kind in backbones.BY_KIND:
         params = _fitted(params, x, library)
     elif kind == "spatial":
         params = dict(params) | {"encoder": _fitted(params["encoder"], x)}

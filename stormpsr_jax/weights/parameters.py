@@ -15,14 +15,9 @@ from stormpsr_jax.base import files
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.family import LIBRARIES
 from stormpsr_jax.weights import torch_files
-from stormpsr_jax.weights.torch_layout import (
-    check_names,
-    check_ours,
-    from_state_dict,
-)
+from stormpsr_jax.weights.torch_layout import check_names, check_ours, from_state_dict
 
 FORMAT = "stormpsr_jax"
-_FAMILIES = {family.kind: family for family in backbones.FAMILIES}
 # A module that the parameters of each kind have at their top, and no other kind has.
 LANDMARKS = {family.kind: family.landmark for family in backbones.FAMILIES} | {
     "spatial": "encoder",
@@ -206,6 +201,6 @@ def load_any(path: Path, kind: str) -> tuple[dict, dict, str | None]:
             check_ours(arrays, kind, path)
             return *load_params(path), _library(metadata)
     state, library = torch_files.read_state_dict(path), None
-    if kind in _FAMILIES:
-        state, library = _FAMILIES[kind].published(state, path)
+    if family := backbones.BY_KIND.get(kind):
+        state, library = family.published(state, path)
     return *from_state_dict(state, kind, path), library

@@ -86,7 +86,7 @@ def read_pth(path: str | Path) -> Any:
     files.check_regular(path, "copy its content to one")
     try:
         with zipfile.ZipFile(path) as archive:
-            return _Reader(archive, path).read()
+            return _Reader(archive, path).load()
     except _Refused as error:
         raise ValueError(one_line(f"{path}: {error}", 600)) from error
     # A hostile or damaged file can raise nearly anything, from EOFError to OverflowError.
@@ -136,28 +136,6 @@ class _Dict(dict):
         """The attribute _metadata of a state dict, which we have no use for."""
 
 
-class _Unpickler(pickle.Unpickler):
-    """Python's, which gets names and storages from a reader alone."""
-
-    def __init__(self, reader: "_Reader", content: bytes):
-        self._reader = reader
-        super().__init__(io.BytesIO(_checked(content)))
-
-    def find_class(self, module: str, name: str) -> _Name:
-        """One of the few names that a checkpoint is made of."""
-        text = f"{module}.{name}"
-        if text not in CALLS and text not in STORAGE_DTYPES:
-            raise _Refused(
-                f"refused to load {text[:120]}, which is neither a tensor nor a plain container; "
-                f"{RESAVE}"
-            )
-        return _Name(text, self._reader)
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        """The flat array behind a reference ("storage", class, key, device, numel)."""
-        return self._reader.storage(pid)
-
-
 def _checked(content: bytes) -> bytes:
     """A pickle whose dictionaries are made by a call, as all others take any key.
 
@@ -177,8 +155,8 @@ def _checked(content: bytes) -> bytes:
     return b"".join([*parts, pickle.STOP])
 
 
-class _Reader:
-    """One archive being read."""
+class _Reader(pickle.Unpickler):
+    """Python's unpickler on one archive, which gets names and storages from here alone."""
 
     def __init__(self, archive: zipfile.ZipFile, path: str | Path):
         self.archive = archive
@@ -195,10 +173,17 @@ class _Reader:
             self.byteorder = self.member("byteorder").decode("ascii", "replace").strip()
         if self.byteorder not in ("little", "big"):
             raise _Refused(f"unknown byte order {self.byteorder[:20]!r}")
+        super().__init__(io.BytesIO(_checked(self.member("data.pkl", MAX_PICKLE))))
 
-    def read(self) -> Any:
-        """The object that was saved."""
-        return _Unpickler(self, self.member("data.pkl", MAX_PICKLE)).load()
+    def find_class(self, module: str, name: str) -> _Name:
+        """One of the few names that a checkpoint is made of."""
+        text = f"{module}.{name}"
+        if text not in CALLS and text not in STORAGE_DTYPES:
+            raise _Refused(
+                f"refused to load {text[:120]}, which is neither a tensor nor a plain container; "
+                f"{RESAVE}"
+            )
+        return _Name(text, self)
 
     def member(self, name: str, limit: int | None = None) -> bytes:
         """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
@@ -226,7 +211,7 @@ class _Reader:
                 return sizes
         raise ValueError(f"{name} of {len(arguments)} arguments")
 
-    def storage(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> _Storage:
         """The flat array behind a reference ("storage", class, key, device, numel)."""
         match pid:
             case ("storage", _Name(kind), str() as key, _, _) if kind in STORAGE_DTYPES:

@@ -20,7 +20,6 @@ BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {
     "spatial": ("encoder.", "params/encoder/"),
     "storm": ("spatial_enc.encoder.", "params/spatial/encoder/"),
 }
-_FAMILIES = {f.kind: f for f in backbones.FAMILIES}
 _HEADS = (
     Row("first_head.0", "first_head/dense", family.DENSE),
     Row("first_head.1", "first_head/norm", family.BATCH_NORM),
@@ -146,8 +145,8 @@ def _rows(kind: str, names: Collection[str]) -> Iterator[Row]:
 
 def _family(kind: str, names: Collection[str]) -> Family:
     """The family of the backbone of a model; `names` are those inside of the backbone."""
-    if kind in _FAMILIES:
-        return _FAMILIES[kind]
+    if kind in backbones.BY_KIND:
+        return backbones.BY_KIND[kind]
     tops = {name.split("/")[0] for name in names}
     return backbones.family_published(names) or backbones.family_of(tops)
 
@@ -161,7 +160,7 @@ def _ours_alone(path: str, names: Collection[str]) -> Iterator[Row]:
 def _ignored(kind: str, name: str) -> bool:
     """Names in a state dict that carry nothing we use: a counter, timm's ImageNet classifier."""
     return name.endswith("num_batches_tracked") or (
-        kind in _FAMILIES and name in ("head.weight", "head.bias")
+        kind in backbones.BY_KIND and name in ("head.weight", "head.bias")
     )
 
 

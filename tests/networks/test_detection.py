@@ -1,12 +1,9 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from stormpsr_jax.networks.detection import (
-    average_precision,
     box_iou,
     decode,
     detection_loss,
@@ -19,14 +16,12 @@ from stormpsr_jax.networks.detector import anchor_points
 SIZE = (48, 64)  # H, W
 
 
-@functools.partial(jax.jit, static_argnames=("background_weight",))
-def loss_and_gradient(out, boxes, classes, background_weight=1.0):
+@jax.jit
+def loss_and_gradient(out, boxes, classes):
     """((loss, metrics), gradient) of `detection_loss`; op by op, compiling would take long."""
 
     def loss(out):
-        return detection_loss(
-            out, boxes, classes, image_size=SIZE, background_weight=background_weight
-        )
+        return detection_loss(out, boxes, classes, image_size=SIZE)
 
     return jax.value_and_grad(loss, has_aux=True)(out)
 
@@ -139,12 +134,12 @@ def test_detection_loss_matches_scalar_transcription():
     out = random_outputs(rng, 5)
     boxes, classes = random_boxes(rng, 5), np.array([1, 4, -1, 0, 2])
     boxes[2] = np.nan
-    (loss, metrics), _ = loss_and_gradient(out, boxes, classes, 0.5)
+    (loss, metrics), _ = loss_and_gradient(out, boxes, classes)
     targets = np.asarray(point_targets(boxes, SIZE))
     number = targets[classes > 0].sum()
     state = box = objectness = 0.0
     for i, label in enumerate(classes):
-        weight = {0: 0.0, -1: 0.5}.get(int(label), 1.0)
+        weight = float(label != 0)
         positive = np.flatnonzero(targets[i]) if label > 0 else []
         for n, logit in enumerate(out["objectness"][i]):
             p = 1 / (1 + np.exp(-logit))
@@ -170,8 +165,6 @@ def test_detection_loss_gradients_reach_only_what_is_annotated():
     np.testing.assert_array_equal(touched["logits"], [True, *4 * [False]])
     np.testing.assert_array_equal(touched["objectness"], [True, False, True, True, False])
     assert all(np.isfinite(v).all() for v in grads.values())
-    silent = loss_and_gradient(out, boxes, classes, 0.0)[1]["objectness"]
-    assert not np.abs(silent[1:]).any()
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.4])
@@ -198,64 +191,3 @@ def test_decode_matches_sorted_suppression(threshold):
         assert not boxes[i, len(kept) :].any()
     # The strict threshold must leave some row empty, or the padding went untested.
     assert (classes == 0).any() == (threshold == 0.1)
-
-
-def random_predictions(rng, images, rows, num_classes):
-    true_boxes = random_boxes(rng, images)
-    true_classes = rng.integers(1, num_classes + 1, images)
-    near = rng.random((images, rows)) < 0.6
-    boxes = np.where(
-        near[..., None],
-        true_boxes[:, None] * rng.uniform(0.9, 1.1, (images, rows, 4)),
-        random_boxes(rng, images, rows),
-    )
-    right = rng.random((images, rows)) < 0.6
-    classes = np.where(
-        right, true_classes[:, None], rng.integers(0, num_classes + 1, (images, rows))
-    )
-    confidences = np.where(classes > 0, rng.permutation(images * rows).reshape(images, rows), 0)
-    return boxes, classes, confidences / (images * rows), true_boxes, true_classes
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("iou_threshold", [0.5, 0.75])
-def test_average_precision_matches_pycocotools(seed, iou_threshold):
-    coco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    rng = np.random.default_rng(seed)
-    boxes, classes, confidences, true_boxes, true_classes = random_predictions(rng, 40, 3, 4)
-    true_classes[:8] = -1
-    classes[:] = np.where(classes == 3, 2, classes)  # nobody predicts class 3
-
-    def rectangle(box):
-        x, y, *_ = 1000 * np.array(corners(box))
-        return [x, y, 1000 * box[2], 1000 * box[3]]
-
-    truth, found = coco.COCO(), coco.COCO()
-    annotations = [
-        {"id": i + 1, "image_id": i, "category_id": int(c), "bbox": rectangle(b), "iscrowd": 0,
-         "area": 1e6 * b[2] * b[3]}
-        for i, (b, c) in enumerate(zip(true_boxes, true_classes, strict=True))
-        if c > 0
-    ]  # fmt: skip
-    images = [{"id": i} for i in range(len(true_classes))]
-    categories = [{"id": c} for c in range(1, 5)]
-    truth.dataset = {"images": images, "categories": categories, "annotations": annotations}
-    truth.createIndex()
-    found = truth.loadRes(
-        [
-            {"image_id": i, "category_id": int(c), "bbox": rectangle(b), "score": float(s)}
-            for i in range(len(boxes))
-            for b, c, s in zip(boxes[i], classes[i], confidences[i], strict=True)
-            if c > 0
-        ]
-    )
-    evaluation = cocoeval.COCOeval(truth, found, "bbox")
-    evaluation.params.iouThrs = np.array([iou_threshold])
-    evaluation.evaluate()
-    evaluation.accumulate()
-    precision = evaluation.eval["precision"][0, :, :, 0, -1]  # recall, class; all areas
-    expected = precision[precision > -1].mean()
-    result = average_precision(boxes, classes, confidences, true_boxes, true_classes, iou_threshold)
-    assert 0.01 < expected < 0.99
-    assert result == pytest.approx(expected, abs=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from stormpsr_jax.networks.detection import average_precision, decode, detection_loss, pose_loss
+from stormpsr_jax.networks.detection import box_iou, decode, detection_loss, pose_loss
 from stormpsr_jax.networks.detector import Detector, anchor_points, crop, straighten
 from stormpsr_jax.training.losses import condition_bce
 
@@ -166,7 +166,9 @@ def test_detector_learns_place_and_state():
     out = jax.jit(model.apply)({"params": params}, images)
     decoded = jax.jit(functools.partial(decode, max_detections=2))(out)
     found, labels, confidences = jax.device_get(decoded)
-    assert average_precision(found, labels, confidences, boxes, classes) > 0.9
+    there = classes > 0
+    near = box_iou(found[:, 0], boxes) > 0.5
+    assert (near & (labels[:, 0] == classes))[there].mean() > 0.9
     assert (confidences[classes < 0, 0] < 0.5).mean() > 0.9
     assert (confidences[classes > 0, 0] > 0.5).mean() > 0.9
 

@@ -18,6 +18,12 @@ def images_of(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def tokens_of(model, variables, images):
+    """[CLS] and the patches, (B, 1 + h w, D), after the last norm."""
+    _, captured = apply(model, variables, images, capture_intermediates=True)
+    return captured["intermediates"]["norm"]["__call__"][0]
+
+
 @pytest.fixture(scope="module")
 def small():
     model = vit.ViT(patch_size=4, width=12, depth=2, num_heads=3, mlp_dim=20)
@@ -77,9 +83,8 @@ def test_vit_matches_numpy_transcription_on_rectangular_images(small):
             x = x + dense(y * (1 + erf(y / np.sqrt(2))) / 2, b["fc2"])
         expected.append(norm(x, p["norm"]))
     expected = np.stack(expected)
-    features, tokens = apply(model, variables, images, return_tokens=True)
-    np.testing.assert_allclose(features, expected[:, 0], atol=2e-5)
-    np.testing.assert_allclose(tokens, expected[:, 1:].reshape(2, 2, 3, 12), atol=2e-5)
+    np.testing.assert_allclose(apply(model, variables, images), expected[:, 0], atol=2e-5)
+    np.testing.assert_allclose(tokens_of(model, variables, images), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("stem", [(), (5,), (4, 6)])
@@ -90,10 +95,8 @@ def test_vit_tokens_lie_where_their_patch_lies(stem):
     variables = random_variables(model, images)
     changed = images.copy()
     changed[0, 8 + 3 : 8 + 5, 16 + 3 : 16 + 5] += 1  # the middle of patch (1, 2)
-    _, before = apply(model, variables, images, return_tokens=True)
-    _, after = apply(model, variables, changed, return_tokens=True)
-    moved = np.abs(np.asarray(after - before)).max(-1)[0] > 1e-6
-    assert moved.shape == (3, 4)
+    before, after = (tokens_of(model, variables, x) for x in (images, changed))
+    moved = np.abs(np.asarray(after - before)).max(-1)[0, 1:].reshape(3, 4) > 1e-6
     assert [tuple(at) for at in np.argwhere(moved)] == [(1, 2)]
 
 
@@ -163,7 +166,7 @@ def test_attend_matches_jax_and_so_does_its_gradient():
     "fields", [{}, {"positions": "rotary", "registers": 2, "layer_scale": True}], ids=["v1", "v3"]
 )
 def test_vit_tokens_that_fill_up_for_the_fused_kernel_change_nothing(monkeypatch, fields):
-    """Features, patch tokens and gradients; the kernel's part is computed by XLA here."""
+    """Features and gradients; the kernel's part is computed by XLA here."""
     by_xla = functools.partial(attention.fused_attention, implementation="xla")
     monkeypatch.setattr(attention, "fused_attention", by_xla)
     plain = vit.ViT(patch_size=4, width=16, depth=1, num_heads=2, dtype=jnp.bfloat16, **fields)
@@ -175,8 +178,8 @@ def test_vit_tokens_that_fill_up_for_the_fused_kernel_change_nothing(monkeypatch
     )
 
     def loss(model, variables):
-        features, tokens = model.apply(variables, images, True, True)
-        return (features.astype(jnp.float32) ** 3).sum(), (features, tokens)
+        features = model.apply(variables, images, True)
+        return (features.astype(jnp.float32) ** 3).sum(), features
 
     (_, ours), gradient = jax.jit(
         jax.value_and_grad(functools.partial(loss, filled), has_aux=True)
@@ -185,7 +188,7 @@ def test_vit_tokens_that_fill_up_for_the_fused_kernel_change_nothing(monkeypatch
         jax.value_and_grad(functools.partial(loss, plain), has_aux=True)
     )(variables)
     for a, b in zip(
-        (*ours, *jax.tree.leaves(gradient)), (*right, *jax.tree.leaves(expected)), strict=True
+        (ours, *jax.tree.leaves(gradient)), (right, *jax.tree.leaves(expected)), strict=True
     ):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         assert np.isfinite(a).all()

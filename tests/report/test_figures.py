@@ -162,12 +162,6 @@ def test_figures_matches_tables_for_area_and_counts(every):
     # Three steps at 0.1 and three at 0.6; the others are unknown.
     assert said.count("3 steps") == 4
     assert said.count("0 steps") == 4
-    _, caption, svg = pick(figures.analysis_figures(result(), 2.0), "F1 by tolerated delay")
-    area = analysis.tolerance_table(data, 2.0)[0]["auc"]
-    assert f"ASD only: area {area:.3f}" in texts(svg)
-    assert "up to 2 s" in caption
-    with pytest.raises(ValueError, match="--max_delay=0"):
-        figures.analysis_figures(data, 0)
 
 
 def test_figures_golden_reliability(every):

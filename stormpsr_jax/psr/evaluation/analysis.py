@@ -4,9 +4,10 @@ Matching is that of protocol `paper`, whatever protocol the events come from: th
 does not say which truth an event belongs to.
 """
 
+import collections
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 Rows = list[dict[str, Any]]
-_LARGEST = 1e15  # number in metrics.json
+MAX_DELAY_S = 60.0  # of the curve of F1 by tolerated delay
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
 OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -34,8 +35,6 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     """
     result = files.read_json(path)
     try:
-        if any(abs(number) > _LARGEST for number in _numbers(result)):
-            raise ValueError("a number is too large")
         for table in TABLES.values():
             table(result)
         notes(result)
@@ -45,15 +44,6 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
             f"{path}: is no result of this version's evaluate ({what}); run that again"
         ) from error
     return result
-
-
-def _numbers(data: Any) -> Iterator[float]:
-    """All numbers in a content of JSON."""
-    if isinstance(data, int | float):
-        yield data
-    elif isinstance(data, dict | list):
-        for value in data.values() if isinstance(data, dict) else data:
-            yield from _numbers(value)
 
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
@@ -170,18 +160,22 @@ def recordings_table(result: Mapping[str, Any]) -> Rows:
 
 def steps_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and step that occurs: its outcomes over all recordings pooled."""
-    fps, rows = result["fps"], []
+    rows = []
     for stream, s in result["streams"].items():
-        outcomes = [matching(r) for r in s["recordings"].values()]
-        correct = _by_step((step, (p - t) / fps) for m in outcomes for step, t, p in m.correct)
-        early = _by_step((step, t) for m in outcomes for step, t, _ in m.early)
-        wrong = _by_step((step, frame) for m in outcomes for frame, step in m.wrong)
-        missed = _by_step((step, frame) for m in outcomes for frame, step in m.missed)
-        for step in sorted({*correct, *early, *wrong, *missed}):
-            delays = correct.get(step, [])
-            tp, fn = len(delays), len(missed.get(step, []))
-            fp = len(early.get(step, [])) + len(wrong.get(step, []))
-            truths = tp + fn + len(early.get(step, []))
+        found: dict[int, tuple[list[float], collections.Counter]] = {}
+        for outcome in map(matching, s["recordings"].values()):
+            ends = [("tp", step, p - t) for step, t, p in outcome.correct]
+            ends += [("early", step, 0) for step, _, _ in outcome.early]
+            ends += [("wrong", step, 0) for _, step in outcome.wrong]
+            ends += [("fn", step, 0) for _, step in outcome.missed]
+            for kind, step, delay in ends:
+                delays, counts = found.setdefault(step, ([], collections.Counter()))
+                counts[kind] += 1
+                if kind == "tp":
+                    delays.append(delay / result["fps"])
+        for step, (delays, n) in sorted(found.items()):
+            tp, fp, fn = n["tp"], n["early"] + n["wrong"], n["fn"]
+            truths = tp + fn + n["early"]
             rows.append(
                 {
                     "stream": stream,
@@ -196,13 +190,6 @@ def steps_table(result: Mapping[str, Any]) -> Rows:
                 }
             )
     return rows
-
-
-def _by_step(pairs: Iterable[tuple[int, Any]]) -> dict[int, list]:
-    found: dict[int, list] = {}
-    for step, value in pairs:
-        found.setdefault(step, []).append(value)
-    return found
 
 
 def delays(result: Mapping[str, Any], stream: str) -> np.ndarray:
@@ -230,22 +217,19 @@ def delays_table(result: Mapping[str, Any]) -> Rows:
 
 
 def tolerance_curve(
-    result: Mapping[str, Any], stream: str, max_delay_s: float = 60.0
+    result: Mapping[str, Any], stream: str
 ) -> tuple[np.ndarray, np.ndarray, float | None]:
     """F1 as a function of the tolerated delay Δ, a match later than Δ being an FP and an FN.
 
     Args:
         result: content of metrics.json.
         stream: one of its streams.
-        max_delay_s: largest Δ in seconds.
 
     Returns:
-        Δ (M,) in seconds, from 0 to ``max_delay_s``, at which the curve rises; F1 (M,) from each Δ
-        on, the mean over recordings with ground truth; the area under the curve divided by
-        ``max_delay_s``. Without ground truth no points and None.
+        Δ (M,) in seconds, from 0 to MAX_DELAY_S, at which the curve rises; F1 (M,) from each Δ on,
+        the mean over recordings with ground truth; the area under the curve divided by MAX_DELAY_S.
+        Without ground truth no points and None.
     """
-    if not 0 < max_delay_s < float("inf"):
-        raise ValueError(f"--max_delay={max_delay_s} is not a positive number of seconds")
     steps, rises = [np.zeros(1)], [np.zeros(1)]
     num = 0
     for r in result["streams"][stream]["recordings"].values():
@@ -262,34 +246,31 @@ def tolerance_curve(
         return np.zeros(0), np.zeros(0), None
     at, place = np.unique(np.concatenate(steps), return_inverse=True)
     curve = np.cumsum(np.bincount(place, np.concatenate(rises))) / num
-    inside = at <= max_delay_s
+    inside = at <= MAX_DELAY_S
     at, curve = at[inside], curve[inside]
-    widths = np.diff(at, append=max_delay_s)
-    return at, curve, float((curve * widths).sum() / max_delay_s)
+    widths = np.diff(at, append=MAX_DELAY_S)
+    return at, curve, float((curve * widths).sum() / MAX_DELAY_S)
 
 
-def tolerance_table(result: Mapping[str, Any], max_delay_s: float = 60.0) -> Rows:
+def tolerance_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream: F1 at some tolerated delays and the area under the curve."""
     rows = []
     for stream in result["streams"]:
-        at, curve, area = tolerance_curve(result, stream, max_delay_s)
+        at, curve, area = tolerance_curve(result, stream)
         row: dict[str, Any] = {"stream": stream}
         for part in (0.0, 0.05, 0.1, 0.25, 0.5, 1.0):
-            i = int(np.searchsorted(at, part * max_delay_s, "right")) - 1
-            row[f"f1@{part * max_delay_s:g}s"] = float(curve[i]) if i >= 0 else None
+            i = int(np.searchsorted(at, part * MAX_DELAY_S, "right")) - 1
+            row[f"f1@{part * MAX_DELAY_S:g}s"] = float(curve[i]) if i >= 0 else None
         rows.append({**row, "auc": area})
     return rows
 
 
-def occlusion_table(result: Mapping[str, Any], edges: Sequence[float] = OCCLUSION_EDGES) -> Rows:
+def occlusion_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and interval of the visible fraction at a step's completion.
 
     Only true steps whose visible fraction is known; so there is a recall, and no precision:
-    what is recognised without being true has no completion.
-
-    Args:
-        result: content of metrics.json, made with --visibility.
-        edges: of the intervals, ascending; the last one includes its upper edge.
+    what is recognised without being true has no completion. The last interval includes its upper
+    edge.
     """
     rows = []
     for stream, s in result["streams"].items():
@@ -305,8 +286,8 @@ def occlusion_table(result: Mapping[str, Any], edges: Sequence[float] = OCCLUSIO
             for kind, t, step, delay in ends:
                 if (t, step) in known:
                     found.append((known[t, step], kind, delay / result["fps"]))
-        for low, high in itertools.pairwise(edges):
-            part = [f for f in found if low <= f[0] < high or f[0] == high == edges[-1]]
+        for low, high in itertools.pairwise(OCCLUSION_EDGES):
+            part = [f for f in found if low <= f[0] < high or f[0] == high == 1]
             tp = [delay for _, kind, delay in part if kind == "tp"]
             rows.append(
                 {

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -40,17 +39,26 @@ class _Frames(NamedTuple):
 
     Attributes:
         numbers, classes, confidences: (N,) of the rows.
-        states: (N, K) true ones.
-        true: (N,) their classes, 0 without one.
+        true: (N,) classes of the true states, 0 without one.
         near: (N,) whether the true state changes within NEAR_S of the frame.
+        sits_wrong: (N,) whether a part does.
+        shown_right: (N,) whether the row shows such a part as right.
+        kinds: (N,) keys of KINDS, as if all were wrong.
     """
 
     numbers: np.ndarray
     classes: np.ndarray
     confidences: np.ndarray
-    states: np.ndarray
     true: np.ndarray
     near: np.ndarray
+    sits_wrong: np.ndarray
+    shown_right: np.ndarray
+    kinds: np.ndarray
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """(N,) whether the true state has a class, and the row another one."""
+        return (self.true > 0) & (self.true != self.classes)
 
 
 def measure(
@@ -81,26 +89,24 @@ def measure(
         "wrong_confidence_any" and the rows of "by_confidence" are of frames at any confidence.
 
     Raises:
-        ValueError: a confidence outside 0…1, no recordings, a recording without detections or
-            states.
+        ValueError: a confidence outside 0…1, a recording without states.
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"--confidence={confidence} is not in 0…1")
-    if not recordings:
-        raise ValueError("there are no recordings to measure")
     fps = procedure.checked_fps(fps)
     found = {name: _frames(procedure, r, fps) for name, r in recordings.items()}
-    seen = {name: _above(frames, confidence) for name, frames in found.items()}
+    seen = {
+        name: _Frames(*(column[frames.confidences > confidence] for column in frames))
+        for name, frames in found.items()
+    }
     gaps = np.concatenate([_gaps(r, seen[name].numbers) for name, r in recordings.items()])
     runs = np.concatenate([_run_lengths(frames) for frames in seen.values()])
     num_frames = int(sum(gaps)) + sum(len(frames.numbers) for frames in seen.values())
     all_rows, rows = _joined(found.values()), _joined(seen.values())
     long_gaps = gaps[gaps > GAP_S * fps]
     says_error = rows.classes == procedure.error_class
-    sits_wrong = (rows.states == -1).any(axis=1)
     catalogued = (rows.true > 0) & (rows.true < procedure.error_class)
-    wrong = _wrong(rows)
-    kinds = _kinds(procedure, rows)
+    wrong = rows.wrong
     return {
         "procedure": procedure.name,
         "fps": fps,
@@ -115,14 +121,14 @@ def measure(
         "uncatalogued": _of(rows.true == 0),
         "catalogued_right": _of((rows.true == rows.classes)[catalogued]),
         "says_error": _of(says_error),
-        "wrong_part_says_error": _of(says_error[sits_wrong]),
-        "wrong_part_right": _of(_shown_right(procedure, rows)[sits_wrong]),
+        "wrong_part_says_error": _of(says_error[rows.sits_wrong]),
+        "wrong_part_right": _of(rows.shown_right[rows.sits_wrong]),
         "wrong": _share(int(wrong.sum()), int((rows.true > 0).sum())),
-        "kinds": {key: _of((kinds == key)[wrong]) for key in KINDS},
+        "kinds": {key: _of((rows.kinds == key)[wrong]) for key in KINDS},
         "long_runs": _share(int(runs[runs >= RUN].sum()), int(runs.sum())),
         "near_change": _of(rows.near[wrong]),
         "wrong_confidence": _median(rows.confidences[wrong]),
-        "wrong_confidence_any": _median(all_rows.confidences[_wrong(all_rows)]),
+        "wrong_confidence_any": _median(all_rows.confidences[all_rows.wrong]),
         "by_confidence": _by_confidence(all_rows),
     }
 
@@ -173,10 +179,11 @@ def confidence_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _frames(procedure: Procedure, r: LabelledPredictions, fps: float) -> _Frames:
-    rows = _detections(r)
+    rows = r.detections
+    assert rows is not None  # nothing else is read
     tops = rows.tops()
     tops = tops[rows.classes[tops] > 0]
-    numbers = rows.frames[tops]
+    numbers, classes = rows.frames[tops], rows.classes[tops]
     states = r.states_at(numbers)
     # Labels may have a row for each frame.
     changes = r.frames[1:][(r.states[1:] != r.states[:-1]).any(axis=1)]
@@ -184,34 +191,36 @@ def _frames(procedure: Procedure, r: LabelledPredictions, fps: float) -> _Frames
     reach = NEAR_S * fps
     before = np.searchsorted(changes, numbers - reach)
     near = before < np.searchsorted(changes, numbers + reach, "right")
-    true = procedure.state_classes(states)
-    return _Frames(numbers, rows.classes[tops], rows.confidences[tops], states, true, near)
-
-
-def _detections(r: LabelledPredictions) -> Detections:
-    if r.detections is None:
-        raise ValueError(f"recording {r.name}: has no detections")
-    return r.detections
-
-
-def _above(frames: _Frames, confidence: float) -> _Frames:
-    return _Frames(*(column[frames.confidences > confidence] for column in frames))
+    # The error state shows no part.
+    catalogue = np.vstack([procedure.states, np.zeros_like(procedure.states[:1])])
+    shown, there, sits_wrong = catalogue[classes - 1] == 1, states == 1, states == -1
+    shown_right = (sits_wrong & shown).any(axis=1)
+    many, few = (shown & ~there).any(axis=1), (there & ~shown).any(axis=1)
+    conditions = {
+        "error_state": classes == procedure.error_class,
+        "wrong_part_right": shown_right,
+        "too_many_and_few": many & few,
+        "too_many": many,
+        "too_few": few,
+    }
+    return _Frames(
+        *(numbers, classes, rows.confidences[tops], procedure.state_classes(states), near),
+        *(sits_wrong.any(axis=1), shown_right),
+        np.select(list(conditions.values()), list(conditions), "wrong_part_absent"),
+    )
 
 
 def _gaps(r: LabelledPredictions, seen: np.ndarray) -> np.ndarray:
     """How many frames without a detection lie before, between and after the seen ones."""
-    named = [r.frames, _detections(r).frames, np.array([f for f, _ in r.truth], np.int64)]
+    assert r.detections is not None
+    named = [r.frames, r.detections.frames, np.array([f for f, _ in r.truth], np.int64)]
     every = np.concatenate(named)
     return np.diff(np.concatenate(([every.min() - 1], seen, [every.max() + 1]))) - 1
 
 
-def _wrong(frames: _Frames) -> np.ndarray:
-    return (frames.true > 0) & (frames.true != frames.classes)
-
-
 def _run_lengths(frames: _Frames) -> np.ndarray:
     """Lengths of the runs of wrong frames without a frame between, seen or not."""
-    numbers = frames.numbers[_wrong(frames)]
+    numbers = frames.numbers[frames.wrong]
     breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
     bounds = np.concatenate(([0], breaks, [len(numbers)]))
     return np.diff(bounds)
@@ -219,30 +228,6 @@ def _run_lengths(frames: _Frames) -> np.ndarray:
 
 def _joined(parts: Iterable[_Frames]) -> _Frames:
     return _Frames(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _shown(procedure: Procedure, frames: _Frames) -> np.ndarray:
-    """The states (N, K) of the rows' classes; all 0 for the error state."""
-    states = np.vstack([procedure.states, np.zeros_like(procedure.states[:1])])
-    return states[frames.classes - 1]
-
-
-def _shown_right(procedure: Procedure, frames: _Frames) -> np.ndarray:
-    return ((frames.states == -1) & (_shown(procedure, frames) == 1)).any(axis=1)
-
-
-def _kinds(procedure: Procedure, frames: _Frames) -> np.ndarray:
-    """The key of `KINDS` of each frame, as if it were wrong."""
-    shown, there = _shown(procedure, frames) == 1, frames.states == 1
-    many, few = (shown & ~there).any(axis=1), (there & ~shown).any(axis=1)
-    conditions = {
-        "error_state": frames.classes == procedure.error_class,
-        "wrong_part_right": _shown_right(procedure, frames),
-        "too_many_and_few": many & few,
-        "too_many": many,
-        "too_few": few,
-    }
-    return np.select(list(conditions.values()), list(conditions), "wrong_part_absent")
 
 
 def _by_confidence(frames: _Frames) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr.evaluation.released_decoding import Event, decode
-from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.scoring.metrics import Step, check_pairs, edit_distance
@@ -151,37 +151,23 @@ def contains_errors(truth: Sequence[Step], states: np.ndarray, variant: Variant)
 
 
 def evaluate_recording(
-    procedure: Procedure,
-    variant: Variant,
-    stream: str,
-    settings: Settings,
-    truth: Sequence[Step],
-    states: np.ndarray,
-    fps: float,
-    detections: Detections | None = None,
-    temporal: TemporalPredictions | None = None,
+    procedure: Procedure, r: LabelledPredictions, stream: str, settings: Settings, fps: float
 ) -> dict[str, Any]:
     """Decodes and scores one stream of one recording: the entry of metrics.json.
 
     As in the released scripts, POS comes without the re-ordering for detections and with it for
     the other streams. The events are those before it.
 
-    Args:
-        truth: (frame, step id) of PSR_labels.csv, in file order.
-        states: (M, K) of PSR_labels_raw.csv.
-        fps: frames per second.
-        The others as for `decode`.
-
     Raises:
         ValueError: as `decode` and `score_recording`.
     """
-    events = decode(procedure, variant, stream, settings, detections, temporal)
+    events = decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
     reordered = "windows" in streams.find(stream).needs
-    scores = score_recording(truth, events, settings.window if reordered else None)
+    scores = score_recording(r.truth, events, settings.window if reordered else None)
     return {
         **scores,
         "delay_s": scores["delay_frames"] / fps,
-        "contains_errors": contains_errors(truth, states, variant),
+        "contains_errors": contains_errors(r.truth, r.states, r.variant),
         "events": [list(event) for event in events],
     }
 

@@ -129,32 +129,16 @@ def _rounded(confidences: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _detection_rows(detections: Detections | None, procedure: Procedure) -> list[_DetectionRow]:
+def _detection_rows(detections: Detections, procedure: Procedure) -> list[_DetectionRow]:
     """The rows of a recording's detections."""
-    if detections is None:
-        raise ValueError("there are no detections")
-    classes, last = detections.classes, procedure.error_class
-    if len(classes) and not 0 <= classes.min() <= classes.max() <= last:
-        wrong = classes.min() if classes.min() < 0 else classes.max()
-        raise ValueError(
-            f"class {wrong} in the detections; procedure {procedure.name!r} has 0 (background) to "
-            f"{last} (error state): check --procedure and --asd"
-        )
     vectors = [[], *procedure.states.tolist(), None]
     confidences = _rounded(detections.confidences).tolist()
-    rows = zip(detections.frames.tolist(), classes.tolist(), confidences, strict=True)
+    rows = zip(detections.frames.tolist(), detections.classes.tolist(), confidences, strict=True)
     return [(frame, vectors[c], confidence) for frame, c, confidence in rows]
 
 
-def _temporal_rows(temporal: TemporalPredictions | None, procedure: Procedure) -> _TemporalRows:
+def _temporal_rows(temporal: TemporalPredictions) -> _TemporalRows:
     """The first row of each frame."""
-    if temporal is None:
-        raise ValueError("there are no temporal predictions")
-    if temporal.predicted.shape[1] != procedure.num_components:
-        raise ValueError(
-            f"temporal predictions for {temporal.predicted.shape[1]} components; procedure "
-            f"{procedure.name!r} has {procedure.num_components}: check --procedure and --temporal"
-        )
     rows: _TemporalRows = {}
     columns = temporal.frames.tolist(), temporal.predicted == 1, _rounded(temporal.confidences)
     for frame, predicted, confidences in zip(*columns, strict=True):
@@ -225,8 +209,7 @@ def decode(
 
     Raises:
         ValueError: an unknown stream; "storm" with the decoder "naive", which has no fusion;
-            predictions that are missing or do not fit the procedure; a removal, a gate or an
-            unseen_decay, which it does not have.
+            a removal, a gate or an unseen_decay, which it does not have.
     """
     if stream not in STREAMS:
         raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
@@ -238,8 +221,8 @@ def decode(
         raise ValueError("--removal and --gate need --protocol=paper")
     if settings.unseen_decay is not None:
         raise ValueError("--unseen_decay needs --protocol=paper")
-    asd_rows = _detection_rows(detections, procedure) if detects else []
-    temporal_rows = _temporal_rows(temporal, procedure) if "windows" in needs else {}
+    asd_rows = _detection_rows(detections, procedure) if detects and detections else []
+    temporal_rows = _temporal_rows(temporal) if "windows" in needs and temporal else {}
     initial = list(variant.initial_state)
     if settings.decoder == "naive":
         if detects:

@@ -143,7 +143,7 @@ def evaluate_recordings(
             try:
                 if protocol == "released":
                     assert isinstance(own, Settings)  # as those of all its streams are
-                    found = _score_released(procedure, recording, stream.name, own, fps)
+                    found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
                     events = stream.decode(
                         procedure, recording, own, weights, fps=fps, calibration=calibrated
@@ -266,23 +266,3 @@ def _score_paper(
         "uncertain": [[e.frame, e.step_id, e.confidence] for e in uncertain],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
     }
-
-
-def _score_released(
-    procedure: Procedure,
-    r: LabelledPredictions,
-    stream: str,
-    settings: Settings,
-    fps: float,
-) -> dict[str, Any]:
-    return released.evaluate_recording(
-        procedure,
-        r.variant,
-        stream,
-        settings,
-        r.truth,
-        r.states,
-        fps,
-        r.detections,
-        r.temporal,
-    )

@@ -6,7 +6,6 @@ none. A wrong installation (`wrong_parts`) is noticed if such an alert comes whi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +48,5 @@ def summarise(recordings: Iterable[Mapping[str, int]]) -> dict[str, Any]:
     known = list(recordings)
     total: dict[str, Any] = {key: sum(one[key] for one in known) for key in KEYS}
     for name, part, whole in (("precision", "true", "alerts"), ("recall", "noticed", "shown")):
-        share = total[part] / total[whole] if total[whole] else math.nan
-        total[name] = None if math.isnan(share) else share
+        total[name] = total[part] / total[whole] if total[whole] else None
     return total

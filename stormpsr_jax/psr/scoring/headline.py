@@ -7,6 +7,7 @@ tables, `compare`, the report and its figures follow. A figure that not every pr
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -43,51 +44,32 @@ class Figure:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
+_share = functools.partial(Figure, decimals=3, better="high", mean=True)
+_delay = functools.partial(Figure, "delay_s", unit="s", decimals=1, better="low", mean=True)
 FIGURES = (
-    Figure(
+    _share(
         "pos",
         "POS",
         "Procedure order similarity: 1 less the edit distance between the recognised and the true "
         "order of steps, by the number of true steps; at least 0.",
-        decimals=3,
-        better="high",
-        mean=True,
     ),
-    Figure(
+    _share(
         "pos_partial",
         "POS, partial order",
         "POS against the nearest order of the true steps that differs from theirs only where the "
         "precedence of the procedure's variant leaves the order free.",
-        decimals=3,
-        better="high",
-        mean=True,
         always=False,
     ),
-    Figure(
-        "f1",
-        "F1",
-        "Harmonic mean of precision and recall over steps.",
-        decimals=3,
-        better="high",
-        mean=True,
-    ),
-    Figure(
+    _share("f1", "F1", "Harmonic mean of precision and recall over steps."),
+    _share(
         "f1_tolerant",
         "F1 ±1 s",
         "F1 in which a step recognised at most one second early is correct too.",
-        decimals=3,
-        better="high",
-        mean=True,
     ),
-    Figure(
-        "delay_s",
+    _delay(
         "Delay",
         "Mean over correct steps of a recording, then over recordings; undefined (–) where there "
         "is none.",
-        unit="s",
-        decimals=1,
-        better="low",
-        mean=True,
     ),
     Figure("tp", "TP", "True positives: the correct steps."),
     Figure("fp", "FP", "False positives: early and wrong steps."),
@@ -95,13 +77,13 @@ FIGURES = (
 )
 # Of parts that sit wrong; `psr.wrong_parts` has the definitions. A delay is the mean over all that
 # is found, the others are sums.
+_fewer = functools.partial(Figure, better="low")
 WRONG = (
     Figure("shown", "Wrong parts", "Parts that were put on wrong, until they are corrected."),
-    Figure(
+    _fewer(
         "accepted",
         "Accepted",
         "Wrong parts that were reported as installed while they sat wrong: the worst outcome.",
-        better="low",
     ),
     Figure(
         "found",
@@ -109,26 +91,19 @@ WRONG = (
         "Wrong parts that were reported as wrong while they sat wrong.",
         better="high",
     ),
-    Figure(
-        "delay_s",
+    _delay(
         "Delay of the found",
         "Time from putting a part on wrong to the report, mean over the found.",
-        unit="s",
-        decimals=1,
-        better="low",
-        mean=True,
     ),
-    Figure(
+    _fewer(
         "false_alarms",
         "False alarms",
         "Reports of a part as wrong that did not sit wrong at that time.",
-        better="low",
     ),
-    Figure(
+    _fewer(
         "right_called_wrong",
         "Right called wrong",
         "Parts that were installed correctly and were reported as wrong before that ended.",
-        better="low",
     ),
     Figure("right_installations", "Right parts", "Parts that were installed correctly."),
 )

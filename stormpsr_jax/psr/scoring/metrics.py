@@ -133,15 +133,9 @@ class Matching:
     wrong: list[Step]
     missed: list[Step]
 
-    def counts(self, tolerated: float | None = None) -> tuple[int, int, int]:
-        """Returns TP, FP, FN; with a tolerated delay, a later match is an FP and an FN.
-
-        Args:
-            tolerated: in frames, None for any delay.
-        """
-        tp = sum(tolerated is None or p - t <= tolerated for _, t, p in self.correct)
-        late = len(self.correct) - tp
-        return tp, len(self.early) + len(self.wrong) + late, len(self.missed) + late
+    def counts(self) -> tuple[int, int, int]:
+        """Returns TP, FP, FN."""
+        return len(self.correct), len(self.early) + len(self.wrong), len(self.missed)
 
     def delays(self) -> list[int]:
         """Returns the delay of each true positive in frames."""

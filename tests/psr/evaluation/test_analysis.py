@@ -1,6 +1,7 @@
 """Tables and curves against direct counts on made-up results."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -108,14 +109,17 @@ def test_both_found_golden_steps_and_means():
 )
 def test_tolerance_curve_matches_counting_at_each_delay(pairs, max_delay):
     data = result({"asd": {str(i): pair for i, pair in enumerate(pairs)}})
-    at, curve, area = analysis.tolerance_curve(data, "asd", max_delay)
+    with mock.patch.object(analysis, "MAX_DELAY_S", max_delay):
+        at, curve, area = analysis.tolerance_curve(data, "asd")
 
     def f1(delay_s):
         values = []
         for truth, events in pairs:
             if truth:
-                counts = metrics.match_steps(truth, events).counts(delay_s * FPS)
-                values.append(metrics.f1_score(*counts))
+                found = metrics.match_steps(truth, events)
+                late = sum(delay > delay_s * FPS for delay in found.delays())
+                tp, fp, fn = found.counts()
+                values.append(metrics.f1_score(tp - late, fp + late, fn + late))
         return np.mean(values)
 
     if not any(truth for truth, _ in pairs):
@@ -207,7 +211,6 @@ def test_a_file_that_no_table_can_be_made_of_is_one_line(tmp_path):
         (lambda d: d.clear(), "streams"),
         (lambda d: d.update(fps=0), "division by zero"),
         (lambda d: d.update(streams=[]), "list"),
-        (lambda d: d["streams"]["asd"].update(f1=10**400), "a number is too large"),
         (lambda d: d["streams"]["asd"].pop("f1"), "f1"),
         (lambda d: d["streams"]["asd"].update(sweep=3), "int"),
         (lambda d: d["streams"]["asd"].update(wrong={}), "shown"),

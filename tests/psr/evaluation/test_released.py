@@ -8,6 +8,7 @@ import pytest
 
 from stormpsr_jax.psr.evaluation import released, released_decoding
 from stormpsr_jax.psr.files import labels, predictions
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams.rules import Settings
 
@@ -131,9 +132,8 @@ def test_decode_and_score_golden_runs(root, tmp_path):
         if inputs[profile] is not None:
             weight = 0.5 if run["w"] is None else run["w"]
             settings = Settings(run["impl"], run["thr"], weight=weight)
-            entry = released.evaluate_recording(
-                procedure, variant, stream, settings, truth, states, 2.0, *inputs[profile]
-            )
+            r = LabelledPredictions("x", variant, truth, states, *inputs[profile])
+            entry = released.evaluate_recording(procedure, r, stream, settings, 2.0)
             assert [tuple(event) for event in entry["events"]] == events, profile
             key = "m_None" if stream == "asd" else "m_256"
             left.pop(key)
