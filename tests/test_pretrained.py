@@ -47,10 +47,10 @@ def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     size = config.data.synthetic.size
     images = np.zeros((2, size, size, 3), np.float32)
     variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
-    params, _, report = initialise_from(FILE, variables["params"], variables["batch_stats"])
+    params, _, number = initialise_from(FILE, variables["params"], variables["batch_stats"])
     taken = jax.tree.leaves(params["encoder"])
     fresh = jax.tree.leaves(variables["params"]["encoder"])
-    assert len(report) == len(taken)
+    assert number == len(taken)
     assert all(a.shape == b.shape for a, b in zip(taken, fresh, strict=True))
     assert any(not np.allclose(a, b) for a, b in zip(taken, fresh, strict=True))
 
@@ -103,8 +103,8 @@ def test_general_its_export_is_a_starting_point(tmp_path):
     context = Context(config, tmp_path, make_mesh(1, 1))
     images = np.zeros((2, 32, 32, 3), np.float32)
     variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
-    _, _, report = initialise_from(exported, variables["params"], variables["batch_stats"])
-    assert len(report) == len(names)
+    _, _, number = initialise_from(exported, variables["params"], variables["batch_stats"])
+    assert number == len(names)
 
 
 def test_general_other_pictures_under_the_same_labels_train_it_again(tmp_path):

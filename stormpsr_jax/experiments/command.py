@@ -46,7 +46,19 @@ class RunsFailed(ValueError):
     """Runs have failed, each of which has said why; no mistake of the command."""
 
 
-def _parser(name: str, description: str, word: str) -> OneLineParser:
+def _seeds(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def run(make: Make, name: str, description: str, word: str) -> None:
+    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`.
+
+    Args:
+        make: does what is asked for.
+        name, description, word: of the command, and of its words, for --help.
+    """
     parser = OneLineParser(
         prog=f"python -m stormpsr_jax.{name}",
         description=description,
@@ -61,23 +73,7 @@ def _parser(name: str, description: str, word: str) -> OneLineParser:
     what = "work folders whose stages are taken over, if the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
     add("--plan", action="store_true", help="show what is left to run, and end")
-    return parser
-
-
-def _seeds(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-def run(make: Make, name: str, description: str, word: str) -> None:
-    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`.
-
-    Args:
-        make: does what is asked for.
-        name, description, word: of the command, and of its words, for --help.
-    """
-    args = config_flag.parse(_parser(name, description, word), None)
+    args = config_flag.parse(parser, None)
     seed = args.config.seed
     request = Request(
         tuple(args.words),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -52,32 +52,21 @@ def measure(folder: Path, seconds: float = _SECONDS) -> dict[str, dict[str, floa
 
 def _live(model: Model, stream: str, pictures: np.ndarray, seconds: float) -> float:
     live = model.live(variant=next(iter(model.procedure.variants)), stream=stream)
-    numbers = itertools.count()
-
-    def one() -> int:
-        number = next(numbers)
-        live.update(pictures[number % len(pictures)], number / model.fps)
-        return 1
-
-    return _rate(one, seconds)
+    return _rate(lambda n: live.update(pictures[n % len(pictures)], n / model.fps), 1, seconds)
 
 
 def _batch(model: Model, stream: str, pictures: np.ndarray, seconds: float) -> float:
     recogniser = model.recogniser(stream=stream)
     rows = [model.prepare(picture, stream) for picture in pictures]
     chunk = stack([rows[i % len(rows)] for i in range(model.batch)])
-
-    def one() -> int:
-        recogniser(chunk)
-        return model.batch
-
-    return _rate(one, seconds)
+    return _rate(lambda _: recogniser(chunk), model.batch, seconds)
 
 
-def _rate(one: Callable[[], int], seconds: float) -> float:
-    """Frames a second; the first call, which compiles, is not counted."""
-    one()
-    start, frames = time.perf_counter(), 0
+def _rate(call: Callable[[int], Any], frames: int, seconds: float) -> float:
+    """Frames a second, `frames` a call; the first call, which compiles, is not counted."""
+    call(0)
+    start, count = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds:
-        frames += one()
-    return frames / passed
+        count += 1
+        call(count)
+    return frames * count / passed

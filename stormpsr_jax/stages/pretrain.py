@@ -163,10 +163,10 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if context.config.init_from:
         path = packaged_or_path(context.config.init_from)
-        params, batch_stats, report = parameters.initialise_from(
+        params, batch_stats, number = parameters.initialise_from(
             path, params, batch_stats, image_size
         )
-        print(f"pretrain: {len(report)} arrays from {path}")
+        print(f"pretrain: {number} arrays from {path}")
     else:
         print("pretrain: init_from is '', so the encoder starts from random weights", flush=True)
     return params, batch_stats

@@ -103,7 +103,7 @@ def initialise_from(
     params: Mapping,
     batch_stats: Mapping,
     size: tuple[int, int] | None = None,
-) -> tuple[dict, dict, list[str]]:
+) -> tuple[dict, dict, int]:
     """Replaces freshly initialised values by those of a file (a config's `init_from`).
 
     Every value in the file must have its place, and every parameter must be in the file, with one
@@ -118,7 +118,7 @@ def initialise_from(
             resized; None is a square.
 
     Returns:
-        (params, batch_stats, report): new dicts, and a line per value taken.
+        (params, batch_stats, number): new dicts, and how many arrays are the file's.
 
     Raises:
         ValueError: lists missing and unexpected names, or names a shape that differs, and says in
@@ -141,19 +141,15 @@ def initialise_from(
         given = backbones.family_of(given).fitted(given, fresh, size, library, "params/encoder/")
         loaded_params = {**loaded_params, "encoder": given}
 
-    report = []
-    for name, value in _flat(loaded_params, loaded_stats).items():
-        shape, note = wanted[name].shape, ""
-        if value is not rows[name]:
-            note = f" (resized from {rows[name].shape[1]} to {shape[1]} rows)"
-        if value.shape != shape:
+    taken = _flat(loaded_params, loaded_stats)
+    for name, value in taken.items():
+        if value.shape != (shape := wanted[name].shape):
             raise ValueError(
                 f"{path}{why}: {name} has shape {value.shape}, the model needs {shape}"
             )
         wanted[name] = value.astype(wanted[name].dtype)
-        report.append(f"{name} {value.shape}{note}")
     tree = traverse_util.unflatten_dict(wanted, sep="/")
-    return tree.get("params", {}), tree.get("batch_stats", {}), report
+    return tree.get("params", {}), tree.get("batch_stats", {}), len(taken)
 
 
 def _flat(params: Mapping, batch_stats: Mapping) -> dict[str, np.ndarray]:

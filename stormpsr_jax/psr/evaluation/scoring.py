@@ -119,8 +119,7 @@ def evaluate_recordings(
         if (weights is not None or not stream.fitted)
         and (protocol != "released" or stream.name in released_decoding.STREAMS)
     ]
-    names = [stream.name for stream in scored]
-    if not names:
+    if not scored:
         raise ValueError("no predictions; pass --asd, --temporal or both")
     if sweep and (protocol == "released" or decoder == "naive"):
         raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
@@ -133,12 +132,14 @@ def evaluate_recordings(
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
     for threshold in sweep:  # the settings refuse what cannot be a threshold
-        scored[0].with_threshold(settings[names[0]], threshold)
-    details: dict[str, dict[str, Any]] = {stream: {} for stream in names}
-    judged: dict[str, list[calibration.Judged]] = {stream: [] for stream in names}
+        scored[0].with_threshold(settings[scored[0].name], threshold)
+    summarise = released.summarise if protocol == "released" else metrics.summarise
+    results: dict[str, dict[str, Any]] = {}
     for stream in scored:
         calibrated = (calibrations or {}).get(stream.name)
         own = settings[stream.name]
+        rows: dict[str, dict[str, Any]] = {}
+        judged: list[calibration.Judged] = []
         for name, recording in recordings.items():
             try:
                 if protocol == "released":
@@ -149,12 +150,12 @@ def evaluate_recordings(
                         procedure, recording, own, weights, fps=fps, calibration=calibrated
                     )
                     found = _score_paper(procedure, recording, events, certain, fps)
-                    judged[stream.name] += calibration.judge(events, recording)
+                    judged += calibration.judge(events, recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
             truth = [list(step) for step in sorted(recording.truth)]
             steps = [event[:2] for event in found["events"]]
-            entry = details[stream.name][name] = {
+            rows[name] = {
                 **found,
                 "variant": recording.variant.name,
                 "truth": truth,
@@ -164,17 +165,18 @@ def evaluate_recordings(
                 ),
             }
             if recording.visibility is not None:
-                entry["visible"] = _visible(recording.visibility, truth)
-    warnings = _check_frame_rates(recordings, scored, details, fps)
-    warnings += _check_beginnings(recordings)
-    sweeps = {
-        stream.name: analysis.threshold_sweep(
-            procedure, recordings, stream, settings[stream.name], sweep, fps
-        )
-        for stream in scored
-        if sweep and stream.sums
-    }
-    summarise = released.summarise if protocol == "released" else metrics.summarise
+                rows[name]["visible"] = _visible(recording.visibility, truth)
+        entry = results[stream.name] = summarise(rows)
+        entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
+        if protocol == "paper":
+            entry["reliability"] = calibration.reliability(judged)
+        entry["settings"] = dataclasses.asdict(own)
+        if sweep and stream.sums:
+            entry["sweep"] = analysis.threshold_sweep(
+                procedure, recordings, stream, own, sweep, fps
+            )
+        entry["recordings"] = rows
+    warnings = _check_frame_rates(recordings, scored, results, fps)
     result = {
         "protocol": protocol,
         "decoder": decoder,
@@ -182,29 +184,19 @@ def evaluate_recordings(
         "components": list(procedure.components),
         "fps": fps,
         "certain": certain,
-        "streams": {
-            stream: {
-                **summarise(details[stream]),
-                "wrong": wrong_parts.summarise(r["wrong"] for r in details[stream].values()),
-                **(
-                    {"reliability": calibration.reliability(judged[stream])}
-                    if protocol == "paper"
-                    else {}
-                ),
-                "settings": dataclasses.asdict(settings[stream]),
-                **({"sweep": sweeps[stream]} if stream in sweeps else {}),
-                "recordings": details[stream],
-            }
-            for stream in names
-        },
+        "streams": results,
     }
-    return {**result, "both_found": analysis.mean_delays_of_both(result), "warnings": warnings}
+    return {
+        **result,
+        "both_found": analysis.mean_delays_of_both(result),
+        "warnings": warnings + _check_beginnings(recordings),
+    }
 
 
 def _check_frame_rates(
     recordings: Mapping[str, LabelledPredictions],
     scored: Sequence[Stream],
-    details: Mapping[str, Any],
+    results: Mapping[str, Any],
     fps: float,
 ) -> list[str]:
     """Returns doubts whether labels and predictions count frames alike; raises what is certain."""
@@ -215,7 +207,7 @@ def _check_frame_rates(
             continue
         events = {
             name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
-            for name, d in details[stream.name].items()
+            for name, d in results[stream.name]["recordings"].items()
         }
         found = frame_rates.check(recordings, stream.name, stream.needs[0], events, fps)
         mistakes += found[0]
