@@ -151,7 +151,7 @@ def test_temporal_frames_that_are_not_seen_change_nothing(small, seen):
 
 
 def test_temporal_bad_arguments_are_errors(small):
-    model, variables, clips = small
+    model, variables, _ = small
     with pytest.raises(ValueError, match="7 frames, but num_frames is 6"):
         model.apply(variables, np.zeros((1, 7, 8), np.float32))
 
