@@ -15,7 +15,7 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.networks.detector import Detector
-from stormpsr_jax.networks.stored import bounds_of
+from stormpsr_jax.networks.stored import stored_types
 from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
@@ -187,7 +187,7 @@ STAGE = Stage(
         "window",
         "predict",
         "!predict.batch",
-        *(f"detector.{name}" for name in bounds_of(Detector)),
+        *(f"detector.{name}" for name in stored_types(Detector)),
         "detector.max_detections",
         "detector.part_loss",
         "detector.pose_loss",
