@@ -51,7 +51,7 @@ def test_layer_lr_scale_freezes_or_slows_the_backbone_alone():
         "first_head": {"kernel": jnp.ones((2, 2))},
     }
     config = default.get_config().pretrain.optimizer
-    config.update(lr=1.0, warmup_steps=0, clip_norm=0.0, schedule="constant")
+    config.update(lr=1.0, warmup_steps=0, clip_norm=0.0)
     gradient = jax.tree.map(jnp.ones_like, params)
 
     layers = vit.ViT(depth=2).layers
