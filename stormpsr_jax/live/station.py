@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import datetime
-import hashlib
 import json
 import sys
 import threading
@@ -21,12 +20,12 @@ from stormpsr_jax.live.capture import Capture, Clock, Taken
 from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
-from stormpsr_jax.psr.streams.rules import LAST_FRAME
 from stormpsr_jax.serving.checklist import Frame
 from stormpsr_jax.serving.files import overlay, records
 from stormpsr_jax.serving.files.thumbnails import thumbnail
 from stormpsr_jax.serving.files.unit import Reset, State, Unit
 from stormpsr_jax.serving.live import Live
+from stormpsr_jax.serving.named_files import seal
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 MAX_UNTOLD = 2000  # lines that wait with --hold; then the oldest goes
@@ -39,7 +38,7 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     """A saved state; `live` is that of `Live`, `told` that of `Told`, `untold` lines that wait."""
 
     source: str
-    start: float
+    start: Annotated[float, msgspec.Meta(ge=-files.MAX_WHOLE, le=files.MAX_WHOLE)]
     frame: Frame | None
     dropped: Frame
     unit: State
@@ -363,27 +362,24 @@ class Station:
         self._saved = time.monotonic()
         if self._path is None:
             return
+        saved = Saved(
+            source=self._name,
+            start=self._clock.start or 0.0,
+            frame=self._frame,
+            dropped=self._dropped + capture.dropped,
+            unit=self._unit.state,
+            told=self._told.states,
+            untold=[record for record, _ in self._untold],
+            live=self._live.state(),
+        )
         try:
-            files.write_json(self._path, sealed(self._state(capture.dropped)))
+            files.write_json(self._path, sealed(msgspec.to_builtins(saved)))
             self._saves = True
         except OSError as error:
             if self._saves:  # told once, until it works again
                 what = "recognition goes on, and the next start goes on from the last state"
                 errors.tell("warning", f"{errors.message_of(error)}; {what}")
             self._saves = False
-
-    def _state(self, dropped: int) -> dict[str, Any]:
-        saved = Saved(
-            source=self._name,
-            start=self._clock.start or 0.0,
-            frame=self._frame,
-            dropped=self._dropped + dropped,
-            unit=self._unit.state,
-            told=self._told.states,
-            untold=[record for record, _ in self._untold],
-            live=self._live.state(),
-        )
-        return msgspec.to_builtins(saved)
 
     def restore(self) -> None:
         """Goes on from the state in the file, if there is one.
@@ -405,24 +401,15 @@ class Station:
                     f"is the state of another source, {files.shorten(saved.source)}; this one is "
                     f"{files.shorten(self._name)}"
                 )
-            initial = self._live.decoder.variant.initial_state
-            if len(saved.told) != len(initial):
-                raise ValueError(f"told: has {len(saved.told)} states, not {len(initial)}")
             self._live.restore(saved.live)
             self._unit.restore(saved.unit)
-            first = -1 if self._live.frame is None else self._live.frame
-            if saved.frame is not None or first >= 0:
-                files.whole(saved.frame, "frame", max(first, 0), LAST_FRAME)
-            # Before 1970 where the machine's clock stood too low: see the end.
-            passed = 0.0 if saved.frame is None else (saved.frame + 1) / self._live.fps
-            files.number(saved.start, "start", -passed, files.MAX_WHOLE)
         except ValueError as error:
             text = str(error).removeprefix(f"{path}: ")
             raise ValueError(
                 f"{path}: {text}; remove it to start anew, or give another --state"
             ) from error
         self._frame, self._dropped = saved.frame, saved.dropped
-        self._told = Told(initial, saved.told)
+        self._told = Told(self._live.decoder.variant.initial_state, saved.told)
         self._untold.extend((record, None) for record in saved.untold)
         if self._frame is not None:
             # Never back, though the clock of the machine may have been set.
@@ -433,8 +420,7 @@ class Station:
 def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a state with its checksum, which tells damage; one that it had counts for nothing."""
     content = {key: value for key, value in state.items() if key != "checksum"}
-    text = json.dumps(content, sort_keys=True)
-    return content | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
+    return content | {"checksum": seal(content)}
 
 
 def _print(line: str) -> None:

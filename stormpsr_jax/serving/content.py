@@ -233,23 +233,19 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
     if read.default is not None and read.default not in streams:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
     pictures, fusion, fits = read.pictures, read.fusion, read.fits
-    content = Content(
-        procedure=Procedure.from_json(read.procedure, f"{place}: procedure"),
-        fps=read.fps,
-        pictures=pictures and _read(Pictures, pictures, f"{place}: pictures"),
-        embedding=read.embedding,
-        window=_read(Window, read.window, f"{place}: window"),
-        max_detections=read.max_detections,
-        batch=read.batch,
-        networks=networks,
-        streams=streams,
-        fusion=None if fusion is None else Weights.from_json(fusion, f"{place}: fusion"),
-        origin=read.origin,
-        created=read.created,
-        package_version=read.package_version,
-        fits=None if fits is None else Fits.from_json(fits, f"{place}: fits"),
-        default=read.default,
-    )
+    values = msgspec.structs.asdict(read)
+    for key in ("format", *KEPT.values()):
+        del values[key]
+    values |= {
+        "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
+        "pictures": pictures and _read(Pictures, pictures, f"{place}: pictures"),
+        "window": _read(Window, read.window, f"{place}: window"),
+        "networks": networks,
+        "streams": streams,
+        "fusion": None if fusion is None else Weights.from_json(fusion, f"{place}: fusion"),
+        "fits": None if fits is None else Fits.from_json(fits, f"{place}: fits"),
+    }
+    content = Content(**values)
     _check_together(content, place)
     return content
 

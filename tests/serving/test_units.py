@@ -355,8 +355,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"live": {}}, "the saved state: format: is missing"),
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
         ({"more": 1}, "'more': is no field that is known"),
-        ({"start": -3.0}, r"start: -3.0 is not in -1…9.0072e\+15"),
-        ({"told": [0, 0]}, "told: has 2 states, not 3"),
+        ({"told": [0, 0, 2]}, "told: .*expected int <= 1"),
     ):
         files.write_json(path, station.sealed(saved | change))
         with pytest.raises(ValueError, match=message) as raised:
