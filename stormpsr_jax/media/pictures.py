@@ -43,7 +43,8 @@ _START_OF_SCAN = b"\xff\xda"  # a marker, which cannot be part of compressed dat
 _IMAGE_FILE = re.compile(r"[A-Za-z_]*([0-9]{1,9})\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII)
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 _ORIENTATION = 0x0112  # EXIF tag
-# Where Pillow finds it in a PNG file. It decodes the whole picture to look behind it.
+# Where Pillow finds it. To look behind the picture of a PNG file, it decodes it whole.
+_JPEG_NOTE = b"Exif\0\0"
 _PNG_NOTES = b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"
 
 Picture = bytes | np.ndarray  # a JPEG or PNG file, or (H, W, 3) uint8 RGB
@@ -221,42 +222,35 @@ def _examine(place: str, picture: Picture) -> _Examined:
     if isinstance(picture, np.ndarray):
         check_pixels(place, *picture.shape[:2])
         return _Examined(picture.shape[:2])
-    if picture.startswith(b"\x89PNG"):
-        # Of a large one Pillow would warn in lines of its own.
-        width, height = struct.unpack_from(">II", picture.ljust(24, b"\0"), 16)
-        _check_file(place, picture, height, width)
-        orientation = 1
-        if any(note in picture for note in _PNG_NOTES):
-            orientation = _orientation(place, picture)
-        if orientation > 4:
-            height, width = width, height
-        with _pillow(place, picture):  # is its head that of a picture?
-            return _Examined((height, width), repair=_rotated(orientation))
+    is_png = picture.startswith(b"\x89PNG")
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(picture)
+        if is_png:
+            width, height = struct.unpack_from(">II", picture.ljust(24, b"\0"), 16)
+            colours = "RGB"
+        else:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(picture)
     except ValueError as error:
         what = "is empty" if not picture else f"is not a JPEG or PNG picture ({error})"
         raise ValueError(f"{place}: {what}") from error
-    _check_file(place, picture, height, width)
-    if (scans := picture.count(_START_OF_SCAN)) > MAX_SCANS:
+    _check_file(place, picture, height, width)  # of a large one Pillow would warn in its own lines
+    if not is_png and (scans := picture.count(_START_OF_SCAN)) > MAX_SCANS:
         raise ValueError(
             f"{place}: {scans} scans, each of which takes as long as a picture; cameras write at "
             "most ten: save it anew"
         )
-    repairs = []
-    if picture.find(b"Exif\0\0", 0, 2**16) > 0:
+    orientation = 1
+    if any(note in picture for note in _PNG_NOTES) if is_png else _JPEG_NOTE in picture[: 2**16]:
         orientation = _orientation(place, picture)
-        if orientation > 1:
-            repairs.append(_rotated(orientation))
-        if orientation > 4:
-            height, width = width, height
-    upright = not repairs
+    elif is_png:
+        with _pillow(place, picture):  # is its head that of a picture?
+            pass
+    repairs = [f"rotated as EXIF says (orientation {orientation})"] if orientation > 1 else []
     if colours in ("CMYK", "YCCK", "Gray"):
         repairs.append(f"{colours} converted to RGB")
     return _Examined(
-        (height, width),
-        not repairs,
-        upright and colours in ("YCbCr", "RGB", "Gray"),
+        (width, height) if orientation > 4 else (height, width),
+        not is_png and not repairs,
+        not is_png and orientation == 1 and colours in ("YCbCr", "RGB", "Gray"),
         " and ".join(repairs),
     )
 
@@ -266,10 +260,6 @@ def _orientation(place: str, picture: bytes) -> int:
     with _pillow(place, picture) as image:
         orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in range(2, 9) else 1
-
-
-def _rotated(orientation: int) -> str:
-    return f"rotated as EXIF says (orientation {orientation})" if orientation > 1 else ""
 
 
 def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:
