@@ -47,12 +47,10 @@ FORMS = {
         "</AdaptationSet></Period></MPD>"
     ),
     "an ASX list": '<ASX version="3.0"><ENTRY><REF HREF="{}"/></ENTRY></ASX>',
-    "a Windows reference": "[Reference]\nRef1={}\n",
     "a SMIL page": '<smil><body><video src="{}"/></body></smil>',
     "subtitles by reference": (
         "# VobSub index file, v7 (do not modify this line!)\nid: en, index: 0\n{}\n"
     ),
-    "a script of AviSynth": 'AVISource("{}")\n',
 }
 SESSION = (
     "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
