@@ -148,7 +148,7 @@ SCORED = ("product_gate", "fuse", "evaluate")
         ({"augment.contrast": 0.2}, [*ENCODED, "detector"], "augment.contrast 0.1 → 0.2"),
         ({"temporal_model.context_frames": 1}, CLIPS, "temporal_model.context_frames 0 → 1"),
         ({"temporal.state_loss": 0.0}, CLIPS, "temporal.state_loss 1.0 → 0.0"),
-        ({"embed.batch": 3, "predict.batch": 3, "temporal.embeddings": "host"}, [], ""),
+        ({"embed.batch": 3, "encoder.remat": "full", "encoder.microbatches": 2}, [], ""),
         ({"data.synthetic.size": 40}, ["data"], "data.synthetic.size 32 → 40"),
         (labels("train", boxes=moved), ["detector"], "other boxes of split train"),
         (labels("train", states=corrected), TRAINED, "other states of split train"),
