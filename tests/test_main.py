@@ -337,13 +337,13 @@ def test_errors_are_a_line_and_status_2(workdir, words, message, capsys):
 def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
     workdir, tmp_path, field, before, monkeypatch
 ):
-    """Batches of petabytes are refused before anything of them is made."""
+    """Batches of terabytes are refused before anything of them is made."""
     # Networks so small never compute a whole batch at once.
     monkeypatch.setattr(functions, "SMALL", 0)
     stage = field.partition(".")[0]
     for name in before:
         shutil.copytree(workdir / name, tmp_path / name)
-    changes = {field: 2**42, "data.dir": str(workdir / "data")}
+    changes = {field: 2**28, "data.dir": str(workdir / "data")}
     if stage == "predict":  # whose field allows no such batch
         changes[field] = 64
         large = lambda *given: functions.functions(*given[:-1], 2**42)  # noqa: E731
