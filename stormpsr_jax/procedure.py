@@ -68,9 +68,8 @@ def check(args: argparse.Namespace) -> None:
             what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
             mistakes.append(f"{where}: {what}")
             continue
-        of_steps = label_doubts.of_steps(procedure, variant, known.with_errors)
-        of_states = label_doubts.of_states(procedure, variant, known.frames, known.states)
-        odd += [(name, doubt) for doubt in sorted(of_steps + of_states)]
+        doubtful = label_doubts.of_labels(procedure, variant, known)
+        odd += [(name, doubt) for doubt in doubtful]
     _print_doubts(label_doubts.grouped(odd, procedure.fps))
     raise_all(mistakes)
     print(f"{args.procedure}: no mistakes")

@@ -76,7 +76,8 @@ def open_folder(directory: str | Path) -> Checked:
     if (folder / "embeddings.json").exists():
         raise ValueError(f"{folder}: holds embeddings, this command checks folders of pictures")
     checked = Checked(folder, load_procedure(folder / "procedure.json"))
-    for split in sorted(list_splits(folder), key=_order):
+    there = list_splits(folder)
+    for split in sorted(there, key=lambda split: [*label_files.SPLITS, *there].index(split)):
         try:
             checked.sources[split] = ClipSource(folder, split, checked.procedure)
         except ValueError as error:
@@ -85,33 +86,19 @@ def open_folder(directory: str | Path) -> Checked:
     for split, recording in checked.recordings():
         place = folder / "labels" / split / recording.name
         steps = checked.steps.setdefault(split, {})
-        steps[recording.name] = _steps_of_states(recording)
+        steps[recording.name] = []
         try:
             read = label_files.read(place, checked.procedure, None)
             wrong = [step for step in read.with_errors if step[1] % 3 == 1]
             steps[recording.name] = sorted({*read.steps, *wrong})
             if split != RENDERS:
                 variant = checked.procedure.variant_for(recording.name)
-                doubts = label_doubts.of_steps(checked.procedure, variant, read.with_errors)
-                doubts += label_doubts.of_states(
-                    checked.procedure, variant, read.frames, read.states
-                )
+                doubts = label_doubts.of_labels(checked.procedure, variant, read)
                 found += [(recording.name, doubt) for doubt in doubts]
         except ValueError as error:
             checked.problems.append(str(error))
     checked.warnings += label_doubts.grouped(found, checked.fps)
     return checked
-
-
-def _order(split: str) -> tuple[int, str]:
-    known = label_files.SPLITS
-    return known.index(split) if split in known else len(known), split
-
-
-def _steps_of_states(recording: LabelledFrames) -> list[labels.Step]:
-    """The steps between a recording's states, incorrect installations (3k+1) included."""
-    frames = recording.first_frame + np.arange(recording.num_frames)
-    return labels.states_to_steps(frames, recording.states, with_errors=True)
 
 
 def check_pictures(checked: Checked, everything: bool) -> None:

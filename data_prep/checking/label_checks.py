@@ -50,10 +50,8 @@ def check(
         read = label_files.read(place, procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
-        doubts = label_doubts.of_steps(procedure, variant, read.with_errors)
-        doubts += label_doubts.of_states(procedure, variant, read.frames, read.states)
-        doubts += label_doubts.of_pauses(procedure, read.frames, read.states, window)
-        found.extend((name, doubt) for doubt in sorted(doubts))
+        doubts = label_doubts.of_labels(procedure, variant, read, window)
+        found.extend((name, doubt) for doubt in doubts)
 
     for_each(label_files.find(labels).items(), look)
     lines = _never_seen(procedure, recordings, steps)

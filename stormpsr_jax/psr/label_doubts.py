@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.psr.files.label_files import Labels
 from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -15,6 +16,22 @@ class Doubt(NamedTuple):
 
     frame: int
     text: str
+
+
+def of_labels(
+    procedure: Procedure, variant: Variant, labels: Labels, window: int = 0
+) -> list[Doubt]:
+    """Returns the doubts of all kinds about the labels of a recording, in their order.
+
+    Args:
+        procedure: the product.
+        variant: of the recording.
+        labels: of it.
+        window: frames of a clip; 0 looks for no changes in haste.
+    """
+    doubts = of_steps(procedure, variant, labels.with_errors)
+    doubts += of_states(procedure, variant, labels.frames, labels.states)
+    return sorted(doubts + of_pauses(procedure, labels.frames, labels.states, window))
 
 
 def of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[Doubt]:
