@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import configs
-from stormpsr_jax.configs import default, own
+from stormpsr_jax.configs import default
 from stormpsr_jax.networks import detection
-from stormpsr_jax.stages import config_flag, networks, provenance
+from stormpsr_jax.stages import config_flag, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import losses
@@ -95,17 +95,6 @@ def test_config_every_stage_is_built_at_full_size(name, tmp_path):
     assert config.window.frames // config.window.stride + 1 == context.num_frames
 
 
-def test_config_own_cad_is_own_boxes_with_renders_of_wrong_parts():
-    boxes, cad = (provenance.flat_config(own.get_config(name)) for name in ("boxes", "cad"))
-    differ = {field: (boxes[field], cad[field]) for field in boxes if boxes[field] != cad[field]}
-    assert differ == {
-        "detector.cad": (0.0, 0.4),
-        "detector.cad_wrong": (0.0, 0.8),
-        "detector.part_loss": (1.0, 3.0),
-        "detector.pose_loss": (0.0, 5.0),
-    }
-
-
 @pytest.mark.parametrize("name", ["meccano", "industreal"])
 def test_detector_costs_what_yolov8m_does(name, tmp_path):
     """78.9 GFLOPs at 640 pixels in Ultralytics' table, which are twice its multiply-adds."""
@@ -149,19 +138,3 @@ def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
             changed = config.copy_and_resolve_references()
             (changed[section] if section else changed)[leaf] = value
         assert len(list(config_flag._find_mistakes(changed, ours))) == 1, field
-
-
-def test_config_locked():
-    with pytest.raises(AttributeError):
-        config_of("synthetic").pretrain.stepz = 1
-
-
-def test_config_lists_that_are_empty_take_words_on_the_command_line():
-    def loaded(value):
-        config = config_flag.load("synthetic", [f"--config.data.synthetic.views={value}"])
-        return config.data.synthetic.views
-
-    assert loaded("()") == ()
-    assert loaded("('head','side')") == ("head", "side")
-    with pytest.raises(ValueError, match=r"should be like \('head',\)"):
-        loaded("(3,)")

@@ -12,11 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import stormpsr_jax
 from stormpsr_jax import demo, evaluate
 from stormpsr_jax.base import files
-from stormpsr_jax.live import live_sources
-from stormpsr_jax.media import sources
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.serving.folder import read_model
@@ -143,39 +140,3 @@ def test_demo_provenance_is_of_these_files():
 
 
 # --- The word -------------------------------------------------------------------------------------
-
-
-def test_demo_a_folder_of_that_name_is_a_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert demo.model_folder("demo") == demo.MODEL
-    assert demo.model_folder("./demo") == demo.model_folder(Path("demo")) == Path("demo")
-    assert sources.open_source("demo") == sources.Source("demo", demo.VIDEO)
-    assert live_sources.live_source("demo").name == "demo"
-    write_pictures(tmp_path / "demo", np.zeros((3, 16, 16, 3), np.uint8), 0)
-    for place in ("./demo", Path("demo")):
-        assert sources.open_source(place).place == Path("demo")
-    (source,), mistakes = sources.find(["./demo"], tmp_path / "out")
-    assert (source.place, mistakes) == (Path("demo"), [])
-
-
-def test_demo_errors_where_a_folder_could_be_meant(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "demo" / "notes").mkdir(parents=True)
-    assert demo.model_folder("demo") == demo.MODEL  # nothing in it could be meant
-    (source,), mistakes = sources.find(["demo"], tmp_path / "out")
-    assert (source.place, mistakes) == (demo.VIDEO, [])
-    (tmp_path / "demo" / "x.mp4").touch()
-    (tmp_path / "demo" / "model.json").touch()
-    assert run("demo", "demo", "--out=out") == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert (
-        "demo: could be the video that ships or a recording in the folder ./demo; write" in lines[0]
-    )
-    assert "demo: could be the model that ships or a model in the folder ./demo; write" in lines[1]
-    with pytest.raises(ValueError, match=r"write \./demo for the folder"):
-        stormpsr_jax.load_model("demo")
-    write_pictures(tmp_path / "pictures", np.zeros((3, 16, 16, 3), np.uint8), 0)
-    (tmp_path / "pictures" / "00000.jpg").rename(tmp_path / "demo" / "00000.jpg")
-    with pytest.raises(ValueError, match="the video that ships or a recording in the folder"):
-        sources.open_source("demo")

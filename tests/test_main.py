@@ -3,7 +3,6 @@
 import dataclasses
 import fcntl
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +18,8 @@ from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.model import Model
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.stages import predict
-from stormpsr_jax.training.metrics import read_metrics
 from tests.support.digests import digests
-from tests.support.processes import ROOT, free_address, start
+from tests.support.processes import ROOT
 from tests.support.tiny import TRAINED, command, tiny
 
 
@@ -125,21 +123,6 @@ def test_model_recognises_exactly_what_metrics_json_says(workdir):
     assert model.origin["made_from"]["predict"]["stages"].keys() == {"detector", "finetune"}
 
 
-@pytest.mark.parametrize(
-    "stage",
-    ["pretrain", "finetune"],  # the other two learn in tests of their models
-)
-def test_every_stage_steps_lower_its_loss(workdir, tmp_path, stage):
-    """On 12 steps noise could hide it, so this trains the one stage for longer on its own."""
-    shutil.copytree(workdir, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / stage)
-    changes = {f"{stage}.steps": 60, f"{stage}.eval_every": 60, f"{stage}.optimizer.lr": 3e-3}
-    main.run(tiny(**changes, stages=(stage,)), tmp_path / "run")
-    rows = read_metrics(tmp_path / "run" / stage / "metrics.jsonl")
-    losses = [row["loss"] for row in rows if "loss" in row]
-    assert np.mean(losses[-6:]) < np.mean(losses[:4])
-
-
 def test_training_never_reads_the_test_split(finished):
     """The run was trained while its test pictures and labels were somewhere else."""
     hidden = finished / "hidden"
@@ -226,45 +209,6 @@ def test_sigterm_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_p
     main.run(tiny(stages=("data",)), tmp_path / "run")
 
 
-def test_sigterm_processes_stop_together_whichever_it_came_to(workdir, tmp_path):
-    """It comes while the second stage compiles, whose steps count from one again."""
-    folder = tmp_path / "run"
-    for stage in ("pretrain", "embed"):
-        shutil.copytree(workdir / stage, folder / stage)
-    changes = {"stages": ("temporal", "detector"), "data.dir": str(workdir / "data")}
-    changes |= {"detector.steps": 1000, "detector.checkpoint_every": 1000}
-    processes = two_processes(folder, changes)
-    for line in processes[0].stdout:
-        if line == "detector …\n":
-            processes[1].send_signal(signal.SIGTERM)
-            break
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [75, 75], outputs
-    step = int(re.search(r"detector: stopped and saved at step (\d+); run the same", outputs[0])[1])
-    assert 1 <= step < 1000
-    assert (folder / "detector" / "checkpoints" / str(step)).exists()
-    assert "stopped" not in outputs[1]  # one process speaks
-
-
-def two_processes(folder, changes):
-    words, env = command(folder, changes)
-    words += [f"--coordinator={free_address()}", "--num_processes=2"]
-    return [start([*words, f"--process_id={i}"], env=env) for i in range(2)]
-
-
-def test_bfloat16_losses_are_near_those_of_float32(workdir, tmp_path):
-    changes = {"data.dir": str(workdir / "data"), "dtype": "bfloat16"}
-    main.run(tiny(**changes, stages=("pretrain",)), tmp_path)
-    ours, theirs = (
-        np.array(
-            [row["loss"] for row in read_metrics(f / "pretrain/metrics.jsonl") if "loss" in row]
-        )
-        for f in (tmp_path, workdir)
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=0.08)
-    assert (ours != theirs).all()
-
-
 def test_another_network_trains_and_predicts_in_the_transformers_place(workdir, tmp_path):
     folder = tmp_path / "run"
     for stage in ("pretrain", "embed"):
@@ -277,13 +221,6 @@ def test_another_network_trains_and_predicts_in_the_transformers_place(workdir, 
     assert [path.name for path in found] == names
     theirs = workdir / found[0].relative_to(folder)
     assert found[0].read_text() != theirs.read_text()
-
-
-def test_profile_steps_of_every_stage_are_recorded(workdir, tmp_path):
-    shutil.copytree(workdir / "embed", tmp_path / "embed")
-    changes = {"data.dir": str(workdir / "data"), "stages": ("temporal",), "temporal.steps": 3}
-    main.run(tiny(**changes), tmp_path, profile_steps=(2, 3))
-    assert list((tmp_path / "temporal" / "profile").rglob("*.xplane.pb"))
 
 
 def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):

@@ -97,25 +97,6 @@ def test_alerts_are_those_of_decoder_and_monitor_frame_by_frame(stream):
     assert count > 8
 
 
-def test_labels_count_the_alerts_and_those_without_states_are_named(folder, capsys):
-    for name in RECORDINGS:
-        (folder / "labels" / name).mkdir(parents=True)
-        (folder / "labels" / name / "PSR_labels_raw.csv").write_text(
-            "00000.jpg,0,0\n00040.jpg,1,-1\n"
-        )
-    flags = ["--threshold=6", f"--labels={folder / 'labels'}"]
-    command.main(words(folder, *flags))
-    said = capsys.readouterr()
-    assert said.out.splitlines()[-2].split() == ["1", "1", "5", "1", "1.000", "0.200"]
-    assert said.err == ""
-    (folder / "labels" / "wrong_up" / "PSR_labels_raw.csv").unlink()
-    (folder / "labels" / "wrong_up" / "PSR_labels.csv").write_text("00040.jpg,0,Install seal\n")
-    command.main(words(folder, *flags))
-    said = capsys.readouterr()
-    assert said.out.splitlines()[-2].split() == ["0", "0", "4", "0", "–", "0.000"]
-    assert "the labels of wrong_up give no states, so that their alerts are not count" in said.err
-
-
 def test_both_streams_are_fused_and_formats_are_for_programs(folder, capsys):
     (folder / "temporal").mkdir()
     for name, found in RECORDINGS.items():

@@ -3,17 +3,15 @@
 import json
 
 import av
-import msgspec
 import numpy as np
 import pytest
 
 from benchmarks import own_product
 from data_prep import own
-from data_prep.checking import accuracy_over_videos
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
 
 
@@ -63,41 +61,3 @@ def test_own_product_parts_are_wrong_for_a_while(filmed):
             seconds.append(one.end - one.start)
     assert len(seconds) > 3
     assert min(seconds) >= 3
-
-
-def test_figures_of_a_number_of_videos_are_those_of_its_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_product, "UNSEEN", 1)
-    procedure = Procedure.from_json(lamp_content())
-    for split, name in own_product.pool_places(3):
-        for file, text in (
-            (f"videos/{split}/{name}.mp4", ""),
-            (f"labels/{name}.csv", "time,step\n4,Incorrectly installed base\n9,Install base\n"),
-            (f"boxes/{name}.json", "{}"),
-        ):
-            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / file).write_text(text)
-    folder = tmp_path / "of_3"
-    for _ in range(2):  # what is there already stays
-        own_product.lay_out(tmp_path, folder, 3)
-    assert len([*folder.rglob("*.mp4")]) == 4
-    stream = {"f1": 0.5, "pos": 0.4, "delay_s": None, "wrong": {"accepted": 1, "shown": 2}, "x": 0}
-    (folder / "run").mkdir()
-    (folder / "run/metrics.json").write_text(json.dumps({"streams": {"temporal": stream}}))
-    found = own_product.measured(folder, 3, procedure)
-    row = msgspec.convert(found, accuracy_over_videos.Row)
-    assert (row.videos, row.train, row.val) == (3, 2, 1)
-    assert row.mistakes == {name: 2 * (name == "base") for name in own_product.LAMP}
-    assert row.figures == {key: stream[key] for key in ("f1", "pos", "delay_s", "wrong")}
-
-
-def lamp_content():
-    names = [*own_product.LAMP]
-    return {
-        "name": "lamp",
-        "fps": own_product.FPS,
-        "components": names,
-        "states": ["1" * len(names)],
-        "variants": {
-            "assembly": {"initial_state": "0" * len(names), "expected": [0], "recordings": ["*"]}
-        },
-    }

@@ -120,15 +120,6 @@ def test_command_every_module_can_be_run(name):
     assert command.summary(module)[0].isupper()
 
 
-@pytest.mark.parametrize("words", [["train"], ["data", "mine"], ["--verbose"]])
-def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["stormpsr", *words])
-    error = refused(capsys, command.main)
-    assert f"unknown command '{' '.join(words)}'" in error
-    names = "recognise, evaluate, monitor, procedure, convert, weights, export, data"
-    assert f"{names} own" in error
-
-
 def test_resolve_names_and_paths(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     folder = ROOT / "stormpsr_jax" / "configs"
@@ -183,18 +174,3 @@ def test_load_errors_a_mistake_inside_a_config_names_its_place(line, says, tmp_p
         config_flag.load(str(tmp_path / "mine.py"))
     assert "\n" not in str(error.value)
     assert says in str(error.value)
-
-
-def test_load_errors_name_every_field_that_a_config_has_otherwise_than_ours(tmp_path):
-    changes = (
-        "c.unlock(); c.seeed = 1; del c.dtype; del c.seed; c.seed = 1.5; c.encoder.stem = ('a',)"
-    )
-    (tmp_path / "mine.py").write_text(MINE.format(f"{changes}; c.predict.batch = 7; return c"))
-    with pytest.raises(ValueError) as error:
-        config_flag.load(str(tmp_path / "mine.py"))
-    assert sorted(str(error.value).splitlines()) == [
-        "--config.dtype: is missing",
-        "--config.encoder.stem=('a',): should be like (1,)",
-        "--config.seed=1.5: should be like 0",
-        "--config.seeed: there is no such field; see configs/default.py",
-    ]

@@ -203,13 +203,6 @@ def test_page_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
     check_results(tmp_path / "runs" / name, name, said)
 
 
-def test_slow_its_fields_exist():
-    """So that the slow test cannot rot unseen."""
-    for name, config in CONFIGS.items():
-        config.get_config().update_from_flattened_dict(SMALL | OF_CAD)
-        config.get_config().update_from_flattened_dict(FULL | FULL_BATCH[name])
-
-
 def test_page_values_that_it_names_are_those_of_the_configs():
     """`field=value` on the page, as Python writes values."""
     configs = {name: flat_config(module.get_config()) for name, module in CONFIGS.items()}

@@ -212,32 +212,6 @@ def test_check_against_labels_names_recording_and_place(written, tmp_path, capsy
     assert "no variant matches recording 'c'" in lines[3]
 
 
-def test_check_takes_the_variant_that_its_message_advises(written, tmp_path, capsys):
-    (tmp_path / "labels" / "other").mkdir(parents=True)
-    (tmp_path / "labels" / "other" / "PSR_labels.csv").write_text(LABELS)
-    data = json.loads(written.read_text())
-    data["variants"]["assembly"]["recordings"] = ["a*"]
-    written.write_text(json.dumps(data))
-    words = ["check", str(written), f"--labels={tmp_path / 'labels'}"]
-    assert "pass --variant" in refused(capsys, command.main, words)
-    command.main([*words, "--variant=assembly"])
-    assert "the labels of 1 recording fit" in capsys.readouterr().out
-    said = refused(capsys, command.main, [*words, "--variant=x"])
-    assert "variant 'x' is not in procedure 'shelf'" in said
-    said = refused(capsys, command.main, [*words[:2], "--variant=assembly"])
-    assert "--variant is of the recordings of --labels" in said
-
-
-def test_check_doubts_steps_of_labels_that_give_no_states(written, tmp_path, capsys):
-    (tmp_path / "labels" / "a").mkdir(parents=True)
-    path = tmp_path / "labels" / "a" / "PSR_labels.csv"
-    path.write_text("00010.jpg,3,Install back\n00020.jpg,0,Install base\n")
-    command.main(["check", str(written), f"--labels={tmp_path / 'labels'}"])
-    said = capsys.readouterr().out
-    assert "Install base is missing before Install back, which it precedes: a at 0:01.0" in said
-    assert "the labels of 1 recording can be read, with doubts" in said
-
-
 def test_show_names_every_step_state_and_variant(capsys):
     command.main(["show", "industreal"])
     shown = capsys.readouterr().out
@@ -264,11 +238,3 @@ def test_show_names_every_step_state_and_variant(capsys):
 def test_errors_are_one_line_with_exit_code_2(arguments, message, capsys):
     said = refused(capsys, command.main, arguments)
     assert message in said
-
-
-def test_template_error_keeps_an_existing_file(written, capsys):
-    before = written.read_text()
-    assert "File exists" in refused(
-        capsys, command.main, ["template", "--name=x", "--components=a", f"--out={written}"]
-    )
-    assert written.read_text() == before

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from stormpsr_jax import recognise
-from stormpsr_jax.live import mqtt, opcua, webhook
 from tests.conftest import SOURCES
 
 ROOT = Path(__file__).parents[1]
@@ -47,15 +46,6 @@ def test_the_command_of_the_unit_has_the_options_that_recognise_takes():
     assert (args.model, args.source, args.reset) == ("m", ["camera:0"], "complete")
     folder = setting("StateDirectory")[0].replace("%i", "b")
     assert Path(args.state).parent == Path("/var/lib") / folder
-
-
-def test_a_mistake_in_the_command_is_not_tried_again_and_secrets_come_by_variables():
-    assert setting("RestartPreventExitStatus") == ["2"]
-    assert setting("EnvironmentFile") == ["/etc/stormpsr/%i.env"]
-    assert {mqtt.PASSWORD, webhook.PASSWORD, opcua.PASSWORD} == {
-        f"STORMPSR_{name}_PASSWORD" for name in ("MQTT", "WEBHOOK", "OPCUA")
-    }
-    assert not re.search(r"(?m)^Environment=.*(PASSWORD|TOKEN)", UNIT.read_text())
 
 
 def test_the_container_builds_what_the_wheel_needs_has_known_extras_and_is_not_root():

@@ -1,10 +1,7 @@
 """Recordings on a Ray cluster of three nodes on this machine, of which one is killed."""
 
 import contextlib
-import dataclasses
-import logging
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -123,32 +120,6 @@ def wait_until_gone(processes):
         time.sleep(0.1)
 
 
-def test_build_a_task_that_no_interrupt_stops_is_killed(nodes, tmp_path, monkeypatch):
-    import ray
-
-    out, log = tmp_path / "out", tmp_path / "log"
-    stop = cluster._cancel
-    killed: set[int] = set()
-
-    def stop_and_see(*args):
-        """Before this process leaves the cluster, which would kill them, too, at some time."""
-        stop(*args)
-        killed.update(by for name, by in cluster_jobs.begun(log) if name == "a")
-        wait_until_gone(killed)
-
-    def cancel(*_, **__):
-        raise AssertionError("Ray may crash a process that cancels its own tasks")
-
-    monkeypatch.setattr(cluster, "STOP_SECONDS", 0.5)
-    monkeypatch.setattr(cluster, "KILL_SECONDS", 120.0)
-    monkeypatch.setattr(cluster, "_cancel", stop_and_see)
-    monkeypatch.setattr(ray, "cancel", cancel)
-    with pytest.raises(ValueError, match="recording train/b: no b here"):
-        cluster_jobs.build(out, nodes.address, log, fail="value,b", endless="a", deaf=True)
-    assert killed
-    assert not (out / "unfinished").exists()
-
-
 INTERRUPTED = """
 import pathlib, sys
 from tests.support import cluster_jobs
@@ -175,22 +146,6 @@ def test_build_interrupted_it_stops_everywhere_and_goes_on(nodes, built, tmp_pat
     assert 0 < len(finished) < 4
     shards_data.build(out)
     assert contents(out) == contents(built)
-
-
-def test_run_a_task_that_wants_a_device_has_it_alone(nodes, tmp_path):
-    lock = tmp_path / "lock"
-    with files.only_writer(lock, tmp_path):
-        ends = cluster.run(
-            cluster.Cluster(nodes.address),
-            cluster_jobs.own_gpus,
-            ["a", "b"],
-            lock=lock,
-            desc="work",
-            device=True,
-        )
-        handler = signal.getsignal(signal.SIGTERM)
-        assert sorted(ends) == [(0, ["0"], None), (1, ["0"], None)]
-        assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_recognise_gives_the_same_results(nodes, tmp_path, capsys):
@@ -264,61 +219,12 @@ def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_pat
         cluster._found("--ray=auto")
 
 
-def _function(job: int, progress) -> int:
-    progress.begin(3)
-    logging.warning("job %d is odd", job)
-    if job == 2:
-        raise KeyError("two")
-    if job == 3:
-        raise _Unpicklable(1, 2)
-    for _ in range(3):
-        progress.advance()
-    return 10 * job
-
-
-class _Unpicklable(Exception):
-    def __init__(self, a, b):
-        super().__init__(f"{a} and {b}")
-
-
 @pytest.fixture
 def told(tmp_path):
     with files.only_writer(tmp_path / "lock", tmp_path):
         owner = files.read_owner(tmp_path / "lock")
         here = str(tmp_path)
         yield cluster_node.Owner("head", installed.parts(), here, f"{here}/lock", owner)
-
-
-def test_work_returns_results_errors_and_warnings(told, monkeypatch):
-    monkeypatch.chdir("/")
-    log: list[tuple[int, int]] = []
-    ends = []
-    for job in (1, 2, 3):
-        shared = pickle.dumps((told, pickle.dumps(_function)))
-        ends.append(cluster_node.work(shared, pickle.dumps(job), lambda *said: log.append(said)))
-    misfits, results, errors, _, lines = zip(*ends, strict=True)
-    assert misfits == (None, None, None)
-    assert os.getcwd() == told.folder
-    assert results == (10, None, None)
-    assert repr(errors) == "(None, KeyError('two'), RuntimeError('_Unpicklable: 1 and 2'))"
-    assert [texts for texts in lines] == [[(30, f"job {job} is odd")] for job in (1, 2, 3)]
-    assert log[:1] + log[-3:-2] == [(3, 0), (3, 3)]
-
-
-def test_work_errors_a_node_that_does_not_fit(told, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_node, "SHARED_SECONDS", 0.1)
-    other = tmp_path / "other"
-    other.write_text("head 1 y\n")
-    for changes, says in (
-        ({"lock": str(tmp_path / "none")}, "does not share the folder"),
-        ({"lock": str(other)}, "give an --out on a disk that all nodes share"),
-        ({"folder": f"{tmp_path}/none"}, "run it in a folder of a disk that all nodes share"),
-        ({"installed": told.installed | {"stormpsr_jax": "of code 0"}}, "install the same on all"),
-    ):
-        shared = pickle.dumps((dataclasses.replace(told, **changes), b""))
-        misfit, *_ = cluster_node.work(shared, pickle.dumps(1), print)
-        assert says in misfit
-        assert misfit.startswith("node ")
 
 
 def test_on_cluster_nothing_is_left_of_tasks_that_are_given_up(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from stormpsr_jax.base import errors
-from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.cli import fail
 
 HOSTILE = "a\x1b[2J\x9b\u202e\ud800\0\x07 b"
 SHOWN = r"a\x1b[2J\x9b\u202e\ud800\x00\x07 b"
@@ -16,14 +16,6 @@ SHOWN = r"a\x1b[2J\x9b\u202e\ud800\x00\x07 b"
 def test_what_cannot_be_seen_is_written_out_and_all_else_stays():
     assert errors.visible(HOSTILE) == SHOWN
     assert errors.visible("Prüfstand – 日本 😀  x") == "Prüfstand – 日本 😀  x"
-
-
-def test_one_line_has_no_line_ends_and_a_length():
-    assert errors.one_line("a\r\nerror: b\u2028\x0bc\td") == "a error: b c d"
-    assert errors.one_line("x" * 50, 50) == "x" * 50
-    assert errors.one_line("x" * 51, 50) == "x" * 49 + "…"
-    assert len(errors.one_line("\x1b" * 50, 50)) == 50
-    assert len(errors.one_line("x" * 10**7)) == errors.MAX_LINE
 
 
 def test_no_text_forges_a_line_of_a_command(capsys):
@@ -52,17 +44,6 @@ print("goes on")
     with os.fdopen(writer, "wb") as gone:
         done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=gone)
     assert done.stdout == b"goes on\n"
-
-
-def test_a_parser_repeats_no_password_of_an_address(capsys):
-    parser = OneLineParser()
-    parser.add_argument("--webhook", type=int)
-    for word in ("--webhok=https://me:secret@host/x", "--webhook=mqtt://me:sec/ret@host@host/x"):
-        with pytest.raises(SystemExit):
-            parser.parse_args([word])
-        error = capsys.readouterr().err
-        assert "sec" not in error
-        assert "://host/x" in error
 
 
 def test_an_output_that_nobody_reads_any_more_is_no_mistake():

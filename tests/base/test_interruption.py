@@ -4,14 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
-import jax
 import pytest
-from jax.experimental import multihost_utils
 
-from stormpsr_jax.base import interruption
 from stormpsr_jax.base.processes import deaf_to_ctrl_c
 from tests.support.processes import finish, start
 
@@ -27,31 +23,6 @@ def test_main_ctrl_c_while_it_imports_is_one_line(tmp_path, module):
     output = finish(process, code=130)[0]
     said = [line for line in output.splitlines() if not line.startswith("import time:")]
     assert said == ["Ctrl-C: stopped; run the same command again to go on"]
-
-
-def test_handled_gives_back_what_was_there():
-    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    threads = threading.active_count()
-    with interruption.handled(), interruption.noted() as received:
-        os.kill(os.getpid(), signal.SIGINT)
-        deadline = time.monotonic() + 10
-        while not received and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert received == [signal.SIGINT]
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
-    assert signal.set_wakeup_fd(-1) == -1
-    assert threading.active_count() == threads
-    with interruption.noted() as received:
-        assert not received
-
-
-def test_all_stop_stays_said_where_a_stage_has_just_ended(monkeypatch):
-    """JAX says it once, maybe after the last step: the next stage must not begin."""
-    said = iter([False, True, False])
-    monkeypatch.setattr(interruption, "_all_stop", False)
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda _: next(said))
-    assert [interruption.all_stop() for _ in range(4)] == [False, True, True, True]
 
 
 def test_deaf_to_ctrl_c_processes_are_and_the_parent_is_not():

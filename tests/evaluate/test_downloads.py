@@ -76,29 +76,6 @@ def test_labels_in_the_zip_files_of_recordings_are_those_in_folders(files, outer
     assert list(one) == ["07_main_c"]
 
 
-def test_other_downloads_are_not_opened(files):
-    """They have no labels, and may not be whole."""
-    expected = run(files, streams=("asd",))
-    folder = recording_zips(files, "")
-    for name in ("all_rgb_videos", "assembly_state_detection_synthetic_data", "part_geometries"):
-        (folder / f"{name}.zip").write_text("<!DOCTYPE html>")
-    flags = (f"--labels={folder}", "--split=test")
-    assert run(files, *flags, streams=("asd",)) == expected
-
-
-def test_lists_of_actions_beside_the_folders_of_splits_are_no_labels(files):
-    """`train.csv`, `val.csv` and `test.csv`, as the authors' readme unpacks the recordings."""
-    expected = run(files, streams=("asd",))
-    recordings = files / "all" / "recordings"
-    shutil.copytree(files / "labels", recordings / "test")
-    for split in ("train", "val", "test"):
-        row = "01_assy_a,0,take_short_brace,000001.jpg,000009.jpg\n"
-        (recordings / f"{split}.csv").write_text(row)
-    for folder in (recordings, recordings.parent):
-        for flags in ((), ("--split=test",)):
-            assert run(files, f"--labels={folder}", *flags, streams=("asd",)) == expected
-
-
 def test_labels_of_other_splits_are_asked_for_unless_a_split_is_named(files, capsys):
     recordings = files / "all" / "recordings"
     shutil.copytree(files / "labels", recordings / "test")

@@ -40,15 +40,6 @@ def test_evaluate_thresholds_per_stream_and_fps_and_variant(files):
     assert run(files, "--variant=assembly")["streams"]["asd"]["fn"] > fast["streams"]["asd"]["fn"]
 
 
-def test_evaluate_absent_streams_are_said(files, capsys):
-    assert list(run(files, streams=("asd",))["streams"]) == ["asd"]
-    said = capsys.readouterr().err
-    assert "no temporal stream: --temporal is not given" in said
-    assert "no storm stream" in said
-    assert list(run(files, "--decoder=naive")["streams"]) == ["asd", "temporal"]
-    assert "no storm stream: the naive decoder has no fused one" in capsys.readouterr().err
-
-
 def test_evaluate_labels_that_begin_in_another_state_are_said(files, capsys):
     assert run(files)["warnings"] == []
     path = files / "labels" / "02_assy_b" / "PSR_labels_raw.csv"

@@ -4,7 +4,7 @@ import sys
 
 from stormpsr_jax import evaluate
 from tests.support.commands import refused
-from tests.support.evaluate_data import command, fails, run
+from tests.support.evaluate_data import command, run
 from tests.support.processes import finish, start
 
 
@@ -27,16 +27,6 @@ def test_report_is_written_where_jax_cannot_be_imported(files):
         assert f"<h3>{title}</h3>" in text
     assert "Timeline of recording 07_main_c" in text
     assert (files / "out.json").exists()
-
-
-def test_report_errors_are_one_line(files, capsys, monkeypatch):
-    (files / "visibility" / "01_assy_a.csv").write_text("frame,visible\n")  # nothing is known
-    visibility = f"--visibility={files / 'visibility'}"
-    said = fails(files, capsys, visibility, "--report=/nowhere/report.html", streams=("asd",))
-    assert "/nowhere/report.html: cannot be written" in said
-    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
-    said = fails(files, capsys, f"--report={files / 'report.html'}")
-    assert "needs matplotlib and jinja2" in said
 
 
 def show(capsys, *arguments):

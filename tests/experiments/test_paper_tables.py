@@ -17,12 +17,9 @@ from stormpsr_jax.configs import industreal, meccano, synthetic
 from stormpsr_jax.experiments import (
     command,
     embedding_map,
-    execute,
     paper_plan,
     paper_results,
-    speed,
 )
-from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import fields, provenance
 from tests.support.processes import start
@@ -166,42 +163,6 @@ def test_a_killed_command_goes_on(finished, tmp_path):
     assert log.count("\npretrain: taken over from ") == 1
 
 
-@pytest.mark.parametrize(
-    ("asked", "changes", "line"),
-    [
-        ([], {}, "TABLE is missing; known are all, main, sampling"),
-        (["mian"], {}, "'mian' is no table; known are all, main, sampling"),
-        (["main", "--seeds=0"], {}, "argument --seeds: 0 is less than 1"),
-        (
-            ["main"],
-            {"stages": ("predict", "evaluate")},
-            "table main needs pretrain, embed, temporal, detector, which --config.stages",
-        ),
-    ],
-)
-def test_mistakes_are_named_in_a_line(tmp_path, capsys, asked, changes, line):
-    with pytest.raises(SystemExit) as ended:
-        paper_says(words(tmp_path / "new", asked, tmp_path, **changes))
-    assert ended.value.code == 2
-    assert f"error: {line}" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_run_that_fails_is_named_and_others_go_on(finished, tmp_path, capfd):
-    changes = {"data.dir": str(finished / "data"), "stages": ("detector",)}
-    bad = Run("bad", tiny(**changes | {"data.dir": str(tmp_path / "absent")}), tmp_path / "bad")
-    good = Run("good", tiny(**changes), tmp_path / "good")
-    request = Request((), tiny(), tmp_path, range(1), (finished,))
-    done = []
-    with pytest.raises(ValueError, match="1 of 2 runs failed, and are in no table"):
-        with execute.executed([bad, good], request) as found:
-            done = found
-    assert done == {good}
-    said = capfd.readouterr().out
-    assert "[1/2] bad: FAILED: error: --config.data.dir=" in said
-    assert "[2/2] good: detector: taken over from " in said
-
-
 def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
     def threshold(**changes):
         config = tiny(**{"data.dir": str(finished / "data"), "evaluate.choose": "paper"} | changes)
@@ -229,21 +190,3 @@ def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finishe
     ]
     assert agreement["base"] == pytest.approx(sum(hits) / len(z), abs=2 / len(z))
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_speed_measures_each_stream_of_a_model(finished):
-    rates = speed.measure(finished / "model", seconds=0.05)
-    assert list(rates) == ["asd", "temporal", "storm"]
-    assert all(rate > 0 for of_stream in rates.values() for rate in of_stream.values())
-
-
-def test_the_table_of_the_detector_has_what_a_run_found(made):
-    root, said = made
-    content = json.loads((root / "tables/detector.json").read_text())
-    found = json.loads((root / "seed_0/base/detections.json").read_text())
-    rows = {row["text"]: row["mean"] for row in content["rows"]}
-    assert rows.pop("all classes (mAP)") == {"ap": found["map"], "ap_all": found["map_all"]}
-    assert rows == {
-        c["name"]: {"ap": c["ap"], "ap_all": c["ap_all"]} for c in found["classes"] if c["boxes"]
-    }
-    assert (root / "tables/detector.md").read_text() in said

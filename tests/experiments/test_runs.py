@@ -3,21 +3,13 @@
 import pytest
 
 from stormpsr_jax.experiments import execute
-from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.result_tables import markdown, spread
-from stormpsr_jax.experiments.runs import Run, changed, distinct, expected_stages
+from stormpsr_jax.experiments.runs import Run, expected_stages
 from tests.support.tiny import tiny
 
 
 def run_of(folder, name, **changes):
     return Run(name, tiny(**{"data.dir": str(folder / "data"), **changes}), folder / name)
-
-
-def test_runs_of_the_same_config_are_made_once(tmp_path):
-    a, b, c = (run_of(tmp_path, name, seed=seed) for name, seed in (("a", 1), ("b", 2), ("c", 1)))
-    assert distinct([a, b, c]) == {a: a, b: b, c: a}
-    assert changed(a.config, {"seed": 2}) == b.config
-    assert a.config.seed == 1
 
 
 def test_a_plan_makes_what_runs_share_once(tmp_path):
@@ -65,16 +57,6 @@ def test_a_plan_leaves_out_what_other_work_folders_have(tmp_path, finished, chan
     assert expected_stages([run]) == {run: list(run.config.stages)}
 
 
-def test_work_folders_to_take_stages_over_from_have_to_be_there(tmp_path):
-    request = Request(("main",), tiny(), tmp_path / "all", range(1), (tmp_path / "typo",), True)
-    with (
-        pytest.raises(ValueError, match=r"--from=.*typo: no such work folder"),
-        execute.executed([run_of(tmp_path, "run")], request),
-    ):
-        pass
-    assert not (tmp_path / "all").exists()
-
-
 def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
     a, b = run_of(tmp_path, "a"), run_of(tmp_path, "b")
     expected = {a: ["embed", "temporal"], b: ["temporal"]}
@@ -108,13 +90,3 @@ def test_a_row_has_mean_and_standard_deviation_over_seeds():
     content = {"title": "T", "columns": ["f1"], "note": "", "picture": "a.png"}
     rows = [spread("row", [], ["f1"])]
     assert "| row | – | 0 |\n\n![T](a.png)\n" in markdown({**content, "rows": rows})
-
-
-def test_a_rate_counts_what_comes_after_the_first_call(monkeypatch):
-    from stormpsr_jax.experiments import speed
-
-    calls, clock = [], iter(range(100))
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
-    rate = speed._rate(calls.append, 8, 3.0)
-    # It starts at 0, and frames are counted while 1 and 2 seconds have passed.
-    assert (rate, len(calls)) == (16 / 3, 3)

@@ -60,25 +60,6 @@ def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_
     assert len(folders) == len({folder for folder, _ in folders}) == 2
 
 
-def test_products_of_several_procedures_are_rendered_apart(tmp_path):
-    values = {"procedure": ["a.json", "b.json"], "temporal.delta": [3.0, 4.0]}
-    runs = sweep_plan.runs_of(values, tiny(), tmp_path, [0])
-    folders = {(run.config.procedure, run.config.data.dir) for run in runs.values()}
-    assert len(folders) == len({folder for _, folder in folders}) == 2
-
-
-def test_further_values_leave_the_folders_of_those_before(tmp_path):
-    """And texts that come to the same name of a folder are runs of their own."""
-    values = {"data.synthetic.size": [32, 48], "init_from": ["w/a", "w_a"]}
-    before = sweep_plan.runs_of(values, tiny(), tmp_path, [0])
-    more = {"data.synthetic.size": [16, 32, 64, 48], "init_from": ["w_a", "w", "w/a"]}
-    after = sweep_plan.runs_of(more, tiny(), tmp_path, [0])
-    assert len({run.folder for run in after.values()}) == 12
-    for key, run in before.items():
-        assert after[key].folder == run.folder
-        assert after[key].config.data.dir == run.config.data.dir
-
-
 def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, capsys):
     """Thresholds alone are varied, so that nothing is trained."""
     fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))

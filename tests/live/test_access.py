@@ -1,6 +1,3 @@
-import random
-import string
-
 import pytest
 
 from stormpsr_jax.live import access
@@ -65,14 +62,6 @@ def test_a_token_that_can_be_guessed_is_refused_and_not_shown(text):
     assert text not in str(error.value)
 
 
-def test_random_tokens_are_taken():
-    chance = random.Random(0)
-    for alphabet, length in ((string.hexdigits[:16], 16), (string.ascii_letters, 43)):
-        for _ in range(1000):
-            text = "".join(chance.choices(alphabet, k=length))
-            assert access.read_token(None, {access.TOKEN: text}) == text
-
-
 def test_access_errors_others_can_reach_it_without_a_token():
     for host in ("0.0.0.0", "::", "10.0.0.1", "station.local"):
         with pytest.raises(ValueError, match="needs a token: set STORMPSR_TOKEN"):
@@ -99,30 +88,6 @@ def test_may_watch_token_or_cookie():
     open_to_all = Access(Address("127.0.0.1", 80), None)
     assert open_to_all.may_watch({}, {})
     assert not open_to_all.is_token("")
-
-
-def test_refusal_of_other_names_for_loopback():
-    rules = Access(Address("127.0.0.1", 80), None)
-    for host in ("127.0.0.1:80", "localhost:9000", "[::1]:80"):  # also through a tunnel
-        assert rules.refusal("GET", "/", {"host": host}) is None
-    for host in ("evil.example:80", "localhost.evil.example", "192.168.0.3:80"):
-        assert rules.refusal("GET", "/", {"host": host})
-        with_token = Access(Address("127.0.0.1", 80), TOKEN)
-        assert with_token.refusal("GET", "/", {"host": host}) is None, "its cookie knows its name"
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["", "[", "x/login?", "localhost/station.css#", "a@localhost", "localhost:1:2",
-     "localhost,localhost", "ü", "::1"],
-)  # fmt: skip
-def test_a_host_that_is_no_name_is_refused_with_a_token_too(host):
-    for token in (None, TOKEN):
-        rules = Access(Address("127.0.0.1", 80), token)
-        assert "needs a header Host" in rules.refusal("GET", "/", {"host": host})
-        posted = {"host": host, "origin": f"http://{host}"}
-        assert rules.refusal("POST", "/reset", posted)
-    assert Access(Address("127.0.0.1", 80), TOKEN).refusal("POST", "/reset", {})
 
 
 def test_refusal_of_requests_that_pages_of_others_cause():

@@ -145,31 +145,3 @@ def test_a_user_and_the_server_that_the_keys_are_of_are_needed(tmp_path, monkeyp
     assert error.count(f"warning: opc.tcp://{address}: ") == error.count("\n") >= 2
     assert "s3cret" not in error
     assert "worker" not in error
-
-
-def test_keys_that_are_missing_or_that_others_may_read_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"has no certificate.pem and no key.pem and no server"):
-        opcua.check_keys(tmp_path)
-    for name in opcua.KEYS:
-        (tmp_path / name).touch()
-    (tmp_path / "key.pem").chmod(0o644)
-    with pytest.raises(ValueError, match="others may read this key; chmod 600 it"):
-        opcua.check_keys(tmp_path)
-
-
-def test_a_server_that_takes_no_times_gets_values_without(server, monkeypatch):
-    write, asked = opcua.OpcUa._written, []
-
-    async def refusing(self, client, values, moment):
-        asked.append(moment is not None)
-        if moment is not None:
-            return dict.fromkeys(values, "BadWriteNotSupported")
-        return await write(self, client, values, moment)
-
-    monkeypatch.setattr(opcua.OpcUa, "_written", refusing)
-    with ended(opcua.OpcUa(server.url + NODE)) as ours:
-        ours.send(event(0))
-        ours.send(event(3))
-        server.wait(2)
-    assert asked == [True, False, False]
-    assert ours.dropped == 0

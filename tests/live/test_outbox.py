@@ -2,7 +2,7 @@ import json
 import threading
 import time
 
-from stormpsr_jax.live.outbox import SIZE, Outbox, encode
+from stormpsr_jax.live.outbox import SIZE, Outbox
 
 
 def event(number):
@@ -64,17 +64,3 @@ def test_outbox_an_error_costs_one_record(capsys):
     error = capsys.readouterr().err
     assert "warning: receiver: RuntimeError: of the receiver\n" in error
     assert "a record holds what JSON has not" in error
-
-
-def test_whatever_a_receiver_says_is_cut_and_written_out(capsys):
-    outbox = Receiver(lambda kind, text: True)
-    outbox.warn("a\x1b[2J\x9b\u202e\r\nwarning: forged " + 60_000 * "x")
-    outbox.close(1)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(r"warning: receiver: a\x1b[2J\x9b\u202e warning: forged xxx")
-    assert len(line) < 300
-
-
-def test_encode_any_name_of_a_file_is_utf8():
-    assert json.loads(encode({"recording": "Gerät\udcff"})) == {"recording": "Gerät?"}
-    assert "Gerät".encode() in encode({"recording": "Gerät"})

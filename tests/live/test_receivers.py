@@ -196,22 +196,3 @@ def test_what_is_no_address_is_refused_in_a_line_that_repeats_no_password(parse,
     with pytest.raises(ValueError, match=r"^--(mqtt|webhook|opcua): must be like .*$") as error:
         parse(url)
     assert "hunter2" not in str(error.value)
-
-
-def test_addresses_have_their_parts_decoded_and_are_shown_without_secrets(monkeypatch):
-    url, prefix = mqtt.parse("mqtts://a%40b:p%3Aq@[::1]/a/b%20c/")
-    assert (url.host, url.port, url.user, url.password) == ("::1", 8883, "a@b", "p:q")
-    assert (f"{url}", prefix) == ("mqtts://[::1]:8883", "a/b c")
-    url, node = opcua.parse("opc.tcp://a@host/x/y#ns=3;s=Line%207")
-    assert (url.port, url.user, url.password, url.path) == (4840, "a", None, "/x/y")
-    assert node == "ns=3;s=Line 7"
-    assert str(webhook.parse("https://u:p@host:8443/secret?key=1")) == "https://host:8443"
-    for module, text in (
-        (mqtt, "mqtt://a@h/x"),
-        (webhook, "http://a@h/"),
-        (opcua, "opc.tcp://a@h#ns=2;s=x"),
-    ):
-        monkeypatch.setenv(module.PASSWORD, "of the environment")
-        parsed = module.parse(text)
-        assert (parsed if module is webhook else parsed[0]).password == "of the environment"
-    assert mqtt.parse("mqtt://host/x")[0].password is None

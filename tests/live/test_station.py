@@ -207,34 +207,6 @@ def test_station_tells_of_units_and_waits_for_the_next(server, tab):
     assert tab.locator(".parts").is_visible()
 
 
-def test_station_by_keyboard_alone(server, tab):
-    tab.goto(server.url)
-    server.tell("frame", view("next", "open"), JPEG)
-    server.tell("send", {"type": "alert", "message": "by hand"})
-    see(tab.locator("#alert-text"), "by hand")
-    reached = []
-    for _ in range(5):
-        tab.keyboard.press("Tab")
-        reached.append(
-            tab.evaluate("document.activeElement.id || document.activeElement.className")
-        )
-        outline = tab.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline == "solid", "one sees where one is"
-    assert reached[:2] == ["reset", "dismiss"]
-    assert [name.split()[-1] for name in reached[2:]] == ["parts", "log", "steps"]
-    tab.locator("#reset").focus()
-    tab.keyboard.press("Enter")
-    tab.keyboard.press("Escape")
-    assert not tab.locator("#confirm").is_visible()
-    assert tab.evaluate("document.activeElement.id") == "reset"
-    tab.keyboard.press("Enter")
-    tab.keyboard.press("Tab")
-    assert tab.evaluate("document.activeElement.id") == "do-reset"
-    tab.keyboard.press("Enter")
-    assert server.process.stdout.readline() == "reset\n"
-    see(tab.locator("#announcement"), "A new unit begins")
-
-
 def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
     """Which has been killed amid all, or has ended with its file."""
     token = "a-token-of-24-characters"

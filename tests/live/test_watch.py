@@ -5,7 +5,6 @@ import http.client
 import importlib.util
 import json
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -326,30 +325,3 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
     state.write_text("{}")
     assert run(trained, even, "--realtime", f"--state={state}") == 2
     assert "is missing; remove it to start anew" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("system")
-def test_recognise_whose_lines_cannot_be_printed_ends_to_be_started_again(trained, even):
-    """Status 2 is that of a mistake in the command, which a service does not try again."""
-    words = [f"--model={trained}", even, "--realtime", "--variant=assembly"]
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "stormpsr_jax.recognise", *words],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert done.returncode == 1
-    told = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
-    assert told == ["error: stdout: cannot be written (No space left on device)"]
-
-
-def test_recognise_errors_a_source_that_cannot_be_read(trained, even, tmp_path, capsys):
-    damaged = tmp_path / "b_up.mp4"
-    damaged.write_bytes(even.read_bytes()[:2000])
-    assert run(trained, damaged, "--realtime") == 1
-    assert "b_up.mp4: " in capsys.readouterr().err
-    assert run(trained, "rtsp://me:secret@127.0.0.1:9/x", "--variant=assembly") == 1
-    errors = capsys.readouterr().err
-    assert re.search(r"error: rtsp://127\.0\.0\.1:9/#[0-9a-f]{4}: cannot be read \(", errors)
-    assert "secret" not in errors

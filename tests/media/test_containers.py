@@ -1,17 +1,15 @@
 """Containers that say they are more than they are end in a line, in little time and memory."""
 
 import re
-import signal
 import subprocess
 import sys
 import time
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from stormpsr_jax.media import containers, video
+from stormpsr_jax.media import video
 from stormpsr_jax.media.trees import Tree
 from tests.hostile.mp4 import fragmented, mp4
 from tests.support.processes import environment
@@ -73,38 +71,6 @@ def test_frames_are_held_against_the_size_of_the_file(tmp_path):
     assert video.open_resampled(tree, "run.mp4", 5.0).num_frames == 59 * 10 * 5 + 1
     with pytest.raises(ValueError, match=r"has 590,002 frames at 1000 frames/s, as it lasts 590"):
         video.open_resampled(tree, "run.mp4", 1000.0)
-
-
-@pytest.mark.usefixtures("system")
-def test_reading_that_takes_too_long_is_ended(tmp_path, monkeypatch):
-    """The limit counts from where the process begins to read."""
-    (tmp_path / "run.mp4").write_bytes(mp4(100, 1000))
-    monkeypatch.setattr(containers, "__name__", "forever")  # the module that the process runs
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "forever.py").write_text(
-        "import sys\nfrom stormpsr_jax.media import containers\n"
-        "containers.MAX_SECONDS = 0\n"
-        "def forever(tree, name):\n    while True:\n        pass\n"
-        "containers._read_times = forever\ncontainers._main(*sys.argv[1:])\n"
-    )
-    with pytest.raises(ValueError, match=r"run\.mp4: reading it takes longer than a file of its"):
-        containers.read_times(Tree(str(tmp_path)), "run.mp4")
-
-
-def test_a_crash_of_the_reader_names_the_video(tmp_path, monkeypatch):
-    crashed = SimpleNamespace(returncode=-signal.SIGSEGV, stdout=b"", stderr=b"")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: crashed)
-    with pytest.raises(ValueError, match=r"run\.mp4: reading it ended a process by SIGSEGV"):
-        containers.read_times(Tree(str(tmp_path)), "run.mp4")
-
-
-def test_no_program_in_the_folder_where_a_user_is_runs(tmp_path, monkeypatch):
-    (tmp_path / "run.mp4").write_bytes(mp4(2, 1000))
-    for name in ("av", "json", "numpy", "data_prep"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    monkeypatch.chdir(tmp_path)
-    assert len(containers.read_times(Tree(str(tmp_path)), "run.mp4")) == 2
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,3 @@ def test_decode_reduced_the_smallest_scale_that_leaves_enough(wanted):
     k = next(k for k in range(1, 9) if 80 * k >= min(REDUCED * wanted, 640))
     assert array.shape == (80 * k, 80 * k, 3)
     assert (height, width) == (80 * k, 80 * k)
-
-
-def test_decode_smaller_errors_a_file_that_ends_early():
-    jpeg = simplejpeg.encode_jpeg(np.asarray(picture(96)))
-    with pytest.raises(ValueError, match=r"\w"):
-        decode_smaller(jpeg[: len(jpeg) // 2], np.zeros((32, 32, 3), np.uint8))

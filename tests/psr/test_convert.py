@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import convert
-from stormpsr_jax.psr.files import class_maps, label_files, predictions, resample
+from stormpsr_jax.psr.files import label_files, predictions, resample
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions, read_detections
 from tests.support import toy
 from tests.support.commands import refused
@@ -91,12 +91,6 @@ def test_coco_image_ids_may_be_frames_and_boxes_pixels_at_another_rate(folder):
     assert found.boxes[0].tolist() == [40, 20, 40, 20]
     found = run(*COCO, "--recording=mine", "--offset=-5", "--fps=10:5")["mine"]
     assert found.frames.tolist() == [1, 1, 2]
-
-
-def test_states_that_no_class_leads_to_are_told(folder, capsys):
-    write({"map.json": {"5": 1, "8": 0}, "results.json": [FIRST]}, folder)
-    run(*MAPPED)
-    assert "no class maps to the catalogued states 2" in capsys.readouterr().out
 
 
 def of_images(*names):
@@ -256,17 +250,6 @@ def test_notes_of_tools_are_no_frames_and_files_of_several_videos_several_record
     assert "mine" in run(*words, "--recording=mine")
 
 
-def test_frames_that_ultralytics_counts_from_1_begin_at_0(folder, capsys):
-    run(*YOLO)
-    assert "give --first_frame=1" in capsys.readouterr().out
-    assert run(*YOLO, "--first_frame=1")["rec_y"].frames.tolist() == [10, 11, 11]
-    # Frame 11 of a video is at 10/10 s, which is frame 5 at 5 a second, and not frame 6.
-    assert run(*YOLO, "--first_frame=1", "--fps=10:5")["rec_y"].frames.tolist() == [5, 6, 6]
-    write({"rec_y/vid_1_000009.txt": ""}, folder)  # pictures have padded numbers
-    run(*YOLO)
-    assert "first_frame" not in capsys.readouterr().out
-
-
 NAMES = {
     "data.yaml": "path: x\nnc: 4\nnames: [background, 10, 11, error_state]\n",
     "numbers.yml": "names:\n  0: background\n  3: error_state\n  1: 10\n  2: '11'\n",
@@ -282,11 +265,6 @@ def test_classes_have_the_states_that_their_names_are(folder, capsys, name):
     assert found["rec_y"].classes.tolist() == [0, 1, 2, 3]
     said = capsys.readouterr().out
     assert "4 classes: 2 of the 2 states of procedure 'toy', error state, background" in said
-
-
-def test_a_state_that_begins_with_0_is_no_number_in_base_8(folder):
-    write({"data.yaml": "names: [0110, 10]\n"}, folder)
-    assert class_maps.read_names(folder / "data.yaml") == {0: "0110", 1: "10"}
 
 
 def test_category_ids_of_ultralytics_from_0_and_from_1_give_the_same_classes(folder, capsys):
@@ -353,16 +331,6 @@ def test_resample_golden_the_most_confident_frame_and_the_last_clip_are_kept():
     changed = resample.temporal(clips, 25, 5)
     assert changed.frames.tolist() == [0, 1, 2, 3]
     assert changed.labels[:, 0].tolist() == [0, 4, 6, 8]
-
-
-@pytest.mark.parametrize("rates", [(25, 5), (29.97, 10), (30, 30), (5, 25), (12, 10)])
-def test_resample_first_frame_at_or_after_the_time(rates):
-    source, target = rates
-    numbers = np.arange(1000)
-    late = resample.frames(numbers, source, target) / target - numbers / source
-    assert late.min() >= -1e-6
-    assert late.max() < 1 / target
-    assert (resample.frames(numbers, source, source) == numbers).all()
 
 
 def test_frames_of_both_streams_are_renumbered_into_another_folder(folder, capsys):

@@ -52,14 +52,6 @@ def test_monitor_golden_missed_then_out_of_order():
     assert kinds(monitor.update(12, [5])) == [("unexpected", 5, None)]
 
 
-def test_to_take_off_a_part_that_was_reported_wrong_is_expected():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
-    assert kinds(monitor.update(1, [1])) == [("wrong part", 1, None)]
-    assert kinds(monitor.update(3, [2])) == []
-    assert kinds(monitor.update(5, [0])) == []
-    assert kinds(monitor.update(7, [2])) == [("unexpected", 2, None)]  # it sat right
-
-
 def literal(history, variant):
     """Alerts of steps in {frame: step ids}, each found by replaying all that came before."""
 

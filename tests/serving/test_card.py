@@ -1,20 +1,15 @@
 """The model card beside a model: what it says, and what it never says."""
 
-import os
 import re
-import shutil
 
 import jax
 import pytest
 import yaml
 
-import stormpsr_jax
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import Procedure
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.serving import model
-from stormpsr_jax.serving.folder import read_model
-from stormpsr_jax.serving.writing import copy_model
 from tests.support.model_data import FIGURES, NETWORKS, PROCEDURE, SETTINGS, write
 
 CONFIG = {
@@ -90,30 +85,11 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     assert f"by stormpsr_jax {data['package_version']}" in body
 
 
-def test_figures_of_recordings_that_are_no_renders_are_not_called_rendered(tmp_path):
-    """Whatever its config would have rendered, had it rendered anything."""
-    data = {"rendered": False, "recordings": {"train": 11, "val": 2, "test": 7}}
-    write(tmp_path, origin={"config": CONFIG, "made_from": {}, "data": data})
-    head, body = read(tmp_path)
-    assert "rendered" not in body
-    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "pump, split test"
-    assert "Of 7 recordings of split test of the data that it was trained on" in body
-    assert "* recordings: 11 train, 2 val, 7 test" in body
-
-
 def test_code_on_the_card_runs(rendered):
     (code,) = re.findall("```python\n(.*?)```", read(rendered)[1], re.S)
     code = code.replace("FOLDER", str(rendered)).replace('"video.mp4"', "pictures")
     pictures = model.np.zeros((3, 40, 40, 3), model.np.uint8)
     exec(compile(code, "card", "exec"), {"pictures": pictures})
-
-
-def test_no_folder_of_the_machine_gets_onto_the_card(rendered):
-    text = (rendered / "README.md").read_text("utf-8")
-    assert "/home" not in text
-    assert "anna" not in text
-    assert "secret" not in text
-    assert "encoder started from vit.safetensors" in text
 
 
 def test_names_and_origins_of_any_kind_stay_text(tmp_path):
@@ -134,16 +110,3 @@ def test_names_and_origins_of_any_kind_stay_text(tmp_path):
     assert "rendered" not in body
     assert "of which recordings is not known here" in body
     assert "seed" not in body.split("## Provenance")[1]
-
-
-def test_a_copy_has_a_card_of_its_own_and_the_card_is_never_read(rendered, tmp_path):
-    copy_model(rendered, tmp_path / "small", dtype="float16")
-    assert "stored as float16" in read(tmp_path / "small")[1]
-    assert "stored as float32" in read(rendered)[1]
-    card = tmp_path / "small" / "README.md"
-    for spoil in (lambda: card.write_bytes(b"\xff\x00"), card.unlink, lambda: os.mkfifo(card)):
-        spoil()
-        assert read_model(tmp_path / "small").networks.dtype == "float16"
-    without = tmp_path / "without"
-    shutil.copytree(rendered, without, ignore=shutil.ignore_patterns("README.md"))
-    assert stormpsr_jax.load_model(without).streams == ("asd", "temporal", "storm")

@@ -1,6 +1,5 @@
 """Model folders: written whole, and every kind of damage is one line that names the file."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import Network
 from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.weights import parameters
-from tests.support.model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
+from tests.support.model_data import DETECTOR, NETWORKS, TEMPORAL, network, write
 
 CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
 CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9, "wrong": None}
@@ -80,14 +79,6 @@ def rewrite(folder, arrays: dict | None = None, content: bytes | None = None) ->
 
 
 # --- Writing --------------------------------------------------------------------------------------
-
-
-def test_write_model_training_heads_stay_behind(sound):
-    names = safetensors.numpy.load_file(sound / WEIGHTS)
-    assert "encoder/batch_stats/first_head/norm/mean" in names
-    assert "temporal/params/head/kernel" in names
-    assert not [n for n in names if "second_head" in n or "_head/" in n.replace("first_head", "")]
-    assert sorted(path.name for path in sound.iterdir()) == [CARD, MODEL, WEIGHTS]
 
 
 def test_write_model_an_older_model_is_replaced_or_left_whole(folder, monkeypatch):
@@ -151,17 +142,6 @@ def test_write_model_errors_before_anything_is_written(tmp_path, changes, messag
 
 
 # --- Damage ---------------------------------------------------------------------------------------
-
-
-def test_read_model_errors_absent(tmp_path, folder):
-    with pytest.raises(ValueError, match=r"nowhere: there is no such folder; .* WORKDIR/model$"):
-        read_model(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="there is no such folder"):
-        read_model(folder / MODEL)
-    (folder / WEIGHTS).unlink()
-    assert "is missing" in refusal(folder, WEIGHTS)
-    (folder / MODEL).unlink()
-    assert "is missing; give the folder of a model" in refusal(folder, MODEL)
 
 
 @pytest.mark.parametrize("name", [MODEL, WEIGHTS])
@@ -287,15 +267,6 @@ def test_read_model_errors_fields(folder, path, value, message):
     assert re.search(message, refused), refused
 
 
-def test_read_model_settings_that_are_none_may_be_missing(folder):
-    change(folder, "streams", "asd", "settings", "unseen_decay", value=1.0)
-    change(folder, "streams", "asd", "settings", "removal", value=2.5)
-    streams = read_model(folder).streams
-    assert streams["storm"].settings == SETTINGS
-    changed = dataclasses.replace(SETTINGS, unseen_decay=1.0, removal=2.5)
-    assert streams["asd"].settings == changed
-
-
 def test_read_model_a_changed_field_is_noticed_unless_the_checksum_is_deleted(folder, sound):
     change(folder, "checksum", value=files.read_json(sound / MODEL)["checksum"])
     change(folder, "fps", value=12)
@@ -331,21 +302,6 @@ def test_copy_model_rounds_parameters_to_half_precision_and_nothing_else(sound, 
     assert one | {"weights": 0, "checksum": 0} == other | {"weights": 0, "checksum": 0}
     ratio = (half / WEIGHTS).stat().st_size / (sound / WEIGHTS).stat().st_size
     assert ratio < 0.7  # of so small networks, the names are a good part
-
-
-def test_read_model_errors_weights_of_another_type_than_declared(folder, half):
-    change(folder, "weights", "dtype", value="float16")
-    assert "the network needs float16" in refusal(folder, WEIGHTS)
-    change(half, "weights", "dtype", value="float32")
-    assert "but the networks need" in refusal(half, WEIGHTS)
-    change(half, "weights", "dtype", value="float16")
-    arrays = safetensors.numpy.load_file(half / WEIGHTS)
-    name = "encoder/batch_stats/first_head/norm/var"
-    rewrite(half, arrays | {name: arrays[name].astype(np.float16)})
-    assert f"{name} is float16 (16,), the network needs float32" in refusal(half, WEIGHTS)
-    name = "temporal/params/head/bias"
-    rewrite(half, arrays | {name: np.full(3, np.inf, np.float16)})
-    assert f"{name} holds numbers that are not finite" in refusal(half, WEIGHTS)
 
 
 # --- The learned fusion ---------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.serving.live import LATE
-from tests.support.model_data import PROCEDURE, decode, on_embeddings, video, write
+from tests.support.model_data import PROCEDURE, on_embeddings, video, write
 
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
@@ -88,24 +88,6 @@ def test_update_several_pictures_of_a_frame_and_late_ones(trained):
     assert live.frame == 150
 
 
-def test_update_a_missing_frame_is_one_without_evidence_and_time_stays(trained):
-    """As if the window repeated the picture before, and the decoder left the frame out."""
-    missing = {3, 10, 11, 12, *range(40, 80), 149}  # also longer than the window
-    there = [frame for frame in range(NUM_FRAMES) if frame not in missing]
-    found = feed(trained.live("assembly", "storm"), there)
-    held = IMAGES[[max(f for f in there if f <= frame) for frame in range(NUM_FRAMES)]]
-    rows = np.stack([trained.preprocess(picture) for picture in held])
-    recogniser, decoder = trained.recogniser(batch=1), trained.decoder("storm", "assembly")
-    expected = []
-    for frame, row in enumerate(rows):
-        said = recogniser(row[None])
-        if frame not in missing:
-            expected += decode(decoder, [frame], said)
-    assert found == expected
-    assert found
-    assert not {event.frame for event in found} & missing
-
-
 def test_beliefs_are_those_of_events_and_parts_sit_wrong(trained):
     live = trained.live("assembly", "learned", settings=SETTINGS["learned"])
     assert live.beliefs is None
@@ -127,19 +109,6 @@ def test_beliefs_are_those_of_events_and_parts_sit_wrong(trained):
     assert wrong
     feed(storm := trained.live("assembly", "storm"), range(3))
     assert storm.beliefs is None
-
-
-def test_reset_is_a_new_one(trained):
-    live = trained.live("assembly", "storm")
-    first = feed(live, range(NUM_FRAMES))
-    live.reset()
-    assert live.decoder.assembly == (0, 0, 0)
-    assert [step.status for step in live.progress] == ["next", "open", "open"]
-    assert live.progress[0].name == "Install seal"
-    assert feed(live, range(NUM_FRAMES)) == first  # the clock from 0 again
-    live.reset()
-    again = [e for f in range(NUM_FRAMES) for e in live.update(IMAGES[f], 1000 + f / 10)]
-    assert [e.frame - 10_000 for e in again] == [e.frame for e in first]
 
 
 def test_live_embeddings_with_a_stride(tmp_path):
@@ -190,14 +159,3 @@ def test_restore_errors_leave_everything_as_it_was(trained, stream, path, value,
     with pytest.raises(ValueError, match=message):
         live.restore(state)
     assert through_json(live.state()) == before
-
-
-def test_restore_a_state_without_a_window_is_of_a_stream_without_one(trained):
-    asd = trained.live("assembly", "asd")
-    feed(asd, range(5))
-    assert asd.state()["window"] is None
-    with pytest.raises(ValueError, match="is of stream 'asd'"):
-        trained.live("assembly", "storm").restore(asd.state())
-    other = trained.live("assembly", "asd")
-    other.restore(through_json(asd.state()))
-    assert other.frame == 4

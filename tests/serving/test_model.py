@@ -2,7 +2,6 @@
 
 import dataclasses
 import doctest
-import json
 import pathlib
 import subprocess
 import sys
@@ -29,14 +28,11 @@ from stormpsr_jax.serving.recogniser import Views
 from tests.support.model_data import (
     DETECT,
     EMBED,
-    FIGURES,
     NETWORKS,
     PICTURES,
     PROCEDURE,
-    SETTINGS,
     SIZE,
     TEMPORAL,
-    WINDOW,
     decode,
     network,
     on_embeddings,
@@ -70,20 +66,6 @@ def test_import_package_and_psr_do_without_jax():
     assert stormpsr_jax.load_model is model.load_model
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = stormpsr_jax.nothing
-
-
-def test_load_model_round_trip(trained):
-    assert trained.procedure == PROCEDURE
-    assert (trained.fps, trained.pictures, trained.window) == (10.0, PICTURES, WINDOW)
-    assert trained.streams == STREAMS
-    assert trained.default_stream == "storm"
-    assert trained.settings() == trained.settings("asd") == SETTINGS
-    assert trained.figures["storm"] == {"validation": FIGURES, "test": FIGURES | {"f1": 0.5}}
-    assert trained.origin == {"config": {"seed": 0}, "data": ["a", "b"]}
-    assert trained.package_version == stormpsr_jax.__version__
-    assert trained.created[:2] == "20"
-    assert trained.created.endswith("+00:00")
-    assert trained.batch == 16
 
 
 def test_networks_match_the_modules_applied_by_hand(trained):
@@ -189,20 +171,6 @@ def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):
         assert next(of_other) == next(of_other) != []
 
 
-def test_the_default_stream_is_the_last_one_or_what_the_model_says(tmp_path):
-    write(tmp_path, default="asd")
-    model = stormpsr_jax.load_model(tmp_path)
-    assert (model.streams, model.default_stream) == (STREAMS, "asd")
-    assert {event.stream for event in model.recognise(video(60), variant="assembly")} == {"asd"}
-    content = json.loads((tmp_path / "model.json").read_text())
-    del content["checksum"], content["default"]
-    (tmp_path / "model.json").write_text(json.dumps(content))
-    assert stormpsr_jax.load_model(tmp_path).default_stream == "storm"
-    (tmp_path / "model.json").write_text(json.dumps(content | {"default": "learned"}))
-    with pytest.raises(ValueError, match="default: 'learned' is not in streams"):
-        stormpsr_jax.load_model(tmp_path)
-
-
 def test_recognise_learned_is_the_default_and_goes_by_the_files_of_scores(tmp_path):
     write(tmp_path, ("asd", "temporal", "storm", "learned"))
     whole = stormpsr_jax.load_model(tmp_path)
@@ -227,19 +195,6 @@ def test_recognise_learned_is_the_default_and_goes_by_the_files_of_scores(tmp_pa
         for e in whole.recognise(images, variant="assembly", settings=settings)
         if e.step_id % 3 < 2
     ]
-
-
-def test_load_model_one_stream_only(tmp_path, trained):
-    write(tmp_path, ["asd"], networks={"detector": NETWORKS["detector"]})
-    single = stormpsr_jax.load_model(tmp_path)
-    assert (single.streams, single.default_stream) == (("asd",), "asd")
-    images = video(40)
-    expected = list(trained.recognise(images, variant="assembly", stream="asd"))
-    assert list(single.recognise(images, variant="assembly")) == expected
-    with pytest.raises(ValueError, match="stream 'storm' is not one of asd"):
-        single.settings("storm")
-    with pytest.raises(ValueError, match="this model cannot encode; it has detect"):
-        single.encode(prepared(trained))
 
 
 def test_model_two_sizes_of_pictures(trained, tmp_path):

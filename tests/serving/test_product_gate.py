@@ -4,7 +4,6 @@ import json
 import math
 
 import numpy as np
-import pytest
 
 from stormpsr_jax.serving import product_gate
 from stormpsr_jax.serving.product_gate import BOTH, Fits, Looks, Prototypes, Space
@@ -49,18 +48,6 @@ def test_a_picture_is_familiar_as_far_as_both_networks_see_the_same_state():
     np.testing.assert_allclose(looked.familiar(BOTH, model), expected, atol=1e-8)
 
 
-def test_a_clear_view_of_the_initial_state_says_nothing_and_an_unsure_one_is_not_familiar():
-    looked = Looks.of(seen([1, 1, 2], [0.9, 0.3, 0.9]), (1,))
-    values = looked.familiar("detector", Fits({}, None))
-    np.testing.assert_allclose(values, [np.nan, 0, 0.9])
-    # Nor to both networks, whose mean embeddings are of other states; far from all it is foreign.
-    space = Space(np.zeros(3), np.eye(3)[:1], np.ones(1), 1.0, typical=1.5)
-    model = Fits({}, space, Prototypes(np.array([2]), np.eye(3)[:1]))
-    embeddings = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [9, 0, 0]])
-    looked = Looks.of(seen([1, 1, 2, 1], [0.9, 0.3, 0.9, 0.9], embeddings), (1,))
-    np.testing.assert_allclose(looked.familiar(BOTH, model), [np.nan, 0, 0.9, 0])
-
-
 def test_what_is_learnt_is_written_and_read():
     rng = np.random.default_rng(4)
     found = learn([looks(rng, 100)], [looks(rng, 300)], 1.0)
@@ -78,25 +65,3 @@ def test_what_is_learnt_is_written_and_read():
     )
     without = Fits({"detector": 0.1}, None)
     assert Fits.from_json(without.to_json(), "x").to_json() == without.to_json()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda d: d.update(thresholds={"nose": 0.1}), "thresholds: "),
-        (lambda d: d.update(thresholds={"encoder": 2}), "thresholds: .*expected float <= 1"),
-        (lambda d: d["space"].update(rest=0), "space: rest"),
-        (lambda d: d["space"]["axes"].pop(), "space: axes: are not"),
-        (lambda d: d["space"]["axes"][0].pop(), "space: axes: are not .* rows of 6 numbers"),
-        (lambda d: d.update(space=None), "prototypes: directions: are not"),
-        (lambda d: d.update(prototypes=None), "thresholds: detector.encoder needs"),
-        (lambda d: d["prototypes"].update(classes=[2, "x"]), "prototypes: classes: "),
-        (lambda d: d["prototypes"]["directions"][0].__setitem__(0, 9), "prototypes: directions"),
-    ],
-)
-def test_damaged_values_are_named(change, message):
-    rng = np.random.default_rng(5)
-    data = learn([looks(rng, 50)], [looks(rng, 100)], 1.0).to_json()
-    change(data)
-    with pytest.raises(ValueError, match=f"model.json: fits: {message}"):
-        Fits.from_json(data, "model.json: fits")

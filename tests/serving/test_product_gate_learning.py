@@ -4,27 +4,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.serving import product_gate, product_gate_learning
-from stormpsr_jax.serving.product_gate import BOTH, Looks
-from tests.support.looks import looks, seen
-
-
-def test_learned_space_has_the_variances_of_the_embeddings():
-    rng = np.random.default_rng(1)
-    embeddings = rng.normal(size=(4000, 4)) * [5, 3, 1, 1] + 7
-    found = product_gate_learning._space(embeddings)
-    np.testing.assert_allclose(found.mean, 7, atol=0.3)
-    np.testing.assert_allclose(found.deviations, [5, 3, 1], rtol=0.05)
-    assert found.rest == pytest.approx(1, rel=0.05)
-    # Distances of the embeddings themselves: the mean of their squares is 1.
-    assert np.square(found.distances(embeddings)).mean() == pytest.approx(1)
-
-
-def test_prototypes_are_the_mean_embeddings_of_what_is_seen_for_sure():
-    embeddings = np.array([[2.0, 0], [0, 2], [0, 5], [3, 3], [1, 0]])
-    training = Looks.of(seen([3, 3, 4, 1, 6], [0.6, 0.2, 0.9, 0.9, 0.3], embeddings), (1,))
-    found = product_gate_learning._prototypes(training)
-    assert found.classes.tolist() == [3, 4]  # 6 is never sure, 1 is the initial state
-    np.testing.assert_allclose(found.directions, [np.array([3, 1]) / np.sqrt(10), [0, 1]])
+from stormpsr_jax.serving.product_gate import BOTH
+from tests.support.looks import looks
 
 
 def test_learn_the_threshold_is_what_the_best_minute_reaches_in_all_but_one_in_a_hundred():

@@ -58,11 +58,6 @@ def test_watch_a_bare_base_plate_in_clear_view_is_no_other_product():
         assert told[20:] == [True] * 405
 
 
-def test_watch_pictures_that_say_nothing_do_not_count():
-    _, told = watched([None] * 500 + [0.0] * 179)
-    assert set(told) == {None}
-
-
 @pytest.mark.parametrize(
     ("count", "value", "fits_at_end"), [(9, 0.0, None), (10, 0.0, False), (10, 0.2, True)]
 )
@@ -70,20 +65,3 @@ def test_watch_a_short_file_is_judged_by_what_there_is(count, value, fits_at_end
     watch, told = watched([value] * count)
     assert set(told) == {None}
     assert watch.finish() is fits_at_end
-
-
-@pytest.mark.parametrize("rate", [0.05, 0.004, 1e-6])
-def test_watch_pictures_of_a_time_lapse_are_told_from_one_on(rate):
-    watch, _ = watched([], rate=rate)
-    assert watch.finish() is None
-    assert watch.score == 0
-    assert watched([None] * 9, rate=rate)[0].finish() is None
-    assert watched([1.0], rate=rate)[0].finish() is True
-    assert watched([0.0], rate=rate)[0].finish() is False
-
-
-def test_watch_a_model_that_cannot_tell():
-    watch = Watch(None, 1.0, ())
-    assert watch.of(seen([2, 2], [0.5, 0.5])) == [None, None]
-    assert not watch.pending
-    assert watch.finish() is None

@@ -12,13 +12,10 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.base import files
-from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.files import predictions, timed_labels
 from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving.files import results
-from tests.support.model_data import PROCEDURE, SETTINGS, network, video, write
+from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import environment
 from tests.support.recognise_data import (
     HEIGHT,
@@ -77,13 +74,6 @@ def test_events_csv_is_labels_of_the_very_frames(made):
     )
     assert first == initial
     assert sorted(steps) == sorted(found(made))
-
-
-@pytest.mark.parametrize("fps", [1, 10, 11.988, 29.97, 240, 4001])
-def test_label_time_means_the_frame(fps):
-    for frames in [*range(1000), 10**5 + 7, 10**6 + 1]:
-        time = float(results.label_time(frames, fps))
-        assert int(np.ceil(time * fps - 1e-6)) == frames  # as timed_labels does
 
 
 def test_recognise_pictures_keep_their_numbers(trained, tmp_path, capsys):
@@ -217,34 +207,6 @@ def test_recognise_errors_all_mistakes_before_anything_starts(trained, clip, tmp
     assert run(tmp_path / "no", clip, f"--out={out}") == 2
     assert "no: there is no such folder" in capsys.readouterr().err
     assert not out.exists()
-
-
-def test_recognise_errors_two_at_once_and_models_on_embeddings(trained, clip, tmp_path, capsys):
-    with files.open_locked(tmp_path / ".lock", wait=False):
-        assert run(trained, clip, f"--out={tmp_path}") == 2
-        assert "another process is writing to" in capsys.readouterr().err
-    module = TemporalMLP(3, depth=1, width=8)
-    networks = {"temporal": network(module, (1, 4, 6))}
-    write(tmp_path / "model", ["temporal"], pictures=None, networks=networks)
-    assert run(tmp_path / "model", clip, f"--out={tmp_path}") == 2
-    assert "takes embeddings, not pictures" in capsys.readouterr().err
-    loaded = stormpsr_jax.load_model(tmp_path / "model")
-    with pytest.raises(ValueError, match="takes embeddings, not pictures"):
-        loaded.recognise(clip, variant="assembly")
-
-
-def test_recognise_a_full_disk_is_no_mistake_of_the_command(
-    trained, clip, tmp_path, monkeypatch, capsys
-):
-    def full(folder, *_):
-        raise OSError(28, "No space left on device", str(folder / "record.json"))
-
-    monkeypatch.setattr(results, "write_record", full)
-    assert run(trained, clip, f"--out={tmp_path / 'out'}") == 1  # and not 2
-    assert capsys.readouterr().err.splitlines()[-1].endswith("record.json: No space left on device")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == [".lock"]
-    monkeypatch.undo()
-    assert run(trained, clip, f"--out={tmp_path / 'out'}") == 0
 
 
 def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, clip):

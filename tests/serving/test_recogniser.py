@@ -105,25 +105,3 @@ def test_one_by_one_a_row_comes_to_the_same_wherever_it_is():
     assert set(traced) == {(1, 40)}
     # Those that were not asked for were not computed.
     assert not np.asarray(function({}, x[:8], 3)["a"])[3:].any()
-
-
-def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch):
-    under_way, most = [], []
-    fetched = batches._fetched
-
-    def fetch(count, outputs):
-        most.append(len(under_way))
-        under_way.pop()
-        return fetched(count, outputs)
-
-    def function(variables, x, count):
-        under_way.append(len(x))
-        return x + variables
-
-    monkeypatch.setattr(batches, "_fetched", fetch)
-    batched = Batched(function, np.float32(1), batch=2)
-    monkeypatch.setattr(batched, "_function", function)
-    x = np.arange(19, dtype=np.float32)[:, None]
-    np.testing.assert_array_equal(batched(x), x + 1)
-    assert max(most) == batches._UNDER_WAY
-    assert not under_way

@@ -1,9 +1,6 @@
 """Lines, units, resets, outputs and the saved state of live recognition."""
 
-import errno
-import gc
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -129,27 +126,6 @@ def test_reset_complete_waits_until_the_assembly_is_taken_away():
     # Unfinished, it never ends, though nothing is seen.
     (only,) = of(play(frames(*WHOLE[:2], (NOTHING, 200)), "complete"), "unit")
     assert (only["ended"], *ids(only, "missing")) == ("end", [6])
-
-
-def test_reset_complete_without_a_detector_at_once():
-    runs = [*WHOLE[:2], (SCREW, 2), (SEAL, 5)]
-    told = play(frames(*runs), "complete", live=scripted("temporal"))
-    assert [line["step_id"] for line in of(told, "event")] == [0, 3, 6, 0]
-    assert of(told, "unit")[0]["frame"] == of(told, "event")[2]["frame"]
-
-
-def test_reset_seconds_without_the_object_are_seconds_with_pictures():
-    lost = [(time + 60, shown) for time, shown in frames((NOTHING, 10), start=20)]
-    shown = frames(*WHOLE[:1], (NOTHING, 8)) + lost + frames(*WHOLE[:2], start=700)
-    told = play(shown, "3")
-    (only,) = of(told, "unit")
-    assert only["ended"] == "end"
-    told = play(frames(*WHOLE[:1], (NOTHING, 30), *WHOLE[:2], (NOTHING, 100)), "3.0")
-    first, second = of(told, "unit")
-    assert (first["ended"], first["frame"], *ids(first, "missing")) == ("absent", 34, [3, 6])
-    assert ids(second, "done", "missing") == ([0, 3], [6])
-    with pytest.raises(ValueError, match="stream temporal does not look for the object"):
-        play([], "3", live=scripted("temporal"))
 
 
 def test_reset_asked_for_by_anybody():
@@ -284,64 +260,6 @@ def test_state_has_what_was_told_which_is_not_what_is_uncertain(tmp_path):
     assert restored() == ([1, 0, 1], [1, 1, 1])
     play(shown, certain=0.8, state=path)
     assert restored() == ([0, 0, 0], [0, 0, 0]), "the unit is over"
-
-
-def test_state_that_cannot_be_saved_is_told_once_and_recognition_goes_on(
-    tmp_path, monkeypatch, capsys
-):
-    path = tmp_path / "s.json"
-    write, full = files.write_json, [True, True, False, True, True]
-
-    def maybe(name, content):
-        if full and full.pop(0):
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write(name, content)
-
-    monkeypatch.setattr(files, "write_json", maybe)
-    monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
-    told = play(frames(*WHOLE), state=path)
-    assert [line["step_id"] for line in of(told, "event")] == [0, 3, 6]
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2, "once each time that it begins"
-    assert "No space left on device; recognition goes on" in lines[0]
-    assert files.read_json(path)["frame"] == 14
-
-
-class Endless(Script):
-    """Gives pictures without a pause, and counts Python's objects after so many of them."""
-
-    def __init__(self, after):
-        super().__init__([])
-        self.after, self.given, self.counts = after, 0, []
-
-    def get(self, seconds):
-        if self.given in self.after:
-            gc.collect()
-            self.counts.append(sys.getallocatedblocks())
-        self.given += 1
-        seen = (SEAL, NOTHING)[self.given // 50 % 2]
-        if self.given <= max(self.after):
-            self.shown = [(self.given / FPS, picture(seen))]
-        return super().get(seconds)
-
-
-class Blind(Screen):
-    """Keeps nothing of what it is shown."""
-
-    def frame(self, jpeg, view):
-        pass
-
-
-def test_run_keeps_nothing_of_each_picture(monkeypatch):
-    # What is kept for seconds, or of so many steps, is soon as large as it gets.
-    monkeypatch.setattr(station, "STATUS_EVERY", 0.01)
-    monkeypatch.setattr(station, "_RATE_SECONDS", 0.01)
-    monkeypatch.setattr(unit, "MAX_STEPS", 3)
-    endless = Endless((500, 2000))
-    one = Station(scripted("temporal"), "x", clock=Clock(FPS, 0.0), reset=Reset(), tell=bool)
-    one.run(endless, (), (), Blind())
-    before, after = endless.counts
-    assert (after - before) / 1500 < 0.5
 
 
 def test_restore_errors_name_the_file(tmp_path):

@@ -107,13 +107,6 @@ def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_sta
     assert live.fits is True
 
 
-def test_live_a_slow_source_is_judged_by_time():
-    live = scripted(fits=FOREIGN)
-    for at, picture in frames((NOTHING, LONG))[::5]:  # two pictures a second
-        live.update(picture, at)
-        assert (live.fits is False) == (at >= 180)
-
-
 # --- At the station -------------------------------------------------------------------------------
 
 
@@ -135,17 +128,6 @@ def test_station_withdraws_after_a_restart_too(tmp_path, stop_at):
     told = played(FOREIGN, shown, stop_at=stop_at, **state)
     told += played(FOREIGN, shown[stop_at + 1 :], **state)
     assert ids(told, "event") == ids(told, "withdrawn") == IDS
-
-
-def test_station_a_finished_unit_of_another_product_is_not_waited_for():
-    """It is in view, and no state of it is the model's."""
-    live = scripted(fits=FOREIGN)
-    told = played(None, frames(*ALL, (SCREW, 100), (NOTHING, 20)), live=live, reset="complete")
-    assert [line["unit"] for line in told if line["type"] == "unit"] == [1]
-    told = played(
-        FOREIGN, frames(*ALL, (NOTHING, 20), (NOTHING, LONG)), reset="complete", key_at=25
-    )
-    assert ids(told, "withdrawn") == IDS
 
 
 @pytest.mark.parametrize(

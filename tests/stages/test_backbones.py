@@ -8,8 +8,7 @@ import pytest
 import safetensors.numpy
 
 import stormpsr_jax
-from stormpsr_jax.networks import backbones
-from stormpsr_jax.stages import fields, networks, pretrain
+from stormpsr_jax.stages import networks, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights import parameters
@@ -72,18 +71,6 @@ def test_starting_point_errors_a_file_of_another_backbone_says_in_what_they_diff
     run.config.encoder.depth, run.config.encoder.width = 1, 8
     with pytest.raises(ValueError, match=r"width 16, not 8; depth 2, not 1; .*encoder.backbone"):
         pretrain.starting_point(run, (20, 20))
-
-
-def test_find_mistakes_an_unknown_backbone_lists_the_known_ones():
-    (mistake,) = fields.find_mistakes(tiny(**{"encoder.backbone": "resnet50"}))
-    assert mistake.startswith(
-        "--config.encoder.backbone='resnet50': is not one of vit_tiny_patch16"
-    )
-    own = {f"encoder.{name}": 0 for name in ("patch_size", "width", "depth", "num_heads")}
-    for name in backbones.BACKBONES:
-        assert name in mistake
-        changes = {"encoder.backbone": name, "encoder.stem": (), **own}
-        assert fields.find_mistakes(tiny(**changes)) == []
 
 
 @pytest.mark.slow

@@ -3,19 +3,12 @@
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 from stormpsr_jax import main
-from stormpsr_jax.configs import (
-    general_encoder,
-    synthetic,
-    synthetic_full,
-    synthetic_meccano,
-)
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import checks, detector, fields, order, provenance
+from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support import arrays
@@ -36,21 +29,6 @@ def mistakes(rendered, folder, **changes):
 def test_find_mistakes_none_in_a_good_run(rendered, tmp_path):
     assert mistakes(rendered, tmp_path) == []
     assert mistakes(rendered, tmp_path, **{"stages": tiny().stages, "data.dir": ""}) == []
-
-
-@pytest.mark.parametrize(
-    ("config", "changes"),
-    [
-        (synthetic, {}),
-        (synthetic_full, {}),
-        (general_encoder, {}),
-        (synthetic_meccano, {"data.synthetic.timelines": "labels"}),
-    ],
-)
-def test_find_mistakes_none_in_the_configs_that_render(tmp_path, config, changes):
-    config = config.get_config()
-    config.update_from_flattened_dict(changes)
-    assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
 
 
 def test_find_mistakes_all_fields_at_once(rendered, tmp_path):
@@ -126,13 +104,6 @@ def test_find_mistakes_labels_without_what_is_to_be_learnt(
     assert mistakes(rendered, tmp_path / "run", **folder | without) == []
 
 
-def test_find_mistakes_missing_splits_are_named_before_training(rendered, tmp_path):
-    folder = spoilt(rendered, tmp_path, "", "test", "cad")
-    found = mistakes(rendered, tmp_path / "run", **{"data.dir": str(folder)})
-    assert any("no split 'test'" in text for text in found)
-    assert any("has no split 'cad'" in text and "--config.data.cad_dir" in text for text in found)
-
-
 WHOLE = {"stages": tiny().stages, "data.dir": ""}
 
 
@@ -184,42 +155,9 @@ def test_find_mistakes_says_what_and_what_to_do(rendered, tmp_path, changes, wha
     assert any(what in text for text in found), found
 
 
-def test_find_mistakes_batches_that_devices_cannot_share(rendered, tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 7)
-    found = mistakes(rendered, tmp_path)
-    assert [text.split("'")[1] for text in found] == [*TRAINED]
-    assert found[1].endswith("share evenly; change --config.temporal.batch, or --config.mesh")
-
-
-def test_find_mistakes_the_stage_that_makes_data_is_not_there(rendered, tmp_path, monkeypatch):
-    """As where the package data_prep was left out."""
-    monkeypatch.setattr(order, "STAGES", order.STAGES[1:])
-    (found,) = mistakes(rendered, tmp_path, **WHOLE)
-    assert found.endswith("evaluate (data_prep.stage, which makes data, cannot be imported)")
-
-
 def test_run_errors_come_before_anything_is_made(rendered, tmp_path):
     changes = {"data.dir": str(rendered / "data"), "stages": tiny().stages[1:]}
     with pytest.raises(ValueError, match="steps") as caught:
         main.run(tiny(**changes, **{f"{s}.steps": -1 for s in TRAINED}), tmp_path / "run")
     assert len(str(caught.value).splitlines()) == 4
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
-
-
-def test_the_detector_says_what_it_learns_from_recordings_alone(rendered, tmp_path, capfd):
-    """Two wrong parts in recordings, one of them until the end, of which no render shows any."""
-    folder = tmp_path / "data"
-    shutil.copytree(rendered / "data", folder)
-
-    def wrong(old):
-        states = np.abs(old)
-        states[2:5, 0] = states[-3:, 0] = states[3:9, 3] = -1
-        return states
-
-    arrays.rewrite(folder / "labels" / "train.npz", states=wrong)
-    changes = {"data.dir": str(folder), "detector.cad_wrong": 0.0}
-    detector.build(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
-    said = [line for line in capfd.readouterr().err.splitlines() if "part_loss" in line]
-    (line,) = said
-    assert line.startswith("warning: --config.detector.part_loss=1.0, but detector.cad_wrong=0: ")
-    assert "the training recordings alone (wrong parts in them: 3)" in line

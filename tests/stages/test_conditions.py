@@ -13,11 +13,10 @@ from safetensors.numpy import load_file
 
 from stormpsr_jax import load_model
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
-from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import detector, networks
+from stormpsr_jax.stages import detector
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import losses
@@ -53,24 +52,6 @@ def test_clip_loss_is_that_of_changes_and_a_share_of_that_of_conditions(weight):
     conditions, expected = losses.condition_bce(logits[:, K:], batch["state"])
     np.testing.assert_allclose(loss, changes + weight * conditions, rtol=1e-6)
     assert metrics == expected
-
-
-@pytest.mark.parametrize("backbone", ["transformer", "tcn"])
-def test_networks_have_the_outputs_that_the_losses_ask_for(tmp_path, backbone):
-    def networks_of(**changes):
-        changes["temporal_model.backbone"] = backbone
-        made = Context(tiny(procedure="synthetic", **changes), tmp_path, make_mesh(1, 1))
-        return networks.temporal_encoder(made), networks.detector(made)
-
-    temporal, detector = networks_of()
-    assert (temporal.num_components, temporal.outputs) == (K, 3)
-    assert detector.num_components == K
-    assert detector.upright
-    without = ("temporal.state_loss", "detector.part_loss", "detector.pose_loss")
-    temporal, detector = networks_of(**dict.fromkeys(without, 0.0))
-    assert temporal.outputs == 1
-    assert detector.num_components == 0
-    assert not detector.upright
 
 
 @pytest.mark.parametrize("stage", ["temporal", "finetune", "detector"])
@@ -113,20 +94,6 @@ def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(re
     assert right(EMPTY, False) == 0
     assert right(EMPTY, True) > 0
     assert right(NOT_ANNOTATED, False) > 0
-
-
-def test_run_renders_show_each_state_right_and_wrong(rendered):
-    procedure = load_procedure(rendered / "data" / "procedure.json")
-    cad = ClipSource(rendered / "data", "cad", procedure)
-    wrong = {name: r for name, r in cad.recordings.items() if name.startswith("wrong_")}
-    assert len(wrong) == procedure.states.any(axis=1).sum()
-    assert len(cad.recordings) == len(wrong) + procedure.num_states
-    for recording in wrong.values():
-        assert recording.num_frames == 3
-        boxed = np.isfinite(recording.boxes).all(axis=1)
-        assert (recording.classes == np.where(boxed, procedure.error_class, -1)).all()
-    for name in cad.recordings.keys() - wrong.keys():
-        assert (cad.recordings[name].classes <= procedure.num_states).all()
 
 
 def test_model_of_three_outputs_recognition_reads_the_changes(finished):

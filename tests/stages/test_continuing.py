@@ -13,13 +13,11 @@ import pytest
 from stormpsr_jax import main
 from stormpsr_jax.base import results
 from stormpsr_jax.base.results import Record, Training
-from stormpsr_jax.configs import synthetic
 from stormpsr_jax.serving import card
 from stormpsr_jax.stages import continuing, order, pretrain, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.checkpoint import BEST, save_best
 from stormpsr_jax.training.sharding import make_mesh
-from stormpsr_jax.weights.parameters import load_params, save_params
 from tests.support import check_data
 from tests.support.arrays import rewrite
 from tests.support.digests import digests
@@ -153,38 +151,6 @@ def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monke
         assert not (folder / "checkpoints").exists()
         number += 1
     assert number > 5
-
-
-def test_a_shorter_training_has_a_shorter_schedule():
-    config = synthetic.get_config()
-    short = continuing.shortened(config, "temporal", 225)
-    assert config.temporal.steps == 900
-    assert (short.temporal.steps, short.temporal.optimizer.warmup_steps) == (225, 10)
-    assert short.pretrain.steps == config.pretrain.steps
-
-
-def test_weights_of_another_network_are_refused(tmp_path):
-    path = tmp_path / "temporal" / continuing.START
-    path.parent.mkdir()
-    save_params(path, {"head": {"kernel": np.zeros((2, 3), np.float32)}})
-    wanted = {"head": {"kernel": np.zeros((2, 4), np.float32)}}
-    definition = continuing.going_on(definition_of(wanted), path)
-    with pytest.raises(ValueError, match="another network"):
-        definition.init()
-    same = continuing.going_on(definition_of(load_params(path)[0]), path)
-    assert same.init()[0]["head"]["kernel"].shape == (2, 3)
-    assert same.evaluate_start
-
-
-def definition_of(params):
-    return continuing.Definition(
-        model=None,
-        init=lambda: (params, {}),
-        loss_fn=None,
-        data=None,
-        optimizer=None,
-        schedule=None,
-    )
 
 
 def test_the_card_counts_recordings_that_are_gone():

@@ -1,13 +1,11 @@
 from types import SimpleNamespace
 
-import pytest
-
 from data_prep import stage as data
 from data_prep import synthetic as rendering
 from data_prep.worlds import worlds
 from stormpsr_jax.base import results
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.stages import evaluate, provenance
+from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.context import Context
 
 
@@ -36,24 +34,6 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
     assert told["world"] == expected
 
 
-@pytest.mark.parametrize(("world", "scene"), [("toy", {}), ("bench", {"world": "bench"})])
-def test_results_name_the_world_of_their_recordings(tmp_path, world, scene):
-    rendering.make_dataset(
-        tmp_path,
-        seed=3,
-        recordings={"test": 2},
-        size=8,
-        fps=0.2,
-        cad_per_state=0,
-        world=worlds.WORLDS[world],
-    )
-    config = synthetic.get_config()
-    config.data.dir, config.procedure = str(tmp_path), ""
-    told = evaluate._data(Context(config, tmp_path / "run", mesh=None))
-    assert told["scene"] == {"seed": 3, "occlusion": "default"} | scene
-    assert told["recordings"] == {"test": 2}
-
-
 def test_record_has_what_is_in_the_folders_that_are_named(tmp_path):
     labels, bench = tmp_path / "labels/train/x/PSR_labels_raw.csv", tmp_path / "bench/a.jpg"
     for path in (labels, bench):
@@ -70,12 +50,3 @@ def test_record_has_what_is_in_the_folders_that_are_named(tmp_path):
     labels.rename(labels.parent / "more.csv")
     now = provenance.made_from(context, data.STAGE)
     assert results.differences(before, now) == ["other backgrounds", "other timelines"]
-
-
-def test_record_of_random_objects_has_the_number_of_components(tmp_path):
-    def recorded(procedure):
-        config = synthetic.get_config()
-        config.procedure, config.data.synthetic.objects.train = procedure, 3
-        return provenance.made_from(Context(config, tmp_path, mesh=None), data.STAGE)
-
-    assert recorded("synthetic") != recorded("meccano")

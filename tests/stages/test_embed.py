@@ -31,10 +31,6 @@ def test_distinct_rows_come_back_and_nothing_is_there_twice(chunk, batch):
     assert changes + 1 <= sum(len(images) for _, images, _ in found) <= changes + len(found)
 
 
-def test_distinct_of_nothing_is_nothing():
-    assert list(embed.distinct([], 4)) == []
-
-
 def test_frames_that_are_not_encoded_repeat_the_one_before(finished, tmp_path):
     for every in (1, 4):
         folder = tmp_path / str(every)

@@ -11,7 +11,7 @@ from stormpsr_jax.base import results
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import checks, detector, evaluate, networks, pretrain, provenance
+from stormpsr_jax.stages import checks, evaluate, pretrain, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support import lantern, real_data
@@ -98,24 +98,6 @@ def test_too_few_to_choose_by_are_trained_on(rendered, few, tmp_path):
     assert checks.find_mistakes(context) == []
 
 
-def test_without_boxes_of_real_ones_the_detector_is_judged_by_rendered_ones(rendered, tmp_path):
-    real = real_data.write(tmp_path / "real", TOY, ENOUGH, boxed=False)
-    context = context_of(rendered, tmp_path, real)
-    assert checks.find_mistakes(context) == []
-    assert "bench_003" in context.detector_source("val").recordings  # it predicts these
-    assert set(context.boxed_source("val").recordings) == {"val_000", "val_001"}
-    detector.build(context)
-    boxed = context_of(rendered, tmp_path, real_data.write(tmp_path / "boxed", TOY, ENOUGH))
-    assert "bench_003" in boxed.boxed_source("val").recordings
-
-
-def test_what_is_recognised_later_is_framed_as_the_real_pictures(rendered, tmp_path):
-    real = real_data.write(tmp_path / "real", TOY, FEW, aspect="crop")
-    context = context_of(rendered, tmp_path, real)
-    assert context.source("test").aspect == "stretch"  # rendered ones, which are scored
-    assert networks.pictures(context, context.source("test")).aspect == "crop"
-
-
 def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(
     rendered, few, tmp_path
 ):
@@ -151,16 +133,6 @@ def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options
     assert message in found
 
 
-def test_what_real_recordings_cannot_be(rendered, real, tmp_path):
-    missing = context_of(rendered, tmp_path, tmp_path / "nothing")
-    assert f"{tmp_path / 'nothing'}: no such folder" in "".join(checks.find_mistakes(missing))
-    large = context_of(rendered, tmp_path, real, **{"data.detector_dir": str(rendered / "data")})
-    assert "leave out data.detector_dir" in "".join(checks.find_mistakes(large))
-    named = context_of(rendered, tmp_path, real_data.write(tmp_path / "n", TOY, FEW, name="train"))
-    message = "both have recordings train_000, train_001; rename these"
-    assert message in "".join(checks.find_mistakes(named))
-
-
 # --- Stage data ---
 
 
@@ -174,33 +146,6 @@ def config_of(files, **changes):
 
 def mistakes_of(config, tmp_path):
     return checks.find_mistakes(Context(config, tmp_path / "run", make_mesh(1, 1)))
-
-
-def test_the_config_needs_a_product_and_nothing_else(tmp_path):
-    files = lantern.write(tmp_path)
-    assert mistakes_of(config_of(files), tmp_path) == []
-    (line,) = mistakes_of(cad.get_config(), tmp_path)
-    assert line.startswith("--config.procedure='': name the product to render")
-    drawn = {"procedure": "", "data.synthetic.meshes": "", "data.synthetic.product_seed": 3}
-    assert mistakes_of(config_of(files, **drawn), tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"procedure": ""}, "name the product to render"),
-        (
-            {"data.synthetic.meshes": "", "data.synthetic.product_seed": 1},
-            "set --config.procedure=''",
-        ),
-        ({"data.synthetic.meshes": "nowhere"}, "nowhere: no such folder"),
-        ({"data.synthetic.poses": "nowhere.json"}, "nowhere.json"),
-        ({"procedure": "meccano"}, "belongs to no component of procedure 'meccano'"),
-    ],
-)
-def test_fields_of_a_product_that_do_not_fit_are_told(tmp_path, changes, message):
-    found = mistakes_of(config_of(lantern.write(tmp_path), **changes), tmp_path)
-    assert [line for line in found if message in line], found
 
 
 def test_real_recordings_of_other_pictures_are_told_before_anything_is_rendered(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.rendering import ranges
 from data_prep.worlds import motion, worlds
-from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
+from stormpsr_jax.configs.fields import field, one_of, wrong_with
 from stormpsr_jax.networks import (
     attention,
     temporal,
@@ -36,12 +36,6 @@ def test_a_value_out_of_range_is_named_and_the_default_is_none(described, value,
     (found,) = wrong_with(described, value)
     assert found.startswith(message)
     assert wrong_with(described, described.default) == []
-
-
-def test_sections_give_defaults_and_dotted_names():
-    section = Section(a=field(1, 0), inner=Section(b="text", c=one_of("x", "y", default="y")))
-    assert values(section) == {"a": 1, "inner": {"b": "text", "c": "y"}}
-    assert [name for name, _ in flatten(section)] == ["a", "inner.b", "inner.c"]
 
 
 def test_choices_are_those_that_the_code_knows():

@@ -5,7 +5,6 @@ import io
 import json
 import types
 
-import jax
 import numpy as np
 import pytest
 
@@ -78,16 +77,6 @@ def test_fuse_fits_in_folds_and_comes_back(context):
         np.testing.assert_allclose(a, shipped.arrays[name], atol=0.2)
 
 
-def test_fuse_init_scratch_starts_from_random_weights(context):
-    write_split(context.workdir, "val", range(4))
-    context.config.fuse.init = "scratch"
-    context.config.fuse.steps = 1
-    fuse.run(context)
-    found = fuse.read(context.workdir / "fuse")
-    shipped = learned_weights.default_weights("scores").arrays
-    assert max(np.abs(a - shipped[n]).max() for n, a in found.weights.arrays.items()) > 0.3
-
-
 def test_fuse_few_recordings_get_the_weights_that_ship(context):
     write_split(context.workdir, "val", range(3))
     with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -111,11 +100,6 @@ def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch):
     found = fuse.read(context.workdir / "fuse")
     assert found.weights.checksum == learned_weights.default_weights("scores").checksum
     assert not found.recordings
-
-
-def test_fuse_one_process_does_it(context, monkeypatch):
-    monkeypatch.setattr(jax, "process_index", lambda: 1)
-    assert fuse.run(context) == {}
 
 
 def test_fuse_errors_no_scores_and_damaged_results(context):

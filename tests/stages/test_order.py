@@ -8,7 +8,6 @@ import pytest
 from stormpsr_jax import main
 from stormpsr_jax.base import files, results
 from stormpsr_jax.stages import order
-from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Reads, Stage
 from tests.support.tiny import tiny
 
@@ -112,11 +111,3 @@ def test_no_engine_knows_a_stage_by_name(engine):
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert not words & set(order.names()) - {"data"}  # which is a section of a record too
-
-
-def test_stages_that_come_before_stand_before_in_the_list(finished):
-    context = Context(tiny(), finished, mesh=None)
-    for place, stage in enumerate(order.STAGES):
-        assert {*stage.after(context)} <= {*order.STAGES[:place]}
-        if not stage.makes_data:  # which is beside the core
-            assert Path(order.__file__).with_name(f"{stage.name}.py").is_file()

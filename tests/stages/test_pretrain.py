@@ -7,7 +7,7 @@ from flax import traverse_util
 
 import stormpsr_jax
 from stormpsr_jax import main
-from stormpsr_jax.stages import checks, pretrain
+from stormpsr_jax.stages import pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights import parameters
@@ -65,32 +65,3 @@ def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished
     main.run(config, run)
     assert "pretrain: done before" in capsys.readouterr().out
     assert (run / "pretrain" / "record.json").stat().st_mtime_ns == before
-
-
-def test_without_kfs_neither_renders_nor_batches_that_divide_are_asked_for(finished, tmp_path):
-    changes = {"data.cad_dir": str(tmp_path), "pretrain.n_states": 99, "encoder.microbatches": 1}
-
-    def mistakes(**more):
-        config = without_kfs(finished, **changes, **more)
-        return checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1)))
-
-    assert mistakes() == []
-    (text,) = mistakes(**{"pretrain.steps": 1})
-    assert text.startswith(f"{tmp_path}: has no split 'cad'")
-    (text,) = mistakes(**{"temporal.steps": 0})
-    assert text == "--config.temporal.steps=0: at least 1 is needed"
-
-
-def test_the_last_weights_are_kept_where_no_other_recording_can_judge(rendered, tmp_path, capfd):
-    """All evaluations would come to 0, of which the first would be the best."""
-    fields = {"stages": ("pretrain",), "data.dir": str(rendered / "data")}
-    context = Context(tiny(**fields), tmp_path, make_mesh(1, 1))
-    assert pretrain.build(context).best == "precision_at_1"
-    assert not capfd.readouterr().err
-    recordings = context.clip_source("val").recordings
-    while len(recordings) > 1:
-        recordings.popitem()
-    definition = pretrain.build(context)
-    said = "warning: no two recordings of split 'val' have key frames of the same state"
-    assert capfd.readouterr().err.startswith(said)
-    assert (definition.evaluate, definition.best) == (None, "")

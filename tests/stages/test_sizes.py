@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import checks, detector, networks, predict, pretrain
@@ -30,27 +29,6 @@ def by_hand(source, name, rows, size):
     """The stored pictures, decoded whole, then resized with antialiasing."""
     images = map(Image.fromarray, source.at(0, "").rows(name, rows))
     return np.stack([image.resize((size, size), Image.Resampling.BICUBIC) for image in images])
-
-
-def test_sources_have_the_size_of_their_network(rendered, tmp_path):
-    plain = context_of(rendered, tmp_path)
-    assert plain.detector_source("train") is plain.source("train")
-    assert plain.source("train").image_size == plain.source("train").stored_size == (32, 32)
-    context = context_of(rendered, tmp_path, **SIZES)
-    stored = ClipSource(rendered / "data", "train", context.procedure)
-    for source, size in (
-        (context.source("train"), 24),
-        (context.detector_source("train"), 28),
-        (context.source("cad"), 24),
-        (context.detector_source("cad"), 28),
-    ):
-        assert source.image_size == (size, size)
-        assert source.stored_size == (32, 32)
-    name = next(iter(stored.recordings))
-    for source, size in ((context.source("train"), 24), (context.detector_source("train"), 28)):
-        expected = by_hand(stored, name, [5, 2], size).astype(int)
-        # Not so much smaller that the decoder could leave anything out.
-        np.testing.assert_array_equal(source.rows(name, [5, 2]), expected)
 
 
 @pytest.mark.parametrize(("stage", "size"), [(pretrain, 24), (detector, 28)])

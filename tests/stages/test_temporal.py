@@ -56,19 +56,6 @@ def test_temporal_losses_do_not_depend_on_where_embeddings_are(folder, tmp_path)
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
-def test_temporal_embeddings_stay_on_the_host_where_devices_have_no_room(
-    folder, tmp_path, monkeypatch
-):
-    """Measured, unless the config says where they are."""
-    bytes_of_all = clip_rows.table_bytes(context_for(folder, tmp_path).embeddings("train"))
-    for room, held in ((4 * bytes_of_all, True), (4 * bytes_of_all - 1, False)):
-        monkeypatch.setattr(sharding, "free_bytes", lambda mesh, room=room: room)
-        assert bool(temporal.build(context_for(folder, tmp_path)).held) == held
-        for kept in ("device", "host"):
-            context = context_for(folder, tmp_path, embeddings=kept)
-            assert bool(temporal.build(context).held) == (kept == "device")
-
-
 def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_path):
     """Of recordings of two views each, one after the other in the table."""
     context = context_for(folder, tmp_path)

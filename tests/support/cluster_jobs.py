@@ -50,14 +50,6 @@ def build(out: Path, address: str, log: Path, **options) -> None:
     shards_data.build(out, make=make_one, workers=Cluster(address))
 
 
-def own_gpus(job: str, progress) -> list[str]:
-    """The GPUs that Ray has given to a task."""
-    import ray
-
-    progress.begin(0)
-    return ray.get_runtime_context().get_accelerator_ids()["GPU"]
-
-
 def begun(log: Path) -> list[tuple[str, int]]:
     """What has been begun, and by which process."""
     lines = log.read_text().splitlines() if log.exists() else []

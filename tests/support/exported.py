@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,17 +43,6 @@ def declare(folder: Path, *roles: str) -> None:
         named = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
         data["networks"][role] |= named
     path.write_text(json.dumps({**data, "checksum": seal(data)}))
-
-
-def tamper(folder: Path, role: str, change: Callable) -> None:
-    """Changes the message of an ONNX file, and what model.json says of it."""
-    import onnx
-
-    path = folder / f"{role}.onnx"
-    model = onnx.load_model_from_string(path.read_bytes())
-    change(model)
-    path.write_bytes(model.SerializeToString())
-    declare(folder, role)
 
 
 def outside(model) -> None:
@@ -114,16 +102,3 @@ def functions(model) -> None:
 def other_shape(model) -> None:
     """Pictures or rows of another size."""
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value += 8
-
-
-TAMPERED = {
-    outside: "takes data from another file",
-    inside_a_graph: "takes data from another file",
-    constant: "takes data from another file",
-    of_others: "operators of 'com.example'",
-    library: "operators of 'com.example'",
-    endless: "the operator 'Loop'",
-    newer: "the operators of version 99, known are",
-    functions: "holds functions or training",
-    other_shape: "encoder.onnx: ",
-}

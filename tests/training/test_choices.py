@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.base import devices
 from stormpsr_jax.networks import architectures, attention, vit
 from stormpsr_jax.training import choices
 
@@ -38,41 +37,6 @@ def test_a_kernel_that_is_not_there_is_a_mistake(dtype, on):
         choices.attention("cudnn", dtype, on)
 
 
-def test_options_of_the_compiler_are_known_to_it_and_end_nothing():
-    """A misspelt one is an error here; XLA_FLAGS would end the process."""
-    for platform in ("cpu", "gpu", "tpu"):
-        options = choices.compiler_options(device(platform))
-        assert options
-        double = jax.jit(lambda x: 2 * x, compiler_options=options)
-        assert double(3.0) == 6.0
-    with pytest.raises(Exception, match="no_such_option"):
-        jax.jit(lambda x: x, compiler_options={"no_such_option": True})(1.0)
-
-
-def test_flags_of_the_user_win(monkeypatch):
-    (of_cpu,) = devices.compiler_options("cpu")
-    assert [*choices.compiler_options(CPU)] == [of_cpu]
-    monkeypatch.setenv("XLA_FLAGS", f"--{of_cpu}=LIBRARY_FUSION_TYPE_DOT")
-    assert choices.compiler_options(CPU) == devices.compiler_options("cpu") == {}
-    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_latency_hiding_scheduler=false")
-    assert [*choices.compiler_options(A100)] == ["xla_allow_excess_precision"]
-
-
-def test_kept_bytes_are_those_of_arrays_that_the_backward_pass_reads():
-    """Of a network whose activations can be counted by hand: one block of the plain ViT."""
-    model = vit.ViT(patch_size=8, width=32, depth=1, num_heads=2, dtype=jnp.bfloat16)
-    _, each = choices.kept_bytes(model, (32, 32))
-    fixed, full = choices.kept_bytes(model.clone(remat="full"), (32, 32))
-    T, D = 17, 32
-    # Inputs of the four matrix products, queries, keys, values, the GELU's input: (1 + 1 + 1 + 4 +
-    # 3 + 4) D numbers of two bytes a token, at least; logits; and float32 ones of three norms.
-    assert 14 * 2 * T * D < each < 3 * 14 * 2 * T * D + 4 * 3 * 2 * 4 * T * T
-    assert full < each / 2
-    # Of the parameters, which are float32, four copies.
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    assert fixed == 4 * 4 * sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-
 def test_as_little_as_fits_is_computed_again():
     backbone, found = vit.ViT(patch_size=8, width=16, depth=1, num_heads=2), {}
     for name in vit.REMAT:
@@ -83,15 +47,6 @@ def test_as_little_as_fits_is_computed_again():
     assert chosen(found["none"] - 1) == "dots"
     assert chosen(found["dots"] - 1) == "full"
     assert chosen(1) == "full"
-
-
-def test_a_cpu_computes_nothing_again_and_a_field_is_obeyed(monkeypatch):
-    backbone = vit.ViT(patch_size=8, width=32, depth=1, num_heads=2)
-    assert choices.device_memory() is None
-    assert choices.remat("auto", backbone, (32, 32), 1e9) == "none"
-    assert choices.remat("dots", backbone, (32, 32), 1) == "dots"
-    monkeypatch.setattr(choices, "device_memory", lambda: 1e6)
-    assert choices.remat("auto", backbone, (32, 32), 1e9) == "full"
 
 
 def test_operations_of_the_fused_kernel_are_counted(monkeypatch):

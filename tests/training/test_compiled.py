@@ -61,10 +61,3 @@ def test_old_programs_are_removed_and_others_left_alone(folder):
         os.utime(name, (time.time() - 40 * 86_400,) * 2)
     assert compute()[1] == 0
     assert other.exists()
-
-
-def test_without_a_folder_runs_compile_by_themselves(folder, tmp_path, monkeypatch, capfd):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert compute()[1] == 0
-    assert capfd.readouterr().err.startswith("warning: no compiled programs are kept: ")

@@ -3,11 +3,9 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from stormpsr_jax.training import heartbeat, hosts
 from tests.support.processes import ROOT, environment, free_address, start
@@ -57,18 +55,6 @@ def test_connect_asks_the_launcher():
         assert f"cards {i}" in output  # one process, one card: the convention of JAX
 
 
-def test_main_unforeseen_error_ends_its_process_at_once(tmp_path):
-    """Instead of waiting for the others, who wait for it."""
-    start = time.monotonic()
-    (code0, first), (code1, second) = together("bug", "bug", cwd=tmp_path)
-    assert code1 == 1
-    assert "KeyError: 'a bug of process 1'" in second
-    assert code0 == 1
-    assert "error: process 1 has ended with an error; its own output says why" in first
-    assert CRASH not in first + second
-    assert time.monotonic() - start < 50  # and not the 300 s of a regular exit
-
-
 def test_main_folder_that_is_not_shared_is_an_error(tmp_path):
     (code0, _), (code1, second) = together("own folder", "own folder", cwd=tmp_path)
     assert (code0 != 0, code1) == (True, 2)
@@ -87,16 +73,6 @@ def test_hosts_another_config_and_other_code_are_named_on_every_process():
     assert "processes [1, 2] run another config or other code than process 0" in first
 
 
-def test_hosts_missing_processes_are_one_line():
-    address = free_address()
-    process = start_one(address, 2, 1, "agree", timeout=3)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
-    last = output.strip().splitlines()[-1]
-    assert last.startswith(f"error: no connection to process 0 at {address}")
-    assert "--connect_timeout=3" in output
-
-
 def test_hosts_dead_process_is_named_by_the_others():
     (code0, first), (dead, _), (code2, third) = together("work", "die", "work")
     assert dead == -9
@@ -104,15 +80,6 @@ def test_hosts_dead_process_is_named_by_the_others():
     for text in (first, third):
         assert "error: process 1 has not been heard of for 8 s" in text
         assert CRASH not in text
-
-
-def test_hosts_stopped_process_is_named_by_the_others():
-    """Nothing breaks off: it only says nothing any more, here for 6 s, in a run for 30 s."""
-    assert heartbeat.SILENT_SECONDS == 30
-    (stopped, _), (code, output) = together("stop", "work, 6 s")
-    assert (code, stopped) == (1, -9), output
-    assert "error: process 0 has not been heard of for 6 s" in output
-    assert CRASH not in output
 
 
 def test_hosts_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
@@ -123,13 +90,6 @@ def test_hosts_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
     assert "another process" not in second
     for text in (first, second):
         assert "restored [1, 2]" in text.splitlines()
-
-
-def test_connect_half_of_the_flags_is_an_error():
-    with pytest.raises(ValueError, match="--coordinator, --process_id missing"):
-        hosts.connect(num_processes=2)
-    with pytest.raises(ValueError, match="--distributed: no launcher"):
-        hosts.connect(timeout=60)
 
 
 def damage_and_restore(mesh) -> list[int]:

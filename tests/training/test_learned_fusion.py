@@ -1,13 +1,11 @@
 """The fit of the learned fusion on made-up recordings."""
 
 import dataclasses
-import itertools
 
 import jax
 import numpy as np
 import pytest
 
-from stormpsr_jax.base import memory
 from stormpsr_jax.networks import learned_fusion as network
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.training import learned_fusion
@@ -79,20 +77,3 @@ def test_fit_a_few_recordings_at_a_time(examples, start):
     )
     assert few.after < few.before
     assert whole.weights.checksum == as_many.weights.checksum != few.weights.checksum
-
-
-def test_fit_batches_take_all_recordings_in_turn():
-    own = np.array([1, 2, 4, 5, 7])
-    drawn = list(itertools.islice(learned_fusion._draw(own, 3, 0), 10))
-    assert all(len(batch) == 3 for batch in drawn)
-    rounds = np.concatenate(drawn).reshape(6, 5)
-    assert all(sorted(one) == own.tolist() for one in rounds.tolist())
-    assert len({tuple(one) for one in rounds.tolist()}) > 1
-
-
-def test_fit_errors_few_recordings_no_memory(examples, start, monkeypatch):
-    with pytest.raises(ValueError, match="3 recordings are fewer than 4 folds"):
-        learned_fusion.fit(examples[:3], PROCEDURE)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 2**16)
-    with pytest.raises(MemoryError, match="the fit of the fusion needs"):
-        learned_fusion.fit(examples, PROCEDURE, start=start, steps=1)

@@ -1,7 +1,5 @@
 """The training loop on a tiny network: what it computes, keeps and leaves."""
 
-import math
-
 import jax
 import numpy as np
 import optax
@@ -18,7 +16,6 @@ from tests.support.loop_toy import (
     make_data,
     run,
     same,
-    steps_saved,
 )
 
 
@@ -73,18 +70,6 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
     assert rows[1]["loss"] == pytest.approx(losses[5], abs=1e-6)
 
 
-def test_train_keeps_the_best_evaluation(tmp_path):
-    scores, seen = iter([1.0, 3.0, math.nan, 2.0]), []
-
-    def evaluate(params, batch_stats):
-        seen.append(jax.tree.map(np.asarray, (params, batch_stats)))
-        return {"score": next(scores)}
-
-    facts = run(tmp_path / "toy", config={"steps": 32}, evaluate=evaluate)
-    same(load_best(tmp_path / "toy"), seen[1])
-    assert facts == {"steps": 32, "best_step": 16, "metrics": {"score": 2.0}}
-
-
 def test_train_evaluate_start_never_hands_on_worse_weights(tmp_path):
     scores = iter([3.0, 1.0, 2.0])
     facts = run(
@@ -125,20 +110,3 @@ def test_train_exports_the_best_weights_at_the_end(tmp_path):
     facts = run(tmp_path / "toy", export=export)
     assert exported[1][1] == facts["metrics"]
     same(exported[1][0], load_best(tmp_path / "toy")[0])
-
-
-def test_train_exports_the_best_weights_with_their_own_figure(tmp_path):
-    scores, exported = iter([1.0, 3.0, 2.0]), []
-    facts = run(
-        tmp_path / "toy",
-        evaluate=lambda params, batch_stats: {"score": next(scores), "other": 5.0},
-        export=lambda params, metrics: exported.append(metrics),
-    )
-    assert facts["metrics"] == {"score": 2.0, "other": 5.0}
-    assert exported == [{"score": 3.0, "other": 5.0}]
-
-
-def test_train_checkpoints_by_elapsed_time(tmp_path):
-    config = {"steps": 7, "eval_every": 100, "checkpoint_every": 100}
-    run(tmp_path / "toy", config=config, checkpoint_seconds=0.0)
-    assert steps_saved(tmp_path / "toy") == [5, 7]

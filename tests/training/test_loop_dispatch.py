@@ -1,14 +1,9 @@
 """Several steps in a dispatch give what they give one by one, to the last bit."""
 
-import signal
-
 import numpy as np
 import pytest
 
-from stormpsr_jax.base import interruption
-from stormpsr_jax.training.metrics import read_metrics
 from tests.support.loop_toy import acting, assert_same, loss_fn, run, steps_saved
-from tests.training.test_loop_interruptions import send
 
 
 @pytest.mark.parametrize("most", [5, 50])
@@ -17,21 +12,6 @@ def test_train_results_do_not_depend_on_the_steps_in_a_dispatch(tmp_path, undist
     workdir = tmp_path / "toy"
     run(workdir, config={"steps_per_dispatch": most})
     assert steps_saved(workdir) == [20, 24]
-    assert_same(workdir, undisturbed)
-
-
-def test_train_stopped_and_continued_with_other_steps_in_a_dispatch(tmp_path, undisturbed):
-    """SIGTERM comes while batches of a dispatch are drawn: it ends with the one that is there."""
-    workdir = tmp_path / "toy"
-
-    def act(step, batch):
-        if step == 7:
-            send(signal.SIGTERM)
-
-    with pytest.raises(SystemExit), interruption.handled():
-        run(workdir, data=acting(act), config={"steps_per_dispatch": 50})
-    assert steps_saved(workdir) == [4, 7]
-    run(workdir, config={"steps_per_dispatch": 3})
     assert_same(workdir, undisturbed)
 
 
@@ -65,18 +45,3 @@ def test_train_arrays_that_are_held_on_the_devices_are_in_every_batch(tmp_path, 
         config={"steps_per_dispatch": most},
     )
     assert_same(tmp_path / "toy", undisturbed)
-
-
-def test_train_one_program_serves_all_numbers_of_steps(tmp_path):
-    traced = []
-
-    def counted(*arguments):
-        traced.append(len(arguments))
-        return loss_fn(*arguments)
-
-    config = {"steps_per_dispatch": 5, "log_every": 4, "eval_every": 7}
-    run(tmp_path / "toy", loss_fn=counted, config=config)
-    assert len(traced) == 2  # once for the metrics' names, once for the steps
-    rows = read_metrics(tmp_path / "toy" / "metrics.jsonl")
-    assert [row["step"] for row in rows if "loss" in row] == [4, 8, 12, 16, 20, 24]
-    assert [row["step"] for row in rows if "val/score" in row] == [7, 14, 21, 24]

@@ -1,9 +1,5 @@
 """What goes wrong in training ends it with a line that says where, and what to do."""
 
-import errno
-import multiprocessing
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.training import loop
 from tests.support import loop_process
 from tests.support.loop_toy import acting, assert_same, run, steps_saved
 from tests.support.processes import environment, finish, start
@@ -64,39 +59,6 @@ def test_train_out_of_memory_names_stage_and_field(tmp_path):
         run(tmp_path / "toy", loss_fn=huge)
 
 
-@pytest.mark.parametrize(
-    ("number", "what", "by_orbax"),
-    [(errno.ENOSPC, "disk is full", True), (errno.EDQUOT, "quota of the disk is used", False)],
-)
-def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, capsys, number, what, by_orbax):
-    """The bar is at its end then: nothing comes after what the command says of it."""
-
-    failure = OSError(number, os.strerror(number))
-    if by_orbax:  # as it reports it from its writing thread
-        text = f"RESOURCE_EXHAUSTED: Failed to write 10032 bytes: {os.strerror(number)}"
-        failure = ValueError(text)
-
-    def save(*args, **kwargs):
-        raise failure
-
-    bars = []
-
-    class Kept(loop.Bar):
-        def __init__(self, **options):
-            super().__init__(**options)
-            bars.append(self)
-
-    monkeypatch.setattr(loop, "Bar", Kept)
-    monkeypatch.setattr(loop.Checkpoints, "save", save)
-    with pytest.raises(OSError, match=rf"{what}.*; free some space") as error:
-        run(tmp_path / "toy")
-    assert error.value.errno == number
-    assert capsys.readouterr().err.startswith("toy: ")
-    (bar,) = bars
-    bar.close()
-    assert capsys.readouterr().err == ""
-
-
 MOUNTED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
 
 
@@ -127,13 +89,3 @@ def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path):
     assert lines[-2:] == [*errors, ""]
     whole = [int(name) for name in (tmp_path / "left").read_text().split() if name.isdigit()]
     assert f"begun after {max(whole, default=0)}" in output.splitlines()
-
-
-def test_train_loader_that_is_killed_is_a_line_with_a_remedy(tmp_path):
-    def kill(step, batch):
-        if step == 3:
-            for loader in multiprocessing.active_children():
-                os.kill(loader.pid, signal.SIGKILL)
-
-    with pytest.raises(ChildProcessError, match=r"died .* fewer --config\.data\.workers"):
-        run(tmp_path / "toy", data=acting(kill, workers=1))

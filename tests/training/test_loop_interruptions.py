@@ -4,7 +4,6 @@ import os
 import signal
 import time
 
-import numpy as np
 import pytest
 
 from stormpsr_jax.base import interruption
@@ -27,25 +26,6 @@ def test_train_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed):
     kill_when(start_script(workdir, 2, step_file), reached)
     assert steps_saved(workdir)[-1] in (12, 16)
     assert_resumes(workdir, undisturbed)
-
-
-def test_train_three_sigkills_one_of_them_while_saving(tmp_path, undisturbed):
-    """At moments drawn at random, and once when a checkpoint is being written."""
-    workdir, step_file = tmp_path / "toy", tmp_path / "step"
-    saving = lambda: any((workdir / "checkpoints").glob("*tmp*"))  # noqa: E731
-    kill_when(start_script(workdir, 0, step_file), saving)
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
-    for at in (5, 13):
-        wait, since = rng.uniform(0, 0.3), []
-
-        def some_time_later(at=at, wait=wait, since=since):
-            if step_file.exists() and int(step_file.read_text()) >= at:
-                since.append(time.monotonic())
-            return bool(since) and time.monotonic() - since[0] > wait
-
-        kill_when(start_script(workdir, 0, step_file), some_time_later)
-        step_file.unlink()
-    assert_resumes(workdir, undisturbed, workers=2)
 
 
 def assert_resumes(workdir, undisturbed, workers=0):
@@ -87,19 +67,6 @@ def send(number):
         time.sleep(0.001)
 
 
-def test_train_sigterm_in_the_last_evaluation_lets_the_stage_end(tmp_path):
-    def evaluate(params, batch_stats):
-        send(signal.SIGTERM)
-        return {"score": 1.0}
-
-    with interruption.handled():
-        facts = run(tmp_path / "toy", config={"steps": 4}, evaluate=evaluate)
-        assert facts == {"steps": 4, "best_step": 4, "metrics": {"score": 1.0}}
-        with pytest.raises(SystemExit) as stopped:
-            interruption.end_if_asked("all done")
-    assert stopped.value.code == 75
-
-
 @pytest.mark.parametrize(
     ("where", "number", "status"),
     [("saving", signal.SIGTERM, 75), ("computing", signal.SIGINT, 130)],
@@ -118,15 +85,3 @@ def test_train_a_second_signal_ends_at_once(tmp_path, where, number, status):
     output = finish(process, code=status, timeout=20)[0]
     assert output.splitlines()[-1] == f"{name}: ended"
     assert time.monotonic() - begun < 5
-
-
-def test_train_ctrl_c_of_a_terminal_leaves_loaders_quiet(tmp_path, undisturbed):
-    """It reaches them too, here while they are still being started."""
-    workdir, step_file = tmp_path / "toy", tmp_path / "step"
-    process = start_script(workdir, "loaders", step_file, start_new_session=True)
-    wait_until(step_file.exists, process)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    output = finish(process, code=130)[0]
-    assert "Traceback" not in output
-    assert "stopped and saved at step" in output.splitlines()[-1]

@@ -28,14 +28,6 @@ def test_metric_writer_cuts_rows_beyond_the_step_and_partial_rows(tmp_path):
     assert pace == [{"step": step, "steps_per_second": 3.0} for step in (5, 10)]
 
 
-def test_metric_writer_starting_over_leaves_no_old_rows(tmp_path):
-    for _ in range(2):
-        writer = MetricWriter(tmp_path)
-        writer.write(1, {"loss": 1.0})
-        writer.close()
-    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 1.0}]
-
-
 def crc32c(data):
     """Castagnoli's, bit by bit, and masked as TFRecord has it."""
     crc = 0xFFFFFFFF

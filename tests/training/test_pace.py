@@ -51,12 +51,6 @@ def test_pace_rates_are_those_of_the_time_that_steps_take(clock):
     assert found.lap(20)["steps_per_second"] == 1.0
 
 
-def test_pace_without_a_known_peak_says_nothing_of_its_share(clock):
-    found = pace.Pace(0, mesh("cpu", 1), "float32", "pictures")
-    clock.now += 1
-    assert "peak_share" not in found.lap(1)
-
-
 def test_every_row_of_training_has_its_pace_and_every_evaluation_its_seconds(tmp_path):
     run(tmp_path / "toy", config={"steps_per_dispatch": 3})
     rows = read_metrics(tmp_path / "toy" / "pace.jsonl")
@@ -69,18 +63,3 @@ def test_every_row_of_training_has_its_pace_and_every_evaluation_its_seconds(tmp
     for row in trained:
         assert row["flops_per_second"] == pytest.approx(operations * row["steps_per_second"])
         assert row["pictures_per_second"] == pytest.approx(BATCH * row["steps_per_second"])
-
-
-def test_the_evaluation_before_the_first_step_is_no_time_of_steps(tmp_path, clock, monkeypatch):
-    def tick():
-        clock.now += 0.001
-        return clock.now
-
-    def evaluate(*weights):
-        clock.now += 50
-        return {"score": 1.0}
-
-    monkeypatch.setattr(clock, "monotonic", tick)
-    run(tmp_path / "toy", config={"steps": 2}, evaluate=evaluate, evaluate_start=True)
-    (row,) = (r for r in read_metrics(tmp_path / "toy" / "pace.jsonl") if "steps_per_second" in r)
-    assert row["steps_per_second"] > 10

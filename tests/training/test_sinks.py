@@ -95,29 +95,6 @@ def test_the_field_says_which_sinks_there_are(tmp_path, service):
     assert context.sinks.config["seed"] == 0
 
 
-def test_figures_of_the_test_split_go_there_at_the_end_of_a_run(finished):
-    (path,) = (finished / "evaluate" / "tensorboard").iterdir()
-    content = path.read_bytes()
-    for stream in ("asd", "temporal", "storm", "learned"):
-        assert f"test/{stream}/f1".encode() in content
-
-
-def test_all_stages_and_resumed_ones_go_to_one_run(tmp_path, service):
-    made = service()
-    for step in (0, 1):
-        write(tmp_path / "pretrain", step)
-    first, second = made.begun
-    assert first["id"] == second["id"] == (tmp_path / "wandb_run").read_text().strip()
-    assert first["name"] == tmp_path.name
-    assert first["config"] == WANDB.config
-    assert made.rows == [
-        {"pretrain/step": n, "pretrain/loss": 0.5, "pretrain/steps_per_second": 2.0} for n in (1, 2)
-    ]
-    assert made.finished == 2
-    write(tmp_path / "elsewhere" / "pretrain")
-    assert made.begun[-1]["id"] != first["id"]
-
-
 def test_a_run_that_cannot_begin_ends_before_training_and_one_that_had_begun_goes_on(
     tmp_path, service, capsys
 ):

@@ -72,18 +72,6 @@ def test_tables_golden_values():
     assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
 
 
-def test_notes_of_the_papers_settings():
-    figures = {**metrics.score_recording([(10, 0)], [(14, 0)], FPS), "wrong": None}
-    none = {**metrics.score_recording([(10, 0)], [], FPS)}
-    wrong = dict(shown=4, accepted=3, found=0, delay_s=None, false_alarms=0)
-    none["wrong"] = {**wrong, "right_called_wrong": 0, "right_installations": 9}
-    data = {**GOLDEN, "paper_settings": {"asd": figures, "storm": none}}
-    assert analysis.notes(data) == [
-        "With the settings of the papers: asd POS 1.000, F1 1.000, delay 1.0 s; storm POS 0.000, "
-        "F1 0.000, delay –, 3 of 4 wrong parts accepted."
-    ]
-
-
 def test_both_found_golden_steps_and_means():
     truth = [(10, 0), (20, 3), (30, 2)]
     data = result(
@@ -134,17 +122,6 @@ def test_tolerance_curve_matches_counting_at_each_delay(pairs, max_delay):
     assert area == pytest.approx(np.mean([exact[np.floor(g * FPS) / FPS] for g in grid]), abs=5e-3)
     if max_delay == 20.0:  # longer than any delay here
         assert curve[-1] == pytest.approx(data["streams"]["asd"]["f1"])
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4))
-def test_steps_table_sums_to_the_totals(pairs):
-    data = result({"asd": {str(i): pair for i, pair in enumerate(pairs)}})
-    rows = analysis.steps_table(data)
-    for key in ("tp", "fp", "fn"):
-        assert sum(row[key] for row in rows) == data["streams"]["asd"][key]
-    assert sum(row["truths"] for row in rows) == sum(len(truth) for truth, _ in pairs)
-    assert len(analysis.delays(data, "asd")) == data["streams"]["asd"]["tp"]
 
 
 def systems(seed, shift, num=12):

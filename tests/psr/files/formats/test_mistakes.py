@@ -4,7 +4,6 @@ import csv
 import json
 import pathlib
 import sys
-import time
 import zipfile
 
 import openpyxl
@@ -13,7 +12,7 @@ import pytest
 from data_prep import labels as command
 from stormpsr_jax.psr import convert
 from stormpsr_jax.psr.files import label_files, words
-from stormpsr_jax.psr.files.formats import formats, xml_tree
+from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.procedure import Procedure
 from tests.support import label_formats, toy
 from tests.support.commands import refused
@@ -304,26 +303,6 @@ def test_damaged_spreadsheets_large_ones_and_a_missing_library_are_one_line(
     assert "(or save it as CSV)" in refused(capsys, labels, toy_file)
 
 
-@pytest.mark.parametrize("part", ["xl/worksheets/sheet1.xml", "xl/workbook.xml", "sheet1.bin"])
-def test_entities_in_any_part_of_a_spreadsheet_are_refused(toy_file, capsys, part):
-    folder = toy_file.parent
-    book(folder / "made.xlsx", ["time", "step"], [1, "Install cap"])
-    sheet = "worksheets/sheet1.xml"
-    path = folder / "labels/a.xlsx"
-    with zipfile.ZipFile(folder / "made.xlsx") as made, zipfile.ZipFile(path, "w") as file:
-        for name in made.namelist():
-            content = made.read(name).decode()
-            if part == "sheet1.bin":
-                name = name.replace(sheet, "worksheets/sheet1.bin")
-                content = content.replace(sheet, "worksheets/sheet1.bin")
-            if name.endswith(part):
-                head, _, rest = content.rpartition("?>")
-                bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>'
-                content = f"{head}?>{bomb}{rest}" if head else bomb + rest
-            file.writestr(name, content)
-    assert f"{part}: has a document type" in refused(capsys, labels, toy_file)
-
-
 def test_words_stand_for_steps_or_for_none(tmp_path):
     (tmp_path / "a.srt").write_text(
         "1\n00:00:01,000 --> 00:00:02,000\nBoden\n\n"
@@ -366,29 +345,11 @@ def test_the_draft_has_the_nearest_step_for_every_word(toy_file, capsys):
     assert "exists; give another name" in refused(capsys, command.main, ["map", *flags])
 
 
-def test_prose_and_other_tools_files_beside_labels_are_no_labels(tmp_path):
-    (tmp_path / "README.txt").write_text("How we labelled\n\nwith, commas and --> no cues")
-    (tmp_path / "notes.txt").write_text("filmed by A, B\nin the lab, on Monday\nno end of line")
-    (tmp_path / "boxes.json").write_text('{"images": [], "annotations": [], "categories": []}')
-    (tmp_path / "000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    label_formats.srt(tmp_path / "a.txt", [(1, 10, "Install cap")], 10)
-    assert list(label_files.find(tmp_path)) == ["a"]
-
-
 def test_the_docs_have_the_clock_of_every_format():
     page = (pathlib.Path(__file__).parents[4] / "docs/formats.md").read_text(encoding="utf-8")
     for form in formats.FORMATS:
         key = f"`{form.key}`" if form.write else ""
         assert f"| {form.name} | {key} | {form.clock} |" in page
-
-
-def test_a_long_text_in_xml_takes_time_by_its_length():
-    """Pieces of it that are added to one another would take minutes."""
-    text = ("x" * 79 + "\n") * (2**22 // 80)
-    begun = time.process_time()
-    (node,) = xml_tree.parse(f"<a>1{text}<b>{text}</b>2</a>", "f").children
-    assert node.text == text
-    assert time.process_time() - begun < 1
 
 
 def test_names_of_steps_are_put_together_once(tmp_path, monkeypatch):
