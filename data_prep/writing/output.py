@@ -80,8 +80,11 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> dict[
         if there == asked:
             continue
         free = _changing(there, asked) if file == SETTINGS else ()
-        both = ({k: v for k, v in of.items() if k not in free} for of in (there, asked))
-        if why := results.differences(*({"config": results.flatten(of)} for of in both)):
+        old, new = (
+            {"config": results.flatten({k: v for k, v in of.items() if k not in free})}
+            for of in (there, asked)
+        )
+        if why := results.differences(old, new):
             mistakes.append(
                 f"{out / file}: this folder was made with other arguments ({'; '.join(why)}); give "
                 "the same ones, write into another folder, or delete this one"

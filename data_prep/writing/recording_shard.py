@@ -127,13 +127,15 @@ def read_arrays(job: Job) -> dict[str, np.ndarray]:
 
 def _stored_labels(data: RecordingData, rows: slice) -> dict[str, np.ndarray]:
     """Returns the labels of some frames as they are stored."""
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "states": np.asarray(data.states[rows], np.int8),
         "boxes": np.asarray(data.boxes[rows], np.float32),
         "classes": np.asarray(data.classes[rows], np.int16),
         "visible": np.asarray(data.visible[rows], np.float32),
     }
-    return arrays if data.poses is None else arrays | {"poses": np.float32(data.poses[rows])}
+    if data.poses is not None:
+        arrays["poses"] = np.asarray(data.poses[rows], np.float32)
+    return arrays
 
 
 def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) -> dict[str, int]:

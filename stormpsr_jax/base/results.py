@@ -55,7 +55,7 @@ class Record(msgspec.Struct, omit_defaults=True):
 Kind = TypeVar("Kind", bound=Record)
 
 
-def read(folder: Path, kind: type[Kind] = Record) -> Kind | None:
+def read(folder: Path, kind: type[Kind] = Record) -> Kind | None:  # type: ignore[assignment]
     """Returns the record in a folder, None if there is none; ValueError if it is damaged."""
     path = folder / RECORD
     if not os.path.lexists(path):
@@ -134,7 +134,7 @@ def _shown(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> list[st
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested JSON objects as one, names joined by dots."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         nested = isinstance(value, Mapping) and value
         flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}

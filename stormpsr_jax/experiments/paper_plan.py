@@ -32,6 +32,10 @@ def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str]
     return {"stages": tuple(sorted(chosen, key=order.names().index))}
 
 
+def _key_frames(seconds: float) -> Changes:
+    return lambda _: {"pretrain.t_f": seconds}
+
+
 def _window(factor: float) -> Changes:
     def changes(config: ConfigDict) -> Mapping[str, Any]:
         strides = round(config.window.frames * factor / config.window.stride)
@@ -57,7 +61,7 @@ VARIANTS: dict[str, Changes] = {
     "uniform": lambda _: {"temporal.sampling": "uniform"},
     "gaussian": lambda _: {"temporal.sampling": "gaussian"},
     "kcas": lambda _: {"temporal.sampling": "kcas"},
-    **{f"t_f_{t:g}": lambda _, t=t: {"pretrain.t_f": t} for t in KEY_FRAME_SECONDS},
+    **{f"t_f_{seconds:g}": _key_frames(seconds) for seconds in KEY_FRAME_SECONDS},
     **{f"window_x{factor:g}": _window(factor) for factor in WINDOWS},
     **{f"stride_1_{name}": _backbone(name) for name in BACKBONES},
     "frozen": lambda config: _stages(config, without=("finetune",)),
