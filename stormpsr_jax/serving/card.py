@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -37,6 +37,19 @@ _SHOWN = {
     "evaluate.choose": "evaluate",
 }
 
+_INDEX = """\
+model-index:
+- name: {}
+  results:
+  - task:
+      type: video-classification
+      name: Procedure step recognition
+    dataset:
+      name: {}
+      type: {}
+      split: test
+    metrics:"""
+
 
 def card(
     data: Mapping[str, Any],
@@ -52,52 +65,34 @@ def card(
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
     known = [name for name in all_streams.names() if name in data["streams"]]
-    default = data.get("default") or known[-1]
+    sections: dict[str, Iterable[str]] = {
+        "How to use it": _use(data),
+        "Product": _product(procedure),
+        "Figures": [_world(data["origin"]), "", *_figures(data["streams"])],
+        "Decoding": _settings(data["streams"]),
+        "Networks": _networks(data, parameters, exported),
+        "Limits": _limits(data),
+        "Provenance": _provenance(data),
+    }
     lines = [
-        *_head(data, default),
+        *_head(data, data.get("default") or known[-1]),
         f"# Procedure step recognition of {name}",
         "",
         f"Recognises in video of an assembly which steps were completed correctly, and when. It "
         f"knows one product, {name}: {len(procedure['components'])} components, "
         f"{len(procedure['states'])} catalogued assembly states, at {data['fps']:g} frames/s.",
         "The method is STORM-PSR (arXiv 2510.12385), in stormpsr_jax.",
-        "",
-        "## How to use it",
-        "",
-        *_use(data),
-        "",
-        "## Product",
-        "",
-        f"* components: {_names(procedure['components'])}",
-        *(
-            f"* variant {_text(variant)}: begins as `{entry['initial_state']}`, "
-            f"{len(entry['expected'])} expected steps"
-            for variant, entry in procedure["variants"].items()
-        ),
-        "",
-        "## Figures",
-        "",
-        _world(data["origin"]),
-        "",
-        *_figures(data["streams"]),
-        "",
-        "## Decoding",
-        "",
-        *_settings(data["streams"]),
-        "",
-        "## Networks",
-        "",
-        *_networks(data, parameters, exported),
-        "",
-        "## Limits",
-        "",
-        *_limits(data),
-        "",
-        "## Provenance",
-        "",
-        *_provenance(data),
     ]
+    for title, section in sections.items():
+        lines += ["", f"## {title}", "", *section]
     return "\n".join(lines) + "\n"
+
+
+def _product(procedure: Mapping[str, Any]) -> Iterator[str]:
+    yield f"* components: {_names(procedure['components'])}"
+    for variant, entry in procedure["variants"].items():
+        begins = f"begins as `{entry['initial_state']}`, {len(entry['expected'])} expected steps"
+        yield f"* variant {_text(variant)}: {begins}"
 
 
 def _head(data: Mapping[str, Any], default: str) -> Iterator[str]:
@@ -109,19 +104,10 @@ def _head(data: Mapping[str, Any], default: str) -> Iterator[str]:
     yield from (f"- {tag}" for tag in ("procedure-step-recognition", "assembly", "video", "jax"))
     if rows:
         dataset = f"{name}, split test" + (", rendered" if _rendered(data["origin"]) else "")
-        yield from (
-            "model-index:",
-            f"- name: {json.dumps(f'stormpsr_jax, {name}', ensure_ascii=False)}",
-            "  results:",
-            "  - task:",
-            "      type: video-classification",
-            "      name: Procedure step recognition",
-            "    dataset:",
-            f"      name: {json.dumps(dataset, ensure_ascii=False)}",
-            f"      type: {json.dumps(name, ensure_ascii=False)}",
-            "      split: test",
-            "    metrics:",
+        quoted = (
+            json.dumps(text, ensure_ascii=False) for text in (f"stormpsr_jax, {name}", dataset)
         )
+        yield from _INDEX.format(*quoted, json.dumps(name, ensure_ascii=False)).splitlines()
         for figure in rows:
             label = json.dumps(f"{figure.heading}, stream {default}", ensure_ascii=False)
             yield f"    - type: {figure.key}"
