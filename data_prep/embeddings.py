@@ -124,7 +124,6 @@ def make_dataset(
     ):
         if not good:
             raise ValueError(f"--{flag}={value} is out of range")
-    parallel.check(workers)
     jobs = _plan(
         out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
     )

@@ -30,8 +30,6 @@ def only_writer(out: Path) -> Iterator[None]:
     Raises:
         ValueError: another run has the folder.
     """
-    if (out / UNFINISHED).is_symlink():  # what is in it will be removed
-        raise ValueError(f"{out / UNFINISHED}: is a symbolic link; remove it")
     try:
         with files.only_writer(lock_of(out), out):
             _remove_unfinished(out)  # what a killed run has left

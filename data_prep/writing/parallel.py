@@ -21,12 +21,6 @@ STOP_SECONDS = 1.0  # in which workers stop by themselves
 Workers = int | cluster.Cluster  # how many processes, or the cluster, that make recordings
 
 
-def check(workers: Workers) -> None:
-    """Raises ValueError if it is a number of processes that cannot be."""
-    if not isinstance(workers, cluster.Cluster) and workers < 1:
-        raise ValueError(f"--workers={workers} is less than 1")
-
-
 class Stopped(Exception):
     """Raised inside a job that is given up: another one failed, or the user interrupted."""
 

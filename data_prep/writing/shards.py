@@ -109,8 +109,6 @@ def build(
     out = Path(out)
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
     _check_splits(splits)
-    files.number(fps, "fps", files.MIN_FPS, files.MAX_FPS)
-    parallel.check(workers)
     description = {
         "version": folder.VERSION,
         "fps": float(fps),
