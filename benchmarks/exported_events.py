@@ -100,7 +100,7 @@ def compare(models: Mapping[str, Model], name: str, rows: Sequence, truth: Path)
     looked = {form: look(model, rows) for form, model in models.items()}
     ours = models[OURS]
     variant = ours.procedure.variant_for(name, None)
-    said = label_files.read(truth, ours.procedure, variant, fps=ours.fps)
+    said = label_files.read(truth, ours.procedure.at(ours.fps), variant)
     told: dict[str, Any] = {}
     for form, model in models.items():
         watch = model.watch()

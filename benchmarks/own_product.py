@@ -281,7 +281,7 @@ def mistakes_shown(folder: Path, procedure: Procedure, split: str) -> dict[str, 
     shown = collections.Counter[int]()
     for video in sorted((folder / "videos" / split).iterdir()):
         path = folder / "labels" / f"{video.stem}.csv"
-        read = label_files.read(path, procedure, procedure.variants["assembly"], fps=FPS)
+        read = label_files.read(path, procedure.at(FPS), procedure.variants["assembly"])
         wrong = wrong_parts.wrong_installations(read.frames, read.states, [])
         shown.update(one.component for one in wrong)
     return {name: shown[k] for k, name in enumerate(procedure.components)}

@@ -116,7 +116,7 @@ def make_dataset(
         OSError: a full disk among others; what is unfinished does not count as finished.
     """
     out = Path(out)
-    fps = procedure.checked_fps(fps)
+    fps = procedure.at(fps).fps
     for flag, value, good in (
         ("stride", stride, stride is None or 1 <= stride <= embedding_files.MAX_STRIDE),
         ("first_frame", first_frame, first_frame is None or first_frame >= 0),

@@ -33,7 +33,6 @@ learn from what it was scored on.
 """
 
 import argparse
-import dataclasses
 import functools
 import os
 import sys
@@ -257,7 +256,7 @@ def _make_or_export(
 ) -> None:
     """What the command does: the clip shards, or with --export_frames the frames alone."""
     if fps is not None:
-        procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
+        procedure = procedure.at(fps)
     if export_frames is None:
         make_dataset(procedure=procedure, terms=terms(words, labels_fps, procedure), **given)
         return

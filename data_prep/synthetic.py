@@ -129,7 +129,7 @@ def make_dataset(
         )
     procedure = of.procedure if of else load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
-        procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
+        procedure = procedure.at(fps)
     if timelines:
         splits = {split: tuple(paths) for split, paths in find_timelines(timelines).items()}
     else:

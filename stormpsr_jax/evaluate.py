@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _main_evaluate(argv: Sequence[str]) -> None:
     args = _parser().parse_args(argv)
-    procedure = load_procedure(args.procedure)
+    procedure = load_procedure(args.procedure).at(args.fps)
     recordings = load_recordings(
         procedure,
         args.labels,
@@ -74,7 +74,6 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         visibility_dir=args.visibility,
         variant=args.variant,
         with_errors=args.with_errors,
-        fps=args.fps,
         split=args.split,
         terms=words.terms(args.words, args.labels_fps, procedure),
     )
@@ -86,7 +85,6 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         settings,
         weights=weights,
         protocol=args.protocol,
-        fps=args.fps,
         sweep=args.sweep,
         certain=args.certain,
     )
@@ -112,9 +110,7 @@ def _write_report(
     from stormpsr_jax.report import belief_strips, figures, report
 
     try:
-        strips = belief_strips.belief_strips(
-            procedure, recordings, settings, weights, result["fps"]
-        )
+        strips = belief_strips.belief_strips(procedure, recordings, settings, weights)
         report.write_report(
             path,
             title=f"Steps of {procedure.name}",
@@ -212,11 +208,11 @@ def _main_noise(argv: Sequence[str]) -> None:
     add_flags(parser, "procedure", "split", "asd", "variant", "fps", "confidence", "out")
     parser.add_argument("--format", **tables.FLAG)
     args = parser.parse_args(argv)
-    procedure = load_procedure(args.procedure)
+    procedure = load_procedure(args.procedure).at(args.fps)
     recordings = load_recordings(
-        procedure, args.labels, args.asd, variant=args.variant, fps=args.fps, split=args.split
+        procedure, args.labels, args.asd, variant=args.variant, split=args.split
     )
-    result = noise.measure(procedure, recordings, args.confidence, args.fps)
+    result = noise.measure(procedure, recordings, args.confidence)
     _write_and_print(args, result, (noise.table(result), noise.confidence_table(result)))
 
 

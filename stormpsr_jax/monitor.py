@@ -51,7 +51,6 @@ def alerts_of(
     temporal: TemporalPredictions | None = None,
     *,
     error_seconds: float = ERROR_SECONDS,
-    fps: float | None = None,
 ) -> list[Alert]:
     """Returns the alerts about a whole recording, in the order in which they come.
 
@@ -61,22 +60,17 @@ def alerts_of(
         settings: of the stream; its floor is also that of a clear view of the error state.
         detections, temporal: predictions; None is no evidence.
         error_seconds: see `Monitor`.
-        fps: frames per second, None for the procedure's.
 
     Raises:
         ValueError: as `decode` and `Monitor`.
     """
     steps: dict[int, list[int]] = {}
-    for event in decode(procedure, variant, stream, settings, detections, temporal, fps=fps):
+    for event in decode(procedure, variant, stream, settings, detections, temporal):
         steps.setdefault(event.frame, []).append(event.step_id)
     seen = {} if detections is None else dict(detections.per_frame())
     last = set() if temporal is None or not len(temporal.frames) else {int(temporal.frames[-1])}
     monitor = Monitor(
-        procedure,
-        variant,
-        error_seconds=error_seconds,
-        confidence=settings.confidence,
-        fps=fps,
+        procedure, variant, error_seconds=error_seconds, confidence=settings.confidence
     )
     told: list[Alert] = []
     for frame in sorted(steps.keys() | seen.keys() | last):
@@ -108,13 +102,12 @@ def _row(name: str, alert: Alert, fps: float) -> dict[str, Any]:
 
 
 def _run(args: argparse.Namespace) -> None:
-    procedure = load_procedure(args.procedure)
-    fps = procedure.checked_fps(args.fps)
+    procedure = load_procedure(args.procedure).at(args.fps)
     stream = _stream(args)
     settings = decoding_settings(args)[stream]
     assert isinstance(settings, Settings)  # of all streams of _FLAGS
     recordings = load_recordings(
-        procedure, args.labels, args.asd, args.temporal, variant=args.variant, fps=args.fps
+        procedure, args.labels, args.asd, args.temporal, variant=args.variant
     )
     found = {
         name: alerts_of(
@@ -125,13 +118,12 @@ def _run(args: argparse.Namespace) -> None:
             r.detections,
             r.temporal,
             error_seconds=args.error_seconds,
-            fps=fps,
         )
         for name, r in recordings.items()
     }
     if args.out is not None:
-        files.write_json(args.out, _content(procedure, stream, fps, recordings, found))
-    rows = [_row(name, alert, fps) for name, of_one in found.items() for alert in of_one]
+        files.write_json(args.out, _content(procedure, stream, recordings, found))
+    rows = [_row(name, alert, procedure.fps) for name, of_one in found.items() for alert in of_one]
     if rows:
         print(tables.format_rows(rows, args.format))
     if args.labels is not None:
@@ -168,7 +160,6 @@ def _score(
 def _content(
     procedure: Procedure,
     stream: str,
-    fps: float,
     recordings: Mapping[str, LabelledPredictions],
     found: Mapping[str, Sequence[Alert]],
 ) -> dict[str, Any]:
@@ -176,7 +167,7 @@ def _content(
     return {
         "procedure": procedure.name,
         "stream": stream,
-        "fps": fps,
+        "fps": procedure.fps,
         "recordings": {
             name: {
                 "variant": recordings[name].variant.name,

@@ -55,7 +55,7 @@ def test_demo_finds_what_its_provenance_says(recognised):
     """Another processor rounds otherwise, by which an event can be a frame earlier or later."""
     content = read_model(demo.MODEL)
     (variant,) = content.procedure.variants.values()
-    truth = label_files.read(demo.LABELS / "demo.csv", content.procedure, variant, fps=content.fps)
+    truth = label_files.read(demo.LABELS / "demo.csv", content.procedure.at(content.fps), variant)
     events = found(recognised)
     scores = metrics.score_recording(truth.steps, metrics.scored(events), content.fps)
     told = ABOUT["video"]["figures"]

@@ -137,9 +137,9 @@ def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
     seen, asked = set(), []
     select = evaluate_stage.select
 
-    def spy(procedure, recordings, base, fps, choose, *rest):
+    def spy(procedure, recordings, base, choose, *rest):
         seen.update(recordings)
-        found = select(procedure, recordings, base, fps, choose, *rest)
+        found = select(procedure, recordings, base, choose, *rest)
         if choose == "validation":  # two recordings are too few to choose anything else
             settings = dataclasses.replace(found["asd"].settings, threshold=0.5)
             found["asd"] = dataclasses.replace(found["asd"], settings=settings)

@@ -56,7 +56,7 @@ def test_own_product_parts_are_wrong_for_a_while(filmed):
     procedure = load_procedure(filmed / "lamp.json")
     seconds = []
     for path in (filmed / "labels").iterdir():
-        truth = label_files.read(path, procedure, procedure.variants["assembly"], fps=1)
+        truth = label_files.read(path, procedure.at(1), procedure.variants["assembly"])
         for one in wrong_parts.wrong_installations(truth.frames, truth.states, []):
             seconds.append(one.end - one.start)
     assert len(seconds) > 3

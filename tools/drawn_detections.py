@@ -116,7 +116,7 @@ def draw(
     Raises:
         ValueError: in `MAX_TRIES` attempts no recording had a detection, and few enough.
     """
-    fps = procedure.checked_fps(fps)
+    fps = procedure.at(fps).fps
     for _ in range(MAX_TRIES):
         frames, states, length = _work(procedure, variant, noise, fps, rng)
         seen = _look(procedure, noise, fps, frames, states, length, rng)

@@ -176,8 +176,7 @@ def main() -> None:
         with Bar(total=total, desc=kind, unit="step") as bar:
             fitted = learned_fusion.fit(
                 examples + more,
-                procedure,
-                fps=fps,
+                procedure.at(fps),
                 units=args.units,
                 steps=args.steps,
                 batch=args.batch,
@@ -192,7 +191,6 @@ def main() -> None:
                 examples,
                 procedure,
                 start=fitted.weights,
-                fps=fps,
                 steps=gentle.steps,
                 batch=args.batch,
                 learning_rate=gentle.lr,

@@ -95,11 +95,9 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
     context, config = run.context, run.config
     val, test = (read_split(context, split) for split in ("val", "test"))
     base = Settings(decoder=decoder, decay=config.evaluate.decay, window=config.window.frames)
-    fps = context.source("test").fps
+    procedure = context.procedure.at(context.source("test").fps)
     how = config.evaluate
-    chosen = select(
-        context.procedure, val, base, fps, how.choose, None, how.threshold, how.install_margin
-    )
+    chosen = select(procedure, val, base, how.choose, None, how.threshold, how.install_margin)
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     if threshold is not None:
         settings = {
@@ -108,10 +106,9 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
         }
     known = {stream: choice.calibration for stream, choice in chosen.items()}
     return evaluate_recordings(
-        context.procedure,
+        procedure,
         test,
         settings,
-        fps=fps,
         certain=how.certain,
         calibrations={s: c for s, c in known.items() if c is not None and not c.constant},
     )

@@ -150,14 +150,13 @@ def _main_frames(args: argparse.Namespace) -> None:
 
 
 def _main_labels(args: argparse.Namespace) -> None:
-    procedure = load_procedure(args.procedure)
-    fps = procedure.checked_fps(args.fps)
+    procedure = load_procedure(args.procedure).at(args.fps)
     terms = words.terms(args.words, args.labels_fps, procedure)
     found = label_files.find(args.labels)
 
     def read(name: str, place: pathlib.Path) -> label_files.Labels:
         variant = procedure.variant_for(name, args.variant)
-        known = label_files.read(place, procedure, variant, fps=fps, terms=terms, recording=name)
+        known = label_files.read(place, procedure, variant, terms=terms, recording=name)
         if len(known.frames):
             return known
         try:

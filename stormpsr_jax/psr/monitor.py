@@ -67,7 +67,6 @@ class Monitor:
         error_seconds: an error state raises an alert once it has been seen for so long altogether
             before a catalogued state is seen. Frames without a clear view do not count.
         confidence: a detection at or below it is no clear view.
-        fps: frames per second, None for the procedure's.
 
     Raises:
         ValueError: a number out of its range.
@@ -80,14 +79,13 @@ class Monitor:
         *,
         error_seconds: float = ERROR_SECONDS,
         confidence: float = 0.5,
-        fps: float | None = None,
     ) -> None:
-        fps = procedure.checked_fps(fps)
         if not 0 < error_seconds < float("inf"):
             raise ValueError(f"error_seconds={error_seconds} is not a positive number")
         if not 0 <= confidence <= 1:
             raise ValueError(f"confidence={confidence} is not in 0…1")
         self._procedure, self._variant = procedure, variant
+        fps = procedure.fps
         self._error_frames, self._belief_frames = error_seconds * fps, BELIEF_SECONDS * fps
         self._confidence = confidence
         self._expected = frozenset(variant.expected)

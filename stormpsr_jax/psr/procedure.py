@@ -88,17 +88,17 @@ class Procedure:
     def __hash__(self) -> int:
         return hash((self.name, self.components))
 
-    def checked_fps(self, fps: float | None) -> float:
-        """Returns frames per second: those given, or the procedure's for None.
+    def at(self, fps: float | None) -> "Procedure":
+        """Returns the procedure with other frames per second; itself for None.
 
         Raises:
             ValueError: not in MIN_FPS…MAX_FPS.
         """
-        if fps is None:
-            return self.fps
+        if fps is None or fps == self.fps:
+            return self
         if not MIN_FPS <= fps <= MAX_FPS:
             raise ValueError(f"--fps={fps} is not in {MIN_FPS:g}…{MAX_FPS:g} frames a second")
-        return fps
+        return dataclasses.replace(self, fps=fps)
 
     def variant_for(self, recording: str, override: str | None = None) -> Variant:
         """Returns the variant of a recording: ``override`` if given, else the one that matches.

@@ -32,7 +32,6 @@ def belief_strips(
     recordings: Mapping[str, LabelledPredictions],
     settings: Mapping[str, AnySettings],
     weights: Weights | None,
-    fps: float,
 ) -> dict[str, str]:
     """Returns by recording an SVG document of the beliefs; none of a recording without frames.
 
@@ -41,17 +40,16 @@ def belief_strips(
         recordings: with scores, if weights are given.
         settings: by stream; of those that are fitted beliefs are shown.
         weights: of fitted streams; without them there are no beliefs.
-        fps: frames per second.
     """
     drawn = {}
     fitted = [streams.find(name) for name in settings if streams.find(name).fitted]
     for stream in fitted if weights is not None else ():
         for name, r in recordings.items():
-            belief = stream.beliefs(procedure, r, settings[stream.name], weights, fps)
+            belief = stream.beliefs(procedure, r, settings[stream.name], weights)
             if belief is not None and r.scores is not None and len(belief.right):
-                times, colour = r.scores.frames / fps, PALETTE[stream.colour]
+                times, colour = r.scores.frames / procedure.fps, PALETTE[stream.colour]
                 with pages.style():
-                    figure = _figure(times, belief, colour, r.truth, procedure, fps)
+                    figure = _figure(times, belief, colour, r.truth, procedure)
                 drawn[name] = pages.svg(figure)
     return drawn
 
@@ -75,7 +73,6 @@ def _figure(
     colour: str,
     truth: Sequence[Step],
     procedure: Procedure,
-    fps: float,
 ) -> Figure:
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
@@ -91,6 +88,7 @@ def _figure(
     figure = Figure(figsize=(width, height))
     place = (left / width, below / height, 1 - (left + 0.1) / width, 0.2 * K / height)
     axes = figure.add_axes(place)
+    fps = procedure.fps
     end = max(times[-1], times[0] + 1 / fps)
     extent = (times[0], end, K, 0)
     axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest", zorder=1)

@@ -30,7 +30,7 @@ class Checklist:
     def __init__(self, procedure: Procedure, variant: Variant, confidence: float, fps: float):
         """`confidence`: a detection at or below it is no clear view (see `Monitor`)."""
         self._procedure, self._variant = procedure, variant
-        self._monitor = Monitor(procedure, variant, confidence=confidence, fps=fps)
+        self._monitor = Monitor(procedure.at(fps), variant, confidence=confidence)
         self._expected = set(variant.expected)
         # By step, the frame at which it was completed last.
         self._done: dict[int, int] = {}

@@ -252,10 +252,9 @@ class Model:
         settings = settings or own
         calibration = self.calibration(name) if self.calibrated(name, settings) else None
         return streams.find(name).decoder(
-            self.procedure,
+            self.procedure.at(self.fps),
             chosen,
             settings,
-            fps=self.fps,
             calibration=calibration,
             weights=self._content.fusion,
         )

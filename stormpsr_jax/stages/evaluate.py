@@ -44,6 +44,7 @@ def run(context: Context) -> dict:
     config, workdir = context.config, context.workdir
     val, test = (read_split(context, split) for split in ("val", "test"))
     source = context.source("test")
+    procedure = context.procedure.at(source.fps)
     base = Settings(
         decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=config.window.frames
     )
@@ -51,16 +52,15 @@ def run(context: Context) -> dict:
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
     choose, threshold = config.evaluate.choose, config.evaluate.threshold
     caution = config.evaluate.install_margin
-    chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold, caution)
+    chosen = select(procedure, val, base, choose, held_out, threshold, caution)
     fitted = any(streams.find(name).fitted for name in chosen)
     weights = fusion.weights if fusion and fitted else None
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     result = evaluate_recordings(
-        context.procedure,
+        procedure,
         test,
         settings,
         weights=weights,
-        fps=source.fps,
         certain=config.evaluate.certain,
         calibrations={
             stream: choice.calibration
@@ -92,7 +92,7 @@ def run(context: Context) -> dict:
         },
         figures=analysis_figures(result),
         notes=_notes(chosen, None if weights is None else fusion, choose, caution),
-        strips=belief_strips(context.procedure, test, settings, weights, source.fps),
+        strips=belief_strips(procedure, test, settings, weights),
         detections=detections,
     )
     if detections is None:
@@ -125,10 +125,10 @@ def _with_paper_settings(
     Returns:
         {"paper_settings": by stream its figures}; nothing if none were.
     """
-    fps = context.source("test").fps
-    found = select(context.procedure, val, base, fps, "paper")
+    procedure = context.procedure.at(context.source("test").fps)
+    found = select(procedure, val, base, "paper")
     fixed = {stream: choice.settings for stream, choice in found.items()}
-    scored = evaluate_recordings(context.procedure, test, fixed, fps=fps)["streams"]
+    scored = evaluate_recordings(procedure, test, fixed)["streams"]
     figures = {
         stream: {
             **headline.values(scored[stream]),

@@ -91,9 +91,8 @@ def run(context: Context) -> dict[str, Any]:
     with Bar(total=total, desc="fuse", unit="step") as bar:
         fitted = learned_fusion.fit(
             examples,
-            context.procedure,
+            context.procedure.at(context.source("val").fps),
             start=start,
-            fps=context.source("val").fps,
             steps=config.steps,
             learning_rate=LEARNING_RATE,
             decay=DECAY,

@@ -80,7 +80,6 @@ def fit(
     procedure: Procedure,
     *,
     start: Weights | None = None,
-    fps: float | None = None,
     units: int = 8,
     average: float = 0.4,
     steps: int = 400,
@@ -99,7 +98,6 @@ def fit(
         start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
             None starts from random ones, drawn to 0. Folds may find different ways from there, so
             their mean means nothing: the fitted ones are those of one more fit, on all recordings.
-        fps: frames per second; None for the procedure's.
         units, average: U, and seconds that inputs are averaged over; `start` has its own.
         steps, learning_rate: of Adam, along a cosine.
         batch: recordings a step sees, all of them in turn; None for all at once.
@@ -115,7 +113,7 @@ def fit(
     if len(examples) < FOLDS:
         raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
     average = start.average if start else average
-    span = learned_beliefs.span_frames(average, procedure.checked_fps(fps))
+    span = learned_beliefs.span_frames(average, procedure.fps)
     fold = np.arange(len(examples)) % FOLDS
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:

@@ -66,7 +66,7 @@ def test_guide_labels_of_wrong_parts(user, tmp_path):
     procedure = load_procedure(user / "data/procedure.json")
     path = tmp_path / "bench_01.csv"
     path.write_text(block("guide", "wrong"))
-    truth = label_files.read(path, procedure, procedure.variants["assembly"], fps=5)
+    truth = label_files.read(path, procedure.at(5), procedure.variants["assembly"])
     found = [
         (one.component, one.start / 5, one.end / 5)
         for one in wrong_parts.wrong_installations(truth.frames, truth.states, [])

@@ -213,7 +213,6 @@ def test_belief_strips_a_drawing_per_recording_with_its_components():
         recordings,
         {"asd": rules.Settings(), "learned": learned.LearnedSettings()},
         default_weights("scores"),
-        SYNTHETIC.fps,
     )
     assert list(drawn) == ["r0", "r1"]
     for text in drawn.values():

@@ -51,7 +51,7 @@ def detect(images):
 
 def scripted(stream="asd", fits=None) -> Live:
     """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing."""
-    variant = PROCEDURE.variants["assembly"]
+    procedure, variant = PROCEDURE.at(FPS), PROCEDURE.variants["assembly"]
     embed = {"encode": lambda x: x[:, 0, 0].astype(np.float32), "temporal": changed}
     recogniser = {"encode": None, "temporal": None, "detect": detect}
     if stream != "asd":
@@ -61,9 +61,9 @@ def scripted(stream="asd", fits=None) -> Live:
 
     def decoder():
         if stream != "learned":
-            return Decoder(PROCEDURE, variant, stream, SETTINGS, FPS, None)
+            return Decoder(procedure, variant, stream, SETTINGS)
         return learned.LearnedDecoder(
-            PROCEDURE, variant, learned.LearnedSettings(install=0.5), WEIGHTS, FPS
+            procedure, variant, learned.LearnedSettings(install=0.5), WEIGHTS
         )
 
     return Live(

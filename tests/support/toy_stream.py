@@ -23,9 +23,8 @@ class Decoder:
 
     stream, belief, floor = "both", None, 0.0
 
-    def __init__(self, procedure, variant, settings, fps):
+    def __init__(self, procedure, variant, settings):
         self.procedure, self.variant, self.settings = procedure, variant, settings
-        self._fps = procedure.checked_fps(fps)
         self._now = list(variant.initial_state)
         self._agreed = [0] * procedure.num_components
         self._frame = -1
@@ -39,13 +38,13 @@ class Decoder:
         top, _ = top_detection(frame, seen.detections, self.procedure.error_class)
         if seen.windows is None or not 1 <= top <= self.procedure.num_states:
             return []
-        events = []
+        events, fps = [], self.procedure.fps
         for k, shown in enumerate(self.procedure.states[top - 1].tolist()):
             self._agreed[k] += shown != self._now[k] and seen.windows[k] > 0.3
             if self._agreed[k] >= self.settings.pictures:
                 step = 3 * k + 2 * self._now[k]
                 name = self.procedure.step_name(step)
-                events.append(Event(frame, step, 0.75, "both", {}, name, frame / self._fps))
+                events.append(Event(frame, step, 0.75, "both", {}, name, frame / fps))
                 self._now[k], self._agreed[k] = shown, 0
         return events
 
@@ -70,8 +69,8 @@ class Agreeing(Stream):
     def fixed(self, procedure, base, threshold=0.0, paper=True):
         return [Agreement()]
 
-    def decoder(self, procedure, variant, settings, *, fps=None, calibration=None, weights=None):
-        return Decoder(procedure, variant, settings, fps)
+    def decoder(self, procedure, variant, settings, *, calibration=None, weights=None):
+        return Decoder(procedure, variant, settings)
 
 
 BOTH = Agreeing(

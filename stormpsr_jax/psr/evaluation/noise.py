@@ -65,7 +65,6 @@ def measure(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     confidence: float = 0.5,
-    fps: float | None = None,
 ) -> dict[str, Any]:
     """Measures the noise of detections.
 
@@ -76,7 +75,6 @@ def measure(
         procedure: the product.
         recordings: with detections and true states.
         confidence: floor; a row at or below it shows nothing.
-        fps: frames per second, None for the procedure's.
 
     Returns:
         Shares are {"count", "of", "share"}, in frames unless said otherwise, with a share of None
@@ -93,7 +91,7 @@ def measure(
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"--confidence={confidence} is not in 0…1")
-    fps = procedure.checked_fps(fps)
+    fps = procedure.fps
     found = {name: _frames(procedure, r, fps) for name, r in recordings.items()}
     seen = {
         name: _Frames(*(column[frames.confidences > confidence] for column in frames))

@@ -33,7 +33,6 @@ def evaluate(
     weights: Weights | None = None,
     protocol: str = "paper",
     variant: str | None = None,
-    fps: float | None = None,
     visibility_dir: str | os.PathLike | None = None,
     with_errors: bool = False,
     sweep: Sequence[float] = (),
@@ -49,7 +48,6 @@ def evaluate(
         weights: of the learned fusion; without them, or without scores, it is left out.
         protocol: "paper" or "released".
         variant: of all recordings; None finds each one's by its name.
-        fps: frames per second, None for the procedure's.
         sweep: thresholds at which each stream is scored besides (protocol `paper`).
         certain: events of a lower confidence are listed as uncertain and not scored (protocol
             `paper`).
@@ -70,7 +68,6 @@ def evaluate(
         visibility_dir=visibility_dir,
         variant=variant,
         with_errors=with_errors,
-        fps=fps,
     )
     return evaluate_recordings(
         procedure,
@@ -78,7 +75,6 @@ def evaluate(
         settings,
         weights=weights,
         protocol=protocol,
-        fps=fps,
         sweep=sweep,
         certain=certain,
     )
@@ -91,7 +87,6 @@ def evaluate_recordings(
     *,
     weights: Weights | None = None,
     protocol: str = "paper",
-    fps: float | None = None,
     sweep: Sequence[float] = (),
     certain: float = 0.0,
     calibrations: Mapping[str, calibration.Calibration] | None = None,
@@ -108,7 +103,7 @@ def evaluate_recordings(
         settings = {stream.name: settings for stream in streams.STREAMS if stream.sums}
     others = {s.name: s.defaults(weights) for s in streams.STREAMS if not s.sums}
     settings = {**others, **settings}
-    fps = procedure.checked_fps(fps)
+    fps = procedure.fps
     decoders = {s.decoder for s in settings.values() if isinstance(s, Settings)}
     if len(decoders) != 1:
         raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
@@ -147,7 +142,7 @@ def evaluate_recordings(
                     found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
                     events = stream.decode(
-                        procedure, recording, own, weights, fps=fps, calibration=calibrated
+                        procedure, recording, own, weights, calibration=calibrated
                     )
                     found = _score_paper(procedure, recording, events, certain, fps)
                     judged += calibration.judge(events, recording)

@@ -235,7 +235,6 @@ def read(
     procedure: Procedure,
     variant: Variant | None,
     *,
-    fps: float | None = None,
     needed: str | None = None,
     terms: Terms | None = None,
     recording: str | None = None,
@@ -251,7 +250,6 @@ def read(
         procedure: the product.
         variant: of the recording, whose initial state labels by the clock start from; None if it
             is not known, which leaves their changes unchecked and the result empty.
-        fps: frames per second of labels by the clock, None for the procedure's.
         needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
             read. None reads both.
         terms: what --words and --labels_fps say of labels by the clock.
@@ -266,9 +264,7 @@ def read(
     frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
     timed = timed_labels.read_times(path, procedure, terms, recording)
     if variant is not None:
-        first, steps = timed_labels.to_frames(
-            path, timed, variant.initial_state, procedure, fps=fps
-        )
+        first, steps = timed_labels.to_frames(path, timed, variant.initial_state, procedure)
         frames, states = labels.steps_to_states(steps, first, 0)
     return _labels({}, frames, states)
 

@@ -84,7 +84,6 @@ def load_recordings(
     visibility_dir: str | os.PathLike | None = None,
     variant: str | None = None,
     with_errors: bool = False,
-    fps: float | None = None,
     split: str | None = None,
     terms: Terms | None = None,
 ) -> dict[str, LabelledPredictions]:
@@ -100,7 +99,6 @@ def load_recordings(
         visibility_dir: `<rec>.csv` per recording, where known.
         variant: of all recordings; None finds each one's by its name.
         with_errors: takes the truth from `PSR_labels_with_errors.csv`.
-        fps: frames per second of labels by the clock, None for the procedure's.
         split: of labels below folders (or in zip files) of splits, only these.
         terms: what --words and --labels_fps say of labels by the clock.
 
@@ -114,7 +112,6 @@ def load_recordings(
     for flag, folder in (("--scores", scores_dir), ("--visibility", visibility_dir)):
         if folder is not None and not pathlib.Path(folder).is_dir():
             raise ValueError(f"{folder}: is not a folder; {flag} takes one")
-    procedure.checked_fps(fps)
     if variant is not None:
         procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
     mistakes: list[str] = []
@@ -158,7 +155,7 @@ def load_recordings(
             r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
             r.with_errors = with_errors
             if place is not None:
-                options = {"fps": fps, "needed": needed, "terms": terms, "recording": name}
+                options = {"needed": needed, "terms": terms, "recording": name}
                 known = attempt(place, label_files.read, place, procedure, own, **options)
                 if known is not None:
                     r.truth = known.with_errors if with_errors else known.steps

@@ -142,7 +142,6 @@ def to_frames(
     initial_state: Sequence[int],
     procedure: Procedure,
     *,
-    fps: float | None = None,
     first_frame: int = 0,
     num_frames: int | None = None,
     shown: Callable[[], Shown] | None = None,
@@ -154,7 +153,6 @@ def to_frames(
         timed: of `read_times`.
         initial_state: K values before the first step.
         procedure: names the steps.
-        fps: frames per second, None for the procedure's.
         first_frame: the frame at time 0.
         num_frames: of the recording; None if it is not known.
         shown: gives its pictures, and is asked only for labels that need them; None without them.
@@ -166,7 +164,7 @@ def to_frames(
     Raises:
         ValueError: all mistakes, each with file, line and field.
     """
-    fps = procedure.fps if fps is None else fps
+    fps = procedure.fps
     last = csvfile.MAX_FRAME if num_frames is None else first_frame + num_frames - 1
     state, first_state = list(initial_state), list(initial_state)
     since: dict[int, tuple[str, int | float | None]]

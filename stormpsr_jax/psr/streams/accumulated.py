@@ -143,13 +143,12 @@ class Accumulated(Stream):
         variant: Variant,
         settings: Settings,
         *,
-        fps: float | None = None,
         calibration: Calibration | None = None,
         weights: Weights | None = None,
     ) -> Decoder:
         """Returns `decoding.Decoder`."""
         del weights
-        return Decoder(procedure, variant, self.name, settings, fps, calibration)
+        return Decoder(procedure, variant, self.name, settings, calibration)
 
     def decode_each(
         self,
@@ -158,7 +157,6 @@ class Accumulated(Stream):
         candidates: Sequence[Settings],
         weights: Weights | None = None,
         *,
-        fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
         """Decodes with each of several settings; in a row, those that differ in thresholds at once.
@@ -179,7 +177,6 @@ class Accumulated(Stream):
                 recording.detections,
                 recording.temporal,
                 removals=[member.removal for member in members],
-                fps=fps,
                 calibration=calibration,
             )
         return found

@@ -29,13 +29,11 @@ def decode(
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
     *,
-    fps: float | None = None,
     calibration: Calibration | None = None,
 ) -> list[Event]:
     """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
 
-    Predictions that are not given are no evidence. `fps` is for the times of events, None for the
-    procedure's; `calibration` is for their confidences.
+    Predictions that are not given are no evidence; `calibration` is for the events' confidences.
 
     Raises:
         ValueError: as `Decoder`.
@@ -48,7 +46,6 @@ def decode(
         [settings.threshold],
         detections,
         temporal,
-        fps=fps,
         calibration=calibration,
     )[0]
 
@@ -63,7 +60,6 @@ def sweep(
     temporal: TemporalPredictions | None = None,
     *,
     removals: Sequence[float | None] | None = None,
-    fps: float | None = None,
     calibration: Calibration | None = None,
 ) -> list[list[Event]]:
     """Decodes a whole recording with each of several thresholds.
@@ -73,7 +69,6 @@ def sweep(
         thresholds: the values of T, in any order.
         detections, temporal: predictions; None is no evidence.
         removals: `Settings.removal` beside each threshold; None takes that of `settings`.
-        fps: frames per second, for the times of events; None for the procedure's.
         calibration: of the events' confidences, None leaves them as they are.
 
     Returns:
@@ -84,7 +79,7 @@ def sweep(
     rules = []
     for threshold, removal in zip(thresholds, removals, strict=True):
         one = dataclasses.replace(settings, threshold=threshold, removal=removal)
-        rules.append(Rules(procedure, variant, stream, one, fps, calibration))
+        rules.append(Rules(procedure, variant, stream, one, calibration))
     events: list[list[Event]] = [[] for _ in rules]
     if not rules:
         return events

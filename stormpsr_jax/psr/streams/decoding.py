@@ -45,12 +45,10 @@ class Decoder:
         variant: initial state and expected steps.
         stream: "asd", "temporal" or "storm".
         settings: thresholds and weights.
-        fps: frames per second, for the times of events; None for the procedure's.
         calibration: of the events' confidences; it changes nothing else.
 
     Raises:
-        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion; an
-            fps that is no positive number.
+        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion.
     """
 
     def __init__(
@@ -59,12 +57,11 @@ class Decoder:
         variant: Variant,
         stream: str,
         settings: Settings,
-        fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         self.procedure, self.variant = procedure, variant
         self.stream, self.settings = stream, settings
-        self._rules = Rules(procedure, variant, stream, settings, fps, calibration)
+        self._rules = Rules(procedure, variant, stream, settings, calibration)
         self._last_class = procedure.error_class
         self._catalogue = procedure.states.tolist()
         self._flips: dict[int, frozenset[int]] = {}  # by class, valid for the current state

@@ -52,7 +52,6 @@ class LearnedDecoder:
         variant: initial state and possible steps.
         settings: thresholds and projection.
         weights: of the recurrent unit.
-        fps: frames per second; None for the procedure's.
         calibration: of the events' confidences; it changes nothing else.
     """
 
@@ -64,14 +63,12 @@ class LearnedDecoder:
         variant: Variant,
         settings: LearnedSettings,
         weights: Weights,
-        fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        fps = procedure.checked_fps(fps)
         self.procedure, self.variant = procedure, variant
         self.settings, self.weights = settings, weights
-        self._filter = Filter(procedure, variant, weights, settings.rho, fps)
-        self._reporter = Reporter(procedure, variant, settings, fps, calibration)
+        self._filter = Filter(procedure, variant, weights, settings.rho)
+        self._reporter = Reporter(procedure, variant, settings, calibration)
         self._frame = -1
         self.belief: Belief | None = None  # at the last frame with scores
 
@@ -236,7 +233,6 @@ class Learned(Stream):
         variant: Variant,
         settings: LearnedSettings,
         *,
-        fps: float | None = None,
         calibration: Calibration | None = None,
         weights: Weights | None = None,
     ) -> LearnedDecoder:
@@ -249,7 +245,7 @@ class Learned(Stream):
                 "hold is for files of detections (evaluate --fusion=default); leave it out here"
             )
         weights = _given(weights, "weights")
-        return LearnedDecoder(procedure, variant, settings, weights, fps, calibration)
+        return LearnedDecoder(procedure, variant, settings, weights, calibration)
 
     def decode_each(
         self,
@@ -258,7 +254,6 @@ class Learned(Stream):
         candidates: Sequence[LearnedSettings],
         weights: Weights | None = None,
         *,
-        fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
         """Decodes with each of several settings; beliefs are worked out once for all thresholds."""
@@ -266,9 +261,8 @@ class Learned(Stream):
         found = []
         for settings in candidates:
             if settings.rho not in known:
-                known[settings.rho] = self.beliefs(procedure, recording, settings, weights, fps)
-            fps = procedure.checked_fps(fps)
-            reporter = Reporter(procedure, recording.variant, settings, fps, calibration)
+                known[settings.rho] = self.beliefs(procedure, recording, settings, weights)
+            reporter = Reporter(procedure, recording.variant, settings, calibration)
             frames = _given(recording.scores, "scores").frames.tolist()
             events: list[Event] = []
             for frame, *logits in zip(frames, *known[settings.rho], strict=True):
@@ -282,11 +276,10 @@ class Learned(Stream):
         recording: LabelledPredictions,
         settings: LearnedSettings,
         weights: Weights | None,
-        fps: float | None = None,
     ) -> Belief:
         """Returns the beliefs (N, K) at the frames with scores, as the online decoder has them."""
-        weights, fps = _given(weights, "weights"), procedure.checked_fps(fps)
-        one = Filter(procedure, recording.variant, weights, settings.rho, fps)
+        weights = _given(weights, "weights")
+        one = Filter(procedure, recording.variant, weights, settings.rho)
         scores = _given(recording.scores, "scores")
         rows = [one.update(frame, row) for frame, row in scores.per_frame()]
         if not rows:

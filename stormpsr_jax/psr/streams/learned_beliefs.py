@@ -159,11 +159,10 @@ class Filter:
         variant: Variant,
         weights: Weights,
         rho: float | None,
-        fps: float,
     ) -> None:
         self._catalogue = procedure.states.astype(float)
         self._arrays = weights.arrays
-        self._span = span_frames(weights.average, fps)
+        self._span = span_frames(weights.average, procedure.fps)
         self._project = None
         if rho is not None:
             self._project = Projection(procedure.states, variant.initial_state, rho)

@@ -69,10 +69,9 @@ class Reporter:
         procedure: Procedure,
         variant: Variant,
         settings: LearnedSettings,
-        fps: float,
         calibration: Calibration | None,
     ) -> None:
-        self._procedure, self._fps, self._calibration = procedure, fps, calibration
+        self._procedure, self._calibration = procedure, calibration
         parts = np.arange(procedure.num_components)
         possible = list(variant.possible)
         may_install = np.isin(3 * parts, possible)
@@ -86,7 +85,7 @@ class Reporter:
         self._thresholds = np.stack([settings.install * ones, settings.wrong * ones, removal])
         # What a report waits for: neither what goes wrong nor what is not expected to come off.
         self._awaited = np.stack([may_install, np.zeros_like(may_install), expected])
-        self.hold = math.ceil((settings.hold or 0.0) * fps)  # frames
+        self.hold = math.ceil((settings.hold or 0.0) * procedure.fps)  # frames
         self.reported = np.array(variant.initial_state, int)
         self.held: int | None = None  # the frame since which a report waits
         self.pending: Belief | None = None  # what it reports
@@ -144,5 +143,5 @@ class Reporter:
             NAME,
             {name: float(sigmoid(value[k])) for name, value in belief._asdict().items()},
             self._procedure.step_name(step_id),
-            frame / self._fps,
+            frame / self._procedure.fps,
         )

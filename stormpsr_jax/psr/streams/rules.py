@@ -121,12 +121,10 @@ class Rules:
         variant: Variant,
         stream: str,
         settings: Settings,
-        fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         naive = settings.decoder == "naive"
         self.procedure, self.stream = procedure, stream
-        self.fps = procedure.checked_fps(fps)
         self.calibration = calibration
         self.weight = share_of_windows(stream, settings)
         install = 0.0 if naive else settings.threshold
@@ -182,7 +180,7 @@ class Rules:
             self.stream,
             evidence,
             self.procedure.step_name(step_id),
-            frame / self.fps,
+            frame / self.procedure.fps,
         )
 
 

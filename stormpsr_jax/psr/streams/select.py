@@ -89,7 +89,6 @@ def select(
     procedure: Procedure,
     recordings: Recordings,
     base: Settings,
-    fps: float | None = None,
     choose: str = "validation",
     weights: HeldOut | None = None,
     threshold: float = 0.0,
@@ -101,7 +100,6 @@ def select(
         procedure: the product.
         recordings: of the validation split.
         base: decoder, decay and window, and what is not on the grid of a stream.
-        fps: frames per second, None for the procedure's.
         choose: "validation", the rule above, or "paper", its settings.
         weights: of fitted streams, by recording; without them these are left out.
         threshold: of the fixed settings; 0 is the paper's.
@@ -111,7 +109,6 @@ def select(
     Returns:
         By name of the stream.
     """
-    fps = procedure.fps if fps is None else fps
     num = sum(bool(r.truth) for r in recordings.values())
     by_rule = choose == "validation" and num >= MIN_RECORDINGS
     chosen: dict[str, Choice] = {}
@@ -123,7 +120,7 @@ def select(
         def rated(
             candidates: Sequence[Any], stream: Stream = stream, own: HeldOut | None = own
         ) -> list[Choice]:
-            return rate(procedure, recordings, stream, candidates, base.window, fps, own)
+            return rate(procedure, recordings, stream, candidates, base.window, own)
 
         best = None
         if by_rule:
@@ -138,7 +135,7 @@ def select(
             choices = rated(stream.fixed(procedure, base, threshold, choose == "paper"))
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
-        chosen[stream.name] = _calibrated(procedure, recordings, stream, best, fps, own)
+        chosen[stream.name] = _calibrated(procedure, recordings, stream, best, own)
     return chosen
 
 
@@ -148,7 +145,6 @@ def rate(
     stream: Stream,
     candidates: Sequence[Any],
     window: int,
-    fps: float,
     weights: HeldOut | None = None,
 ) -> list[Choice]:
     """Rates settings of a stream; `window` in frames is what delays are measured by."""
@@ -156,14 +152,14 @@ def rate(
     for name, r in recordings.items():
         known: dict[tuple, dict] = {}  # many settings find the same
         own = None if weights is None else weights[name]
-        found = stream.decode_each(procedure, r, candidates, own, fps=fps)
+        found = stream.decode_each(procedure, r, candidates, own)
         for events, by_name in zip(found, scores, strict=True):
             key = tuple((event.frame, event.step_id) for event in events)
             if key not in known:
-                known[key] = _scores(r, events, fps)
+                known[key] = _scores(r, events, procedure.fps)
             by_name[name] = known[key]
     return [
-        _choice(settings, by_name, max(window, 1) / fps)
+        _choice(settings, by_name, max(window, 1) / procedure.fps)
         for settings, by_name in zip(candidates, scores, strict=True)
     ]
 
@@ -228,14 +224,13 @@ def _calibrated(
     recordings: Recordings,
     stream: Stream,
     choice: Choice,
-    fps: float,
     weights: HeldOut | None,
 ) -> Choice:
     """A choice with the calibration of its events."""
     judged = []
     for name, r in recordings.items():
         own = None if weights is None else weights[name]
-        events = stream.decode(procedure, r, choice.settings, own, fps=fps)
+        events = stream.decode(procedure, r, choice.settings, own)
         judged.append(calibration.judge(events, r))
     fitted = stream.calibrate(judged)
     reliability = None

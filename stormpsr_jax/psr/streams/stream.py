@@ -188,7 +188,6 @@ class Stream(abc.ABC):
         variant: Variant,
         settings: Any,
         *,
-        fps: float | None = None,
         calibration: Calibration | None = None,
         weights: Weights | None = None,
     ) -> OnlineDecoder:
@@ -197,7 +196,6 @@ class Stream(abc.ABC):
         Args:
             procedure, variant: what is built.
             settings: of the class `settings`.
-            fps: frames per second, for the times of events; None for the procedure's.
             calibration: of the events' confidences; it changes nothing else.
             weights: of a fitted stream.
 
@@ -212,13 +210,12 @@ class Stream(abc.ABC):
         settings: Any,
         weights: Weights | None = None,
         *,
-        fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> list[Event]:
         """Decodes a whole recording: the events that the online decoder gives frame by frame."""
-        return self.decode_each(
-            procedure, recording, [settings], weights, fps=fps, calibration=calibration
-        )[0]
+        return self.decode_each(procedure, recording, [settings], weights, calibration=calibration)[
+            0
+        ]
 
     def decode_each(
         self,
@@ -227,7 +224,6 @@ class Stream(abc.ABC):
         candidates: Sequence[Any],
         weights: Weights | None = None,
         *,
-        fps: float | None = None,
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
         """Decodes a whole recording with each of several settings.
@@ -237,12 +233,7 @@ class Stream(abc.ABC):
         found = []
         for settings in candidates:
             decoder = self.decoder(
-                procedure,
-                recording.variant,
-                settings,
-                fps=fps,
-                calibration=calibration,
-                weights=weights,
+                procedure, recording.variant, settings, calibration=calibration, weights=weights
             )
             found.append([e for at, seen in pictures(recording) for e in decoder.observe(at, seen)])
         return found
@@ -253,10 +244,9 @@ class Stream(abc.ABC):
         recording: LabelledPredictions,
         settings: Any,
         weights: Weights | None,
-        fps: float | None = None,
     ) -> Belief | None:
         """Returns what it believes at each frame with scores; None if it has no beliefs."""
-        del procedure, recording, settings, weights, fps
+        del procedure, recording, settings, weights
         return None
 
     # --- Messages ---------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_read_steps_follow_from_states_where_no_file_has_them(tmp_path):
 def test_read_frames_of_times_follow_the_rate(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(TIMES)
-    assert label_files.read(path, PROCEDURE, UP, fps=25).steps == [(30, 0), (75, 3)]
+    assert label_files.read(path, PROCEDURE.at(25), UP).steps == [(30, 0), (75, 3)]
 
 
 def test_load_recordings_times_and_folders_mixed(tmp_path):
@@ -88,7 +88,7 @@ def test_load_recordings_times_and_folders_mixed(tmp_path):
     assert [r.truth for r in read.values()] == [STEPS, STEPS]
     np.testing.assert_array_equal(read["a"].states, read["b"].states)
     with pytest.raises(ValueError, match="--fps=0 is not in 1e-06…1000"):
-        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd", fps=0)
+        PROCEDURE.at(0)
 
 
 def test_load_recordings_errors_of_all_recordings(tmp_path):

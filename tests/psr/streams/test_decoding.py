@@ -334,6 +334,6 @@ def test_events_have_a_name_and_a_time():
     asd, _ = arrays({f: [(1, 0.9)] for f in range(10, 14)}, {})
     s, up = Settings("expected", threshold=1.0), PROCEDURE.variants["up"]
     for fps, time_s in ((None, 11 / 5), (20, 11 / 20)):
-        (event,) = decode(PROCEDURE, up, "asd", s, asd, fps=fps)
+        (event,) = decode(PROCEDURE.at(fps), up, "asd", s, asd)
         assert (event.frame, event.step_id, event.name) == (11, 0, "Install a")
         assert event.time_s == time_s

@@ -17,7 +17,7 @@ UP = PUMP.variants["up"]
 def reports(variant, *rows, settings=SETTINGS):
     """Step ids by frame of the beliefs (present, right, wrong) of component 0, others absent."""
     rest = np.full(2, -10.0)
-    reporter = Reporter(PUMP, variant, settings, 10.0, None)
+    reporter = Reporter(PUMP, variant, settings, None)
     found = []
     for frame, logits in enumerate(rows):
         belief = Belief(*(np.r_[x, rest] for x in logits))
@@ -74,7 +74,7 @@ def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
 
 def held(*rows, settings):
     """Step ids by frame, where `rows` are the logits of the components' being right."""
-    reporter = Reporter(PUMP, UP, settings, 10.0, None)
+    reporter = Reporter(PUMP, UP, settings, None)
     found = []
     for frame, right in enumerate(rows):
         right = np.array(right, float)
@@ -99,7 +99,7 @@ def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more
     rising = Belief(np.array([1.0, 5, -9]), np.array([0.0, 4, -9]), np.full(3, -9.0))
     gone = Belief(*np.full((3, 3), -0.5))  # says nothing
     for ends in (None, 10, 60):
-        reporter = Reporter(PUMP, UP, LearnedSettings(hold=1.0), 10.0, None)
+        reporter = Reporter(PUMP, UP, LearnedSettings(hold=1.0), None)
         assert [reporter.update(frame, rising) for frame in range(4)] == [[]] * 4
         assert reporter.expire(9) == []
         if ends is None:  # the recording ends
@@ -113,7 +113,7 @@ def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more
 
 
 def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
-    reporter = Reporter(PUMP, UP, LearnedSettings(hold=5.0), 10.0, None)
+    reporter = Reporter(PUMP, UP, LearnedSettings(hold=5.0), None)
     reporter.reported[:] = (1, 0, 0)
     present, right = np.array([1.0, 5, -9]), np.array([0.5, 4, -9])  # the first may be coming off
     belief = Belief(present - 1.5, right, np.full(3, -9.0))

@@ -96,7 +96,6 @@ def test_select_removals_get_a_threshold_of_their_own():
         accumulated.ASD,
         [dataclasses.replace(base, threshold=t) for t in accumulated.THRESHOLDS],
         20,
-        FPS,
     )
     # One threshold for both is too low for the noise.
     assert choice.delay_s < min((c.delay_s for c in without if c.f1 == 1), default=np.inf)
@@ -203,9 +202,7 @@ def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
     for threshold, accepted in ((2.0, 1), (100.0, 0)):
         setting = dataclasses.replace(BASE, threshold=threshold, decay=1.0)
         scores = [
-            select.rate(PROCEDURE, {"r": one}, accumulated.ASD, [setting], BASE.window, FPS)[
-                0
-            ].scores[0]
+            select.rate(PROCEDURE, {"r": one}, accumulated.ASD, [setting], BASE.window)[0].scores[0]
             for one in (labelled, unlabelled)
         ]
         assert scores[1] - scores[0] == pytest.approx(select.WRONG_PRICE * accepted)
@@ -260,10 +257,10 @@ def beliefs_once(monkeypatch):
     """Beliefs take nearly all of the time, and depend on nothing that is chosen."""
     work_out = learned.Learned.beliefs
 
-    def beliefs(stream, procedure, recording, settings, weights, fps=None):
+    def beliefs(stream, procedure, recording, settings, weights):
         key = id(recording.scores), id(weights), settings.rho
         if key not in BELIEFS:
-            found = work_out(stream, procedure, recording, settings, weights, fps)
+            found = work_out(stream, procedure, recording, settings, weights)
             BELIEFS[key] = recording.scores, weights, found
         return BELIEFS[key][2]
 

@@ -30,7 +30,7 @@ def of_decoder(rng, frames, stream):
 def of_reporter(rng, frames):
     """The same of beliefs by chance, of which some are of wrong parts."""
     possible = VARIANT.__class__(**{**vars(VARIANT), "allowed": (2, 5, 8)})
-    reporter = learned.Reporter(PROCEDURE, possible, learned.LearnedSettings(), 10.0, None)
+    reporter = learned.Reporter(PROCEDURE, possible, learned.LearnedSettings(), None)
     for frame in frames:
         belief = Belief(*(rng.normal(0, 6, 3) for _ in Belief._fields))
         yield reporter.update(frame, belief), tuple(reporter.reported.tolist())
@@ -59,8 +59,7 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
                     path,
                     timed_labels.read_times(path, PROCEDURE),
                     VARIANT.initial_state,
-                    PROCEDURE,
-                    fps=fps,
+                    PROCEDURE.at(fps),
                     first_frame=first,
                     num_frames=count,
                 )

@@ -46,7 +46,7 @@ def recordings(number):
 
 
 def read(path, procedure, fps, terms=None):
-    return label_files.read(path, procedure, UP, fps=fps, terms=terms).with_errors
+    return label_files.read(path, procedure.at(fps), UP, terms=terms).with_errors
 
 
 def kept(steps):
@@ -117,8 +117,7 @@ def test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_pic
             tmp_path / name,
             timed,
             UP.initial_state,
-            PLAIN,
-            fps=fps,
+            PLAIN.at(fps),
             num_frames=len(grid),
             shown=lambda shown=shown: shown,
         )
