@@ -71,8 +71,8 @@ def write(
                 variant,
                 [
                     (procedure.step_name(before), procedure.step_name(after), why)
-                    for (before, after), why in itertools.zip_longest(
-                        variant.precedence, rules, fillvalue=""
+                    for (before, after), why in zip(
+                        variant.precedence, rules or itertools.repeat(""), strict=False
                     )
                 ],
             )
