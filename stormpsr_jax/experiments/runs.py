@@ -11,9 +11,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import default
 from stormpsr_jax.stages import order, provenance, remaking
-from stormpsr_jax.stages.context import CAD, Context
-
-_LARGE = (Context.detector_source, Context.boxed_source)
+from stormpsr_jax.stages.context import Context
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,20 +109,12 @@ def _identities(run: Run) -> dict[str, str]:
     """By stage what it is made from, without looking at anything on the disk."""
     config = changed(run.config, {"data.dir": ""})
     context = Context(config, run.folder / "nothing", mesh=None)
-    data = config.data
+    data = run.config.data
+    # The names of that of which made_from has checksums.
+    places = (config.procedure, data.dir, data.cad_dir, data.detector_dir, data.extra)
     found: dict[str, str] = {}
     for stage in order.chosen(context):
-        # The names of that of which made_from has checksums, where they tell one from another.
-        reads = [
-            (
-                *(read.parts, read.splits),
-                data.cad_dir if CAD in read.splits else data.extra,
-                data.detector_dir if read.source in _LARGE else "",
-            )
-            for read in stage.reads(context)
-        ]
         fields = sorted(provenance.fields(config, stage, free=True).items())
         before = [found.get(other.name) for other in stage.after(context)]
-        places = (config.procedure, run.config.data.dir)
-        found[stage.name] = repr((stage.name, places, fields, reads, before))
+        found[stage.name] = repr((stage.name, places, fields, before))
     return found

@@ -25,19 +25,6 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
     }
 
 
-def test_a_plan_knows_what_reads_another_folder(tmp_path):
-    base = run_of(tmp_path, "base")
-    later = {
-        "data.cad_dir": ["pretrain", "embed", "temporal", "finetune", "detector"],
-        "data.detector_dir": ["detector"],
-        "data.extra": ["pretrain", "embed", "temporal", "finetune", "detector"],
-    }
-    for field, trained in later.items():
-        run = run_of(tmp_path, field, **{field: str(tmp_path / "elsewhere")})
-        expected = [*trained, "predict", "product_gate", "fuse", "evaluate"]
-        assert expected_stages([base, run])[run] == expected
-
-
 @pytest.mark.parametrize(
     ("changes", "left"),
     [
