@@ -26,6 +26,7 @@ import numpy as np
 
 from data_prep.reading import asd_labels
 from stormpsr_jax import evaluate, load_model
+from stormpsr_jax.base.errors import lines_of, one_line
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Clock
@@ -259,7 +260,11 @@ def make_config(folder: Path) -> None:
 
 
 def read_config(root: Path, path: Path) -> None:
-    config_flag.load(str(path))
+    try:
+        config_flag.load(str(path))
+    except ValueError as error:  # as the command tells it
+        lines = [one_line(line) for line in lines_of(error)]
+        raise ValueError("\n".join(f"{path.name}: {line}" for line in lines)) from error
 
 
 READERS = {
