@@ -153,8 +153,8 @@ def _unbuildable(procedure: Procedure, found: Relations) -> Iterator[str]:
             if k not in building.standing(found, needed | {k}):
                 which = ", ".join(names[j] for j in sorted(needed - {k})) or "nothing"
                 yield (
-                    f"variant {variant.name}: {names[k]} would hover: {which} comes before it, and "
-                    "does not hold it on the table; look at its pose and at precedence"
+                    f"variant {variant.name}: {names[k]} would hover: what comes before it "
+                    f"({which}) does not hold it over the table; look at its pose and at precedence"
                 )
     known = {state.tobytes() for state in procedure.states}
     known |= {np.array(v.initial_state, np.int8).tobytes() for v in procedure.variants.values()}

@@ -67,8 +67,14 @@ def test_an_order_in_which_a_part_would_hover_is_told():
     meshes = CUP, LID, box((1, 1, 4), (3, 3, 5))
     for precedence, expected in (
         ([[0, 3], [3, 6]], []),
-        ([[0, 3], [0, 6]], ["variant all: knob would hover: cup comes before it, and does not"]),
-        ([[3, 6]], ["variant all: lid would hover: nothing", "variant all: knob would hover: lid"]),
+        ([[0, 3], [0, 6]], ["variant all: knob would hover: what comes before it (cup) does not"]),
+        (
+            [[3, 6]],
+            [
+                "variant all: lid would hover: what comes before it (nothing)",
+                "variant all: knob would",
+            ],
+        ),
         ([], []),
     ):
         content["variants"]["all"]["precedence"] = precedence
@@ -77,7 +83,7 @@ def test_an_order_in_which_a_part_would_hover_is_told():
         assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True))
     high = (CUP, *(mesh.copy().apply_translation([0, 0, 9]) for mesh in meshes[1:]))
     lines = told(*high, procedure=toy.Procedure.from_json(content))
-    assert sum("would hover: cup, " in line for line in lines) == 2
+    assert sum("would hover: what comes before it (cup, " in line for line in lines) == 2
 
 
 @pytest.fixture
