@@ -19,7 +19,7 @@ from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.psr.procedure import load_procedure
 
 MAX_SIZE = 4096
-RENDERER = ("trimesh", "numba", "fcl")
+RENDERER = ("trimesh", "numba")
 
 
 def command(

@@ -62,7 +62,7 @@ def check(context: Context) -> list[str]:
     """What would be noticed only when all is rendered; ValueError if the renderer is not there."""
     if context.has_data:
         return []
-    installed.check_extra("synthetic", ("trimesh", "numba", "fcl"), "stage 'data'")
+    installed.check_extra("synthetic", ("trimesh", "numba"), "stage 'data'")
     return [*_of_product(context), *_of_sizes(context)]
 
 

@@ -19,7 +19,7 @@ from stormpsr_jax.psr.files import label_files, words
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
-_RENDERER = ("trimesh", "numba", "fcl")
+_RENDERER = ("trimesh", "numba")
 _FILE = "a procedure file, or a packaged procedure's name"
 _DRAFTS = "data_prep.draft"  # beside the core, which does not import it
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from data_prep.products.product import Product
 from data_prep.rendering.mesh import Mesh
+from stormpsr_jax.base import installed
 
 # Ways out: +x, −x, +y, −y, +z, −z of the product.
 WAYS = ("to the right", "to the left", "to the back", "to the front", "up", "down")
@@ -73,7 +74,8 @@ def find(product: Product) -> Relations:
 
 def _touching(placed: Sequence[Mesh], near: float) -> np.ndarray:
     """(K, K) bool, whether the surfaces of two parts are nearer to each other than `near`."""
-    import fcl  # here, as flags and --help do without it
+    installed.check_extra("synthetic", ("fcl",), "what is told of parts that touch")
+    import fcl  # here, as pictures are rendered without it, and not every platform has it
 
     bodies = []
     for mesh in placed:

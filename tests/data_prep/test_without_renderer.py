@@ -23,7 +23,7 @@ def test_help_needs_no_renderer(module):
     assert done.stdout.startswith(f"usage: python -m {module}")
 
 
-@pytest.mark.parametrize("missing", ["trimesh", "numba", "fcl"])
+@pytest.mark.parametrize("missing", ["trimesh", "numba"])
 @pytest.mark.parametrize(
     ("main", "words"), [(synthetic.main, ()), (cad.main, ("--meshes=m", "--procedure=synthetic"))]
 )
