@@ -75,26 +75,26 @@ def images(data: Any, path: str | os.PathLike) -> dict[Id, Image]:
         ValueError: every mistake; also an id that is given twice.
     """
 
-    def image(place: str, entry: Any) -> tuple[Id, Image]:
-        key, name = _id(entry, place), files.field(entry, "file_name", str, place)
+    def image(place: str, entry: Any) -> Image:
+        name = files.field(entry, "file_name", str, place)
         size = None
         if "width" in entry and "height" in entry:
             sides = ((side, entry[side]) for side in ("width", "height"))
             width, height = (files.number(v, f"{place}: {k}", 1, MAX_PIXELS) for k, v in sides)
             size = width, height
-        return key, Image(place, name, size)
+        return Image(place, name, size)
 
-    return _unique(for_each(_entries(data, "images", path), image))
+    return _by_id(data, "images", path, image)
 
 
 def categories(data: Any, path: str | os.PathLike) -> dict[Id, Category]:
     """Returns the categories of a file by their ids; arguments and errors as of `images`."""
 
-    def category(place: str, entry: Any) -> tuple[Id, Category]:
-        key, name = _id(entry, place), entry.get("name")
-        return key, Category(place, name if isinstance(name, str) else "")
+    def category(place: str, entry: Any) -> Category:
+        name = entry.get("name")
+        return Category(place, name if isinstance(name, str) else "")
 
-    return _unique(for_each(_entries(data, "categories", path), category))
+    return _by_id(data, "categories", path, category)
 
 
 def boxes(
@@ -128,9 +128,7 @@ def boxes(
                 f"{place}: category_id: {files.shorten(category)} is not in categories"
             )
         if "id" in entry:
-            if (identifier := _id(entry, place)) in seen:
-                raise _twice(identifier, place)
-            seen.add(identifier)
+            seen.add(_new_id(entry, place, seen))
         return convert(Box(place, pictures[key], category, _turned_corner(entry, place)))
 
     return for_each(_entries(data, "annotations", path), box)
@@ -173,22 +171,20 @@ def _entries(data: Any, key: str, path: str | os.PathLike) -> Iterator[tuple[str
     return ((f"{path}: {key}[{i}]", entry) for i, entry in enumerate(data[key]))
 
 
-def _id(entry: Any, place: str) -> Id:
-    return files.field(entry, "id", (int, str), place)
+def _by_id(
+    data: Any, key: str, path: str | os.PathLike, parse: Callable[[str, Any], _T]
+) -> dict[Id, _T]:
+    found: dict[Id, _T] = {}
+
+    def add(place: str, entry: Any) -> None:
+        key = _new_id(entry, place, found)
+        found[key] = parse(place, entry)
+
+    for_each(_entries(data, key, path), add)
+    return found
 
 
-def _unique(found: list[tuple[Id, _T]]) -> dict[Id, _T]:
-    """Returns the entries by their ids; each has its place."""
-    unique: dict[Id, _T] = {}
-
-    def add(key: Id, entry: Any) -> None:
-        if key in unique:
-            raise _twice(key, entry.place)
-        unique[key] = entry
-
-    for_each(found, add)
-    return unique
-
-
-def _twice(key: Id, place: str) -> ValueError:
-    return ValueError(f"{place}: id: {files.shorten(key)} is given twice")
+def _new_id(entry: Any, place: str, known: Container[Id]) -> Id:
+    if (key := files.field(entry, "id", (int, str), place)) in known:
+        raise ValueError(f"{place}: id: {files.shorten(key)} is given twice")
+    return key

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -105,33 +104,15 @@ def terms(words: str | os.PathLike | None, fps: float | None, procedure: Procedu
 
 
 def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]:
-    """Reads a mapping file: CSV with the columns word and step, or a JSON object of word: step.
+    """Reads a mapping file: CSV with the columns word and step.
 
     A step is an id or a name, or empty for words that are no step.
 
     Raises:
-        ValueError: every mistake, with file and line or word.
+        ValueError: every mistake, with file and line.
     """
     steps = Steps(procedure)
     found: dict[str, int | None] = {}
-
-    def add(place: str, word: str, step: str) -> None:
-        word = word.strip()
-        if not word:
-            raise ValueError(f"{place}: word: is empty")
-        if word.casefold() in found:
-            raise ValueError(f"{place}: word: {files.shorten(word)} is given twice")
-        step = step.strip()
-        found[word.casefold()] = steps.of_procedure(step, f"{place}: step") if step else None
-
-    if pathlib.Path(path).suffix.lower() == ".json":
-        content = files.read_json(path)
-        if not isinstance(content, dict) or not all(
-            isinstance(v, str | int) for v in content.values()
-        ):
-            raise ValueError(f"{path}: is not a JSON object of words and their steps")
-        for_each([(f"{path}: {files.shorten(w)}", w, str(s)) for w, s in content.items()], add)
-        return found
     rows = csvfile.read_rows(path)
     names = [name.strip().lower() for name in rows[0][1]] if rows else []
     if not set(HEADER) <= set(names):
@@ -141,10 +122,15 @@ def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]
 
     def parse(line: csvfile.Line, row: list[str]) -> None:
         line.check_width(row[: len(names)], names)
-        word, step = (row[i] for i in at)
+        word, step = (row[i].strip() for i in at)
         # A word like a formula is written with ' in front.
         word = word[1:] if csvfile.plain(word[1:]) == word else word
-        add(f"{path}: line {line}", word, step)
+        if not word:
+            raise line.error("word", "is empty")
+        if word.casefold() in found:
+            raise line.error("word", f"{files.shorten(word)} is given twice")
+        place = f"{path}: line {line}: step"
+        found[word.casefold()] = steps.of_procedure(step, place) if step else None
 
     for_each(rows[1:], parse)
     return found
