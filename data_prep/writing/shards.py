@@ -130,15 +130,15 @@ def build(
     finished = _is_complete(out, jobs) and output.is_claimed_with(out, procedure, description)
     with contextlib.nullcontext() if finished else output.only_writer(out):
         before = output.claim(out, procedure, description)
-        change = changes.find(before, description) if before is not None else None
-        if change is not None and change.loses and not remake:
-            changes.refuse(out, change)
+        lost = changes.lost(out, before, description) if before else {}
+        if lost and not remake:
+            changes.refuse(out, lost)
         for warning in warnings:
             logging.warning("%s", warning)
-        if change is not None:
-            if told := change.describe():
-                logging.info("%s: recordings %s", out, told)
-            changes.apply(out, change, jobs, description)
+        for name, what in lost.items():
+            logging.info("recording %s: %s", name, what)
+        if before:
+            changes.apply(out, before, jobs, description)
         if _is_complete(out, jobs):
             return True
         (out / "dataset_info.json").unlink(missing_ok=True)

@@ -77,8 +77,8 @@ def test_changes_that_lose_something_are_named_and_need_the_flag(old):
     sources = {name: {"labels": "first"} for names in NEW.values() for name in names}
     sources["b"] = {"labels": "second"}
     assert refused(old, splits=NEW, sources=sources) == [
-        f"recording b: its labels are not those that {old} has",
         f"recording a: is in {old}, and not given any more",
+        f"recording b: its labels are not those that {old} has",
         f"recording c: is in split val now, and in train of {old}",
     ]
     assert digests(old) == before
