@@ -8,13 +8,12 @@ Assembly101 from its annotations of mistakes (`assembly101`).
 """
 
 import argparse
-import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import for_each, lines_of, raise_all, tell
+from stormpsr_jax.base.errors import Mistakes, for_each, lines_of, tell
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
     assembly101,
@@ -61,8 +60,10 @@ def _main_detections(args: argparse.Namespace) -> None:
         if args.images is not None:
             data = files.read_json(args.images)
             images = other_detectors.coco_images(data, args.images, args.recording)
-        with _naming(args.results):
+        try:
             found = other_detectors.from_coco(content, classes, images, args.recording)
+        except ValueError as error:
+            raise Mistakes([f"{args.results}: {line}" for line in lines_of(error)]) from error
     if args.recording is not None:
         files.check_name(args.recording, "--recording")
     out = pathlib.Path(args.out)
@@ -75,15 +76,6 @@ def _main_detections(args: argparse.Namespace) -> None:
         print(f"{path}: {len(detections.frames)} detections")
     if classes.missing():
         print(f"no class maps to the catalogued states {', '.join(map(str, classes.missing()))}")
-
-
-@contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Puts the file before what a ValueError says of its content."""
-    try:
-        yield
-    except ValueError as error:
-        raise_all([f"{path}: {line}" for line in lines_of(error)])
 
 
 def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> ClassMap:
@@ -208,78 +200,56 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     formats = parser.add_subparsers(dest="format", required=True)
-    coco_results = formats.add_parser("coco", help="COCO results")
-    coco_results.add_argument("--results", required=True, help="the JSON file of detections")
-    coco_results.add_argument("--images", help="the annotation file that explains the image ids")
-    yolo = formats.add_parser("yolo", help="a folder of YOLO text files, or of such folders")
-    coco_results.add_argument(
-        "--first_category",
-        type=int,
-        choices=(0, 1),
-        help="category_id of the first of --names; otherwise told by those that occur",
-    )
-    yolo.add_argument("--folder", required=True, help="such as runs/detect/predict/labels")
-    yolo.add_argument(
-        "--first_frame",
-        type=int,
-        metavar="N",
-        help="number of a recording's first frame in the files' names, which becomes 0; "
-        "Ultralytics counts the frames of a video from 1",
-    )
-    frames = formats.add_parser("frames", help="prediction files whose frames count otherwise")
-    frames.add_argument(
-        "--predictions", required=True, help="folder of <rec>_results_pred.csv, of either stream"
-    )
-    timed = formats.add_parser("labels", help="labels of every kind, as folders of PSR files")
-    timed.add_argument("--labels", required=True, help="folder of labels")
-    add_label_flags(timed.add_argument)
-    timed.add_argument("--variant", help="of all recordings; otherwise found by their names")
-    timed.add_argument(
-        "--fps", type=float, help="frames per second of labels by the clock; or the procedure's"
-    )
-    timed.add_argument("--out", required=True, help="folder for a folder per recording")
-    toys = formats.add_parser("assembly101", help="Assembly101's annotations of mistakes")
-    toys.add_argument("--annotations", required=True, help="folder of their CSV files")
-    toys.add_argument(
-        "--skip", action="store_true", help="leave out rows that are malformed, and name them"
-    )
-    toys.add_argument("--out", required=True, help="folder for a folder per toy")
-    toys.set_defaults(run=_main_assembly101)
-    for sub, run in (
-        (coco_results, _main_detections),
-        (yolo, _main_detections),
-        (frames, _main_frames),
-        (timed, _main_labels),
-    ):
-        sub.set_defaults(run=run)
-        name_or_file = "a packaged procedure's name, or a procedure file"
-        sub.add_argument("--procedure", required=True, help=name_or_file)
-    for sub in (coco_results, yolo, frames):
-        sub.add_argument("--out", required=True, help="folder for <rec>_results_pred.csv")
-        sub.add_argument(
-            "--fps",
-            required=sub is frames,
-            metavar="FROM[:TO]",
-            help="frames counted at FROM a second become frames at TO, or at the procedure's rate",
-        )
-    for sub in (coco_results, yolo):
-        sub.add_argument(
-            "--recording",
-            help="name of the recording; otherwise that of the folder, or of the file or image "
-            "before the frame's number",
-        )
-        choice = sub.add_mutually_exclusive_group(required=True)
-        choice.add_argument(
-            "--classes",
-            help="JSON file {detector's class: class of the procedure, state, background or "
-            "error}; a class may be the name of a category of --images",
-        )
-        choice.add_argument(
-            "--names",
-            help="data.yaml of Ultralytics, a text file with a line per class from 0, or of coco "
-            "an annotation file with categories: states such as 1100, background, error_state",
-        )
-        choice.add_argument("--offset", type=int, help="is added to the detector's classes")
+
+    def sub(name: str, what: str, run: Callable[..., None], out: str) -> argparse.ArgumentParser:
+        made = formats.add_parser(name, help=what)
+        made.set_defaults(run=run)
+        made.add_argument("--out", required=True, help=f"folder for {out}")
+        if run is not _main_assembly101:
+            what = "a packaged procedure's name, or a procedure file"
+            made.add_argument("--procedure", required=True, help=what)
+        return made
+
+    name = "<rec>_results_pred.csv"
+    coco_results = sub("coco", "COCO results", _main_detections, name)
+    add = coco_results.add_argument
+    add("--results", required=True, help="the JSON file of detections")
+    add("--images", help="the annotation file that explains the image ids")
+    what = "category_id of the first of --names; otherwise told by those that occur"
+    add("--first_category", type=int, choices=(0, 1), help=what)
+    yolo = sub("yolo", "a folder of YOLO text files, or of such folders", _main_detections, name)
+    add = yolo.add_argument
+    add("--folder", required=True, help="such as runs/detect/predict/labels")
+    what = "number of a recording's first frame in the files' names, which becomes 0; "
+    what += "Ultralytics counts the frames of a video from 1"
+    add("--first_frame", type=int, metavar="N", help=what)
+    what = "prediction files whose frames count otherwise"
+    frames = sub("frames", what, _main_frames, name)
+    what = "folder of <rec>_results_pred.csv, of either stream"
+    frames.add_argument("--predictions", required=True, help=what)
+    what = "labels of every kind, as folders of PSR files"
+    add = sub("labels", what, _main_labels, "a folder per recording").add_argument
+    add("--labels", required=True, help="folder of labels")
+    add_label_flags(add)
+    add("--variant", help="of all recordings; otherwise found by their names")
+    add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
+    what = "Assembly101's annotations of mistakes"
+    add = sub("assembly101", what, _main_assembly101, "a folder per toy").add_argument
+    add("--annotations", required=True, help="folder of their CSV files")
+    add("--skip", action="store_true", help="leave out rows that are malformed, and name them")
+    what = "frames counted at FROM a second become frames at TO, or at the procedure's rate"
+    for one in (coco_results, yolo, frames):
+        one.add_argument("--fps", required=one is frames, metavar="FROM[:TO]", help=what)
+    for one in (coco_results, yolo):
+        what = "name of the recording; otherwise that of the folder, or of the file or image "
+        one.add_argument("--recording", help=what + "before the frame's number")
+        add = one.add_mutually_exclusive_group(required=True).add_argument
+        what = "JSON file {detector's class: class of the procedure, state, background or "
+        add("--classes", help=what + "error}; a class may be the name of a category of --images")
+        what = "data.yaml of Ultralytics, a text file with a line per class from 0, or of coco "
+        what += "an annotation file with categories: states such as 1100, background, error_state"
+        add("--names", help=what)
+        add("--offset", type=int, help="is added to the detector's classes")
     return parser
 
 
