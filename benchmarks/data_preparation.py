@@ -88,7 +88,7 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
         for name in names
     ]
     from_files.build(
-        functools.partial(read_labels, Format("MECCANO", 1, read_meccano_boxes, "--frames")),
+        functools.partial(read_labels, Format("MECCANO", 1, "--frames", read_meccano_boxes)),
         recordings,
         out,
         procedure=procedure,

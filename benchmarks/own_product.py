@@ -327,7 +327,27 @@ def follow_numbers(
     path = pool / "accuracy_over_videos.json"
     files.write_json(path, content)
     curve = files.fit(content, accuracy_over_videos.Curve, str(path))
-    print("\n".join(accuracy_over_videos.table(curve)))
+    print("\n".join(table(curve)))
+
+
+def table(curve: accuracy_over_videos.Curve) -> list[str]:
+    """The rows as lines of a Markdown table."""
+    lines = [
+        f"Measured on {curve.product}, by `{curve.config}`, on {curve.test} further recordings:",
+        "",
+        "| videos | of these for validation | times a part was put on wrong | stream | F1 | POS | "
+        "delay | wrong parts accepted |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in curve.rows:
+        its, wrong = row.figures, row.figures["wrong"]
+        delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f} s"
+        lines.append(
+            f"| {row.videos} | {row.val} | {min(row.mistakes.values())} to "
+            f"{max(row.mistakes.values())} | `{row.stream}` | {its['f1']:.3f} | {its['pos']:.3f} | "
+            f"{delay} | {wrong['accepted']} of {wrong['shown']} |"
+        )
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,6 +30,7 @@ import numpy as np
 from data_prep import command
 from data_prep.reading import data_sets, embedding_files, recording_labels
 from data_prep.reading.recording_labels import Labels
+from data_prep.reading.remarks import differing_steps
 from data_prep.writing import output, parallel
 from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import raise_all
@@ -111,19 +112,12 @@ def make_dataset(
         Remarks for the user.
 
     Raises:
-        ValueError: an argument is out of range; arrays or labels that cannot be read or do not fit
-            (all of them at once); a NaN; a folder made from something else.
+        ValueError: arrays or labels that cannot be read or do not fit (all of them at once); a NaN;
+            a folder made from something else.
         OSError: a full disk among others; what is unfinished does not count as finished.
     """
     out = Path(out)
     fps = procedure.at(fps).fps
-    for flag, value, good in (
-        ("stride", stride, stride is None or 1 <= stride <= embedding_files.MAX_STRIDE),
-        ("first_frame", first_frame, first_frame is None or first_frame >= 0),
-        ("normalise", normalise, normalise in NORMALISATIONS),
-    ):
-        if not good:
-            raise ValueError(f"--{flag}={value} is out of range")
     jobs = _plan(
         out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
     )
@@ -159,7 +153,7 @@ def make_dataset(
             parallel.run(_convert, missing, workers, desc, sizes, output.lock_of(out))
         counts = {split: len(of_split) for split, of_split in by_split.items()}
         output.write_atomically(out, out / MARKER, json.dumps({"recordings": counts}).encode())
-    return _remarks(jobs, by_split, first_frame)
+    return _remarks(jobs, by_split, first_frame, procedure)
 
 
 def _plan(
@@ -203,45 +197,38 @@ def _plan(
     except ValueError as error:
         mistakes.append(str(error))
     headers: dict[str, embedding_files.Header] = {}
+    known: dict[str, Labels] = {}
     paths = {name: Path(arrays[name][0].path, arrays[name][1]) for name in both}
     for name, path in paths.items():
         try:
             headers[name] = embedding_files.read_header(path, stride, first_frame or 0)
+            known[name] = _read_labels(both[name], name, procedure, headers[name])
         except ValueError as error:
             mistakes.append(str(error))
-    strides = {name: header.stride for name, header in headers.items() if header.stride}
+    strides = {name: header.stride for name, header in headers.items()}
     widths = {name: header.shape[1] for name, header in headers.items()}
     for what, values in (("strides", strides), ("widths D", widths)):
         if len(set(values.values())) > 1:
             first = {value: name for name, value in reversed(values.items())}
             shown = ", ".join(f"{value} ({name})" for value, name in sorted(first.items()))
             mistakes.append(f"{features}: recordings have different {what}: {shown}")
-    known = {}
-    for name, header in headers.items():
-        between = header.stride or next(iter(strides.values()), 1)
-        try:
-            known[name] = between, _read_labels(both[name], name, procedure, header, between)
-        except ValueError as error:
-            mistakes.append(str(error))
     raise_all(mistakes)
     jobs = [
-        Job(out, chosen[name], name, paths[name], *headers[name][:2], *known[name], normalise)
+        Job(out, chosen[name], name, paths[name], *headers[name], known[name], normalise)
         for name in both
     ]
     return sorted(jobs, key=lambda job: (job.split, job.name))
 
 
 def _read_labels(
-    place: Place, name: str, procedure: Procedure, array: embedding_files.Header, stride: int
+    place: Place, name: str, procedure: Procedure, array: embedding_files.Header
 ) -> Labels:
-    """Reads the labels of a recording."""
     procedure.variant_for(name)  # raises if there is none, or several
-    end = array.first_frame + stride * array.shape[0]
+    frames = range(array.first_frame, array.first_frame + array.stride * array.shape[0])
     advice = (
-        f", which the {array.shape[0]} rows of features stand for at stride {stride}; check "
+        f", which the {array.shape[0]} rows of features stand for at stride {array.stride}; check "
         "--first_frame and --stride"
     )
-    frames = range(array.first_frame, end)
     return recording_labels.read_psr_files(
         *place, name, procedure, frames, advice=advice, early_start=True
     )
@@ -270,19 +257,19 @@ def _write_labels(job: Job) -> None:
 
 
 def _write_split_labels(out: Path, split: str, jobs: list[Job]) -> None:
-    counts = [job.shape[0] for job in jobs]
-    states = np.empty((sum(counts), jobs[0].labels.states.shape[1]), np.int8)
-    for job, end in zip(jobs, np.cumsum(counts), strict=True):
-        frames = job.first_frame + job.stride * np.arange(job.shape[0])
-        at = np.searchsorted(job.labels.frames, frames, "right") - 1  # the first also holds before
-        states[end - job.shape[0] : end] = job.labels.states[np.maximum(at, 0)]
+    states = [
+        labels.states_per_frame(
+            job.labels.frames, job.labels.states, job.first_frame, job.stride * job.shape[0]
+        )[:: job.stride]
+        for job in jobs
+    ]
     output.write_arrays(
         out,
         out / "labels" / f"{split}.npz",
         recordings=np.array([job.name for job in jobs]),
-        num_frames=np.array(counts),
+        num_frames=np.array([job.shape[0] for job in jobs]),
         first_frame=np.array([job.first_frame for job in jobs]),
-        states=states,
+        states=np.concatenate(states),
     )
 
 
@@ -321,32 +308,26 @@ def _remarks(
     jobs: list[Job],
     by_split: Mapping[str, list[Job]],
     first_frame: int | None,
+    procedure: Procedure,
 ) -> list[str]:
     shown = ", ".join(
         f"{split} {len(of_split)} recordings of {sum(job.shape[0] for job in of_split)} rows"
         for split, of_split in by_split.items()
     )
-    remarks = [f"{shown}; D = {jobs[0].shape[1]}, stride {jobs[0].stride}"]
+    lines = [f"{shown}; D = {jobs[0].shape[1]}, stride {jobs[0].stride}"]
     for split in ("train", "val", "test"):
         if split not in by_split:
-            remarks.append(f"no split {split!r}, which configs/embeddings.py needs")
+            lines.append(f"no split {split!r}, which configs/embeddings.py needs")
     late = [job for job in jobs if first_frame is None and job.labels.frames[0] != job.first_frame]
     if late:
         job = late[0]
-        remarks.append(
+        lines.append(
             f"the states of {len(late)} recordings begin at another frame than their features, "
             f"{job.name} at {job.labels.frames[0]} and {job.first_frame}: is --first_frame right?"
         )
-    differing = 0
     for job in jobs:
-        counted = sorted(step for step in job.labels.steps if step[1] % 3 != 1)
-        differing += counted != labels.states_to_steps(job.labels.frames, job.labels.states)
-    if differing:
-        remarks.append(
-            f"in {differing} of {len(jobs)} recordings the states change at other frames than the "
-            f"steps of {STEPS}; the states are what is learnt, the steps what is scored"
-        )
-    return remarks
+        lines += differing_steps(job.name, job.labels, procedure)
+    return lines
 
 
 def _splits(text: str) -> dict[str, str]:
@@ -373,8 +354,13 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
     add("--out", required=True, help="the data folder to make")
-    add("--stride", type=int, help="video frames between two rows; 1, or what `frames` say")
-    add("--first_frame", type=int, help="frame number of row 0, without `frames` (0)")
+    add(
+        "--stride",
+        type=command.at_least(1),
+        help="video frames between two rows; 1, or what `frames` say",
+    )
+    what = "frame number of row 0, without `frames` (0)"
+    add("--first_frame", type=command.at_least(0), help=what)
     add("--fps", type=float, help="of the videos; otherwise the procedure's")
     add("--normalise", choices=NORMALISATIONS, default="l2", help="rows to length 1 (%(default)s)")
     add(

@@ -46,17 +46,11 @@ FORMAT = Format(
     "--data",
     functools.partial(industreal_boxes.read_boxes, procedure=PROCEDURE),
     any_first=True,
-    early_start=True,
     download=downloads.known("industreal"),
 )
 _BOXES = "OD_labels.json"
 # Other camera streams of a recording, of as many files again.
 _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
-
-
-def _recording_of(folder: str, file: str) -> str | None:
-    """The recording that a file has the boxes of."""
-    return folder.rpartition("/")[2] if folder and file == _BOXES else None
 
 
 def make_dataset(
@@ -85,7 +79,12 @@ def make_dataset(
         else:
             of_labels = command.open_flag("psr_labels", psr_labels)
             labelled = data_sets.find_labels(of_labels, f"--psr_labels={psr_labels}")
-        boxed = data_sets.find_files(trees, "--data", "boxes", _recording_of)
+        boxed = data_sets.find_files(
+            trees,
+            "--data",
+            "boxes",
+            lambda folder, file: folder.rpartition("/")[2] if file == _BOXES and folder else None,
+        )
         found = data_sets.match(
             FORMAT,
             labelled,

@@ -126,12 +126,7 @@ def make_dataset(
         make=functools.partial(
             make_recording, recordings=named, procedure=procedure, framing=framing
         ),
-        settings={
-            "source": f"industreal_cad, {layout}",
-            "aspect": framing.aspect,
-            "crop": list(framing.region),
-            "quality": framing.quality,
-        },
+        settings={"source": f"industreal_cad, {layout}", **shards.described(framing)},
         sources={name: renders.fingerprint(shown) for name, shown in named.items()},
         num_frames={name: len(shown) for name, shown in named.items()},
         **making,

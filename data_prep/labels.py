@@ -66,39 +66,19 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     return len(rows)
 
 
-def check(
-    labels: str | Path,
-    procedure: Procedure,
-    words_file: str | None = None,
-    labels_fps: float | None = None,
-    window: int = WINDOW,
-) -> None:
-    """Looks at labels and prints what is in them; see the module's docstring.
-
-    Args:
-        labels: folder of labels.
-        procedure: the product.
-        words_file, labels_fps: as for `words.terms`.
-        window: frames of a clip, `window.frames` of the config.
-
-    Raises:
-        ValueError: all mistakes in the labels.
-    """
-    terms = words.terms(words_file, labels_fps, procedure)
-    report = label_checks.check(procedure, labels, terms, window, accuracy_over_videos.measured())
+def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
+    if action == "map":
+        count = draft(procedure, labels, given["out"])
+        logging.info("%s: %d words; correct them, then give it as --words", given["out"], count)
+        return
+    terms = words.terms(given["words"], given["labels_fps"], procedure)
+    curve = accuracy_over_videos.measured()
+    report = label_checks.check(procedure, labels, terms, given["window"], curve)
     print("\n".join(label_checks.describe(procedure, report)))
     for doubt in report.doubts:
         print(f"doubt: {one_line(doubt)}")
     if not report.doubts:
         print("nothing is doubtful")
-
-
-def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
-    if action == "check":
-        check(labels, procedure, given["words"], given["labels_fps"], given["window"])
-        return
-    count = draft(procedure, labels, given["out"])
-    logging.info("%s: %d words; correct them, then give it as --words", given["out"], count)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -71,23 +71,3 @@ class Curve(msgspec.Struct):
 def measured() -> Curve:
     """The curve that was measured."""
     return files.fit(files.read_json(_FILE), Curve, str(_FILE))
-
-
-def table(curve: Curve) -> list[str]:
-    """The rows as lines of a Markdown table."""
-    lines = [
-        f"Measured on {curve.product}, by `{curve.config}`, on {curve.test} further recordings:",
-        "",
-        "| videos | of these for validation | times a part was put on wrong | stream | F1 | POS | "
-        "delay | wrong parts accepted |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in curve.rows:
-        its, wrong = row.figures, row.figures["wrong"]
-        delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f} s"
-        lines.append(
-            f"| {row.videos} | {row.val} | {min(row.mistakes.values())} to "
-            f"{max(row.mistakes.values())} | `{row.stream}` | {its['f1']:.3f} | {its['pos']:.3f} | "
-            f"{delay} | {wrong['accepted']} of {wrong['shown']} |"
-        )
-    return lines

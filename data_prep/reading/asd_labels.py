@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import unicodedata
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, raise_all
+from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import coco, csvfile, yolo
 from stormpsr_jax.psr.files.formats import xml_tree
 
@@ -182,17 +183,7 @@ def read_boxes(path: str | Path) -> Boxes:
     Raises:
         ValueError: all mistakes, with file and entry or line.
     """
-    return _of_one(_images(path), path)
-
-
-def parse_coco(data: Any, path: str | Path) -> Boxes:
-    """Returns the boxes of a COCO file of one recording; see `read_boxes`.
-
-    Args:
-        data: what the file holds: images and annotations.
-        path: the file, for messages.
-    """
-    return _of_one(coco_images(data, path), path)
+    return of_one(_images(path), path)
 
 
 def read_shared_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
@@ -221,7 +212,7 @@ def _owner(image: str, names: Collection[str]) -> str | None:
     return next((folder for folder in folders if folder in names), None)
 
 
-def _of_one(images: Iterable[Image], path: str | Path) -> Boxes:
+def of_one(images: Iterable[Image], path: str | Path) -> Boxes:
     """Returns what is in a folder called like the file; all that there is if nothing is."""
     own = {unicodedata.normalize("NFC", Path(path).stem)}
     found = _by_recording(images, lambda image: _owner(image, own) or "")
@@ -236,25 +227,18 @@ def _by_recording(images: Iterable[Image], owner: Callable[[str], str | None]) -
     found: dict[str, _Found] = {}
 
     def add(image: Image) -> None:
-        name = owner(image.name)
-        if not image.boxes:
-            with contextlib.suppress(ValueError):
-                frame = csvfile.Line("", 1).image(image.name)
-                if name is not None:
-                    found.setdefault(name, ([], []))[1].append(frame)
-            return
-        shown = f"{image.place}: {files.shorten(image.name)}"
-        try:
+        name, frame = owner(image.name), None
+        with contextlib.suppress(ValueError):
             frame = csvfile.Line("", 1).image(image.name)
-        except ValueError as error:
-            raise ValueError(
-                f"{shown} does not end in a frame's number, such as 000010.jpg"
-            ) from error
-        if name is None:
-            raise ValueError(
-                f"{shown} is in no folder named after a recording, such as RECORDING/000010.jpg"
-            )
-        found.setdefault(name, ([], []))[0].extend((frame, box) for box in image.boxes)
+        if name is not None and frame is not None:
+            rows, empty = found.setdefault(name, ([], []))
+            rows.extend((frame, box) for box in image.boxes)
+            empty += [frame] * (not image.boxes)
+        elif image.boxes:
+            what = "does not end in a frame's number, such as 000010.jpg"
+            if frame is not None:
+                what = "is in no folder named after a recording, such as RECORDING/000010.jpg"
+            raise ValueError(f"{image.place}: {files.shorten(image.name)} {what}")
 
     for_each(((image,) for image in images), add)
     for rows, _ in found.values():
@@ -269,7 +253,7 @@ def _images(path: str | Path) -> list[Image]:
 
 
 def coco_images(data: Any, path: str | Path) -> list[Image]:
-    """Returns the images of a COCO file with their boxes; arguments and errors as in parse_coco."""
+    """Returns the images of a COCO file, `data` of `path`, with their boxes; see `read_boxes`."""
     listed = coco.images(data, path)
     boxes: dict[str, list[Box]] = {image.place: [] for image in listed.values()}
 
@@ -330,25 +314,31 @@ def _cvat_images(path: str | Path) -> list[Image]:
     return for_each([(node,) for node in root.of("image")], image)
 
 
-def read_yolo_boxes(texts: Mapping[int, tuple[str, str]]) -> Boxes:
-    """Reads YOLO label files, one per picture; their classes are not used.
-
-    Args:
-        texts: by frame number, the text of a file, and its place for messages.
+def read_yolo_boxes(tree: Tree, folder: str) -> Boxes:
+    """Reads a folder of YOLO label files, one per picture; their classes are not used.
 
     Raises:
-        ValueError: all mistakes, with file, line and field.
+        ValueError: all mistakes, with file, line and field; also two files of one frame.
     """
+    texts: dict[int, tuple[str, str]] = {}
+
+    def add(file: str) -> None:
+        shown = tree.show(join(folder, file))
+        frame = yolo.frame_of(file, shown)
+        if frame in texts:
+            raise ValueError(f"{shown}: and {texts[frame][1]} are the same frame")
+        with tree.on_disk(join(folder, file)) as path:
+            texts[frame] = files.read_text(path), shown
 
     def box(row: yolo.Row) -> Box:
         check_box(row.box, row.place)
         return Box(row.box, row.place)
 
-    def image(frame: int) -> Image:
-        text, place = texts[frame]
-        return Image(str(frame), place, None, yolo.read(text, place, box))
+    def image(frame: int, found: tuple[str, str]) -> Image:
+        return Image(str(frame), found[1], None, yolo.read(*found, box))
 
-    return _of_one(for_each([(frame,) for frame in texts], image), "")
+    for_each([(file,) for file in tree.entries(folder)[1] if yolo.is_of_picture(file)], add)
+    return of_one(for_each(texts.items(), image), "")
 
 
 def check_box(box: Sequence[float], place: str) -> None:

@@ -29,8 +29,8 @@ class Format:
         first_frame: number of a recording's first frame.
         frames_flag: the flag that says where the pictures are.
         read_boxes: reads the file of a recording's boxes; None if there are none.
-        any_first: whether image files may begin with another number; labels then use that too.
-        early_start: whether the first state may be labelled before the first picture.
+        any_first: whether image files may begin with another number, which labels then use too,
+            and the first state be labelled before that.
         download: what is known of its recordings; None if they are a user's own.
     """
 
@@ -39,7 +39,6 @@ class Format:
     frames_flag: str
     read_boxes: Callable[[Path], Boxes] | None = None
     any_first: bool = False
-    early_start: bool = False
     download: Download | None = dataclasses.field(default_factory=Download)
 
     def open_pictures(self, place: Place, name: str, fps: float) -> Pictures:

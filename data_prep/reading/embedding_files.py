@@ -24,12 +24,12 @@ class Header(NamedTuple):
     Attributes:
         shape: (N, D).
         first_frame: frame number of row 0.
-        stride: frames between two rows; None if there is one row with a number of its own.
+        stride: frames between two rows.
     """
 
     shape: tuple[int, int]
     first_frame: int
-    stride: int | None
+    stride: int
 
 
 def splits_by_globs(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, str]:
@@ -74,7 +74,7 @@ def read_header(path: Path, stride: int | None, first_frame: int) -> Header:
         raise ValueError(f"{path}: 'frames' reaches from {first} to {frames[-1]}")
     if steps and stride not in (None, *steps):
         raise ValueError(f"{path}: 'frames' are {steps[0]} apart, but --stride={stride}")
-    return Header(rows.shape, first, steps[0] if steps else stride)
+    return Header(rows.shape, first, steps[0] if steps else stride or 1)
 
 
 def read_rows(path: Path) -> np.ndarray:

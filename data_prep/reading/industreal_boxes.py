@@ -33,7 +33,8 @@ def read_boxes(path: str | Path, procedure: Procedure) -> Boxes:
             class.
     """
     data = files.read_json(path)
-    boxes, table = asd_labels.parse_coco(data, path), coco.categories(data, path)
+    boxes = asd_labels.of_one(asd_labels.coco_images(data, path), path)
+    table = coco.categories(data, path)
     states = ("".join(map(str, state)) for state in procedure.states.tolist())
     classes = ["background", *states, "error_state"]
     number = {name: i for i, name in enumerate(classes)}

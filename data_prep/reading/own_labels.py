@@ -12,8 +12,6 @@ from data_prep.reading import asd_labels, data_sets, recording_labels
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
-from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.media import containers, finding, trees, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
@@ -88,18 +86,7 @@ def _read_boxes(place: Place) -> Boxes:
     if tree.exists(name):
         with tree.on_disk(name) as path:
             return asd_labels.read_boxes(path)
-    texts: dict[int, tuple[str, str]] = {}
-
-    def add(file: str) -> None:
-        shown = tree.show(join(name, file))
-        frame = yolo.frame_of(file, shown)
-        if frame in texts:
-            raise ValueError(f"{shown}: and {texts[frame][1]} are the same frame")
-        with tree.on_disk(join(name, file)) as path:
-            texts[frame] = files.read_text(path), shown
-
-    for_each([(file,) for file in tree.entries(name)[1] if yolo.is_of_picture(file)], add)
-    return asd_labels.read_yolo_boxes(texts)
+    return asd_labels.read_yolo_boxes(tree, name)
 
 
 def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:

@@ -129,7 +129,7 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
             return form.read_boxes(path)
 
     def read_steps() -> Labels:
-        return read_psr_labels(recording, procedure, early_start=form.early_start)
+        return read_psr_labels(recording, procedure, early_start=form.any_first)
 
     return with_boxes(recording, read_steps, read_boxes)
 

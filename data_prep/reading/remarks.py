@@ -69,7 +69,7 @@ def describe(
         )
     lines += _uncatalogued(states, procedure)
     for recording in recordings:
-        lines += _differing_steps(recording.name, known[recording.name], procedure)
+        lines += differing_steps(recording.name, known[recording.name], procedure)
     if sparse:
         lines.append(
             f"most boxes of recordings {', '.join(sparse)} have none in the frame before or after: "
@@ -121,7 +121,7 @@ def _uncatalogued(states: Mapping[str, np.ndarray], procedure: Procedure) -> lis
     ] * bool(frames)
 
 
-def _differing_steps(name: str, own: Labels, procedure: Procedure) -> list[str]:
+def differing_steps(name: str, own: Labels, procedure: Procedure) -> list[str]:
     """Returns a line for a recording whose steps are not the changes of its states."""
     steps = {step for step in own.steps if step[1] % 3 != 1}
     changes = set(labels.states_to_steps(own.frames, own.states))

@@ -156,12 +156,7 @@ def build(
             procedure=procedure,
             framing=framing,
         ),
-        settings={
-            "source": procedure.name,
-            "aspect": framing.aspect,
-            "crop": list(framing.region),
-            "quality": framing.quality,
-        },
+        settings={"source": procedure.name, **shards.described(framing)},
         sources={
             recording.name: {
                 "frames": recording.pictures.num_frames,

@@ -74,7 +74,7 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> dict[
     for file, content in _contents(procedure, settings).items():
         if not (out / file).exists():
             write_json(out, file, content)
-        there, asked = _read(out / file), _as_read(content)
+        there, asked = files.read_json(out / file), _as_read(content)
         if there == asked:
             continue
         free = _changing(there, asked) if file == SETTINGS else ()
@@ -103,14 +103,6 @@ def is_claimed_with(out: Path, procedure: Procedure, settings: Mapping[str, Any]
 
 def _contents(procedure: Procedure, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"procedure.json": procedure.to_json(), SETTINGS: settings}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What an older folder says; ValueError if it cannot be compared."""
-    there = files.read_json(path)
-    for key in ("sources", "splits") if path.name == SETTINGS else ():
-        files.field(there, key, dict, str(path))
-    return there
 
 
 def _changing(there: dict[str, Any], asked: dict[str, Any]) -> tuple[str, ...]:

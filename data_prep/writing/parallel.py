@@ -159,12 +159,11 @@ def _named(error: BaseException, job: Any) -> Exception:
             f"{job}: no space left on the disk; free some and run the same command again, "
             "finished recordings are kept",
         )
-    elif isinstance(error, ChildProcessError):  # of a cluster
-        named = ChildProcessError(f"{job}: {error}")
     elif isinstance(error, OSError) and error.errno is not None:
         named = OSError(error.errno, f"{job}: {error.strerror}", error.filename)
-    elif isinstance(error, ValueError):
-        named = ValueError(f"{job}: {error}")
+    elif isinstance(error, ChildProcessError | ValueError):  # the first of a cluster
+        kind = ValueError if isinstance(error, ValueError) else ChildProcessError
+        named = kind(f"{job}: {error}")
     else:
         named = RuntimeError(f"{job}: {type(error).__name__}: {error}")
     named.__cause__ = error

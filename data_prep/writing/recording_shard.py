@@ -145,7 +145,7 @@ def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) 
     clip_length = job.description["clip_length"]
     frames = _counted_frames(data, progress)
     num_records = num_bytes = 0
-    with _disk_errors(path), _open_writer(path) as writer:
+    with _open_writer(path) as writer:
         while jpegs := list(itertools.islice(frames, clip_length)):
             start = num_records * clip_length
             arrays = _stored_labels(data, slice(start, start + len(jpegs)))
@@ -182,21 +182,16 @@ def _counted_frames(data: RecordingData, progress: Progress) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _open_writer(path: Path) -> Iterator[array_record_module.ArrayRecordWriter]:
-    writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
+    """Opens a shard; array_record's RuntimeError about a full disk becomes the OSError it is."""
     try:
-        yield writer
-    except BaseException:
-        with contextlib.suppress(RuntimeError):  # the first error is the one to report
-            writer.close()
-        raise
-    writer.close()
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turns array_record's RuntimeError about a full disk or quota into the OSError it is."""
-    try:
-        yield
+        writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
+        try:
+            yield writer
+        except BaseException:
+            with contextlib.suppress(RuntimeError):  # the first error is the one to report
+                writer.close()
+            raise
+        writer.close()
     except RuntimeError as error:
         for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             if os.strerror(number) in str(error):

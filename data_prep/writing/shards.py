@@ -20,7 +20,6 @@ import contextlib
 import fnmatch
 import functools
 import itertools
-import re
 import tempfile
 import time
 import typing
@@ -36,9 +35,9 @@ from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from data_prep.writing import changes, output, parallel, recording_shard
 from data_prep.writing.recording_shard import Job, RecordingData, features
-from stormpsr_jax.base import files
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
+from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # single frames need few neighbours read, windows few records
@@ -108,7 +107,6 @@ def build(
     """
     out = Path(out)
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
-    _check_splits(splits)
     description = {
         "version": folder.VERSION,
         "fps": float(fps),
@@ -161,6 +159,12 @@ def build(
     return not missing
 
 
+def described(framing: Framing) -> dict[str, Any]:
+    """Returns what a folder's settings say of what becomes of a picture, but for its size."""
+    region = list(framing.region)
+    return {"aspect": framing.aspect, "crop": region, "quality": framing.quality}
+
+
 def _matches(job: Job, glob: str) -> bool:
     glob = unicodedata.normalize("NFC", glob)
     names = (job.name, f"{job.split}/{job.name}")
@@ -195,21 +199,6 @@ def _make(
     deadline = time.monotonic() + SHOWN_SECONDS
     while not all(map(recording_shard.is_finished, missing)) and time.monotonic() < deadline:
         time.sleep(1)
-
-
-def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:
-    seen: dict[str, str] = {}
-    if not splits:
-        raise ValueError("splits: there is no recording in any of them")
-    for split, names in splits.items():
-        if not re.fullmatch(r"[A-Za-z0-9_]+", split):
-            raise ValueError(f"split name {split!r}: use letters, digits and _ only")
-        for name in names:
-            if files.check_name(name, f"split {split!r}: recording") != name:
-                raise ValueError(f"recording {name!r} is not in Unicode NFC; see files.check_name")
-            if name in seen:
-                raise ValueError(f"recording {name!r} is in split {seen[name]!r} and in {split!r}")
-            seen[name] = split
 
 
 def _write_split_labels(out: Path, split: str, jobs: Sequence[Job]) -> None:
