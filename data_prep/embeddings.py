@@ -235,7 +235,6 @@ def _read_labels(
 
 
 def _sources(job: Job) -> dict[str, Any]:
-    """What a recording is made from."""
     return {"features": results.of_input(job.source), "labels": job.labels.digest}
 
 
@@ -338,7 +337,6 @@ def _splits(text: str) -> dict[str, str]:
 
 
 def _make(**given: Any) -> None:
-    """What the command does."""
     print("\n".join(make_dataset(**given)), file=sys.stderr)
 
 

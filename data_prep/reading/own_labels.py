@@ -81,7 +81,6 @@ def _shown(pictures: Pictures, fps: float) -> Shown:
 
 
 def _read_boxes(place: Place) -> Boxes:
-    """Returns the boxes of a COCO or CVAT file or a folder of YOLO files of one recording."""
     tree, name = place
     if tree.exists(name):
         with tree.on_disk(name) as path:

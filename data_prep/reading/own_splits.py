@@ -38,16 +38,13 @@ def choose_splits(
     Raises:
         ValueError: too few recordings for the draw; recordings without a split or in two.
     """
-    if match := _SHARES.fullmatch(splits):
+    places = (*labelled.values(), *pictured.values())
+    if not splits and any(data_sets.split_of(*place, above=False) for place in places):
+        return data_sets.splits_of(labelled, pictured, above=False)
+    if match := _SHARES.fullmatch(splits or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
         return draw_splits(list(labelled), shares, seed, before)
-    if splits:
-        return _read_splits(Path(splits), labelled)
-    places = (*labelled.values(), *pictured.values())
-    if any(data_sets.split_of(*place, above=False) for place in places):
-        return data_sets.splits_of(labelled, pictured, above=False)
-    shares = [int(share) for share in DEFAULT_SHARES.split("/")]
-    return draw_splits(list(labelled), shares, seed, before)
+    return _read_splits(Path(splits), labelled)
 
 
 def draw_splits(

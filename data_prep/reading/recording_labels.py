@@ -158,9 +158,10 @@ def with_boxes(
         boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
         return boxes
 
-    readers = [read_steps] if recording.boxes is None else [read_steps, boxes_of]
-    known, *boxes = for_each([(read,) for read in readers], lambda read: read())
-    return dataclasses.replace(known, boxes=boxes[0] if boxes else None)
+    if recording.boxes is None:
+        return read_steps()
+    known, boxes = for_each([(read_steps,), (boxes_of,)], lambda read: read())
+    return dataclasses.replace(known, boxes=boxes)
 
 
 def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:

@@ -89,7 +89,6 @@ def _per_frame(recording: RecordingFiles, own: Labels) -> np.ndarray:
 
 
 def _kinds(classes: np.ndarray, procedure: Procedure) -> str:
-    """Counts the kinds of classes, of frames or boxes."""
     error, none = int((classes == procedure.error_class).sum()), int((classes == 0).sum())
     return (
         f"{len(classes) - error - none} in a catalogued state, {error} in an error state, {none} "

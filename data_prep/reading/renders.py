@@ -97,7 +97,7 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
     ((tree, folder, layout),) = found
     images, place = join(folder, IMAGES), tree.show(join(folder, layout))
     names = [name for name in tree.entries(images)[1] if name.lower().endswith(_PICTURES)]
-    if layout in (LABELS, COCO):
+    if layout not in _YOLO_LABELS:
         with tree.on_disk(join(folder, layout)) as path:
             data = files.read_json(path)
         read = _read_json if layout == LABELS else _read_coco
@@ -112,17 +112,15 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
     else:
         labelled = _read_yolo(tree, names, join(folder, layout))
     renders = [Render(tree, join(images, name), *labelled[name]) for name in sorted(labelled)]
-    known = layout if layout in (LABELS, COCO) else "yolo"
-    return known, tree.show(folder), renders
+    return "yolo" if layout in _YOLO_LABELS else layout, tree.show(folder), renders
 
 
 def _layout(tree: Tree, folder: str, folders: Sequence[str], names: Sequence[str]) -> str:
     """Returns the file or folder of labels of a folder with images; '' if it has none."""
-    there = [name for name in (LABELS, COCO) if name in names]
-    there += [name for name in _YOLO_LABELS if name in folders]
-    if "training" in folders and "labels" in tree.entries(join(folder, "training"))[0]:
-        there.append(_YOLO_LABELS[1])
-    return next(iter(there), "")
+    there = {*names, *folders}
+    if "training" in folders:
+        there |= {f"training/{name}" for name in tree.entries(join(folder, "training"))[0]}
+    return next((name for name in (LABELS, COCO, *_YOLO_LABELS) if name in there), "")
 
 
 def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
@@ -227,6 +225,5 @@ def _read_yolo(tree: Tree, names: Sequence[str], folder: str) -> dict[str, tuple
 
 
 def _labelled(row: yolo.Row) -> tuple[int, tuple[float, ...]]:
-    """Returns the class and the box of a row."""
     asd_labels.check_box(row.box, row.place)
     return UNITY_CLASSES[row.number(len(UNITY_CLASSES) - 1)], row.box

@@ -20,15 +20,15 @@ def compare(form: Format, recordings: Sequence[RecordingFiles]) -> list[str]:
         form: the data set, with what is known of its download.
         recordings: all of them.
     """
-    assert form.download is not None
     return [
-        _splits(form.title, form.download, recordings),
-        *_frames(form, form.download, recordings),
-        *_videos(form, form.download, recordings),
+        _splits(form, recordings),
+        *_frames(form, recordings),
+        *_videos(form, recordings),
     ]
 
 
-def _splits(title: str, download: Download, recordings: Sequence[RecordingFiles]) -> str:
+def _splits(form: Format, recordings: Sequence[RecordingFiles]) -> str:
+    download, title = form.download or Download(), form.title
     known = {name: split for split, names in download.last_frames.items() for name in names}
     there = {recording.name: recording.split for recording in recordings}
     others = [
@@ -48,10 +48,9 @@ def _splits(title: str, download: Download, recordings: Sequence[RecordingFiles]
     return line
 
 
-def _frames(
-    form: Format, download: Download, recordings: Sequence[RecordingFiles]
-) -> Iterator[str]:
+def _frames(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]:
     """Compares first and last frames, and the sums of the splits of which no more is known."""
+    download = form.download or Download()
     last = {name: at for of_split in download.last_frames.values() for name, at in of_split.items()}
     known = [recording for recording in recordings if last.get(recording.name) is not None]
     others = []
@@ -79,14 +78,13 @@ def _last(recording: RecordingFiles) -> int:
     return recording.pictures.first_frame + recording.pictures.num_frames - 1
 
 
-def _videos(
-    form: Format, download: Download, recordings: Sequence[RecordingFiles]
-) -> Iterator[str]:
+def _videos(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]:
     """Compares videos with the image files that are read instead of them."""
+    starts = form.download.video_starts if form.download else {}
     both = [r for r in recordings if r.videos and not isinstance(r.pictures, Video)]
     others = []
     for recording in both:
-        start = download.video_starts.get(recording.name, form.first_frame)
+        start = starts.get(recording.name, form.first_frame)
         try:
             end = start + containers.count_frames(*recording.videos[0]) - 1
         except ValueError as error:  # it is not needed

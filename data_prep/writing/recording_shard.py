@@ -200,7 +200,6 @@ def _open_writer(path: Path) -> Iterator[array_record_module.ArrayRecordWriter]:
 
 
 def _write_labels(job: Job, arrays: dict[str, np.ndarray], shipped: Mapping[str, bytes]) -> None:
-    """Writes the label CSVs and frames.npz of a recording."""
     job.labels.mkdir(parents=True, exist_ok=True)
     states, first_frame = arrays["states"], int(arrays["first_frame"])
     changes = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
