@@ -8,8 +8,6 @@ from data_prep.rendering import ranges
 from data_prep.worlds import motion, worlds
 from stormpsr_jax.configs.fields import field, one_of, wrong_with
 from stormpsr_jax.networks import (
-    attention,
-    temporal,
     temporal_baselines,
     vit,
 )
@@ -45,10 +43,7 @@ def test_choices_are_those_that_the_code_knows():
         "data.synthetic.views": motion.VIEWS,
         "data.synthetic.occlusion": worlds.BENCH.hidden,
         "encoder.remat": (choices.AUTO, *vit.REMAT),
-        "attention": (choices.AUTO, *attention.ATTENTIONS),
         "temporal_model.backbone": temporal_baselines.NETWORKS,
-        "temporal_model.head": temporal.HEADS,
-        "temporal_model.mlp_activation": temporal_baselines.ACTIVATIONS,
         "evaluate.decoder": rules.DECODERS,
         "evaluate.choose": select.CHOOSE,
     }
