@@ -11,7 +11,7 @@ from stormpsr_jax.networks import (
     temporal_baselines,
     vit,
 )
-from stormpsr_jax.psr.streams import rules, select
+from stormpsr_jax.psr.streams import rules
 from stormpsr_jax.stages import fields
 from stormpsr_jax.training import choices
 
@@ -45,7 +45,6 @@ def test_choices_are_those_that_the_code_knows():
         "encoder.remat": (choices.AUTO, *vit.REMAT),
         "temporal_model.backbone": temporal_baselines.NETWORKS,
         "evaluate.decoder": rules.DECODERS,
-        "evaluate.choose": select.CHOOSE,
     }
     for name, expected in known.items():
         assert set(fields.FIELDS[name].choices) == set(expected), name

@@ -49,7 +49,6 @@ from stormpsr_jax.psr.streams.rules import Event, Settings
 from stormpsr_jax.psr.streams.stream import Stream
 from stormpsr_jax.psr.streams.streams import BASELINE
 
-CHOOSE = ("validation", "paper")
 MIN_RECORDINGS = 4
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
