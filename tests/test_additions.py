@@ -61,10 +61,6 @@ ADDITIONS = {
                 def of_clips(num_frames, context_frames):
                     return {}
 
-                @staticmethod
-                def embedding_width(params, num_frames):
-                    return params["head"]["kernel"].shape[0]
-
                 @nn.compact
                 def __call__(self, embeddings, train=False):
                     head = nn.Dense(self.outputs * self.num_components, name="head")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,9 @@ from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables, s
 from stormpsr_jax.experiments.paper_plan import TABLES, Row
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.rules import Settings
-from stormpsr_jax.psr.streams.select import select
+from stormpsr_jax.stages import evaluate
 from stormpsr_jax.stages.labelled import read_split
 
 Runs = Mapping[tuple[str, int], Run]
@@ -92,26 +91,17 @@ def _result(run: Run) -> dict[str, Any]:
 @functools.lru_cache
 def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
     """The predictions of a run by another decoder, chosen as the run chooses, or by another T."""
-    context, config = run.context, run.config
+    context = run.context
     val, test = (read_split(context, split) for split in ("val", "test"))
-    base = Settings(decoder=decoder, decay=config.evaluate.decay, window=config.window.frames)
-    procedure = context.procedure.at(context.source("test").fps)
-    how = config.evaluate
-    chosen = select(procedure, val, base, how.choose, None, how.threshold, how.install_margin)
-    settings = {stream: choice.settings for stream, choice in chosen.items()}
+    chosen = evaluate.chosen_by(context, val, decoder)
     if threshold is not None:
-        settings = {
-            name: streams.find(name).with_threshold(own, threshold)
-            for name, own in settings.items()
+        chosen = {
+            name: dataclasses.replace(
+                choice, settings=streams.find(name).with_threshold(choice.settings, threshold)
+            )
+            for name, choice in chosen.items()
         }
-    known = {stream: choice.calibration for stream, choice in chosen.items()}
-    return evaluate_recordings(
-        procedure,
-        test,
-        settings,
-        certain=how.certain,
-        calibrations={s: c for s, c in known.items() if c is not None and not c.constant},
-    )
+    return evaluate.scored(context, test, chosen)
 
 
 def _detector(runs: Sequence[Run], procedure: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -66,11 +65,6 @@ class TemporalTransformer(nn.Module):
     def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
         """The fields that follow from the frames of a clip and those that are seen of them."""
         return {"num_frames": num_frames}
-
-    @staticmethod
-    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
-        """D, the width of the embeddings that it reads, from its parameters."""
-        return params["cls_token"].shape[-1]
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:

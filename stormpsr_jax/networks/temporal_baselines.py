@@ -9,7 +9,7 @@ no TCN in it.
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -84,11 +84,6 @@ class TemporalMLP(_Baseline):
     width: int = stored(1, 16_384, default=2048)
     activation: str = stored("gelu", "none", default="gelu")
 
-    @staticmethod
-    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
-        """See `TemporalTransformer`."""
-        return params["dense_0"]["kernel"].shape[0] // num_frames
-
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         for i in range(self.depth):
@@ -100,11 +95,6 @@ class TemporalMLP(_Baseline):
 
 class TemporalLSTM(_Baseline):
     """`depth` LSTM layers of `width` units, first frame to last; the last output is read."""
-
-    @staticmethod
-    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
-        """See `TemporalTransformer`."""
-        return params["lstm_0"]["ii"]["kernel"].shape[0]
 
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
         # Of any number of rows; by itself flax draws them, for which it wants to know the number.
@@ -131,11 +121,6 @@ class TemporalTCN(_Baseline):
     def of_clips(num_frames: int, context_frames: int) -> dict[str, int]:
         """See `TemporalTransformer`."""
         return {"depth": tcn_depth(context_frames or num_frames)}
-
-    @staticmethod
-    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
-        """See `TemporalTransformer`."""
-        return params["stem"]["kernel"].shape[0]
 
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
         x = nn.Dense(self.width, dtype=self.dtype, name="stem")(x)

@@ -34,8 +34,7 @@ _TRANSFORMERS = (
     (r"^layernorm\.", "norm."),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
-    (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
-    (r"\.attention\.(q|k|v)_proj\.", r".attn.\1."),
+    (r"\.attention\.(?:attention\.)?([qkv])(?:uery|ey|alue|_proj)\.", r".attn.\1."),
     (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
     (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
     (r"\.mlp\.gate_proj\.", ".mlp.gate."),
@@ -49,7 +48,6 @@ _TIMM = (
 )
 # What stands in no way of the class token: masks of pre-training, poolers, classifiers.
 _IGNORED = re.compile(r"(embeddings\.)?mask_token|(pooler|classifier|head)\..*")
-_PARTS = (("query", "q"), ("key", "k"), ("value", "v"))
 
 
 def to_timm(
@@ -87,19 +85,15 @@ def to_timm(
 def _fuse(state: dict[str, np.ndarray], block: str, path: str | Path) -> None:
     """Joins queries, keys and values, and the halves of SwiGLU, of one block, in place."""
     attention = f"{block}attn."
-    for long, short in _PARTS:
-        for leaf in ("weight", "bias"):
-            if (value := state.pop(f"{attention}{long}.{leaf}", None)) is not None:
-                state[f"{attention}{short}.{leaf}"] = value
     try:
-        names = [f"{attention}{part}.weight" for _, part in _PARTS]
+        names = [f"{attention}{part}.weight" for part in "qkv"]
         if all(name in state for name in names):
             weights = [state.pop(name) for name in names]
             state[f"{attention}qkv.weight"] = np.concatenate(weights)
-            given = {p for _, p in _PARTS if f"{attention}{p}.bias" in state}
+            given = {part for part in "qkv" if f"{attention}{part}.bias" in state}
             biases = [
-                state.pop(f"{attention}{p}.bias", np.zeros(len(weight), np.float32))
-                for (_, p), weight in zip(_PARTS, weights, strict=True)
+                state.pop(f"{attention}{part}.bias", np.zeros(len(weight), np.float32))
+                for part, weight in zip("qkv", weights, strict=True)
             ]
             if "k" in given:
                 state[f"{attention}qkv.bias"] = np.concatenate(biases)

@@ -89,7 +89,12 @@ def write_report(
                 "scores": scores,
                 "num_steps": len(truth[name]),
                 "wrong": wrong_marks.rows(installations, procedure, fps),
-                "alarms": wrong_marks.alarms(marks, procedure, fps),
+                "alarms": [
+                    (stream, procedure.components[mark.step_id // 3], clock(mark.event / fps))
+                    for stream, of_stream in marks.items()
+                    for mark in of_stream
+                    if mark.kind == "alarm" and mark.event is not None
+                ],
                 "uncertain": [
                     (stream, procedure.step_name(step), clock(frame / fps), confidence)
                     for stream, row in scores.items()

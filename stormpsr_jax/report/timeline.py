@@ -13,6 +13,7 @@ import numpy as np
 
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.metrics import match_steps, scored
+from stormpsr_jax.psr.scoring.wrong_parts import WrongInstallation, false_alarms
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.report import wrong_marks
 from stormpsr_jax.report.pages import (
@@ -59,8 +60,18 @@ def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[
     for frame, s, confidence in uncertain:
         s -= s % 3 == 1  # reports of a wrong part stand in the row of its installation
         marks.append(Mark("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
-    wrong = wrong_marks.marks(row, fps)
-    return marks + [Mark(kind, step, None, frame, text) for kind, step, frame, text in wrong]
+    if row.get("wrong") is None:
+        return marks
+    wrong = [WrongInstallation(*values) for values in row["wrong"]["installations"]]
+    for k, start, _, accepted, called in wrong:
+        if accepted is not None:
+            marks.append(Mark("accepted", 3 * k, None, accepted, "as installed"))
+        if called is not None:
+            text = f"as wrong +{(called - start) / fps:.1f} s"
+            marks.append(Mark("found", 3 * k, None, called, text))
+    for frame, s in false_alarms(wrong, scored(events, with_errors=True)):
+        marks.append(Mark("alarm", s - 1, None, frame, "false alarm"))
+    return marks
 
 
 def figure(

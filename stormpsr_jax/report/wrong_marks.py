@@ -1,11 +1,10 @@
 """Parts that sit wrong in a report: their marks in the timelines, and the same in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring.metrics import scored
-from stormpsr_jax.psr.scoring.wrong_parts import WrongInstallation, false_alarms
+from stormpsr_jax.psr.scoring.wrong_parts import WrongInstallation
 
 WRONG = "#b80f2a"  # the colour
 # Reported as installed while it sits wrong, as wrong, as wrong without being so.
@@ -20,25 +19,6 @@ def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def marks(row: Scores, fps: float) -> list[tuple[str, int, int, str]]:
-    """Returns what a stream reported of wrong parts, `row` being a recording's scores.
-
-    Returns:
-        (a key of `MARKERS`, id of the step that installs the part, frame, text).
-    """
-    if row.get("wrong") is None:
-        return []
-    wrong = [WrongInstallation(*values) for values in row["wrong"]["installations"]]
-    found = []
-    for k, start, _, accepted, called in wrong:
-        if accepted is not None:
-            found.append(("accepted", 3 * k, accepted, "as installed"))
-        if called is not None:
-            found.append(("found", 3 * k, called, f"as wrong +{(called - start) / fps:.1f} s"))
-    reports = false_alarms(wrong, scored(row["events"], with_errors=True))
-    return found + [("alarm", step_id - 1, frame, "false alarm") for frame, step_id in reports]
 
 
 def installations(
@@ -69,16 +49,4 @@ def rows(
             "streams": {s: (at(one.accepted), at(one.found)) for s, one in of_streams.items()},
         }
         for (start, k, end), of_streams in found.items()
-    ]
-
-
-def alarms(
-    of_streams: Mapping[str, Sequence[Any]], procedure: Procedure, fps: float
-) -> list[tuple[str, str, str]]:
-    """Returns (stream, part, time) of the false alarms among the marks of a report's streams."""
-    return [
-        (stream, procedure.components[mark.step_id // 3], clock(mark.event / fps))
-        for stream, of_stream in of_streams.items()
-        for mark in of_stream
-        if mark.kind == "alarm"
     ]

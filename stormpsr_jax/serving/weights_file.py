@@ -104,8 +104,7 @@ def check_arrays(
     wanted: Mapping[str, jax.ShapeDtypeStruct],
 ) -> None:
     """Raises ValueError unless the arrays, by name (type, shape), are those wanted."""
-    missing = [name for name in wanted if name not in found]
-    check_names(path, missing, [name for name in found if name not in wanted])
+    check_names(path, wanted, found)
     for name, array in wanted.items():
         have = (found[name][0], tuple(found[name][1]))
         if have != (array.dtype.name, array.shape):

@@ -52,6 +52,7 @@ def write_model(
     streams: Mapping[str, StreamRecord],
     origin: Mapping[str, Any],
     batch: int = 64,
+    embedding: int | None = None,
     fusion: Weights | None = None,
     dtype: str = "float32",
     fits: Fits | None = None,
@@ -74,6 +75,7 @@ def write_model(
         origin: where the model comes from, plain values for JSON.
         batch: rows computed at once unless asked otherwise; with that of stage `predict` the
             networks round as they did there.
+        embedding: D of ready-made embeddings, where there are no pictures.
         fusion: weights of the learned fusion, if that is among the streams.
         dtype: that parameters are stored in: "float32", or "float16", which is half as large.
         fits: by what it tells pictures of its own kind from others; None cannot.
@@ -94,7 +96,7 @@ def write_model(
         "procedure": procedure.to_json(),
         "fps": fps,
         "pictures": None if pictures is None else _plain(pictures),
-        "embedding": None if pictures else _embedding(networks, window),
+        "embedding": embedding,
         "window": _plain(window),
         "max_detections": max_detections,
         "batch": batch,
@@ -164,20 +166,6 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
 def _plain(value: Any) -> dict[str, Any]:
     """A dataclass as JSON has it."""
     return dataclasses.asdict(value)
-
-
-def _embedding(networks: Mapping[str, Network], window: Window) -> int:
-    """D of ready-made embeddings, from the parameters of the temporal network."""
-    if "temporal" not in networks:
-        raise ValueError("networks: without pictures there has to be a temporal one")
-    module, variables = networks["temporal"].module, networks["temporal"].variables
-    try:
-        return module.embedding_width(variables["params"], window.num_frames)
-    except (KeyError, AttributeError) as error:
-        raise ValueError(
-            f"networks.temporal: the variables are not those of a {type(module).__name__}: no "
-            f"{error}"
-        ) from error
 
 
 def weights_of(folder: str | Path) -> FlaxNetworks:

@@ -16,14 +16,16 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
+from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import detection_scores, headline
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Settings
-from stormpsr_jax.psr.streams.select import Choice, select
+from stormpsr_jax.psr.streams.select import Choice, HeldOut, select
 from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
 from stormpsr_jax.report.figures import analysis_figures
@@ -44,33 +46,16 @@ def run(context: Context) -> dict:
     config, workdir = context.config, context.workdir
     val, test = (read_split(context, split) for split in ("val", "test"))
     source = context.source("test")
-    procedure = context.procedure.at(source.fps)
-    base = Settings(
-        decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=config.window.frames
-    )
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
-    choose, threshold = config.evaluate.choose, config.evaluate.threshold
-    caution = config.evaluate.install_margin
-    chosen = select(procedure, val, base, choose, held_out, threshold, caution)
+    choose, caution = config.evaluate.choose, config.evaluate.install_margin
+    chosen = chosen_by(context, val, config.evaluate.decoder, held_out)
     fitted = any(streams.find(name).fitted for name in chosen)
     weights = fusion.weights if fusion and fitted else None
     settings = {stream: choice.settings for stream, choice in chosen.items()}
-    result = evaluate_recordings(
-        procedure,
-        test,
-        settings,
-        weights=weights,
-        certain=config.evaluate.certain,
-        calibrations={
-            stream: choice.calibration
-            for stream, choice in chosen.items()
-            # What is one number for all tells nothing; recognition leaves it out too.
-            if choice.calibration is not None and not choice.calibration.constant
-        },
-    )
+    result = scored(context, test, chosen, weights)
     if choose != "paper":
-        result |= _with_paper_settings(context, val, test, base, settings)
+        result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"
     result["validation"] = {
         stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
@@ -92,7 +77,7 @@ def run(context: Context) -> dict:
         },
         figures=analysis_figures(result),
         notes=_notes(chosen, None if weights is None else fusion, choose, caution),
-        strips=belief_strips(procedure, test, settings, weights),
+        strips=belief_strips(_procedure(context), test, settings, weights),
         detections=detections,
     )
     if detections is None:
@@ -113,11 +98,54 @@ def run(context: Context) -> dict:
     return {}
 
 
+def chosen_by(
+    context: Context,
+    val: Mapping[str, LabelledPredictions],
+    decoder: str,
+    held_out: HeldOut | None = None,
+) -> dict[str, Choice]:
+    """How each stream is decoded, chosen on the validation split; see `select.select`."""
+    how, base = context.config.evaluate, _base(context, decoder)
+    procedure = _procedure(context)
+    return select(procedure, val, base, how.choose, held_out, how.threshold, how.install_margin)
+
+
+def _procedure(context: Context) -> Procedure:
+    """The product, at the rate of the test split."""
+    return context.procedure.at(context.source("test").fps)
+
+
+def _base(context: Context, decoder: str) -> Settings:
+    config = context.config
+    return Settings(decoder=decoder, decay=config.evaluate.decay, window=config.window.frames)
+
+
+def scored(
+    context: Context,
+    test: Mapping[str, LabelledPredictions],
+    chosen: Mapping[str, Choice],
+    weights: Weights | None = None,
+) -> dict[str, Any]:
+    """The content of metrics.json of recordings that are decoded as it was chosen."""
+    return evaluate_recordings(
+        _procedure(context),
+        test,
+        {stream: choice.settings for stream, choice in chosen.items()},
+        weights=weights,
+        certain=context.config.evaluate.certain,
+        calibrations={
+            stream: choice.calibration
+            for stream, choice in chosen.items()
+            # What is one number for all tells nothing; recognition leaves it out too.
+            if choice.calibration is not None and not choice.calibration.constant
+        },
+    )
+
+
 def _with_paper_settings(
     context: Context,
     val: Mapping[str, LabelledPredictions],
     test: Mapping[str, LabelledPredictions],
-    base: Settings,
     chosen: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Scores the streams of the papers with the papers' settings, where others were chosen.
@@ -125,15 +153,15 @@ def _with_paper_settings(
     Returns:
         {"paper_settings": by stream its figures}; nothing if none were.
     """
-    procedure = context.procedure.at(context.source("test").fps)
+    procedure, base = _procedure(context), _base(context, context.config.evaluate.decoder)
     found = select(procedure, val, base, "paper")
     fixed = {stream: choice.settings for stream, choice in found.items()}
-    scored = evaluate_recordings(procedure, test, fixed)["streams"]
+    result = evaluate_recordings(procedure, test, fixed)["streams"]
     figures = {
         stream: {
-            **headline.values(scored[stream]),
-            "wrong": scored[stream].get("wrong"),
-            "settings": scored[stream]["settings"],
+            **headline.values(result[stream]),
+            "wrong": result[stream].get("wrong"),
+            "settings": result[stream]["settings"],
         }
         for stream, settings in fixed.items()
         if settings != chosen[stream]
@@ -223,12 +251,13 @@ def _write_model(
     made_from = {"predict": _made_from(context.workdir / "predict")}
     stages = tuple(made_from["predict"]["stages"])
     made_from |= {stage: _made_from(context.workdir / stage) for stage in stages}
-    trained = networks.trained(context, stages)
+    trained, source = networks.trained(context, stages), context.source("test")
     writing.write_model(
         context.workdir / "model",
         procedure=context.procedure,
-        fps=context.source("test").fps,
-        pictures=networks.pictures(context, context.source("test"), "detector" in trained),
+        fps=source.fps,
+        pictures=networks.pictures(context, source, "detector" in trained),
+        embedding=source.width if isinstance(source, FeatureSource) else None,
         window=context.window,
         networks=trained,
         max_detections=context.config.detector.max_detections,

@@ -18,6 +18,9 @@ from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names, check_ours, from_state_dict
 
 FORMAT = "stormpsr_jax"
+_IMPORT = (
+    "make such a file with `python -m stormpsr_jax.weights import --kind=… --checkpoint=… --out=…`"
+)
 # A module that the parameters of each kind have at their top, and no other kind has.
 LANDMARKS = {family.kind: family.landmark for family in backbones.FAMILIES} | {
     "spatial": "encoder",
@@ -87,10 +90,13 @@ def load_params(path: str | Path) -> tuple[dict, dict]:
     """
     arrays, metadata = torch_files.read_safetensors(path)
     if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is not in this package's format; make such a file with "
-            "`python -m stormpsr_jax.weights import --kind=… --checkpoint=… --out=…`"
-        )
+        raise ValueError(f"{path} is not in this package's format; {_IMPORT}")
+    return _trees(path, arrays, metadata)
+
+
+def _trees(
+    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> tuple[dict, dict]:
     found = _checksum(arrays)
     if metadata.get("sha256", found) != found:
         raise ValueError(f"{path} is damaged: its arrays differ from their checksum; make it again")
@@ -124,7 +130,7 @@ def initialise_from(
         ValueError: lists missing and unexpected names, or names a shape that differs, and says in
             what the backbones differ.
     """
-    loaded_params, loaded_stats, library = _load_start(Path(path))
+    loaded_params, loaded_stats, library = load_any(Path(path))
     landmarks = {family.landmark for family in backbones.FAMILIES}
     backbone_only = "encoder" in params and not landmarks.isdisjoint(loaded_params)
     if backbone_only:
@@ -133,10 +139,9 @@ def initialise_from(
     wanted = _flat(params, batch_stats)
     rows = _flat(loaded_params, loaded_stats)
     inside = "params/encoder/" if backbone_only else ""
-    missing = [name for name in wanted if name.startswith(inside) and name not in rows]
     given, fresh = loaded_params.get("encoder", {}), params.get("encoder", {})
     why = backbones.differences(given, fresh)
-    check_names(f"{path}{why}", missing, [name for name in rows if name not in wanted])
+    check_names(f"{path}{why}", [name for name in wanted if name.startswith(inside)], rows)
     if given and not why.startswith(" (it is"):
         given = backbones.family_of(given).fitted(given, fresh, size, library, "params/encoder/")
         loaded_params = {**loaded_params, "encoder": given}
@@ -157,46 +162,39 @@ def _flat(params: Mapping, batch_stats: Mapping) -> dict[str, np.ndarray]:
     return traverse_util.flatten_dict(tree, sep="/")
 
 
-def _load_start(path: Path) -> tuple[dict, dict, str | None]:
-    """(params, batch_stats, library) of a file of ours, or of a published backbone."""
-    if path.suffix == ".safetensors":
-        _, metadata = torch_files.read_safetensors(path)
-        if metadata.get("format") == FORMAT:
-            return *load_params(path), _library(metadata)
-    state = torch_files.read_state_dict(path)
-    family = backbones.family_published(state)
-    if family is None:
-        known = " or a ".join(family.label for family in backbones.FAMILIES)
-        raise ValueError(
-            f"{path} is neither in this package's format nor a {known} as timm or transformers "
-            "publish it; make a file with `python -m stormpsr_jax.weights import --kind=… "
-            "--checkpoint=… --out=…`"
-        )
-    state, library = family.published(state, path)
-    return *from_state_dict(state, family.kind, path), library
-
-
-def _library(metadata: Mapping[str, str]) -> str | None:
-    """The library that a file of ours was imported from, None if it was trained here."""
-    known = {json.dumps(name): name for name in LIBRARIES}
-    return known.get(metadata.get("library", ""))
-
-
-def load_any(path: Path, kind: str) -> tuple[dict, dict, str | None]:
+def load_any(path: Path, kind: str | None = None) -> tuple[dict, dict, str | None]:
     """(params, batch_stats, library) of a foreign checkpoint or of a file of ours.
 
-    The library is None of all but a published backbone.
+    Args:
+        path: the file.
+        kind: what it has to hold; None is anything of ours, or a published backbone.
+
+    Returns:
+        The library, that of an import, is None of all but a published backbone.
     """
     if path.suffix == ".safetensors":
         arrays, metadata = torch_files.read_safetensors(path)
         if metadata.get("format") == FORMAT:
-            tops = sorted({n.split("/")[1] for n in arrays if n.startswith("params/")})
-            if LANDMARKS[kind] not in tops:
-                only = " (only the transformer is one)" if kind == "temporal" else ""
-                raise ValueError(f"{path} is no --kind={kind}: it holds {', '.join(tops)}{only}")
-            check_ours(arrays, kind, path)
-            return *load_params(path), _library(metadata)
+            if kind is not None:
+                tops = sorted({n.split("/")[1] for n in arrays if n.startswith("params/")})
+                if LANDMARKS[kind] not in tops:
+                    only = " (only the transformer is one)" if kind == "temporal" else ""
+                    held = f"it holds {', '.join(tops)}{only}"
+                    raise ValueError(f"{path} is no --kind={kind}: {held}")
+                check_ours(arrays, kind, path)
+            known = {json.dumps(name): name for name in LIBRARIES}
+            library = known.get(metadata.get("library", ""))
+            return *_trees(path, arrays, metadata), library
     state, library = torch_files.read_state_dict(path), None
+    if kind is None:
+        published = backbones.family_published(state)
+        if published is None:
+            names = " or a ".join(family.label for family in backbones.FAMILIES)
+            raise ValueError(
+                f"{path} is neither in this package's format nor a {names} as timm or transformers "
+                f"publish it; {_IMPORT}"
+            )
+        kind = published.kind
     if family := backbones.BY_KIND.get(kind):
         state, library = family.published(state, path)
     return *from_state_dict(state, kind, path), library

@@ -5,7 +5,7 @@ of a file of `weights.save_params`: collection, modules and leaf joined by "/".
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,8 +164,12 @@ def _ignored(kind: str, name: str) -> bool:
     )
 
 
-def check_names(path: str | Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
-    """Raises ValueError that lists the names, if there are any."""
+def check_names(path: str | Path, wanted: Collection[str], given: Collection[str]) -> None:
+    """Raises ValueError that lists what is missing of the wanted names, and what is given beside.
+
+    `path` is for messages.
+    """
+    missing, unexpected = set(wanted) - set(given), set(given) - set(wanted)
     if missing or unexpected:
         lists = (
             ", ".join(n if n.isprintable() else ascii(n) for n in sorted(names)) or "none"
@@ -186,8 +190,7 @@ def check_ours(arrays: Mapping[str, np.ndarray], kind: str, path: str | Path) ->
             axes is wrong.
     """
     leaves = {name: leaf for _, name, leaf in _arrays(kind, arrays)}
-    missing = [name for name in leaves if name not in arrays]
-    check_names(path, missing, [name for name in arrays if name not in leaves])
+    check_names(path, leaves, arrays)
     for name, value in arrays.items():
         if value.ndim != leaves[name].axes:
             raise ValueError(f"{path}: {name} {value.shape} should have {leaves[name].axes} axes")
@@ -206,8 +209,7 @@ def from_state_dict(
     """
     state = {name: value for name, value in state.items() if not _ignored(kind, name)}
     arrays = {torch: (name, leaf) for torch, name, leaf in _arrays(kind, state) if torch}
-    missing = [name for name in arrays if name not in state]
-    check_names(path, missing, [name for name in state if name not in arrays])
+    check_names(path, arrays, state)
     flat = {}
     for torch, (name, leaf) in arrays.items():
         value = np.asarray(state[torch]).astype(np.float32)
@@ -232,7 +234,7 @@ def to_state_dict(
     flat = traverse_util.flatten_dict({"params": params, "batch_stats": batch_stats}, sep="/")
     flat = {name: np.asarray(value) for name, value in flat.items() if "/state_head/" not in name}
     arrays = {name: (torch, leaf) for torch, name, leaf in _arrays(kind, flat) if torch}
-    check_names(path, [n for n in arrays if n not in flat], [n for n in flat if n not in arrays])
+    check_names(path, arrays, flat)
     return {
         torch: np.ascontiguousarray(leaf.to_torch(flat[name]))
         for name, (torch, leaf) in arrays.items()

@@ -20,7 +20,7 @@ from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import Network
 from stormpsr_jax.serving.writing import copy_model
 from stormpsr_jax.weights import parameters
-from tests.support.model_data import DETECTOR, NETWORKS, TEMPORAL, network, write
+from tests.support.model_data import DETECTOR, NETWORKS, network, write
 
 CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
 CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9, "wrong": None}
@@ -128,10 +128,6 @@ def interrupted(*_, **__):
         (
             {"networks": NETWORKS | {"temporal": NETWORKS["detector"]}},
             "networks.temporal: architecture: 'Detector' is not one of Temp",
-        ),
-        (
-            {"pictures": None, "networks": {"temporal": Network(TEMPORAL, {"params": {}})}},
-            "networks.temporal: the variables are not those of a TemporalTransformer: no 'cls_",
         ),
     ],
 )

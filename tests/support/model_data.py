@@ -142,6 +142,7 @@ def on_embeddings(folder, module):
         ["temporal"],
         settings=Settings("confidence", threshold=1.0, decay=1.0, window=24),
         pictures=None,
+        embedding=6,
         window=content.Window(6, 2, frame_step=4),
         networks={"temporal": Network(module, variables)},
     )
