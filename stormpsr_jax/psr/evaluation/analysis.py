@@ -7,7 +7,7 @@ does not say which truth an event belongs to.
 import collections
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,21 +158,26 @@ def recordings_table(result: Mapping[str, Any]) -> Rows:
     ]
 
 
+def _outcomes(recording: Mapping[str, Any], fps: float) -> Iterator[tuple[str, int, int, float]]:
+    """What became of each step: "tp", "early", "wrong" or "fn", id, frame and delay in seconds."""
+    found = matching(recording)
+    yield from (("tp", step, t, (p - t) / fps) for step, t, p in found.correct)
+    yield from (("early", step, t, 0.0) for step, t, _ in found.early)
+    yield from (("wrong", step, p, 0.0) for p, step in found.wrong)
+    yield from (("fn", step, t, 0.0) for t, step in found.missed)
+
+
 def steps_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and step that occurs: its outcomes over all recordings pooled."""
     rows = []
     for stream, s in result["streams"].items():
         found: dict[int, tuple[list[float], collections.Counter]] = {}
-        for outcome in map(matching, s["recordings"].values()):
-            ends = [("tp", step, p - t) for step, t, p in outcome.correct]
-            ends += [("early", step, 0) for step, _, _ in outcome.early]
-            ends += [("wrong", step, 0) for _, step in outcome.wrong]
-            ends += [("fn", step, 0) for _, step in outcome.missed]
-            for kind, step, delay in ends:
+        for r in s["recordings"].values():
+            for kind, step, _, delay in _outcomes(r, result["fps"]):
                 delays, counts = found.setdefault(step, ([], collections.Counter()))
                 counts[kind] += 1
                 if kind == "tp":
-                    delays.append(delay / result["fps"])
+                    delays.append(delay)
         for step, (delays, n) in sorted(found.items()):
             tp, fp, fn = n["tp"], n["early"] + n["wrong"], n["fn"]
             truths = tp + fn + n["early"]
@@ -279,13 +284,9 @@ def occlusion_table(result: Mapping[str, Any]) -> Rows:
             visible = r.get("visible") or [None] * len(r["truth"])
             pairs = zip(r["truth"], visible, strict=True)
             known = {tuple(step): v for step, v in pairs if v is not None}
-            outcome = matching(r)
-            ends = [("tp", t, step, p - t) for step, t, p in outcome.correct]
-            ends += [("early", t, step, 0) for step, t, _ in outcome.early]
-            ends += [("fn", t, step, 0) for t, step in outcome.missed]
-            for kind, t, step, delay in ends:
-                if (t, step) in known:
-                    found.append((known[t, step], kind, delay / result["fps"]))
+            for kind, step, t, delay in _outcomes(r, result["fps"]):
+                if kind != "wrong" and (t, step) in known:
+                    found.append((known[t, step], kind, delay))
         for low, high in itertools.pairwise(OCCLUSION_EDGES):
             part = [f for f in found if low <= f[0] < high or f[0] == high == 1]
             tp = [delay for _, kind, delay in part if kind == "tp"]
