@@ -12,33 +12,18 @@ from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import networks, pretrain, validation
 from stormpsr_jax.training import checkpoint
 
-_MOST = 2_000  # key frames
 HINT = f"the figure of embeddings needs scikit-learn: {installed.extra('paper')}"
 
 
 def embed(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The key frames of a run's test split.
-
-    Returns:
-        embeddings (N, D) of length 1, states (N,) in 1…S, and recordings (N,), their names.
-
-    Raises:
-        ValueError: the test split has no key frame.
-    """
+    """The key frames of a run's test split; see `validation.embedded_key_frames`."""
     context = run.context
     source = context.clip_source("test")
     window = pretrain.key_frame_window(context, source)
-    found = validation.key_frame_rows(
-        source, context.procedure, window, run.config.pretrain.initial_state
-    )
-    if not found:
-        raise ValueError("split 'test' has no key frame: no completion of a catalogued state")
-    found = found[:: -(-len(found) // _MOST)]
     params, batch_stats = checkpoint.load_best(run.folder / "pretrain")
     encoder = networks.frame_encoder(context, params, batch_stats, source)
-    images = np.stack([source.rows(name, [row])[0] for name, _, row in found])
-    names = np.array([name for name, _, _ in found])
-    return np.asarray(encoder(images)), np.array([label for _, label, _ in found]), names
+    initial = run.config.pretrain.initial_state
+    return validation.embedded_key_frames(encoder, source, context.procedure, window, initial)
 
 
 def draw(runs: Mapping[str, Run], path: Path) -> dict[str, float]:

@@ -50,12 +50,26 @@ def key_frame_precision(
 ) -> float:
     """Share of key frames whose nearest key frame of another recording shows the same state.
 
+    Arguments as for `embedded_key_frames`.
+    """
+    z, labels, owners = embedded_key_frames(encoder, source, procedure, window, initial)
+    return float(nearest_agrees(z, labels, owners[:, None] != owners[None]).mean())
+
+
+def embedded_key_frames(
+    encoder: Batched, source: ClipSource, procedure: Procedure, window: int, initial: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The key frames of a split, at most KEY_FRAMES of them.
+
     Args:
         encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D).
         source: the split.
         procedure: says which states are catalogued.
         window: frames after a completion that carry its state.
         initial: whether the first frames of a recording are key frames of the state it begins in.
+
+    Returns:
+        Embeddings (N, D) of length 1, states (N,) in 1…S, and names of recordings (N,).
 
     Raises:
         ValueError: the split has no key frame.
@@ -65,8 +79,7 @@ def key_frame_precision(
     owners = np.array([owner for owner, _, _ in found])
     labels = np.array([label for _, label, _ in found])
     z = _of_pictures(encoder, source, [(owner, row) for owner, _, row in found])
-    agrees = nearest_agrees(z, labels, owners[:, None] != owners[None])
-    return float(agrees.mean())
+    return np.asarray(z), labels, owners
 
 
 def key_frame_rows(

@@ -13,7 +13,7 @@ import numpy as np
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.rules import STREAMS, Settings
+from stormpsr_jax.psr.streams.rules import Settings
 
 Event = tuple[int, int, float]
 # Frame, state vector (empty: background, None: error state), rounded confidence.
@@ -200,7 +200,8 @@ def decode(
 
     Args:
         procedure, variant: what is built, from which state, and the steps it expects.
-        stream: "asd", "temporal", or "storm" for both, fused (not by the paper's Eq. 9).
+        stream: "asd", "temporal", or "storm" for both, fused (not by the paper's Eq. 9; there is
+            none with the decoder "naive").
         settings: decoder, threshold, decay, weight, window, confidence.
         detections, temporal: the recording's predictions; only what the stream uses is needed.
 
@@ -208,15 +209,10 @@ def decode(
         Events (frame, step id, 1.0) in the order of their emission.
 
     Raises:
-        ValueError: an unknown stream; "storm" with the decoder "naive", which has no fusion;
-            a removal, a gate or an unseen_decay, which it does not have.
+        ValueError: a removal, a gate or an unseen_decay, which it does not have.
     """
-    if stream not in STREAMS:
-        raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
     needs = streams.find(stream).needs
     detects, fused = "detections" in needs, len(needs) > 1
-    if fused and settings.decoder == "naive":
-        raise ValueError("--decoder=naive has no fused stream; take confidence or expected")
     if settings.removal is not None or settings.gate != Settings.gate:
         raise ValueError("--removal and --gate need --protocol=paper")
     if settings.unseen_decay is not None:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
-from stormpsr_jax.psr.evaluation import analysis, released, released_decoding
+from stormpsr_jax.psr.evaluation import analysis, released
 from stormpsr_jax.psr.files import frame_rates
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, partial_order, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Event, Settings
+from stormpsr_jax.psr.streams.rules import STREAMS, Event, Settings
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 PROTOCOLS = ("paper", "released")
@@ -112,7 +112,7 @@ def evaluate_recordings(
         stream
         for stream in streams.available(recordings, decoder)
         if (weights is not None or not stream.fitted)
-        and (protocol != "released" or stream.name in released_decoding.STREAMS)
+        and (protocol != "released" or stream.name in STREAMS)
     ]
     if not scored:
         raise ValueError("no predictions; pass --asd, --temporal or both")
