@@ -61,7 +61,6 @@ def measure(root: Path, num_frames: int, args: argparse.Namespace) -> dict[str, 
     make = functools.partial(recording, num_frames=num_frames)
     arguments = {
         "procedure": PROCEDURE,
-        "fps": PROCEDURE.fps,
         "image_size": (SIZE, SIZE),
         "splits": dict(zip(("train", "val", "test"), names, strict=True)),
     }

@@ -85,7 +85,6 @@ def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2
     shards.build(
         folder,
         procedure=procedure,
-        fps=procedure.fps,
         image_size=(size, size),
         splits=names,
         make=functools.partial(_recording, procedure, jpegs),

@@ -157,7 +157,6 @@ def make_dataset(
     shards.build(
         out,
         procedure=procedure,
-        fps=procedure.fps,
         image_size=(size, size),
         splits={"cad": list(counts)},
         make=functools.partial(

@@ -120,7 +120,6 @@ def make_dataset(
     return shards.build(
         out,
         procedure=procedure,
-        fps=procedure.fps,
         image_size=framing.size,
         splits={"cad": list(named)},
         make=functools.partial(

@@ -73,12 +73,9 @@ def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
         return
     terms = words.terms(given["words"], given["labels_fps"], procedure)
     curve = accuracy_over_videos.measured()
-    report = label_checks.check(procedure, labels, terms, given["window"], curve)
-    print("\n".join(label_checks.describe(procedure, report)))
-    for doubt in report.doubts:
-        print(f"doubt: {one_line(doubt)}")
-    if not report.doubts:
-        print("nothing is doubtful")
+    lines, doubts = label_checks.check(procedure, labels, terms, given["window"], curve)
+    lines += [f"doubt: {one_line(doubt)}" for doubt in doubts]
+    print("\n".join(lines if doubts else [*lines, "nothing is doubtful"]))
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -164,7 +164,6 @@ def make_dataset(
     shards.build(
         out,
         procedure=procedure,
-        fps=procedure.fps,
         image_size=(size, size),
         splits=splits,
         make=make,

@@ -1,6 +1,5 @@
 """Looks at labels before training: what is in them, what is doubtful, what is too few."""
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -12,25 +11,10 @@ from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What was found.
-
-    Attributes:
-        recordings: by variant, how many.
-        steps: by step id, how many; incorrect installations too.
-        doubts: a line each.
-    """
-
-    recordings: Counter[str]
-    steps: Counter[int]
-    doubts: list[str]
-
-
 def check(
     procedure: Procedure, labels: str | Path, terms: Terms, window: int, curve: Curve
-) -> Report:
-    """Reads all labels, and says what is doubtful about them.
+) -> tuple[list[str], list[str]]:
+    """Reads all labels, and says what is in them and what is doubtful about them.
 
     Args:
         procedure: the product.
@@ -38,6 +22,9 @@ def check(
         terms: what --words and --labels_fps say.
         window: frames of a clip.
         curve: of accuracy over videos.
+
+    Returns:
+        The table of recordings and of each part's steps; and the doubts, a line each.
 
     Raises:
         ValueError: all mistakes in the labels.
@@ -56,7 +43,8 @@ def check(
     for_each(label_files.find(labels).items(), look)
     lines = _never_seen(procedure, recordings, steps)
     lines += label_doubts.grouped(found, procedure.fps)
-    return Report(recordings, steps, lines + _too_few(procedure, recordings, steps, curve))
+    lines += _too_few(procedure, recordings, steps, curve)
+    return _table(procedure, recordings, steps), lines
 
 
 def _never_seen(procedure: Procedure, recordings: Counter[str], steps: Counter[int]) -> list[str]:
@@ -102,15 +90,14 @@ def _too_few(
     return lines
 
 
-def describe(procedure: Procedure, report: Report) -> list[str]:
-    """Returns the table of what is in the labels: each part's steps."""
-    named = ", ".join(f"{name} {count}" for name, count in sorted(report.recordings.items()))
+def _table(procedure: Procedure, recordings: Counter[str], steps: Counter[int]) -> list[str]:
+    named = ", ".join(f"{name} {count}" for name, count in sorted(recordings.items()))
     width = max(map(len, procedure.components))
     lines = [
-        f"{report.recordings.total()} recordings ({named}), {report.steps.total()} steps",
+        f"{recordings.total()} recordings ({named}), {steps.total()} steps",
         f"{'part':<{width}}  installed  wrong  removed",
     ]
     for k, name in enumerate(procedure.components):
-        counts = [report.steps[3 * k + i] for i in range(3)]
+        counts = [steps[3 * k + i] for i in range(3)]
         lines.append(f"{name:<{width}}  {counts[0]:>9}  {counts[1]:>5}  {counts[2]:>7}")
     return lines

@@ -76,7 +76,6 @@ def make_objects(
     shards.build(
         out,
         procedure=procedure,
-        fps=procedure.fps,
         image_size=(size, size),
         splits=splits,
         make=make,

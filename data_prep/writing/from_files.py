@@ -146,7 +146,6 @@ def build(
     return shards.build(
         out,
         procedure=procedure,
-        fps=procedure.fps,
         image_size=framing.size,
         splits=splits,
         make=functools.partial(

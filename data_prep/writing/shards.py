@@ -57,7 +57,6 @@ def build(
     out: str | Path,
     *,
     procedure: Procedure,
-    fps: float,
     image_size: tuple[int, int],
     splits: Mapping[str, Sequence[str]],
     make: Callable[[str, str], RecordingData],
@@ -75,8 +74,7 @@ def build(
 
     Args:
         out: the folder; created if need be. Finished recordings in it are kept.
-        procedure: of all the recordings.
-        fps: frames per second of all the recordings.
+        procedure: of all the recordings; its frame rate is theirs.
         image_size: (H, W) of all the frames.
         splits: names of the recordings of each split; a split without any is left out.
         make: (split, name) -> RecordingData, the same whenever it is called. Picklable if
@@ -109,7 +107,7 @@ def build(
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
     description = {
         "version": folder.VERSION,
-        "fps": float(fps),
+        "fps": float(procedure.fps),
         "image_size": [int(size) for size in image_size],
         "clip_length": int(clip_length),
         "splits": splits,

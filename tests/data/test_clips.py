@@ -61,8 +61,7 @@ def make(split: str, name: str) -> shards.RecordingData:
 def build(folder, splits=None):
     shards.build(
         folder,
-        procedure=toy_procedure(),
-        fps=12.5,
+        procedure=toy_procedure().at(12.5),
         image_size=SIZE,
         splits=splits or {"train": ["b", "a", "c"], "test": ["d"], "val": []},
         make=make,

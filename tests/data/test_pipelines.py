@@ -47,8 +47,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     shards.build(
         folder,
-        procedure=PROCEDURE,
-        fps=10.0,
+        procedure=PROCEDURE.at(10.0),
         image_size=(SIZE, SIZE),
         splits={"train": ["t0", "t1", "t2"], "val": ["v0"], "cad": ["c0", "c1"]},
         make=make,

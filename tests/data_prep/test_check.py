@@ -91,7 +91,7 @@ def test_check_finds_the_same_recording_in_two_splits(tmp_path, capsys):
         return dataclasses.replace(make(split, "a"), name=name)
 
     splits = {"train": ["a", "b"], "test": ["d"]}
-    shards.build(tmp_path, procedure=PROCEDURE, fps=5, image_size=SIZE, splits=splits, make=copy)
+    shards.build(tmp_path, procedure=PROCEDURE.at(5), image_size=SIZE, splits=splits, make=copy)
     assert check.main([str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "warning: train/a and train/b have the same pictures" in out
@@ -122,7 +122,7 @@ def test_check_page_does_not_grow_with_the_data(tmp_path):
         )
 
     shards.build(
-        tmp_path, procedure=PROCEDURE, fps=5, image_size=SIZE, splits={"train": names}, make=one
+        tmp_path, procedure=PROCEDURE.at(5), image_size=SIZE, splits={"train": names}, make=one
     )
     assert check.main([str(tmp_path)]) == 0
     page = (tmp_path / "check.html").read_text()

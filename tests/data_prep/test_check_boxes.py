@@ -36,7 +36,7 @@ def grey(split, name):
 def grey_boxes(tmp_path_factory):
     out = tmp_path_factory.mktemp("grey")
     splits = {"train": ["a"]}
-    shards.build(out, procedure=PROCEDURE, fps=5, image_size=SIZE, splits=splits, make=grey)
+    shards.build(out, procedure=PROCEDURE.at(5), image_size=SIZE, splits=splits, make=grey)
     return out
 
 
@@ -86,7 +86,7 @@ def test_classes_that_are_one_off_are_a_problem(tmp_path, capsys, by, word, othe
         return shifted(dataclasses.replace(data, classes=np.where(of_error, -1, data.classes)))
 
     shards.build(
-        tmp_path, procedure=PROCEDURE, fps=5, image_size=(16, 24), splits={"val": ["a"]}, make=one
+        tmp_path, procedure=PROCEDURE.at(5), image_size=(16, 24), splits={"val": ["a"]}, make=one
     )
     assert check.main([str(tmp_path)]) == 1
     assert (

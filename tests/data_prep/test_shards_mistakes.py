@@ -11,12 +11,12 @@ from tests.support.shards_data import build, make, toy_procedure, toy_recording
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fps": 6}, "fps 5.0 → 6.0"),
+        ({"procedure": toy_procedure().at(6)}, "fps 5 → 6"),
         ({"image_size": (24, 24)}, "image_size"),
         ({"splits": {"train": ["a", "b", "c"]}}, r"splits.test \['d'\] → absent"),
         ({"settings": {"seed": {"scene": 1}}}, "settings.seed.scene absent → 1"),
-        ({"procedure": toy_procedure(name="other")}, "name toy → other"),
-        ({"procedure": toy_procedure(states=["100"])}, r"states \["),
+        ({"procedure": toy_procedure(name="other").at(5)}, "name toy → other"),
+        ({"procedure": toy_procedure(states=["100"]).at(5)}, r"states \["),
     ],
 )
 def test_build_other_arguments_are_refused(built, change, message):

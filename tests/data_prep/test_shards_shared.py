@@ -15,8 +15,8 @@ RAW = b"00001.jpg,0,0,0\n00004.jpg,1,0,0\n00006.jpg,1,-1,0\n00008.jpg,1,1,1\n000
 
 
 def build(out, make=shards_data.make, **changes) -> bool:
-    arguments = {"fps": 5, "image_size": SIZE, "splits": SPLITS, "clip_length": 4}
-    return shards.build(out, procedure=toy_procedure(), make=make, **(arguments | changes))
+    arguments = {"image_size": SIZE, "splits": SPLITS, "clip_length": 4}
+    return shards.build(out, procedure=toy_procedure().at(5), make=make, **(arguments | changes))
 
 
 def test_build_only_the_glob_is_made_and_the_longest_first(built, tmp_path, capsys):

@@ -48,8 +48,7 @@ def make(split, name, change=None):
 def build(out, change=None, splits=SPLITS):
     shards.build(
         out,
-        procedure=PROCEDURE,
-        fps=5,
+        procedure=PROCEDURE.at(5),
         image_size=SIZE,
         splits=splits,
         make=functools.partial(make, change=change),

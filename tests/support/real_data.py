@@ -53,7 +53,6 @@ def write(
     shards.build(
         folder,
         procedure=procedure,
-        fps=procedure.fps,
         image_size=(size, size),
         splits=splits,
         make=functools.partial(

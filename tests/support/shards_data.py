@@ -74,8 +74,7 @@ def slowly(jpegs, sleep):
 
 def build(out: Path, **changes):
     arguments = {
-        "procedure": toy_procedure(),
-        "fps": 5,
+        "procedure": toy_procedure().at(5),
         "image_size": SIZE,
         "splits": SPLITS,
         "make": make,
