@@ -15,15 +15,62 @@ in this data set. There are no boxes: no frame has one.
 """
 
 import argparse
+import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+import numpy as np
+
 from data_prep import command
-from data_prep.reading import data_sets, impact_labels
+from data_prep.reading import data_sets, recording_labels
+from data_prep.reading.data_sets import Format, RecordingFiles
+from data_prep.reading.recording_labels import Labels
 from data_prep.writing import from_files
 from stormpsr_jax.media import finding
+from stormpsr_jax.psr.files.labels import states_to_steps
 from stormpsr_jax.psr.procedure import Procedure
+
+FORMAT = Format("IMPACT", 0, "--videos")
+
+
+def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:
+    """Returns the states with the value from before the transition for each -1.
+
+    So a component changes when its transition ends, in 0 or 1; one that ends where it began is no
+    change.
+
+    Args:
+        states: (M, K) values in {-1, 0, 1}, of rows that follow each other.
+        initial_state: K values in {0, 1}, for a transition that the first row is amid of.
+    """
+    result = np.array(states, np.int8)
+    before = np.asarray(initial_state, np.int8)
+    for row in result:
+        np.copyto(row, before, where=row == -1)
+        before = row
+    return result
+
+
+def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
+    """Reads the states of a recording, and derives the steps from them.
+
+    The steps in PSR_labels.csv are not those: a removal stands at the start of its transition.
+    PSR_labels_with_errors.csv has a wrong installation for every transition. Both are checked, and
+    not used.
+
+    Raises:
+        ValueError: the recording is of no variant; the mistakes of all files, with file, line and
+            field; see recording_labels.read_psr_files.
+    """
+    variant = procedure.variant_for(recording.name)
+    found = recording_labels.read_labels(FORMAT, recording, procedure)
+    states = settled(found.states, variant.initial_state)
+    changed = np.r_[True, (states[1:] != states[:-1]).any(axis=1)]
+    frames, states = found.frames[changed], states[changed]
+    steps = states_to_steps(frames, states)
+    return dataclasses.replace(found, frames=frames, states=states, steps=steps, files={})
 
 
 def make_dataset(
@@ -47,13 +94,13 @@ def make_dataset(
         ValueError: what is wrong with the data, all recordings at once where that is possible.
     """
     found = data_sets.match(
-        impact_labels.FORMAT,
+        FORMAT,
         data_sets.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
         finding.find_pictures(command.open_flag("videos", videos)),
         {},
         procedure.fps,
     )
-    return from_files.build(impact_labels.read_labels, found, out, procedure=procedure, **options)
+    return from_files.build(read_labels, found, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

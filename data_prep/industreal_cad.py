@@ -9,7 +9,11 @@
     synth/labels.json synth/images/…                 as the code of STORM-PSR (its --syn_path)
     images/…png labels/…txt (or training/labels/)    as that of IndustReal's detector
 
-The first and the last also have boxes, and their classes are those of the Unity scene.
+They are looked for in the order labels.json, COCO, YOLO. In labels.json, lists `images` and
+`labels` of one length, classes are IndustReal's: 0 background, 1…22 states, and above those states
+that are not in the catalogue. Its list `bbox` is not read: nothing published uses it or says
+whether the pictures are cut to it. The other two also have boxes, and their classes have the order
+of the Unity scene that rendered the pictures; a picture without a box shows none of them.
 
 Writes split "cad" of a folder of its own, which a run takes with --config.data.cad_dir: a recording
 a catalogued state (`cad_01` is state 1), whose pictures have nothing to do with each other.
@@ -17,23 +21,229 @@ Backgrounds, error states and states that are not in the catalogue are left out.
 """
 
 import argparse
+import dataclasses
 import functools
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from absl import logging
 
 from data_prep import command
-from data_prep.reading import renders
-from data_prep.reading.renders import Render
+from data_prep.reading import asd_labels
 from data_prep.writing import shards
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.files import coco, yolo
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+LABELS = "labels.json"
+COCO = "labels_coco.json"
+IMAGES = "images"
+_YOLO_LABELS = ("labels", "training/labels")
+_PICTURES = (".png", ".jpg", ".jpeg")
+# IndustReal's class of each class of the Unity scene.
+UNITY_CLASSES = (
+    0, 15, 12, 2, 19, 22, 14, 20, 3, 11, 8, 4,
+    10, 18, 1, 7, 9, 21, 13, 5, 6, 17, 16, 23,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Render:
+    """One picture.
+
+    Attributes:
+        tree, path: where it is.
+        label: its class.
+        box: cx, cy, w, h in 0…1; None where it is not known.
+        size: (H, W) of the picture that the box was measured on; None where it is not known.
+    """
+
+    tree: Tree
+    path: str
+    label: int
+    box: tuple[float, ...] | None = None
+    size: tuple[float, float] | None = None
+
+
+def fingerprint(pictures: Sequence[Render]) -> dict[str, int]:
+    """Numbers that tell other labels and other pictures, of which not all are read."""
+    labels = "\n".join(f"{r.path} {r.label} {r.box}" for r in pictures)
+    ends = (pictures[0], pictures[len(pictures) // 2], pictures[-1])
+    shown = " ".join(str(r.tree.fingerprint(r.path)) for r in ends)
+    return {"labels": zlib.crc32(labels.encode()), "pictures": zlib.crc32(shown.encode())}
+
+
+def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Render]]:
+    """Finds the renders in a folder or zip file, and reads what they show.
+
+    Args:
+        trees: where to look.
+        flag: that names it, for messages.
+
+    Returns:
+        The layout ("labels.json", "labels_coco.json" or "yolo"), the place of the folder for
+        messages, and the pictures by name.
+
+    Raises:
+        ValueError: there are none, or several such folders; all mistakes in the labels.
+    """
+    found = [
+        (tree, folder, layout)
+        for tree in trees
+        for folder, folders, names in tree.walk()
+        if IMAGES in folders and (layout := _layout(tree, folder, folders, names))
+    ]
+    if not found:
+        raise ValueError(
+            f"{flag}: has neither {COCO} nor {LABELS} beside a folder {IMAGES}, nor that beside "
+            f"{' or '.join(_YOLO_LABELS)}; give the folder of IndustReal's synthetic pictures"
+        )
+    if len(found) > 1:
+        shown = " and ".join(tree.show(folder) for tree, folder, _ in found)
+        raise ValueError(f"{flag}: renders in {shown}; give one of them")
+    ((tree, folder, layout),) = found
+    images, place = join(folder, IMAGES), tree.show(join(folder, layout))
+    names = [name for name in tree.entries(images)[1] if name.lower().endswith(_PICTURES)]
+    if layout not in _YOLO_LABELS:
+        with tree.on_disk(join(folder, layout)) as path:
+            data = files.read_json(path)
+        read = _read_json if layout == LABELS else _read_coco
+        labelled = dict(read(data, place))
+        if unknown := sorted(labelled.keys() - {*names}):
+            raise ValueError(
+                f"{place}: {files.shorten(unknown[0])} is no picture in {tree.show(images)}, nor "
+                f"are {len(unknown) - 1} more that it lists"
+            )
+        if more := len({*names} - labelled.keys()):
+            logging.warning("%s: pictures that are left out: %d of %d", place, more, len(names))
+    else:
+        labelled = _read_yolo(tree, names, join(folder, layout))
+    renders = [Render(tree, join(images, name), *labelled[name]) for name in sorted(labelled)]
+    return "yolo" if layout in _YOLO_LABELS else layout, tree.show(folder), renders
+
+
+def _layout(tree: Tree, folder: str, folders: Sequence[str], names: Sequence[str]) -> str:
+    """Returns the file or folder of labels of a folder with images; '' if it has none."""
+    there = {*names, *folders}
+    if "training" in folders:
+        there |= {f"training/{name}" for name in tree.entries(join(folder, "training"))[0]}
+    return next((name for name in (LABELS, COCO, *_YOLO_LABELS) if name in there), "")
+
+
+def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
+    """Yields the name and the class of each picture."""
+    names, labels = (files.field(data, key, list, place) for key in ("images", "labels"))
+    different = len({*map(str, names)})
+    if not len(names) == len(labels) == different:
+        raise ValueError(
+            f"{place}: images has {len(names)} entries, {different} of them different, labels "
+            f"{len(labels)}; each picture needs one label"
+        )
+    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+        if not isinstance(name, str) or type(label) is not int or label < 0:
+            raise ValueError(
+                f"{place}: labels[{i}]: {files.shorten(label)} of {files.shorten(name)} is not a "
+                "whole number from 0 up of a picture's name"
+            )
+        yield name, (label,)
+
+
+def _read_coco(data: Any, place: str) -> Iterator[tuple[str, tuple]]:
+    """Yields the name of each picture, its class, its box if there is one, and its size."""
+    logging.info("%s: %s", place, _check_categories(data, place))
+    several = 0
+    for image in asd_labels.coco_images(data, place):
+        if image.size is None:
+            raise ValueError(f"{image.place}: has no width and height")
+        if len(image.boxes) > 1:  # which of its objects is meant?
+            several += 1
+        elif image.boxes:
+            (box,) = image.boxes
+            if (label := _class_of(box.category)) is None:
+                last = len(UNITY_CLASSES) - 1
+                what = f"category_id: {files.shorten(box.category)} is no class in 0…{last}"
+                raise ValueError(f"{box.place}: {what}")
+            yield image.name, (label, asd_labels.inside(box.box), image.size)
+        else:
+            yield image.name, (0, None, image.size)
+    if several:
+        logging.warning("%s: pictures with more than one box are left out: %d", place, several)
+
+
+def _check_categories(data: Any, place: str) -> str:
+    """Holds the names of categories against the classes of the Unity scene, by their ids.
+
+    Returns:
+        What came out, for the log. A name that tells no state says nothing.
+
+    Raises:
+        ValueError: a name tells another state; then the ids are not what they are taken for.
+    """
+    states = ("".join(map(str, state)) for state in load_procedure("industreal").states.tolist())
+    names = ("background", *states, "errorstate")
+    agree, wrong = 0, []
+    categories = coco.categories(data, place) if "categories" in data else {}
+    for number, category in categories.items():
+        name = re.sub(r"[\s,_\[\]()]", "", category.name)
+        if name in ("background", "errorstate") or re.fullmatch("[01]{11}", name):
+            label = _class_of(number)
+            expected = "no class" if label is None else names[label]
+            agree += name == expected
+            if name != expected:
+                what = f"id {files.shorten(number)} is {files.shorten(category.name)}"
+                wrong.append(f"{what}, there {expected}")
+    if wrong:
+        raise ValueError(
+            f"{place}: categories: {len(wrong)} of {agree + len(wrong)} names are not those of the "
+            f"Unity scene's classes, which the ids are taken for ({wrong[0]}); number them so, or "
+            f"give a {LABELS} with IndustReal's classes"
+        )
+    if agree:
+        return f"{agree} of {len(categories)} names of categories say the same state as their ids"
+    return (
+        "ids of categories are taken for classes of the Unity scene, as no name of theirs tells a "
+        "state"
+    )
+
+
+def _class_of(number: coco.Id) -> int | None:
+    """The class of an id of a category; None if it is no class of the Unity scene."""
+    if isinstance(number, int) and 0 <= number < len(UNITY_CLASSES):
+        return UNITY_CLASSES[number]
+    return None
+
+
+def _read_yolo(tree: Tree, names: Sequence[str], folder: str) -> dict[str, tuple]:
+    """Returns the class of each picture, and its box if there is one."""
+    texts = {*tree.entries(folder)[1]}
+
+    def read(name: str) -> tuple:
+        text = f"{name.rpartition('.')[0]}.txt"
+        place = tree.show(join(folder, text))
+        if text not in texts:
+            raise ValueError(f"{place}: is missing, for picture {name}")
+        content = tree.read(join(folder, text)).decode("utf-8", "replace")
+        rows = yolo.read(content, place, _labelled)
+        if len(rows) > 1:
+            raise ValueError(f"{place}: has {len(rows)} boxes, a render shows one object")
+        return rows[0] if rows else (0,)
+
+    return dict(zip(names, for_each([(name,) for name in names], read), strict=True))
+
+
+def _labelled(row: yolo.Row) -> tuple[int, tuple[float, ...]]:
+    asd_labels.check_box(row.box, row.place)
+    return UNITY_CLASSES[row.number(len(UNITY_CLASSES) - 1)], row.box
 
 
 def make_recording(
@@ -57,7 +267,7 @@ def make_recording(
                 size = pictures.size_of(place, picture)
                 if render.size not in (None, size):
                     raise ValueError(
-                        f"{place}: is {size[0]}x{size[1]} (HxW), {renders.COCO} says "
+                        f"{place}: is {size[0]}x{size[1]} (HxW), {COCO} says "
                         f"{render.size[0]:g}x{render.size[1]:g}; unpack or download it again"
                     )
                 placement = framing.place(*size)
@@ -97,7 +307,7 @@ def make_dataset(
     """
     procedure = load_procedure("industreal")
     with command.open_downloads("data", data, spare=lambda name: True) as trees:
-        layout, place, found = renders.read_renders(trees, f"--data={data}")
+        layout, place, found = read_renders(trees, f"--data={data}")
     states = range(1, procedure.num_states + 1)
     by_state = {state: [r for r in found if r.label == state] for state in states}
     missing = [str(state) for state, shown in by_state.items() if not shown]
@@ -126,7 +336,7 @@ def make_dataset(
             make_recording, recordings=named, procedure=procedure, framing=framing
         ),
         settings={"source": f"industreal_cad, {layout}", **shards.described(framing)},
-        sources={name: renders.fingerprint(shown) for name, shown in named.items()},
+        sources={name: fingerprint(shown) for name, shown in named.items()},
         num_frames={name: len(shown) for name, shown in named.items()},
         **making,
     )

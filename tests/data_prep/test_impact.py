@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from data_prep import impact
-from data_prep.reading import impact_labels
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.commands import refused
@@ -37,7 +36,7 @@ def test_settled_is_what_a_walk_through_each_component_gives():
             for m, given in enumerate(states[:, k]):
                 value = value if given == -1 else given
                 expected[m, k] = value
-        np.testing.assert_array_equal(impact_labels.settled(states, initial), expected)
+        np.testing.assert_array_equal(impact.settled(states, initial), expected)
 
 
 def test_a_step_is_the_end_of_a_transition(data, tmp_path):

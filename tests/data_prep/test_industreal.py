@@ -11,7 +11,6 @@ import pytest
 
 from data_prep import industreal
 from data_prep.reading import asd_labels
-from data_prep.reading.industreal_boxes import read_boxes
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
 from tests.support.digests import digests
@@ -325,7 +324,7 @@ def test_a_box_has_the_class_of_its_category_id_or_of_number_and_name_alike(tmp_
         (alike[1:], range(1, 24)),
     ):
         path.write_text(json.dumps(content | {"categories": table}))
-        boxes = read_boxes(path, PROCEDURE)
+        boxes = industreal.read_boxes(path)
         assert boxes.classes.tolist() == list(range(1, 24))
         assert boxes.named.tolist() == list(named)
     own = asd_labels.read_boxes(path)  # a user's own has no classes

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from data_prep import check, industreal_cad
-from data_prep.reading import renders
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import open_trees
@@ -41,7 +40,7 @@ def source(out):
 
 def read(path: Path) -> dict:
     """(class, box) of each picture."""
-    _, _, pictures = renders.read_renders(open_trees(path), "--data")
+    _, _, pictures = industreal_cad.read_renders(open_trees(path), "--data")
     return {render.path.rpartition("/")[2]: (render.label, render.box) for render in pictures}
 
 

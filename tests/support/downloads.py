@@ -10,7 +10,7 @@ import safetensors.numpy
 import simplejpeg
 from PIL import Image
 
-from data_prep.reading.renders import UNITY_CLASSES
+from data_prep.industreal_cad import UNITY_CLASSES
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
