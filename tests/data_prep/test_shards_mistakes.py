@@ -11,7 +11,7 @@ from tests.support.shards_data import build, make, toy_procedure, toy_recording
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"procedure": toy_procedure().at(6)}, "fps 5 → 6"),
+        ({"procedure": toy_procedure().at(6)}, "fps 5.0 → 6.0"),
         ({"image_size": (24, 24)}, "image_size"),
         ({"splits": {"train": ["a", "b", "c"]}}, r"splits.test \['d'\] → absent"),
         ({"settings": {"seed": {"scene": 1}}}, "settings.seed.scene absent → 1"),
