@@ -41,7 +41,7 @@ import av
 import numpy as np
 import trimesh
 
-from data_prep.checking import accuracy_over_videos
+from data_prep.checking import label_checks
 from data_prep.products.product import Part, Product, solid
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering.mesh import affine
@@ -326,11 +326,11 @@ def follow_numbers(
     }
     path = pool / "accuracy_over_videos.json"
     files.write_json(path, content)
-    curve = files.fit(content, accuracy_over_videos.Curve, str(path))
+    curve = files.fit(content, label_checks.Curve, str(path))
     print("\n".join(table(curve)))
 
 
-def table(curve: accuracy_over_videos.Curve) -> list[str]:
+def table(curve: label_checks.Curve) -> list[str]:
     """The rows as lines of a Markdown table."""
     lines = [
         f"Measured on {curve.product}, by `{curve.config}`, on {curve.test} further recordings:",

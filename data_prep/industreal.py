@@ -34,7 +34,7 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command
-from data_prep.reading import asd_labels, data_sets, downloads, second_sources
+from data_prep.reading import asd_labels, data_sets, second_sources
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
@@ -98,7 +98,7 @@ FORMAT = Format(
     "--data",
     read_boxes,
     any_first=True,
-    download=downloads.known("industreal"),
+    download=data_sets.known_download("industreal"),
 )
 _BOXES = "OD_labels.json"
 # Other camera streams of a recording, of as many files again.

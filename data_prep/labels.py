@@ -26,7 +26,7 @@ from typing import Any
 from absl import logging
 
 from data_prep import command
-from data_prep.checking import accuracy_over_videos, label_checks
+from data_prep.checking import label_checks
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.psr.cli import add_label_flags
@@ -72,8 +72,7 @@ def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
         logging.info("%s: %d words; correct them, then give it as --words", given["out"], count)
         return
     terms = words.terms(given["words"], given["labels_fps"], procedure)
-    curve = accuracy_over_videos.measured()
-    lines, doubts = label_checks.check(procedure, labels, terms, given["window"], curve)
+    lines, doubts = label_checks.check(procedure, labels, terms, given["window"])
     lines += [f"doubt: {one_line(doubt)}" for doubt in doubts]
     print("\n".join(lines if doubts else [*lines, "nothing is doubtful"]))
 

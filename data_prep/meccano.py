@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Unpack
 
 from data_prep import command
-from data_prep.reading import data_sets, downloads, second_sources
+from data_prep.reading import data_sets, second_sources
 from data_prep.reading.asd_labels import read_meccano_boxes
 from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
@@ -28,7 +28,9 @@ from stormpsr_jax.media import finding
 from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 
-FORMAT = Format("MECCANO", 1, "--frames", read_meccano_boxes, download=downloads.known("meccano"))
+FORMAT = Format(
+    "MECCANO", 1, "--frames", read_meccano_boxes, download=data_sets.known_download("meccano")
+)
 _BOXES = "_GT.csv"
 
 

@@ -1,6 +1,7 @@
 """Finds the recordings of a data set: pictures, label files and boxes, in folders and zip files."""
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from absl import logging
 
 from data_prep.reading.asd_labels import Boxes
-from data_prep.reading.downloads import Download
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.finding import Place, show
@@ -18,6 +18,33 @@ from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files.label_files import STATES
 
 _SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)
+
+# Put together from the code, label files and results that the authors and others have published.
+# Nobody who wrote it has seen the archives of pictures.
+_DOWNLOADS = Path(__file__).with_name("downloads.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """What is known of a data set as it is downloaded, to hold against what is read.
+
+    Attributes:
+        last_frames: by split and recording, the number of the last picture; None: not known.
+        split_frames: by split, its number of pictures, where that is known in sum only.
+        first_frames: by recording, the number of the first picture, where it is not the usual one.
+        video_starts: by recording, the number of the picture that the first frame of its video is,
+            where it is not the usual first number.
+    """
+
+    last_frames: Mapping[str, Mapping[str, int | None]] = dataclasses.field(default_factory=dict)
+    split_frames: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    first_frames: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    video_starts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def known_download(name: str) -> Download:
+    """Returns what is known of "industreal" or "meccano"."""
+    return Download(**json.loads(_DOWNLOADS.read_text("utf-8"))[name])
 
 
 @dataclasses.dataclass(frozen=True)

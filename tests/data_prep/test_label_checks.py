@@ -5,8 +5,8 @@ import json
 import pytest
 
 from data_prep import labels
-from data_prep.checking import accuracy_over_videos
-from data_prep.checking.accuracy_over_videos import Curve, Row
+from data_prep.checking import label_checks
+from data_prep.checking.label_checks import Curve, Row
 from stormpsr_jax import procedure as procedure_command
 from tests.support.commands import refused
 
@@ -41,7 +41,7 @@ CURVE = Curve("a lamp", "own:boxes", 12, [row(3, 0.4, 1), row(6, 0.78, 2), row(1
 @pytest.fixture
 def said(tmp_path, monkeypatch, capsys):
     """Checks labels {recording: rows}; returns the doubts and all that is printed."""
-    monkeypatch.setattr(accuracy_over_videos, "measured", lambda: CURVE)
+    monkeypatch.setattr(label_checks, "measured", lambda: CURVE)
     (tmp_path / "pump.json").write_text(json.dumps(CONTENT))
     (tmp_path / "labels").mkdir()
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import own_product
-from data_prep.checking import accuracy_over_videos
+from data_prep.checking import label_checks
 from tests.support.guide import REPOSITORY, film, follow
 
 PAGE = "docs/labelling.md"
@@ -61,5 +61,5 @@ def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
 
 
 def test_labelling_page_has_the_table_that_was_measured():
-    table = "\n".join(own_product.table(accuracy_over_videos.measured()))
+    table = "\n".join(own_product.table(label_checks.measured()))
     assert table in (REPOSITORY / PAGE).read_text("utf-8")

@@ -1,8 +1,8 @@
 """What is known of the downloads, held against what was found of them."""
 
 from data_prep import industreal
-from data_prep.reading import downloads, second_sources
-from data_prep.reading.data_sets import RecordingFiles
+from data_prep.reading import second_sources
+from data_prep.reading.data_sets import RecordingFiles, known_download
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.media.video import Video
@@ -11,7 +11,7 @@ from tests.support.industreal_data import LATE, first_frame
 
 def as_known() -> dict[str, RecordingFiles]:
     """All recordings with the frames that are known of them."""
-    known = downloads.known("industreal")
+    known = known_download("industreal")
     recordings = {}
     for split, of_split in known.last_frames.items():
         for name, last in of_split.items():
@@ -33,7 +33,7 @@ def compared(recordings: dict[str, RecordingFiles]) -> list[str]:
 
 def test_known_numbers_are_those_of_the_published_totals():
     """Of 84 recordings: 36, 16 and 32, with 78,931 frames in train and 90,105 in test."""
-    known = downloads.known("industreal")
+    known = known_download("industreal")
     counts = {split: len(of_split) for split, of_split in known.last_frames.items()}
     assert counts == {"train": 36, "val": 16, "test": 32}
     sums = {
@@ -43,7 +43,7 @@ def test_known_numbers_are_those_of_the_published_totals():
     }
     assert sums == {"train": 78_931, "test": 90_105}
     assert sum(sums.values()) + known.split_frames["val"] == 207_072
-    of_meccano = downloads.known("meccano").last_frames
+    of_meccano = known_download("meccano").last_frames
     assert [len(of_meccano[split]) for split in ("train", "val", "test")] == [11, 2, 7]
 
 
