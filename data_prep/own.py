@@ -192,7 +192,8 @@ def make_dataset(
         names = [recording.name for recording in found if recording.split == split]
         logging.info("split %s: %s", split, ", ".join(names) or "no recordings")
     warnings = []
-    if missing := [s for s in ("train", "val") if not _has_boxes(found, s)]:
+    boxed = {recording.split for recording in found if recording.boxes is not None}
+    if missing := [split for split in ("train", "val") if split not in boxed]:
         warnings.append(
             f"no boxes in split {' and '.join(missing)}: the detector cannot be trained, leave "
             "'detector' out of config.stages, as configs/own.py does"
@@ -205,10 +206,6 @@ def make_dataset(
         warnings=warnings,
         **options,
     )
-
-
-def _has_boxes(recordings: Iterable[RecordingFiles], split: str) -> bool:
-    return any(recording.boxes is not None for recording in recordings if recording.split == split)
 
 
 def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every: int) -> int:

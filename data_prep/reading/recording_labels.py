@@ -11,6 +11,7 @@ from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.media.finding import Place
+from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
 from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
@@ -36,6 +37,11 @@ class Labels:
     files: Mapping[str, bytes]
     digest: int
     boxes: Boxes | None = None
+
+    def per_frame(self, pictures: Pictures) -> np.ndarray:
+        """Returns the state (N, K) of each of the N frames of the recording."""
+        first, count = pictures.first_frame, pictures.num_frames
+        return labels.states_per_frame(self.frames, self.states, first, count)
 
 
 def read_psr_files(

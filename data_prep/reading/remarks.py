@@ -23,9 +23,7 @@ def describe(
         known: their labels, by name.
         procedure: of them.
     """
-    states = {
-        recording.name: _per_frame(recording, known[recording.name]) for recording in recordings
-    }
+    states = {r.name: known[r.name].per_frame(r.pictures) for r in recordings}
     classes = {name: procedure.state_classes(rows) for name, rows in states.items()}
     num_frames = sum(map(len, classes.values()))
     num_boxes = looked_at = cut = repeated = by_number = by_name = of_file = 0
@@ -78,14 +76,6 @@ def describe(
     if without_boxes:
         lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
     return lines
-
-
-def _per_frame(recording: RecordingFiles, own: Labels) -> np.ndarray:
-    """Returns the states (N, K) of the frames of a recording."""
-    pictures = recording.pictures
-    return labels.states_per_frame(
-        own.frames, own.states, pictures.first_frame, pictures.num_frames
-    )
 
 
 def _kinds(classes: np.ndarray, procedure: Procedure) -> str:

@@ -20,7 +20,6 @@ from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -41,9 +40,7 @@ def make_recording(
     recording = recordings[name]
     known = read(recording, procedure)
     frames = recording.pictures
-    states = labels.states_per_frame(
-        known.frames, known.states, frames.first_frame, frames.num_frames
-    )
+    states = known.per_frame(frames)
     boxes, classes = _boxes(recording, known, procedure.state_classes(states), framing)
     return shards.RecordingData(
         name=name,
