@@ -67,7 +67,8 @@ def _key_mistakes(
 
 def _each(items: list, place: str, wrong: Callable[[Any], str | None]) -> list[str]:
     """The mistakes of the items of a list, in which none may be twice."""
-    mistakes, first = [], {}
+    mistakes: list[str] = []
+    first: dict[Any, int] = {}
     for i, item in enumerate(items):
         mistake = wrong(item)
         if not mistake and (before := first.setdefault(item, i)) < i:

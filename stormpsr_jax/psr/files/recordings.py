@@ -124,8 +124,9 @@ def load_recordings(
             return None
 
     with contextlib.ExitStack() as stack:
-        given = {"--asd": asd_dir, "--temporal": temporal_dir}
-        given = {flag: path for flag, path in given.items() if path is not None}
+        folders = {"--asd": asd_dir, "--temporal": temporal_dir}
+        given = {flag: path for flag, path in folders.items() if path is not None}
+        found: Mapping[str, pathlib.Path | None]
         streams = {
             flag: predictions.find(stack.enter_context(predictions.opened(path, flag)))
             for flag, path in given.items()
@@ -134,9 +135,9 @@ def load_recordings(
             found = _of_predictions(given, streams)
         else:
             opened = stack.enter_context(label_files.opened(labels_dir, split))
-            found = label_files.find(opened, split)
+            found = labelled = label_files.find(opened, split)
             for flag, predicted in streams.items():
-                mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, found)
+                mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, labelled)
         if scores_dir is not None:
             streams["--scores"] = predictions.find(pathlib.Path(scores_dir), score_files.SUFFIX)
             mistakes += [

@@ -53,8 +53,9 @@ def renumbered(
     found: Detections | TemporalPredictions, source: float, target: float
 ) -> Detections | TemporalPredictions:
     """Renumbers the frames of predictions of either stream."""
-    change = detections if isinstance(found, Detections) else temporal
-    return change(found, source, target)  # type: ignore[operator]
+    if isinstance(found, Detections):
+        return detections(found, source, target)
+    return temporal(found, source, target)
 
 
 def detections(rows: Detections, source: float, target: float) -> Detections:

@@ -80,8 +80,8 @@ class Weights:
             raise ValueError(f"{place}: arrays: start: is not of 1…{MAX_UNITS} units")
         wanted = shapes(units)
         keys = ("format", "kind", "average", "arrays")
-        for where, entries, known in ((place, data, keys), (f"{place}: arrays", given, wanted)):
-            if unknown := [key for key in entries if key not in known]:
+        for where, entries, its in ((place, data, keys), (f"{place}: arrays", given, (*wanted,))):
+            if unknown := [key for key in entries if key not in its]:
                 raise ValueError(f"{where}: {files.shorten(unknown[0])}: unknown key")
         arrays = {}
         for name, shape in wanted.items():

@@ -26,7 +26,7 @@ _HEADER = (
 )
 
 
-def _table(sample: form.Sample, wanted: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+def _table(sample: form.Sample, wanted: Sequence[str]) -> list[tuple[csvfile.Line, dict[str, str]]]:
     """The rows below the header, by column."""
     at = sample.header_with(*wanted)
     assert at is not None
@@ -35,7 +35,7 @@ def _table(sample: form.Sample, wanted: Sequence[str]) -> list[tuple[int, dict[s
     above = [row for _, row in sample.rows[:at] if len(row) > 1]
     offset = {name: row[1].strip() for row in above if (name := form.lowered(row)[0]) == _OFFSET}
 
-    def parse(line: csvfile.Line, row: list[str]) -> tuple[int, dict[str, str]]:
+    def parse(line: csvfile.Line, row: list[str]) -> tuple[csvfile.Line, dict[str, str]]:
         line.check_width(row[: len(names)], names)
         return line, offset | {n: field.strip() for n, field in zip(names, row, strict=False)}
 
@@ -63,7 +63,7 @@ def _time(row: Mapping[str, str], name: str, sample: form.Sample, line: csvfile.
 def _read_tabular(sample: form.Sample) -> list[form.Entry]:
     rows = _table(sample, _TABULAR)
     kind = next((name for name in _TYPES if rows and name in rows[0][1]), None)
-    begun: dict[tuple[str, ...], int] = {}
+    begun: dict[tuple[str, ...], csvfile.Line] = {}
 
     def parse(line: csvfile.Line, row: dict[str, str]) -> list[form.Entry]:
         place = f"line {line}"
