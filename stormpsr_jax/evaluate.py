@@ -130,10 +130,9 @@ def _write_report(
 
 
 def _main_tables(argv: Sequence[str]) -> None:
-    parser = OneLineParser(prog="python -m stormpsr_jax.evaluate tables")
+    parser = _parser_of("tables", None)
     parser.add_argument("result", help="a file that evaluate wrote")
     parser.add_argument("--table", choices=list(analysis.TABLES), help="otherwise all of them")
-    parser.add_argument("--format", **tables.FLAG)
     args = parser.parse_args(argv)
     result = analysis.load_result(args.result)
     for name in [args.table] if args.table else analysis.TABLES:
@@ -143,9 +142,7 @@ def _main_tables(argv: Sequence[str]) -> None:
 
 
 def _main_compare(argv: Sequence[str]) -> None:
-    parser = OneLineParser(
-        prog="python -m stormpsr_jax.evaluate compare", description=compare.__doc__
-    )
+    parser = _parser_of("compare", compare.__doc__)
     add = parser.add_argument
     add("a", help="a file that evaluate wrote")
     add("b", help="another one on the same recordings; the difference is b − a")
@@ -153,7 +150,6 @@ def _main_compare(argv: Sequence[str]) -> None:
     add("--samples", type=int, default=10000, help="bootstrap samples (%(default)s)")
     add("--level", type=float, default=0.95, help="of the interval (%(default)s)")
     add("--seed", type=int, default=0)
-    parser.add_argument("--format", **tables.FLAG)
     args = parser.parse_args(argv)
     pair = None if args.streams is None else tuple(args.streams.split(","))
     if pair is not None and len(pair) != 2:
@@ -164,10 +160,8 @@ def _main_compare(argv: Sequence[str]) -> None:
 
 
 def _main_rows(argv: Sequence[str]) -> None:
-    parser = OneLineParser(prog="python -m stormpsr_jax.evaluate rows", description=rows.__doc__)
+    parser = _parser_of("rows", rows.__doc__, "asd", "split")
     parser.add_argument("--labels", required=True, help="folder, or zip files, of label files")
-    add_flags(parser, "asd", "split")
-    parser.add_argument("--format", **tables.FLAG)
     parser.set_defaults(split="test")
     args = parser.parse_args(argv)
     procedure = load_procedure(rows.PROCEDURE)
@@ -182,11 +176,8 @@ def _main_rows(argv: Sequence[str]) -> None:
 
 
 def _main_detections(argv: Sequence[str]) -> None:
-    parser = OneLineParser(
-        prog="python -m stormpsr_jax.evaluate detections", description=detection_scores.__doc__
-    )
-    add_flags(parser, "procedure", "asd", "split", "confidence", "out")
-    parser.add_argument("--format", **tables.FLAG)
+    flags = ("procedure", "asd", "split", "confidence", "out")
+    parser = _parser_of("detections", detection_scores.__doc__, *flags)
     add = parser.add_argument
     what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
     add("--boxes", help=what + "--asd has them")
@@ -202,11 +193,10 @@ def _main_detections(argv: Sequence[str]) -> None:
 
 
 def _main_noise(argv: Sequence[str]) -> None:
-    parser = OneLineParser(prog="python -m stormpsr_jax.evaluate noise", description=noise.__doc__)
+    flags = ("procedure", "split", "asd", "variant", "fps", "confidence", "out")
+    parser = _parser_of("noise", noise.__doc__, *flags)
     what = "folder, or zip files, with <rec>/PSR_labels_raw.csv"
     parser.add_argument("--labels", required=True, help=what)
-    add_flags(parser, "procedure", "split", "asd", "variant", "fps", "confidence", "out")
-    parser.add_argument("--format", **tables.FLAG)
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure).at(args.fps)
     recordings = load_recordings(
@@ -214,6 +204,13 @@ def _main_noise(argv: Sequence[str]) -> None:
     )
     result = noise.measure(procedure, recordings, args.confidence)
     _write_and_print(args, result, (noise.table(result), noise.confidence_table(result)))
+
+
+def _parser_of(name: str, description: str | None, *flags: str) -> OneLineParser:
+    parser = OneLineParser(prog=f"python -m stormpsr_jax.evaluate {name}", description=description)
+    add_flags(parser, *flags)
+    parser.add_argument("--format", **tables.FLAG)
+    return parser
 
 
 def _write_and_print(
