@@ -39,12 +39,9 @@ def _steps(
     texts = []
     for number, value in said.items():
         attribute = files.field(attributes, number, dict, f"{sample.path}: {place}: attribute")
-        options = attribute.get("options")
-        text = (
-            options.get(value, value)
-            if isinstance(options, dict) and isinstance(value, str)
-            else value
-        )
+        options, text = attribute.get("options"), value
+        if isinstance(options, dict) and isinstance(value, str):
+            text = options.get(value, value)
         if not isinstance(text, str):
             raise sample.error(place, f"{field}: {files.shorten(text)} is not a text")
         if text.strip():
@@ -106,15 +103,19 @@ def _has_csv_header(sample: form.Sample) -> bool:
     return bool(lines) and all(name in lines[0] for name in _COLUMNS)
 
 
+def _json(text: str, sample: form.Sample, place: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise sample.error(place, f"{what}: not JSON ({type(wrong).__name__})") from wrong
+
+
 def _csv_attributes(sample: form.Sample) -> Mapping[str, Any] | None:
     """The attributes by their numbers, which stand in a comment; None without it."""
     for number, line in enumerate(sample.text.splitlines(), start=1):
         if line.startswith(_CSV_ATTRIBUTES):
-            try:
-                found = json.loads(line.removeprefix(_CSV_ATTRIBUTES))
-            except (ValueError, RecursionError) as wrong:
-                what = f"ATTRIBUTE: not JSON ({type(wrong).__name__})"
-                raise sample.error(f"line {number}", what) from wrong
+            text = line.removeprefix(_CSV_ATTRIBUTES)
+            found = _json(text, sample, f"line {number}", "ATTRIBUTE")
             if not isinstance(found, dict):
                 raise sample.error(f"line {number}", "ATTRIBUTE: is not an object")
             return found
@@ -128,14 +129,8 @@ def _read_csv(sample: form.Sample) -> list[form.Entry]:
     def parse(line: csvfile.Line, row: list[str]) -> list[form.Entry]:
         line.check_width(row, names)
         place = f"line {line}"
-        fields: dict[str, Any] = {}
-        for name, field in zip(names, row, strict=True):
-            if name in _COLUMNS:
-                try:
-                    fields[name] = json.loads(field)
-                except (ValueError, RecursionError) as wrong:
-                    what = f"{name}: not JSON ({type(wrong).__name__})"
-                    raise sample.error(place, what) from wrong
+        columns = zip(names, row, strict=True)
+        fields = {n: _json(text, sample, place, n) for n, text in columns if n in _COLUMNS}
         end = _end(fields["temporal_coordinates"], sample, place)
         if end is None:
             return []
@@ -202,26 +197,16 @@ def _has_keys(sample: form.Sample) -> bool:
     return isinstance(sample.json, dict) and keys <= sample.json.keys()
 
 
+_KEYS = form.Mark("the keys project, attribute, file, metadata and view", _has_keys)
+_LINE = form.Mark(f"a line {_CSV_HEADER}…{','.join(_COLUMNS)}", _has_csv_header)
 FORMAT = form.Format(
     key="via",
     name="VIA 3 (project or CSV)",
     clock="seconds of the video; a step is complete at the end of its segment, or at "
     "its time if it has only one",
     forms=(
-        form.Form(
-            (
-                form.IS_JSON,
-                form.Mark("the keys project, attribute, file, metadata and view", _has_keys),
-            ),
-            _read_json,
-        ),
-        form.Form(
-            (
-                form.IS_TABLE,
-                form.Mark(f"a line {_CSV_HEADER}…{','.join(_COLUMNS)}", _has_csv_header),
-            ),
-            _read_csv,
-        ),
+        form.Form((form.IS_JSON, _KEYS), _read_json),
+        form.Form((form.IS_TABLE, _LINE), _read_csv),
     ),
     ending=".via.json",
     write=_write,
