@@ -41,8 +41,9 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command
+from data_prep.products.meshes import RADIUS
 from data_prep.products.product import Product
-from data_prep.products.products import RADIUS, from_meshes
+from data_prep.products.products import from_meshes
 from data_prep.rendering import seeds
 from data_prep.rendering.scene import Picture
 from data_prep.worlds import rendered

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.products import building, doubts, product_page, relations
-from data_prep.products.mesh_files import OTHER_SUFFIXES, SUFFIXES
-from data_prep.products.meshes import ORDER, read_inputs
+from data_prep.products.mesh_files import SUFFIXES
+from data_prep.products.meshes import ORDER, files_of, load_product, read_inputs
 from data_prep.products.product import Product
-from data_prep.products.products import from_meshes, placed
+from data_prep.products.products import drawn_colours, from_meshes
 from stormpsr_jax.base.files import check_name, read_json, shorten
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -53,14 +53,19 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
         ValueError: a mesh or a file is wrong, or the limit is too small for the parts.
     """
     folder = Path(meshes)
-    names = _component_names(folder)
+    names = list(dict.fromkeys(check_name(path.stem, str(path)) for path in files_of(folder)))
+    if not names:
+        raise ValueError(f"{folder}: holds no mesh ({', '.join(SUFFIXES)})")
+    if len(names) > MAX_PARTS:
+        raise ValueError(f"{folder}: holds {len(names)} meshes, more than {MAX_PARTS} parts")
     if limit < len(names):
         raise ValueError(f"--states={limit}: the order of {len(names)} parts has as many states")
     steps = _steps(folder / ORDER, names)
     in_order = [part for step in steps for part in step] or names
     whole = _content(name, fps, in_order, ["1" * len(in_order)], [])
     given = Procedure.from_json(whole, "draft")
-    product = placed(read_inputs(folder, given), given, y_up=y_up)
+    colours = drawn_colours(0, len(in_order))
+    product = load_product(read_inputs(folder, given), given, y_up=y_up, drawn=colours)
     found = relations.find(product)
     numbers = {part: k for k, part in enumerate(in_order)}
     plan = building.plan(found, in_order, [[numbers[part] for part in step] for step in steps])
@@ -107,22 +112,6 @@ def write_page(
     of = from_meshes(meshes, procedure, up="y" if y_up else "z")
     product_page.write(path, of.product, procedure, of.doubts)
     return list(of.doubts)
-
-
-def _component_names(folder: Path) -> list[str]:
-    """The names of the meshes of a folder."""
-    if not folder.is_dir():
-        raise ValueError(f"--meshes={folder}: no such folder")
-    names = [
-        check_name(path.stem, str(path))
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES + OTHER_SUFFIXES
-    ]
-    if not names:
-        raise ValueError(f"{folder}: holds no mesh ({', '.join(SUFFIXES)})")
-    if len(names) > MAX_PARTS:
-        raise ValueError(f"{folder}: holds {len(names)} meshes, more than {MAX_PARTS} parts")
-    return list(dict.fromkeys(names))
 
 
 def _steps(path: Path, names: Sequence[str]) -> list[list[str]]:

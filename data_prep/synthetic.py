@@ -19,7 +19,6 @@ import argparse
 import dataclasses
 import functools
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from data_prep.worlds.motion import VIEWS, plan_recording, plan_views, with_stan
 from data_prep.worlds.names import is_rehearsal, split_names
 from data_prep.worlds.objects import FIRST_OBJECT_SEED, bodies_of, make_objects
 from data_prep.worlds.timelines import (
+    LABEL_FILES,
     Timeline,
     doubts,
     draw_timeline,
@@ -51,6 +51,7 @@ from data_prep.worlds.workplace import Workplace, clean_picture, poses_in_pictur
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
+from stormpsr_jax.base import results
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
@@ -177,7 +178,7 @@ def make_dataset(
             "error_recordings_step": error_recordings_step,
             "time_scale": time_scale,
             "pace": pace,
-            "timelines": _digest(timelines) if timelines else None,
+            "timelines": results.of_folder(Path(timelines), LABEL_FILES) if timelines else None,
             **(of.settings if of else {}),
             **world.unlike_toy(),
         },
@@ -299,15 +300,6 @@ def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.
     return seeds.streams(seed, kind, split, name)[0]
 
 
-def _digest(directory: str | Path) -> int:
-    """A number that changes with the label files."""
-    digest = 0
-    for of_split in find_timelines(directory).values():
-        for path in of_split.values():
-            digest = zlib.crc32(path.read_bytes(), digest)
-    return digest
-
-
 def _make(
     out: str,
     size: int,
@@ -355,8 +347,11 @@ def _make(
     )
 
 
-def _words(text: str) -> list[str]:
-    return text.split(",")
+def _views(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - VIEWS.keys():
+        raise argparse.ArgumentTypeError(f"{unknown.pop()} is not one of {', '.join(VIEWS)}")
+    return names
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -394,7 +389,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--world", choices=worlds.WORLDS, default=TOY.name, help="bench is as real ones (toy)")
     add("--looks", choices=HALVES, default=HALVES[0], help="half of all ranges of looks (all)")
     what = f"cameras, of {', '.join(VIEWS)}; otherwise the world's own"
-    add("--views", type=_words, default=(), metavar="NAME,…", help=what)
+    add("--views", type=_views, default=(), metavar="NAME,…", help=what)
     add("--backgrounds", default="", metavar="DIR", help="pictures and videos of your empty bench")
     add_count("--objects", default=0, help="random products instead of recordings")
 

@@ -1,11 +1,12 @@
 """What is doubtful about a product, or about how a procedure builds it, before it is rendered."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
 from data_prep.products import building, look_alikes, relations, views
-from data_prep.products.product import Part, Product
+from data_prep.products.product import Product
 from data_prep.products.relations import Relations
 from data_prep.rendering.mesh import Mesh
 from data_prep.rendering.scene import Body, Light, Placed, render
@@ -83,7 +84,8 @@ def _end(variant: Variant) -> np.ndarray:
 
 def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> Iterator[str]:
     """Parts that are tiny, by themselves, or within another one: these may be in another unit."""
-    boxes = np.array([_bounds(part) for part in product.parts]) - product.origin
+    placed = [part.mesh.moved(part.right).vertices for part in product.parts]
+    boxes = np.array([(v.min(axis=0), v.max(axis=0)) for v in placed]) - product.origin
     size = float(np.linalg.norm(boxes[:, 1].max(axis=0) - boxes[:, 0].min(axis=0)))
     for k, name in enumerate(names):
         share = float(np.linalg.norm(boxes[k, 1] - boxes[k, 0]) / size)
@@ -109,12 +111,6 @@ def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> 
         yield f"{name}: {what}; look at its unit and its pose"
 
 
-def _bounds(part: Part) -> np.ndarray:
-    """(2, 3) lowest and highest coordinates of a part in its place."""
-    vertices = part.mesh.vertices @ part.right[:3, :3].T + part.right[:3, 3]
-    return np.array([vertices.min(axis=0), vertices.max(axis=0)])
-
-
 def _meets(box: np.ndarray, others: np.ndarray, size: float) -> bool:
     """Whether a box (2, 3) touches one of others (N, 2, 3) of a product of a size."""
     apart = np.maximum(box[0] - others[:, 1], others[:, 0] - box[1])
@@ -124,10 +120,8 @@ def _meets(box: np.ndarray, others: np.ndarray, size: float) -> bool:
 def _same(product: Product, names: tuple[str, ...]) -> Iterator[str]:
     """Parts that no picture tells apart where they lie loose."""
     coloured = product.coloured or (True,) * len(names)
-    shown = [
-        Mesh(part.mesh.vertices, part.mesh.faces, np.sqrt(part.mesh.colours))
-        for part in product.parts
-    ]
+    meshes = [part.mesh for part in product.parts]
+    shown = [dataclasses.replace(mesh, colours=np.sqrt(mesh.colours)) for mesh in meshes]
     for group in look_alikes.groups(shown, coloured):
         alike = [names[k] for k in group]
         yield (
@@ -201,7 +195,11 @@ def _unseen(product: Product, procedure: Procedure) -> Iterator[str]:
 
 def _seen(product: Product, state: np.ndarray, k: int) -> bool:
     """Whether a camera sees a part in a state."""
-    pieces = [_in_white(part, float(j == k)) for j, part in enumerate(product.parts) if state[j]]
+    pieces = []
+    for j in np.flatnonzero(state):
+        mesh = product.parts[j].mesh.moved(product.parts[j].right)
+        colours = np.full((len(mesh.faces), 3), float(j == k))
+        pieces.append(Mesh(mesh.vertices, mesh.faces, colours))
     body = Placed(Body(*pieces), np.eye(4))
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3))
     for above in np.radians(_ABOVE):
@@ -211,9 +209,3 @@ def _seen(product: Product, state: np.ndarray, k: int) -> bool:
             if float(np.square(picture.image[..., 0]).sum()) > _SEEN:
                 return True
     return False
-
-
-def _in_white(part: Part, value: float) -> Mesh:
-    """A part in its place, white or black."""
-    mesh = part.mesh.moved(part.right)
-    return Mesh(mesh.vertices, mesh.faces, np.full((len(mesh.faces), 3), value))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.products import three_mf
+from data_prep.rendering.mesh import Mesh
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.files import check_regular
 from stormpsr_jax.media import limited
@@ -68,13 +69,8 @@ def check_file(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ, GLB, 3MF or STEP")
-    needed = {
-        ".3mf": ("lib3mf", "3mf"),
-        ".step": ("cascadio", "step"),
-        ".stp": ("cascadio", "step"),
-    }
-    module, extra = needed.get(suffix, ("", ""))
-    if module and importlib.util.find_spec(module) is None:
+    module, extra = ("lib3mf", "3mf") if suffix == ".3mf" else ("cascadio", "step")
+    if suffix[1:] in ("3mf", *STEP) and importlib.util.find_spec(module) is None:
         raise ValueError(
             f"{path}: reading a {extra.upper()} file needs {module}: {installed.extra(extra)}; or "
             "export it as STL, OBJ or GLB"
@@ -100,14 +96,10 @@ def read_all(paths: Sequence[Path]) -> list[list[Piece]]:
         answers = limited.call(__name__, (paths, folder), unanswered, _ADVICE).decode()
         if answers.strip("\n"):
             raise ValueError(answers.strip("\n"))
-        return [_loaded(_answer(folder, n)) for n in range(len(paths))]
+        return [_loaded(f"{folder}/{number}.npz") for number in range(len(paths))]
 
 
-def _answer(folder: str, number: int) -> Path:
-    return Path(folder, f"{number}.npz")
-
-
-def _loaded(path: Path) -> list[Piece]:
+def _loaded(path: str) -> list[Piece]:
     with np.load(path, allow_pickle=False) as arrays:
         known = zip(arrays["names"], arrays["numbers"], strict=True)
         return [
@@ -136,11 +128,15 @@ def read(path: Path) -> list[Piece]:
         if kind == "3mf":
             pieces = [Piece(*thing, i) for i, thing in enumerate(three_mf.objects(data))]
         elif kind in STEP:
-            pieces = list(_objects(data, "glb", np.diag([_MILLIMETRES] * 3 + [1.0])))
-            pieces = [dataclasses.replace(p, colours=_displayed(p.colours)) for p in pieces]
+            scale = np.diag([_MILLIMETRES] * 3 + [1.0])
+            pieces = [
+                dataclasses.replace(p, colours=_displayed(p.colours))
+                for p in _objects(data, "glb", scale)
+            ]
         else:
-            data = _from_the_first(data) if kind == "obj" else data
-            if kind == "stl":
+            if kind == "obj":
+                data = _from_the_first(data)
+            elif kind == "stl":
                 _check_stl(data)
             pieces = list(_objects(data, kind, np.eye(4)))
         pieces = [piece for piece in pieces if len(piece.faces)]
@@ -179,16 +175,14 @@ def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
         matrix, name = scene.graph[node]
         geometry = scene.geometry[name]
         if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-            pose = scale @ np.asarray(matrix)
-            faces = np.array(geometry.faces, np.int64)
-            if np.linalg.det(pose[:3, :3]) < 0:  # mirrored, they would look inwards
-                faces = faces[:, ::-1]
-            vertices = np.array(geometry.vertices, np.float64) @ pose[:3, :3].T + pose[:3, 3]
-            display = _own_colours(geometry)
-            display = np.broadcast_to(np.nan if display is None else display, (len(faces), 3))
+            colours = np.full((len(geometry.faces), 3), np.nan)
+            if (own := _own_colours(geometry)) is not None:
+                colours[:] = own
+            vertices, faces = np.array(geometry.vertices), np.array(geometry.faces)
+            mesh = Mesh(vertices, faces, colours).moved(scale @ np.asarray(matrix))
             owner = _owner(scene, node, geometry)
             number = numbers.setdefault(owner, len(numbers))
-            yield Piece(owner, vertices, faces, np.array(display, np.float64), number)
+            yield Piece(owner, mesh.vertices, mesh.faces, colours, number)
 
 
 def _owner(scene: Any, node: str, geometry: Any) -> str:
@@ -260,18 +254,12 @@ def _from_the_first(data: bytes) -> bytes:
         if line.startswith(b"v "):
             count += 1
         elif line.startswith(b"f "):  # numbers behind a slash are of textures, which are not read
-            corners = [_absolute(corner.partition(b"/")[0], count) for corner in line[2:].split()]
-            lines[i] = b" ".join([b"f", *corners])
+            corners = [int(corner.partition(b"/")[0]) for corner in line[2:].split()]
+            if min(corners) < -count:
+                raise ValueError("a face of a vertex that is not there")
+            found = [k + count + 1 if k < 0 else k for k in corners]
+            lines[i] = b" ".join([b"f", *(b"%d" % k for k in found)])
     return b"\n".join(lines)
-
-
-def _absolute(number: bytes, count: int) -> bytes:
-    """A number of a vertex, as one of those from 1 to the count."""
-    if not number.startswith(b"-"):
-        return number
-    if -count > (back := int(number)):
-        raise ValueError("a face of a vertex that is not there")
-    return b"%d" % (count + 1 + back)
 
 
 def _displayed(linear: np.ndarray) -> np.ndarray:
@@ -287,24 +275,14 @@ def _check_glb(path: Path, data: bytes) -> None:
             raise ValueError("no GLB header")
         content = json.loads(data[20 : 20 + length])
         entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
-        uris = [e["uri"] for e in entries if "uri" in e]
-        needed = [
-            name for name in content.get("extensionsRequired") or [] if _is_unread(name, content)
-        ]
-    except (
-        struct.error,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+        uris = [str(e["uri"]) for e in entries if "uri" in e]
+        needed = [e for e in content.get("extensionsRequired") or [] if _is_unread(e, content)]
+    except Exception as error:  # whatever malformed content may raise
         raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
     for uri in uris:
-        if not str(uri).startswith("data:"):
+        if not uri.startswith("data:"):
             raise ValueError(
-                f"{path}: refers to another file ({str(uri)[:60]!r}); export it with everything "
-                "embedded"
+                f"{path}: refers to another file ({uri[:60]!r}); export it with everything embedded"
             )
     if needed:
         raise ValueError(f"{path}: needs {needed[0]}, which is not read; export it without")
@@ -351,8 +329,8 @@ def _main() -> None:
     for number, path in enumerate(paths):
         answer = ""
         try:
-            three_mf_file = path.suffix.lower() == ".3mf"
-            size = three_mf.unpacked_bytes(path) if three_mf_file else path.stat().st_size
+            packed = path.suffix.lower() == ".3mf"
+            size = three_mf.unpacked_bytes(path) if packed else path.stat().st_size
             limited.limit(MEMORY + GROWTH * size, SECONDS + size // BYTES_OF_SECOND)
             pieces = read(path)
             arrays: dict[str, Any] = {
@@ -360,10 +338,9 @@ def _main() -> None:
                 "numbers": np.array([piece.number for piece in pieces]),
             }
             for i, piece in enumerate(pieces):
-                arrays |= {
-                    f"v{i}": piece.vertices, f"f{i}": piece.faces, f"c{i}": piece.colours,
-                }  # fmt: skip
-            np.savez(_answer(folder, number), **arrays)
+                arrays[f"v{i}"], arrays[f"f{i}"] = piece.vertices, piece.faces
+                arrays[f"c{i}"] = piece.colours
+            np.savez(f"{folder}/{number}.npz", **arrays)
         except MemoryError:
             answer = f"{path}: reading it takes more memory than a file of its size may; {_ADVICE}"
         except (ValueError, OSError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.products import look_alikes, mesh_files
-from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES, Piece
+from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES
 from data_prep.products.product import Part, Product
 from data_prep.products.wrong_poses import is_visible
 from data_prep.rendering.mesh import Mesh, affine, join
@@ -21,6 +21,7 @@ from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.psr.procedure import Procedure
 
+RADIUS = 2.0  # half the diagonal of a complete product, in the units of the scene (about 5 cm)
 POSES = "poses.json"
 ORDER = "order.json"  # of building, for a draft of a procedure
 COLOURS, WRONG = "colors", "wrong"  # keys of poses.json; the others are components
@@ -66,13 +67,9 @@ def read_inputs(
             meshes of no component, files that are too large, and mistakes in poses.json.
     """
     directory = Path(directory)
-    if not directory.is_dir():
-        raise ValueError(f"--meshes={directory}: no such folder")
     found: dict[int, Path] = {}
     mistakes = []
-    for path in sorted(directory.iterdir()):
-        if path.suffix.lower() not in SUFFIXES + OTHER_SUFFIXES:
-            continue
+    for path in files_of(directory):
         try:
             k = _component(path, procedure)
             other = found.setdefault(k, path)
@@ -110,6 +107,14 @@ def read_inputs(
         path,
         digest.hexdigest(),
     )
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The meshes of a folder, by name, also those in formats that are not read."""
+    if not directory.is_dir():
+        raise ValueError(f"--meshes={directory}: no such folder")
+    known = SUFFIXES + OTHER_SUFFIXES
+    return [path for path in sorted(directory.iterdir()) if path.suffix.lower() in known]
 
 
 def plain(name: str) -> str:
@@ -202,14 +207,13 @@ def _colour(where: str, value: Any) -> np.ndarray:
 
 
 def load_product(
-    inputs: Inputs, procedure: Procedure, *, radius: float, y_up: bool, drawn: Sequence[np.ndarray]
+    inputs: Inputs, procedure: Procedure, *, y_up: bool, drawn: Sequence[np.ndarray]
 ) -> Product:
-    """Reads the meshes and puts the product on the table.
+    """Reads the meshes and puts the product on the table, scaled to RADIUS.
 
     Args:
         inputs: what `read_inputs` found.
         procedure: for the names.
-        radius: half the diagonal of the complete product's bounding box, after scaling.
         y_up: y of the inputs points up, not z.
         drawn: K display colours (3,) of components that have none.
 
@@ -224,7 +228,9 @@ def load_product(
     coloured = []
     loaded = mesh_files.read_all(inputs.files)
     for k, (path, pose, pieces) in enumerate(zip(inputs.files, inputs.poses, loaded, strict=True)):
-        mesh = join([_displayed(piece, inputs.colours[k]) for piece in pieces])
+        mesh = join([Mesh(piece.vertices, piece.faces, piece.colours) for piece in pieces])
+        if (own := inputs.colours[k]) is not None:
+            mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))
         mesh = _outwards(mesh.moved(Y_TO_Z @ pose if y_up else pose))
         if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
             raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
@@ -239,7 +245,7 @@ def load_product(
     corners = np.concatenate([m.vertices for m in meshes])
     low, high = corners.min(0), corners.max(0)
     size = float(np.linalg.norm(high - low))
-    scale = 2 * radius / size
+    scale = 2 * RADIUS / size
     origin = np.append((low + high)[:2] / 2, low[2])
     to_scene = affine(translation=-scale * origin, scale=scale)
     parts = []
@@ -255,7 +261,7 @@ def load_product(
         wrong = tuple(to_scene @ up @ one @ back for one in known)
         part = Part(around, float(np.ptp(vertices[:, 2])), pose, pose, known_wrong=wrong)
         parts.append(part)
-    raise_all(_wrong_mistakes(inputs, procedure, parts, radius))
+    raise_all(_wrong_mistakes(inputs, procedure, parts))
     return Product(
         _NO_BOARD,
         tuple(parts),
@@ -298,15 +304,7 @@ def _remarks(files: Sequence[Path], coloured: Sequence[bool], size: float) -> li
     return lines
 
 
-def _displayed(piece: Piece, colour: np.ndarray | None) -> Mesh:
-    """A piece in a display colour (3,), or else in its own ones, NaN where it has none."""
-    shown = piece.colours if colour is None else np.broadcast_to(colour, piece.colours.shape)
-    return Mesh(piece.vertices, piece.faces, np.array(shown, np.float64))
-
-
-def _wrong_mistakes(
-    inputs: Inputs, procedure: Procedure, parts: Sequence[Part], radius: float
-) -> list[str]:
+def _wrong_mistakes(inputs: Inputs, procedure: Procedure, parts: Sequence[Part]) -> list[str]:
     """Wrong poses in which a part looks right, or in which nobody would see it."""
     mistakes = []
     for name, part in zip(procedure.components, parts, strict=True):
@@ -317,13 +315,11 @@ def _wrong_mistakes(
                 mistakes.append(
                     f"{place}: looks as it should: hardly any of it is elsewhere; leave it out"
                 )
-            elif np.abs(there[:, :2]).max() > 3 * radius or there[:, 2].max() > 6 * radius:
+            elif np.abs(there).max() > 6 * RADIUS or there[:, 2].max() < 0:
                 mistakes.append(
-                    f"{place}: is farther from the product than the product is wide; poses take "
-                    "the mesh to the product, in the mesh's units"
+                    f"{place}: is far from the product, or below the table; poses take the mesh to "
+                    "the product, in the mesh's units"
                 )
-            elif there[:, 2].max() < 0:
-                mistakes.append(f"{place}: is below the table, the lowest point of the product")
     return mistakes
 
 

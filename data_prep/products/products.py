@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.products import doubts
-from data_prep.products.meshes import Inputs, load_product, read_inputs
+from data_prep.products.meshes import load_product, read_inputs
 from data_prep.products.product import BOARD_THICKNESS, Product, random_product
 from data_prep.rendering import seeds
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
-RADIUS = 2.0  # of a complete product, in the units of the scene (about 5 cm)
 COMPONENTS = (5, 9)  # of a product that is drawn, fewest and most
 MAX_STATES = 30  # that its catalogue has at most
 FPS = 5.0  # of its procedure
@@ -48,7 +47,7 @@ def from_meshes(
     seed: int = 0,
     up: str = "z",
 ) -> OfUser:
-    """Reads a product, scaled to RADIUS.
+    """Reads a product.
 
     Args:
         meshes: folder of part meshes; see data_prep.cad.
@@ -61,19 +60,14 @@ def from_meshes(
         ValueError: a mesh or the poses are wrong (named), or parts lie on top of each other.
     """
     inputs = read_inputs(meshes, procedure, poses)
-    product = placed(inputs, procedure, seed=seed, y_up=up == "y")
+    drawn = drawn_colours(seed, procedure.num_components)
+    product = load_product(inputs, procedure, y_up=up == "y", drawn=drawn)
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
     found = doubts.doubts(product, procedure)
     return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
 
 
-def placed(inputs: Inputs, procedure: Procedure, *, seed: int = 0, y_up: bool = False) -> Product:
-    """Reads the meshes of `read_inputs`; see `from_meshes`."""
-    drawn = _drawn_colours(seed, procedure.num_components)
-    return load_product(inputs, procedure, radius=RADIUS, y_up=y_up, drawn=drawn)
-
-
-def _drawn_colours(seed: int, count: int) -> list[np.ndarray]:
+def drawn_colours(seed: int, count: int) -> list[np.ndarray]:
     """Display colours (3,) for parts that have none; any two differ in hue or brightness."""
     rng = seeds.streams(seed, "cad colours")[0]
     hues = (rng.permutation(count) + rng.random()) / count

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.rendering.mesh import Mesh
 from stormpsr_jax.base import memory, zips
 
 # A file of little packed text may become so much, however little it is.
@@ -48,7 +49,7 @@ def objects(data: bytes) -> Iterator[Object]:
     model = lib3mf.Wrapper().CreateModel()
     model.QueryReader("3mf").ReadFromBuffer(data)
     scale = np.diag([_MILLIMETRES[model.GetUnit()]] * 3 + [1.0])
-    known: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    known: dict[int, Mesh] = {}
     items = model.GetBuildItems()
     while items.MoveNext():
         item = items.GetCurrent()
@@ -62,10 +63,8 @@ def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict) -> Iterator[O
     if thing.IsMeshObject():
         if number not in known:
             known[number] = _mesh(model, model.GetMeshObjectByID(number))
-        vertices, faces, colours = known[number]
-        if np.linalg.det(pose[:3, :3]) < 0:  # mirrored, they would look inwards
-            faces = faces[:, ::-1]
-        yield thing.GetName(), vertices @ pose[:3, :3].T + pose[:3, 3], faces, colours
+        mesh = known[number].moved(pose)
+        yield thing.GetName(), mesh.vertices, mesh.faces, mesh.colours
     elif thing.IsComponentsObject():
         group = model.GetComponentsObjectByID(number)
         for i in range(group.GetComponentCount()):
@@ -74,7 +73,7 @@ def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict) -> Iterator[O
             yield from _placed(model, part.GetObjectResource(), inner, known)
 
 
-def _mesh(model: Any, mesh: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mesh(model: Any, mesh: Any) -> Mesh:
     # As one buffer each: to look at every vertex in Python takes ten times as long.
     vertices = np.frombuffer(b"".join(mesh.GetVertices()), np.float32).reshape(-1, 3)
     faces = np.frombuffer(b"".join(mesh.GetTriangleIndices()), np.uint32).reshape(-1, 3)
@@ -86,7 +85,7 @@ def _mesh(model: Any, mesh: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             if each.ResourceID == number:
                 corners = [table[p] for p in each.PropertyIDs if p in table]
                 colours[i] = np.mean(corners, axis=0) if corners else np.nan
-    return vertices.astype(np.float64), faces.astype(np.int64), colours
+    return Mesh(vertices.astype(np.float64), faces.astype(np.int64), colours)
 
 
 def _colours(model: Any, number: int) -> dict[int, list[float]]:

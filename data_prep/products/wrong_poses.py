@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from data_prep.products.product import Part, Product
-from data_prep.rendering.mesh import Mesh, affine
+from data_prep.rendering.mesh import Mesh, affine, linear
 
 # A pose counts as wrong if the part's points then lie this far, as a share of its size, from where
 # they belong: a box turned by half a turn is none.
@@ -37,9 +37,9 @@ def wrong_pose(part: Part, rng: np.random.Generator, others: Sequence[Part] = ()
     """
     size = part.extent
     place, turn = part.right[:3, 3], part.right[:3, :3]
-    farthest, best = _OTHER_SHAPE, affine(translation=place + size * (0.6, 0, 0)) @ _linear(turn)
+    farthest, best = _OTHER_SHAPE, affine(translation=place + size * (0.6, 0, 0)) @ linear(turn)
     for _ in range(_TRIES):
-        pose = _draw(size, place, rng) @ _linear(turn)
+        pose = _draw(size, place, rng) @ linear(turn)
         if any(_passes_for(part, other, pose) for other in others):
             continue
         apart = _apart(part, part.mesh, pose)
@@ -119,7 +119,7 @@ def _wrong_part(product: Product, k: int, others: Sequence[int], rng: np.random.
         j = others[int(rng.integers(len(others)))]
         other = product.parts[j]
         place = part.right[:3, 3] + [0, 0, (other.height - part.height) / 2]  # on the same ground
-        pose = affine(translation=place) @ _linear(other.right[:3, :3])
+        pose = affine(translation=place) @ linear(other.right[:3, :3])
         if _apart(part, other.mesh, pose) > _OTHER_SHAPE or _other_colour(part, other):
             return dataclasses.replace(part, wrong=pose, stand_in=j)
     rest = [other for j, other in enumerate(product.parts) if j != k]
@@ -151,13 +151,7 @@ def _draw(size: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.n
         flip_place[rng.integers(2)] = -1
         shift = place * flip_place - place
         angles[2] = rng.choice((0, 1)) * np.pi
-    return affine(angles, place + shift) @ _linear(np.diag(flip))
-
-
-def _linear(matrix: np.ndarray) -> np.ndarray:
-    whole = np.eye(4)
-    whole[:3, :3] = matrix
-    return whole
+    return affine(angles, place + shift) @ linear(np.diag(flip))
 
 
 def _spread(points: np.ndarray, count: int) -> np.ndarray:

@@ -9,13 +9,6 @@ import functools
 import numpy as np
 
 
-def undistorted(points: np.ndarray, k: float) -> np.ndarray:
-    """Where a pinhole camera sees what is seen at points (..., 2) in -1..1."""
-    square = (points**2).sum(-1, keepdims=True)
-    # 2 in the corners, 1 in the middle of an edge: the farther one stays where it is.
-    return points * (1 + k * square) / (1 + (2 * k if k > 0 else k))
-
-
 def bend(picture: np.ndarray, mask: np.ndarray, k: float) -> tuple[np.ndarray, np.ndarray]:
     """A square picture (H, H, 3) float32, and a mask (H, H) at the nearest pixels, through it."""
     from data_prep.rendering.resampled import resample  # here, as --help does without it
@@ -32,5 +25,7 @@ def _places(k: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns and rows (size, size) of what is seen at each pixel."""
     middles = (np.arange(size) + 0.5) * 2 / size - 1
     grid = np.stack(np.meshgrid(middles, middles), axis=-1)
-    at = (undistorted(grid, k) + 1) * size / 2 - 0.5
+    square = (grid**2).sum(-1, keepdims=True)
+    # 2 in the corners, 1 in the middle of an edge: the farther one stays where it is.
+    at = (grid * (1 + k * square) / (1 + (2 * k if k > 0 else k)) + 1) * size / 2 - 0.5
     return np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])

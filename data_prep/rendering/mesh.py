@@ -72,3 +72,10 @@ def affine(
     )
     matrix[:3, :3] *= scale  # (3,) scales the columns: the mesh's own axes
     return matrix
+
+
+def linear(matrix: np.ndarray) -> np.ndarray:
+    """(4, 4) of a (3, 3) matrix."""
+    whole = np.eye(4)
+    whole[:3, :3] = matrix
+    return whole

@@ -133,17 +133,11 @@ def prepare(
         ):
             continue
         sign = 1.0 if determinant > 0 else -1.0
-        triangles[count, 0], triangles[count, 1], triangles[count, 2] = (
-            sign * a0,
-            sign * b0,
-            sign * c0,
-        )
-        triangles[count, 3] = sign * (rv * pw - rw * pv)
-        triangles[count, 4] = sign * (rw * pu - ru * pw)
-        triangles[count, 5] = sign * (ru * pv - rv * pu)
-        triangles[count, 6] = sign * (pv * qw - pw * qv)
-        triangles[count, 7] = sign * (pw * qu - pu * qw)
-        triangles[count, 8] = sign * (pu * qv - pv * qu)
+        edge1 = rv * pw - rw * pv, rw * pu - ru * pw, ru * pv - rv * pu
+        edge2 = pv * qw - pw * qv, pw * qu - pu * qw, pu * qv - pv * qu
+        for k, edge in enumerate(((a0, b0, c0), edge1, edge2)):
+            for m in range(3):
+                triangles[count, 3 * k + m] = sign * edge[m]
         triangles[count, _INVERSE] = sign / determinant
         triangles[count, _LEFT], triangles[count, _RIGHT] = left, right
         triangles[count, _TOP], triangles[count, _BOTTOM] = top, bottom
@@ -286,25 +280,20 @@ def colour(
     """
     samples = face.shape[1]
     grained = np.any(waves != 0)
+    total = np.empty(3)
     for i in range(len(before)):
         for n in range(before[i, 0], before[i, -1]):
             j = columns[n]
-            red = green = blue = 0.0
+            total[:] = 0
             for s in range(samples):
                 f = face[n, s]
                 if f >= 0:
-                    red, green, blue = (
-                        red + colours[f, 0],
-                        green + colours[f, 1],
-                        blue + colours[f, 2],
-                    )
+                    for k in range(3):
+                        total[k] += colours[f, k]
                     continue
                 if len(backdrop):
-                    red, green, blue = (
-                        red + backdrop[i, j, 0],
-                        green + backdrop[i, j, 1],
-                        blue + backdrop[i, j, 2],
-                    )
+                    for k in range(3):
+                        total[k] += backdrop[i, j, k]
                     continue
                 mix = 0.5
                 if grained:
@@ -321,12 +310,10 @@ def colour(
                     bend = _sine(waves[1, 0] * x + waves[1, 1] * y + waves[1, 2])
                     grain = _sine(waves[0, 0] * x + waves[0, 1] * y + waves[0, 2] + 2 * bend)
                     mix = 0.5 + 0.5 * grain
-                red += ground[0, 0] + mix * (ground[1, 0] - ground[0, 0])
-                green += ground[0, 1] + mix * (ground[1, 1] - ground[0, 1])
-                blue += ground[0, 2] + mix * (ground[1, 2] - ground[0, 2])
-            picture[i, j, 0] = red / samples
-            picture[i, j, 1] = green / samples
-            picture[i, j, 2] = blue / samples
+                for k in range(3):
+                    total[k] += ground[0, k] + mix * (ground[1, k] - ground[0, k])
+            for k in range(3):
+                picture[i, j, k] = total[k] / samples
 
 
 @compiled

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from data_prep.products.product import Part, Product
-from data_prep.rendering.mesh import Mesh, affine
+from data_prep.rendering.mesh import Mesh, affine, linear
 from data_prep.worlds.worlds import TOY, Paint, World
 
 # Of a part that sits nearly right: a turn about the vertical in radians, or a shift, as a share of
@@ -44,9 +44,7 @@ def nearly_right_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
     else:
         around = rng.uniform(0, 2 * np.pi)
         shift[:2] = rng.uniform(*_SHIFT) * part.extent[:2] * (np.cos(around), np.sin(around))
-    turn = np.eye(4)
-    turn[:3, :3] = part.right[:3, :3]
-    return affine(angles, part.right[:3, 3] + shift) @ turn
+    return affine(angles, part.right[:3, 3] + shift) @ linear(part.right[:3, :3])
 
 
 def _painted(mesh: Mesh, paint: Paint, rng: np.random.Generator) -> Mesh:

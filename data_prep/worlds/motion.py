@@ -21,7 +21,6 @@ TimedEvent = tuple[float, Mapping[int, tuple[int, int]]]  # seconds, then as in 
 MOVE = 0.6  # seconds that a hand takes from one reach to the next
 COVER_REACH = ((0.9, 1.1), (0.75, 1.05))  # right, left
 PARTIAL_REACH = ((0.6, 0.85), (0.58, 0.8))
-AWAY = 0.0
 BESIDE_AIM = np.array([[0.35, 0.1], [-0.45, 0.1]])  # right and left palm, from what they work on
 USUAL_HEIGHT = 1.2  # of a product, at most; that of the toys
 _RAISED = 0.6  # of what a product is higher, what the head is raised, and farther away
@@ -275,11 +274,11 @@ def _move_hands(
         while now < end - 1e-9:
             keys.append(now - MOVE / 2)
             ranges = {"cover": COVER_REACH, "partial": PARTIAL_REACH}.get(kind)
-            reach = np.full(2, AWAY)
+            reach = np.zeros(2)
             if ranges is not None:
                 reach = np.array([rng.uniform(*r) for r in ranges])
                 if kind == "partial" and rng.random() < 0.5:
-                    reach[rng.integers(2)] = AWAY  # one hand fetches or rests
+                    reach[rng.integers(2)] = 0  # one hand fetches or rests
                 elif kind == "cover" and rng.random() < 0.12:
                     reach -= 0.4  # a short glimpse
             values.append(reach)

@@ -1,7 +1,6 @@
 """Timelines: which state holds from which frame on. Made up, or read from real label files."""
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ FORGOTTEN = 0.3
 # Seconds.
 LEAD_IN = (3.0, 8.0)
 TAIL = (7.0, 12.0)
+LABEL_FILES = "*/*/PSR_labels_raw.csv"
 UNCATALOGUED = 0.2  # share of the frames in such states, from which on it is told
 
 
@@ -102,13 +102,8 @@ def draw_timeline(
         variant: what is done; None is the procedure's only one.
         covers: parts cover others, as they do not in the toys: to make up for a forgotten step,
             all that was done after it and waits for it is undone, and done again.
-
-    Raises:
-        ValueError: the procedure has several variants, and none is given.
     """
     if variant is None:
-        if len(procedure.variants) != 1:
-            raise ValueError(f"Procedure {procedure.name!r} has several variants: name one.")
         (variant,) = procedure.variants.values()
     state = np.array(variant.initial_state, np.int8)
     events = _joined(orders.draw_order(procedure, variant, rng), rng, habits.together)
@@ -237,11 +232,9 @@ def find_timelines(directory: str | Path) -> dict[str, dict[str, Path]]:
             recording can have.
     """
     found: dict[str, dict[str, Path]] = {}
-    for folder in sorted(Path(directory).glob("*/*")):
-        path = folder / "PSR_labels_raw.csv"
-        if os.path.lexists(path):
-            name = check_name(folder.name, str(folder))
-            found.setdefault(folder.parent.name, {})[name] = path
+    for path in sorted(Path(directory).glob(LABEL_FILES)):
+        name = check_name(path.parent.name, str(path.parent))
+        found.setdefault(path.parent.parent.name, {})[name] = path
     if not found:
         raise ValueError(
             f"{directory} holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)."

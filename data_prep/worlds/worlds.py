@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.rendering.ranges import HALVES, Range, half
+from data_prep.rendering.ranges import Range, half
 from data_prep.worlds.hiding import GLIMPSES, OCCLUSIONS, Glimpses, Occlusion
 from data_prep.worlds.motion import HEAD, VIEWS, View
 from data_prep.worlds.timelines import USUAL, Habits
@@ -265,16 +265,8 @@ def chosen(
         size: of the pictures to render, in pixels.
 
     Raises:
-        ValueError: an unknown name, or backgrounds that cannot be read.
+        ValueError: backgrounds that cannot be read.
     """
-    for flag, names, known in (
-        ("world", (name,), WORLDS),
-        ("looks", (looks,), HALVES),
-        ("views", views, VIEWS),
-    ):
-        for one in names:
-            if one not in known:
-                raise ValueError(f"--{flag}={one} is not one of {', '.join(known)}.")
     world = WORLDS[name]
     if views:
         world = dataclasses.replace(world, cameras=tuple(VIEWS[view] for view in views))

@@ -99,7 +99,7 @@ def load(folder):
     """As the commands do, but for the process that reads."""
     inputs = read_inputs(folder, PROCEDURE)
     drawn = [np.full(3, value) for value in (0.2, 0.4, 0.6)]
-    return load_product(inputs, PROCEDURE, radius=2.0, y_up=False, drawn=drawn)
+    return load_product(inputs, PROCEDURE, y_up=False, drawn=drawn)
 
 
 def test_missing_colours_and_odd_sizes_are_told_and_one_mesh_gets_one_colour(folder):

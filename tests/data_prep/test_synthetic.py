@@ -183,7 +183,7 @@ def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeyp
         (["--time_scale=0", "--timelines=labels"], "--time_scale=0.0 is not positive"),
         (["--objects=2", "--world=bench"], "--objects=2 are random products with the looks of"),
         (["--objects=2", "--product_seed=1"], "--objects=2 are random products"),
-        (["--views=drone"], "--views=drone is not one of head, overhead, side"),
+        (["--views=drone"], "--views: drone is not one of head, overhead, side"),
         (["--backgrounds=."], "holds no picture (.jpg, .png) and no video"),
     ],
 )

@@ -33,7 +33,7 @@ def product(folder, y_up=False):
     """What the commands make of a folder; parts without colours are grey."""
     inputs = cad_meshes.read_inputs(folder, PROCEDURE)
     grey = [np.full(3, 0.5)] * 3
-    return cad_meshes.load_product(inputs, PROCEDURE, radius=2.0, y_up=y_up, drawn=grey)
+    return cad_meshes.load_product(inputs, PROCEDURE, y_up=y_up, drawn=grey)
 
 
 def needs(folder, extension, **of_position):
