@@ -88,7 +88,6 @@ def make_dataset(
     procedure: Procedure,
     stride: int | None = None,
     first_frame: int | None = None,
-    fps: float | None = None,
     normalise: str = "l2",
     splits: Mapping[str, str] | None = None,
     workers: parallel.Workers = 1,
@@ -99,10 +98,9 @@ def make_dataset(
         out: the data folder.
         features: folder of <split>/<recording>.npy or .npz.
         label_dir: folder of <split>/<recording>/PSR_labels.csv.
-        procedure: of all recordings.
+        procedure: of all recordings; its frame rate is that of the videos.
         stride: frames of the video between two rows; None is 1, or what `frames` says.
         first_frame: frame number of row 0 where `frames` does not say it; None is 0.
-        fps: frames per second of the videos, None for the procedure's.
         normalise: "l2" scales each row to length 1, as the paper's embeddings are (a row of zeros
             stays one); "none" keeps them.
         splits: {split: glob on recording names}, in place of the folders' names.
@@ -117,14 +115,13 @@ def make_dataset(
         OSError: a full disk among others; what is unfinished does not count as finished.
     """
     out = Path(out)
-    fps = procedure.at(fps).fps
     jobs = _plan(
         out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
     )
     by_split = {s: [j for j in jobs if j.split == s] for s in sorted({j.split for j in jobs})}
     settings: dict[str, Any] = {
         "version": folder.VERSION,
-        "fps": float(fps),
+        "fps": float(procedure.fps),
         "stride": jobs[0].stride,
         "width": jobs[0].shape[1],
         "normalise": normalise,
@@ -336,8 +333,8 @@ def _splits(text: str) -> dict[str, str]:
     return dict(pairs)
 
 
-def _make(**given: Any) -> None:
-    print("\n".join(make_dataset(**given)), file=sys.stderr)
+def _make(procedure: Procedure, fps: float | None, **given: Any) -> None:
+    print("\n".join(make_dataset(procedure=procedure.at(fps), **given)), file=sys.stderr)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -252,8 +252,7 @@ def _make_or_export(
     **given: Any,
 ) -> None:
     """What the command does: the clip shards, or with --export_frames the frames alone."""
-    if fps is not None:
-        procedure = procedure.at(fps)
+    procedure = procedure.at(fps)
     if export_frames is None:
         make_dataset(procedure=procedure, terms=terms(words, labels_fps, procedure), **given)
         return
