@@ -231,37 +231,19 @@ def _tier_name(n: int) -> str:
     return _TIER if n == 0 else f"{_TIER} {n + 1}"
 
 
+_ROOT = form.Mark("a root <ANNOTATION_DOCUMENT>", lambda s: s.xml.tag == "ANNOTATION_DOCUMENT")
+_TABS = form.Mark("tabs", lambda s: s.delimiter == "\t")
+_COLUMNS = form.Mark("columns 'Begin Time' and 'End Time'", _has_header)
+_TIMES = form.Mark("begin and end as hh:mm:ss.ms or ss.msec in every row", _is_plain_export)
 FORMAT = form.Format(
     key="elan",
     name="ELAN (.eaf and tab-separated text)",
     clock="milliseconds (or frames, by TIME_UNITS) of the first medium, its TIME_ORIGIN added; "
     "a step is complete at the end of its annotation",
     forms=(
-        form.Form(
-            (
-                form.IS_XML,
-                form.Mark(
-                    "a root <ANNOTATION_DOCUMENT>", lambda s: s.xml.tag == "ANNOTATION_DOCUMENT"
-                ),
-            ),
-            _read_eaf,
-        ),
-        form.Form(
-            (
-                form.IS_TABLE,
-                form.Mark("tabs", lambda s: s.delimiter == "\t"),
-                form.Mark("columns 'Begin Time' and 'End Time'", _has_header),
-            ),
-            _read_export,
-        ),
-        form.Form(
-            (
-                form.IS_TABLE,
-                form.Mark("tabs", lambda s: s.delimiter == "\t"),
-                form.Mark("begin and end as hh:mm:ss.ms or ss.msec in every row", _is_plain_export),
-            ),
-            _read_plain_export,
-        ),
+        form.Form((form.IS_XML, _ROOT), _read_eaf),
+        form.Form((form.IS_TABLE, _TABS, _COLUMNS), _read_export),
+        form.Form((form.IS_TABLE, _TABS, _TIMES), _read_plain_export),
     ),
     ending=".eaf",
     write=_write,
