@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stormpsr_jax.base import cluster, files, interruption, memory
+from stormpsr_jax.base import cluster, files, installed, interruption, memory
 from stormpsr_jax.base.errors import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.psr.files.formats import formats
@@ -115,7 +115,7 @@ def _run_files(args: argparse.Namespace) -> int:
     found, mistakes = sources.find(args.source, out)
     try:
         if args.video or args.clips or any(source.is_video for source in found):
-            sources.check_video_extra("reading and writing videos")
+            installed.check_extra("video", ["av"], "reading and writing videos")
         if (args.video or args.clips) and (missing := pages.missing()):
             mistakes.append(f"--video and --clips need {' and '.join(missing)}")
     except ValueError as error:

@@ -24,8 +24,7 @@ def unpacked_bytes(path: Path) -> int:
     """How many bytes there are in the zip file that a 3MF file is.
 
     Raises:
-        ValueError: it is none.
-        MemoryError: that is too many for a file of its size.
+        ValueError: it is none, or that is too many for a file of its size.
     """
     try:
         with zipfile.ZipFile(path) as file:

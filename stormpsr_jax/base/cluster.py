@@ -146,10 +146,9 @@ def run(
 def _connected(cluster: Cluster) -> Iterator[Any]:
     """Gives the module ray, connected to the cluster; ValueError says why it cannot be."""
     flag = f"--ray={cluster.address}"
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError(f"{flag} needs Ray: {installed.extra('ray')}") from error
+    installed.check_extra("ray", ["ray"], flag)
+    import ray
+
     if ray.is_initialized():  # by who calls this from Python
         yield ray
         return

@@ -4,6 +4,7 @@ Needs the standard library alone, and msgspec in `fit`: `stormpsr_jax.psr` and t
 run use it.
 """
 
+import collections
 import contextlib
 import errno
 import fcntl
@@ -21,8 +22,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-
-from stormpsr_jax.base import memory
 
 T = TypeVar("T")
 
@@ -118,17 +117,13 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
         None if another process has it and `wait` is false.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: it cannot be opened, or is a link.
     """
-    attempts = 0
     while True:
-        attempts += 1
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "ab+", opener=without_links)  # closed by the caller
-        except (FileNotFoundError, FileExistsError):
-            if attempts == 1000:
-                raise
+        except FileNotFoundError:
             continue  # another process has just removed the empty folder
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -137,31 +132,15 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
             return None
         except OSError:  # a network disk without locks
             return file
-        if still_there(file, path):
-            return file
+        with contextlib.suppress(FileNotFoundError):  # removed between opening and locking
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
         file.close()
 
 
 def without_links(path: str, flags: int) -> int:
-    """Opens a regular file that is no link, for `open`; OSError names what it is instead."""
-    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    try:
-        check_regular(path, "remove it", number)
-    except ValueError as error:
-        os.close(number)
-        raise OSError(errno.EINVAL, str(error).removeprefix(f"{path}: "), path) from error
-    return number
-
-
-def still_there(file: BinaryIO, path: Path) -> bool:
-    """Says whether `path` is the open file yet, which another process may have removed.
-
-    It can between opening and locking; once it is locked here, only this process removes it.
-    """
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    """Opens a file that is no link, for `open`; waits for no other end of a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 @contextlib.contextmanager
@@ -261,7 +240,6 @@ MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
 # Whole numbers that every program reads alike (RFC 8259). Larger ones could be chosen so that
 # Python, where they are keys, looks for each of them at the place of all others.
 MAX_WHOLE = 2**53
-_JSON_VALUE = 100  # bytes of memory that a value of JSON takes besides its text, at most
 # Of a value that is shown: more than fits into a message, and little of one that holds others,
 # which may hold others in turn.
 _SHOWN = reprlib.Repr()
@@ -269,23 +247,19 @@ _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 3, 100, 100
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
 
 
-def check_regular(
-    path: str | os.PathLike, advice: str, number: int | None = None, links: bool = True
-) -> os.stat_result:
+def check_regular(path: str | os.PathLike, advice: str, links: bool = True) -> os.stat_result:
     """Returns the status of a regular file: a pipe or a device may never end.
 
     Args:
         path: of the file.
         advice: what to do where it is another thing; ends the message.
-        number: of the open file; None for what has the path now.
         links: whether it may be a link to one.
 
     Raises:
         ValueError: there is no such file, or it is no regular one; names it.
     """
     try:
-        look = os.stat if links else os.lstat
-        status = look(path) if number is None else os.fstat(number)
+        status = os.stat(path, follow_symlinks=links)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):
@@ -300,12 +274,11 @@ def read_text(path: str | os.PathLike) -> str:
         ValueError: not a readable regular file (a pipe or a device may never end), larger than
             `MAX_TEXT` bytes, not UTF-8, or with a NUL, which no text has.
     """
+    size = check_regular(path, "give a file on a disk").st_size
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for somebody who writes to it.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            status = check_regular(path, "give a file on a disk", f.fileno())
+        with open(path, "rb") as file:
             # To be asked for more bytes than there are, Python would first make room for them.
-            data = f.read(min(status.st_size, MAX_TEXT) + 1)
+            data = file.read(min(size, MAX_TEXT) + 1)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if len(data) > MAX_TEXT:
@@ -337,12 +310,9 @@ def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
 
     Raises:
-        ValueError: naming the file, and the line where the text stops being JSON; also of what
-            does not fit into memory.
+        ValueError: naming the file, and the line where the text stops being JSON.
     """
     text = read_text(path)
-    values = text.count(",") + text.count("[") + text.count("{")
-    check_fits(2 * len(text) + _JSON_VALUE * values, path)
     try:
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -353,22 +323,11 @@ def read_json(path: str | os.PathLike) -> Any:
         raise ValueError(f"{path}: {error}") from error
 
 
-def check_fits(num_bytes: int, path: str | os.PathLike) -> None:
-    """Raises ValueError, naming the file, if its content takes more memory than there is."""
-    try:
-        memory.check_fits(num_bytes, f"{path}: what is in it")
-    except MemoryError as error:
-        raise ValueError(str(error)) from error
-
-
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        seen = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"key {shorten(key)} is given twice in one object")
-            seen.add(key)
+        ((key, _),) = collections.Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"key {shorten(key)} is given twice in one object")
     return unique
 
 

@@ -44,15 +44,10 @@ def check_start() -> None:
 def available_bytes() -> int:
     """Memory that can be had without swapping: what is free and what the page cache would give."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        return min(_of_machine(), max(0, limit - _address_space()))
-    return _of_machine()
-
-
-def _address_space() -> int:
-    """What this process has of it."""
-    pages = Path("/proc/self/statm").read_text().split()[0]
-    return int(pages) * resource.getpagesize()
+    if limit == resource.RLIM_INFINITY:
+        return _of_machine()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])  # that this process has of it
+    return min(_of_machine(), max(0, limit - pages * resource.getpagesize()))
 
 
 def _of_machine() -> int:
@@ -67,7 +62,7 @@ def _of_machine() -> int:
 
 
 def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
-    """Raises MemoryError if so few bytes should become so many.
+    """Raises ValueError if so few bytes should become so many.
 
     Args:
         packed, unpacked: bytes.
@@ -75,7 +70,7 @@ def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
         what: for the message.
     """
     if unpacked > max(free, MAX_GROWTH * packed):
-        raise MemoryError(
+        raise ValueError(
             f"{what} has {unpacked:,} bytes, more than {MAX_GROWTH} times as many as packed; "
             "unpack it, if it is what you take it for"
         )

@@ -95,7 +95,7 @@ class Zip:
             raise ValueError(f"{place}: no such file in the zip file")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
-        _check_growth(member.compress_size, member.file_size, free, place)
+        memory.check_growth(member.compress_size, member.file_size, free, f"{place}: what is in it")
         with read_errors(place):
             return opened.archive.open(member), member.file_size
 
@@ -299,13 +299,6 @@ def _open(zip: Zip) -> _Opened:
         ) from error
 
 
-def _check_growth(packed: int, unpacked: int, free: int, place: str) -> None:
-    try:
-        memory.check_growth(packed, unpacked, free, f"{place}: what is in it")
-    except MemoryError as error:
-        raise ValueError(str(error)) from error
-
-
 # --- Unpacking ------------------------------------------------------------------------------------
 
 
@@ -346,7 +339,8 @@ def _unpack(zip: Zip, place: Place, folder: Path, copies: dict[str, str]) -> Non
             "read"
         )
     size = sum(_open(zip).members[name].file_size for name in wanted)
-    _check_growth(sum(map(os.path.getsize, zip.parts)), size, FREE_BYTES, printable(zip.path))
+    packed, what = sum(map(os.path.getsize, zip.parts)), f"{printable(zip.path)}: what is in it"
+    memory.check_growth(packed, size, FREE_BYTES, what)
     if size > MAX_BYTES:
         raise ValueError(
             f"{printable(zip.path)}: what is wanted of it has {size:,} bytes, {MAX_BYTES:,} are "

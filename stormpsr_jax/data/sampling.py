@@ -147,7 +147,7 @@ def key_frames(
         {state 1…S: (M,) frame indices, ascending}.
     """
     states = recording.states
-    starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
+    starts = change_frames(states, wrong=True)
     if initial:
         starts = np.append(0, starts)
     bounds = np.append(starts, len(states)).tolist()
@@ -289,7 +289,7 @@ def background_frames(
     # More than the recording has is as much as it has, and fits into an array.
     window, gap, span = (min(count, len(states)) for count in (window, gap, span or len(states)))
     gap = max(gap, 1)
-    starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
+    starts = change_frames(states, wrong=True)
     previous = np.concatenate([[window if begun else 0], starts + window])
     return np.concatenate(
         [

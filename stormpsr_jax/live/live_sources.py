@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from stormpsr_jax.base.errors import one_line
+from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.live import rtsp
 from stormpsr_jax.media import containers, sources, video
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS
@@ -87,9 +88,9 @@ def live_source(word: str) -> LiveSource:
     camera = word.startswith("camera:")
     if is_live(word) and not camera:
         address, name = _address(word)
-        sources.check_video_extra(f"{name}: reading it")
+        check_extra("video", ["av"], f"{name}: reading it")
         return _Stream(name, address, "rtsp", _RTSP)
-    sources.check_video_extra(f"{word}: reading it")
+    check_extra("video", ["av"], f"{word}: reading it")
     if camera:
         if not re.fullmatch("camera:[0-9]{1,3}", word, re.ASCII):
             raise ValueError(f"{word}: cameras are camera:0, camera:1, …{_here()}")

@@ -44,8 +44,6 @@ ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
 # Of a video, the frames that there may be: some, and more by the size of the file. A picture in
 # which nothing moves takes some 20 bytes with its place in the index.
 FREE_FRAMES, BYTES_OF_FRAME, MAX_FRAMES = 10_000, 10, 10**7
-# Samples may overlap in a file, or be packed, but not so that few bytes are read without end.
-MAX_OVERLAP = 8
 MAX_LATE = 0.2  # seconds that a sound may begin before the first picture without a line in the log
 _MAX_BOXES = 1000  # of an MP4, at the top, that are looked at
 # What reading a video once may take: a million samples take 36 MiB, and a gigabyte some seconds.
@@ -91,7 +89,9 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
         ValueError: PyAV is missing, or it cannot be read; also of what happens inside the block.
     """
     place = tree.show(name)
-    av = _import_av(place)
+    _check_av(place)
+    import av
+
     with tree.open(name) as file, read_errors(place):
         if not file.read(1):
             raise ValueError(f"{place}: is empty (0 bytes)")
@@ -124,14 +124,8 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
             ) from error
 
 
-def _import_av(place: str) -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise ValueError(
-            f"{place}: reading a video needs PyAV: {installed.extra('video')}"
-        ) from error
-    return av
+def _check_av(place: str) -> None:
+    installed.check_extra("video", ["av"], f"{place}: reading a video")
 
 
 def _check_end(place: str, file: IO[bytes]) -> None:
@@ -224,7 +218,7 @@ def count_frames(tree: Tree, name: str) -> int:
 def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes]:
     """What `_answer` says, in a process with limits."""
     place = tree.show(name)
-    _import_av(place)  # which is missing, or not
+    _check_av(place)
     output = limited.call(__name__, (task, tree, name), lambda _: place, _CONVERT)
     head, _, body = output.partition(b"\n")
     answer = json.loads(head)
@@ -248,17 +242,11 @@ def _read_times(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
 
     It may begin with a sound. See `read_times`.
     """
-    place, size = tree.show(name), tree.size(name)
+    place = tree.show(name)
     with open_video(tree, name) as (container, stream):
         times, end, latest, unit = array.array("q"), 0, None, float(stream.time_base)
-        trimmed, num_bytes = 0, 0
+        trimmed = 0
         for packet in container.demux(stream):
-            num_bytes += packet.size
-            if num_bytes > MAX_OVERLAP * size:
-                raise ValueError(
-                    f"{place}: its pictures overlap in the file, to more than {MAX_OVERLAP} times "
-                    f"its size; {_CONVERT}"
-                )
             if not packet.size or packet.is_discard:
                 trimmed += packet.size > 0
                 continue
@@ -278,7 +266,7 @@ def _read_times(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
             end = max(end, time + (packet.duration or 0))
         if not times:
             raise ValueError(f"{place}: the video has no frames")
-        check_frames(place, len(times), size)
+        check_frames(place, len(times), tree.size(name))
         start = min(times)
         declared = _declared_end(container, stream, start, len(times))
         of_frames = ALLOWED_FRAMES * (end - start) * unit / len(times)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import dataclasses
 import glob
 import hashlib
-import importlib.util
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stormpsr_jax import demo
-from stormpsr_jax.base import files, installed
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of
 from stormpsr_jax.base.zips import read_errors
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import Tree
-
-_VIDEO_EXTRA = f"needs PyAV: {installed.extra('video')}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,9 +175,3 @@ def _twice(found: Sequence[Source]) -> list[str]:
         for name, of_name in places.items()
         if len(of_name) > 1
     ]
-
-
-def check_video_extra(what: str) -> None:
-    """Raises ValueError if PyAV is missing, saying what needs it."""
-    if importlib.util.find_spec("av") is None:
-        raise ValueError(f"{what} {_VIDEO_EXTRA}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from stormpsr_jax.base import files, zips
+from stormpsr_jax.base import zips
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.zips import printable, read_errors
 
@@ -34,11 +34,6 @@ class Tree:
     path: str
     left_out: frozenset[str] = frozenset()
     zip: zips.Zip | None = None
-
-    @property
-    def is_zip(self) -> bool:
-        """Whether it is a zip file."""
-        return self.zip is not None
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""
@@ -146,34 +141,15 @@ class Tree:
             except ValueError as error:
                 raise ValueError(str(error).replace(str(copy), self.show(name))) from error
 
-    def walk(self, folder: str = "") -> Iterator[tuple[str, list[str], list[str]]]:
+    def walk(
+        self, folder: str = "", above: tuple[object, ...] = ()
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
         """Yields (folder, folders, files) for a folder and all below it but those left out.
 
-        Symbolic links are followed.
-
-        Raises:
-            ValueError: a link leads back to a folder above it; folders nested deeper than
-                `zips.MAX_DEPTH`, or more of them than `zips.MAX_FOLDERS`, as links that lead to
-                folders with links can make of a few.
+        Symbolic links are followed; ValueError if one leads back to a folder `above` it.
         """
-        for count, found in enumerate(self._walk(folder, ())):
-            if count == zips.MAX_FOLDERS:
-                raise ValueError(
-                    f"{self.show(found[0])}: is one more than the {zips.MAX_FOLDERS} folders that "
-                    "are looked into; give a folder below it"
-                )
-            yield found
-
-    def _walk(
-        self, folder: str, above: tuple[object, ...]
-    ) -> Iterator[tuple[str, list[str], list[str]]]:
-        if len(above) > zips.MAX_DEPTH:
-            raise ValueError(
-                f"{self.show(folder)}: folders nested more than {zips.MAX_DEPTH} deep are not "
-                "looked into; give a folder below it"
-            )
         identity: object = folder
-        if not self.is_zip:
+        if self.zip is None:
             with read_errors(self.show(folder)):
                 status = os.stat(os.path.join(self.path, folder))
             identity = (status.st_dev, status.st_ino)
@@ -185,7 +161,7 @@ class Tree:
         folders = [name for name in folders if name not in {*self.left_out, zips.LEFT_OUT}]
         yield folder, folders, files
         for name in folders:
-            yield from self._walk(join(folder, name), (*above, identity))
+            yield from self.walk(join(folder, name), (*above, identity))
 
 
 def join(folder: str, name: str) -> str:
@@ -251,8 +227,5 @@ def _check_regular(path: str, place: str) -> None:
         raise ValueError(
             f"{place}: is a link to {os.readlink(path)}, where nothing is; mend or remove it"
         )
-    try:
-        files.check_regular(path, "remove it")
-    except ValueError as error:  # whose path may have control characters
-        what = "is no regular file (a pipe or a device?); remove it"
-        raise ValueError(f"{place}: {what}") from error
+    if not os.path.isfile(path):
+        raise ValueError(f"{place}: is no regular file (a pipe or a device?); remove it")

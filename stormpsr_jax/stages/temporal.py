@@ -78,7 +78,7 @@ def _kept_on_device(context: Context, embeddings: Mapping[str, Sequence[Embeddin
     if (asked := context.config.temporal.embeddings) != "auto":
         return asked == "device"
     most = sharding.free_bytes(context.devices) // SHARE
-    return not hosts.on_any(clip_rows.table_bytes(embeddings) > most)
+    return not hosts.where(clip_rows.table_bytes(embeddings) > most)
 
 
 def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:

@@ -37,7 +37,6 @@ class Checkpoints:
     def __init__(self, workdir: Path):
         _quieten_orbax()
         self.directory = workdir.absolute() / "checkpoints"
-        _check_kinds(self.directory)
         self._manager = _Manager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -106,7 +105,7 @@ class Checkpoints:
                     raise
                 error = any_error
             # Each process reads its own part, and all must come to the same step.
-            if hosts.on_any(error is not None):
+            if hosts.where(error is not None):
                 self._set_aside(step, error or ValueError("another process cannot read it"))
             elif what := _differing(values.pop("checksum", None), state, values):
                 self._set_aside(step, ValueError(f"the {what} differ from their checksum"))
@@ -165,15 +164,6 @@ class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         """Leaves JAX's count of calls to `interruption.all_stop`: orbax counts steps of a stage."""
         return False
-
-
-def _check_kinds(directory: Path) -> None:
-    """Raises ValueError if there is anything but folders and files: orbax waits for a pipe."""
-    for path in (directory, *directory.rglob("*")):
-        kind = "folder" if path == directory else "regular file"
-        wrong = not path.is_dir() and (path == directory or not path.is_file())
-        if os.path.lexists(path) and wrong:
-            raise ValueError(f"{path}: is not a {kind}; remove it and run the same command again")
 
 
 def _checksums(state: Any, values: Mapping[str, Any]) -> dict[str, Any]:

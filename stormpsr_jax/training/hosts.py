@@ -147,7 +147,7 @@ def check_agreement(config: dict[str, Any]) -> None:
     if jax.process_count() == 1:
         return
     code = f"{jax.__version__} {installed.code_digest(PACKAGE)}"
-    mine = json.dumps({"code": code, "config": config}, sort_keys=True).encode()
+    mine = json.dumps(config | {"code": code}, sort_keys=True).encode()
     if len(mine) > _MAX_TEXT:
         raise ValueError(f"the config has {len(mine)} bytes, more than {_MAX_TEXT}")
     padded = np.frombuffer(mine.ljust(_MAX_TEXT), np.uint8)
@@ -156,22 +156,15 @@ def check_agreement(config: dict[str, Any]) -> None:
     differing = where(first != own)
     if not differing:
         return
-    if first["config"] != own["config"]:
-        keys = sorted(first["config"].keys() | own["config"].keys())
-        what = "; ".join(
-            f"{key}: {first['config'].get(key, 'absent')} there, {own['config'].get(key, 'absent')}"
-            " here"
-            for key in keys
-            if first["config"].get(key) != own["config"].get(key)
-        )
+    what = "; ".join(
+        f"{key}: {first.get(key, 'absent')} there, {own.get(key, 'absent')} here"
+        for key in sorted(first.keys() | own.keys())
+        if first.get(key) != own.get(key)
+    )
+    if what:
         raise ValueError(
-            f"process {jax.process_index()} has another config than process 0 ({what}); start all "
-            "with the same"
-        )
-    if first != own:
-        raise ValueError(
-            f"process {jax.process_index()} runs other code of stormpsr_jax or JAX than process 0; "
-            "install the same versions on all hosts"
+            f"process {jax.process_index()} has another config or code than process 0 ({what}); "
+            "start all with the same, and the same versions on all hosts"
         )
     raise ValueError(
         f"processes {differing} run another config or other code than process 0; their own "
@@ -238,11 +231,6 @@ def claimed(workdir: Path) -> Iterator[None]:
         finally:
             if jax.process_index() == 0:
                 os.truncate(lock, 0)  # a run that makes nothing changes nothing
-
-
-def on_any(flag: bool) -> bool:
-    """Returns whether the flag is set on some process."""
-    return bool(where(flag))
 
 
 def where(flag: bool) -> list[int]:

@@ -189,7 +189,7 @@ def test_flag_errors_are_a_line(tmp_path, capsys, monkeypatch):
         assert says in line
     assert not list((tmp_path / "out").glob("unfinished"))
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert "--ray=auto needs Ray: pip install '.[ray]' in the clone" in refused(
+    assert "--ray=auto needs 'ray': pip install '.[ray]' in the clone" in refused(
         capsys, embeddings.main, [*words, "--ray=auto"]
     )
 
@@ -215,7 +215,7 @@ def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_pat
         cluster._found("--ray=auto")
     path.unlink()
     os.mkfifo(path)  # which nobody writes to
-    with pytest.raises(ValueError, match="ray_current_cluster: cannot be read"):
+    with pytest.raises(ValueError, match="ray_current_cluster: holds no address"):
         cluster._found("--ray=auto")
 
 

@@ -26,7 +26,7 @@ def test_replacing_the_old_content_stays_until_the_new_is_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_open_locked_one_has_it_and_links_and_pipes_are_refused(tmp_path):
+def test_open_locked_one_has_it_and_links_are_refused(tmp_path):
     path = tmp_path / "lock"
     path.write_text("kept")
     with files.open_locked(path, wait=False) as held:
@@ -36,11 +36,9 @@ def test_open_locked_one_has_it_and_links_and_pipes_are_refused(tmp_path):
     with files.open_locked(path, wait=False):
         pass
     os.symlink(path, tmp_path / "link")
-    os.mkfifo(tmp_path / "pipe")
-    for name, message in (("link", "link"), ("pipe", "is not a regular file; remove it")):
-        with pytest.raises(OSError, match=message) as caught:
-            files.open_locked(tmp_path / name, wait=False)
-        assert caught.value.filename == str(tmp_path / name)
+    with pytest.raises(OSError, match="link") as caught:
+        files.open_locked(tmp_path / "link", wait=False)
+    assert caught.value.filename == str(tmp_path / "link")
 
 
 @pytest.mark.parametrize(
@@ -62,11 +60,9 @@ def test_read_json_errors_name_file_and_place(tmp_path, text, what):
 
 def test_read_text_errors_what_may_never_end_is_not_read(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", "/dev/zero", "/dev/null"):
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero", "/dev/null"):
         with pytest.raises(ValueError, match="is not a regular file"):
             files.read_text(path)
-    with pytest.raises(ValueError, match="cannot be read"):
-        files.read_text(tmp_path)
     monkeypatch.setattr(files, "MAX_TEXT", 10)
     (tmp_path / "a").write_text("0123456789")
     assert files.read_text(tmp_path / "a") == "0123456789"

@@ -8,11 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stormpsr_jax.base.files import check_fits, read_text, shorten
+from stormpsr_jax.base.files import read_text, shorten
 
 MAX_FRAME = 10**9
-# Bytes of memory that a line and a field take, at most.
-_LINE, _FIELD = 250, 70
 _FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
 
@@ -96,16 +94,13 @@ def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
         [(line, fields)] without the empty lines.
 
     Raises:
-        ValueError: not a readable file, not UTF-8, not CSV, cut off in its last line, or its rows
-            do not fit into memory.
+        ValueError: not a readable file, not UTF-8, not CSV, or cut off in its last line.
     """
     return rows_of(read_text(path), path, delimiter)
 
 
 def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
     """Returns the rows of the text of a CSV file; see `read_rows`."""
-    fields = text.count("\n") + text.count("\r") + 1
-    check_fits(_LINE * fields + _FIELD * (fields + text.count(delimiter)), path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         rows = [(Line(path, reader.line_num), row) for row in reader if row]

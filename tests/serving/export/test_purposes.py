@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.exported import closure, groups
-from stormpsr_jax.media import sources
+from stormpsr_jax.base.installed import check_extra
 from tests.support.exported import export
 from tests.support.model_data import video, write
 from tests.support.recognise_data import write_video
@@ -64,7 +64,7 @@ def run(python: Path, *words, cwd: Path) -> subprocess.CompletedProcess:
 
 
 def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
-    sources.check_video_extra("this test")
+    check_extra("video", ["av"], "this test")
     pytest.importorskip("jax2onnx")
     write(tmp_path / "flax")
     export(tmp_path / "flax", tmp_path / "onnx", "onnx")

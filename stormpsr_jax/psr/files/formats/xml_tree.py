@@ -5,10 +5,7 @@ import dataclasses
 import os
 from xml.parsers import expat
 
-from stormpsr_jax.base import files
-
 MAX_DEPTH = 100
-_NODE = 1200  # bytes of memory that an element takes, at most
 
 
 @dataclasses.dataclass
@@ -52,11 +49,9 @@ def parse(text: str, path: str | os.PathLike) -> Node:
     """Returns the root of an XML text.
 
     Raises:
-        ValueError: not XML, nested deeper than `MAX_DEPTH`, too large for the memory, or it has a
-            document type: no labelling tool writes one, and entities can be made to fill any memory
-            or to read other files.
+        ValueError: not XML, nested deeper than `MAX_DEPTH`, or it has a document type: no labelling
+            tool writes one, and entities can be made to fill any memory or to read other files.
     """
-    files.check_fits(_NODE * text.count("<") + 4 * len(text), path)
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     open_nodes = [Node("", {}, 0)]
