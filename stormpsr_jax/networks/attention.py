@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stormpsr_jax.networks.dense import Dense
+
 BIASES = ("qkv", "qv", "none")  # which of queries, keys and values have a bias
 ROTARY_BASE = 100.0  # DINOv3's rope_theta
 
@@ -43,7 +45,7 @@ class Attention(nn.Module):
         B, T, D = x.shape
         N, d = self.num_heads, self.dim_head
         dense = functools.partial(
-            nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+            Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
         qkv = dense(3 * N * d, use_bias=self.bias == "qkv", name="qkv")(x)
         # Not moveaxis of (B, T, 3, N, d), whose gradient is three padded arrays and their sum.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks import family
+from stormpsr_jax.networks.dense import Dense
 from stormpsr_jax.networks.family import Family, Row
 from stormpsr_jax.networks.stored import stored
 from stormpsr_jax.networks.vit import REMAT, gelu
@@ -45,10 +46,10 @@ class Block(nn.Module):
             name="conv_dw",
         )(x)  # fmt: skip
         y = nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name="norm")(y)
-        y = gelu(nn.Dense(4 * C, dtype=self.dtype, kernel_init=_INIT, name="fc1")(y))
+        y = gelu(Dense(4 * C, dtype=self.dtype, kernel_init=_INIT, name="fc1")(y))
         if self.response_norm:
             y = ResponseNorm(name="grn")(y)
-        y = nn.Dense(C, dtype=self.dtype, kernel_init=_INIT, name="fc2")(y)
+        y = Dense(C, dtype=self.dtype, kernel_init=_INIT, name="fc2")(y)
         if self.layer_scale:
             gamma = self.param("gamma", nn.initializers.constant(LAYER_SCALE), (C,))
             y = y * gamma.astype(y.dtype)

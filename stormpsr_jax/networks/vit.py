@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks.attention import BIASES, Attention, rotary
+from stormpsr_jax.networks.dense import Dense
 from stormpsr_jax.networks.dropout import Dropout
 from stormpsr_jax.networks.norm import LayerNorm
 from stormpsr_jax.networks.stored import stored
@@ -107,7 +108,7 @@ class TransformerBlock(nn.Module):
         """Applies the block; `rotation` as in Attention."""
         norm = functools.partial(LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
         dense = functools.partial(
-            nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
+            Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
         drop = Dropout(self.dropout, deterministic=not train)
         attention = Attention(
@@ -290,4 +291,4 @@ class ViT(nn.Module):
         p = self.patch_size // reduction
         h, w, C = x.shape[1] // p, x.shape[2] // p, x.shape[3]
         x = x.reshape(B, h, p, w, p, C).transpose(0, 1, 3, 2, 4, 5).reshape(B, h, w, p * p * C)
-        return nn.Dense(self.width, dtype=self.dtype, name="patch_embed")(x)
+        return Dense(self.width, dtype=self.dtype, name="patch_embed")(x)
