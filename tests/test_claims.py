@@ -149,36 +149,3 @@ def test_claims_run_to_the_table_and_are_not_run_again(root):
 def difference(low, high, value=None):
     middle = (low + high) / 2 if value is None else value
     return {"a": 0.5, "b": 0.5 + middle, "difference": middle, "low": low, "high": high}
-
-
-def fake(learned, asd=None):
-    """What the table of targets reads of a metrics.json."""
-
-    def stream(f1, delay, accepted, shown, called, right, ece):
-        keys = ("accepted", "shown", "right_called_wrong", "right_installations")
-        wrong = dict(zip(keys, (accepted, shown, called, right), strict=True))
-        figures = {"f1": f1, "pos": f1, "delay_s": delay, "wrong": wrong}
-        return figures | {"reliability": {"ece": ece}}
-
-    streams = {"asd": stream(*(asd or (0.9, 10.0, 0, 1, 0, 1, 0.1))), "learned": stream(*learned)}
-    return {"streams": streams}
-
-
-def test_targets_golden():
-    done = {
-        (RECIPE, "heavy", "1"): fake((0.90, 4.0, 1, 2, 3, 100, 0.01)),
-        (RECIPE, "heavy", "2"): fake((0.96, 6.0, 2, 8, 1, 100, 0.05)),
-        (RECIPE, "default", "1"): fake((0.1, 9.0, 9, 9, 9, 9, 0.9)),
-    }
-    rows = {row["figure"]: row for row in claims_tables._targets("heavy", done, ["1", "2", "3"])}
-    values = {key: row["value"] for key, row in rows.items()}
-    assert values == pytest.approx(
-        {"f1": 0.93, "pos": 0.93, "delay": 0.5, "accepted": 0.3, "called_wrong": 0.02, "ece": 0.03}
-    )
-    assert all(row["met"] for row in rows.values())
-    assert {row["seeds"] for row in rows.values()} == {2}
-    text = "\n".join(claims_tables._targets_table(list(rows.values())))
-    assert "| F1 | 0.930 | ≥ 0.920 | 0.950 | yes |" in text
-    assert "| wrong parts accepted | 30% | ≤ 35% | 15% | yes |" in text
-    bad = claims_tables._targets("default", done, ["1"])
-    assert not any(row["met"] for row in bad)

@@ -59,25 +59,3 @@ def test_compare_runs_interval_covers_the_true_difference():
         row = rows_of(pairs, level=0.9)["delay_s"]
         covered += row["low"] <= 1.0 <= row["high"]
     assert 14 <= covered <= 20
-
-
-def test_compare_runs_golden_wrong_parts_are_shares_of_all():
-    def wrong(shown, accepted):
-        other = dict.fromkeys(("found", "false_alarms", "right_called_wrong"), 0)
-        return {"shown": shown, "accepted": accepted, "right_installations": 5, "delay_s": None} | (
-            other
-        )
-
-    pairs = [
-        (result([1, 1], wrong(1, 1)), result([1, 1], wrong(1, 0))),
-        (result([1, 1], wrong(3, 2)), result([1, 1], wrong(3, 1))),
-        (result([1, 1], wrong(0, 0)), result([1, 1], wrong(0, 0))),  # shows none
-    ]
-    row = rows_of(pairs)["wrong.accepted"]
-    assert (row["a"], row["b"]) == (6 / 8, 2 / 8)
-    assert row["difference"] == -4 / 8
-    # With one of the first two runs, or both, all that can be drawn.
-    assert (row["low"], row["high"]) == (-1, -1 / 3)
-    assert (row["runs"], row["recordings"]) == (2, 4)
-    called = rows_of(pairs)["wrong.right_called_wrong"]
-    assert (called["difference"], called["runs"]) == (0, 3)

@@ -50,26 +50,6 @@ def test_renders_have_the_other_looks_of_films_or_the_same(given, source, looks)
     assert run["config.data.extra"] == films["out"]
 
 
-def test_films_alone_are_learnt_from_without_renders(given):
-    (_, films), (_, run) = given(case("films"))
-    assert run["config"] == "own:boxes"
-    assert run["config.data.dir"] == films["out"]
-    assert not any("synthetic" in name or "extra" in name for name in run)
-
-
-def test_films_of_another_program_are_made_ready_by_the_guides_command(given, tmp_path):
-    for split, name in [("train", "real_00"), ("val", "real_02"), ("test", "film_00")]:
-        path = tmp_path / "films" / "videos" / split / f"{name}.mp4"
-        path.parent.mkdir(parents=True)
-        path.touch()
-    (module, words), (_, run) = given(case("cad", "vtk", real=1))
-    assert module == "data_prep.own"
-    linked = sorted(path.stem for path in (tmp_path).glob("seed_0/real_1/extra/videos/*/*"))
-    assert linked == ["film_00", "real_00"]
-    assert run["config.data.extra"] == words["out"]
-    assert "config.data.synthetic.looks" not in run
-
-
 def test_a_product_may_be_a_folder_with_meshes_and_a_procedure(tmp_path, capsys):
     meshes, procedure = lantern.write(tmp_path)
     given = tmp_path / "given"

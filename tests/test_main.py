@@ -209,20 +209,6 @@ def test_sigterm_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_p
     main.run(tiny(stages=("data",)), tmp_path / "run")
 
 
-def test_another_network_trains_and_predicts_in_the_transformers_place(workdir, tmp_path):
-    folder = tmp_path / "run"
-    for stage in ("pretrain", "embed"):
-        shutil.copytree(workdir / stage, folder / stage)
-    changes = {"temporal_model.backbone": "tcn", "data.dir": str(workdir / "data")}
-    changes |= {"stages": ("pretrain", "embed", "temporal", "predict"), "temporal.steps": 2}
-    main.run(tiny(**changes), folder)
-    found = sorted((folder / "predictions").glob("*/temporal/*.csv"))
-    names = [f"{split}_00{i}_results_pred.csv" for split in ("test", "val") for i in range(2)]
-    assert [path.name for path in found] == names
-    theirs = workdir / found[0].relative_to(folder)
-    assert found[0].read_text() != theirs.read_text()
-
-
 def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
     """Clean renders of another folder train the encoder as those beside the recordings do."""
     without = tmp_path / "without"

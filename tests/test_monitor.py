@@ -1,7 +1,5 @@
 """The command `monitor`: alerts of prediction files, the same as of the decoder frame by frame."""
 
-import csv
-import io
 import json
 
 import numpy as np
@@ -95,30 +93,6 @@ def test_alerts_are_those_of_decoder_and_monitor_frame_by_frame(stream):
         assert got == expected
         count += len(got)
     assert count > 8
-
-
-def test_both_streams_are_fused_and_formats_are_for_programs(folder, capsys):
-    (folder / "temporal").mkdir()
-    for name, found in RECORDINGS.items():
-        zeros = np.zeros((len(found.frames), 2), int)
-        psr.write_temporal(
-            folder / "temporal" / f"{name}{predictions.SUFFIX}",
-            name,
-            psr.TemporalPredictions(found.frames, zeros, zeros, zeros.astype(float)),
-        )
-    both = words(folder, f"--temporal={folder / 'temporal'}", "--threshold=storm=3,asd=6")
-    command.main([*both, "--format=csv", f"--out={folder / 'a.json'}"])
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert json.loads((folder / "a.json").read_text())["stream"] == "storm"
-    assert [row["recording"] for row in rows].count("late_up") == 2
-    (row,) = (row for row in rows if row["alert"] == "error state")
-    assert (row["time_s"], row["frame"]) == ("6.9", "69")
-    command.main([*both, "--stream=temporal", "--format=csv"])
-    assert {row["alert"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))} == {
-        "missing", "error state",
-    }  # fmt: skip
-    command.main([*both, "--error_seconds=9"])
-    assert "error state" not in capsys.readouterr().out
 
 
 ASD = "name,frame,class,conf,x,y,w,h\n"

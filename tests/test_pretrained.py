@@ -12,9 +12,8 @@ from safetensors import safe_open
 import stormpsr_jax
 from data_prep import synthetic as rendering
 from stormpsr_jax import main
-from stormpsr_jax.base import results
 from stormpsr_jax.configs import general_encoder, synthetic
-from stormpsr_jax.stages import general, networks, provenance
+from stormpsr_jax.stages import general, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
 from stormpsr_jax.training.sharding import make_mesh
@@ -105,22 +104,3 @@ def test_general_its_export_is_a_starting_point(tmp_path):
     variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
     _, _, number = initialise_from(exported, variables["params"], variables["batch_stats"])
     assert number == len(names)
-
-
-def test_general_other_pictures_under_the_same_labels_train_it_again(tmp_path):
-    for name, seed in (("a", 1_000_000_000), ("b", 1_000_000_001)):
-        options = {"objects": {"train": 1, "val": 1}, "frames_per_object": 3, "size": 16}
-        rendering.make_objects(tmp_path / name, seed=seed, **options)
-    config = general_encoder.get_config()
-    config.data.dir = str(tmp_path / "a")
-
-    def made_from():
-        return provenance.made_from(Context(config, tmp_path / "run", None), general.STAGE)
-
-    (tmp_path / "run").mkdir()
-    before = made_from()
-    shard = "clips-train.array_record-00000-of-00001"
-    (tmp_path / "b" / shard).replace(tmp_path / "a" / shard)
-    assert results.differences(before, made_from()) == ["other pictures of split train"]
-    config.attention = "xla"
-    assert "attention auto → xla" in results.differences(before, made_from())

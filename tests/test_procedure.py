@@ -53,19 +53,6 @@ def test_template_and_show_allowed_steps(capsys):
     assert "allows every part to come off" in command.show(Procedure.from_json(data))
 
 
-def test_show_and_check_write_out_what_turns_the_direction_of_writing(written, capsys):
-    data = json.loads(written.read_text())
-    data["components"][1] = "ba\u200bck"
-    data["variants"]["as\u200bsembly"] = data["variants"].pop("assembly") | {"precedence": [[0, 5]]}
-    written.write_text(json.dumps(data))
-    for action in ("show", "check"):
-        command.main([action, str(written)])
-        said = capsys.readouterr().out
-        assert r"ba\u200bck" in said
-        assert r"as\u200bsembly" in said
-        assert said.replace("\n", "").isprintable()
-
-
 @pytest.mark.parametrize("name", ["meccano", "industreal"])
 def test_check_packaged_procedures_raise_no_doubt(name, capsys):
     assert checked(capsys, name) == []

@@ -12,7 +12,6 @@ import pytest
 
 from data_prep import embeddings
 from stormpsr_jax.base import cluster, cluster_node, files, installed
-from stormpsr_jax.serving.files import jobs
 from tests.support import cluster_jobs, embeddings_data, shards_data
 from tests.support.commands import refused
 from tests.support.model_data import video, write
@@ -225,19 +224,3 @@ def told(tmp_path):
         owner = files.read_owner(tmp_path / "lock")
         here = str(tmp_path)
         yield cluster_node.Owner("head", installed.parts(), here, f"{here}/lock", owner)
-
-
-def test_on_cluster_nothing_is_left_of_tasks_that_are_given_up(tmp_path, monkeypatch):
-    def give_up(*_, **__):
-        for name in ("one", "other"):
-            (tmp_path / f".{name}.0123abcd.part").mkdir()
-        yield 0, "done", None
-        raise AssertionError("asked for more")
-
-    monkeypatch.setattr(cluster, "run", give_up)
-    job = types.SimpleNamespace(source=types.SimpleNamespace(name="one"))
-    with contextlib.closing(
-        jobs.on_cluster(cluster.Cluster("auto"), [job], tmp_path / ".lock")
-    ) as ends:
-        assert next(ends) == (job, "done", None)
-    assert [path.name for path in tmp_path.iterdir()] == [".other.0123abcd.part"]

@@ -2,9 +2,7 @@
 
 import os
 import pickle
-from typing import Annotated
 
-import msgspec
 import pytest
 
 from stormpsr_jax.base import files
@@ -98,42 +96,3 @@ def test_raise_all_mistakes_that_are_only_counted_are_not_lost():
 def test_check_name_errors_say_what_is_wrong_on_one_line(name, what):
     with pytest.raises(ValueError, match=rf"^splits.csv: line 2: name '.*': {what}.*; rename it$"):
         files.check_name(name, "splits.csv: line 2")
-
-
-def test_replacing_never_writes_through_a_link(tmp_path):
-    (tmp_path / "other").write_text("as it was")
-    (tmp_path / "file.part").symlink_to(tmp_path / "other")
-    files.write_text(tmp_path / "file", "new")
-    assert (tmp_path / "other").read_text() == "as it was"
-    assert (tmp_path / "file").read_text() == "new"
-    assert not (tmp_path / "file").is_symlink()
-
-
-class Inner(msgspec.Struct, forbid_unknown_fields=True):
-    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
-
-
-class Outer(msgspec.Struct):
-    count: int
-    inner: list[Inner]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"count": 1.0}, "a.json: count: expected int, got float"),
-        ({"inner": [{"share": 0.5}, {}]}, "a.json: inner: [1]: share: is missing"),
-        ({"inner": [{"share": 2}]}, "a.json: inner: [0]: share: expected float <= 1.0"),
-        ({"inner": [{"share": 10**400}]}, "a.json: inner: [0]: share: number out of range"),
-        (
-            {"inner": [{"share": 1, "more\n": 1}]},
-            "a.json: inner: [0]: 'more\\n': is no field that is known",
-        ),
-    ],
-)
-def test_fit_errors_name_file_and_field(changes, message):
-    data = {"count": 3, "inner": [{"share": 1}], "other": "passed over"}
-    assert files.fit(data, Outer, "a.json") == Outer(3, [Inner(1.0)])
-    with pytest.raises(ValueError) as caught:
-        files.fit(data | changes, Outer, "a.json")
-    assert str(caught.value) == message

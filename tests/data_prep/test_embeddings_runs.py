@@ -7,15 +7,12 @@ import pytest
 
 from data_prep import embeddings
 from stormpsr_jax import main
-from stormpsr_jax.data import sampling
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams.decoding import Decoder
 from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.serving.recogniser import Recognised
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training.sharding import make_mesh
 from tests.support.digests import digests
 from tests.support.embeddings_data import (
     FIRST,
@@ -80,29 +77,6 @@ def test_decode_thresholds_are_in_reach_at_any_stride(tmp_path, threshold):
     left_alone = Decoder(procedure, procedure.variants["any"], "temporal", settings)
     events = decode(left_alone, (FIRST + np.arange(0, N, 4)).tolist(), perfect(4))
     assert bool(events) == (threshold < 1.8)
-
-
-def contexts_for(folder, stride, **changes):
-    """The same recordings with the embeddings of all frames, and with those of some."""
-    for name, step in (("all", 1), ("some", stride)):
-        words = write(folder / name, change=lambda array, step=step: array[::step])
-        embeddings.main([*words, f"--stride={step}"])
-        yield Context(config_for(folder / name / "out", **changes), folder, make_mesh(1, 1))
-
-
-@pytest.mark.parametrize(("stride", "window_stride"), [(2, 4), (4, 4), (4, 8)])
-def test_window_strided_rows_are_those_of_the_same_frames(tmp_path, stride, window_stride):
-    """Windows cut from every stride-th row hold what the same windows of all rows hold."""
-    dense, strided = contexts_for(tmp_path, stride, **{"window.stride": window_stride})
-    assert dense.num_frames == strided.num_frames == W // window_stride + 1
-    dense_rows = dense.source("val").embeddings["i"][:]
-    strided_rows = strided.source("val").embeddings["i"][:]
-    for row in range(len(strided_rows)):
-        a = sampling.window_frames(
-            row * stride, frames=dense.window.frames, stride=dense.window.stride
-        )
-        b = sampling.window_frames(row, frames=strided.window.frames, stride=strided.window.stride)
-        np.testing.assert_array_equal(dense_rows[a], strided_rows[b])
 
 
 def test_errors_of_a_run_on_embeddings(tmp_path):

@@ -196,22 +196,6 @@ def test_videos_that_end_elsewhere_than_the_pictures_are_named(copy, tmp_path, c
     assert line.endswith(", 05_assy_1_2 (0…5, 6)")
 
 
-def test_psr_labels_of_their_own_folder_count(data, tmp_path, caplog):
-    """As the paper's corrected labels lie; recordings that it leaves out are told."""
-    labels = tmp_path / "corrected"
-    for name in ("01_assy_0_1", "05_assy_1_2", "03_assy_0_1"):
-        folder = labels / SPLITS[name] / name
-        folder.mkdir(parents=True)
-        (folder / "PSR_labels_raw.csv").write_text(row(0, BASE) + row(5, FULL))
-    labels = shutil.make_archive(str(labels), "zip", labels)
-    assert make(data, tmp_path / "out", f"--psr_labels={labels}") == 0
-    (recording,) = ClipSource(tmp_path / "out", "test", PROCEDURE).recordings.values()
-    assert ["".join(map(str, state)) for state in recording.states] == [BASE] * 5 + [FULL] * 4
-    assert recording.classes.tolist() == [*OF_FRAMES, -1, -1, -1, -1]  # boxes are those of --data
-    (line,) = [line for line in caplog.messages if "without labels" in line]
-    assert line == f"pictures without labels are left out: 02_main_0_1, {LATE} (in {data})"
-
-
 def boxes_of(change):
     """Other content of the boxes of 03_assy_0_1."""
 
@@ -329,17 +313,3 @@ def test_a_box_has_the_class_of_its_category_id_or_of_number_and_name_alike(tmp_
         assert boxes.named.tolist() == list(named)
     own = asd_labels.read_boxes(path)  # a user's own has no classes
     assert (own.classes, own.named, own.every_frame) == (None, None, False)
-
-
-def test_few_boxes_that_agree_are_told_with_what_to_do(copy, tmp_path, caplog):
-    """Boxes of classes one too low, as a file would have them that names them rightly."""
-    caplog.set_level("INFO", logger="absl")
-    for path in copy.rglob("OD_labels.json"):
-        content = json.loads(path.read_text())
-        for box in content["annotations"]:
-            box["category_id"] += 1 if box["category_id"] < 23 else -1
-        path.write_text(json.dumps(content))
-    assert make(copy, tmp_path / "out") == 0
-    (line,) = [line for line in caplog.messages if "agree with the step labels" in line]
-    assert line.startswith("0 of 16 boxes agree with the step labels")
-    assert "look at the boxes by state on the page of data_prep.check" in line

@@ -62,17 +62,6 @@ GOOD = "20,Install seal\n40,Install cover\n60,Install screw\n"
 REPAIR = "30,Remove screw\n"
 
 
-def test_labels_with_enough_of_all_are_not_doubtful(said):
-    wrong = "".join(
-        f"{start + i * 40},{step}\n"
-        for i, part in enumerate(("seal", "cover", "screw"))
-        for start, step in ((20, f"Incorrectly installed {part}"), (40, f"Install {part}"))
-    )
-    recordings = {f"bench_{i:02d}": wrong for i in range(5)} | {"repair_01": REPAIR}
-    assert said(recordings)[0] == []
-    assert "nothing is doubtful" in said(recordings)[1]
-
-
 DOUBTS = {
     "an order against the precedence": (
         "20,Install seal\n40,Install screw\n60,Install cover\n",

@@ -22,7 +22,6 @@ from tests.support.meccano_data import (
     STEPS,
     WITH_ERRORS,
     make,
-    make_data,
     picture,
     state,
 )
@@ -188,18 +187,6 @@ def test_mistakes_are_named_before_the_work_begins(meccano_files, tmp_path, part
     for part in parts:
         assert part in said
     assert not (tmp_path / "out").exists()
-
-
-def test_a_damaged_picture_stops_only_its_recording(tmp_path):
-    data = make_data(tmp_path / "data")
-    (path,) = data.glob("frames/*/Train/0001/00005.jpg")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-400])
-    with pytest.raises(ValueError, match=r"train/0001: .*00005.jpg: the picture is damaged"):
-        make(data, tmp_path / "out")
-    assert not (tmp_path / "out/dataset_info.json").exists()
-    path.write_bytes(whole)
-    assert make(data, tmp_path / "out")
 
 
 # --- The command ----------------------------------------------------------------------------------

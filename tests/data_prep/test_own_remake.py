@@ -2,15 +2,13 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from data_prep import own
-from stormpsr_jax.media.framing import Framing
 from tests.support.commands import refused
-from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened, write_pictures
+from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened
 
 BOXES = {
     "images": [{"id": 7, "file_name": "000006.jpg", "width": 64, "height": 48}],
@@ -83,22 +81,6 @@ def test_only_what_has_changed_is_made_again(data):
     assert opened(data / "out")["bench1"][0].states[12:14, 1].tolist() == [0, 1]
     assert remake(data)  # nothing left to do
     assert state_of(data / "out") == after
-
-
-def test_other_pictures_and_numbers_count_and_another_size_needs_another_folder(data):
-    assert remake(data)
-    videos = data / "videos"
-    shutil.rmtree(videos / "bench3")
-    write_pictures(videos / "bench3", levels=lambda i: 255)
-    for path in sorted((videos / "bench2").iterdir(), reverse=True):
-        path.rename(path.with_name(f"{int(path.stem) + 1:06d}.jpg"))
-    with pytest.raises(ValueError, match="recording bench3: its pictures are not those") as caught:
-        remake(data, remake=False)
-    assert "recording bench2: its frame numbers are not those" in str(caught.value)
-    assert remake(data)
-    assert opened(data / "out")["bench2"][0].first_frame == 1
-    with pytest.raises(ValueError, match=r"other arguments .*size.* write into another folder"):
-        remake(data, framing=Framing((16, 16)))
 
 
 def test_command_has_the_flag(data, capsys):

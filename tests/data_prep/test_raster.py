@@ -121,30 +121,3 @@ def test_what_reaches_behind_the_camera_or_surrounds_it_is_seen_like_by_rays():
         np.testing.assert_array_equal(face, hits.face)
         seen = face >= 0
         np.testing.assert_allclose(depth[seen], hits.depth[seen], rtol=2e-5)
-
-
-def test_no_sample_falls_between_two_faces_of_a_surface():
-    """Corners on the grid of samples, so that many samples lie exactly on an edge."""
-    count = 16
-    x, y = np.meshgrid(np.arange(count + 1) / count * 2 - 1, np.arange(count + 1) / count * 2 - 1)
-    vertices = np.column_stack([x.ravel(), y.ravel(), np.zeros(x.size)])
-    corner = (np.arange(count)[:, None] * (count + 1) + np.arange(count)).ravel()
-    faces = np.concatenate(
-        [
-            np.column_stack([corner, corner + 1, corner + count + 2]),
-            np.column_stack([corner, corner + count + 2, corner + count + 1]),
-        ]
-    )
-    plate = scene.Body(Mesh(vertices, faces, np.ones((len(faces), 3))))
-    camera = scene.Camera(np.array([0.0, 0.0, 2.0]), np.eye(3), 0.4)
-    placed = scene._Scene([scene.Placed(plate, np.eye(4))], camera, LIGHT, np.zeros(3), 40)
-    for pixels in (
-        scene._every_pixel(40),
-        dataclasses.replace(scene._every_pixel(40), spread=0.25, samples=4),
-    ):
-        nearness, face, _ = placed.draw(pixels)
-        assert (face >= 0).all()
-        np.testing.assert_allclose(nearness, 0.5)
-
-
-LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))

@@ -56,17 +56,6 @@ def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
         assert build(out)  # what is complete is only read
 
 
-def test_only_writer_removes_what_a_killed_run_has_left(tmp_path):
-    left = tmp_path / output.UNFINISHED / "clips-train.array_record-00001-of-00003.host.1"
-    left.parent.mkdir()
-    left.write_bytes(b"a killed process was at work")
-    output.lock_of(tmp_path).write_text("host 1 x")
-    with output.only_writer(tmp_path):
-        assert [path.name for path in left.parent.iterdir()] == ["lock"]
-        left.touch()
-    assert not list(tmp_path.iterdir())
-
-
 def shipping(shipped, split, name):
     recording = toy_recording(name)
     recording.label_files = shipped

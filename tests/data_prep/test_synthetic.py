@@ -6,12 +6,11 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.worlds import objects, rendered
+from data_prep.worlds import rendered
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
-from tests.support.digests import digests
-from tests.support.recipes import MECCANO, SYNTHETIC, recipe
+from tests.support.recipes import SYNTHETIC, recipe
 
 
 def _write_labels(directory):
@@ -77,26 +76,6 @@ def test_rehearsals_are_full_of_mistakes_and_have_no_boxes(folders):
         assert (r.visible > 0).any()
     assert max(shares[False]) < 0.25
     assert 0.3 < np.mean(shares[True]) < 0.7
-
-
-def test_timelines_are_played_the_same_for_one_seed(tmp_path):
-    labels = _write_labels(tmp_path / "labels")
-    for name, seed in (("one", 3), ("same", 3), ("other", 4)):
-        procedure = synthetic.make_dataset(
-            tmp_path / name,
-            seed=seed,
-            size=8,
-            cad_per_state=0,
-            timelines=labels,
-            time_scale=8.0,
-            glob="[ad]",
-        )
-    assert procedure == MECCANO  # the fps of the labels' procedure stays
-    one, same, other = (digests(tmp_path / name) for name in ("one", "same", "other"))
-    assert one == same
-    shards = [path for path in one if path.startswith("clips-")]
-    assert len(shards) == 2
-    assert all(one[path] != other[path] for path in shards)
 
 
 # --- Recordings -----------------------------------------------------------------------------------
@@ -194,17 +173,3 @@ def test_a_wrong_flag_is_one_line(tmp_path, flags, expected, capsys, monkeypatch
         _write_labels(Path("labels"))
     assert expected in refused(capsys, synthetic.main, ["--out=out", *flags])
     assert not Path("out").exists()
-
-
-def test_objects_are_random_products_in_related_states(tmp_path, monkeypatch):
-    states = objects.related_states(np.random.default_rng(0), 11)
-    assert len(np.unique(states, axis=0)) == len(states) == objects.OBJECT_STATES
-    for i, state in enumerate(states[1:], 1):
-        assert ((states[:i] != state).sum(1) == 1).any()
-    out = tmp_path / "objects"
-    synthetic.main([f"--out={out}", "--objects=2", "--size=8", "--workers=1"])
-    for split, number in (("train", 0), ("val", 1)):
-        with np.load(out / "labels" / f"{split}.npz") as file:
-            assert file["recordings"].tolist() == [f"object_{number:05d}"]
-            assert len(np.unique(file["states"], axis=0)) > 5
-            assert 0.2 < np.mean(file["visible"] > 0.9) < 0.95

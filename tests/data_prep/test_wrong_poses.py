@@ -77,22 +77,6 @@ def test_wrong_pose_a_box_on_another_face_is_drawn_again(monkeypatch):
     assert len(drawn) == 4
 
 
-def test_wrong_pose_all_ways_of_being_wrong_come_up():
-    """Told from the pose alone: mirrored, moved, turned, both."""
-    rng, p = np.random.default_rng(0), TOY.parts[9]  # off the axes: the other side is elsewhere
-    poses = np.array([wrong_poses.wrong_pose(p, rng) for _ in range(200)])
-    linear = poses[:, :3, :3]
-    np.testing.assert_allclose(linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (200, 1, 1)),
-                               atol=1e-9)  # fmt: skip
-    mirrored = np.linalg.det(linear) < 0
-    moved = np.linalg.norm(poses[:, :3, 3] - p.right[:3, 3], axis=1) > 1e-6
-    turned = np.abs(linear - p.right[:3, :3]).max((1, 2)) > 1e-6
-    far = np.abs(poses[:, 1, 3] + p.right[1, 3]) < 1e-6  # at the opposite place
-    for kind in (mirrored, moved & ~turned, turned & ~moved & ~mirrored, moved & turned, far):
-        assert 0.02 < kind.mean() < 0.7
-    assert (poses[:, 2, 3] > p.right[2, 3] - 1e-9).all()  # never down into the board
-
-
 def test_wrong_mesh_right_parts_stay_where_they_belong():
     state = np.array([1, -1, 0, 1, 0, -1, 0, 0, 1, 0, 1], np.int8)
     mesh = wrong_poses.wrong_mesh(TOY, state, np.random.default_rng(0))

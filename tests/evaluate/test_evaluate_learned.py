@@ -52,17 +52,6 @@ def test_learned_events_are_those_of_decode_and_threshold_is_install(scored):
         assert got == [[e.frame, e.step_id, e.confidence] for e in events]
 
 
-def test_learned_without_scores_it_reads_the_predictions_if_asked(scored):
-    found = learned_run(scored, "--fusion=default", f"--report={scored / 'report.html'}")
-    assert found["learned"]["f1"] > 0.5
-    assert "Beliefs of the learned fusion" in (scored / "report.html").read_text()
-    arrays = learned_weights.default_weights("csv").to_json()
-    arrays["arrays"]["offset"] = [-900.0, 0.0]  # nothing is ever there
-    (scored / "w.json").write_text(json.dumps(arrays))
-    found = learned_run(scored, f"--fusion={scored / 'w.json'}")
-    assert found["learned"]["tp"] == 0
-
-
 def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):
     found = learned_run(scored, "--fusion=default", streams=("asd",))
     assert list(found) == ["asd", "learned"]

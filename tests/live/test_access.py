@@ -88,21 +88,3 @@ def test_may_watch_token_or_cookie():
     open_to_all = Access(Address("127.0.0.1", 80), None)
     assert open_to_all.may_watch({}, {})
     assert not open_to_all.is_token("")
-
-
-def test_refusal_of_requests_that_pages_of_others_cause():
-    rules = Access(Address("127.0.0.1", 80), None)
-    host = {"host": "localhost:80"}
-    for site in ("cross-site", "same-site"):
-        assert rules.refusal("GET", "/picture", {**host, "sec-fetch-site": site})
-        link = {**host, "sec-fetch-site": site, "sec-fetch-mode": "navigate"}
-        assert rules.refusal("GET", "/", link) is None, "a link that somebody follows"
-        assert rules.refusal("POST", "/", link)
-        assert rules.refusal("GET", "/events", link)
-    good = {**host, "origin": "http://localhost:80", "sec-fetch-site": "same-origin"}
-    assert rules.refusal("POST", "/reset", good) is None
-    for origin in ("http://localhost:81", "http://evil.example", "null", "localhost:80", ""):
-        assert rules.refusal("POST", "/reset", {**host, "origin": origin})
-    assert rules.refusal("POST", "/reset", host)
-    behind_proxy = {"host": "station.example", "origin": "https://station.example"}
-    assert Access(Address("127.0.0.1", 80), TOKEN).refusal("POST", "/reset", behind_proxy) is None

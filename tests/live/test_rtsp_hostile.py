@@ -108,21 +108,6 @@ def test_stream_a_description_of_other_addresses_opens_none(other, monkeypatch):
             assert nobody_called(other)
 
 
-def test_stream_another_transport_opens_no_address(other):
-    port = other[0].getsockname()[1]
-
-    def say(method, head, number):
-        if method == "SETUP":
-            transport = f"RTP/AVP;multicast;destination=239.1.2.3;port={port}-{port};ttl=1"
-            said = f"Transport: {transport}\r\nSession: 1\r\n\r\n"
-            return f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{said}".encode()
-        return None
-
-    with Server(say) as server:
-        message(server.url)
-        assert nobody_called(other)
-
-
 def lengths(text):
     def say(method, head, number):
         said = f"Content-Type: application/sdp\r\n{text}\r\n\r\nv=0\r\n"

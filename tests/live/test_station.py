@@ -179,34 +179,6 @@ def test_station_strikes_out_what_is_withdrawn(server, tab):
     assert tab.locator("#records .withdrawn .what").evaluate(look) == "line-through"
 
 
-def test_station_tells_of_units_and_waits_for_the_next(server, tab):
-    unit = {"type": "unit", "unit": 3, "ended": "complete", "duration_s": 75.2}
-    steps = [{"step_id": 3 * i, "step": name} for i, name in enumerate(NAMES)]
-    tab.goto(server.url)
-    told = {**unit, "done": steps, "late": steps[2:3], "wrong": [], "missing": []}
-    server.tell("send", {"type": "alert", "message": "careful"})
-    server.tell("send", told)
-    shown = view("next", "open", unit=4, waiting=True)
-    del shown["beliefs"]
-    server.tell("frame", shown, JPEG)
-    text = f"Unit 3 finished: steps done: 4 in 01:15 · late: Install {EVIL}"
-    see(tab.locator("#records li.is-unit .what"), text)
-    see(tab.locator("#next"), "Finished: take it away")
-    see(tab.locator("#recording"), "camera:0 · unit 4")
-    assert tab.locator("#alert").is_hidden()
-    assert tab.locator(".parts").is_hidden(), "of a stream that says nothing about parts"
-    flawed = {**told, "ended": "absent", "done": steps[:1], "late": [], "missing": steps[1:2]}
-    flawed["wrong"] = [{"step_id": 10, "step": "Incorrectly installed lid"}]
-    server.tell("send", {**flawed, "unit": 4})
-    server.tell("frame", view("next", "open", unit=5), JPEG)
-    text = "missing: Install wheel · wrong: Incorrectly installed lid"
-    see(tab.locator("#alert-text"), f"Unit 4: {text}")
-    row = tab.locator("#records li.is-unit.is-alert .what")
-    see(row, f"! Unit 4 taken away: steps done: 1 in 01:15 · {text}")
-    see(tab.locator("#next"), "Install pin")
-    assert tab.locator(".parts").is_visible()
-
-
 def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
     """Which has been killed amid all, or has ended with its file."""
     token = "a-token-of-24-characters"

@@ -1,6 +1,5 @@
 """The command on live sources: lines, mistakes, Ctrl-C, kills with --state."""
 
-import dataclasses
 import http.client
 import importlib.util
 import json
@@ -22,7 +21,7 @@ from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving import product_gate_watch
 from stormpsr_jax.serving.product_gate import Fits
 from tests.support.made_once import made_once
-from tests.support.model_data import PROCEDURE, SETTINGS, video, write
+from tests.support.model_data import PROCEDURE, video, write
 from tests.support.processes import free_address, start, wait_until
 from tests.support.receivers import Double, web_server
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
@@ -91,20 +90,6 @@ def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
     assert len(unit["steps"]) == len(expected)
     assert lines[-1]["type"] == "status"
     assert lines[-1]["latency_p99_ms"] > 0
-
-
-def test_recognise_options_reach_the_decoder(trained, even, capsys):
-    options = ["--stream=temporal", "--threshold=2.5", "--variant=disassembly", "--batch=16"]
-    assert run(trained, even, "--realtime", *options, "--certain=0.7") == 0
-    lines = [line for line in lines_of(capsys.readouterr().out) if "confidence" in line]
-    loaded = stormpsr_jax.load_model(trained)
-    settings = dataclasses.replace(SETTINGS, threshold=2.5)
-    events = loaded.recognise(
-        decoded(even), variant="disassembly", stream="temporal", settings=settings
-    )
-    same(lines, list(events))
-    for line in lines:
-        assert line["type"] == ("event" if line["confidence"] >= 0.7 else "uncertain")
 
 
 @pytest.mark.parametrize("hold", [[], ["--hold"]])

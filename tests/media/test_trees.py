@@ -1,6 +1,5 @@
 """Folders and zip files as downloaded: listing, reading, and names that are refused."""
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -67,24 +66,6 @@ def test_walk_links_to_other_places_are_followed(tmp_path):
     (tmp_path / "data/0001").symlink_to(tmp_path / "elsewhere/0001")
     (tree,) = open_trees(tmp_path / "data")
     assert list(tree.walk()) == [("", ["0001"], []), ("0001", [], ["1.jpg"])]
-
-
-def test_entries_errors_links_to_nowhere_and_pipes_are_named_together(tmp_path):
-    write_folder(tmp_path / "0001", ["1.jpg"])
-    (tmp_path / "0001/PSR_labels_raw.csv").symlink_to("elsewhere.csv")
-    os.mkfifo(tmp_path / "0001/PSR_labels.csv")
-    (tmp_path / "0001/.#lock").symlink_to("somebody@somewhere")  # an editor's; hidden
-    (tree,) = open_trees(tmp_path)
-    with pytest.raises(ValueError, match="0001") as caught:
-        tree.entries("0001")
-    assert str(caught.value).splitlines() == [
-        f"{tmp_path}/0001/PSR_labels.csv: is no regular file (a pipe or a device?); remove it",
-        f"{tmp_path}/0001/PSR_labels_raw.csv: is a link to elsewhere.csv, where nothing is; mend "
-        "or remove it",
-    ]
-    for name in ("PSR_labels_raw.csv", "PSR_labels.csv"):
-        with pytest.raises(ValueError, match=f"{name}: is "):
-            tree.exists(f"0001/{name}")
 
 
 def test_fingerprint_tells_content_and_not_where_it_is(tmp_path):

@@ -8,7 +8,6 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs, rules
 from stormpsr_jax.psr.streams.learned_weights import default_weights
@@ -150,18 +149,6 @@ def test_figures_golden_steps(every):
     # Of each step the ASD stream's mean delay and the fused one's, where there is one.
     expected = [(4 + 20 + 8) / 3, 3 / 3, 10, 2, 20, (2 + 4 + 4) / 3, 4]
     assert sorted(late) == sorted(f"+{frames / FPS:.1f} s" for frames in expected)
-
-
-def test_figures_matches_tables_for_area_and_counts(every):
-    data = full()
-    rows = {row["stream"]: row["auc"] for row in analysis.tolerance_table(data)}
-    said = texts(pick(every, "F1 by tolerated delay")[2])
-    assert f"ASD only: area {rows['asd']:.3f}" in said
-    assert f"STORM-PSR: area {rows['storm']:.3f}" in said
-    said = texts(pick(every, "Occlusion")[2])
-    # Three steps at 0.1 and three at 0.6; the others are unknown.
-    assert said.count("3 steps") == 4
-    assert said.count("0 steps") == 4
 
 
 def test_figures_golden_reliability(every):

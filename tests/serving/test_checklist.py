@@ -73,21 +73,3 @@ def test_checklist_statuses(variant, steps, expected):
     assert all(status == "wrong" for _, status in rows[num:])
     found = [status for _, status in rows[:num]] + [str(step) for step, _ in rows[num:]]
     assert " ".join(found) == expected
-
-
-def test_checklist_a_part_that_sits_wrong_is_missing_and_the_time_is_the_last_one():
-    checklist = Checklist(PROCEDURE, PROCEDURE.variants["assembly"], 0.5, 10)
-
-    def see(frame, step):
-        return checklist.update(frame, [Event(frame, step, 1.0, "learned", {}, "", 0.0)], None)
-
-    see(3, 0)
-    assert (checklist.frame(0), checklist.frame(3)) == (3, None)
-    assert [alert.message for alert in see(5, 1)] == ["seal may sit wrong: check"]
-    assert (checklist.frame(0), checklist.frame(1)) == (None, 5)
-    assert 0 in [alert.step_id for alert in checklist.finish()]
-    other = Checklist(PROCEDURE, PROCEDURE.variants["assembly"], 0.5, 10)
-    other.restore(checklist.state())
-    assert (other.rows(), other.frame(1)) == (checklist.rows(), 5)
-    see(9, 0)
-    assert (checklist.frame(0), checklist.frame(1)) == (9, None)

@@ -1,19 +1,15 @@
 """Trained models without their run: round trip, the same events as from files, any picture."""
 
 import dataclasses
-import doctest
-import pathlib
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
-import simplejpeg
 
 import stormpsr_jax
 from stormpsr_jax.base import memory
-from stormpsr_jax.media import pictures as data_pictures
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.files import predictions, scores
@@ -21,8 +17,8 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.streams import batch, learned, learned_weights
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import STREAMS, Settings
-from stormpsr_jax.serving import content, functions, model
+from stormpsr_jax.psr.streams.rules import STREAMS
+from stormpsr_jax.serving import functions, model
 from stormpsr_jax.serving.needs import functions_of
 from stormpsr_jax.serving.recogniser import Views
 from tests.support.model_data import (
@@ -31,17 +27,14 @@ from tests.support.model_data import (
     NETWORKS,
     PICTURES,
     PROCEDURE,
-    SIZE,
     TEMPORAL,
     decode,
-    network,
     on_embeddings,
     video,
     write,
 )
 from tests.support.toy_stream import BOTH, Agreement
 
-DOCS = pathlib.Path(__file__).parents[2] / "docs" / "model.md"
 NUM_FRAMES = 150
 
 
@@ -245,21 +238,6 @@ def test_load_model_embeddings_with_a_stride(tmp_path):
         trained.encode(video(1))
 
 
-@pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
-def test_preprocess_matches_data_prep(tmp_path, aspect):
-    """To the byte of the JPEG file that a data folder would hold."""
-    looks = content.Pictures(SIZE, (0.5,) * 3, (0.25,) * 3, aspect, (0.1, 0.2, 0.9, 0.7))
-    write(tmp_path, pictures=looks)
-    trained = stormpsr_jax.load_model(tmp_path)
-    for height, width in ((54, 96), (97, 31), SIZE):
-        picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        (stored,) = data_pictures.encode([("x", picture)], looks.framing)
-        mine = trained.preprocess(picture)
-        assert mine.shape == (*SIZE, 3)
-        jpeg = simplejpeg.encode_jpeg(mine, looks.framing.quality, "RGB", "444", fastdct=False)
-        assert jpeg == stored
-
-
 def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
     for call, message in (
         (lambda: trained.encode(video(2)), r"uint8 \(B, 32, 32, 3\), not uint8 \(2, 24, 40, 3\)"),
@@ -275,21 +253,6 @@ def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
     with pytest.raises(MemoryError, match=r"a batch of 4,096 \(give a smaller one\) needs"):
         trained.recogniser(batch=4096)
-
-
-def test_documented_example_golden(tmp_path, monkeypatch):
-    """On a model whose first component has always changed."""
-    module = TemporalMLP(3, depth=1, width=4)
-    variables = jax.tree.map(np.zeros_like, network(module, (1, 4, 16)).variables)
-    variables["params"]["head"]["bias"] = np.array([9, -9, -9], np.float32)
-    module_and_variables = functions.Network(module, variables)
-    networks = NETWORKS | {"temporal": module_and_variables}
-    settings = Settings(threshold=2.5, window=12)
-    write(tmp_path / "runs/pump/model", ["temporal"], settings, networks=networks)
-    monkeypatch.chdir(tmp_path)
-    outcome = doctest.testfile(str(DOCS), module_relative=False, encoding="utf-8")
-    assert outcome.attempted > 5
-    assert outcome.failed == 0
 
 
 # --- A fifth stream -------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.files.scores import BOUND
-from stormpsr_jax.serving import batched as batches
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.recogniser import Recogniser
 
@@ -83,25 +82,3 @@ def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
     np.testing.assert_allclose(out["a"], 3 * x, rtol=1e-6)
     np.testing.assert_allclose(out["b"], x.sum(1), rtol=1e-5)
     assert set(traced) == {(8, 4)}, "more than one shape was compiled"
-
-
-def test_one_by_one_a_row_comes_to_the_same_wherever_it_is():
-    """As a product of matrices of all rows does not, on processors with short vectors."""
-    weights = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
-    traced = []
-
-    def row(x):
-        traced.append(x.shape)
-        return {"a": jax.numpy.tanh(x @ weights) @ weights.T, "b": x.sum(axis=1) > 0}
-
-    function = jax.jit(lambda variables, x, count: batches.one_by_one(row, x, count))
-    batched = Batched(function, {}, 64, lambda shape: True)
-    x = np.random.default_rng(1).normal(size=(21, 40)).astype(np.float32)
-    out = batched(x)
-    np.testing.assert_allclose(out["a"], np.tanh(x @ weights) @ weights.T, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(out["b"], x.sum(axis=1) > 0)
-    for i in range(len(x)):
-        np.testing.assert_array_equal(batched(x[i : i + 1])["a"][0], out["a"][i])
-    assert set(traced) == {(1, 40)}
-    # Those that were not asked for were not computed.
-    assert not np.asarray(function({}, x[:8], 3)["a"])[3:].any()

@@ -128,19 +128,6 @@ def test_reset_complete_waits_until_the_assembly_is_taken_away():
     assert (only["ended"], *ids(only, "missing")) == ("end", [6])
 
 
-def test_reset_asked_for_by_anybody():
-    def before(one, script, told):
-        if len(script.shown) == 10:
-            one.ask_reset()
-
-    told = play(frames((SEAL, 10), (SEAL, 10)), before=before)
-    waited = play(frames(*WHOLE, (SCREW, 20)), "complete", before=before)
-    assert [line["step_id"] for line in of(waited, "event")] == [0, 3, 6, 0, 3, 6]
-    assert [line["unit"] for line in of(told, "unit")] == [1, 2]
-    assert [line["ended"] for line in of(told, "unit")] == ["key", "end"]
-    assert [line["step_id"] for line in of(told, "event")] == [0, 0]
-
-
 class Screen:
     """Wants every third picture."""
 
@@ -236,30 +223,6 @@ def test_state_is_saved_before_a_line_is_told(tmp_path):
     one = Station(scripted(), "x", clock=Clock(FPS, 0.0), reset=Reset(), state=path, tell=tell)
     one.run(Script(frames(*WHOLE)), ())
     assert [[row[0] for row in rows] for _, rows in seen] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
-
-
-def test_state_has_what_was_told_which_is_not_what_is_uncertain(tmp_path):
-    """A step of too low a confidence is decoded, and yet not told as done after a restart."""
-    path = tmp_path / "s.json"
-    shown = frames(*WHOLE, (NOTHING, 50))
-    shown[5:10] = [(time, picture(COVER, 0.6)) for time, _ in shown[5:10]]
-
-    def restored():
-        live = scripted()
-        one = Station(live, "x", clock=Clock(FPS, 0.0), reset=Reset(), certain=0.8, state=path)
-        one.restore()
-        return list(one.told), list(live.decoder.assembly)
-
-    stop = []
-
-    def before(one, script, told):
-        if len(script.shown) == 50:
-            stop.append(1)
-
-    play(shown, certain=0.8, state=path, stop=stop, before=before)
-    assert restored() == ([1, 0, 1], [1, 1, 1])
-    play(shown, certain=0.8, state=path)
-    assert restored() == ([0, 0, 0], [0, 0, 0]), "the unit is over"
 
 
 def test_restore_errors_name_the_file(tmp_path):

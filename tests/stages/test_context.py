@@ -1,7 +1,6 @@
 """What a run gives its stages: how clean renders are normalised."""
 
 import numpy as np
-import pytest
 
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -35,13 +34,3 @@ def test_normalise_renders_have_the_statistics_of_their_folder(rendered, tmp_pat
         real, rendered = np.asarray(one.normalise(IMAGES, CAD))
         np.testing.assert_allclose(rendered, normalised(IMAGES[1], *expected), atol=1e-4)
         np.testing.assert_allclose(real, normalised(IMAGES[0], *REAL.values()), atol=1e-5)
-
-
-@pytest.mark.parametrize("given", [False, True])
-def test_normalise_the_config_overrules_and_without_a_folder_nothing_is_read(tmp_path, given):
-    fields = {"data.cad_mean": (0.7, 0.8, 0.9), "data.cad_std": (0.1, 0.1, 0.2)}
-    one = context(tmp_path, **REAL, **(fields if given else FROM_FOLDER))
-    expected = (fields if given else REAL).values()
-    real, rendered = np.asarray(one.normalise(IMAGES, CAD))
-    np.testing.assert_allclose(rendered, normalised(IMAGES[1], *expected), atol=1e-4)
-    np.testing.assert_allclose(real, normalised(IMAGES[0], *REAL.values()), atol=1e-5)

@@ -75,29 +75,6 @@ def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
     )
 
 
-def test_too_few_to_choose_by_are_trained_on(rendered, few, tmp_path):
-    context = context_of(rendered, tmp_path, few)
-    names = {f"bench_00{i}" for i in (0, 1, 2)}
-    assert names < set(context.source("train").recordings)
-    plain = Context(tiny(**{"data.dir": str(rendered / "data")}), tmp_path, make_mesh(1, 1))
-    for split in ("val", "test"):
-        assert list(context.source(split).recordings) == list(plain.source(split).recordings)
-        assert context.folder(split) == rendered / "data"
-    assert provenance.recordings(context)["train"] == [
-        *provenance.recordings(plain)["train"],
-        "bench_000",
-        "bench_001",
-        "bench_002",
-    ]
-    assert evaluate._data(context)["rendered"]
-    assert str(context.extra).endswith(
-        "3 to train on, beside rendered ones; 1 for validation, which are trained on too: 4 would "
-        "choose thresholds and confidences, so rendered ones do; 0 for testing: rendered ones are "
-        "scored"
-    )
-    assert checks.find_mistakes(context) == []
-
-
 def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(
     rendered, few, tmp_path
 ):
@@ -142,18 +119,6 @@ def config_of(files, **changes):
     small = {**TINY, "stages": cad.get_config().stages, "data.synthetic.meshes": str(files[0])}
     config.update_from_flattened_dict({**small, **changes})
     return config
-
-
-def mistakes_of(config, tmp_path):
-    return checks.find_mistakes(Context(config, tmp_path / "run", make_mesh(1, 1)))
-
-
-def test_real_recordings_of_other_pictures_are_told_before_anything_is_rendered(tmp_path):
-    files = lantern.write(tmp_path)
-    procedure = dataclasses.replace(load_procedure(files[1]), fps=2.0)
-    real = real_data.write(tmp_path / "real", procedure, FEW, size=40, frames=60)
-    (found,) = mistakes_of(config_of(files, **{"data.extra": str(real)}), tmp_path)
-    assert "it has pictures of (40, 40) pixels (HxW), 2 a second, they (32, 32), 1 a" in found
 
 
 def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tmp_path):

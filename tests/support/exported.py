@@ -55,16 +55,6 @@ def outside(model) -> None:
     array.external_data.add(key="location", value="../../../etc/passwd")
 
 
-def inside_a_graph(model) -> None:
-    """The same, in a graph that is a value of an operator."""
-    from onnx import TensorProto, helper
-
-    array = TensorProto(name="x", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
-    array.external_data.add(key="location", value="/etc/passwd")
-    graph = helper.make_graph([], "inner", [], [], [array])
-    model.graph.node[0].attribute.append(helper.make_attribute("body", graph))
-
-
 def constant(model) -> None:
     """The same, as the value of a constant."""
     from onnx import TensorProto, helper
@@ -72,11 +62,6 @@ def constant(model) -> None:
     array = TensorProto(name="x", data_type=1, dims=[1])
     array.external_data.add(key="location", value="weights.bin")
     model.graph.node.insert(0, helper.make_node("Constant", [], ["new"], value=array))
-
-
-def of_others(model) -> None:
-    """An operator of another library."""
-    model.graph.node[0].domain = "com.example"
 
 
 def library(model) -> None:
@@ -89,16 +74,6 @@ def endless(model) -> None:
     model.graph.node[0].op_type = "Loop"
 
 
-def newer(model) -> None:
-    """Operators of a version that is not known."""
-    model.opset_import[0].version = 99
-
-
 def functions(model) -> None:
     """A function of its own."""
     model.functions.add(name="f", domain="")
-
-
-def other_shape(model) -> None:
-    """Pictures or rows of another size."""
-    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value += 8

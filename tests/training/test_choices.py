@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.networks import architectures, attention, vit
+from stormpsr_jax.networks import architectures, attention
 from stormpsr_jax.training import choices
 
 
@@ -35,18 +35,6 @@ def test_a_kernel_that_is_not_there_is_a_mistake(dtype, on):
     message = f"attention=cudnn with dtype {jnp.dtype(dtype).name} on {on.device_kind}: .*auto"
     with pytest.raises(ValueError, match=message):
         choices.attention("cudnn", dtype, on)
-
-
-def test_as_little_as_fits_is_computed_again():
-    backbone, found = vit.ViT(patch_size=8, width=16, depth=1, num_heads=2), {}
-    for name in vit.REMAT:
-        fixed, each = choices.kept_bytes(backbone.clone(remat=name), (32, 32))
-        found[name] = (fixed + 100 * each) / 0.85
-    chosen = lambda memory: choices.fitting_remat(backbone, (32, 32), 100, memory)  # noqa: E731
-    assert chosen(found["none"] + 1) == "none"
-    assert chosen(found["none"] - 1) == "dots"
-    assert chosen(found["dots"] - 1) == "full"
-    assert chosen(1) == "full"
 
 
 def test_operations_of_the_fused_kernel_are_counted(monkeypatch):

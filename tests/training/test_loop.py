@@ -70,18 +70,6 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
     assert rows[1]["loss"] == pytest.approx(losses[5], abs=1e-6)
 
 
-def test_train_evaluate_start_never_hands_on_worse_weights(tmp_path):
-    scores = iter([3.0, 1.0, 2.0])
-    facts = run(
-        tmp_path / "toy",
-        config={"steps": 16},
-        evaluate=lambda params, batch_stats: {"score": next(scores)},
-        evaluate_start=True,
-    )
-    assert facts["best_step"] == 0
-    same(load_best(tmp_path / "toy"), init())
-
-
 def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
     calls = []
     for name in ("start_trace", "stop_trace"):

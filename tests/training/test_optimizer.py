@@ -95,20 +95,6 @@ def test_make_optimizer_matches_optax_over_several_steps(fields, reference):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *results)
 
 
-def test_make_optimizer_zero_scale_freezes_and_is_not_clipped_for():
-    optimizer = make_optimizer(
-        config(name="adamw", weight_decay=0.5, clip_norm=1.0), 10, PARAMS, {"encoder": 0}
-    )
-    state = optimizer.init(PARAMS)
-    sizes = sorted(leaf.size for leaf in jax.tree.leaves(state) if leaf.size > 1)
-    assert sizes == [2, 2, 6, 6]  # Adam's two moments of the head alone
-    huge = {"encoder": jax.tree.map(lambda x: x * 1e6, ONES["encoder"]), "head": ONES["head"]}
-    updates, state = optimizer.update(huge, state, PARAMS)
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(updates["encoder"]))
-    assert (updates["head"]["bias"] != 0).all()
-    assert float(optax.tree.get(state, "grad_norm")) == pytest.approx(math.sqrt(8))
-
-
 def test_layer_lr_scale_falls_by_one_decay_a_layer():
     """On the real encoder: every parameter has the factor of its depth, none is forgotten."""
     encoder = SpatialEncoder(ViT(patch_size=4, width=8, depth=3, num_heads=2, stem=(4,)), hidden=4)

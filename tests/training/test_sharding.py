@@ -1,6 +1,5 @@
 """Mesh, shardings and batches on eight virtual devices; run as a script it is that process."""
 
-import dataclasses
 import functools
 import math
 import re
@@ -38,20 +37,6 @@ def test_make_mesh_refuses_more_devices_than_there_are():
     for data, fsdp in ((-1, -1), (0, 1), (-2, 1)):
         with pytest.raises(ValueError, match=rf"data={data} fsdp={fsdp}"):
             make_mesh(data, fsdp)
-
-
-def test_make_mesh_devices_stand_by_process(monkeypatch):
-    """As the rows of the batch do, in whatever order a TPU pod lists its chips."""
-    fields = ("process_index", "id", "platform", "device_kind")
-    device = dataclasses.make_dataclass("Device", fields, frozen=True)
-    devices = [
-        device(process, number, "cpu", "cpu")
-        for number, process in enumerate((1, 1, 0, 0, 1, 1, 0, 0))
-    ]
-    monkeypatch.setattr(jax, "devices", lambda: devices[::-1])
-    monkeypatch.setattr(jax, "device_count", lambda: len(devices))
-    mesh = make_mesh(data=2, fsdp=4)
-    assert [d.id for d in mesh.devices.flat] == [2, 3, 6, 7, 0, 1, 4, 5]
 
 
 def _check():

@@ -95,26 +95,6 @@ def test_the_field_says_which_sinks_there_are(tmp_path, service):
     assert context.sinks.config["seed"] == 0
 
 
-def test_a_run_that_cannot_begin_ends_before_training_and_one_that_had_begun_goes_on(
-    tmp_path, service, capsys
-):
-    service(fails=("init",))
-    with pytest.raises(ValueError, match=r"does not begin a run \(no init today\); set WANDB_MODE"):
-        write(tmp_path / "pretrain")
-    assert not (tmp_path / "wandb_run").exists()
-    made = service(fails=("log",))
-    assert len(write(tmp_path / "pretrain")) == 1
-    said = "pretrain: Weights & Biases failed (no log today) and gets no more rows of this stage"
-    assert capsys.readouterr().out == f"{said}; metrics.jsonl has all\n"
-    assert made.finished == 0
-    service(fails=("init",))
-    assert len(write(tmp_path / "pretrain", 1)) == 2
-    assert "failed (no init today)" in capsys.readouterr().out
-    (tmp_path / "wandb_run").write_text("../x")
-    with pytest.raises(ValueError, match=r"wandb_run: '../x' is no run of Weights & Biases; rem"):
-        write(tmp_path / "pretrain")
-
-
 def test_before_anything_is_computed_a_missing_package_or_key_is_a_mistake(
     tmp_path, service, monkeypatch
 ):

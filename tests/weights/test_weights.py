@@ -7,7 +7,7 @@ import safetensors.numpy
 
 from stormpsr_jax.networks import spatial, temporal, vit
 from stormpsr_jax.weights import forward, parameters, torch_layout
-from tests.support.weights_data import command, random_state, tiny_encoder
+from tests.support.weights_data import command, random_state
 
 # --- Our files -----------------------------------------------------------------------------------
 
@@ -83,37 +83,6 @@ def test_import_missing_and_unexpected_names_are_all_listed(kind):
     missing, unexpected = str(error.value).split("; unexpected: ")
     assert all(name in missing for name in gone)
     assert unexpected == "blocks.0.gamma, extra.weight"
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "message"),
-    [
-        ("patch_embed.proj.weight", (8, 4, 4, 4), "not (width, 3, p, p)"),
-        ("blocks.0.norm1.weight", (8, 1), "should have 1 axes"),
-        ("blocks.1.mlp.fc1.weight", (20, 9), "block_1/fc1"),
-        ("pos_embed", (1, 10, 9), "pos_embed"),
-    ],
-)
-def test_import_shapes_that_do_not_fit_are_named(tmp_path, capsys, name, shape, message):
-    state = random_state("vit") | {name: np.zeros(shape, np.float32)}
-    np.savez(tmp_path / "vit.npz", **state)
-    out = tmp_path / "out.safetensors"
-    assert command("import", kind="vit", checkpoint=tmp_path / "vit.npz", out=out) == 2
-    assert message in capsys.readouterr().err
-    assert not out.exists()
-
-
-def test_export_what_has_no_place_is_listed_except_the_state_head():
-    params, stats = tiny_encoder()
-    plain = torch_layout.to_state_dict(params, stats, "spatial")
-    assert set(plain) == set(random_state("spatial"))
-    with_head = params | {"state_head": {"kernel": np.zeros((6, 3)), "bias": np.zeros(3)}}
-    assert set(torch_layout.to_state_dict(with_head, stats, "spatial")) == set(plain)
-    model = vit.ViT(patch_size=4, width=8, depth=1, num_heads=2, stem=(4,))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8, 8, 3)))["params"]
-    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    with pytest.raises(ValueError, match=r"unexpected: params/stem_0/bias.*stem_norm_0"):
-        torch_layout.to_state_dict(params, {}, "vit")
 
 
 def test_builders_models_of_every_option_are_rebuilt_from_their_parameters():

@@ -72,24 +72,6 @@ def test_tables_golden_values():
     assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
 
 
-def test_both_found_golden_steps_and_means():
-    truth = [(10, 0), (20, 3), (30, 2)]
-    data = result(
-        {
-            "asd": {"r1": (truth, [(14, 0), (18, 3), (40, 2)]), "r2": ([(10, 0)], [])},
-            "storm": {"r1": (truth, [(12, 0), (24, 3), (32, 2)]), "r2": ([(10, 0)], [(10, 0)])},
-        }
-    )
-    asd, storm = (data["streams"][s]["recordings"] for s in ("asd", "storm"))
-    assert analysis.both_found(asd, storm, FPS) == {"r1": [(1.0, 0.5), (2.5, 0.5)], "r2": []}
-    data["both_found"] = analysis.mean_delays_of_both(data)
-    assert data["both_found"] == {"steps": 2, "asd_delay_s": 1.75, "storm_delay_s": 0.5}
-    (note,) = analysis.notes(data)
-    assert "On the 2 steps" in note
-    assert "1.8 s for asd and 0.5 s for storm" in note
-    assert analysis.mean_delays_of_both(GOLDEN) is None
-
-
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4),

@@ -20,13 +20,6 @@ def converted(annotations, out, *flags):
     return load_procedure(out / "b06/procedure.json")
 
 
-def test_a_joined_pair_is_a_component_in_either_order(annotations, tmp_path):
-    procedure = converted(annotations, tmp_path / "out")
-    assert procedure.components == ("base + cabin", "base + wheel", "cabin + roof")
-    assert procedure.fps == 30
-    assert load_procedure(tmp_path / "out/a16/procedure.json").components == ("boom + boom",)
-
-
 def test_states_and_steps_are_of_the_ends_of_rows_and_of_their_labels(annotations, tmp_path):
     procedure = converted(annotations, tmp_path / "out")
     variant = procedure.variant_for(NAMES[0])
@@ -58,15 +51,6 @@ def test_the_procedure_has_the_states_that_occur_and_expects_what_most_recording
         procedure.variant_for(NAMES[2])
 
 
-def test_the_labels_fit_the_procedure(annotations, tmp_path, capsys):
-    from stormpsr_jax import procedure
-
-    converted(annotations, tmp_path / "out")
-    folder = tmp_path / "out/b06"
-    procedure.main(["check", f"{folder}/procedure.json", f"--labels={folder}/labels"])
-    assert "the labels of 2 recordings fit" in capsys.readouterr().out
-
-
 MALFORMED = {
     "x,2,attach,a,b,correct,": "start: 'x' is not a number",
     "1,2.5,attach,a,b,correct,": "end: '2.5' is not whole",
@@ -95,20 +79,6 @@ def test_malformed_rows_are_named_and_left_out_only_when_asked(annotations, tmp_
     assert capsys.readouterr().err.count(f"left out: {path}: line ") == len(MALFORMED)
     steps = (tmp_path / "out/b06/labels" / NAMES[1] / "PSR_labels.csv").read_text().splitlines()
     assert len(steps) == 3
-
-
-def test_mistakes_of_a_folder_say_what_it_should_hold(tmp_path, annotations, capsys):
-    for folder, message in (
-        (tmp_path / "none", "is not a folder; --annotations takes one"),
-        (tmp_path, "has no CSV files; --annotations is the folder 'annots'"),
-    ):
-        flags = ["assembly101", f"--annotations={folder}", f"--out={tmp_path}/out"]
-        assert f"{folder}: {message}" in refused(capsys, convert.main, flags)
-    (annotations / "bench.csv").write_text(TEXTS[1])
-    flags = ["assembly101", f"--annotations={annotations}", f"--out={tmp_path}/out"]
-    assert "bench.csv: the name has no toy, which is the b06b of" in refused(
-        capsys, convert.main, flags
-    )
 
 
 def test_states_match_a_walk_row_by_row():

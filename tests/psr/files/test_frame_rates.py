@@ -60,25 +60,6 @@ def test_evaluate_long_ends_and_late_steps_are_no_doubt(changes):
     assert score(**changes)["warnings"] == []
 
 
-def test_evaluate_ends_alone_are_a_doubt():
-    """Nothing is recognised, so that only the ends of the predictions can tell."""
-    recordings = {"a": recording("a", 0, scale=5.0)}
-    settings = Settings(threshold=1000.0)
-    result = scoring.evaluate_recordings(PROCEDURE, recordings, settings)
-    assert "the last frames of --asd are" in result["warnings"][0]
-
-
-def test_evaluate_errors_frames_after_the_end_that_visibility_gives():
-    frames = np.arange(2000)
-    visibility = (frames, np.full(2000, 0.5))
-    assert score(visibility=visibility)["warnings"] == []
-    late = (frames[:700], visibility[1][:700])
-    with pytest.raises(ValueError, match=r"--asd has frame .* but the recording ends at frame"):
-        score(visibility=late)
-    gaps = (frames[:700:2], visibility[1][:700:2])  # then its end says nothing
-    assert score(visibility=gaps)["warnings"] == []
-
-
 @pytest.mark.parametrize("name", ["industreal", "meccano"])
 def test_check_no_false_alarms_on_golden_inputs(name):
     golden = SHARED / "golden" / name

@@ -120,25 +120,6 @@ def test_readers_matches_loop_on_golden_file(kind):
     np.testing.assert_array_equal(got, expected)
 
 
-def test_temporal_first_of_repeated_frames_counts_and_order_is_mended(folder):
-    path = folder / "repeated.csv"
-    rows = ['0,r,8,"[0 0]","[0 1]","[0.1  0.7]"', '1,r,4,"[0,0]","[0,0]","[0.1,0.2]"']
-    rows.append('2,r,8,"[0, 0]","[1.0, 1]","[0.9, 0.9]"')
-    path.write_bytes(b"\xef\xbb\xbf" + (TEMPORAL + "\n".join(rows)).replace("\n", "\r\n").encode())
-    read = predictions.read_temporal(path, PROCEDURE)
-    assert read.frames.tolist() == [4, 8]
-    assert read.predicted.tolist() == [[0, 0], [0, 1]]
-    assert read.confidences.tolist() == [[0.1, 0.2], [0.1, 0.7]]
-
-
-def test_readers_header_alone_is_no_prediction(folder):
-    path = folder / "empty.csv"
-    path.write_text(ASD)
-    assert predictions.read_detections(path, PROCEDURE).boxes.shape == (0, 4)
-    path.write_text(TEMPORAL)
-    assert predictions.read_temporal(path, PROCEDURE).confidences.shape == (0, 2)
-
-
 def rows(*lines):
     return ASD + "".join(f"{line}\n" for line in lines)
 
@@ -221,20 +202,3 @@ def test_what_is_wrong_with_a_file_is_a_line_each(tmp_path, capsys, mistake):
         assert f"r_results_pred.csv: {message}" in line
         assert len(line) < 300
     assert not (tmp_path / "out").exists()
-
-
-def test_rows_of_three_fields_say_that_nothing_was_detected_and_numbers_may_be_floats(folder):
-    path = folder / "a.csv"
-    path.write_text(rows("a,0,0", "a,1,2,.5,1,2,3,4", "a, 2, 0", "a,3.0,1.0,.25,1,2,3,4"))
-    found = predictions.read_detections(path, PROCEDURE)
-    assert (found.frames.tolist(), found.classes.tolist()) == ([1, 3], [2, 1])
-    path.write_text(rows("a,0,0", "a,1,0"))
-    assert predictions.read_detections(path, PROCEDURE).boxes.shape == (0, 4)
-
-
-def test_folders_in_folders_are_not_looked_into_without_end(tmp_path):
-    deep = tmp_path / "/".join("a" * 200)
-    deep.mkdir(parents=True)
-    (deep / "x_results_pred.csv").write_text("")
-    assert predictions.find(tmp_path) == {}
-    assert list(predictions.find(deep.parent.parent)) == ["x"]

@@ -36,16 +36,6 @@ def test_scores_what_is_written_comes_back_in_half_precision(tmp_path, full):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_scores_equal_scores_are_equal_bytes_and_far_logits_are_cut(tmp_path):
-    said = small()
-    said.objectness[0] = 1e9
-    for name in "ab":
-        scores.write_scores(tmp_path / name, said)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    got = scores.read_scores(tmp_path / "a", PROCEDURE)
-    assert got.objectness[0] == scores.BOUND
-
-
 def test_scores_per_frame_gives_the_rows():
     said = small()
     rows = list(said.per_frame())
@@ -98,21 +88,6 @@ def test_damaged_files_are_named_in_one_line(tmp_path, kind):
     assert what in str(error.value)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
-
-
-def test_no_file_no_zip_and_a_flipped_bit_are_refused(tmp_path):
-    path = tmp_path / "r.npz"
-    with pytest.raises(ValueError, match="No such file"):
-        scores.read_scores(path, PROCEDURE)
-    path.write_bytes(b"PK nothing")
-    with pytest.raises(ValueError, match="not a zip file"):
-        scores.read_scores(path, PROCEDURE)
-    scores.write_scores(path, small(200))
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"r\.npz: "):
-        scores.read_scores(path, PROCEDURE)
 
 
 def test_from_predictions_the_top_row_and_the_probabilities():

@@ -133,14 +133,6 @@ def test_detections_where_no_box_is_count_in_all_frames_and_not_in_boxed_ones():
     assert detection_scores.score(TOY, {"a": (said, left_out)})["map_all"] == 1
 
 
-def test_the_same_frame_of_two_recordings_is_two_frames():
-    one = found((5, 1, 0.9, BOX)), true((5, 1, BOX))
-    other = found((5, 1, 0.8, ELSEWHERE)), true((5, 1, BOX))
-    result = detection_scores.score(TOY, {"a": one, "b": other})
-    assert result["classes"][0]["boxes"] == 2
-    assert result["map"] == pytest.approx(51 / 101)  # half of the boxes, without a mistake before
-
-
 def coco_file(path, names, annotations):
     """OD_labels.json with categories {id: name} and boxes (frame, category id)."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,16 +189,6 @@ def command(published, *flags):
     procedure = published.with_name("toy.json")
     evaluate.main(["detections", f"--procedure={procedure}", f"--out={out}", *flags])
     return files.read_json(out)
-
-
-def test_published_true_boxes_beside_the_detections_are_found(published, capsys):
-    result = command(published, f"--asd={published}")
-    assert result["boxes"] == 2
-    assert result["map"] == pytest.approx(51 / 101)
-    assert np.array(result["confusion"])[1].tolist() == [0, 1, 1, 0]
-    said = capsys.readouterr().out
-    assert "0.505" in said
-    assert "10    11        1" in said
 
 
 def test_shares_of_the_picture_and_pixels_are_brought_to_one_unit(published, capsys):

@@ -5,9 +5,7 @@ import json
 import pytest
 
 from stormpsr_jax.psr.evaluation import analysis, compare, released
-from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import headline, metrics
-from stormpsr_jax.report import report
 
 EXTRA = (
     headline.Figure("cost", "Cost", "What it costs.", "€", 2, "low", mean=True),
@@ -55,16 +53,6 @@ def test_headline_a_new_figure_is_in_tables_files_comparisons_and_reports(extend
     path = tmp_path / "m.json"
     path.write_text(json.dumps(extended))
     assert analysis.load_result(path) == extended
-
-
-def test_headline_a_new_figure_is_in_the_report(extended, tmp_path):
-    page = tmp_path / "page.html"
-    report.write_report(
-        page, title="x", metrics=extended, procedure=load_procedure("industreal"), truth=TRUTH
-    )
-    text = page.read_text(encoding="utf-8")
-    for words in ("<th>Cost (€)</th>", "<th>Alarms</th>", ">4.50", "<td>3</td>", "Their number."):
-        assert words in text
 
 
 def test_headline_released_means_count_every_recording():

@@ -13,10 +13,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, metrics, partial_order
 from stormpsr_jax.psr.streams.rules import Settings
-from stormpsr_jax.report import report
 from tests.support import toy
-
-CHAIN = [(0, 3), (3, 6), (6, 9)]
 
 
 def timed(steps):
@@ -97,22 +94,8 @@ def test_pos_partial_forgives_what_is_free_and_nothing_else():
     assert score((0, 3, 6), (0, 6), rules) == pytest.approx(2 / 3)
 
 
-def test_pos_partial_keeps_the_order_of_labels_that_break_the_precedence():
-    """A recogniser that reports a worker's mistake as it happened has made none."""
-    assert score((3, 0), (3, 0), [(0, 3)]) == 1
-    assert score((3, 0), (0, 3), [(0, 3)]) == 0.5
-
-
 def test_pos_partial_installs_and_removes_a_part_in_the_order_of_the_labels():
     assert score((0, 2, 0, 6), (6, 0, 0, 2), [(3, 9)]) == pytest.approx(0.75)
-
-
-def test_pos_partial_is_undefined_without_steps_or_rules_and_for_very_many_steps():
-    assert score((), (0,), CHAIN) is None
-    assert score((0,), (0,), []) is None
-    many = (0,) * (partial_order.MAX_STEPS + 1)
-    assert score(many, (0,), CHAIN) is None
-    assert score((0,), many, CHAIN) is None
 
 
 def recording(procedure, truth, shown):
@@ -158,21 +141,6 @@ def test_pos_partial_is_in_results_and_tables_of_a_procedure_with_precedence(fre
     path = tmp_path / "m.json"
     path.write_text(json.dumps(result))
     assert analysis.load_result(path) == json.loads(json.dumps(result))
-
-
-def without_precedence(procedure):
-    content = procedure.to_json()
-    del content["variants"]["assembly"]["precedence"]
-    return Procedure.from_json(content)
-
-
-def test_pos_partial_is_in_the_report_where_results_have_it(system, free_order, tmp_path):
-    truth = {"r": [(1, 0), (3, 3), (4, 6)]}
-    for procedure, there in ((free_order, True), (without_precedence(free_order), False)):
-        page = tmp_path / "page.html"
-        metrics = evaluated(procedure)
-        report.write_report(page, title="x", metrics=metrics, procedure=procedure, truth=truth)
-        assert ("<th>POS, partial order</th>" in page.read_text(encoding="utf-8")) == there
 
 
 def test_pos_partial_is_not_of_protocol_released(free_order):

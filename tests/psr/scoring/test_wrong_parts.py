@@ -13,7 +13,7 @@ from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.labels import states_to_steps
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
+from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.psr.scoring.wrong_parts import WrongInstallation
 
 SHIPPED = pathlib.Path(__file__).parents[3] / "../shared/data/meccano_psr_labels"
@@ -140,16 +140,6 @@ def test_score_recording_golden_right_installations():
     assert wrong_parts.score_recording(frames[:0], states[:0], events, FPS) is None
 
 
-def test_summarise_golden_mean_over_all_found():
-    one = {**dict.fromkeys((figure.key for figure in headline.WRONG), 1), "delay_s": 4.0}
-    two = {**one, "found": 3, "delay_s": 2.0}
-    none = {**one, "found": 0, "delay_s": None}
-    found = wrong_parts.summarise([one, None, two, none])
-    assert (found["shown"], found["found"], found["delay_s"]) == (3, 4, 2.5)
-    assert wrong_parts.summarise([none])["delay_s"] is None
-    assert wrong_parts.summarise([None]) is None
-
-
 @pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped labels are not here")
 def test_score_recording_matches_counting_in_the_shipped_labels():
     procedure, total = load_procedure("meccano"), 0
@@ -220,13 +210,3 @@ def test_tables_golden_values():
             row.pop("wrong")
     assert wrong_parts.summary_table(unknown) == wrong_parts.installations_table(unknown) == []
     assert "wrong" not in analysis.overview(unknown)
-
-
-def test_tables_reports_of_wrong_parts_are_no_false_positives():
-    data = result()
-    storm = data["streams"]["storm"]
-    assert (storm["tp"], storm["fp"], storm["f1"], storm["pos"]) == (2, 0, 1.0, 1.0)
-    assert analysis.matching(storm["recordings"]["r1"]).counts() == (1, 0, 0)
-    # Unless the truth was read with errors.
-    row = {**storm["recordings"]["r1"], "with_errors": True}
-    assert analysis.matching(row).counts() == (1, 2, 0)

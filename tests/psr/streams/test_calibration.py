@@ -62,26 +62,6 @@ def test_fit_never_falls_and_nothing_is_certain(judged):
     assert fit(judged[::-1]) == found
 
 
-@pytest.mark.parametrize(
-    "judged",
-    [
-        [],
-        simulated(0, 19),
-        [Judged(n / 40, True) for n in range(1, 31)],
-        [Judged(n / 40, False) for n in range(1, 31)],
-        [Judged(0.9, n > 10) for n in range(30)],
-        [Judged(1 - c, right) for c, right, _ in simulated(0, 200, slope=3)],
-    ],
-    ids=["none", "few", "all right", "none right", "one confidence", "the surer the worse"],
-)
-def test_fit_edge_constant(judged):
-    found = fit(judged)
-    num_right = sum(one.right for one in judged)
-    assert found.slope == 0
-    for confidence in (0.0, 0.3, 1.0):
-        assert found(confidence) == pytest.approx((num_right + 1) / (len(judged) + 2))
-
-
 @settings(max_examples=50, deadline=None)
 @given(JUDGED, JUDGED)
 def test_fit_reports_of_wrong_parts_are_learnt_apart(steps, reports):
@@ -96,16 +76,6 @@ def test_fit_reports_of_wrong_parts_are_learnt_apart(steps, reports):
     # One that has no map of their own takes them like all others.
     alike = dataclasses.replace(found, wrong=None)
     assert alike(0.4, 4) == alike(0.4, 3) == found(0.4, 3)
-
-
-def test_cross_fitted_a_recording_does_not_see_itself():
-    recordings = [simulated(seed, 40) for seed in range(4)]
-    found = calibration.cross_fitted(recordings)
-    turned = [[Judged(c, not right) for c, right, _ in recordings[0]], *recordings[1:]]
-    again = calibration.cross_fitted(turned)
-    assert [one.confidence for one in again[:40]] == [one.confidence for one in found[:40]]
-    assert [one.confidence for one in again[40:]] != [one.confidence for one in found[40:]]
-    assert [one.right for one in found] == [one.right for r in recordings for one in r]
 
 
 def log_loss(judged, calibrated):
@@ -142,27 +112,6 @@ def test_reliability_golden_values():
     ]
     assert reliability([]) == {"ece": None, "bins": []}
     assert reliability([Judged(0.25, True)])["ece"] == 0.75
-
-
-@settings(max_examples=50, deadline=None)
-@given(JUDGED, st.randoms())
-def test_reliability_bins(judged, random):
-    found = reliability(judged)
-    bins = found["bins"]
-    assert sum(b["events"] for b in bins) == len(judged)
-    assert len(bins) <= min(10, max(1, len(judged) // 10))
-    assert len(bins) < 2 or min(b["events"] for b in bins) >= 10
-    gap = 0.0
-    for b in bins:  # bins do not overlap, so equal confidences share one
-        own = [(c, right) for c, right, _ in judged if b["low"] <= c <= b["high"]]
-        assert len(own) == b["events"]
-        assert b["confidence"] == pytest.approx(np.mean([c for c, _ in own]))
-        assert b["right"] == pytest.approx(np.mean([right for _, right in own]))
-        gap += abs(sum(c for c, _ in own) - sum(right for _, right in own))
-    if judged:
-        assert found["ece"] == pytest.approx(gap / len(judged))
-    random.shuffle(judged)
-    assert reliability(judged) == found
 
 
 @pytest.mark.parametrize(

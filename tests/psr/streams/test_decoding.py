@@ -272,24 +272,6 @@ def test_calibration_changes_confidences_alone_online_and_in_batch(data, s, stre
     assert steps(online) == steps(found)
 
 
-@settings(max_examples=40, deadline=None)
-@given(streams(), all_settings(), st.integers(0, K - 1), st.integers(1, 4))
-def test_more_confidence_is_never_later(data, s, k, rise):
-    # A row that rises above the floor shows something, and other sums decay there.
-    s = dataclasses.replace(s, unseen_decay=None)
-    detections = {f: r[:1] for f, r in data[0].items()}  # one a frame, so that the top stays it
-    surer = {f: [(c, min(1.0, p + rise / 8)) for c, p in r] for f, r in detections.items()}
-    raised = {
-        f: [min(1.0, c + rise / 8) if i == k else c for i, c in enumerate(row)]
-        for f, row in data[1].items()
-    }
-    first = []
-    for rows in ((detections, data[1]), (surer, data[1]), (detections, raised)):
-        events = decode(PROCEDURE, PROCEDURE.variants["up"], "storm", s, *arrays(*rows))
-        first.append(min((e.frame for e in events if e.step_id == 3 * k), default=np.inf))
-    assert max(first[1:]) <= first[0]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -305,35 +287,3 @@ def test_more_confidence_is_never_later(data, s, k, rise):
 def test_settings_name_the_flag_that_is_wrong(change, message):
     with pytest.raises(ValueError, match=message):
         Settings(**change)
-
-
-@pytest.mark.parametrize(
-    ("rows", "temporal", "message"),
-    [
-        ([(1, 0.5), (2, 1.9)], None, "frame 7: confidence 1.9 is not in 0…1"),
-        ([(1, float("nan"))], None, "frame 7: confidence nan is not in 0…1"),
-        ([(1, 0.9), (7, 0.5)], None, "frame 7: class 7 is not in 0…6"),
-        ([("2", 0.9)], None, "frame 7: a detection is"),
-        ([3], None, "frame 7: a detection is"),
-        ([], [0.1, 0.2], "2 probabilities at frame 7"),
-        ([], [0.1, 1.9, 0.1], "frame 7: the probability 1.9 of component 1 is not in 0…1"),
-        ([], np.array([0.1, 0.1, np.nan]), "frame 7: the probability nan of component 2"),
-        ([], ["a", 0.1, 0.1], "frame 7: .* are not probabilities"),
-    ],
-)
-def test_a_frame_that_cannot_be_is_named_and_not_taken(rows, temporal, message):
-    decoder = Decoder(PROCEDURE, PROCEDURE.variants["up"], "storm", Settings(threshold=0.1))
-    with pytest.raises(ValueError, match=message):
-        decoder.update(7, rows, temporal)
-    assert [e.step_id for e in decoder.update(7, [(1, 0.9)])] == [0]
-    with pytest.raises(ValueError, match="frame 7 does not come after frame 7"):
-        decoder.update(7)
-
-
-def test_events_have_a_name_and_a_time():
-    asd, _ = arrays({f: [(1, 0.9)] for f in range(10, 14)}, {})
-    s, up = Settings("expected", threshold=1.0), PROCEDURE.variants["up"]
-    for fps, time_s in ((None, 11 / 5), (20, 11 / 20)):
-        (event,) = decode(PROCEDURE.at(fps), up, "asd", s, asd)
-        assert (event.frame, event.step_id, event.name) == (11, 0, "Install a")
-        assert event.time_s == time_s

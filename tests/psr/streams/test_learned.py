@@ -10,16 +10,14 @@ import pytest
 
 from stormpsr_jax.psr.files.scores import FrameScores, Scores
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs, learned_weights
+from stormpsr_jax.psr.streams import learned, learned_beliefs, learned_weights
 from tests.support import toy
 from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
 
 K, S = PROCEDURE.num_components, PROCEDURE.num_states
 WEIGHTS = learned_weights.default_weights("scores")
-OTHERS = learned_weights.default_weights("csv")
 SETTINGS = learned.LearnedSettings()
 PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
-UP = PUMP.variants["up"]
 
 
 def decoded(recording, settings=SETTINGS, weights=WEIGHTS):
@@ -58,23 +56,6 @@ def test_inputs_matches_the_definition_number_by_number():
             *(parts[n, k] / 3, parts[n, 3 + k] / 3),
         ]
         np.testing.assert_allclose(got[n, k], expected, rtol=1e-10)
-
-
-def test_inputs_what_is_absent_is_zero_and_far_logits_are_cut():
-    states = np.log(np.full((1, 4), 0.25))
-    said = FrameScores(np.array([1e6]), states, None, np.full((1, 3), -1e6))
-    got = learned_beliefs.inputs(said, PUMP.states)[0]
-    assert (got[:, [3, 4, 8, 9, 10, 11]] == 0).all()
-    np.testing.assert_allclose(got[:, [6, 7]], -learned_beliefs.LIMIT / 4)
-    assert (got[:, 2] == 1).all()
-    assert (learned_beliefs.inputs(said._replace(temporal=None), PUMP.states)[..., 6:] == 0).all()
-    said = FrameScores(np.array([-1e6]), states, np.full((1, 6), 1e6))
-    got = learned_beliefs.inputs(said, PUMP.states)[0]
-    assert (got[:, [0, 1, 2, 3, 4, 5]] == 0).all()  # the object is nowhere to be seen as a whole
-    np.testing.assert_allclose(got[:, [10, 11]], learned_beliefs.LIMIT / 3)
-    one = np.array([[1], [0]], np.int8)
-    said = FrameScores(np.zeros(1), np.log(np.full((1, 3), 1 / 3)), None, np.ones((1, 1)))
-    assert learned_beliefs.inputs(said, one)[0, 0, 7] == 0  # there is no other component
 
 
 def test_averaged_matches_the_mean_over_frames_of_the_span():
@@ -166,39 +147,6 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
     assert before + finished == decoded(of_frames(cut), settings)
 
 
-def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording):
-    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
-    row = next(recording.scores.per_frame())[1]
-    decoder.update(5, row)
-    before = decoder.state()
-    with pytest.raises(ValueError, match="frame 5 does not come after frame 5"):
-        decoder.update(5, row)
-    with pytest.raises(ValueError, match="frame 6: temporal hold numbers"):
-        decoder.update(6, row._replace(temporal=row.temporal * np.nan))
-    with pytest.raises(ValueError, match="states are"):
-        decoder.update(6, row._replace(states=row.states[:-1]))
-    assert decoder.state() == before
-    for changed in (
-        learned.LearnedDecoder(PROCEDURE, VARIANT, learned.LearnedSettings(install=1.0), WEIGHTS),
-        learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, OTHERS),
-        learned.LearnedDecoder(PUMP, UP, SETTINGS, WEIGHTS),
-    ):
-        with pytest.raises(ValueError, match="the saved state is of"):
-            changed.restore(before)
-    with pytest.raises(ValueError, match="does not fit"):
-        decoder.restore(before | {"hidden": before["hidden"][:-1]})
-
-
-def test_decoder_calibration_changes_confidences_alone(recording):
-    wrong = calibration.Calibration(0.0, 0.3, 0.1, 0.9)
-    chance = calibration.Calibration(0.5, 0.0, 0.1, 0.9, wrong)
-    plain = decoded(recording)
-    other = learned.LEARNED.decode(PROCEDURE, recording, SETTINGS, WEIGHTS, calibration=chance)
-    assert [e._replace(confidence=0) for e in other] == [e._replace(confidence=0) for e in plain]
-    assert [e.confidence for e in other] == [chance(e.confidence, e.step_id) for e in plain]
-    assert any(e.step_id % 3 == 1 for e in plain)
-
-
 def test_decode_order_of_the_components_does_not_matter(recording):
     order = np.random.default_rng(1).permutation(K)
     data = PROCEDURE.to_json()
@@ -218,21 +166,6 @@ def test_decode_order_of_the_components_does_not_matter(recording):
     events = learned.LEARNED.decode(other, turned, SETTINGS, WEIGHTS)
     back = sorted((e.frame, 3 * order[e.step_id // 3] + e.step_id % 3) for e in events)
     assert back == sorted(e[:2] for e in decoded(recording))
-
-
-def test_defaults_suit_the_weights():
-    assert learned.LEARNED.defaults(None) == learned.LEARNED.defaults(WEIGHTS) == SETTINGS
-    alone = learned.LEARNED.defaults(learned_weights.default_weights("detections"))
-    assert alone.hold
-    assert alone.unexpected < alone.remove
-    assert "unexpectedly below" in learned.LEARNED.describe(alone)
-
-
-def test_beliefs_of_no_frames_there_are_none(recording):
-    scores = Scores(np.zeros(0, int), np.zeros(0), np.zeros((0, 4)))
-    none = dataclasses.replace(recording, variant=UP, scores=scores)
-    assert learned.LEARNED.beliefs(PUMP, none, SETTINGS, WEIGHTS).right.shape == (0, 3)
-    assert learned.LEARNED.decode(PUMP, none, SETTINGS, WEIGHTS) == []
 
 
 # --- Weights --------------------------------------------------------------------------------------

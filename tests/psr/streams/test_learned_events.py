@@ -54,15 +54,6 @@ def test_reporter_of_two_beliefs_the_surer_is_reported():
     assert reports(UP, RIGHT, gone, gone, (-4.4, 4.5, -5)) == [[0], [2], [], [0]]
 
 
-def test_reporter_thresholds_are_the_settings():
-    settings = LearnedSettings(install=6, wrong=6, remove=-10)
-    assert reports(UP, RIGHT, WRONG, GONE, settings=settings) == [[], [], []]
-    settings = LearnedSettings(install=-8, wrong=9)
-    assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], []]
-    settings = LearnedSettings(remove=-0.5)
-    assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
-
-
 def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
     settings = LearnedSettings(unexpected=-6)
     down = dataclasses.replace(UP, expected=(2,), allowed=(), initial_state=(1, 0, 0))
@@ -110,11 +101,3 @@ def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more
         assert events[0].evidence["right"] == pytest.approx(1 / (1 + np.exp(-4)))
         assert reporter.expire() == []
         assert reporter.held is reporter.pending is None
-
-
-def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
-    reporter = Reporter(PUMP, UP, LearnedSettings(hold=5.0), None)
-    reporter.reported[:] = (1, 0, 0)
-    present, right = np.array([1.0, 5, -9]), np.array([0.5, 4, -9])  # the first may be coming off
-    belief = Belief(present - 1.5, right, np.full(3, -9.0))
-    assert [e.step_id for e in reporter.update(0, belief)] == [3]

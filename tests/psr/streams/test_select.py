@@ -15,7 +15,6 @@ from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import (
     accumulated,
     batch,
-    calibration,
     learned,
     rules,
     select,
@@ -68,20 +67,6 @@ def taken_off(name, seed, noise):
         Detections(frames, classes, np.full(260, 0.95), np.zeros((260, 4))),
         None,
     )
-
-
-def test_select_floor_rejects_weak_wrong_detections():
-    recordings = {str(i): recording(str(i), i, weak=0.3) for i in range(4)}
-    choices = select.select(PROCEDURE, recordings, BASE)
-    assert list(choices) == ["asd", "temporal", "storm"]
-    assert choices["asd"].settings.confidence >= 0.7
-    assert (choices["asd"].f1, choices["asd"].pos) == (1, 1)
-    assert 10 / FPS <= choices["asd"].delay_s < 20 / FPS
-    assert choices["temporal"].settings.threshold == min(accumulated.THRESHOLDS)
-    assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
-    assert choices["storm"].delay_s < choices["asd"].delay_s
-    assert not any(choice.fixed for choice in choices.values())
-    assert select.select(PROCEDURE, recordings, BASE, caution=2.0) == choices  # of `learned` alone
 
 
 def test_select_removals_get_a_threshold_of_their_own():
@@ -212,19 +197,6 @@ def choice(scores, delay_s):
     return select.Choice(BASE, 1.0, 1.0, delay_s, tuple(scores))
 
 
-def test_pick_one_recording_gone_wrong_is_not_chance():
-    best = choice([1.7, 1.8, 1.6, 1.9, 1.3], 5.0)
-    assert select.pick([best, choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0)]) is best
-    assert select.pick([choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0), best]) is best
-    # Better in some recordings and worse in others: no telling which is better.
-    faster = choice([1.8, 1.7, 1.7, 1.75, 1.3], 4.0)
-    assert select.pick([best, faster]) is faster
-    assert select.pick([best, dataclasses.replace(faster, delay_s=None)]) is best
-    assert select.pick([choice([], None)]) is None
-    same = choice(best.scores, 5.0)
-    assert select.pick([same, best]) is same
-
-
 @settings(max_examples=100, deadline=None)
 @given(
     st.integers(4, 8).flatmap(
@@ -289,28 +261,3 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     fixed = choose(good, choose="paper")
     assert (fixed.fixed, fixed.settings) == (True, learned.LearnedSettings())
     assert "learned" not in select.select(SYNTHETIC, made_up, base)
-
-
-@pytest.mark.parametrize("num", [3, 5])
-def test_select_learned_confidences_change_only_where_that_helps(num):
-    """With labels that contradict every other event, which three recordings are too few to see."""
-    made_up = {}
-    for r in map(made_up_once, range(num)):
-        kept = [step for step in r.truth if step[1] // 3 % 2]
-        made_up[r.name] = dataclasses.replace(r, truth=kept)
-    weights = dict.fromkeys(made_up, WEIGHTS)
-    base = rules.Settings(window=64)
-    choice = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
-    judged = []
-    for name, r in made_up.items():
-        events = learned.LEARNED.decode(SYNTHETIC, r, choice.settings, weights[name])
-        judged.append(calibration.judge(events, r))
-    every = [one for of_recording in judged for one in of_recording]
-    if num == 3:
-        assert choice.calibration is calibration.STATED
-        assert choice.reliability == calibration.reliability(every)
-    else:
-        assert choice.calibration == calibration.fit(every)
-        crossed = calibration.cross_fitted(judged)
-        assert choice.reliability == calibration.reliability(crossed)
-        assert choice.reliability["ece"] < calibration.reliability(every)["ece"]

@@ -9,13 +9,12 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.files.recordings import load_recordings
-from stormpsr_jax.psr.streams import accumulated, learned_weights, rules, select, streams
+from stormpsr_jax.psr.streams import learned_weights, streams
 from stormpsr_jax.psr.streams.stream import pictures
-from stormpsr_jax.report import pages
 from tests.support.commands import refused
 from tests.support.evaluate_data import make_scored
 from tests.support.simulated_scores import PROCEDURE
-from tests.support.toy_stream import BOTH, Agreement
+from tests.support.toy_stream import BOTH
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("asd", "temporal", "storm", "learned")
@@ -43,14 +42,6 @@ def run(folder, *flags, kinds=("asd", "temporal")):
     words += [f"--{kind}={folder / kind}" for kind in kinds]
     evaluate.main([*words, f"--out={folder / 'out.json'}", *flags])
     return json.loads((folder / "out.json").read_text())["streams"]
-
-
-def test_the_streams_are_four_and_the_last_that_a_model_has_is_its_default():
-    assert tuple(streams.names()) == NAMES
-    assert rules.STREAMS == tuple(s.name for s in streams.STREAMS if s.sums)
-    assert {s.colour for s in streams.STREAMS} <= set(pages.PALETTE)
-    with pytest.raises(ValueError, match="'best' is not one of asd, temporal, storm, learned"):
-        streams.find("best")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,27 +87,6 @@ def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, 
     assert "both=2 is the number of pictures" in " ".join(capsys.readouterr().out.split())
     assert "both" not in run(scored, "--protocol=released")
     assert "both" not in run(scored, "--decoder=naive", "--threshold=1")
-
-
-def test_a_fifth_stream_is_chosen_by_the_rule_of_all(recordings, fifth):
-    many = {f"{name}{i}": r for name, r in recordings.items() for i in range(2)}
-    base = rules.Settings(window=64)
-    choices = select.select(PROCEDURE, many, base)
-    assert list(choices) == ["asd", "temporal", "storm", "both"]
-    chosen = choices["both"]
-    assert chosen.settings in BOTH.grid(base, {})
-    assert chosen.settings != Agreement(1000.0)  # which finds nothing
-    assert not chosen.fixed
-    assert 0 < chosen.calibration(0.75) < 1
-    assert select.select(PROCEDURE, recordings, base)["both"].fixed  # two are too few
-    assert choices["storm"].settings.gate == choices["temporal"].settings.gate
-    assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
-
-
-def test_what_a_stream_takes_from_another_stands_before_it():
-    for i, stream in enumerate(streams.STREAMS):
-        if isinstance(stream, accumulated.Accumulated):
-            assert set(stream.taken.values()) <= set(streams.names()[:i])
 
 
 # --- Names ----------------------------------------------------------------------------------------

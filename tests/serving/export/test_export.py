@@ -16,24 +16,13 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.detector import Detector
-from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
-from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.serving import onnx_file, onnx_program
 from tests.support.exported import FORMS, declare, export, in_form
 from tests.support.model_data import NETWORKS, SIZE, network, on_embeddings, video, write
 
 pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/export.md)")
 IMAGES = video(20, *SIZE)
 (CONVNEXT,) = (f.module for f in backbones.FAMILIES if f.kind == "convnext")
-ENCODERS = {
-    "convnext": CONVNEXT(width=8, depths=(1, 1), layer_scale=False, response_norm=True),
-    "rotary": ViT(
-        patch_size=8, width=16, depth=1, num_heads=2, mlp="swiglu", positions="rotary", bias="qv",
-        layer_scale=True, registers=2, pre_norm=True,
-    ),
-    "bfloat16": ViT(patch_size=8, width=16, depth=1, num_heads=2, dtype=jnp.bfloat16),
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -131,20 +120,6 @@ def test_int8_keeps_the_first_and_the_last_product_of_a_network(made):
         assert {*kinds[1:-1]} == {"MatMulInteger"}
 
 
-@pytest.mark.parametrize(
-    ("name", "program"), [("convnext", "onnx"), ("rotary", "onnx"), ("bfloat16", "stablehlo")]
-)
-def test_every_encoder_can_be_exported(system, tmp_path, name, program):
-    encoder = network(SpatialEncoder(ENCODERS[name], hidden=16), (1, *SIZE, 3), 1)
-    statistics = encoder.variables["batch_stats"]
-    encoder.variables["batch_stats"] = jax.tree.map(np.abs, statistics)
-    write(tmp_path / "model", networks=NETWORKS | {"encoder": encoder})
-    export(tmp_path / "model", tmp_path / "out", program)
-    ours, theirs = (stormpsr_jax.load_model(tmp_path / f).encode(IMAGES) for f in ("model", "out"))
-    wide = 0.05 if name == "bfloat16" else 1e-3
-    np.testing.assert_allclose(ours, theirs, atol=wide)
-
-
 def test_an_lstm_is_no_onnx_as_its_loop_could_run_for_ever(system, tmp_path):
     on_embeddings(tmp_path / "model", TemporalLSTM(num_components=3, width=8, context_frames=3))
     with pytest.raises(ValueError, match="an LSTM is a loop in ONNX"):
@@ -195,21 +170,6 @@ def graph(operator, name="n", **attributes):
     opsets = [onnx.helper.make_opsetid("", 21)]
     made = onnx.helper.make_graph([node], "g", [x], [y], constants)
     return onnx.helper.make_model(made, opset_imports=opsets, ir_version=10).SerializeToString()
-
-
-def test_a_file_in_onnxruntimes_own_format_is_not_run(tmp_path, monkeypatch):
-    """A file can be an ONNX message too, by which it is checked, with whatever operators."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "x.ort")
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    onnxruntime.InferenceSession(graph("Sin"), options, providers=["CPUExecutionProvider"])
-    monkeypatch.setattr(onnx_file, "check", lambda *_: None)
-    assert onnx_program.opened(tmp_path / "x.onnx", graph("Sin"), None).takes.shape == (4,)
-    data = (tmp_path / "x.ort").read_bytes()
-    with pytest.raises(ValueError, match="onnxruntime cannot run it"):
-        onnx_program.opened(tmp_path / "x.onnx", data, None)
 
 
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])

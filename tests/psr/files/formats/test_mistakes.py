@@ -3,8 +3,6 @@
 import csv
 import json
 import pathlib
-import sys
-import zipfile
 
 import openpyxl
 import pytest
@@ -13,7 +11,6 @@ from data_prep import labels as command
 from stormpsr_jax.psr import convert
 from stormpsr_jax.psr.files import label_files, words
 from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.procedure import Procedure
 from tests.support import label_formats, toy
 from tests.support.commands import refused
 
@@ -286,23 +283,6 @@ def test_cells_of_a_spreadsheet_are_values_and_no_formulas(toy_file, capsys, row
     assert message in refused(capsys, labels, toy_file)
 
 
-def test_damaged_spreadsheets_large_ones_and_a_missing_library_are_one_line(
-    toy_file, capsys, monkeypatch
-):
-    path = toy_file.parent / "labels/a.xlsx"
-    book(path, ["time", "step"])
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-30])
-    assert "a.xlsx: " in refused(capsys, labels, toy_file)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("xl/workbook.xml", b" " * (2**27 + 1))
-    said = refused(capsys, labels, toy_file)
-    assert "has 134217729 bytes unpacked, more than 134217728" in said
-    path.write_bytes(whole)
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
-    assert "(or save it as CSV)" in refused(capsys, labels, toy_file)
-
-
 def test_words_stand_for_steps_or_for_none(tmp_path):
     (tmp_path / "a.srt").write_text(
         "1\n00:00:01,000 --> 00:00:02,000\nBoden\n\n"
@@ -348,13 +328,3 @@ def test_the_docs_have_the_clock_of_every_format():
     for form in formats.FORMATS:
         key = f"`{form.key}`" if form.write else ""
         assert f"| {form.name} | {key} | {form.clock} |" in page
-
-
-def test_names_of_steps_are_put_together_once(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(Procedure, "step_name", lambda self, i: asked.append(i) or f"step {i}")
-    (tmp_path / "a.csv").write_text("time,step\n" + "".join(f"{i},step 0\n" for i in range(100)))
-    with pytest.raises(ValueError, match="changes nothing"):
-        label_files.read(tmp_path / "a.csv", PROCEDURE, UP)
-    assert asked[:6] == list(range(6))
-    assert len(asked) < 300

@@ -2,10 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from stormpsr_jax.psr.files import label_files, timed_labels
+from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.formats import formats
 from tests.support import label_formats, toy
 
@@ -72,22 +71,6 @@ def test_a_recording_of_a_project_without_a_step_has_none_of_another_one(tmp_pat
     assert label_files.read(tmp_path / "c.json", PROCEDURE, UP).steps == [(10, 3)]
 
 
-def test_a_recording_is_known_by_the_name_that_stands_in_an_address(tmp_path):
-    steps = {"%C3%BCbung%201": "Install cap", "U%CC%88bung": "Install base"}
-    for name, found in (("übung 1", [(10, 3)]), ("Übung", [(10, 0)])):
-        (tmp_path / f"{name}.json").write_text(studio_project(steps))
-        assert label_files.read(tmp_path / f"{name}.json", PROCEDURE, UP).steps == found
-
-
-def test_what_is_said_of_a_region_beside_its_label_is_no_region(tmp_path):
-    result = [{"value": ranges(11, 11)}]
-    result += [{"value": {"ranges": ranges(11, 11)["ranges"], "choices": ["left"]}}]
-    result += [{"value": {"start": 1, "end": 2, "text": ["carefully"]}}]
-    content = [{"data": {"video": "a.mp4", "fps": 10}, "annotations": [{"result": result}]}]
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    assert label_files.read(tmp_path / "a.json", PROCEDURE, UP).steps == [(10, 3)]
-
-
 def shapes(*frames):
     """Shapes of a track by their frames, of which the last one is outside."""
     return "".join(f"<box frame='{f}' outside='{int(f == frames[-1])}'/>" for f in frames)
@@ -127,13 +110,6 @@ def test_videos_of_a_project_of_cvat_are_not_taken_for_one(tmp_path):
     assert formats.read(path)[1][0].at == 12
 
 
-def test_a_csv_of_via_without_its_attributes_has_their_names(tmp_path):
-    head = "# CSV_HEADER = file_list,temporal_coordinates,metadata\n"
-    row = '"[""a.mp4""]","[0,1]","{""TEMPORAL-SEGMENTS"":""Install cap"",""hand"":""left""}"\n'
-    (tmp_path / "a.csv").write_text(head + row)
-    assert label_files.read(tmp_path / "a.csv", PROCEDURE, UP).steps == [(10, 3)]
-
-
 @pytest.mark.parametrize(
     ("table", "at"),
     [
@@ -150,17 +126,6 @@ def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
     path.write_text(table)
     (entry,) = formats.read(path)[1]
     assert entry.at == at
-
-
-def test_a_cue_below_the_head_of_a_webvtt_file_is_read(tmp_path):
-    cues = "00:01.000 --> 00:02.000\nInstall base\n\nNOTE x\n00:02.000 --> 00:03.000\nInstall cap\n"
-    for head in (
-        "WEBVTT\n",
-        "WEBVTT\nKind: captions\nLanguage: en\n",
-        "WEBVTT\n\nNOTE a --> b\n\n",
-    ):
-        (tmp_path / "a.vtt").write_text(head + cues)
-        assert label_files.read(tmp_path / "a.vtt", PROCEDURE, UP).steps == [(20, 0), (30, 3)]
 
 
 def test_tiers_called_steps_are_read_and_others_only_without_them(tmp_path):
@@ -181,39 +146,3 @@ def test_the_origin_of_elan_is_milliseconds_whatever_the_unit_of_its_times(tmp_p
     label_formats.eaf(path, [(2.0, 0, "Install cap")], 10, origin=1500)  # so a slot is at 500
     path.write_text(path.read_text().replace("milliseconds", unit))
     assert formats.read(path)[1][0].at == pytest.approx(seconds + 1.5)
-
-
-def test_a_picture_after_the_last_one_of_the_video_is_named(tmp_path):
-    label_formats.cvat_tracks(tmp_path / "a.xml", [(0, 7, "Install cap")], 10)
-    timed = timed_labels.read_times(tmp_path / "a.xml", PROCEDURE)
-    shown = timed_labels.Shown(np.arange(5), np.arange(5))
-    with pytest.raises(ValueError, match="line 2: <track>: time: picture 7 is after the last of 5"):
-        timed_labels.to_frames("a.xml", timed, (0, 0), PROCEDURE, shown=lambda: shown)
-
-
-EAF = """<ANNOTATION_DOCUMENT><HEADER TIME_UNITS="milliseconds"/><TIME_ORDER>
-<TIME_SLOT TIME_SLOT_ID="1" TIME_VALUE="0"/><TIME_SLOT TIME_SLOT_ID="2" TIME_VALUE="4000"/>
-</TIME_ORDER><TIER TIER_ID="phases"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1"
-TIME_SLOT_REF1="1" TIME_SLOT_REF2="2"/></ANNOTATION></TIER><TIER TIER_ID="steps">{}</TIER>
-<TIER TIER_ID="words">{}</TIER></ANNOTATION_DOCUMENT>"""
-
-
-def reference(name, more="", text="Install cap", to="a1"):
-    return (
-        f'<ANNOTATION>\n<REF_ANNOTATION ANNOTATION_ID="{name}" ANNOTATION_REF="{to}" {more}>'
-        f"<ANNOTATION_VALUE>{text}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
-    )
-
-
-def test_annotations_of_elan_that_share_the_time_of_another_one_have_no_time(tmp_path):
-    path, after = tmp_path / "a.eaf", 'PREVIOUS_ANNOTATION="{}"'.format
-    two = reference("a2") + reference("a3", after("a2"), "Install base")
-    path.write_text(EAF.format(two, ""))
-    with pytest.raises(ValueError, match="of tier 'steps': shares the time of another") as caught:
-        formats.read(path)
-    assert len(str(caught.value).splitlines()) == 2
-    path.write_text(EAF.format(reference("a4", to="a3"), two))  # through another tier
-    with pytest.raises(ValueError, match="of tier 'steps': shares the time of another"):
-        formats.read(path)
-    path.write_text(EAF.format(reference("a4"), two))  # nobody asks for those
-    assert [(entry.text, entry.at) for entry in formats.read(path)[1]] == [("Install cap", 4)]
