@@ -76,14 +76,12 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
         fps,
         [in_order[k] for k in plan.order],
         ["".join(map(str, row)) for row in states[:, plan.order].tolist()],
-        sorted([3 * place[rule.before], 3 * place[rule.after]] for rule in plan.rules),
+        [[3 * place[rule.before], 3 * place[rule.after]] for rule in plan.rules],
     )
     procedure = Procedure.from_json(content, "draft")
     parts = tuple(product.parts[k] for k in plan.order)
     coloured = tuple(product.coloured[k] for k in plan.order)
     product = dataclasses.replace(product, parts=parts, coloured=coloured)
-    why = {(3 * place[rule.before], 3 * place[rule.after]): rule.why for rule in plan.rules}
-    rules = [why[before, after] for before, after in content["variants"]["assembly"]["precedence"]]
     remarks = doubts.doubts(product, procedure)
     if total > len(states):
         more = "more than " if total == building.MAX_COUNTED else ""
@@ -91,7 +89,7 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
             f"{len(states)} of {more}{total:,} states are catalogued, those of some orders "
             "(--states=N for more, or more precedence for fewer)"
         )
-    return Draft({**content, "draft": remarks}, product, rules)
+    return Draft({**content, "draft": remarks}, product, [rule.why for rule in plan.rules])
 
 
 def write_page(

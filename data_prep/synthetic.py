@@ -57,6 +57,7 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
+_TOLD = ("seed", "occlusion", "error_recordings_step", "time_scale", "pace")  # of a recipe
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
 
 
@@ -64,31 +65,24 @@ def make_dataset(
     out: str | Path,
     *,
     seed: int = 0,
-    occlusion: str = "default",
     recordings: Mapping[str, int] | None = None,
-    size: int = 64,
     fps: float | None = None,
     cad_per_state: int = 100,
     cad_wrong: int = 0,
     error_recordings: int = 0,
-    error_recordings_step: int = 1,
     workers: Workers = 1,
     timelines: str | Path | None = None,
-    time_scale: float = 1.0,
-    pace: float = 1.0,
     glob: str = "*",
     of: OfUser | None = None,
-    world: World = TOY,
+    **of_recipe: Any,
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
 
     Args:
         out: folder for the shards.
         seed: below FIRST_OBJECT_SEED.
-        occlusion: a key of OCCLUSIONS.
         recordings: number of made-up recordings per split, RECORDINGS by default; `timelines` come
             with their own.
-        size: height and width in pixels.
         fps: frames per second; None for the procedure's.
         cad_per_state: clean renders of each catalogued state (split "cad").
         cad_wrong: further ones of each in which some parts sit wrong.
@@ -97,16 +91,11 @@ def make_dataset(
             network that has seen two dozen of them knows these by heart. They have no boxes: the
             temporal network learns from them, and the detector from renders (`cad_wrong`), with
             which it does better.
-        error_recordings_step: only every so many-th frame of theirs is rendered, and shown until
-            the next: so they cost less, and windows of such strides see no less in them.
         workers: processes, or a cluster.
         timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
-        time_scale: their frame numbers are divided by it.
-        pace: in made-up recordings, pauses between events are this many times as long, at least 1.
         glob: on recording names; only these are made.
         of: the product, a toy by default. Timelines that are played are then of its procedure.
-        world: what is drawn of looks and habits. Rehearsals have the habits of `toy`, as nobody
-            learns from pauses, and are as well in view as there.
+        **of_recipe: further fields of Recipe.
 
     Returns:
         The procedure of the data.
@@ -120,10 +109,6 @@ def make_dataset(
             f"--seed={seed} is not in [0, {FIRST_OBJECT_SEED}): seeds from there on are for "
             "--objects, so that no encoder has seen the product of a run."
         )
-    if not pace >= 1 or (timelines and pace != 1):
-        raise ValueError(
-            f"--pace={pace} is at least 1, and for made-up timelines; real ones have --time_scale."
-        )
     if timelines and error_recordings:
         raise ValueError(
             f"--error_recordings={error_recordings} are made up, --timelines played: give one."
@@ -131,56 +116,49 @@ def make_dataset(
     procedure = of.procedure if of else load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
         procedure = procedure.at(fps)
+    stream = _stream(seed, "product")
+    product = of.product if of else toy_product(procedure.num_components, stream)
+    board = len(product.board.faces) > 0
+    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
+    recipe = Recipe(
+        procedure, product, seed=seed, timelines=timelines, renders=renders, **of_recipe
+    )
+    if not recipe.pace >= 1 or (timelines and recipe.pace != 1):
+        raise ValueError(
+            f"--pace={recipe.pace} is at least 1, and for made-up timelines; real ones have "
+            "--time_scale."
+        )
     if timelines:
         splits = {split: tuple(paths) for split, paths in find_timelines(timelines).items()}
     else:
         orders.check(procedure)
         counts = RECORDINGS if recordings is None else recordings
         splits = split_names(procedure, counts, error_recordings)
-    recipe = Recipe(
-        procedure,
-        of.product if of else toy_product(procedure.num_components, _stream(seed, "product")),
-        seed=seed,
-        occlusion=occlusion,
-        size=size,
-        timelines=timelines,
-        time_scale=time_scale,
-        pace=pace,
-        error_recordings_step=error_recordings_step,
-        world=world,
-    )
     told = {name: recipe.timeline(split, name) for split, names in splits.items() for name in names}
-    board = len(recipe.product.board.faces) > 0
-    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
     if renders:
         splits["cad"] = tuple(renders)
-    make = dataclasses.replace(recipe, renders=renders).make
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
     def tell(left: Sequence[tuple[str, str]]) -> None:
-        taken = cost.measure(make, left, num_frames)
+        taken = cost.measure(recipe.make, left, num_frames)
         print(cost.tell(taken, workers, Path(out)), flush=True)
 
     shards.build(
         out,
         procedure=procedure,
-        image_size=(size, size),
+        image_size=(recipe.size, recipe.size),
         splits=splits,
-        make=make,
+        make=recipe.make,
         workers=workers,
         settings={
-            "seed": seed,
-            "occlusion": occlusion,
+            **{name: getattr(recipe, name) for name in _TOLD},
             "cad_per_state": cad_per_state,
             "cad_wrong": cad_wrong,
             "error_recordings": error_recordings,
-            "error_recordings_step": error_recordings_step,
-            "time_scale": time_scale,
-            "pace": pace,
             "timelines": results.of_folder(Path(timelines), LABEL_FILES) if timelines else None,
             **(of.settings if of else {}),
-            **world.unlike_toy(),
+            **recipe.world.unlike_toy(),
         },
         recordings=glob,
         num_frames=num_frames,
@@ -197,8 +175,16 @@ class Recipe:
     Attributes:
         procedure: of the product.
         product: the toy, or a kit.
-        seed, occlusion, size: as in make_dataset, and so are
-        timelines, time_scale, pace, error_recordings_step and world.
+        seed: of all that is drawn.
+        occlusion: a key of OCCLUSIONS.
+        size: height and width in pixels.
+        timelines: as in make_dataset.
+        time_scale: their frame numbers are divided by it.
+        pace: in made-up recordings, pauses between events are this many times as long, at least 1.
+        error_recordings_step: only every so many-th frame of theirs is rendered, and shown until
+            the next: so they cost less, and windows of such strides see no less in them.
+        world: what is drawn of looks and habits. Rehearsals have the habits of `toy`, as nobody
+            learns from pauses, and are as well in view as there.
         renders: pictures of each recording of split "cad".
     """
 
@@ -230,7 +216,6 @@ class Recipe:
         )
 
     def _world_of(self, name: str) -> World:
-        """The world of a recording: rehearsals have the habits of `toy`."""
         if not is_rehearsal(name):
             return self.world
         return dataclasses.replace(self.world, habits=TOY.habits, hidden=TOY.hidden)

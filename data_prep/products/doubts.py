@@ -194,7 +194,6 @@ def _unseen(product: Product, procedure: Procedure) -> Iterator[str]:
 
 
 def _seen(product: Product, state: np.ndarray, k: int) -> bool:
-    """Whether a camera sees a part in a state."""
     pieces = []
     for j in np.flatnonzero(state):
         mesh = product.parts[j].mesh.moved(product.parts[j].right)

@@ -163,7 +163,6 @@ def read(path: Path) -> list[Piece]:
 
 
 def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
-    """What trimesh reads."""
     import trimesh  # here, as flags and --help do without it
 
     options: dict[str, Any] = {"skip_materials": True} if kind == "obj" else {}

@@ -231,7 +231,9 @@ def load_product(
         mesh = join([Mesh(piece.vertices, piece.faces, piece.colours) for piece in pieces])
         if (own := inputs.colours[k]) is not None:
             mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))
-        mesh = _outwards(mesh.moved(Y_TO_Z @ pose if y_up else pose))
+        mesh = mesh.moved(Y_TO_Z @ pose if y_up else pose)
+        if mesh.volume() < 0:
+            mesh = dataclasses.replace(mesh, faces=mesh.faces[:, ::-1])
         if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
             raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
         meshes.append(mesh)
@@ -321,10 +323,3 @@ def _wrong_mistakes(inputs: Inputs, procedure: Procedure, parts: Sequence[Part])
                     "the product, in the mesh's units"
                 )
     return mistakes
-
-
-def _outwards(mesh: Mesh) -> Mesh:
-    """The mesh with its triangles turned the other way round if they look inwards."""
-    corners = mesh.vertices[mesh.faces] - mesh.vertices.mean(0)
-    volume = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum()
-    return dataclasses.replace(mesh, faces=mesh.faces[:, ::-1]) if volume < 0 else mesh

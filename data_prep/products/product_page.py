@@ -67,16 +67,9 @@ def write(
             _component(camera, product, wrong, procedure, k) for k in range(len(product.parts))
         ],
         variants=[
-            (
-                variant,
-                [
-                    (procedure.step_name(before), procedure.step_name(after), why)
-                    for (before, after), why in zip(
-                        variant.precedence, rules or itertools.repeat(""), strict=False
-                    )
-                ],
-            )
+            (variant, [(*map(procedure.step_name, pair), why) for pair, why in whys])
             for variant in procedure.variants.values()
+            for whys in [zip(variant.precedence, rules or itertools.repeat(""), strict=False)]
         ],
     )
     files.write_text(path, text)
@@ -107,7 +100,6 @@ def _installed(procedure: Procedure, state: np.ndarray) -> str:
 
 
 def _picture(camera: Camera, mesh: Mesh) -> str:
-    """A JPEG in base64."""
     body = Placed(Body(mesh), np.eye(4))
     image = render(body, [], camera, _LIGHT, _GROUND, _SIZE).image
     pixels = np.ascontiguousarray((255 * image + 0.5).astype(np.uint8))

@@ -63,7 +63,7 @@ def find(product: Product) -> Relations:
         touches=_touching(placed, near),
         overlap=np.zeros(square),
         depth=np.zeros(square),
-        volumes=np.array([volume(mesh) for mesh in placed]),
+        volumes=np.array([abs(mesh.volume()) for mesh in placed]),
         grounded=np.array([mesh.vertices[:, 2].min() < floor + near for mesh in placed]),
     )
     for i, j in itertools.combinations(range(count), 2):
@@ -90,13 +90,6 @@ def _touching(placed: Sequence[Mesh], near: float) -> np.ndarray:
         if (boxes[i, 0] <= boxes[j, 1]).all() and (boxes[j, 0] <= boxes[i, 1]).all():
             touches[i, j] = touches[j, i] = fcl.distance(bodies[i], bodies[j]) <= near
     return touches
-
-
-def volume(mesh: Mesh) -> float:
-    """What a mesh encloses, counted along z."""
-    corners = mesh.vertices[mesh.faces] - mesh.vertices.mean(axis=0)
-    triple = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
-    return float(abs(triple.sum())) / 6
 
 
 def _compare(found: Relations, i: int, j: int, a: Mesh, b: Mesh, near: float) -> None:

@@ -34,6 +34,12 @@ class Mesh:
         faces = self.faces[:, ::-1] if mirrored else self.faces
         return Mesh(vertices, faces, self.colours, self.closed)
 
+    def volume(self) -> float:
+        """What it encloses, counted along z; below 0 if it looks inwards."""
+        corners = self.vertices[self.faces] - self.vertices.mean(axis=0)
+        triple = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+        return float(triple.sum()) / 6
+
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The cross product of two vectors (3,); `np.cross` takes ten times as long."""

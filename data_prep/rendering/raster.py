@@ -116,13 +116,7 @@ def prepare(
         determinant = pu * a0 + pv * b0 + pw * c0
         if determinant == 0 or (determinant > 0 and outside and closed[f]):
             continue  # seen from its side, or from within
-        if pw > _NEAR and qw > _NEAR and rw > _NEAR:
-            left = min(corners[p, 3], corners[q, 3], corners[r, 3])
-            right = max(corners[p, 3], corners[q, 3], corners[r, 3])
-            top = min(corners[p, 4], corners[q, 4], corners[r, 4])
-            bottom = max(corners[p, 4], corners[q, 4], corners[r, 4])
-        else:
-            left, right, top, bottom = _bounds_in_front(corners, faces[f])
+        left, right, top, bottom = _bounds(corners, faces[f])
         left, right = max(left - _SLACK, 0.0), min(right + _SLACK, float(size))
         top, bottom = max(top - _SLACK, 0.0), min(bottom + _SLACK, float(size))
         if (
@@ -153,8 +147,8 @@ def prepare(
 
 
 @compiled
-def _bounds_in_front(corners: np.ndarray, face: np.ndarray) -> tuple[float, float, float, float]:
-    """Bounds of what is in front of the camera of a face (3,) that is not so wholly."""
+def _bounds(corners: np.ndarray, face: np.ndarray) -> tuple[float, float, float, float]:
+    """Bounds of what is in front of the camera of a face (3,)."""
     left = top = np.inf
     right = bottom = -np.inf
     for k in range(3):

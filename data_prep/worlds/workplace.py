@@ -127,7 +127,6 @@ class Workplace:
         return Light(light.direction, level * light.ambient, level * light.diffuse)
 
     def _smeared(self, picture: Picture, motion: Motion, frame: int) -> Picture:
-        """The picture with the blur of a camera that moves."""
         if not self._shutter or not motion.continuous or not frame:
             return picture
         from data_prep.rendering.sensor import smeared  # here, as --help does without it
