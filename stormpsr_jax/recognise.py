@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stormpsr_jax.base import cluster, files, installed, interruption, memory
-from stormpsr_jax.base.errors import lines_of, message_of, raise_all, tell
+from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import streams
@@ -113,20 +113,16 @@ def _run_files(args: argparse.Namespace) -> int:
 
     out = Path(args.out)
     found, mistakes = sources.find(args.source, out)
-    try:
+    with gathering(mistakes):
         if args.video or args.clips or any(source.is_video for source in found):
             installed.check_extra("video", ["av"], "reading and writing videos")
         if (args.video or args.clips) and (missing := pages.missing()):
             mistakes.append(f"--video and --clips need {' and '.join(missing)}")
-    except ValueError as error:
-        mistakes += lines_of(error)
-    try:
+    with gathering(mistakes):
         folder = model_folder(args.model)
         model = options.open_model(folder)
         settings = options.settings(model, args.stream, args.threshold)
         variants = options.variants(model, [source.name for source in found], args.variant)
-    except ValueError as error:
-        mistakes += lines_of(error)
     raise_all(mistakes)
     wanted = Options(
         *settings,

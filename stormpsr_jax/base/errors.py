@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -71,6 +71,15 @@ def first_of(error: ValueError, place: object) -> list[str]:
 def lines_of(error: Exception) -> list[str]:
     """Returns the mistakes of an error, those that its text only counts too."""
     return list(error.lines) if isinstance(error, Mistakes) else [str(error)]
+
+
+@contextlib.contextmanager
+def gathering(mistakes: list[str]) -> Iterator[None]:
+    """Adds what a ValueError inside says to the mistakes, and goes on behind the block."""
+    try:
+        yield
+    except ValueError as error:
+        mistakes += lines_of(error)
 
 
 def message_of(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from stormpsr_jax.base import installed
 from stormpsr_jax.live import addresses
 from stormpsr_jax.live.addresses import Url
-from stormpsr_jax.live.outbox import SIZE, Outbox
+from stormpsr_jax.live.outbox import Outbox
 
 PASSWORD = "STORMPSR_MQTT_PASSWORD"  # a password on the command line is seen by every user
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -51,12 +51,11 @@ def parse(url: str) -> tuple[Url, str]:
 class Mqtt(Outbox):
     """Publishes records; connects, and connects again, by itself."""
 
-    def __init__(self, url: str, size: int = SIZE):
+    def __init__(self, url: str):
         """Starts to connect, and returns at once.
 
         Args:
             url: see `parse`.
-            size: of the queue; see `Outbox`.
 
         Raises:
             ValueError: the URL is none, or paho-mqtt is missing.
@@ -83,7 +82,7 @@ class Mqtt(Outbox):
         self._client.on_connect_fail = lambda *_: self.warn("cannot be reached; goes on trying")
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
-        super().__init__(f"{broker}/{self._prefix}", size)
+        super().__init__(f"{broker}/{self._prefix}")
         self._client.connect_async(broker.host, broker.port or 0, keepalive=_KEEP_ALIVE)
         self._client.loop_start()
 
@@ -106,8 +105,8 @@ class Mqtt(Outbox):
     def _attempt(self, kind: str, text: bytes) -> bool:
         if not self._wait_for(lambda: self._connected):
             return False
-        is_status = kind == "status"
-        message = self._publish("status" if is_status else "events", text, retain=is_status)
+        topic = "status" if kind == "status" else "events"
+        message = self._publish(topic, text, retain=kind == "status")
         # If the connection breaks, the client sends it again on the next one.
         return self._wait_for(lambda: message in self._acknowledged)
 

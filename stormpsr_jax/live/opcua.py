@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stormpsr_jax.base import installed
 from stormpsr_jax.live import addresses
 from stormpsr_jax.live.addresses import Url
-from stormpsr_jax.live.outbox import SIZE, TIMEOUT, Away, Outbox, reason
+from stormpsr_jax.live.outbox import TIMEOUT, Away, Outbox, reason
 from stormpsr_jax.live.told import Told
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ class OpcUa(Outbox):
         *,
         initial_state: Sequence[int] = (),
         state: Sequence[int] | None = None,
-        size: int = SIZE,
-        **options: float,
+        **options: Any,
     ):
         """Opens no connection yet.
 
@@ -104,7 +103,6 @@ class OpcUa(Outbox):
             url: see `parse`.
             keys: folder of the certificates; None for no encryption.
             initial_state, state: see `Told`.
-            size: of the queue; see `Outbox`.
             options: see `Outbox`.
 
         Raises:
@@ -122,7 +120,7 @@ class OpcUa(Outbox):
         self._client: Client | None = None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="opcua", daemon=True).start()
-        super().__init__(f"{self._server}{self._server.path}#{self._node}", size, **options)
+        super().__init__(f"{self._server}{self._server.path}#{self._node}", **options)
 
     def send(self, record: Mapping[str, Any]) -> None:
         """Takes a record; never waits and never raises.

@@ -65,10 +65,10 @@ class Outbox:
         raise NotImplementedError
 
     def send(self, record: Mapping[str, Any]) -> None:
-        """Takes a record; never waits and never raises."""
+        """Takes a record; never waits."""
         text = encode(record)
         with self._changed:
-            if text is None or self._closing.is_set():
+            if self._closing.is_set():
                 self.dropped += 1
             elif record.get("type") == "status":
                 self._status = text
@@ -78,8 +78,6 @@ class Outbox:
                     self.dropped += 1
                 self._waiting.append((str(record.get("type")), text))
             self._changed.notify_all()
-        if text is None:
-            self.warn("a record holds what JSON has not, and was dropped")
 
     def warn(self, text: str) -> None:
         """Prints a line about the receiver, unless it says what the last one said.
@@ -166,10 +164,7 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def encode(record: Mapping[str, Any]) -> bytes | None:
-    """Returns a record as JSON in UTF-8; None if it has values that JSON has not, such as NaN."""
-    try:
-        text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):
-        return None
+def encode(record: Mapping[str, Any]) -> bytes:
+    """Returns a record as JSON in UTF-8."""
+    text = json.dumps(record, ensure_ascii=False)
     return text.encode("utf-8", "replace")  # names of files may hold what is no Unicode

@@ -95,6 +95,7 @@ class Relay:
 
     Attributes:
         refused: why what the server said was not passed on; '' if all was.
+        url: what to open instead of the server's; the same but for host and port.
     """
 
     def __init__(self, url: str, patience: float):
@@ -114,17 +115,12 @@ class Relay:
         self._door.settimeout(patience)
         user, at, _ = parts.netloc.rpartition("@")
         here = f"{user}{at}127.0.0.1:{self._door.getsockname()[1]}"
-        self._url = url.replace(parts.netloc, here, 1)
+        self.url = url.replace(parts.netloc, here, 1)
         self.refused = ""
         self._client: socket.socket | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """What to open instead of the server's; the same but for host and port."""
-        return self._url
 
     def close(self) -> None:
         """Ends both connections."""

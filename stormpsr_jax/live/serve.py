@@ -8,20 +8,9 @@ show.
 
 A picture is encoded once, by recognition, and only if the page wants one.
 
-The `view` of `Page.frame` is a dict of plain values for JSON; all keys are optional:
-
-* "recording" (text) and "time_s" (seconds since its first frame);
-* "unit" (its number) and "waiting": whether the unit before it, which is finished, has still to be
-  taken away;
-* "fits": whether the pictures fit the model, or None; "holding": whether steps are held back until
-  that is known;
-* "source": "opening", "live", "lost" or "ended", the state of the camera;
-* "checklist": [{"step_id", "name", "status", "time_s"}], in order; the status is "done", "next",
-  "open", "missing" or "wrong", the time that of its completion, or None;
-* "beliefs": [{"component", "right", "wrong"}], how likely (0…1) it sits right, and wrong;
-* "box": {"x0", "y0", "x1", "y1", "label", "error"} or None: corners in 0…1 of the picture, and
-  whether it is an error state; counts where there is a picture;
-* "latency_ms", "fps" and "dropped" (frames): numbers or None.
+The `view` of `Page.frame` is what `Station._view` makes, plain values for JSON. Its "box" is
+None, or {"x0", "y0", "x1", "y1", "label", "error"}: corners in 0…1 of the picture, what it shows,
+and whether that is an error state.
 """
 
 from __future__ import annotations
@@ -99,7 +88,6 @@ class Page:
         # By the channel, as everybody on a machine can see the words of a command.
         self._setup = json.dumps({"address": address, "title": title, "token": token}).encode()
         self._on_reset = on_reset
-        self._warned = False
         self._changed = threading.Condition()  # of all of these
         # What is shown, each with the number of what it was told as.
         self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=KEPT)
@@ -117,8 +105,8 @@ class Page:
         self._thread.start()
 
     def send(self, record: Mapping[str, Any]) -> None:
-        """Shows a record; never waits and never raises."""
-        self._show(STATUS if record.get("type") == "status" else RECORD, self._encoded(record))
+        """Shows a record; never waits."""
+        self._show(STATUS if record.get("type") == "status" else RECORD, encode(record))
 
     @property
     def wants_picture(self) -> bool:
@@ -126,13 +114,11 @@ class Page:
         return self._wanted or time.monotonic() > self._picture_at + _UNSEEN
 
     def frame(self, jpeg: bytes | None, view: Mapping[str, Any]) -> None:
-        """Shows a picture (None: the last one) and what is known now; never waits or raises."""
-        shown = {key: value for key, value in view.items() if key != "box"}
-        self._show(VIEW, self._encoded(shown))
+        """Shows a picture (None: the last one) and what is known now; never waits."""
+        self._show(VIEW, encode({key: value for key, value in view.items() if key != "box"}))
         if jpeg is not None:
-            box = view.get("box") if self._encoded({"box": view.get("box")}) else None
             self._wanted, self._picture_at = False, time.monotonic()
-            self._show(PICTURE, json.dumps(box).encode() + b"\n" + jpeg)
+            self._show(PICTURE, json.dumps(view.get("box")).encode() + b"\n" + jpeg)
 
     def close(self, timeout: float = 3) -> None:
         """Ends the server, and the connections of its watchers, within so many seconds."""
@@ -145,16 +131,7 @@ class Page:
             self._thread.join(1)
         self._socket.close()
 
-    def _encoded(self, content: Mapping[str, Any]) -> bytes | None:
-        text = encode(content)
-        if text is None and not self._warned:
-            self._warned = True
-            say("something to be shown holds what JSON has not, and is left out")
-        return text
-
-    def _show(self, kind: bytes, content: bytes | None) -> None:
-        if content is None:
-            return
+    def _show(self, kind: bytes, content: bytes) -> None:
         with self._changed:
             self._count += 1
             if kind == RECORD:

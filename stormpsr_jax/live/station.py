@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
 from stormpsr_jax.base import errors, files
 from stormpsr_jax.live.capture import Capture, Clock, Taken
+from stormpsr_jax.live.outbox import Outbox
+from stormpsr_jax.live.serve import Page
 from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
@@ -49,29 +51,13 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     checksum: str = ""
 
 
-class Output(Protocol):
-    """What is told the same as stdout."""
-
-    def send(self, record: Mapping[str, Any]) -> None:
-        """Takes a line; never blocks."""
-
-    def close(self) -> None:
-        """Tells what is still to be told, for a bounded time, and ends."""
-
-
-class Screen(Protocol):
-    """What shows pictures; see `serve.Page`, which says what a view is."""
-
-    @property
-    def wants_picture(self) -> bool:
-        """Whether a picture would be shown."""
-
-    def frame(self, jpeg: bytes | None, view: Mapping[str, Any]) -> None:
-        """Takes a picture, or None, and what is known now; never blocks."""
-
-
 class Station:
-    """Recognises the pictures of one source until it ends or somebody ends it."""
+    """Recognises the pictures of one source until it ends or somebody ends it.
+
+    Attributes:
+        frame: the last one that was taken, of any unit, from which a restored one goes on.
+        told: of the components, what the lines of the unit at hand say.
+    """
 
     def __init__(
         self,
@@ -109,44 +95,33 @@ class Station:
         self._framing, self._calibrated = framing, calibrated
         self._path, self._hold, self._tell = state, hold, tell or _print
         self._blank = live.progress
-        self._outputs: Sequence[Output] = ()
-        self._screen: Screen | None = None
+        self._outputs: Sequence[Outbox | Page] = ()
+        self._screen: Page | None = None
         self._asked = threading.Event()
         # With the instant at which the picture came, where there is one.
         self._untold: collections.deque[tuple[dict[str, Any], float | None]] = collections.deque(
             maxlen=MAX_UNTOLD
         )
-        self._told = Told(live.decoder.variant.initial_state)
+        self.told = Told(live.decoder.variant.initial_state)
         self._dropped = 0  # before this process
-        self._frame: int | None = None  # the last one, of any unit
+        self.frame: int | None = None
         self._latencies: list[float] = []
         self._latency: float | None = None  # the last one
         # Of the last seconds; only with a screen, for whose view it is cut short.
         self._done_at: collections.deque[float] = collections.deque()
-        self._since = time.monotonic()
-        self._saved = self._since
+        self._since = self._saved = time.monotonic()
         self._saves = True  # whether the last save was one
 
     def ask_reset(self) -> None:
         """Ends the unit before the next picture; may be called by any thread."""
         self._asked.set()
 
-    @property
-    def after(self) -> int | None:
-        """The last frame that was taken, from which a restored one goes on."""
-        return self._frame
-
-    @property
-    def told(self) -> Sequence[int]:
-        """The states of the components, as the lines of the unit at hand have told them."""
-        return self._told.states
-
     def run(
         self,
         capture: Capture,
         stop: Sequence,
-        outputs: Sequence[Output] = (),
-        screen: Screen | None = None,
+        outputs: Sequence[Outbox | Page] = (),
+        screen: Page | None = None,
     ) -> None:
         """Takes the pictures of a source until it ends, or `stop` is not empty any more.
 
@@ -166,7 +141,10 @@ class Station:
             taken = capture.get(_WAIT)
             if self._asked.is_set():
                 self._asked.clear()
-                self._next_unit()
+                if self._unit.waiting:
+                    self._unit.begin()
+                else:
+                    self._end_unit("key")
             if taken is not None:
                 self._take(taken)
             self._flush(capture)
@@ -197,11 +175,11 @@ class Station:
 
     def _take(self, taken: Taken) -> None:
         live, unit = self._live, self._unit
-        self._frame = live.frame_at(taken.time)
+        self.frame = live.frame_at(taken.time)
         if unit.waiting:
             live.look(taken.picture)
             if not self._withdraw(taken.at):
-                unit.wait(self._frame)
+                unit.wait(self.frame)
             return
         events = live.update(taken.picture, taken.time)
         self._withdraw(taken.at)
@@ -214,7 +192,7 @@ class Station:
             self._add(kind, content, taken.at, event.frame)
         for alert in live.alerts:
             self._add("alert", records.of_alert(alert), taken.at, alert.frame)
-        why = unit.take(self._frame, events)
+        why = unit.take(self.frame, events)
         if why is not None:
             self._end_unit(why)
 
@@ -227,18 +205,10 @@ class Station:
             self._untold.clear()
         else:
             for step in live.withdrawn:
-                content = {"step_id": step.step_id, "step": step.name}
-                self._add("withdrawn", content, at, step.frame)
+                self._add("withdrawn", {"step_id": step.step_id, "step": step.name}, at, step.frame)
         if live.withdrawn or not self._unit.began:
             self._unit.restart()
         return True
-
-    def _next_unit(self) -> None:
-        """Goes on to the next unit, as somebody has asked for."""
-        if self._unit.waiting:
-            self._unit.begin()
-        else:
-            self._end_unit("key")
 
     def _end_unit(self, why: str) -> None:
         self._add("unit", self._unit.end(why), None)
@@ -250,7 +220,7 @@ class Station:
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
         """The fields of all records; `frame` is another one than the last, which was held back."""
-        frame = self._frame if frame is None else frame
+        frame = self.frame if frame is None else frame
         seconds = None if frame is None else round(frame / self._live.fps, 6)
         ago = 0.0 if at is None else time.monotonic() - at
         moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.UTC)
@@ -268,13 +238,12 @@ class Station:
         Killed in between, a line is missing; the other way round it would be told twice whenever
         somebody kills the process on seeing it.
         """
-        waits = self._hold and self._live.pending and not ended
-        if waits or not self._untold:
+        if (self._hold and self._live.pending and not ended) or not self._untold:
             return
         untold = list(self._untold)
         self._untold.clear()
         for record, _ in untold:
-            self._told.take(record)
+            self.told.take(record)
         self._save(capture)
         for record, at in untold:
             if at is not None:
@@ -320,16 +289,15 @@ class Station:
 
     def _view(self, capture: Capture) -> dict[str, Any]:
         live, now = self._live, time.monotonic()
-        source = "lost" if capture.trouble else "opening"
-        if capture.connected or capture.ended:
-            source = "ended" if capture.ended else "live"
+        source = "live" if capture.connected else "lost" if capture.trouble else "opening"
+        source = "ended" if capture.ended else source
         recent = self._done_at
         while recent and now - recent[0] > _RATE_SECONDS:
             recent.popleft()
         holding = self._hold and live.pending
         view = {
             "recording": self._name,
-            "time_s": None if self._frame is None else round(self._frame / live.fps, 6),
+            "time_s": None if self.frame is None else round(self.frame / live.fps, 6),
             "source": source,
             "unit": self._unit.state.count,
             "waiting": self._unit.waiting,
@@ -340,19 +308,19 @@ class Station:
             "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
             "dropped": self._dropped + capture.dropped,
         }
-        beliefs = None if holding else live.beliefs
-        return view if beliefs is None else view | {"beliefs": [part._asdict() for part in beliefs]}
+        if not holding and (beliefs := live.beliefs) is not None:
+            view["beliefs"] = [part._asdict() for part in beliefs]
+        return view
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
-        live = self._live
-        if live.seen is None or self._framing is None or live.seen[1] <= live.decoder.floor:
+        seen, decoder = self._live.seen, self._live.decoder
+        if seen is None or self._framing is None or seen[1] <= decoder.floor:
             return None  # weaker detections are no evidence
-        detected, confidence, box = live.seen
-        procedure = live.decoder.procedure
+        detected, confidence, box = seen
         corners = overlay.source_box(self._framing.place(*picture.shape[:2]), box)
         return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {
-            "label": overlay.seen_as(procedure, detected, confidence),
-            "error": detected == procedure.error_class,
+            "label": overlay.seen_as(decoder.procedure, detected, confidence),
+            "error": detected == decoder.procedure.error_class,
         }
 
     # --- State ------------------------------------------------------------------------------------
@@ -365,10 +333,10 @@ class Station:
         saved = Saved(
             source=self._name,
             start=self._clock.start or 0.0,
-            frame=self._frame,
+            frame=self.frame,
             dropped=self._dropped + capture.dropped,
             unit=self._unit.state,
-            told=self._told.states,
+            told=self.told.states,
             untold=[record for record, _ in self._untold],
             live=self._live.state(),
         )
@@ -385,11 +353,9 @@ class Station:
         """Goes on from the state in the file, if there is one.
 
         Raises:
-            ValueError: it is damaged, or of another source, model, stream, variant or threshold;
-                names the file.
+            ValueError: it is damaged, or of another source, model, stream, variant or threshold.
         """
-        path = self._path
-        if path is None or not path.exists():
+        if (path := self._path) is None or not path.exists():
             return
         try:
             content = files.read_json(path)
@@ -397,23 +363,19 @@ class Station:
             if saved.checksum != sealed(content)["checksum"]:
                 raise ValueError("the saved state is damaged (its checksum is of another one)")
             if saved.source != self._name:
-                raise ValueError(
-                    f"is the state of another source, {files.shorten(saved.source)}; this one is "
-                    f"{files.shorten(self._name)}"
-                )
+                others = f"{files.shorten(saved.source)}; this one is {files.shorten(self._name)}"
+                raise ValueError(f"is the state of another source, {others}")
             self._live.restore(saved.live)
             self._unit.restore(saved.unit)
         except ValueError as error:
-            text = str(error).removeprefix(f"{path}: ")
-            raise ValueError(
-                f"{path}: {text}; remove it to start anew, or give another --state"
-            ) from error
-        self._frame, self._dropped = saved.frame, saved.dropped
-        self._told = Told(self._live.decoder.variant.initial_state, saved.told)
+            text = f"{path}: {str(error).removeprefix(f'{path}: ')}"
+            raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
+        self.frame, self._dropped = saved.frame, saved.dropped
+        self.told = Told(self._live.decoder.variant.initial_state, saved.told)
         self._untold.extend((record, None) for record in saved.untold)
-        if self._frame is not None:
+        if self.frame is not None:
             # Never back, though the clock of the machine may have been set.
-            latest = time.time() - (self._frame + 1) / self._live.fps
+            latest = time.time() - (self.frame + 1) / self._live.fps
             self._clock.start = min(saved.start, latest)
 
 
@@ -429,8 +391,7 @@ def _print(line: str) -> None:
         sys.stdout.flush()
     except OSError as error:
         cli.drop_output()
-        what = f"cannot be written ({error.strerror})"
-        raise OSError(error.errno, what, "stdout") from error
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", "stdout") from error
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax.base import files, interruption
-from stormpsr_jax.base.errors import lines_of, message_of, raise_all, tell
+from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
 from stormpsr_jax.live import access, mqtt, opcua, serve, webhook
 from stormpsr_jax.live.capture import Capture, Clock
 from stormpsr_jax.live.live_sources import live_source
-from stormpsr_jax.live.station import Output, Station
+from stormpsr_jax.live.outbox import Outbox
+from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving import options
 from stormpsr_jax.serving.files.unit import Reset, parse_reset
 from stormpsr_jax.serving.folder import model_folder
@@ -36,22 +37,27 @@ def run(args: argparse.Namespace) -> int:
         ValueError: mistakes on the command line, or a state file that is none.
     """
     (word,) = args.source
-    mistakes = []
-    reset = Reset()
-    try:
+    mistakes: list[str] = []
+    with gathering(mistakes):
         reset = Reset() if args.reset is None else parse_reset(args.reset)
-    except ValueError as error:
-        mistakes += lines_of(error)
-    try:
+    with gathering(mistakes):
         source = live_source(word)
-    except ValueError as error:
-        mistakes += lines_of(error)
-    try:
+    with gathering(mistakes):
         model = options.open_model(model_folder(args.model))
         stream, settings = options.settings(model, args.stream, args.threshold)
-    except ValueError as error:
-        mistakes += lines_of(error)
-    raise_all(mistakes + _mistakes_of_outputs(args))
+    if args.serve is not None:
+        with gathering(mistakes):
+            access.Access(access.parse(args.serve), access.read_token(args.token_file))
+    for value, check in (
+        (args.mqtt, mqtt.parse),
+        (args.webhook, webhook.parse),
+        (args.opcua, opcua.parse),
+        (args.opcua_keys, opcua.check_keys),
+    ):
+        if value is not None:
+            with gathering(mistakes):
+                check(value)
+    raise_all(mistakes)
     options.tell_if_blind(model, model_folder(args.model))
     (variant,) = options.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
@@ -76,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             stack.enter_context(lock)
             station.restore()
         title = f"{model.procedure.name} · {variant}"
-        states = model.procedure.variants[variant].initial_state, station.told
+        states = model.procedure.variants[variant].initial_state, station.told.states
         outputs, page = _open_outputs(args, title, states, station.ask_reset, stack)
         if page is not None:
             page.frame(None, {"recording": source.name, "source": "opening"})
@@ -86,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             _on_enter(station.ask_reset)
         stop = stack.enter_context(interruption.noted())
         depth = max(2, math.ceil(KEPT * model.fps))
-        capture = Capture(source, clock, live.frame_at, depth=depth, after=station.after)
+        capture = Capture(source, clock, live.frame_at, depth=depth, after=station.frame)
         try:
             with capture:
                 station.run(capture, stop, outputs, page)
@@ -100,48 +106,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _mistakes_of_outputs(args: argparse.Namespace) -> list[str]:
-    mistakes: list[str] = []
-    for value, check in (
-        (args.serve, lambda text: access.Access(access.parse(text), _token(args))),
-        (args.mqtt, mqtt.parse),
-        (args.webhook, webhook.parse),
-        (args.opcua, opcua.parse),
-        (args.opcua_keys, opcua.check_keys),
-    ):
-        try:
-            if value is not None:
-                check(value)
-        except ValueError as error:
-            mistakes += lines_of(error)
-    return mistakes
-
-
-def _token(args: argparse.Namespace) -> str | None:
-    return access.read_token(args.token_file)
-
-
 def _open_outputs(
     args: argparse.Namespace,
     title: str,
     states: tuple[Sequence[int], Sequence[int]],
     reset: Callable[[], None],
     stack: contextlib.ExitStack,
-) -> tuple[list[Output], serve.Page | None]:
+) -> tuple[list[Outbox | serve.Page], serve.Page | None]:
     """The outputs of the command line, which `stack` closes, and the page among them.
 
     `states` of the components are those that a unit begins with, and those told of the one at hand.
     """
-    outputs: list[Output] = []
+    outputs: list[Outbox | serve.Page] = []
     page = None
 
-    def add(output: Output) -> None:
+    def add(output: Outbox | serve.Page) -> None:
         stack.callback(output.close)
         outputs.append(output)
 
     if args.serve is not None:
-        address = access.parse(args.serve)
-        page = serve.Page(address, title=title, on_reset=reset, token=_token(args))
+        address, token = access.parse(args.serve), access.read_token(args.token_file)
+        page = serve.Page(address, title=title, on_reset=reset, token=token)
         add(page)
         tell("page", page.url)
     if args.mqtt is not None:

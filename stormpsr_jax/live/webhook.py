@@ -11,10 +11,11 @@ import base64
 import contextlib
 import http.client
 import uuid
+from typing import Any
 
 from stormpsr_jax.live import addresses
 from stormpsr_jax.live.addresses import Url
-from stormpsr_jax.live.outbox import SIZE, TIMEOUT, Away, Outbox, reason
+from stormpsr_jax.live.outbox import TIMEOUT, Away, Outbox, reason
 
 _FORM = "--webhook: must be like https://HOST/PATH"
 PASSWORD = "STORMPSR_WEBHOOK_PASSWORD"  # a password on the command line is seen by every user
@@ -38,19 +39,18 @@ def parse(url: str) -> Url:
 class Webhook(Outbox):
     """Posts records, and posts them again where that failed, in a thread of its own."""
 
-    def __init__(self, url: str, size: int = SIZE, **options: float):
+    def __init__(self, url: str, **options: Any):
         """Opens no connection yet.
 
         Args:
             url: see `parse`.
-            size: of the queue; see `Outbox`.
             options: see `Outbox`.
 
         Raises:
             ValueError: the URL is none.
         """
         self._url, self._session = parse(url), uuid.uuid4()
-        super().__init__(str(self._url), size, **options)
+        super().__init__(str(self._url), **options)
 
     def _attempt(self, kind: str, text: bytes) -> bool:
         url = self._url

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stormpsr_jax import demo
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import lines_of
+from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.zips import read_errors
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.pictures import Pictures
@@ -120,15 +120,11 @@ def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
     found: list[Source] = []
     mistakes: list[str] = []
     for word in words:
-        try:
+        with gathering(mistakes):
             places |= dict.fromkeys(_places(word, out.resolve()))
-        except ValueError as error:
-            mistakes += lines_of(error)
     for place in places:
-        try:
+        with gathering(mistakes):
             found.append(open_source(place))
-        except ValueError as error:
-            mistakes += lines_of(error)
     return found, mistakes + _twice(found)
 
 

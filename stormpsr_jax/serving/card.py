@@ -64,18 +64,22 @@ def card(
         exported: what an export's model.json says of itself.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
+    try:
+        origin = msgspec.convert(data["origin"], _Origin)
+    except msgspec.ValidationError:  # whoever wrote the model has put there what they liked
+        origin = _Origin()
     known = [name for name in all_streams.names() if name in data["streams"]]
     sections: dict[str, Iterable[str]] = {
         "How to use it": _use(data),
         "Product": _product(procedure),
-        "Figures": [_world(data["origin"]), "", *_figures(data["streams"])],
+        "Figures": [_world(origin), "", *_figures(data["streams"])],
         "Decoding": _settings(data["streams"]),
         "Networks": _networks(data, parameters, exported),
         "Limits": _limits(data),
-        "Provenance": _provenance(data),
+        "Provenance": _provenance(data, origin),
     }
     lines = [
-        *_head(data, data.get("default") or known[-1]),
+        *_head(data, origin, data.get("default") or known[-1]),
         f"# Procedure step recognition of {name}",
         "",
         f"Recognises in video of an assembly which steps were completed correctly, and when. It "
@@ -95,7 +99,7 @@ def _product(procedure: Mapping[str, Any]) -> Iterator[str]:
         yield f"* variant {_text(variant)}: {begins}"
 
 
-def _head(data: Mapping[str, Any], default: str) -> Iterator[str]:
+def _head(data: Mapping[str, Any], origin: _Origin, default: str) -> Iterator[str]:
     """The YAML in front, with the figures of one stream; JSON strings are YAML strings."""
     name = _plain(data["procedure"]["name"])
     figures = data["streams"][default]["test"]
@@ -103,7 +107,7 @@ def _head(data: Mapping[str, Any], default: str) -> Iterator[str]:
     yield from ("---", "library_name: stormpsr_jax", "pipeline_tag: video-classification", "tags:")
     yield from (f"- {tag}" for tag in ("procedure-step-recognition", "assembly", "video", "jax"))
     if rows:
-        dataset = f"{name}, split test" + (", rendered" if _rendered(data["origin"]) else "")
+        dataset = f"{name}, split test" + ", rendered" * origin.data.rendered
         quoted = (
             json.dumps(text, ensure_ascii=False) for text in (f"stormpsr_jax, {name}", dataset)
         )
@@ -141,18 +145,18 @@ def _use(data: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _world(origin: Mapping[str, Any]) -> str:
+def _world(origin: _Origin) -> str:
     """Says what recordings the figures are from."""
-    counts = _counts(origin)
+    counts = origin.data.recordings
     number = f"{counts['test']} recordings of " if "test" in counts else "recordings of "
-    if _rendered(origin):
-        scene = _part(_part(origin, "data"), "scene")
+    if origin.data.rendered:
+        scene = origin.data.scene
         said = "".join(f", {_text(key)} {_text(value)}" for key, value in scene.items())
         return (
             f"Of {number}split test of a **rendered** world (`data_prep.synthetic`{said}). They "
             "say nothing about real video."
         )
-    if "made_from" not in origin:
+    if origin.made_from is None:
         return "As whoever wrote the model gives them; of which recordings is not known here."
     return (
         f"Of {number}split test of the data that it was trained on, which no stage of training has "
@@ -237,9 +241,8 @@ def _limits(data: Mapping[str, Any]) -> Iterator[str]:
     yield "* It is no safety device: nobody's safety may rest on a step that it reports."
 
 
-def _provenance(data: Mapping[str, Any]) -> Iterator[str]:
-    origin = data["origin"]
-    config = _part(origin, "config")
+def _provenance(data: Mapping[str, Any], origin: _Origin) -> Iterator[str]:
+    config = origin.config
     yield f"* written {_text(data['created'])} by stormpsr_jax {_text(data['package_version'])}"
     stages = config.get("stages")
     if isinstance(stages, list) and stages:
@@ -252,30 +255,21 @@ def _provenance(data: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(config.get("init_from"), str):
         start = PurePath(config["init_from"].replace("\\", "/")).name
         yield f"* encoder started from {_text(start) if start else 'random weights'}"
-    if counts := _counts(origin):
-        named = ", ".join(f"{count} {split}" for split, count in counts.items())
-        yield f"* recordings: {named}"
-    yield from _trainings(origin)
-    yield f"* weights: SHA-256 `{data['weights']['sha256']}`"
-    yield (
-        "* licence: none is stated here. Weights that training started from, and the data, have "
-        "theirs; who publishes this model adds `license:` to the head of this file."
-    )
-
-
-def _trainings(origin: Mapping[str, Any]) -> Iterator[str]:
-    """What weights saw that were trained on when data had changed; names are in model.json."""
-    try:
-        trained = msgspec.convert(origin.get("trained", {}), dict[str, list[_Training]])
-    except msgspec.ValidationError:
-        return
-    for stage, known in trained.items():
+    if counts := origin.data.recordings:
+        yield f"* recordings: {', '.join(f'{n} {_text(split)}' for split, n in counts.items())}"
+    # What weights saw that were trained on when data had changed; names are in model.json.
+    for stage, known in origin.trained.items():
         if len(known) > 1:
             parts = [f"{one.steps} steps on {len(one.names)} recordings" for one in known]
             gone = len(set().union(*(one.names for one in known[:-1])) - known[-1].names)
             line = f"* {_text(stage)} was trained {', then '.join(parts)}"
             what = f"; of what its weights saw, {gone} recordings are not among the last ones"
             yield line + what * bool(gone)
+    yield f"* weights: SHA-256 `{data['weights']['sha256']}`"
+    yield (
+        "* licence: none is stated here. Weights that training started from, and the data, have "
+        "theirs; who publishes this model adds `license:` to the head of this file."
+    )
 
 
 class _Training(msgspec.Struct):
@@ -287,22 +281,19 @@ class _Training(msgspec.Struct):
         return {name for names in self.recordings.values() for name in names}
 
 
-def _part(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    part = values.get(key)
-    return part if isinstance(part, Mapping) else {}
+class _Data(msgspec.Struct):
+    rendered: bool = False
+    scene: dict[str, Any] = {}
+    recordings: dict[str, int] = {}  # by split
 
 
-def _rendered(origin: Mapping[str, Any]) -> bool:
-    """Whether the recordings are renders, as a run says; older ones say it by their stages."""
-    stages = _part(origin, "config").get("stages")
-    known = _part(origin, "data").get("rendered")
-    return known is True if known is not None else isinstance(stages, list) and "data" in stages
+class _Origin(msgspec.Struct):
+    """What a run says of where its model comes from, as far as it is shown."""
 
-
-def _counts(origin: Mapping[str, Any]) -> dict[str, int]:
-    """Recordings by split, as far as they are known."""
-    found = _part(_part(origin, "data"), "recordings")
-    return {_text(split): n for split, n in found.items() if type(n) is int}
+    made_from: Any = None
+    config: dict[str, Any] = {}
+    data: _Data = msgspec.field(default_factory=_Data)
+    trained: dict[str, list[_Training]] = {}
 
 
 def _names(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
@@ -246,78 +246,66 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         "fits": None if fits is None else Fits.from_json(fits, f"{place}: fits"),
     }
     content = Content(**values)
-    _check_together(content, place)
+    for what in _contradictions(content):
+        raise ValueError(f"{place}: {what}")
     return content
 
 
 def _read(kind: type[_T], data: Any, place: str) -> _T:
     """A dataclass from an object of all its fields, and no others."""
-    _check_keys(data, tuple(f.name for f in dataclasses.fields(kind)), place)  # type: ignore[arg-type]
+    known = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{place}: {shorten(data)} is not an object")
+    for key in known:
+        if key not in data:
+            raise ValueError(f"{place}: {key}: is missing")
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{place}: {shorten(key)}: unknown key; known are {', '.join(known)}")
     return fit(data, kind, place)
 
 
-def _check_together(content: Content, place: str) -> None:
-    """Raises ValueError where parts of a model contradict each other."""
+def _contradictions(content: Content) -> Iterator[str]:
+    """Says where parts of a model contradict each other."""
     procedure, widths, window = content.procedure, content.networks.widths, content.window
     roles, pictures, fits = set(widths), content.pictures, content.fits
-    fitted = [stream.name for stream in all_streams.STREAMS if stream.fitted]
     classes, components = procedure.error_class, procedure.num_components
+    if window.frames % window.stride:
+        yield f"window: frames: {window.frames} is no multiple of {window.stride}"
+    if window.num_frames > MAX_CLIP:
+        yield f"window: a clip has over {MAX_CLIP:,} rows"
+    if (pictures is None) == (content.embedding is None):
+        yield "one of pictures and embedding has to be null"
+    if pictures is None and roles != {"temporal"}:
+        yield "networks: on embeddings 'temporal' alone is needed"
+    if pictures is not None:
+        if not roles or ("encoder" in roles) != ("temporal" in roles):
+            what = "'detector' is needed, or 'encoder' and 'temporal', or all three"
+            yield f"networks: on pictures {what}"
+        if window.frame_step != 1:
+            yield "window: frame_step: embeddings alone can have one above 1"
+    if (found := widths.get("temporal", components)) != components:
+        yield f"networks.temporal: num_components: {found}, the procedure has {components}"
+    if (found := widths.get("detector", classes)) != classes:
+        what = f"the procedure has {classes - 1} states and the error state"
+        yield f"networks.detector: num_classes: {found}, {what}"
     width = widths.get("encoder", content.embedding)
-    for wrong, what in (
-        (
-            window.frames % window.stride,
-            f"window: frames: {window.frames} is no multiple of {window.stride}",
-        ),
-        (window.num_frames > MAX_CLIP, f"window: a clip has over {MAX_CLIP:,} rows"),
-        (
-            (pictures is None) == (content.embedding is None),
-            "one of pictures and embedding has to be null",
-        ),
-        (
-            pictures is None and roles != {"temporal"},
-            "networks: on embeddings 'temporal' alone is needed",
-        ),
-        (
-            pictures is not None and (not roles or ("encoder" in roles) != ("temporal" in roles)),
-            "networks: on pictures 'detector' is needed, or 'encoder' and 'temporal', or all three",
-        ),
-        (
-            pictures is not None and window.frame_step != 1,
-            "window: frame_step: embeddings alone can have one above 1",
-        ),
-        (
-            widths.get("temporal", components) != components,
-            f"networks.temporal: num_components: {widths.get('temporal')}, the procedure has "
-            f"{components}",
-        ),
-        (
-            widths.get("detector", classes) != classes,
-            f"networks.detector: num_classes: {widths.get('detector')}, the procedure has "
-            f"{classes - 1} states and the error state",
-        ),
-        (
-            fits is not None and fits.space is not None and len(fits.space.mean) != width,
-            f"fits: space: mean: is not of {width} numbers, which embeddings have",
-        ),
-        (not content.streams, "streams: there is none"),
-        *(
-            (role not in roles, f"streams.{name}: needs networks.{role}")
-            for name in content.streams
-            for role in needs.roles(name)
-        ),
-        (
-            any(name in content.streams for name in fitted) != (content.fusion is not None),
-            f"fusion: is there exactly if streams has {' or '.join(map(repr, fitted))}",
-        ),
-    ):
-        if wrong:
-            raise ValueError(f"{place}: {what}")
+    if fits is not None and fits.space is not None and len(fits.space.mean) != width:
+        yield f"fits: space: mean: is not of {width} numbers, which embeddings have"
+    if not content.streams:
+        yield "streams: there is none"
+    for name in content.streams:
+        for role in set(needs.roles(name)) - roles:
+            yield f"streams.{name}: needs networks.{role}"
+    fitted = [stream.name for stream in all_streams.STREAMS if stream.fitted]
+    if any(name in content.streams for name in fitted) != (content.fusion is not None):
+        yield f"fusion: is there exactly if streams has {' or '.join(map(repr, fitted))}"
     if pictures is not None:
         try:
             for role in roles & {"encoder", "detector"}:
                 pictures.framing_of(role)
         except ValueError as error:
-            raise ValueError(f"{place}: pictures: {error}") from error
+            yield f"pictures: {error}"
 
 
 def roles_of(data: Any, place: str) -> Mapping[str, Any]:
@@ -342,28 +330,11 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
         stream.check(settings)
     except ValueError as error:
         raise ValueError(f"{inside}: {error}") from error
-    calibration = read.calibration
-    if calibration is not None:
-        calibration = _calibration(calibration, f"{place}: calibration")
+    calibration = None
+    if read.calibration is not None:
+        inside = f"{place}: calibration"
+        calibration = _read(Calibration, read.calibration, inside)
+        if calibration.wrong is not None:
+            if _read(Calibration, read.calibration["wrong"], f"{inside}: wrong").wrong is not None:
+                raise ValueError(f"{inside}: wrong: wrong: is not null")
     return StreamRecord(settings, read.validation, read.test, calibration)
-
-
-def _calibration(data: Any, place: str) -> Calibration:
-    found = _read(Calibration, data, place)
-    if found.wrong is not None:
-        if found.wrong.wrong is not None:
-            raise ValueError(f"{place}: wrong: wrong: is not null")
-        _read(Calibration, data["wrong"], f"{place}: wrong")
-    return found
-
-
-def _check_keys(data: Any, known: tuple[str, ...], place: str) -> None:
-    """Raises ValueError unless it is an object with these fields and no others."""
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{place}: {shorten(data)} is not an object")
-    for key in known:
-        if key not in data:
-            raise ValueError(f"{place}: {key}: is missing")
-    for key in data:
-        if key not in known:
-            raise ValueError(f"{place}: {shorten(key)}: unknown key; known are {', '.join(known)}")

@@ -101,6 +101,7 @@ class Live:
             prepared picture), or None.
         changed: (K,) probabilities of the temporal stream at it, or None.
         frame: the number of the last picture's frame, or None before the first one.
+        decoder: says what the assembly is like (`decoder.assembly`), the variant and the stream.
         watch: knows whether the pictures fit the model.
     """
 
@@ -143,8 +144,8 @@ class Live:
 
         Times may go on or start from 0 again. Whether the pictures fit stays known.
         """
-        self._decoder = self._make_decoder()
-        self._checklist = self._make_checklist(self._decoder)
+        self.decoder = self._make_decoder()
+        self._checklist = self._make_checklist(self.decoder)
         self._recogniser = self._make_recogniser()
         self.alerts: list[Alert] = []
         self.seen: tuple[int, float, np.ndarray] | None = None
@@ -205,8 +206,8 @@ class Live:
         self.alerts = []
         if self.fits is False:
             return []
-        events = decode_row(self._decoder, frame, recognised, 0, self._step)
-        belief = self._decoder.belief
+        events = decode_row(self.decoder, frame, recognised, 0, self._step)
+        belief = self.decoder.belief
         likely = None if belief is None else belief.probabilities()
         self.alerts = self._checklist.update(frame, events, self.seen, likely)
         if self.pending:
@@ -225,9 +226,9 @@ class Live:
         if before is not None or self.fits is None:
             return
         if self.fits is False:
-            self._decoder = self._make_decoder()
-            self._checklist = self._make_checklist(self._decoder)
-            name = self._decoder.procedure.step_name
+            self.decoder = self._make_decoder()
+            self._checklist = self._make_checklist(self.decoder)
+            name = self.decoder.procedure.step_name
             self.withdrawn = [
                 Withdrawn(frame, step, name(step), frame / self.fps)
                 for frame, step in self._unconfirmed
@@ -261,7 +262,7 @@ class Live:
     @property
     def progress(self) -> list[Step]:
         """The expected steps, and then the wrong ones."""
-        name, found = self._decoder.procedure.step_name, []
+        name, found = self.decoder.procedure.step_name, []
         for step, status in self._checklist.rows():
             frame = self._checklist.frame(step)
             time = None if frame is None else round(frame / self.fps, 6)
@@ -271,17 +272,12 @@ class Live:
     @property
     def beliefs(self) -> list[Part] | None:
         """What is believed of each component since the last picture; None without beliefs."""
-        belief = self._decoder.belief
+        belief = self.decoder.belief
         if belief is None:
             return None
         likely = belief.probabilities()
-        rows = self._decoder.procedure.components, likely.right.tolist(), likely.wrong.tolist()
+        rows = self.decoder.procedure.components, likely.right.tolist(), likely.wrong.tolist()
         return [Part(*row) for row in zip(*rows, strict=True)]
-
-    @property
-    def decoder(self) -> OnlineDecoder:
-        """Says what the assembly is like (`decoder.assembly`), the variant and the stream."""
-        return self._decoder
 
     @property
     def detects(self) -> bool:
@@ -299,7 +295,7 @@ class Live:
             model=self._of_model,
             frame=self.frame,
             window=window,
-            decoder=self._decoder.state(),
+            decoder=self.decoder.state(),
             checklist=self._checklist.state(),
             fits=self.watch.state(),
             unconfirmed=list(self._unconfirmed),
@@ -334,7 +330,7 @@ class Live:
             decoder.procedure.checked_step(step, "unconfirmed")
         recogniser.window = _unpacked(saved.window, None if saved.frame is None else self._window)
         self.watch.restore(saved.fits)
-        self._recogniser, self._decoder, self._checklist = recogniser, decoder, steps
+        self._recogniser, self.decoder, self._checklist = recogniser, decoder, steps
         self._unconfirmed.clear()
         self._unconfirmed += saved.unconfirmed
         self.alerts, self.withdrawn, self.seen, self.changed = [], [], None, None
@@ -343,13 +339,11 @@ class Live:
 
 def _unpacked(window: Window | None, shape: tuple[int, int] | None) -> np.ndarray | None:
     """The embeddings of a saved window, which have to be finite and of this shape."""
-    if window is None or shape is None:
-        if window is not shape:
-            raise ValueError("window: the saved state is damaged")
+    if window is None and shape is None:
         return None
-    if window.shape != shape or len(window.float32) != 4 * shape[0] * shape[1]:
-        raise ValueError(f"window: the saved state is damaged ({window.shape} instead of {shape})")
-    array = np.frombuffer(window.float32, "<f4").reshape(shape).astype(np.float32)
-    if not np.isfinite(array).all():
-        raise ValueError("window: the saved state is damaged (not finite)")
-    return array
+    if window is not None and window.shape == shape:
+        if len(window.float32) == 4 * shape[0] * shape[1]:
+            array = np.frombuffer(window.float32, "<f4").reshape(shape).astype(np.float32)
+            if np.isfinite(array).all():
+                return array
+    raise ValueError("window: the saved state is damaged")

@@ -10,7 +10,7 @@ K components, M detections of a picture.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -186,13 +186,10 @@ class Model:
         return images
 
     def _function(self, name: str) -> Function:
-        made = self._functions_at(self.batch)
+        made = self._content.networks.functions(self._content, self.batch)
         if name not in made:
             raise ValueError(f"this model cannot {name}; it has {', '.join(made)}")
         return made[name]
-
-    def _functions_at(self, batch: int) -> Mapping[str, Function]:
-        return self._content.networks.functions(self._content, batch)
 
     # --- Recognition ------------------------------------------------------------------------------
 
@@ -207,7 +204,7 @@ class Model:
             ValueError: no such stream.
             MemoryError: no memory for the batch.
         """
-        made = self._functions_at(batch or self.batch)
+        made = self._content.networks.functions(self._content, batch or self.batch)
         if stream is not None:
             needed = functions_of(self._stream(stream))
             made = {name: made[name] for name in needed if name in made}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving import onnx_file
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.program import Array
+from stormpsr_jax.serving.program import arrays
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}
 
@@ -22,6 +22,13 @@ class OnnxProgram:
     """A session of onnxruntime, as `program.Program`."""
 
     def __init__(self, path: Path, data: bytes, rows: int | None):
+        """Opens the content of a file, to compute so many rows at once; None: as are asked for.
+
+        Raises:
+            ValueError: it is none, or holds what no export writes; one line that names it.
+        """
+        check_extra("export", ["onnxruntime"], f"{path}: a model in ONNX")
+        onnx_file.check(path, data)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -34,20 +41,13 @@ class OnnxProgram:
             self._session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
             )
-        (self.takes,) = self._arrays(path, self._session.get_inputs())
-        self.gives = self._arrays(path, self._session.get_outputs())
+        takes, self.gives = (
+            arrays(path, [(_DTYPES.get(node.type, node.type), node.shape) for node in nodes])
+            for nodes in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        (self.takes,) = takes
         self._path, self._name = path, self._session.get_inputs()[0].name
         self._rows = rows
-
-    @staticmethod
-    def _arrays(path: Path, nodes: Sequence) -> tuple[Array, ...]:
-        found = []
-        for node in nodes:
-            batch, *shape = node.shape or [None]
-            if isinstance(batch, int) or not all(isinstance(n, int) for n in shape):
-                raise ValueError(one_line(f"{path}: {node.name}: is of shape {node.shape}"))
-            found.append(Array(_DTYPES.get(node.type, node.type), tuple(shape)))
-        return tuple(found)
 
     def function(self, batch: int) -> Function:
         """See `program.Program`."""
@@ -65,22 +65,6 @@ class OnnxProgram:
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
         return run
-
-
-def opened(path: Path, data: bytes, rows: int | None) -> OnnxProgram:
-    """Returns the program of a file.
-
-    Args:
-        path: of the file.
-        data: its content.
-        rows: computed at once; None is as many as are asked for.
-
-    Raises:
-        ValueError: it is none, or holds what no export writes; one line that names it.
-    """
-    check_extra("export", ["onnxruntime"], f"{path}: a model in ONNX")
-    onnx_file.check(path, data)
-    return OnnxProgram(path, data, rows)
 
 
 @contextlib.contextmanager

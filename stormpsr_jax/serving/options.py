@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stormpsr_jax.base.errors import raise_all, tell
+from stormpsr_jax.base.errors import gathering, raise_all, tell
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.serving.model import Model, load_model
@@ -54,11 +54,10 @@ def variants(model: Model, names: Sequence[str], variant: str | None) -> list[st
     procedure = model.procedure
     if variant is None and len(procedure.variants) == 1:
         (variant,) = procedure.variants
-    found, mistakes = [], []
+    found: list[str] = []
+    mistakes: list[str] = []
     for name in names if variant is None else [""]:
-        try:
+        with gathering(mistakes):
             found.append(procedure.variant_for(name, variant).name)
-        except ValueError as error:
-            mistakes.append(str(error))
     raise_all(mistakes)
     return found if variant is None else found * len(names)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.serving.content import Function
 
 MAX_BYTES = 2**31 - 1  # of a file: what a message of protocol buffers, as ONNX is, can have
@@ -17,6 +20,16 @@ class Array(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.dtype} ({', '.join(map(str, self.shape))})"
+
+
+def arrays(path: Path, found: Iterable[tuple[str, Sequence]]) -> tuple[Array, ...]:
+    """What inputs or outputs are, by type and shape; ValueError unless the batch alone is open."""
+    made = []
+    for dtype, (batch, *shape) in ((dtype, shape or [0]) for dtype, shape in found):
+        if isinstance(batch, int) or not all(isinstance(n, int) for n in shape):
+            raise ValueError(one_line(f"{path}: has an array of shape {(batch, *shape)}"))
+        made.append(Array(dtype, tuple(shape)))
+    return tuple(made)
 
 
 class Program(Protocol):

@@ -9,7 +9,6 @@ detections of a picture.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,15 +44,7 @@ class _Exported(msgspec.Struct, forbid_unknown_fields=True):
     differs: dict[str, _Figure]
 
 
-class _Network(Named, forbid_unknown_fields=True):
-    """What it says of a program."""
-
-    width: Annotated[int, msgspec.Meta(ge=1, le=100_001)]
-    rows: Annotated[int, msgspec.Meta(ge=1, le=64)] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Declared:
+class Declared(Named, forbid_unknown_fields=True):
     """What model.json says of a program.
 
     Attributes:
@@ -61,8 +52,8 @@ class Declared:
         rows: how many are computed at once on a CPU; None: as many as are asked for.
     """
 
-    width: int
-    rows: int | None
+    width: Annotated[int, msgspec.Meta(ge=1, le=100_001)]
+    rows: Annotated[int, msgspec.Meta(ge=1, le=64)] | None
 
 
 class Programs:
@@ -70,24 +61,22 @@ class Programs:
 
     Attributes:
         program: of PROGRAMS.
-        int8: whether products of matrices are of 8-bit numbers.
+        declared: what model.json says of them, by role.
     """
 
     def __init__(
         self,
         program: str,
-        int8: bool,
         declared: Mapping[str, Declared],
         of: Mapping[str, Program] | None = None,
     ):
-        self.program, self.int8 = program, int8
-        self._declared, self._of = dict(declared), dict(of or {})
+        self.program, self.declared, self._of = program, dict(declared), dict(of or {})
         self._made: dict[int, dict[str, Function]] = {}
 
     @property
     def widths(self) -> Mapping[str, int]:
         """See `content.Networks`."""
-        return {role: declared.width for role, declared in self._declared.items()}
+        return {role: declared.width for role, declared in self.declared.items()}
 
     def functions(self, content: Content, batch: int) -> Mapping[str, Function]:
         """See `content.Networks`."""
@@ -97,21 +86,6 @@ class Programs:
                 for role, program in self._of.items()
             }
         return self._made[batch]
-
-    def loaded(self, path: Path, data: Mapping[str, Any], content: Content) -> Programs:
-        """The same with the programs, from the files beside model.json.
-
-        Raises:
-            ValueError: see `read`.
-        """
-        found: dict[str, Program] = {}
-        for role, declared in self._declared.items():
-            file = path.with_name(f"{role}.{self.program}")
-            # Its bytes, what is made of them, and for a while once more.
-            content_of_file = read_file(file, data["networks"][role], 3)
-            found[role] = opened(file, content_of_file, declared.rows)
-            _check(file, role, found[role], content)
-        return Programs(self.program, self.int8, self._declared, found)
 
 
 def opened(path: Path, data: bytes, rows: int | None) -> Program:
@@ -129,7 +103,7 @@ def opened(path: Path, data: bytes, rows: int | None) -> Program:
     if path.suffix == ".onnx":
         from stormpsr_jax.serving import onnx_program
 
-        return onnx_program.opened(path, data, rows)
+        return onnx_program.OnnxProgram(path, data, rows)
     from stormpsr_jax.serving import stablehlo_program
 
     return stablehlo_program.opened(path, data, rows)
@@ -144,11 +118,10 @@ def declared(data: Mapping[str, Any], place: str) -> Programs:
     exported = fit(data.get("exported"), _Exported, f"{place}: exported")
     found = {}
     for role, entry in roles_of(data, place).items():
-        network = fit(entry, _Network, f"{place}: networks.{role}")
-        if not 0 < network.size <= MAX_BYTES:
+        found[role] = fit(entry, Declared, f"{place}: networks.{role}")
+        if not 0 < found[role].size <= MAX_BYTES:
             raise ValueError(f"{place}: networks.{role}: size: is not in 1…{MAX_BYTES}")
-        found[role] = Declared(network.width, network.rows)
-    return Programs(exported.program, exported.int8, found)
+    return Programs(exported.program, found)
 
 
 def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
@@ -163,8 +136,15 @@ def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
         ValueError: a file is damaged, holds what no export writes, or does not fit model.json; or
             the library that runs it is missing.
     """
-    assert isinstance(content.networks, Programs)
-    return content.networks.loaded(path, data, content)
+    found: dict[str, Program] = {}
+    networks = content.networks
+    assert isinstance(networks, Programs)
+    for role, declared in networks.declared.items():
+        file = path.with_name(f"{role}.{networks.program}")
+        # Its bytes, what is made of them, and for a while once more.
+        found[role] = opened(file, read_file(file, data["networks"][role], 3), declared.rows)
+        _check(file, role, found[role], content)
+    return Programs(networks.program, networks.declared, found)
 
 
 def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array, ...]:

@@ -100,7 +100,12 @@ class Recognised:
 
 
 class Recogniser:
-    """Both streams over one video. Memory is that of one window, whatever the video's length."""
+    """Both streams over one video. Memory is that of one window, whatever the video's length.
+
+    Attributes:
+        window: the embeddings (frames, D) of the frames before the next one; None at the start. Set
+            to what it was once, recognition goes on from there.
+    """
 
     def __init__(
         self,
@@ -126,7 +131,7 @@ class Recogniser:
         self._encode, self._temporal, self._detect = encode, temporal, detect
         self._frames = frames
         self._offsets = np.arange(0, frames + 1, stride)
-        self._past: np.ndarray | None = None
+        self.window: np.ndarray | None = None
 
     def __call__(self, images: Rows) -> Recognised:
         """Takes the next frames, uint8 (B, H, W, 3); embeddings (B, D) without `encode`.
@@ -142,11 +147,11 @@ class Recogniser:
         if self._temporal:
             new = _view(images, "encoder")
             new = self._encode(new) if self._encode else new
-            if self._past is None:  # a window that begins before the video repeats its first frame
+            if self.window is None:  # a window that begins before the video repeats its first frame
                 memory.check_fits(self._frames * new[0].nbytes, "the window of embeddings")
-                self._past = np.repeat(new[:1], self._frames, axis=0)
-            embedded = np.concatenate([self._past, new])
-            self._past = embedded[len(new) :]
+                self.window = np.repeat(new[:1], self._frames, axis=0)
+            embedded = np.concatenate([self.window, new])
+            self.window = embedded[len(new) :]
             windows = np.arange(len(new))[:, None] + self._offsets
             probabilities, logits = self._temporal(embedded[windows])
         detected = found = None
@@ -166,22 +171,10 @@ class Recogniser:
 
     def miss(self, count: int) -> None:
         """Passes over frames that are missing; in the window each repeats the one before it."""
-        if self._past is not None and count > 0:
-            kept = self._past[count:]
-            held = np.repeat(self._past[-1:], self._frames - len(kept), axis=0)
-            self._past = np.concatenate([kept, held])
-
-    @property
-    def window(self) -> np.ndarray | None:
-        """The embeddings (frames, D) of the frames before the next one; None at the start.
-
-        Set to what it was once, recognition goes on from there.
-        """
-        return None if self._past is None else self._past.copy()
-
-    @window.setter
-    def window(self, embeddings: np.ndarray | None) -> None:
-        self._past = embeddings
+        if self.window is not None and count > 0:
+            kept = self.window[count:]
+            held = np.repeat(self.window[-1:], self._frames - len(kept), axis=0)
+            self.window = np.concatenate([kept, held])
 
 
 def decode_row(

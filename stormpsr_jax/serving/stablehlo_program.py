@@ -15,7 +15,7 @@ from stormpsr_jax.base.devices import compiler_options
 from stormpsr_jax.base.errors import one_line, visible
 from stormpsr_jax.serving.batched import Batched, one_by_one
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.program import Array
+from stormpsr_jax.serving.program import arrays
 
 # What XLA may call beside its own operations: the check that there is at least one row.
 _CALLS = frozenset({"shape_assertion"})
@@ -30,8 +30,11 @@ class StablehloProgram:
 
     def __init__(self, path: Path, exported: export.Exported, rows: int | None):
         self._exported, self._rows = exported, rows
-        (self.takes,) = _arrays(path, exported.in_avals)
-        self.gives = _arrays(path, exported.out_avals)
+        takes, self.gives = (
+            arrays(path, [(np.dtype(a.dtype).name, a.shape) for a in avals])
+            for avals in (exported.in_avals, exported.out_avals)
+        )
+        (self.takes,) = takes
 
     def function(self, batch: int) -> Function:
         """See `program.Program`."""
@@ -108,13 +111,3 @@ def _check_calls(path: Path, module: bytes) -> None:
         except Exception as error:  # MLIRError
             raise ValueError(one_line(f"{path}: JAX cannot read it ({error})", 400)) from error
         walk(parsed.operation)
-
-
-def _arrays(path: Path, avals: Any) -> tuple[Array, ...]:
-    found = []
-    for aval in avals:
-        batch, *shape = aval.shape or (0,)
-        if isinstance(batch, int) or not all(isinstance(n, int) for n in shape):
-            raise ValueError(one_line(f"{path}: has an array of shape {aval.shape}"))
-        found.append(Array(np.dtype(aval.dtype).name, tuple(shape)))
-    return tuple(found)

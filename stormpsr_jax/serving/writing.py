@@ -86,22 +86,20 @@ def write_model(
         OSError: it cannot be written; names the file.
     """
     path = Path(folder, MODEL)
-    if unknown := [role for role in networks if role not in architectures.ROLES]:
-        raise ValueError(f"networks: {unknown} are none of {', '.join(architectures.ROLES)}")
-    modules = {role: network.module for role, network in networks.items()}
+    described = {role: architectures.describe(n.module) for role, n in networks.items()}
     data = {
         "format": FORMAT,
         "package_version": stormpsr_jax.__version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "procedure": procedure.to_json(),
         "fps": fps,
-        "pictures": None if pictures is None else _plain(pictures),
+        "pictures": None if pictures is None else dataclasses.asdict(pictures),
         "embedding": embedding,
-        "window": _plain(window),
+        "window": dataclasses.asdict(window),
         "max_detections": max_detections,
         "batch": batch,
-        "networks": {role: architectures.describe(module) for role, module in modules.items()},
-        "streams": {name: _plain(record) for name, record in streams.items()},
+        "networks": described,
+        "streams": {name: dataclasses.asdict(record) for name, record in streams.items()},
         "fusion": None if fusion is None else fusion.to_json(),
         "origin": dict(origin),
         "fits": None if fits is None else fits.to_json(),
@@ -161,11 +159,6 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
     for name, array in arrays.items():
         counts[name.split("/")[0]] += array.size if name.split("/")[1] == "params" else 0
     files.write_text(path.with_name(CARD), card(data, counts))
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """A dataclass as JSON has it."""
-    return dataclasses.asdict(value)
 
 
 def weights_of(folder: str | Path) -> FlaxNetworks:

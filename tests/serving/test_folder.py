@@ -113,7 +113,7 @@ def interrupted(*_, **__):
         ({"origin": {"a": object()}}, "model.json: not plain values for JSON"),
         ({"window": content.Window(13, 4)}, "window: frames: 13 is no multiple of 4"),
         ({"streams": {}}, "streams: there is none"),
-        ({"networks": {"decoder": NETWORKS["detector"]}}, "'decoder'.* none of encoder"),
+        ({"networks": {"decoder": NETWORKS["detector"]}}, "'decoder': unknown key; known are enc"),
         ({"networks": {"detector": NETWORKS["detector"]}}, "streams.temporal: needs networks.temp"),
         (
             {"networks": NETWORKS | {"encoder": Network(jax.nn, {})}},

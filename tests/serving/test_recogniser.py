@@ -62,7 +62,7 @@ def test_recogniser_encodes_every_frame_once_and_memory_is_one_window():
     recogniser = Recogniser(encode=counting, temporal=temporal, detect=None, frames=16, stride=4)
     for i in range(0, 50, 10):
         out = recogniser(video(50)[i : i + 10])
-        assert len(recogniser._past) == 16
+        assert len(recogniser.window) == 16
     assert sum(seen) == 50
     assert out.detected is None
     assert out.scores is None

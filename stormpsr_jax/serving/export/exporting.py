@@ -6,14 +6,12 @@ Dimension letters: B batch.
 from __future__ import annotations
 
 import datetime
-import functools
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,7 +91,9 @@ def _write(
             module = architectures.in_float32(module)
         variables = functions.needed(role, module, network.variables, content.pictures)
 
-        function = _of_rows(functools.partial(bodies[role][1], module, variables))
+        def function(x: Any, body: Any = bodies[role][1], of: Any = (module, variables)) -> tuple:
+            return tuple(jax.tree.leaves(body(*of, x)))  # parts that it does not know are none
+
         row = Array("float32" if role == "temporal" else "uint8", content.input_shape(role, 1)[1:])
         names = OUTPUTS[role]
         # Of the detector, whose few products of matrices decide a state by small differences and
@@ -105,7 +105,9 @@ def _write(
         path = out / f"{role}.{program}"
         with files.replacing(path) as file:
             file.write_bytes(data)
-        rows = _rows_at_once(program, rounded, module, row)
+        # Of int8, one scale is for all of a call, and a picture is to round by itself.
+        singly = rounded or (program == "stablehlo" and functions.small(module, row.shape))
+        rows = 1 if singly else None
         found = {"width": networks.widths[role], "rows": rows}
         entries[role] = found | {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         opened = programs.opened(path, data, rows)
@@ -114,18 +116,6 @@ def _write(
     _describe(source, networks, out, entries, differs, program, int8)
     read_model(out)  # which checks all of it
     return differs
-
-
-def _rows_at_once(program: str, int8: bool, module: nn.Module, row: Array) -> int | None:
-    """How many rows are computed at once; None: as many as are asked for."""
-    if int8:  # one scale is for all of a call, and a picture is to round by itself
-        return 1
-    return 1 if program == "stablehlo" and functions.small(module, row.shape) else None
-
-
-def _of_rows(function: Function) -> Function:
-    """The same with its outputs in a row; parts that a detector does not know are none."""
-    return lambda x: tuple(jax.tree.leaves(function(x)))
 
 
 def _compare(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import functools
 import json
 import math
 import re
@@ -143,6 +142,7 @@ class Writer:
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
+        self._predictions: dict[str, Callable[[Any], None]] = {}
 
     def __enter__(self) -> Writer:
         with contextlib.ExitStack() as stack:
@@ -203,37 +203,24 @@ class Writer:
         if detected is not None:
             frame, row = np.nonzero(detected.classes > 0)
             boxes, classes, confidences = (column[frame, row] for column in detected)
-            self._write_detections(
-                predictions.Detections(numbers[frame], classes, confidences, boxes)
+            self._predict(
+                "asd", predictions.Detections(numbers[frame], classes, confidences, boxes)
             )
         probabilities = chunk.recognised.probabilities
         if probabilities is not None:
-            changed = probabilities > 0.5
-            self._write_temporal(
-                predictions.TemporalPredictions(
-                    numbers,
-                    np.zeros(changed.shape, int),  # the truth, which nobody knows
-                    changed.astype(int),
-                    probabilities,
-                )
-            )
+            changed = (probabilities > 0.5).astype(int)
+            truth = np.zeros_like(changed)  # which nobody knows
+            rows = predictions.TemporalPredictions(numbers, truth, changed, probabilities)
+            self._predict("temporal", rows)
 
-    @functools.cached_property
-    def _write_detections(self) -> Callable[[predictions.Detections], None]:
-        writing = predictions.writing(self._path("asd"), self._recording, predictions.Detections)
-        return self._stack.enter_context(writing)
-
-    @functools.cached_property
-    def _write_temporal(self) -> Callable[[predictions.TemporalPredictions], None]:
-        kind = predictions.TemporalPredictions
-        writing = predictions.writing(self._path("temporal"), self._recording, kind)
-        return self._stack.enter_context(writing)
-
-    def _path(self, stream: str) -> Path:
-        """The file of a stream's predictions, in a new folder."""
-        path = self._folder / stream / f"{self._recording}{predictions.SUFFIX}"
-        path.parent.mkdir()
-        return path
+    def _predict(self, stream: str, rows: Any) -> None:
+        """Writes predictions of a stream, the first ones into a new file."""
+        if stream not in self._predictions:
+            path = self._folder / stream / f"{self._recording}{predictions.SUFFIX}"
+            path.parent.mkdir()
+            writing = predictions.writing(path, self._recording, type(rows))
+            self._predictions[stream] = self._stack.enter_context(writing)
+        self._predictions[stream](rows)
 
 
 def label_time(frames: int, fps: float) -> str:
