@@ -48,12 +48,7 @@ from data_prep.rendering import seeds
 from data_prep.rendering.scene import Picture
 from data_prep.worlds import rendered
 from data_prep.worlds.motion import Motion, plan_views
-from data_prep.worlds.workplace import (
-    HALF_VIEW,
-    Workplace,
-    clean_picture,
-    poses_in_pictures,
-)
+from data_prep.worlds.workplace import HALF_VIEW, Workplace, clean_picture, poses_in_pictures
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -40,18 +40,14 @@ def run(context: Context) -> dict:
             workers=config.workers,
         )
     else:
-        if config.timelines:
-            options["recordings"] = None
-        options["timelines"] = config.timelines or None
         drawn = {key: options.pop(key) for key in ("looks", "views", "backgrounds")}
         options["world"] = worlds.chosen(options["world"], size=config.size, **drawn)
-        told = {name: options.pop(name) or None for name in ("meshes", "poses")}
-        product_seed = options.pop("product_seed")
+        told = {name: options.pop(name) for name in ("meshes", "poses", "up")}
+        seed = options.pop("product_seed")
         of = products.find(
             **told,
-            up=options.pop("up"),
-            procedure=context.procedure if told["meshes"] else None,
-            product_seed=None if product_seed < 0 else product_seed,
+            procedure=context.procedure if config.meshes else None,
+            product_seed=None if seed < 0 else seed,
             seed=config.seed,
         )
         synthetic.make_dataset(context.data_dir, of=of, **options)
@@ -82,7 +78,7 @@ def _of_product(context: Context) -> Iterator[str]:
     elif config.meshes:
         from data_prep.products import meshes  # rendering is an extra
 
-        meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
+        meshes.read_inputs(config.meshes, context.procedure, config.poses)
     elif procedure and not config.objects.train:
         toy = load_procedure("meccano" if config.timelines else "synthetic")
         if what := procedure_differences(context.procedure, toy):
@@ -117,7 +113,7 @@ def _further(context: Context) -> dict[str, Any]:
         return found
     from data_prep.products import meshes  # rendering is an extra
 
-    inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
+    inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses)
     return found | {
         "meshes or poses": inputs.digest,
         "procedure": results.of_json(context.procedure.to_json()),

@@ -308,28 +308,14 @@ def _make(
             f"--objects={objects} are random products with the looks of world toy: leave out what "
             "tells another product, and --world, --looks, --views and --backgrounds"
         )
+    making: dict[str, Any] = {"size": size, "workers": workers, "glob": recordings}
     if not objects:
-        make_dataset(
-            out,
-            seed=seed or 0,
-            recordings=counts,
-            size=size,
-            workers=workers,
-            glob=recordings,
-            of=of,
-            world=drawn,
-            **given,
-        )
+        given |= making | {"recordings": counts, "of": of, "world": drawn}
+        make_dataset(out, seed=seed or 0, **given)
         return
     val = max(1, objects // 10)
-    make_objects(
-        out,
-        seed=FIRST_OBJECT_SEED if seed is None else seed,
-        objects={"train": objects - val, "val": val},
-        size=size,
-        workers=workers,
-        glob=recordings,
-    )
+    seed = FIRST_OBJECT_SEED if seed is None else seed
+    make_objects(out, seed=seed, objects={"train": objects - val, "val": val}, **making)
 
 
 def _views(text: str) -> list[str]:

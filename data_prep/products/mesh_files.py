@@ -126,7 +126,10 @@ def read(path: Path) -> list[Piece]:
         _check_glb(path, data)
     try:
         if kind == "3mf":
-            pieces = [Piece(*thing, i) for i, thing in enumerate(three_mf.objects(data))]
+            pieces = [
+                Piece(name, mesh.vertices, mesh.faces, mesh.colours, i)
+                for i, (name, mesh) in enumerate(three_mf.objects(data))
+            ]
         elif kind in STEP:
             scale = np.diag([_MILLIMETRES] * 3 + [1.0])
             pieces = [

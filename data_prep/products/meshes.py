@@ -89,7 +89,7 @@ def read_inputs(
     content: Any = {}
     path = Path(poses_file or directory / POSES)
     try:
-        if poses_file is not None or os.path.lexists(path):
+        if poses_file or os.path.lexists(path):
             content = read_json(path)
         read = _read_poses(path, content, procedure)
     except ValueError as error:

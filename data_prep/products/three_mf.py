@@ -15,10 +15,6 @@ FREE_BYTES = 2**26
 # Of a unit of the file, by the library's numbers: µm, mm, cm, inch, foot, m.
 _MILLIMETRES = (0.001, 1.0, 10.0, 25.4, 304.8, 1000.0)
 
-# Of an object: its name, vertices (V, 3), faces (F, 3) and display colours (F, 3), NaN of a face
-# without one.
-Object = tuple[str, np.ndarray, np.ndarray, np.ndarray]
-
 
 def unpacked_bytes(path: Path) -> int:
     """How many bytes there are in the zip file that a 3MF file is.
@@ -35,10 +31,11 @@ def unpacked_bytes(path: Path) -> int:
     return unpacked
 
 
-def objects(data: bytes) -> Iterator[Object]:
-    """Reads what is to be built, object by object, where the file places them.
+def objects(data: bytes) -> Iterator[tuple[str, Mesh]]:
+    """Reads names and meshes of what is to be built, object by object, where the file places them.
 
-    Colours are those of base materials and colour groups; textures are not read.
+    Colours are display ones, of base materials and colour groups, NaN of a face without one;
+    textures are not read.
 
     Raises:
         lib3mf.ELib3MFException: it is no 3MF file, or a damaged one.
@@ -56,14 +53,13 @@ def objects(data: bytes) -> Iterator[Object]:
         yield from _placed(model, item.GetObjectResource(), pose, known)
 
 
-def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict) -> Iterator[Object]:
+def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict) -> Iterator[tuple[str, Mesh]]:
     """The meshes of an object and of those that it is made of."""
     number = thing.GetResourceID()
     if thing.IsMeshObject():
         if number not in known:
             known[number] = _mesh(model, model.GetMeshObjectByID(number))
-        mesh = known[number].moved(pose)
-        yield thing.GetName(), mesh.vertices, mesh.faces, mesh.colours
+        yield thing.GetName(), known[number].moved(pose)
     elif thing.IsComponentsObject():
         group = model.GetComponentsObjectByID(number)
         for i in range(group.GetComponentCount()):

@@ -185,7 +185,9 @@ def plan_recording(
     for at, changed in events:
         for component, (old, new) in changed.items():
             if (old == 1 and new == 0) or (old == 0 and new):
-                start, end = _carry_times(at, new != 0, segments)
+                # Before it is fitted, or after it is taken off.
+                begin, end, _ = next(s for s in segments if s[2] == "cover" and s[1] >= at)
+                start, end = (min(begin, at) - 0.8, at) if new else (at, max(end, at) + 0.8)
                 carried[(time >= start) & (time < end) & (carried < 0)] = component
                 fetches.append((start if new else end, at))
     reach, aim = _move_hands(time, segments, fetches, events, places, product, rng)
@@ -249,12 +251,6 @@ def _move_product(
         lift = 2.0 * (abs(x) + abs(y))  # a tilted board does not reach through the table
         values.append([x, y, yaw, *rng.uniform(-0.22, 0.22, 2), lift])
     return _eased(time, keys, np.array(values), 1.3)
-
-
-def _carry_times(event: float, install: bool, segments: Sequence[Segment]) -> tuple[float, float]:
-    """When the right hand carries a component: before it is fitted, or after it is taken off."""
-    start, end, _ = next(s for s in segments if s[2] == "cover" and s[1] >= event)
-    return (min(start, event) - 0.8, event) if install else (event, max(end, event) + 0.8)
 
 
 def _move_hands(

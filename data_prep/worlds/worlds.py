@@ -140,7 +140,7 @@ class World:
     lens: Range
     noise: Range
     jpeg: Range
-    backgrounds: tuple[bytes, ...]
+    backgrounds: tuple[bytes, ...] = ()
 
     def unlike_toy(self) -> dict[str, Any]:
         """What recordings of it depend on, as JSON values, unless it is `toy` as it is."""
@@ -190,7 +190,6 @@ TOY = World(
     lens=_NONE,
     noise=Range(0.004, 0.014),
     jpeg=Range(92, 92),
-    backgrounds=(),
 )
 BENCH = World(
     name="bench",
@@ -238,7 +237,6 @@ BENCH = World(
     lens=Range(-0.04, 0.09),
     noise=Range(0.006, 0.035),
     jpeg=Range(55, 95),
-    backgrounds=(),
 )
 WORLDS = {world.name: world for world in (TOY, BENCH)}
 _LOOKS = (
