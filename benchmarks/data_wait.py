@@ -40,7 +40,7 @@ from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.definition import Definition
-from stormpsr_jax.training.sharding import make_mesh, put_batch
+from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put
 
 CUT = {
     "pretrain.n_per_state": 1,
@@ -88,7 +88,7 @@ def logged(folder: Path) -> dict[str, list[float]]:
 def frames_and_flops(definition: Definition, mesh: jax.sharding.Mesh) -> tuple[int, float]:
     """Frames and FLOPs of a step, the latter counted before the compiler optimises."""
     batches = definition.data(0)
-    batch = put_batch(next(batches), mesh)
+    batch = put(next(batches), batch_sharding(mesh))
     batches.close()
     params, batch_stats = definition.init()
     gradient = jax.jit(jax.value_and_grad(definition.loss_fn, has_aux=True))

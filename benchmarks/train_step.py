@@ -65,7 +65,7 @@ def compiled(context, stage: str, definition):
     shardings = sharding.state_shardings(jax.eval_shape(create, *start), mesh)
     state = jax.jit(create, out_shardings=shardings)(*start)
     data = definition.data(0)
-    batch = sharding.put_batch(next(data), mesh)
+    batch = sharding.put(next(data), sharding.batch_sharding(mesh))
     data.close()
     metrics = jax.eval_shape(loss_fn, params, batch_stats, batch, rng)[1][0]
     names = ("count", "loss", "grad_norm", *metrics)

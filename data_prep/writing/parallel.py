@@ -18,7 +18,7 @@ from stormpsr_jax.base.processes import exit_with_parent
 
 STOP_SECONDS = 1.0  # in which workers stop by themselves
 
-Workers = int | cluster.Cluster  # how many processes, or the cluster, that make recordings
+Workers = int | str  # how many processes, or the address of the cluster, that make recordings
 
 
 class Stopped(Exception):
@@ -74,7 +74,7 @@ def run(
         RuntimeError: any other exception of a job.
         KeyboardInterrupt: as interrupted, after the jobs have been given up.
     """
-    if isinstance(workers, cluster.Cluster):
+    if isinstance(workers, str):
         ends = cluster.run(workers, function, jobs, lock=lock, desc=desc, sizes=sizes)
         with contextlib.closing(ends):
             for index, _, error in ends:

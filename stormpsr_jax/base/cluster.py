@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import logging
 import os
 import pickle
@@ -33,29 +32,18 @@ CONNECT_SECONDS = 10.0
 _MAX_ADDRESS = 1000  # bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """A running Ray cluster, of which this machine is a node.
-
-    Attributes:
-        address: "auto" for the one that this machine belongs to, or HOST:PORT of its head.
-    """
-
-    address: str
-
-
 def add_flag(parser: Any) -> None:
-    """Adds --ray, which is None or a Cluster, to a parser or a group of it."""
+    """Adds --ray, which is None or the address of a cluster, to a parser or a group of it."""
     what = "run on a Ray cluster that shares a disk, a task a recording (docs/scale.md)"
     parser.add_argument("--ray", type=_cluster, metavar="auto|HOST:PORT", help=what)
 
 
-def _cluster(text: str) -> Cluster:
+def _cluster(text: str) -> str:
     if text != "auto" and not _is_address(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither auto nor HOST:PORT, as `ray start --head` prints it"
         )
-    return Cluster(text)
+    return text
 
 
 def _is_address(text: str) -> bool:
@@ -64,7 +52,7 @@ def _is_address(text: str) -> bool:
 
 
 def run(
-    cluster: Cluster,
+    cluster: str,
     function: Callable[[Any, Progress], Any],
     jobs: Sequence[Any],
     *,
@@ -83,7 +71,7 @@ def run(
     process too.
 
     Args:
-        cluster: to be connected to.
+        cluster: "auto" for the one that this machine belongs to, or HOST:PORT of its head.
         function: picklable, as are the jobs.
         jobs: begun in their order.
         lock: what this process has locked by `files.only_writer`; the nodes have to see it.
@@ -132,7 +120,11 @@ def run(
                     if ray.wait([asked], timeout=0)[0]:
                         _read(ray.get(asked), counts, {*waiting.values(), *left})
                         asked = counter.get.remote()
-                    nodes = _changed(bar, nodes, _nodes(ray))
+                    before, nodes = nodes, _nodes(ray)
+                    for lost in before.keys() - nodes.keys():
+                        name = before[lost]["NodeManagerHostname"]
+                        text = f"node {name} is lost; what it had begun is begun again elsewhere"
+                        bar.write(text, file=sys.stderr)
                     bar.show()
                     for ref in done:
                         yield waiting.pop(ref), *_outcome(ray, ref)
@@ -143,16 +135,16 @@ def run(
 
 
 @contextlib.contextmanager
-def _connected(cluster: Cluster) -> Iterator[Any]:
+def _connected(cluster: str) -> Iterator[Any]:
     """Gives the module ray, connected to the cluster; ValueError says why it cannot be."""
-    flag = f"--ray={cluster.address}"
+    flag = f"--ray={cluster}"
     installed.check_extra("ray", ["ray"], flag)
     import ray
 
     if ray.is_initialized():  # by who calls this from Python
         yield ray
         return
-    address = _found(flag) if cluster.address == "auto" else cluster.address
+    address = _found(flag) if cluster == "auto" else cluster
     _check_port(flag, address)
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -220,15 +212,6 @@ def _nodes(ray: Any) -> dict[str, Any]:
 
 def _slots(node: Any, kind: str) -> int:
     return int(node["Resources"].get(kind, 0))
-
-
-def _changed(bar: JobsBar, before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Returns the nodes that there are now, after having said which are lost."""
-    for node in before.keys() - now.keys():
-        name = before[node]["NodeManagerHostname"]
-        text = f"node {name} is lost; what it had begun is begun again elsewhere"
-        bar.write(text, file=sys.stderr)
-    return now
 
 
 def _counter(ray: Any, num_jobs: int) -> Any:

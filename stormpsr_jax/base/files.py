@@ -294,18 +294,6 @@ def read_text(path: str | os.PathLike) -> str:
     return text
 
 
-def read_secret(path: str | os.PathLike) -> str:
-    """Reads the only line of a text file that its owner and its group alone may open.
-
-    Raises:
-        ValueError: as `read_text`, or others may read or change it; tells nothing of its content.
-    """
-    text = read_text(path).strip()
-    if (mode := stat.S_IMODE(os.stat(path).st_mode)) & stat.S_IRWXO:
-        raise ValueError(f"{path}: everybody may open it (mode {mode:o}); chmod 600 {path}")
-    return text
-
-
 def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
 

@@ -194,17 +194,13 @@ class ClipSource(Source):
                 name.
         """
         where = f"{other.directory}: does not go with {self.directory}"
-        for what, theirs, own, flag in (
-            ("pictures of {} pixels (HxW)", other.stored_size, self.stored_size, "size"),
-            ("{} frames a second", other.fps, self.fps, "fps"),
+        for what, theirs, own in (
+            ("pixels (HxW), --size", other.stored_size, self.stored_size),
+            ("frames a second, --fps", other.fps, self.fps),
+            ("frames a record", other._clip_length, self._clip_length),
         ):
             if theirs != own:
-                raise ValueError(
-                    f"{where}: it has {what.format(theirs)}, not {own}; make one of them again "
-                    f"with another --{flag}"
-                )
-        if other._clip_length != self._clip_length:
-            raise ValueError(f"{where}: it has records of another length; make it again")
+                raise ValueError(f"{where}: {theirs} {what}, not {own}; make one of them again")
         if both := sorted(self.recordings.keys() & other.recordings.keys()):
             raise ValueError(f"{where}: both have recordings {', '.join(both[:5])}; rename these")
         whole = copy.copy(self)

@@ -8,8 +8,9 @@ at a step is all that resuming takes.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import grain
@@ -109,32 +110,26 @@ def _from_workers(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray]
         iterator.close()
 
 
-class _KeyFrameBatch:
-    """Index → this host's rows of one KFS batch, which every host draws alike."""
-
-    def __init__(
-        self, source: ClipSource, cad: ClipSource | None, sampler: sampling.KeyFrameSampler
-    ):
-        self._source, self._sampler = source, sampler
-        self._cad = cad or source  # without renders, the sampler picks none
-        self._host, self._hosts = jax.process_index(), jax.process_count()
-
-    def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        picked = self._sampler.draw(rng)
-        rows = len(picked) // self._hosts
-        picked = picked[self._host * rows : (self._host + 1) * rows]
-        images, states = [], []
-        for p in picked:
-            source = self._cad if p.cad else self._source
-            recording = source.recordings[p.recording]
-            images.append(source.rows(p.recording, [p.index])[0])
-            states.append(sampling.binarise(recording.states[p.index]))
-        return {
-            "image": np.stack(images),
-            "label": np.array([p.label for p in picked], np.int32),
-            "state": np.array(states, np.float32),
-            "cad": np.array([p.cad for p in picked], bool),
-        }
+def _key_frame_batch(
+    sources: Sequence[ClipSource],
+    sampler: sampling.KeyFrameSampler,
+    rows: slice,
+    _: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """This host's rows of one KFS batch, which every host draws alike, of pictures and renders."""
+    picked = sampler.draw(rng)[rows]
+    images, states = [], []
+    for p in picked:
+        source = sources[p.cad]
+        images.append(source.rows(p.recording, [p.index])[0])
+        states.append(sampling.binarise(source.recordings[p.recording].states[p.index]))
+    return {
+        "image": np.stack(images),
+        "label": np.array([p.label for p in picked], np.int32),
+        "state": np.array(states, np.float32),
+        "cad": np.array([p.cad for p in picked], bool),
+    }
 
 
 def key_frame_batches(
@@ -153,10 +148,12 @@ def key_frame_batches(
     """
     if cad is not None:
         _check_size(source, cad)
-    element = _KeyFrameBatch(source, cad, sampler)
+    rows = sampler.batch_size // jax.process_count()
+    own = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
+    sources = (source, cad or source)  # without renders, the sampler picks none
+    element = functools.partial(_key_frame_batch, sources, sampler, own)
     dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(element)
-    num_bytes = sampler.batch_size // jax.process_count() * 3 * math.prod(source.image_size)
-    return batches(dataset, workers, num_bytes)
+    return batches(dataset, workers, rows * 3 * math.prod(source.image_size))
 
 
 def _check_size(source: ClipSource, cad: ClipSource) -> None:
@@ -169,20 +166,20 @@ def _check_size(source: ClipSource, cad: ClipSource) -> None:
         )
 
 
-class _Clip:
-    """Index → the pictures of one clip with its XOR label."""
-
-    def __init__(self, source: ClipSource, sampler: sampling.ClipSampler, frames: int, stride: int):
-        self._source, self._sampler = source, sampler
-        self._frames, self._stride = frames, stride
-
-    def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        name, last = self._sampler.draw(rng)
-        states = self._source.recordings[name].states
-        window = sampling.window_frames(last, frames=self._frames, stride=self._stride)
-        label = sampling.clip_labels(states, last, frames=self._frames)
-        image = self._source.rows(name, window)
-        return {"image": image, "label": np.float32(label), "state": states[last]}
+def _clip(
+    source: ClipSource,
+    sampler: sampling.ClipSampler,
+    frames: int,
+    stride: int,
+    _: int,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """The pictures of one clip with its XOR label."""
+    name, last = sampler.draw(rng)
+    states = source.recordings[name].states
+    image = source.rows(name, sampling.window_frames(last, frames=frames, stride=stride))
+    label = sampling.clip_labels(states, last, frames=frames)
+    return {"image": image, "label": np.float32(label), "state": states[last]}
 
 
 def picture_clips(
@@ -201,7 +198,7 @@ def picture_clips(
         image uint8 (B, T, H, W, 3), T = frames / stride + 1; label float32 (B, K);
         state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
-    element = _Clip(source, sampler, frames, stride)
+    element = functools.partial(_clip, source, sampler, frames, stride)
     return _elements(element, seed, batch, workers)
 
 

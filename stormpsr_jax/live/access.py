@@ -14,6 +14,7 @@ import ipaddress
 import itertools
 import os
 import re
+import stat
 import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -98,7 +99,12 @@ def read_token(path: str | None, environment: Mapping[str, str] = os.environ) ->
             cannot be read, or everybody can read it.
     """
     place = f"${TOKEN}" if path is None else str(path)
-    text = environment.get(TOKEN) if path is None else files.read_secret(path)
+    if path is None:
+        text = environment.get(TOKEN)
+    else:
+        text = files.read_text(path).strip()
+        if (mode := stat.S_IMODE(os.stat(path).st_mode)) & stat.S_IRWXO:
+            raise ValueError(f"{path}: everybody may open it (mode {mode:o}); chmod 600 {path}")
     if text is None or (path is None and not text):
         return None
     visible = text.isascii() and text.isprintable() and " " not in text

@@ -55,7 +55,7 @@ _MAX_AT_ONCE = 2**23
 _CONVERT = "convert the video (ffmpeg -i IN -c:v libx264 -crf 18 OUT.mp4)"
 
 
-def any_encoding(av: ModuleType) -> dict[str, str]:
+def any_encoding(av: ModuleType) -> dict[str, Any]:
     """Options of av.open for names and notes in a container in any encoding; none of them is used.
 
     From PyAV 19 on that goes without saying, and the option is gone.
@@ -92,7 +92,7 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
     _check_av(place)
     import av
 
-    with tree.open(name) as file, read_errors(place):
+    with tree.open(name)[0] as file, read_errors(place):
         if not file.read(1):
             raise ValueError(f"{place}: is empty (0 bytes)")
         file.seek(0)

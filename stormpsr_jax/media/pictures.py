@@ -232,7 +232,12 @@ def _examine(place: str, picture: Picture) -> _Examined:
     except ValueError as error:
         what = "is empty" if not picture else f"is not a JPEG or PNG picture ({error})"
         raise ValueError(f"{place}: {what}") from error
-    _check_file(place, picture, height, width)  # of a large one Pillow would warn in its own lines
+    check_pixels(place, height, width)  # of a large one Pillow would warn in its own lines
+    if len(picture) > (most := MAX_NOTES + BYTES_OF_PIXEL * height * width):
+        raise ValueError(
+            f"{place}: has {len(picture):,} bytes; of {height}x{width} (HxW) pixels and what is "
+            f"noted with them, {most:,} are the most that are read: save it anew"
+        )
     if not is_png and (scans := picture.count(_START_OF_SCAN)) > MAX_SCANS:
         raise ValueError(
             f"{place}: {scans} scans, each of which takes as long as a picture; cameras write at "
@@ -240,7 +245,9 @@ def _examine(place: str, picture: Picture) -> _Examined:
         )
     orientation = 1
     if any(note in picture for note in _PNG_NOTES) if is_png else _JPEG_NOTE in picture[: 2**16]:
-        orientation = _orientation(place, picture)
+        with _pillow(place, picture) as image:
+            noted = image.getexif().get(_ORIENTATION, 1)
+        orientation = noted if noted in range(2, 9) else 1
     elif is_png:
         with _pillow(place, picture):  # is its head that of a picture?
             pass
@@ -253,13 +260,6 @@ def _examine(place: str, picture: Picture) -> _Examined:
         not is_png and orientation == 1 and colours in ("YCbCr", "RGB", "Gray"),
         " and ".join(repairs),
     )
-
-
-def _orientation(place: str, picture: bytes) -> int:
-    """Returns 1…8 as EXIF says it; 1, upright, where it says something else."""
-    with _pillow(place, picture) as image:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    return orientation if orientation in range(2, 9) else 1
 
 
 def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:
@@ -317,16 +317,6 @@ def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> No
         raise ValueError(
             f"{place}: is {_by(size)} (HxW), the first picture of the recording is {_by(first)}; "
             "all of them have to have one size"
-        )
-
-
-def _check_file(place: str, picture: bytes, height: int, width: int) -> None:
-    """Raises ValueError if a picture file of that size is not read."""
-    check_pixels(place, height, width)
-    if len(picture) > (most := MAX_NOTES + BYTES_OF_PIXEL * height * width):
-        raise ValueError(
-            f"{place}: has {len(picture):,} bytes; of {height}x{width} (HxW) pixels and what is "
-            f"noted with them, {most:,} are the most that are read: save it anew"
         )
 
 

@@ -60,13 +60,16 @@ class Tree:
             with os.scandir(os.path.join(self.path, folder)) as found:
                 for entry in found:
                     try:
-                        _check_utf8(entry.name, self.show(folder))
+                        entry.name.encode()
                         if entry.is_dir():
                             folders.append(entry.name)
                         elif entry.name.startswith(".") or entry.is_file():
                             files.append(entry.name)
                         else:
                             _check_regular(entry.path, self.show(join(folder, entry.name)))
+                    except UnicodeEncodeError:
+                        what = f"the name {os.fsencode(entry.name)!r} is not UTF-8; rename it"
+                        mistakes.append(f"{self.show(folder)}: {what}")
                     except ValueError as error:
                         mistakes.append(str(error))
         except OSError as error:
@@ -86,13 +89,13 @@ class Tree:
 
     def size(self, name: str) -> int:
         """Returns how many bytes a file has, unpacked; ValueError if it cannot be opened."""
-        file, size = self._open(name)
+        file, size = self.open(name)
         file.close()
         return size
 
     def fingerprint(self, name: str) -> int:
         """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
-        file, size = self._open(name)
+        file, size = self.open(name)
         with file, read_errors(self.show(name)):
             digest = zlib.crc32(file.read(_ENDS), zlib.crc32(str(size).encode()))
             file.seek(max(size - _ENDS, 0))
@@ -104,7 +107,7 @@ class Tree:
         Raises:
             ValueError: it cannot be read, or has more than MAX_FILE_BYTES.
         """
-        file, size = self._open(name)
+        file, size = self.open(name)
         with file, read_errors(self.show(name)):
             content = file.read(MAX_FILE_BYTES + 1) if size <= MAX_FILE_BYTES else b""
         if max(size, len(content)) > MAX_FILE_BYTES:
@@ -114,12 +117,8 @@ class Tree:
             )
         return content
 
-    def open(self, name: str) -> IO[bytes]:
-        """Opens a file for reading; ValueError if it cannot be opened."""
-        return self._open(name)[0]
-
-    def _open(self, name: str) -> tuple[IO[bytes], int]:
-        """Returns an open file and its size in bytes, as a zip file declares it."""
+    def open(self, name: str) -> tuple[IO[bytes], int]:
+        """Returns an open file and its size in bytes; ValueError if it cannot be opened."""
         if self.zip is not None:
             return self.zip.open(name, MAX_FILE_BYTES)
         with read_errors(self.show(name)):
@@ -210,15 +209,6 @@ def open_trees(
 def _opened(file: zips.Zip, left_out: frozenset[str]) -> Tree:
     file.entries("")  # can it be read?
     return Tree(file.path, left_out, file)
-
-
-def _check_utf8(name: str, place: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{place}: the name {os.fsencode(name)!r} is not UTF-8; rename it"
-        ) from error
 
 
 def _check_regular(path: str, place: str) -> None:

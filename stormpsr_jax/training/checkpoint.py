@@ -120,10 +120,7 @@ class Checkpoints:
         folder = self.directory / str(step)
         handler = ocp.StandardCheckpointHandler()
         state = handler.restore(folder / "state", args=ocp.args.StandardRestore(abstract_state))
-        values = ocp.JsonCheckpointHandler().restore(folder / "values")
-        if not isinstance(values, dict):
-            raise ValueError("its values are no JSON object")
-        return state, values
+        return state, ocp.JsonCheckpointHandler().restore(folder / "values")
 
     def _check_structure(self, step: int, abstract_state: Any) -> None:
         saved = _shapes(self._manager.item_metadata(step)["state"].tree)

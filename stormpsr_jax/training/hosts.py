@@ -312,7 +312,10 @@ def fail(error: BaseException, with_traceback: bool = False, status: int = 1) ->
     connection only says that another process has ended: which one, `heartbeat` finds out.
     """
     index = _state.process_id
-    if with_traceback and is_of_another(error) and not os.environ.get("STORMPSR_TRACEBACK"):
+    of_another = isinstance(error, jax.errors.JaxRuntimeError) and any(
+        word in str(error) for word in _LOST
+    )
+    if with_traceback and of_another and not os.environ.get("STORMPSR_TRACEBACK"):
         if _heartbeat:
             _heartbeat.connection_lost()
         error = RuntimeError(
@@ -329,8 +332,3 @@ def fail(error: BaseException, with_traceback: bool = False, status: int = 1) ->
         # The others, which end with process 0, print their own errors and read that of this one.
         time.sleep(2 * BEAT_SECONDS)
     os._exit(status)
-
-
-def is_of_another(error: BaseException) -> bool:
-    """Whether an error of JAX comes from the end of another process."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in _LOST)

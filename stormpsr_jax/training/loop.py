@@ -147,7 +147,8 @@ class _Loop:
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.pending: deque[tuple[int, int, jax.Array]] = deque()  # step before, steps, losses
         self.loss = math.nan  # of the last step looked at
-        self.held = sharding.put_whole(stage.held(), mesh) if stage.held else {}
+        whole = sharding.replicated(mesh)
+        self.held = sharding.put(stage.held(), whole) if stage.held else {}
         # A stage with the field always has the program for several, so that its results are the
         # same for any number; a loop over a single batch XLA might compile in another way.
         self.most = config.get("steps_per_dispatch", 1)
@@ -281,10 +282,10 @@ class _Loop:
             for i, arrays in enumerate(drawn):
                 for name, array in arrays.items():
                     whole[name][i] = array
-            batches = sharding.put_batch(whole, self.mesh, axis=1)
+            batches = sharding.put(whole, sharding.batch_sharding(self.mesh, axis=1))
             arguments = self.held, batches, np.int32(len(drawn))
         else:
-            batches = sharding.put_batch(drawn[0], self.mesh)
+            batches = sharding.put(drawn[0], sharding.batch_sharding(self.mesh))
             arguments = (batches,)
         if self.sums is None:
             one = {n: a.shape[1:] if self.several else a.shape for n, a in batches.items()}

@@ -77,14 +77,6 @@ def state_shardings(abstract_state: Any, mesh: Mesh, min_size: int = 2**14) -> A
     return jax.tree.map(sharding, abstract_state)
 
 
-def put_whole(arrays: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts arrays that all processes have alike on each device."""
-    whole = replicated(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(whole, array) for name, array in arrays.items()
-    }
-
-
 def free_bytes(mesh: Mesh) -> int:
     """Returns how much memory is free on each of this process's devices.
 
@@ -97,16 +89,9 @@ def free_bytes(mesh: Mesh) -> int:
     return memory.available_bytes() // len(local)
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, axis: int = 0) -> dict[str, jax.Array]:
-    """Puts this process's part of a batch on the devices.
-
-    Args:
-        batch: arrays (B_local, …); the global batch is the processes' parts in order.
-        mesh: of `make_mesh`.
-        axis: that of the batch, where the arrays hold several one after another.
-    """
-    sharding = batch_sharding(mesh, axis)
+def put(arrays: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
+    """Puts this process's part of arrays on the devices: what is split is the parts in order."""
     return {
         name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
-        for name, array in batch.items()
+        for name, array in arrays.items()
     }

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -114,7 +113,7 @@ class WandB:
         """Begins the run, or goes on with it.
 
         Raises:
-            ValueError: it cannot be begun, or `wandb_run` is damaged; says what to do.
+            ValueError: it cannot be begun; says what to do.
         """
         import wandb
 
@@ -123,7 +122,7 @@ class WandB:
         self._stage = stage
         self._run: wandb.Run | None = None
         path = workdir / "wandb_run"
-        known = _read_id(path)
+        known = files.read_text(path).strip() if path.exists() else None
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -185,19 +184,6 @@ SINKS: dict[str, Callable[[Path, int, Mapping[str, Any]], Sink]] = {
     "tensorboard": TensorBoard,
     "wandb": WandB,
 }
-
-
-def _read_id(path: Path) -> str | None:
-    """The name of the run that was begun before; None of none."""
-    if not path.exists():
-        return None
-    text = files.read_text(path).strip()
-    if not re.fullmatch("[0-9a-z]{1,64}", text):
-        raise ValueError(
-            f"{path}: {files.shorten(text)} is no run of Weights & Biases; remove the file to "
-            "begin another one"
-        )
-    return text
 
 
 def _first_line(error: Exception) -> str:

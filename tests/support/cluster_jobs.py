@@ -6,7 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-from stormpsr_jax.base.cluster import Cluster
 from tests.support import shards_data
 
 
@@ -47,7 +46,7 @@ def slowly(jpegs, sleep: float):
 def build(out: Path, address: str, log: Path, **options) -> None:
     """Makes the recordings of shards_data on a cluster."""
     make_one = functools.partial(make, log=log, **options)
-    shards_data.build(out, make=make_one, workers=Cluster(address))
+    shards_data.build(out, make=make_one, workers=address)
 
 
 def begun(log: Path) -> list[tuple[str, int]]:

@@ -140,7 +140,7 @@ def run_main(address: str, count: str, index: str, action: str) -> None:
 def main(address: str, count: str, index: str, action: str, timeout: str) -> None:
     import jax
 
-    from stormpsr_jax.training.sharding import make_mesh, put_batch
+    from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put
 
     config = dict(CONFIG)
     if action == "other config":
@@ -163,7 +163,8 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
         hosts.fail(error)
     mesh = make_mesh()
     total = jax.jit(lambda x: x.sum())
-    x = put_batch({"x": np.full((4,), 1.0 + int(index), np.float32)}, mesh)["x"]
+    rows = {"x": np.full((4,), 1.0 + int(index), np.float32)}
+    x = put(rows, batch_sharding(mesh))["x"]
     while action.startswith(("work", "die", "stop")):
         try:
             float(total(x))

@@ -17,7 +17,7 @@ from stormpsr_jax.training import loop, losses
 from stormpsr_jax.training.sharding import (
     batch_sharding,
     make_mesh,
-    put_batch,
+    put,
     state_shardings,
 )
 from tests.support.processes import environment, finish, start
@@ -71,7 +71,7 @@ def _check():
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(64, 128)}
 
     x = np.arange(16 * 3).reshape(16, 3)
-    batch = put_batch({"x": x, "y": x[:, 0]}, mesh)
+    batch = put({"x": x, "y": x[:, 0]}, batch_sharding(mesh))
     np.testing.assert_array_equal(batch["x"], x)
     assert batch["x"].sharding.is_equivalent_to(batch_sharding(mesh), 2)
     assert {shard.data.shape for shard in batch["y"].addressable_shards} == {(2,)}

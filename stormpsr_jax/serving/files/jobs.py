@@ -72,7 +72,7 @@ def here(jobs: Sequence[Job], model: Model) -> Generator[End]:
         yield end
 
 
-def on_cluster(nodes: cluster.Cluster, jobs: Sequence[Job], lock: Path) -> Generator[End]:
+def on_cluster(nodes: str, jobs: Sequence[Job], lock: Path) -> Generator[End]:
     """Recognises sources on the nodes, which have to see `lock`; whichever ends first comes first.
 
     A task takes a GPU for itself where the cluster has any. What tasks leave that are given up is
