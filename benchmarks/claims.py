@@ -44,7 +44,7 @@ from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
 from stormpsr_jax.experiments.runs import changed, expected_stages
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.stages import config_flag, fields
+from stormpsr_jax.stages import checks, config_flag
 
 
 def chosen_claims(named: Sequence[str], config: ConfigDict) -> list[str]:
@@ -80,7 +80,7 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
         if not seed.isdecimal():
             raise ValueError(f"--seeds={seed} is not a whole number from 0 up")
     for level in levels:
-        for what in fields.wrong_with("data.synthetic.occlusion", level):
+        for what in checks.wrong_with("data.synthetic.occlusion", level):
             raise ValueError(f"--occlusion={level} {what}")
     return (
         chosen_claims(claims, args.config),
@@ -112,7 +112,7 @@ def main() -> None:
 def _in_world(args: argparse.Namespace) -> Path:
     """Puts the world into the config; returns the folder of its runs."""
     world = args.world or args.config.data.synthetic.world
-    for what in fields.wrong_with("data.synthetic.world", world):
+    for what in checks.wrong_with("data.synthetic.world", world):
         raise ValueError(f"--world={world} {what}")
     args.config = changed(args.config, {"data.synthetic.world": world})
     root = args.workdir.resolve()

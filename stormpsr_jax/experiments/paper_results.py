@@ -15,8 +15,7 @@ from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.stages import evaluate
-from stormpsr_jax.stages.labelled import read_split
+from stormpsr_jax.stages import evaluate, predict
 
 Runs = Mapping[tuple[str, int], Run]
 
@@ -92,7 +91,7 @@ def _result(run: Run) -> dict[str, Any]:
 def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
     """The predictions of a run by another decoder, chosen as the run chooses, or by another T."""
     context = run.context
-    val, test = (read_split(context, split) for split in ("val", "test"))
+    val, test = (predict.read_split(context, split) for split in ("val", "test"))
     chosen = evaluate.chosen_by(context, val, decoder)
     if threshold is not None:
         chosen = {

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.experiments.result_tables import KEYS, spread
 from stormpsr_jax.experiments.runs import Run, changed, distinct
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.stages import config_flag, fields, provenance
+from stormpsr_jax.stages import checks, config_flag, provenance
 
 COLUMNS = (*(f"validation_{key}" for key in KEYS), *KEYS, "accepted")
 _SEPARATE = {"seed": "--seeds", "data.dir": "a sweep a data folder"}
@@ -50,7 +50,7 @@ def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
 
 def _value(field: str, text: str, like: Any) -> Any:
     value = config_flag.value_of(field, text, tuple(like) if isinstance(like, list) else like)
-    for what in fields.wrong_with(field, list(value) if isinstance(value, tuple) else value):
+    for what in checks.wrong_with(field, list(value) if isinstance(value, tuple) else value):
         raise ValueError(f"{field}={text}: {what}")
     return value
 

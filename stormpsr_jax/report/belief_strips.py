@@ -18,8 +18,7 @@ from stormpsr_jax.psr.streams import learned_beliefs, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
-from stormpsr_jax.report.pages import INK, PALETTE
-from stormpsr_jax.report.wrong_marks import WRONG
+from stormpsr_jax.report.pages import INK, PALETTE, WRONG
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stormpsr_jax.report.wrong_marks import WRONG, clock
-
 if TYPE_CHECKING:
     import jinja2
     import markupsafe
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WRONG = "#b80f2a"  # parts that sit wrong
 INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
 # Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart. Streams
 # say which is theirs; `style.css` has the same names.
@@ -129,6 +128,13 @@ def template(name: str, folder: pathlib.Path | None = None) -> jinja2.Template:
     )
     environment.filters["number"] = lambda x, digits: "–" if x is None else f"{x:.{digits}f}"
     return environment.get_template(name)
+
+
+def clock(seconds: float) -> str:
+    """Returns minutes and seconds, from an hour on hours too."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def time_ticks(axes: Axes, start: float, end: float) -> None:

@@ -16,10 +16,9 @@ from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.streams import streams as all_streams
-from stormpsr_jax.report import pages, timeline, wrong_marks
-from stormpsr_jax.report.pages import PALETTE
+from stormpsr_jax.report import pages, timeline
+from stormpsr_jax.report.pages import PALETTE, clock
 from stormpsr_jax.report.timeline import Mark, Step, Visible
-from stormpsr_jax.report.wrong_marks import clock
 
 MAX_THUMBNAILS = 12
 
@@ -62,23 +61,17 @@ def write_report(
         detections: of `detection_scores.score`, the content of detections.json.
 
     Raises:
-        ValueError: no stream in `metrics`, or one of its recordings is not in `truth`.
         OSError: the file cannot be written.
     """
-    names = all_streams.names()
-    streams = {s: metrics["streams"][s] for s in names if s in metrics["streams"]}
-    if not streams:
-        raise ValueError(f"metrics hold none of the streams {', '.join(names)}")
+    of_streams = metrics["streams"]
+    streams = {s: of_streams[s] for s in all_streams.names() if s in of_streams}
     names = sorted(set().union(*(stream["recordings"] for stream in streams.values())))
-    for name in names:
-        if name not in truth:
-            raise ValueError(f"no ground truth for recording {name!r}; check --labels")
     fps = metrics.get("fps") or procedure.fps
     recordings = []
     for i, name in enumerate(names):
         scores = {s: stream["recordings"].get(name, {}) for s, stream in streams.items()}
         marks = {s: timeline.outcomes(truth[name], row, fps) for s, row in scores.items()}
-        installations = wrong_marks.installations(scores)
+        installations = timeline.installations(scores)
         seen = (visible or {}).get(name)
         with pages.style():
             figure = timeline.figure(marks, installations, truth[name], procedure, fps, seen)
@@ -88,7 +81,7 @@ def write_report(
                 "name": name,
                 "scores": scores,
                 "num_steps": len(truth[name]),
-                "wrong": wrong_marks.rows(installations, procedure, fps),
+                "wrong": timeline.wrong_rows(installations, procedure, fps),
                 "alarms": [
                     (stream, procedure.components[mark.step_id // 3], clock(mark.event / fps))
                     for stream, of_stream in marks.items()
@@ -100,7 +93,9 @@ def write_report(
                     for stream, row in scores.items()
                     for frame, step, confidence in row.get("uncertain", ())
                 ],
-                "visible": None if seen is None else _mean(seen[1]),
+                "visible": None
+                if seen is None or not np.isfinite(seen[1]).any()
+                else float(np.nanmean(seen[1])),
                 "beliefs": pages.inline(strips[name], f"Beliefs in recording {name}", f"b{i}")
                 if strips and name in strips
                 else None,
@@ -131,11 +126,6 @@ def write_report(
         ],
     )
     files.write_text(path, page)
-
-
-def _mean(values: np.ndarray) -> float | None:
-    values = np.asarray(values, float)
-    return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
 def _cards(

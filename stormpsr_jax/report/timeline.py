@@ -15,32 +15,35 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.metrics import match_steps, scored
 from stormpsr_jax.psr.scoring.wrong_parts import WrongInstallation, false_alarms
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.report import wrong_marks
 from stormpsr_jax.report.pages import (
     INK,
     MUTED,
     PALETTE,
     PAPER,
     STRIPE,
+    WRONG,
     binned,
+    clock,
     time_ticks,
 )
-from stormpsr_jax.report.wrong_marks import WRONG
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D", "uncertain": "o"}
+# Reported as installed while it sits wrong, as wrong, as wrong without being so.
+_WRONG_MARKERS = {"accepted": "s", "found": "v", "alarm": "v"}
 
 Step = tuple[int, int]
 Visible = tuple[np.ndarray, np.ndarray]
+Interval = tuple[int, int, int | None]  # start, component, end
 
 
 class Mark(NamedTuple):
     """The outcome of a truth, of an event, or of the two together."""
 
-    kind: str  # a key of _MARKERS or wrong_marks.MARKERS
+    kind: str  # a key of _MARKERS or _WRONG_MARKERS
     step_id: int
     truth: int | None  # frame
     event: int | None  # frame
@@ -74,9 +77,40 @@ def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[
     return marks
 
 
+def installations(
+    scores: Mapping[str, Mapping[str, Any]],
+) -> dict[Interval, dict[str, WrongInstallation]]:
+    """Returns by wrong installation, in time order, what each stream made of it."""
+    found: dict[Interval, dict[str, WrongInstallation]] = {}
+    for stream, row in scores.items():
+        for values in (row.get("wrong") or {"installations": ()})["installations"]:
+            one = WrongInstallation(*values)
+            found.setdefault((one.start, one.component, one.end), {})[stream] = one
+    return dict(sorted(found.items(), key=lambda item: item[0][:2]))
+
+
+def wrong_rows(
+    found: Mapping[Interval, Mapping[str, WrongInstallation]], procedure: Procedure, fps: float
+) -> list[dict[str, Any]]:
+    """Returns the rows of the table of wrong installations, with times as text or None."""
+
+    def at(frame: int | None) -> str | None:
+        return None if frame is None else clock(frame / fps)
+
+    return [
+        {
+            "part": procedure.components[k],
+            "start": at(start),
+            "end": at(end),
+            "streams": {s: (at(one.accepted), at(one.found)) for s, one in of_streams.items()},
+        }
+        for (start, k, end), of_streams in found.items()
+    ]
+
+
 def figure(
     marks: Mapping[str, Sequence[Mark]],
-    wrong: Collection[wrong_marks.Interval],
+    wrong: Collection[Interval],
     truth: Sequence[Step],
     procedure: Procedure,
     fps: float,
@@ -86,7 +120,7 @@ def figure(
 
     Args:
         marks: by stream, its `outcomes`.
-        wrong: of `wrong_marks.installations`.
+        wrong: of `installations`.
         truth: (frame, step id); metrics.json has it as "truth" of each entry.
         procedure: for the names of steps.
         fps: frames per second.
@@ -175,7 +209,7 @@ def _draw_lane(
 ) -> None:
     """Markers, delays and texts of one stream; `lane` is its place within a row, 0…1."""
     look: dict[str, Any]
-    markers = _MARKERS | wrong_marks.MARKERS
+    markers = _MARKERS | _WRONG_MARKERS
     points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in markers}
     spots = []  # (row, left end, right end, text)
     for mark in marks:
@@ -189,7 +223,7 @@ def _draw_lane(
         elif mark.kind == "early":
             axes.barh(y, origin - x, 0.17, x, ec=colour, fill=False, hatch="/////", linewidth=0)
     for kind, of_kind in points.items():
-        ink = WRONG if kind in wrong_marks.MARKERS else colour
+        ink = WRONG if kind in _WRONG_MARKERS else colour
         hollow = kind in ("missed", "alarm", "uncertain")
         face = PAPER if hollow else ink
         size, edge = (4.2, 1.3) if hollow else (5.5, 0.4)

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+from ml_collections import ConfigDict
+
+from stormpsr_jax.configs import default, fields
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.features import MARKER
-from stormpsr_jax.stages import fields, order, provenance
+from stormpsr_jax.networks import backbones
+from stormpsr_jax.stages import order, provenance
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import LABEL_FILES, Stage
 from stormpsr_jax.training import sinks
 
-Group = Callable[[Context, Sequence[Stage]], Iterable[str]]
+FIELDS = dict(fields.flatten(default.described()))
+
+
+def wrong_with(field: str, value: Any) -> list[str]:
+    """Says what is wrong with the value of one field; an empty list if nothing is."""
+    return fields.wrong_with(FIELDS[field], value)
+
+
+def of_fields(config: ConfigDict) -> list[str]:
+    """Returns a line for each field out of its range, and those of its backbone.
+
+    Of the names of backbones a config does not know, as it is read without JAX.
+    """
+    mistakes = []
+    for field, value in provenance.flat_config(config).items():
+        mistakes += [f"--config.{field}={value!r}: {what}" for what in wrong_with(field, value)]
+    backbone = f"--config.encoder.backbone={config.encoder.backbone!r}"
+    return mistakes + [f"{backbone}: {what}" for what in backbones.find_mistakes(config.encoder)]
 
 
 def find_mistakes(context: Context) -> list[str]:
@@ -22,8 +44,7 @@ def find_mistakes(context: Context) -> list[str]:
     stages = order.chosen(context)
     renders = any(stage.makes_data for stage in stages) and not context.has_data
     folder, splits = ((), ()) if renders else ((_folder,), (_splits,))
-    groups = (_fields, _config, *folder, _extra, *splits, _stages)
-    for group in groups:
+    for group in (_fields, _config, *folder, _extra, *splits, _stages):
         if found := _collected(group, context, stages):
             return found
     return []
@@ -32,22 +53,16 @@ def find_mistakes(context: Context) -> list[str]:
 def _collected(check: Callable[..., Iterable[str]], *arguments: object) -> list[str]:
     """The mistakes that a check finds, with those that it comes upon."""
     found: list[str] = []
-    found += _raised(lambda: found.extend(check(*arguments)))
-    return list(dict.fromkeys(found))
-
-
-def _raised(function: Callable[..., object], *arguments: object) -> list[str]:
-    """The mistakes that something comes upon."""
     try:
-        function(*arguments)
+        found.extend(check(*arguments))
     except ValueError as error:
-        return str(error).splitlines()
-    return []
+        found += str(error).splitlines()
+    return list(dict.fromkeys(found))
 
 
 def _fields(context: Context, _: Sequence[Stage]) -> Iterator[str]:
     config, known = context.config, order.names()
-    yield from fields.find_mistakes(config)
+    yield from of_fields(config)
     yield from sinks.find_mistakes(tuple(config.metrics_to))
     unknown = [name for name in config.stages if name not in known]
     right = [name for name in known if name in config.stages]
@@ -138,7 +153,10 @@ def _splits(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
     reads = [read for stage in stages for read in stage.reads(context)]
     pairs = {(read.source, split) for read in reads for split in read.splits}
     for source, split in sorted(pairs, key=lambda pair: (pair[1] == CAD, str(pair[1]))):
-        yield from _raised(source, context, split)
+        try:
+            source(context, split)
+        except ValueError as error:
+            yield from str(error).splitlines()
     for split in dict.fromkeys(
         s for read in reads if LABEL_FILES in read.parts for s in read.splits
     ):

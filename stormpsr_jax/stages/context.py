@@ -40,10 +40,6 @@ def packaged_or_path(name: str) -> Path:
     return packaged if packaged.exists() else Path(name)
 
 
-def _has_boxes(source: ClipSource) -> bool:
-    return any((recording.classes > 0).any() for recording in source.recordings.values())
-
-
 @dataclasses.dataclass(frozen=True)
 class Context:
     """One run: config stops here and in the stages, models and data get plain arguments."""
@@ -83,11 +79,7 @@ class Context:
 
     @functools.cached_property
     def extra(self) -> Extra | None:
-        """The real recordings that join those of the data folder, if the config names any.
-
-        Raises:
-            ValueError: their folder cannot be read.
-        """
+        """The real recordings that join those of the data folder, if the config names any."""
         name = self.config.data.extra
         return extra.read(Path(name)) if name else None
 
@@ -131,11 +123,7 @@ class Context:
         return self._sized("encoder", self.data_dir, split)
 
     def detector_source(self, split: str) -> ClipSource:
-        """The recordings of one split, or the clean renders, with pictures of the detector's size.
-
-        Raises:
-            ValueError: the split cannot be read, or is not of the frames that `source` has.
-        """
+        """`source` with pictures of the detector's size; ValueError if its frames are others."""
         folder, own = self.detector_dir, self.config.data.detector_dir and split != CAD
         large = self._sized("detector", folder, split)
         if own and (what := clips.difference(self.clip_source(split), large)):
@@ -147,18 +135,13 @@ class Context:
         return large
 
     def boxed_source(self, split: str) -> ClipSource:
-        """What the detector is trained on and judged by: those rendered where real have no boxes.
-
-        Raises:
-            ValueError: as of `detector_source`.
-        """
+        """What the detector learns from and is judged by: renders where real ones have no boxes."""
         source = self.detector_source(split)
-        if self.folder(split) == self.data_dir or _has_boxes(source):
+        boxed = any((recording.classes > 0).any() for recording in source.recordings.values())
+        if boxed or self.folder(split) == self.data_dir:
             return source
-        return self._open(ClipSource, self.detector_dir, split).at(*self._size("detector"))
-
-    def _size(self, section: str) -> tuple[int, str]:
-        return self.config[section].image_size, f"{section}.image_size"
+        rendered = self._open(ClipSource, self.detector_dir, split)
+        return rendered.at(self.config.detector.image_size, "detector.image_size")
 
     def _sized(self, section: str, directory: Path, split: str) -> ClipSource:
         if split == CAD:
@@ -172,17 +155,14 @@ class Context:
         elif self.folder(split) != self.data_dir:
             directory = self.folder(split)
         source = self._open(ClipSource, directory, split)
-        for other in self.extra.joining(split) if self.extra is not None else ():
-            source = self._joined(source, directory, split, other)
-        return source.at(*self._size(section))
-
-    def _joined(self, source: ClipSource, directory: Path, split: str, other: str) -> ClipSource:
-        """A split with one of the real recordings."""
-        assert self.extra is not None
-        key = ("joined", directory, split, other)
-        if key not in self._sources:
-            self._sources[key] = source.joined(self._open(ClipSource, self.extra.directory, other))
-        return self._sources[key]
+        if extra := self.extra:
+            for other in extra.joining(split):
+                key = ("joined", directory, split, other)
+                if key not in self._sources:
+                    real = self._open(ClipSource, extra.directory, other)
+                    self._sources[key] = source.joined(real)
+                source = self._sources[key]
+        return source.at(self.config[section].image_size, f"{section}.image_size")
 
     def _open(self, kind: type[Opened], directory: Path, split: str) -> Opened:
         key = (kind, directory, split)
@@ -191,31 +171,15 @@ class Context:
         return self._sources[key]
 
     def embeddings(self, split: str) -> dict[str, list[EmbeddingFile]]:
-        """{recording: its views (N, D)}, as stage `embed` left them or as they came ready-made.
-
-        Raises:
-            ValueError: one is missing, or is not what the recording and the config ask for.
-        """
+        """{recording: its views (N, D)}, as stage `embed` left them or as they came ready-made."""
         source = self.source(split)
         if isinstance(source, FeatureSource):
             return {name: [file] for name, file in source.embeddings.items()}
-        loaded: dict[str, list[EmbeddingFile]] = {}
-        for name, recording in source.recordings.items():
-            wanted = (recording.num_frames, self.config.encoder.hidden)
-            loaded[name] = []
-            for view in range(self.num_views(split)):
-                path = self.embedding_path(split, name, view)
-                try:
-                    file = EmbeddingFile(path)
-                    if file.shape != wanted:
-                        raise ValueError(f"it holds {file.shape}, expected {wanted}")
-                except (OSError, ValueError) as error:
-                    raise ValueError(
-                        f"{path} cannot be read ({error}); delete it and run the same command "
-                        "again, with 'embed' in stages"
-                    ) from error
-                loaded[name].append(file)
-        return loaded
+        views = range(self.num_views(split))
+        return {
+            name: [EmbeddingFile(self.embedding_path(split, name, view)) for view in views]
+            for name in source.recordings
+        }
 
     def num_views(self, split: str) -> int:
         """Passes over a split that stage `embed` makes; the first is the plain one."""

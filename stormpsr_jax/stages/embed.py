@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +56,10 @@ def _run(context: Context) -> None:
                     key = context.key(f"embed/{name}/{view}")
                     # Written and not mapped: where the disk is full, a map ends the process.
                     with files.replacing(path) as part, part.open("wb") as file:
-                        _write_header(file, source.recordings[name].num_frames, context)
                         left = source.recordings[name].num_frames
+                        shape = (left, context.config.encoder.hidden)
+                        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(file, header)
                         chunks = source.chunks(name, batch, every)
                         for start, images, counts in distinct(chunks, batch):
                             if view:
@@ -110,12 +111,6 @@ def _augmented(
         return context.augment(jax.random.fold_in(key, row), image[None])[0]
 
     return np.asarray(jax.vmap(one)(jnp.asarray(rows), jnp.asarray(images))).astype(np.uint8)
-
-
-def _write_header(file: BinaryIO, num_frames: int, context: Context) -> None:
-    shape = (num_frames, context.config.encoder.hidden)
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
 
 
 STAGE = Stage(

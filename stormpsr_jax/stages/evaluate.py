@@ -34,7 +34,6 @@ from stormpsr_jax.serving.named_files import MODEL
 from stormpsr_jax.serving.weights_file import WEIGHTS
 from stormpsr_jax.stages import detector, fuse, networks, predict, product_gate, provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
 
@@ -44,7 +43,7 @@ def run(context: Context) -> dict:
     if jax.process_index() != 0:
         return {}
     config, workdir = context.config, context.workdir
-    val, test = (read_split(context, split) for split in ("val", "test"))
+    val, test = (predict.read_split(context, split) for split in ("val", "test"))
     source = context.source("test")
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
@@ -71,9 +70,9 @@ def run(context: Context) -> dict:
         visible={name: r.visibility for name, r in test.items() if r.visibility},
         thumbnails=lambda name, frame: source.jpegs(name, [frame])[0],
         curves={
-            stage: read_metrics(workdir / stage / "metrics.jsonl")
+            stage: read_metrics(path)
             for stage in config.stages
-            if (workdir / stage / "metrics.jsonl").exists()
+            if (path := workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
         notes=_notes(chosen, None if weights is None else fusion, choose, caution),
@@ -307,20 +306,12 @@ def _made_from(folder: Path) -> dict[str, Any]:
 def _data(context: Context) -> dict[str, Any]:
     """What the recordings are: whether renders, of which scene, and how many each split has."""
     settings = files.read_json(context.folder("test") / "settings.json")
-    made_by = settings.get("settings")
-    # data_prep.synthetic alone has this setting.
-    rendered = isinstance(made_by, dict) and "occlusion" in made_by
-    scene = {}
-    if rendered:
-        keys = [key for key in ("seed", "occlusion", "world") if key in made_by]  # toy goes unsaid
-        scene = {"scene": {key: made_by[key] for key in keys}}
-    splits = provenance.recordings(context)
-    counts = {
-        split: len(context.source(split).recordings)
-        for split in ("train", "val", "test")
-        if split in splits
-    }
-    return {"rendered": rendered, "recordings": counts, **scene}
+    made_by = settings.get("settings") or {}
+    scene = {key: made_by[key] for key in ("seed", "occlusion", "world") if key in made_by}
+    rendered = "occlusion" in made_by  # data_prep.synthetic alone has this setting
+    there = [split for split in ("train", "val", "test") if split in provenance.recordings(context)]
+    counts = {split: len(context.source(split).recordings) for split in there}
+    return {"rendered": rendered, "recordings": counts, **({"scene": scene} if rendered else {})}
 
 
 def show(context: Context) -> None:

@@ -65,6 +65,9 @@ def build(context: Context) -> Definition:
         embeddings = validation.embeddings(encoder, val)
         return validation.clip_scores(logits, embeddings, val_states, context.window)
 
+    # Clips are drawn by another seed than those of stage `temporal`, or the very same would come
+    # first; in 31 bits, as grain takes seeds.
+    seed = (context.config.seed + zlib.crc32(b"finetune")) % 2**31
     top, decay = config.encoder_lr_scale, config.layer_decay
     scale = {"spatial": top}
     scale |= layer_lr_scale("spatial/encoder", spatial.encoder.layers, top, decay)
@@ -72,23 +75,13 @@ def build(context: Context) -> Definition:
         model=(spatial, transformer),
         init=init,
         loss_fn=loss_fn,
-        data=pipelines.picture_clips(
-            train, **context.clip_options(train, config.batch, clip_seed(context.config.seed))
-        ),
+        data=pipelines.picture_clips(train, **context.clip_options(train, config.batch, seed)),
         **optimisation(config, scale),
         evaluate=evaluate,
         best=context.config.temporal.best,
         evaluate_start=True,
         unit="clips",
     )
-
-
-def clip_seed(seed: int) -> int:
-    """Of the draws of clips: with that of stage `temporal`, they would be those seen there first.
-
-    In 31 bits, as grain takes seeds.
-    """
-    return (seed + zlib.crc32(b"finetune")) % 2**31
 
 
 def _check(context: Context) -> list[str]:

@@ -18,7 +18,6 @@ import jax
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.files.scores import KINDS
 from stormpsr_jax.psr.streams.learned_weights import (
     Weights,
@@ -29,7 +28,6 @@ from stormpsr_jax.psr.streams.learned_weights import (
 from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 from stormpsr_jax.stages import detector, predict
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training import learned_fusion
 
@@ -73,18 +71,19 @@ def run(context: Context) -> dict[str, Any]:
     if jax.process_index() != 0:
         return {}
     config, folder = context.config.fuse, context.workdir / "fuse"
-    known = {name: r for name, r in read_split(context, "val").items() if len(r.frames)}
-    examples = [_example(recording) for recording in known.values()]
+    known = {name: r for name, r in predict.read_split(context, "val").items() if len(r.frames)}
+    examples = [
+        learned_fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
+        for r in known.values()
+        if r.scores is not None  # which stage `predict` leaves for this one
+    ]
     kinds = {example.scores.kind for example in examples}
     kind = kinds.pop() if len(kinds) == 1 else "csv"
     folder.mkdir(parents=True, exist_ok=True)
-    if len(known) < max(MIN_RECORDINGS, learned_fusion.FOLDS):
-        _ship(
-            folder,
-            kind,
-            f"{len(known)} validation recordings with labelled states are fewer than "
-            f"{max(MIN_RECORDINGS, learned_fusion.FOLDS)}",
-        )
+    least = max(MIN_RECORDINGS, learned_fusion.FOLDS)
+    if len(known) < least:
+        few = f"{len(known)} validation recordings with labelled states are fewer than {least}"
+        _ship(folder, kind, few)
         return {"recordings": 0}
     start = default_weights(kind) if config.init == "default" else None
     total = learned_fusion.num_steps(config.steps, start)
@@ -99,11 +98,8 @@ def run(context: Context) -> dict[str, Any]:
             seed=context.config.seed,
             progress=bar.update,
         )
-    facts = {
-        "recordings": len(examples),
-        "loss_before": fitted.before,
-        "loss_after": fitted.after,
-    }
+    losses = {"loss_before": fitted.before, "loss_after": fitted.after}
+    facts = {"recordings": len(examples), **losses}
     if start is not None and not fitted.after < fitted.before:
         _ship(folder, kind, "fitted weights are no better on recordings that they have not seen")
         return facts | {"recordings": 0}
@@ -115,11 +111,6 @@ def run(context: Context) -> dict[str, Any]:
     return facts
 
 
-def _example(r: LabelledPredictions) -> learned_fusion.Example:
-    assert r.scores is not None  # `read_split` reads them for this stage
-    return learned_fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
-
-
 def _ship(folder: Path, kind: str, why: str) -> None:
     print(f"fuse: {why}: the weights that ship with the package", flush=True)
     files.write_json(folder / FOLDS, {"recordings": {}, "folds": []})
@@ -127,28 +118,10 @@ def _ship(folder: Path, kind: str, why: str) -> None:
 
 
 def read(folder: Path) -> Fusion:
-    """Reads what the stage has left in its folder.
-
-    Raises:
-        ValueError: it is missing or damaged; names the file.
-    """
-    weights = read_weights(folder / WEIGHTS)
-    path = folder / FOLDS
-    data = files.read_json(path)
-    folds = [
-        Weights.from_json(one, f"{path}: folds[{i}]")
-        for i, one in enumerate(files.field(data, "folds", list, str(path)))
-    ]
-    recordings = files.field(data, "recordings", dict, str(path))
-    for name, place in recordings.items():
-        if type(place) is not int or not 0 <= place < len(folds):
-            raise ValueError(f"{path}: recordings: {files.shorten(name)}: has no such fold")
-    return Fusion(weights, tuple(folds), recordings)
-
-
-def _further(context: Context) -> dict[str, Any]:
-    del context
-    return {f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS}
+    """Reads what the stage has left in its folder, whose checksums the runner has compared."""
+    data = files.read_json(folder / FOLDS)
+    folds = tuple(Weights.from_json(one, str(folder / FOLDS)) for one in data["folds"])
+    return Fusion(read_weights(folder / WEIGHTS), folds, data["recordings"])
 
 
 def _check(context: Context) -> list[str]:
@@ -169,7 +142,9 @@ STAGE = Stage(
         Reads((LABEL_FILES, FPS), ("val",)),
         Reads(("initial states", "states", "variants of recordings")),
     ],
-    further=_further,
+    further=lambda _: {
+        f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS
+    },
     after=lambda _: (predict.STAGE,),
     results=(f"fuse/{WEIGHTS}", f"fuse/{FOLDS}"),
     check=_check,

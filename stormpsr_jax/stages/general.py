@@ -86,11 +86,6 @@ def _counts(context: Context) -> tuple[int, int, int]:
     return config.objects, config.states, config.views
 
 
-def _pictures(context: Context) -> int:
-    """Of a batch."""
-    return math.prod(_counts(context))
-
-
 def build(context: Context) -> Definition:
     """What trains the encoder, and keeps the one best in precision@1 on objects it never saw.
 
@@ -98,7 +93,8 @@ def build(context: Context) -> Definition:
     """
     config = context.config.general
     train, val = (_open(context, split) for split in SPLITS)
-    model = networks.encoder_to_train(context, train.image_size, _pictures(context))
+    pictures = math.prod(_counts(context))
+    model = networks.encoder_to_train(context, train.image_size, pictures)
     components = train.procedure.num_components
 
     def init() -> tuple[Params, Params]:
@@ -140,7 +136,6 @@ def build(context: Context) -> Definition:
             },
         )
 
-    pictures = _pictures(context)
     num_bytes = pictures // jax.process_count() * 3 * math.prod(train.image_size)
     element = _ObjectBatch(train, *_counts(context))
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
@@ -173,7 +168,7 @@ def _precision_at_1(encoder: Batched, source: ClipSource) -> float:
 
 
 def _check(context: Context) -> list[str]:
-    rows, size = _pictures(context), learning.image_size(context, source=_open)
+    rows, size = math.prod(_counts(context)), learning.image_size(context, source=_open)
     if context.has_data:
         _ObjectBatch(_open(context, SPLITS[0]), *_counts(context))
     model = networks.encoder_to_train(context, size, rows, "none")

@@ -17,6 +17,7 @@ from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.stored import stored_types
 from stormpsr_jax.psr.files import predictions, scores
+from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
 from stormpsr_jax.serving.recogniser import Recogniser, Views
@@ -90,13 +91,8 @@ def _recording(
     if results.holds(part_of, context.workdir, wanted):
         progress.update(recording.num_frames)
         return
-    recogniser = Recogniser(
-        encode=made.get("encode"),
-        temporal=made.get("temporal"),
-        detect=made.get("detect"),
-        frames=window.frames,
-        stride=window.stride,
-    )
+    networks_by = {key: made.get(key) for key in ("encode", "temporal", "detect")}
+    recogniser = Recogniser(**networks_by, frames=window.frames, stride=window.stride)
     large = None  # what the detector sees, where that has another size
     if isinstance(source, ClipSource) and "detect" in made:
         seen = context.detector_source(split)
@@ -140,6 +136,22 @@ def _recording(
     if visibility in wanted:
         predictions.write_visibility(visibility, numbers, recording.visible)
     results.write(part_of, Record({}, results=results.checksums(context.workdir, wanted)))
+
+
+def read_split(context: Context, split: str) -> dict[str, LabelledPredictions]:
+    """The labels of a split and what the stage has left for it; scores only for stage `fuse`."""
+    folder = context.workdir / "predictions" / split
+    there = {n: folder / n for n in ("asd", "temporal", "visibility") if (folder / n).is_dir()}
+    if not there.keys() & {"asd", "temporal"}:
+        raise ValueError(f"{folder}: no predictions; run stage 'predict' on split {split!r} first")
+    return load_recordings(
+        context.procedure,
+        context.folder(split) / "labels" / split,
+        there.get("asd"),
+        there.get("temporal"),
+        scores_dir=folder / "scores" if "fuse" in context.config.stages else None,
+        visibility_dir=there.get("visibility"),
+    )
 
 
 def networks_of(context: Context) -> tuple[Stage, ...]:

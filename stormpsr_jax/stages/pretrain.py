@@ -36,18 +36,14 @@ def build(context: Context) -> Definition:
     train, val = context.clip_source("train"), context.clip_source("val")
     sampler = _sampler(context)
     model = networks.encoder_to_train(context, train.image_size, sampler.batch_size)
-    supcon = losses.supcon
+    renders, supcon = takes_renders(context.config), losses.supcon
     if config.supcon_block:
         supcon = functools.partial(
             losses.supcon_blockwise, mesh=context.devices, block=config.supcon_block
         )
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        limbs = (
-            context.config.augment.occluders * batch["cad"]
-            if takes_renders(context.config)
-            else 0.0
-        )
+        limbs = context.config.augment.occluders * batch["cad"] if renders else 0.0
         images = context.normalise(context.augment(rng, batch["image"], limbs), batch["cad"])
         outputs, updates = model.apply(
             {"params": params, "batch_stats": batch_stats},
@@ -60,10 +56,9 @@ def build(context: Context) -> Definition:
         loss = supcon(outputs["projection"][:keyed], batch["label"][:keyed], config.temperature)
         metrics = {"supcon": loss}
         if config.state_loss:
-            metrics["state_bce"] = losses.multilabel_bce(
-                outputs["state_logits"], batch["state"]
-            ).mean()
-            loss = loss + config.state_loss * metrics["state_bce"]
+            bce = losses.multilabel_bce(outputs["state_logits"], batch["state"]).mean()
+            metrics["state_bce"] = bce
+            loss = loss + config.state_loss * bce
         return loss, (metrics, updates["batch_stats"])
 
     def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
@@ -100,11 +95,6 @@ def _renders(context: Context) -> ClipSource | None:
     return context.clip_source(CAD) if takes_renders(context.config) else None
 
 
-def _sampler(context: Context) -> sampling.KeyFrameSampler:
-    """What draws the batches; ValueError if the labels do not have what the config asks for."""
-    return key_frame_sampler(context, context.clip_source("train"), _renders(context))
-
-
 def _data(context: Context, sampler: sampling.KeyFrameSampler, workers: int) -> pipelines.Batches:
     train, config = context.clip_source("train"), context.config
     return pipelines.key_frame_batches(
@@ -129,11 +119,9 @@ def background_frames(config: ConfigDict, fps: float) -> tuple[int, int]:
     return round(config.background_gap * fps), math.ceil(config.background_span * fps)
 
 
-def key_frame_sampler(
-    context: Context, train: ClipSource, cad: ClipSource | None
-) -> sampling.KeyFrameSampler:
+def _sampler(context: Context) -> sampling.KeyFrameSampler:
     """What draws the batches; ValueError if the labels do not have what the config asks for."""
-    config = context.config.pretrain
+    config, train, cad = context.config.pretrain, context.clip_source("train"), _renders(context)
     gap, span = background_frames(config, train.fps)
     return sampling.KeyFrameSampler(
         train.recordings,

@@ -1,4 +1,4 @@
-"""Stage `fits`: by what a model tells pictures of its own kind from others (`model.fits`).
+"""Stage `product_gate`: by what a model tells pictures of its own kind from others.
 
 The networks look at some pictures of each training recording, and at whole validation recordings,
 thinned out to a few pictures a second. Each is looked at in its own light and in others, which are

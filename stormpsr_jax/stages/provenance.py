@@ -45,7 +45,7 @@ def fields(config: ConfigDict, stage: Stage, free: bool = False) -> dict[str, An
     }
 
 
-def made_from(context: Context, stage: Stage) -> MadeFrom:
+def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
     """What a stage would be made from now.
 
     Without "data", "files" and "procedure" where it reads a data folder that is not finished.
@@ -53,7 +53,7 @@ def made_from(context: Context, stage: Stage) -> MadeFrom:
     before = {
         other.name: of_results(context.workdir / other.name) for other in stage.after(context)
     }
-    found = {"config": fields(context.config, stage), "stages": before}
+    found: dict[str, Any] = {"config": fields(context.config, stage), "stages": before}
     if stage.makes_data:
         return found | {"files": stage.further(context)}
     if not context.has_data:

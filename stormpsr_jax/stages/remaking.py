@@ -126,27 +126,18 @@ def prepare(context: Context, stage: Stage, remake: str, others: Sequence[Path])
                 flush=True,
             )
             trained = [*trained, continuing.training(context, stage, steps)]
-            continuing.begin(folder, weights, _record(now, trained))
+            continuing.begin(folder, weights, Record(now, trained))
             return False
         if why:
             print(f"{stage.name}: made again ({_first(why)})", flush=True)
-            _clear(context, stage)
+            if not (stage.makes_data and context.config.data.dir):  # a user's
+                for name in reversed(stage.folders):
+                    files.remove(context.workdir / name)
             trained = []
     if stage.costly and not trained:
         trained = [continuing.training(context, stage, context.config[stage.name].steps)]
-    results.write(folder, _record(now, trained))
+    results.write(folder, Record(now, trained))
     return False
-
-
-def _record(now: MadeFrom, trained: list[results.Training]) -> Record:
-    return Record({section: dict(values) for section, values in now.items()}, trained)
-
-
-def _clear(context: Context, stage: Stage) -> None:
-    """Removes what a stage has made."""
-    if not (stage.makes_data and context.config.data.dir):  # a user's, which data_prep refuses
-        for name in reversed(stage.folders):
-            files.remove(context.workdir / name)
 
 
 def _take_over(

@@ -168,7 +168,7 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
     found = found[:: -(-len(found) // BOXED_FRAMES)]
     truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
     truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
-    boxes, classes, confidences = _detections(detector, source, found)
+    boxes, classes, confidences = _of_pictures(detector, source, found)[:3]
     picture, row = np.nonzero(classes > 0)
     at = picture, row
     rows = Detections(picture, classes[at], confidences[at], boxes[at])
@@ -208,7 +208,8 @@ def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
     ]
     if not found:
         return {}
-    _, _, confidences = _detections(detector, source, found[:: -(-len(found) // EMPTY_FRAMES)])
+    seen = found[:: -(-len(found) // EMPTY_FRAMES)]
+    confidences = _of_pictures(detector, source, seen)[2]
     return {"false_alarms": float((confidences.max(axis=1) > 0.5).mean())}
 
 
@@ -218,13 +219,6 @@ def embeddings(encoder: Batched, source: ClipSource) -> dict[str, np.ndarray]:
     whole = _of_pictures(encoder, source, frames)
     ends = np.cumsum([r.num_frames for r in source.recordings.values()])
     return dict(zip(source.recordings, np.split(whole, ends[:-1]), strict=True))
-
-
-def _detections(
-    detector: Batched, source: ClipSource, frames: list[tuple[str, int]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (N, M, 4), classes (N, M) and confidences (N, M) in N frames: (recording, row)."""
-    return _of_pictures(detector, source, frames)[:3]
 
 
 def _of_pictures(function: Batched, source: ClipSource, frames: list[tuple[str, int]]) -> Any:

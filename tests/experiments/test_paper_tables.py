@@ -21,7 +21,7 @@ from stormpsr_jax.experiments import (
     paper_results,
 )
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.stages import fields, provenance
+from stormpsr_jax.stages import checks, provenance
 from tests.support.processes import start
 from tests.support.tiny import flags_of, tiny
 
@@ -65,7 +65,7 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     for name in ("kcas", "t_f_2", "window_x1", "finetuned"):
         assert runs[name, 0] is runs["base", 0]
     for run in runs.values():
-        assert fields.find_mistakes(run.config) == []
+        assert checks.of_fields(run.config) == []
 
 
 def words(root, words, finished, **changes):

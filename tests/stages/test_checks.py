@@ -8,7 +8,7 @@ import pytest
 
 from stormpsr_jax import main
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import checks, fields, provenance
+from stormpsr_jax.stages import checks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support import arrays
@@ -54,7 +54,7 @@ def test_ranges_every_number_of_the_config_has_one():
         for field, value in provenance.flat_config(tiny()).items()
         if isinstance(value, int | float)
         and not isinstance(value, bool)
-        and not fields.wrong_with(field, -(10.0**12))
+        and not checks.wrong_with(field, -(10.0**12))
     ]
     assert not without
 

@@ -12,7 +12,7 @@ from stormpsr_jax.networks import (
     vit,
 )
 from stormpsr_jax.psr.streams import rules
-from stormpsr_jax.stages import fields
+from stormpsr_jax.stages import checks
 from stormpsr_jax.training import choices
 
 
@@ -47,4 +47,4 @@ def test_choices_are_those_that_the_code_knows():
         "evaluate.decoder": rules.DECODERS,
     }
     for name, expected in known.items():
-        assert set(fields.FIELDS[name].choices) == set(expected), name
+        assert set(checks.FIELDS[name].choices) == set(expected), name

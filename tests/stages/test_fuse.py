@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import types
 
 import numpy as np
@@ -102,19 +101,8 @@ def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch):
     assert not found.recordings
 
 
-def test_fuse_errors_no_scores_and_damaged_results(context):
+def test_fuse_errors_no_scores(context):
     write_split(context.workdir, "val", range(3))
     (context.workdir / "predictions/val/scores/r1.npz").unlink()
     with pytest.raises(ValueError, match=r"scores: no r1\.npz for the recording r1"):
         fuse.run(context)
-    folder = context.workdir / "damaged"
-    folder.mkdir()
-    learned_weights.write_weights(folder / fuse.WEIGHTS, learned_weights.default_weights("scores"))
-    for content, what in (
-        ({"folds": 1}, "folds: 1 has the wrong type"),
-        ({"folds": [{}], "recordings": {}}, r"folds\[0\]: format: is missing"),
-        ({"folds": [], "recordings": {"r0": 0}}, "'r0': has no such fold"),
-    ):
-        (folder / fuse.FOLDS).write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=what):
-            fuse.read(folder)

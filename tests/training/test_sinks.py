@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from stormpsr_jax.stages import checks, fields
+from stormpsr_jax.stages import checks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import sinks
 from stormpsr_jax.training.metrics import MetricWriter, read_metrics
@@ -112,7 +112,7 @@ def test_before_anything_is_computed_a_missing_package_or_key_is_a_mistake(
     assert (
         text == "--config.metrics_to=['tensorbord']: 'tensorbord' is not one of tensorboard, wandb"
     )
-    assert fields.find_mistakes(tiny(metrics_to=())) == []
+    assert checks.of_fields(tiny(metrics_to=())) == []
     # Neither the package nor a folder of its name, as it makes itself, is enough.
     monkeypatch.delitem(sys.modules, "wandb")
     find = importlib.util.find_spec

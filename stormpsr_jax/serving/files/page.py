@@ -17,8 +17,7 @@ from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
-from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE
-from stormpsr_jax.report.wrong_marks import WRONG, clock
+from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.files.thumbnails import thumbnail
 from stormpsr_jax.serving.kept import Chunk
 
