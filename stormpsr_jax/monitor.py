@@ -122,7 +122,15 @@ def _run(args: argparse.Namespace) -> None:
         for name, r in recordings.items()
     }
     if args.out is not None:
-        files.write_json(args.out, _content(procedure, stream, recordings, found))
+        of_each = {
+            name: {
+                "variant": recordings[name].variant.name,
+                "alerts": [alert._asdict() for alert in of_one],
+            }
+            for name, of_one in found.items()
+        }
+        head = {"procedure": procedure.name, "stream": stream, "fps": procedure.fps}
+        files.write_json(args.out, head | {"recordings": of_each})
     rows = [_row(name, alert, procedure.fps) for name, of_one in found.items() for alert in of_one]
     if rows:
         print(tables.format_rows(rows, args.format))
@@ -155,27 +163,6 @@ def _score(
         for name, r in recordings.items()
         if len(r.frames)
     )
-
-
-def _content(
-    procedure: Procedure,
-    stream: str,
-    recordings: Mapping[str, LabelledPredictions],
-    found: Mapping[str, Sequence[Alert]],
-) -> dict[str, Any]:
-    """The content of the file of --out; docs/formats.md has its fields."""
-    return {
-        "procedure": procedure.name,
-        "stream": stream,
-        "fps": procedure.fps,
-        "recordings": {
-            name: {
-                "variant": recordings[name].variant.name,
-                "alerts": [alert._asdict() for alert in of_one],
-            }
-            for name, of_one in found.items()
-        },
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -141,34 +141,21 @@ def template(
     return Procedure.from_json(data, "template").to_json()
 
 
-def draft(
-    meshes: str, out: str, name: str, fps: float, limit: int, y_up: bool, page: str | None
-) -> None:
-    """Writes a procedure drafted from the meshes of a product's parts, and a page to look at.
-
-    Args:
-        meshes: the folder.
-        out: the file to write, which must not exist.
-        name, fps: of the product.
-        limit: how many states are catalogued at most.
-        y_up: y of the meshes points up, not z.
-        page: an HTML file to write; None writes none.
-
-    Raises:
-        ValueError: a mesh, a file or an argument is wrong, or a library is missing.
-        OSError: a file cannot be written.
-    """
+def _draft(args: argparse.Namespace) -> None:
+    """Writes a procedure drafted from the meshes of a product's parts, and a page to look at."""
     drafts = _drafts("procedure draft")
-    if os.path.lexists(out):
-        raise ValueError(f"--out={out}: is there already; give a file that is not")
-    made = drafts.draft(meshes, name=name, fps=fps, limit=limit, y_up=y_up)
+    if os.path.lexists(args.out):
+        raise ValueError(f"--out={args.out}: is there already; give a file that is not")
+    name = args.name or pathlib.Path(args.meshes).resolve().name
+    how = {"fps": args.fps, "limit": args.states, "y_up": args.up == "y"}
+    made = drafts.draft(args.meshes, name=name, **how)
     procedure = Procedure.from_json(made.content)
-    if page is not None:
-        made.write_page(page)
-    with pathlib.Path(out).open("x", encoding="utf-8") as file:
+    if args.page is not None:
+        made.write_page(args.page)
+    with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
         file.write(_dump(made.content) + "\n")
     _print_doubts(made.content["draft"])
-    print(f"{out}: a draft of {procedure.num_components} parts, {procedure.num_states} states")
+    print(f"{args.out}: a draft of {procedure.num_components} parts, {procedure.num_states} states")
 
 
 def _drafts(what: str) -> types.ModuleType:
@@ -180,15 +167,17 @@ def _drafts(what: str) -> types.ModuleType:
         raise ValueError(f"{what} needs {_DRAFTS}, which cannot be imported: {error}") from error
 
 
-def show_page(procedure: Procedure, meshes: str, page: str, y_up: bool) -> None:
-    """Writes the page of a procedure and of the meshes of its parts, and prints what is doubtful.
-
-    Raises:
-        ValueError: a mesh is missing or wrong, or a library is missing.
-        OSError: the page cannot be written.
-    """
-    _print_doubts(_drafts("procedure show --page").write_page(page, meshes, procedure, y_up))
-    print(f"{page}: {procedure.num_components} parts, {procedure.num_states} states")
+def _show(args: argparse.Namespace) -> None:
+    """Prints what a procedure is, or writes its page with the meshes of its parts."""
+    procedure = load_procedure(args.procedure)
+    if bool(args.meshes) != bool(args.page):
+        raise ValueError("--meshes and --page go together")
+    if not args.page:
+        print(show(procedure))
+        return
+    drafts = _drafts("procedure show --page")
+    _print_doubts(drafts.write_page(args.page, args.meshes, procedure, args.up == "y"))
+    print(f"{args.page}: {procedure.num_components} parts, {procedure.num_states} states")
 
 
 def show(procedure: Procedure) -> str:
@@ -225,28 +214,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; exit code 2 for a file with mistakes, one line each."""
     args = _parser().parse_args(argv)
     try:
-        if args.action == "show" and (args.meshes or args.page):
-            if not (args.meshes and args.page):
-                raise ValueError("--meshes and --page go together")
-            show_page(load_procedure(args.procedure), args.meshes, args.page, args.up == "y")
-        elif args.action == "show":
-            print(show(load_procedure(args.procedure)))
-        elif args.action == "draft":
-            name = args.name or pathlib.Path(args.meshes).resolve().name
-            y_up = args.up == "y"
-            draft(args.meshes, args.out, name, args.fps, args.states, y_up, args.page)
-        elif args.action == "template":
-            components = [name.strip() for name in args.components.split(",")]
-            text = _dump(template(args.name, components, args.fps, args.allowed))
-            if args.out is None:
-                print(text)
-            else:
-                with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
-                    file.write(text + "\n")
-        else:
-            check(args)
+        args.run(args)
     except (OSError, ValueError) as error:
         fail_for(error)
+
+
+def _template(args: argparse.Namespace) -> None:
+    components = [name.strip() for name in args.components.split(",")]
+    text = _dump(template(args.name, components, args.fps, args.allowed))
+    if args.out is None:
+        print(text)
+        return
+    with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def _step_ids(text: str) -> list[int]:
@@ -272,19 +252,25 @@ def _on_one_line(found: re.Match) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.procedure", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    add = actions.add_parser("check", help="name every mistake in a file").add_argument
+
+    def action(name: str, run: Callable[..., None], what: str) -> Callable[..., Any]:
+        made = actions.add_parser(name, help=what)
+        made.set_defaults(run=run)
+        return made.add_argument
+
+    add = action("check", check, "name every mistake in a file")
     add("procedure", help=_FILE)
     add("--labels", help="folder of the recordings' labels, of any kind, to check against it")
     add("--variant", help="of all these recordings; otherwise found by their names")
     add_label_flags(add)
-    add = actions.add_parser("template", help="write a file to start from").add_argument
+    add = action("template", _template, "write a file to start from")
     add("--name", required=True)
     add("--components", required=True, help="their names, with commas between them")
     add("--fps", type=float, default=10.0, help="frames per second (%(default)s)")
     what = "step ids that may happen besides, as 2,0; otherwise every part may come off and on"
     add("--allowed", type=_step_ids, help=what)
     add("--out", help="the file to write, which must not exist; otherwise it is printed")
-    add = actions.add_parser("draft", help="write a first one from meshes of parts").add_argument
+    add = action("draft", _draft, "write a first one from meshes of parts")
     add("--meshes", required=True, metavar="DIR", help="a mesh for each part, and order.json")
     add("--out", required=True, metavar="FILE", help="the file to write, which must not exist")
     add("--name", help="of the product (the folder's name)")
@@ -292,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "catalogue at most so many states (%(default)s)"
     add("--states", type=int, default=100, metavar="N", help=what)
     _add_page_flags(add, "write a page with pictures of states and wrong fittings, to look at")
-    add = actions.add_parser("show", help="components, step ids, states and variants").add_argument
+    add = action("show", _show, "components, step ids, states and variants")
     add("procedure", help=_FILE)
     add("--meshes", metavar="DIR", help="a mesh for each component, for --page")
     _add_page_flags(add, "write that page, instead of printing")

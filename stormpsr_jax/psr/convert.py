@@ -69,11 +69,10 @@ def _main_detections(args: argparse.Namespace) -> None:
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, detections in found.items():
-        if rates is not None:
-            detections = resample.detections(detections, *rates)
+        rows = detections if rates is None else resample.renumbered(detections, *rates)
         path = out / f"{name}{predictions.SUFFIX}"
-        predictions.write(path, name, detections)
-        print(f"{path}: {len(detections.frames)} detections")
+        predictions.write(path, name, rows)
+        print(f"{path}: {len(rows.frames)} detections")
     if classes.missing():
         print(f"no class maps to the catalogued states {', '.join(map(str, classes.missing()))}")
 

@@ -29,19 +29,13 @@ def of_labels(
         labels: of it.
         window: frames of a clip; 0 looks for no changes in haste.
     """
-    doubts = of_steps(procedure, variant, labels.with_errors)
-    doubts += of_states(procedure, variant, labels.frames, labels.states)
-    return sorted(doubts + of_pauses(procedure, labels.frames, labels.states, window))
+    doubts = _of_steps(procedure, variant, labels.with_errors)
+    doubts += _of_states(procedure, variant, labels.frames, labels.states)
+    return sorted(doubts + _of_pauses(procedure, labels.frames, labels.states, window))
 
 
-def of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[Doubt]:
-    """Finds steps that the variant has no place for, and those before one that should precede them.
-
-    Args:
-        procedure: the product.
-        variant: of the recording.
-        steps: (frame, step id) of all its steps, incorrect installations too.
-    """
+def _of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[Doubt]:
+    """Steps that the variant has no place for, and those before one that should precede them."""
     monitor, doubts = Monitor(procedure, variant), []
     by_frame: dict[int, list[int]] = {}
     for frame, step in sorted(steps):
@@ -57,19 +51,10 @@ def of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> l
     return doubts
 
 
-def of_states(
+def _of_states(
     procedure: Procedure, variant: Variant, frames: np.ndarray, states: np.ndarray
 ) -> list[Doubt]:
-    """Finds states that are not catalogued, and names the parts that are on.
-
-    The initial state is none of them: there is nothing yet to be recognised.
-
-    Args:
-        procedure: the product.
-        variant: of the recording.
-        frames: (M,) ascending.
-        states: (M, K), each from its frame on.
-    """
+    """States that are not catalogued; the initial one has nothing yet to be recognised."""
     doubts = []
     for i in np.flatnonzero(procedure.state_classes(states) == 0):
         if i and (states[i] == states[i - 1]).all():  # a row for each frame, of the same state
@@ -83,19 +68,10 @@ def of_states(
     return doubts
 
 
-def of_pauses(
+def _of_pauses(
     procedure: Procedure, frames: np.ndarray, states: np.ndarray, window: int
 ) -> list[Doubt]:
-    """Finds components that change twice within the frames of one clip.
-
-    What is done and undone within a clip is no change to the temporal network.
-
-    Args:
-        procedure: the product.
-        frames: (M,) ascending.
-        states: (M, K), each from its frame on.
-        window: frames of a clip.
-    """
+    """Components that change twice within a clip, which is no change to the temporal network."""
     doubts = []
     for k, name in enumerate(procedure.components):
         changes = frames[1:][states[1:, k] != states[:-1, k]]

@@ -128,7 +128,7 @@ def test_evaluate_errors_leave_no_recording_out(files, capsys):
     gone.unlink()
     assert "no 02_assy_b_results_pred.csv for the recording 02_assy_b" in fails(files, capsys)
     gone.mkdir()
-    assert "02_assy_b_results_pred.csv: cannot be read" in fails(files, capsys)
+    assert "02_assy_b_results_pred.csv: is not a regular file" in fails(files, capsys)
     gone.rmdir()
     (files / "asd" / "03_assy_z_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
     gone.write_bytes(content)

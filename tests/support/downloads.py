@@ -1,6 +1,7 @@
 """Stand-ins for what a user downloads: the data sets in their own layout, and timm's weights."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -50,11 +51,13 @@ def label_files(
     states = np.vstack([initial, procedure.states[(procedure.states != initial).any(axis=1)]])
     changes = np.linspace(PAUSE * count, count, len(states) - 1, endpoint=False).astype(int)
     frames = first + np.append(0, changes)
-    image = lambda frame: f"{frame:0{digits}d}.jpg"  # noqa: E731
-    labels.write_states(folder / "PSR_labels_raw.csv", frames, states, image_name=image)
+    labels.write_states(folder / "PSR_labels_raw.csv", frames, states)
     for file, errors in (("PSR_labels.csv", False), ("PSR_labels_with_errors.csv", True)):
         steps = labels.states_to_steps(frames, states, with_errors=errors)
-        labels.write_steps(folder / file, steps, procedure, image_name=image)
+        labels.write_steps(folder / file, steps, procedure)
+    for path in folder.iterdir():
+        named = re.sub(r"(?m)^[0-9]+", lambda n: f"{int(n[0]):0{digits}d}", path.read_text())
+        path.write_text(named)
 
 
 def make_meccano(folder: Path, size: tuple[int, int]) -> None:

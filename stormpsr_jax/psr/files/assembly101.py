@@ -12,7 +12,6 @@ occur in its recordings, in either order of the two parts. A row counts from its
 """
 
 import dataclasses
-import itertools
 import os
 import pathlib
 import re
@@ -22,7 +21,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files import csvfile, labels
 from stormpsr_jax.psr.procedure import Procedure
 
 FPS = 30
@@ -149,15 +148,9 @@ def states(changes: Sequence[Change], pairs: Sequence[Pair]) -> tuple[np.ndarray
     Returns:
         frames (M,) int64 and states (M, K) int8, a row for each frame at which something changes.
     """
-    index = {pair: k for k, pair in enumerate(pairs)}
-    frames, rows = [0], [np.zeros(len(pairs), np.int8)]
-    for change in changes:
-        if change.frame != frames[-1]:
-            frames.append(change.frame)
-            rows.append(rows[-1].copy())
-        rows[-1][index[change.pair]] = change.value
-    changed = [True, *((a != b).any() for a, b in itertools.pairwise(rows))]
-    return np.array(frames, np.int64)[changed], np.stack(rows)[changed]
+    last = {(change.frame, change.pair): change.value for change in changes}
+    steps = [(f, 3 * pairs.index(pair) + {1: 0, -1: 1, 0: 2}[v]) for (f, pair), v in last.items()]
+    return labels.steps_to_states(steps, [0] * len(pairs), 0)
 
 
 def procedure(toy: str, recordings: Mapping[str, Sequence[Change]]) -> Procedure:

@@ -8,7 +8,7 @@ a header. A frame's number is the one in its image's name.
 import csv
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -191,29 +191,15 @@ def states_per_frame(
     return np.asarray(states, np.int8)[np.maximum(rows, 0)]
 
 
-def _default_image_name(frame: int) -> str:
-    return f"{frame:05d}.jpg"
-
-
-def write_steps(
-    path: str | os.PathLike,
-    steps: Iterable[Step],
-    procedure: Procedure,
-    image_name: Callable[[int], str] = _default_image_name,
-) -> None:
+def write_steps(path: str | os.PathLike, steps: Iterable[Step], procedure: Procedure) -> None:
     """Writes `PSR_labels.csv` or `PSR_labels_with_errors.csv`, steps in the order given."""
-    _write(path, ([image_name(f), s, procedure.step_name(s)] for f, s in steps))
+    _write(path, ([f"{f:05d}.jpg", s, procedure.step_name(s)] for f, s in steps))
 
 
-def write_states(
-    path: str | os.PathLike,
-    frames: Iterable[int],
-    states: np.ndarray,
-    image_name: Callable[[int], str] = _default_image_name,
-) -> None:
+def write_states(path: str | os.PathLike, frames: Iterable[int], states: np.ndarray) -> None:
     """Writes `PSR_labels_raw.csv`: frames (M,), states (M, K)."""
     rows = zip(frames, np.asarray(states).tolist(), strict=True)
-    _write(path, ([image_name(int(frame)), *state] for frame, state in rows))
+    _write(path, ([f"{int(frame):05d}.jpg", *state] for frame, state in rows))
 
 
 def _write(path: str | os.PathLike, rows: Iterable[Sequence]) -> None:

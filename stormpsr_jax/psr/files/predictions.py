@@ -46,7 +46,6 @@ class Detections:
 
     def rows(self, name: str, numbers: Iterator[int]) -> Iterator[list]:
         """Iterates over the rows of the file of a recording."""
-        del numbers
         numbers_of = np.column_stack([self.confidences, self.boxes]).tolist()
         columns = self.frames.tolist(), self.classes.tolist(), numbers_of
         for frame, c, values in zip(*columns, strict=True):
@@ -162,44 +161,16 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
     Raises:
         ValueError: every mistake, with file, line and field.
     """
-    every = _below_header(path, Detections.HEADER, "frame")
-    rows = [(line, row) for line, row in every if not _says_nothing(row)]
-    try:
-        without = np.array([int(row[1]) for _, row in every if _says_nothing(row)], np.int64)
-        frames = np.array([int(r[1]) for _, r in rows], np.int64)
-        classes = np.array([int(r[2]) for _, r in rows], np.int64)
-        numbers = np.array([list(map(float, r[3:])) for _, r in rows], np.float64)
-        numbers = numbers.reshape(len(rows), 5)
-        good = (
-            all(len(r) == 8 for _, r in rows)
-            and _within(np.append(frames, without), 0, csvfile.MAX_FRAME)
-            and _within(classes, 0, procedure.error_class)
-            and _within(numbers[:, 0], 0, 1)
-            and bool(np.isfinite(numbers).all())
-        )
-    except (ValueError, IndexError, OverflowError):
-        good = False
-    # Reading field by field takes longer. It finds the place of a mistake, and takes whole numbers
-    # that are written as 7.0.
-    if not good:
-        found = for_each(every, lambda line, row: _detection(line, row, procedure))
-        parsed = [p for p in found if p is not None]
-        frames = np.array([p[0] for p in parsed], np.int64)
-        classes = np.array([p[1] for p in parsed], np.int64)
-        numbers = np.array([p[2:] for p in parsed], np.float64).reshape(len(parsed), 5)
-    order = np.argsort(frames, kind="stable")
-    return Detections(
-        frames[order], classes[order], numbers[order, 0].copy(), numbers[order, 1:].copy()
-    )
-
-
-def _says_nothing(row: list[str]) -> bool:
-    """Whether a row says that nothing was detected, as in the files published with IndustReal."""
-    return len(row) == 3 and row[2].strip() == "0"
+    rows = _below_header(path, Detections.HEADER, "frame")
+    found = for_each(rows, lambda line, row: _detection(line, row, procedure))
+    table = np.array([row for row in found if row is not None], np.float64).reshape(-1, 7)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    frames, classes = table[:, :2].astype(np.int64).T.copy()
+    return Detections(frames, classes, table[:, 2].copy(), table[:, 3:].copy())
 
 
 def _detection(line: csvfile.Line, row: list[str], procedure: Procedure) -> tuple | None:
-    if _says_nothing(row):
+    if len(row) == 3 and row[2].strip() == "0":  # as in the files published with IndustReal
         line.frame(row[1])
         return None
     line.check_width(row, Detections.HEADER)
@@ -350,10 +321,6 @@ def _below_header(path: str | os.PathLike, header: list[str], frame: str) -> lis
     if first[header.index(frame)].strip().isdigit():
         raise line.error("header", f"is missing; the first row must be {','.join(header)}")
     return rows[1:]
-
-
-def _within(values: np.ndarray, low: float, high: float) -> bool:
-    return bool(((values >= low) & (values <= high)).all())
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ KINDS = {
     "scores": Kind("scores", "scores"),
 }
 
+_ADVICE = "a file with the header row alone says that nothing was predicted"
+
 
 @dataclasses.dataclass
 class LabelledPredictions:
@@ -143,8 +145,7 @@ def load_recordings(
             mistakes += [
                 f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
                 f"--labels={labels_dir}; stage predict writes it"
-                for name in found
-                if name not in streams["--scores"]
+                for name in sorted(found.keys() - streams["--scores"].keys())
             ]
         raise_all(mistakes)
         recordings = {}
@@ -178,18 +179,15 @@ def _of_predictions(
     given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, pathlib.Path]]
 ) -> dict[str, None]:
     """The recordings of predictions without labels; ValueError where a folder lacks some."""
-    raise_all(
-        [
-            f"{given[flag]}: has no <recording>{predictions.SUFFIX}; {flag} needs some"
-            for flag, its in streams.items()
-            if not its
-        ]
-    )
+    for flag, its in streams.items():
+        if not its:
+            what = f"has no <recording>{predictions.SUFFIX}; {flag} needs some"
+            raise ValueError(f"{given[flag]}: {what}")
     names = sorted(set().union(*streams.values()))
+    what = f"which is in the other folder; {_ADVICE}"
     raise_all(
         [
-            f"{given[flag]}: no {name}{predictions.SUFFIX}, which is in the other folder; a file "
-            "with the header row alone says that nothing was predicted"
+            f"{given[flag]}: no {name}{predictions.SUFFIX}, {what}"
             for flag, its in streams.items()
             for name in names
             if name not in its
@@ -206,15 +204,14 @@ def _name_mistakes(
     labelled: Mapping[str, pathlib.Path],
 ) -> list[str]:
     mistakes = []
-    for name in labelled.keys() - predicted.keys():
-        advice = "a file with the header row alone says that nothing was predicted"
+    for name in sorted(labelled.keys() - predicted.keys()):
+        advice = _ADVICE
         if (split := labelled[name].parent.name) in label_files.SPLITS:
             advice += f", and --split leaves out other splits than one (this is of {split})"
         mistakes.append(
             f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
             f"{advice}"
         )
-    mistakes.sort()
     mistakes += [
         f"{root}: no labels of {name} for {predicted[name]}; "
         f"give {flag} a folder that holds the recordings of --labels alone"

@@ -53,28 +53,19 @@ def renumbered(
     found: Detections | TemporalPredictions, source: float, target: float
 ) -> Detections | TemporalPredictions:
     """Renumbers the frames of predictions of either stream."""
-    if isinstance(found, Detections):
-        return detections(found, source, target)
-    return temporal(found, source, target)
-
-
-def detections(rows: Detections, source: float, target: float) -> Detections:
-    """Renumbers the frames of detections."""
-    changed = frames(rows.frames, source, target)
+    changed = frames(found.frames, source, target)
+    if isinstance(found, TemporalPredictions):
+        kept = np.diff(changed, append=MAX_FRAME + 1) > 0
+        return TemporalPredictions(
+            changed[kept], found.labels[kept], found.predicted[kept], found.confidences[kept]
+        )
     highest: dict[int, tuple[float, int]] = {}  # by new frame: confidence, the old frame of it
-    columns = changed.tolist(), rows.confidences.tolist(), rows.frames.tolist()
+    columns = changed.tolist(), found.confidences.tolist(), found.frames.tolist()
     for new, confidence, old in zip(*columns, strict=True):
         if new not in highest or confidence > highest[new][0]:
             highest[new] = confidence, old
     chosen = {old for _, old in highest.values()}
-    kept = np.array([frame in chosen for frame in rows.frames.tolist()], bool)
-    return Detections(changed[kept], rows.classes[kept], rows.confidences[kept], rows.boxes[kept])
-
-
-def temporal(clips: TemporalPredictions, source: float, target: float) -> TemporalPredictions:
-    """Renumbers the last frames of clips."""
-    changed = frames(clips.frames, source, target)
-    kept = np.diff(changed, append=MAX_FRAME + 1) > 0
-    return TemporalPredictions(
-        changed[kept], clips.labels[kept], clips.predicted[kept], clips.confidences[kept]
+    kept = np.array([frame in chosen for frame in found.frames.tolist()], bool)
+    return Detections(
+        changed[kept], found.classes[kept], found.confidences[kept], found.boxes[kept]
     )

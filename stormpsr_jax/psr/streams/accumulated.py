@@ -147,7 +147,6 @@ class Accumulated(Stream):
         weights: Weights | None = None,
     ) -> Decoder:
         """Returns `decoding.Decoder`."""
-        del weights
         return Decoder(procedure, variant, self.name, settings, calibration)
 
     def decode_each(
@@ -164,7 +163,6 @@ class Accumulated(Stream):
         Raises:
             ValueError: as `decoding.Decoder`.
         """
-        del weights
         found: list[list[Event]] = []
         for settings, group in itertools.groupby(candidates, key=_without_thresholds):
             members = list(group)

@@ -17,8 +17,7 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.rules import Event, Rules, Settings
 
-# Rows of evidence that are looked at at a time: few enough to stay in the cache.
-BLOCK = 16384
+BLOCK = 16384  # rows of evidence that are looked at at a time: few enough to stay in the cache
 
 
 def decode(
@@ -89,15 +88,17 @@ def sweep(
         # Completions from which several thresholds go on are followed once, in time order.
         starts: dict[tuple[int, int], list[int]] = {(-1, bit): list(range(len(rules)))}
         queue = [(-1, bit)]
+        known: dict[int, Rows] = {}  # by bit
         while queue:
             frame, bit = start = heapq.heappop(queue)
             group = [i for i in starts.pop(start) if rules[i].may_flip[k][bit]]
             if not group:
                 continue
             blocked_until = frame + settings.window if frame >= 0 else -1
-            rows = evidence.rows(k, bit)
+            if bit not in known:
+                known[bit] = evidence.rows(k, bit)
             limits = {i: rules[i].thresholds[k][bit] for i in group}
-            path = _Path(evidence, rows, frame, blocked_until, max(limits.values()))
+            path = _Path(evidence, known[bit], frame, blocked_until, max(limits.values()))
             for end, members in path.crossings(limits).items():
                 event = path.event(end, 3 * k + 2 * bit, rules[0])
                 for i in members:
@@ -158,19 +159,18 @@ class _Evidence:
         self._classes[places] = classes
         # Row c is the state of class c; 2 flips nothing.
         self._bits = np.vstack([np.full(procedure.num_components, 2), procedure.states])
-        self._cache: dict[tuple[int, int], Rows] = {}
 
     def rows(self, k: int, bit: int) -> Rows:
         """Frames (M,), evidence ŷ_S,k (M,) and ŷ_T,k (M,), both weighted, for flipping a bit."""
-        if (k, bit) not in self._cache:
-            if any(other != k for other, _ in self._cache):
-                # Components are decoded one after the other, so the one before is not needed again.
-                self._cache.clear()
-            blocks = [self._block(k, bit, start) for start in range(0, len(self._frames), BLOCK)]
-            blocks = blocks or [(self._frames, self._asd, self._asd)]
-            frames, asd, changes = map(np.concatenate, zip(*blocks, strict=True))
-            self._cache[k, bit] = frames, asd, changes
-        return self._cache[k, bit]
+        flips = self._bits[:, k] == 1 - bit
+        asd = self._asd * flips[self._classes]
+        changes = np.zeros(len(asd))
+        column = self._temporal[k]
+        changes[self._places] = np.where(
+            column > self._rules.changed, self._rules.weight * column, 0.0
+        )
+        some = np.flatnonzero(asd + changes)
+        return self._frames[some], asd[some], changes[some]
 
     def left(self, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
         """What the decay leaves of a sum (N,) between two frames with evidence, (N,) each."""
@@ -183,20 +183,6 @@ class _Evidence:
             self._rules.left(*counts) for counts in zip(gaps.tolist(), seen.tolist(), strict=True)
         ]
         return factors
-
-    def _block(self, k: int, bit: int, start: int) -> Rows:
-        """`rows` of the frames from place `start` on, BLOCK of them."""
-        block = slice(start, start + BLOCK)
-        flips = self._bits[:, k] == 1 - bit
-        asd = self._asd[block] * flips[self._classes[block]]
-        changes = np.zeros(len(asd))
-        first, last = np.searchsorted(self._places, (start, start + BLOCK))
-        column = self._temporal[k, first:last]
-        changes[self._places[first:last] - start] = np.where(
-            column > self._rules.changed, self._rules.weight * column, 0.0
-        )
-        some = np.flatnonzero(asd + changes)
-        return self._frames[block][some], asd[some], changes[some]
 
 
 class _Path:
@@ -284,17 +270,13 @@ def _top_detections(
 
     That is a catalogued state, which is evidence, or the error state, above the floor.
     """
-    frames, classes = detections.frames, detections.classes
-    confidences = detections.confidences
-    if not len(frames):
-        return frames, classes, confidences
-    for c in (classes.min(), classes.max()):
+    for c in np.unique(detections.classes).tolist():
         if not 0 <= c <= procedure.error_class:
             raise ValueError(
                 f"class {c} is not in 0…{procedure.error_class} (procedure {procedure.name!r})"
             )
     tops = detections.tops()
-    if len(tops) < len(frames):
-        frames, classes, confidences = frames[tops], classes[tops], confidences[tops]
+    frames, classes = detections.frames[tops], detections.classes[tops]
+    confidences = detections.confidences[tops]
     good = (confidences > settings.confidence) & (classes >= 1)
     return frames[good], classes[good], confidences[good]

@@ -180,12 +180,7 @@ class Decoder:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state.
-
-        Raises:
-            ValueError: it was saved by a decoder of another procedure, stream or settings, or is
-                damaged. Everything stays as it is then.
-        """
+        """Goes back to a saved state; ValueError, and all stays, if it is another's or damaged."""
         check_same(state, self.state(), "procedure", "variant", "stream", "settings")
         if len(state["components"]) != len(self._state):
             raise ValueError(f"decoder: components: {len(state['components'])} of them")

@@ -111,7 +111,6 @@ class LearnedDecoder:
 
     def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
         """Takes a picture; beliefs stay as they are between pictures."""
-        del frame_step
         return self.update(frame, seen.scores)
 
     def state(self) -> dict[str, Any]:
@@ -132,12 +131,7 @@ class LearnedDecoder:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state.
-
-        Raises:
-            ValueError: it was saved by a decoder of another procedure, stream, settings or weights,
-                or is damaged. Everything stays as it is then.
-        """
+        """Goes back to a saved state; ValueError, and all stays, if it is another's or damaged."""
         keys = ("procedure", "variant", "stream", "settings", "weights")
         rules.check_same(state, self.state(), *keys)
         now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
@@ -200,7 +194,6 @@ class Learned(Stream):
 
     def grid(self, base: rules.Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
         """Returns the default settings with a few thresholds of installations and removals."""
-        del base, chosen
         return [
             dataclasses.replace(LearnedSettings(), install=install, unexpected=unexpected)
             for unexpected, install in itertools.product(UNEXPECTED, INSTALL)
@@ -214,7 +207,6 @@ class Learned(Stream):
         paper: bool = True,
     ) -> list[LearnedSettings]:
         """Returns the default settings."""
-        del procedure, base, threshold, paper
         return [LearnedSettings()]
 
     def cautious(self, settings: LearnedSettings, caution: float) -> LearnedSettings:

@@ -120,7 +120,6 @@ class Stream(abc.ABC):
 
     def defaults(self, weights: Weights | None) -> Any:
         """Returns the settings that nobody chose: of a fitted stream, what suits its weights."""
-        del weights
         return self.settings()
 
     def with_threshold(self, settings: Any, threshold: float) -> Any:
@@ -137,7 +136,6 @@ class Stream(abc.ABC):
 
     def unused(self, decoder: str) -> Collection[str]:
         """Returns the columns that mean nothing to this stream with a decoder."""
-        del decoder
         return ()
 
     # --- Choosing ---------------------------------------------------------------------------------
@@ -153,7 +151,6 @@ class Stream(abc.ABC):
 
     def refined(self, settings: Any) -> list[Any]:
         """Returns settings to choose from in a second round, those of the first among them."""
-        del settings
         return []
 
     @abc.abstractmethod
@@ -172,7 +169,6 @@ class Stream(abc.ABC):
 
     def cautious(self, settings: Any, caution: float) -> Any:
         """Returns the settings with a higher bar for installations, of a stream that has one."""
-        del caution
         return settings
 
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration:
@@ -246,7 +242,6 @@ class Stream(abc.ABC):
         weights: Weights | None,
     ) -> Belief | None:
         """Returns what it believes at each frame with scores; None if it has no beliefs."""
-        del procedure, recording, settings, weights
         return None
 
     # --- Messages ---------------------------------------------------------------------------------

@@ -120,14 +120,6 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
     files.write_text(path, "\n".join([*lines, "</annotations>"]) + "\n")
 
 
-def _has_root(sample: form.Sample) -> bool:
-    return sample.xml.tag == "annotations"
-
-
-def _has_version(sample: form.Sample) -> bool:
-    return [node.text.strip() for node in sample.xml.of("version")] == ["1.1"]
-
-
 FORMAT = form.Format(
     key="cvat",
     name="CVAT (XML 1.1 for images or for video)",
@@ -137,8 +129,11 @@ FORMAT = form.Format(
         form.Form(
             (
                 form.IS_XML,
-                form.Mark("a root <annotations>", _has_root),
-                form.Mark("<version>1.1", _has_version),
+                form.Mark("a root <annotations>", lambda sample: sample.xml.tag == "annotations"),
+                form.Mark(
+                    "<version>1.1",
+                    lambda s: [node.text.strip() for node in s.xml.of("version")] == ["1.1"],
+                ),
             ),
             _read,
         ),

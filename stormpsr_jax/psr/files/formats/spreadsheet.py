@@ -37,13 +37,10 @@ def _read(sample: form.Sample) -> list[form.Entry]:
             warnings.simplefilter("ignore")  # about styles and the like
             book = openpyxl.load_workbook(sample.path, read_only=True)
             rows = _rows(book.worksheets[0], sample) if book.worksheets else []
-    except ValueError as wrong:
-        if str(wrong).startswith(str(sample.path)):
-            raise
-        what = one_line(str(wrong), 200)
-        raise ValueError(f"{sample.path}: no spreadsheet that can be read ({what})") from wrong
     # What openpyxl raises of a damaged file depends on where it is damaged.
     except Exception as wrong:
+        if isinstance(wrong, ValueError) and str(wrong).startswith(str(sample.path)):
+            raise
         what = one_line(f"{type(wrong).__name__}: {wrong}", 200)
         raise ValueError(f"{sample.path}: no spreadsheet that can be read ({what})") from wrong
     names = form.lowered(rows[0][1]) if rows else []

@@ -80,11 +80,8 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
         # A name that looks like markup would not be read back.
         text = step.name if _TAG.sub("", step.name) == step.name else str(step.step_id)
         cues.append(f"{number}\n{_stamp(start)} --> {_stamp(end)}\n{text}\n")
-    files.write_text(path, "\n".join(cues) or _EMPTY)
-
-
-# A file without any cue says nothing of what it is; of WebVTT the head alone does.
-_EMPTY = "WEBVTT\n"
+    # A file without any cue says nothing of what it is; of WebVTT the head alone does.
+    files.write_text(path, "\n".join(cues) or "WEBVTT\n")
 
 
 def _stamp(time: int) -> str:
