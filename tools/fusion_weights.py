@@ -38,7 +38,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordin
 from stormpsr_jax.psr.files.scores import from_predictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.streams.learned_weights import write_weights
-from stormpsr_jax.stages import predict
+from stormpsr_jax.stages import fuse, predict
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import learned_fusion
 from stormpsr_jax.training.sharding import make_mesh
@@ -186,16 +186,14 @@ def main() -> None:
             f"{kind}: {len(examples + more)} recordings, {fitted.before:.4f} → {fitted.after:.4f}"
         )
         if more:
-            gentle = default.get_config().fuse
             fitted = learned_fusion.fit(
                 examples,
                 procedure,
                 start=fitted.weights,
-                steps=gentle.steps,
+                steps=default.get_config().fuse.steps,
                 batch=args.batch,
-                learning_rate=gentle.lr,
-                noise=gentle.noise,
-                decay=gentle.decay,
+                learning_rate=fuse.LEARNING_RATE,
+                decay=fuse.DECAY,
             )
             print(f"{kind}: {len(examples)} of them, {fitted.before:.4f} → {fitted.after:.4f}")
         # Networks without outputs of single parts still give the weights that fit them best.

@@ -68,7 +68,6 @@ def build(context: Context) -> Definition:
         }
 
     return Definition(
-        model=model,
         init=init,
         loss_fn=loss_fn,
         data=_data(context, context.workers),

@@ -72,7 +72,6 @@ def build(context: Context) -> Definition:
     scale = {"spatial": top}
     scale |= layer_lr_scale("spatial/encoder", spatial.encoder.layers, top, decay)
     return Definition(
-        model=(spatial, transformer),
         init=init,
         loss_fn=loss_fn,
         data=pipelines.picture_clips(train, **context.clip_options(train, config.batch, seed)),

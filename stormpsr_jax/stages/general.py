@@ -140,7 +140,6 @@ def build(context: Context) -> Definition:
     element = _ObjectBatch(train, *_counts(context))
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
     return Definition(
-        model=model,
         init=init,
         loss_fn=loss_fn,
         data=pipelines.batches(dataset, context.workers, num_bytes),

@@ -80,7 +80,6 @@ def build(context: Context) -> Definition:
         "encoder", model.encoder.layers, config.encoder_lr_scale, config.layer_decay
     )
     return Definition(
-        model=model,
         init=functools.partial(starting_point, context, train.image_size),
         loss_fn=loss_fn,
         data=_data(context, sampler, context.workers),

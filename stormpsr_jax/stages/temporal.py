@@ -56,7 +56,6 @@ def build(context: Context) -> Definition:
         return validation.clip_scores(logits, val_embeddings, val_states, context.window)
 
     return Definition(
-        model=model,
         init=init,
         loss_fn=loss_fn,
         data=clip_rows.embedded_clips(

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import optax
@@ -16,7 +15,6 @@ class Definition:
     """What a stage trains, on which data, and how it is judged; `loop.train` does the rest.
 
     Attributes:
-        model: the Flax module or modules, for who wants to apply what was trained.
         init: () -> (params, batch_stats), scratch or init_from. Called unless the stage is done.
         loss_fn: (params, batch_stats, batch, rng) -> (loss, (scalar metrics, new batch_stats)).
         data: step -> endless iterator over what the steps after it take: dicts of this process's
@@ -37,7 +35,6 @@ class Definition:
             is that of these params, before the stage counts as done.
     """
 
-    model: Any
     init: Callable[[], tuple[Params, Params]]
     loss_fn: LossFn
     data: Batches

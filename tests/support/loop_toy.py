@@ -65,7 +65,6 @@ def evaluate(params, batch_stats):
 
 
 DEFINITION = Definition(
-    model=Net(),
     init=init,
     loss_fn=loss_fn,
     data=make_data,
