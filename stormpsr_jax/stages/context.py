@@ -108,11 +108,8 @@ class Context:
     def source(self, split: str) -> ClipSource | FeatureSource:
         """The recordings of one split, clip shards or ready-made embeddings; opened once a run.
 
-        Pictures have the encoder's size. Split 'cad' is that of data.cad_dir or else of the data
-        folder: the clean renders.
-
-        Raises:
-            ValueError: the split cannot be read.
+        Pictures have the encoder's size. Split 'cad' are the clean renders. ValueError if the split
+        cannot be read.
         """
         if self.ready_made and split != CAD:
             return self._open(FeatureSource, self.data_dir, split)

@@ -133,10 +133,8 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _check(context: Context) -> list[str]:
-    rows, size = (
-        context.config.detector.batch,
-        learning.image_size(context, "detector", Context.boxed_source),
-    )
+    rows = context.config.detector.batch
+    size = learning.image_size(context, "detector", Context.boxed_source)
     if context.has_data:
         validation.boxed_rows(context.boxed_source("val"))
         _data(context, 0)

@@ -102,21 +102,18 @@ def chosen_by(
     val: Mapping[str, LabelledPredictions],
     decoder: str,
     held_out: HeldOut | None = None,
+    choose: str = "",
 ) -> dict[str, Choice]:
     """How each stream is decoded, chosen on the validation split; see `select.select`."""
-    how, base = context.config.evaluate, _base(context, decoder)
-    procedure = _procedure(context)
-    return select(procedure, val, base, how.choose, held_out, how.threshold, how.install_margin)
+    how, procedure = context.config.evaluate, _procedure(context)
+    base = Settings(decoder=decoder, decay=how.decay, window=context.config.window.frames)
+    choose = choose or how.choose
+    return select(procedure, val, base, choose, held_out, how.threshold, how.install_margin)
 
 
 def _procedure(context: Context) -> Procedure:
     """The product, at the rate of the test split."""
     return context.procedure.at(context.source("test").fps)
-
-
-def _base(context: Context, decoder: str) -> Settings:
-    config = context.config
-    return Settings(decoder=decoder, decay=config.evaluate.decay, window=config.window.frames)
 
 
 def scored(
@@ -147,15 +144,10 @@ def _with_paper_settings(
     test: Mapping[str, LabelledPredictions],
     chosen: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Scores the streams of the papers with the papers' settings, where others were chosen.
-
-    Returns:
-        {"paper_settings": by stream its figures}; nothing if none were.
-    """
-    procedure, base = _procedure(context), _base(context, context.config.evaluate.decoder)
-    found = select(procedure, val, base, "paper")
+    """{"paper_settings": figures by stream with the papers' settings}, where others were chosen."""
+    found = chosen_by(context, val, context.config.evaluate.decoder, choose="paper")
     fixed = {stream: choice.settings for stream, choice in found.items()}
-    result = evaluate_recordings(procedure, test, fixed)["streams"]
+    result = evaluate_recordings(_procedure(context), test, fixed)["streams"]
     figures = {
         stream: {
             **headline.values(result[stream]),

@@ -25,14 +25,7 @@ ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder h
 
 
 def batch_mistakes(context: Context, name: str, rows: int, fields: str = "batch") -> list[str]:
-    """Says whether devices cannot share the batches of a stage.
-
-    Args:
-        context: of the run.
-        name: of the stage.
-        rows: of a batch.
-        fields: of the stage's section that say how many.
-    """
+    """Says whether devices cannot share the batches of a stage; `fields`: those that say `rows`."""
     devices, processes = context.devices.size, jax.process_count()
     if rows % devices == rows % processes == 0:
         return []
@@ -47,13 +40,7 @@ def image_size(
     section: str = "encoder",
     source: Callable[[Context, str], ClipSource] = Context.clip_source,
 ) -> tuple[int, int]:
-    """Pixels (H, W) of the pictures that a network trains on, whether they are rendered yet or not.
-
-    Args:
-        context: of the run.
-        section: of the config, the network's.
-        source: of its pictures.
-    """
+    """Pixels (H, W) of what a network trains on, whether it is rendered yet or not."""
     if context.has_data:
         return source(context, SPLITS[0]).image_size
     side = context.config[section].image_size or context.config.data.synthetic.size
@@ -63,12 +50,7 @@ def image_size(
 def network_mistakes(section: str, module: nn.Module, shape: tuple[int, ...]) -> list[str]:
     """Says whether a network cannot be trained on a batch, or its model not be written at the end.
 
-    Nothing is computed.
-
-    Args:
-        section: of the config that describes it.
-        module: the network.
-        shape: of a batch of its input.
+    Nothing is computed. `section` of the config describes it, `shape` is that of its input.
     """
 
     def step(key: jax.Array, x: jax.Array) -> Any:

@@ -185,21 +185,18 @@ def fresh(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
 
 def trained(context: Context, stages: Sequence[str]) -> dict[str, Network]:
     """The networks that recognition takes, by name, with the best weights of the stages given."""
-    workdir, found = context.workdir, {}
-    if "detector" in stages:
-        params, _ = checkpoint.load_best(workdir / "detector")
-        found["detector"] = Network(detector(context), {"params": params})
-    temporal = None
-    if "finetune" in stages:
-        params, batch_stats = checkpoint.load_best(workdir / "finetune")
-        spatial, temporal = params["spatial"], params["temporal"]
-    elif "temporal" in stages:
-        temporal, _ = checkpoint.load_best(workdir / "temporal")
-        if not context.ready_made:
-            spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
-    if temporal is not None:
-        if not context.ready_made:
-            variables = {"params": spatial, "batch_stats": batch_stats}
-            found["encoder"] = Network(spatial_encoder(context), variables)
-        found["temporal"] = Network(temporal_encoder(context), {"params": temporal})
+    known = ("pretrain", "temporal", "finetune", "detector")
+    best = {s: checkpoint.load_best(context.workdir / s) for s in known if s in stages}
+    found = {}
+    if "detector" in best:
+        found["detector"] = Network(detector(context), {"params": best["detector"][0]})
+    if "finetune" in best:
+        params, batch_stats = best["finetune"]
+        best |= {"pretrain": (params["spatial"], batch_stats), "temporal": (params["temporal"], {})}
+    if "pretrain" in best:
+        params, batch_stats = best["pretrain"]
+        variables = {"params": params, "batch_stats": batch_stats}
+        found["encoder"] = Network(spatial_encoder(context), variables)
+    if "temporal" in best:
+        found["temporal"] = Network(temporal_encoder(context), {"params": best["temporal"][0]})
     return found

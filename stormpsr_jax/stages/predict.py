@@ -21,14 +21,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordin
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
 from stormpsr_jax.serving.recogniser import Recogniser, Views
-from stormpsr_jax.stages import (
-    detector,
-    finetune,
-    learning,
-    networks,
-    pretrain,
-    temporal,
-)
+from stormpsr_jax.stages import detector, finetune, learning, networks, pretrain, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Reads, Stage
 from stormpsr_jax.training import loop
@@ -42,12 +35,6 @@ def run(context: Context) -> dict:
     Raises:
         MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
     """
-    with loop.explained(context.workdir / "predict", "batch"):
-        _run(context)
-    return {}
-
-
-def _run(context: Context) -> None:
     config = context.config.predict
     trained = networks.trained(context, [stage.name for stage in networks_of(context)])
     made = functions(
@@ -56,14 +43,16 @@ def _run(context: Context) -> None:
         context.config.detector.max_detections,
         config.batch,
     )
-    for split in config.splits:
-        source = context.source(split)
-        folder = context.workdir / "predictions" / split
-        names = list(source.recordings)[jax.process_index() :: jax.process_count()]
-        total = sum(source.recordings[name].num_frames for name in names)
-        with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
-            for name in names:
-                _recording(context, made, source, name, folder, progress)
+    with loop.explained(context.workdir / "predict", "batch"):
+        for split in config.splits:
+            source = context.source(split)
+            folder = context.workdir / "predictions" / split
+            names = list(source.recordings)[jax.process_index() :: jax.process_count()]
+            total = sum(source.recordings[name].num_frames for name in names)
+            with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
+                for name in names:
+                    _recording(context, made, source, name, folder, progress)
+    return {}
 
 
 def _recording(

@@ -44,11 +44,6 @@ def run(context: Context) -> dict:
     """
     if jax.process_index() != 0:
         return {}
-    with loop.explained(context.workdir / "predict", "batch"):
-        return _run(context)
-
-
-def _run(context: Context) -> dict:
     stages = [stage.name for stage in predict.networks_of(context)]
     trained = networks.trained(context, stages)
     sources = {split: context.source(split) for split in SPLITS}
@@ -62,7 +57,8 @@ def _run(context: Context) -> dict:
         return context.detector_source(split)
 
     pairs = {split: (source, larger(split)) for split, source in sources.items()}
-    found = fit(pairs, made, batch, context.procedure)
+    with loop.explained(context.workdir / "predict", "batch"):
+        found = fit(pairs, made, batch, context.procedure)
     folder = context.workdir / "product_gate"
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / FITS, found.to_json())
