@@ -33,7 +33,7 @@ from data_prep.reading.recording_labels import Labels
 from data_prep.reading.remarks import differing_steps
 from data_prep.writing import output, parallel
 from stormpsr_jax.base import results
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
@@ -185,23 +185,19 @@ def _plan(
         if names:
             mistakes.append(f"{there}: no {absent} for {', '.join(names)}")
     both = {name: labelled[name] for name in arrays if name in labelled}
-    try:
+    with gathering(mistakes):
         chosen = (
             embedding_files.splits_by_globs(both, splits)
             if splits
             else data_sets.splits_of(both, arrays)
         )
-    except ValueError as error:
-        mistakes.append(str(error))
     headers: dict[str, embedding_files.Header] = {}
     known: dict[str, Labels] = {}
     paths = {name: Path(arrays[name][0].path, arrays[name][1]) for name in both}
     for name, path in paths.items():
-        try:
+        with gathering(mistakes):
             headers[name] = embedding_files.read_header(path, stride, first_frame or 0)
             known[name] = _read_labels(both[name], name, procedure, headers[name])
-        except ValueError as error:
-            mistakes.append(str(error))
     strides = {name: header.stride for name, header in headers.items()}
     widths = {name: header.shape[1] for name, header in headers.items()}
     for what, values in (("strides", strides), ("widths D", widths)):

@@ -17,7 +17,7 @@ from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES
 from data_prep.products.product import Part, Product
 from data_prep.products.wrong_poses import is_visible
 from data_prep.rendering.mesh import Mesh, affine, join
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -68,9 +68,9 @@ def read_inputs(
     """
     directory = Path(directory)
     found: dict[int, Path] = {}
-    mistakes = []
+    mistakes: list[str] = []
     for path in files_of(directory):
-        try:
+        with gathering(mistakes):
             k = _component(path, procedure)
             other = found.setdefault(k, path)
             mesh_files.check_file(path)
@@ -79,8 +79,6 @@ def read_inputs(
                     f"{path}: {other.name} is a mesh of component {procedure.components[k]!r} "
                     "too; keep one of them"
                 )
-        except ValueError as error:
-            mistakes.append(str(error))
     if missing := [c for k, c in enumerate(procedure.components) if k not in found]:
         mistakes.append(
             f"{directory}: no mesh for {', '.join(missing)}; add files named after these "
@@ -88,12 +86,10 @@ def read_inputs(
         )
     content: Any = {}
     path = Path(poses_file or directory / POSES)
-    try:
+    with gathering(mistakes):
         if poses_file or os.path.lexists(path):
             content = read_json(path)
         read = _read_poses(path, content, procedure)
-    except ValueError as error:
-        mistakes.append(str(error))
     raise_all(mistakes)
     files = tuple(found[k] for k in range(procedure.num_components))
     digest = hashlib.sha256(json.dumps(content).encode())

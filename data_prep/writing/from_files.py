@@ -16,7 +16,7 @@ from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
@@ -126,12 +126,11 @@ def build(
             see shards.build.
         OSError: `out` cannot be written.
     """
-    known, mistakes = {}, []
+    known: dict[str, Labels] = {}
+    mistakes: list[str] = []
     for recording in found:
-        try:
+        with gathering(mistakes):
             known[recording.name] = read(recording, procedure)
-        except ValueError as error:
-            mistakes.append(str(error))
     if framing.aspect == "stretch":
         mistakes += _distorted(found)
     raise_all(mistakes)
@@ -176,12 +175,10 @@ def _distorted(recordings: Sequence[RecordingFiles]) -> list[str]:
     tell the same as before.
     """
     shapes: dict[str, tuple[int, int]] = {}
-    mistakes = []
+    mistakes: list[str] = []
     for recording in recordings:
-        try:
+        with gathering(mistakes):
             shapes[recording.name] = pictures.picture_size(recording.pictures)
-        except ValueError as error:
-            mistakes.append(str(error))
     most = sorted(shapes, key=lambda name: _ratio(shapes[name]))[len(shapes) // 2 :][:1]
     for name, (height, width) in shapes.items():
         if abs(_ratio(shapes[name]) / _ratio(shapes[most[0]]) - 1) >= SAME_ASPECT:

@@ -8,7 +8,7 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +81,26 @@ def run(args: argparse.Namespace) -> int:
                 raise ValueError(f"another process has the state in {state}; give another --state")
             stack.enter_context(lock)
             station.restore()
-        title = f"{model.procedure.name} · {variant}"
-        states = model.procedure.variants[variant].initial_state, station.told.states
-        outputs, page = _open_outputs(args, title, states, station.ask_reset, stack)
-        if page is not None:
+        outputs: list[Outbox | serve.Page] = []
+        page = None
+
+        def add(output: Outbox | serve.Page) -> None:
+            stack.callback(output.close)
+            outputs.append(output)
+
+        if args.serve is not None:
+            title, token = f"{model.procedure.name} · {variant}", access.read_token(args.token_file)
+            address, reset_now = access.parse(args.serve), station.ask_reset
+            add(page := serve.Page(address, title=title, on_reset=reset_now, token=token))
+            tell("page", page.url)
             page.frame(None, {"recording": source.name, "source": "opening"})
+        if args.mqtt is not None:
+            add(mqtt.Mqtt(args.mqtt))
+        if args.webhook is not None:
+            add(webhook.Webhook(args.webhook))
+        if args.opcua is not None:
+            first, told = live.decoder.variant.initial_state, station.told.states
+            add(opcua.OpcUa(args.opcua, args.opcua_keys, initial_state=first, state=told))
         # Before the source is opened: compiling takes longer than pictures wait.
         begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
         if reset.kind == "key":
@@ -104,38 +119,6 @@ def run(args: argparse.Namespace) -> int:
             tell("error", message_of(error))
             return 1
     return 0
-
-
-def _open_outputs(
-    args: argparse.Namespace,
-    title: str,
-    states: tuple[Sequence[int], Sequence[int]],
-    reset: Callable[[], None],
-    stack: contextlib.ExitStack,
-) -> tuple[list[Outbox | serve.Page], serve.Page | None]:
-    """The outputs of the command line, which `stack` closes, and the page among them.
-
-    `states` of the components are those that a unit begins with, and those told of the one at hand.
-    """
-    outputs: list[Outbox | serve.Page] = []
-    page = None
-
-    def add(output: Outbox | serve.Page) -> None:
-        stack.callback(output.close)
-        outputs.append(output)
-
-    if args.serve is not None:
-        address, token = access.parse(args.serve), access.read_token(args.token_file)
-        page = serve.Page(address, title=title, on_reset=reset, token=token)
-        add(page)
-        tell("page", page.url)
-    if args.mqtt is not None:
-        add(mqtt.Mqtt(args.mqtt))
-    if args.webhook is not None:
-        add(webhook.Webhook(args.webhook))
-    if args.opcua is not None:
-        add(opcua.OpcUa(args.opcua, args.opcua_keys, initial_state=states[0], state=states[1]))
-    return outputs, page
 
 
 def _on_enter(act: Callable[[], None]) -> None:

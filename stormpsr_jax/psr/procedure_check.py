@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stormpsr_jax.base.errors import one_line
+from stormpsr_jax.base.errors import gathering, one_line
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_mistake, number, shorten
 
 _KEYS = ("name", "fps", "components", "states", "variants")
@@ -23,10 +23,8 @@ def find_mistakes(data: Any) -> list[str]:
     if "name" in data and (wrong := _name_mistake(data["name"])):
         mistakes.append(f"name: {wrong}")
     if "fps" in data:
-        try:
+        with gathering(mistakes):
             number(data["fps"], "fps", MIN_FPS, MAX_FPS)
-        except ValueError as error:
-            mistakes.append(str(error))
     if "components" not in data:
         return mistakes
     components = data["components"]

@@ -72,7 +72,9 @@ def _check(kind: str, message: memoryview, depth: int) -> list[int]:
         if kind == "tensor" and (number == _EXTERNAL or (number == _LOCATION and value)):
             raise _Refused("takes data from another file, which no export does")
         if kind == "node" and number == _OPERATOR:
-            _check_operator(_text(value))
+            if (name := _text(value)) not in OPERATORS:
+                what = f"has the operator {visible(name[:40])!r}, which no export writes"
+                raise _Refused(what)
         if (kind, number) in (("node", _NODE_DOMAIN), ("opset", _SET_DOMAIN)):
             domain = _text(value)
         if (kind, number) == ("opset", _SET_VERSION) and isinstance(value, int):
@@ -83,11 +85,6 @@ def _check(kind: str, message: memoryview, depth: int) -> list[int]:
     if domain not in ("", "ai.onnx"):
         raise _Refused(f"has operators of {visible(domain[:40])!r}, which no export writes")
     return [version] if kind == "opset" else versions
-
-
-def _check_operator(name: str) -> None:
-    if name not in OPERATORS:
-        raise _Refused(f"has the operator {visible(name[:40])!r}, which no export writes")
 
 
 def _text(value: int | memoryview) -> str:

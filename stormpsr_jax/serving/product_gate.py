@@ -101,7 +101,9 @@ class Fits:
         """Returns plain values for JSON, of six digits."""
         found: dict[str, Any] = {"thresholds": dict(self.thresholds)}
         for name, part in (("space", self.space), ("prototypes", self.prototypes)):
-            found[name] = None if part is None else _plain(part)
+            values = {} if part is None else dataclasses.asdict(part)
+            plain = {key: _rounded(np.asarray(value).tolist()) for key, value in values.items()}
+            found[name] = plain or None
         return found
 
     @classmethod
@@ -163,13 +165,6 @@ def _rows(rows: list[list[float]], shape: tuple[int, int], place: str) -> np.nda
     if len(rows) != shape[0] or any(len(row) != shape[1] for row in rows):
         raise ValueError(f"{place}: are not {shape[0]} rows of {shape[1]} numbers")
     return np.array(rows)
-
-
-def _plain(values: Space | Prototypes) -> dict[str, Any]:
-    return {
-        name: _rounded(np.asarray(value).tolist())
-        for name, value in dataclasses.asdict(values).items()
-    }
 
 
 def _rounded(value: Any) -> Any:

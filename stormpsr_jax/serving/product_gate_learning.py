@@ -120,8 +120,6 @@ def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
 
 def _means(values: np.ndarray, window: int) -> np.ndarray:
     """Means over all windows of so many values in a row, or over all values if there are fewer."""
-    if not len(values):
-        return values
     sums = np.cumsum([0.0, *values])
     window = min(window, len(values))
     return (sums[window:] - sums[:-window]) / window

@@ -56,9 +56,7 @@ class Watch:
 
     Attributes:
         fits: whether they fit; None until that is known, and of a model that cannot tell.
-        score: mean of how familiar they are over the last minute, missing ones counted as 0 before
-            it is full; None of a model that cannot tell.
-        threshold: of it, or None.
+        threshold: of the mean of how familiar they are over a minute; None where it cannot tell.
         ever: whether they have fitted at any time.
         window, patience: pictures of a minute, and of `HELD` seconds.
     """
@@ -82,11 +80,6 @@ class Watch:
         self.fits: bool | None = None
         self.ever = False
         self.threshold: float | None = None
-
-    @property
-    def score(self) -> float | None:
-        """See the class."""
-        return self._minute() / self.window if self.threshold is not None else None
 
     def _minute(self) -> float:
         """How familiar the pictures of the last minute are together."""

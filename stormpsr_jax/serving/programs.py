@@ -106,7 +106,7 @@ def opened(path: Path, data: bytes, rows: int | None) -> Program:
         return onnx_program.OnnxProgram(path, data, rows)
     from stormpsr_jax.serving import stablehlo_program
 
-    return stablehlo_program.opened(path, data, rows)
+    return stablehlo_program.StablehloProgram(path, data, rows)
 
 
 def declared(data: Mapping[str, Any], place: str) -> Programs:

@@ -28,7 +28,38 @@ class StablehloProgram:
     it was: so live recognition rounds like that of files.
     """
 
-    def __init__(self, path: Path, exported: export.Exported, rows: int | None):
+    def __init__(self, path: Path, data: bytes, rows: int | None):
+        """Reads the content of a file.
+
+        Args:
+            path: of the file.
+            data: its content.
+            rows: computed at once on a CPU, one by one; None is as many as are asked for.
+
+        Raises:
+            ValueError: it is none, is of another version of JAX, is for other devices, or calls
+                what no export does; one line that names it.
+        """
+        try:
+            exported = export.deserialize(bytearray(data))
+            version = exported.calling_convention_version
+        except Exception as error:  # of damaged bytes nearly anything
+            raise ValueError(
+                one_line(f"{path}: JAX {jax.__version__} cannot read it ({error})", 400)
+            ) from error
+        low = export.minimum_supported_calling_convention_version
+        high = export.maximum_supported_calling_convention_version
+        if not low <= version <= high:
+            raise ValueError(
+                f"{path}: is of version {version} of jax.export, JAX {jax.__version__} reads {low}…"
+                f"{high}; export the model again, or install another version of JAX"
+            )
+        platform = jax.default_backend()
+        platform = "cuda" if platform == "gpu" else platform
+        if platform not in exported.platforms:
+            has = visible(", ".join(exported.platforms)[:80])
+            raise ValueError(f"{path}: is for {has}, and JAX computes on {platform} here")
+        _check_calls(path, exported.mlir_module_serialized)
         self._exported, self._rows = exported, rows
         takes, self.gives = (
             arrays(path, [(np.dtype(a.dtype).name, a.shape) for a in avals])
@@ -48,41 +79,6 @@ class StablehloProgram:
 
         function = jax.jit(run, compiler_options=compiler_options(platform))
         return Batched(function, {}, batch, lambda shape: singly)
-
-
-def opened(path: Path, data: bytes, rows: int | None) -> StablehloProgram:
-    """Returns the program of a file.
-
-    Args:
-        path: of the file.
-        data: its content.
-        rows: computed at once on a CPU, one by one; None is as many as are asked for.
-
-    Raises:
-        ValueError: it is none, is of another version of JAX, is for other devices, or calls what no
-            export does; one line that names it.
-    """
-    try:
-        exported = export.deserialize(bytearray(data))
-        version = exported.calling_convention_version
-    except Exception as error:  # of damaged bytes nearly anything
-        raise ValueError(
-            one_line(f"{path}: JAX {jax.__version__} cannot read it ({error})", 400)
-        ) from error
-    low = export.minimum_supported_calling_convention_version
-    high = export.maximum_supported_calling_convention_version
-    if not low <= version <= high:
-        raise ValueError(
-            f"{path}: is of version {version} of jax.export, JAX {jax.__version__} reads {low}…"
-            f"{high}; export the model again, or install another version of JAX"
-        )
-    platform = jax.default_backend()
-    platform = "cuda" if platform == "gpu" else platform
-    if platform not in exported.platforms:
-        has = visible(", ".join(exported.platforms)[:80])
-        raise ValueError(f"{path}: is for {has}, and JAX computes on {platform} here")
-    _check_calls(path, exported.mlir_module_serialized)
-    return StablehloProgram(path, exported, rows)
 
 
 def _check_calls(path: Path, module: bytes) -> None:

@@ -57,32 +57,18 @@ def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks
         ValueError: the file is damaged, or does not fit.
     """
     wanted = wanted_arrays(content, str(model))
-    arrays = _read_arrays(model.with_name(WEIGHTS), data["weights"], wanted)
-    trees = traverse_util.unflatten_dict(arrays, sep="/")
     assert isinstance(content.networks, FlaxNetworks)
-    of = content.networks.of
-    networks = {role: Network(of[role].module, trees[role]) for role in of}
-    return FlaxNetworks(networks, content.networks.dtype)
-
-
-def stored(name: str, dtype: str) -> np.dtype:
-    """The type that an array is stored in: statistics, which are few, keep their precision."""
-    return np.dtype(dtype if name.split("/")[1] == "params" else "float32")
-
-
-def _read_arrays(
-    path: Path, declared: Mapping[str, Any], wanted: Mapping[str, jax.ShapeDtypeStruct]
-) -> dict[str, np.ndarray]:
-    """The arrays of a weights file, each as wanted."""
-    dtype = declared["dtype"]
+    path, dtype, of = model.with_name(WEIGHTS), content.networks.dtype, content.networks.of
     # The file, its arrays, and those that half precision becomes.
-    data = read_file(path, declared, 2 if dtype == "float32" else 4)
+    stored_bytes = read_file(path, data["weights"], 2 if dtype == "float32" else 4)
     kept = {n: jax.ShapeDtypeStruct(a.shape, stored(n, dtype)) for n, a in wanted.items()}
     needed = sum(a.size * a.dtype.itemsize for a in kept.values())
-    if needed > len(data):
-        raise ValueError(f"{path}: has {len(data):,} bytes, but the networks need {needed:,}")
+    if needed > len(stored_bytes):
+        raise ValueError(
+            f"{path}: has {len(stored_bytes):,} bytes, but the networks need {needed:,}"
+        )
     try:
-        found = dict(safetensors.deserialize(data))
+        found = dict(safetensors.deserialize(stored_bytes))
         for name, entry in found.items():
             entry["dtype"] = torch_files.check_dtype(name, entry["dtype"])
     except (safetensors.SafetensorError, ValueError, MemoryError) as error:
@@ -95,7 +81,14 @@ def _read_arrays(
         for name, entry in found.items()
     }
     check_finite(path, arrays)
-    return arrays
+    trees = traverse_util.unflatten_dict(arrays, sep="/")
+    networks = {role: Network(of[role].module, trees[role]) for role in of}
+    return FlaxNetworks(networks, dtype)
+
+
+def stored(name: str, dtype: str) -> np.dtype:
+    """The type that an array is stored in: statistics, which are few, keep their precision."""
+    return np.dtype(dtype if name.split("/")[1] == "params" else "float32")
 
 
 def check_arrays(

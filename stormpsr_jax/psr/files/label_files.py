@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import numpy as np
 
 from stormpsr_jax.base import files, zips
-from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, raise_all
+from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, gathering, raise_all
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.words import Terms
@@ -155,7 +155,7 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
         lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
     while places:
         parent, path = places.pop(0)
-        try:
+        with gathering(mistakes):
             if path.is_dir() and parent == root and path.name in SPLITS and not _psr_files(path):
                 if split in (None, path.name):
                     places += [(path, below) for below in _entries(path)]
@@ -165,8 +165,6 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
                 raise ValueError(f"{path}: belongs into a folder of the recording's name")
             elif path.name not in lists and formats.is_label_file(path):
                 _add(found, path.stem, path)
-        except ValueError as error:
-            mistakes.append(str(error))
     raise_all(mistakes)
     if not found:
         raise_all(unknown(root))

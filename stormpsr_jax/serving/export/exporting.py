@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +99,38 @@ def _write(
         # Of the detector, whose few products of matrices decide a state by small differences and
         # cost next to nothing, int8 would be no gain.
         rounded = int8 and role != "detector"
-        data = WRITERS[program](function, row, names, rounded)
-        if len(data) > MAX_BYTES:
+        written = WRITERS[program](function, row, names, rounded)
+        if len(written) > MAX_BYTES:
             raise ValueError(f"{source}: the {role} has over 2 GiB, more than a program may have")
         path = out / f"{role}.{program}"
         with files.replacing(path) as file:
-            file.write_bytes(data)
+            file.write_bytes(written)
         # Of int8, one scale is for all of a call, and a picture is to round by itself.
         singly = rounded or (program == "stablehlo" and functions.small(module, row.shape))
         rows = 1 if singly else None
-        found = {"width": networks.widths[role], "rows": rows}
-        entries[role] = found | {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        opened = programs.opened(path, data, rows)
+        found = {"width": networks.widths[role], "rows": rows, "size": len(written)}
+        entries[role] = found | {"sha256": hashlib.sha256(written).hexdigest()}
+        opened = programs.opened(path, written, rows)
         tolerance = np.inf if rounded else TOLERANCES[jnp.dtype(module.dtype).name]
         differs |= _compare(path, function, opened, row, names, tolerance)
-    _describe(source, networks, out, entries, differs, program, int8)
+    whole = files.read_json(source / MODEL)
+    whole.pop("checksum", None)
+    data = {key: value for key, value in whole.items() if key != "weights"}
+    data["format"], data["networks"] = FORMAT, entries
+    data["exported"] = exported = {
+        "program": program,
+        "int8": int8,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "made_with": {name: importlib.metadata.version(name) for name in LIBRARIES[program]},
+        "weights": {key: whole["weights"][key] for key in ("sha256", "size")},
+        "differs": {name: float(f"{value:.2e}") for name, value in differs.items()},
+    }
+    files.write_json(out / MODEL, {**data, "checksum": seal(data)})
+    counts = {
+        role: sum(a.size for a in jax.tree.leaves(network.variables["params"]))
+        for role, network in networks.of.items()
+    }
+    files.write_text(out / CARD, card(whole, counts, exported))
     read_model(out)  # which checks all of it
     return differs
 
@@ -145,33 +162,3 @@ def _compare(
                 "the libraries does not export it rightly"
             )
     return found
-
-
-def _describe(
-    source: Path,
-    networks: FlaxNetworks,
-    out: Path,
-    entries: Mapping[str, Any],
-    differs: Mapping[str, float],
-    program: str,
-    int8: bool,
-) -> None:
-    """Writes model.json and the model card."""
-    whole = files.read_json(source / MODEL)
-    whole.pop("checksum", None)
-    data = {key: value for key, value in whole.items() if key != "weights"}
-    data["format"], data["networks"] = FORMAT, entries
-    data["exported"] = exported = {
-        "program": program,
-        "int8": int8,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "made_with": {name: importlib.metadata.version(name) for name in LIBRARIES[program]},
-        "weights": {key: whole["weights"][key] for key in ("sha256", "size")},
-        "differs": {name: float(f"{value:.2e}") for name, value in differs.items()},
-    }
-    files.write_json(out / MODEL, {**data, "checksum": seal(data)})
-    counts = {
-        role: sum(a.size for a in jax.tree.leaves(network.variables["params"]))
-        for role, network in networks.of.items()
-    }
-    files.write_text(out / CARD, card(whole, counts, exported))

@@ -23,7 +23,7 @@ class _Graph:
         from onnx import numpy_helper
 
         self.graph = graph
-        self._constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+        self.constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
         self._made = {name: node for node in graph.node for name in node.output}
         self._dims = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
 
@@ -35,7 +35,7 @@ class _Graph:
     def factor(self, node: Any, value: float) -> str | None:
         """Of a product or sum with this constant, the other side; otherwise None."""
         for i, name in enumerate(node.input):
-            constant = self._constants.get(name)
+            constant = self.constants.get(name)
             if constant is not None and constant.size == 1:
                 if math.isclose(constant.item(), value, rel_tol=_CLOSE):
                     return node.input[1 - i]
@@ -47,11 +47,7 @@ class _Graph:
 
     def axes(self, node: Any) -> list[int]:
         """Over which axes a node reduces."""
-        return [int(axis) for axis in self._constants.get(node.input[1], ())]
-
-    def value(self, name: str) -> np.ndarray:
-        """A constant."""
-        return self._constants[name]
+        return [int(axis) for axis in self.constants.get(node.input[1], ())]
 
     def constant(self, name: str, values: np.ndarray) -> str:
         """Adds one; returns its name."""
@@ -184,9 +180,9 @@ def _group_norm(graph: _Graph, node: Any) -> list[Any]:
     )
     whole = constant("dims", np.array([0, *dims[1:]]))
     back = made("Reshape", normal.output[0], whole, to=f"{name}_normal")
-    gain = constant("gain", graph.value(scale).reshape(by_channel))
+    gain = constant("gain", graph.constants[scale].reshape(by_channel))
     scaled = made("Mul", back.output[0], gain)
-    offset = constant("offset", graph.value(bias).reshape(by_channel))
+    offset = constant("offset", graph.constants[bias].reshape(by_channel))
     return [grouped, normal, back, scaled, made("Add", scaled.output[0], offset, to=name)]
 
 
