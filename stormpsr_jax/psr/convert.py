@@ -165,10 +165,10 @@ def _main_labels(args: argparse.Namespace) -> None:
 
 
 def _main_assembly101(args: argparse.Namespace) -> None:
-    found = assembly101.read(args.annotations, args.skip)
-    for line in found.left_out:
+    toys, left_out = assembly101.read(args.annotations, args.skip)
+    for line in left_out:
         tell("left out", line)
-    for toy, recordings in found.toys.items():
+    for toy, recordings in toys.items():
         folder = pathlib.Path(args.out) / toy
         folder.mkdir(parents=True, exist_ok=True)
         procedure = assembly101.procedure(toy, recordings)

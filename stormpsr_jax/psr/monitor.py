@@ -193,12 +193,7 @@ class Monitor:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state.
-
-        Raises:
-            ValueError: it was saved by the monitor of another procedure or variant, or is damaged.
-                Everything stays as it is then.
-        """
+        """Goes back to a saved state; ValueError, and all stays, if it is another's or damaged."""
         check_same(state, self.state(), "procedure", "variant")
         if len(state["state"]) != len(self._state):
             raise ValueError(f"the saved state has {len(state['state'])} components")

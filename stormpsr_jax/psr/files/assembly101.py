@@ -43,25 +43,17 @@ class Change:
     value: int
 
 
-@dataclasses.dataclass
-class Read:
-    """What a folder of annotation files holds.
-
-    Attributes:
-        toys: by toy and recording, the changes in their order.
-        left_out: a line for each row that is no annotation, with file, line and field.
-    """
-
-    toys: dict[str, dict[str, list[Change]]]
-    left_out: list[str]
-
-
-def read(folder: str | os.PathLike, skip: bool = False) -> Read:
+def read(
+    folder: str | os.PathLike, skip: bool = False
+) -> tuple[dict[str, dict[str, list[Change]]], list[str]]:
     """Reads all ``*.csv`` files of a folder.
 
     Args:
         folder: of the annotation files.
         skip: leave out rows that are malformed; otherwise they are errors.
+
+    Returns:
+        By toy and recording, the changes in their order; and a line for each row left out.
 
     Raises:
         ValueError: no files; names without a toy; every mistake, with file, line and field.
@@ -72,7 +64,8 @@ def read(folder: str | os.PathLike, skip: bool = False) -> Read:
     paths = sorted(root.glob("*.csv"))
     if not paths:
         raise ValueError(f"{root}: has no CSV files; --annotations is the folder 'annots'")
-    found = Read({}, [])
+    toys: dict[str, dict[str, list[Change]]] = {}
+    left_out: list[str] = []
 
     def one(path: pathlib.Path) -> tuple[str, str, list[Change]]:
         name = files.check_name(path.stem, str(path))
@@ -81,14 +74,14 @@ def read(folder: str | os.PathLike, skip: bool = False) -> Read:
             raise ValueError(
                 f"{path}: the name has no toy, which is the b06b of …_9011-b06b_…; rename the file"
             )
-        return match[1], name, _read_file(path, skip, found.left_out)
+        return match[1], name, _read_file(path, skip, left_out)
 
     for toy, name, changes in for_each([(path,) for path in paths], one):
-        found.toys.setdefault(toy, {})[name] = changes
-    for toy, recordings in found.toys.items():
+        toys.setdefault(toy, {})[name] = changes
+    for toy, recordings in toys.items():
         if (number := len(pairs_of(recordings))) > MAX_PAIRS:
             raise ValueError(f"{root}: toy {toy} has {number} pairs, more than {MAX_PAIRS}")
-    return found
+    return toys, left_out
 
 
 def _read_file(path: pathlib.Path, skip: bool, left_out: list[str]) -> list[Change]:

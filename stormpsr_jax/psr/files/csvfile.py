@@ -5,10 +5,10 @@ import io
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from stormpsr_jax.base.files import read_text, shorten
+from stormpsr_jax.base.files import read_text, replacing, shorten
 
 MAX_FRAME = 10**9
 _FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
@@ -111,6 +111,12 @@ def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Ro
         if len(last) < len(above) or (above[-1].strip() and not last[-1].strip()):
             raise cut_off(line)
     return rows
+
+
+def write(path: str | os.PathLike, rows: Iterable[Sequence], end: str = "\n") -> None:
+    """Writes a CSV file, whole; `end` is that of its lines."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator=end).writerows(rows)
 
 
 def plain(text: str) -> str:

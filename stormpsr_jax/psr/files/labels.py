@@ -5,7 +5,6 @@
 a header. A frame's number is the one in its image's name.
 """
 
-import csv
 import itertools
 import os
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.procedure import Procedure
 
 Step = tuple[int, int]
+_END = "\r\n"  # of lines, as in the shipped files
 STEPS, WITH_ERRORS = "PSR_labels.csv", "PSR_labels_with_errors.csv"
 
 
@@ -193,16 +193,11 @@ def states_per_frame(
 
 def write_steps(path: str | os.PathLike, steps: Iterable[Step], procedure: Procedure) -> None:
     """Writes `PSR_labels.csv` or `PSR_labels_with_errors.csv`, steps in the order given."""
-    _write(path, ([f"{f:05d}.jpg", s, procedure.step_name(s)] for f, s in steps))
+    lines = ([f"{f:05d}.jpg", s, procedure.step_name(s)] for f, s in steps)
+    csvfile.write(path, lines, _END)
 
 
 def write_states(path: str | os.PathLike, frames: Iterable[int], states: np.ndarray) -> None:
     """Writes `PSR_labels_raw.csv`: frames (M,), states (M, K)."""
     rows = zip(frames, np.asarray(states).tolist(), strict=True)
-    _write(path, ([f"{int(frame):05d}.jpg", *state] for frame, state in rows))
-
-
-def _write(path: str | os.PathLike, rows: Iterable[Sequence]) -> None:
-    # The shipped label files end their lines in CRLF, as csv.writer does.
-    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+    csvfile.write(path, ([f"{int(frame):05d}.jpg", *state] for frame, state in rows), _END)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stormpsr_jax.base import files, zips
-from stormpsr_jax.base.errors import for_each, raise_all
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.labels import check_ascending
 from stormpsr_jax.psr.procedure import Procedure
@@ -205,6 +205,10 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
                 what = f"a bracketed list of {k} numbers is needed, one per component of procedure "
                 what += f"{procedure.name!r}, {got}"
                 raise line.error(field, what)
+            kind = "a probability in 0…1" if field == "Conf" else "0 or 1"
+            for i, value in enumerate(values, start=1):
+                if not 0 <= value <= 1 or (field != "Conf" and value not in (0, 1)):
+                    raise line.error(field, f"{value:g} at place {i} is not {kind}")
             lists.append(values)
         return frame, lists
 
@@ -212,17 +216,6 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
     frames = np.array([frame for frame, _ in parsed], np.int64)
     lists = np.array([lists for _, lists in parsed], np.float64).reshape(len(rows), 3, k)
     labels, predicted, confidences = lists.transpose(1, 0, 2)
-    mistakes = []
-    for values, field in ((labels, "GT"), (predicted, "Pred"), (confidences, "Conf")):
-        bad = ~((values >= 0) & (values <= 1))
-        if field != "Conf":
-            bad |= values != np.round(values)
-        kind = "a probability in 0…1" if field == "Conf" else "0 or 1"
-        for m in np.flatnonzero(bad.any(axis=1)).tolist():  # names a list's first wrong number
-            i = int(bad[m].argmax())
-            what = f"{values[m, i]:g} at place {i + 1} is not {kind}"
-            mistakes.append((m, str(rows[m][0].error(field, what))))
-    raise_all([mistake for _, mistake in sorted(mistakes, key=lambda pair: pair[0])])
     frames, first = np.unique(frames, return_index=True)
     return TemporalPredictions(
         frames,
@@ -297,8 +290,10 @@ def writing(
     The file is there, whole, once the block has ended without an error.
     """
     name, numbers = csvfile.plain(recording), itertools.count()
-    with _writing(path, kind.HEADER) as write_rows:
-        yield lambda predictions: write_rows(predictions.rows(name, numbers))
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(kind.HEADER)
+        yield lambda predictions: writer.writerows(predictions.rows(name, numbers))
 
 
 def write_visibility(
@@ -306,8 +301,8 @@ def write_visibility(
 ) -> None:
     """Writes the file that `read_visibility` reads: frames (M,), visible (M,), NaN is unknown."""
     rows = zip(np.asarray(frames).tolist(), np.asarray(visible).tolist(), strict=True)
-    with _writing(path, _VISIBILITY_HEADER) as write_rows:
-        write_rows([f, "" if v != v else f"{v:.4f}"] for f, v in rows)
+    lines = [[f, "" if v != v else f"{v:.4f}"] for f, v in rows]
+    csvfile.write(path, [_VISIBILITY_HEADER, *lines])
 
 
 def _below_header(path: str | os.PathLike, header: list[str], frame: str) -> list[csvfile.Row]:
@@ -321,13 +316,3 @@ def _below_header(path: str | os.PathLike, header: list[str], frame: str) -> lis
     if first[header.index(frame)].strip().isdigit():
         raise line.error("header", f"is missing; the first row must be {','.join(header)}")
     return rows[1:]
-
-
-@contextlib.contextmanager
-def _writing(
-    path: str | os.PathLike, header: list[str]
-) -> Iterator[Callable[[Iterable[Sequence]], None]]:
-    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        yield writer.writerows

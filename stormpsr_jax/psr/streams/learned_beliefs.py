@@ -75,9 +75,8 @@ def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: arrays that do not fit the catalogue.
     """
-    num_states, num = catalogue.shape
+    num = catalogue.shape[1]
     N = len(scores.objectness)
-    _check_widths(scores, num_states, num)
     x = np.zeros((N, num, NUM_INPUTS))
     g = sigmoid(np.clip(scores.objectness.astype(float), -60, 60))[:, None]
     p = np.exp(np.minimum(scores.states.astype(float), 0.0))
@@ -102,21 +101,6 @@ def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
             x[..., 7] = np.where(np.arange(num) == highest, second, first)
         x[..., 8 : 7 + z.shape[2]] = z[..., 1:]
     return x
-
-
-def _check_widths(scores: FrameScores, num_states: int, num: int) -> None:
-    N = len(scores.objectness)
-    allowed = {
-        "states": [(N, num_states + 1)],
-        "parts": [(N, 2 * num)],
-        "temporal": [(N, num), (N, 3 * num)],
-    }
-    for name, shapes in allowed.items():
-        array = getattr(scores, name)
-        if array is not None and array.shape not in shapes:
-            raise ValueError(
-                f"scores: {name} are {array.shape}, not {' or '.join(map(str, shapes))}"
-            )
 
 
 def _pairs(logits: np.ndarray, count: int) -> np.ndarray:

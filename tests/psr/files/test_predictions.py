@@ -176,11 +176,11 @@ MISTAKES = [
     ),
     (
         clips(
-            *('0,r,1,"[0,2]","[0,0.5]","[0,0]"', '0,r,2,"[0,0]","[0,0]","[0,0]"'),
+            *('0,r,1,"[0,2]","[0,0]","[0,0]"', '0,r,2,"[0,0]","[0,0.5]","[0,0]"'),
             *('0,r,3,"[0,0]","[0,0]","[0.1,nan]"', '0,r,4,"[0,0]","[0,0]","[1.2,0]"'),
         ),
         "line 2: GT: 2 at place 2 is not 0 or 1",
-        "line 2: Pred: 0.5 at place 2",
+        "line 3: Pred: 0.5 at place 2",
         "line 4: Conf: nan at place 2 is not a probability in 0…1",
         "line 5: Conf: 1.2 at place 1",
     ),

@@ -4,7 +4,6 @@ Times in its exports have the observation's time offset added, which stands in a
 line above the header.
 """
 
-import csv
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -112,16 +111,15 @@ def _read_aggregated(sample: form.Sample) -> list[form.Entry]:
 
 
 def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
-    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(_HEADER)
-        for _, end, step in form.spans(steps, fps):
-            row = dict.fromkeys(_HEADER, "")
-            row |= {"Observation id": csvfile.plain(recording), "Observation type": "Media file(s)"}
-            row |= {"FPS": f"{fps:g}", "Subject": "No focal subject", "Behavior": step.name}
-            row |= {"Behavior type": "POINT", "Time": f"{end / 1000:.3f}"}
-            row["Comment"] = "by stormpsr_jax"
-            rows.writerow(row.values())
+    rows = [list(_HEADER)]
+    for _, end, step in form.spans(steps, fps):
+        row = dict.fromkeys(_HEADER, "")
+        row |= {"Observation id": csvfile.plain(recording), "Observation type": "Media file(s)"}
+        row |= {"FPS": f"{fps:g}", "Subject": "No focal subject", "Behavior": step.name}
+        row |= {"Behavior type": "POINT", "Time": f"{end / 1000:.3f}"}
+        row["Comment"] = "by stormpsr_jax"
+        rows.append(list(row.values()))
+    csvfile.write(path, rows)
 
 
 FORMAT = form.Format(

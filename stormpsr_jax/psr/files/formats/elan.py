@@ -186,7 +186,6 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
 
     ELAN asks for the video when it opens the file, and keeps its place.
     """
-    del recording
     ends: list[int] = []
     tiers: list[list[str]] = []
     slots = []

@@ -7,6 +7,7 @@ tool says, and when. Nobody but `timed_labels` turns these into steps and frames
 import dataclasses
 import enum
 import functools
+import json
 import os
 import pathlib
 import re
@@ -108,6 +109,13 @@ class Sample:
         """The content of a JSON file."""
         self.check_size()
         return files.read_json(self.path)
+
+    def json_of(self, text: str, place: str, field: str) -> Any:
+        """Returns what a field with JSON holds; ValueError names the place."""
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as wrong:
+            raise self.error(place, f"{field}: not JSON ({type(wrong).__name__})") from wrong
 
     @functools.cached_property
     def xml(self) -> xml_tree.Node:

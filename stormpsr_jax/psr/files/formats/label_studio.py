@@ -5,7 +5,6 @@ Regions of `TimelineLabels` have frames, which the tool numbers from 1 at the ra
 that plays along have seconds. Other regions say no time and are not read.
 """
 
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -80,19 +79,14 @@ def _read_json(sample: form.Sample) -> list[form.Entry]:
         where = f"{sample.path}: {place}"
         data = files.field(task, "data", dict, where)
         sample.recordings.append(_names(data))
-        found = (
-            [
-                its
-                for its in files.field(task, "annotations", list, where)
-                if not (isinstance(its, dict) and its.get("was_cancelled"))
-            ]
-            if "annotations" in task
-            else []
-        )
-        what = "annotation"
+        of = {
+            key: files.field(task, key, list, where) if key in task else []
+            for key in ("annotations", "predictions")
+        }
+        found, what = of["annotations"], "annotation"
+        found = [one for one in found if not (isinstance(one, dict) and one.get("was_cancelled"))]
         if not found:  # labels by a model, which nobody has looked at yet
-            what = "prediction"
-            found = files.field(task, "predictions", list, where) if "predictions" in task else []
+            found, what = of["predictions"], "prediction"
         if len(found) > 1:
             raise sample.error(place, f"has {len(found)} {what}s; keep one of them")
         entries = []
@@ -140,11 +134,7 @@ def _read_csv(sample: form.Sample) -> list[form.Entry]:
         fields: dict[str, Any] = dict(zip(names, row, strict=True))
         for name, field in fields.items():
             if field.lstrip().startswith("[{"):
-                try:
-                    fields[name] = json.loads(field)
-                except (ValueError, RecursionError) as wrong:
-                    what = f"{name}: not JSON ({type(wrong).__name__})"
-                    raise sample.error(f"line {line}", what) from wrong
+                fields[name] = sample.json_of(field, f"line {line}", name)
         rate = next((key for key in _RATES if fields.get(key)), None)
         if rate is not None:
             fields[rate] = line.number(fields[rate], rate)

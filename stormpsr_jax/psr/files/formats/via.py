@@ -1,7 +1,6 @@
 """VIA 3, the VGG video annotator: temporal segments, as its project (JSON) or CSV."""
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -103,19 +102,12 @@ def _has_csv_header(sample: form.Sample) -> bool:
     return bool(lines) and all(name in lines[0] for name in _COLUMNS)
 
 
-def _json(text: str, sample: form.Sample, place: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as wrong:
-        raise sample.error(place, f"{what}: not JSON ({type(wrong).__name__})") from wrong
-
-
 def _csv_attributes(sample: form.Sample) -> Mapping[str, Any] | None:
     """The attributes by their numbers, which stand in a comment; None without it."""
     for number, line in enumerate(sample.text.splitlines(), start=1):
         if line.startswith(_CSV_ATTRIBUTES):
             text = line.removeprefix(_CSV_ATTRIBUTES)
-            found = _json(text, sample, f"line {number}", "ATTRIBUTE")
+            found = sample.json_of(text, f"line {number}", "ATTRIBUTE")
             if not isinstance(found, dict):
                 raise sample.error(f"line {number}", "ATTRIBUTE: is not an object")
             return found
@@ -130,7 +122,7 @@ def _read_csv(sample: form.Sample) -> list[form.Entry]:
         line.check_width(row, names)
         place = f"line {line}"
         columns = zip(names, row, strict=True)
-        fields = {n: _json(text, sample, place, n) for n, text in columns if n in _COLUMNS}
+        fields = {n: sample.json_of(text, place, n) for n, text in columns if n in _COLUMNS}
         end = _end(fields["temporal_coordinates"], sample, place)
         if end is None:
             return []
