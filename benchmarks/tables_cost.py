@@ -56,7 +56,7 @@ class Costs:
         fields = tuple(
             (field, repr(value))
             for field, value in provenance.flat_config(config).items()
-            if field.startswith(order.named(name).fields)
+            if field.startswith(order.STAGES[order.names().index(name)].fields)
             and not any(fnmatch.fnmatchcase(field, same) for same in SAME_STEP)
         )
         if (name, fields) not in self._known:

@@ -87,12 +87,8 @@ def described() -> Section:
     c.data.synthetic.fps = field(5.0, 0.01, 1000)  # frames per second
     c.data.synthetic.cad_per_state = field(100, 0)  # clean renders of every catalogued state
     c.data.synthetic.cad_wrong = field(0, 0)  # further ones in which some parts sit wrong
-    c.data.synthetic.error_recordings = field(
-        0, 0
-    )  # further recordings for training, full of mistakes
-    c.data.synthetic.error_recordings_step = field(
-        1, 1
-    )  # frames that each of their pictures is shown for
+    c.data.synthetic.error_recordings = field(0, 0)  # more for training, full of mistakes
+    c.data.synthetic.error_recordings_step = field(1, 1)  # frames that a picture is shown for
     c.data.synthetic.objects = Section()  # random objects instead of recordings
     c.data.synthetic.objects.train = field(0, 0)
     c.data.synthetic.objects.val = field(0, 0)
@@ -116,9 +112,7 @@ def described() -> Section:
     c.augment.saturation = field(0.7, 0, 100)
     c.augment.blur_sigma = field(2.0, 0, 100)  # Gaussian of 5 taps, sigma up to this; 0 = none
     c.augment.shift = field(0.0, 0, 100)  # translation, up to this share of the picture
-    c.augment.occluders = field(
-        0.0, 0, 100
-    )  # probability that a clean render gets painted-over limbs
+    c.augment.occluders = field(0.0, 0, 100)  # probability that a clean render gets limbs
 
     c.encoder = Section()  # the backbone and the projection head
     c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/model.md; the paper's ViT-S/16
@@ -218,9 +212,7 @@ def described() -> Section:
     c.detector.steps = field(50_000, 1)
     c.detector.batch = field(32, 1)  # pictures
     c.detector.background = field(0.1, 0, 1)  # share of the batch from frames annotated as empty
-    c.detector.unboxed_share = field(
-        0.0, 0, 1
-    )  # share from anywhere, for the parts' conditions alone
+    c.detector.unboxed_share = field(0.0, 0, 1)  # share from anywhere, for part_loss alone
     c.detector.cad = field(0.0, 0, 1)  # share of the batch from CAD renders
     c.detector.cad_wrong = field(0.0, 0, 1)  # share of those in which some parts sit wrong
     c.detector.part_loss = field(0.0, 0)  # of components' conditions; 0 = the paper: no such head

@@ -53,12 +53,7 @@ def _seeds(text: str) -> int:
 
 
 def run(make: Make, name: str, description: str, word: str) -> None:
-    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`.
-
-    Args:
-        make: does what is asked for.
-        name, description, word: of the command, and of its words, for --help.
-    """
+    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`."""
     parser = OneLineParser(
         prog=f"python -m stormpsr_jax.{name}",
         description=description,

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.results import MadeFrom, Record, Training
@@ -126,26 +125,22 @@ def begin(folder: Path, weights: Path, record: Record) -> None:
 
 
 def prepared(context: Context, stage: Stage) -> Context:
-    """The context in which a stage trains: with fewer steps, if it goes on from old weights."""
+    """The context in which a stage trains: with fewer steps, if it goes on from old weights.
+
+    Its schedule is as much shorter.
+    """
     record = provenance.read(context.workdir / stage.name)
     if record is None or len(record.trained) < 2:
         return context
-    config = shortened(context.config, stage.name, record.trained[-1].steps)
+    steps, config = record.trained[-1].steps, context.config.copy_and_resolve_references()
+    with config.unlocked():
+        section = config[stage.name]
+        warmup = section.optimizer.warmup_steps * (steps / section.steps)
+        section.steps, section.optimizer.warmup_steps = steps, round(warmup)
     start = context.workdir / stage.name / START
     return dataclasses.replace(
         context, config=config, adapt=lambda definition: going_on(definition, start)
     )
-
-
-def shortened(config: ConfigDict, name: str, number: int) -> ConfigDict:
-    """A config in which a stage takes so many steps, and its schedule is as much shorter."""
-    short = config.copy_and_resolve_references()
-    with short.unlocked():
-        section = short[name]
-        share = number / section.steps
-        section.steps = number
-        section.optimizer.warmup_steps = round(section.optimizer.warmup_steps * share)
-    return short
 
 
 def going_on(definition: Definition, start: Path) -> Definition:

@@ -30,12 +30,6 @@ def run(context: Context) -> dict:
     Raises:
         MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
     """
-    with loop.explained(context.workdir / "embed", "batch"):
-        _run(context)
-    return {}
-
-
-def _run(context: Context) -> None:
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
     batch, every = context.config.embed.batch, context.config.embed.every
     encoder = networks.frame_encoder(context, params, batch_stats, context.clip_source(SPLITS[0]))
@@ -44,7 +38,8 @@ def _run(context: Context) -> None:
         views = context.num_views(split)
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
         total = sum(source.recordings[name].num_frames for name in names) * views
-        with Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
+        explained = loop.explained(context.workdir / "embed", "batch")
+        with explained, Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
             for name in names:
                 paths = [context.embedding_path(split, name, view) for view in range(views)]
                 part_of = context.workdir / "embed" / "completed" / split / name
@@ -72,6 +67,7 @@ def _run(context: Context) -> None:
                             left -= len(held)
                 made = results.checksums(context.workdir, paths)
                 results.write(part_of, Record({}, results=made))
+    return {}
 
 
 def distinct(

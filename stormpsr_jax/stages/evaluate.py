@@ -163,12 +163,9 @@ def _with_paper_settings(
 def score_detections(
     context: Context, recordings: Mapping[str, LabelledPredictions]
 ) -> dict[str, Any] | None:
-    """Scores the detections of the test split by its boxes, which are those of the data folder.
+    """The content of detections.json, by the boxes of the data folder; None without any.
 
     Frames that nobody has annotated, and those of uncatalogued states, do not count.
-
-    Returns:
-        The content of detections.json; None without a detector or without boxes.
     """
     if "detector" not in context.config.stages:
         return None

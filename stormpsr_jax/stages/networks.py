@@ -40,13 +40,9 @@ def spatial_encoder(context: Context) -> SpatialEncoder:
 def encoder_to_train(
     context: Context, image_size: tuple[int, int], pictures: int, remat: str = ""
 ) -> SpatialEncoder:
-    """`spatial_encoder` as the devices of a run train it best.
+    """`spatial_encoder` as the devices of a run train it best on batches of so many pictures.
 
-    Args:
-        context: of the run.
-        image_size: (H, W) in pixels.
-        pictures: of a batch, on all devices.
-        remat: what is recomputed; "" as the config asks, for which all processes come here.
+    `remat`: what is recomputed; "" as the config asks, for which all processes come here.
     """
     model = spatial_encoder(context)
     backbone = to_train(context, model.encoder)
@@ -110,10 +106,7 @@ def _build(kind: type[nn.Module], section: Mapping[str, Any], **given: Any) -> A
 def pictures(context: Context, source: Source, with_detector: bool = False) -> Pictures | None:
     """How the pictures of a source become network input; None if they are embeddings already.
 
-    Args:
-        context: of the run.
-        source: pictures of the size that one network sees, the encoder if there are two.
-        with_detector: there are two, and the detector may see another size.
+    They are of the encoder's size; with_detector: the detector may see another one.
     """
     if not isinstance(source, ClipSource):
         return None

@@ -55,11 +55,6 @@ def missing() -> str:
     return "" if there else f" ({RENDERING}, which makes data, cannot be imported)"
 
 
-def named(name: str) -> Stage:
-    """The stage of a name; StopIteration if there is none."""
-    return next(stage for stage in STAGES if stage.name == name)
-
-
 def chosen(context: Context) -> tuple[Stage, ...]:
     """The stages that a run has, in their order."""
     return tuple(stage for stage in STAGES if stage.is_chosen(context))

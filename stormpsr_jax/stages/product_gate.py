@@ -51,12 +51,11 @@ def run(context: Context) -> dict:
     most, batch = context.config.detector.max_detections, context.config.predict.batch
     made = functions(trained, pictures, most, batch)
 
-    def larger(split: str) -> ClipSource | None:
-        if pictures is None or pictures.detector_size is None:
-            return None
-        return context.detector_source(split)
-
-    pairs = {split: (source, larger(split)) for split, source in sources.items()}
+    two = pictures is not None and pictures.detector_size is not None
+    pairs = {
+        split: (source, context.detector_source(split) if two else None)
+        for split, source in sources.items()
+    }
     with loop.explained(context.workdir / "predict", "batch"):
         found = fit(pairs, made, batch, context.procedure)
     folder = context.workdir / "product_gate"

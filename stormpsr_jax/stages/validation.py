@@ -48,10 +48,7 @@ def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) ->
 def key_frame_precision(
     encoder: Batched, source: ClipSource, procedure: Procedure, window: int, initial: bool
 ) -> float:
-    """Share of key frames whose nearest key frame of another recording shows the same state.
-
-    Arguments as for `embedded_key_frames`.
-    """
+    """Share of key frames whose nearest one of another recording shows the same state."""
     z, labels, owners = embedded_key_frames(encoder, source, procedure, window, initial)
     return float(nearest_agrees(z, labels, owners[:, None] != owners[None]).mean())
 
@@ -155,14 +152,9 @@ def clip_scores(
 
 
 def mean_average_precision(detector: Batched, source: ClipSource) -> float:
-    """mAP@50 of a split's boxed frames, over the classes that occur.
+    """mAP@50 of a split's boxed frames, over the classes that occur; ValueError without any box.
 
-    Args:
-        detector: uint8 pictures (B, H, W, 3) → boxes, classes and confidences (B, M, …).
-        source: the split.
-
-    Raises:
-        ValueError: the split has no box.
+    `detector`: uint8 pictures (B, H, W, 3) → boxes, classes and confidences (B, M, …).
     """
     found = boxed_rows(source)
     found = found[:: -(-len(found) // BOXED_FRAMES)]
@@ -192,14 +184,9 @@ def boxed_rows(source: ClipSource) -> list[tuple[str, int]]:
 
 
 def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
-    """Share of frames annotated as empty in which something is detected, surer than ½.
+    """{"false_alarms": share of frames annotated as empty in which something is surer than ½}.
 
-    Args:
-        detector: as above.
-        source: the split.
-
-    Returns:
-        {"false_alarms": share}, or {} if no frame is annotated as empty.
+    Nothing if no frame is annotated as empty.
     """
     found = [
         (name, row)
