@@ -20,13 +20,9 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.decoding import top_detection
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, check_same
 
-KINDS = (
-    *("missed", "out of order", "unexpected", "wrong part", "error state", "withdrawn", "missing"),
-)
 ABOUT_WRONG = ("wrong part", "error state")
+KINDS = ("missed", "out of order", "unexpected", *ABOUT_WRONG, "withdrawn", "missing")
 MAX_NAMED = 3  # parts, in the alert of an error state
-
-
 # Chosen on rendered validation recordings; docs/recognise.md has what they are worth on others.
 ERROR_SECONDS, BELIEF_SECONDS = 3.0, 1.0
 BELIEVED = 0.5
@@ -248,10 +244,8 @@ class Monitor:
             if (probability > BELIEVED) == self._told[k]:
                 self._since[k] = None
                 continue
-            if self._since[k] is None:
-                self._since[k] = frame
-            since = self._since[k]
-            assert since is not None  # was just set
+            if (since := self._since[k]) is None:
+                since = self._since[k] = frame
             if frame - since < self._belief_frames:
                 continue
             if self._told[k]:

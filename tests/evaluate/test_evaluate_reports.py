@@ -78,7 +78,7 @@ def test_compare_streams_and_files(files, capsys):
         (["compare", files / "out.json"], "required: b"),
         (["compare", files / "out.json", files / "nothing.json"], "nothing.json: cannot be read"),
         (["compare", late, late, "--streams=asd"], "--streams=asd does not name two"),
-        (["tables", files / "labels"], "cannot be read"),
+        (["tables", files / "labels"], "is not a regular file"),
         (["compare", late, late, f"--samples={10**13}"], "--samples=10000000000000 needs"),
     ]:
         said = refused(capsys, evaluate.main, list(map(str, arguments)))

@@ -53,16 +53,8 @@ class Detections:
 
     def tops(self) -> np.ndarray:
         """Returns the places of the frames' most confident rows, of equal ones the first."""
-        frames, confidences = self.frames, self.confidences
-        if not len(frames):
-            return np.zeros(0, np.int64)
-        new = np.concatenate(([True], frames[1:] != frames[:-1]))
-        starts = np.flatnonzero(new)
-        if len(starts) == len(frames):
-            return starts
-        group = np.cumsum(new) - 1
-        tops = np.flatnonzero(confidences == np.maximum.reduceat(confidences, starts)[group])
-        return tops[np.concatenate(([True], group[tops[1:]] != group[tops[:-1]]))]
+        first = np.unique(self.frames, return_index=True)[1]
+        return np.lexsort((-self.confidences, self.frames))[first]
 
     def per_frame(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
         """Iterates over the frames that have rows: (frame, [(class, confidence), …]).

@@ -118,7 +118,11 @@ class Reporter:
             kind = int(kinds[k])
             self.reported[k] = states[k]
             confidence = float(sigmoid(logits[kind, k]))
-            events.append(self._event(frame, 3 * k + kind, confidence, belief, k))
+            if self._calibration is not None:
+                confidence = self._calibration(confidence, 3 * k + kind)
+            beliefs = {name: float(sigmoid(its[k])) for name, its in belief._asdict().items()}
+            name, time = self._procedure.step_name(3 * k + kind), frame / self._procedure.fps
+            events.append(Event(frame, 3 * k + kind, confidence, NAME, beliefs, name, time))
         return events
 
     def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray, hold: int) -> bool:
@@ -134,14 +138,3 @@ class Reporter:
             return True
         self.held = None
         return False
-
-    def _event(self, frame: int, step_id: int, confidence: float, belief: Belief, k: int) -> Event:
-        return Event(
-            frame,
-            step_id,
-            confidence if self._calibration is None else self._calibration(confidence, step_id),
-            NAME,
-            {name: float(sigmoid(value[k])) for name, value in belief._asdict().items()},
-            self._procedure.step_name(step_id),
-            frame / self._procedure.fps,
-        )

@@ -263,10 +263,9 @@ class Stream(abc.ABC):
 def pictures(recording: LabelledPredictions) -> Iterator[tuple[int, Seen]]:
     """Iterates over the frames of a recording that have predictions, and what these say."""
     found: dict[int, dict[str, Any]] = {}
-    if (rows := recording.detections) is not None:
-        columns = (rows.frames, rows.classes, rows.confidences)
-        for frame, c, confidence in zip(*(a.tolist() for a in columns), strict=True):
-            found.setdefault(frame, {}).setdefault("detections", []).append((c, confidence))
+    if recording.detections is not None:
+        for frame, rows in recording.detections.per_frame():
+            found.setdefault(frame, {})["detections"] = rows
     if (windows := recording.temporal) is not None:
         for frame, row in zip(windows.frames.tolist(), windows.confidences, strict=True):
             found.setdefault(frame, {})["windows"] = row
