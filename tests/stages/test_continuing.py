@@ -7,6 +7,7 @@ import os
 import shutil
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -158,11 +159,11 @@ def test_the_card_counts_recordings_that_are_gone():
     origin = {
         "trained": {"pretrain": [{"steps": t.steps, "recordings": t.recordings} for t in trainings]}
     }
-    (line,) = card._trainings(origin)
-    assert line == (
+    data = {"created": "", "package_version": "", "weights": {"sha256": ""}}
+    assert (
         "* pretrain was trained 9 steps on 2 recordings, then 3 steps on 3 recordings; of what its "
         "weights saw, 1 recordings are not among the last ones"
-    )
+    ) in card._provenance(data, msgspec.convert(origin, card._Origin))
 
 
 @pytest.mark.parametrize("remake", ["", "continue"])
