@@ -276,7 +276,7 @@ def lay_out(pool: Path, folder: Path, number: int) -> None:
                 os.link(pool / file, folder / file)
 
 
-def mistakes_shown(folder: Path, procedure: Procedure, split: str) -> dict[str, int]:
+def errors_shown(folder: Path, procedure: Procedure, split: str) -> dict[str, int]:
     """How often each part is put on wrong in the videos of a split."""
     shown = collections.Counter[int]()
     for video in sorted((folder / "videos" / split).iterdir()):
@@ -295,7 +295,7 @@ def measured(folder: Path, number: int, procedure: Procedure) -> dict[str, Any]:
         "videos": number,
         "train": places["train"],
         "val": places["val"],
-        "mistakes": mistakes_shown(folder, procedure, "train"),
+        "errors": errors_shown(folder, procedure, "train"),
         "streams": {
             name: {key: stream[key] for key in ("f1", "pos", "delay_s", "wrong")}
             for name, stream in result["streams"].items()
@@ -343,8 +343,8 @@ def table(curve: label_checks.Curve) -> list[str]:
         its, wrong = row.figures, row.figures["wrong"]
         delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f} s"
         lines.append(
-            f"| {row.videos} | {row.val} | {min(row.mistakes.values())} to "
-            f"{max(row.mistakes.values())} | `{row.stream}` | {its['f1']:.3f} | {its['pos']:.3f} | "
+            f"| {row.videos} | {row.val} | {min(row.errors.values())} to "
+            f"{max(row.errors.values())} | `{row.stream}` | {its['f1']:.3f} | {its['pos']:.3f} | "
             f"{delay} | {wrong['accepted']} of {wrong['shown']} |"
         )
     return lines

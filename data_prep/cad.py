@@ -165,7 +165,7 @@ def make_dataset(
             turn=turn,
         ),
         num_frames=counts,
-        warnings=of_user.doubts,
+        warnings=of_user.warnings,
         settings={
             "seed": seed,
             "per_state": per_state,

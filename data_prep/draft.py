@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.products import building, doubts, product_page, relations
+from data_prep.products import building, product_page, relations, warnings
 from data_prep.products.mesh_files import SUFFIXES
 from data_prep.products.meshes import ORDER, files_of, load_product, read_inputs
 from data_prep.products.product import Product
@@ -82,14 +82,14 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
     parts = tuple(product.parts[k] for k in plan.order)
     coloured = tuple(product.coloured[k] for k in plan.order)
     product = dataclasses.replace(product, parts=parts, coloured=coloured)
-    remarks = doubts.doubts(product, procedure)
+    notes = warnings.warnings(product, procedure)
     if total > len(states):
         more = "more than " if total == building.MAX_COUNTED else ""
-        remarks.append(
+        notes.append(
             f"{len(states)} of {more}{total:,} states are catalogued, those of some orders "
             "(--states=N for more, or more precedence for fewer)"
         )
-    return Draft({**content, "draft": remarks}, product, [rule.why for rule in plan.rules])
+    return Draft({**content, "draft": notes}, product, [rule.why for rule in plan.rules])
 
 
 def write_page(
@@ -108,8 +108,8 @@ def write_page(
         OSError: the page cannot be written.
     """
     of = from_meshes(meshes, procedure, up="y" if y_up else "z")
-    product_page.write(path, of.product, procedure, of.doubts)
-    return list(of.doubts)
+    product_page.write(path, of.product, procedure, of.warnings)
+    return list(of.warnings)
 
 
 def _steps(path: Path, names: Sequence[str]) -> list[list[str]]:

@@ -29,8 +29,8 @@ import numpy as np
 
 from data_prep import command
 from data_prep.reading import data_sets, embedding_files, recording_labels
+from data_prep.reading.notes import differing_steps
 from data_prep.reading.recording_labels import Labels
-from data_prep.reading.remarks import differing_steps
 from data_prep.writing import output, parallel
 from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import gathering, raise_all
@@ -150,7 +150,7 @@ def make_dataset(
             parallel.run(_convert, missing, workers, desc, sizes, output.lock_of(out))
         counts = {split: len(of_split) for split, of_split in by_split.items()}
         output.write_atomically(out, out / MARKER, json.dumps({"recordings": counts}).encode())
-    return _remarks(jobs, by_split, first_frame, procedure)
+    return _notes(jobs, by_split, first_frame, procedure)
 
 
 def _plan(
@@ -168,7 +168,7 @@ def _plan(
     Returns:
         The recordings by split and name, of one width and one stride.
     """
-    mistakes: list[str] = []
+    errors: list[str] = []
     arrays = data_sets.find_files(
         command.open_flag("features", features),
         "--features",
@@ -183,9 +183,9 @@ def _plan(
         (sorted(labelled.keys() - arrays.keys()), label_dir, f"features in {features}"),
     ):
         if names:
-            mistakes.append(f"{there}: no {absent} for {', '.join(names)}")
+            errors.append(f"{there}: no {absent} for {', '.join(names)}")
     both = {name: labelled[name] for name in arrays if name in labelled}
-    with gathering(mistakes):
+    with gathering(errors):
         chosen = (
             embedding_files.splits_by_globs(both, splits)
             if splits
@@ -195,7 +195,7 @@ def _plan(
     known: dict[str, Labels] = {}
     paths = {name: Path(arrays[name][0].path, arrays[name][1]) for name in both}
     for name, path in paths.items():
-        with gathering(mistakes):
+        with gathering(errors):
             headers[name] = embedding_files.read_header(path, stride, first_frame or 0)
             known[name] = _read_labels(both[name], name, procedure, headers[name])
     strides = {name: header.stride for name, header in headers.items()}
@@ -204,8 +204,8 @@ def _plan(
         if len(set(values.values())) > 1:
             first = {value: name for name, value in reversed(values.items())}
             shown = ", ".join(f"{value} ({name})" for value, name in sorted(first.items()))
-            mistakes.append(f"{features}: recordings have different {what}: {shown}")
-    raise_all(mistakes)
+            errors.append(f"{features}: recordings have different {what}: {shown}")
+    raise_all(errors)
     jobs = [
         Job(out, chosen[name], name, paths[name], *headers[name], known[name], normalise)
         for name in both
@@ -296,7 +296,7 @@ def _float32(values: np.ndarray, job: Job, first_frame: int) -> np.ndarray:
     return rows / np.where(lengths > 0, lengths, 1)
 
 
-def _remarks(
+def _notes(
     jobs: list[Job],
     by_split: Mapping[str, list[Job]],
     first_frame: int | None,

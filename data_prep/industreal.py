@@ -149,7 +149,7 @@ def make_dataset(
         found,
         out,
         procedure=PROCEDURE,
-        remarks=second_sources.compare(FORMAT, found),
+        notes=second_sources.compare(FORMAT, found),
         **options,
     )
 

@@ -72,9 +72,9 @@ def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
         logging.info("%s: %d words; correct them, then give it as --words", given["out"], count)
         return
     terms = words.terms(given["words"], given["labels_fps"], procedure)
-    lines, doubts = label_checks.check(procedure, labels, terms, given["window"])
-    lines += [f"doubt: {one_line(doubt)}" for doubt in doubts]
-    print("\n".join(lines if doubts else [*lines, "nothing is doubtful"]))
+    lines, warnings = label_checks.check(procedure, labels, terms, given["window"])
+    lines += [f"doubt: {one_line(warning)}" for warning in warnings]
+    print("\n".join(lines if warnings else [*lines, "nothing is doubtful"]))
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -84,7 +84,7 @@ def make_dataset(
         found,
         out,
         procedure=procedure,
-        remarks=second_sources.compare(FORMAT, found),
+        notes=second_sources.compare(FORMAT, found),
         **options,
     )
 

@@ -41,11 +41,11 @@ from data_prep.worlds.objects import FIRST_OBJECT_SEED, bodies_of, make_objects
 from data_prep.worlds.timelines import (
     LABEL_FILES,
     Timeline,
-    doubts,
     draw_timeline,
     find_timelines,
     in_pictures,
     read_timeline,
+    warnings,
 )
 from data_prep.worlds.workplace import Workplace, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
@@ -163,7 +163,7 @@ def make_dataset(
         recordings=glob,
         num_frames=num_frames,
         tell=tell if of else None,
-        warnings=(*of.doubts, *doubts(procedure, plain)) if of else (),
+        warnings=(*of.warnings, *warnings(procedure, plain)) if of else (),
     )
     return procedure
 

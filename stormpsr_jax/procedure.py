@@ -13,11 +13,11 @@ from typing import Any
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import first_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
-from stormpsr_jax.psr import label_doubts
+from stormpsr_jax.psr import label_warnings
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import label_files, words
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
-from stormpsr_jax.psr.procedure_check import find_mistakes
+from stormpsr_jax.psr.procedure_check import find_errors
 
 _RENDERER = ("trimesh", "numba")
 _FILE = "a procedure file, or a packaged procedure's name"
@@ -34,13 +34,13 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError("--variant is of the recordings of --labels; give that too")
     path = procedure_path(args.procedure)
     data = read_json(path)
-    raise_all([f"{path}: {mistake}" for mistake in find_mistakes(data)])
+    raise_all([f"{path}: {error}" for error in find_errors(data)])
     procedure = Procedure.from_json(data)
-    doubts = _doubts(procedure)
+    warnings = _warnings(procedure)
     if "draft" in data:
-        doubts += [f"draft: {remark}" for remark in data["draft"]]
-        doubts.append("is a draft: go through what it says, then take the key 'draft' out")
-    _print_doubts(f"{path}: {doubt}" for doubt in doubts)
+        warnings += [f"draft: {note}" for note in data["draft"]]
+        warnings.append("is a draft: go through what it says, then take the key 'draft' out")
+    _print_warnings(f"{path}: {warning}" for warning in warnings)
     if args.labels is None:
         print(f"{args.procedure}: no mistakes")
         return
@@ -48,44 +48,44 @@ def check(args: argparse.Namespace) -> None:
     found = label_files.find(args.labels)
     if args.variant is not None:
         procedure.variant_for("", args.variant)  # which it has to have, said once
-    mistakes: list[str] = []
-    odd: list[tuple[str, label_doubts.Doubt]] = []
+    errors: list[str] = []
+    odd: list[tuple[str, label_warnings.LabelWarning]] = []
     for name, place in found.items():
         try:
             variant = None
             variant = procedure.variant_for(name, args.variant)
         except ValueError as error:
-            mistakes.append(f"{path}: {error}")
+            errors.append(f"{path}: {error}")
         try:
             known = label_files.read(place, procedure, variant, terms=terms, recording=name)
         except ValueError as error:
-            mistakes += first_of(error, place)
+            errors += first_of(error, place)
             continue
         if variant is None:
             continue
         if len(known.states) and tuple(known.states[0].tolist()) != variant.initial_state:
             where = f"{place / label_files.STATES}: line 1" if place.is_dir() else place
             what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
-            mistakes.append(f"{where}: {what}")
+            errors.append(f"{where}: {what}")
             continue
-        doubtful = label_doubts.of_labels(procedure, variant, known)
-        odd += [(name, doubt) for doubt in doubtful]
-    _print_doubts(label_doubts.grouped(odd, procedure.fps))
-    raise_all(mistakes)
+        doubtful = label_warnings.of_labels(procedure, variant, known)
+        odd += [(name, warning) for warning in doubtful]
+    _print_warnings(label_warnings.grouped(odd, procedure.fps))
+    raise_all(errors)
     print(f"{args.procedure}: no mistakes")
     recordings = f"{len(found)} recording{'s' if len(found) != 1 else ''}"
     fit = "can be read, with doubts" if odd else "fit"
     print(f"{args.labels}: the labels of {recordings} {fit}")
 
 
-def _print_doubts(doubts: Iterable[str]) -> None:
-    for doubt in doubts:
-        print(f"doubt: {one_line(doubt)}")
+def _print_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"doubt: {one_line(warning)}")
 
 
-def _doubts(procedure: Procedure) -> list[str]:
+def _warnings(procedure: Procedure) -> list[str]:
     """What a file may say, but hardly means."""
-    doubts = []
+    warnings = []
     for variant in procedure.variants.values():
         for key, steps, known in (
             ("expected", variant.expected, variant.expected),
@@ -94,19 +94,19 @@ def _doubts(procedure: Procedure) -> list[str]:
             for step in steps:
                 k, removal = step // 3, step % 3 == 2
                 if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in known:
-                    doubts.append(
+                    warnings.append(
                         f"variants.{variant.name}.{key}: step {step} "
                         f"({procedure.step_name(step)}) can never complete: the component starts "
                         f"{'absent' if removal else 'installed'} and the opposite is not {key}"
                     )
-        doubts += [
+        warnings += [
             f"variants.{variant.name}.precedence: {list(pair)}: step {step} "
             f"({procedure.step_name(step)}) is not expected"
             for pair in variant.precedence
             for step in pair
             if step not in variant.expected
         ]
-    return doubts
+    return warnings
 
 
 def template(
@@ -154,7 +154,7 @@ def _draft(args: argparse.Namespace) -> None:
         made.write_page(args.page)
     with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
         file.write(_dump(made.content) + "\n")
-    _print_doubts(made.content["draft"])
+    _print_warnings(made.content["draft"])
     print(f"{args.out}: a draft of {procedure.num_components} parts, {procedure.num_states} states")
 
 
@@ -176,7 +176,7 @@ def _show(args: argparse.Namespace) -> None:
         print(show(procedure))
         return
     drafts = _drafts("procedure show --page")
-    _print_doubts(drafts.write_page(args.page, args.meshes, procedure, args.up == "y"))
+    _print_warnings(drafts.write_page(args.page, args.meshes, procedure, args.up == "y"))
     print(f"{args.page}: {procedure.num_components} parts, {procedure.num_states} states")
 
 

@@ -82,25 +82,23 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
     what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
     if live:
         what = "is for files, and this source is live: its results are lines on stdout"
-    mistakes = [
+    errors = [
         f"--{name.replace('_', '-')} {what}"
         for name in (_OF_FILES if live else _OF_LIVE)
         if getattr(args, name) not in (None, False)
     ]
     if not live:
-        return mistakes + (
-            [] if args.out else ["--out=DIR, the folder for the results, is missing"]
-        )
+        return errors + ([] if args.out else ["--out=DIR, the folder for the results, is missing"])
     ports = [word for word in args.source if word.isdecimal() and not os.path.exists(word)]
     if args.serve == "" and ports:
-        mistakes.append(f"--serve {ports[0]}: write --serve={ports[0]}, with a =")
+        errors.append(f"--serve {ports[0]}: write --serve={ports[0]}, with a =")
     elif len(args.source) > 1:
-        mistakes.append("a live source is recognised alone; start a process for each")
+        errors.append("a live source is recognised alone; start a process for each")
     if args.serve is None and args.token_file is not None:
-        mistakes.append("--token-file is for --serve")
+        errors.append("--token-file is for --serve")
     if args.opcua is None and args.opcua_keys is not None:
-        mistakes.append("--opcua-keys is for --opcua")
-    return mistakes
+        errors.append("--opcua-keys is for --opcua")
+    return errors
 
 
 def _run_files(args: argparse.Namespace) -> int:
@@ -112,18 +110,18 @@ def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.serving.folder import model_folder
 
     out = Path(args.out)
-    found, mistakes = sources.find(args.source, out)
-    with gathering(mistakes):
+    found, errors = sources.find(args.source, out)
+    with gathering(errors):
         if args.video or args.clips or any(source.is_video for source in found):
             installed.check_extra("video", ["av"], "reading and writing videos")
         if (args.video or args.clips) and (missing := pages.missing()):
-            mistakes.append(f"--video and --clips need {' and '.join(missing)}")
-    with gathering(mistakes):
+            errors.append(f"--video and --clips need {' and '.join(missing)}")
+    with gathering(errors):
         folder = model_folder(args.model)
         model = options.open_model(folder)
         settings = options.settings(model, args.stream, args.threshold)
         variants = options.variants(model, [source.name for source in found], args.variant)
-    raise_all(mistakes)
+    raise_all(errors)
     wanted = Options(
         *settings,
         batch=args.batch,

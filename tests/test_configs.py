@@ -130,11 +130,11 @@ CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__
 def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
     config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
     ours = default.described()
-    assert list(config_flag._find_mistakes(config, ours)) == []
+    assert list(config_flag._find_errors(config, ours)) == []
     wrong = {"pretrain.initial_state": 1, "seed": True, "data.cad_mean": ("a", "b", "c")}
     for field, value in wrong.items():
         section, _, leaf = field.rpartition(".")
         with config.unlocked(), config.ignore_type():
             changed = config.copy_and_resolve_references()
             (changed[section] if section else changed)[leaf] = value
-        assert len(list(config_flag._find_mistakes(changed, ours))) == 1, field
+        assert len(list(config_flag._find_errors(changed, ours))) == 1, field

@@ -47,7 +47,7 @@ def words(folder, *more):
     return [f"--procedure={folder / 'pump.json'}", f"--asd={folder / 'asd'}", *more]
 
 
-def test_order_omissions_and_mistakes_are_told_by_recording(folder, capsys):
+def test_order_omissions_and_errors_are_told_by_recording(folder, capsys):
     command.main(words(folder, "--threshold=6", f"--out={folder / 'alerts.json'}"))
     result = json.loads((folder / "alerts.json").read_text())
     assert (result["procedure"], result["stream"], result["fps"]) == ("pump", "asd", 10)

@@ -21,12 +21,12 @@ def written(tmp_path, capsys):
 def checked(capsys, path):
     """The doubts of a file that has no mistakes."""
     command.main(["check", str(path)])
-    *doubts, last = capsys.readouterr().out.splitlines()
+    *warnings, last = capsys.readouterr().out.splitlines()
     assert last == f"{path}: no mistakes"
-    return doubts
+    return warnings
 
 
-def test_template_has_no_mistakes_and_no_doubts(written, capsys):
+def test_template_has_no_errors_and_no_warnings(written, capsys):
     assert checked(capsys, written) == []
     procedure = load_procedure(written)
     assert procedure.components == ("base", "back", "left side")
@@ -54,7 +54,7 @@ def test_template_and_show_allowed_steps(capsys):
 
 
 @pytest.mark.parametrize("name", ["meccano", "industreal"])
-def test_check_packaged_procedures_raise_no_doubt(name, capsys):
+def test_check_packaged_procedures_raise_no_warning(name, capsys):
     assert checked(capsys, name) == []
 
 
@@ -73,7 +73,7 @@ GOOD = {
     },
 }
 UP = ("variants", "up")
-MISTAKES = [
+ERRORS = [
     (("name",), None, "name: is missing"),
     (("fps",), 1e6, "fps: 1000000.0 is not in 1e-06…1000"),
     (("fps",), True, "fps: True"),
@@ -111,8 +111,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("place", "value", "message"), MISTAKES)
-def test_check_names_a_mistake_with_its_place(tmp_path, capsys, place, value, message):
+@pytest.mark.parametrize(("place", "value", "message"), ERRORS)
+def test_check_names_a_error_with_its_place(tmp_path, capsys, place, value, message):
     data = target = json.loads(json.dumps(GOOD))
     for key in place[:-1]:
         target = target[key]
@@ -126,7 +126,7 @@ def test_check_names_a_mistake_with_its_place(tmp_path, capsys, place, value, me
     assert len(said) < 400
 
 
-def test_check_names_every_mistake_in_a_line_of_its_own(written, capsys):
+def test_check_names_every_error_in_a_line_of_its_own(written, capsys):
     data = json.loads(written.read_text())
     data["states"][1] = data["states"][0]
     data["variants"]["assembly"]["expected"][0] = 99
@@ -156,7 +156,7 @@ def test_check_names_a_file_that_is_no_procedure(tmp_path, capsys, content, mess
     assert message in said
 
 
-def test_check_doubts_steps_that_cannot_complete(written, capsys):
+def test_check_warnings_steps_that_cannot_complete(written, capsys):
     data = json.loads(written.read_text())
     variant = data["variants"]["assembly"]
     for given, said in (
@@ -176,9 +176,9 @@ def test_check_doubts_steps_that_cannot_complete(written, capsys):
     ):
         data["variants"]["assembly"] = variant | given
         written.write_text(json.dumps(data))
-        doubts = checked(capsys, written)
-        assert len(doubts) == len(said)
-        assert all(text in doubt for text, doubt in zip(said, doubts, strict=True))
+        warnings = checked(capsys, written)
+        assert len(warnings) == len(said)
+        assert all(text in warning for text, warning in zip(said, warnings, strict=True))
 
 
 def test_check_against_labels_names_recording_and_place(written, tmp_path, capsys):

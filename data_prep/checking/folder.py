@@ -11,7 +11,7 @@ import simplejpeg
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.psr import label_doubts
+from stormpsr_jax.psr import label_warnings
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -82,7 +82,7 @@ def open_folder(directory: str | Path) -> Checked:
             checked.sources[split] = ClipSource(folder, split, checked.procedure)
         except ValueError as error:
             checked.problems.append(str(error))
-    found: list[tuple[str, label_doubts.Doubt]] = []
+    found: list[tuple[str, label_warnings.LabelWarning]] = []
     for split, recording in checked.recordings():
         place = folder / "labels" / split / recording.name
         steps = checked.steps.setdefault(split, {})
@@ -93,11 +93,11 @@ def open_folder(directory: str | Path) -> Checked:
             steps[recording.name] = sorted({*read.steps, *wrong})
             if split != RENDERS:
                 variant = checked.procedure.variant_for(recording.name)
-                doubts = label_doubts.of_labels(checked.procedure, variant, read)
-                found += [(recording.name, doubt) for doubt in doubts]
+                warnings = label_warnings.of_labels(checked.procedure, variant, read)
+                found += [(recording.name, warning) for warning in warnings]
         except ValueError as error:
             checked.problems.append(str(error))
-    checked.warnings += label_doubts.grouped(found, checked.fps)
+    checked.warnings += label_warnings.grouped(found, checked.fps)
     return checked
 
 

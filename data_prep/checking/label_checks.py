@@ -8,7 +8,7 @@ import msgspec
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.psr import label_doubts
+from stormpsr_jax.psr import label_warnings
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -24,14 +24,14 @@ class Row(msgspec.Struct):
 
     Attributes:
         videos: to learn from: `train` of them, and `val` to choose by.
-        mistakes: how often each part is put on wrong in those of train.
+        errors: how often each part is put on wrong in those of train.
         streams: by stream F1, POS and so on, as in metrics.json.
     """
 
     videos: int
     train: int
     val: int
-    mistakes: dict[str, int]
+    errors: dict[str, int]
     streams: dict[str, dict[str, Any]]
 
     @property
@@ -49,7 +49,7 @@ class Row(msgspec.Struct):
     @property
     def of_a_part(self) -> int:
         """How often a part was put on wrong, on average."""
-        return round(sum(self.mistakes.values()) / len(self.mistakes))
+        return round(sum(self.errors.values()) / len(self.errors))
 
 
 class Curve(msgspec.Struct):
@@ -94,19 +94,19 @@ def check(
         ValueError: all mistakes in the labels.
     """
     recordings, steps = Counter[str](), Counter[int]()
-    found: list[tuple[str, label_doubts.Doubt]] = []
+    found: list[tuple[str, label_warnings.LabelWarning]] = []
 
     def look(name: str, place: Path) -> None:
         variant = procedure.variant_for(name)
         read = label_files.read(place, procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
-        doubts = label_doubts.of_labels(procedure, variant, read, window)
-        found.extend((name, doubt) for doubt in doubts)
+        warnings = label_warnings.of_labels(procedure, variant, read, window)
+        found.extend((name, warning) for warning in warnings)
 
     for_each(label_files.find(labels).items(), look)
     lines = _never_seen(procedure, recordings, steps)
-    lines += label_doubts.grouped(found, procedure.fps)
+    lines += label_warnings.grouped(found, procedure.fps)
     lines += _too_few(procedure, recordings, steps, measured())
     return _table(procedure, recordings, steps), lines
 

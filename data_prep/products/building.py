@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         order: numbers of the parts as they are fitted.
-        rules: of which none follows from others. What does not work out with them, `doubts` tells.
+        rules: of which none follows from others. `warnings` tells what does not work out with them.
     """
 
     order: list[int]

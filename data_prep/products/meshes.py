@@ -68,9 +68,9 @@ def read_inputs(
     """
     directory = Path(directory)
     found: dict[int, Path] = {}
-    mistakes: list[str] = []
+    errors: list[str] = []
     for path in files_of(directory):
-        with gathering(mistakes):
+        with gathering(errors):
             k = _component(path, procedure)
             other = found.setdefault(k, path)
             mesh_files.check_file(path)
@@ -80,17 +80,17 @@ def read_inputs(
                     "too; keep one of them"
                 )
     if missing := [c for k, c in enumerate(procedure.components) if k not in found]:
-        mistakes.append(
+        errors.append(
             f"{directory}: no mesh for {', '.join(missing)}; add files named after these "
             f"components ({', '.join(SUFFIXES)})"
         )
     content: Any = {}
     path = Path(poses_file or directory / POSES)
-    with gathering(mistakes):
+    with gathering(errors):
         if poses_file or os.path.lexists(path):
             content = read_json(path)
         read = _read_poses(path, content, procedure)
-    raise_all(mistakes)
+    raise_all(errors)
     files = tuple(found[k] for k in range(procedure.num_components))
     digest = hashlib.sha256(json.dumps(content).encode())
     for file in files:
@@ -259,14 +259,14 @@ def load_product(
         wrong = tuple(to_scene @ up @ one @ back for one in known)
         part = Part(around, float(np.ptp(vertices[:, 2])), pose, pose, known_wrong=wrong)
         parts.append(part)
-    raise_all(_wrong_mistakes(inputs, procedure, parts))
+    raise_all(_wrong_errors(inputs, procedure, parts))
     return Product(
         _NO_BOARD,
         tuple(parts),
         scale=scale,
         origin=tuple((-origin * scale).tolist()),
         coloured=tuple(coloured),
-        remarks=tuple(_remarks(inputs.files, coloured, size)),
+        notes=tuple(_notes(inputs.files, coloured, size)),
     )
 
 
@@ -284,7 +284,7 @@ def _painted(
     return painted
 
 
-def _remarks(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list[str]:
+def _notes(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list[str]:
     """What is odd about the files, of a product of a size from corner to corner, a line each."""
     lines = []
     without = [path.name for path, own in zip(files, coloured, strict=True) if not own]
@@ -302,20 +302,20 @@ def _remarks(files: Sequence[Path], coloured: Sequence[bool], size: float) -> li
     return lines
 
 
-def _wrong_mistakes(inputs: Inputs, procedure: Procedure, parts: Sequence[Part]) -> list[str]:
+def _wrong_errors(inputs: Inputs, procedure: Procedure, parts: Sequence[Part]) -> list[str]:
     """Wrong poses in which a part looks right, or in which nobody would see it."""
-    mistakes = []
+    errors = []
     for name, part in zip(procedure.components, parts, strict=True):
         for i, pose in enumerate(part.known_wrong):
             place = f"{inputs.poses_file}: {WRONG}: {name}[{i}]"
             there = part.mesh.moved(pose).vertices
             if not is_visible(part, pose):
-                mistakes.append(
+                errors.append(
                     f"{place}: looks as it should: hardly any of it is elsewhere; leave it out"
                 )
             elif np.abs(there).max() > 6 * RADIUS or there[:, 2].max() < 0:
-                mistakes.append(
+                errors.append(
                     f"{place}: is far from the product, or below the table; poses take the mesh to "
                     "the product, in the mesh's units"
                 )
-    return mistakes
+    return errors

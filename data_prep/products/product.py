@@ -73,7 +73,7 @@ class Product:
         scale: units of the scene in a unit of the files that the parts come from.
         origin: (3,) where the origin of the files is in the scene.
         coloured: K, whether the files, or who gave them, say which colour a part has.
-        remarks: what is odd about the files, a line each.
+        notes: what is odd about the files, a line each.
     """
 
     board: Mesh
@@ -82,7 +82,7 @@ class Product:
     scale: float = 1.0
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     coloured: tuple[bool, ...] = ()
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def height(self) -> float:

@@ -31,7 +31,7 @@ def write(
     path: str | Path,
     product: Product,
     procedure: Procedure,
-    doubts: Sequence[str],
+    warnings: Sequence[str],
     rules: Sequence[str] = (),
 ) -> None:
     """Writes the page.
@@ -40,7 +40,7 @@ def write(
         path: the HTML file.
         product: its K parts in their right places, in the order of the components.
         procedure: of K components.
-        doubts: to be told at the top.
+        warnings: to be told at the top.
         rules: why each pair of precedence holds, where the only variant was drafted.
 
     Raises:
@@ -61,7 +61,7 @@ def write(
     wrong = [wrong_poses.with_wrong_poses(product, rng) for _ in range(WRONG)]
     text = pages.template("product.html").render(
         procedure=procedure,
-        doubts=doubts,
+        warnings=warnings,
         states=states,
         components=[
             _component(camera, product, wrong, procedure, k) for k in range(len(product.parts))

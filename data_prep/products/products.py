@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.products import doubts
+from data_prep.products import warnings
 from data_prep.products.meshes import load_product, read_inputs
 from data_prep.products.product import BOARD_THICKNESS, Product, random_product
 from data_prep.rendering import seeds
@@ -30,13 +30,13 @@ class OfUser:
         product: a kit.
         procedure: its own.
         settings: JSON values that change with it.
-        doubts: what is odd about it, a line each.
+        warnings: what is odd about it, a line each.
     """
 
     product: Product
     procedure: Procedure
     settings: dict[str, Any]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def from_meshes(
@@ -63,7 +63,7 @@ def from_meshes(
     drawn = drawn_colours(seed, procedure.num_components)
     product = load_product(inputs, procedure, y_up=up == "y", drawn=drawn)
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
-    found = doubts.doubts(product, procedure)
+    found = warnings.warnings(product, procedure)
     return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
 
 

@@ -34,14 +34,14 @@ class Header(NamedTuple):
 
 def splits_by_globs(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, str]:
     """Returns the split of each recording by {split: glob on its name}."""
-    chosen, mistakes = {}, []
+    chosen, errors = {}, []
     for name in names:
         matching = [split for split, glob in splits.items() if fnmatch.fnmatchcase(name, glob)]
         if len(matching) != 1:
             what = " and ".join(matching) or "none of them"
-            mistakes.append(f"--split: recording {name!r} is in {what}")
+            errors.append(f"--split: recording {name!r} is in {what}")
         chosen[name] = matching[0] if matching else ""
-    raise_all(mistakes)
+    raise_all(errors)
     return chosen
 
 

@@ -7,7 +7,7 @@ by a little, which no format tells.
 from collections.abc import Iterator, Sequence
 
 from data_prep.reading.data_sets import Download, Format, RecordingFiles
-from data_prep.reading.remarks import some
+from data_prep.reading.notes import some
 from stormpsr_jax.media import containers
 from stormpsr_jax.media.video import Video
 

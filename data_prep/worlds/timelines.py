@@ -209,7 +209,7 @@ def _undo(events: list[Event], variant: Variant, rng: np.random.Generator) -> li
     return [*events[: i + 1], {component: 0}, {component: 1}, *events[i + 1 :]]
 
 
-def doubts(procedure: Procedure, drawn: Sequence[Timeline]) -> list[str]:
+def warnings(procedure: Procedure, drawn: Sequence[Timeline]) -> list[str]:
     """Says so if the product is for long in states that no detector learns."""
     if not drawn:
         return []

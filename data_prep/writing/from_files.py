@@ -13,8 +13,8 @@ import numpy as np
 from absl import logging
 
 from data_prep.reading.data_sets import RecordingFiles
+from data_prep.reading.notes import describe
 from data_prep.reading.recording_labels import Labels
-from data_prep.reading.remarks import describe
 from data_prep.writing import shards
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
@@ -101,7 +101,7 @@ def build(
     out: str | Path,
     *,
     procedure: Procedure,
-    remarks: Sequence[str] = (),
+    notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
     framing: Framing = DEFAULT_FRAMING,
     **making: Unpack[shards.Making],
@@ -113,7 +113,7 @@ def build(
         found: all recordings.
         out: folder for the shards.
         procedure: of all recordings; its frame rate is theirs.
-        remarks: lines for the log, before what is said of the labels.
+        notes: lines for the log, before what is said of the labels.
         warnings: for the log; they come when no mistake has been found.
         framing: what becomes of a picture.
         **making: see `shards.build`.
@@ -127,14 +127,14 @@ def build(
         OSError: `out` cannot be written.
     """
     known: dict[str, Labels] = {}
-    mistakes: list[str] = []
+    errors: list[str] = []
     for recording in found:
-        with gathering(mistakes):
+        with gathering(errors):
             known[recording.name] = read(recording, procedure)
     if framing.aspect == "stretch":
-        mistakes += _distorted(found)
-    raise_all(mistakes)
-    for line in (*remarks, *describe(found, known, procedure)):
+        errors += _distorted(found)
+    raise_all(errors)
+    for line in (*notes, *describe(found, known, procedure)):
         logging.info("%s", line)
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for recording in found:
@@ -175,19 +175,19 @@ def _distorted(recordings: Sequence[RecordingFiles]) -> list[str]:
     tell the same as before.
     """
     shapes: dict[str, tuple[int, int]] = {}
-    mistakes: list[str] = []
+    errors: list[str] = []
     for recording in recordings:
-        with gathering(mistakes):
+        with gathering(errors):
             shapes[recording.name] = pictures.picture_size(recording.pictures)
     most = sorted(shapes, key=lambda name: _ratio(shapes[name]))[len(shapes) // 2 :][:1]
     for name, (height, width) in shapes.items():
         if abs(_ratio(shapes[name]) / _ratio(shapes[most[0]]) - 1) >= SAME_ASPECT:
-            mistakes.append(
+            errors.append(
                 f"--aspect=stretch would distort recording {name}: its pictures, of "
                 f"{width}x{height}, have another shape than those of {most[0]}; give --aspect=pad "
                 "or --aspect=crop, or leave it out"
             )
-    return mistakes
+    return errors
 
 
 def _ratio(size: tuple[int, int]) -> float:

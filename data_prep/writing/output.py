@@ -70,7 +70,7 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> dict[
     Raises:
         ValueError: the folder was made with other arguments; says what differs.
     """
-    mistakes, before = [], None
+    errors, before = [], None
     for file, content in _contents(procedure, settings).items():
         if not (out / file).exists():
             write_json(out, file, content)
@@ -83,13 +83,13 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> dict[
             for of in (there, asked)
         )
         if why := results.differences(old, new):
-            mistakes.append(
+            errors.append(
                 f"{out / file}: this folder was made with other arguments ({'; '.join(why)}); give "
                 "the same ones, write into another folder, or delete this one"
             )
         else:
             before = there
-    raise_all(mistakes)
+    raise_all(errors)
     return before
 
 

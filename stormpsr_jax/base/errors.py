@@ -15,7 +15,7 @@ MAX_FOUND = 1000  # then nobody looks for more
 MAX_PER_FILE = 5  # where there are several files: one must not hide what is wrong with the others
 
 
-class Mistakes(ValueError):
+class Errors(ValueError):
     """One or more mistakes: a line for each, of more than `MAX_SHOWN` the rest is counted."""
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ class Mistakes(ValueError):
             shown.append(f"and {_count(rest)}")
         super().__init__("\n".join(shown))
 
-    def __reduce__(self) -> tuple[type[Mistakes], tuple[tuple[str, ...]]]:
+    def __reduce__(self) -> tuple[type[Errors], tuple[tuple[str, ...]]]:
         return type(self), (self.lines,)
 
 
@@ -54,10 +54,10 @@ def tell(kind: str, text: str) -> None:
         print(f"{kind}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
-def raise_all(mistakes: Sequence[str]) -> None:
+def raise_all(errors: Sequence[str]) -> None:
     """Raises `Mistakes`, a ValueError with a line for each mistake, if there are any."""
-    if mistakes:
-        raise Mistakes(mistakes)
+    if errors:
+        raise Errors(errors)
 
 
 def first_of(error: ValueError, place: object) -> list[str]:
@@ -70,16 +70,16 @@ def first_of(error: ValueError, place: object) -> list[str]:
 
 def lines_of(error: Exception) -> list[str]:
     """Returns the mistakes of an error, those that its text only counts too."""
-    return list(error.lines) if isinstance(error, Mistakes) else [str(error)]
+    return list(error.lines) if isinstance(error, Errors) else [str(error)]
 
 
 @contextlib.contextmanager
-def gathering(mistakes: list[str]) -> Iterator[None]:
+def gathering(errors: list[str]) -> Iterator[None]:
     """Adds what a ValueError inside says to the mistakes, and goes on behind the block."""
     try:
         yield
     except ValueError as error:
-        mistakes += lines_of(error)
+        errors += lines_of(error)
 
 
 def message_of(error: BaseException) -> str:
@@ -94,11 +94,11 @@ def _count(rest: int) -> str:
     return f"{least}{rest} more mistake{'s' if rest > 1 else ''}"
 
 
-def note(mistakes: list[str], error: ValueError) -> None:
+def note(errors: list[str], error: ValueError) -> None:
     """Adds the lines of an error; raises all of them once there are `MAX_FOUND`."""
-    mistakes += lines_of(error)
-    if len(mistakes) >= MAX_FOUND:
-        raise_all(mistakes)
+    errors += lines_of(error)
+    if len(errors) >= MAX_FOUND:
+        raise_all(errors)
 
 
 def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., T]) -> list[T]:
@@ -107,11 +107,11 @@ def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., T]) -> list
     After `MAX_FOUND` of them it ends.
     """
     results: list[T] = []
-    mistakes: list[str] = []
+    errors: list[str] = []
     for item in items:
         try:
             results.append(action(*item))
         except ValueError as error:
-            note(mistakes, error)
-    raise_all(mistakes)
+            note(errors, error)
+    raise_all(errors)
     return results

@@ -189,7 +189,7 @@ _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, 
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of writing
 
 
-def name_mistake(name: str) -> str | None:
+def name_error(name: str) -> str | None:
     """Says what is wrong with a name from outside: of a procedure, component, variant or recording.
 
     What is none of these things can be printed, written into a CSV file and read back.
@@ -217,11 +217,11 @@ def check_name(name: str, place: str) -> str:
         characters (NFD), other systems as one.
 
     Raises:
-        ValueError: `name_mistake`, or it is hidden (begins with a dot, as "." and ".." do), or has
+        ValueError: `name_error`, or it is hidden (begins with a dot, as "." and ".." do), or has
             a character that a path cannot have in a name.
     """
     name = unicodedata.normalize("NFC", name)
-    what = name_mistake(name)
+    what = name_error(name)
     if name.startswith("."):
         what = "begins with a dot"
     elif "/" in name or "\\" in name:

@@ -37,16 +37,16 @@ def run(args: argparse.Namespace) -> int:
         ValueError: mistakes on the command line, or a state file that is none.
     """
     (word,) = args.source
-    mistakes: list[str] = []
-    with gathering(mistakes):
+    errors: list[str] = []
+    with gathering(errors):
         reset = Reset() if args.reset is None else parse_reset(args.reset)
-    with gathering(mistakes):
+    with gathering(errors):
         source = live_source(word)
-    with gathering(mistakes):
+    with gathering(errors):
         model = options.open_model(model_folder(args.model))
         stream, settings = options.settings(model, args.stream, args.threshold)
     if args.serve is not None:
-        with gathering(mistakes):
+        with gathering(errors):
             access.Access(access.parse(args.serve), access.read_token(args.token_file))
     for value, check in (
         (args.mqtt, mqtt.parse),
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
         (args.opcua_keys, opcua.check_keys),
     ):
         if value is not None:
-            with gathering(mistakes):
+            with gathering(errors):
                 check(value)
-    raise_all(mistakes)
+    raise_all(errors)
     options.tell_if_blind(model, model_folder(args.model))
     (variant,) = options.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)

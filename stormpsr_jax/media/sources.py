@@ -118,14 +118,14 @@ def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
     """
     places: dict[Path, None] = {}  # `**` names a folder, and what is in it again
     found: list[Source] = []
-    mistakes: list[str] = []
+    errors: list[str] = []
     for word in words:
-        with gathering(mistakes):
+        with gathering(errors):
             places |= dict.fromkeys(_places(word, out.resolve()))
     for place in places:
-        with gathering(mistakes):
+        with gathering(errors):
             found.append(open_source(place))
-    return found, mistakes + _twice(found)
+    return found, errors + _twice(found)
 
 
 def _places(word: str, out: Path) -> list[Path]:

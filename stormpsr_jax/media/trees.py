@@ -55,7 +55,7 @@ class Tree:
         )
 
     def _scan(self, folder: str) -> tuple[list[str], list[str]]:
-        folders, files, mistakes = [], [], []
+        folders, files, errors = [], [], []
         try:
             with os.scandir(os.path.join(self.path, folder)) as found:
                 for entry in found:
@@ -69,12 +69,12 @@ class Tree:
                             _check_regular(entry.path, self.show(join(folder, entry.name)))
                     except UnicodeEncodeError:
                         what = f"the name {os.fsencode(entry.name)!r} is not UTF-8; rename it"
-                        mistakes.append(f"{self.show(folder)}: {what}")
+                        errors.append(f"{self.show(folder)}: {what}")
                     except ValueError as error:
-                        mistakes.append(str(error))
+                        errors.append(str(error))
         except OSError as error:
             raise ValueError(f"{self.show(folder)}: cannot be listed ({error.strerror})") from error
-        raise_all(sorted(mistakes))
+        raise_all(sorted(errors))
         return folders, files
 
     def exists(self, name: str) -> bool:

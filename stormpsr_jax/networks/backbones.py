@@ -35,7 +35,7 @@ def build(section: Mapping[str, Any], **given: Any) -> nn.Module:
     return family.module(**fields, **given)
 
 
-def find_mistakes(section: Mapping[str, Any]) -> list[str]:
+def find_errors(section: Mapping[str, Any]) -> list[str]:
     """Says whether the backbone is unknown, and which fields are of another family."""
     family = BACKBONES.get(section["backbone"])
     if family is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import Mistakes, for_each, lines_of, tell
+from stormpsr_jax.base.errors import Errors, for_each, lines_of, tell
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
     assembly101,
@@ -63,7 +63,7 @@ def _main_detections(args: argparse.Namespace) -> None:
         try:
             found = other_detectors.from_coco(content, classes, images, args.recording)
         except ValueError as error:
-            raise Mistakes([f"{args.results}: {line}" for line in lines_of(error)]) from error
+            raise Errors([f"{args.results}: {line}" for line in lines_of(error)]) from error
     if args.recording is not None:
         files.check_name(args.recording, "--recording")
     out = pathlib.Path(args.out)

@@ -18,7 +18,7 @@ import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, read_json, whole
-from stormpsr_jax.psr.procedure_check import find_mistakes
+from stormpsr_jax.psr.procedure_check import find_errors
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "procedures"
 
@@ -200,7 +200,7 @@ class Procedure:
         Raises:
             ValueError: every mistake, with its place.
         """
-        raise_all([f"{source}: {mistake}" for mistake in find_mistakes(data)])
+        raise_all([f"{source}: {error}" for error in find_errors(data)])
         variants = {
             name: Variant(
                 name=name,

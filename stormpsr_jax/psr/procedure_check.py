@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stormpsr_jax.base.errors import gathering, one_line
-from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_mistake, number, shorten
+from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_error, number, shorten
 
 _KEYS = ("name", "fps", "components", "states", "variants")
 _DRAFT = "draft"  # what is to be looked at; the key itself says that nobody has yet
@@ -12,68 +12,68 @@ _VARIANT_KEYS = ("initial_state", "expected", "recordings")
 _OPTIONAL_KEYS = ("allowed", "precedence")
 
 
-def find_mistakes(data: Any) -> list[str]:
+def find_errors(data: Any) -> list[str]:
     """Returns every mistake in the content of a procedure file as "place: what is wrong"."""
     if not isinstance(data, Mapping):
         return [f"a procedure is an object with the keys {', '.join(_KEYS)}"]
-    mistakes = _key_mistakes(data, _KEYS, (_DRAFT,), "")
-    remarks = data.get(_DRAFT, [])
-    if not isinstance(remarks, list) or not all(isinstance(line, str) for line in remarks):
-        mistakes.append(f"{_DRAFT}: {shorten(remarks)} is not a list of texts")
-    if "name" in data and (wrong := _name_mistake(data["name"])):
-        mistakes.append(f"name: {wrong}")
+    errors = _key_errors(data, _KEYS, (_DRAFT,), "")
+    notes = data.get(_DRAFT, [])
+    if not isinstance(notes, list) or not all(isinstance(line, str) for line in notes):
+        errors.append(f"{_DRAFT}: {shorten(notes)} is not a list of texts")
+    if "name" in data and (wrong := _name_error(data["name"])):
+        errors.append(f"name: {wrong}")
     if "fps" in data:
-        with gathering(mistakes):
+        with gathering(errors):
             number(data["fps"], "fps", MIN_FPS, MAX_FPS)
     if "components" not in data:
-        return mistakes
+        return errors
     components = data["components"]
     if not isinstance(components, list) or not components:
-        return [*mistakes, f"components: {shorten(components)} is not a list of names"]
-    mistakes += _each(components, "components", _name_mistake)
+        return [*errors, f"components: {shorten(components)} is not a list of names"]
+    errors += _each(components, "components", _name_error)
     product = _Product(len(components))
     if "states" in data:
-        mistakes += product.states(data["states"])
+        errors += product.states(data["states"])
     if "variants" in data:
         variants = data["variants"]
         if not isinstance(variants, Mapping) or not variants:
-            return [*mistakes, "variants: at least one variant is needed, {NAME: {…}}"]
+            return [*errors, "variants: at least one variant is needed, {NAME: {…}}"]
         for name, variant in variants.items():
-            if wrong := _name_mistake(name):
-                mistakes.append(f"variants: {wrong}")
+            if wrong := _name_error(name):
+                errors.append(f"variants: {wrong}")
             else:
-                mistakes += product.variant(variant, f"variants.{name}")
-    return mistakes
+                errors += product.variant(variant, f"variants.{name}")
+    return errors
 
 
-def _name_mistake(name: Any) -> str | None:
-    what = name_mistake(name) if isinstance(name, str) else "is not a name"
+def _name_error(name: Any) -> str | None:
+    what = name_error(name) if isinstance(name, str) else "is not a name"
     return f"{shorten(name)} {what}" if what else None
 
 
-def _key_mistakes(
+def _key_errors(
     data: Mapping[str, Any], needed: Sequence[str], optional: Sequence[str], prefix: str
 ) -> list[str]:
-    mistakes = [f"{prefix}{key}: is missing" for key in needed if key not in data]
+    errors = [f"{prefix}{key}: is missing" for key in needed if key not in data]
     known = (*needed, *optional)
     for key in data:
         if key not in known:
             place = prefix + one_line(key, 40)
-            mistakes.append(f"{place}: unknown key; known are {', '.join(known)}")
-    return mistakes
+            errors.append(f"{place}: unknown key; known are {', '.join(known)}")
+    return errors
 
 
 def _each(items: list, place: str, wrong: Callable[[Any], str | None]) -> list[str]:
     """The mistakes of the items of a list, in which none may be twice."""
-    mistakes: list[str] = []
+    errors: list[str] = []
     first: dict[Any, int] = {}
     for i, item in enumerate(items):
-        mistake = wrong(item)
-        if not mistake and (before := first.setdefault(item, i)) < i:
-            mistake = f"{shorten(item)} is also {place.rpartition('.')[2]}[{before}]"
-        if mistake:
-            mistakes.append(f"{place}[{i}]: {mistake}")
-    return mistakes
+        error = wrong(item)
+        if not error and (before := first.setdefault(item, i)) < i:
+            error = f"{shorten(item)} is also {place.rpartition('.')[2]}[{before}]"
+        if error:
+            errors.append(f"{place}[{i}]: {error}")
+    return errors
 
 
 class _Product(NamedTuple):
@@ -106,45 +106,45 @@ class _Product(NamedTuple):
     def variant(self, variant: Any, place: str) -> list[str]:
         if not isinstance(variant, Mapping):
             return [f"{place}: a variant is an object with the keys {', '.join(_VARIANT_KEYS)}"]
-        mistakes = _key_mistakes(variant, _VARIANT_KEYS, _OPTIONAL_KEYS, f"{place}.")
+        errors = _key_errors(variant, _VARIANT_KEYS, _OPTIONAL_KEYS, f"{place}.")
         if "initial_state" in variant and (wrong := self._state(variant["initial_state"])):
-            mistakes.append(f"{place}.initial_state: {wrong}")
+            errors.append(f"{place}.initial_state: {wrong}")
         for key, what, find in (
             ("expected", "step ids", self._steps),
             ("allowed", "step ids", self._steps),
-            ("recordings", "globs such as '*'", lambda g, at: _each(g, at, _name_mistake)),
+            ("recordings", "globs such as '*'", lambda g, at: _each(g, at, _name_error)),
             ("precedence", "[before, after] pairs of step ids", self._precedence),
         ):
             if key in variant:
                 at, items = f"{place}.{key}", variant[key]
                 is_list = isinstance(items, list)
                 wrong = f"{at}: {shorten(items)} is not a list of {what}"
-                mistakes += find(items, at) if is_list else [wrong]
-        return mistakes
+                errors += find(items, at) if is_list else [wrong]
+        return errors
 
     def _steps(self, steps: list, place: str) -> list[str]:
         def wrong(step_id: Any) -> str | None:
-            if not (mistake := self._step(step_id)) and step_id % 3 == 1:
+            if not (error := self._step(step_id)) and step_id % 3 == 1:
                 what = place.rpartition(".")[2]
                 return f"{step_id} is an incorrect installation, which is never {what}"
-            return mistake
+            return error
 
         return _each(steps, place, wrong)
 
     def _precedence(self, pairs: list, place: str) -> list[str]:
-        mistakes = []
+        errors = []
         after: dict[int, list[int]] = {}
         for i, pair in enumerate(pairs):
             if not isinstance(pair, list) or len(pair) != 2:
                 what = "is not a pair [before, after] of step ids"
-                mistakes.append(f"{place}[{i}]: {shorten(pair)} {what}")
+                errors.append(f"{place}[{i}]: {shorten(pair)} {what}")
             elif wrong := self._step(pair[0]) or self._step(pair[1]):
-                mistakes.append(f"{place}[{i}]: {wrong}")
+                errors.append(f"{place}[{i}]: {wrong}")
             else:
                 after.setdefault(pair[0], []).append(pair[1])
         if cycle := _find_cycle(after):
-            mistakes.append(f"{place}: the rules form a cycle {' → '.join(map(str, cycle))}")
-        return mistakes
+            errors.append(f"{place}: the rules form a cycle {' → '.join(map(str, cycle))}")
+        return errors
 
 
 def _find_cycle(after: Mapping[int, Sequence[int]]) -> list[int] | None:

@@ -55,9 +55,9 @@ def variants(model: Model, names: Sequence[str], variant: str | None) -> list[st
     if variant is None and len(procedure.variants) == 1:
         (variant,) = procedure.variants
     found: list[str] = []
-    mistakes: list[str] = []
+    errors: list[str] = []
     for name in names if variant is None else [""]:
-        with gathering(mistakes):
+        with gathering(errors):
             found.append(procedure.variant_for(name, variant).name)
-    raise_all(mistakes)
+    raise_all(errors)
     return found if variant is None else found * len(names)

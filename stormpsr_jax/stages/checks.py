@@ -29,14 +29,14 @@ def of_fields(config: ConfigDict) -> list[str]:
 
     Of the names of backbones a config does not know, as it is read without JAX.
     """
-    mistakes = []
+    errors = []
     for field, value in provenance.flat_config(config).items():
-        mistakes += [f"--config.{field}={value!r}: {what}" for what in wrong_with(field, value)]
+        errors += [f"--config.{field}={value!r}: {what}" for what in wrong_with(field, value)]
     backbone = f"--config.encoder.backbone={config.encoder.backbone!r}"
-    return mistakes + [f"{backbone}: {what}" for what in backbones.find_mistakes(config.encoder)]
+    return errors + [f"{backbone}: {what}" for what in backbones.find_errors(config.encoder)]
 
 
-def find_mistakes(context: Context) -> list[str]:
+def find_errors(context: Context) -> list[str]:
     """Returns what is wrong with a run, each with its remedy, all of a kind at once.
 
     Where a stage has not made the data yet, what depends on them is left to a second call.
@@ -63,7 +63,7 @@ def _collected(check: Callable[..., Iterable[str]], *arguments: object) -> list[
 def _fields(context: Context, _: Sequence[Stage]) -> Iterator[str]:
     config, known = context.config, order.names()
     yield from of_fields(config)
-    yield from sinks.find_mistakes(tuple(config.metrics_to))
+    yield from sinks.find_errors(tuple(config.metrics_to))
     unknown = [name for name in config.stages if name not in known]
     right = [name for name in known if name in config.stages]
     if unknown or not right:

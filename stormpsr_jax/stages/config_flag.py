@@ -100,7 +100,7 @@ def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
         ValueError: what is wrong with it, a line each.
     """
     config = _read(value)
-    raise_all([f"--config.{m}" for m in _find_mistakes(config, default_config.described())])
+    raise_all([f"--config.{m}" for m in _find_errors(config, default_config.described())])
     for word in fields:
         _set(config, word)
     return config
@@ -158,7 +158,7 @@ def value_of(field: str, text: str, like: Any, example: Any = None) -> Any:
     return value
 
 
-def _find_mistakes(config: ConfigDict, described: Section, prefix: str = "") -> Iterator[str]:
+def _find_errors(config: ConfigDict, described: Section, prefix: str = "") -> Iterator[str]:
     """Yields the fields that are missing, unknown, or of another type than in `described()`."""
     ours = vars(described)
     for name in ours:
@@ -169,7 +169,7 @@ def _find_mistakes(config: ConfigDict, described: Section, prefix: str = "") -> 
         if name not in ours:
             yield f"{field}: there is no such field; see configs/default.py"
         elif isinstance(ours[name], Section) and isinstance(value, ConfigDict):
-            yield from _find_mistakes(value, ours[name], f"{field}.")
+            yield from _find_errors(value, ours[name], f"{field}.")
         else:
             like = ours[name].example if isinstance(ours[name], Field) else ours[name]
             if not _is_like(value, like):

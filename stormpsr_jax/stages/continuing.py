@@ -95,7 +95,7 @@ def find(context: Context, stage: Stage, record: Record) -> tuple[Path, list[Tra
     return None
 
 
-def mistakes(context: Context, stage: Stage, record: Record, now: MadeFrom) -> list[str]:
+def errors(context: Context, stage: Stage, record: Record, now: MadeFrom) -> list[str]:
     """Says why a stage whose data have changed must not go on from its weights."""
     if (found := find(context, stage, record)) is None:
         return []

@@ -139,8 +139,8 @@ def _check(context: Context) -> list[str]:
         validation.boxed_rows(context.boxed_source("val"))
         _data(context, 0)
     return [
-        *learning.batch_mistakes(context, "detector", rows),
-        *learning.network_mistakes("detector", networks.detector(context), (rows, *size, 3)),
+        *learning.batch_errors(context, "detector", rows),
+        *learning.network_errors("detector", networks.detector(context), (rows, *size, 3)),
     ]
 
 

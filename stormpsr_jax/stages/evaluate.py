@@ -333,19 +333,19 @@ def _further(context: Context) -> dict[str, Any]:
 
 
 def _check(context: Context) -> list[str]:
-    config, mistakes = context.config.evaluate, []
+    config, errors = context.config.evaluate, []
     if config.threshold and config.choose != "paper":
-        mistakes.append(
+        errors.append(
             f"--config.evaluate.threshold={config.threshold}: with evaluate.choose="
             f"{config.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
         )
     missing = {"val", "test"} - set(context.config.predict.splits)
     if predict.STAGE.is_chosen(context) and missing:
-        mistakes.append(
+        errors.append(
             f"predict.splits lacks {', '.join(sorted(missing))}: stage 'evaluate' chooses "
             "thresholds on val and scores test"
         )
-    return mistakes
+    return errors
 
 
 STAGE = Stage(

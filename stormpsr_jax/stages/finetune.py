@@ -88,9 +88,9 @@ def _check(context: Context) -> list[str]:
     pictures = clips * context.num_frames
     model = networks.encoder_to_train(context, size, pictures, "none")
     return [
-        *learning.window_mistakes(context),
-        *learning.batch_mistakes(context, "finetune", clips),
-        *learning.network_mistakes("encoder", model, (pictures, *size, 3)),
+        *learning.window_errors(context),
+        *learning.batch_errors(context, "finetune", clips),
+        *learning.network_errors("encoder", model, (pictures, *size, 3)),
     ]
 
 

@@ -172,8 +172,8 @@ def _check(context: Context) -> list[str]:
         _ObjectBatch(_open(context, SPLITS[0]), *_counts(context))
     model = networks.encoder_to_train(context, size, rows, "none")
     return [
-        *learning.batch_mistakes(context, "general", rows, "objects, .states or .views"),
-        *learning.network_mistakes("encoder", model, (rows, *size, 3)),
+        *learning.batch_errors(context, "general", rows, "objects, .states or .views"),
+        *learning.network_errors("encoder", model, (rows, *size, 3)),
     ]
 
 

@@ -24,7 +24,7 @@ CAD = ("data.cad_mean", "data.cad_std")
 ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder has no state head
 
 
-def batch_mistakes(context: Context, name: str, rows: int, fields: str = "batch") -> list[str]:
+def batch_errors(context: Context, name: str, rows: int, fields: str = "batch") -> list[str]:
     """Says whether devices cannot share the batches of a stage; `fields`: those that say `rows`."""
     devices, processes = context.devices.size, jax.process_count()
     if rows % devices == rows % processes == 0:
@@ -47,7 +47,7 @@ def image_size(
     return side, side
 
 
-def network_mistakes(section: str, module: nn.Module, shape: tuple[int, ...]) -> list[str]:
+def network_errors(section: str, module: nn.Module, shape: tuple[int, ...]) -> list[str]:
     """Says whether a network cannot be trained on a batch, or its model not be written at the end.
 
     Nothing is computed. `section` of the config describes it, `shape` is that of its input.
@@ -69,15 +69,15 @@ def network_mistakes(section: str, module: nn.Module, shape: tuple[int, ...]) ->
     return []
 
 
-def window_mistakes(context: Context) -> list[str]:
+def window_errors(context: Context) -> list[str]:
     """Says whether windows would look at frames that are not encoded, or none lies in a recording.
 
     Of the latter all would repeat a first frame.
     """
     every, stride = context.config.embed.every, context.config.window.stride
-    mistakes = []
+    errors = []
     if not context.ready_made and stride % every:
-        mistakes.append(
+        errors.append(
             f"--config.embed.every={every}: does not divide window.stride={stride}, so that "
             "windows would look at frames that are not encoded; set it to a divisor of it"
         )
@@ -85,9 +85,9 @@ def window_mistakes(context: Context) -> list[str]:
         source = context.source(SPLITS[0])
         longest = max((r.num_frames for r in source.recordings.values()), default=0)
         if longest <= context.window.frames:
-            mistakes.append(
+            errors.append(
                 f"window.frames={context.config.window.frames}, but the longest recording of split "
                 f"'train' has {longest * source.frame_step} frames, so no window lies within one; "
                 "lower window.frames"
             )
-    return mistakes
+    return errors

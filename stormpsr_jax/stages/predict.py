@@ -167,10 +167,10 @@ def _reads(context: Context) -> list[Reads]:
 def _check(context: Context) -> list[str]:
     if not context.config.predict.splits:
         return ["--config.predict.splits=(): names no split to predict; give at least one"]
-    return network_mistakes(context, "predict")
+    return network_errors(context, "predict")
 
 
-def network_mistakes(context: Context, name: str) -> list[str]:
+def network_errors(context: Context, name: str) -> list[str]:
     """Says whether a stage that takes trained networks has none."""
     if networks_of(context):
         return []

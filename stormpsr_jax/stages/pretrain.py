@@ -194,20 +194,20 @@ def _check(context: Context) -> list[str]:
             f"--config.init_from={path}: no such file; give the backbone's weights as published, "
             "or of `python -m stormpsr_jax.weights import`, or '' to train it from random weights"
         ]
-    size, rows, mistakes = learning.image_size(context), context.devices.size * 2, []
+    size, rows, errors = learning.image_size(context), context.devices.size * 2, []
     if config.pretrain.steps and context.has_data:
         sampler = _sampler(context)
         _data(context, sampler, 0)
         _is_judged(context)  # ValueError without any key frame
         rows, fields = sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"
-        mistakes += learning.batch_mistakes(context, "pretrain", rows, fields)
+        errors += learning.batch_errors(context, "pretrain", rows, fields)
     model = networks.encoder_to_train(context, size, rows, "none")
-    mistakes += learning.network_mistakes("encoder", model, (rows, *size, 3))
-    if config.init_from and not mistakes:
+    errors += learning.network_errors("encoder", model, (rows, *size, 3))
+    if config.init_from and not errors:
         key, images = jax.random.key(0), jax.ShapeDtypeStruct((2, *size, 3), np.float32)
         fresh = jax.eval_shape(model.init, key, images)
         parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), size)
-    return mistakes
+    return errors
 
 
 def _further(context: Context) -> dict[str, str]:

@@ -171,5 +171,5 @@ STAGE = Stage(
     reads=_reads,
     after=predict.networks_of,
     results=(f"product_gate/{FITS}",),
-    check=lambda context: predict.network_mistakes(context, "product_gate"),
+    check=lambda context: predict.network_errors(context, "product_gate"),
 )

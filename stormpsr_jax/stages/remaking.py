@@ -50,7 +50,7 @@ def check(context: Context, stages: Sequence[Stage], remake: str) -> None:
             found += _unusable(context, stage, record)
         if stage in again and remake == CONTINUE:
             now = provenance.made_from(context, stage)
-            found += continuing.mistakes(context, stage, record, now)
+            found += continuing.errors(context, stage, record, now)
         if stage not in again and not (stage in stages and remake == ANEW):
             found += continuing.leaks(context, stage, record.trained[:-1])
     raise_all(found)
@@ -116,7 +116,7 @@ def prepare(context: Context, stage: Stage, remake: str, others: Sequence[Path])
             why.append("it went on from older weights")
         found = None
         if why and (remake == CONTINUE or (len(trained) > 1 and not changed and not remake)):
-            raise_all(continuing.mistakes(context, stage, before, now))
+            raise_all(continuing.errors(context, stage, before, now))
             found = continuing.find(context, stage, before)
         if found is not None:
             weights, trained = found

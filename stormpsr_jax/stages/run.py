@@ -71,7 +71,7 @@ def run(
 
 
 def _check_data(context: Context) -> None:
-    raise_all(checks.find_mistakes(context))
+    raise_all(checks.find_errors(context))
 
 
 def _check(context: Context, remake: str) -> None:

@@ -103,9 +103,9 @@ def _check(context: Context) -> list[str]:
     if context.ready_made:
         width = next(iter(context.embeddings(SPLITS[0]).values()))[0].shape[1]
     return [
-        *learning.window_mistakes(context),
-        *learning.batch_mistakes(context, "temporal", rows),
-        *learning.network_mistakes("temporal_model", model, (rows, T, width)),
+        *learning.window_errors(context),
+        *learning.batch_errors(context, "temporal", rows),
+        *learning.network_errors("temporal_model", model, (rows, T, width)),
     ]
 
 

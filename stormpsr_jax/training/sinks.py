@@ -54,7 +54,7 @@ class Sinks:
         return [SINKS[name](folder, step, self.config) for name in self.names]
 
 
-def find_mistakes(names: tuple[str, ...]) -> list[str]:
+def find_errors(names: tuple[str, ...]) -> list[str]:
     """Says why rows could not go to Weights & Biases, if they are to."""
     if "wandb" not in names:
         return []

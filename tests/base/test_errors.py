@@ -22,7 +22,7 @@ def test_no_text_forges_a_line_of_a_command(capsys):
     with pytest.raises(SystemExit):
         fail(f"x: {HOSTILE}\rerror: forged\x85error: forged")
     errors.tell("warning", f"x: {HOSTILE}\nerror: forged")
-    with pytest.raises(errors.Mistakes) as error:
+    with pytest.raises(errors.Errors) as error:
         errors.raise_all([f"x: {HOSTILE}\r\x0bforged", "y: z"])
     assert capsys.readouterr().err.splitlines() == [
         f"error: x: {SHOWN} error: forged error: forged",
@@ -46,7 +46,7 @@ print("goes on")
     assert done.stdout == b"goes on\n"
 
 
-def test_an_output_that_nobody_reads_any_more_is_no_mistake():
+def test_an_output_that_nobody_reads_any_more_is_no_error():
     """As of `… | head -1`; 9 MB fit into no pipe."""
     code = """
 from stormpsr_jax.psr.cli import fail_for

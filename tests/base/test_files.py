@@ -69,7 +69,7 @@ def test_read_text_errors_what_may_never_end_is_not_read(tmp_path, monkeypatch):
         files.read_text(tmp_path / "a")
 
 
-def test_raise_all_mistakes_that_are_only_counted_are_not_lost():
+def test_raise_all_errors_that_are_only_counted_are_not_lost():
     many = [str(i) for i in range(25)]
     with pytest.raises(ValueError, match=r"0\n1\n(?s:.*)and 5 more mistakes$") as caught:
         raise_all(many)

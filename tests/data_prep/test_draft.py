@@ -82,7 +82,7 @@ def test_a_draft_is_a_procedure_that_is_told_to_be_one(meshes, tmp_path, capsys)
     assert "http" not in re.sub(r"base64,[^\"]+", "", text)
 
 
-def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, capsys):
+def test_what_is_warningful_is_in_the_draft_and_on_the_page(meshes, tmp_path, capsys):
     """Steps in which the lid is there before the peg, and two feet that look the same."""
     PARTS["foot"].copy().apply_translation([-50, 0, 0]).export(meshes / "foot 2.obj")
     colours = {**COLOURS, "foot 2": COLOURS["foot"]}
@@ -91,15 +91,15 @@ def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, caps
     (meshes / "order.json").write_text(json.dumps(steps))
     out, page = tmp_path / "box.json", tmp_path / "box.html"
     command.main(["draft", f"--meshes={meshes}", f"--out={out}", f"--page={page}", "--states=6"])
-    doubts = [line for line in capsys.readouterr().out.splitlines() if line.startswith("doubt: ")]
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("doubt: ")]
     content = json.loads(out.read_text())
-    assert [f"doubt: {line}" for line in content["draft"]] == doubts
+    assert [f"doubt: {line}" for line in content["draft"]] == warnings
     for expected in (
         "variant assembly: peg would have to pass through another part",
         "foot and foot 2 look the same",
         "of 7 states are catalogued, those of some orders",
     ):
-        assert sum(expected in line for line in doubts) == 1
+        assert sum(expected in line for line in warnings) == 1
     assert content["components"][0] == "cup"
     assert set(content["components"][1:3]) == {"lid", "foot"}
     assert len(content["states"]) <= 6

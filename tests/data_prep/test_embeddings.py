@@ -154,7 +154,7 @@ def labels(text):
 
 NOT_EVEN = np.arange(N) + (np.arange(N) > 6)
 # By what is wrong: what is done to train/a.npy, and the message.
-MISTAKES = {
+ERRORS = {
     "pipe": (pipe, r"a\.npy: is no regular file"),
     "bomb": (bomb, r"arr_0\.npy has 100,000,128 bytes, more than 20 times as many as packed"),
     "nan": (save(with_value(30, 5, np.nan)), r"a\.npy: frame 31 has nan in column 5"),
@@ -190,9 +190,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("what", MISTAKES)
-def test_mistakes_name_the_file(tmp_path, capsys, what):
-    change, message = MISTAKES[what]
+@pytest.mark.parametrize("what", ERRORS)
+def test_errors_name_the_file(tmp_path, capsys, what):
+    change, message = ERRORS[what]
     words = write(tmp_path, raw="PSR" not in message and "frame 0" not in message)
     change(tmp_path / "features/train/a.npy")
     said = refused(capsys, embeddings.main, words, lines=None)
@@ -200,7 +200,7 @@ def test_mistakes_name_the_file(tmp_path, capsys, what):
     assert not (tmp_path / "out/embeddings.json").exists()
 
 
-def test_mistakes_of_all_recordings_come_at_once(tmp_path, capsys):
+def test_errors_of_all_recordings_come_at_once(tmp_path, capsys):
     words = write(tmp_path)
     (tmp_path / "features/train/a.npy").unlink()
     for path in (tmp_path / "labels/train/b").iterdir():

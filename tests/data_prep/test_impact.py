@@ -66,7 +66,7 @@ def written(file, text):
     return lambda data: (data / "psr/train" / ASSEMBLY / file).write_text(text)
 
 
-MISTAKES = {
+ERRORS = {
     "PSR_labels_raw.csv: line 6: image: frame 12 is not among the recording's frames 0…11": written(
         "PSR_labels_raw.csv", RAW[ASSEMBLY] + row(12, 1)
     ),
@@ -86,9 +86,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("message", MISTAKES)
-def test_mistakes_name_file_line_and_field(data, tmp_path, message, capsys):
-    MISTAKES[message](data)
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_name_file_line_and_field(data, tmp_path, message, capsys):
+    ERRORS[message](data)
     words = [f"--videos={data}/videos", f"--labels={data}/psr", f"--out={tmp_path}/out"]
     assert message in refused(capsys, impact.main, words)
     assert not (tmp_path / "out").exists()

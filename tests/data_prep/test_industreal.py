@@ -245,7 +245,7 @@ def zipped(data: Path) -> None:
 
 
 # What is done to the data, and parts of the lines of the error.
-MISTAKES = {
+ERRORS = {
     "id twice": (second("annotations", id=102), ["annotations[1]: id: 102 is given twice"]),
     "class": (second("annotations", category_id=24), ["category_id: 24 is no class of procedure"]),
     "corners": (second("annotations", bbox=[0, 0, 5]), ["annotations[1]: bbox: [0, 0, 5] is not"]),
@@ -278,9 +278,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("what", MISTAKES)
-def test_mistakes_name_the_place(copy, tmp_path, what, capsys):
-    damage, parts = MISTAKES[what]
+@pytest.mark.parametrize("what", ERRORS)
+def test_errors_name_the_place(copy, tmp_path, what, capsys):
+    damage, parts = ERRORS[what]
     damage(copy)
     words = [f"--data={copy}", f"--out={tmp_path / 'out'}"]
     said = refused(capsys, industreal.main, words, lines=None)

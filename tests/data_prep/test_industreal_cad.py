@@ -224,7 +224,7 @@ def half(part: str):
     return damage
 
 
-MISTAKES = {
+ERRORS = {
     "labels_coco.json: 'x.png' is no picture in": coco("images", file_name="x.png"),
     "images[4]: id: 4 is given twice": coco("images", id=4),
     "is 18x32 (HxW), labels_coco.json says 18x64": coco("images", width=64),
@@ -242,9 +242,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("message", MISTAKES)
-def test_mistakes_name_the_place(tmp_path, message, capsys):
-    MISTAKES[message](tmp_path / "data")
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_name_the_place(tmp_path, message, capsys):
+    ERRORS[message](tmp_path / "data")
     words = [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}", "--size=8", "--workers=1"]
     assert message in refused(capsys, industreal_cad.main, words, lines=None)
     assert not (tmp_path / "out/dataset_info.json").exists()

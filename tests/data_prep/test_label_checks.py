@@ -28,10 +28,10 @@ CONTENT = {
 }
 
 
-def row(videos, f1, mistakes):
+def row(videos, f1, errors):
     wrong = {"accepted": 4, "shown": 13}
     figures = {"f1": f1, "pos": f1 - 0.1, "delay_s": None, "wrong": wrong}
-    parts = dict.fromkeys(("a", "b"), mistakes)
+    parts = dict.fromkeys(("a", "b"), errors)
     return Row(videos, videos - 4, 4, parts, {"temporal": {}, "learned": figures})
 
 
@@ -51,8 +51,8 @@ def said(tmp_path, monkeypatch, capsys):
         words = ["check", f"{tmp_path}/labels", f"--procedure={tmp_path}/pump.json", *flags]
         assert labels.main(words) == 0
         out = capsys.readouterr().out
-        doubts = [line[7:] for line in out.splitlines() if line.startswith("doubt: ")]
-        return doubts, out
+        warnings = [line[7:] for line in out.splitlines() if line.startswith("doubt: ")]
+        return warnings, out
 
     check.folder = tmp_path
     return check
@@ -62,7 +62,7 @@ GOOD = "20,Install seal\n40,Install cover\n60,Install screw\n"
 REPAIR = "30,Remove screw\n"
 
 
-DOUBTS = {
+WARNINGS = {
     "an order against the precedence": (
         "20,Install seal\n40,Install screw\n60,Install cover\n",
         [
@@ -88,18 +88,18 @@ DOUBTS = {
 }
 
 
-@pytest.mark.parametrize("what", DOUBTS)
-def test_labels_doubts_are_named_with_recording_and_time(said, what):
-    rows, expected = DOUBTS[what]
-    doubts, _ = said({"bench_01": rows, "repair_01": REPAIR})
-    assert [line for line in doubts if "bench_01" in line] == expected
+@pytest.mark.parametrize("what", WARNINGS)
+def test_labels_warnings_are_named_with_recording_and_time(said, what):
+    rows, expected = WARNINGS[what]
+    warnings, _ = said({"bench_01": rows, "repair_01": REPAIR})
+    assert [line for line in warnings if "bench_01" in line] == expected
 
 
 def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
-    doubts, _ = said(
+    warnings, _ = said(
         {"bench_01": "20,Install seal\n40,Install cover\n", "bench_02": "20,0\n40,3\n"}
     )
-    assert doubts == [
+    assert warnings == [
         "variant repair has no recording",
         "expected, and in no recording: Install screw",
         "2 recordings, and the measured curve asks for 6 (a lamp: F1 0.40 and POS 0.30 with 3 and "
@@ -109,7 +109,7 @@ def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
     ]
 
 
-def test_labels_with_mistakes_are_refused(said, capsys):
+def test_labels_with_errors_are_refused(said, capsys):
     (said.folder / "labels/bench_01.csv").write_text("time,step\n20,Install lid\n")
     words = ["check", f"{said.folder}/labels", f"--procedure={said.folder}/pump.json"]
     assert "bench_01.csv: line 2: step:" in refused(capsys, labels.main, words)
@@ -118,14 +118,14 @@ def test_labels_with_mistakes_are_refused(said, capsys):
     assert "no variant matches recording 'other' in procedure 'pump'; mend the" in text
 
 
-def test_procedure_check_has_the_same_doubts_of_order_and_removals(said, capsys):
+def test_procedure_check_has_the_same_warnings_of_order_and_removals(said, capsys):
     rows = "20,Install seal\n40,Install screw\n60,Install cover\n80,Remove screw\n"
-    doubts, _ = said({"bench_01": rows})
+    warnings, _ = said({"bench_01": rows})
     path = f"{said.folder}/pump.json"
     procedure_command.main(["check", path, f"--labels={said.folder}/labels"])
     out = capsys.readouterr().out
     for text in ("is missing before Install screw", "Remove screw is neither", "state 101"):
-        (line,) = [line for line in doubts if text in line]
+        (line,) = [line for line in warnings if text in line]
         assert f"doubt: {line}" in out
     assert "the labels of 1 recording can be read, with doubts" in out
     (said.folder / "labels/bench_01.csv").write_text(f"time,step\n{GOOD}")

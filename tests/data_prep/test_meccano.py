@@ -143,7 +143,7 @@ def moved(*names: tuple[str, str]) -> Callable:
 LABELS, IN_ORDER = "psr/*/0001/PSR_labels_raw.csv", "psr/*/0001/PSR_labels.csv"
 BOXES, TRAIN, TEST = "asd/*/0001_GT.csv", "frames/RGB_frames/Train", "frames/RGB_frames/Test"
 # By parts of the message, what is done to the data.
-MISTAKES = {
+ERRORS = {
     ("Train/0001: frame 5 is missing",): removed(f"{TRAIN}/0001/00005.jpg"),
     ("Train/0001: the first frame is 0, MECCANO starts at 1",): number_from_0,
     ("0002/PSR_labels_raw.csv: line 5: image: frame 9 is not among", "1…8"): removed(
@@ -178,10 +178,10 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("parts", MISTAKES)
-def test_mistakes_are_named_before_the_work_begins(meccano_files, tmp_path, parts, capsys):
+@pytest.mark.parametrize("parts", ERRORS)
+def test_errors_are_named_before_the_work_begins(meccano_files, tmp_path, parts, capsys):
     data = shutil.copytree(meccano_files, tmp_path / "data")
-    MISTAKES[parts](data)
+    ERRORS[parts](data)
     flags = [f"--frames={data}/frames", f"--labels={data}/psr", f"--asd_labels={data}/asd"]
     said = refused(capsys, meccano.main, [*flags, f"--out={tmp_path}/out"], lines=None)
     for part in parts:

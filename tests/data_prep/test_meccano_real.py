@@ -7,8 +7,8 @@ import pytest
 
 from data_prep import meccano
 from data_prep.reading import asd_labels, data_sets
+from data_prep.reading.notes import describe
 from data_prep.reading.recording_labels import read_labels
-from data_prep.reading.remarks import describe
 from data_prep.writing import from_files
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing

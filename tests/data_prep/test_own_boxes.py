@@ -140,7 +140,7 @@ def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
 
 
 FILE, LABELS = "all.json", "bench2/000008.txt"
-MISTAKES = {
+ERRORS = {
     "boxes without labels: bench9": {"bench9.json": coco("1.jpg"), "bench1.json": coco("1.jpg")},
     "recording bench2: boxes in .*bench2.json and .*bench2; keep one": {
         "bench2.json": coco("1.jpg"),
@@ -182,9 +182,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("message", MISTAKES)
-def test_mistakes_name_file_and_place(own_pictures, tmp_path, message):
-    boxes = written(tmp_path / "boxes", MISTAKES[message])
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_name_file_and_place(own_pictures, tmp_path, message):
+    boxes = written(tmp_path / "boxes", ERRORS[message])
     with pytest.raises(ValueError, match=message) as caught:
         make(own_pictures, tmp_path / "out", boxes=boxes)
     assert str(boxes) in str(caught.value) or "bench9" in message

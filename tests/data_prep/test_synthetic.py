@@ -66,7 +66,7 @@ def test_further_recordings_change_no_other_one(folders):
     assert len(different) == 2 * len(added)
 
 
-def test_rehearsals_are_full_of_mistakes_and_have_no_boxes(folders):
+def test_rehearsals_are_full_of_errors_and_have_no_boxes(folders):
     shares = {True: [], False: []}
     for name, (_, r) in _shown(folders / "all", "train").items():
         rehearsal = name.startswith("rehearsal")

@@ -107,7 +107,7 @@ def test_bench_pauses_are_those_of_real_recordings():
     assert 0.5 < np.mean([np.log(p).std() for p in pauses]) < 0.9
 
 
-def test_bench_mistakes_are_those_of_real_recordings():
+def test_bench_errors_are_those_of_real_recordings():
     installed = wrong = mended = together = events = 0
     for timeline in drawn():
         for _, changed in timelines.changes(timeline):

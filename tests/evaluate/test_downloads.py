@@ -91,7 +91,7 @@ def test_labels_of_other_splits_are_asked_for_unless_a_split_is_named(files, cap
     assert "no labels of split val" in fails(files, capsys, f"--labels={recordings}", "--split=val")
 
 
-def test_mistakes_in_a_zip_file_name_the_place_in_it(files, capsys):
+def test_errors_in_a_zip_file_name_the_place_in_it(files, capsys):
     texts = as_published(files / "asd")
     texts["01_assy_a_results_pred.csv"] += "01_assy_a,999,77,.5,1,1,1,1\n"
     path = pack(files / "bad.zip", {OUTER + name: text for name, text in texts.items()})

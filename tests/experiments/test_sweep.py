@@ -42,7 +42,7 @@ def test_values_have_the_type_of_their_field():
         (["seed=1,2"], "seed cannot be varied here; use --seeds"),
     ],
 )
-def test_mistakes_are_named(words, message):
+def test_errors_are_named(words, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         sweep_plan.parse(words, tiny())
 

@@ -94,11 +94,11 @@ def tab(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
     context.set_default_timeout(20_000)
     tab = context.new_page()
-    tab.mistakes = []
-    tab.on("pageerror", lambda error: tab.mistakes.append(str(error)))
+    tab.errors = []
+    tab.on("pageerror", lambda error: tab.errors.append(str(error)))
     yield tab
     context.close()
-    assert tab.mistakes == []
+    assert tab.errors == []
 
 
 def see(locator, text):

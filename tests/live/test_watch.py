@@ -259,7 +259,7 @@ def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, 
     assert posted[-1]["type"] == "unit"
 
 
-def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, capsys):
+def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys):
     readable = tmp_path / "token"
     readable.write_text("a-token-of-24-characters")
     readable.chmod(0o644)

@@ -9,8 +9,8 @@ def test_find_a_recording_that_is_named_twice_is_one(tmp_path):
     for name in ("day1/a.mp4", "day1/late/b.mp4", "c.mp4"):
         (tmp_path / name).touch()
     words = [str(tmp_path / "**"), str(tmp_path / "day1"), str(tmp_path / "day1/a.mp4")]
-    found, mistakes = sources.find(words, tmp_path / "out")
-    assert mistakes == []
+    found, errors = sources.find(words, tmp_path / "out")
+    assert errors == []
     assert sorted(source.name for source in found) == ["a", "b", "c"]
     (tmp_path / "day2").mkdir()
     (tmp_path / "day2/a.mov").touch()

@@ -169,7 +169,7 @@ def test_recognise_a_bad_source_is_named_and_the_others_go_on(trained, clip, tmp
     assert sorted(p.name for p in out.iterdir()) == [".lock", "d_up"]
 
 
-def test_recognise_errors_all_mistakes_before_anything_starts(trained, clip, tmp_path, capsys):
+def test_recognise_errors_all_errors_before_anything_starts(trained, clip, tmp_path, capsys):
     other = tmp_path / "a_up.mkv"
     other.write_bytes(clip.read_bytes())
     hidden = tmp_path / "new\nline.mp4"

@@ -20,18 +20,18 @@ NO_RENDERS = {"detector.cad": 0.0, **NO_POSES, **CAD_WRONG}
 ENCODER = ("pretrain", "embed", "temporal", "finetune")
 
 
-def mistakes(rendered, folder, **changes):
+def errors(rendered, folder, **changes):
     """Of a run in an empty work folder on a tiny run's pictures, but for other `data.dir`."""
     changes = {"stages": tiny().stages[1:], "data.dir": str(rendered / "data"), **changes}
-    return checks.find_mistakes(Context(tiny(**changes), folder, make_mesh(1, 1)))
+    return checks.find_errors(Context(tiny(**changes), folder, make_mesh(1, 1)))
 
 
-def test_find_mistakes_none_in_a_good_run(rendered, tmp_path):
-    assert mistakes(rendered, tmp_path) == []
-    assert mistakes(rendered, tmp_path, **{"stages": tiny().stages, "data.dir": ""}) == []
+def test_find_errors_none_in_a_good_run(rendered, tmp_path):
+    assert errors(rendered, tmp_path) == []
+    assert errors(rendered, tmp_path, **{"stages": tiny().stages, "data.dir": ""}) == []
 
 
-def test_find_mistakes_all_fields_at_once(rendered, tmp_path):
+def test_find_errors_all_fields_at_once(rendered, tmp_path):
     wrong = {
         "temporal.steps": 0,
         "window.stride": 0,
@@ -42,7 +42,7 @@ def test_find_mistakes_all_fields_at_once(rendered, tmp_path):
         "data.std": (0.2, 0.0, 0.2),
         "mesh.fsdp": 0,
     }
-    found = mistakes(rendered, tmp_path, **wrong)
+    found = errors(rendered, tmp_path, **wrong)
     assert len(found) == len(wrong)
     for field in wrong:
         assert any(text.startswith(f"--config.{field}=") for text in found), field
@@ -95,13 +95,13 @@ def as_errors(old):
         ),
     ],
 )
-def test_find_mistakes_labels_without_what_is_to_be_learnt(
+def test_find_errors_labels_without_what_is_to_be_learnt(
     rendered, tmp_path, split, changes, what, without
 ):
     folder = {"data.dir": str(spoilt(rendered, tmp_path, split, **changes))}
-    found = mistakes(rendered, tmp_path / "run", **folder)
+    found = errors(rendered, tmp_path / "run", **folder)
     assert any(what in text for text in found), found
-    assert mistakes(rendered, tmp_path / "run", **folder | without) == []
+    assert errors(rendered, tmp_path / "run", **folder | without) == []
 
 
 WHOLE = {"stages": tiny().stages, "data.dir": ""}
@@ -150,8 +150,8 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else None,
 )
-def test_find_mistakes_says_what_and_what_to_do(rendered, tmp_path, changes, what):
-    found = mistakes(rendered, tmp_path, **changes)
+def test_find_errors_says_what_and_what_to_do(rendered, tmp_path, changes, what):
+    found = errors(rendered, tmp_path, **changes)
     assert any(what in text for text in found), found
 
 

@@ -64,7 +64,7 @@ def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
     assert list(context.source("val").recordings) == [f"bench_00{i}" for i in (3, 4, 5, 6)]
     assert list(context.source("test").recordings) == ["bench_007"]
     assert context.folder("val") == context.folder("test") == real
-    assert checks.find_mistakes(context) == []
+    assert checks.find_errors(context) == []
     assert evaluate._data(context) == {
         "rendered": False,
         "recordings": {"train": 6, "val": 4, "test": 1},
@@ -105,7 +105,7 @@ def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options
     procedure = dataclasses.replace(TOY, fps=options.get("fps", 1.0))
     size = options.get("size", 32)
     real = real_data.write(tmp_path / "real", procedure, splits, size=size)
-    (found,) = checks.find_mistakes(context_of(rendered, tmp_path, real))
+    (found,) = checks.find_errors(context_of(rendered, tmp_path, real))
     assert found.startswith(f"--config.data.extra={real}: does not go with the other recordings")
     assert message in found
 

@@ -79,7 +79,7 @@ def test_a_new_stage_is_made_once_and_again_after_a_change(run):
     assert files.read_json(run.folder / "count" / "counts.json")["seed"] == 7
 
 
-def test_a_new_stage_s_mistakes_are_told_before_it_runs(run, monkeypatch):
+def test_a_new_stage_s_errors_are_told_before_it_runs(run, monkeypatch):
     with pytest.raises(ValueError, match=r"^--config\.seed=101: is too high to count$"):
         run(seed=101)
     with pytest.raises(ValueError, match="stage 'later' takes the result of 'count'"):

@@ -178,7 +178,7 @@ def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
     if change is other_weights:
         now = provenance.made_from(context, pretrain.STAGE)
         record = provenance.read(folder / "pretrain")
-        (line,) = continuing.mistakes(context, pretrain.STAGE, record, now)
+        (line,) = continuing.errors(context, pretrain.STAGE, record, now)
         assert "has other things changed than its data (other file of init_from)" in line
 
 

@@ -53,7 +53,7 @@ def test_predict_the_detector_sees_its_own_pictures(rendered, tmp_path, own_fold
         shutil.copytree(rendered / "data", tmp_path / "data")
         changes |= {"data.detector_dir": str(tmp_path / "data")}
     context = context_of(rendered, tmp_path / "run", **changes)
-    assert checks.find_mistakes(context) == []
+    assert checks.find_errors(context) == []
     write_random(context)
     predict.run(context)
     source = context.source("val")
@@ -81,17 +81,17 @@ def test_detector_dir_errors_other_recordings_or_pictures(rendered, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(rendered / "data", other)
     changes = {"data.detector_dir": str(other)}
-    assert checks.find_mistakes(context_of(rendered, tmp_path, **changes)) == []
+    assert checks.find_errors(context_of(rendered, tmp_path, **changes)) == []
     spoil(other, "fps", 7.0)
-    found = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
+    found = checks.find_errors(context_of(rendered, tmp_path, **changes))
     assert len(found) == 3
     assert found[0].startswith(f"--config.data.detector_dir={other}: split 'test' has other frames")
     assert "frames a second than" in found[0]
     spoil(other, "fps", 1.0)
     spoil(other, "settings", {"aspect": "pad"})
-    found = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
+    found = checks.find_errors(context_of(rendered, tmp_path, **changes))
     assert "has other pictures (--aspect, --crop) than" in found[0]
     spoil(other, "settings", {})
     rewrite(other / "labels" / "val.npz", first_frame=lambda frame: frame + 1)
-    (found,) = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
+    (found,) = checks.find_errors(context_of(rendered, tmp_path, **changes))
     assert "split 'val' has other frames than" in found

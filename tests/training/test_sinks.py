@@ -95,20 +95,20 @@ def test_the_field_says_which_sinks_there_are(tmp_path, service):
     assert context.sinks.config["seed"] == 0
 
 
-def test_before_anything_is_computed_a_missing_package_or_key_is_a_mistake(
+def test_before_anything_is_computed_a_missing_package_or_key_is_a_error(
     tmp_path, service, monkeypatch
 ):
-    def mistakes(*names):
+    def errors(*names):
         config = tiny(metrics_to=names, stages=("data",))
-        return checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1)))
+        return checks.find_errors(Context(config, tmp_path, make_mesh(1, 1)))
 
     service(mode="online")
-    (text,) = mistakes("tensorboard", "wandb")
+    (text,) = errors("tensorboard", "wandb")
     assert "no key for it: give the command `wandb login`, or set WANDB_MODE=offline" in text
     for options in ({"mode": "online", "key": True}, {"mode": "offline"}, {"mode": "disabled"}):
         service(**options)
-        assert mistakes("wandb") == []
-    (text,) = mistakes("tensorbord")
+        assert errors("wandb") == []
+    (text,) = errors("tensorbord")
     assert (
         text == "--config.metrics_to=['tensorbord']: 'tensorbord' is not one of tensorboard, wandb"
     )
@@ -119,16 +119,16 @@ def test_before_anything_is_computed_a_missing_package_or_key_is_a_mistake(
     for spec in (None, types.SimpleNamespace(origin=None)):
         found = lambda name, spec=spec: spec if name == "wandb" else find(name)  # noqa: E731
         monkeypatch.setattr(sinks.importlib.util, "find_spec", found)
-        (text,) = mistakes("wandb")
+        (text,) = errors("wandb")
         assert "pip install '.[wandb]'" in text
-        assert mistakes("tensorboard") == []
+        assert errors("tensorboard") == []
 
 
 def test_offline_the_package_keeps_the_rows_of_one_run_without_a_network(tmp_path, monkeypatch):
     pytest.importorskip("wandb", reason="needs the extra wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert sinks.find_mistakes(("wandb",)) == []
+    assert sinks.find_errors(("wandb",)) == []
     run = tmp_path / "run"
     for stage, step in (("pretrain", 0), ("pretrain", 1), ("temporal", 0)):
         write(run / stage, step)

@@ -195,7 +195,7 @@ def _check_frame_rates(
     fps: float,
 ) -> list[str]:
     """Returns doubts whether labels and predictions count frames alike; raises what is certain."""
-    mistakes, doubts = [], []
+    errors, warnings = [], []
     for stream in scored:
         # Only files of other programs may count otherwise, and events of several tell of none.
         if len(stream.needs) > 1 or stream.fitted:
@@ -205,10 +205,10 @@ def _check_frame_rates(
             for name, d in results[stream.name]["recordings"].items()
         }
         found = frame_rates.check(recordings, stream.name, stream.needs[0], events, fps)
-        mistakes += found[0]
-        doubts += found[1]
-    raise_all(mistakes)
-    return doubts
+        errors += found[0]
+        warnings += found[1]
+    raise_all(errors)
+    return warnings
 
 
 def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str]:

@@ -120,7 +120,7 @@ def _change(line: csvfile.Line, row: list[str]) -> Change:
             raise line.error(_FIELDS[i], what)
     first, second = sorted(words[3:5])
     for field, name in (("this", words[3]), ("that", words[4]), ("that", f"{first} + {second}")):
-        if wrong := files.name_mistake(name):
+        if wrong := files.name_error(name):
             raise line.error(field, f"{files.shorten(name)} {wrong}")
     joined = -1 if words[5] == "mistake" else 1
     return Change(end, (first, second), joined if words[2] == "attach" else 0)

@@ -49,7 +49,7 @@ def check(
         Mistakes, which are certain, and doubts; both say what to do.
     """
     flag = KINDS[kind].flag
-    ratios, mistakes = [], []
+    ratios, errors = [], []
     for name, r in recordings.items():
         predictions = r.of_kind(kind)
         last_label = max((frame for frame, _ in r.truth), default=0)
@@ -59,13 +59,13 @@ def check(
         ratios.append(last / last_label)
         end = _known_end(r)
         if end is not None and last > max(end, last_label) + fps:
-            mistakes.append(
+            errors.append(
                 f"recording {name}: --{flag} has frame {last}, but the recording ends at frame "
                 f"{max(end, last_label)} by --visibility; {_remedy(flag, last / end, fps)}"
             )
     slope = _slope(recordings, events)
     if slope is not None and abs(math.log(slope)) <= math.log(MAX_SLOPE):
-        return mistakes, []  # the rates are the same, wherever the predictions end
+        return errors, []  # the rates are the same, wherever the predictions end
     behind, before = min(ratios, default=1) > FAR_BEHIND, max(ratios, default=1) < FAR_BEFORE
     signs = []
     if behind or before:
@@ -76,12 +76,12 @@ def check(
             "fast as those of the labels"
         )
     if not signs:
-        return mistakes, []
+        return errors, []
     ratio = slope if slope is not None else float(np.median(ratios))
     what = f"{', and '.join(signs)}; {_remedy(flag, ratio, fps)}"
     if slope is not None and ((behind and slope > 1.5) or (before and slope < 1 / 1.5)):
-        return [*mistakes, what], []
-    return mistakes, [what]
+        return [*errors, what], []
+    return errors, [what]
 
 
 def _known_end(r: LabelledPredictions) -> int | None:

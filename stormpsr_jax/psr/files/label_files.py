@@ -148,14 +148,14 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
     """
     root = pathlib.Path(folder)
     found: dict[str, pathlib.Path] = {}
-    mistakes: list[str] = []
+    errors: list[str] = []
     places = [(root, path) for path in _entries(root)]
     lists = {"splits.csv"}
     if any((root / name).is_dir() for name in SPLITS):
         lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
     while places:
         parent, path = places.pop(0)
-        with gathering(mistakes):
+        with gathering(errors):
             if path.is_dir() and parent == root and path.name in SPLITS and not _psr_files(path):
                 if split in (None, path.name):
                     places += [(path, below) for below in _entries(path)]
@@ -165,7 +165,7 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
                 raise ValueError(f"{path}: belongs into a folder of the recording's name")
             elif path.name not in lists and formats.is_label_file(path):
                 _add(found, path.stem, path)
-    raise_all(mistakes)
+    raise_all(errors)
     if not found:
         raise_all(unknown(root))
         raise ValueError(
@@ -270,7 +270,7 @@ def read(
 def _read_folder(path: pathlib.Path, procedure: Procedure, needed: str | None) -> Labels:
     frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
     steps: dict[str, list[labels.Step]] = {}
-    mistakes: list[str] = []
+    errors: list[str] = []
     there = [file.name for file in _psr_files(path)]
     if needed is not None and STATES not in there:
         there = [needed]  # without states, no other file says what is asked for
@@ -283,8 +283,8 @@ def _read_folder(path: pathlib.Path, procedure: Procedure, needed: str | None) -
             else:
                 steps[name] = labels.read_steps(path / name, procedure)
         except ValueError as error:
-            mistakes += first_of(error, path / name)
-    raise_all(mistakes)
+            errors += first_of(error, path / name)
+    raise_all(errors)
     return _labels(steps, frames, states)
 
 

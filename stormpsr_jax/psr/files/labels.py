@@ -99,12 +99,12 @@ def read_states(path: str | os.PathLike, procedure: Procedure) -> tuple[np.ndarr
 
 def check_ascending(rows: Sequence[csvfile.Row], frames: Sequence[int], field: str) -> None:
     """Raises ValueError with every row whose frame does not come after that of the row above."""
-    mistakes: list[str] = []
+    errors: list[str] = []
     for (line, _), (a, b) in zip(rows[1:], itertools.pairwise(frames), strict=True):
         if b <= a:
             what = f"frame {b} does not come after frame {a}"
-            note(mistakes, line.error(field, what))
-    raise_all(mistakes)
+            note(errors, line.error(field, what))
+    raise_all(errors)
 
 
 def states_to_steps(

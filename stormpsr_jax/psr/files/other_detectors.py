@@ -257,13 +257,13 @@ class _Translated:
 
     def for_each(self, items: Iterable[tuple[Any, ...]], convert: Callable[..., None]) -> None:
         """Calls convert(*item) for each; raises the mistakes of all, and those of classes."""
-        mistakes: list[str] = []
+        errors: list[str] = []
         try:
             for_each(items, convert)
         except ValueError as error:
-            mistakes = lines_of(error)
-        for mistake, (place, count) in self._wrong.items():
+            errors = lines_of(error)
+        for what, (place, count) in self._wrong.items():
             s = "s" if count > 2 else ""
             more = f" ({count - 1:,} more detection{s} of it)" if count > 1 else ""
-            mistakes.append(f"{place}: {mistake}{more}")
-        raise_all(mistakes)
+            errors.append(f"{place}: {what}{more}")
+        raise_all(errors)

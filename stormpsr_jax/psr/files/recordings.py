@@ -116,13 +116,13 @@ def load_recordings(
             raise ValueError(f"{folder}: is not a folder; {flag} takes one")
     if variant is not None:
         procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
-    mistakes: list[str] = []
+    errors: list[str] = []
 
     def attempt(place: Any, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
         try:
             return read(*args, **options)
         except ValueError as error:
-            mistakes.extend(first_of(error, place))
+            errors.extend(first_of(error, place))
             return None
 
     with contextlib.ExitStack() as stack:
@@ -139,15 +139,15 @@ def load_recordings(
             opened = stack.enter_context(label_files.opened(labels_dir, split))
             found = labelled = label_files.find(opened, split)
             for flag, predicted in streams.items():
-                mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, labelled)
+                errors += _name_errors(predicted, given[flag], flag, labels_dir, labelled)
         if scores_dir is not None:
             streams["--scores"] = predictions.find(pathlib.Path(scores_dir), score_files.SUFFIX)
-            mistakes += [
+            errors += [
                 f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
                 f"--labels={labels_dir}; stage predict writes it"
                 for name in sorted(found.keys() - streams["--scores"].keys())
             ]
-        raise_all(mistakes)
+        raise_all(errors)
         recordings = {}
         needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
         readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
@@ -171,7 +171,7 @@ def load_recordings(
                 if os.path.lexists(path):
                     r.visibility = attempt(path, predictions.read_visibility, path)
             recordings[name] = r
-        raise_all(mistakes)
+        raise_all(errors)
     return recordings
 
 
@@ -196,27 +196,27 @@ def _of_predictions(
     return dict.fromkeys(names)
 
 
-def _name_mistakes(
+def _name_errors(
     predicted: Mapping[str, pathlib.Path],
     folder: str | os.PathLike,
     flag: str,
     root: str | os.PathLike,
     labelled: Mapping[str, pathlib.Path],
 ) -> list[str]:
-    mistakes = []
+    errors = []
     for name in sorted(labelled.keys() - predicted.keys()):
         advice = _ADVICE
         if (split := labelled[name].parent.name) in label_files.SPLITS:
             advice += f", and --split leaves out other splits than one (this is of {split})"
-        mistakes.append(
+        errors.append(
             f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
             f"{advice}"
         )
-    mistakes += [
+    errors += [
         f"{root}: no labels of {name} for {predicted[name]}; "
         f"give {flag} a folder that holds the recordings of --labels alone"
         for name in sorted(predicted.keys() - set(labelled))
     ]
     if os.path.isdir(root):
-        mistakes += label_files.unknown(root, predicted.keys() - set(labelled))
-    return mistakes
+        errors += label_files.unknown(root, predicted.keys() - set(labelled))
+    return errors

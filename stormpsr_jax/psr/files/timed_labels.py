@@ -170,14 +170,14 @@ def to_frames(
     since: dict[int, tuple[str, int | float | None]]
     since = dict.fromkeys(range(len(state)), ("from the start", None))
     steps: list[Step] = []
-    mistakes: list[str] = []
+    errors: list[str] = []
     needed = any(step.unit is Unit.PICTURES or step.tolerance for step in timed)
     pictures = shown() if shown is not None and needed else None
     for step in timed:
         try:
             frame = _frame(step, fps, first_frame, pictures, path)
         except ValueError as error:
-            note(mistakes, error)
+            note(errors, error)
             continue
         k, value = step.step_id // 3, _VALUES[step.step_id % 3]
         when, at = since[k]
@@ -198,7 +198,7 @@ def to_frames(
         elif min(frame, last) == at:
             what = f"{name} falls into the same frame as the one of the same component {when}"
         if what:
-            note(mistakes, ValueError(f"{path}: {step.place}: {field}: {what}"))
+            note(errors, ValueError(f"{path}: {step.place}: {field}: {what}"))
             continue
         frame = int(min(frame, last))
         state[k], since[k] = value, (f"since {step.place}", frame)
@@ -206,7 +206,7 @@ def to_frames(
             first_state[k] = value
         else:
             steps.append((frame, step.step_id))
-    raise_all(mistakes)
+    raise_all(errors)
     return tuple(first_state), steps
 
 

@@ -60,7 +60,7 @@ def load(
             [f"{where}: no true boxes of {name}, which {asd} has" for name in found.keys() - true]
             + [f"{asd}: no detections of {name}, which {where} has" for name in true.keys() - found]
         )
-        result, mistakes = {}, []
+        result, errors = {}, []
         for name in sorted(true):
             try:
                 pair = (
@@ -69,8 +69,8 @@ def load(
                 )
                 result[name] = _in_one_unit(*pair, picture, found[name])
             except ValueError as error:
-                mistakes += first_of(error, true[name])
-        raise_all(mistakes)
+                errors += first_of(error, true[name])
+        raise_all(errors)
     return result
 
 

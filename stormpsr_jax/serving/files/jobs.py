@@ -119,7 +119,7 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
     made_from, stamp = job.made_from, source.stamp()
     if results.is_finished(folder, stamp, source.checksum, made_from):
         fits = results.fits(folder)
-        return Done(f"{folder}: finished before{_doubt(fits)}", fits)
+        return Done(f"{folder}: finished before{_warning(fits)}", fits)
     start, options = time.monotonic(), job.options
     model = model or _model(job.model, job.checksum)
     pictures = source.open(model.fps)
@@ -143,10 +143,10 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
     line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
     if num_events and not model.calibrated(options.stream, options.settings):
         line += "; confidences are not calibrated"
-    return Done(line + _doubt(fits), fits)
+    return Done(line + _warning(fits), fits)
 
 
-def _doubt(fits: bool | None) -> str:
+def _warning(fits: bool | None) -> str:
     return "; does not show what the model knows" if fits is False else ""
 
 

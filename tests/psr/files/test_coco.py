@@ -27,7 +27,7 @@ def test_a_box_is_known_by_its_picture_its_category_and_its_frame():
     assert coco.categories(CONTENT, "f")[2] == ("f: categories[1]", "")
 
 
-def test_all_mistakes_of_a_list_come_at_once():
+def test_all_errors_of_a_list_come_at_once():
     good = CONTENT["annotations"][0]
     wrong = [{"image_id": 8}, {"category_id": 3}, {"bbox": [1, 2]}, {"bbox": [1, 2, 3, None]}]
     with pytest.raises(ValueError, match="annotations") as error:

@@ -50,13 +50,13 @@ def test_evaluate_errors_another_rate_is_certain(scale):
     assert rate == pytest.approx(scale * FPS, rel=0.02)
 
 
-def test_evaluate_a_small_difference_of_rates_is_a_doubt():
+def test_evaluate_a_small_difference_of_rates_is_a_warning():
     (warning,) = score(scale=1.2)["warnings"]
     assert "grow 1.2 times as fast" in warning
 
 
 @pytest.mark.parametrize("changes", [{}, {"tail": 3000}, {"late": 60}, {"tail": 5}])
-def test_evaluate_long_ends_and_late_steps_are_no_doubt(changes):
+def test_evaluate_long_ends_and_late_steps_are_no_warning(changes):
     assert score(**changes)["warnings"] == []
 
 
@@ -89,5 +89,5 @@ def test_check_no_false_alarms_on_golden_inputs(name):
             faster = dataclasses.replace(detections, frames=5 * detections.frames)
             r = dataclasses.replace(recordings[key], detections=faster, temporal=None)
             events = {key: [(5 * frame + 3, step) for frame, step in r.truth]}
-            mistakes, _ = frame_rates.check({key: r}, "asd", "detections", events, procedure.fps)
-            assert len(mistakes) == 1
+            errors, _ = frame_rates.check({key: r}, "asd", "detections", events, procedure.fps)
+            assert len(errors) == 1

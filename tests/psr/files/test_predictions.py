@@ -130,7 +130,7 @@ def clips(*lines):
 
 ROW = "r,1,1,0.5,.1,.1,.1,.1"
 # The text of a file, and what each line of the errors has.
-MISTAKES = [
+ERRORS = [
     ("", "line 1: header: the file is empty"),
     (f"{ROW}\n", "line 1: header: is missing"),
     (ASD + 'r,1,1,0.5,.1,.1,.1,"x', "line 2: not CSV (unexpected end of data)"),
@@ -189,9 +189,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda row: row[1][:30])
-def test_what_is_wrong_with_a_file_is_a_line_each(tmp_path, capsys, mistake):
-    text, *messages = mistake
+@pytest.mark.parametrize("error", ERRORS, ids=lambda row: row[1][:30])
+def test_what_is_wrong_with_a_file_is_a_line_each(tmp_path, capsys, error):
+    text, *messages = error
     (tmp_path / "asd").mkdir()
     (tmp_path / "asd/r_results_pred.csv").write_text(text)
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))

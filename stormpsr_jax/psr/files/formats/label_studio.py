@@ -17,7 +17,7 @@ from stormpsr_jax.psr.files.formats import form
 _RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task that are usual for it
 _WHOLE_CSV = ("annotation_id", "annotator")
 # What else may be said of a region, beside its label.
-_REMARKS = {"choices", "text", "number", "rating", "taxonomy", "datetime"}
+_NOTES = {"choices", "text", "number", "rating", "taxonomy", "datetime"}
 
 
 def _names(task: Mapping[str, Any]) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def _entries(
     ]
     if not ("ranges" in value or {"start", "end"} <= value.keys()) or "sequence" in value:
         return []
-    if _REMARKS & value.keys() and not any(key.endswith("labels") for key in value):
+    if _NOTES & value.keys() and not any(key.endswith("labels") for key in value):
         return []
     if not texts or not all(isinstance(text, str) for text in texts):
         raise sample.error(place, "labels: a region has no label; give it one, or remove it")

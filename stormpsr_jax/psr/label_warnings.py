@@ -11,7 +11,7 @@ from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 
-class Doubt(NamedTuple):
+class LabelWarning(NamedTuple):
     """Something in the labels of a recording, which is the same text in every recording."""
 
     frame: int
@@ -20,7 +20,7 @@ class Doubt(NamedTuple):
 
 def of_labels(
     procedure: Procedure, variant: Variant, labels: Labels, window: int = 0
-) -> list[Doubt]:
+) -> list[LabelWarning]:
     """Returns the doubts of all kinds about the labels of a recording, in their order.
 
     Args:
@@ -29,14 +29,14 @@ def of_labels(
         labels: of it.
         window: frames of a clip; 0 looks for no changes in haste.
     """
-    doubts = _of_steps(procedure, variant, labels.with_errors)
-    doubts += _of_states(procedure, variant, labels.frames, labels.states)
-    return sorted(doubts + _of_pauses(procedure, labels.frames, labels.states, window))
+    warnings = _of_steps(procedure, variant, labels.with_errors)
+    warnings += _of_states(procedure, variant, labels.frames, labels.states)
+    return sorted(warnings + _of_pauses(procedure, labels.frames, labels.states, window))
 
 
-def _of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[Doubt]:
+def _of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[LabelWarning]:
     """Steps that the variant has no place for, and those before one that should precede them."""
-    monitor, doubts = Monitor(procedure, variant), []
+    monitor, warnings = Monitor(procedure, variant), []
     by_frame: dict[int, list[int]] = {}
     for frame, step in sorted(steps):
         by_frame.setdefault(frame, []).append(step)
@@ -44,18 +44,18 @@ def _of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> 
         for step in ids:
             if step % 3 != 1 and step not in variant.possible:
                 what = f"{procedure.step_name(step)} is neither expected nor allowed in variant"
-                doubts.append(Doubt(frame, f"{what} {variant.name}"))
+                warnings.append(LabelWarning(frame, f"{what} {variant.name}"))
         for alert in monitor.update(frame, ids):
             if alert.kind == "missed":
-                doubts.append(Doubt(frame, f"{alert.message}, which it precedes"))
-    return doubts
+                warnings.append(LabelWarning(frame, f"{alert.message}, which it precedes"))
+    return warnings
 
 
 def _of_states(
     procedure: Procedure, variant: Variant, frames: np.ndarray, states: np.ndarray
-) -> list[Doubt]:
+) -> list[LabelWarning]:
     """States that are not catalogued; the initial one has nothing yet to be recognised."""
-    doubts = []
+    warnings = []
     for i in np.flatnonzero(procedure.state_classes(states) == 0):
         if i and (states[i] == states[i - 1]).all():  # a row for each frame, of the same state
             continue
@@ -64,22 +64,22 @@ def _of_states(
         parts = [name for name, on in zip(procedure.components, states[i], strict=True) if on]
         digits = "".join(map(str, states[i]))
         text = f"state {digits} ({', '.join(parts) or 'nothing'} on) is not in the procedure's"
-        doubts.append(Doubt(int(frames[i]), f"{text} states"))
-    return doubts
+        warnings.append(LabelWarning(int(frames[i]), f"{text} states"))
+    return warnings
 
 
 def _of_pauses(
     procedure: Procedure, frames: np.ndarray, states: np.ndarray, window: int
-) -> list[Doubt]:
+) -> list[LabelWarning]:
     """Components that change twice within a clip, which is no change to the temporal network."""
-    doubts = []
+    warnings = []
     for k, name in enumerate(procedure.components):
         changes = frames[1:][states[1:, k] != states[:-1, k]]
-        doubts += [
-            Doubt(int(frame), f"{name} changes twice within the {window} frames of a clip")
+        warnings += [
+            LabelWarning(int(frame), f"{name} changes twice within the {window} frames of a clip")
             for frame in changes[1:][np.diff(changes) < window]
         ]
-    return doubts
+    return warnings
 
 
 def clock(seconds: float) -> str:
@@ -88,7 +88,7 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{tenths / 10:04.1f}"
 
 
-def grouped(found: Sequence[tuple[str, Doubt]], fps: float, shown: int = 5) -> list[str]:
+def grouped(found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 5) -> list[str]:
     """Returns a line for each text, with the recordings and times that it is of.
 
     Args:
@@ -97,8 +97,8 @@ def grouped(found: Sequence[tuple[str, Doubt]], fps: float, shown: int = 5) -> l
         shown: places that are named.
     """
     places: dict[str, list[str]] = {}
-    for recording, doubt in found:
-        places.setdefault(doubt.text, []).append(f"{recording} at {clock(doubt.frame / fps)}")
+    for recording, warning in found:
+        places.setdefault(warning.text, []).append(f"{recording} at {clock(warning.frame / fps)}")
     return [
         f"{text}: {', '.join(at[:shown])}" + (f" and {len(at) - shown} more" * (len(at) > shown))
         for text, at in places.items()

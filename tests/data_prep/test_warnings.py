@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep import cad
-from data_prep.products.doubts import doubts
 from data_prep.products.meshes import load_product, read_inputs
+from data_prep.products.warnings import warnings
 from tests.support import toy
 from tests.support.boxes import box, product, shell
 from tests.support.commands import refused
@@ -20,10 +20,10 @@ COLOURS = ((0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5))
 
 
 def told(*meshes, procedure=PROCEDURE, **options):
-    return doubts(product(*meshes, colours=COLOURS, **options), procedure)
+    return warnings(product(*meshes, colours=COLOURS, **options), procedure)
 
 
-def test_a_sound_product_is_not_doubted():
+def test_a_sound_product_is_not_warninged():
     assert told(CUP, PEG, LID) == []
 
 
@@ -99,7 +99,7 @@ def load(folder):
 def test_missing_colours_and_odd_sizes_are_told_and_one_mesh_gets_one_colour(folder):
     PEG.copy().apply_scale(0.1).apply_translation([0, 0, 0.2]).export(folder / "lid.stl")
     made = load(folder)
-    line, of_size = made.remarks
+    line, of_size = made.notes
     assert "cup.stl, peg.stl, lid.stl: without colours" in line
     assert "is 0.755 from corner to corner, which is nothing for hands" in of_size
     cup, peg, lid = (np.unique(part.mesh.colours).tolist() for part in made.parts)
@@ -107,11 +107,11 @@ def test_missing_colours_and_odd_sizes_are_told_and_one_mesh_gets_one_colour(fol
     (folder / "poses.json").write_text(json.dumps({"colors": {"cup": "#ff0000", "peg": "#00ff00"}}))
     made = load(folder)
     assert made.coloured == (True, True, False)
-    assert "lid.stl: without colours" in made.remarks[0]
-    assert "cup.stl" not in made.remarks[0]
+    assert "lid.stl: without colours" in made.notes[0]
+    assert "cup.stl" not in made.notes[0]
 
 
-def test_the_command_tells_doubts_before_it_renders(folder, tmp_path, capsys, caplog):
+def test_the_command_tells_warnings_before_it_renders(folder, tmp_path, capsys, caplog):
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
     arguments = [f"--meshes={folder}", f"--procedure={tmp_path / 'toy.json'}"]
     arguments += [f"--out={tmp_path / 'out'}", "--size=16", "--per_state=1", "--workers=1"]

@@ -47,7 +47,7 @@ def segment(**metadata):
 
 STEPS, STATES = "a/PSR_labels.csv", "a/PSR_labels_raw.csv"
 # By file, its text and the mistake in each line of the errors.
-MISTAKES = [
+ERRORS = [
     (
         STEPS,
         "1.jpg,0,x\n-3.jpg,3,y\n1.jpg,6,y\n2.jpg,nan,x\n3.jpg\n4.jpg,0,a,b\n",
@@ -219,9 +219,9 @@ def labels(toy_file):
     convert.main(["labels", *flags, f"--out={folder / 'out'}"])
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda row: f"{row[0][:9]}-{row[2][:30]}")
-def test_a_mistake_is_one_line_with_its_place(toy_file, capsys, mistake):
-    name, text, *messages = mistake
+@pytest.mark.parametrize("error", ERRORS, ids=lambda row: f"{row[0][:9]}-{row[2][:30]}")
+def test_a_error_is_one_line_with_its_place(toy_file, capsys, error):
+    name, text, *messages = error
     path = toy_file.parent / "labels" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -233,7 +233,7 @@ def test_a_mistake_is_one_line_with_its_place(toy_file, capsys, mistake):
     assert not (toy_file.parent / "out").exists()
 
 
-def test_mistakes_of_all_files_come_at_once(toy_file, capsys):
+def test_errors_of_all_files_come_at_once(toy_file, capsys):
     root = toy_file.parent / "labels"
     for name in ("train/a", "val/a", "b", "c"):
         (root / name).mkdir(parents=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.reading import remarks
+from data_prep.reading import notes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from stormpsr_jax.media.pictures import ImageFiles
@@ -24,7 +24,7 @@ def described(**recordings: tuple[list[int], list[str], list | None]) -> list[st
         if steps is None:
             steps = labels.states_to_steps(np.array(frames), states)
         known[name] = Labels(np.array(frames), states, steps, {}, 0)
-    return remarks.describe(files, known, PROCEDURE)
+    return notes.describe(files, known, PROCEDURE)
 
 
 def test_describe_uncatalogued_states_are_named_with_frames_and_recordings():

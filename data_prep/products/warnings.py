@@ -24,7 +24,7 @@ _SIZE = 64  # pixels
 _SEEN = 6.0  # pixels of a part in one of the pictures, that it is seen
 
 
-def doubts(product: Product, procedure: Procedure) -> list[str]:
+def warnings(product: Product, procedure: Procedure) -> list[str]:
     """What is odd about a product's files, its parts and its order, a line each.
 
     Args:
@@ -36,7 +36,7 @@ def doubts(product: Product, procedure: Procedure) -> list[str]:
     """
     found = relations.find(product)
     names = procedure.components
-    lines = list(product.remarks)
+    lines = list(product.notes)
     lines += _overlaps(product, found, procedure)
     lines += _other_units(product, found, names)
     lines += _same(product, names)

@@ -95,7 +95,7 @@ def splits(text: str) -> Callable:
 
 # By the message, what is done to the data. More of videos that cannot be read is in tests/media,
 # and more of labels that cannot in tests/psr/files.
-MISTAKES = {
+ERRORS = {
     r"bench1.mp4: is cut off: it ends at [0-2]\.. s, its head says (3\.8|4\.0) s": cut_video,
     r"labels without frames .*: bench1\n.*frames without labels: bench8": moved(bench1="bench8"),
     "recording bench1: frames in .*again/bench1.mp4 and .*videos/bench1; keep one of .* rename": (
@@ -151,12 +151,12 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("message", MISTAKES)
-def test_mistakes_are_named(own_pictures, tmp_path, message, capsys):
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_are_named(own_pictures, tmp_path, message, capsys):
     data = tmp_path / "data"
     for part in ("videos", "labels"):
         shutil.copytree(own_pictures / part, data / part)
-    MISTAKES[message](data)
+    ERRORS[message](data)
     (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
     flags = [f"--{part}={data / part}" for part in ("videos", "labels")]
     if (data / "splits.csv").exists():
@@ -166,7 +166,7 @@ def test_mistakes_are_named(own_pictures, tmp_path, message, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_mistakes_of_all_files_and_recordings_come_at_once(own_pictures, tmp_path, caplog):
+def test_errors_of_all_files_and_recordings_come_at_once(own_pictures, tmp_path, caplog):
     data = tmp_path / "data"
     shutil.copytree(own_pictures, data, ignore=shutil.ignore_patterns("out"))
     text = STEPS.replace("Install cover", "install covers").replace("3.4,6", "9:99,6")
