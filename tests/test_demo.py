@@ -32,7 +32,7 @@ def listing():
 
 
 @pytest.fixture(scope="module")
-def recognised(tmp_path_factory):
+def recognised(system, tmp_path_factory):
     """What the command makes of it in an empty folder, without a network."""
     folder = tmp_path_factory.mktemp("anywhere")
     before = listing()

@@ -47,13 +47,6 @@ def test_drawn_detections_are_wrong_as_real_ones_are():
     assert not off
 
 
-def test_drawn_recordings_follow_the_seed():
-    one, same, other = (drawn(INDUSTREAL, 2, seed=seed)["1"] for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one.detections.confidences, same.detections.confidences)
-    np.testing.assert_array_equal(one.states, same.states)
-    assert len(one.detections.frames) != len(other.detections.frames)
-
-
 @pytest.mark.skipif(not REAL.exists(), reason="needs ../shared")
 def test_learned_fusion_of_real_detections_is_no_worse_than_the_best_decoder():
     """At each figure, of 17 recordings that the weights were not fitted to."""

@@ -43,13 +43,3 @@ def test_films_the_part_is_in_the_box_when_the_timeline_says_so(system):
     assert min(shown[i] for i in during) > 0.08
     hidden = [i for i in range(len(frames)) if i not in clear]
     assert any(12 <= i <= 17 for i in hidden)  # hands are on it when it is fitted
-
-
-def test_films_the_same_seed_gives_the_same_film_and_boxes_are_as_often_as_asked(system):
-    once, again, other = (filmed([(0, 0)], 2, seed) for seed in (1, 1, 2))
-    assert all((a.picture == b.picture).all() for a, b in zip(once, again, strict=True))
-    assert not (once[0].picture == other[0].picture).all()
-    sparse = filmed([(0, 0)], 2, 1, box_every=4)
-    assert [i for i, frame in enumerate(sparse) if np.isfinite(frame.box).all()] == [
-        i for i, frame in enumerate(once) if np.isfinite(frame.box).all() and i % 4 == 0
-    ]

@@ -98,7 +98,7 @@ def test_check_finds_the_same_recording_in_two_splits(tmp_path, capsys):
     assert "problem: train/a and test/d have the same pictures" in out
 
 
-def test_check_labels_that_are_warningful_are_a_warning(tmp_path, capsys):
+def test_check_labels_that_are_doubtful_are_a_warning(tmp_path, capsys):
     def other(data):
         return dataclasses.replace(data, states=np.repeat([[0, 0, 0], [1, 0, 1]], (5, 6), axis=0))
 

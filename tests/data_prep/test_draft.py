@@ -82,7 +82,7 @@ def test_a_draft_is_a_procedure_that_is_told_to_be_one(meshes, tmp_path, capsys)
     assert "http" not in re.sub(r"base64,[^\"]+", "", text)
 
 
-def test_what_is_warningful_is_in_the_draft_and_on_the_page(meshes, tmp_path, capsys):
+def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, capsys):
     """Steps in which the lid is there before the peg, and two feet that look the same."""
     PARTS["foot"].copy().apply_translation([-50, 0, 0]).export(meshes / "foot 2.obj")
     colours = {**COLOURS, "foot 2": COLOURS["foot"]}

@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.reading import own_splits
 from stormpsr_jax.psr.files.label_files import SPLITS
-from tests.support.own_data import STEPS, make, make_pictures, opened, write_pictures
+from tests.support.own_data import STEPS, make, opened, write_pictures
 
 
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
@@ -19,20 +19,6 @@ def test_draws_have_the_shares_whatever_the_order(count, expected):
     assert any(other != drawn for other in others)
     assert {*own_splits.draw_splits(names, (1, 50, 49), 0, {}).values()} == {*SPLITS}
     assert {*own_splits.draw_splits(names, (50, 50, 0), 0, {}).values()} == {"train", "val"}
-
-
-def test_splits_by_folders(tmp_path):
-    data = make_pictures(tmp_path / "data")
-    expected = {"bench1": "train", "bench2": "val", "bench3": "test"}
-    for name, split in expected.items():
-        folder = "Val" if split == "val" else split
-        (data / "videos" / folder).mkdir()
-        (data / "videos" / name).rename(data / "videos" / folder / name)
-    # What lies above --videos says nothing.
-    (data / "labels").rename(data / "test")
-    make(data, tmp_path / "out", labels=data / "test")
-    splits = {name: source.split for name, (_, source) in opened(tmp_path / "out").items()}
-    assert splits == expected
 
 
 def test_growth_leaves_recordings_as_they_are_in_the_splits_they_have(own_pictures, tmp_path):

@@ -60,14 +60,6 @@ def test_walk_symlink_loops_are_errors(tmp_path, loop):
         list(open_trees(tmp_path / "data")[0].walk())
 
 
-def test_walk_links_to_other_places_are_followed(tmp_path):
-    write_folder(tmp_path / "elsewhere/0001", ["1.jpg"])
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/0001").symlink_to(tmp_path / "elsewhere/0001")
-    (tree,) = open_trees(tmp_path / "data")
-    assert list(tree.walk()) == [("", ["0001"], []), ("0001", [], ["1.jpg"])]
-
-
 def test_fingerprint_tells_content_and_not_where_it_is(tmp_path):
     content = bytes(range(256)) * 1024  # four times what is read at either end
     changed = {

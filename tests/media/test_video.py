@@ -18,7 +18,7 @@ def in_this_process(monkeypatch):
     """Not in a process for each video, as tests/media/test_containers.py has it."""
 
     def answer(task, tree, name):
-        containers._import_av(tree.show(name))
+        containers._check_av(tree.show(name))
         return containers._answer(task, tree, name)
 
     monkeypatch.setattr(containers, "_in_process", answer)

@@ -84,15 +84,6 @@ def test_coco_and_yolo_golden_boxes_classes_and_recordings(folder):
     np.testing.assert_allclose(other.boxes[:2], a.boxes[:2])
 
 
-def test_coco_image_ids_may_be_frames_and_boxes_pixels_at_another_rate(folder):
-    found = run(*COCO, "--recording=mine", "--offset=-5")["mine"]
-    assert found.frames.tolist() == [1, 1, 2, 3]
-    assert found.classes.tolist() == [0, 3, 1, 2]
-    assert found.boxes[0].tolist() == [40, 20, 40, 20]
-    found = run(*COCO, "--recording=mine", "--offset=-5", "--fps=10:5")["mine"]
-    assert found.frames.tolist() == [1, 1, 2]
-
-
 def of_images(*names):
     return {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)]}
 

@@ -7,10 +7,9 @@ import pytest
 import yaml
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr import Procedure
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.serving import model
-from tests.support.model_data import FIGURES, NETWORKS, PROCEDURE, SETTINGS, write
+from tests.support.model_data import FIGURES, NETWORKS, SETTINGS, write
 
 CONFIG = {
     "seed": 7,
@@ -90,23 +89,3 @@ def test_code_on_the_card_runs(rendered):
     code = code.replace("FOLDER", str(rendered)).replace('"video.mp4"', "pictures")
     pictures = model.np.zeros((3, 40, 40, 3), model.np.uint8)
     exec(compile(code, "card", "exec"), {"pictures": pictures})
-
-
-def test_names_and_origins_of_any_kind_stay_text(tmp_path):
-    """Of the procedure's names nothing becomes markup, and no line of the head is theirs."""
-    data = PROCEDURE.to_json()
-    data["name"] = 'a: "b" # | <script>'
-    data["components"] = ["x|y WWW.e.vil", "[link](http://e.vil)", "`code` a@e.vil $x$"]
-    data["variants"] = {'v"`': data["variants"]["assembly"]}
-    odd = {"config": {"seed": ["/x"], "stages": "no", "init_from": 3}, "data": {"recordings": []}}
-    write(tmp_path, procedure=Procedure.from_json(data, "x"), origin=odd)
-    head, body = read(tmp_path)
-    assert head["model-index"][0]["results"][0]["dataset"]["type"] == data["name"]
-    assert "<script>" not in body
-    assert "\\<script\\>" in body
-    assert "x\\|y WWW\\.e.vil, \\[link\\](http\\://e.vil), \\`code\\` a\\@e.vil \\$x\\$" in body
-    assert body.count("```") == 2
-    assert "/x" not in body
-    assert "rendered" not in body
-    assert "of which recordings is not known here" in body
-    assert "seed" not in body.split("## Provenance")[1]

@@ -63,16 +63,6 @@ def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(ca
         np.testing.assert_allclose(features, arrays[f"y{i}"], atol=1e-4)
 
 
-def test_starting_point_errors_a_file_of_another_backbone_says_in_what_they_differ(tmp_path):
-    path, _ = published("timm_dinov2_registers", tmp_path)
-    with pytest.raises(ValueError, match=r"its ViT has layer_scale True, not False; registers 4,"):
-        pretrain.starting_point(context(tmp_path, "vit_small_patch16_224", path), (20, 20))
-    run = context(tmp_path, "vit_small_patch14_reg4_dinov2", path)
-    run.config.encoder.depth, run.config.encoder.width = 1, 8
-    with pytest.raises(ValueError, match=r"width 16, not 8; depth 2, not 1; .*encoder.backbone"):
-        pretrain.starting_point(run, (20, 20))
-
-
 @pytest.mark.slow
 def test_run_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
     """Frozen in pretrain, then fine-tuned in bfloat16 with remat, over two devices; recognised."""

@@ -68,12 +68,3 @@ def test_fit_a_fold_does_not_see_its_recording(examples, start):
     after = learned_fusion.fit(spoilt, PROCEDURE, **options)
     same = [a.checksum == b.checksum for a, b in zip(before.held_out, after.held_out, strict=True)]
     assert same == [False, True, False, False]
-
-
-def test_fit_a_few_recordings_at_a_time(examples, start):
-    options = {"start": start, "steps": 8}
-    few, whole, as_many = (
-        learned_fusion.fit(examples, PROCEDURE, batch=b, **options) for b in (2, None, 4)
-    )
-    assert few.after < few.before
-    assert whole.weights.checksum == as_many.weights.checksum != few.weights.checksum
