@@ -102,7 +102,8 @@ def windows(loaded: model.Model, args: argparse.Namespace) -> tuple[float, float
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (args.frames, *size, 3), np.uint8)
     num = window.frames // window.stride + 1
-    clip, one = (loaded._functions_at(batch) for batch in (num, 1))
+    content = loaded._content
+    clip, one = (content.networks.functions(content, batch) for batch in (num, 1))
 
     def once(count):
         recogniser = loaded.recogniser(stream="temporal")

@@ -126,7 +126,7 @@ class Printed:
     "a field of a config": {
         DEFAULT: {"    c.embed = Section()\n": "    c.embed.loud = False\n"},
         "stormpsr_jax/stages/embed.py": {
-            "def _run(context: Context) -> None:\n": "    assert not context.config.embed.loud\n"
+            "def run(context: Context) -> dict:\n": "    assert not context.config.embed.loud\n"
         },
     },
 }

@@ -74,7 +74,7 @@ def write_report(
         installations = timeline.installations(scores)
         seen = (visible or {}).get(name)
         with pages.style():
-            figure = timeline.figure(marks, installations, truth[name], procedure, fps, seen)
+            figure = timeline.draw(marks, installations, truth[name], procedure, fps, seen)
         drawn = pages.svg(figure)
         recordings.append(
             {

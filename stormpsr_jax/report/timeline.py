@@ -24,6 +24,7 @@ from stormpsr_jax.report.pages import (
     WRONG,
     binned,
     clock,
+    style,
     time_ticks,
 )
 
@@ -109,6 +110,19 @@ def wrong_rows(
 
 
 def figure(
+    scores: Mapping[str, Mapping[str, Any]],
+    truth: Sequence[Step],
+    procedure: Procedure,
+    fps: float,
+    visible: Visible | None = None,
+) -> Figure:
+    """Returns `draw` of a recording's entries in metrics.json, by stream."""
+    marks = {stream: outcomes(truth, row, fps) for stream, row in scores.items()}
+    with style():
+        return draw(marks, installations(scores), truth, procedure, fps, visible)
+
+
+def draw(
     marks: Mapping[str, Sequence[Mark]],
     wrong: Collection[Interval],
     truth: Sequence[Step],

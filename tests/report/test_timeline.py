@@ -28,8 +28,7 @@ def test_outcomes_golden_every_truth_and_event_once():
 
 def test_figure_a_row_per_step_in_the_order_of_the_truth_and_a_lane_per_stream():
     visible = np.arange(100), np.linspace(0, 1, 100)
-    marks = {stream: timeline.outcomes(TRUTH, row, 5) for stream, row in SCORES.items()}
-    figure = timeline.figure(marks, (), TRUTH, PROCEDURE, 5, visible)
+    figure = timeline.figure(SCORES, TRUTH, PROCEDURE, 5, visible)
     upper, lower = figure.axes
     texts = [text.get_text() for text in upper.texts]
     steps = [text.replace("\n", " ") for text in texts if text.startswith("Install")]
@@ -39,4 +38,4 @@ def test_figure_a_row_per_step_in_the_order_of_the_truth_and_a_lane_per_stream()
     filled = lower.collections[0].get_paths()[0].vertices
     assert filled[:, 0].max() == 99 / 5
     assert filled[:, 1].max() == 1
-    assert len(timeline.figure(marks, (), TRUTH, PROCEDURE, 5).axes) == 1
+    assert len(timeline.figure(SCORES, TRUTH, PROCEDURE, 5).axes) == 1
