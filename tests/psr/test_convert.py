@@ -248,16 +248,6 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_classes_have_the_states_that_their_names_are(folder, capsys, name):
-    text = "".join(f"{c} .5 .5 .1 .1 .9\n" for c in (0, 1, 2, 3))
-    write({name: NAMES[name], "rec_y/vid_1_12.txt": text, "rec_y/vid_1_11.txt": ""}, folder)
-    found = run("yolo", "--folder=rec_y", f"--names={name}")
-    assert found["rec_y"].classes.tolist() == [0, 1, 2, 3]
-    said = capsys.readouterr().out
-    assert "4 classes: 2 of the 2 states of procedure 'toy', error state, background" in said
-
-
 def test_category_ids_of_ultralytics_from_0_and_from_1_give_the_same_classes(folder, capsys):
     write({"data.yaml": NAMES["data.yaml"]}, folder)
     words = (*COCO, "--names=data.yaml")

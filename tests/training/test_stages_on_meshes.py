@@ -79,8 +79,11 @@ def assert_same_losses(runs, name, stage):
 
 
 def assert_close(one, other):
-    """Within 1e-5, and 1e-5 of the loss: sums rounded in another order drift apart in 50 steps."""
-    np.testing.assert_allclose(list(other.values()), list(one.values()), rtol=1e-5, atol=1e-5)
+    """Within 1e-4 of the loss: sums rounded in another order drift apart in 50 steps.
+
+    On some processors a few losses of the detector do so by 5e-5, on others by less than 1e-5.
+    """
+    np.testing.assert_allclose(list(other.values()), list(one.values()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
