@@ -30,10 +30,3 @@ def test_chunks_have_every_so_manieth_row_in_order(count, every):
     assert all(start == rows[0] for start, rows in chunks)
     found = [row for _, rows in chunks for row in rows.tolist()]
     assert found == list(range(0, count, every))
-
-
-def test_chunks_before_a_error_come_before_its_message():
-    chunks = Counted(104).chunks("a", 50)
-    assert [len(next(chunks)[1]) for _ in range(2)] == [50, 50]
-    with pytest.raises(ValueError, match="no such frame"):
-        next(chunks)
