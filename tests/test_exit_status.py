@@ -27,7 +27,9 @@ def ended(words, capsys):
         (["--workdir=file"], "error: "),
     ],
 )
-def test_a_error_found_before_anything_is_computed_is_2(words, says, tmp_path, monkeypatch, capsys):
+def test_an_error_found_before_anything_is_computed_is_2(
+    words, says, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(runner, "_run_stage", None)  # nothing is computed
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
@@ -66,7 +68,9 @@ def experiment(words, monkeypatch, capsys):
     return end.value.code, capsys.readouterr().err
 
 
-def test_an_experiment_with_a_error_is_2_and_one_whose_runs_failed_1(tmp_path, monkeypatch, capsys):
+def test_an_experiment_with_an_error_is_2_and_one_whose_runs_failed_1(
+    tmp_path, monkeypatch, capsys
+):
     words = ["--config=industreal", f"--workdir={tmp_path}"]
     status, said = experiment(["none", *words], monkeypatch, capsys)
     assert (status, said[:28]) == (2, "error: 'none' is no table; k")

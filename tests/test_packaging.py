@@ -168,7 +168,7 @@ MINE = (
         ("c.seed = 1", "mine.py: get_config() returns None, not a ConfigDict"),
     ],
 )
-def test_load_errors_a_error_inside_a_config_names_its_place(line, says, tmp_path):
+def test_load_errors_an_error_inside_a_config_names_its_place(line, says, tmp_path):
     (tmp_path / "mine.py").write_text(MINE.format(line))
     with pytest.raises(ValueError) as error:
         config_flag.load(str(tmp_path / "mine.py"))

@@ -112,7 +112,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("place", "value", "message"), ERRORS)
-def test_check_names_a_error_with_its_place(tmp_path, capsys, place, value, message):
+def test_check_names_an_error_with_its_place(tmp_path, capsys, place, value, message):
     data = target = json.loads(json.dumps(GOOD))
     for key in place[:-1]:
         target = target[key]

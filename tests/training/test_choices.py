@@ -31,7 +31,7 @@ def test_auto_takes_the_fused_kernel_where_there_is_one():
 
 
 @pytest.mark.parametrize(("dtype", "on"), [(jnp.bfloat16, CPU), (jnp.float32, A100)])
-def test_a_kernel_that_is_not_there_is_a_error(dtype, on):
+def test_a_kernel_that_is_not_there_is_an_error(dtype, on):
     message = f"attention=cudnn with dtype {jnp.dtype(dtype).name} on {on.device_kind}: .*auto"
     with pytest.raises(ValueError, match=message):
         choices.attention("cudnn", dtype, on)

@@ -95,7 +95,7 @@ def test_the_field_says_which_sinks_there_are(tmp_path, service):
     assert context.sinks.config["seed"] == 0
 
 
-def test_before_anything_is_computed_a_missing_package_or_key_is_a_error(
+def test_before_anything_is_computed_a_missing_package_or_key_is_an_error(
     tmp_path, service, monkeypatch
 ):
     def errors(*names):

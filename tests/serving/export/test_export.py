@@ -229,7 +229,7 @@ def test_a_program_that_calls_into_the_process_is_refused(copied):
 # --- The command ----------------------------------------------------------------------------------
 
 
-def test_command_says_what_differs_and_leaves_nothing_after_a_error(sound, tmp_path, capsys):
+def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_path, capsys):
     words = [f"--model={sound}", "--format=stablehlo", f"--out={tmp_path / 'new' / 'out'}"]
     assert command.main(words) == 0
     assert "embeddings differs by " in capsys.readouterr().out

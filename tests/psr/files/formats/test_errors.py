@@ -220,7 +220,7 @@ def labels(toy_file):
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda row: f"{row[0][:9]}-{row[2][:30]}")
-def test_a_error_is_one_line_with_its_place(toy_file, capsys, error):
+def test_an_error_is_one_line_with_its_place(toy_file, capsys, error):
     name, text, *messages = error
     path = toy_file.parent / "labels" / name
     path.parent.mkdir(exist_ok=True)
