@@ -5,6 +5,7 @@
 """
 
 import importlib.metadata
+import sys
 from typing import Any
 
 __all__ = ["__version__", "load_model"]
@@ -14,11 +15,20 @@ try:
 except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
     __version__ = "unknown"
 
+if sys.argv[:1] == ["-m"]:  # Python has not yet found the module of the command
+    from stormpsr_jax.base import absent
+
+    absent.begin()
+
 
 def __getattr__(name: str) -> Any:
-    # Not imported above: it needs JAX, which stormpsr_jax.psr does without.
+    # Not imported above: it needs packages which stormpsr_jax.psr does without.
     if name == "load_model":
-        from stormpsr_jax.serving.model import load_model
+        try:
+            from stormpsr_jax.serving.model import load_model
+        except ModuleNotFoundError as error:
+            from stormpsr_jax.base import installed
 
+            raise ModuleNotFoundError(installed.remedy(error), name=error.name) from error
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

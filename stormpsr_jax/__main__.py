@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+from stormpsr_jax.base import absent
 from stormpsr_jax.psr.cli import fail, print_anything
 
 COMMANDS = {
@@ -66,6 +67,7 @@ def main() -> None:
         if name not in COMMANDS:
             fail(f"unknown command {name!r}; known are {', '.join(COMMANDS)}; see stormpsr --help")
         sys.argv[1:] = words[length:]
+        absent.begin()
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
 
 

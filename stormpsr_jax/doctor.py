@@ -5,19 +5,15 @@ fast the demo's video is decoded, and for what is missing for which command. The
 something is broken that every installation needs; what is optional may be missing.
 """
 
-import functools
 import importlib
 import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from stormpsr_jax import demo
@@ -25,7 +21,6 @@ from stormpsr_jax.base import hardware, installed, memory
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.psr.cli import OneLineParser
 
-_PROJECT = Path(__file__).parents[1] / "pyproject.toml"  # of a clone
 # Of packages whose top loads little of them.
 _MODULES = {
     "array-record": "array_record.python.array_record_module",
@@ -82,24 +77,6 @@ def versions() -> Iterator[Line]:
     )
 
 
-@functools.cache
-def requirements() -> dict[str, dict[str, str]]:
-    """By extra ('': every installation) and package, the versions that the project declares."""
-    declared: dict[str, list[str]] = {"": []}
-    if _PROJECT.is_file():
-        project = tomllib.loads(_PROJECT.read_text("utf-8"))["project"]
-        declared = {"": project["dependencies"], **project["optional-dependencies"]}
-    else:
-        for line in importlib.metadata.requires("stormpsr-jax") or ():
-            named = re.search(r"extra == ['\"]([^'\"]+)", line)
-            declared.setdefault(named[1] if named else "", []).append(line)
-    found: dict[str, dict[str, str]] = {}
-    for extra, lines in declared.items():
-        parts = (re.match(r"([\w.-]+)(?:\[.*\])?([^;]*)", line) for line in lines)
-        found[extra] = {m[1]: m[2].strip(" ()") for m in parts if m and m[1] != "stormpsr-jax"}
-    return found
-
-
 def packages() -> Iterator[Line]:
     """Whether the packages that every installation needs can be imported, and are recent enough."""
     modules = {
@@ -109,7 +86,7 @@ def packages() -> Iterator[Line]:
         if not module.startswith("_")
     }
     found = []
-    for name, wanted in requirements()[""].items():
+    for name, wanted in installed.requirements()[""].items():
         version = _version(name) or ""
         remedy = f"pip install -U '{name}{wanted}'"
         try:
@@ -217,8 +194,8 @@ def video() -> Iterator[Line]:
 
 def extras() -> Iterator[Line]:
     """Which optional packages there are, and which commands need the others."""
-    for extra, wanted in requirements().items():
-        names = [name for name in wanted if name not in requirements()[""]]
+    for extra, wanted in installed.requirements().items():
+        names = [name for name in wanted if name not in installed.requirements()[""]]
         if not names or extra in ("", *_FOR_DEVELOPERS):
             continue
         purpose = PURPOSES.get(extra, f"the extra {extra}")

@@ -88,14 +88,15 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         sweep=args.sweep,
         certain=args.certain,
     )
-    if args.report is not None:
-        _write_report(args.report, procedure, recordings, result, settings, weights)
-    files.write_json(args.out, result)
+    if args.out is not None:
+        files.write_json(args.out, result)
     for stream, why in _absent(args):
         tell(f"no {stream} stream", why)
     for warning in result["warnings"]:
         tell("warning", warning)
     print(analysis.overview(result))
+    if args.report is not None:  # last: drawing needs libraries, which nothing above does
+        _write_report(args.report, procedure, recordings, result, settings, weights)
 
 
 def _write_report(
@@ -106,27 +107,25 @@ def _write_report(
     settings: Mapping[str, AnySettings],
     weights: Weights | None,
 ) -> None:
-    # Imported only here, as drawing needs libraries, and nothing else in this command does.
-    from stormpsr_jax.report import belief_strips, figures, report
+    from stormpsr_jax.report import belief_strips, figures, pages, report
 
-    try:
-        strips = belief_strips.belief_strips(procedure, recordings, settings, weights)
-        report.write_report(
-            path,
-            title=f"Steps of {procedure.name}",
-            metrics=result,
-            procedure=procedure,
-            truth={name: r.truth for name, r in recordings.items()},
-            visible={
-                name: r.visibility
-                for name, r in recordings.items()
-                if r.visibility is not None and len(r.visibility[0])
-            },
-            figures=figures.analysis_figures(result),
-            strips=strips,
-        )
-    except ImportError as error:
-        raise ValueError(f"--report={path} needs matplotlib and jinja2: {error}") from error
+    if missing := pages.missing():
+        raise ValueError(f"--report={path} is not written, all else is done: it needs {missing}")
+    strips = belief_strips.belief_strips(procedure, recordings, settings, weights)
+    report.write_report(
+        path,
+        title=f"Steps of {procedure.name}",
+        metrics=result,
+        procedure=procedure,
+        truth={name: r.truth for name, r in recordings.items()},
+        visible={
+            name: r.visibility
+            for name, r in recordings.items()
+            if r.visibility is not None and len(r.visibility[0])
+        },
+        figures=figures.analysis_figures(result),
+        strips=strips,
+    )
 
 
 def _main_tables(argv: Sequence[str]) -> None:
@@ -302,7 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--certain", type=float, default=0.0, help=what)
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
-    add("--out", required=True, help="the JSON file to write")
+    add("--out", help="the JSON file to write; otherwise the table alone is printed")
     add("--report", help="an HTML file to write besides, with figures and timelines")
     return parser
 

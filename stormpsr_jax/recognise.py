@@ -115,7 +115,7 @@ def _run_files(args: argparse.Namespace) -> int:
         if args.video or args.clips or any(source.is_video for source in found):
             installed.check_extra("video", ["av"], "reading and writing videos")
         if (args.video or args.clips) and (missing := pages.missing()):
-            errors.append(f"--video and --clips need {' and '.join(missing)}")
+            errors.append(f"--video and --clips need {missing}")
     with gathering(errors):
         folder = model_folder(args.model)
         model = options.open_model(folder)

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from stormpsr_jax import doctor
+from stormpsr_jax.base import installed
 
 
 @pytest.fixture
@@ -37,11 +38,11 @@ def test_a_line_each_and_status_0():
 
 
 def test_what_is_optional_may_be_missing_and_needs_no_entry_here(monkeypatch, diagnosed):
-    needed = doctor.requirements()[""]
+    needed = installed.requirements()[""]
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: real(name) if name in needed else None)
-    declared = {**doctor.requirements(), "sink": {"some-broker": ">=1"}}
-    monkeypatch.setattr(doctor, "requirements", lambda: declared)
+    declared = {**installed.requirements(), "sink": {"some-broker": ">=1"}}
+    monkeypatch.setattr(installed, "requirements", lambda: declared)
     status, lines = diagnosed()
     assert status == 0
     missing = [line for line in lines if line.startswith("missing")]

@@ -5,6 +5,8 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import platform
+import re
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,8 @@ _LIBRARIES = (
     "onnxruntime", "pillow", "protobuf", "simplejpeg", "tensorflow-datasets", "trimesh",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[2]
+# Of those whose modules have other names, some that a command may miss.
+_PACKAGES = {"absl": "absl-py", "fcl": "python-fcl", "paho": "paho-mqtt", "sklearn": "scikit-learn"}
 
 
 def code_digest(*packages: Path) -> str:
@@ -27,19 +31,50 @@ def code_digest(*packages: Path) -> str:
 
 
 def extra(name: str) -> str:
-    """Returns how to install an extra. By its name alone no index has this package.
+    """Returns how to install an extra ('': none). By its name alone no index has this package.
 
     Whoever registered that name would have their code run by those who follow such a hint.
     """
-    by_address = f"'stormpsr-jax[{name}] @ git+ADDRESS' with the repository's"
-    return f"pip install '.[{name}]' in the clone, 'WHEEL[{name}]' with its file, or {by_address}"
+    of = f"[{name}]" if name else ""
+    clone, wheel = (f"'.{of}'", f"'WHEEL{of}'") if name else (".", "WHEEL")
+    by_address = f"'stormpsr-jax{of} @ git+ADDRESS' with the repository's"
+    return f"pip install {clone} in the clone, {wheel} with its file, or {by_address}"
 
 
 def check_extra(name: str, modules: Sequence[str], what: str) -> None:
-    """Raises ValueError if one of an extra's modules is missing, saying what needs it."""
+    """Raises ValueError if one of an extra's modules is missing, saying what needs it.
+
+    An extra '' is what every whole installation has.
+    """
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise ValueError(f"{what} needs {module!r}: {extra(name)}")
+
+
+def remedy(error: ModuleNotFoundError) -> str:
+    """Returns a line about a module that an import did not find: its name, what to install."""
+    module = (error.name or str(error)).partition(".")[0]
+    package = _PACKAGES.get(module, module.replace("_", "-"))
+    of = (name for name, wanted in requirements().items() if package in wanted)
+    return f"{module!r} is not installed, and this needs it: {extra(next(of, ''))}"
+
+
+@functools.cache
+def requirements() -> dict[str, dict[str, str]]:
+    """By extra ('': every installation) and package, the versions that the project declares."""
+    declared: dict[str, list[str]] = {"": []}
+    if (path := _ROOT / "pyproject.toml").is_file():  # of a clone
+        project = tomllib.loads(path.read_text("utf-8"))["project"]
+        declared = {"": project["dependencies"], **project["optional-dependencies"]}
+    elif _version("stormpsr-jax") != "missing":
+        for line in importlib.metadata.requires("stormpsr-jax") or ():
+            named = re.search(r"extra == ['\"]([^'\"]+)", line)
+            declared.setdefault(named[1] if named else "", []).append(line)
+    found: dict[str, dict[str, str]] = {}
+    for extra, lines in declared.items():
+        parts = (re.match(r"([\w.-]+)(?:\[.*\])?([^;]*)", line) for line in lines)
+        found[extra] = {m[1]: m[2].strip(" ()") for m in parts if m and m[1] != "stormpsr-jax"}
+    return found
 
 
 @functools.cache

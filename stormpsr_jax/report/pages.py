@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stormpsr_jax.base import installed
+
 if TYPE_CHECKING:
     import jinja2
     import markupsafe
@@ -43,10 +45,14 @@ _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200,
 _MAX_POINTS = 400  # of a curve; more of them cannot be told apart on a screen
 
 
-def missing() -> list[str]:
-    """Returns what is not installed of the packages that make pages and draw figures."""
-    needed = ("jinja2", "matplotlib")
-    return [name for name in needed if importlib.util.find_spec(name) is None]
+def missing() -> str:
+    """Returns which packages that make pages and figures are missing, and how to install them.
+
+    The text is empty where all are there.
+    """
+    names = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    wanted = (f"'{name}{installed.requirements()[''].get(name, '')}'" for name in names)
+    return f"{' and '.join(names)}: pip install {' '.join(wanted)}" if names else ""
 
 
 @contextlib.contextmanager

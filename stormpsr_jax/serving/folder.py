@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax import demo
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.serving.content import Content, kept, parse
 from stormpsr_jax.serving.named_files import MODEL, check_regular, seal
@@ -57,6 +57,8 @@ def read_model(folder: str | Path) -> Content:
     try:
         form: Any  # only now, as each needs what the other does without
         if kept(data, str(path)) == "weights":
+            what = f"{folder}: a model as a run leaves it (not its export as ONNX, docs/export.md)"
+            installed.check_extra("", ["jax", "flax", "optax", "safetensors"], what)
             from stormpsr_jax.serving import weights_file
 
             form = weights_file

@@ -18,6 +18,7 @@ import numpy as np
 
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit
+from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving.content import Content, Function, roles_of
 from stormpsr_jax.serving.named_files import Named, read_file
 from stormpsr_jax.serving.program import MAX_BYTES, Array, Program
@@ -104,6 +105,8 @@ def opened(path: Path, data: bytes, rows: int | None) -> Program:
         from stormpsr_jax.serving import onnx_program
 
         return onnx_program.OnnxProgram(path, data, rows)
+    check_extra("", ["jax"], f"{path}: a model in StableHLO")
+    check_extra("export", ["flatbuffers"], f"{path}: a model in StableHLO")
     from stormpsr_jax.serving import stablehlo_program
 
     return stablehlo_program.StablehloProgram(path, data, rows)

@@ -148,7 +148,7 @@ def recognise(
         report.add_alerts(alerts)
     if missing:
         what = "%s: no report.html, which needs %s"
-        logging.getLogger(__name__).warning(what, name, " and ".join(missing))
+        logging.getLogger(__name__).warning(what, name, missing)
         return num_events, fits
     report.write(
         folder / "report.html",

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.exported import closure, groups
-from stormpsr_jax.base.installed import check_extra
+from stormpsr_jax.__main__ import COMMANDS
+from stormpsr_jax.base.installed import check_extra, extra
+from tests.support.evaluate_data import make_files
 from tests.support.exported import export
 from tests.support.model_data import video, write
 from tests.support.recognise_data import write_video
@@ -27,7 +29,7 @@ print("LOADED", json.dumps(sorted(tops)), file=sys.stderr)
 sys.exit(status)
 """
 # What may be loaded beside the packages of a group: this one, and what compilers of them leave.
-OURS = {"stormpsr_jax", "cython_runtime", "__main__", "__mp_main__"}
+OURS = {"data_prep", "stormpsr_jax", "cython_runtime", "__main__", "__mp_main__"}
 
 
 def bare(place: Path, group: str) -> Path:
@@ -43,11 +45,9 @@ def bare(place: Path, group: str) -> Path:
             where = Path(file.locate()).parents[len(file.parts) - 1] / top
             if top not in ("..", "__pycache__") and not (site / top).exists():
                 (site / top).symlink_to(where)
-    shutil.copytree(
-        ROOT / "stormpsr_jax",
-        site / "stormpsr_jax",
-        ignore=shutil.ignore_patterns("__pycache__", "demo.mp4"),
-    )
+    for package in ("stormpsr_jax", "data_prep"):
+        ignored = shutil.ignore_patterns("__pycache__", "demo.mp4")
+        shutil.copytree(ROOT / package, site / package, ignore=ignored)
     return place / "bin" / "python"
 
 
@@ -74,7 +74,7 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     done = run(python, "-c", RECOGNISE, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "a_up" / "events.csv").stat().st_size > 0
-    assert "no report.html, which needs jinja2 and matplotlib" in done.stderr
+    assert "no report.html, which needs jinja2 and matplotlib: pip install" in done.stderr
     (line,) = re.findall("LOADED (.*)", done.stderr)
     tops = {name for name in json.loads(line) if not name.startswith("_")}
     wanted = {"PIL", "av", "msgspec", "numpy", "onnxruntime", "simplejpeg", "tqdm"}
@@ -82,6 +82,12 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     refused = run(python, "-m", "stormpsr_jax.recognise", *words, "--video", cwd=tmp_path)
     assert refused.returncode == 2
     assert "--video and --clips need jinja2 and matplotlib" in refused.stderr
+    words[0] = f"--model={tmp_path / 'flax'}"
+    refused = run(python, "-m", "stormpsr_jax.recognise", *words, cwd=tmp_path)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert "flax: a model as a run leaves it (not its export as ONNX, docs/export.md)" in line
+    assert line.endswith(f"needs 'jax': {extra('')}")
 
 
 def test_decoding_and_scoring_need_numpy_alone(tmp_path):
@@ -99,6 +105,44 @@ def test_decoding_and_scoring_need_numpy_alone(tmp_path):
     procedure = ROOT / "stormpsr_jax" / "procedures" / "meccano.json"
     done = run(python, "-m", "stormpsr_jax.procedure", "check", procedure, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_evaluate_without_drawing_libraries_scores_and_names_them(tmp_path):
+    python = bare(tmp_path / "bare", "decode")
+    make_files(tmp_path / "files")
+    words = ["--procedure=industreal", "--out=metrics.json", "--report=report.html"]
+    words += [f"--{kind}={tmp_path / 'files' / kind}" for kind in ("labels", "asd")]
+    done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.search(r"^asd +[01]\.\d+", done.stdout, re.MULTILINE)
+    assert (tmp_path / "metrics.json").is_file()
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert "report.html is not written, all else is done: it needs jinja2 and matplotlib" in line
+    assert "pip install 'jinja2" in line
+
+
+@pytest.mark.parametrize("group", ["decode", "onnx"])
+def test_every_command_has_its_help_and_says_in_a_line_what_to_install(group, tmp_path):
+    python = bare(tmp_path / "bare", group)
+    for module in COMMANDS.values():
+        done = run(python, "-m", module, "--help", cwd=tmp_path)
+        assert done.returncode == 0, (module, done.stderr)
+        assert done.stdout.startswith("usage: "), module
+    done = run(python, "-m", "stormpsr_jax", "data", "own", "--help", cwd=tmp_path)
+    assert "--labels_fps" in done.stdout
+    for words in (
+        ["-m", "stormpsr_jax", "main", "--config=synthetic", "--workdir=run"],
+        ["-m", "data_prep.own", "--videos=a", "--labels=b", "--procedure=c", "--out=d"],
+    ):
+        done = run(python, *words, cwd=tmp_path)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert re.fullmatch(r"error: '\w+' is not installed, and this needs it: (.*)", line)[
+            1
+        ] == extra("")
+    if group == "decode":
+        done = run(python, "-c", "import stormpsr_jax as s; s.load_model('demo')", cwd=tmp_path)
+        assert done.stderr.splitlines()[-1].endswith(f"and this needs it: {extra('')}")
 
 
 def test_an_onnx_model_without_onnxruntime_says_what_to_install(tmp_path):
