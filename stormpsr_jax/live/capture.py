@@ -84,6 +84,7 @@ class Capture:
         trouble: why they do not, or the last time did not.
         error: what ended it; None after the end of a file.
         ended: whether nothing will come any more.
+        is_file: whether the source is a file that plays.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Capture:
             after: goes on after this frame; a file plays from there on.
         """
         self._source, self._clock, self._frame_at = source, clock, frame_at
+        self.is_file = source.is_file
         self._frame, self._resumed = after, after is not None
         self._kept: collections.deque[Taken] = collections.deque()
         self._depth = depth
@@ -130,13 +132,13 @@ class Capture:
             self._changed.wait_for(lambda: self._kept or self.ended, seconds)
             # A camera may hang for ever in its driver, where nothing can interrupt it.
             silent = time.monotonic() - self._came
-            if self.connected and not self._source.is_file and silent > PATIENCE + _GRACE:
+            if self.connected and not self.is_file and silent > PATIENCE + _GRACE:
                 self.connected = False
                 self.trouble = f"{self._source.name}: no picture for {silent:.0f} s"
             return self._kept.popleft() if self._kept else None
 
     def _work(self) -> None:
-        read = self._play if self._source.is_file else self._watch
+        read = self._play if self.is_file else self._watch
         try:
             read()
         except Exception as error:  # which the thread that takes the pictures raises

@@ -289,7 +289,8 @@ class Station:
 
     def _view(self, capture: Capture) -> dict[str, Any]:
         live, now = self._live, time.monotonic()
-        source = "live" if capture.connected else "lost" if capture.trouble else "opening"
+        live_as = "playing" if capture.is_file else "live"
+        source = live_as if capture.connected else "lost" if capture.trouble else "opening"
         source = "ended" if capture.ended else source
         recent = self._done_at
         while recent and now - recent[0] > _RATE_SECONDS:
@@ -302,6 +303,7 @@ class Station:
             "unit": self._unit.state.count,
             "waiting": self._unit.waiting,
             "fits": live.fits,
+            "checking": live.pending,
             "holding": holding,
             "checklist": [step._asdict() for step in (self._blank if holding else live.progress)],
             "latency_ms": _milliseconds(self._latency),
@@ -372,7 +374,7 @@ class Station:
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
         self.frame, self._dropped = saved.frame, saved.dropped
         self.told = Told(self._live.decoder.variant.initial_state, saved.told)
-        self._untold.extend((record, None) for record in saved.untold)
+        self._untold.extend((record, _came(record)) for record in saved.untold)
         if self.frame is not None:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self.frame + 1) / self._live.fps
@@ -392,6 +394,14 @@ def _print(line: str) -> None:
     except OSError as error:
         cli.drop_output()
         raise OSError(error.errno, f"cannot be written ({error.strerror})", "stdout") from error
+
+
+def _came(record: Mapping[str, Any]) -> float | None:
+    """When the picture of a saved line came, by `time.monotonic()`; None of a unit."""
+    if record["type"] == "unit":
+        return None
+    then = datetime.datetime.fromisoformat(record["wall_time"]).timestamp()
+    return time.monotonic() - (time.time() - then)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

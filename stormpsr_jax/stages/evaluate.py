@@ -56,6 +56,7 @@ def run(context: Context) -> dict:
     if choose != "paper":
         result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"
+    result["default_stream"] = _default(chosen, choose) or list(chosen)[-1]
     result["validation"] = {
         stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
         for stream, choice in chosen.items()

@@ -5,7 +5,7 @@ const SIGNS = { done: "✓", next: "▸", missing: "!", wrong: "✗", open: "·"
 const WORDS = { done: "done", next: "next", missing: "missing", wrong: "wrong", open: "open" };
 const CLASSES = { done: "done", next: "next-step", missing: "missing", wrong: "wrong-step", open: "open" };
 const SOURCES = {
-  live: ["good", "Camera live"], opening: ["waiting", "Camera opening…"],
+  live: ["good", "Camera live"], playing: ["good", "Video plays"], opening: ["waiting", "Opening…"],
   lost: ["bad", "Camera lost"], ended: ["waiting", "Video finished"],
 };
 const ENDED = {
@@ -62,20 +62,21 @@ function makeStep() {
   return row;
 }
 
-function showChecklist(given, waiting) {
+// `known`: whether this is the model's product; else no step is called the next one.
+function showChecklist(given, waiting, known) {
   const isWrong = (row) => row.status === "wrong";
   const rows = [...given.filter(isWrong), ...given.filter((row) => !isWrong(row))];
   const list = by("checklist");
   fitRows(list, rows.length, makeStep).forEach((row, i) => {
     const { name, status, time_s: time } = rows[i];
-    const known = status in SIGNS ? status : "open";
-    row.className = CLASSES[known];
+    const shown = status in SIGNS && (known || status !== "next") ? status : "open";
+    row.className = CLASSES[shown];
     const [sign, text, note] = row.children;
-    setText(sign, SIGNS[known]);
+    setText(sign, SIGNS[shown]);
     setText(text, name);
-    setText(note, known === "done" && typeof time === "number" ? clock(time) : WORDS[known]);
-    row.setAttribute("aria-label", `${name}: ${WORDS[known]}`);
-    if (known === "next") row.setAttribute("aria-current", "step");
+    setText(note, shown === "done" && typeof time === "number" ? clock(time) : WORDS[shown]);
+    row.setAttribute("aria-label", `${name}: ${WORDS[shown]}`);
+    if (shown === "next") row.setAttribute("aria-current", "step");
     else row.removeAttribute("aria-current");
   });
   const expected = rows.filter((row) => !isWrong(row));
@@ -90,6 +91,8 @@ function showChecklist(given, waiting) {
   else if (!next && wrong.length) text = wrong[0].name;
   else if (!next && missing.length) text = `Missing: ${missing[0].name}`;
   setText(by("next"), text);
+  by("next").hidden = !known;
+  setText(by("next-title"), known ? "Next step" : "Steps");
   const card = by("next").parentElement;
   card.classList.toggle("is-complete", complete || waiting);
   card.classList.toggle("is-wrong", wrong.length + missing.length > 0);
@@ -101,7 +104,7 @@ function showChecklist(given, waiting) {
   progress.setAttribute("aria-valuemax", expected.length || 1);
   progress.setAttribute("aria-valuenow", done);
   progress.firstElementChild.style.width = `${(100 * done) / (expected.length || 1)}%`;
-  if (text !== state.next) {
+  if (known && text !== state.next) {
     state.next = text;
     announce(complete || waiting ? text : `Next: ${text}`);
     keepInSight();
@@ -150,8 +153,12 @@ function showBeliefs(rows) {
 // Whether this is the model's product at all.
 function showFits(view) {
   let text = "";
-  if (view.fits === false) text = "This does not look like the product: no steps are told";
-  else if (view.holding) text = "Looking whether this is the product; steps are told then";
+  if (view.fits === false) text = "This does not look like the product: no steps are reported";
+  else if (view.checking) {
+    text = "Checking that this is the right product. Steps appear "
+      + (view.holding ? "then." : "at once and are taken back if it is not.");
+  }
+  document.body.classList.toggle("is-checking", Boolean(view.checking));
   by("fits").hidden = !text; // first: a screen reader tells what changes while it is seen
   setText(by("fits-text"), text);
 }
@@ -159,10 +166,11 @@ function showFits(view) {
 function showView(view) {
   state.viewed = Date.now();
   showFits(view);
-  showChecklist(view.checklist || [], Boolean(view.waiting));
+  const known = !view.checking && view.fits !== false;
+  showChecklist(view.checklist || [], Boolean(view.waiting), known);
   showBeliefs(view.beliefs || []);
   state.source = view.source in SOURCES ? view.source : null;
-  const [look, text] = state.source ? SOURCES[state.source] : ["waiting", "Camera: unknown"];
+  const [look, text] = state.source ? SOURCES[state.source] : ["waiting", "Opening…"];
   by("source").dataset.state = look;
   setText(by("source"), text);
   const unit = typeof view.unit === "number" ? `unit ${view.unit}` : "";
@@ -320,7 +328,7 @@ function showStale() {
   if (state.source === "ended") text = "The video is finished";
   else if (!state.connected && state.since) text = `No connection since ${state.since.toLocaleTimeString()}`;
   else if (state.source === "lost") text = "Camera lost";
-  else if (state.source === "live" && Date.now() - state.viewed > OLD_VIEW_MS) text = "No news from recognition";
+  else if (["live", "playing"].includes(state.source) && Date.now() - state.viewed > OLD_VIEW_MS) text = "No news from recognition";
   else if (by("picture").hidden) text = "No picture yet";
   setText(by("stale"), text);
   by("stale").hidden = !text;

@@ -164,6 +164,29 @@ def test_station_shows_and_follows_what_happens(server, tab):
     assert tab.locator("#checklist img").count() == 0
 
 
+def test_station_is_neutral_until_it_is_known_that_this_is_the_product(server, tab):
+    tab.goto(server.url)
+    server.tell("send", {"type": "alert", "message": "careful"})
+    statuses = ("done", "missing", "wrong", "next")
+    server.tell("frame", view(*statuses, source="playing", checking=True, fits=None), JPEG)
+    text = "Checking that this is the right product. Steps appear at once and are taken back if it "
+    see(tab.locator("#fits-text"), f"{text}is not.")
+    see(tab.locator("#source"), "Video plays")
+    red = "rgb(184, 15, 42)"
+    look = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+    for place in ("#fits", "#alert", ".wrong-step", ".missing"):
+        assert red not in tab.locator(place).evaluate(look), place
+    for more in ({"checking": True}, {"fits": False}):  # and of another product
+        server.tell("frame", view(*statuses, **more))
+        playwright.expect(tab.locator("#next")).to_be_hidden()
+        assert tab.locator("[aria-current=step]").count() == 0
+        assert "Install lid: open" in rows(tab)
+    server.tell("frame", view(*statuses, checking=False, fits=True))
+    playwright.expect(tab.locator("#fits")).to_be_hidden()
+    assert tab.locator("#next").is_visible()
+    assert red in tab.locator(".wrong-step").evaluate(look)
+
+
 def test_station_strikes_out_what_is_withdrawn(server, tab):
     event = {"type": "event", "step": "Install cap", "frame": 7, "step_id": 0, "fits": None}
     tab.goto(server.url)
@@ -248,9 +271,24 @@ CONTRASTS = """() => {
 }"""
 
 
+# Rows of which a part is seen, at the edge of their list.
+CUT = """() => {
+  const list = document.getElementById("records").getBoundingClientRect();
+  const cut = (row) => row.top < list.bottom - 1 && row.bottom > list.bottom + 1;
+  return [...document.querySelectorAll("#records li")].map((row) => row.getBoundingClientRect())
+    .filter(cut).map((row) => [row.top, row.bottom, list.bottom]);
+}"""
+
+
 @pytest.mark.parametrize(
     ("scheme", "width", "height"),
-    [("light", 1280, 800), ("dark", 1280, 800), ("dark", 1024, 768), ("light", 390, 844)],
+    [
+        ("light", 1440, 900),
+        ("light", 1280, 800),
+        ("dark", 1280, 800),
+        ("dark", 1024, 768),
+        ("light", 390, 844),
+    ],
 )
 def test_station_contrast_size_and_room(server, browser, scheme, width, height):
     context = browser.new_context(
@@ -258,7 +296,8 @@ def test_station_contrast_size_and_room(server, browser, scheme, width, height):
     )
     tab = context.new_page()
     server.tell("frame", view("done", "missing", "wrong", "next"), JPEG)
-    server.tell("send", {"type": "event", "step": "Install pin", "confidence": 0.9})
+    for _ in range(5):
+        server.tell("send", {"type": "event", "step": "Install pin", "confidence": 0.9})
     server.tell("send", {"type": "alert", "message": "Install wheel is missing"})
     tab.goto(server.url)
     see(tab.locator("#next"), "Install lid")
@@ -277,6 +316,7 @@ def test_station_contrast_size_and_room(server, browser, scheme, width, height):
     assert not tab.evaluate(scrolls.format("Width")), "nothing sticks out at the side"
     if width > 800:
         assert not tab.evaluate(scrolls.format("Height")), "all on one screen"
+        assert tab.evaluate(CUT) == [], "no row of the latest is cut"
     moves = "parseFloat(getComputedStyle(document.querySelector('.meter div')).transitionDuration)"
     assert tab.evaluate(moves) == 0, "as the reader asks for reduced motion"
     for button in tab.locator("button:visible").all():

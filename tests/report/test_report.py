@@ -62,8 +62,8 @@ class Page(html.parser.HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def make(path, recordings, **changes):
-    """Writes and reads back a report on {name: (truth, {stream: events})}."""
+def make(path, recordings, more=(), **changes):
+    """Writes and reads back a report on {name: (truth, {stream: events})}; `more` metrics."""
     streams = {}
     for stream in next(iter(recordings.values()))[1]:
         rows = {
@@ -74,7 +74,7 @@ def make(path, recordings, **changes):
         streams[stream] = summarise(rows) | {"recordings": rows}
     arguments = {
         "title": "Test split",
-        "metrics": {"protocol": "paper", "decoder": "expected", "streams": streams},
+        "metrics": {"protocol": "paper", "decoder": "expected", "streams": streams, **dict(more)},
         "procedure": load_procedure("synthetic"),
         "truth": {name: truth for name, (truth, _) in recordings.items()},
     }
@@ -299,3 +299,9 @@ def test_report_uncertain_events_are_listed(tmp_path):
         # A report of a wrong part stands in the row of the part.
         assert procedure.step_name(3) in drawn
         assert procedure.step_name(4) not in drawn
+
+
+def test_headline_is_of_the_stream_that_the_model_recognises_by(tmp_path):
+    for default, title in (({"default_stream": "asd"}, "ASD only"), ({}, "STORM-PSR")):
+        _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more=default)
+        assert ("div", f"F1 · {title}") in page.texts

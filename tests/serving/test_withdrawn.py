@@ -1,6 +1,7 @@
 """Steps are told at once, and withdrawn if it turns out that they are of another product."""
 
 import json
+import time
 
 import pytest
 
@@ -147,7 +148,7 @@ def test_hold_tells_no_step_before_the_verdict(fits, then, verdict):
     )  # fmt: skip
     one.run(Script(shown[:40]), (), (), screen)
     early = screen.views[24]
-    assert early["holding"] == (fits is not None)
+    assert early["holding"] == early["checking"] == (fits is not None)
     done = [step["status"] for step in early["checklist"]].count("done")
     assert done == (0 if fits else 3)
 
@@ -155,8 +156,10 @@ def test_hold_tells_no_step_before_the_verdict(fits, then, verdict):
 def test_hold_keeps_what_waits_over_a_restart_and_tells_it_at_the_end(tmp_path):
     shown, state = frames(*ALL, (NOTHING, 50)), {"state": tmp_path / "s.json", "hold": True}
     assert played(OWN, shown, stop_at=40, **state) == []
+    time.sleep(0.3)
     told = played(OWN, shown[41:], **state)
     assert ids(told, "event") == IDS
+    assert all(line["latency_ms"] > 300 for line in told if line["type"] == "event")
     assert told[-1]["ended"] == "end"
 
 

@@ -92,6 +92,7 @@ class Script:
     reconnections: int = 0
     connected: bool = True
     ended: bool = False
+    is_file: bool = False
     trouble: str = ""
     error: Exception | None = None
     before: object = None
