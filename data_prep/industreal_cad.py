@@ -78,9 +78,8 @@ class Render:
 def fingerprint(pictures: Sequence[Render]) -> dict[str, int]:
     """Numbers that tell other labels and other pictures, of which not all are read."""
     labels = "\n".join(f"{r.path} {r.label} {r.box}" for r in pictures)
-    ends = (pictures[0], pictures[len(pictures) // 2], pictures[-1])
-    shown = " ".join(str(r.tree.fingerprint(r.path)) for r in ends)
-    return {"labels": zlib.crc32(labels.encode()), "pictures": zlib.crc32(shown.encode())}
+    shown = pictures[0].tree.fingerprint_all([r.path for r in pictures])  # all are of one tree
+    return {"labels": zlib.crc32(labels.encode()), "pictures": shown}
 
 
 def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Render]]:

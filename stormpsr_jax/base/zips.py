@@ -90,14 +90,21 @@ class Zip:
             ValueError: there is none, it is a link, or has more than `free` bytes and far more than
                 it has packed; as for `entries` too.
         """
-        opened, place = _open(self), self.show(name)
-        if (member := opened.members.get(name)) is None:
-            raise ValueError(f"{place}: no such file in the zip file")
+        archive, member, place = _open(self).archive, self._member(name), self.show(name)
         if stat.S_ISLNK(member.external_attr >> 16):
             raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
         memory.check_growth(member.compress_size, member.file_size, free, f"{place}: what is in it")
         with read_errors(place):
-            return opened.archive.open(member), member.file_size
+            return archive.open(member), member.file_size
+
+    def size(self, name: str) -> int:
+        """Returns the bytes that a file has unpacked, as declared; ValueError: there is none."""
+        return self._member(name).file_size
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        if (member := _open(self).members.get(name)) is None:
+            raise ValueError(f"{self.show(name)}: no such file in the zip file")
+        return member
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""

@@ -15,7 +15,6 @@ import io
 import logging
 import re
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -97,12 +96,8 @@ class ImageFiles:
         return next(self.read())
 
     def fingerprint(self) -> int:
-        """Returns a number of the first, middle and last file and of how many there are."""
-        paths = self._paths()
-        digest = zlib.crc32(str(len(paths)).encode())
-        for path in (paths[0], paths[len(paths) // 2], paths[-1]):
-            digest = zlib.crc32(str(self.tree.fingerprint(path)).encode(), digest)
-        return digest
+        """See `Tree.fingerprint_all`."""
+        return self.tree.fingerprint_all(self._paths())
 
     def _paths(self) -> list[str]:
         numbers = number_images(self.tree, self.folder, self.tree.entries(self.folder)[1])

@@ -93,3 +93,13 @@ def test_command_has_the_flag(data, capsys):
     assert said.count("error: ") == 2
     assert "no boxes in split" not in said
     assert own.main([*flags, "--remake"]) == 0
+
+
+def test_a_picture_that_was_exchanged_is_noticed_wherever_it_is(tmp_path):
+    folder = make_pictures(tmp_path / "data")
+    assert make(folder, folder / "out")
+    names = sorted((folder / "videos/bench2").glob("*.jpg"))
+    names[5].write_bytes(names[-1].read_bytes() + bytes(9))
+    with pytest.raises(ValueError, match="recording bench2: its pictures are not those"):
+        make(folder, folder / "out")
+    assert make(folder, folder / "out", remake=True)
