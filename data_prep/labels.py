@@ -34,8 +34,6 @@ from stormpsr_jax.psr.files import csvfile, label_files, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.procedure import Procedure
 
-WINDOW = 64  # frames of a clip in configs/own.py
-
 
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """Writes the words of all labels, each with the nearest step; see the module's docstring.
@@ -83,7 +81,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("labels", metavar="DIR", help="folder of the labels")
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     what = "frames of a clip, the config's window.frames (%(default)s)"
-    add("--window", type=command.at_least(1), default=WINDOW, metavar="N", help=what)
+    add("--window", type=command.at_least(1), default=label_checks.WINDOW, metavar="N", help=what)
     add_label_flags(add)
     add = actions.add_parser(
         "map", help="draft the steps that words in labels stand for"

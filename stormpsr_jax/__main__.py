@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "stormpsr_jax.evaluate",
     "monitor": "stormpsr_jax.monitor",
     "procedure": "stormpsr_jax.procedure",
+    "label": "data_prep.label",
     "convert": "stormpsr_jax.psr.convert",
     "weights": "stormpsr_jax.weights",
     "export": "stormpsr_jax.export",

@@ -16,6 +16,7 @@ from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 
 _FILE = Path(__file__).with_name("accuracy_over_videos.json")  # benchmarks.own_product --videos
+WINDOW = 64  # frames of a clip in configs/own.py
 NEARLY = 0.95  # of the highest F1 that was measured
 
 

@@ -73,11 +73,15 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -
 def _shown(pictures: Pictures, fps: float) -> Shown:
     """Returns which frames show the pictures of a recording, of a video by its timestamps."""
     if isinstance(pictures, video.Video):
-        times = containers.read_times(pictures.tree, pictures.name)
-        repeats = video.resample(times, fps)
-        return Shown(times - times[0], np.cumsum(repeats) - repeats)
+        return shown_of(containers.read_times(pictures.tree, pictures.name), fps)
     numbers = np.arange(pictures.num_frames)
     return Shown(numbers / fps, numbers)
+
+
+def shown_of(times: np.ndarray, fps: float) -> Shown:
+    """Returns which frames show the pictures of a video; `times` as of `containers.read_times`."""
+    repeats = video.resample(times, fps)
+    return Shown(times - times[0], np.cumsum(repeats) - repeats)
 
 
 def _read_boxes(place: Place) -> Boxes:

@@ -4,7 +4,8 @@ On a loopback address everybody of this machine may watch. On any other one a to
 which a browser asks for once (it then has a cookie) and a program sends as
 ``Authorization: Bearer``. A page of another origin can neither read nor reset anything: on
 loopback without a token, other names are refused (DNS rebinding); requests that a browser marks as
-made for other pages are refused; and a POST has to come from this very origin.
+made for other pages are refused; and what is no GET has to come from this very
+origin.
 """
 
 from __future__ import annotations
@@ -175,19 +176,19 @@ class Access:
             return "needs a header Host that is a name or an address"
         # A browser sends a cookie only to the name that it has it from, so that where there is a
         # token, other names lead to the question for it, and a proxy may have one of its own.
-        if self._token is None and not _is_loopback_name(host):
+        if self._token is None and not is_loopback_name(host):
             return "this page has no such name; open it as localhost"
         site = headers.get("sec-fetch-site", "none")
         opened = method == "GET" and path == "/" and headers.get("sec-fetch-mode") == "navigate"
         if site not in ("none", "same-origin") and not opened:
             return "not for pages of another origin"
-        if method == "POST" and headers.get("origin", "").partition("://")[2] != host:
+        if method not in ("GET", "HEAD") and headers.get("origin", "").partition("://")[2] != host:
             return "needs the header Origin of this page"
         return None
 
 
-def _is_loopback_name(host: str) -> bool:
-    """Of a header Host, whose port may be that of a tunnel."""
+def is_loopback_name(host: str) -> bool:
+    """Whether a header Host names this machine; its port may be that of a tunnel."""
     try:
         name = urllib.parse.urlsplit(f"//{host}").hostname
         return name == "localhost" or ipaddress.ip_address(name or "").is_loopback

@@ -12,10 +12,11 @@ import logging
 import os
 import pickle
 import re
+import struct
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +46,7 @@ ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
 # which nothing moves takes some 20 bytes with its place in the index.
 FREE_FRAMES, BYTES_OF_FRAME, MAX_FRAMES = 10_000, 10, 10**7
 MAX_LATE = 0.2  # seconds that a sound may begin before the first picture without a line in the log
+_TOLD_EVERY = 1000  # packets, when the share that has been read is told
 _MAX_BOXES = 1000  # of an MP4, at the top, that are looked at
 # What reading a video once may take: a million samples take 36 MiB, and a gigabyte some seconds.
 MAX_MEMORY = 3 * 2**27
@@ -207,6 +209,40 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
     return times
 
 
+class Index(NamedTuple):
+    """The N frames of a video, and where a decoder can begin: at G key frames.
+
+    Attributes:
+        times: (N,) see `read_times`.
+        late: seconds from the file's beginning, where players count from, to the first frame.
+        keys: (G,) int64 ascending, how many frames are shown before each key frame.
+        starts: (G,) int64, where to seek for each, in units of the stream.
+    """
+
+    times: np.ndarray
+    late: float
+    keys: np.ndarray
+    starts: np.ndarray
+
+
+def read_index(tree: Tree, name: str, told: int) -> Index:
+    """Returns what it takes to decode any frame of a video; decodes none.
+
+    Args:
+        tree: folder or zip file.
+        name: of the video in it.
+        told: descriptor of a file whose first eight bytes become the share, in 0…1, that is done
+            (a float64).
+
+    Raises:
+        ValueError: as of `read_times`.
+    """
+    answer, body = _in_process("index", tree, name, told)
+    count = answer["count"]
+    times, numbers = np.frombuffer(body, count=count), np.frombuffer(body[8 * count :], np.int64)
+    return Index(times, answer["late"], *numbers.reshape(2, -1))
+
+
 def count_frames(tree: Tree, name: str) -> int:
     """Returns how many frames a video has, as its head says; where that is silent, by its index.
 
@@ -215,11 +251,14 @@ def count_frames(tree: Tree, name: str) -> int:
     return _in_process("count", tree, name)[0]["count"]
 
 
-def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes]:
+def _in_process(
+    task: str, tree: Tree, name: str, told: int | None = None
+) -> tuple[dict[str, Any], bytes]:
     """What `_answer` says, in a process with limits."""
     place = tree.show(name)
     _check_av(place)
-    output = limited.call(__name__, (task, tree, name), lambda _: place, _CONVERT)
+    files = () if told is None else (told,)
+    output = limited.call(__name__, (task, tree, name, told), lambda _: place, _CONVERT, files)
     head, _, body = output.partition(b"\n")
     answer = json.loads(head)
     if "error" in answer:
@@ -227,30 +266,39 @@ def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes
     return answer, body
 
 
-def _answer(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes]:
-    """What is asked of a video, and its times as bytes; ValueError as for `read_times`."""
+def _answer(
+    task: str, tree: Tree, name: str, told: int | None = None
+) -> tuple[dict[str, Any], bytes]:
+    """What is asked of a video, and its arrays as bytes; ValueError as for `read_times`."""
     if task == "count":
         with open_video(tree, name) as (_, stream):
             if stream.frames:
                 return {"count": stream.frames}, b""
-    times, trimmed, late = _read_times(tree, name)
-    return {"count": len(times), "trimmed": trimmed, "late": late}, times.tobytes()
+    index, trimmed = _read_index(tree, name, told)
+    answer = {"count": len(index.times), "trimmed": trimmed, "late": index.late}
+    arrays = index.times, index.keys, index.starts
+    return answer, b"".join(array.tobytes() for array in arrays[: 3 if task == "index" else 1])
 
 
-def _read_times(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
-    """Returns the times; how many others the file hides; seconds from its beginning to the first.
-
-    It may begin with a sound. See `read_times`.
-    """
+def _read_index(tree: Tree, name: str, told: int | None = None) -> tuple[Index, int]:
+    """Returns the index, and how many other frames the file hides; see `read_index`."""
     place = tree.show(name)
     with open_video(tree, name) as (container, stream):
         times, end, latest, unit = array.array("q"), 0, None, float(stream.time_base)
-        trimmed = 0
-        for packet in container.demux(stream):
+        keys, starts = array.array("q"), array.array("q")
+        trimmed, size = 0, tree.size(name)
+        by_time = container.format.name.startswith("matroska")
+        for i, packet in enumerate(container.demux(stream)):
+            time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
+            if packet.size and packet.is_keyframe and time is not None:
+                keys.append(time)
+                # What a seek goes by: the order of decoding, but in Matroska that of the pictures.
+                starts.append(time if packet.dts is None or by_time else packet.dts)
+            if told is not None and not i % _TOLD_EVERY and packet.pos:
+                os.pwrite(told, struct.pack("d", packet.pos / size), 0)
             if not packet.size or packet.is_discard:
                 trimmed += packet.size > 0
                 continue
-            time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
             if time is None:
                 raise ValueError(
                     f"{place}: frame {len(times) + 1} of the file has no timestamp; {_CONVERT}"
@@ -266,7 +314,7 @@ def _read_times(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
             end = max(end, time + (packet.duration or 0))
         if not times:
             raise ValueError(f"{place}: the video has no frames")
-        check_frames(place, len(times), tree.size(name))
+        check_frames(place, len(times), size)
         start = min(times)
         declared = _declared_end(container, stream, start, len(times))
         of_frames = ALLOWED_FRAMES * (end - start) * unit / len(times)
@@ -276,7 +324,11 @@ def _read_times(tree: Tree, name: str) -> tuple[np.ndarray, int, float]:
                 f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
             )
         late = start * unit - container.start_time / 1e6 if container.start_time is not None else 0
-        return np.sort(np.array(times, np.float64)) * unit, trimmed, late
+        shown = np.sort(np.array(times, np.float64))
+        places = np.searchsorted(shown, np.array(keys, np.float64))
+        order = np.argsort(places, kind="stable")
+        index = Index(shown * unit, late, places[order], np.array(starts, np.int64)[order])
+        return index, trimmed
 
 
 def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
@@ -305,10 +357,12 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 
 def _main() -> None:
     """Writes what is asked of a video, or its error, to stdout; `_in_process` says what."""
-    task, tree, name = pickle.load(sys.stdin.buffer)  # of the process that has started this one
+    task, tree, name, told = pickle.load(
+        sys.stdin.buffer
+    )  # of the process that has started this one
     try:
         limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
-        answer, body = _answer(task, tree, name)
+        answer, body = _answer(task, tree, name, told)
     except ValueError as error:
         answer, body = {"error": str(error)}, b""
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)

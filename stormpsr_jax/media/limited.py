@@ -11,12 +11,18 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 
-def call(module: str, request: Any, place: Callable[[bytes], str | None], advice: str) -> bytes:
+def call(
+    module: str,
+    request: Any,
+    place: Callable[[bytes], str | None],
+    advice: str,
+    files: Sequence[int] = (),
+) -> bytes:
     """Returns what a module, run as a program, answers to a request.
 
     Args:
@@ -25,6 +31,7 @@ def call(module: str, request: Any, place: Callable[[bytes], str | None], advice
         place: the file that is read there, for messages, by what it has answered until then; None
             if that is a whole answer, which counts however the process ended after it.
         advice: ends them.
+        files: descriptors that the process has under the same numbers.
 
     Raises:
         ValueError: the process was ended, by its limit of time or otherwise.
@@ -35,6 +42,7 @@ def call(module: str, request: Any, place: Callable[[bytes], str | None], advice
         env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
         input=pickle.dumps(request),
         capture_output=True,
+        pass_fds=files,
     )
     if not done.returncode or (where := place(done.stdout)) is None:
         return done.stdout

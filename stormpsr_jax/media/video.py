@@ -122,8 +122,17 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Video:
     Raises:
         ValueError: PyAV is missing, it is no video, or its timestamps are broken.
     """
-    place, times = tree.show(name), read_times(tree, name, warn=True)
-    gaps = np.diff(times)
+    times = read_times(tree, name, warn=True)
+    return Video(tree, name, count_resampled(tree, name, times, fps), fps=fps)
+
+
+def count_resampled(tree: Tree, name: str, times: np.ndarray, fps: float) -> int:
+    """Returns how many frames a video has at a constant rate; `times` are those of `read_times`.
+
+    Raises:
+        ValueError: they jump, or would be too many.
+    """
+    place, gaps = tree.show(name), np.diff(times)
     if len(gaps) and gaps.max() > MAX_GAP:
         i = int(gaps.argmax())
         raise ValueError(
@@ -148,7 +157,7 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Video:
         _LOG.warning(
             "%s: has %.1f pictures a second, fewer than %g: some are repeated", place, rate, fps
         )
-    return Video(tree, name, num_frames, fps=fps)
+    return num_frames
 
 
 def resample(times: np.ndarray, fps: float) -> np.ndarray:

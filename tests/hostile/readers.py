@@ -94,7 +94,7 @@ def commanded(main: Callable, words: list[str]) -> None:
 def read_video(root: Path, path: Path) -> int:
     """All frames, as `containers` reads times in a limited process, which this one is."""
     tree = Tree(str(sources.open_source(path).place.parent))
-    times = containers._read_times(tree, path.name)[0]
+    times = containers._read_index(tree, path.name)[0].times
     wanted = np.ones(len(times), bool)
     return sum(1 for _ in video.decode(tree, path.name, times, wanted))
 

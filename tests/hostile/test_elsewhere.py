@@ -156,7 +156,7 @@ def test_videos_open_nothing_else(place, ending):
         path.write_bytes(content(place))
         place.touched()
         with pytest.raises(ValueError, match=rf"x{ending}: ") as error:
-            containers._read_times(Tree(str(place.folder)), path.name)
+            containers._read_index(Tree(str(place.folder)), path.name)
         assert str(error.value).isprintable()
         assert not place.touched(), name
 

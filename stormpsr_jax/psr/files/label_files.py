@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import numpy as np
 
 from stormpsr_jax.base import files, zips
-from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, gathering, raise_all
+from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, lines_of, raise_all
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.words import Terms
@@ -30,6 +30,7 @@ STEPS, WITH_ERRORS, STATES = PSR_FILES = (
     "PSR_labels_raw.csv",
 )
 SPLITS = ("train", "val", "test")
+BOXES = "boxes"  # folder of those that the labelling page has drawn
 # Zip files on IndustReal's page without labels of recordings, which may lie beside those with them.
 OTHER_DOWNLOADS = frozenset(
     f"{name}.zip"
@@ -147,25 +148,8 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
         ValueError: every folder and file that is not what it should be, or no labels at all.
     """
     root = pathlib.Path(folder)
-    found: dict[str, pathlib.Path] = {}
-    errors: list[str] = []
-    places = [(root, path) for path in _entries(root)]
-    lists = {"splits.csv"}
-    if any((root / name).is_dir() for name in SPLITS):
-        lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
-    while places:
-        parent, path = places.pop(0)
-        with gathering(errors):
-            if path.is_dir() and parent == root and path.name in SPLITS and not _psr_files(path):
-                if split in (None, path.name):
-                    places += [(path, below) for below in _entries(path)]
-            elif path.is_dir():
-                _add(found, path.name, _labels_in(path))
-            elif path.name in PSR_FILES:
-                raise ValueError(f"{path}: belongs into a folder of the recording's name")
-            elif path.name not in lists and formats.is_label_file(path):
-                _add(found, path.stem, path)
-    raise_all(errors)
+    found, errors = look(root, split)
+    raise_all([line for lines in errors.values() for line in lines])
     if not found:
         raise_all(unknown(root))
         raise ValueError(
@@ -173,7 +157,36 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
             f"with {STEPS} or a file NAME.csv per recording, or a file of "
             f"{', '.join(form.name for form in formats.FORMATS)}"
         )
-    return dict(sorted(found.items()))
+    return found
+
+
+def look(
+    root: pathlib.Path, split: str | None = None
+) -> tuple[dict[str, pathlib.Path], dict[str, list[str]]]:
+    """Looks for labels as `find` does; returns them, and what is wrong by the name it is of."""
+    found: dict[str, pathlib.Path] = {}
+    errors: dict[str, list[str]] = {}
+    places = [(root, path) for path in _entries(root)]
+    lists = {"splits.csv"}
+    if any((root / name).is_dir() for name in SPLITS):
+        lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
+    while places:
+        parent, path = places.pop(0)
+        try:
+            if path.is_dir() and parent == root and path.name in SPLITS and not _psr_files(path):
+                if split in (None, path.name):
+                    places += [(path, below) for below in _entries(path)]
+            elif path.is_dir() and path.name == BOXES and not _psr_files(path):
+                continue
+            elif path.is_dir():
+                _add(found, path.name, _labels_in(path))
+            elif path.name in PSR_FILES:
+                raise ValueError(f"{path}: belongs into a folder of the recording's name")
+            elif path.name not in lists and formats.is_label_file(path):
+                _add(found, path.stem, path)
+        except ValueError as error:
+            errors.setdefault(path.name if path.is_dir() else path.stem, []).extend(lines_of(error))
+    return dict(sorted(found.items())), errors
 
 
 def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:

@@ -175,7 +175,7 @@ def to_frames(
     pictures = shown() if shown is not None and needed else None
     for step in timed:
         try:
-            frame = _frame(step, fps, first_frame, pictures, path)
+            frame = frame_of(step, fps, first_frame, pictures, path)
         except ValueError as error:
             note(errors, error)
             continue
@@ -210,10 +210,13 @@ def to_frames(
     return tuple(first_state), steps
 
 
-def _frame(
+def frame_of(
     step: TimedStep, fps: float, first_frame: int, shown: Shown | None, path: str | os.PathLike
 ) -> int:
-    """Returns the frame that a step counts from."""
+    """Returns the frame that a step counts from; it may be one after the last.
+
+    Arguments and errors as of `to_frames`; `shown` are the recording's pictures.
+    """
     if step.unit is Unit.FRAMES:
         return int(step.at)
     if step.unit is Unit.PICTURES:

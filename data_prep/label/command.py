@@ -1,0 +1,93 @@
+"""Labels videos in a browser, exact to the frame: one key a step, saved at every change.
+
+    stormpsr label VIDEOS --procedure=FILE --labels=DIR [--model=MODEL]
+
+VIDEOS is a folder of videos, or of folders of numbered pictures, as `data_prep.own` takes it. The
+page shows frame i of a video as `own` stores it, and writes DIR/NAME.csv with the header
+`time,step`, which `own` reads back at the very same frames. Labels of other tools in DIR are opened
+too; a file of theirs that the page changes is kept in DIR/.label/before.
+
+The command prints an address with a token, on this machine alone, and opens it.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from data_prep import command
+from stormpsr_jax.base import installed
+from stormpsr_jax.psr.cli import add_label_flags
+from stormpsr_jax.psr.files.words import terms
+from stormpsr_jax.psr.procedure import Procedure
+
+_LIBRARIES = ("starlette", "uvicorn", "sse_starlette")
+
+
+def _serve(
+    videos: str,
+    labels: str,
+    procedure: Procedure,
+    port: int,
+    words: str | None,
+    labels_fps: float | None,
+    **given: Any,
+) -> None:
+    installed.check_extra("live", _LIBRARIES, "label")
+    from data_prep.label import keeping
+    from data_prep.label.project import Project
+    from data_prep.label.server import Server
+    from stormpsr_jax.live import access
+
+    token = access.read_token(None) or secrets.token_urlsafe()
+    with keeping.keeping(Path(labels)) as kept:
+        project = Project(videos, kept, procedure, terms(words, labels_fps, procedure))
+        listening = _listening(port)
+        address = access.Address("127.0.0.1", listening.getsockname()[1])
+        url = f"http://{address}/?token={token}"
+        server = Server(project, access.Access(address, token), token)
+        print(f"{len(project.recordings)} videos; label them at {url}", flush=True)
+        _open(url, kept.own / "open.html")
+        asyncio.run(server.run(listening))
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise ValueError(f"--port={port}: cannot be opened ({error.strerror})") from error
+
+
+def _open(url: str, page: Path) -> None:
+    """Opens the page where there is a screen, by a file: all on a machine see a command's words."""
+    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        page.unlink(missing_ok=True)
+        with open(os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f'<meta http-equiv="refresh" content="0; url={url}">\n')
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _port(text: str) -> int:
+    if not 0 <= (port := int(text)) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0…65535")
+    return port
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("videos", metavar="VIDEOS", help="folder of the videos")
+    add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
+    add("--labels", required=True, metavar="DIR", help="folder of the labels, made if missing")
+    add("--model", metavar="MODEL", help="proposes labels: a model folder, a work folder or demo")
+    add("--port", type=_port, default=0, metavar="N", help="of the page; default: any that is free")
+    add_label_flags(add)
+
+
+main = command.command(
+    "label", __doc__, _add_flags, _serve, interrupted="; all labels are saved, run it again"
+)

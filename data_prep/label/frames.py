@@ -1,0 +1,202 @@
+"""Any frame of a recording at once, the very picture that `data_prep.own` stores under its number.
+
+A frame is found by the index of its video (`containers.read_index`): decoding begins at the last
+key frame before it. Decoded pictures are kept as the decoder gives them, up to `KEPT_BYTES`, so
+that stepping back costs no more than stepping on.
+"""
+
+import collections
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from data_prep.reading import own_labels
+from stormpsr_jax.media import containers, pictures, video
+from stormpsr_jax.media.containers import Index
+from stormpsr_jax.media.finding import Place, show
+from stormpsr_jax.media.trees import join
+from stormpsr_jax.psr.files.timed_labels import Shown
+
+KEPT_BYTES = 2**28  # 82 pictures of 1080p
+# What browsers play themselves. The page finds out whether it is so.
+_PLAYED = {"h264": ("yuv420p", "yuvj420p"), "vp8": ("yuv420p",), "vp9": ("yuv420p",)}
+_PLAYED |= {"av1": ("yuv420p", "yuv420p10le")}
+_PLAYED_IN = ("mov,", "matroska,")
+
+
+class Film:
+    """The frames of a video at a constant rate, in any order; for one thread at a time.
+
+    The file is open from the first picture on, until `close`.
+
+    Attributes:
+        num_frames: N.
+        first_frame: 0.
+        height, width: of a picture.
+        times: (N,) seconds of the picture that each frame shows, by the clock of a player.
+        shown: its pictures, for `timed_labels`.
+        playable: whether browsers are likely to play it.
+    """
+
+    first_frame = 0
+
+    def __init__(self, place: Place, index: Index, fps: float):
+        """Looks into a video of that index; ValueError if it cannot be read."""
+        self._place, self._index = place, index
+        repeats = video.resample(index.times, fps)
+        self._pictures = np.repeat(np.arange(len(repeats)), repeats)  # by frame
+        self.num_frames, self.shown = len(self._pictures), own_labels.shown_of(index.times, fps)
+        self.times = (index.times - index.times[0] + index.late)[self._pictures]
+        self._kept: collections.OrderedDict[int, Any] = collections.OrderedDict()
+        self._kept_bytes = 0
+        self._stack = contextlib.ExitStack()
+        self._shift: int | None = None
+        self._container: Any = None
+        self.height, self.width = self.picture(0).shape[:2]
+        codec = self._stream.codec_context
+        inside = self._container.format.name.startswith(_PLAYED_IN)
+        self.playable = inside and codec.pix_fmt in _PLAYED.get(codec.name, ())
+        self.close()
+
+    def _open(self) -> None:
+        self._stack.close()
+        opened = containers.open_video(*self._place)
+        self._container, self._stream = self._stack.enter_context(opened)
+        self._frames = self._container.decode(self._stream)
+        unit = float(self._stream.time_base)
+        self._ticks = np.rint(self._index.times / unit).astype(np.int64)
+        self._in_order = self._container.format.name == "avi"  # its times are of decoding alone
+        # Places among the pictures: what the decoder gives next, or one before it; the first that
+        # is whole since the last seek.
+        self._next = self._start = 0
+
+    def close(self) -> None:
+        """Closes the file, and forgets the pictures."""
+        self._stack.close()
+        self._container = None
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def picture(self, frame: int) -> np.ndarray:
+        """Returns the picture of a frame in 0…N − 1, (H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            ValueError: it cannot be decoded.
+        """
+        decoded = self._decoded(int(self._pictures[frame]))
+        return video.upright(decoded, show(self._place), self._stream.sample_aspect_ratio)
+
+    def _decoded(self, wanted: int) -> Any:
+        """The decoder's frame of a picture; where it shows none, of the last one before it."""
+        if self._container is None:
+            self._open()
+        if wanted in self._kept:
+            self._kept.move_to_end(wanted)
+            return self._kept[wanted]
+        # Behind a seek, times of an MPEG program stream are guesses: decoded from its beginning.
+        keys = self._index.keys[: 0 if self._container.format.name == "mpeg" else None]
+        key = max(int(np.searchsorted(keys, wanted, "right")) - 1, 0)
+        found = None
+        if self._next <= wanted and (not len(keys) or keys[key] <= self._next):
+            found = self._decode_to(wanted, False)
+        back = 0
+        while found is None:
+            self._seek(key - back)
+            # What follows a key frame may need others still, and some containers seek roughly.
+            found = self._decode_to(wanted, key <= back)
+            back = 2 * back + 1
+        return found
+
+    def _seek(self, key: int) -> None:
+        """Goes to a key frame, or to where the container has it; the first is the beginning."""
+        import av
+
+        if key > 0:
+            start = int(self._index.starts[key])
+            with contextlib.suppress(av.error.FFmpegError):
+                self._container.seek(start, stream=self._stream)
+                self._frames = self._container.decode(self._stream)
+                self._next = self._start = int(self._index.keys[key])
+                return
+        self._open()
+
+    def _decode_to(self, wanted: int, first: bool) -> Any:
+        """Decodes until a picture; None if the decoder begins behind it, unless at the `first`."""
+        last = None
+        for frame in self._frames:
+            place, tick = self._next, frame.dts if self._in_order else frame.pts
+            if tick is not None:
+                if self._in_order:  # the order of decoding is later by so many as wait for others
+                    self._shift = tick - self._ticks[0] if self._shift is None else self._shift
+                    tick -= self._shift
+                place = max(int(np.searchsorted(self._ticks, tick, "right")) - 1, 0)
+            if place < self._start:  # leads up to the key frame, and needs what comes before it
+                continue
+            self._next = place + 1
+            self._keep(place, frame)
+            if place > wanted and last is None and not first:
+                return None
+            if place >= wanted:
+                found = frame if place == wanted or last is None else last
+                self._keep(wanted, found)
+                return found
+            last = frame
+        self._next = len(self._ticks)
+        if last is None and first:
+            raise ValueError(f"{show(self._place)}: picture {wanted} cannot be decoded")
+        return last
+
+    def _keep(self, place: int, frame: Any) -> None:
+        if place not in self._kept:
+            self._kept[place] = frame
+            self._kept_bytes += _size(frame)
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            _, gone = self._kept.popitem(last=False)
+            self._kept_bytes -= _size(gone)
+
+
+def _size(frame: Any) -> int:
+    return sum(plane.buffer_size for plane in frame.planes)
+
+
+def open_film(place: Place, fps: float, told: int) -> "Film | Folder":
+    """Opens a video or a folder of pictures, as `finding.open_recording` does.
+
+    Args:
+        place: of it.
+        fps: frames a second.
+        told: see `containers.read_index`.
+
+    Raises:
+        ValueError: `data_prep.own` would not take it either.
+    """
+    if not video.is_video(place[1]):
+        return Folder(place, fps)
+    index = containers.read_index(*place, told)
+    video.count_resampled(*place, index.times, fps)
+    return Film(place, index, fps)
+
+
+class Folder:
+    """The frames of a folder of numbered pictures; attributes and methods as of `Film`."""
+
+    playable = False
+
+    def __init__(self, place: Place, fps: float):
+        """Lists them; ValueError for names that have no number, or pictures that are missing."""
+        tree, folder = self._place = place
+        numbers = pictures.number_images(tree, folder, tree.entries(folder)[1])
+        self._names = [join(folder, name) for _, name in sorted(numbers.items())]
+        self.first_frame, self.num_frames = min(numbers), len(numbers)
+        self.times = np.arange(self.num_frames) / fps
+        self.shown = Shown(self.times, np.arange(self.num_frames))
+        self.height, self.width = self.picture(0).shape[:2]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def picture(self, frame: int) -> np.ndarray:
+        """Returns the picture of a frame; see `Film.picture`."""
+        tree, name = self._place[0], self._names[frame]
+        return pictures.upright(tree.show(name), tree.read(name))

@@ -1,0 +1,192 @@
+"""The labels of the videos as files: read at the frames of `data_prep.own`, written as it reads.
+
+A file that the page writes is `NAME.csv` with the header `time,step`; a step at frame i is at i
+divided by the procedure's frames per second, cut off to milliseconds, which no reader takes for
+another frame.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_prep.checking import label_checks
+from data_prep.label.frames import Film, Folder
+from data_prep.label.keeping import Keeping, State, revision
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import lines_of, raise_all
+from stormpsr_jax.psr import label_warnings
+from stormpsr_jax.psr.files import label_files, labels, timed_labels
+from stormpsr_jax.psr.files.formats.form import Unit
+from stormpsr_jax.psr.files.label_files import PSR_FILES
+from stormpsr_jax.psr.files.timed_labels import TimedStep
+from stormpsr_jax.psr.files.words import Terms
+from stormpsr_jax.psr.procedure import Procedure
+
+Step = tuple[int, int]  # frame from 0, step id
+_MAX_STEPS = 100_000  # of a recording
+
+
+class Labels(NamedTuple):
+    """What is on the disk about a recording.
+
+    Attributes:
+        steps: in order.
+        revision: changes with any of this.
+        state: what the page keeps besides.
+    """
+
+    steps: list[Step]
+    revision: str
+    state: State
+
+
+class Changed(ValueError):
+    """The labels are not those that somebody wants to replace; `labels` are what there is."""
+
+    def __init__(self, labels: Labels):
+        super().__init__("the labels have been changed elsewhere")
+        self.labels = labels
+
+
+class LabelFolder:
+    """The labels of all recordings.
+
+    Attributes:
+        keeping: writes.
+        paths: by recording, where its labels are.
+        errors: by recording, why they cannot be read.
+    """
+
+    def __init__(self, keeping: Keeping, procedure: Procedure, terms: Terms):
+        """Looks for labels."""
+        self.keeping, self._procedure, self._terms = keeping, procedure, terms
+        self.find()
+
+    def find(self) -> None:
+        """Looks again."""
+        self.paths, self.errors = label_files.look(self.keeping.folder)
+
+    def read(self, name: str, film: Film | Folder) -> Labels:
+        """Reads the labels of a recording.
+
+        Raises:
+            ValueError: all mistakes in them, but for steps that change nothing.
+        """
+        raise_all(self.errors.get(name, []))
+        steps = self._read(name, film) if name in self.paths else []
+        state = self.keeping.state(name)
+        return Labels(steps, revision(_files_of(self.paths.get(name)), state), state)
+
+    def _read(self, name: str, film: Film | Folder) -> list[Step]:
+        path, first, last = self.paths[name], film.first_frame, film.num_frames - 1
+        if path.is_dir():
+            variant = self._procedure.variant_for(name)
+            read = label_files.read(path, self._procedure, variant, recording=name)
+            steps = [(frame - first, step) for frame, step in read.with_errors]
+            if len(read.frames):
+                begins = zip(read.states[0].tolist(), variant.initial_state, strict=True)
+                steps += [
+                    (0, 3 * k + (2, 0, 1)[value])
+                    for k, (value, before) in enumerate(begins)
+                    if value != before
+                ]
+            if wrong := [frame for frame, _ in steps if not 0 <= frame <= last]:
+                raise ValueError(f"{path}: frame {wrong[0] + first} is not one of the recording's")
+            return sorted(steps)
+        timed = timed_labels.read_times(path, self._procedure, self._terms, name)
+        fps = self._procedure.fps
+        steps = []
+        for step in timed:
+            frame = timed_labels.frame_of(step, fps, first, film.shown, path) - first
+            if not 0 <= frame <= last + 1:
+                raise ValueError(f"{path}: {step.place}: {step.when} is outside of the recording")
+            steps.append((min(frame, last), step.step_id))
+        return sorted(steps)
+
+    def write(
+        self,
+        name: str,
+        film: Film | Folder,
+        revision: str,
+        steps: Sequence[Step],
+        state: State,
+    ) -> Labels:
+        """Writes the labels of a recording, and returns what there is then.
+
+        A file stays as it is if it says the same.
+
+        Raises:
+            Changed: what there is has another revision.
+            ValueError: a step or a frame that there is not.
+            OSError: they cannot be written.
+        """
+        self.find()
+        found = self.read(name, film)
+        if found.revision != revision:
+            raise Changed(found)
+        steps, _ = self._checked(steps, film), self._checked(state.answered, film)
+        if steps != found.steps or (state.done and name not in self.paths):
+            path = self.paths.get(name)
+            target = self.keeping.folder / f"{name}.csv"
+            if path is not None:
+                target = path.with_name(f"{name}.csv")
+            ours = path == target and files.read_text(target) == self._text(found.steps)
+            others = [] if ours else _files_of(path)
+            text = self._text(steps) if steps or state.done else None
+            self.keeping.replace(name, target, text, others)
+            self.find()
+        self.keeping.write_state(name, state)
+        return self.read(name, film)
+
+    def _checked(self, steps: Sequence[Step], film: Film | Folder) -> list[Step]:
+        """Returns steps in order; ValueError for frames and steps that there are not."""
+        if len(steps) > _MAX_STEPS:
+            raise ValueError(f"{len(steps)} labels, more than {_MAX_STEPS}")
+        for frame, step in steps:
+            files.whole(frame, "frame", 0, film.num_frames - 1)
+            self._procedure.checked_step(step, "step_id")
+        if len(set(steps)) < len(steps):
+            raise ValueError("a step is given twice at one frame")
+        return sorted(steps)
+
+    def _text(self, steps: Sequence[Step]) -> str:
+        """The file of steps."""
+        rows = io.StringIO()
+        table = csv.writer(rows, lineterminator="\n")
+        table.writerow(["time", "step"])
+        for frame, step in steps:
+            # A millionth of a millisecond: 0.29 · 1000 = 289.99999999999997.
+            milliseconds = math.floor(1000 * frame / self._procedure.fps + 1e-6)
+            time = f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
+            table.writerow([time, self._procedure.step_name(step)])
+        return rows.getvalue()
+
+    def warnings(self, name: str, steps: Sequence[Step]) -> list[tuple[int, str]]:
+        """Returns what `data_prep.own` does not take, and what `labels check` would warn of.
+
+        Returns:
+            [(frame, text)].
+        """
+        variant = self._procedure.variant_for(name)
+        timed = [TimedStep(frame, f"frame {frame}", step, Unit.FRAMES) for frame, step in steps]
+        try:
+            first, changes = timed_labels.to_frames(
+                name, timed, variant.initial_state, self._procedure
+            )
+        except ValueError as error:
+            lines = [line.removeprefix(f"{name}: frame ") for line in lines_of(error)]
+            return [(int(line.partition(":")[0]), line.partition(": ")[2]) for line in lines]
+        states = labels.steps_to_states(changes, first, 0)
+        read = label_files.Labels(list(steps), list(steps), *states)
+        found = label_warnings.of_labels(self._procedure, variant, read, label_checks.WINDOW)
+        return [(warning.frame, warning.text) for warning in found]
+
+
+def _files_of(path: Path | None) -> list[Path]:
+    """The files that are the labels at a path."""
+    if path is None or not path.is_dir():
+        return [path] if path is not None and path.exists() else []
+    return [path / name for name in PSR_FILES if (path / name).is_file()]

@@ -1,0 +1,255 @@
+"""What the page shows: the recordings, their labels, and what is left to do, as plain values.
+
+Nothing here waits for a network; the server calls it in threads, one at a time for a recording.
+"""
+
+import asyncio
+import os
+import struct
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from data_prep.checking import label_checks
+from data_prep.label.frames import Film, Folder, open_film
+from data_prep.label.keeping import Keeping, State
+from data_prep.label.labels import LabelFolder, Labels
+from data_prep.reading import data_sets
+from stormpsr_jax.base.errors import message_of
+from stormpsr_jax.media import finding
+from stormpsr_jax.media.finding import Place
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files.words import Terms
+from stormpsr_jax.psr.procedure import Procedure
+
+_KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
+_KINDS = ("install", "wrong", "remove")
+_QUALITY = 90  # of JPEG
+_MAX_OPEN = 2  # videos, each of which keeps pictures
+
+
+class Recording:
+    """A recording.
+
+    Attributes:
+        name: of it.
+        place: its video or folder.
+        film: its frames; None while its index is built, or if it cannot be read.
+        error: why it cannot be read; '' if it can, as far as is known.
+        lock: of who uses `film`.
+    """
+
+    def __init__(self, name: str, place: Place):
+        self.name, self.place = name, place
+        self.film: Film | Folder | None = None
+        self.error = ""
+        self.lock = asyncio.Lock()
+        self._told = tempfile.TemporaryFile()
+
+    def build(self, fps: float) -> None:
+        """Makes `film`, or `error`."""
+        try:
+            self.film = open_film(self.place, fps, self._told.fileno())
+        except (ValueError, OSError) as error:
+            self.error = message_of(error)
+        self._told.close()
+
+    @property
+    def indexed(self) -> float:
+        """The share of its index that has been built."""
+        if self._told.closed:
+            return 1.0
+        told = os.pread(self._told.fileno(), 8, 0)
+        return struct.unpack("d", told)[0] if len(told) == 8 else 0.0
+
+    def frames(self) -> Film | Folder:
+        """Its `film`; ValueError if there is none."""
+        if self.film is None:
+            raise ValueError(self.error or f"{self.name}: its index is not built yet")
+        return self.film
+
+    def jpeg(self, frame: int, width: int) -> bytes:
+        """Returns a frame as JPEG, at most `width` pixels wide.
+
+        Raises:
+            ValueError: there is no such frame, or it cannot be decoded.
+        """
+        film = self.frames()
+        if not 0 <= frame < film.num_frames:
+            raise ValueError(f"{self.name}: frame {frame} is not in 0…{film.num_frames - 1}")
+        picture = film.picture(frame)
+        if width < film.width:
+            size = width, max(1, round(film.height * width / film.width))
+            picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+        return simplejpeg.encode_jpeg(picture, _QUALITY, "RGB", "420")
+
+
+def find_recordings(videos: str | Path) -> dict[str, Recording]:
+    """Finds the videos and folders of pictures in a folder, or one video; by name.
+
+    Raises:
+        ValueError: there are none, two have one name, or a name that no recording can have.
+    """
+    path = Path(videos)
+    if not path.exists():
+        raise ValueError(f"{videos}: no such folder")
+    tree = Tree(str(path if path.is_dir() else path.parent))
+    found = finding.find_pictures([tree])
+    if not path.is_dir():
+        found = {name: [p for p in its if p[1] == path.name] for name, its in found.items()}
+        found = {name: its for name, its in found.items() if its}
+    if not found:
+        raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
+    places = data_sets.only_places(found, str(videos), "videos")
+    return {name: Recording(name, place) for name, place in places.items()}
+
+
+class Project:
+    """The videos and labels of a product.
+
+    Attributes:
+        procedure: the product.
+        recordings: by name, sorted.
+        labels: of them.
+    """
+
+    def __init__(self, videos: str, keeping: Keeping, procedure: Procedure, terms: Terms):
+        """Finds them; ValueError and OSError for what is wrong with them."""
+        self.procedure, self.recordings = procedure, find_recordings(videos)
+        self.labels = LabelFolder(keeping, procedure, terms)
+        self._open: list[Recording] = []
+
+    def use(self, recording: Recording) -> list[Recording]:
+        """Notes that a film is used, and returns those that are to be closed."""
+        self._open = [recording, *(other for other in self._open if other is not recording)]
+        gone, self._open = self._open[_MAX_OPEN:], self._open[:_MAX_OPEN]
+        return gone
+
+    def overview(self) -> dict[str, Any]:
+        """What /api/project answers."""
+        self.labels.find()
+        found = {name: self._look(recording) for name, recording in self.recordings.items()}
+        wrong = Counter(
+            step // 3
+            for _, labels in found.values()
+            if labels
+            for _, step in labels.steps
+            if step % 3 == 1
+        )
+        enough, components = label_checks.measured().enough, self.procedure.components
+        return {
+            "procedure": {
+                "name": self.procedure.name,
+                "fps": self.procedure.fps,
+                "components": components,
+                "steps": [
+                    {
+                        "id": step,
+                        "name": self.procedure.step_name(step),
+                        "component": step // 3,
+                        "kind": _KINDS[step % 3],
+                        "key": _KEYS[step // 3 : step // 3 + 1],
+                    }
+                    for step in range(3 * len(components))
+                ],
+            },
+            "model": None,
+            "by_doubt": False,
+            "parts": [None] * len(components),
+            "videos": [entry for entry, _ in found.values()],
+            "left": {
+                "labelled": sum(entry["status"] == "done" for entry, _ in found.values()),
+                "suggested": enough.videos,
+                "wrong": {name: wrong[k] for k, name in enumerate(components)},
+                "wrong_suggested": enough.of_a_part,
+            },
+            "commands": [],
+        }
+
+    def _look(self, recording: Recording) -> tuple[dict[str, Any], Labels | None]:
+        """A recording's entry in the list, and its labels where they can be read."""
+        film, labels, warnings = recording.film, None, []
+        status = "begun" if recording.name in self.labels.paths else "unlabelled"
+        if recording.error:
+            warnings.append(recording.error)
+        try:
+            if film is not None:
+                labels = self.labels.read(recording.name, film)
+                status = self._status(recording.name, labels)
+                warnings += [t for _, t in self.labels.warnings(recording.name, labels.steps)]
+        except (ValueError, OSError) as error:
+            warnings.append(message_of(error))
+        entry = {
+            "name": recording.name,
+            "frames": film and film.num_frames,
+            "indexed": recording.indexed,
+            "width": film and film.width,
+            "height": film and film.height,
+            "playable": film is not None and film.playable,
+            "status": status,
+            "uncertainty": None,
+            "warnings": warnings,
+        }
+        return entry, labels
+
+    def _status(self, name: str, labels: Labels) -> str:
+        """Labels of others are done where they have every expected step."""
+        if name not in self.labels.paths:
+            return "unlabelled"
+        done = labels.state.done
+        if done is None:
+            expected = self.procedure.variant_for(name).expected
+            done = set(expected) <= {step for _, step in labels.steps}
+        return "done" if done else "begun"
+
+    def video(self, recording: Recording) -> dict[str, Any]:
+        """What /api/videos/NAME answers; ValueError for labels that cannot be read."""
+        name = recording.name
+        if recording.film is None and not recording.error:
+            return {"name": name, "frames": None, "indexed": recording.indexed}
+        film, variant = recording.frames(), self.procedure.variant_for(name)
+        self.labels.find()
+        labels = self.labels.read(name, film)
+        before: dict[int, list[int]] = {}
+        for first, then in variant.precedence:
+            before.setdefault(then, []).append(first)
+        return {
+            "name": name,
+            "frames": film.num_frames,
+            "fps": self.procedure.fps,
+            "times": np.round(film.times, 6).tolist(),
+            "variant": variant.name,
+            "initial_state": variant.initial_state,
+            "before": before,
+            "boxes": [],
+            "boxes_revision": "",
+            "proposals": [],
+            **self.shown(name, labels),
+        }
+
+    def shown(self, name: str, labels: Labels) -> dict[str, Any]:
+        """What is told of labels when they are read, or have been written."""
+        warnings = self.labels.warnings(name, labels.steps)
+        return {
+            "revision": labels.revision,
+            "labels": [_entry(step) for step in labels.steps],
+            "done": self._status(name, labels) == "done",
+            "answered": [_entry(step) for step in labels.state.answered],
+            "warnings": [{"frame": frame, "text": text} for frame, text in warnings],
+        }
+
+    def write(self, recording: Recording, asked: dict[str, Any]) -> dict[str, Any]:
+        """Writes labels, see `LabelFolder.write`."""
+        state = State(asked["done"], tuple(asked["answered"]))
+        name, film = recording.name, recording.frames()
+        labels = self.labels.write(name, film, asked["revision"], asked["labels"], state)
+        return self.shown(name, labels)
+
+
+def _entry(step: tuple[int, int]) -> dict[str, int]:
+    return {"frame": step[0], "step_id": step[1]}

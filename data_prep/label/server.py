@@ -1,0 +1,300 @@
+"""Serves the labelling page, on this machine alone.
+
+Who may ask is decided as on the page of a station (`live.access`), with a token always.
+"""
+
+import asyncio
+import contextlib
+import json
+import mimetypes
+import os
+import socket
+import urllib.parse
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from data_prep.label.keeping import OWN
+from data_prep.label.labels import Changed
+from data_prep.label.project import Project, Recording
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import message_of
+from stormpsr_jax.live.access import HEADERS, POLICY, Access, is_loopback_name
+from stormpsr_jax.media import video
+from stormpsr_jax.report import pages
+
+_STATIC = Path(__file__).with_name("static")
+_HEADERS = {**HEADERS, "Content-Security-Policy": f"{POLICY}; media-src 'self'"}
+# As browsers play them, whatever they call them.
+_MEDIA = {".mov": "video/mp4", ".m4v": "video/mp4", ".mkv": "video/webm"}
+_MAX_BODY = 2**24  # bytes
+_MAX_WIDTH = 2**14
+_WATCH = 1.0  # seconds between two looks at the folder
+_MAX_CONNECTIONS = 100
+_BEAT = 15  # seconds
+
+
+class _Step(msgspec.Struct):
+    frame: int
+    step_id: int
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        return self.frame, self.step_id
+
+
+class _PutLabels(msgspec.Struct, forbid_unknown_fields=True):
+    revision: str
+    labels: list[_Step]
+    done: bool = False
+    answered: list[_Step] = []
+
+
+class Server:
+    """Answers the page.
+
+    Attributes:
+        app: what answers, for an ASGI server.
+    """
+
+    def __init__(self, project: Project, access: Access, token: str):
+        self._project, self._access, self._token = project, access, token
+        self._watchers: set[asyncio.Queue[str]] = set()
+        self._saving = asyncio.Lock()
+        self._first: Recording | None = None  # whose index is wanted
+        self.app = self._app()
+
+    async def run(self, listening: socket.socket) -> None:
+        """Serves until a signal comes."""
+        config = uvicorn.Config(
+            self.app,
+            http="h11",
+            limit_concurrency=_MAX_CONNECTIONS,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+        )
+        tasks = [asyncio.create_task(work()) for work in (self._build, self._watch)]
+        try:
+            await uvicorn.Server(config).serve([listening])
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    # --- Behind the page --------------------------------------------------------------------------
+
+    async def _build(self) -> None:
+        """Builds the indices, one after the other; first that of which somebody has asked."""
+        waiting = list(self._project.recordings.values())
+        while waiting:
+            recording = self._first if self._first in waiting else waiting[0]
+            assert recording is not None
+            waiting.remove(recording)
+            await asyncio.to_thread(recording.build, self._project.procedure.fps)
+            self.tell(recording.name)
+
+    async def _watch(self) -> None:
+        """Tells which files have changed."""
+        folder = self._project.labels.keeping.folder
+        before = _stamps(folder)
+        while True:
+            await asyncio.sleep(_WATCH)
+            now = await asyncio.to_thread(_stamps, folder)
+            changed = [path for path, _ in before.items() ^ now.items()]
+            before = now
+            names = {name for path in changed for name in (path.stem, path.parent.name)}
+            for name in sorted(names & self._project.recordings.keys()):
+                self.tell(name)
+
+    def tell(self, name: str | None) -> None:
+        """Tells all tabs that something of a recording has changed, or of the list (None)."""
+        for watcher in self._watchers:
+            watcher.put_nowait(json.dumps({"video": name}))
+
+    # --- Requests ---------------------------------------------------------------------------------
+
+    def _app(self) -> ASGIApp:
+        routes = [
+            Route("/", self._get_page),
+            Route("/static/{file}", self._get_static),
+            Route("/media/{name}", self._get_media),
+            Route("/api/project", self._get_project),
+            Route("/api/changes", self._get_changes),
+            Route("/api/videos/{name}", self._get_video),
+            Route("/api/videos/{name}/frames/{frame:int}.jpg", self._get_frame),
+            Route("/api/videos/{name}/labels", self._put_labels, methods=["PUT"]),
+        ]
+        router = Router(routes, redirect_slashes=False)
+        headers = [(k.lower().encode(), v.encode()) for k, v in _HEADERS.items()]
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_with_headers(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    others = [item for item in message["headers"] if item[0] != b"cache-control"]
+                    message["headers"] = [*others, *headers]
+                await send(message)
+
+            request = Request(scope, receive)
+            answer = self._refusal(request) or _answering(router)
+            await answer(scope, receive, send_with_headers)
+
+        return guarded
+
+    def _refusal(self, request: Request) -> Response | None:
+        """The answer to who may not ask; with the token in an address, it becomes a cookie."""
+        path, method = request.url.path, request.method
+        refusal = self._access.refusal(method, path, request.headers)
+        if refusal is None and not is_loopback_name(request.headers["host"]):
+            refusal = "this page has no such name; open it as 127.0.0.1"
+        if refusal is not None:
+            return PlainTextResponse(f"{refusal}\n", 403)
+        query = request.query_params
+        if path == "/" and method == "GET" and self._access.is_token(query.get("token", "")):
+            rest = urllib.parse.urlencode([(k, v) for k, v in query.items() if k != "token"])
+            answer = RedirectResponse(f"./?{rest}" if rest else "./", 303)
+            name, value = self._access.cookie_name, self._access.cookie
+            answer.set_cookie(name, value, httponly=True, samesite="lax")
+            return answer
+        if self._access.may_watch(request.headers, request.cookies):
+            return None
+        what = "needs the token: open the address that `stormpsr label` has printed"
+        return PlainTextResponse(f"{what}\n", 401)
+
+    def _recording(self, request: Request) -> Recording:
+        name = request.path_params["name"]
+        if name not in self._project.recordings:
+            raise HTTPException(404, f"{files.shorten(name)}: no such video")
+        return self._project.recordings[name]
+
+    async def _get_page(self, request: Request) -> Response:
+        return FileResponse(_STATIC / "index.html")
+
+    async def _get_static(self, request: Request) -> Response:
+        name = request.path_params["file"]
+        if name == "style.css":
+            return Response(pages.template(name).render(), media_type="text/css")
+        if name not in os.listdir(_STATIC):
+            raise HTTPException(404, "no such file")
+        return FileResponse(_STATIC / name)
+
+    async def _get_media(self, request: Request) -> Response:
+        tree, name = self._recording(request).place
+        if not video.is_video(name):
+            raise HTTPException(404, "is a folder of pictures")
+        path = Path(tree.path, name)
+        kind = _MEDIA.get(path.suffix.lower()) or mimetypes.guess_type(name)[0]
+        return FileResponse(path, media_type=kind or "application/octet-stream")
+
+    async def _get_project(self, request: Request) -> Response:
+        async with self._saving:
+            return JSONResponse(await asyncio.to_thread(self._project.overview))
+
+    async def _get_video(self, request: Request) -> Response:
+        recording = self._first = self._recording(request)
+        async with self._saving:
+            return JSONResponse(await asyncio.to_thread(self._project.video, recording))
+
+    async def _get_frame(self, request: Request) -> Response:
+        recording, frame = self._recording(request), request.path_params["frame"]
+        width = request.query_params.get("width", str(_MAX_WIDTH))
+        if not (width.isascii() and width.isdecimal() and 1 <= int(width[:9]) <= _MAX_WIDTH):
+            raise ValueError(f"width: {files.shorten(width)} is not in 1…{_MAX_WIDTH}")
+        for other in self._project.use(recording):
+            async with other.lock:
+                other.frames().close()
+        async with recording.lock:
+            if await request.is_disconnected():  # who has gone on to another frame meanwhile
+                return Response(status_code=204)
+            jpeg = await asyncio.to_thread(recording.jpeg, frame, int(width))
+        return Response(jpeg, media_type="image/jpeg")
+
+    async def _put_labels(self, request: Request) -> Response:
+        recording, asked = self._recording(request), await _body(request, _PutLabels)
+        given = {
+            "revision": asked.revision,
+            "labels": [step.pair for step in asked.labels],
+            "done": asked.done,
+            "answered": [step.pair for step in asked.answered],
+        }
+        async with self._saving:
+            try:
+                answer = await asyncio.to_thread(self._project.write, recording, given)
+            except Changed as changed:
+                now = self._project.shown(recording.name, changed.labels)
+                return JSONResponse({"error": str(changed), **now}, 409)
+        self.tell(recording.name)
+        return JSONResponse(answer)
+
+    async def _get_changes(self, request: Request) -> Response:
+        return EventSourceResponse(self._changes(), ping=_BEAT, sep="\n")
+
+    async def _changes(self) -> AsyncIterator[ServerSentEvent]:
+        news: asyncio.Queue[str] = asyncio.Queue()
+        self._watchers.add(news)
+        try:
+            while True:
+                yield ServerSentEvent(await news.get(), sep="\n")
+        finally:
+            self._watchers.discard(news)
+
+
+def _answering(app: ASGIApp) -> ASGIApp:
+    """Says what is wrong as JSON."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except HTTPException as error:
+            await JSONResponse({"error": error.detail}, error.status_code)(scope, receive, send)
+        except ValueError as error:
+            await JSONResponse({"error": str(error)}, 422)(scope, receive, send)
+        except OSError as error:
+            await JSONResponse({"error": message_of(error)}, 500)(scope, receive, send)
+
+    return answer
+
+
+async def _body(request: Request, kind: type[Any]) -> Any:
+    """Returns what a request sends; ValueError if it is too large, or not what it should be."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_BODY:
+            raise ValueError(f"a request has at most {_MAX_BODY} bytes")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"request: {error}") from error
+
+
+def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    """When each file of a folder was changed, and its size; but for those of the page."""
+    found = {}
+    for place, folders, names in os.walk(folder):
+        if OWN in folders:
+            folders.remove(OWN)
+        for name in names:
+            with contextlib.suppress(OSError):  # it is gone, or a link to nothing
+                status = os.stat(path := Path(place, name))
+                found[path] = status.st_mtime_ns, status.st_size
+    return found
