@@ -45,10 +45,10 @@ from data_prep.products.meshes import RADIUS
 from data_prep.products.product import Product
 from data_prep.products.products import from_meshes
 from data_prep.rendering import seeds
-from data_prep.rendering.scene import Picture
-from data_prep.worlds import rendered
+from data_prep.rendering.scene import Body, Picture
+from data_prep.worlds import noticed, rendered
 from data_prep.worlds.motion import Motion, plan_views
-from data_prep.worlds.workplace import HALF_VIEW, Workplace, clean_picture, poses_in_pictures
+from data_prep.worlds.workplace import HALF_VIEW, clean_picture, poses_in_pictures
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -94,15 +94,16 @@ def make_recording(
     hands = when.random(count) < OCCLUDED
     views = dataclasses.replace(views, reach=views.reach * hands[:, None])
     plain = ~hands & (when.random(count) < 0.5)
-    states, bodies = rendered.cad_bodies(name, count, product, procedure, when)
+    states, copies = rendered.cad_copies(name, count, product, procedure, when)
 
     def pictures() -> Iterator[Picture]:
-        for i, body in zip(range(count), bodies, strict=False):
+        for i, copy in zip(range(count), copies, strict=False):
             if plain[i]:
-                yield clean_picture(body, views, i, size, looks)
+                sketch = functools.partial(noticed.bare, copy, views, i)
+                states[i] = noticed.as_told(sketch, states[i])
+                yield clean_picture(Body(copy.mesh(states[i])), views, i, size, looks)
             else:
-                workplace = Workplace(product, lambda _, body=body: body, looks)
-                yield workplace.picture(views, i, states[i], size)
+                yield noticed.picture(copy, views, i, states, size, looks)
 
     poses = poses_in_pictures(product, views)
     return rendered.encode(name, 0, pictures(), states, procedure, noise, poses=poses)

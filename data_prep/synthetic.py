@@ -32,12 +32,13 @@ from data_prep.products.products import OfUser
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering import seeds
 from data_prep.rendering.ranges import HALVES, Range
-from data_prep.worlds import orders, rendered, worlds
+from data_prep.rendering.scene import Body
+from data_prep.worlds import noticed, orders, rendered, worlds
 from data_prep.worlds.copies import copy_of
 from data_prep.worlds.hiding import OCCLUSIONS
-from data_prep.worlds.motion import VIEWS, plan_recording, plan_views, with_stand_ins
+from data_prep.worlds.motion import VIEWS, Motion, plan_recording, plan_views
 from data_prep.worlds.names import is_rehearsal, split_names
-from data_prep.worlds.objects import FIRST_OBJECT_SEED, bodies_of, make_objects
+from data_prep.worlds.objects import FIRST_OBJECT_SEED, make_objects
 from data_prep.worlds.timelines import (
     LABEL_FILES,
     Timeline,
@@ -47,7 +48,7 @@ from data_prep.worlds.timelines import (
     read_timeline,
     warnings,
 )
-from data_prep.worlds.workplace import Workplace, clean_picture, poses_in_pictures
+from data_prep.worlds.workplace import Workplace, bodies_of, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
@@ -224,7 +225,6 @@ class Recipe:
         """Renders one recording, picture by picture as they are asked for."""
         if split == "cad":
             return self._render_states(name)
-        _, how, looks, noise = seeds.streams(self.seed, "recording", split, name)
         product, world, fps = self.product, self._world_of(name), self.procedure.fps
         timeline = self.timeline(split, name)
         step = self.error_recordings_step if is_rehearsal(name) else 1
@@ -234,13 +234,31 @@ class Recipe:
         product = copy_of(product, world, _stream(self.seed, "copy", split, name))
         places = np.array([part.right[:2, 3] for part in product.parts])
         hidden = world.hidden[self.occlusion]
-        motion = plan_recording(timeline, places, fps, hidden, how, world.cameras)
-        motion = with_stand_ins(motion.over(product.height), product, timeline)
         shown = np.arange(timeline.num_frames) // step * step
-        states = timeline.per_frame()[shown]
-        early = _stream(self.seed, "early", split, name)
-        seen = in_pictures(timeline, world.habits, fps, early).per_frame()[shown]
-        place = Workplace(product, bodies_of(product), looks, world)
+
+        def filmed(product: Product, told: Timeline) -> tuple[Workplace, Motion, np.ndarray]:
+            """The recording in which parts do what is told; all else is by `timeline`."""
+            _, how, looks, _ = seeds.streams(self.seed, "recording", split, name)
+            motion = plan_recording(
+                *(timeline, places, fps, hidden, how, world.cameras),
+                shown=told,
+                stand_ins=product.stand_ins,
+            )
+            early = _stream(self.seed, "early", split, name)
+            seen = in_pictures(told, world.habits, fps, early).per_frame()[shown]
+            place = Workplace(product, bodies_of(product), looks, world)
+            return place, motion.over(product.height), seen
+
+        place, motion, seen = filmed(product, timeline)
+        told = timeline
+        if wrongs := noticed.spells(timeline, step):
+            again = _stream(self.seed, "again", split, name)
+            product = noticed.with_visible_poses(product, wrongs, motion, seen, world, again)
+            place, motion, seen = filmed(product, timeline)
+            told = noticed.without_unseen(timeline, wrongs, place, motion, seen, world)
+            place, motion, seen = filmed(product, told)
+        states = told.per_frame()[shown]
+        noise = seeds.streams(self.seed, "recording", split, name)[3]
         pictures = (place.picture(motion, i, seen[i], self.size) for i in range(0, len(seen), step))
         return rendered.encode(
             name,
@@ -258,23 +276,19 @@ class Recipe:
         """Renders a recording of split "cad": of clean renders, or of parts that sit wrong."""
         when, how, looks, noise = seeds.streams(self.seed, "recording", "cad", name)
         world, count = self.world, self.renders[name]
-        states, bodies = rendered.cad_bodies(name, count, self.product, self.procedure, when)
+        states, copies = rendered.cad_copies(name, count, self.product, self.procedure, when)
         if rendered.is_wrong(name):
             at_work = dataclasses.replace(world, lens=Range(0, 0))  # poses are of pinhole cameras
             views = plan_views(count, how, hands=WRONG_HANDS, turn=WRONG_TURN, views=world.cameras)
             motion = views.over(self.product.height)
             pictures = (
-                Workplace(self.product, lambda _, b=body: b, looks, at_work).picture(
-                    motion, i, states[i], self.size
-                )
-                for i, body in enumerate(bodies)
+                noticed.picture(copy, motion, i, states, self.size, looks, at_work)
+                for i, copy in enumerate(copies)
             )
         else:
             motion = plan_views(count, how, hands=0.0).over(self.product.height)
-            pictures = (
-                clean_picture(body, motion, i, self.size, looks)
-                for i, body in zip(range(count), bodies, strict=False)
-            )
+            body = Body(self.product.mesh(states[0]))
+            pictures = (clean_picture(body, motion, i, self.size, looks) for i in range(count))
         poses = poses_in_pictures(self.product, motion)
         return rendered.encode(
             name, 0, pictures, states, self.procedure, noise, poses=poses, world=world

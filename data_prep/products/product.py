@@ -89,6 +89,12 @@ class Product:
         """Of the complete product, from the table on."""
         return float(max(part.right[2, 3] + part.height / 2 for part in self.parts))
 
+    @property
+    def stand_ins(self) -> dict[int, int]:
+        """By part, the one that is in its place where it is installed incorrectly."""
+        parts = enumerate(self.parts)
+        return {k: part.stand_in for k, part in parts if part.stand_in is not None}
+
     def mesh(self, state: Sequence[int] | np.ndarray) -> Mesh:
         """The product in a state: (K,) of 1 installed, 0 absent, -1 installed incorrectly."""
         pieces = [self.board]

@@ -181,8 +181,8 @@ def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> n
     return states
 
 
-def wrong_mesh(product: Product, state: Sequence[int], rng: np.random.Generator) -> Mesh:
-    """The product in a state (K,), each part at −1 in a wrong pose drawn for it."""
+def wrong_copy(product: Product, state: Sequence[int], rng: np.random.Generator) -> Product:
+    """The product with a wrong pose drawn for each part that is at −1 in a state (K,)."""
     absent = np.flatnonzero(np.equal(state, 0)).tolist()
     wrong = np.flatnonzero(np.less(state, 0)).tolist()
-    return _redrawn(product, wrong, lambda _: absent, rng).mesh(state)
+    return _redrawn(product, wrong, lambda _: absent, rng)

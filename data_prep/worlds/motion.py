@@ -6,10 +6,10 @@ A hand's reach is 1 over its aim on the product and 0 out of the way. What they 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
-from data_prep.products.product import Product
 from data_prep.rendering.mesh import affine
 from data_prep.rendering.ranges import Range
 from data_prep.worlds.hiding import Glimpses, Occlusion, Segment
@@ -157,6 +157,9 @@ def plan_recording(
     occlusion: Occlusion | Glimpses,
     rng: np.random.Generator,
     views: Sequence[View] = (HEAD,),
+    *,
+    shown: Timeline | None = None,
+    stand_ins: Mapping[int, int] = MappingProxyType({}),
 ) -> Motion:
     """The movements of a recording.
 
@@ -167,6 +170,9 @@ def plan_recording(
         occlusion: how much hands hide.
         rng: draws everything.
         views: what it may be seen from.
+        shown: what the parts do, with the frames of `timeline`, by which all else moves; None is
+            `timeline`.
+        stand_ins: by component, the part that is in its place where it is installed incorrectly.
     """
     count = timeline.num_frames
     time = np.arange(count) / fps
@@ -181,15 +187,23 @@ def plan_recording(
     distance = distance + wander * _wobble(rng, time, 9.0, 0.22)
     target = LOOK_AT + wander * _wobble(rng, time, 4.0, (0.14, 0.14, 0.05))
     carried = np.full(count, -1)
-    fetches: list[tuple[float, float]] = []
-    for at, changed in events:
-        for component, (old, new) in changed.items():
-            if (old == 1 and new == 0) or (old == 0 and new):
-                # Before it is fitted, or after it is taken off.
-                begin, end, _ = next(s for s in segments if s[2] == "cover" and s[1] >= at)
-                start, end = (min(begin, at) - 0.8, at) if new else (at, max(end, at) + 0.8)
-                carried[(time >= start) & (time < end) & (carried < 0)] = component
-                fetches.append((start if new else end, at))
+    fetches: list[float] = []
+    for frame, changed in changes(shown or timeline):
+        at = frame / fps
+        for component, values in changed.items():
+            off, on = (
+                stand_ins.get(component, component) if value < 0 else component if value else None
+                for value in values
+            )
+            if off == on:
+                continue  # it is put right in its place
+            begin, end, _ = next(s for s in segments if s[2] == "cover" and s[1] >= at)
+            # Before it is fitted, or after it is taken off.
+            brought, taken = (on, min(begin, at) - 0.8, at), (off, at, max(end, at) + 0.8)
+            for part, start, stop in (brought, taken):
+                if part is not None:
+                    carried[(time >= start) & (time < stop) & (carried < 0)] = part
+                    fetches.append(start if part == on else stop)
     reach, aim = _move_hands(time, segments, fetches, events, places, product, rng)
     elsewhere = _look_elsewhere(time, segments, rng)
     return Motion(
@@ -204,18 +218,6 @@ def plan_recording(
         continuous=True,
         away=np.linalg.norm(elsewhere, axis=1) > AWAY_FROM * ELSEWHERE.low,
     )
-
-
-def with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Motion:
-    """The motion in which hands bring what is put in a part's place by mistake."""
-    carried = motion.carried.copy()
-    for frame, changed in changes(timeline):
-        for k, (_, new) in changed.items():
-            stand_in = product.parts[k].stand_in
-            if new < 0 and stand_in is not None:
-                others = np.flatnonzero(carried[:frame] != k)
-                carried[others[-1] + 1 if len(others) else 0 : frame] = stand_in
-    return dataclasses.replace(motion, carried=carried)
 
 
 def _look_elsewhere(
@@ -256,7 +258,7 @@ def _move_product(
 def _move_hands(
     time: np.ndarray,
     segments: Sequence[Segment],
-    fetches: Sequence[tuple[float, float]],
+    fetches: Sequence[float],
     events: Sequence[TimedEvent],
     places: np.ndarray,
     product: np.ndarray,
@@ -282,7 +284,7 @@ def _move_hands(
             aims.append(_aim_at(now, end, events, places, time, product, rng))
             now = end if kind in ("clear", "away") else min(end, now + rng.uniform(0.9, 2.2))
     reach = _eased(time, keys, np.array(values), MOVE)
-    for fetch, _ in fetches:  # the right hand is out of view when it takes or leaves a part
+    for fetch in fetches:  # the right hand is out of view when it takes or leaves a part
         reach[:, 0] *= np.clip(np.abs(time - fetch) / 0.7, 0, 1)
     return reach, _eased(time, aim_keys, np.array(aims), MOVE).reshape(-1, 2, 2)
 

@@ -1,17 +1,16 @@
 """Random products in random states, to train a general encoder on."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.products.product import Product, random_product
+from data_prep.products.product import random_product
 from data_prep.rendering import seeds
-from data_prep.rendering.scene import Body
 from data_prep.worlds import rendered
 from data_prep.worlds.motion import plan_views
-from data_prep.worlds.workplace import Workplace
+from data_prep.worlds.workplace import Workplace, bodies_of
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -101,11 +100,6 @@ def make_object(
         Workplace(product, bodies, looks).picture(motion, i, states[i], size) for i in range(count)
     )
     return rendered.encode(name, 0, pictures, states, procedure, noise)
-
-
-def bodies_of(product: Product) -> Callable[[tuple[int, ...]], Body]:
-    """The product's body by state; those seen last are kept."""
-    return functools.lru_cache(OBJECT_STATES)(lambda state: Body(product.mesh(state)))
 
 
 def related_states(rng: np.random.Generator, num_components: int) -> np.ndarray:

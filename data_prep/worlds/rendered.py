@@ -7,8 +7,8 @@ import numpy as np
 import simplejpeg
 
 from data_prep.products.product import Product
-from data_prep.products.wrong_poses import draw_states, wrong_mesh
-from data_prep.rendering.scene import Body, Picture
+from data_prep.products.wrong_poses import draw_states, wrong_copy
+from data_prep.rendering.scene import Picture
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
@@ -35,15 +35,15 @@ def is_wrong(name: str) -> bool:
     return name.startswith("wrong_")
 
 
-def cad_bodies(
+def cad_copies(
     name: str, count: int, product: Product, procedure: Procedure, rng: np.random.Generator
-) -> tuple[np.ndarray, Iterable[Body]]:
-    """States (count, K) of a recording of `cad_recordings`, and the product in each of them."""
+) -> tuple[np.ndarray, Iterable[Product]]:
+    """States (count, K) of a recording of `cad_recordings`, and the copy of each picture."""
     state = procedure.states[int(name.split("_")[1]) - 1]
     if not is_wrong(name):
-        return np.tile(state, (count, 1)), itertools.repeat(Body(product.mesh(state)))
+        return np.tile(state, (count, 1)), itertools.repeat(product)
     states = draw_states(state, count, rng)
-    return states, (Body(wrong_mesh(product, row, rng)) for row in states)
+    return states, (wrong_copy(product, row, rng) for row in states)
 
 
 def encode(
@@ -60,8 +60,8 @@ def encode(
 ) -> shards.RecordingData:
     """Returns a recording whose pictures are rendered as they are asked for.
 
-    Each is shown for `step` frames. With boxes if it is `annotated`, and with poses (N, 6) if these
-    are given. The camera is one of `world`.
+    Each is shown for `step` frames; its state may change while it is rendered. With boxes if it is
+    `annotated`, and with poses (N, 6) if these are given. The camera is one of `world`.
     """
     from data_prep.rendering import sensor  # here, as flags and --help do without it
 
@@ -69,7 +69,6 @@ def encode(
     boxes = np.full((count, 4), np.nan, np.float32)
     visible = np.zeros(count, np.float32)
     classes = np.full(count, EMPTY if annotated else NOT_ANNOTATED, np.int16)
-    of_states = procedure.state_classes(states)
     level, quality = rng.uniform(*world.noise), round(world.jpeg.draw(rng))
 
     def jpegs() -> Iterator[bytes]:
@@ -77,7 +76,7 @@ def encode(
             shown = slice(first, first + step)
             visible[shown] = picture.visible
             if annotated and not np.isnan(picture.box[0]):
-                boxes[shown], classes[shown] = picture.box, of_states[shown]
+                boxes[shown], classes[shown] = picture.box, procedure.state_classes(states[shown])
             pixels = sensor.exposed(picture.image, level, rng)
             jpeg = simplejpeg.encode_jpeg(pixels, quality, "RGB", "444", fastdct=False)
             yield from [jpeg] * min(step, count - first)

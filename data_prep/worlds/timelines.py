@@ -106,7 +106,8 @@ def draw_timeline(
     if variant is None:
         (variant,) = procedure.variants.values()
     state = np.array(variant.initial_state, np.int8)
-    events = _joined(orders.draw_order(procedure, variant, rng), rng, habits.together)
+    waiting = variant if covers else None
+    events = _joined(orders.draw_order(procedure, variant, rng), rng, habits.together, waiting)
     if rng.random() < FORGOTTEN:
         events = _cover(events, variant, rng) if covers else _forget(events, rng)
     chance = habits.wrong if wrong is None else wrong
@@ -125,12 +126,21 @@ def draw_timeline(
     return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
 
 
-def _joined(steps: Iterable[int], rng: np.random.Generator, together: float) -> list[Event]:
-    """An event for each step, or for two that are done together."""
+def _joined(
+    steps: Iterable[int], rng: np.random.Generator, together: float, variant: Variant | None
+) -> list[Event]:
+    """An event for each step, or for two that are done together.
+
+    With a variant none of the two waits for the other: what is put right or undone after an event
+    would lie under what is put on in the same event.
+    """
     events: list[Event] = []
-    for component, value in map(orders.change, steps):
+    for step in steps:
+        component, value = orders.change(step)
         alone = events and len(events[-1]) == 1 and component not in events[-1]
-        if alone and rng.random() < together:
+        before = {orders.step_of(k, v) for k, v in events[-1].items()} if events else set()
+        waits = variant is not None and before & orders.waits_for(variant, step)
+        if alone and rng.random() < together and not waits:
             events[-1][component] = value
         else:
             events.append({component: value})

@@ -30,6 +30,10 @@ from data_prep.worlds.worlds import TOY, Benches, Clutter, Hands, Lights, World
 HALF_VIEW = 0.37  # tangent; the product then fills about 55 % of the picture's height
 CLEARANCE = 2.4  # nothing lies nearer to the product's usual place
 _LONGEST_SMEAR = 0.08  # of a picture's side
+_KEPT = 12  # states whose bodies are
+# A sketch has so many pixels, whatever size is asked for, as two sizes of a recording have the same
+# labels. Mean colours of blocks of so many are compared: the facets of what is round blur in them.
+_LOOKED_AT, _BLOCK = 64, 4
 
 _CLUTTER = np.array(["box", "cylinder", "barrel", "hexagon"])
 
@@ -96,6 +100,18 @@ class Workplace:
 
     def picture(self, motion: Motion, frame: int, state: np.ndarray, size: int) -> Picture:
         """The picture of one frame; state (K,)."""
+        picture = self._picture(motion, frame, state, state, size)
+        if motion.away is not None and motion.away[frame]:
+            picture = dataclasses.replace(picture, box=np.full(4, np.nan, np.float32))
+        return self._smeared(picture, motion, frame)
+
+    def sketch(self, motion: Motion, frame: int, state: np.ndarray, shown: np.ndarray) -> Picture:
+        """A small picture of a frame, with the product in a state `shown` in place of its own."""
+        return self._picture(motion, frame, state, shown, _LOOKED_AT)
+
+    def _picture(
+        self, motion: Motion, frame: int, state: np.ndarray, shown: np.ndarray, size: int
+    ) -> Picture:
         values = tuple(state.tolist())
         carried = int(motion.carried[frame])
         loose = tuple(k for k in self._product.loose(values) if k != carried)
@@ -110,14 +126,10 @@ class Workplace:
             if carrying and not values[carried]:
                 inside = affine(translation=(0.0, 0.55, self._below_palm(carried, motion.lift)))
                 others.append(Placed(self._part_body(carried), pose @ inside))
-        product = Placed(self._product_body(values), motion.product_pose(frame))
-        camera = _camera(motion, frame)
-        picture = render(
-            product, others, camera, self._light_at(frame), self._ground, size, lens=self._lens
-        )
-        if motion.away is not None and motion.away[frame]:
-            picture = dataclasses.replace(picture, box=np.full(4, np.nan, np.float32))
-        return self._smeared(picture, motion, frame)
+        body = self._product_body(tuple(shown.tolist()))
+        product = Placed(body, motion.product_pose(frame))
+        camera, light = _camera(motion, frame), self._light_at(frame)
+        return render(product, others, camera, light, self._ground, size, lens=self._lens)
 
     def _light_at(self, frame: int) -> Light:
         if not self._drift:
@@ -192,6 +204,16 @@ def _draw_clutter(rng: np.random.Generator, clutter: Clutter, product: Product) 
     return join(things)
 
 
+def differ(one: Picture, other: Picture, noise: float) -> bool:
+    """Whether two sketches differ by more than a pixel's noise.
+
+    In the mean colours of two blocks; that is four standard deviations of theirs.
+    """
+    side = _LOOKED_AT // _BLOCK
+    blocks = (one.image - other.image).reshape(side, _BLOCK, side, _BLOCK, 3).mean(axis=(1, 3))
+    return int((np.abs(blocks).max(axis=-1) > noise).sum()) >= 2
+
+
 def clean_picture(
     body: Body, motion: Motion, frame: int, size: int, rng: np.random.Generator
 ) -> Picture:
@@ -200,6 +222,19 @@ def clean_picture(
     product = Placed(body, motion.product_pose(frame))
     light = _draw_light(rng, TOY.lights, 1.0)
     return render(product, [], _camera(motion, frame), light, background, size)
+
+
+def bodies_of(product: Product) -> Callable[[tuple[int, ...]], Body]:
+    """The product's body by state; those seen last are kept."""
+    return functools.lru_cache(_KEPT)(lambda state: Body(product.mesh(state)))
+
+
+def plain_sketch(body: Body, motion: Motion, frame: int) -> Picture:
+    """A small picture as of `clean_picture`, always in the same light."""
+    product = Placed(body, motion.product_pose(frame))
+    light = Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.5), np.full(3, 0.5))
+    grey = _display(np.full(3, 0.5)).astype(np.float32)
+    return render(product, [], _camera(motion, frame), light, grey, _LOOKED_AT)
 
 
 def _camera(motion: Motion, frame: int) -> Camera:

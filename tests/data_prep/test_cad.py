@@ -33,8 +33,7 @@ def shown(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cad, "OCCLUDED", 0.0)
         _make(folder / "wrong", meshes=meshes, wrong=6, size=48)
-        of_state = lambda product, state, _: product.mesh(np.abs(state))  # noqa: E731
-        patch.setattr(rendered, "wrong_mesh", of_state)
+        patch.setattr(rendered, "wrong_copy", lambda product, *_: product)  # its poses are right
         _make(folder / "right", meshes=meshes, wrong=6, size=48)
     return tuple(ClipSource(folder / name, "cad", PROCEDURE) for name in ("wrong", "right"))
 

@@ -1,6 +1,7 @@
 """Recordings of a user's product, whose parts are meshes, through the code of the toy's."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from data_prep import synthetic
 from data_prep.products import products, wrong_poses
 from data_prep.products.product import Part, Product, solid
 from data_prep.rendering.mesh import affine
-from data_prep.worlds import hiding, motion, rendered, timelines
+from data_prep.worlds import hiding, motion, rendered, timelines, workplace
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from tests.support import lantern
+from tests.support import lantern, toy
 
 pytestmark = pytest.mark.usefixtures("read_here")
 LANTERN = Procedure.from_json(lantern.CONTENT)
@@ -107,6 +108,21 @@ def _kit():
     return Product(NOTHING, parts, kit=True)
 
 
+def _carried(kit, states):
+    """The parts in the hand in turn, where states follow each other."""
+    frames = np.arange(len(states)) * 50
+    timeline = timelines.Timeline(0, int(frames[-1]) + 50, frames, states)
+    hidden, rng = hiding.OCCLUSIONS["default"], np.random.default_rng(0)
+    places = np.zeros((states.shape[1], 2))
+    planned = motion.plan_recording(timeline, places, 5, hidden, rng, stand_ins=kit.stand_ins)
+    return [k for k, _ in itertools.groupby(planned.carried.tolist()) if k >= 0]
+
+
+def test_what_sits_wrong_is_carried_when_it_comes_off():
+    states = np.array([[0, 0, 0], [0, -1, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]], np.int8)
+    assert _carried(_kit(), states) == [1, 1, 2, 2]
+
+
 def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch):
     monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
     states = np.array([[0, 0, 0], [-1, 0, 0], [1, 0, 0]], np.int8)
@@ -121,13 +137,24 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
         kit.parts[j].extent
     )
     assert mesh.vertices[-len(shown.vertices) :, 2].min() == pytest.approx(0)  # on the table
-    timeline = timelines.Timeline(0, 60, np.array([0, 30, 45]), states)
-    planned = motion.plan_recording(
-        timeline, np.zeros((3, 2)), 5, hiding.OCCLUSIONS["default"], np.random.default_rng(0)
+    assert _carried(kit, states) == [j, 0, j]  # the right one is brought, and the other taken away
+    states = np.array([[0, 0, 0], [-1, 0, 0], [0, 0, 0]], np.int8)
+    assert _carried(kit, states) == [j, j]
+
+
+def test_renders_show_what_stands_in_once(monkeypatch):
+    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
+    tables = []
+    build = workplace.Workplace._build_around
+    monkeypatch.setattr(
+        workplace.Workplace, "_build_around", lambda *given: tables.append(given) or build(*given)
     )
-    assert set(planned.carried.tolist()) == {-1, 0}
-    carried = motion.with_stand_ins(planned, kit, timeline).carried
-    np.testing.assert_array_equal(carried, np.where(planned.carried == 0, j, -1))
+    monkeypatch.setattr(rendered, "draw_states", lambda *_: np.array([[-1, 0, 0]], np.int8))
+    procedure = Procedure.from_json(toy.content("a, b, c", "100"))
+    made = synthetic.Recipe(procedure, _kit(), renders={"wrong_01": 1})
+    assert made.make("cad", "wrong_01").states.tolist() == [[-1, 0, 0]]
+    list(made.make("cad", "wrong_01").jpegs)
+    assert {0 in loose and len(loose) == 2 for _, loose in tables} == {True}
 
 
 # --- The workplace around products of any size ---

@@ -92,6 +92,19 @@ def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch)
     assert came_off > 30
 
 
+def test_nothing_changes_under_a_part_that_stays_on():
+    """Steps may be done together, wrong, undone and forgotten."""
+    for product, seed in itertools.product(range(6), range(40)):
+        procedure = products.drawn(product).procedure
+        (variant,) = procedure.variants.values()
+        rng = np.random.default_rng(seed)
+        timeline = timelines.draw_timeline(procedure, rng, wrong=0.3, covers=True)
+        for old, new in itertools.pairwise(timeline.states):
+            for a, b in variant.precedence:
+                stays = old[b // 3] and new[b // 3]
+                assert not stays or old[a // 3] == new[a // 3], (product, seed)
+
+
 # --- Names of recordings ---
 
 

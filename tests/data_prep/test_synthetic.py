@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -135,8 +136,10 @@ def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeyp
     assert (np.abs(data.states) == SYNTHETIC.states[20]).all()
     assert (data.states == -1).any(1).all()
     # The same workplaces and cameras, with every part as it should be.
-    of_state = lambda product, state, _: product.mesh(np.abs(state))  # noqa: E731
-    monkeypatch.setattr(rendered, "wrong_mesh", of_state)
+    right = [dataclasses.replace(part, wrong=part.right) for part in made.product.parts]
+    monkeypatch.setattr(
+        rendered, "wrong_copy", lambda product, *_: dataclasses.replace(product, parts=tuple(right))
+    )
     shown = data.visible > 0.5
     assert shown.any()
     for i, pair in enumerate(zip(jpegs, made.make("cad", "wrong_21").jpegs, strict=True)):

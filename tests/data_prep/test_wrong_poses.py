@@ -77,9 +77,9 @@ def test_wrong_pose_a_box_on_another_face_is_drawn_again(monkeypatch):
     assert len(drawn) == 4
 
 
-def test_wrong_mesh_right_parts_stay_where_they_belong():
+def test_wrong_copy_right_parts_stay_where_they_belong():
     state = np.array([1, -1, 0, 1, 0, -1, 0, 0, 1, 0, 1], np.int8)
-    mesh = wrong_poses.wrong_mesh(TOY, state, np.random.default_rng(0))
+    mesh = wrong_poses.wrong_copy(TOY, state, np.random.default_rng(0)).mesh(state)
     right = TOY.mesh(np.abs(state))
     assert mesh.faces.shape == right.faces.shape
     np.testing.assert_array_equal(mesh.colours, right.colours)

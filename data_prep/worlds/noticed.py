@@ -1,0 +1,175 @@
+"""Incorrect installations that somebody can see: what no picture tells is no label.
+
+A part that sits wrong is rendered as it is and as it should be, from the cameras of the moments in
+which it does. If nothing but hands hides it, its pose is not one that can be seen, and is drawn
+anew. Where hands, other parts or a camera that looks elsewhere hide it until it is put right, it is
+right: in the labels and in the pictures.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+
+from data_prep.products.product import Product
+from data_prep.products.wrong_poses import wrong_pose
+from data_prep.rendering.scene import Body, Picture
+from data_prep.worlds.copies import nearly_right_pose
+from data_prep.worlds.motion import Motion
+from data_prep.worlds.timelines import Timeline
+from data_prep.worlds.workplace import Workplace, bodies_of, differ, plain_sketch
+from data_prep.worlds.worlds import TOY, World
+
+_LOOKS = 12  # at a pose, spread over the time in which a part sits wrong
+_TRIES = 12  # of poses; in a world with parts that are nearly right, half of them are such
+
+
+@dataclasses.dataclass(frozen=True)
+class Spell:
+    """A time in which a part sits wrong.
+
+    Attributes:
+        part: number of it.
+        rows: of the timeline's states.
+        frames: of the recording that have pictures.
+    """
+
+    part: int
+    rows: slice
+    frames: np.ndarray
+
+
+def spells(timeline: Timeline, step: int = 1) -> list[Spell]:
+    """The spells of a recording of whose frames every `step`-th is rendered, by part and time."""
+    found = []
+    starts = np.append(timeline.frames - timeline.first_frame, timeline.num_frames)
+    for k, wrong in enumerate((timeline.states < 0).T):
+        edges = np.flatnonzero(np.diff(wrong, prepend=False, append=False)).reshape(-1, 2)
+        for first, end in edges.tolist():
+            frames = np.arange(-(-starts[first] // step) * step, starts[end], step)
+            found.append(Spell(k, slice(first, end), frames))
+    return found
+
+
+def told(
+    sketch: Callable[[np.ndarray], Picture], state: np.ndarray, wrong: Iterable[int], world: World
+) -> set[int]:
+    """Those of the parts that sit wrong in a state (K,) of which a picture tells it.
+
+    `sketch` draws the product in a state amid what may hide it.
+    """
+    here = sketch(state)
+    right = {k: np.where(np.arange(len(state)) == k, 1, state) for k in wrong}
+    return {k for k, other in right.items() if differ(here, sketch(other), world.noise.high)}
+
+
+def bare(product: Product, motion: Motion, frame: int, state: np.ndarray) -> Picture:
+    """A sketch of a product that nothing hides."""
+    return plain_sketch(Body(product.mesh(state)), motion, frame)
+
+
+def as_told(
+    sketch: Callable[[np.ndarray], Picture], state: np.ndarray, world: World = TOY
+) -> np.ndarray:
+    """The state (K,) in which the parts are right of which a picture does not tell otherwise."""
+    wrong = set(np.flatnonzero(state < 0).tolist())
+    unseen = wrong - told(sketch, state, wrong, world)
+    return np.where(np.isin(np.arange(len(state)), list(unseen)), 1, state)
+
+
+def with_visible_poses(
+    product: Product,
+    found: Sequence[Spell],
+    motion: Motion,
+    states: np.ndarray,
+    world: World,
+    rng: np.random.Generator,
+) -> Product:
+    """The product with another wrong pose of the parts whose pose cannot be seen.
+
+    Args:
+        product: a copy of it.
+        found: the spells of the recording.
+        motion: of the recording.
+        states: (N, K) of its frames.
+        world: of the recording.
+        rng: draws poses.
+    """
+
+    def visible(k: int, product: Product) -> bool:
+        frames = np.concatenate([spell.frames for spell in found if spell.part == k])
+        looks = frames[np.linspace(0, len(frames) - 1, min(_LOOKS, len(frames))).astype(int)]
+        return any(
+            told(partial(bare, product, motion, i), states[i], [k], world) for i in looks.tolist()
+        )
+
+    for k in sorted({spell.part for spell in found}):
+        part, tried = product.parts[k], product
+        others = [other for other in product.parts if other is not part]
+        for number in range(_TRIES + 1):
+            if visible(k, tried):
+                product = tried
+                break
+            if part.known_wrong:
+                break
+            nearly = world.nearly_right and number < _TRIES // 2
+            pose = nearly_right_pose(part, rng) if nearly else wrong_pose(part, rng, others)
+            parts = list(product.parts)
+            parts[k] = dataclasses.replace(part, wrong=pose, stand_in=None)
+            tried = dataclasses.replace(product, parts=tuple(parts))
+    return product
+
+
+def without_unseen(
+    timeline: Timeline,
+    found: Sequence[Spell],
+    place: Workplace,
+    motion: Motion,
+    states: np.ndarray,
+    world: World,
+) -> Timeline:
+    """The timeline in which a part that no picture shows to sit wrong is right meanwhile.
+
+    Args:
+        timeline: of the recording.
+        found: its spells.
+        place: where it is recorded.
+        motion: of the recording.
+        states: (N, K) of its frames, as pictures show them.
+        world: of the recording.
+    """
+    known = timeline.states.copy()
+    for spell in found:
+        k = spell.part
+        # First those in which the hands are out of the way.
+        order = spell.frames[np.argsort(motion.reach[spell.frames].sum(axis=1), kind="stable")]
+        looks = ((partial(place.sketch, motion, i, states[i]), states[i]) for i in order.tolist())
+        if not any(told(sketch, state, [k], world) for sketch, state in looks):
+            known[spell.rows, k] = 1
+    return dataclasses.replace(timeline, states=known)
+
+
+def picture(
+    product: Product,
+    motion: Motion,
+    i: int,
+    states: np.ndarray,
+    size: int,
+    looks: np.random.Generator,
+    world: World = TOY,
+) -> Picture:
+    """The picture of a copy at a workplace of its own; parts that do not look wrong become right.
+
+    Args:
+        product: a copy, whose parts sit wrong as they do in its state.
+        motion: of N frames.
+        i: one of them.
+        states: (N, K), whose row i changes.
+        size: of the picture.
+        looks: draws the workplace.
+        world: of the picture.
+    """
+    place = Workplace(product, bodies_of(product), looks, world)
+    states[i] = as_told(partial(place.sketch, motion, i, states[i]), states[i], world)
+    return place.picture(motion, i, states[i], size)
