@@ -34,12 +34,13 @@ def run(
     remake: str = "",
     others: Sequence[Path] = (),
     on_start: Callable[[], None] = lambda: None,
+    claims: Path | None = None,
 ) -> None:
     """Runs the stages of a config in a working directory; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, profile_steps, remake, others, on_start)
+    run(config, workdir, profile_steps, remake, others, on_start, claims)
 
 
 def _steps(text: str) -> tuple[int, int]:
@@ -68,6 +69,8 @@ def _parser() -> OneLineParser:
     add("--remake", nargs="?", choices=choices, const="anew", default="", help=what)
     what = "work folders whose finished stages are taken over where they are the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
+    what = "folder of locks: what another run with the same one makes now is left to it (status 75)"
+    add("--claims", type=Path, metavar="DIR", help=what)
     what = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
     add("--distributed", action="store_true", help=what)
     what = "host:port of process 0, for several processes started by hand"
@@ -117,6 +120,7 @@ def _run_command(args: argparse.Namespace) -> None:
             args.remake,
             args.others,
             on_start=lambda: computing.append(True),
+            claims=args.claims,
         )
     except SystemExit:
         raise

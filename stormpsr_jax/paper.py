@@ -2,6 +2,7 @@
 
     python -m stormpsr_jax.paper TABLE [TABLE …] --config=industreal --config.data.dir=DATA …
         --workdir=runs/paper [--seeds=3] [--from=WORKDIR] [--plan]
+        [--devices_per_run=1] [--join] [--ray=auto]
 
 TABLE is all, or one of main (both streams, B1 to B3, recordings with and without errors), sampling
 (KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune,
@@ -10,10 +11,11 @@ detector (AP@50 on test), speed (frames a second on this machine) and embeddings
 The config is that of a single run, which is the row of the whole method; the other rows differ from
 it as the paper's do. A stage is trained once for all rows and tables that share it, and not at all
 where a work folder of --from has the very same. The seeds are --config.seed and those after it.
-What is finished is not run again: the same command goes on where it was. Results are in
-WORKDIR/tables/TABLE.md and .json, runs in WORKDIR/seed_N/VARIANT, and what they print in
-VARIANT.log beside. --plan shows what is left to run, and how long it takes as far as that was
-measured.
+As many runs go on at once as have devices of their own; --join helps from another machine
+(docs/scale.md). What is finished is not run again: the same command goes on where it was. Results
+are in WORKDIR/tables/TABLE.md and .json, runs in WORKDIR/seed_N/VARIANT, and what they print in
+VARIANT.log beside. The plan of what is left, with the time as far as it was measured, is printed
+first; with --plan it is all.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
     python -m stormpsr_jax.sweep temporal.delta=40,80,160 temporal.sigma=15,45 --config=own
         --config.data.dir=DATA --workdir=runs/sweep [--seeds=3] [--from=WORKDIR] [--plan]
+        [--devices_per_run=1] [--join] [--ray=auto]
 
 Every combination of the values is a run. A stage is trained once for all runs that share it. The
-seeds are --config.seed and those after it. What is finished is not run again: the same command goes
-on where it was, and one with further values adds theirs. The table is WORKDIR/sweep.md and
-sweep.json: of every stream the figures of the validation split, by which to choose, and those of
-the test split, means over seeds ± standard deviation. Runs are in WORKDIR/seed_N/FIELD=VALUE…, and
-what they print in a .log beside.
+seeds are --config.seed and those after it. As many runs go on at once as have devices of their own;
+--join helps from another machine (docs/scale.md). What is finished is not run again: the same
+command goes on where it was, and one with further values adds theirs. The table is WORKDIR/sweep.md
+and sweep.json: of every stream the figures of the validation split, by which to choose, and those
+of the test split, means over seeds ± standard deviation. Runs are in WORKDIR/seed_N/FIELD=VALUE…,
+and what they print in a .log beside.
 """
 
 from __future__ import annotations

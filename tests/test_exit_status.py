@@ -71,7 +71,7 @@ def experiment(words, monkeypatch, capsys):
 def test_an_experiment_with_an_error_is_2_and_one_whose_runs_failed_1(
     tmp_path, monkeypatch, capsys
 ):
-    words = ["--config=industreal", f"--workdir={tmp_path}"]
+    words = ["--config=industreal", f"--workdir={tmp_path}", "--devices_per_run=0"]
     status, said = experiment(["none", *words], monkeypatch, capsys)
     assert (status, said[:28]) == (2, "error: 'none' is no table; k")
     monkeypatch.setattr(execute, "execute_all", lambda runs, *_: list(runs))

@@ -34,7 +34,9 @@ _MAX_ADDRESS = 1000  # bytes
 
 def add_flag(parser: Any) -> None:
     """Adds --ray, which is None or the address of a cluster, to a parser or a group of it."""
-    what = "run on a Ray cluster that shares a disk, a task a recording (docs/scale.md)"
+    what = (
+        "run on a Ray cluster that shares a disk, a task for each recording or run (docs/scale.md)"
+    )
     parser.add_argument("--ray", type=_cluster, metavar="auto|HOST:PORT", help=what)
 
 
@@ -59,7 +61,8 @@ def run(
     lock: Path,
     desc: str,
     sizes: Sequence[int] | None = None,
-    device: bool = False,
+    devices: int = 0,
+    unit: str = "frame",
 ) -> Generator[tuple[int, Any, Exception | None]]:
     """Calls function(job, progress) for every job, as tasks of a cluster that share a bar.
 
@@ -77,7 +80,8 @@ def run(
         lock: what this process has locked by `files.only_writer`; the nodes have to see it.
         desc: of the bar.
         sizes: frames of each job, if they are known beforehand.
-        device: a task takes a GPU for itself, where the cluster has any.
+        devices: GPUs that a task takes for itself, where the cluster has any.
+        unit: of the bar, of which a job has a number.
 
     Yields:
         (index of a job, what the function returned, None), or its exception last, as they end.
@@ -88,7 +92,7 @@ def run(
             does not share the disk.
     """
     with _connected(cluster) as ray:
-        of_device = device and any("GPU" in node["Resources"] for node in _nodes(ray).values())
+        of_device = devices and any("GPU" in node["Resources"] for node in _nodes(ray).values())
         kind = "GPU" if of_device else "CPU"
         counter = _counter(ray, len(jobs))
         owner = Owner(
@@ -101,12 +105,14 @@ def run(
         # As bytes: Ray would unpickle them before the task can say that its node lacks the code.
         # By Ray's pickle, which also takes functions of the module that was started as a command.
         shared = ray.put(pickle.dumps((owner, ray.cloudpickle.dumps(function))))
-        task = ray.remote(num_cpus=1, num_gpus=int(of_device), max_retries=RETRIES)(_task())
+        task = ray.remote(num_cpus=1, num_gpus=devices if of_device else 0, max_retries=RETRIES)(
+            _task()
+        )
         waiting: dict[Any, int] = {}  # the job of each task that is submitted
         left = list(range(len(jobs)))[::-1]  # those of the others, the next one last
         counts = [0, *(n for i in range(len(jobs)) for n in (sizes[i] if sizes else UNKNOWN, 0))]
         nodes, asked = _nodes(ray), counter.get.remote()
-        with JobsBar(desc, counts) as bar:
+        with JobsBar(desc, counts, unit) as bar:
             if not any(_slots(node, kind) for node in nodes.values()):
                 bar.write(f"no node of the cluster has a {kind} for tasks yet", file=sys.stderr)
             try:

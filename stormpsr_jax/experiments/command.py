@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from stormpsr_jax.base import cluster
 from stormpsr_jax.base.errors import message_of, tell
-from stormpsr_jax.base.interruption import EXIT_INTERRUPTED
+from stormpsr_jax.base.interruption import EXIT_INTERRUPTED, EXIT_RESTART
 from stormpsr_jax.main import folders
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
@@ -29,6 +30,9 @@ class Request:
         seeds: that every row is trained with: that of the config and those after it.
         others: work folders whose finished stages are taken over where they are the very same.
         plan: show what is left to run, and no more.
+        devices_per_run: of this machine, each run at a time has so many; 0: all of them.
+        join: help another command that is at work in `root`.
+        ray: the cluster that makes the runs, None is this machine.
     """
 
     words: tuple[str, ...]
@@ -37,6 +41,9 @@ class Request:
     seeds: range
     others: tuple[Path, ...] = ()
     plan: bool = False
+    devices_per_run: int = 1
+    join: bool = False
+    ray: str | None = None
 
 
 Make = Callable[[Request], None]
@@ -49,6 +56,12 @@ class RunsFailed(ValueError):
 def _seeds(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{value} is less than 0")
     return value
 
 
@@ -68,6 +81,10 @@ def run(make: Make, name: str, description: str, word: str) -> None:
     what = "work folders whose stages are taken over, if the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
     add("--plan", action="store_true", help="show what is left to run, and end")
+    what = "devices of each run; as many runs as have their own go on at once. 0: all (%(default)s)"
+    add("--devices_per_run", type=_count, default=1, metavar="N", help=what)
+    add("--join", action="store_true", help="help another command in DIR, with other devices")
+    cluster.add_flag(parser)
     args = config_flag.parse(parser, None)
     seed = args.config.seed
     request = Request(
@@ -77,14 +94,22 @@ def run(make: Make, name: str, description: str, word: str) -> None:
         range(seed, seed + args.seeds),
         tuple(folder.resolve() for folder in args.others),
         args.plan,
+        args.devices_per_run,
+        args.join,
+        args.ray,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _stopped)
     try:
         make(request)
     except (ValueError, OSError, MemoryError) as error:
         for line in message_of(error).splitlines():
             tell("error", line)
         sys.exit(1 if isinstance(error, RunsFailed | MemoryError) else 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(EXIT_RESTART if stop.args else EXIT_INTERRUPTED)
+
+
+def _stopped(*_: object) -> None:
+    """After SIGTERM: ends like Ctrl-C, with the status by which a scheduler begins it again."""
+    raise KeyboardInterrupt("SIGTERM")

@@ -1,51 +1,91 @@
-"""Runs one after the other, each in a process of its own, with how far all of them are."""
+"""Runs side by side, each in a process and on devices of its own, with how far all of them are.
+
+The queue is the folder: a run is whose lock is held, and a stage that several runs have is made by
+the one that has locked it (`main --claims`). So any number of commands work on the same runs.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import os
 import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import cluster, files
 from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.interruption import EXIT_RESTART
+from stormpsr_jax.base.progress import Progress as Counted
+from stormpsr_jax.experiments import places
 from stormpsr_jax.experiments import runs as of_runs
 from stormpsr_jax.experiments.command import Request, RunsFailed
-from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.experiments.places import Place
+from stormpsr_jax.experiments.runs import Run, changed
 
 # A line of `stages.run`: a stage, and how many seconds it took.
 _TOOK = re.compile(r"(\w+): (\d+) s")
+_WAITS = re.compile(r"\w+: another run makes it, which has locked (.+)")
+_LOOK_SECONDS = 0.2
 
 
 class Progress:
     """Lines that say how far all runs are, and how long the rest takes as far as that is known.
 
-    A stage is expected to take as long as those of its name took before, in this command or in
-    earlier ones.
+    It reads them from the runs' logs, whoever makes the runs. A stage is expected to take as long
+    as those of its name took before, in this command or in earlier ones.
     """
 
-    def __init__(self, expected: Mapping[Run, Sequence[str]]):
-        """Takes the stages that each run will make."""
+    def __init__(self, expected: Mapping[Run, Sequence[str]], at_once: int = 1):
+        """Takes the stages that each run will make, and how many runs are made at once."""
         self._expected = {run: list(stages) for run, stages in expected.items()}
+        self._at_once = at_once
         self._start = time.monotonic()
         self._took: dict[str, list[float]] = {}
-        for stage, seconds in (found for run in expected for found in took(run.log)):
-            self._took.setdefault(stage, []).append(seconds)
+        self._read: dict[Run, int] = {}  # bytes of its log
+        for run in expected:
+            for line in self._new_lines(run):
+                if made := _TOOK.fullmatch(line):
+                    self._took.setdefault(made[1], []).append(float(made[2]))
+
+    def _new_lines(self, run: Run) -> list[str]:
+        try:
+            with run.log.open("rb") as file:
+                file.seek(self._read.get(run, 0))
+                whole = file.read().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return []
+        self._read[run] = self._read.get(run, 0) + len(whole) + bool(whole)
+        return [line.strip() for line in whole.decode(errors="replace").splitlines()]
+
+    def look(self) -> None:
+        """Says what the logs of the runs have told since the last look."""
+        for run in self._expected:
+            for line in self._new_lines(run):
+                if made := _TOOK.fullmatch(line):
+                    self.made(run, made[1], float(made[2]))
+                    self.say(run, f"{made[1]} took {made[2]} s")
+                elif ": taken over from " in line:
+                    self.say(run, line)
 
     def seconds(self, stage: str) -> float | None:
         """Expected of a stage; None if nothing is known of its like."""
         return statistics.fmean(self._took[stage]) if stage in self._took else None
 
     def left(self) -> str:
-        """How long all that is left takes, for people."""
-        known = [self.seconds(stage) for stages in self._expected.values() for stage in stages]
-        minutes = sum(seconds for seconds in known if seconds is not None) / 60
-        least = "at least" if None in known else "about"
-        return f"{least} {minutes:.0f} min left"
+        """How long all that is left takes, for people: as long as the longest run at least."""
+        of_runs = [[self.seconds(name) for name in names] for names in self._expected.values()]
+        known = [sum(filter(None, seconds)) for seconds in of_runs]
+        seconds = max([sum(known) / self._at_once, *known])
+        least = "at least" if any(None in seconds for seconds in of_runs) else "about"
+        return f"{least} {seconds / 60:.0f} min left"
 
     def say(self, run: Run, text: str) -> None:
         """Prints a line about a run."""
@@ -75,103 +115,235 @@ def took(path: Path) -> list[tuple[str, float]]:
     return [(match[1], float(match[2])) for match in found if match]
 
 
-def execute(run: Run, others: Sequence[Path], progress: Progress) -> bool:
-    """Makes a run to its end, with stages of other work folders; returns whether it did."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    _wait_for(run, progress)
-    progress.say(run, "starts")
-    flags = run.flags(other for other in others if other.is_dir())
-    last = ""
-    with run.log.open("a", encoding="utf-8") as log:
-        print("python -m stormpsr_jax.main", *flags, file=log, flush=True)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stormpsr_jax.main", *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,  # Ctrl-C is passed on below, once: at a second one it would just end
-        )
-        assert process.stdout is not None  # a pipe was asked for
-        try:
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                line = line.strip()
-                last = line or last
-                if made := _TOOK.fullmatch(line):
-                    progress.made(run, made[1], float(made[2]))
-                    progress.say(run, f"{made[1]} took {made[2]} s")
-                elif ": taken over from " in line:
-                    progress.say(run, line)
-        finally:
-            if process.poll() is None:
-                process.terminate()  # it saves what it has
-            process.wait()
-    progress.ended(run)
-    if process.returncode:
-        progress.say(run, f"FAILED: {last} (see {run.log})")
-    return process.returncode == 0
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """A run that is being made: its process, and the lock that keeps it from other commands."""
+
+    run: Run
+    process: subprocess.Popen
+    held: BinaryIO
+
+    def last_line(self) -> str:
+        """The last thing that it has said."""
+        with self.run.log.open(encoding="utf-8", errors="replace") as file:
+            return next((line.strip() for line in [*file][::-1] if line.strip()), "")
 
 
-def _wait_for(run: Run, progress: Progress) -> None:
-    """Waits for a process that a killed command has left at work in the folder."""
-    held = files.open_locked(run.folder / "lock", wait=False)
-    if held is None:
-        progress.say(run, f"waits for the process that is at work in {run.folder}")
-        held = files.open_locked(run.folder / "lock", wait=True)
-    assert held is not None  # it has waited
-    held.close()
+class _Queue:
+    """The runs of a command that are left, and what keeps each of them from being begun."""
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        progress: Progress,
+        others: Sequence[Path],
+        claims: Path | None,
+    ):
+        self.left, self.failed = list(runs), list[Run]()
+        self._order, self._progress, self._others, self._claims = [*runs], progress, others, claims
+        self._waits: dict[Run, Path] = {}  # for this lock, of a stage
+        self._elsewhere: set[Run] = set()  # made by somebody else
+        for run in runs:  # before any of them looks into the others'
+            run.folder.mkdir(parents=True, exist_ok=True)
+
+    def next(self, place: Place) -> _Work | None:
+        """Begins the first run that can be begun; None if there is none now."""
+        for run in [*self.left]:
+            if run in self._waits and not _is_free(self._waits[run]):
+                continue
+            held = files.open_locked(run.folder.with_name(f".{run.folder.name}.lock"), wait=False)
+            if held is None or not _is_free(run.folder / "lock"):
+                if held is not None:  # its own command was killed
+                    held.close()
+                if run not in self._elsewhere:
+                    self._progress.say(run, f"waits for who is at work in {run.folder}")
+                self._elsewhere.add(run)
+                continue
+            self.left.remove(run)
+            if run in self._waits or of_runs.stages_to_make(run):
+                return self._begun(run, place, held)
+            held.close()
+            self._progress.ended(run)
+            self._progress.say(run, "done before")
+        return None
+
+    def _begun(self, run: Run, place: Place, held: BinaryIO) -> _Work:
+        if run not in self._waits:
+            self._progress.say(run, "starts")
+        workers = places.loaders(run.config.data.workers, place.share)
+        here = dataclasses.replace(run, config=changed(run.config, {"data.workers": workers}))
+        others = [*(r.folder for r in self._order if r is not run), *self._others]
+        flags = here.flags(others) + ([f"--claims={self._claims}"] if self._claims else [])
+        with run.log.open("a", encoding="utf-8") as log:
+            print("python -m stormpsr_jax.main", *flags, file=log, flush=True)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stormpsr_jax.main", *flags],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **place.environment},
+                process_group=0,  # Ctrl-C is passed on, once: at a second one it would just end
+            )
+        return _Work(run, process, held)
+
+    @property
+    def has_nothing(self) -> bool:
+        """Whether others are making all that is left."""
+        return all(run in self._elsewhere and run not in self._waits for run in self.left)
+
+    def ended(self, work: _Work) -> None:
+        """Takes note of a run whose process has ended."""
+        work.held.close()
+        self._progress.look()
+        run, status, last = work.run, work.process.returncode, work.last_line()
+        self._waits.pop(run, None)
+        if not status:
+            self._progress.ended(run)
+        elif status == EXIT_RESTART:
+            with run.log.open(encoding="utf-8", errors="replace") as log:
+                locks = [found[1] for line in log if (found := _WAITS.fullmatch(line.strip()))]
+            self._waits[run] = Path(locks[-1]) if locks else run.folder / "lock"
+            self.left = [r for r in self._order if r in self.left or r is run]
+        else:
+            self.failed.append(run)
+            self._progress.ended(run)
+            self._progress.say(run, f"FAILED: {last} (see {run.log})")
 
 
-def execute_all(runs: Sequence[Run], progress: Progress, others: Sequence[Path] = ()) -> list[Run]:
+def _is_free(lock: Path) -> bool:
+    if not lock.parent.is_dir() or (file := files.open_locked(lock, wait=False)) is not None:
+        file.close()
+        return True
+    return False
+
+
+def execute_all(
+    runs: Sequence[Run],
+    progress: Progress,
+    others: Sequence[Path] = (),
+    here: Sequence[Place] = (Place(),),
+    claims: Path | None = None,
+    leads: bool = True,
+) -> list[Run]:
     """Makes all runs that are not made; a run that fails does not stop the others.
 
     Args:
         runs: in the order to make them in; each takes over what any of them has.
         progress: what says how far they are.
         others: further work folders to take stages over from.
+        here: where they are made, one in each place at a time.
+        claims: folder of the locks of what they share, wherever they are made.
+        leads: whether to wait for those that other commands make.
 
     Returns:
         Those that failed.
     """
-    failed = []
-    for run in runs:
-        if run.folder.is_dir() and not of_runs.stages_to_make(run):
-            progress.ended(run)
-            progress.say(run, "done before")
-        elif not execute(run, [*(r.folder for r in runs if r is not run), *others], progress):
-            failed.append(run)
-    return failed
+    queue, at_work = _Queue(runs, progress, others, claims), dict[int, _Work]()
+    try:
+        while queue.left or at_work:
+            for i in [*at_work]:
+                if at_work[i].process.poll() is not None:
+                    queue.ended(at_work.pop(i))
+            for i, place in enumerate(here):
+                if i not in at_work and (work := queue.next(place)):
+                    at_work[i] = work
+            if not leads and not at_work and queue.has_nothing:
+                break
+            progress.look()
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        for work in at_work.values():
+            work.process.terminate()  # it saves what it has
+        for work in at_work.values():
+            work.process.wait()
+            work.held.close()
+    return queue.failed
 
 
 @contextlib.contextmanager
 def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
     """Makes all runs of a command that are not made; yields those that went to their end.
 
-    A plan shows what is left to make instead, and ends the command.
+    A plan shows what is left to make instead, and ends the command. So does what joins another
+    command, once there is nothing left to begin.
 
     Raises:
-        ValueError: there is no such folder to take stages over from, or another command works in
-            the folder.
+        ValueError: there is no such folder to take stages over from, or no such devices, or another
+            command works in the folder, and this one does not join it.
         RunsFailed: at the end, if runs failed.
     """
     root = request.root
     raise_all([f"--from={p}: no such work folder" for p in request.others if not p.is_dir()])
     expected = of_runs.expected_stages(runs, request.others)
-    progress = Progress(expected)
+    here = [] if request.ray else places.find(request.devices_per_run)
+    progress = Progress(expected, max(len(here), 1))
+    if request.plan or any(expected.values()):
+        show_plan(progress, expected, len(here))
     if request.plan:
-        show_plan(progress, expected)
         sys.exit()
-    root.mkdir(parents=True, exist_ok=True)
-    with files.only_writer(root / "lock", root, "--workdir"):
-        failed = execute_all(runs, progress, request.others)
-        yield set(runs) - set(failed)
+    with contextlib.ExitStack() as held:
+        leads, claims = True, root / "claims"
+        try:
+            held.enter_context(files.only_writer(root / "lock", root, "--workdir"))
+        except ValueError as error:
+            if not request.join:
+                raise ValueError(f"{error}; or help it on other devices with --join") from error
+            leads = False
+        if request.ray:
+            failed = _on_cluster(runs, progress, request, claims)
+        else:
+            failed = execute_all(runs, progress, request.others, here, claims, leads)
+        if leads:
+            yield set(runs) - set(failed)
     if failed:
         raise RunsFailed(f"{len(failed)} of {len(runs)} runs failed, and are in no table")
+    if not leads:
+        print("nothing is left to begin; the command that was first writes the tables", flush=True)
+        sys.exit()
 
 
-def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]]) -> None:
+def _on_cluster(
+    runs: Sequence[Run], progress: Progress, request: Request, claims: Path
+) -> list[Run]:
+    """Makes runs as tasks of a Ray cluster; returns those that failed."""
+    work = functools.partial(_of_cluster, runs=runs, others=request.others, claims=claims)
+    ends = cluster.run(
+        request.ray,
+        work,
+        range(len(runs)),
+        lock=request.root / "lock",
+        desc=f"{len(runs)} runs",
+        devices=request.devices_per_run or 1,
+        unit="run",
+    )
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(1):
+            progress.look()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        with contextlib.closing(ends):
+            raise_all([str(error) for _, _, error in ends if error is not None])
+    finally:
+        done.set()
+        thread.join()
+        progress.look()
+    return [run for run in runs if of_runs.stages_to_make(run)]
+
+
+def _of_cluster(
+    index: int, counted: Counted, runs: Sequence[Run], others: Sequence[Path], claims: Path
+) -> None:
+    """A task: makes runs of those that are left, until there is none to begin."""
+    counted.begin(1)
+    progress = Progress({run: () for run in runs})
+    execute_all(runs, progress, others, claims=claims, leads=False)
+    counted.advance()
+
+
+def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]], at_once: int = 1) -> None:
     """Prints the runs, what each makes and takes over, and the time as far as it is known."""
     print("| run | makes | is there or taken over | min |\n|---|---|---|---|")
     for run, stages in expected.items():
@@ -181,4 +353,5 @@ def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]]) -> None
         minutes = f"{sum(known) / 60:.1f}" if len(known) == len(seconds) else "–"
         makes, over = (", ".join(names) or "–" for names in (stages, others))
         print(f"| {run.name} | {makes} | {over} | {minutes} |")
-    print(f"{len(expected)} runs, {progress.left()}")
+    side = f", {at_once} at a time" if at_once > 1 else ""
+    print(f"{len(expected)} runs{side}, {progress.left()}", flush=True)

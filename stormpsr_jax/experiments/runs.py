@@ -88,7 +88,7 @@ def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Ru
     made: set[str] = set()
     found = {}
     for run in runs:
-        left = set(run.config.stages)
+        left = {stage.name for stage in order.chosen(run.context)}
         for folder in (run.folder, *others):
             if folder.is_dir():
                 there = dataclasses.replace(run, folder=folder)

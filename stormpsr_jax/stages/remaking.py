@@ -6,6 +6,7 @@ Trained weights that depend on a change are not thrown away unasked. With "anew"
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,15 +141,38 @@ def prepare(context: Context, stage: Stage, remake: str, others: Sequence[Path])
     return False
 
 
+def claim(context: Context, stage: Stage, folder: Path, held: contextlib.ExitStack) -> bool:
+    """Locks a stage that several runs may have, until `held` is closed; False if another has.
+
+    Args:
+        context: of the run, in which the stages before this one are finished.
+        stage: to be made.
+        folder: of the locks.
+        held: is given the lock.
+    """
+    if not (stage.taken_over or stage.makes_data):
+        return True
+    data = str(context.data_dir.resolve())
+    what = results.of_json(data if stage.makes_data else provenance.made_from(context, stage))
+    path = folder / f"{stage.name}-{what[:16]}"
+    if (lock := files.open_locked(path, wait=False)) is None:
+        print(f"{stage.name}: another run makes it, which has locked {path}", flush=True)
+        return False
+    held.enter_context(lock)
+    return True
+
+
 def _take_over(
     context: Context, stage: Stage, now: MadeFrom, others: Sequence[Path]
 ) -> Path | None:
     """Links a stage that another work folder has finished, made from the very same.
 
     Returns:
-        That work folder; None if there is none, or the run has begun the stage itself.
+        That work folder; None if there is none, or the run has made the stage itself, or has begun
+        it in another way.
     """
-    if not stage.taken_over or (context.workdir / stage.name).exists():
+    own = context.workdir / stage.name
+    if not stage.taken_over or (own.exists() and not _begun(own, now)):
         return None
     for other in others:
         if is_made(other, stage, now):
@@ -158,6 +182,14 @@ def _take_over(
                     results.link(other / name, context.workdir / name)
             return other
     return None
+
+
+def _begun(folder: Path, now: MadeFrom) -> bool:
+    """Whether a stage was begun, from just this and from no older weights, and not finished."""
+    record = provenance.read(folder)
+    if record is None or record.results is not None or len(record.trained) > 1:
+        return False
+    return not provenance.changes(record, now)
 
 
 def is_made(workdir: Path, stage: Stage, now: MadeFrom) -> bool:

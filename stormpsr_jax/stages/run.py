@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ def run(
     remake: str = "",
     others: Sequence[Path] = (),
     on_start: Callable[[], None] = lambda: None,
+    claims: Path | None = None,
 ) -> None:
     """Runs the stages of a config in a working directory.
 
@@ -37,11 +39,14 @@ def run(
             "continue" trains on from them where nothing but data has changed, "" asks.
         others: work folders whose finished stages are taken over where they are the very same.
         on_start: called once no mistake was found, before anything is computed.
+        claims: folder of locks that runs with stages in common share: each is made by one of them,
+            and taken over by those that have its work folder among `others`.
 
     Raises:
         ValueError: all mistakes that can be found before anything is computed; a change after which
             weights would be trained again, without `remake`; whatever a stage says about its input.
-        SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
+        SystemExit: after SIGTERM or Ctrl-C; see `interruption`. With the same status as after
+            SIGTERM where other runs are making all stages that could be next.
     """
     memory.keep_freed()
     raise_all([f"--from={other}: no such work folder" for other in others if not other.is_dir()])
@@ -58,12 +63,18 @@ def run(
         if context.extra is not None:
             _say(str(context.extra))
         on_start()
-        for stage in order.chosen(context):
-            stopped = f"stopped before {stage.name}; run the same command again"
+        left = list(order.chosen(context))
+        while left:
+            stopped = f"stopped before {left[0].name}; run the same command again"
             interruption.end_if_asked(stopped)
             if interruption.all_stop():
                 interruption.end(stopped)
-            made = _run_stage(context, stage, remake, others)
+            for stage in _ready(context, left):
+                if (made := _run_stage(context, stage, remake, others, claims)) is not None:
+                    break
+            else:
+                interruption.end(stopped)
+            left.remove(stage)
             if made and stage.makes_data:
                 context = Context(config, workdir, mesh, profile_steps)  # which opens what is new
                 hosts.on_process_0(functools.partial(_check_data, context))
@@ -83,8 +94,26 @@ def _check(context: Context, remake: str) -> None:
     files.write_text(context.workdir / "config.json", config + "\n")
 
 
-def _run_stage(context: Context, stage: Stage, remake: str, others: Sequence[Path]) -> bool:
-    """Makes a stage, unless all of it is there; returns whether it did."""
+def _ready(context: Context, left: Sequence[Stage]) -> list[Stage]:
+    """The stages, of those that are left, that none of the others comes before."""
+    if left[0].makes_data:
+        return [left[0]]
+    return [stage for stage in left if not {*left}.intersection(stage.after(context))]
+
+
+def _run_stage(
+    context: Context, stage: Stage, remake: str, others: Sequence[Path], claims: Path | None
+) -> bool | None:
+    """Makes a stage, unless all is there; returns whether it did, None if another run does."""
+    with contextlib.ExitStack() as held:
+        if claims is not None:
+            claim = functools.partial(remaking.claim, context, stage, claims, held)
+            if not hosts.on_process_0(claim):
+                return None
+        return _make(context, stage, remake, others)
+
+
+def _make(context: Context, stage: Stage, remake: str, others: Sequence[Path]) -> bool:
     if done := hosts.on_process_0(lambda: remaking.prepare(context, stage, remake, others)):
         _say(f"{stage.name}: done before")
     else:

@@ -79,7 +79,7 @@ def on_cluster(nodes: str, jobs: Sequence[Job], lock: Path) -> Generator[End]:
     removed from the folder of the results, which is that of `lock`.
     """
     desc = f"{len(jobs)} recordings"
-    ends = cluster.run(nodes, recognise, jobs, lock=lock, desc=desc, device=True)
+    ends = cluster.run(nodes, recognise, jobs, lock=lock, desc=desc, devices=1)
     try:
         with contextlib.closing(ends):
             for index, line, error in ends:
