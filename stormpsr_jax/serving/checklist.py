@@ -16,6 +16,12 @@ from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 Frame = Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
 
 
+def likely(step: int, belief: Belief) -> float:
+    """How likely a step holds, by beliefs in 0…1: its part sits right, sits wrong, is absent."""
+    k, kind = divmod(step, 3)
+    return float((belief.right[k], belief.wrong[k], 1 - belief.present[k])[kind])
+
+
 class State(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a checklist: the monitor's state, and (step id, frame) of done and wrong."""
 

@@ -38,12 +38,14 @@ class Step(NamedTuple):
         status: "done", "next", "open", "missing" (what should come after it is done) or "wrong"
             (done, but not expected; with 3k + 1, component k sits wrong).
         time_s: when it was done, of one that is done or wrong; else None.
+        likely: how likely it still holds, in 0…1, of one with a time and a stream with beliefs.
     """
 
     step_id: int
     name: str
     status: str
     time_s: float | None
+    likely: float | None = None
 
 
 class Part(NamedTuple):
@@ -263,10 +265,13 @@ class Live:
     def progress(self) -> list[Step]:
         """The expected steps, and then the wrong ones."""
         name, found = self.decoder.procedure.step_name, []
+        belief = self.decoder.belief and self.decoder.belief.probabilities()
         for step, status in self._checklist.rows():
             frame = self._checklist.frame(step)
             time = None if frame is None else round(frame / self.fps, 6)
-            found.append(Step(step, name(step), status, time))
+            known = frame is not None and belief is not None
+            sure = round(checklist.likely(step, belief), 4) if known else None
+            found.append(Step(step, name(step), status, time, sure))
         return found
 
     @property

@@ -11,6 +11,7 @@ const SOURCES = {
 const ENDED = {
   complete: "finished", key: "ended", absent: "taken away", end: "ended", stopped: "stopped",
 };
+const DOUBTFUL = 0.9; // likelihood below which a step that is done is hinted at
 const MAX_RECORDS = 50;
 const SILENT_MS = 15000; // the server says something every 5 s
 const OLD_VIEW_MS = 5000; // of a live camera
@@ -68,14 +69,17 @@ function showChecklist(given, waiting, known) {
   const rows = [...given.filter(isWrong), ...given.filter((row) => !isWrong(row))];
   const list = by("checklist");
   fitRows(list, rows.length, makeStep).forEach((row, i) => {
-    const { name, status, time_s: time } = rows[i];
+    const { name, status, time_s: time, likely } = rows[i];
     const shown = status in SIGNS && (known || status !== "next") ? status : "open";
     row.className = CLASSES[shown];
     const [sign, text, note] = row.children;
     setText(sign, SIGNS[shown]);
     setText(text, name);
-    setText(note, shown === "done" && typeof time === "number" ? clock(time) : WORDS[shown]);
-    row.setAttribute("aria-label", `${name}: ${WORDS[shown]}`);
+    const doubtful = shown === "done" && typeof likely === "number" && likely < DOUBTFUL;
+    const word = doubtful ? `${Math.round(100 * likely)} % sure` : WORDS[shown];
+    note.classList.toggle("amber", doubtful);
+    setText(note, shown === "done" && typeof time === "number" && !doubtful ? clock(time) : word);
+    row.setAttribute("aria-label", `${name}: ${doubtful ? "done, " : ""}${word}`);
     if (shown === "next") row.setAttribute("aria-current", "step");
     else row.removeAttribute("aria-current");
   });

@@ -70,7 +70,7 @@ def server(system):
 
 def view(*statuses, **more):
     rows = [
-        {"step_id": 3 * i, "name": name, "status": status, "time_s": 61.5}
+        {"step_id": 3 * i, "name": name, "status": status, "time_s": 61.5, "likely": 0.95}
         for i, (name, status) in enumerate(zip(NAMES, statuses, strict=False))
     ]
     beliefs = [
@@ -141,6 +141,11 @@ def test_station_shows_and_follows_what_happens(server, tab):
     server.tell("send", event | {"step": "Install wheel"})
     see(tab.locator("#records li .what").first, "Install wheel")
     assert tab.locator("#records li .what").all_inner_texts() == ["Install wheel", "Install pin"]
+
+    doubtful = view("done", "next", "open", "open")
+    doubtful["checklist"][0]["likely"] = 0.83
+    server.tell("frame", doubtful)
+    see(tab.locator("#checklist li:first-child .note"), "83 % sure")
 
     server.tell("send", {"type": "alert", "message": f"{EVIL} is missing"})
     server.tell("frame", view("done", "missing", "wrong", "next"))

@@ -45,6 +45,19 @@ def test_update_has_the_events_of_recognise(trained, stream):
         assert list(trained.recognise(IMAGES, batch=7, **options)) == expected
 
 
+def test_progress_says_how_likely_a_step_still_holds(trained):
+    for stream in ("learned", "asd"):
+        live = trained.live("assembly", stream, settings=SETTINGS.get(stream))
+        feed(live, range(NUM_FRAMES))
+        shown = {s.step_id: s.likely for s in live.progress if s.time_s is not None}
+        assert shown
+        for step, likely in shown.items():
+            if stream == "asd":
+                assert likely is None
+            elif step % 3 == 0:
+                assert likely == pytest.approx(live.beliefs[step // 3].right, abs=1e-4)
+
+
 @pytest.mark.parametrize("stream", stream_names())
 def test_restore_goes_on_at_any_frame(trained, stream):
     options = {"variant": "assembly", "stream": stream, "settings": SETTINGS.get(stream)}

@@ -213,10 +213,13 @@ class Learned(Stream):
         """Returns the settings with so much more of a logit to be reported as installed."""
         return dataclasses.replace(settings, install=settings.install + caution)
 
-    def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration:
-        """Learns what confidences mean only where that clearly helps: they are probabilities."""
+    def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration | None:
+        """Learns what confidences mean only where that clearly helps: they are probabilities.
+
+        Too few recordings cannot tell whether they are those of this product: None.
+        """
         if len(judged) < MIN_RECORDINGS:
-            return calibrating.STATED
+            return None
         return calibrating.fit_if_better(judged)
 
     def decoder(

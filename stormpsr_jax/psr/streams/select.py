@@ -235,6 +235,7 @@ def _calibrated(
     reliability = None
     if len(judged) > 1:
         every = [one for of_recording in judged for one in of_recording]
-        held_out = calibration.cross_fitted(judged) if fitted is not calibration.STATED else every
+        as_they_are = fitted is None or fitted is calibration.STATED
+        held_out = every if as_they_are else calibration.cross_fitted(judged)
         reliability = calibration.reliability(held_out)
     return dataclasses.replace(choice, calibration=fitted, reliability=reliability)

@@ -171,7 +171,7 @@ class Stream(abc.ABC):
         """Returns the settings with a higher bar for installations, of a stream that has one."""
         return settings
 
-    def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration:
+    def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration | None:
         """Learns what confidences mean from the judged events of each recording."""
         return calibration.fit(one for of_recording in judged for one in of_recording)
 

@@ -18,6 +18,7 @@ from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
+from stormpsr_jax.serving.checklist import likely
 from stormpsr_jax.serving.files.thumbnails import thumbnail
 from stormpsr_jax.serving.kept import Chunk
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_PICTURES = 64
 MAX_EVENTS = 1000  # in the timeline and the table; also of alerts
+DOUBTFUL = 0.9  # likelihood below which a reported step is hinted at
 _BINS = 400  # of a curve
 
 
@@ -57,6 +59,8 @@ class Report:
         self._pictures: dict[int, bytes] = {}  # by frame
         self._every = 1  # of so many frames with events, one has its picture kept
         self._num_pictured = 0
+        # By step that was recognised, how likely it has been since at the least.
+        self._least: dict[int, float] = {}
         self._alerts: list[Alert] = []
         self._num_alerts = 0
 
@@ -73,6 +77,12 @@ class Report:
                 self._seen = np.zeros(self._bins)
             found = np.where(detected.classes > 0, detected.confidences, 0).max(axis=1, initial=0)
             np.maximum.at(self._seen, bins, found)
+        events = list(chunk.events)
+        for frame, belief in zip(chunk.numbers, chunk.beliefs, strict=True):
+            self._least |= {e.step_id: 1.0 for e in events if e.frame == frame}
+            if belief is not None:
+                least = ((step, p, likely(step, belief)) for step, p in self._least.items())
+                self._least = {step: min(before, now) for step, before, now in least}
         self._num_events += len(chunk.events)
         self._num_uncertain += sum(map(self._is_uncertain, chunk.events))
         self._events += chunk.events[: max(0, MAX_EVENTS - len(self._events))]
@@ -138,7 +148,12 @@ class Report:
             num_uncertain=self._num_uncertain,
             certain=self._certain,
             events=[self._row(event) for event in self._events],
-            checklist=[(self._procedure.step_name(step), status) for step, status in rows],
+            checklist=[
+                (self._procedure.step_name(step), status, self._least.get(step))
+                for step, status in rows
+            ],
+            doubtful=DOUBTFUL,
+            believes=streams.find(stream).fitted,
             done=sum(status == "done" for _, status in rows),
             num_expected=len(self._variant.expected),
             alerts=[(self._clock(alert.frame), alert.message) for alert in self._alerts],

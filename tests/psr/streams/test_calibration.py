@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Variant
-from stormpsr_jax.psr.streams import calibration
+from stormpsr_jax.psr.streams import calibration, learned
 from stormpsr_jax.psr.streams.calibration import Judged, fit, judge, reliability
 
 CHANCES = st.integers(0, 64).map(lambda n: n / 64)
@@ -100,6 +100,8 @@ def test_fit_if_better_leaves_what_is_right_already(slope, kept):
         assert found[-1] == (fit(every) if clear else calibration.STATED)
     assert sum(one is calibration.STATED for one in found) == pytest.approx(6 * kept, abs=1)
     assert calibration.fit_if_better([simulated(0, 100)]) is calibration.STATED
+    few = [simulated(0, 100)] * (learned.MIN_RECORDINGS - 1)
+    assert learned.LEARNED.calibrate(few) is None, "nobody has compared them with this product"
 
 
 def test_reliability_golden_values():

@@ -1,5 +1,14 @@
 """The report of a recognised recording."""
 
+import numpy as np
+
+from stormpsr_jax.psr import Event
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.serving.files.page import Report
+from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.recogniser import Recognised
+from tests.support.live_data import PROCEDURE
 from tests.support.recognise_data import found, run
 
 
@@ -12,3 +21,20 @@ def test_report_escapes_names_and_shows_every_event(made, trained, tmp_path, cli
     assert run(trained, evil, f"--out={tmp_path / 'out'}") == 0
     page = (tmp_path / "out" / evil.stem / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
+
+
+def test_report_hints_at_a_step_that_became_doubtful(tmp_path):
+    """By how likely it was since it was reported, not before."""
+    report = Report(PROCEDURE, PROCEDURE.variants["assembly"], 10, 0, 4)
+    beliefs = [Belief(*np.array([[1, 1, 0], [p, 0.95, 0], [0, 0, 0]])) for p in (0.1, 0.99, 0.4, 1)]
+    events = [Event(1, step, 0.99, "learned", {}, "x", 0.1) for step in (0, 3)]
+    report.add(Chunk(range(4), Recognised(np.zeros((4, 3)), None), [None] * 4, events, beliefs), [])
+    rows, settings = [(0, "done"), (3, "done"), (6, "next")], learned.LearnedSettings()
+    report.write(
+        tmp_path / "r.html", name="x", rows=rows, stream="learned", settings=settings,
+        calibrated=False, source="x.mp4", fits=True,
+    )  # fmt: skip
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert '<td class="amber">0.40?</td>' in page
+    assert "<td>0.95</td>" in page
+    assert "not calibrated on recordings that the model has not seen" in page
