@@ -192,6 +192,8 @@ def make_dataset(
         names = [recording.name for recording in found if recording.split == split]
         logging.info("split %s: %s", split, ", ".join(names) or "no recordings")
     warnings = []
+    if terms is not None and terms.fps is not None:
+        warnings += own_labels.other_rates(found, terms.fps)
     boxed = {recording.split for recording in found if recording.boxes is not None}
     if missing := [split for split in ("train", "val") if split not in boxed]:
         warnings.append(

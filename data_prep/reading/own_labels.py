@@ -3,7 +3,7 @@
 import functools
 import os
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,19 @@ from data_prep.reading import asd_labels, data_sets, recording_labels
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
+from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.media import containers, finding, trees, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import join
 from stormpsr_jax.psr.files import labels, timed_labels, yolo
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats.form import Unit
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
 
+_SAME_RATE = 0.01  # a video at 29.97 has the rate of a tool that counts 30
 _SHARED = (".json", ".xml")  # COCO and CVAT, which may have the boxes of several recordings
 
 
@@ -54,7 +58,7 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -
     first = recording.pictures.first_frame
     initial = procedure.variant_for(recording.name).initial_state
     with tree.on_disk(name) as path:
-        timed = timed_labels.read_times(path, procedure, terms, recording.name)
+        timed = timed_labels.read_times(path, procedure, terms, recording.name, with_pictures=True)
         first_state, steps = timed_labels.to_frames(
             path,
             timed,
@@ -68,6 +72,32 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -
     derived = labels.states_to_steps(frames, states)
     checksum = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(tree.read(name)))
     return Labels(frames, states, derived, {}, checksum)
+
+
+def other_rates(found: Iterable[RecordingFiles], labels_fps: float) -> list[str]:
+    """Returns a warning if videos whose labels count frames have another rate than --labels_fps."""
+    names: list[str] = []
+    rates: list[float] = []
+    for recording in found:
+        pictures, (tree, label) = recording.pictures, recording.labels
+        if not (isinstance(pictures, video.Video) and tree.exists(label)):
+            continue
+        with tree.on_disk(label) as path:
+            counted = any(entry.unit is not Unit.SECONDS for entry in formats.read(path)[1])
+        times = containers.read_times(pictures.tree, pictures.name)
+        rate = (len(times) - 1) / float(times[-1] - times[0]) if counted and len(times) > 1 else 0
+        if rate and abs(labels_fps / rate - 1) > _SAME_RATE:
+            names.append(recording.name)
+            rates.append(rate)
+    if not names:
+        return []
+    those = ", ".join(sorted({f"{rate:.3g}" for rate in rates}))
+    return [
+        f"--labels_fps={labels_fps:g}, but the videos of {one_line(', '.join(names), 200)} have "
+        f"{those} pictures a second: this is right only if the labelling tool counted "
+        f"{labels_fps:g}, as tag Video of Label Studio says with frameRate. Numbers of a video's "
+        "pictures, as CVAT has them, go by the video"
+    ]
 
 
 def _shown(pictures: Pictures, fps: float) -> Shown:

@@ -177,5 +177,5 @@ def add_label_flags(add: Callable[..., Any]) -> None:
         add: a parser's `add_argument`.
     """
     add("--words", metavar="FILE", help="CSV word,step: what labels call the steps")
-    what = "frames per second that the labelling tool counted, where its files count frames"
+    what = "frames per second that the labelling tool (or you) counted, where files count frames"
     add("--labels_fps", type=float, metavar="F", help=what)

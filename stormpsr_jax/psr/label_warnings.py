@@ -1,4 +1,4 @@
-"""What labels may say, but hardly mean: steps out of place, odd states, changes in haste."""
+"""What labels may say, but hardly mean: steps out of place, odd states, changes in haste, hours."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -9,6 +9,8 @@ from stormpsr_jax.psr.files.label_files import Labels
 from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
+
+_LONG = 2 * 3600  # seconds; times in milliseconds of any video longer than 7 s are beyond
 
 
 class LabelWarning(NamedTuple):
@@ -30,6 +32,11 @@ def of_labels(
         window: frames of a clip; 0 looks for no changes in haste.
     """
     warnings = _of_steps(procedure, variant, labels.with_errors)
+    last = max((frame for frame, _ in labels.with_errors), default=0)
+    if last > _LONG * procedure.fps:
+        text = f"the last step is more than {_LONG // 3600} hours after the first picture, as with "
+        text += "times in milliseconds, or m:ss that a spreadsheet took for h:mm"
+        warnings.append(LabelWarning(last, text))
     warnings += _of_states(procedure, variant, labels.frames, labels.states)
     return sorted(warnings + _of_pauses(procedure, labels.frames, labels.states, window))
 

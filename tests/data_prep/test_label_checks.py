@@ -81,6 +81,13 @@ WARNINGS = {
         "20,Install seal\n40,Install cover\n60,Remove cover\n80,Install cover\n100,6\n",
         [],
     ),
+    "times in milliseconds": (
+        "20000,Install seal\n40000,Install cover\n60000,Install screw\n",
+        [
+            "the last step is more than 2 hours after the first picture, as with times in "
+            "milliseconds, or m:ss that a spreadsheet took for h:mm: bench_01 at 1000:00.0"
+        ],
+    ),
     "a pause within a clip": (
         "20,Install seal\n40,Install cover\n45,Remove cover\n80,Install cover\n100,6\n",
         ["cover changes twice within the 64 frames of a clip: bench_01 at 0:45.0"],
@@ -113,6 +120,10 @@ def test_labels_with_errors_are_refused(said, capsys):
     (said.folder / "labels/bench_01.csv").write_text("time,step\n20,Install lid\n")
     words = ["check", f"{said.folder}/labels", f"--procedure={said.folder}/pump.json"]
     assert "bench_01.csv: line 2: step:" in refused(capsys, labels.main, words)
+    (said.folder / "labels/bench_01.csv").write_text("time,step\n5:2,Install seal\n")
+    text = refused(capsys, labels.main, words)
+    assert "'5:2' is not a time such as" in text
+    assert text.endswith("with two digits behind a colon")
     (said.folder / "labels/bench_01.csv").rename(said.folder / "labels/other.csv")
     text = refused(capsys, labels.main, words)
     assert "no variant matches recording 'other' in procedure 'pump'; mend the" in text

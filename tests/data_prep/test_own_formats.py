@@ -50,6 +50,28 @@ def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path, capsy
     assert "--remake" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("system")
+def test_a_rate_of_labels_that_the_videos_do_not_have_is_a_warning(tmp_path, caplog):
+    events = [(1.0, 25, "Install seal"), (2.0, 50, "Install cover"), (3.0, 75, "Install screw")]
+    for name in ("bench1", "bench2", "bench3"):
+        write_video(tmp_path / "videos" / f"{name}.mp4", np.arange(0, 4, 0.04), "mpeg4")
+    (tmp_path / "labels").mkdir()
+    label_formats.cvat_tracks(tmp_path / "labels/bench1.xml", events, 25)
+    label_formats.cvat_tracks(tmp_path / "labels/bench2.xml", events, 25)
+    rows = "".join(f"{frame},{name}\n" for _, frame, name in events)
+    (tmp_path / "labels/bench3.csv").write_text("frame,step\n" + rows)
+    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    flags = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
+    flags += [f"--procedure={tmp_path / 'pump.json'}", "--size=32"]
+    for rate, of_csv in ((30, 13), (25, 15)):
+        caplog.clear()
+        assert own.main([*flags, f"--labels_fps={rate}", f"--out={tmp_path / str(rate)}"]) == 0
+        assert ("have 25 pictures a second" in caplog.text) == (rate == 30)
+        for name, (recording, _) in opened(tmp_path / str(rate)).items():
+            last = int(np.flatnonzero(np.diff(recording.states.sum(1)))[-1]) + 1
+            assert last == (of_csv if name == "bench3" else 15), name
+
+
 def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path, capsys):
     (tmp_path / "labels").mkdir()
     (tmp_path / "asd").mkdir()

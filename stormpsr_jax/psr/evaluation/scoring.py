@@ -10,7 +10,7 @@ import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.evaluation import analysis, released
-from stormpsr_jax.psr.files import frame_rates
+from stormpsr_jax.psr.files import frame_rates, shifted_classes
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, partial_order, wrong_parts
@@ -172,6 +172,7 @@ def evaluate_recordings(
             )
         entry["recordings"] = rows
     warnings = _check_frame_rates(recordings, scored, results, fps)
+    warnings = warnings or shifted_classes.check(procedure, recordings)
     result = {
         "protocol": protocol,
         "decoder": decoder,

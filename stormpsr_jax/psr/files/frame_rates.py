@@ -1,16 +1,18 @@
 """Signs that the frames of predictions are counted at another rate than those of the labels.
 
 Detections at the 25 frames a second of the video, scored against labels at 5, give high figures and
-senseless delays. Nothing in the files says at which rate they count, so this goes by three signs:
+senseless delays. Nothing in the files says at which rate they count, so this goes by four signs:
 
 * where visibility is known for every frame, the recording's end is known, and no prediction can be
   after it;
 * the last predicted frame of every recording lies far behind its last label, or far before it;
 * the times of the recognised steps grow much faster, or slower, than those of the true ones: a
   straight line through the two fits well, and its slope is not near 1. A slow recogniser, in
-  contrast, moves the line and leaves its slope.
+  contrast, moves the line and leaves its slope;
+* nearly all recognised steps come well before the true ones, and grow much slower, which fewer
+  steps tell.
 
-The first is certain, and so are the second and the third together. Each of those two alone is a
+The first is certain, and so are the second and the third together. Each of the others alone is a
 doubt; a slope near 1 shows that the rates are the same.
 """
 
@@ -27,6 +29,9 @@ FAR_BEHIND, FAR_BEFORE = 1.8, 0.4
 # Lines through fewer steps, or that fit worse, say nothing. Runs of the golden data on which a line
 # fits that well have slopes of 0.98 to 1.01.
 MIN_STEPS, MIN_FIT, MAX_SLOPE = 6, 0.99, 1.1
+# Of fewer steps: the share that is so many seconds early, the line's fit, and its slope at most.
+# Golden runs whose steps are all early have lines of 0.86.
+FEW_STEPS, NEARLY_ALL, EARLY_S, EARLY_FIT, EARLY_SLOPE = 3, 0.8, 1.0, 0.9, 0.8
 
 
 def check(
@@ -63,7 +68,8 @@ def check(
                 f"recording {name}: --{flag} has frame {last}, but the recording ends at frame "
                 f"{max(end, last_label)} by --visibility; {_remedy(flag, last / end, fps)}"
             )
-    slope = _slope(recordings, events)
+    points = _points(recordings, events)
+    slope = _slope(points, MIN_STEPS, MIN_FIT)
     if slope is not None and abs(math.log(slope)) <= math.log(MAX_SLOPE):
         return errors, []  # the rates are the same, wherever the predictions end
     behind, before = min(ratios, default=1) > FAR_BEHIND, max(ratios, default=1) < FAR_BEFORE
@@ -75,6 +81,14 @@ def check(
             f"the frames of the steps that stream {stream} recognises grow {slope:.3g} times as "
             "fast as those of the labels"
         )
+    true, recognised = points
+    early = recognised < true - EARLY_S * fps
+    few = _slope(points, FEW_STEPS, EARLY_FIT)
+    if not signs and few is not None and few < EARLY_SLOPE and early.mean() >= NEARLY_ALL:
+        signs.append(
+            f"{early.sum()} of {len(true)} steps come earlier in stream {stream} than in the labels"
+        )
+        slope = few
     if not signs:
         return errors, []
     ratio = slope if slope is not None else float(np.median(ratios))
@@ -92,21 +106,24 @@ def _known_end(r: LabelledPredictions) -> int | None:
     return last if first <= 1 and last - first + 1 == len(r.visibility[0]) and last > 0 else None
 
 
-def _slope(
+def _points(
     recordings: Mapping[str, LabelledPredictions], events: Mapping[str, Sequence[Step]]
-) -> float | None:
-    """Slope of the line through (true, recognised) frame of each recording's steps, if it fits.
-
-    Of a step that repeats the first counts.
-    """
+) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the recognised frames of all steps; of one that repeats the first counts."""
     points = []
     for name, r in recordings.items():
         found = _first(events[name])
         points += [(t, found[step]) for step, t in _first(r.truth).items() if step in found]
     true, recognised = np.array(points, np.float64).reshape(-1, 2).T
-    if len(points) < MIN_STEPS or not np.ptp(true) or not np.ptp(recognised):
+    return true, recognised
+
+
+def _slope(points: tuple[np.ndarray, np.ndarray], min_steps: int, min_fit: float) -> float | None:
+    """Slope of the line through the points, if there are enough and it fits."""
+    true, recognised = points
+    if len(true) < min_steps or not np.ptp(true) or not np.ptp(recognised):
         return None
-    if np.corrcoef(true, recognised)[0, 1] ** 2 < MIN_FIT:
+    if np.corrcoef(true, recognised)[0, 1] ** 2 < min_fit:
         return None
     slope = float(np.polyfit(true, recognised, 1)[0])
     return slope if slope > 0 else None
@@ -128,5 +145,6 @@ def _remedy(flag: str, ratio: float, fps: float) -> str:
     return (
         f"do the frames of --{flag} count at another rate than those of --labels, "
         f"such as {ratio * fps:.3g} a second instead of {fps:g}? "
-        "python -m stormpsr_jax.psr.convert frames --fps=FROM:TO converts them"
+        "python -m stormpsr_jax.psr.convert frames --fps=FROM:TO converts them. Or do labels with "
+        f"a column frame count at another, such as {fps / ratio:.3g}? Give it as --labels_fps"
     )

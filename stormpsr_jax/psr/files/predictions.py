@@ -7,7 +7,7 @@ import itertools
 import operator
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,8 @@ from stormpsr_jax.psr.procedure import Procedure
 _MAX_DEPTH = 64  # of folders in folders
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 _VISIBILITY_HEADER = ["frame", "visible"]
+# What tools call the columns, where that is another name.
+_CALLED = {"framenr": "frame", "confidence": "conf", "score": "conf", "cls": "class"}
 # Decimals of a confidence in the files. Whoever decodes without them rounds with `as_written`.
 DETECTION_DECIMALS = 6
 TEMPORAL_DECIMALS = 4
@@ -145,15 +147,23 @@ def find(folder: pathlib.Path, suffix: str = SUFFIX) -> dict[str, pathlib.Path]:
     return {}
 
 
-def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections:
+def read_detections(
+    path: str | os.PathLike, procedure: Procedure, others: Container[str] = ()
+) -> Detections:
     """Reads ``<name>,<frame>,<class>,<conf>,<x>,<y>,<w>,<h>`` below one header row.
 
     A row ``<name>,<frame>,0`` says that nothing was detected in a frame, as does no row of it.
 
+    Args:
+        path: of the file.
+        procedure: the product.
+        others: names of other recordings, which the file must not be of.
+
     Raises:
-        ValueError: every mistake, with file, line and field.
+        ValueError: every mistake, with file, line and field; all rows name one of `others`.
     """
     rows = _below_header(path, Detections.HEADER, "frame")
+    _check_recording(rows, 0, "name", others)
     found = for_each(rows, lambda line, row: _detection(line, row, procedure))
     table = np.array([row for row in found if row is not None], np.float64).reshape(-1, 7)
     table = table[np.argsort(table[:, 0], kind="stable")]
@@ -175,15 +185,16 @@ def _detection(line: csvfile.Line, row: list[str], procedure: Procedure) -> tupl
     )
 
 
-def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPredictions:
+def read_temporal(
+    path: str | os.PathLike, procedure: Procedure, others: Container[str] = ()
+) -> TemporalPredictions:
     """Reads ``,clip,framenr,GT,Pred,Conf`` (with that header), the last three bracketed lists.
 
-    Of several rows for one frame the first counts, as in the released code.
-
-    Raises:
-        ValueError: every mistake, with file, line and field.
+    Of several rows for one frame the first counts, as in the released code. Arguments and errors
+    are those of `read_detections`.
     """
     rows = _below_header(path, TemporalPredictions.HEADER, "framenr")
+    _check_recording(rows, 1, "clip", others)
     k = procedure.num_components
 
     def parse(line: csvfile.Line, row: list[str]) -> tuple[int, list[list[float]]]:
@@ -307,4 +318,26 @@ def _below_header(path: str | os.PathLike, header: list[str], frame: str) -> lis
     # A first row of data would be dropped in silence as if it were the header.
     if first[header.index(frame)].strip().isdigit():
         raise line.error("header", f"is missing; the first row must be {','.join(header)}")
+    columns = [_CALLED.get(name, name) for name in map(_column, header)]
+    for i, name in enumerate(first):
+        known = _CALLED.get(_column(name), _column(name))
+        if known in columns[1:] and columns[i] != known:  # columns are read by their places
+            what = f"column {i + 1} is {files.shorten(name)}, and {header[i] or 'a number'} belongs"
+            raise line.error("header", f"{what} there; the columns are {','.join(header)}")
     return rows[1:]
+
+
+def _column(name: str) -> str:
+    """A column's name without what IndustReal's published files put in front: bb_conf is conf."""
+    return name.strip().lower().removeprefix("bb_")
+
+
+def _check_recording(
+    rows: Sequence[csvfile.Row], column: int, field: str, others: Container[str]
+) -> None:
+    """Raises ValueError if all rows name the same one of `others`, as where files were swapped."""
+    named = {row[column] for _, row in rows if len(row) > column}
+    if len(named) == 1 and (name := named.pop().strip().removeprefix("'")) in others:
+        what = f"is {files.shorten(name)} in all rows, which is another recording; call the file "
+        what += f"{name}{SUFFIX} if it is of that one, or correct the column"
+        raise rows[0][0].error(field, what)

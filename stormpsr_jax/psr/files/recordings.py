@@ -151,7 +151,6 @@ def load_recordings(
         recordings = {}
         needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
         readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
-        readers["--scores"] = score_files.read_scores
         for name, place in found.items():
             own = attempt(name, procedure.variant_for, name, variant)
             r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
@@ -162,10 +161,15 @@ def load_recordings(
                 if known is not None:
                     r.truth = known.with_errors if with_errors else known.steps
                     r.frames, r.states = known.frames, known.states
+            others = found.keys() - {name}
             for kind in KINDS.values():
-                if f"--{kind.flag}" in streams:
-                    path, read = streams[f"--{kind.flag}"][name], readers[f"--{kind.flag}"]
-                    setattr(r, kind.field, attempt(path, read, path, procedure))
+                if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:
+                    continue
+                if kind.flag == "scores":
+                    r.scores = attempt(path, score_files.read_scores, path, procedure)
+                else:
+                    read = readers[f"--{kind.flag}"]
+                    setattr(r, kind.field, attempt(path, read, path, procedure, others))
             if visibility_dir is not None:
                 path = pathlib.Path(visibility_dir) / f"{name}.csv"
                 if os.path.lexists(path):

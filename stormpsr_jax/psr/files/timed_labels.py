@@ -76,6 +76,8 @@ def read_times(
     procedure: Procedure,
     terms: Terms | None = None,
     recording: str | None = None,
+    *,
+    with_pictures: bool = False,
 ) -> list[TimedStep]:
     """Reads the labels of a recording in any format, in order of the times.
 
@@ -84,6 +86,8 @@ def read_times(
         procedure: the product.
         terms: words for steps, and the rate of the tool's frames.
         recording: whose labels are wanted, of a file with several; None for the file's name.
+        with_pictures: whether those of the recording are at hand, so that numbers of pictures go
+            by these and not by the tool's rate.
 
     Raises:
         ValueError: all mistakes, each with file, line (or entry) and field.
@@ -102,8 +106,13 @@ def read_times(
         if step_id is None:
             return []
         at, unit = entry.at, entry.unit
-        if unit in (Unit.TICKS, Unit.PICTURES) and terms.fps is not None:
+        of_tool = unit in (Unit.TICKS, Unit.COUNTED) or (
+            unit is Unit.PICTURES and not with_pictures
+        )
+        if of_tool and terms.fps is not None:
             at, unit = at / terms.fps, Unit.SECONDS
+        if unit is Unit.COUNTED:
+            unit = Unit.FRAMES
         if unit is Unit.TICKS:
             raise ValueError(
                 f"{path}: {entry.place}: time: counts frames at the rate that the tool was told, "
@@ -190,6 +199,8 @@ def to_frames(
             field = "time"
             end = (last + 1 - first_frame) / fps
             what = f"{step.when} is after the end of the recording, {end:.1f} s"
+            if step.unit is Unit.FRAMES:
+                what += "; do they count at another rate, give it as --labels_fps"
         elif frame < first_frame:
             field = "time"
             what = f"{step.when} is before the first picture, {first_frame}"

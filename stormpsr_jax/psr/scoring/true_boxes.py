@@ -64,7 +64,7 @@ def load(
         for name in sorted(true):
             try:
                 pair = (
-                    predictions.read_detections(found[name], procedure),
+                    predictions.read_detections(found[name], procedure, found.keys() - {name}),
                     read(true[name], procedure),
                 )
                 result[name] = _in_one_unit(*pair, picture, found[name])

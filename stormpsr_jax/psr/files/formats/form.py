@@ -33,6 +33,7 @@ class Unit(enum.Enum):
 
     SECONDS = "s"
     FRAMES = "frames"  # of the product's rate, as in PSR label files
+    COUNTED = "counted frames"  # of the product's rate too, or of --labels_fps
     PICTURES = "pictures"  # of the video, as they are stored
     TICKS = "ticks"  # of a rate that only the tool knows
 

@@ -9,7 +9,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files.formats import form
 
-_TIME = r"(?:([0-9]{1,6}):)?([0-5]?[0-9]):([0-5]?[0-9])[,.]([0-9]{1,3})"
+_TIME = r"(?:([0-9]{1,6}):)?([0-5]?[0-9]):([0-5][0-9])[,.]([0-9]{1,3})"
 _CUE = re.compile(rf"\s*{_TIME}\s+-->\s+{_TIME}(?:\s.*)?", re.ASCII)
 _TAG = re.compile(r"</?(?:[biuvc]|font|lang|ruby|rt)(?:[ .][^>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
 _BEGUN = re.compile(r"\s*[0-9:.,]+\s+-->", re.ASCII)

@@ -13,8 +13,12 @@ from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import form
 
-# At most nine digits: no recording is as long, and no frame number is too large.
-_TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,9}(?:\.[0-9]*)?)", re.ASCII)
+# At most nine digits: no recording is as long, and no frame number is too large. Behind a colon are
+# two, as nobody knows whether 5:2 is 5:02 or 5:20.
+_TIME = re.compile(
+    r"(?:([0-9]{1,9}):(?=[0-9]{2}:))?(?:([0-9]{1,9}):(?=[0-9]{2}\b))?([0-9]{1,9}(?:\.[0-9]*)?)",
+    re.ASCII,
+)
 _KINDS = (("start", "end"), ("time",), ("frame",))
 
 
@@ -42,7 +46,7 @@ def read_rows(
         place = f"line {line}"
         if time_names == ("frame",):
             frame = line.frame(field["frame"])
-            return form.Entry(field["step"].strip(), frame, form.Unit.FRAMES, place)
+            return form.Entry(field["step"].strip(), frame, form.Unit.COUNTED, place)
         times = [parse_time(field[n], decimal_comma, line, n) for n in time_names]
         if times[0] > times[-1]:
             what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"
@@ -64,6 +68,7 @@ def parse_time(text: str, decimal_comma: bool, line: csvfile.Line, field: str) -
     wrong = match and ((match[2] and seconds >= 60) or (match[1] and minutes >= 60))
     if not match or wrong:
         what = f"{files.shorten(text)} is not a time such as 75.5, 1:15.5 or 0:01:15.5"
+        what += ", with two digits behind a colon" * (":" in text)
         raise line.error(field, what)
     return 3600 * hours + 60 * minutes + seconds
 
@@ -75,7 +80,8 @@ def _read(sample: form.Sample) -> list[form.Entry]:
 FORMAT = form.Format(
     key="csv",
     name="CSV or tab-separated text with the header time,step or start,end,step or frame,step",
-    clock="seconds as they stand; `frame` is a frame of the product, as in PSR label files",
+    clock="seconds as they stand; `frame` is a frame of the product, as in PSR label files, or "
+    "counts at --labels_fps",
     forms=(
         form.Form(
             (form.IS_TABLE, form.Mark("such a header", lambda s: kind_of(s.columns) is not None)),

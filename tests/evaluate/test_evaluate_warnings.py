@@ -1,0 +1,77 @@
+"""Right files that do not belong together are said, and no score is given in silence."""
+
+import json
+
+import pytest
+
+from stormpsr_jax import evaluate
+from tests.support.commands import refused
+from tests.support.own_data import PROCEDURE
+
+STEPS = {"bench1": (5.0, 16.0, 27.0), "bench2": (7.5, 14.0, 30.0)}  # seconds of installs
+HEADER = "name,frame,class,conf,x,y,w,h"
+
+
+@pytest.fixture
+def score(tmp_path, capsys):
+    """Evaluates detections at `rate`, whose states come a second late; gives F1 and warnings."""
+
+    def run(*flags, of=STEPS, rate=5, fps=5, shift=0, header=HEADER, names=None, labels=None):
+        procedure = PROCEDURE.to_json() | {"fps": fps}
+        (tmp_path / "pump.json").write_text(json.dumps(procedure))
+        for folder in ("labels", "asd"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        for name, times in list(STEPS.items())[: len(of)]:
+            rows = labels or "time,step\n" + "".join(f"{t},{3 * k}\n" for k, t in enumerate(times))
+            (tmp_path / "labels" / f"{name}.csv").write_text(rows)
+            rows = header + "\n"
+            for frame in range(40 * rate):
+                if state := sum(frame / rate >= time + 1 for time in times):
+                    rows += f"{(names or {}).get(name, name)},{frame},{state + shift},0.9,0,0,1,1\n"
+            (tmp_path / "asd" / f"{name}_results_pred.csv").write_text(rows)
+        words = [f"--{key}={tmp_path / key}" for key in ("labels", "asd")]
+        words += [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'o.json'}", *flags]
+        if header.startswith("recording") or names:
+            return refused(capsys, evaluate.main, words, lines=2)
+        evaluate.main(words)
+        result = json.loads((tmp_path / "o.json").read_text())
+        assert all(f"warning: {line}" in capsys.readouterr().err for line in result["warnings"])
+        return result["streams"]["asd"]["f1"], result["warnings"]
+
+    return run
+
+
+def test_predictions_at_the_rate_of_the_labels_are_right_without_a_warning(score):
+    assert score() == (1.0, [])
+
+
+def test_a_few_steps_that_all_come_early_are_a_warning_of_the_rate(score):
+    f1, (warning,) = score(fps=25, rate=10, of=["bench1"])
+    assert f1 == 0
+    assert "3 of 3 steps come earlier in stream asd than in the labels" in warning
+    assert "--asd count at another rate than those of --labels" in warning
+
+
+def test_labels_that_count_frames_at_another_rate_are_read_with_labels_fps(score):
+    rows = "frame,step\n" + "".join(f"{25 * t:.0f},{3 * k}\n" for k, t in enumerate((7, 16, 29)))
+    _, (warning,) = score(labels=rows)
+    assert "labels with a column frame count at another" in warning
+    assert "--labels_fps" in warning
+    assert score("--labels_fps=25", labels=rows)[1] == []
+
+
+@pytest.mark.parametrize(("shift", "word"), [(-1, "higher"), (1, "lower")])
+def test_classes_that_are_one_off_are_a_warning(score, shift, word):
+    _, (warning,) = score(shift=shift)
+    assert f"if each class were one {word}: class 0 is background" in warning
+
+
+def test_predictions_of_another_recording_are_an_error(score):
+    said = score(names={"bench1": "bench2", "bench2": "bench1"})
+    assert "bench1_results_pred.csv: line 2: name: is 'bench2' in all rows, which is anoth" in said
+
+
+def test_columns_in_another_order_are_an_error(score):
+    said = score(header="recording,frame,conf,class,x,y,w,h")
+    assert "bench1_results_pred.csv: line 1: header: column 3 is 'conf', and class belongs" in said
+    assert score(header="clip,framenr,bb_class,bb_conf,bb_x,bb_y,bb_w,bb_h") == (1.0, [])
