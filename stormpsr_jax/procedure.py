@@ -144,8 +144,7 @@ def template(
 def _draft(args: argparse.Namespace) -> None:
     """Writes a procedure drafted from the meshes of a product's parts, and a page to look at."""
     drafts = _drafts("procedure draft")
-    if os.path.lexists(args.out):
-        raise ValueError(f"--out={args.out}: is there already; give a file that is not")
+    _check_new(args.out)
     name = args.name or pathlib.Path(args.meshes).resolve().name
     how = {"fps": args.fps, "limit": args.states, "y_up": args.up == "y"}
     made = drafts.draft(args.meshes, name=name, **how)
@@ -225,8 +224,14 @@ def _template(args: argparse.Namespace) -> None:
     if args.out is None:
         print(text)
         return
+    _check_new(args.out)
     with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
         file.write(text + "\n")
+
+
+def _check_new(out: str) -> None:
+    if os.path.lexists(out):
+        raise ValueError(f"--out={out}: is there already; give a file that is not, or delete it")
 
 
 def _step_ids(text: str) -> list[int]:

@@ -36,6 +36,12 @@ def test_template_has_no_errors_and_no_warnings(written, capsys):
     assert "[0, 3, 6]" in written.read_text()
 
 
+def test_template_does_not_overwrite(written, capsys):
+    words = ["template", "--name=shelf", "--components=base", f"--out={written}"]
+    said = refused(capsys, command.main, words)
+    assert said.endswith("is there already; give a file that is not, or delete it")
+
+
 def test_template_and_show_allowed_steps(capsys):
     arguments = ["template", "--name=shelf", "--components=base,back"]
     command.main([*arguments, "--allowed=5,3"])

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import io
 import os
 import re
@@ -144,8 +145,25 @@ class OneLineParser(argparse.ArgumentParser):
         print_anything()
         super().__init__(allow_abbrev=False, **options)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse; keeps the words for `error`."""
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
-        """Exits with code 2; of addresses in the message without user and password."""
+        """Exits with code 2; of addresses in the message without user and password.
+
+        An unknown flag is named before those that are missing: it may be one of them, misspelt.
+        """
+        flags = [word.partition("=")[0] for word in self._words]
+        known = self._option_string_actions
+        unknown = [flag for flag in flags if flag[:2] == "--" and flag[2:] and flag not in known]
+        unknown = [flag for flag in unknown if not flag.startswith("--config.")]
+        if unknown and ("required: " in message or "unrecognized" in message):
+            near = difflib.get_close_matches(unknown[0], [flag for flag in known if flag[2:]], 1)
+            if "required: " in message:
+                message = f"unrecognized arguments: {' '.join(unknown)}"
+            message += f"; did you mean {near[0]}?" if near else ""
         fail(re.sub(r"://\S*@", "://", message) + "; see --help")
 
 

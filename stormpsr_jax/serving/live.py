@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -162,8 +163,8 @@ class Live:
 
         Of a model on embeddings of every s-th frame, a multiple of s.
         """
-        if not 0 <= time * self.fps <= LAST_FRAME:
-            raise ValueError(f"time={time} is not a number of seconds from 0 up")
+        if not isinstance(time, numbers.Real) or not 0 <= time * self.fps <= LAST_FRAME:
+            raise ValueError(f"time={time!r} is not a number of seconds from 0 up")
         return self._step * math.floor(time * self.fps / self._step + 0.5)
 
     def update(self, picture: np.ndarray, time: float) -> list[Event]:

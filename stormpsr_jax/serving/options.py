@@ -37,9 +37,11 @@ def settings(
     stream = stream or model.default_stream
     if threshold is not None:
         if stream not in threshold:
+            alone = ", ".join(s.name for s in streams.STREAMS if s.sums)
+            what = streams.find(stream).threshold or "summed evidence"
             raise ValueError(
-                f"--threshold names {', '.join(threshold)}, but stream {stream} is decoded; "
-                f"--threshold={stream}=T, or another --stream"
+                f"--threshold has none for stream {stream}, which is decoded: give --threshold="
+                f"{stream}=T ({what}), or another --stream; a number alone is for {alone}"
             )
         chosen = streams.find(stream).with_threshold(chosen, threshold[stream])
     return stream, chosen

@@ -119,7 +119,9 @@ class _Loop:
         params, batch_stats = jax.tree.map(np.asarray, stage.init())
         optimizer = stage.optimizer(params)
         if jax.process_index() == 0:
-            print(parameter_overview.get_parameter_overview(params, include_stats=False))
+            count = parameter_overview.count_parameters
+            parts = ", ".join(f"{name} {count(part):,}" for name, part in params.items())
+            print(f"{count(params):,} parameters: {parts}", flush=True)
 
         create = functools.partial(new_state, optimizer)
         start = (params, batch_stats, np.asarray(jax.random.key_data(rng)))

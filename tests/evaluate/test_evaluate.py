@@ -94,6 +94,7 @@ REFUSED = [
     (["--fusion=default", "--decoder=confidence"], "--protocol=paper and --decoder=expected"),
     (["--fusion=/nowhere"], "/nowhere: cannot be read"),
     (["--gate=learned=1"], "--gate: stream learned has none"),
+    (["--labels=asd"], "--labels=asd: 01_assy_a_results_pred.csv has the name of a prediction"),
 ]
 
 
@@ -109,6 +110,12 @@ def test_evaluate_errors_are_a_line_each_and_nothing_is_written(
     said = refused(capsys, evaluate.main, words, lines=len(messages)).splitlines()
     assert all(message in line for message, line in zip(messages, said, strict=True))
     assert not (files / "out.json").exists()
+
+
+def test_evaluate_without_out_prints_its_table(files, capsys):
+    words = [word for word in command(files) if not word.startswith("--out")]
+    evaluate.main(words)
+    assert capsys.readouterr().out.startswith("stream ")
 
 
 def test_evaluate_errors_without_predictions_or_steps(files, capsys):

@@ -49,7 +49,7 @@ def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
     expected = {a: ["embed", "temporal"], b: ["temporal"]}
     progress = execute.Progress(expected)
     assert progress.seconds("temporal") is None
-    assert progress.left() == "at least 0 min left"
+    assert progress.left() == "time left not known yet"
     progress.made(a, "temporal", 600)
     assert progress.left() == "at least 10 min left"  # nothing is known of embed
     progress.made(a, "embed", 60)

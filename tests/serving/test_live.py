@@ -92,7 +92,7 @@ def test_update_several_pictures_of_a_frame_and_late_ones(trained):
     assert found == expected
     with pytest.raises(ValueError, match=r"time=3: the picture before was at 9.9; reset\(\)"):
         live.update(IMAGES[0], 3.0)
-    for time in (-1, float("nan"), float("inf")):
+    for time in (-1, float("nan"), float("inf"), "1", None):
         with pytest.raises(ValueError, match="is not a number of seconds from 0 up"):
             live.update(IMAGES[0], time)
     with pytest.raises(ValueError, match=r"a picture is uint8"):

@@ -196,7 +196,7 @@ def test_recognise_errors_all_errors_before_anything_starts(trained, clip, tmp_p
     assert not out.exists()
     for options, text in (
         (["--stream=sound"], "--stream: stream 'sound' is not one of asd, temporal, storm"),
-        (["--threshold=asd=3"], "--threshold names asd, but stream storm is decoded"),
+        (["--threshold=asd=3"], "none for stream storm, which is decoded: give --threshold=storm="),
         (["--threshold=-1"], "--threshold=-1.0 is not a finite number"),
         (["--variant=repair"], "variant 'repair' is not in procedure 'pump'"),
         (["--batch=0"], "0 is less than 1"),

@@ -138,6 +138,12 @@ def load_recordings(
         else:
             opened = stack.enter_context(label_files.opened(labels_dir, split))
             found = labelled = label_files.find(opened, split)
+            if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
+                raise ValueError(
+                    f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
+                    "give the folder of labels as --labels, and that of predictions as --asd or "
+                    "--temporal"
+                )
             for flag, predicted in streams.items():
                 errors += _name_errors(predicted, given[flag], flag, labels_dir, labelled)
         if scores_dir is not None:
