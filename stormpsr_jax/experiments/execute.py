@@ -82,7 +82,7 @@ class Progress:
     def left(self) -> str:
         """How long all that is left takes, for people: as long as the longest run at least."""
         of_runs = [[self.seconds(name) for name in names] for names in self._expected.values()]
-        if any(of_runs) and all(time is None for seconds in of_runs for time in seconds):
+        if any(of_runs) and all(one is None for seconds in of_runs for one in seconds):
             return "time left not known yet"
         known = [sum(filter(None, seconds)) for seconds in of_runs]
         seconds = max([sum(known) / self._at_once, *known])
