@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import struct
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -26,6 +25,7 @@ from tests.support.own_data import (
     make,
     make_pictures,
     opened,
+    rotate,
     write_pictures,
     write_video,
 )
@@ -55,15 +55,6 @@ def test_variable_frame_rate_goes_by_time(tmp_path):
         images = source.frames(f"bench{i}", range(recording.num_frames))
         levels = (images.mean(axis=(1, 2, 3)) - 8) / LEVELS
         np.testing.assert_allclose(levels, shown, atol=0.3)
-
-
-def rotate(path: Path, matrix: tuple[int, ...]) -> None:
-    """Sets the display matrix of an MP4's video track."""
-    content = bytearray(path.read_bytes())
-    start = content.index(b"tkhd") + 44  # version 0
-    assert struct.unpack_from(">9i", content, start)[::4] == (0x10000, 0x10000, 0x40000000)
-    struct.pack_into(">9i", content, start, *matrix)
-    path.write_bytes(content)
 
 
 def test_rotated_phone_videos_come_out_upright(tmp_path):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from tests.support.contrasts import CONTRASTS
+
 pytest.importorskip("sse_starlette", reason="needs the extra live")
 pytest.importorskip("uvicorn", reason="needs the extra live")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -250,30 +252,6 @@ def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
         assert "Unit 1" in tab.locator("#records li .what").first.inner_text()
     finally:
         server.kill()
-
-
-# Relative luminance and contrast as in WCAG 2; of every text that is seen, against the nearest
-# background that is not see-through.
-CONTRASTS = """() => {
-  const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = (text) => rgba(text).slice(0, 3).map((v) => v / 255)
-    .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const found = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const texts = [...element.childNodes].filter((node) => node.nodeType === 3);
-    const text = texts.map((node) => node.data).join("").trim();
-    if (!text || !element.checkVisibility()) continue;
-    if (element.closest("svg, .hidden, script, figcaption")) continue;
-    const look = (e) => getComputedStyle(e);
-    let behind = element;
-    while ((rgba(look(behind).backgroundColor)[3] ?? 1) < 0.5) behind = behind.parentElement;
-    const [a, b] = [light(look(element).color), light(look(behind).backgroundColor)];
-    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    found.push([text, contrast, parseFloat(look(element).fontSize)]);
-  }
-  return found;
-}"""
 
 
 # Rows of which a part is seen, at the edge of their list.

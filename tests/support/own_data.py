@@ -1,5 +1,6 @@
 """What the tests of a user's own videos have in common: small videos, and labels for them."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -99,3 +100,12 @@ def opened(out: Path) -> dict:
     """All recordings of a folder by name, and their sources."""
     sources = [ClipSource(out, split, PROCEDURE) for split in list_splits(out)]
     return {name: (r, s) for s in sources for name, r in s.recordings.items()}
+
+
+def rotate(path: Path, matrix: tuple[int, ...]) -> None:
+    """Sets the display matrix of an MP4's video track."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 44  # version 0
+    assert struct.unpack_from(">9i", content, start)[::4] == (0x10000, 0x10000, 0x40000000)
+    struct.pack_into(">9i", content, start, *matrix)
+    path.write_bytes(content)

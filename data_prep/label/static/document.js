@@ -144,6 +144,7 @@ export class Document {
       for (const [kind, now] of [["labels", found.revision], ["boxes", found.boxes_revision]]) {
         if (now === this.revisions[kind]) continue;
         this.saving ??= this._ask(kind, { ...found, revision: now }, this[kind]).then(() => this._save());
+        this.onChange(this); // it is not saved until somebody has chosen
         await this.saving;
       }
       this.onChange(this);

@@ -1,0 +1,338 @@
+"""The labelling page in a real Chromium: `data_prep.own` reads what was labelled, to the frame."""
+
+import base64
+import contextlib
+import csv
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from data_prep import own
+from data_prep.reading import own_labels
+from stormpsr_jax import demo
+from stormpsr_jax.media import video
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.files.labels import steps_to_states
+from stormpsr_jax.psr.procedure import load_procedure
+from tests.support.contrasts import CONTRASTS
+from tests.support.own_data import rotate
+
+av = pytest.importorskip("av", reason="needs the extra video")
+pytest.importorskip("sse_starlette", reason="needs the extra live")
+pytest.importorskip("uvicorn", reason="needs the extra live")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: apt install it)")
+TOKEN = "a-token-of-24-characters"  # so that a page finds the next server
+PROCEDURE = load_procedure("synthetic")
+VARIANT = PROCEDURE.variants["assembly"]
+KEYS = dict(enumerate("123456789ab"))
+COMMANDS = ("", "Shift+W", "Shift+R")
+TRUTH = label_files.read(demo.LABELS / "demo.csv", PROCEDURE, VARIANT).with_errors
+IDS = {PROCEDURE.step_name(step): step for step in range(33)}
+SECONDS, RATE = 110, 10
+
+
+def film(path, codec, pts=None, turned=False):
+    """Pictures that tell their number, by bright and dark blocks."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=RATE)
+        stream.width, stream.height = (96, 160) if turned else (160, 96)
+        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.gop_size = 40
+        if codec.startswith("lib"):
+            stream.options = {"preset": "ultrafast", "x265-params": "log-level=none"}
+        for i in range(SECONDS * RATE):
+            bits = [40 + 170 * (i >> bit & 1) for bit in range(11)]
+            blocks = np.full((6, 10), 90, np.uint8)
+            blocks[1, 1:7], blocks[4, 1:6] = bits[:6], bits[6:]
+            picture = np.stack([blocks.repeat(16, 0).repeat(16, 1)] * 3, -1)
+            if turned:
+                picture = np.ascontiguousarray(np.rot90(picture))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(pts(i)) if pts else 100 * i, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    if turned:
+        rotate(path, (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000))
+
+
+def jitter(i):
+    return 100 * i + 45 * np.sin(12.9898 * i)
+
+
+FILMS = {  # and whether Chromium plays it
+    "demo": (lambda path: shutil.copy(demo.VIDEO, path), True),
+    "constant": (lambda path: film(path, "libx264"), True),
+    "variable": (lambda path: film(path, "libx264", pts=jitter), True),
+    "turned": (lambda path: film(path, "libx264", turned=True), True),
+    "hevc": (lambda path: film(path, "libx265"), False),
+    "part2": (lambda path: film(path, "mpeg4"), False),
+}
+
+
+class Server:
+    """`stormpsr label` on the films of a folder, in a process of its own."""
+
+    def __init__(self, folder, *names, port=0, more=()):
+        (folder / "videos").mkdir(exist_ok=True)
+        for name in names:
+            if not (path := folder / "videos" / f"{name}.mp4").exists():
+                FILMS[name][0](path)
+        self.folder = folder
+        command = [sys.executable, "-m", "data_prep.label", str(folder / "videos")]
+        flags = ["--procedure=synthetic", f"--labels={folder / 'labels'}", f"--port={port}"]
+        self.process = subprocess.Popen(
+            [*command, *flags, *more],
+            env=os.environ | {"STORMPSR_TOKEN": TOKEN, "DISPLAY": "", "WAYLAND_DISPLAY": ""},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.url = self.process.stdout.readline().split()[-1].partition("?")[0]
+
+    def labels(self, name):
+        """The file's rows as frames and step ids, whatever `own` says to them."""
+        with open(self.folder / f"labels/{name}.csv") as file:
+            return [
+                (round(float(row["time"]) * 5), IDS[row["step"]]) for row in csv.DictReader(file)
+            ]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def serving(folder, *names, **more):
+    server = Server(folder, *names, **more)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def browser(system):
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    context.set_default_timeout(20_000)
+    tab = context.new_page()
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    context.close()
+    assert errors == []
+
+
+def opened(tab, server, name, frame=0):
+    tab.goto(f"{server.url}?token={TOKEN}&video={name}&frame={frame}")
+    tab.wait_for_selector(f'#picture[data-shown="{frame}"]')
+
+
+def press(tab, *keys):
+    for key in keys:
+        tab.keyboard.press(key)
+
+
+def saved(tab):
+    tab.wait_for_selector('[data-saved="true"]', timeout=1000)
+
+
+def jump(tab, frame):
+    press(tab, "Shift+G", *str(frame), "Enter")
+    tab.wait_for_selector(f'#picture[data-shown="{frame}"]')
+    assert tab.locator("[data-frame]").inner_text() == str(frame)
+
+
+def is_picture(data, pictures, frame):
+    """Holds a picture of the browser against those that `data own` stores, around a frame."""
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))))[..., :3]
+    around = range(max(frame - 4, 0), min(frame + 5, len(pictures)))
+    stored = {i: simplejpeg.decode_jpeg(pictures[i]).astype(np.float32) for i in around}
+    away = {i: np.abs(shown - picture).mean() for i, picture in stored.items()}
+    assert away[frame] < min(away.values()) + 0.01, f"frame {frame}: {away}"
+    assert away[frame] < 6
+
+
+CANVAS = "document.querySelector('#picture').toDataURL()"
+# What the browser's own player shows at the time of a frame.
+PLAYED = """async ([name, frame]) => {
+  const { times } = await (await fetch(`/api/videos/${name}`)).json();
+  const player = document.querySelector("#player");
+  const seeked = new Promise((done) => player.addEventListener("seeked", done, { once: true }));
+  player.currentTime = times[frame] + 0.0005;
+  await seeked;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [player.videoWidth, player.videoHeight];
+  canvas.getContext("2d").drawImage(player, 0, 0);
+  return canvas.toDataURL();
+}"""
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path, name):
+    with serving(tmp_path, name) as server:
+        opened(tab, server, name)
+        film = video.open_resampled(Tree(str(tmp_path / "videos")), f"{name}.mp4", PROCEDURE.fps)
+        pictures = [simplejpeg.encode_jpeg(picture, 97) for _, picture in film.read()]
+        for count, (frame, step) in enumerate(TRUTH, 1):
+            jump(tab, frame - 6)
+            press(tab, "Shift+ArrowRight", "ArrowRight")
+            tab.wait_for_selector(f'#picture[data-shown="{frame}"]')
+            is_picture(tab.evaluate(CANVAS), pictures, frame)
+            press(tab, *filter(None, [COMMANDS[step % 3], KEYS[step // 3]]))
+            saved(tab)
+            assert server.labels(name) == sorted(TRUTH[:count])
+        (recording,) = own.find_recordings(
+            tmp_path / "videos", tmp_path / "labels", PROCEDURE, splits="100/0/0"
+        )
+        read = own_labels.read_labels(recording, PROCEDURE)
+        frames, states = steps_to_states(TRUTH, VARIANT.initial_state, 0)
+        assert read.frames.tolist() == frames.tolist()
+        assert read.states.tolist() == states.tolist()
+
+        plays = FILMS[name][1]
+        if plays:
+            for frame in (0, 99, 301, len(pictures) - 1):
+                is_picture(tab.evaluate(PLAYED, [name, frame]), pictures, frame)
+        jump(tab, 200)
+        press(tab, "Space")
+        playwright.expect(tab.locator("[data-frame]")).to_have_text(re.compile("^20[6-9]|2[1-9].$"))
+        assert (tab.locator("#player.is-shown").count() == 1) == plays
+        press(tab, "Space")
+        frame = int(tab.locator("[data-frame]").inner_text())
+        tab.wait_for_selector(f'#picture[data-shown="{frame}"]')
+        playwright.expect(tab.locator("#player.is-shown")).to_have_count(0)
+        is_picture(tab.evaluate(CANVAS), pictures, frame)
+
+
+def rows(tab):
+    return [" ".join(text.split()) for text in tab.locator("#rows li").all_inner_texts()]
+
+
+def test_mouse_undo_grey_steps_and_order(tab, tmp_path):
+    with serving(tmp_path, "part2") as server:
+        opened(tab, server, "part2", 30)
+        tab.locator('[data-step="Install chassis"]').click()
+        saved(tab)
+        assert server.labels("part2") == [(30, 0)]
+        grey = tab.locator('[data-step="Install chassis"]')
+        press(tab, "ArrowRight", "1")
+        playwright.expect(grey).to_have_attribute("aria-disabled", "true")
+        reason = "chassis is installed already, since frame 30"
+        assert grey.get_attribute("title") == reason
+        playwright.expect(tab.locator("#say")).to_have_text(f"Not labelled: {reason}")
+
+        tick = tab.locator(".tick.install").bounding_box()
+        x, y = tick["x"] + tick["width"] / 2, tick["y"] + 8
+        tab.mouse.move(x, y)
+        tab.mouse.down()
+        tab.mouse.move(x + 60, y, steps=4)
+        moved = int(tab.locator("[data-frame]").inner_text())
+        assert server.labels("part2") == [(30, 0)], "it is not let go yet"
+        tab.mouse.up()
+        saved(tab)
+        assert moved > 50
+        for keys, frame in ((), moved), (["Control+z"], 30), (["Control+y"], moved):
+            press(tab, *keys)
+            saved(tab)
+            assert server.labels("part2") == [(frame, 0)]
+
+        jump(tab, 20)
+        press(tab, "4")
+        saved(tab)
+        said = "Install engine at frame 20, 0:04.0: Install front wheels, Install rear wheels"
+        playwright.expect(tab.locator("#alert")).to_have_text(f"{said} should come first")
+        press(tab, "Shift+R", "4")  # in the frame in which it was installed: that cannot be
+        assert server.labels("part2") == [(20, 9), (moved, 0)]
+        press(tab, "Backspace")
+        press(tab, "1")  # so that the label after it says nothing new, which own would refuse
+        saved(tab)
+        playwright.expect(tab.locator(".tick.bad")).to_have_count(1)
+        assert "changes nothing" in rows(tab)[1]
+        press(tab, "Shift+J")
+        assert tab.locator("[data-frame]").inner_text() == str(moved)
+        tab.locator("input[name=frame]").click()
+        press(tab, "2", "Backspace", "7")
+        assert server.labels("part2") == [(20, 0), (moved, 0)], "keys of a field label nothing"
+
+
+def test_two_tabs_other_programs_and_kills(tab, tmp_path):
+    with serving(tmp_path, "part2") as server:
+        opened(tab, server, "part2", 30)
+        file = tmp_path / "labels/part2.csv"
+        press(tab, "1")
+        saved(tab)
+        other = tab.context.new_page()
+        opened(other, server, "part2", 40)
+        press(other, "2")
+        saved(other)
+        tab.bring_to_front()
+        dialog = tab.get_by_role("dialog")
+        playwright.expect(dialog).to_contain_text("The file has 2 rows, this page 1")
+        playwright.expect(tab.locator('[data-saved="false"]')).to_have_count(1)
+        press(tab, "3")  # goes to the dialog, not to the page
+        assert server.labels("part2") == [(30, 0), (40, 3)], "nothing is overwritten"
+        press(tab, "Enter")  # takes those of the file
+        saved(tab)
+        assert len(rows(tab)) == 2
+        other.close()
+
+        file.write_text("time,step\n1.0,Install cabin\n")
+        playwright.expect(dialog).to_be_visible()
+        dialog.get_by_role("button", name="Write those of this page").click()
+        saved(tab)
+        assert server.labels("part2") == [(30, 0), (40, 3)]
+
+        server.kill()
+        press(tab, "Shift+ArrowRight", "3")
+        playwright.expect(tab.locator("#saved")).to_have_text(
+            "Not saved: no connection to the server"
+        )
+        assert server.labels("part2") == [(30, 0), (40, 3)]
+        port = server.url.rstrip("/").rpartition(":")[2]
+        with serving(tmp_path, "part2", port=port) as again:
+            tab.wait_for_selector('[data-saved="true"]')
+            assert again.labels("part2") == [(30, 0), (35, 6), (40, 3)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_room(browser, tmp_path, scheme):
+    with serving(tmp_path, "part2") as server:
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 720}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        tab = context.new_page()
+        opened(tab, server, "part2", 30)
+        press(tab, "1", "2", "Shift+B", "Shift+W", "3", "4")
+        saved(tab)
+        texts = tab.evaluate(CONTRASTS)
+        press(tab, "Shift+?")
+        texts += tab.evaluate(CONTRASTS)
+        assert len(texts) > 100
+        assert {text: contrast for text, contrast, _ in texts if contrast < 4.5} == {}
+        assert not tab.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not tab.evaluate("document.documentElement.scrollHeight > innerHeight")
+        unnamed = "[...document.querySelectorAll('button, input, summary')].filter((e) =>"
+        unnamed += " !(e.ariaLabel || e.innerText || e.labels?.length)).length"
+        assert tab.evaluate(unnamed) == 0, "for screen readers"
+        context.close()
