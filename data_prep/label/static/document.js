@@ -79,11 +79,9 @@ export class Document {
           continue;
         }
         this.error = error instanceof Refused ? error.message : "no connection to the server";
-        if (error.status !== 422) { // which no second try changes, but the next key may
-          this.dirty[kind] = true;
-          this.onChange(this);
-          await wait(1000);
-        }
+        this.dirty[kind] = true;
+        this.onChange(this);
+        await wait(1000);
       }
     }
     this.saving = null;
