@@ -245,6 +245,8 @@ def described() -> Section:
     c.evaluate.decay = field(0.75, 0, 1)  # of a step's sum on a frame without evidence
     c.evaluate.choose = one_of("validation", "paper")  # thresholds: chosen | fixed
     c.evaluate.threshold = field(0.0, 0, 1e9)  # T of choose=paper; 0 = industreal 6, meccano 1
-    c.evaluate.install_margin = field(0.0, 0, 100)  # logits added to `install` as chosen
+    # Share of incorrect installations that may be reported as installed by the learned fusion; what
+    # is not sure enough for that is "not sure". 1 = any
+    c.evaluate.risk = field(0.1, 0, 1)
     c.evaluate.certain = field(0.0, 0, 1)  # events below are listed as uncertain, not scored
     return c

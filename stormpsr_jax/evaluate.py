@@ -24,13 +24,19 @@ from stormpsr_jax.psr.cli import (
     fail_for,
 )
 from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
-from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
+from stormpsr_jax.psr.evaluation.scoring import (
+    PROTOCOLS,
+    evaluate,
+    evaluate_recordings,
+    risks_of,
+)
 from stormpsr_jax.psr.files import scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import detection_scores, true_boxes
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights, read_weights
+from stormpsr_jax.psr.streams.risk import RISK
 from stormpsr_jax.psr.streams.stream import AnySettings
 
 __all__ = ["evaluate", "main"]
@@ -87,11 +93,14 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         protocol=args.protocol,
         sweep=args.sweep,
         certain=args.certain,
+        risks=_risks(args),
     )
     if args.out is not None:
         files.write_json(args.out, result)
     for stream, why in _absent(args):
         tell(f"no {stream} stream", why)
+    for note in result["risk_notes"]:
+        tell("note", note)
     for warning in result["warnings"]:
         tell("warning", warning)
     print(analysis.overview(result))
@@ -262,6 +271,12 @@ def _fusion(
     return weights
 
 
+def _risks(args: argparse.Namespace) -> dict[str, float]:
+    """The risk by stream; a threshold without a risk is meant as it is."""
+    given = (args.threshold or {}) if args.risk is None else {}
+    return {s: risk for s, risk in risks_of(args.risk, args.protocol).items() if s not in given}
+
+
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The streams that are absent, and why; fitted ones come only where they are asked for."""
     given = {kind.flag for kind in KINDS.values() if getattr(args, kind.flag) is not None}
@@ -299,6 +314,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
     what = "events of a lower confidence are listed as uncertain and not scored (%(default)s)"
     add("--certain", type=float, default=0.0, help=what)
+    what = (
+        "share of the incorrect installations that may be reported as installed, of all streams; "
+    )
+    what += f"1 is any (otherwise {RISK} of the learned fusion, and any of the others)"
+    add("--risk", type=float, metavar="R", help=what)
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
     add("--out", help="the JSON file to write; otherwise the table alone is printed")

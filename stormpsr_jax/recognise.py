@@ -119,7 +119,7 @@ def _run_files(args: argparse.Namespace) -> int:
     with gathering(errors):
         folder = model_folder(args.model)
         model = options.open_model(folder)
-        settings = options.settings(model, args.stream, args.threshold)
+        settings = options.settings(model, args.stream, args.threshold, args.risk)
         variants = options.variants(model, [source.name for source in found], args.variant)
     raise_all(errors)
     wanted = Options(
@@ -208,6 +208,13 @@ def _parser() -> OneLineParser:
         type=per_stream,
         metavar="T",
         help=f"in place of the model's: a number, or stream=T such as storm=4 ({logits})",
+    )
+    add(
+        "--risk",
+        type=_share,
+        metavar="R",
+        help="share of incorrect installations that may be reported as installed; what is not sure "
+        "enough for that is not sure. 1 is any (otherwise the model's)",
     )
     add(
         "--certain",

@@ -186,7 +186,7 @@ class Station:
         if live.fits is False:
             return
         for event in events:
-            kind = "uncertain" if event.confidence < self._certain else "event"
+            kind = records.kind_of(event, self._certain)
             procedure, fits = live.decoder.procedure, live.fits
             content = records.of_event(event, procedure, self._calibrated, fits)
             self._add(kind, content, taken.at, event.frame)

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         source = live_source(word)
     with gathering(errors):
         model = options.open_model(model_folder(args.model))
-        stream, settings = options.settings(model, args.stream, args.threshold)
+        stream, settings = options.settings(model, args.stream, args.threshold, args.risk)
     if args.serve is not None:
         with gathering(errors):
             access.Access(access.parse(args.serve), access.read_token(args.token_file))

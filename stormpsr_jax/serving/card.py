@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams import streams as all_streams
 
 CARD = "README.md"
@@ -187,6 +188,12 @@ def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
         learnt = record["calibration"] is not None and record["calibration"]["slope"] > 0
         known = "calibrated probabilities" if learnt else "no probabilities"
         yield f"* `{name}`: {values}; confidences are {known}"
+        if record.get("control") is not None:
+            control = risk.Control(**record["control"])
+            bar, num = control.bar(record["risk"]), control.recordings
+            bound = None if bar is None else control.bound(bar)
+            asked = risk.Decision(None, record["risk"], bound, num, default=bar is None)
+            yield f"  * {asked.note(name)}"
 
 
 def _networks(

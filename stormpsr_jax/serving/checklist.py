@@ -57,7 +57,7 @@ class Checklist:
             top: its most confident detection, as `Recognised.top` returns it.
             belief: of each component in 0…1 at it, of a stream that has beliefs.
         """
-        steps = [event.step_id for event in events]
+        steps = [event.step_id for event in events if event.sure]
         for step in steps:
             for other in {3 * (step // 3) + i for i in range(3)} - {step}:
                 self._wrong.pop(other, None)

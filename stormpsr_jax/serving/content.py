@@ -22,6 +22,7 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.risk import Control
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 from stormpsr_jax.serving import needs
 from stormpsr_jax.serving.product_gate import Fits
@@ -102,12 +103,17 @@ class StreamRecord:
         settings: chosen on the validation split.
         validation, test: figures by name, such as pos, f1 and delay_s; None where undefined.
         calibration: of the events' confidences; None leaves them as they are.
+        risk: by which the settings' bar for installations was decided; None of streams without, and
+            of models that were made before there was one.
+        control: what the validation split says of other bars.
     """
 
     settings: AnySettings
     validation: Mapping[str, float | None]
     test: Mapping[str, float | None]
     calibration: Calibration | None = None
+    risk: float | None = None
+    control: Control | None = None
 
 
 class Networks(Protocol):
@@ -195,6 +201,9 @@ class _Stream(msgspec.Struct, forbid_unknown_fields=True):
     validation: dict[str, _Figure | None]
     test: dict[str, _Figure | None]
     calibration: Any
+    # Models that were made before these existed have none.
+    risk: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    control: Any = None
 
 
 def kept(data: Any, place: str) -> str:
@@ -337,4 +346,8 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
         if calibration.wrong is not None:
             if _read(Calibration, read.calibration["wrong"], f"{inside}: wrong").wrong is not None:
                 raise ValueError(f"{inside}: wrong: wrong: is not null")
-    return StreamRecord(settings, read.validation, read.test, calibration)
+    control = None
+    if read.control is not None:
+        inside = f"{place}: control"
+        control = _read(Control, read.control, inside)
+    return StreamRecord(settings, read.validation, read.test, calibration, read.risk, control)

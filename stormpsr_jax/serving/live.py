@@ -214,7 +214,7 @@ class Live:
         likely = None if belief is None else belief.probabilities()
         self.alerts = self._checklist.update(frame, events, self.seen, likely)
         if self.pending:
-            self._unconfirmed += [(event.frame, event.step_id) for event in events]
+            self._unconfirmed += [(event.frame, event.step_id) for event in events if event.sure]
         return events
 
     def _judge(self, recognised: Recognised | None, count: int = 1) -> None:

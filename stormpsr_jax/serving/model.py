@@ -21,6 +21,7 @@ from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.risk import RISK, Decision, decide
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.stream import AnySettings, OnlineDecoder
 from stormpsr_jax.serving.content import Content, Function
@@ -82,7 +83,25 @@ class Model:
 
     def settings(self, stream: str | None = None) -> AnySettings:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
-        return self._content.streams[self._stream(stream)].settings
+        return self.decide(stream).settings
+
+    def decide(self, stream: str | None = None, risk: float | None = None) -> Decision:
+        """How installations are decided at a risk of accepting incorrect ones.
+
+        Args:
+            stream: None is the default one.
+            risk: in 0…1, 1 is without a bar; None is the one that the model was made with, or of
+                the learned fusion of an earlier model the usual one.
+
+        Raises:
+            ValueError: no such stream, or a risk that is not in 0…1.
+        """
+        name = self._stream(stream)
+        found, record = streams.find(name), self._content.streams[name]
+        if risk is None:
+            risk = (RISK if found.fitted else 1.0) if record.risk is None else record.risk
+        weights = self._content.fusion
+        return decide(found, record.settings, risk, record.control, weights)
 
     def calibration(self, stream: str | None = None) -> Calibration | None:
         """What makes probabilities of a stream's confidences, as learnt on the validation split."""

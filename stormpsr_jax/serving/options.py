@@ -27,14 +27,26 @@ def tell_if_blind(model: Model, folder: Path) -> None:
 
 
 def settings(
-    model: Model, stream: str | None, threshold: Mapping[str, float] | None
+    model: Model,
+    stream: str | None,
+    threshold: Mapping[str, float] | None,
+    risk: float | None = None,
 ) -> tuple[str, AnySettings]:
-    """The stream to decode and its settings with --threshold; ValueError names the flag."""
+    """The stream to decode and its settings with --threshold and --risk.
+
+    A threshold without a risk is meant as it is: without a bar for installations.
+
+    Raises:
+        ValueError: it names the flag.
+    """
     try:
-        chosen = model.settings(stream)
+        chosen = model.decide(stream, 1.0 if threshold is not None and risk is None else risk)
     except ValueError as error:
         raise ValueError(f"--stream: {error}") from error
     stream = stream or model.default_stream
+    if risk is not None and risk < 1 and chosen.bound is None:
+        tell("warning", f"--risk={risk:g}: {chosen.note(stream)}")
+    settings = chosen.settings
     if threshold is not None:
         if stream not in threshold:
             alone = ", ".join(s.name for s in streams.STREAMS if s.sums)
@@ -43,8 +55,8 @@ def settings(
                 f"--threshold has none for stream {stream}, which is decoded: give --threshold="
                 f"{stream}=T ({what}), or another --stream; a number alone is for {alone}"
             )
-        chosen = streams.find(stream).with_threshold(chosen, threshold[stream])
-    return stream, chosen
+        settings = streams.find(stream).with_threshold(settings, threshold[stream])
+    return stream, settings
 
 
 def variants(model: Model, names: Sequence[str], variant: str | None) -> list[str]:

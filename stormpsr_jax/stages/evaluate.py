@@ -47,12 +47,19 @@ def run(context: Context) -> dict:
     source = context.source("test")
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
-    choose, caution = config.evaluate.choose, config.evaluate.install_margin
-    chosen = chosen_by(context, val, config.evaluate.decoder, held_out)
+    choose = config.evaluate.choose
+    default = None if fusion is None else fusion.weights
+    chosen = chosen_by(context, val, config.evaluate.decoder, held_out, default=default)
     fitted = any(streams.find(name).fitted for name in chosen)
     weights = fusion.weights if fusion and fitted else None
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     result = scored(context, test, chosen, weights)
+    for stream, choice in chosen.items():
+        if choice.decision is not None:
+            if result["streams"][stream]["wrong"] is not None:
+                known = {"risk": choice.decision.risk, "bound": choice.decision.bound}
+                result["streams"][stream]["wrong"] |= known
+            result["risk_notes"].append(choice.decision.note(stream))
     if choose != "paper":
         result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"
@@ -76,7 +83,7 @@ def run(context: Context) -> dict:
             if (path := workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=_notes(chosen, None if weights is None else fusion, choose, caution),
+        notes=_notes(chosen, None if weights is None else fusion, choose),
         strips=belief_strips(_procedure(context), test, settings, weights),
         detections=detections,
     )
@@ -104,12 +111,13 @@ def chosen_by(
     decoder: str,
     held_out: HeldOut | None = None,
     choose: str = "",
+    default: Weights | None = None,
 ) -> dict[str, Choice]:
     """How each stream is decoded, chosen on the validation split; see `select.select`."""
     how, procedure = context.config.evaluate, _procedure(context)
     base = Settings(decoder=decoder, decay=how.decay, window=context.config.window.frames)
     choose = choose or how.choose
-    return select(procedure, val, base, choose, held_out, how.threshold, how.install_margin)
+    return select(procedure, val, base, choose, held_out, how.threshold, how.risk, default)
 
 
 def _procedure(context: Context) -> Procedure:
@@ -188,9 +196,7 @@ def score_detections(
     return result if result["boxes"] else None
 
 
-def _notes(
-    chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str, caution: float
-) -> list[str]:
+def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str) -> list[str]:
     """Says where the settings come from; `fusion` is None where nothing fitted was chosen."""
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
     notes = []
@@ -202,13 +208,6 @@ def _notes(
     if fixed:
         notes.append(
             f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
-        )
-    raised = [stream for stream, choice in chosen.items() if streams.find(stream).fitted]
-    if caution and raised and not set(raised) <= set(fixed):
-        notes.append(
-            f"The bar for installations of {', '.join(raised)} is {caution:g} higher than "
-            "validation chose (evaluate.install_margin): fewer wrong parts are accepted, and steps "
-            "are reported later."
         )
     if (default := _default(chosen, choose)) is not None:
         notes.append(
@@ -262,6 +261,8 @@ def _write_model(
                 {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")},
                 headline.values(result["streams"][stream]),
                 choice.calibration,
+                None if choice.decision is None else choice.decision.risk,
+                choice.control,
             )
             for stream, choice in chosen.items()
         },

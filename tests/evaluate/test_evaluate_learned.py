@@ -5,7 +5,7 @@ import json
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.files import scores
-from stormpsr_jax.psr.streams import learned, learned_weights
+from stormpsr_jax.psr.streams import learned, learned_weights, risk
 from tests.support.commands import refused
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
 from tests.support.simulated_scores import simulate
@@ -32,7 +32,7 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     assert after["learned"]["f1"] > 0.7
     assert after["learned"]["settings"] == {
         **{"install": 3.5, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
-        **{"unexpected": None, "hold": None},
+        **{"unexpected": None, "hold": None, "sure": risk.DEFAULTS["scores"].bar(0.1)},
     }
     alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())
     assert alone == {"learned": after["learned"]}
@@ -58,9 +58,12 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
     weights = learned_weights.default_weights("detections")
     assert weights.kind == "detections"
     defaults = learned.LEARNED.defaults(weights)
-    assert found["learned"]["settings"] == dataclasses.asdict(defaults)
+    bar = risk.DEFAULTS["detections"].bar(0.1)
+    assert found["learned"]["settings"] == {**dataclasses.asdict(defaults), "sure": bar}
+    free = learned_run(scored, "--fusion=default", "--risk=1", streams=("asd",))
+    assert free["learned"]["settings"] == dataclasses.asdict(defaults)
     other = learned_run(scored, "--fusion=default", "--threshold=learned=9", streams=("asd",))
-    assert other["learned"]["settings"] == {**found["learned"]["settings"], "install": 9.0}
+    assert other["learned"]["settings"] == {**free["learned"]["settings"], "install": 9.0}
     for kind, streams, what in (
         ("csv", ("asd",), "are for prediction files of both streams, and here are detections"),
         ("detections", ("asd", "temporal"), "are for detections alone, and here are prediction"),

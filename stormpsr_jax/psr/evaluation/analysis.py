@@ -103,6 +103,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             f"Only events of a confidence of at least {certain:g} are scored; the others are "
             "listed as uncertain."
         )
+    sentences += result.get("risk_notes", ())
     if (both := result.get("both_found")) is not None:
         names = (streams.BASELINE.name, streams.METHOD.name)
         means = " and ".join(f"{both[f'{name}_delay_s']:.1f} s for {name}" for name in names)
@@ -140,7 +141,13 @@ def overview(result: Mapping[str, Any]) -> str:
     kept = {"stream", *(figure.key for figure in headline.of(()))}
     rows = [{key: row[key] for key in row if key in kept} for row in summary_table(result)]
     text = tables.format_rows(rows)
-    wrong = tables.format_rows(wrong_parts.summary_table(result))
+    left_out = {"delay_s", "false_alarms"}  # for want of room; table "wrong" has them
+    wrong = tables.format_rows(
+        [
+            {key: value for key, value in row.items() if key not in left_out}
+            for row in wrong_parts.summary_table(result)
+        ]
+    )
     return f"{text}\n\nparts that sit wrong\n{wrong}" if wrong else text
 
 
@@ -348,6 +355,15 @@ def threshold_sweep(
     return rows
 
 
+def risk_table(result: Mapping[str, Any]) -> Rows:
+    """A row per bar of each stream that has one; see `risk_curve`."""
+    return [
+        {"stream": stream, **row}
+        for stream, entry in result["streams"].items()
+        for row in entry.get("risk", ())
+    ]
+
+
 TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "summary": summary_table,
     "recordings": recordings_table,
@@ -357,6 +373,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "occlusion": occlusion_table,
     "sweep": sweep_table,
     "wrong": wrong_parts.summary_table,
+    "risk": risk_table,
     "installations": wrong_parts.installations_table,
     "reliability": calibration.table,
 }

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
-from stormpsr_jax.psr.evaluation import analysis, released
+from stormpsr_jax.psr.evaluation import analysis, released, risk_curve
 from stormpsr_jax.psr.files import frame_rates, shifted_classes
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, partial_order, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import STREAMS, Event, Settings
+from stormpsr_jax.psr.streams.risk import RISK
+from stormpsr_jax.psr.streams.rules import STREAMS, Event, Settings, reported
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 PROTOCOLS = ("paper", "released")
@@ -37,6 +38,7 @@ def evaluate(
     with_errors: bool = False,
     sweep: Sequence[float] = (),
     certain: float = 0.0,
+    risk: float | None = None,
 ) -> dict[str, Any]:
     """Reads a folder of labels and one or two of predictions and scores them.
 
@@ -51,6 +53,8 @@ def evaluate(
         sweep: thresholds at which each stream is scored besides (protocol `paper`).
         certain: events of a lower confidence are listed as uncertain and not scored (protocol
             `paper`).
+        risk: how much of the incorrect installations may be accepted, of all streams; None is
+            `risk.RISK` of the learned fusion, and no matter to the others (protocol `paper`).
 
     Returns:
         The content of metrics.json; "warnings" are doubts whether the input is what it seems.
@@ -77,7 +81,24 @@ def evaluate(
         protocol=protocol,
         sweep=sweep,
         certain=certain,
+        risks=risks_of(risk, protocol),
     )
+
+
+def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
+    """Returns the risk by stream, of those that one is asked for or that have one by themselves.
+
+    Raises:
+        ValueError: it is not in 0…1, or asked for in another protocol than `paper`.
+    """
+    if asked is None:
+        fitted = [stream.name for stream in streams.STREAMS if stream.fitted]
+        return dict.fromkeys(fitted if protocol == "paper" else (), RISK)
+    if not 0 <= asked <= 1:
+        raise ValueError(f"--risk={asked} is not in 0…1")
+    if protocol != "paper":
+        raise ValueError("--risk needs --protocol=paper")
+    return dict.fromkeys(streams.names(), asked)
 
 
 def evaluate_recordings(
@@ -89,13 +110,16 @@ def evaluate_recordings(
     protocol: str = "paper",
     sweep: Sequence[float] = (),
     certain: float = 0.0,
+    risks: Mapping[str, float] | None = None,
     calibrations: Mapping[str, calibration.Calibration] | None = None,
 ) -> dict[str, Any]:
     """Scores recordings that were read already; see `evaluate`.
 
-    `weights` are those of fitted streams, of which the learned fusion is one; without them these
-    are left out, as they are in protocol `released`. `calibrations`, by stream, are of the
-    confidences (protocol `paper`).
+    `risks`, by stream, are how much of the incorrect installations may be accepted (protocol
+    `paper`): each recording is decoded with the bar that the others choose (`risk_curve`). Other
+    streams go by their settings alone. `weights` are those of fitted streams, of which the learned
+    fusion is one; without them these are left out, as they are in protocol `released`.
+    `calibrations`, by stream, are of the confidences (protocol `paper`).
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
@@ -130,10 +154,16 @@ def evaluate_recordings(
         scored[0].with_threshold(settings[scored[0].name], threshold)
     summarise = released.summarise if protocol == "released" else metrics.summarise
     results: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for stream in scored:
         calibrated = (calibrations or {}).get(stream.name)
         own = settings[stream.name]
         rows: dict[str, dict[str, Any]] = {}
+        bars = decision = None
+        if protocol == "paper" and (stream.fitted or stream.name in (risks or {})):
+            bars = risk_curve.decode(procedure, recordings, stream, own, weights)
+            if (asked := (risks or {}).get(stream.name)) is not None:
+                decision = bars.decide(own, asked)
         judged: list[calibration.Judged] = []
         for name, recording in recordings.items():
             try:
@@ -141,22 +171,28 @@ def evaluate_recordings(
                     assert isinstance(own, Settings)  # as those of all its streams are
                     found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
+                    how = (
+                        own
+                        if decision is None or bars is None
+                        else bars.left_out(name, own, decision)
+                    )
                     events = stream.decode(
-                        procedure, recording, own, weights, calibration=calibrated
+                        procedure, recording, how, weights, calibration=calibrated
                     )
                     found = _score_paper(procedure, recording, events, certain, fps)
-                    judged += calibration.judge(events, recording)
+                    judged += calibration.judge(reported(events), recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
             truth = [list(step) for step in sorted(recording.truth)]
             steps = [event[:2] for event in found["events"]]
+            unsure = [event[:2] for event in found.get("unsure", ())]
             rows[name] = {
                 **found,
                 "variant": recording.variant.name,
                 "truth": truth,
                 "with_errors": recording.with_errors,
                 "wrong": wrong_parts.score_recording(
-                    recording.frames, recording.states, steps, fps
+                    recording.frames, recording.states, steps, fps, unsure
                 ),
             }
             if recording.visibility is not None:
@@ -165,12 +201,18 @@ def evaluate_recordings(
         entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
-        entry["settings"] = dataclasses.asdict(own)
+        entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
+        if bars is not None:
+            entry["risk"] = bars.rows()
+        if decision is not None and entry["wrong"] is not None:
+            entry["wrong"] |= {"risk": decision.risk, "bound": decision.bound}
         if sweep and stream.sums:
             entry["sweep"] = analysis.threshold_sweep(
                 procedure, recordings, stream, own, sweep, fps
             )
         entry["recordings"] = rows
+        if decision is not None:
+            notes.append(decision.note(stream.name))
     warnings = _check_frame_rates(recordings, scored, results, fps)
     warnings = warnings or shifted_classes.check(procedure, recordings)
     result = {
@@ -185,6 +227,7 @@ def evaluate_recordings(
     return {
         **result,
         "both_found": analysis.mean_delays_of_both(result),
+        "risk_notes": notes,
         "warnings": warnings + _check_beginnings(recordings),
     }
 
@@ -241,8 +284,8 @@ def _score_paper(
     certain: float,
     fps: float,
 ) -> dict[str, Any]:
-    events = [e for e in found if e.confidence >= certain]
-    uncertain = [e for e in found if e.confidence < certain]
+    events = [e for e in found if e.sure and e.confidence >= certain]
+    uncertain = [e for e in found if e.sure and e.confidence < certain]
     predicted = metrics.scored(events, r.with_errors, uncertain)
     return {
         **metrics.score_recording(r.truth, predicted, fps),
@@ -252,5 +295,8 @@ def _score_paper(
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
         "events": [[e.frame, e.step_id, e.confidence] for e in events],
         "uncertain": [[e.frame, e.step_id, e.confidence] for e in uncertain],
+        "unsure": [
+            [e.frame, e.step_id, e.confidence, e.evidence["since"]] for e in found if not e.sure
+        ],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
     }

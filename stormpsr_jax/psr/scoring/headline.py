@@ -106,6 +106,8 @@ WRONG = (
         "Parts that were installed correctly and were reported as wrong before that ended.",
     ),
     Figure("right_installations", "Right parts", "Parts that were installed correctly."),
+    Figure("unsure", "Wrong not sure", "Incorrect installations that were left not sure."),
+    _fewer("right_unsure", "Right not sure", "Correct installations that were left not sure."),
 )
 
 

@@ -15,6 +15,8 @@ All intervals hold their first frame and not their end.
 * A false alarm is a report as wrong that comes while the component does not sit wrong.
 * A right installation is a longest interval in which a component is 1, if something else came
   before; it is called wrong if a report as wrong comes in it.
+* An installation, wrong or right, is left not sure if the last that is said of the component before
+  its end is that it is not sure.
 """
 
 import math
@@ -100,7 +102,11 @@ def wrong_installations(
 
 
 def score_recording(
-    frames: np.ndarray, states: np.ndarray, events: Sequence[Step], fps: float
+    frames: np.ndarray,
+    states: np.ndarray,
+    events: Sequence[Step],
+    fps: float,
+    unsure: Sequence[Step] = (),
 ) -> dict[str, Any] | None:
     """Returns the figures of `headline.WRONG` of one recording, and its wrong installations.
 
@@ -109,6 +115,7 @@ def score_recording(
         states: (M, K) true states, each from its frame on.
         events: (frame, step id) of a stream; those of one frame in the order of the reports.
         fps: frames per second.
+        unsure: (frame, step id) of events that are not sure.
 
     Returns:
         By key; "delay_s", the mean over what is found, is None if nothing is. "installations" are
@@ -121,6 +128,15 @@ def score_recording(
     alarms = false_alarms(wrong, events)
     called = [(f, step_id // 3) for f, step_id in events if step_id % 3 == 1]
     delays = [w.found - w.start for w in wrong if w.found is not None]
+    said: dict[int, list[tuple[int, bool]]] = {}
+    for sure, steps in ((True, events), (False, unsure)):
+        for frame, step_id in steps:
+            said.setdefault(step_id // 3, []).append((frame, sure))
+
+    def left(k: int, start: float, end: float | None) -> bool:
+        last = [one for one in said.get(k, ()) if one[0] < (math.inf if end is None else end)]
+        return bool(last) and not max(last)[1]
+
     return {
         "shown": len(wrong),
         "accepted": sum(w.accepted is not None for w in wrong),
@@ -131,6 +147,8 @@ def score_recording(
             any(k == of and start <= f < end for f, of in called) for k, start, end in right
         ),
         "right_installations": len(right),
+        "unsure": sum(left(w.component, w.start, w.end) for w in wrong),
+        "right_unsure": sum(left(*span) for span in right),
         "installations": [list(w) for w in wrong],
     }
 

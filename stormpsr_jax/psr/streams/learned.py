@@ -38,6 +38,8 @@ INSTALL = (3.0, 3.5)
 # And those of removals that are not expected. People who rework take parts off, which a high logit
 # finds; where hands hide the product for long, hidden parts look as if they had been taken off.
 UNEXPECTED = (None, -6.0)
+# Logits that an installation has to exceed to be sure (`risk.py`); no belief reaches the last one.
+BARS = (3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 30.0)
 MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
 
 
@@ -124,6 +126,8 @@ class LearnedDecoder:
             "weights": self.weights.checksum,
             "frame": self._frame,
             "reported": self._reporter.reported.tolist(),
+            "unsure": self._reporter.unsure.tolist(),
+            "asked": self._reporter.asked.tolist(),
             "held": self._reporter.held,
             "pending": [] if pending is None else [x.tolist() for x in pending],
             "hidden": self._filter.hidden.tolist(),
@@ -136,6 +140,8 @@ class LearnedDecoder:
         rules.check_same(state, self.state(), *keys)
         now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
         reported = [whole(one, "decoder: reported", -1, 1) for one in state["reported"]]
+        unsure = [whole(one, "decoder: unsure", -1, max(now, -1)) for one in state["unsure"]]
+        asked = [bool(whole(one, "decoder: asked", 0, 1)) for one in map(int, state["asked"])]
         held, waits = state["held"], bool(state["pending"])
         if waits:  # what has waited for longer was reported
             first = max(0, now - self._reporter.hold + 1)
@@ -148,7 +154,7 @@ class LearnedDecoder:
         ]
         num = len(self._reporter.reported)
         if (
-            len(reported) != num
+            not len(reported) == len(unsure) == len(asked) == num
             or (waits and pending.shape != (3, num))
             or hidden.shape != self._filter.hidden.shape
             or any(x.shape != (num, NUM_INPUTS) for _, x in recent)
@@ -157,6 +163,7 @@ class LearnedDecoder:
             raise ValueError("the saved state does not fit this decoder's components and units")
         self._frame, self.belief = now, None
         self._reporter.reported = np.array(reported, int)
+        self._reporter.unsure, self._reporter.asked = np.array(unsure, int), np.array(asked, bool)
         self._reporter.held = held if waits else None
         self._reporter.pending = Belief(*pending) if waits else None
         self._filter.hidden, self._filter.recent = hidden, collections.deque(recent)
@@ -185,8 +192,9 @@ class Learned(Stream):
     def describe(self, settings: LearnedSettings) -> str:
         """Returns a sentence for people on how events were decoded."""
         unexpected, hold = settings.unexpected, settings.hold
+        sure = settings.install if settings.sure is None else max(settings.install, settings.sure)
         return (
-            f"The learned fusion: installed above a logit of {settings.install}, wrong above "
+            f"The learned fusion: installed above a logit of {sure}, wrong above "
             f"{settings.wrong}, removed below {settings.remove}"
             + ("" if unexpected is None else f" (unexpectedly below {unexpected})")
             + (f", reported within {hold} s of one another." if hold else ".")
@@ -209,9 +217,13 @@ class Learned(Stream):
         """Returns the default settings."""
         return [LearnedSettings()]
 
-    def cautious(self, settings: LearnedSettings, caution: float) -> LearnedSettings:
-        """Returns the settings with so much more of a logit to be reported as installed."""
-        return dataclasses.replace(settings, install=settings.install + caution)
+    def bars(self, settings: LearnedSettings) -> tuple[float, ...]:
+        """Returns logits of being right, the last of which none exceeds."""
+        return BARS
+
+    def with_bar(self, settings: LearnedSettings, bar: float | None) -> LearnedSettings:
+        """Returns the settings with `sure`."""
+        return dataclasses.replace(settings, sure=bar)
 
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration | None:
         """Learns what confidences mean only where that clearly helps: they are probabilities.
@@ -300,12 +312,12 @@ LEARNED = Learned(
     needs=("scores",),
     settings=LearnedSettings,
     limits={
-        **dict.fromkeys(("install", "wrong", "remove", "unexpected"), (-1e3, 1e3)),
+        **dict.fromkeys(("install", "wrong", "remove", "unexpected", "sure"), (-1e3, 1e3)),
         "rho": (0, 1),
         "hold": (0, MAX_HOLD),
     },
     flags={"threshold": "install"},
-    columns={"install": "Install", "wrong": "Wrong", "remove": "Remove"},
+    columns={"install": "Install", "sure": "Sure", "wrong": "Wrong", "remove": "Remove"},
     threshold="the logit above which a part is reported as installed",
     decoders=("expected",),  # it completes what a variant allows, as that does
     fitted=True,

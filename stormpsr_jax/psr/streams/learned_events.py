@@ -6,6 +6,10 @@ logit of being right exceeds `install` and the reported state is not right; wron
 being there falls below `remove` and it is right or wrong. Where two of them hold, the surer counts.
 A removal that the variant does not expect may need a lower logit, `unexpected`.
 
+With `sure` an installation needs that logit (`risk.py` chooses it). A part that is seen to be
+there, or whose logit of being right exceeds `install`, and that is neither surely right nor wrong,
+is not sure: after `PATIENCE` an event asks for a clear view, once until the part is reported.
+
 Steps that one look at the object shows cross their thresholds some frames apart, in no order that
 means anything. With `hold` a report waits, for so long at most, while another possible step is
 rising; then all that are over their thresholds are reported at once, by step id. Where nothing is
@@ -27,6 +31,7 @@ from stormpsr_jax.psr.streams.rules import Event
 NAME = "learned"
 MAX_HOLD = 60.0
 RISING = -1.0  # logit above which a step may soon exceed its threshold
+PATIENCE = 2.0  # seconds for which a part is not sure before an event says so
 _STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
 
 
@@ -41,6 +46,8 @@ class LearnedSettings:
             than one component away from it, None leaves the projection out.
         unexpected: as `remove`, of removals that the variant does not expect; None is `remove`.
         hold: seconds that a report waits at most for others that are rising, 0…60; None is 0.
+        sure: logit above which a part is reported as installed, if that is more than `install`;
+            None is `install`, and then no part is not sure.
     """
 
     install: float = 3.5
@@ -49,9 +56,10 @@ class LearnedSettings:
     rho: float | None = 0.1
     unexpected: float | None = None
     hold: float | None = None
+    sure: float | None = None
 
     def __post_init__(self) -> None:
-        for field in ("install", "wrong", "remove", "unexpected"):
+        for field in ("install", "wrong", "remove", "unexpected", "sure"):
             value = getattr(self, field)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{field} {value} is not a finite number")
@@ -82,13 +90,18 @@ class Reporter:
         unexpected = settings.remove if settings.unexpected is None else settings.unexpected
         removal = -np.where(expected, settings.remove, unexpected)
         ones = np.ones(len(parts))
-        self._thresholds = np.stack([settings.install * ones, settings.wrong * ones, removal])
+        self._install, self._asks = settings.install, settings.sure is not None
+        sure = max(settings.install, -math.inf if settings.sure is None else settings.sure)
+        self._thresholds = np.stack([sure * ones, settings.wrong * ones, removal])
         # What a report waits for: neither what goes wrong nor what is not expected to come off.
         self._awaited = np.stack([may_install, np.zeros_like(may_install), expected])
         self.hold = math.ceil((settings.hold or 0.0) * procedure.fps)  # frames
         self.reported = np.array(variant.initial_state, int)
         self.held: int | None = None  # the frame since which a report waits
         self.pending: Belief | None = None  # what it reports
+        # Since which frame each part is not sure, -1 if it is, and whether an event has said so.
+        self.unsure, self.asked = np.full(len(parts), -1), np.zeros(len(parts), bool)
+        self._patience = math.ceil(PATIENCE * procedure.fps)
 
     def update(self, frame: int, belief: Belief) -> list[Event]:
         """Returns the events of the next frame with a belief, by frame and step id."""
@@ -115,15 +128,34 @@ class Reporter:
         self.pending = None
         events = []
         for k in np.flatnonzero(ready).tolist():
-            kind = int(kinds[k])
             self.reported[k] = states[k]
-            confidence = float(sigmoid(logits[kind, k]))
-            if self._calibration is not None:
-                confidence = self._calibration(confidence, 3 * k + kind)
-            beliefs = {name: float(sigmoid(its[k])) for name, its in belief._asdict().items()}
-            name, time = self._procedure.step_name(3 * k + kind), frame / self._procedure.fps
-            events.append(Event(frame, 3 * k + kind, confidence, NAME, beliefs, name, time))
+            self.asked[k] = False
+            events.append(self._event(frame, k, int(kinds[k]), belief))
+        if self._asks:
+            events += self._ask(frame, belief, over.any(axis=0))
+            events.sort(key=lambda event: event.step_id)
         return events
+
+    def _event(self, frame: int, k: int, kind: int, belief: Belief, sure: bool = True) -> Event:
+        logit = (belief.right, belief.wrong, -belief.present)[kind][k]
+        confidence, step_id = float(sigmoid(logit)), 3 * k + kind
+        if self._calibration is not None:
+            confidence = self._calibration(confidence, step_id)
+        evidence = {name: float(sigmoid(its[k])) for name, its in belief._asdict().items()}
+        if not sure:
+            evidence["since"] = int(self.unsure[k])
+        name, time = self._procedure.step_name(step_id), frame / self._procedure.fps
+        return Event(frame, step_id, confidence, NAME, evidence, name, time, sure)
+
+    def _ask(self, frame: int, belief: Belief, over: np.ndarray) -> list[Event]:
+        """The events of parts that have not been sure for long enough; `over` (K,): what is."""
+        there = (belief.present > self._install) & (self.reported == 0)
+        seen = there | ((belief.right > self._install) & (self.reported != 1))
+        unsure = self._may[0] & seen & ~over
+        self.unsure = np.where(unsure, np.where(self.unsure < 0, frame, self.unsure), -1)
+        due = unsure & ~self.asked & (frame - self.unsure >= self._patience)
+        self.asked |= due
+        return [self._event(frame, k, 0, belief, sure=False) for k in np.flatnonzero(due).tolist()]
 
     def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray, hold: int) -> bool:
         """Whether what is ready (K,) waits for others."""

@@ -5,7 +5,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,9 @@ class Event(NamedTuple):
             of the learned fusion the beliefs "present", "right" and "wrong".
         name: of the step, such as "Install left frame".
         time_s: seconds from frame 0 on to `frame`.
+        sure: whether it is a report. An event that is not sure asks for a clear view: the component
+            (step id 3k) changed at frame evidence["since"], and neither that it is installed right
+            nor that it is not is sure. It completes no step.
     """
 
     frame: int
@@ -58,6 +61,17 @@ class Event(NamedTuple):
     evidence: dict[str, float]
     name: str
     time_s: float
+    sure: bool = True
+
+    @property
+    def state(self) -> str:
+        """What became of the component: "right", "wrong", "absent" or "unsure"."""
+        return ("right", "wrong", "absent")[self.step_id % 3] if self.sure else "unsure"
+
+
+def reported(events: Iterable[Event]) -> list[Event]:
+    """Returns the events that are reports: those that are sure."""
+    return [event for event in events if event.sure]
 
 
 @dataclasses.dataclass(frozen=True)

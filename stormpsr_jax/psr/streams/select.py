@@ -24,6 +24,9 @@ floor, gate and weight are chosen without removals, then the thresholds of insta
 removals together. The beliefs that a fitted stream has of a recording have to be those of weights
 that have not seen it.
 
+Of fitted streams, and of others where that is asked for, the bar for installations is then raised
+to what the risk of accepting an incorrect one asks for (`risk`).
+
 With the settings goes what their confidences mean, learnt from the events that they find on the
 same recordings (`Stream.calibrate`).
 
@@ -42,10 +45,10 @@ import numpy as np
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
-from stormpsr_jax.psr.streams import calibration, streams
+from stormpsr_jax.psr.streams import calibration, risk, streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Event, Settings
+from stormpsr_jax.psr.streams.rules import Event, Settings, reported
 from stormpsr_jax.psr.streams.stream import Stream
 from stormpsr_jax.psr.streams.streams import BASELINE
 
@@ -72,6 +75,8 @@ class Choice:
         reliability: of the confidences so calibrated (`calibration.reliability`), where something
             was learnt those of each recording by what was learnt from the others; None with fewer
             than two recordings.
+        control: what the recordings say of the stream's bars for installations.
+        decision: how installations are decided by that; None where no bar was asked for.
     """
 
     settings: Any
@@ -82,6 +87,8 @@ class Choice:
     fixed: bool = False
     calibration: Calibration | None = None
     reliability: dict[str, Any] | None = None
+    control: risk.Control | None = None
+    decision: risk.Decision | None = None
 
 
 def select(
@@ -91,7 +98,8 @@ def select(
     choose: str = "validation",
     weights: HeldOut | None = None,
     threshold: float = 0.0,
-    caution: float = 0.0,
+    asked: float = 1.0,
+    default: Weights | None = None,
 ) -> dict[str, Choice]:
     """Chooses the settings of every stream that the recordings have.
 
@@ -102,8 +110,9 @@ def select(
         choose: "validation", the rule above, or "paper", its settings.
         weights: of fitted streams, by recording; without them these are left out.
         threshold: of the fixed settings; 0 is the paper's.
-        caution: raises the bar for installations of what is chosen (`Stream.cautious`), where the
-            recordings are few, or not of the kind that will be recognised.
+        asked: the risk of fitted streams, in 0…1; 1 raises no bar.
+        default: weights of fitted streams that will recognise, whose kind has the bar where the
+            recordings are too few.
 
     Returns:
         By name of the stream.
@@ -128,12 +137,17 @@ def select(
             best = pick(_no_worse(rated(stream.grid(base, known)), least), stream.within)
             if best is not None and (finer := stream.refined(best.settings)):
                 best = pick(_no_worse(rated(finer), least), stream.within)
-        if best is not None and caution:
-            (best,) = rated([stream.cautious(best.settings, caution)])
         if best is None:
             choices = rated(stream.fixed(procedure, base, threshold, choose == "paper"))
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
+        if stream.fitted:
+            control = risk.measure(procedure, recordings, stream, best.settings, own)
+            decision = risk.decide(stream, best.settings, asked, control, default)
+            (with_bar,) = rated([decision.settings])
+            best = dataclasses.replace(
+                with_bar, fixed=best.fixed, control=control, decision=decision
+            )
         chosen[stream.name] = _calibrated(procedure, recordings, stream, best, own)
     return chosen
 
@@ -153,7 +167,7 @@ def rate(
         own = None if weights is None else weights[name]
         found = stream.decode_each(procedure, r, candidates, own)
         for events, by_name in zip(found, scores, strict=True):
-            key = tuple((event.frame, event.step_id) for event in events)
+            key = tuple((event.frame, event.step_id) for event in reported(events))
             if key not in known:
                 known[key] = _scores(r, events, procedure.fps)
             by_name[name] = known[key]
@@ -165,6 +179,7 @@ def rate(
 
 def _scores(r: LabelledPredictions, events: Sequence[Event], fps: float) -> dict[str, Any]:
     """The scores of a recording's events, and the wrong parts that they accept."""
+    events = reported(events)
     reports = [(event.frame, event.step_id) for event in events]
     wrong = wrong_parts.score_recording(r.frames, r.states, reports, fps)
     accepted = 0 if wrong is None else wrong["accepted"]
@@ -229,7 +244,7 @@ def _calibrated(
     judged = []
     for name, r in recordings.items():
         own = None if weights is None else weights[name]
-        events = stream.decode(procedure, r, choice.settings, own)
+        events = reported(stream.decode(procedure, r, choice.settings, own))
         judged.append(calibration.judge(events, r))
     fitted = stream.calibrate(judged)
     reliability = None

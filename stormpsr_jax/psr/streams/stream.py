@@ -167,9 +167,16 @@ class Stream(abc.ABC):
             paper: those of the paper; otherwise those that hold best where nothing can be chosen.
         """
 
-    def cautious(self, settings: Any, caution: float) -> Any:
-        """Returns the settings with a higher bar for installations, of a stream that has one."""
-        return settings
+    def bars(self, settings: Any) -> tuple[float, ...]:
+        """Returns bars for installations, ascending: the higher, the fewer are accepted.
+
+        By itself they are multiples of the threshold T of summed evidence.
+        """
+        return tuple(max(settings.threshold, 0.5) * factor for factor in (1, 1.5, 2, 3, 5, 8, 20))
+
+    def with_bar(self, settings: Any, bar: float | None) -> Any:
+        """Returns the settings with a bar for installations; None leaves it out."""
+        return settings if bar is None else self.with_threshold(settings, bar)
 
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration | None:
         """Learns what confidences mean from the judged events of each recording."""

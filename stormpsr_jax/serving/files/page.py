@@ -165,7 +165,7 @@ class Report:
         files.write_text(path, page)
 
     def _is_uncertain(self, event: Event) -> bool:
-        return event.confidence < self._certain
+        return not event.sure or event.confidence < self._certain
 
     def _clock(self, frame: int) -> str:
         return clock((frame - self._first) / self._fps)

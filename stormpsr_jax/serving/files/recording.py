@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
+from stormpsr_jax.psr.streams.rules import reported
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
@@ -134,11 +135,11 @@ def recognise(
                 if video:
                     write_frame(picture, shown)
                 if clips:
-                    of_events.add(frame, picture, shown, events)
+                    of_events.add(frame, picture, shown, reported(events))
                 progress(1)
             writer.write(chunk, alerts)
             report.add(chunk, alerts)
-            num_events += len(chunk.events)
+            num_events += len(reported(chunk.events))
         if clips:
             of_events.finish()
         fits = kept.fits

@@ -7,6 +7,13 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.rules import Event
 
 
+def kind_of(event: Event, certain: float) -> str:
+    """Returns the type of an event's line: "event", "uncertain" below `certain`, or "unsure"."""
+    if not event.sure:
+        return "unsure"
+    return "event" if event.confidence >= certain else "uncertain"
+
+
 def of_event(
     event: Event, procedure: Procedure, calibrated: bool, fits: bool | None
 ) -> dict[str, Any]:
@@ -22,6 +29,7 @@ def of_event(
         "step_id": event.step_id,
         "step": event.name,
         "component": procedure.components[event.step_id // 3],
+        "state": event.state,
         "confidence": event.confidence,
         "stream": event.stream,
         "evidence": event.evidence,

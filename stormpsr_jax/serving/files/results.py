@@ -23,7 +23,7 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.serving.files import records
 from stormpsr_jax.serving.kept import Chunk
 
-EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"
+EVENTS, UNCERTAIN, UNSURE = "events.csv", "uncertain.csv", "unsure.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
 
@@ -143,13 +143,15 @@ class Writer:
         self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
         self._predictions: dict[str, Callable[[Any], None]] = {}
+        # By type of a line; that of what is not sure is begun with its first row.
+        self._tables: dict[str, Callable[[Sequence[object]], object]] = {}
 
     def __enter__(self) -> Writer:
         with contextlib.ExitStack() as stack:
             self._lines = stack.enter_context(_writing(self._folder / "events.jsonl"))
-            self._write_certain = self._write_uncertain = self._table(stack, EVENTS)
+            self._tables["event"] = self._table(stack, EVENTS)
             if self._certain:
-                self._write_uncertain = self._table(stack, UNCERTAIN)
+                self._tables["uncertain"] = self._table(stack, UNCERTAIN)
             self._stack = stack.pop_all()
         return self
 
@@ -173,15 +175,16 @@ class Writer:
         for event in chunk.events:
             confidence = f"{event.confidence:.4f}"
             time = label_time(event.frame - self._first, self._fps)
-            is_certain = event.confidence >= self._certain
-            write = self._write_certain if is_certain else self._write_uncertain
-            write([time, event.name, confidence, event.frame, event.step_id, event.stream])
-            if self._form is not None and is_certain:
+            kind = records.kind_of(event, self._certain)
+            if kind not in self._tables:
+                self._tables[kind] = self._table(self._stack, UNSURE)
+            row = [time, event.name, confidence, event.frame, event.step_id, event.stream]
+            self._tables[kind](row)
+            if self._form is not None and kind == "event":
                 after = event.frame - self._first
                 self._written.append(Written(after, event.frame, event.step_id, event.name))
             fits = chunk.fits[event.frame - chunk.numbers[0]]
             record = records.of_event(event, self._procedure, self._calibrated, fits)
-            kind = "event" if is_certain else "uncertain"
             self._line({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)
 

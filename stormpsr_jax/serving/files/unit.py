@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from stormpsr_jax.base.files import number, whole
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, reported
 from stormpsr_jax.serving.checklist import Frame
 from stormpsr_jax.serving.live import Live
 
@@ -126,7 +126,7 @@ class Unit:
         live, state, seen = self._live, self.state, self._seen()
         if state.first is None and (seen is not None or not live.detects):
             state.first = frame
-        for event in events:
+        for event in reported(events):
             state.num_steps += 1
             state.last = event.frame
             if len(state.steps) < MAX_STEPS:

@@ -21,18 +21,27 @@ FPS = 4.0
 INSTALL, WRONG, REMOVE = 0, 1, 2  # of component 0
 
 
-def walk(frames, states, events):
+def walk(frames, states, events, unsure):
     """The figures, from frame to frame."""
-    end = max([int(frames[-1]), *(frame for frame, _ in events)]) + 2
+    end = max([int(frames[-1]), *(frame for frame, _ in events + unsure)]) + 2
     installations, right, alarms = [], [], 0
+    left = {"unsure": 0, "right_unsure": 0}
     for k in range(states.shape[1]):
-        state = last_correct = report = wrong = good = None
+        state = last_correct = report = wrong = good = said = None
         for frame in range(end):
             rows = [row for at, row in zip(frames, states, strict=True) if at <= frame]
             before, state = state, int(rows[-1][k]) if rows else None
             here = [s % 3 for f, s in events if f == frame and s // 3 == k]
             if here:
                 report = (here[-1], frame)
+            if state != before and wrong is not None:
+                left["unsure"] += said == "unsure"
+            if state != before and good is not None:
+                left["right_unsure"] += said == "unsure"
+            if any(f == frame and s // 3 == k for f, s in unsure):
+                said = "unsure"
+            if here:
+                said = "sure"
             if state != -1 and wrong is not None:
                 wrong["end"], wrong = frame, None
             if state == -1 and wrong is None:
@@ -55,6 +64,8 @@ def walk(frames, states, events):
                     good["called"] = True
             else:
                 good = None
+        left["unsure"] += wrong is not None and said == "unsure"
+        left["right_unsure"] += good is not None and said == "unsure"
     delays = [(w["found"] - w["start"]) / FPS for w in installations if w["found"] is not None]
     return {
         "shown": len(installations),
@@ -64,6 +75,7 @@ def walk(frames, states, events):
         "false_alarms": alarms,
         "right_called_wrong": sum(g["called"] for g in right),
         "right_installations": len(right),
+        **left,
         "installations": [list(w.values()) for w in installations],
     }
 
@@ -74,16 +86,17 @@ def recordings(draw):
     row = st.lists(st.sampled_from([-1, -1, 0, 1]), min_size=2, max_size=2)
     states = draw(st.lists(row, min_size=len(frames), max_size=len(frames)))
     event = st.tuples(st.integers(0, 28), st.integers(0, 5))
-    return np.sort(frames), np.array(states, np.int8), draw(st.lists(event, max_size=10))
+    events, unsure = (draw(st.lists(event, max_size=10)) for _ in range(2))
+    return np.sort(frames), np.array(states, np.int8), events, unsure
 
 
 @settings(max_examples=100, deadline=None)
 @given(recordings())
 def test_score_recording_matches_a_walk_over_frames(recording):
-    frames, states, events = recording
+    frames, states, events, unsure = recording
     events.sort(key=lambda event: event[0])
-    found = wrong_parts.score_recording(frames, states, events, FPS)
-    assert found == walk(frames, states, events)
+    found = wrong_parts.score_recording(frames, states, events, FPS, unsure)
+    assert found == walk(frames, states, events, unsure)
     json.dumps(found)  # no NumPy numbers
     alarms = wrong_parts.false_alarms(
         wrong_parts.wrong_installations(frames, states, events), events
@@ -197,6 +210,7 @@ def test_tables_golden_values():
     assert [rows["asd"][k] for k in ("shown", "accepted", "found")] == [1, 1, 0]
     assert [rows["storm"][k] for k in ("accepted", "found", "delay_s")] == [0, 1, 0.5]
     assert rows["storm"]["false_alarms"] == 1
+    assert rows["storm"]["right_unsure"] == 0
     first, second = wrong_parts.installations_table(result())
     assert list(first.values()) == ["asd", "r1", "a", 2.5, 5.0, 3.5, None]
     assert list(second.values()) == ["storm", "r1", "a", 2.5, 5.0, None, 3.0]

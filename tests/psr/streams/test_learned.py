@@ -96,17 +96,17 @@ def test_decoder_finds_the_steps_of_a_made_up_recording(recording):
     assert {step for _, step in recording.truth} <= found
 
 
-@pytest.mark.parametrize("at", [1, 333])
-def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at):
-    rows = list(recording.scores.per_frame())
-    whole = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+@pytest.mark.parametrize(("at", "sure"), [(1, None), (333, None), (333, 5.0)])
+def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at, sure):
+    rows, settings = list(recording.scores.per_frame()), dataclasses.replace(SETTINGS, sure=sure)
+    whole = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     expected = online(whole, rows)
-    assert expected == decoded(recording)
+    assert expected == decoded(recording, settings)
     assert len(expected) > 8
-    first = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    first = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     events = online(first, rows[:at])
     saved = json.loads(json.dumps(first.state()))
-    second = learned.LearnedDecoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    second = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     second.restore(saved)
     assert second.assembly == first.assembly
     assert events + online(second, rows[at:]) == expected

@@ -101,3 +101,29 @@ def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more
         assert events[0].evidence["right"] == pytest.approx(1 / (1 + np.exp(-4)))
         assert reporter.expire() == []
         assert reporter.held is reporter.pending is None
+
+
+def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
+    settings = LearnedSettings(install=3.0, sure=6.0)
+    reporter = Reporter(PUMP, UP, settings, None)
+    rest = np.full(2, -10.0)
+    there, right, sure, gone = (9, 2, -2), (9, 5, -5), (9, 7, -7), (-9, -9, -9)
+
+    def states(logits, first, last):
+        found = []
+        for frame in range(first, last):
+            belief = Belief(*(np.r_[x, rest] for x in logits))
+            found += [(e.frame, e.state, e.step_id) for e in reporter.update(frame, belief)]
+        return found
+
+    # Seen to be there, then likely to be right: asked once, after two seconds at ten frames each.
+    assert states(there, 0, 15) + states(right, 15, 100) == [(20, "unsure", 0)]
+    assert reporter.reported.tolist() == [0, 0, 0]
+    assert states(sure, 100, 120) == [(100, "right", 0)]
+    # Right and then less sure is no question; taken off and put on again is one.
+    assert states(right, 120, 160) == []
+    assert states(gone, 160, 161) == [(160, "absent", 2)]
+    assert states(right, 161, 200) == [(181, "unsure", 0)]
+    assert states((9, -5, 5), 200, 210) == [(200, "wrong", 1)]
+    # A hand passes: what is gone within two seconds was nothing.
+    assert states(right, 210, 225) + states((9, 1, -1), 225, 230) == []

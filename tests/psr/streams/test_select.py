@@ -16,6 +16,7 @@ from stormpsr_jax.psr.streams import (
     accumulated,
     batch,
     learned,
+    risk,
     rules,
     select,
     streams,
@@ -248,13 +249,15 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     def choose(weights, **options):
         return select.select(SYNTHETIC, made_up, base, weights=weights, **options)["learned"]
 
-    choice, careful = choose(good), choose(good, caution=2.0)
+    choice, careful = choose(good), choose(good, asked=0.1, default=WEIGHTS)
     assert choice.settings.install in learned.INSTALL
     assert choice.settings.unexpected in learned.UNEXPECTED
     assert not choice.fixed
     assert choice.f1 > 0.8
-    install = choice.settings.install + 2
-    assert careful.settings == dataclasses.replace(choice.settings, install=install)
+    bar = careful.settings.sure  # four recordings are too few: that of other products
+    assert bar == risk.DEFAULTS["scores"].bar(0.1)
+    assert careful.settings == dataclasses.replace(choice.settings, sure=bar)
+    assert careful.decision.default
     assert careful.delay_s > choice.delay_s  # its own figures
     assert careful.reliability != choice.reliability
     assert choose(good | {"r0": blind}).f1 < choice.f1

@@ -1,0 +1,143 @@
+"""Incorrect installations accepted against correct ones left not sure, over the bar (`risk`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.psr.streams import risk
+from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.rules import Event, reported
+from stormpsr_jax.psr.streams.stream import Stream
+
+SAMPLES, SEED, LEVEL = 2000, 0, 0.95  # of the bootstrap over recordings
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+    """Recordings decoded at every bar of a stream.
+
+    Attributes:
+        procedure, recordings, stream, weights: see `decode`.
+        bars: (B,) ascending.
+        events: by recording, the events at each bar.
+        losses: by recording, (B,) of `risk`; None without an incorrect installation.
+    """
+
+    procedure: Procedure
+    recordings: Mapping[str, LabelledPredictions]
+    stream: Stream
+    weights: Weights | None
+    bars: tuple[float, ...]
+    events: Mapping[str, list[list[Event]]]
+    losses: Mapping[str, np.ndarray | None]
+
+    def decide(self, settings: Any, asked: float) -> risk.Decision:
+        """Returns how all recordings together decide."""
+        control = risk.control_of(self.bars, list(self.losses.values()))
+        if control.recordings == risk.needed(asked):  # each is decoded as the others decide
+            control = dataclasses.replace(control, recordings=control.recordings - 1)
+        return risk.decide(self.stream, settings, asked, control, self.weights)
+
+    def left_out(self, name: str, settings: Any, decision: risk.Decision) -> Any:
+        """Returns the settings that all recordings but one choose, to decode that one with."""
+        if decision.bound is None:  # nothing was chosen
+            return decision.settings
+        others = [losses for other, losses in self.losses.items() if other != name]
+        control = risk.control_of(self.bars, others)
+        return risk.decide(self.stream, settings, decision.risk, control, self.weights).settings
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns a row per bar: what it accepts, leaves not sure and finds.
+
+        "accepted_low" and "accepted_high" are a 95 % interval of the share, by a bootstrap over
+        recordings; "until_sure_s" is the mean time from the first event that is not sure to the
+        report as installed, of parts that were not sure first.
+        """
+        found = []
+        for b, bar in enumerate(self.bars):
+            scores, wrong, waits = {}, [], []
+            for name, r in self.recordings.items():
+                events = self.events[name][b]
+                sure = [event[:2] for event in reported(events)]
+                unsure = [event[:2] for event in events if not event.sure]
+                scores[name] = metrics.score_recording(
+                    r.truth, metrics.scored(sure, r.with_errors), self.procedure.fps
+                )
+                wrong.append(
+                    wrong_parts.score_recording(
+                        r.frames, r.states, sure, self.procedure.fps, unsure
+                    )
+                )
+                waits += _waits(events)
+            whole, parts = metrics.summarise(scores), wrong_parts.summarise(wrong)
+            known = [one for one in wrong if one is not None]
+            low, high = _interval(
+                [one["accepted"] for one in known], [one["shown"] for one in known]
+            )
+            keys = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
+            found.append(
+                {
+                    "bar": bar,
+                    **{key: None if parts is None else parts[key] for key in keys},
+                    "accepted_low": low,
+                    "accepted_high": high,
+                    **{key: whole[key] for key in ("pos", "f1", "delay_s")},
+                    "until_sure_s": float(np.mean(waits)) / self.procedure.fps if waits else None,
+                }
+            )
+        return found
+
+
+def decode(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    stream: Stream,
+    settings: Any,
+    weights: Weights | None,
+) -> Bars:
+    """Decodes recordings at every bar of a stream; `weights` are of a fitted one."""
+    found = {
+        name: risk.decode_bars(procedure, r, stream, settings, weights)
+        for name, r in recordings.items()
+    }
+    return Bars(
+        procedure,
+        recordings,
+        stream,
+        weights,
+        stream.bars(settings),
+        {name: events for name, (events, _) in found.items()},
+        {name: losses for name, (_, losses) in found.items()},
+    )
+
+
+def _waits(events: Sequence[Event]) -> list[int]:
+    """The frames from events that are not sure to the report as installed that settles them."""
+    asked: dict[int, int] = {}
+    found = []
+    for event in events:
+        k = event.step_id // 3
+        if not event.sure:
+            asked[k] = event.frame
+        elif (since := asked.pop(k, None)) is not None and event.step_id % 3 == 0:
+            found.append(event.frame - since)
+    return found
+
+
+def _interval(accepted: Sequence[int], shown: Sequence[int]) -> tuple[float | None, float | None]:
+    """The interval of the share accepted, over recordings; None without any."""
+    if not sum(shown):
+        return None, None
+    rng = np.random.default_rng(SEED)
+    drawn = rng.integers(len(shown), size=(SAMPLES, len(shown)))
+    totals = np.array(shown)[drawn].sum(axis=1)
+    shares = np.array(accepted)[drawn].sum(axis=1)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -1,0 +1,203 @@
+"""How high the bar for installations has to be, so that few incorrect ones are accepted.
+
+Conformal risk control (Angelopoulos et al., arXiv 2208.02814). The loss of a recording is the share
+of its incorrect installations that are reported as installed (`wrong_parts`), in 0…1; it falls as
+the bar rises. Of n recordings with an incorrect installation, whose mean loss at bar λ is R̂(λ), the
+bar is the lowest with
+
+    (n · R̂(λ) + 1) / (n + 1) ≤ R.
+
+Then the expected loss of a further recording is at most R, if the recordings are exchangeable: the
+next one is drawn as those were. It is no bound for other people, light or products, nor for a part
+that goes wrong in a new way. Fewer than 1/R − 1 recordings (9 for R = .1, 19 for .05) cannot show
+it; then the bar is that of other worlds (`DEFAULTS`), which nothing guarantees for this product.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.rules import Event, reported
+from stormpsr_jax.psr.streams.stream import Stream
+
+RISK = 0.1  # that is asked for where nobody says another one
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """What recordings say of bars.
+
+    Attributes:
+        bars: (B,) ascending.
+        losses: (B,) mean loss of the recordings at each, not rising.
+        recordings: how many have an incorrect installation.
+    """
+
+    bars: tuple[float, ...]
+    losses: tuple[float, ...]
+    recordings: int
+
+    def __post_init__(self) -> None:
+        if not (len(self.bars) == len(self.losses) > 0 and self.recordings >= 0):
+            raise ValueError("bars, losses and recordings do not fit one another")
+        if not all(math.isfinite(bar) for bar in self.bars):
+            raise ValueError("bars hold numbers that are not finite")
+        if not all(0 <= loss <= 1 for loss in self.losses):
+            raise ValueError("losses hold numbers that are not in 0…1")
+
+    def bound(self, bar: float) -> float:
+        """Returns the bound on the expected loss at a bar, which is one of `bars`."""
+        loss = self.losses[self.bars.index(bar)]
+        return (self.recordings * loss + 1) / (self.recordings + 1)
+
+    def bar(self, risk: float) -> float | None:
+        """Returns the lowest bar whose bound is at most `risk`; None: the recordings are too few.
+
+        Where even the highest one's is more, that is the bar.
+        """
+        if self.recordings < needed(risk):
+            return None
+        fit = [bar for bar in self.bars if self.bound(bar) <= risk + 1e-12]
+        return min(fit, default=self.bars[-1])
+
+
+# Where a product has too few recordings of its own: by kind of the weights, pooled over rendered
+# and real worlds (docs/psr.md, "Right, wrong or not sure").
+DEFAULTS = {
+    "scores": Control((3.0, 3.5, 4.0, 4.5, 5.0, 30.0), (0.3, 0.25, 0.15, 0.08, 0.05, 0.0), 100),
+    "csv": Control((3.0, 3.5, 4.0, 4.5, 5.0, 30.0), (0.3, 0.25, 0.15, 0.08, 0.05, 0.0), 100),
+    "detections": Control((3.0, 3.5, 4.0, 30.0), (0.3, 0.2, 0.05, 0.0), 100),
+}
+
+
+def needed(risk: float) -> int:
+    """Returns how many recordings with an incorrect installation a risk in 0…1 needs."""
+    return math.ceil(1 / risk - 1 - 1e-9) if risk > 0 else 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How installations are decided.
+
+    Attributes:
+        settings: of the stream, with the bar.
+        risk: that was asked for; 1 is without a bar.
+        bound: on the expected share of incorrect installations accepted; None if the bar is the
+            default of other worlds, or there is none.
+        recordings: with an incorrect installation, that there were to choose by.
+        default: whether the bar is that of other worlds.
+    """
+
+    settings: Any
+    risk: float
+    bound: float | None = None
+    recordings: int = 0
+    default: bool = False
+
+    def note(self, stream: str) -> str:
+        """Returns a sentence for people."""
+        if self.risk >= 1:
+            return f"{stream}: no risk was asked for (--risk=1): no part is left not sure."
+        if self.bound is not None:
+            return (
+                f"{stream}: of the incorrect installations of a recording at most "
+                f"{self.bound:.0%} are accepted on average, by {self.recordings} recordings with "
+                "one, if further recordings are like these (exchangeable)."
+            )
+        if self.default:
+            how = "is the strict default, which is from other products and proves nothing here"
+        else:
+            how = "is not raised"
+        return (
+            f"{stream}: a risk of {self.risk:g} needs {needed(self.risk)} recordings with an "
+            f"incorrect installation, and there are {self.recordings}: the bar for installations "
+            f"{how}."
+        )
+
+
+def decide(
+    stream: Stream, settings: Any, risk: float, control: Control | None, weights: Weights | None
+) -> Decision:
+    """Returns how installations are decided at a risk.
+
+    Args:
+        stream: of these settings.
+        settings: without a bar.
+        risk: in 0…1; 1 is none.
+        control: what validation recordings say; None without any.
+        weights: of a fitted stream, whose kind has a default where the recordings are too few.
+
+    Raises:
+        ValueError: a risk that is not in 0…1.
+    """
+    if not 0 <= risk <= 1:
+        raise ValueError(f"risk {risk} is not in 0…1")
+    if risk == 1:
+        return Decision(stream.with_bar(settings, None), risk)
+    there = 0 if control is None else control.recordings
+    if control is not None and (bar := control.bar(risk)) is not None:
+        return Decision(stream.with_bar(settings, bar), risk, control.bound(bar), there)
+    if weights is None or not stream.fitted:
+        return Decision(settings, risk, recordings=there)
+    default = DEFAULTS[weights.kind]
+    bar = default.bar(risk)
+    settings = stream.with_bar(settings, default.bars[-1] if bar is None else bar)
+    return Decision(settings, risk, recordings=there, default=True)
+
+
+def decode_bars(
+    procedure: Procedure,
+    recording: LabelledPredictions,
+    stream: Stream,
+    settings: Any,
+    weights: Weights | None,
+) -> tuple[list[list[Event]], np.ndarray | None]:
+    """Decodes a recording at each bar of a stream.
+
+    Returns:
+        The events at each bar, and the losses (B,), not rising; None without an incorrect
+        installation.
+    """
+    bars = stream.bars(settings)
+    candidates = [stream.with_bar(settings, bar) for bar in bars]
+    found = stream.decode_each(procedure, recording, candidates, weights)
+    losses = []
+    for events in found:
+        steps = [event[:2] for event in reported(events)]
+        one = wrong_parts.score_recording(recording.frames, recording.states, steps, procedure.fps)
+        if one is None or not one["shown"]:
+            return found, None
+        losses.append(one["accepted"] / one["shown"])
+    # A decoder may accept at a bar what it does not at a lower one, by another order of reports.
+    return found, np.maximum.accumulate(np.array(losses)[::-1])[::-1]
+
+
+def control_of(bars: Sequence[float], losses: Sequence[np.ndarray | None]) -> Control:
+    """Returns what recordings say, of which each has losses (B,) or None."""
+    known = [one for one in losses if one is not None]
+    mean = np.mean(known, axis=0) if known else np.ones(len(bars))
+    return Control(tuple(bars), tuple(mean.tolist()), len(known))
+
+
+def measure(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    stream: Stream,
+    settings: Any,
+    weights: Mapping[str, Weights] | None,
+) -> Control:
+    """Returns what recordings say of a stream's bars; `weights`, by recording, have not seen it."""
+    losses = [
+        decode_bars(procedure, r, stream, settings, None if weights is None else weights[name])[1]
+        for name, r in recordings.items()
+    ]
+    return control_of(stream.bars(settings), losses)
