@@ -110,7 +110,7 @@ def test_recognise_the_learned_fusion(clip, tmp_path):
     options = [f"--out={tmp_path / 'out'}", "--threshold=learned=-1", "--variant=assembly"]
     assert run(folder, clip, *options) == 0
     loaded = stormpsr_jax.load_model(folder)
-    settings = dataclasses.replace(loaded.settings(), install=-1.0)
+    settings = dataclasses.replace(loaded.decide(risk=1).settings, install=-1.0)
     events = list(loaded.recognise(clip, settings=settings, variant="assembly"))
     assert events
     assert {e.stream for e in events} == {"learned"}

@@ -67,7 +67,7 @@ def test_lines_have_every_field():
     assert set(first) == {
         *("type", "recording", "time_s", "wall_time", "frame", "step_id", "step", "component"),
         *("confidence", "stream", "evidence", "latency_ms", "dropped"),
-        *("calibrated", "fits"),
+        *("calibrated", "fits", "state"),
     }
     assert (first["frame"], first["time_s"], first["recording"]) == (1, 0.1, "x")
     assert (first["step"], first["component"], first["stream"]) == ("Install seal", "seal", "asd")
