@@ -132,7 +132,7 @@ class Reporter:
             self.asked[k] = False
             events.append(self._event(frame, k, int(kinds[k]), belief))
         if self._asks:
-            events += self._ask(frame, belief, over.any(axis=0))
+            events += self._ask(frame, belief, np.any(over, axis=0))
             events.sort(key=lambda event: event.step_id)
         return events
 
