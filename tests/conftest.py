@@ -31,7 +31,16 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # What a wheel is made of.
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "configs", "docs", "data_prep", "stormpsr_jax")
+SOURCES = (
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+    "configs",
+    "docs",
+    "data_prep",
+    "stormpsr_jax",
+)
 
 # What is kept for the user, such as checksums of data; but not the fonts that Matplotlib has found.
 if "XDG_CACHE_HOME" not in os.environ:

@@ -122,6 +122,9 @@ def check_meccano(done, workdir, streams=("temporal",)):
     assert numbers_said(said, "published") == ["0.206", "0.247", "120.3"]
     images = [name for name, cell in done.items() if ["image/png", "text/plain"] in shown(cell)]
     assert images == ["curves", "timeline"]
+    logged = (workdir / "temporal/metrics.jsonl").read_text()
+    (plotted,) = re.findall(r"^names = \{(.*)\}$", source_of("meccano", "curves"), re.MULTILINE)
+    assert all(f'"{name}":' in logged for name in re.findall(r'"(\S+)": "', plotted))
     settings = json.loads((workdir / "config.json").read_text())["evaluate"]
     assert settings["choose"] == "paper"
 

@@ -36,7 +36,8 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
         if path.is_file() and "__pycache__" not in path.parts
     }
     wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("configs/*.py")}
-    wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("docs/*.md")}
+    docs = {path for path in ROOT.glob("docs/*.*") if path.name != "demo.webp"}
+    wanted |= {Path("stormpsr_jax") / path.relative_to(ROOT) for path in docs}
     built = {p.relative_to(unpacked) for p in unpacked.rglob("*") if p.is_file()}
     # What Python and numba compile when a command runs lies beside the code, as in an installation.
     built = {p for p in built if p.suffix not in (".nbc", ".nbi") and "__pycache__" not in p.parts}
@@ -91,6 +92,19 @@ def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(un
         assert (folder / page).is_file(), page
     said = run(unpacked, tmp_path, "-m", "stormpsr_jax").stdout
     assert said.splitlines()[-1] == f"docs/, to which texts refer: {unpacked}/stormpsr_jax/docs"
+
+
+def test_wheel_links_of_pages_lead_to_what_is_in_it(unpacked):
+    found = {
+        (page, link)
+        for page in unpacked.rglob("*.md")
+        for link in re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text("utf-8"))
+    }
+    assert len(found) > 50
+    assert {link for page, link in found if not (page.parent / link).exists()} == set()
+    commands = (unpacked / "stormpsr_jax/docs/commands.md").read_text("utf-8")
+    assert "](../../data_prep/README.md#impact)" in commands
+    assert "quickstart.ipynb (`notebooks/quickstart.ipynb` in the repository)" in commands
 
 
 def test_wheel_command_lists_its_modules_without_jax(unpacked, tmp_path):

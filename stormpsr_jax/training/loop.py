@@ -120,7 +120,7 @@ class _Loop:
         optimizer = stage.optimizer(params)
         if jax.process_index() == 0:
             count = parameter_overview.count_parameters
-            parts = ", ".join(f"{name} {count(part):,}" for name, part in params.items())
+            parts = ", ".join(f"{name} {count({name: part}):,}" for name, part in params.items())
             print(f"{count(params):,} parameters: {parts}", flush=True)
 
         create = functools.partial(new_state, optimizer)
