@@ -71,7 +71,9 @@ _OF_LIVE = (
     "serve",
     "token_file",
     "mqtt",
+    "home_assistant",
     "webhook",
+    "snapshots",
     "opcua",
     "opcua_keys",
 )
@@ -98,6 +100,10 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
         errors.append("--token-file is for --serve")
     if args.opcua is None and args.opcua_keys is not None:
         errors.append("--opcua-keys is for --opcua")
+    if args.mqtt is None and args.home_assistant:
+        errors.append("--home-assistant is for --mqtt")
+    if args.mqtt is None and args.webhook is None and args.snapshots:
+        errors.append("--snapshots is for --mqtt and --webhook")
     return errors
 
 
@@ -251,7 +257,11 @@ def _parser() -> OneLineParser:
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
     add("--token-file", metavar="FILE", help="its line is what watchers of the page need")
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
+    what = "for --mqtt: Home Assistant on the same broker finds the station by itself"
+    add("--home-assistant", action="store_true", help=what)
     add("--webhook", metavar="URL", help="posts each line to http[s]://[USER[:PASSWORD]@]HOST/PATH")
+    what = "the lines of events and alerts have a picture, for --mqtt and --webhook"
+    add("--snapshots", action="store_true", help=what)
     what = "writes the lines to nodes below opc.tcp://[USER[:PASSWORD]@]HOST/PATH#ns=N;s=NAME"
     add("--opcua", metavar="URL", help=what)
     add("--opcua-keys", metavar="DIR", help="certificate.pem, key.pem and server.pem, to encrypt")

@@ -11,6 +11,8 @@ of them. They ask for
   204 where there is no new one for long.
 * GET /events?after=ID: server-sent events. "hello"; "record", what `Page.send` was given, with an
   ID after which a watcher goes on when it comes again; "view"; "beat".
+* GET /past: today's units as JSON, the one at hand last. GET /snapshot?frame=N: the JPEG of an
+  event's frame; 404 where it is not kept any more.
 * POST /reset with the header Reset-Token of "hello".
 * POST /login with the token, where one is needed.
 
@@ -128,6 +130,8 @@ class _Watchers:
         self._records: collections.deque[tuple[int, str]] = collections.deque(maxlen=serve.KEPT)
         self._status = self._view = ""
         self._jpeg, self._box = b"", "null"
+        self._past = b'{"units": []}'
+        self._snapshots: dict[str, bytes] = {}  # by the number of the frame, the oldest first
         self._num_records = self._num_pictures = 0
         self._asked = self._closing = False
         self._news = asyncio.Event()  # set once, when there is some; then there is another one
@@ -142,6 +146,13 @@ class _Watchers:
             self._status = content.decode()
         elif kind == serve.VIEW:
             self._view = content.decode()
+        elif kind == serve.PAST:
+            self._past = content
+        elif kind == serve.SNAPSHOT:
+            frame, _, jpeg = content.partition(b"\n")
+            self._snapshots[frame.decode("ascii")] = jpeg
+            if len(self._snapshots) > serve.KEPT_SNAPSHOTS:
+                self._snapshots.pop(next(iter(self._snapshots)))
         elif kind == serve.PICTURE:
             box, _, self._jpeg = content.partition(b"\n")
             self._box = box.decode("ascii")
@@ -163,6 +174,8 @@ class _Watchers:
             Route("/", self._get_page),
             Route("/picture", self._get_picture),
             Route("/events", self._get_events),
+            Route("/past", self._get_past),
+            Route("/snapshot", self._get_snapshot),
             Route("/reset", self._post_reset, methods=["POST"]),
             Route("/login", self._post_login, methods=["POST"]),
             Route("/station.css", _file("station.css", "text/css")),
@@ -248,6 +261,15 @@ class _Watchers:
             return Response(status_code=204)
         headers = {"Picture": f"{self._start}-{self._num_pictures}", "Box": self._box}
         return Response(self._jpeg, headers=headers, media_type="image/jpeg")
+
+    async def _get_past(self, request: Request) -> Response:
+        return Response(self._past, media_type="application/json")
+
+    async def _get_snapshot(self, request: Request) -> Response:
+        jpeg = self._snapshots.get(request.query_params.get("frame", ""))
+        if jpeg is None:
+            return PlainTextResponse("there is no such picture\n", 404)
+        return Response(jpeg, media_type="image/jpeg")
 
     async def _get_events(self, request: Request) -> Response:
         after = request.headers.get("last-event-id") or request.query_params.get("after", "")

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -35,10 +35,12 @@ from stormpsr_jax.live.access import Access, Address
 from stormpsr_jax.live.outbox import encode
 
 # What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.
-RECORD, STATUS, VIEW, PICTURE, END = b"r", b"s", b"v", b"p", b"e"
+# Today's units as JSON; of an event the number of its frame, a line, its JPEG.
+RECORD, STATUS, VIEW, PICTURE, END, PAST, SNAPSHOT = (bytes([c]) for c in b"rsvpeun")
 # What it says: it has started; the next unit is to begin; somebody waits for a picture.
 STARTED, RESET, WANTED = b"started", b"reset", b"wanted"
 KEPT = 500  # records, for watchers that were away
+KEPT_SNAPSHOTS = 300  # some ten MiB
 _PROCESS = "stormpsr_jax.live.page_process"
 _UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
 _INTERVAL = 0.1  # seconds between what the process is told, at least
@@ -91,6 +93,9 @@ class Page:
         self._changed = threading.Condition()  # of all of these
         # What is shown, each with the number of what it was told as.
         self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=KEPT)
+        self._snapshots: collections.deque[tuple[int, bytes]] = collections.deque(
+            maxlen=KEPT_SNAPSHOTS
+        )
         self._newest: dict[bytes, tuple[int, bytes]] = {}
         self._count = 0
         self._picture_at = -_UNSEEN
@@ -120,6 +125,14 @@ class Page:
             self._wanted, self._picture_at = False, time.monotonic()
             self._show(PICTURE, json.dumps(view.get("box")).encode() + b"\n" + jpeg)
 
+    def past(self, units: Sequence[Mapping[str, Any]]) -> None:
+        """Shows today's units, the one at hand last; never waits."""
+        self._show(PAST, encode({"units": units}))
+
+    def snapshot(self, frame: int, jpeg: bytes) -> None:
+        """Takes the picture of a frame with an event; never waits."""
+        self._show(SNAPSHOT, b"%d\n%s" % (frame, jpeg))
+
     def close(self, timeout: float = 3) -> None:
         """Ends the server, and the connections of its watchers, within so many seconds."""
         with self._changed:
@@ -134,8 +147,9 @@ class Page:
     def _show(self, kind: bytes, content: bytes) -> None:
         with self._changed:
             self._count += 1
-            if kind == RECORD:
-                self._records.append((self._count, kind + content))
+            if kind in (RECORD, SNAPSHOT):
+                kept = self._records if kind == RECORD else self._snapshots
+                kept.append((self._count, kind + content))
             else:
                 self._newest[kind] = self._count, kind + content
             self._changed.notify_all()
@@ -217,7 +231,7 @@ class Page:
                     self._changed.wait()
                 if self._channel is not channel:
                     return
-                shown = sorted((*self._records, *self._newest.values()))
+                shown = sorted((*self._records, *self._snapshots, *self._newest.values()))
                 news = [message for number, message in shown if number > told]
                 told, closing = self._count, self._closing
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import collections
 import datetime
 import json
@@ -10,45 +11,36 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
-from stormpsr_jax.base import errors, files
+from stormpsr_jax.base import errors
+from stormpsr_jax.live import state_file
 from stormpsr_jax.live.capture import Capture, Clock, Taken
 from stormpsr_jax.live.outbox import Outbox
+from stormpsr_jax.live.past import Past
 from stormpsr_jax.live.serve import Page
 from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
-from stormpsr_jax.serving.checklist import Frame
 from stormpsr_jax.serving.files import overlay, records
 from stormpsr_jax.serving.files.thumbnails import thumbnail
-from stormpsr_jax.serving.files.unit import Reset, State, Unit
+from stormpsr_jax.serving.files.unit import Reset, Unit
 from stormpsr_jax.serving.live import Live
-from stormpsr_jax.serving.named_files import seal
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
-MAX_UNTOLD = 2000  # lines that wait with --hold; then the oldest goes
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 _SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
 _RATE_SECONDS = 3.0  # that the pictures per second on a page are of
 
 
-class Saved(msgspec.Struct, forbid_unknown_fields=True):
-    """A saved state; `live` is that of `Live`, `told` that of `Told`, `untold` lines that wait."""
+class Line(NamedTuple):
+    """What is to be told: a record, when its picture came, by `time.monotonic()`, and its JPEG."""
 
-    source: str
-    start: Annotated[float, msgspec.Meta(ge=-files.MAX_WHOLE, le=files.MAX_WHOLE)]
-    frame: Frame | None
-    dropped: Frame
-    unit: State
-    told: list[Annotated[int, msgspec.Meta(ge=-1, le=1)]]
-    untold: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_UNTOLD)]
-    live: dict[str, Any]
-    format: Literal[3] = 3
-    checksum: str = ""
+    record: dict[str, Any]
+    at: float | None = None
+    jpeg: bytes | None = None
 
 
 class Station:
@@ -98,10 +90,9 @@ class Station:
         self._outputs: Sequence[Outbox | Page] = ()
         self._screen: Page | None = None
         self._asked = threading.Event()
-        # With the instant at which the picture came, where there is one.
-        self._untold: collections.deque[tuple[dict[str, Any], float | None]] = collections.deque(
-            maxlen=MAX_UNTOLD
-        )
+        self._pictured: Sequence[Outbox] = ()
+        self._untold: collections.deque[Line] = collections.deque(maxlen=state_file.MAX_UNTOLD)
+        self._past = Past()
         self.told = Told(live.decoder.variant.initial_state)
         self._dropped = 0  # before this process
         self.frame: int | None = None
@@ -122,6 +113,7 @@ class Station:
         stop: Sequence,
         outputs: Sequence[Outbox | Page] = (),
         screen: Page | None = None,
+        pictured: Sequence[Outbox] = (),
     ) -> None:
         """Takes the pictures of a source until it ends, or `stop` is not empty any more.
 
@@ -130,11 +122,14 @@ class Station:
             stop: see above.
             outputs: are told the same as stdout.
             screen: shows the pictures and what is known.
+            pictured: those of the outputs whose events and alerts have a picture, "snapshot": a
+                JPEG in base64.
 
         Raises:
             Exception: what ended the source.
         """
-        self._outputs, self._screen = outputs, screen
+        self._outputs, self._screen, self._pictured = outputs, screen, pictured
+        self._show_past()
         connected = False
         while not stop:
             ended = capture.ended  # before its last picture is asked for
@@ -185,13 +180,16 @@ class Station:
         self._withdraw(taken.at)
         if live.fits is False:
             return
+        jpeg = None
+        if (events or live.alerts) and (self._screen is not None or self._pictured):
+            jpeg = thumbnail(taken.picture)
         for event in events:
             kind = records.kind_of(event, self._certain)
             procedure, fits = live.decoder.procedure, live.fits
             content = records.of_event(event, procedure, self._calibrated, fits)
-            self._add(kind, content, taken.at, event.frame)
+            self._add(kind, content, taken.at, event.frame, jpeg)
         for alert in live.alerts:
-            self._add("alert", records.of_alert(alert), taken.at, alert.frame)
+            self._add("alert", records.of_alert(alert), taken.at, alert.frame, jpeg)
         why = unit.take(self.frame, events)
         if why is not None:
             self._end_unit(why)
@@ -214,9 +212,14 @@ class Station:
         self._add("unit", self._unit.end(why), None)
 
     def _add(
-        self, kind: str, content: Mapping[str, Any], at: float | None, frame: int | None = None
+        self,
+        kind: str,
+        content: Mapping[str, Any],
+        at: float | None,
+        frame: int | None = None,
+        jpeg: bytes | None = None,
     ) -> None:
-        self._untold.append(({**self._record(kind, at, frame), **content}, at))
+        self._untold.append(Line({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
         """The fields of all records; `frame` is another one than the last, which was held back."""
@@ -242,15 +245,17 @@ class Station:
             return
         untold = list(self._untold)
         self._untold.clear()
-        for record, _ in untold:
-            self.told.take(record)
+        for line in untold:
+            self.told.take(line.record)
+            self._past.take(line.record)
         self._save(capture)
-        for record, at in untold:
+        for record, at, jpeg in untold:
             if at is not None:
                 record["latency_ms"] = _milliseconds(time.monotonic() - at)
             if self._hold and "fits" in record:
                 record["fits"] = self._live.fits
-            self._say({**record, "dropped": self._dropped + capture.dropped})
+            self._say({**record, "dropped": self._dropped + capture.dropped}, jpeg)
+        self._show_past()
 
     def _status(self, capture: Capture) -> None:
         passed, self._since = time.monotonic() - self._since, time.monotonic()
@@ -269,10 +274,14 @@ class Station:
         }
         self._say(self._record("status", None) | content)
 
-    def _say(self, record: Mapping[str, Any]) -> None:
+    def _say(self, record: Mapping[str, Any], jpeg: bytes | None = None) -> None:
         self._tell(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        if jpeg is not None and self._screen is not None:
+            self._screen.snapshot(record["frame"], jpeg)
         for output in self._outputs:
-            output.send(record)
+            with_picture = jpeg is not None and output in self._pictured
+            more = {"snapshot": base64.b64encode(jpeg).decode()} if with_picture else {}
+            output.send({**record, **more})
 
     # --- Screen -----------------------------------------------------------------------------------
 
@@ -286,6 +295,13 @@ class Station:
             if self._screen.wants_picture:
                 jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
         self._screen.frame(jpeg, self._view(capture) | {"box": box})
+
+    def _show_past(self) -> None:
+        """Shows today's units, the one at hand last."""
+        if self._screen is not None:
+            now = {"unit": self._unit.state.count, "steps": self._unit.steps}
+            held = {"steps": []} if self._hold and self._live.pending else {}
+            self._screen.past(self._past.units(self._record("now", None) | now | held))
 
     def _view(self, capture: Capture) -> dict[str, Any]:
         live, now = self._live, time.monotonic()
@@ -332,18 +348,19 @@ class Station:
         self._saved = time.monotonic()
         if self._path is None:
             return
-        saved = Saved(
+        saved = state_file.Saved(
             source=self._name,
             start=self._clock.start or 0.0,
             frame=self.frame,
             dropped=self._dropped + capture.dropped,
             unit=self._unit.state,
             told=self.told.states,
-            untold=[record for record, _ in self._untold],
+            untold=[line.record for line in self._untold],
             live=self._live.state(),
+            past=self._past.state,
         )
         try:
-            files.write_json(self._path, sealed(msgspec.to_builtins(saved)))
+            state_file.write(self._path, saved)
             self._saves = True
         except OSError as error:
             if self._saves:  # told once, until it works again
@@ -360,13 +377,7 @@ class Station:
         if (path := self._path) is None or not path.exists():
             return
         try:
-            content = files.read_json(path)
-            saved = files.fit(content, Saved, "state")
-            if saved.checksum != sealed(content)["checksum"]:
-                raise ValueError("the saved state is damaged (its checksum is of another one)")
-            if saved.source != self._name:
-                others = f"{files.shorten(saved.source)}; this one is {files.shorten(self._name)}"
-                raise ValueError(f"is the state of another source, {others}")
+            saved = state_file.read(path, self._name)
             self._live.restore(saved.live)
             self._unit.restore(saved.unit)
         except ValueError as error:
@@ -374,17 +385,12 @@ class Station:
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
         self.frame, self._dropped = saved.frame, saved.dropped
         self.told = Told(self._live.decoder.variant.initial_state, saved.told)
-        self._untold.extend((record, _came(record)) for record in saved.untold)
+        self._untold.extend(Line(record, _came(record)) for record in saved.untold)
+        self._past.state = saved.past
         if self.frame is not None:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self.frame + 1) / self._live.fps
             self._clock.start = min(saved.start, latest)
-
-
-def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a state with its checksum, which tells damage; one that it had counts for nothing."""
-    content = {key: value for key, value in state.items() if key != "checksum"}
-    return content | {"checksum": seal(content)}
 
 
 def _print(line: str) -> None:

@@ -88,16 +88,19 @@ def run(args: argparse.Namespace) -> int:
             stack.callback(output.close)
             outputs.append(output)
 
+        title = f"{model.procedure.name} · {variant}"
         if args.serve is not None:
-            title, token = f"{model.procedure.name} · {variant}", access.read_token(args.token_file)
+            token = access.read_token(args.token_file)
             address, reset_now = access.parse(args.serve), station.ask_reset
             add(page := serve.Page(address, title=title, on_reset=reset_now, token=token))
             tell("page", page.url)
             page.frame(None, {"recording": source.name, "source": "opening"})
         if args.mqtt is not None:
-            add(mqtt.Mqtt(args.mqtt))
+            add(mqtt.Mqtt(args.mqtt, title if args.home_assistant else None))
         if args.webhook is not None:
             add(webhook.Webhook(args.webhook))
+        # Of those with a picture: an OPC UA server gets none.
+        receivers = [output for output in outputs if isinstance(output, Outbox)]
         if args.opcua is not None:
             first, told = live.decoder.variant.initial_state, station.told.states
             add(opcua.OpcUa(args.opcua, args.opcua_keys, initial_state=first, state=told))
@@ -110,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         capture = Capture(source, clock, live.frame_at, depth=depth, after=station.frame)
         try:
             with capture:
-                station.run(capture, stop, outputs, page)
+                station.run(capture, stop, outputs, page, receivers if args.snapshots else ())
         except ValueError as error:
             for line in lines_of(error):
                 tell("error", line)

@@ -250,6 +250,47 @@ function flawsOf(record) {
   return [missing && `missing: ${missing}`, wrong && `wrong: ${wrong}`].filter(Boolean).join(" · ");
 }
 
+// --- Today ----------------------------------------------------------------------------------------
+
+function makeUnit(unit) {
+  const details = make("details");
+  const end = Date.parse(unit.wall_time);
+  const at = (seconds) => new Date(end - 1000 * (unit.time_s - seconds)).toLocaleTimeString();
+  const now = unit.type === "now";
+  const flaws = now ? "" : flawsOf(unit);
+  const started = typeof unit.start_s === "number" ? `${at(unit.start_s)} · ` : "";
+  const text = now ? `Unit ${unit.unit}, at hand: steps done: ${unit.steps.length}` : unitText(unit);
+  const summary = make("summary", flaws || unit.alerts.length ? "bad" : "", `${started}${text}`);
+  const counts = [flaws, unit.alerts.length && `alerts: ${unit.alerts.length}`].filter(Boolean);
+  if (counts.length) summary.textContent += ` · ${counts.join(" · ")}`;
+  const list = make("ol");
+  const rows = [...unit.steps, ...unit.alerts].sort((a, b) => a.time_s - b.time_s);
+  for (const row of rows) {
+    const item = make("li", row.message ? "bad" : "");
+    const picture = make("img");
+    picture.loading = "lazy";
+    picture.alt = "";
+    picture.addEventListener("error", () => picture.remove()); // only the last ones are kept
+    picture.src = `snapshot?frame=${encodeURIComponent(row.frame)}`;
+    item.append(make("span", "time", at(row.time_s)), make("span", "", row.message || row.step), picture);
+    list.append(item);
+  }
+  details.append(summary, rows.length ? list : make("p", "muted", "No step"));
+  details.open = now;
+  return details;
+}
+
+async function showToday() {
+  let shown = [make("p", "bad", "That did not arrive; please try again.")];
+  try {
+    const { units } = await (await fetch("past")).json();
+    shown = units.reverse().map(makeUnit);
+    if (!shown.length) shown = [make("p", "muted", "No unit yet")];
+  } catch { /* the page says that there is no connection */ }
+  by("units").replaceChildren(...shown);
+  if (!by("today").open) by("today").showModal();
+}
+
 function showAlert(text) {
   by("alert").hidden = text === null; // first: a screen reader tells what changes while it is seen
   setText(by("alert-text"), text || "");
@@ -411,6 +452,8 @@ by("reset").addEventListener("click", () => {
   setText(by("confirm-error"), "");
   by("confirm").showModal();
 });
+by("show-today").addEventListener("click", showToday);
+by("close-today").addEventListener("click", () => by("today").close());
 by("cancel").addEventListener("click", () => by("confirm").close());
 by("do-reset").addEventListener("click", async () => {
   try {

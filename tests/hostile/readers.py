@@ -28,7 +28,7 @@ from data_prep.reading import asd_labels
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.base.errors import lines_of, one_line
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.live import station
+from stormpsr_jax.live import state_file, station
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
@@ -218,7 +218,7 @@ def read_data(root: Path, path: Path) -> int:
 def change_state(rng: random.Random, path: Path) -> str:
     """As somebody does who knows how it is sealed."""
     way = changes.change_json(rng, path)
-    path.write_text(json.dumps(station.sealed(json.loads(path.read_text()))))
+    path.write_text(json.dumps(state_file.sealed(json.loads(path.read_text()))))
     return way
 
 

@@ -154,7 +154,7 @@ def test_nothing_without_the_token(locked, capfd):
     status, _, body = ask(locked)
     assert status == 401
     assert b'type="password"' in body
-    for path in ("/picture", "/events", "/station.js", "/nowhere"):
+    for path in ("/picture", "/events", "/past", "/snapshot", "/station.js", "/nowhere"):
         assert ask(locked, path)[0] == 401
         assert ask(locked, path, Authorization="Bearer wrong-token-of-24-letters")[0] == 401
     assert ask(locked, "/station.css")[0] == 200
@@ -238,6 +238,19 @@ def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
         assert got[0][1]["box"] == "null"
         monkeypatch.setattr(serve, "_UNSEEN", 0)
         assert page.wants_picture
+
+
+def test_page_has_the_units_of_today_and_the_last_snapshots(system, monkeypatch):
+    with serving() as page:
+        assert json.loads(ask(page, "/past")[2]) == {"units": []}
+        page.past([{"unit": 1}, {"unit": 2}])
+        for frame in range(serve.KEPT_SNAPSHOTS + 1):
+            page.snapshot(frame, JPEG + str(frame).encode())
+        last = f"/snapshot?frame={serve.KEPT_SNAPSHOTS}"
+        wait_until(lambda: ask(page, last)[0] == 200)
+        assert ask(page, last)[2] == JPEG + str(serve.KEPT_SNAPSHOTS).encode()
+        assert ask(page, "/snapshot?frame=0")[0] == ask(page, "/snapshot")[0] == 404
+        assert json.loads(ask(page, "/past")[2]) == {"units": [{"unit": 1}, {"unit": 2}]}
 
 
 def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):

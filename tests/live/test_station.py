@@ -28,7 +28,13 @@ page = serve.Page(address, title="pump · up", on_reset=reset, token=token or No
 print(page.url, flush=True)
 for line in sys.stdin:
     kind, value, jpeg = json.loads(line)
-    page.send(value) if kind == "send" else page.frame(jpeg and bytes.fromhex(jpeg), value)
+    jpeg = jpeg and bytes.fromhex(jpeg)
+    if kind == "frame":
+        page.frame(jpeg, value)
+    elif kind == "snapshot":
+        page.snapshot(value, jpeg)
+    else:
+        getattr(page, kind)(value)
 page.close()
 """
 JPEG = simplejpeg.encode_jpeg(np.full((48, 64, 3), 99, np.uint8))
@@ -207,6 +213,36 @@ def test_station_strikes_out_what_is_withdrawn(server, tab):
     assert tab.locator("#alert").is_hidden()
     look = "e => getComputedStyle(e).textDecorationLine"
     assert tab.locator("#records .withdrawn .what").evaluate(look) == "line-through"
+
+
+def test_station_shows_the_units_of_today(server, tab):
+    """With the pictures that there are."""
+    step = {"step_id": 0, "step": f"Install {EVIL}", "time_s": 63.5, "frame": 7}
+    server.tell("snapshot", 7, JPEG)
+    unit = {"unit": 1, "ended": "key", "start_s": 60, "duration_s": 75, "done": [step]}
+    unit |= {"wall_time": "2026-05-06T10:00:00+00:00", "time_s": 140, "late": [], "wrong": []}
+    unit |= {"missing": [{"step": "Install lid"}], "steps": [step, step | {"frame": 8}]}
+    unit |= {"type": "unit", "alerts": [{"message": "careful", "time_s": 70, "frame": 9}]}
+    now = {"type": "now", "unit": 2, "steps": [], "alerts": [], "time_s": 150}
+    server.tell("past", [unit, now | {"wall_time": "2026-05-06T10:00:10+00:00"}])
+    tab.goto(server.url)
+    tab.get_by_role("button", name="Today").click()
+    units = tab.locator("#units summary")
+    see(units.first, "Unit 2, at hand: steps done: 0")
+    assert units.last.inner_text().endswith(
+        "Unit 1 ended: steps done: 1 in 01:15 · missing: Install lid · alerts: 1"
+    )
+    units.last.click()
+    shown = tab.locator("#units details").last.locator("li")
+    assert [row.locator("span").last.inner_text() for row in shown.all()] == [
+        *[f"Install {EVIL}"] * 2,
+        "careful",
+    ]
+    seen = "i => i.complete && i.naturalWidth"
+    tab.wait_for_function("() => document.querySelectorAll('#units img').length == 1")
+    assert shown.first.locator("img").evaluate(seen) == 64, "the others are kept no more"
+    tab.get_by_role("button", name="Close").click()
+    assert tab.locator("#today").is_hidden()
 
 
 def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):

@@ -16,7 +16,7 @@ import simplejpeg
 import stormpsr_jax
 from stormpsr_jax.base import files
 from stormpsr_jax.live import opcua, watch
-from stormpsr_jax.live.station import sealed
+from stormpsr_jax.live.state_file import sealed
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving import product_gate_watch
 from stormpsr_jax.serving.product_gate import Fits
@@ -296,6 +296,8 @@ def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys
         ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
         ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
         ([even, "--realtime", "--opcua-keys=k"], ["--opcua-keys is for --opcua"]),
+        ([even, "--realtime", "--home-assistant"], ["--home-assistant is for --mqtt"]),
+        ([even, "--realtime", "--snapshots"], ["--snapshots is for --mqtt and --webhook"]),
         ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
         (["camera:x"], ["cameras are camera:0"]),
         ([even, "--realtime", "--certain=2"], ["2.0 is not in 0…1"]),

@@ -1,5 +1,6 @@
 """Lines, units, resets, outputs and the saved state of live recognition."""
 
+import base64
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import simplejpeg
 
 from stormpsr_jax.base import files
-from stormpsr_jax.live import station
+from stormpsr_jax.live import past, state_file
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files import unit
@@ -30,8 +31,9 @@ WHOLE = [(SEAL, 5), (COVER, 5), (SCREW, 5)]
 
 
 def play(
-    shown, reset="key", *, live=None, stop=(), before=None, outputs=(), screen=None, **options
-):
+    shown, reset="key", *, live=None, stop=(), before=None, outputs=(), screen=None, pictured=(),
+    **options,
+):  # fmt: skip
     """The lines that are told about pictures, as objects."""
     told = []
     one = Station(
@@ -46,7 +48,7 @@ def play(
     capture = Script(shown)
     if before is not None:
         capture.before = lambda script: before(one, script, told)
-    one.run(capture, stop, outputs, screen)
+    one.run(capture, stop, outputs, screen, pictured)
     return told
 
 
@@ -133,6 +135,13 @@ class Screen:
 
     def __init__(self):
         self.records, self.pictures, self.views = [], [], []
+        self.units, self.snapshots = [], {}
+
+    def past(self, units):
+        self.units = units
+
+    def snapshot(self, frame, jpeg):
+        self.snapshots[frame] = jpeg
 
     def send(self, record):
         self.records.append(record)
@@ -181,6 +190,41 @@ def test_outputs_get_the_lines_and_a_screen_what_is_known():
     assert waiting == sorted(waiting)
     assert sum(waiting) > 5
     assert {view["unit"] for view in views if view["waiting"]} == {2}
+
+
+def test_the_units_of_today_stay_over_a_restart(tmp_path, monkeypatch):
+    """With their steps, times and alerts."""
+    path, screen = tmp_path / "s.json", Screen()
+    told = play(frames((COVER, 5), (SEAL, 5)), screen=screen, state=path)
+    first, now = screen.units
+    (unit,) = of(told, "unit")
+    assert first == {k: v for k, v in unit.items() if k != "dropped"} | {"alerts": first["alerts"]}
+    keys = ("step_id", "step", "time_s", "frame")
+    assert first["steps"] == [{key: e[key] for key in keys} for e in of(told, "event")] != []
+    messages = [line["message"] for line in of(told, "alert")]
+    assert [alert["message"] for alert in first["alerts"]] == messages != []
+    assert (now["unit"], now["type"], now["steps"]) == (2, "now", [])
+
+    again = Screen()
+    play([], state=path, screen=again)
+    assert again.units[0] == first
+    monkeypatch.setattr(past, "_day", lambda record: record["wall_time"])
+    play(frames((SEAL, 5), start=40), state=path, screen=again)
+    assert [unit["unit"] for unit in again.units] == [2, 3], "those of another day are left out"
+
+
+def test_a_snapshot_goes_with_each_event_and_alert_to_those_who_want_it():
+    screen, plain, pictured = Screen(), Screen(), Screen()
+    outputs = [plain, pictured]
+    told = play(frames((COVER, 5), (SEAL, 5)), screen=screen, outputs=outputs, pictured=[pictured])
+    assert not any("snapshot" in line for line in [*told, *plain.records])
+    kinds = {line["type"] for line in pictured.records if "snapshot" in line}
+    assert kinds == {"event", "alert"}
+    for line in pictured.records:
+        if line["type"] in kinds:
+            jpeg = base64.b64decode(line["snapshot"])
+            assert jpeg == screen.snapshots[line["frame"]]
+            assert simplejpeg.decode_jpeg(jpeg).shape == (4, 4, 3)
 
 
 def test_state_goes_on_after_any_frame(tmp_path):
@@ -238,7 +282,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"more": 1}, "'more': is no field that is known"),
         ({"told": [0, 0, 2]}, "told: .*expected int <= 1"),
     ):
-        files.write_json(path, station.sealed(saved | change))
+        files.write_json(path, state_file.sealed(saved | change))
         with pytest.raises(ValueError, match=message) as raised:
             play([], state=path)
         assert str(raised.value).startswith(f"{path}: ")

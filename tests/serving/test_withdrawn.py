@@ -171,3 +171,9 @@ class Screen:
 
     def frame(self, jpeg, view):
         self.views.append(view)
+
+    def past(self, units):
+        self.units = units
+
+    def snapshot(self, frame, jpeg):
+        pass

@@ -106,6 +106,15 @@ class Unit:
         """Whether the unit before is still there, so that this one has not begun."""
         return self.state.finished is not None
 
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """Those of the unit so far, for people and programs."""
+        name, fps = self._live.decoder.procedure.step_name, self._live.fps
+        return [
+            {"step_id": step, "step": name(step), "time_s": time, "frame": round(time * fps)}
+            for step, time in self.state.steps
+        ]
+
     def begin(self) -> None:
         """Does not wait any longer."""
         self.state.finished, self.state.away = None, 0.0
@@ -162,15 +171,15 @@ class Unit:
             "missing": [alert.step_id for alert in live.finish() if alert.step_id is not None],
         }
 
-        def named(step: int, **more: float) -> dict[str, Any]:
-            return {"step_id": step, "step": procedure.step_name(step), **more}
+        def named(step: int) -> dict[str, Any]:
+            return {"step_id": step, "step": procedure.step_name(step)}
 
         record = {
             "unit": state.count,
             "ended": why,
             "start_s": None if first is None else round(first / live.fps, 6),
             "duration_s": 0.0 if first is None else round((last - first) / live.fps, 6),
-            "steps": [named(step, time_s=time) for step, time in state.steps],
+            "steps": self.steps,
             "num_steps": state.num_steps,
             **{key: [named(step) for step in steps] for key, steps in ids.items()},
         }

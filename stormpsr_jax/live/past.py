@@ -1,0 +1,53 @@
+"""The units of today, which the page shows: each with its steps, times and alerts."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+MAX_UNITS, MAX_ALERTS = 200, 100  # of today; of a unit
+
+_Record = dict[str, Any]
+
+
+class State(msgspec.Struct, forbid_unknown_fields=True):
+    """Lines of units, each with its "alerts", and the alerts of the unit at hand."""
+
+    units: Annotated[list[_Record], msgspec.Meta(max_length=MAX_UNITS)] = []
+    alerts: Annotated[list[_Record], msgspec.Meta(max_length=MAX_ALERTS)] = []
+
+
+class Past:
+    """Gathers lines that were told. The memory does not grow."""
+
+    def __init__(self) -> None:
+        self.state = State()
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Takes the next line."""
+        state, kind = self.state, record["type"]
+        if kind == "alert":
+            kept = {key: record[key] for key in ("message", "time_s", "frame")}
+            state.alerts = [*state.alerts, kept][:MAX_ALERTS]
+        elif kind == "withdrawn":  # all of the unit's are
+            state.alerts = []
+        elif kind == "unit":
+            day = _day(record)
+            same = [unit for unit in state.units if _day(unit) == day]
+            state.units = [*same, {**record, "alerts": state.alerts}][-MAX_UNITS:]
+            state.alerts = []
+
+    def units(self, now: Mapping[str, Any]) -> list[_Record]:
+        """Returns all units of today; `now` is said of the one at hand, the last."""
+        return [*self.state.units, {**now, "alerts": self.state.alerts}]
+
+
+def _day(record: Mapping[str, Any]) -> datetime.date | None:
+    """The day of a record, here; None of a saved one without a time."""
+    try:
+        return datetime.datetime.fromisoformat(record["wall_time"]).astimezone().date()
+    except (KeyError, TypeError, ValueError):
+        return None
