@@ -279,8 +279,9 @@ class Station:
         if jpeg is not None and self._screen is not None:
             self._screen.snapshot(record["frame"], jpeg)
         for output in self._outputs:
-            with_picture = jpeg is not None and output in self._pictured
-            more = {"snapshot": base64.b64encode(jpeg).decode()} if with_picture else {}
+            more = {}
+            if jpeg is not None and output in self._pictured:
+                more = {"snapshot": base64.b64encode(jpeg).decode()}
             output.send({**record, **more})
 
     # --- Screen -----------------------------------------------------------------------------------
@@ -299,9 +300,9 @@ class Station:
     def _show_past(self) -> None:
         """Shows today's units, the one at hand last."""
         if self._screen is not None:
-            now = {"unit": self._unit.state.count, "steps": self._unit.steps}
-            held = {"steps": []} if self._hold and self._live.pending else {}
-            self._screen.past(self._past.units(self._record("now", None) | now | held))
+            steps = [] if self._hold and self._live.pending else self._unit.steps
+            now = {"unit": self._unit.state.count, "steps": steps}
+            self._screen.past(self._past.units(self._record("now", None) | now))
 
     def _view(self, capture: Capture) -> dict[str, Any]:
         live, now = self._live, time.monotonic()

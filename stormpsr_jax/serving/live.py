@@ -266,13 +266,14 @@ class Live:
     def progress(self) -> list[Step]:
         """The expected steps, and then the wrong ones."""
         name, found = self.decoder.procedure.step_name, []
-        belief = self.decoder.belief and self.decoder.belief.probabilities()
+        belief = None if self.decoder.belief is None else self.decoder.belief.probabilities()
         for step, status in self._checklist.rows():
             frame = self._checklist.frame(step)
             time = None if frame is None else round(frame / self.fps, 6)
-            known = frame is not None and belief is not None
-            sure = round(checklist.likely(step, belief), 4) if known else None
-            found.append(Step(step, name(step), status, time, sure))
+            likely = None
+            if frame is not None and belief is not None:
+                likely = round(checklist.likely(step, belief), 4)
+            found.append(Step(step, name(step), status, time, likely))
         return found
 
     @property
