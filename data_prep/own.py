@@ -5,8 +5,8 @@
 data_prep/README.md takes you from there to a trained model. For a recording NAME:
 
 * --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
-* --labels holds NAME.csv with the header `time,step`, `start,end,step` (seconds, or m:ss) or
-  `frame,step`; or NAME.json, NAME.eaf, … of Label Studio, ELAN, BORIS, VIA 3 or CVAT, subtitles or
+* --labels holds NAME.csv with the header `time,step` (as `stormpsr label` writes it),
+  `start,end,step` (seconds, or m:ss) or `frame,step`; or NAME.json, NAME.eaf, … of Label Studio, ELAN, BORIS, VIA 3 or CVAT, subtitles or
   a spreadsheet (docs/formats.md has them all); or a folder NAME with PSR_labels.csv and perhaps
   PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are known by what is in them. --words
   says what labels call the steps; `python -m data_prep.labels map` drafts that file;
@@ -21,6 +21,8 @@ before i / fps seconds after the first one. A pause is filled with the picture b
 logged; one of more than a minute is an error. Numbers in PSR label files and names of boxes are
 those of the resampled frames; `--export_frames=DIR` writes these as images, to draw boxes on. A
 folder of images is taken to have --fps already, and keeps the numbers in its names.
+
+Videos without labels are left out, with a line in the log.
 
 Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), unless --videos or
 --labels have folders train, val and test, or --splits=FILE says so: a CSV with the header
@@ -48,7 +50,7 @@ from data_prep import command
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
-from stormpsr_jax.base.errors import for_each, lines_of, raise_all
+from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
@@ -135,20 +137,18 @@ def find_recordings(
     if not found and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
     labelled = data_sets.only_places(found, f"--labels={labels}", "labels")
-    try:
-        return data_sets.match(
-            data_sets.Format("own recordings", 0, f"--videos={videos}", download=None),
-            labelled,
-            pictured,
-            own_labels.find_boxes(boxes, labelled) if boxes is not None else {},
-            procedure.fps,
-            functools.partial(own_splits.choose_splits, splits, split_seed, before or {}),
-        )
-    except ValueError as error:
-        without = [name for name in pictured if name not in labelled]
-        why = label_files.unknown(labels, without) if without and os.path.isdir(labels) else []
-        raise_all([*lines_of(error), *why])
-        raise
+    without = [name for name in pictured if name not in labelled]
+    why = label_files.unknown(labels, without) if without and os.path.isdir(labels) else []
+    if without and (why or not labelled):
+        raise_all([f"frames without labels: {', '.join(without)}", *why])
+    return data_sets.match(
+        data_sets.Format("own recordings", 0, f"--videos={videos}", download=None),
+        labelled,
+        pictured,
+        own_labels.find_boxes(boxes, labelled) if boxes is not None else {},
+        procedure.fps,
+        functools.partial(own_splits.choose_splits, splits, split_seed, before or {}),
+    )
 
 
 def make_dataset(

@@ -18,13 +18,12 @@ import socket
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
 
 from data_prep import command
 from stormpsr_jax.base import installed
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files.words import terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.procedure import load_procedure
 
 _LIBRARIES = ("starlette", "uvicorn", "sse_starlette")
 
@@ -32,11 +31,11 @@ _LIBRARIES = ("starlette", "uvicorn", "sse_starlette")
 def _serve(
     videos: str,
     labels: str,
-    procedure: Procedure,
+    procedure_file: str,
     port: int,
     words: str | None,
     labels_fps: float | None,
-    **given: Any,
+    model: str | None,
 ) -> None:
     installed.check_extra("live", _LIBRARIES, "label")
     from data_prep.label import keeping
@@ -44,9 +43,11 @@ def _serve(
     from data_prep.label.server import Server
     from stormpsr_jax.live import access
 
+    procedure = load_procedure(procedure_file)
     token = access.read_token(None) or secrets.token_urlsafe()
     with keeping.keeping(Path(labels)) as kept:
-        project = Project(videos, kept, procedure, terms(words, labels_fps, procedure))
+        known = terms(words, labels_fps, procedure)
+        project = Project(videos, kept, procedure_file, procedure, known, model)
         listening = _listening(port)
         address = access.Address("127.0.0.1", listening.getsockname()[1])
         url = f"http://{address}/?token={token}"
@@ -81,7 +82,8 @@ def _port(text: str) -> int:
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("videos", metavar="VIDEOS", help="folder of the videos")
-    add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
+    what = "procedure file of the product"
+    add("--procedure", required=True, metavar="FILE", dest="procedure_file", help=what)
     add("--labels", required=True, metavar="DIR", help="folder of the labels, made if missing")
     add("--model", metavar="MODEL", help="proposes labels: a model folder, a work folder or demo")
     add("--port", type=_port, default=0, metavar="N", help="of the page; default: any that is free")

@@ -52,7 +52,7 @@ class Film:
         self._kept_bytes = 0
         self._stack = contextlib.ExitStack()
         self._shift: int | None = None
-        self._container: Any = None
+        self._is_open = False
         self.height, self.width = self.picture(0).shape[:2]
         codec = self._stream.codec_context
         inside = self._container.format.name.startswith(_PLAYED_IN)
@@ -62,6 +62,7 @@ class Film:
     def _open(self) -> None:
         self._stack.close()
         opened = containers.open_video(*self._place)
+        self._is_open = True
         self._container, self._stream = self._stack.enter_context(opened)
         self._frames = self._container.decode(self._stream)
         unit = float(self._stream.time_base)
@@ -74,7 +75,7 @@ class Film:
     def close(self) -> None:
         """Closes the file, and forgets the pictures."""
         self._stack.close()
-        self._container = None
+        self._is_open = False
         self._kept.clear()
         self._kept_bytes = 0
 
@@ -89,7 +90,7 @@ class Film:
 
     def _decoded(self, wanted: int) -> Any:
         """The decoder's frame of a picture; where it shows none, of the last one before it."""
-        if self._container is None:
+        if not self._is_open:
             self._open()
         if wanted in self._kept:
             self._kept.move_to_end(wanted)

@@ -43,14 +43,6 @@ class Labels(NamedTuple):
     state: State
 
 
-class Changed(ValueError):
-    """The labels are not those that somebody wants to replace; `labels` are what there is."""
-
-    def __init__(self, labels: Labels):
-        super().__init__("the labels have been changed elsewhere")
-        self.labels = labels
-
-
 class LabelFolder:
     """The labels of all recordings.
 
@@ -110,23 +102,18 @@ class LabelFolder:
         self,
         name: str,
         film: Film | Folder,
-        revision: str,
+        found: Labels,
         steps: Sequence[Step],
         state: State,
     ) -> Labels:
-        """Writes the labels of a recording, and returns what there is then.
+        """Writes the labels of a recording, of which `found` was read; returns what is there then.
 
         A file stays as it is if it says the same.
 
         Raises:
-            Changed: what there is has another revision.
             ValueError: a step or a frame that there is not.
             OSError: they cannot be written.
         """
-        self.find()
-        found = self.read(name, film)
-        if found.revision != revision:
-            raise Changed(found)
         steps, _ = self._checked(steps, film), self._checked(state.answered, film)
         if steps != found.steps or (state.done and name not in self.paths):
             path = self.paths.get(name)

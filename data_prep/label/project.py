@@ -5,20 +5,24 @@ Nothing here waits for a network; the server calls it in threads, one at a time 
 
 import asyncio
 import os
+import shlex
 import struct
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import simplejpeg
 from PIL import Image
 
 from data_prep.checking import label_checks
+from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Film, Folder, open_film
 from data_prep.label.keeping import Keeping, State
-from data_prep.label.labels import LabelFolder, Labels
+from data_prep.label.labels import LabelFolder, Labels, Step
+from data_prep.label.models import Proposals, training
 from data_prep.reading import data_sets
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding
@@ -31,6 +35,14 @@ _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _KINDS = ("install", "wrong", "remove")
 _QUALITY = 90  # of JPEG
 _MAX_OPEN = 2  # videos, each of which keeps pictures
+
+
+class Changed(ValueError):
+    """What somebody wants to replace is not what they have seen; `now` is what there is."""
+
+    def __init__(self, now: dict[str, Any]):
+        super().__init__("changed elsewhere: in another tab, or by another program")
+        self.now = now
 
 
 class Recording:
@@ -115,13 +127,25 @@ class Project:
     Attributes:
         procedure: the product.
         recordings: by name, sorted.
-        labels: of them.
+        labels, boxes: of them.
+        proposals: of a model.
     """
 
-    def __init__(self, videos: str, keeping: Keeping, procedure: Procedure, terms: Terms):
+    def __init__(
+        self,
+        videos: str,
+        keeping: Keeping,
+        procedure_file: str,
+        procedure: Procedure,
+        terms: Terms,
+        model: str | None,
+    ):
         """Finds them; ValueError and OSError for what is wrong with them."""
         self.procedure, self.recordings = procedure, find_recordings(videos)
+        self._videos, self._procedure_file = videos, procedure_file
         self.labels = LabelFolder(keeping, procedure, terms)
+        self.boxes = BoxFolder(keeping, procedure.fps)
+        self.proposals = Proposals(model, keeping, procedure)
         self._open: list[Recording] = []
 
     def use(self, recording: Recording) -> list[Recording]:
@@ -158,8 +182,9 @@ class Project:
                     for step in range(3 * len(components))
                 ],
             },
-            "model": None,
-            "by_doubt": False,
+            "model": self.proposals.model,
+            "by_doubt": False,  # whether that order pays has not been measured
+            "carried": CARRIED,
             "parts": [None] * len(components),
             "videos": [entry for entry, _ in found.values()],
             "left": {
@@ -168,12 +193,48 @@ class Project:
                 "wrong": {name: wrong[k] for k, name in enumerate(components)},
                 "wrong_suggested": enough.of_a_part,
             },
-            "commands": [],
+            "commands": [_shown(command) for command in self.training()[0]],
+            "errors": [
+                line
+                for name, lines in self.labels.errors.items()
+                if name not in self.recordings
+                for line in lines
+            ],
         }
+
+    def training(self) -> tuple[list[list[str]], Path]:
+        """The commands that train, and their work folder; see `models.training`."""
+        boxed = any(map(self.boxes.path, self.recordings))
+        folder = self.labels.keeping.folder
+        boxes = self.boxes.folder if boxed else None
+        return training(self._videos, folder, boxes, self._procedure_file)
+
+    def check_complete(self) -> None:
+        """Raises ValueError for labels that are not ready to be trained on."""
+        begun, done = [], 0
+        for entry in self.overview()["videos"]:
+            done += entry["status"] == "done"
+            begun += [entry["name"]] * (entry["status"] == "begun")
+        if begun:
+            raise ValueError(
+                f"begun, but not done: {', '.join(begun)}; a model would take what is "
+                "not labelled yet for what did not happen"
+            )
+        if not done:
+            raise ValueError("no video is done")
+
+    def recognising(self) -> list[str] | None:
+        """The command that makes proposals for videos that are not done; None: there are none."""
+        if self.proposals.model is None:
+            return None
+        videos = [video for video in self.overview()["videos"] if video["frames"]]
+        places = [self.recordings[v["name"]].place for v in videos if v["status"] != "done"]
+        todo = [Path(tree.path, name) for tree, name in places]
+        return self.proposals.command(todo) if todo else None
 
     def _look(self, recording: Recording) -> tuple[dict[str, Any], Labels | None]:
         """A recording's entry in the list, and its labels where they can be read."""
-        film, labels, warnings = recording.film, None, []
+        film, labels, warnings, doubt = recording.film, None, [], None
         status = "begun" if recording.name in self.labels.paths else "unlabelled"
         if recording.error:
             warnings.append(recording.error)
@@ -182,6 +243,8 @@ class Project:
                 labels = self.labels.read(recording.name, film)
                 status = self._status(recording.name, labels)
                 warnings += [t for _, t in self.labels.warnings(recording.name, labels.steps)]
+                if proposed := self.proposals.of(recording.name, film.num_frames):
+                    doubt = 1 - sum(event["confidence"] for event in proposed) / len(proposed)
         except (ValueError, OSError) as error:
             warnings.append(message_of(error))
         entry = {
@@ -192,7 +255,7 @@ class Project:
             "height": film and film.height,
             "playable": film is not None and film.playable,
             "status": status,
-            "uncertainty": None,
+            "uncertainty": doubt,
             "warnings": warnings,
         }
         return entry, labels
@@ -226,9 +289,8 @@ class Project:
             "variant": variant.name,
             "initial_state": variant.initial_state,
             "before": before,
-            "boxes": [],
-            "boxes_revision": "",
-            "proposals": [],
+            **_boxes(*self.boxes.read(name, film)),
+            "proposals": self.proposals.of(name, film.num_frames) or [],
             **self.shown(name, labels),
         }
 
@@ -243,13 +305,43 @@ class Project:
             "warnings": [{"frame": frame, "text": text} for frame, text in warnings],
         }
 
-    def write(self, recording: Recording, asked: dict[str, Any]) -> dict[str, Any]:
-        """Writes labels, see `LabelFolder.write`."""
-        state = State(asked["done"], tuple(asked["answered"]))
+    def write(
+        self, recording: Recording, revision: str, steps: list[Step], state: State
+    ) -> dict[str, Any]:
+        """Writes labels, and says what there is then; see `LabelFolder.write`.
+
+        Raises:
+            Changed: the labels have another revision.
+        """
         name, film = recording.name, recording.frames()
-        labels = self.labels.write(name, film, asked["revision"], asked["labels"], state)
-        return self.shown(name, labels)
+        self.labels.find()
+        found = self.labels.read(name, film)
+        if found.revision != revision:
+            raise Changed(self.shown(name, found))
+        return self.shown(name, self.labels.write(name, film, found, steps, state))
+
+    def write_boxes(self, recording: Recording, revision: str, boxes: list[Box]) -> dict[str, Any]:
+        """Writes boxes, and says what there is then; see `BoxFolder.write`.
+
+        Raises:
+            Changed: the boxes have another revision.
+        """
+        name, film = recording.name, recording.frames()
+        found = self.boxes.read(name, film)
+        if found[1] != revision:
+            raise Changed(_boxes(*found))
+        self.boxes.write(name, film, boxes)
+        return _boxes(*self.boxes.read(name, film))
 
 
-def _entry(step: tuple[int, int]) -> dict[str, int]:
+def _entry(step: Step) -> dict[str, int]:
     return {"frame": step[0], "step_id": step[1]}
+
+
+def _boxes(boxes: list[Box], revision: str) -> dict[str, Any]:
+    drawn = msgspec.to_builtins(boxes)
+    return {"boxes": drawn, "boxes_revision": revision, "revision": revision}
+
+
+def _shown(command: list[str]) -> str:
+    return shlex.join(["python", "-m", *command])

@@ -9,8 +9,9 @@ import json
 import mimetypes
 import os
 import socket
+import time
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ from starlette.responses import (
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from data_prep.label.keeping import OWN
-from data_prep.label.labels import Changed
-from data_prep.label.project import Project, Recording
+from data_prep.label.boxes import Box
+from data_prep.label.keeping import OWN, State
+from data_prep.label.project import Changed, Project, Recording
+from data_prep.label.running import Running
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import message_of
+from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.live.access import HEADERS, POLICY, Access, is_loopback_name
 from stormpsr_jax.media import video
 from stormpsr_jax.report import pages
@@ -65,6 +67,11 @@ class _PutLabels(msgspec.Struct, forbid_unknown_fields=True):
     answered: list[_Step] = []
 
 
+class _PutBoxes(msgspec.Struct, forbid_unknown_fields=True):
+    revision: str
+    boxes: list[Box]
+
+
 class Server:
     """Answers the page.
 
@@ -77,6 +84,8 @@ class Server:
         self._watchers: set[asyncio.Queue[str]] = set()
         self._saving = asyncio.Lock()
         self._first: Recording | None = None  # whose index is wanted
+        self._training, self._proposing = Running(), Running()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.app = self._app()
 
     async def run(self, listening: socket.socket) -> None:
@@ -94,11 +103,14 @@ class Server:
             proxy_headers=False,
             timeout_graceful_shutdown=1,
         )
-        tasks = [asyncio.create_task(work()) for work in (self._build, self._watch)]
+        self._start(self._build())
+        self._start(self._watch())
         try:
             await uvicorn.Server(config).serve([listening])
         finally:
-            for task in tasks:
+            for running in (self._training, self._proposing):
+                running.stop()
+            for task in self._tasks:
                 task.cancel()
 
     # --- Behind the page --------------------------------------------------------------------------
@@ -112,6 +124,7 @@ class Server:
             waiting.remove(recording)
             await asyncio.to_thread(recording.build, self._project.procedure.fps)
             self.tell(recording.name)
+        await self._propose()
 
     async def _watch(self) -> None:
         """Tells which files have changed."""
@@ -126,10 +139,46 @@ class Server:
             for name in sorted(names & self._project.recordings.keys()):
                 self.tell(name)
 
-    def tell(self, name: str | None) -> None:
+    async def _train(self) -> None:
+        """Trains on what is labelled; then the new model proposes."""
+        commands, workdir = self._project.training()
+        if await self._training.run(commands, self._tell_now_and_then()):
+            self._project.proposals.use(str(workdir))
+            await self._propose()
+
+    async def _propose(self) -> None:
+        """Recognises the videos that are not done; its results are seen as files that change."""
+        async with self._saving:
+            command = await asyncio.to_thread(self._project.recognising)
+        if command is not None:
+            self._proposing.stop()
+            self._proposing = Running()
+            await self._proposing.run([command], lambda: None)
+            if self._proposing.state == "failed":
+                tell("warning", f"--model: {self._proposing.line}")
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell_now_and_then(self) -> Callable[[], None]:
+        """What tells all tabs that there is news in the list, if it has told none for a second."""
+        told = -1.0
+
+        def heard() -> None:
+            nonlocal told
+            if time.monotonic() > told + 1 or self._training.state != "running":
+                told = time.monotonic()
+                self.tell(None)
+
+        return heard
+
+    def tell(self, name: str | None, revision: str | None = None) -> None:
         """Tells all tabs that something of a recording has changed, or of the list (None)."""
+        news = {"video": name} if revision is None else {"video": name, "revision": revision}
         for watcher in self._watchers:
-            watcher.put_nowait(json.dumps({"video": name}))
+            watcher.put_nowait(json.dumps(news))
 
     # --- Requests ---------------------------------------------------------------------------------
 
@@ -143,6 +192,10 @@ class Server:
             Route("/api/videos/{name}", self._get_video),
             Route("/api/videos/{name}/frames/{frame:int}.jpg", self._get_frame),
             Route("/api/videos/{name}/labels", self._put_labels, methods=["PUT"]),
+            Route("/api/videos/{name}/boxes", self._put_boxes, methods=["PUT"]),
+            Route("/api/train", self._get_train),
+            Route("/api/train", self._post_train, methods=["POST"]),
+            Route("/api/train/stop", self._post_stop, methods=["POST"]),
         ]
         router = Router(routes, redirect_slashes=False)
         headers = [(k.lower().encode(), v.encode()) for k, v in _HEADERS.items()]
@@ -230,20 +283,44 @@ class Server:
 
     async def _put_labels(self, request: Request) -> Response:
         recording, asked = self._recording(request), await _body(request, _PutLabels)
-        given = {
-            "revision": asked.revision,
-            "labels": [step.pair for step in asked.labels],
-            "done": asked.done,
-            "answered": [step.pair for step in asked.answered],
-        }
+        steps = [step.pair for step in asked.labels]
+        state = State(asked.done, tuple(step.pair for step in asked.answered))
+        return await self._put(recording, self._project.write, asked.revision, steps, state)
+
+    async def _put_boxes(self, request: Request) -> Response:
+        recording, asked = self._recording(request), await _body(request, _PutBoxes)
+        return await self._put(recording, self._project.write_boxes, asked.revision, asked.boxes)
+
+    async def _put(
+        self, recording: Recording, write: Callable[..., dict[str, Any]], *given: Any
+    ) -> Response:
         async with self._saving:
             try:
-                answer = await asyncio.to_thread(self._project.write, recording, given)
+                answer = await asyncio.to_thread(write, recording, *given)
             except Changed as changed:
-                now = self._project.shown(recording.name, changed.labels)
-                return JSONResponse({"error": str(changed), **now}, 409)
-        self.tell(recording.name)
+                return JSONResponse({"error": str(changed), **changed.now}, 409)
+        self.tell(recording.name, answer["revision"])
         return JSONResponse(answer)
+
+    async def _post_train(self, request: Request) -> Response:
+        if self._training.state == "running":
+            return JSONResponse({"error": "is running already"}, 409)
+        try:
+            async with self._saving:
+                await asyncio.to_thread(self._project.check_complete)
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 409)
+        self._start(self._train())
+        return JSONResponse({}, 202)
+
+    async def _get_train(self, request: Request) -> Response:
+        running = self._training
+        shown = {"state": running.state, "line": running.line, "share": running.share}
+        return JSONResponse(shown)
+
+    async def _post_stop(self, request: Request) -> Response:
+        self._training.stop()
+        return JSONResponse({}, 202)
 
     async def _get_changes(self, request: Request) -> Response:
         return EventSourceResponse(self._changes(), ping=_BEAT, sep="\n")
@@ -288,11 +365,11 @@ async def _body(request: Request, kind: type[Any]) -> Any:
 
 
 def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
-    """When each file of a folder was changed, and its size; but for those of the page."""
+    """When each file of a folder was changed, and its size; of the page's own, the proposals."""
     found = {}
     for place, folders, names in os.walk(folder):
-        if OWN in folders:
-            folders.remove(OWN)
+        if Path(place).name == OWN:
+            folders[:], names = [name for name in folders if name == "proposals"], []
         for name in names:
             with contextlib.suppress(OSError):  # it is gone, or a link to nothing
                 status = os.stat(path := Path(place, name))

@@ -218,8 +218,8 @@ def match(
 ) -> list[RecordingFiles]:
     """Brings the parts of each recording together.
 
-    Of a download, image files go before videos of the same recording, and pictures without labels
-    are left out, with a line in the log.
+    Pictures without labels are left out, with a line in the log. Of a download, image files go
+    before videos of the same recording.
 
     Args:
         form: the data set.
@@ -237,7 +237,7 @@ def match(
     unlabelled = [name for name in pictured if name not in labelled]
     if without := [name for name in labelled if name not in pictured]:
         problems.append(f"labels without frames ({form.frames_flag}): {', '.join(without)}")
-    if unlabelled and (problems or form.download is None):  # the same ones under other names?
+    if unlabelled and problems:  # the same ones under other names?
         problems.append(f"frames without labels: {', '.join(unlabelled)}")
     if without := [name for name in boxed if name not in labelled]:
         problems.append(f"boxes without labels: {', '.join(without)}")

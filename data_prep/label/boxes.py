@@ -1,0 +1,126 @@
+"""The boxes of the videos, for `data_prep.own --boxes`: COCO files, drawn ones and those between.
+
+`boxes/NAME.json` has an image for each frame that somebody looked at, or that lies between two
+drawn boxes which are at most `CARRIED` seconds apart: their boxes carry over to it, as a straight
+line. An image without a box shows no whole object. The list `drawn` beside them says which frames
+were drawn. Files without that list, and those of CVAT, are of others: all their boxes are drawn.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from data_prep.label.frames import Film, Folder
+from data_prep.label.keeping import Keeping, revision
+from data_prep.reading import asd_labels
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.files.label_files import BOXES
+
+CARRIED = 5.0  # seconds: a camera on a head moves
+MAX_BOXES = 10_000
+
+
+class Box(msgspec.Struct, frozen=True, order=True):
+    """A box at a frame: its upper left corner, width and height, in pixels.
+
+    All 0 says that somebody has looked, and no whole object is there.
+    """
+
+    frame: int
+    x: float
+    y: float
+    w: float
+    h: float
+
+    @property
+    def corner(self) -> tuple[float, float, float, float]:
+        """x, y, w, h."""
+        return self.x, self.y, self.w, self.h
+
+
+class BoxFolder:
+    """The boxes of all recordings."""
+
+    def __init__(self, keeping: Keeping, fps: float):
+        self._keeping, self._fps = keeping, fps
+        self.folder = keeping.folder / BOXES
+
+    def path(self, name: str) -> Path | None:
+        """The file of a recording's boxes; None without one."""
+        there = (self.folder / f"{name}{ending}" for ending in (".json", ".xml"))
+        return next((path for path in there if path.is_file()), None)
+
+    def read(self, name: str, film: Film | Folder) -> tuple[list[Box], str]:
+        """Returns the drawn boxes of a recording, and the revision of their file.
+
+        Raises:
+            ValueError: all mistakes in the file.
+        """
+        if (path := self.path(name)) is None:
+            return [], revision([])
+        found = asd_labels.read_boxes(path)
+        found.of_frames(film.first_frame, film.num_frames)
+        cx, cy, w, h = (found.boxes * np.array([film.width, film.height] * 2)).T
+        corners = np.round(np.stack([cx - w / 2, cy - h / 2, w, h], axis=1), 3)
+        corners = np.concatenate([corners, np.zeros((len(found.empty), 4))])
+        frames = (np.concatenate([found.frames, found.empty]) - film.first_frame).tolist()
+        kept = {f: Box(f, *corner) for f, corner in zip(frames, corners.tolist(), strict=True)}
+        drawn = set(kept)
+        if path.suffix == ".json" and "drawn" in (data := files.read_json(path)):
+            drawn &= files.fit(data["drawn"], set[int], f"{path}: drawn")
+        return [kept[frame] for frame in sorted(drawn)], revision([path])
+
+    def write(self, name: str, film: Film | Folder, boxes: Sequence[Box]) -> None:
+        """Writes the drawn boxes of a recording.
+
+        Raises:
+            ValueError: a box is no box, or its frame is not there.
+            OSError: the file cannot be written.
+        """
+        if len(boxes) > MAX_BOXES or len({box.frame for box in boxes}) < len(boxes):
+            raise ValueError(f"more than {MAX_BOXES} boxes, or two at one frame")
+        for box in boxes:
+            files.whole(box.frame, "frame", 0, film.num_frames - 1)
+            x, y, w, h = box.corner
+            if any(box.corner):
+                share = np.array([x + w / 2, y + h / 2, w, h]) / ([film.width, film.height] * 2)
+                asd_labels.check_box(share.tolist(), f"frame {box.frame}")
+        path, target, boxes = self.path(name), self.folder / f"{name}.json", sorted(boxes)
+        if boxes != self.read(name, film)[0]:
+            ours = path == target and "drawn" in files.read_json(target)
+            text = self._text(name, film, boxes) if boxes else None
+            self._keeping.replace(name, target, text, [] if ours or path is None else [path])
+
+    def _text(self, name: str, film: Film | Folder, drawn: Sequence[Box]) -> str:
+        """The COCO file of boxes."""
+        images, annotations = [], []
+        for number, box in enumerate(self._carried(drawn), start=1):
+            file = f"{name}/{box.frame + film.first_frame:06d}.jpg"
+            size = {"width": film.width, "height": film.height}
+            images.append({"id": number, "file_name": file, **size})
+            if any(box.corner):
+                entry = {"bbox": box.corner, "area": box.w * box.h, "iscrowd": 0}
+                annotations.append({"id": number, "image_id": number, "category_id": 1, **entry})
+        content = {
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": "product"}],
+            "drawn": [box.frame for box in drawn],
+        }
+        return json.dumps(content, allow_nan=False) + "\n"
+
+    def _carried(self, drawn: Sequence[Box]) -> list[Box]:
+        """The drawn boxes, and those that lie between two of them."""
+        found = list(drawn)
+        for a, b in itertools.pairwise(drawn):
+            length = b.frame - a.frame
+            if any(a.corner) and any(b.corner) and length <= CARRIED * self._fps:
+                both = np.array([a.corner, b.corner])
+                for i in range(1, length):
+                    between = (both[0] + i / length * (both[1] - both[0])).round(3).tolist()
+                    found.append(Box(a.frame + i, *between))
+        return sorted(found)

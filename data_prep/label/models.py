@@ -1,0 +1,106 @@
+"""What a model proposes, and the commands that make one of the labels."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from data_prep.label.keeping import Keeping
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.serving.folder import model_folder
+from stormpsr_jax.serving.named_files import MODEL
+
+CERTAIN = 0.5  # proposals of a lower confidence are uncertain
+_SIZE = 64  # pixels of clip shards, for which config `own` is made
+
+
+class _Line(msgspec.Struct):
+    """A line of `recognise`'s events.jsonl, as far as it is of interest."""
+
+    type: str
+    time_s: float = 0.0
+    step_id: int = 0
+    confidence: float = 0.0
+
+
+class Proposals:
+    """The events that a model has recognised, as `stormpsr_jax.recognise` has left them.
+
+    Attributes:
+        model: a model folder, a work folder or "demo"; None: there are none.
+        folder: of the results.
+    """
+
+    def __init__(self, model: str | None, keeping: Keeping, procedure: Procedure):
+        """Takes a model; ValueError if there is none, or it is of another product."""
+        self.folder, self._procedure = keeping.own / "proposals", procedure
+        keeping.check_inside(self.folder / "NAME")
+        self.model: str | None = None
+        if model is not None:
+            self.use(model)
+
+    def use(self, model: str) -> None:
+        """From now on, this model proposes; errors as above."""
+        path = model_folder(model) / MODEL
+        data = files.read_json(path)
+        known = data.get("procedure", {}).get("components") if isinstance(data, dict) else None
+        if known != list(self._procedure.components):
+            raise ValueError(f"--model={model}: {path} is of another product than --procedure")
+        self.model = model
+
+    def command(self, videos: Sequence[Path]) -> list[str]:
+        """The command that makes them; it keeps those of videos that it knows."""
+        flags = [f"--model={self.model}", f"--out={self.folder}", f"--certain={CERTAIN}"]
+        return ["stormpsr_jax.recognise", *map(str, videos), *flags]
+
+    def of(self, name: str, num_frames: int) -> list[dict[str, Any]] | None:
+        """Those of a recording, in order; None if there are none yet.
+
+        Raises:
+            ValueError: they cannot be read.
+        """
+        path = self.folder / name / "events.jsonl"
+        if self.model is None or not path.is_file():
+            return None
+        lines = map(json.loads, files.read_text(path).splitlines())
+        events = [files.fit(line, _Line, str(path)) for line in lines]
+        return [
+            {
+                "frame": min(math.ceil(event.time_s * self._procedure.fps - 1e-6), num_frames - 1),
+                "step_id": event.step_id,
+                "confidence": event.confidence,
+                "uncertain": event.type == "uncertain",
+            }
+            for event in events
+            if event.type in ("event", "uncertain")
+        ]
+
+
+def training(
+    videos: str, labels: Path, boxes: Path | None, procedure: str
+) -> tuple[list[list[str]], Path]:
+    """The commands of the guide that train on all labels, or train on; beside their folder.
+
+    Args:
+        videos: folder of the videos.
+        labels: folder of the labels.
+        boxes: folder of the boxes; None without any.
+        procedure: its file, or the name of one that ships.
+
+    Returns:
+        modules and their arguments; the work folder.
+    """
+    kind, beside = "" if boxes is None else "_boxes", labels / ".."
+    if labels.name not in ("", ".."):
+        beside = labels.parent
+    data, workdir = beside / f"data{kind}", beside / "runs" / f"{Path(procedure).stem}{kind}"
+    own = ["data_prep.own", f"--videos={videos}", f"--labels={labels}", f"--procedure={procedure}"]
+    own += [] if boxes is None else [f"--boxes={boxes}"]
+    own += [f"--out={data}", f"--size={_SIZE}", *["--remake"] * data.exists()]
+    main = ["stormpsr_jax.main", f"--config=own{kind and ':boxes'}", f"--config.data.dir={data}"]
+    main += [f"--workdir={workdir}", *["--remake=continue"] * workdir.exists()]
+    return [own, main], workdir
