@@ -246,7 +246,7 @@ class Server:
         name = request.path_params["file"]
         if name == "style.css":
             return Response(pages.template(name).render(), media_type="text/css")
-        if name not in os.listdir(_STATIC):
+        if not (_STATIC / name).is_file():
             raise HTTPException(404, "no such file")
         return FileResponse(_STATIC / name)
 

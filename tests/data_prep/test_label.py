@@ -1,0 +1,272 @@
+"""The files of the labelling page: its frames and labels are those of `data_prep.own`."""
+
+import asyncio
+import json
+import random
+import tempfile
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from data_prep.label import frames
+from data_prep.label.boxes import Box, BoxFolder
+from data_prep.label.keeping import State, keeping
+from data_prep.label.labels import LabelFolder
+from data_prep.label.running import Running
+from data_prep.reading import own_labels
+from data_prep.reading.data_sets import RecordingFiles
+from stormpsr_jax.media import video
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files.words import Terms
+from tests.support.own_data import PROCEDURE, write_pictures
+
+av = pytest.importorskip("av", reason="needs the extra video")
+
+
+def write_film(path, codec="libx264", *, num=150, variable=False, start=0, **options):
+    """Small pictures, no two alike; without the first packets, as one that was cut."""
+    draw = np.random.default_rng(0)
+    whole = path.with_name(f"whole-{path.name}") if start else path
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream(codec, rate=30, options={"g": "30", "bf": "2", **options})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        if variable:
+            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for i in range(num):
+            picture = draw.integers(0, 255, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if variable:
+                frame.pts, frame.time_base = 37 * i + int(draw.integers(30)), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    if start:
+        with av.open(str(whole)) as source, av.open(str(path), "w") as container:
+            stream = container.add_stream_from_template(source.streams.video[0])
+            for packet in list(source.demux(video=0))[start:-1]:
+                packet.stream = stream
+                container.mux(packet)
+    return Tree(str(path.parent)), path.name
+
+
+def opened(place, fps):
+    with tempfile.TemporaryFile() as told:
+        return frames.open_film(place, fps, told.fileno())
+
+
+FILMS = {
+    "constant.mp4": {},
+    "variable.mp4": {"variable": True},
+    "variable.mkv": {"variable": True},
+    "open.mp4": {"x264-params": "open-gop=1"},
+    "refreshed.mp4": {"x264-params": "intra-refresh=1"},
+    "cut.mp4": {"start": 40},
+    "cut.ts": {"start": 31},
+    "hevc.mp4": {"codec": "libx265", "x265-params": "keyint=30:log-level=none"},
+    "part2.mp4": {"codec": "mpeg4"},
+    "part2.avi": {"codec": "mpeg4"},
+    "dvd.mpg": {"codec": "mpeg2video"},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+}
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_any_frame_is_the_picture_that_own_stores(tmp_path, monkeypatch, name):
+    place = write_film(tmp_path / name, **FILMS[name])
+    stored = [picture.tobytes() for _, picture in video.open_resampled(*place, 13.0).read()]
+    monkeypatch.setattr(frames, "KEPT_BYTES", 50_000)  # ten pictures
+    film = opened(place, 13.0)
+    assert film.num_frames == len(stored)
+    every = [*range(len(stored))]
+    anywhere = random.Random(0).choices(every, k=60)
+    for frame in (*anywhere, *every, *reversed(every)):
+        assert film.picture(frame).tobytes() == stored[frame], frame
+    assert film._kept_bytes <= 50_000
+    film.close()
+    assert film.picture(7).tobytes() == stored[7]
+
+
+def test_a_seek_decodes_from_the_key_frame_before(tmp_path):
+    place = write_film(tmp_path / "a.mp4", num=600)
+    film = opened(place, 30.0)
+    seek, sought = film._seek, []
+    film._seek = lambda key: sought.append(film._index.keys[key]) or seek(key)
+    film.picture(500)
+    assert len(sought) == 1
+    assert 0 <= 500 - sought[0] <= 30
+
+
+def labels_in(folder, fps=PROCEDURE.fps):
+    return LabelFolder(folder, PROCEDURE.at(fps), Terms())
+
+
+def write(labels, name, film, steps, **state):
+    labels.find()
+    return labels.write(name, film, labels.read(name, film), steps, State(**state))
+
+
+@pytest.mark.parametrize("fps", [5.0, 12.0, 29.97, 7.3])
+@pytest.mark.parametrize("name", ["constant.mp4", "variable.mkv", "cut.mp4"])
+def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, fps):
+    place = write_film(tmp_path / name, **FILMS[name])
+    film, procedure, draw = opened(place, fps), PROCEDURE.at(fps), random.Random(name)
+    pictures = video.open_resampled(*place, fps)
+    with keeping(tmp_path / "labels") as kept:
+        for _ in range(20):
+            at = sorted(draw.sample(range(1, film.num_frames), 6))
+            steps = list(zip(at, (0, 4, 2, 3, 6, 1), strict=True))
+            assert write(labels_in(kept, fps), "bench", film, steps).steps == steps
+            found = RecordingFiles(
+                "bench", "train", pictures, (Tree(str(tmp_path / "labels")), "bench.csv"), None
+            )
+            read = own_labels.read_labels(found, procedure)
+            assert read.frames.tolist() == [0, *at]
+            changed = read.states[np.arange(1, 7), [step // 3 for _, step in steps]]
+            assert changed.tolist() == [(1, -1, 0)[step % 3] for _, step in steps]
+
+
+def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
+    place = write_film(tmp_path / "bench.mp4")
+    film, root = opened(place, 5.0), tmp_path / "labels"
+    (root / "repair1").mkdir(parents=True)
+    table = "start;end;step;who\n0,1;1,0;Install seal;me\n"
+    (root / "bench1.csv").write_text(table)
+    (root / "repair1/PSR_labels.csv").write_text("00009.jpg,8,Remove screw\n")
+    (root / "bench2.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nInstall seal\n")
+    with keeping(root) as kept:
+        labels = labels_in(kept)
+        assert labels.read("bench1", film).steps == labels.read("bench2", film).steps == [(5, 0)]
+        assert labels.read("repair1", film).steps == [(9, 8)]
+        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for name in ("bench1", "bench2", "repair1"):
+            write(labels, name, film, labels.read(name, film).steps, done=True)
+        assert {path: path.read_bytes() for path in before if path.name != "lock"} == {
+            path: text for path, text in before.items() if path.name != "lock"
+        }
+        for name, step in (("bench1", 3), ("bench2", 3), ("repair1", 7)):
+            write(labels, name, film, [(11, step)])
+            write(labels, name, film, [(12, step)])  # a file of the page's own is just replaced
+        there = {str(path.relative_to(root)) for path in root.glob("*")}
+        assert there == {".label", "bench1.csv", "bench2.csv", "repair1.csv"}
+        assert (root / "bench1.csv").read_text() == "time,step\n2.4,Install cover\n"
+        assert (root / ".label/before/bench1/1/bench1.csv").read_text() == table
+        assert (root / ".label/before/bench2/1/bench2.srt").exists()
+        assert (root / ".label/before/repair1/1/PSR_labels.csv").exists()
+        assert not list((root / ".label/before").glob("*/2"))
+        write(labels, "bench1", film, [])
+        assert not (root / "bench1.csv").exists()
+        write(labels, "bench1", film, [], done=True)
+        assert (root / "bench1.csv").read_text() == "time,step\n"
+
+
+def test_what_own_does_not_take_is_saved_and_told(tmp_path):
+    film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
+    with keeping(tmp_path / "labels") as kept:
+        labels = labels_in(kept)
+        steps = [(0, 0), (4, 0), (9, 5)]
+        assert write(labels, "bench", film, steps).steps == steps
+        told = labels.warnings("bench", steps)
+        assert [frame for frame, _ in told] == [4, 9]
+        assert "changes nothing: it is installed since frame 0" in told[0][1]
+        for wrong in ([(25, 0)], [(-1, 0)], [(1, 9)], [(1, 0), (1, 0)]):
+            with pytest.raises(ValueError, match=r"is not a whole number in|given twice"):
+                write(labels, "bench", film, wrong)
+        assert labels.read("bench", film).steps == steps
+
+
+def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
+    film, root = opened(write_film(tmp_path / "bench.mp4"), 5.0), tmp_path / "labels"
+    root.mkdir()
+    (root / "bench.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nInstall seal\n")
+    outside = tmp_path / "precious.csv"
+    outside.write_text("time,step\n")
+
+    def killed(paths):
+        raise KeyboardInterrupt
+
+    with keeping(root) as kept, monkeypatch.context() as patch:
+        patch.setattr("data_prep.label.keeping._remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(labels_in(kept), "bench", film, [(3, 0)])
+    assert (root / "bench.srt").exists()
+    with keeping(root) as kept:
+        assert not (root / "bench.srt").exists()
+        assert labels_in(kept).read("bench", film).steps == [(3, 0)]
+    (root / ".label/moving.json").write_text(json.dumps([str(root / "bench.csv"), str(outside)]))
+    with pytest.raises(ValueError, match="nothing is written"), keeping(root):
+        pass
+    assert outside.exists()
+
+
+def test_nothing_is_written_through_a_link_out_of_the_folder(tmp_path):
+    film, elsewhere = opened(write_film(tmp_path / "bench.mp4"), 5.0), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/.label").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match="is a link out of"), keeping(tmp_path / "one"):
+        pass
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/train").symlink_to(elsewhere)
+    (elsewhere / "bench.csv").write_text("time,step\n1,0\n")
+    with keeping(tmp_path / "two") as kept, pytest.raises(ValueError, match="is a link out of"):
+        write(labels_in(kept), "bench", film, [(3, 0)])
+    assert [path.name for path in elsewhere.iterdir()] == ["bench.csv"]
+    assert (elsewhere / "bench.csv").read_text() == "time,step\n1,0\n"
+
+
+def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(tmp_path):
+    film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
+    drawn = [Box(2, 10, 10, 20, 10), Box(6, 20, 14, 20, 10), Box(8, 0, 0, 0, 0)]
+    with keeping(tmp_path / "labels") as kept:
+        boxes = BoxFolder(kept, 5.0)
+        boxes.write("bench", film, [*reversed(drawn)])
+        assert boxes.read("bench", film)[0] == drawn
+        assert kept.folder.joinpath("boxes/bench.json").stat().st_size < 3000
+        found = own_labels.find_boxes(kept.folder / "boxes", ["bench"])["bench"]
+        read = own_labels._read_boxes(found)
+        assert read.frames.tolist() == [2, 3, 4, 5, 6]
+        assert read.empty.tolist() == [8]
+        assert read.boxes[2].tolist() == [(15 + 10) / 64, (12 + 5) / 48, 20 / 64, 10 / 48]
+        assert labels_in(kept).errors == {}  # the folder of boxes is that of no recording
+        far = [Box(0, 1, 1, 9, 9), Box(24, 30, 30, 9, 9)]
+        BoxFolder(kept, 1.0).write("bench", film, far)  # 24 seconds apart
+        assert own_labels._read_boxes(found).frames.tolist() == [0, 24]
+        # Those of others are all drawn, and kept.
+        data = json.loads((kept.folder / "boxes/bench.json").read_text())
+        del data["drawn"]
+        (kept.folder / "boxes/bench.json").write_text(json.dumps(data))
+        assert boxes.read("bench", film)[0] == far
+        boxes.write("bench", film, [])
+        assert not (kept.folder / "boxes/bench.json").exists()
+        assert (kept.own / "before/bench/1/bench.json").exists()
+        for wrong in (Box(25, 1, 1, 9, 9), Box(1, 100, 1, 9, 9), Box(1, 1, 1, 0, 9)):
+            with pytest.raises(ValueError, match="frame"):
+                boxes.write("bench", film, [wrong])
+
+
+def test_folders_of_pictures_count_frames_from_0(tmp_path):
+    write_pictures(tmp_path / "bench1", first=30)
+    film = opened((Tree(str(tmp_path)), "bench1"), 5.0)
+    assert film.picture(0).mean() < film.picture(9).mean() - 50
+    with keeping(tmp_path / "labels") as kept:
+        write(labels_in(kept), "bench1", film, [(5, 0)])
+        assert (kept.folder / "bench1.csv").read_text() == "time,step\n1,Install seal\n"
+        BoxFolder(kept, 5.0).write("bench1", film, [Box(5, 1, 1, 9, 9)])
+        data = json.loads((kept.folder / "boxes/bench1.json").read_text())
+        assert data["images"][0]["file_name"] == "bench1/000035.jpg"
+
+
+def test_commands_tell_how_far_they_are_and_can_be_stopped(system):
+    async def act():
+        running, heard = Running(), []
+        program = "-c", "print(' 40%|x'); print('done with it')"
+        assert await running.run([["timeit", "-n1", "-r1", "pass"]], lambda: heard.append(1))
+        assert (running.state, bool(heard)) == ("done", True)
+        assert not await running.run([["json.tool", "/nowhere"], program], lambda: None)
+        assert running.state == "failed"
+        assert "/nowhere" in running.line
+        asyncio.get_running_loop().call_later(2, running.stop)
+        await running.run([["timeit", "-s", "import time", "time.sleep(60)"]], lambda: None)
+        assert running.state == "idle"
+
+    asyncio.run(act())
