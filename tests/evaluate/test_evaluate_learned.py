@@ -32,7 +32,7 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     assert after["learned"]["f1"] > 0.7
     assert after["learned"]["settings"] == {
         **{"install": 3.5, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
-        **{"unexpected": None, "hold": None, "sure": risk.DEFAULTS["scores"].bar(0.1)},
+        **{"unexpected": None, "hold": None, "sure": risk.default_bar("scores", 0.1)},
     }
     alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())
     assert alone == {"learned": after["learned"]}
@@ -58,7 +58,7 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
     weights = learned_weights.default_weights("detections")
     assert weights.kind == "detections"
     defaults = learned.LEARNED.defaults(weights)
-    bar = risk.DEFAULTS["detections"].bar(0.1)
+    bar = risk.default_bar("detections", 0.1)
     assert found["learned"]["settings"] == {**dataclasses.asdict(defaults), "sure": bar}
     free = learned_run(scored, "--fusion=default", "--risk=1", streams=("asd",))
     assert free["learned"]["settings"] == dataclasses.asdict(defaults)

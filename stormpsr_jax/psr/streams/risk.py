@@ -70,13 +70,21 @@ class Control:
         return min(fit, default=self.bars[-1])
 
 
-# Where a product has too few recordings of its own: by kind of the weights, pooled over rendered
-# and real worlds (docs/psr.md, "Right, wrong or not sure").
+# Where a product has too few recordings of its own: by kind of the weights, bars by the risk that
+# they had elsewhere (docs/results.md, "Right, wrong or not sure"): on rendered toys, and of
+# detections on the authors' real ones, whose few incorrect installations tell no lower risk.
+NEVER = 30.0  # a logit that no belief reaches, the last of `learned.BARS`
 DEFAULTS = {
-    "scores": Control((3.0, 3.5, 4.0, 4.5, 5.0, 30.0), (0.3, 0.25, 0.15, 0.08, 0.05, 0.0), 100),
-    "csv": Control((3.0, 3.5, 4.0, 4.5, 5.0, 30.0), (0.3, 0.25, 0.15, 0.08, 0.05, 0.0), 100),
-    "detections": Control((3.0, 3.5, 4.0, 30.0), (0.3, 0.2, 0.05, 0.0), 100),
+    "scores": {0.1: 5.0, 0.05: 6.0, 0.02: 8.0, 0.0: NEVER},
+    "csv": {0.1: 4.5, 0.05: 7.0, 0.0: NEVER},
+    "detections": {0.1: 3.75, 0.0: NEVER},
 }
+
+
+def default_bar(kind: str, risk: float) -> float:
+    """Returns the strict default of weights of a kind, for a risk in 0…1."""
+    known = DEFAULTS[kind]
+    return known[max((one for one in known if one <= risk), default=0.0)]
 
 
 def needed(risk: float) -> int:
@@ -148,9 +156,7 @@ def decide(
         return Decision(stream.with_bar(settings, bar), risk, control.bound(bar), there)
     if weights is None or not stream.fitted:
         return Decision(settings, risk, recordings=there)
-    default = DEFAULTS[weights.kind]
-    bar = default.bar(risk)
-    settings = stream.with_bar(settings, default.bars[-1] if bar is None else bar)
+    settings = stream.with_bar(settings, default_bar(weights.kind, risk))
     return Decision(settings, risk, recordings=there, default=True)
 
 

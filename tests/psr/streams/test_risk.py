@@ -44,7 +44,7 @@ def test_control_of_too_few_recordings_chooses_nothing():
     few = risk.decide(LEARNED, learned.LearnedSettings(), 0.1, None, WEIGHTS)
     assert few.default
     assert few.bound is None
-    assert few.settings.sure == risk.DEFAULTS["scores"].bar(0.1)
+    assert few.settings.sure == risk.default_bar("scores", 0.1)
     assert "needs 9 recordings" in few.note("learned")
 
 

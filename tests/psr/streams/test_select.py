@@ -255,7 +255,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     assert not choice.fixed
     assert choice.f1 > 0.8
     bar = careful.settings.sure  # four recordings are too few: that of other products
-    assert bar == risk.DEFAULTS["scores"].bar(0.1)
+    assert bar == risk.default_bar("scores", 0.1)
     assert careful.settings == dataclasses.replace(choice.settings, sure=bar)
     assert careful.decision.default
     assert careful.delay_s > choice.delay_s  # its own figures
