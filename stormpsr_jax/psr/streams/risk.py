@@ -121,14 +121,10 @@ class Decision:
                 f"{self.bound:.0%} are accepted on average, by {self.recordings} recordings with "
                 "one, if further recordings are like these (exchangeable)."
             )
-        if self.default:
-            how = "is the strict default, which is from other products and proves nothing here"
-        else:
-            how = "is not raised"
+        how = "is the strict default of other products" if self.default else "is not raised"
         return (
             f"{stream}: a risk of {self.risk:g} needs {needed(self.risk)} recordings with an "
-            f"incorrect installation, and there are {self.recordings}: the bar for installations "
-            f"{how}."
+            f"incorrect installation, here are {self.recordings}: the bar for installations {how}."
         )
 
 
