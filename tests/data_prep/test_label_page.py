@@ -17,7 +17,7 @@ import simplejpeg
 from PIL import Image
 
 from data_prep import own
-from data_prep.reading import own_labels
+from data_prep.reading import asd_labels, own_labels
 from stormpsr_jax import demo
 from stormpsr_jax.media import video
 from stormpsr_jax.media.trees import Tree
@@ -336,3 +336,59 @@ def test_contrast_and_room(browser, tmp_path, scheme):
         unnamed += " !(e.ariaLabel || e.innerText || e.labels?.length)).length"
         assert tab.evaluate(unnamed) == 0, "for screen readers"
         context.close()
+
+
+def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path):
+    with serving(tmp_path, "part2") as server:
+        opened(tab, server, "part2", 10)
+        press(tab, "Shift+B")
+        for frame, shift in (10, 0), (20, 0.2):
+            jump(tab, frame)
+            place = tab.locator("#overlay").bounding_box()
+            for share in (0.25, 0.5):
+                x, y = share + shift, share
+                tab.mouse.click(place["x"] + x * place["width"], place["y"] + y * place["height"])
+            playwright.expect(tab.locator("#box-count")).to_contain_text("drawn here")
+        jump(tab, 15)
+        playwright.expect(tab.locator("#box-count")).to_have_text("carried here, 2 drawn")
+        for field, text in zip("xywh", ("50", "20", "40", "48"), strict=True):
+            tab.locator(f"#box-{field}").fill(text)
+        press(tab, "Enter")
+        jump(tab, 30)
+        press(tab, "Shift+E")
+        saved(tab)
+        tab.reload()
+        playwright.expect(tab.locator(".span")).to_have_count(4)
+        found = asd_labels.read_boxes(tmp_path / "labels/boxes/part2.json")
+        assert found.frames.tolist() == list(range(10, 21))
+        corners = found.boxes[:, :2] - found.boxes[:, 2:] / 2  # in 0…1
+        np.testing.assert_allclose(
+            corners[[0, 5, 10]], [[0.25, 0.25], [50 / 160, 20 / 96], [0.45, 0.25]], atol=0.01
+        )
+        np.testing.assert_allclose(
+            corners[8], corners[5] + 0.6 * (corners[10] - corners[5]), atol=0.01
+        )
+        assert found.empty.tolist() == [30]
+
+
+def test_proposals_are_accepted_rejected_and_answered_by_their_step(tab, tmp_path):
+    with serving(tmp_path, "demo", more=["--model=demo"]) as server:
+        opened(tab, server, "demo")
+        ghosts = tab.locator(".tick.proposal")
+        playwright.expect(ghosts.first).to_be_attached(timeout=240_000)
+        count = ghosts.count()
+        press(tab, "Shift+J")
+        first = int(tab.locator("[data-frame]").inner_text())
+        press(tab, "Enter")
+        saved(tab)
+        assert server.labels("demo") == [(first, 0)]
+        press(tab, "Shift+J")
+        press(tab, "Delete")
+        playwright.expect(ghosts).to_have_count(count - 2)
+        press(tab, "Shift+J", "ArrowLeft")
+        step = [step for _, step in TRUTH if step % 3 == 0][2]
+        press(tab, KEYS[step // 3])
+        saved(tab)
+        assert len(server.labels("demo")) == 2
+        tab.reload()
+        playwright.expect(ghosts).to_have_count(count - 3)

@@ -105,7 +105,7 @@ export class Boxes {
   /** What is to be seen at the frame: being drawn, drawn, carried, or nothing. */
   shown() {
     if (this.corner) return this._between(this.corner, this.end);
-    return boxAt(this.app.video.boxes, this.app.frame);
+    return boxAt(this.app.video, this.app.frame);
   }
 
   draw() {

@@ -119,6 +119,7 @@ async function open(name, frame = 0) {
     const video = await openDocument(name, onChange);
     if (turn !== opening) return;
     app.video = video;
+    video.carried = app.project.carried * video.fps;
     boxes.open(entry.width, entry.height);
     picture.open(video, entry.playable);
     timeline.open(video);

@@ -66,14 +66,18 @@ export function rowsOf(video, steps) {
   return [...rows, ...others].sort((a, b) => a.frame - b.frame);
 }
 
+/** Whether two drawn boxes in a row carry over to the frames between them. */
+export const carries = ({ carried }, a, b) => Boolean(a?.w && b?.w) && b.frame - a.frame <= carried;
+
 /** The box of a frame: {x, y, w, h, drawn}, carried between drawn ones; null where there is none. */
-export function boxAt(boxes, frame) {
+export function boxAt(video, frame) {
+  const { boxes } = video;
   const after = boxes.findIndex((box) => box.frame >= frame);
   if (after < 0) return null;
   const b = boxes[after];
   if (b.frame === frame) return { ...b, drawn: true };
   const a = boxes[after - 1];
-  if (!a || !a.w || !b.w) return null; // an empty one ends what is carried
+  if (!carries(video, a, b)) return null;
   const share = (frame - a.frame) / (b.frame - a.frame);
   const between = Object.fromEntries(["x", "y", "w", "h"].map((k) => [k, a[k] + share * (b[k] - a[k])]));
   return { ...between, frame, drawn: false };

@@ -46,6 +46,7 @@ export function drawVideos(project, open) {
   setText(by("left"), `${left.labelled} of ${left.suggested} videos that the measured curve asks for`);
   by("left").classList.toggle("is-reached", left.labelled >= left.suggested);
   const asked = left.wrong_suggested;
+  setText(by("errors"), project.errors.join("\n"));
   setText(by("left-wrong"), `Installed incorrectly, of ${asked} times each`);
   const parts = Object.entries(left.wrong);
   fitRows(by("wrong-list"), parts.length, () => make("li")).forEach((row, i) => {

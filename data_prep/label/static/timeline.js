@@ -1,6 +1,7 @@
 // The timeline: ticks of labels that can be dragged, proposals, boxes, the cursor, zoom.
 
 import { by, clamp, clock, fitRows, make } from "./page.js";
+import { carries } from "./model.js";
 
 const LEAST = 20; // frames that are seen at once, at the highest zoom
 const WIDTH = 22; // pixels of a tick
@@ -112,8 +113,8 @@ export class Timeline {
   _drawBoxes() {
     const { boxes } = this.video;
     const spans = boxes.map((box, i) => {
-      const next = boxes[i + 1];
-      return [box.frame, box.w && next?.w ? next.frame : box.frame, box.w ? "" : " empty"];
+      const end = carries(this.video, box, boxes[i + 1]) ? boxes[i + 1] : box;
+      return [box.frame, end.frame, box.w ? "" : " empty"];
     });
     fitRows(by("box-track"), spans.length, () => make("div")).forEach((element, i) => {
       const [from, to, kind] = spans[i];
