@@ -362,12 +362,10 @@ def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path)
         found = asd_labels.read_boxes(tmp_path / "labels/boxes/part2.json")
         assert found.frames.tolist() == list(range(10, 21))
         corners = found.boxes[:, :2] - found.boxes[:, 2:] / 2  # in 0…1
-        np.testing.assert_allclose(
-            corners[[0, 5, 10]], [[0.25, 0.25], [50 / 160, 20 / 96], [0.45, 0.25]], atol=0.01
-        )
-        np.testing.assert_allclose(
-            corners[8], corners[5] + 0.6 * (corners[10] - corners[5]), atol=0.01
-        )
+        drawn = [[0.25, 0.25], [50 / 160, 20 / 96], [0.45, 0.25]]
+        np.testing.assert_allclose(corners[[0, 5, 10]], drawn, atol=0.01)
+        between = corners[5] + 0.6 * (corners[10] - corners[5])
+        np.testing.assert_allclose(corners[8], between, atol=0.01)
         assert found.empty.tolist() == [30]
 
 

@@ -126,7 +126,7 @@ async function open(name, frame = 0) {
     setText(by("frames"), video.frames - 1);
     setText(by("note"), "");
     document.body.classList.add("is-open");
-    by("stage").style.aspectRatio = `${entry.width} / ${entry.height}`;
+    by("stage").style.setProperty("--ratio", entry.width / entry.height);
     go(frame);
   } catch (error) {
     if (turn === opening) setText(by("note"), error.message);
