@@ -89,7 +89,7 @@ export class Timeline {
     this.rows.forEach((row, i) => {
       const x = this._x(row.frame);
       const free = ends.findIndex((end) => x >= end);
-      const lane = free < 0 ? 0 : free;
+      const lane = free < 0 ? ends.indexOf(Math.min(...ends)) : free;
       ends[lane] = x + WIDTH;
       const step = steps[row.step_id];
       const tick = ticks[i];
