@@ -7,7 +7,14 @@ const KINDS = { labels: ["labels", "done", "answered"], boxes: ["boxes"] };
 const KEPT_ALIVE = 60_000; // bytes that a browser sends on after its page is gone
 let asked = Promise.resolve(); // one question at a time
 
-const fresh = (name) => ask(address(name));
+/** What the server knows of a video, once it has built its index, which it does anew when it starts. */
+async function fresh(name) {
+  for (;;) {
+    const found = await ask(address(name));
+    if (found.frames !== null) return found;
+    await wait(1000);
+  }
+}
 
 export class Document {
   constructor(content, onChange) {

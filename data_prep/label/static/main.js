@@ -25,7 +25,7 @@ const app = {
 };
 const field = document.querySelector("input[name=frame]");
 const boxes = new Boxes(app);
-const timeline = new Timeline(go, dragLabel);
+const timeline = new Timeline(go, dragLabel, draw);
 const picture = new Picture(
   (frame) => {
     app.frame = frame;
@@ -33,7 +33,6 @@ const picture = new Picture(
   },
   (reason) => say(reason, { alert: true }),
 );
-timeline.redraw = draw;
 
 // --- Drawing --------------------------------------------------------------------------------------
 
@@ -90,6 +89,7 @@ let addressAt = 0;
 function planAddress() {
   addressAt ||= setTimeout(() => {
     addressAt = 0;
+    if (!app.video) return;
     const query = new URLSearchParams({ video: app.video.name, frame: app.frame });
     history.replaceState(null, "", `/?${query}`);
   }, LATER_MS);
@@ -101,6 +101,8 @@ let opening = 0;
 
 async function open(name, frame = 0) {
   const turn = ++opening;
+  if (app.video && !app.video.saved) await app.video.saving; // which may ask about a conflict
+  if (turn !== opening) return;
   const entry = app.project.videos.find((video) => video.name === name);
   picture.stop();
   Object.assign(app, { video: null, frame: 0, pending: null, drag: null });
@@ -185,6 +187,7 @@ function listen() {
 function go(frame) {
   if (!app.video) return;
   picture.stop();
+  boxes.corner = null;
   app.frame = clamp(Math.round(Number(frame)) || 0, 0, app.video.frames - 1);
   picture.show(app.frame);
   draw();
@@ -269,7 +272,7 @@ function play() {
 
 function undo(isUndo) {
   const done = isUndo ? app.video.undo() : app.video.redo();
-  say(done ? (isUndo ? "Undone" : "Done again") : `Nothing to ${isUndo ? "undo" : "do again"}`);
+  say(done ? (isUndo ? "Undone" : "Redone") : `Nothing to ${isUndo ? "undo" : "redo"}`);
 }
 
 function wait(kind) {
@@ -332,6 +335,7 @@ function actionOf(event) {
   const { key, code, shiftKey, ctrlKey, metaKey, altKey } = event;
   const letter = key.length === 1 ? key.toUpperCase() : key;
   if (ctrlKey || metaKey) {
+    if (!app.video) return null;
     if (letter === "Y" || (letter === "Z" && shiftKey)) return () => undo(false);
     return letter === "Z" ? () => undo(true) : null;
   }

@@ -19,6 +19,7 @@ export class Picture {
     this.kept = new Map(); // by frame a promise of its picture, the oldest first
     this.video = null;
     this.playing = false;
+    this.jump = new AbortController(); // ends all fetches
     this.player.addEventListener("error", () => {
       if (!this.player.getAttribute("src")) return;
       this.native = false;
@@ -29,7 +30,8 @@ export class Picture {
 
   open(video, playable) {
     this.stop();
-    this.kept.clear();
+    this.jump.abort();
+    this._forget(0);
     this.video = video;
     this.wanted = this.shown = null;
     delete this.canvas.dataset.shown;
@@ -43,9 +45,10 @@ export class Picture {
   /** Shows a frame; of several in a row the last one counts. */
   show(frame) {
     const step = frame - (this.wanted ?? frame);
-    this.direction = Math.sign(step) || 1;
-    if (Math.abs(step) > AHEAD) this.jump?.abort(); // what was fetched ahead only keeps it waiting
-    if (!this.jump || this.jump.signal.aborted) this.jump = new AbortController();
+    const steps = Math.abs(step) <= AHEAD; // and does not jump: the next frames will be wanted too
+    this.direction = steps ? Math.sign(step) : 0;
+    if (!steps) this.jump.abort(); // what was fetched ahead only keeps it waiting
+    if (this.jump.signal.aborted) this.jump = new AbortController();
     this.wanted = frame;
     this.showing ??= this._show();
     return this.showing;
@@ -60,12 +63,12 @@ export class Picture {
         if (video !== this.video) continue;
         this._draw(bitmap, frame);
       } catch (error) {
-        if (video !== this.video) continue;
-        if (frame !== this.wanted || error.name === "AbortError") continue;
+        const isOver = video !== this.video || frame !== this.wanted;
+        if (isOver || error.name === "AbortError") continue;
         this.onError(`frame ${frame}: ${error.message}`);
         break;
       }
-      for (let i = 1; i <= AHEAD; i++) {
+      for (let i = 1; this.direction && i <= AHEAD; i++) {
         const next = frame + i * this.direction;
         if (next >= 0 && next < video.frames) this._fetch(next).catch(() => {});
       }
@@ -90,15 +93,24 @@ export class Picture {
     if (!found) {
       const path = `${address(this.video.name)}/frames/${frame}.jpg?width=${width}`;
       found = fetch(path, { signal: this.jump.signal }).then(async (response) => {
-        if (!response.ok) throw new Error((await response.text()).slice(0, 200) || response.status);
-        return createImageBitmap(await response.blob());
+        if (response.ok) return createImageBitmap(await response.blob());
+        throw new Error((await response.text()).slice(0, 200) || response.status);
       });
       found.catch(() => this.kept.delete(frame));
     }
     this.kept.delete(frame);
     this.kept.set(frame, found);
-    while (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    this._forget(KEPT);
     return found;
+  }
+
+  /** Lets go of all pictures but those that were wanted last; a browser is slow to see that itself. */
+  _forget(but) {
+    for (const [frame, found] of this.kept) {
+      if (this.kept.size <= but) return;
+      this.kept.delete(frame);
+      found.then((bitmap) => bitmap.close(), () => {});
+    }
   }
 
   async play(frame) {

@@ -13,9 +13,10 @@ export class Timeline {
   /**
    * @param jump called with the frame that was clicked
    * @param move called with a label's row, its new frame, and whether it was let go
+   * @param redraw called when other frames or more of them are to be seen
    */
-  constructor(jump, move) {
-    Object.assign(this, { jump, move });
+  constructor(jump, move, redraw) {
+    Object.assign(this, { jump, move, redraw });
     this.element = by("timeline");
     [this.first, this.span] = [0, 1];
     this.element.addEventListener("pointerdown", (event) => this._press(event));
@@ -23,7 +24,7 @@ export class Timeline {
       event.preventDefault();
       this.zoom(event.deltaY < 0 ? 1.25 : 0.8, this._frameAt(event));
     }, { passive: false });
-    new ResizeObserver(() => this.redraw?.()).observe(this.element);
+    new ResizeObserver(() => this.redraw()).observe(this.element);
   }
 
   open(video) {
