@@ -154,7 +154,7 @@ def press(tab, *keys):
 
 
 def saved(tab):
-    tab.wait_for_selector('[data-saved="true"]', timeout=1000)
+    tab.wait_for_selector('[data-saved="true"]')
 
 
 def jump(tab, frame):
