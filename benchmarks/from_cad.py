@@ -169,7 +169,8 @@ def prepare_looks(meshes: Path, procedure: Path, numbers: tuple[int, int], out: 
     """
     scored, real = numbers
     val = sum(split_of(i) == "val" for i in range(real))
-    counts = [f"--train={real - val}", f"--val={val}", f"--test={scored}", "--cad_per_state=0"]
+    counts = [f"--train={real - val}", f"--val={val}", f"--test={scored}"]
+    counts += ["--cad_per_state=0", "--cad_wrong=0", "--error_recordings=0"]
     content = files.read_json(procedure)
     for variant in content["variants"].values():
         # Those that are learnt from, film_train_000 and so on, join renders of the plain names.

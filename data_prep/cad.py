@@ -2,11 +2,11 @@
 
     python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
 
-DIR holds one file per component (STL, OBJ, GLB or, with the extras `step` and `3mf`, STEP and 3MF),
-named after it ("front wheel.stl"; case, spaces, _ and - make no difference) or after its index
-("7.stl", the first component being 0); `data_prep.parts` makes such a folder of one file. The parts
-are in the coordinates of the assembled product, in any unit (what is read from STEP and 3MF is in
-millimetres), or `poses.json` in DIR says where they go:
+DIR holds one file per component (STL, OBJ, PLY, GLB or, with the extras `step` and `3mf`, STEP and
+3MF), named after it ("front wheel.stl"; case, spaces, _ and - make no difference) or after its
+index ("7.stl", the first component being 0); `data_prep.parts` makes such a folder of one file.
+The parts are in the coordinates of the assembled product, in any unit (what is read from STEP and
+3MF is in millimetres), or `poses.json` in DIR says where they go:
 
     {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
      "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},
@@ -16,7 +16,8 @@ millimetres), or `poses.json` in DIR says where they go:
 (4 × 4 matrix, mesh to product, or translation and quaternion w x y z.) `--poses=FILE` names another
 file. A part with poses in "wrong" sits wrong in these alone. A part takes its colour from
 "colors", else from its mesh, else one is drawn for it from the seed, the same in all pictures.
-Textures and material libraries (`mtllib`) are not read, nor any other file that a mesh refers to.
+Textures are not read, and of the files that a mesh refers to only the material libraries of an OBJ
+(`mtllib`) that lie beside it.
 z points up, or y with `--up=y`.
 
 Writes split "cad" of a folder of its own, with a recording per state (`cad_01` is state 1) of
@@ -43,7 +44,7 @@ import numpy as np
 from data_prep import command
 from data_prep.products.meshes import RADIUS
 from data_prep.products.product import Product
-from data_prep.products.products import from_meshes
+from data_prep.products.products import from_meshes, show_drawn_colours
 from data_prep.rendering import seeds
 from data_prep.rendering.scene import Body, Picture
 from data_prep.worlds import noticed, rendered
@@ -167,6 +168,7 @@ def make_dataset(
         ),
         num_frames=counts,
         warnings=of_user.warnings,
+        tell=lambda _: show_drawn_colours(of_user, Path(out)),
         settings={
             "seed": seed,
             "per_state": per_state,

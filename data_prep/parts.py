@@ -4,7 +4,8 @@
 
 --out becomes a folder for `--meshes` of data_prep.cad, data_prep.synthetic and `procedure draft`: a
 GLB for each component, named after it, in the coordinates of the assembled product. --model is a
-file of several objects (GLB, 3MF, STEP): each of them is a component, with its name in the file.
+file of several objects (GLB, 3MF, STEP, OBJ): each of them is a component, with its name in the
+file. Where an OBJ has no objects (`o`), its groups (`g`) are such.
 
 You may add `order.json`, a list of steps, each a list of components: [["base"], ["left wheel",
 "right wheel"]], and colours and poses in a poses.json (data_prep.cad --help).
@@ -18,12 +19,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from data_prep import command
-from data_prep.products import mesh_files
-from data_prep.products.mesh_files import Piece
+from data_prep.products import glb_files, mesh_files
 from data_prep.products.meshes import plain
+from data_prep.rendering.mesh import Mesh
 from stormpsr_jax.base import files
 
 
@@ -48,8 +47,9 @@ def split(*, model: str | Path, out: str | Path) -> None:
         objects[piece.number].append(piece)
     names = _names([of[0].name for of in objects.values()])
     with files.replacing_folder(out) as part:
-        for name, pieces in zip(names, objects.values(), strict=True):
-            (part / f"{files.check_name(name, str(model))}.glb").write_bytes(_glb(pieces))
+        for name, of in zip(names, objects.values(), strict=True):
+            path = part / f"{files.check_name(name, str(model))}.glb"
+            path.write_bytes(glb_files.written([Mesh(p.vertices, p.faces, p.colours) for p in of]))
     print(f"{out}: {len(names)} part{'s' if len(names) > 1 else ''}")
 
 
@@ -69,26 +69,6 @@ def _names(titles: Sequence[str]) -> list[str]:
             taken.add(plain(name))
         names.append(name)
     return names
-
-
-def _glb(pieces: Sequence[Piece]) -> bytes:
-    """A GLB whose coloured triangles have no corner in common: it would blur their colours."""
-    import trimesh  # here, as flags and --help do without it
-
-    scene = trimesh.Scene()
-    for piece in pieces:
-        bare = np.isnan(piece.colours[:, 0])
-        if bare.any():
-            used, faces = np.unique(piece.faces[bare], return_inverse=True)
-            mesh = trimesh.Trimesh(piece.vertices[used], faces.reshape(-1, 3), process=False)
-            scene.add_geometry(mesh)
-        if not bare.all():
-            corners = piece.vertices[piece.faces[~bare]].reshape(-1, 3)
-            faces = np.arange(len(corners)).reshape(-1, 3)
-            shown = np.repeat(np.rint(255 * piece.colours[~bare]), 3, axis=0).astype(np.uint8)
-            mesh = trimesh.Trimesh(corners, faces, vertex_colors=shown, process=False)
-            scene.add_geometry(mesh)
-    return scene.export(file_type="glb")
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

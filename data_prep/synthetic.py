@@ -53,12 +53,15 @@ from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.base import results
+from stormpsr_jax.configs import cad, default
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
 _TOLD = ("seed", "occlusion", "error_recordings_step", "time_scale", "pace")  # of a recipe
+# Flags with the values of configs/cad.py for a product of a user, else of configs/default.py.
+_RENDERED = ("cad_per_state", "cad_wrong", "error_recordings", "error_recordings_step")
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
 
 
@@ -142,6 +145,8 @@ def make_dataset(
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
     def tell(left: Sequence[tuple[str, str]]) -> None:
+        if of:
+            products.show_drawn_colours(of, Path(out))
         taken = cost.measure(recipe.make, left, num_frames)
         print(cost.tell(taken, workers, Path(out)), flush=True)
 
@@ -316,6 +321,9 @@ def _make(
     counts = {split: given.pop(split) for split in RECORDINGS}
     told = {name: given.pop(name) for name in ("meshes", "procedure", "poses", "up")}
     of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed or 0)
+    usual = cad.get_config() if of and not given["timelines"] else default.get_config()
+    for name in (name for name in _RENDERED if given[name] is None):
+        given[name] = usual.data.synthetic[name]
     drawn = worlds.chosen(world, looks=looks, views=views, backgrounds=backgrounds, size=size)
     if objects and (of or drawn != TOY):
         raise ValueError(
@@ -358,15 +366,15 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         add_count(f"--{split}", default=number, help=f"recordings in split {split} (%(default)s)")
     command.add_size_flag(parser, 64)
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
-    add_count("--cad_per_state", default=100, help="clean renders of each state (%(default)s)")
-    add_count("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)")
-    add_count("--error_recordings", default=0, help="recordings for training, full of mistakes (0)")
+    add_count("--cad_per_state", help="clean renders of each state (100)")
+    add_count("--cad_wrong", help="further ones with parts that sit wrong (0; your product: 300)")
+    what = "recordings for training, full of mistakes (0; your product: 80)"
+    add_count("--error_recordings", help=what)
     add(
         "--error_recordings_step",
         type=command.at_least(1),
-        default=1,
         metavar="N",
-        help="frames for which a picture of them is shown (%(default)s)",
+        help="frames for which a picture of them is shown (1; your product: 4)",
     )
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")

@@ -6,20 +6,19 @@ A GLB of 2 MB may show the same thousand triangles a hundred thousand times.
 import dataclasses
 import importlib.util
 import io
-import json
 import os
 import pickle
 import re
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.products import three_mf
+from data_prep.products import glb_files, obj_files, three_mf
 from data_prep.rendering.mesh import Mesh
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.files import check_regular
@@ -32,15 +31,12 @@ MAX_FACES = 2_000_000  # of a file, and of a product
 MEMORY, GROWTH = 2**30, 24
 SECONDS, BYTES_OF_SECOND = 60, 2**22
 STEP = ("step", "stp")
-SUFFIXES = (".stl", ".obj", ".glb", ".3mf", ".step", ".stp")
+SUFFIXES = (".stl", ".obj", ".ply", ".glb", ".3mf", ".step", ".stp")
 # Known formats that refer to other files or need a library of their own.
-OTHER_SUFFIXES = (".gltf", ".ply", ".off", ".dae", ".fbx", ".iges", ".igs", ".wrl")
+OTHER_SUFFIXES = (".gltf", ".off", ".dae", ".fbx", ".iges", ".igs", ".wrl")
 # How far triangles may be from a curved surface: a share of an edge's length, and radians.
 _FLAT, _TURN = 0.01, 0.3
 _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
-# Extensions of GLB without which a file is something else, and which are not read.
-_UNREAD = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "EXT_mesh_gpu_instancing")
-_QUANTISED = "KHR_mesh_quantization"  # is read, but for numbers that stand for shares
 _ADVICE = "export the part again, as a plain triangle mesh"
 _MAX_NAME = 200  # characters of a piece's name that are told
 
@@ -68,7 +64,9 @@ def check_file(path: Path) -> None:
     """Raises ValueError for a file of another format, and for what is too large or no file."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ, GLB, 3MF or STEP")
+        raise ValueError(
+            f"{path}: {suffix} is not read; export it as STL, OBJ, PLY, GLB, 3MF or STEP"
+        )
     module, extra = ("lib3mf", "3mf") if suffix == ".3mf" else ("cascadio", "step")
     if suffix[1:] in ("3mf", *STEP) and importlib.util.find_spec(module) is None:
         raise ValueError(
@@ -109,7 +107,7 @@ def _loaded(path: str) -> list[Piece]:
 
 
 def read(path: Path) -> list[Piece]:
-    """The pieces of one file, from its bytes alone: no other file is ever opened.
+    """The pieces of one file; beside it only material libraries of an OBJ are opened.
 
     Raises:
         ValueError: it cannot be read, refers to another file, or has no triangle with an area.
@@ -122,26 +120,27 @@ def read(path: Path) -> list[Piece]:
     kind = path.suffix.lower()[1:]
     if kind in STEP:
         data = _tessellated(path, data)
-    elif kind == "glb":
-        _check_glb(path, data)
+    materials: list[Any] | None = None
+    names: list[str] = []
+    options: dict[str, Any] = {"resolver": None}
+    if kind in ("glb", *STEP):
+        data, materials = glb_files.prepared(path, data)
+    elif kind == "obj":
+        data, names, options = obj_files.prepared(path, data)
     try:
         if kind == "3mf":
             pieces = [
                 Piece(name, mesh.vertices, mesh.faces, mesh.colours, i)
                 for i, (name, mesh) in enumerate(three_mf.objects(data))
             ]
-        elif kind in STEP:
-            scale = np.diag([_MILLIMETRES] * 3 + [1.0])
-            pieces = [
-                dataclasses.replace(p, colours=_displayed(p.colours))
-                for p in _objects(data, "glb", scale)
-            ]
         else:
-            if kind == "obj":
-                data = _from_the_first(data)
-            elif kind == "stl":
+            if kind == "stl":
                 _check_stl(data)
-            pieces = list(_objects(data, kind, np.eye(4)))
+            elif kind == "ply":
+                _check_ply(data)
+            read_as = kind if materials is None else "glb"
+            scale = np.diag([_MILLIMETRES if kind in STEP else 1.0] * 3 + [1.0])
+            pieces = list(_objects(data, read_as, scale, options, names, materials))
         pieces = [piece for piece in pieces if len(piece.faces)]
         solid = [_solid(piece) for piece in pieces]
     except MemoryError:
@@ -165,26 +164,43 @@ def read(path: Path) -> list[Piece]:
     return [piece for piece in solid if len(piece.faces)]
 
 
-def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
+def _objects(
+    data: bytes,
+    kind: str,
+    scale: np.ndarray,
+    options: Mapping[str, Any],
+    names: Sequence[str],
+    materials: Sequence[Any] | None,
+) -> Iterator[Piece]:
+    """The pieces of a file as `prepared` returns it.
+
+    Those of an OBJ with the names of its objects, of a GLB with its materials.
+    """
     import trimesh  # here, as flags and --help do without it
 
-    options: dict[str, Any] = {"skip_materials": True} if kind == "obj" else {}
-    scene = trimesh.load_scene(
-        io.BytesIO(data), file_type=kind, resolver=None, process=False, **options
-    )
+    scene = trimesh.load_scene(io.BytesIO(data), file_type=kind, process=False, **options)
     numbers: dict[str, int] = {}
     for node in scene.graph.nodes_geometry:
         matrix, name = scene.graph[node]
         geometry = scene.geometry[name]
         if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
+            own = (
+                _own_colours(geometry)
+                if materials is None
+                else glb_files.colours(geometry, materials)
+            )
             colours = np.full((len(geometry.faces), 3), np.nan)
-            if (own := _own_colours(geometry)) is not None:
+            if own is not None:
                 colours[:] = own
             vertices, faces = np.array(geometry.vertices), np.array(geometry.faces)
             mesh = Mesh(vertices, faces, colours).moved(scale @ np.asarray(matrix))
-            owner = _owner(scene, node, geometry)
-            number = numbers.setdefault(owner, len(numbers))
-            yield Piece(owner, mesh.vertices, mesh.faces, colours, number)
+            if names:  # the object's number comes first, perhaps with that of a material
+                number = int(name.partition("_")[0])
+                owner = names[number]
+            else:
+                owner = _owner(scene, node, geometry)
+                number = numbers.setdefault(owner, len(numbers))
+            yield Piece(owner, mesh.vertices, mesh.faces, mesh.colours, number)
 
 
 def _owner(scene: Any, node: str, geometry: Any) -> str:
@@ -223,7 +239,7 @@ def _solid(piece: Piece) -> Piece:
 
 
 def _tessellated(path: Path, data: bytes) -> bytes:
-    """A STEP file as a GLB in metres, with the axes of the file and linear colours."""
+    """A STEP file as a GLB in metres, with the axes of the file."""
     import cascadio  # here, as it is an extra of its own
 
     glb = cascadio.load(
@@ -243,79 +259,23 @@ def _check_stl(data: bytes) -> None:
         raise ValueError("ends within a solid")
 
 
-def _from_the_first(data: bytes) -> bytes:
-    """An OBJ file whose faces count vertices from the first one of the file.
-
-    Below 0 they count back from where the face stands; trimesh counts from the end of the file.
-    """
-    if not re.search(rb"^f.*\s-", data, re.MULTILINE):
-        return data
-    count = 0
-    lines = data.replace(b"\r\n", b"\n").replace(b"\\\n", b"").split(b"\n")
-    for i, line in enumerate(lines):
-        if line.startswith(b"v "):
-            count += 1
-        elif line.startswith(b"f "):  # numbers behind a slash are of textures, which are not read
-            corners = [int(corner.partition(b"/")[0]) for corner in line[2:].split()]
-            if min(corners) < -count:
-                raise ValueError("a face of a vertex that is not there")
-            found = [k + count + 1 if k < 0 else k for k in corners]
-            lines[i] = b" ".join([b"f", *(b"%d" % k for k in found)])
-    return b"\n".join(lines)
-
-
-def _displayed(linear: np.ndarray) -> np.ndarray:
-    """Display colours of linear ones, by the curve of sRGB (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def _check_glb(path: Path, data: bytes) -> None:
-    """Refuses a GLB that refers to other files, or needs what is not read."""
-    try:
-        magic, _, _, length, kind = struct.unpack_from("<4sII I4s", data)
-        if magic != b"glTF" or kind != b"JSON":
-            raise ValueError("no GLB header")
-        content = json.loads(data[20 : 20 + length])
-        entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
-        uris = [str(e["uri"]) for e in entries if "uri" in e]
-        needed = [e for e in content.get("extensionsRequired") or [] if _is_unread(e, content)]
-    except Exception as error:  # whatever malformed content may raise
-        raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
-    for uri in uris:
-        if not uri.startswith("data:"):
-            raise ValueError(
-                f"{path}: refers to another file ({uri[:60]!r}); export it with everything embedded"
-            )
-    if needed:
-        raise ValueError(f"{path}: needs {needed[0]}, which is not read; export it without")
-
-
-def _is_unread(extension: str, content: Any) -> bool:
-    """Whether a GLB with an extension shows something else to who does not know it."""
-    if extension != _QUANTISED:
-        return extension in _UNREAD
-    places = [p["attributes"]["POSITION"] for m in content["meshes"] for p in m["primitives"]]
-    return any(content["accessors"][i].get("normalized") for i in places)
+def _check_ply(data: bytes) -> None:
+    """Raises ValueError for a text that ends early: trimesh leaves out what is missing."""
+    head, _, body = data.partition(b"end_header")
+    counts = map(int, re.findall(rb"^element\s+\S+\s+(\d+)", head, re.MULTILINE))
+    if b"format ascii" in head and len(body.split(b"\n")) - 1 < sum(counts):
+        raise ValueError("ends early")
 
 
 def _own_colours(geometry: Any) -> np.ndarray | None:
     """Display colours in 0..1, (3,) or (F, 3); None if the mesh has none. Textures are not read."""
     from trimesh.visual import ColorVisuals
-    from trimesh.visual.material import PBRMaterial
 
     visual = geometry.visual
     if isinstance(visual, ColorVisuals):
         return None if visual.kind is None else visual.face_colors[:, :3] / 255
-    material = getattr(visual, "material", None)
-    if not isinstance(material, PBRMaterial) or material.baseColorTexture is not None:
-        return None
-    colour = None if material.baseColorFactor is None else material.main_color[:3] / 255
-    corners = visual.vertex_attributes.get("color")
-    if corners is None:
-        return colour
-    whole = np.iinfo(corners.dtype).max if corners.dtype.kind in "iu" else 1
-    shown = (corners[:, :3] / whole)[geometry.faces].mean(axis=1).clip(0, 1)
-    return shown if colour is None else shown * colour
+    given = getattr(visual.material, "kwargs", {})  # of a material library
+    return None if "textured" in given or "kd" not in given else np.clip(given["kd"], 0, 1)
 
 
 def _main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.products import look_alikes, mesh_files
+from data_prep.products import look_alikes, mesh_files, obj_files
 from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES
 from data_prep.products.product import Part, Product
 from data_prep.products.wrong_poses import is_visible
@@ -94,7 +94,11 @@ def read_inputs(
     files = tuple(found[k] for k in range(procedure.num_components))
     digest = hashlib.sha256(json.dumps(content).encode())
     for file in files:
-        digest.update(hashlib.sha256(file.read_bytes()).digest() + file.suffix.lower().encode())
+        data = file.read_bytes()
+        digest.update(hashlib.sha256(data).digest() + file.suffix.lower().encode())
+        if file.suffix.lower() == ".obj":
+            for library in obj_files.libraries(file, data)[0]:
+                digest.update(hashlib.sha256(library.read_bytes()).digest())
     return Inputs(
         files,
         tuple(read[0].get(name, np.eye(4)) for name in procedure.components),
@@ -289,6 +293,13 @@ def _notes(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list
     lines = []
     without = [path.name for path, own in zip(files, coloured, strict=True) if not own]
     if without:
+        missing = [
+            f"{path.name} names {name}, which is not beside it"
+            for path, own in zip(files, coloured, strict=True)
+            if path.suffix.lower() == ".obj" and not own
+            for name in obj_files.libraries(path, path.read_bytes())[1]
+        ]
+        lines += [f"{files[0].parent}: {line}; add it for the part's colours" for line in missing]
         lines.append(
             f"{files[0].parent}: {', '.join(without)}: without colours, or with faces that have "
             f'none; drawn ones stand for them (give the right ones in {POSES}, as "colors")'

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from data_prep.products import warnings
 from data_prep.products.meshes import load_product, read_inputs
@@ -65,6 +66,17 @@ def from_meshes(
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
     found = warnings.warnings(product, procedure)
     return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
+
+
+def show_drawn_colours(of: OfUser, out: Path) -> None:
+    """If colours are drawn, writes OUT/product.html with the parts as rendered, and says so."""
+    if all(of.product.coloured):
+        return
+    from data_prep.products import product_page  # here, as most products have colours
+
+    path = out / "product.html"
+    product_page.write(path, of.product, of.procedure, of.warnings)
+    logging.warning("%s shows the parts in the colours that they are rendered in", path)
 
 
 def drawn_colours(seed: int, count: int) -> list[np.ndarray]:

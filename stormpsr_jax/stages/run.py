@@ -60,6 +60,8 @@ def run(
         hosts.on_process_0(lambda: _check(context, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
+        if any(s.is_given(context) and s.name in config.stages for s in order.STAGES):
+            _say(f"data: {config.data.dir} is trained on as it is, data.synthetic is not used")
         if context.extra is not None:
             _say(str(context.extra))
         on_start()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.stages.context import Context
@@ -96,8 +97,13 @@ class Stage:
         return not self.makes_data and all("/" in pattern for pattern in self.results)
 
     def is_chosen(self, context: Context) -> bool:
-        """Whether a run has the stage."""
-        return self.name in context.config.stages
+        """Whether a run has the stage; it makes no data where a finished folder is given."""
+        return self.name in context.config.stages and not self.is_given(context)
+
+    def is_given(self, context: Context) -> bool:
+        """Whether it would make data that are there, and that this run has not made."""
+        given = self.makes_data and context.config.data.dir and context.has_data
+        return bool(given) and not (context.workdir / self.name / RECORD).exists()
 
     def make(self, context: Context) -> dict[str, Any]:
         """Makes its results; returns facts for its record."""

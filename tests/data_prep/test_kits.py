@@ -11,6 +11,7 @@ from data_prep.products import products, wrong_poses
 from data_prep.products.product import Part, Product, solid
 from data_prep.rendering.mesh import affine
 from data_prep.worlds import hiding, motion, rendered, timelines, workplace
+from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from tests.support import lantern, toy
@@ -76,6 +77,17 @@ def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, t
         assert r.poses.shape == (r.num_frames, 6)
         if not rendered.is_wrong(name):
             assert (r.classes == int(name[-2:])).all()
+
+
+def test_renders_of_a_users_product_are_what_config_cad_learns_from(files, monkeypatch):
+    told = []
+    monkeypatch.setattr(synthetic, "make_dataset", lambda _, **given: told.append(given))
+    usual = cad.get_config().data.synthetic
+    names = ("cad_per_state", "cad_wrong", "error_recordings", "error_recordings_step")
+    for flags in (_flags(files, "x"), _flags(files, "x", *RENDERS), ["--out=x"]):
+        synthetic.main(flags)
+    values = [[given[name] for name in names] for given in told]
+    assert values == [[usual[name] for name in names], [1, 2, 1, 3], [100, 0, 0, 1]]
 
 
 # --- How parts sit wrong ---

@@ -40,22 +40,81 @@ def test_numbers_below_zero_of_an_obj_count_back_from_their_face(meshes, corner)
     np.testing.assert_allclose(volume(piece), np.prod(high - low))
 
 
-def test_vertex_colours_of_a_glb_count_times_its_materials(meshes):
+SIDES = ("v 0 0 0", "v 1 0 0", "v 0 1 0", "v 0 0 1")
+
+
+def test_an_obj_has_the_colours_of_the_material_library_beside_it(meshes):
+    """By object and material; with a texture there is none, and the folder does not count."""
+    faces = ["o a", "usemtl red", "f 1 2 3", "usemtl brown paint", "f 1 2 4", "o b", "usemtl red"]
+    faces += ["f 1 3 4", "usemtl wood", "f 2 3 4"]
+    text = "\n".join(["mtllib C:\\parts\\front wheel.mtl", *SIDES, *faces])
+    path = meshes / "Front_wheel.obj"
+    path.write_text(text)
+    library = meshes / "front wheel.mtl"
+    library.write_text(
+        "newmtl red\nKd 1 0 0.25\nnewmtl brown paint\nKa 1 1 1\nKd .5 .25 0\n"
+        "newmtl wood\nKd 1 1 1\nmap_Kd wood.png\n"
+    )
+    shown = {(p.name, *p.colours[0].tolist()) for p in mesh_files.read(path)}
+    assert len(shown) == 4
+    assert {c for c in shown if c[1] == c[1]} == {
+        ("a", 1, 0, 0.25), ("a", 0.5, 0.25, 0), ("b", 1, 0, 0.25)
+    }  # fmt: skip
+    before = read_inputs(meshes, cad_files.PROCEDURE).digest
+    library.write_text("newmtl red\nKd 0 1 0\n")
+    assert read_inputs(meshes, cad_files.PROCEDURE).digest != before
+    path.write_text("\n".join(["mtllib x.mtl"] + [f"{v} .2 .4 .6" for v in SIDES] + faces))
+    for piece in mesh_files.read(path):
+        np.testing.assert_allclose(piece.colours, [(0.2, 0.4, 0.6)] * len(piece.faces))
+    (meshes / "poses.json").unlink()
+    path.write_text(text)
+    library.unlink()
+    for piece in mesh_files.read(path):
+        assert np.isnan(piece.colours).all()
+    note = f"{meshes}: Front_wheel.obj names front wheel.mtl, which is not beside it; add it"
+    assert any(line.startswith(note) for line in cad_files.product(meshes).notes)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary"])
+@pytest.mark.parametrize("of", ["face_colors", "vertex_colors"])
+def test_a_ply_has_the_colours_of_its_faces_or_vertices(tmp_path, encoding, of):
+    mesh = PARTS["base.stl"].copy()
+    setattr(mesh.visual, of, np.tile([51, 102, 0, 255], (12 if of == "face_colors" else 8, 1)))
+    mesh.export(tmp_path / "base.ply", encoding=encoding)
+    assert read_inputs(tmp_path, BASE).files == (tmp_path / "base.ply",)
+    (piece,) = mesh_files.read(tmp_path / "base.ply")
+    np.testing.assert_allclose(piece.colours, 12 * [(0.2, 0.4, 0)])
+    np.testing.assert_allclose(volume(piece), mesh.volume)
+
+
+# Linear ones of 1, 0.2 and 0, and of 0.2 twice, as they are displayed (IEC 61966-2-1).
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(
+    ("materials", "expected"),
+    [
+        ([], (1, 0.4845, 0)),
+        ([{"name": "none"}], (1, 0.4845, 0)),
+        ([{"pbrMetallicRoughness": {"baseColorFactor": [0.2, 1, 1, 1]}}], (0.4845, 0.4845, 0)),
+    ],
+)
+def test_linear_vertex_colours_of_a_glb_count_times_its_materials(
+    meshes, materials, expected, dtype
+):
     """As programs export them, which give each mesh a material."""
-    for material, expected in (
-        ({"name": "none"}, (1, 0.2, 0)),
-        ({"pbrMetallicRoughness": {"baseColorFactor": [0.2, 1, 1, 1]}}, (0.2, 0.2, 0)),
-    ):
-        lid = PARTS["2.glb"].copy()
-        lid.visual.vertex_colors = [(255, 51, 0, 255)] * 8
+    lid = PARTS["2.glb"].copy()
+    whole = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    lid.vertex_attributes["_colours"] = np.tile([1, 0.2, 0], (8, 1)) * whole
+    lid.vertex_attributes["_colours"] = lid.vertex_attributes["_colours"].astype(dtype)
 
-        def change(content, material=material):
-            content["materials"] = [material]
-            content["meshes"][0]["primitives"][0]["material"] = 0
+    def change(content):
+        content["materials"] = materials
+        (primitive,) = content["meshes"][0]["primitives"]
+        primitive["attributes"]["COLOR_0"] = primitive["attributes"].pop("_colours")
+        primitive |= {"material": 0} if materials else {}
 
-        glb.change(trimesh.Scene(lid).export(file_type="glb"), change, meshes / "2.glb")
-        (piece,) = mesh_files.read(meshes / "2.glb")
-        np.testing.assert_allclose(piece.colours, 12 * [expected])
+    glb.change(trimesh.Scene(lid).export(file_type="glb"), change, meshes / "2.glb")
+    (piece,) = mesh_files.read(meshes / "2.glb")
+    np.testing.assert_allclose(piece.colours, 12 * [expected], atol=1e-4)
 
 
 # --- 3MF ------------------------------------------------------------------------------------------

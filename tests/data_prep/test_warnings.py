@@ -117,9 +117,11 @@ def test_the_command_tells_warnings_before_it_renders(folder, tmp_path, capsys, 
     arguments += [f"--out={tmp_path / 'out'}", "--size=16", "--per_state=1", "--workers=1"]
     PEG.copy().apply_scale([0.1, 0.1, 0.15]).export(folder / "peg.stl")
     assert cad.main([*arguments, "--recordings=cad_01"]) == 0
-    colours, _, overlap = caplog.messages
+    colours, _, overlap, page = caplog.messages
     assert "without colours" in colours
     assert "peg and lid are" in overlap
+    assert f"{tmp_path / 'out' / 'product.html'} shows the parts in the colours" in page
+    assert (tmp_path / "out" / "product.html").read_text().count("data:image/jpeg") > 3
     for name in ("cup", "peg", "lid"):
         box((0, 0, 0), (10, 10, 10)).export(folder / f"{name}.stl")
     other = [argument.replace("/out", "/other") for argument in arguments]

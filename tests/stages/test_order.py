@@ -61,6 +61,13 @@ def run(finished, tmp_path, monkeypatch, capsys):
     return run
 
 
+def test_a_finished_folder_that_is_given_is_trained_on_as_it_is(run, finished):
+    said = run(("data", "count"), **{"data.synthetic.seed": 7}).out
+    assert f"data: {finished / 'data'} is trained on as it is" in said
+    assert "data …" not in said
+    assert results.read(run.folder / "count").facts == {"splits": 2}
+
+
 def test_a_new_stage_is_made_once_and_again_after_a_change(run):
     said = run()
     assert "count …" in said.out

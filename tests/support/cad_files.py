@@ -58,6 +58,14 @@ def _with_a_hole(path):
     trimesh.Trimesh(corners, np.arange(36).reshape(-1, 3), process=False).export(path)
 
 
+def _as_ply(folder, as_text, end=None):
+    (folder / "base.stl").unlink()
+    kind = "ascii" if as_text else "binary_little_endian"
+    data = PARTS["base.stl"].export(file_type="ply", encoding=kind.partition("_")[0])
+    data = data if isinstance(data, bytes) else data.encode()
+    (folder / "base.ply").write_bytes(data[:end])
+
+
 def _flat(path):
     trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]], process=False).export(path)
 
@@ -96,6 +104,10 @@ WRONG = {
     ),
     "no faces": (_obj(_TRIANGLE), "Front_wheel.obj: "),
     "bad index": (_obj(f"{_TRIANGLE}f 1 2 9\n"), "Front_wheel.obj: "),
+    "first vertex 0": (
+        _obj(f"{_TRIANGLE}f 0 1 2\n"),
+        "Front_wheel.obj: line 4: a face of vertex 0, but OBJ counts vertices from 1; write",
+    ),
     "index before the first": (_obj(f"{_TRIANGLE}f -1 -2 -4\n"), _NO_OBJ),
     "not finite": (_obj("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"), "Front_wheel.obj: "),
     "a part of it nowhere": (
@@ -105,6 +117,10 @@ WRONG = {
     "cut off": (
         lambda m: (m / "base.stl").write_text((2 * as_text("base.stl"))[:-500]),
         "base.stl: not a readable STL mesh (ValueError: ends within a solid",
+    ),
+    "cut ply": (
+        lambda m: _as_ply(m, as_text=True, end=-30),
+        "base.ply: not a readable PLY mesh (ValueError: ends early)",
     ),
     "draco": (
         lambda m: needs(m, "KHR_draco_mesh_compression"),

@@ -1,0 +1,129 @@
+"""GLB files: what is in them that trimesh does not read as it is, and how they are written.
+
+Colours are linear in them, and display colours everywhere else (glTF 2.0, 3.9.2).
+"""
+
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.rendering.mesh import Mesh
+
+# Extensions of GLB without which a file is something else, and which are not read.
+_UNREAD = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "EXT_mesh_gpu_instancing")
+_QUANTISED = "KHR_mesh_quantization"  # is read, but for numbers that stand for shares
+# trimesh takes bytes for all colours; what has a name of its own it leaves as it is.
+_COLOURS, _KEPT = "COLOR_0", "_COLOR_0"
+
+
+def prepared(path: Path, data: bytes) -> tuple[bytes, list[Any]]:
+    """A GLB file whose materials are named by their numbers, and these materials.
+
+    Raises:
+        ValueError: it refers to other files, needs what is not read, or is none.
+    """
+    try:
+        magic, version, _, length, kind = struct.unpack_from("<4sII I4s", data)
+        if magic != b"glTF" or kind != b"JSON":
+            raise ValueError("no GLB header")
+        content = json.loads(data[20 : 20 + length])
+        entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
+        uris = [str(e["uri"]) for e in entries if "uri" in e]
+        needed = [e for e in content.get("extensionsRequired") or [] if _is_unread(e, content)]
+        materials = content.get("materials", [])
+        known = [dict(material) for material in materials]
+        for number, material in enumerate(materials):
+            material["name"] = str(number)
+        for mesh in content.get("meshes", []):
+            for attributes in (primitive["attributes"] for primitive in mesh["primitives"]):
+                if _COLOURS in attributes:
+                    attributes[_KEPT] = attributes.pop(_COLOURS)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever malformed content may raise
+        raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
+    for uri in uris:
+        if not uri.startswith("data:"):
+            raise ValueError(
+                f"{path}: refers to another file ({uri[:60]!r}); export it with everything embedded"
+            )
+    if needed:
+        raise ValueError(f"{path}: needs {needed[0]}, which is not read; export it without")
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    whole = text + data[20 + length :]
+    return struct.pack("<4sIII4s", magic, version, 20 + len(whole), len(text), kind) + whole, known
+
+
+def _is_unread(extension: str, content: Any) -> bool:
+    """Whether a GLB with an extension shows something else to who does not know it."""
+    if extension != _QUANTISED:
+        return extension in _UNREAD
+    places = [p["attributes"]["POSITION"] for m in content["meshes"] for p in m["primitives"]]
+    return any(content["accessors"][i].get("normalized") for i in places)
+
+
+def colours(geometry: Any, materials: Sequence[Any]) -> np.ndarray | None:
+    """Display colours in 0..1, (3,) or (F, 3); None if a mesh has none. Textures are not read.
+
+    Args:
+        geometry: of the file that `prepared` returns.
+        materials: and its materials.
+    """
+    linear, material = None, getattr(geometry.visual, "material", None)
+    if material is not None:
+        how = materials[int(material.name)].get("pbrMetallicRoughness", {})
+        if "baseColorTexture" in how:
+            return None
+        if "baseColorFactor" in how:
+            linear = np.asarray(how["baseColorFactor"], np.float64)[:3]
+    if (corners := geometry.vertex_attributes.get(_KEPT)) is not None:
+        whole = np.iinfo(corners.dtype).max if corners.dtype.kind in "iu" else 1
+        shown = (corners[:, :3] / whole)[geometry.faces].mean(axis=1)
+        linear = shown if linear is None else shown * linear
+    return None if linear is None else _displayed(linear.clip(0, 1))
+
+
+def _displayed(linear: np.ndarray) -> np.ndarray:
+    """Display colours of linear ones, by the curve of sRGB (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def _linear(displayed: np.ndarray) -> np.ndarray:
+    """The other way round."""
+    bent = ((displayed + 0.055) / 1.055) ** 2.4
+    return np.where(displayed <= 0.04045, displayed / 12.92, bent)
+
+
+def written(pieces: Sequence[Mesh]) -> bytes:
+    """A GLB of meshes in display colours, NaN of a face without one.
+
+    Its coloured triangles have no corner in common: it would blur their colours.
+    """
+    import trimesh  # here, as flags and --help do without it
+
+    scene = trimesh.Scene()
+    for piece in pieces:
+        bare = np.isnan(piece.colours[:, 0])
+        if bare.any():
+            used, faces = np.unique(piece.faces[bare], return_inverse=True)
+            mesh = trimesh.Trimesh(piece.vertices[used], faces.reshape(-1, 3), process=False)
+            scene.add_geometry(mesh)
+        if not bare.all():
+            corners = piece.vertices[piece.faces[~bare]].reshape(-1, 3)
+            faces = np.arange(len(corners)).reshape(-1, 3)
+            mesh = trimesh.Trimesh(corners, faces, process=False)
+            shown = np.repeat(_linear(piece.colours[~bare]), 3, axis=0).astype(np.float32)
+            mesh.vertex_attributes[_KEPT] = shown
+            scene.add_geometry(mesh)
+
+    def named(tree: dict) -> None:
+        for attributes in (p["attributes"] for mesh in tree["meshes"] for p in mesh["primitives"]):
+            if _KEPT in attributes:
+                attributes[_COLOURS] = attributes.pop(_KEPT)
+
+    return scene.export(file_type="glb", tree_postprocessor=named)
