@@ -2,11 +2,15 @@
 
     python -m stormpsr_jax.paper TABLE [TABLE …] --config=industreal --config.data.dir=DATA …
         --workdir=runs/paper [--seeds=3] [--from=WORKDIR] [--plan]
-        [--devices_per_run=1] [--join] [--ray=auto]
+        [--asd=DETECTIONS] [--devices_per_run=1] [--join] [--ray=auto]
 
 TABLE is all, or one of main (both streams, B1 to B3, recordings with and without errors), sampling
 (KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune,
 detector (AP@50 on test), speed (frames a second on this machine) and embeddings (a figure).
+
+With --asd, prediction files of a detector on the test split, such as IndustReal's authors publish,
+each row that needs detections is there a second time with these, by the settings of the papers; the
+config then needs no stage 'detector'.
 
 The config is that of a single run, which is the row of the whole method; the other rows differ from
 it as the paper's do. A stage is trained once for all rows and tables that share it, and not at all
@@ -44,13 +48,16 @@ def make_tables(request: command.Request) -> None:
         what = f"{unknown[0]!r} is no table" if unknown else "TABLE is missing"
         raise ValueError(f"{what}; known are all, {', '.join(known)}")
     for table in tables:
-        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], request.config):
+        given = request.asd is not None
+        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], request.config, given):
             raise ValueError(
                 f"table {table} needs {', '.join(missing)}, which --config.stages leaves out"
             )
     if "embeddings" in tables and importlib.util.find_spec("sklearn") is None:
         raise ValueError(embedding_map.HINT)
     runs = paper_plan.runs_of(tables, request.config, request.root, request.seeds)
+    if request.asd is not None:
+        paper_results.check_given(request.asd, next(iter(runs.values())))
     with execute.executed(list(dict.fromkeys(runs.values())), request) as done:
         folder = request.root / "tables"
         for table in tables:
@@ -58,7 +65,7 @@ def make_tables(request: command.Request) -> None:
             if not any(variant in paper_plan.TABLES[table].variants for variant, _ in made):
                 continue
             folder.mkdir(exist_ok=True)
-            content = paper_results.content(table, made, request.seeds, folder)
+            content = paper_results.content(table, made, request.seeds, folder, request.asd)
             text = markdown(content)
             files.write_json(folder / f"{table}.json", content)
             files.write_text(folder / f"{table}.md", text)
@@ -66,4 +73,4 @@ def make_tables(request: command.Request) -> None:
 
 
 if __name__ == "__main__":
-    command.run(make_tables, "paper", __doc__, "TABLE")
+    command.run(make_tables, "paper", __doc__, "TABLE", takes_asd=True)

@@ -33,6 +33,7 @@ class Request:
         devices_per_run: of this machine, each run at a time has so many; 0: all of them.
         join: help another command that is at work in `root`.
         ray: the cluster that makes the runs, None is this machine.
+        asd: prediction files of detections of the test split, from elsewhere; None without.
     """
 
     words: tuple[str, ...]
@@ -44,6 +45,7 @@ class Request:
     devices_per_run: int = 1
     join: bool = False
     ray: str | None = None
+    asd: Path | None = None
 
 
 Make = Callable[[Request], None]
@@ -65,8 +67,8 @@ def _count(text: str) -> int:
     return value
 
 
-def run(make: Make, name: str, description: str, word: str) -> None:
-    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`."""
+def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool = False) -> None:
+    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`; it may have --asd."""
     parser = OneLineParser(
         prog=f"python -m stormpsr_jax.{name}",
         description=description,
@@ -85,6 +87,9 @@ def run(make: Make, name: str, description: str, word: str) -> None:
     add("--devices_per_run", type=_count, default=1, metavar="N", help=what)
     add("--join", action="store_true", help="help another command in DIR, with other devices")
     cluster.add_flag(parser)
+    if takes_asd:
+        what = "folder, or zip file, of detections of the test split from elsewhere: rows of it too"
+        add("--asd", type=Path, metavar="DIR", help=what)
     args = config_flag.parse(parser, None)
     seed = args.config.seed
     request = Request(
@@ -97,6 +102,7 @@ def run(make: Make, name: str, description: str, word: str) -> None:
         args.devices_per_run,
         args.join,
         args.ray,
+        args.asd if takes_asd else None,
     )
     signal.signal(signal.SIGTERM, _stopped)
     try:

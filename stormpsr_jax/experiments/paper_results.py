@@ -18,6 +18,7 @@ from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables
 from stormpsr_jax.experiments.paper_plan import TABLES, Row
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.serving.model import load_model
@@ -27,7 +28,9 @@ from stormpsr_jax.stages import evaluate, predict
 Runs = Mapping[tuple[str, int], Run]
 
 
-def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+def content(
+    table: str, runs: Runs, seeds: Sequence[int], folder: Path, asd: Path | None = None
+) -> dict[str, Any]:
     """A table as WORKDIR/tables/<table>.json has it.
 
     Args:
@@ -35,6 +38,7 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
         runs: by (variant, seed), those that went to their end.
         seeds: of all runs.
         folder: for pictures.
+        asd: detections from elsewhere.
 
     Returns:
         "title", "note", "rendered" (whether the recordings are), "columns", and "rows": each with
@@ -45,9 +49,11 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
     (run, *_) = runs.values()
     procedure = run.context.procedure.name
     if plan.rows:
-        chosen = [row for row in plan.rows if row.only in ("", procedure)]
-        rows = [_row(row, runs, seeds, procedure) for row in chosen]
-        found = {"columns": list(result_tables.KEYS), "rows": rows, "note": plan.note}
+        chosen = paper_plan.rows_of(plan, run.config, procedure, asd is not None)
+        rows = [_row(row, runs, seeds, procedure, asd) for row in chosen]
+        where = "" if asd is None else f"Detections of --asd: {asd}, by the papers' settings."
+        note = f"{plan.note} {where}".strip()
+        found = {"columns": list(result_tables.KEYS), "rows": rows, "note": note}
     elif table == "embeddings":
         found = _embeddings(runs, seeds, folder)
     else:
@@ -67,19 +73,26 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
     }
 
 
-def _row(row: Row, runs: Runs, seeds: Sequence[int], procedure: str) -> dict[str, Any]:
-    found = [figures(runs[row.variant, seed], row) for seed in seeds if (row.variant, seed) in runs]
+def _row(
+    row: Row, runs: Runs, seeds: Sequence[int], procedure: str, asd: Path | None
+) -> dict[str, Any]:
+    there = [runs[row.variant, seed] for seed in seeds if (row.variant, seed) in runs]
+    found = [figures(run, row, asd) for run in there]
     published = dict(zip(result_tables.KEYS, row.published.get(procedure, ()), strict=False))
     return result_tables.spread(row.text, found, result_tables.KEYS, published)
 
 
-def figures(run: Run, row: Row) -> dict[str, float | None]:
+def figures(run: Run, row: Row, asd: Path | None = None) -> dict[str, float | None]:
     """POS, F1 and delay in seconds of a row, means over the recordings of the test split."""
     decoder = row.decoder or run.config.evaluate.decoder
-    if decoder == run.config.evaluate.decoder and row.threshold is None:
+    changed = {"threshold": row.threshold, "confidence": row.confidence}
+    others = tuple((key, value) for key, value in changed.items() if value is not None)
+    if row.given:
+        result = _decoded(run, decoder, others, asd)
+    elif decoder == run.config.evaluate.decoder and not others:
         result = analysis.load_result(run.folder / "metrics.json")
     else:
-        result = _decoded(run, decoder, row.threshold)
+        result = _decoded(run, decoder, others)
     recordings = [
         entry
         for entry in result["streams"][row.stream]["recordings"].values()
@@ -90,19 +103,33 @@ def figures(run: Run, row: Row) -> dict[str, float | None]:
 
 
 @functools.lru_cache
-def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
-    """The predictions of a run by another decoder, chosen as the run chooses, or by another T."""
+def _decoded(
+    run: Run, decoder: str, others: tuple[tuple[str, float], ...] = (), asd: Path | None = None
+) -> dict[str, Any]:
+    """The predictions of a run by another decoder, chosen as the run chooses, or by `others`.
+
+    With detections from elsewhere, by the settings of the papers: of those there are none of the
+    validation split to choose others on.
+    """
     context = run.context
-    val, test = (predict.read_split(context, split) for split in ("val", "test"))
-    chosen = evaluate.chosen_by(context, val, decoder)
-    if threshold is not None:
-        chosen = {
-            name: dataclasses.replace(
-                choice, settings=streams.find(name).with_threshold(choice.settings, threshold)
-            )
-            for name, choice in chosen.items()
-        }
+    if asd is None:
+        val, test = (predict.read_split(context, split) for split in ("val", "test"))
+        chosen = evaluate.chosen_by(context, val, decoder)
+    else:
+        test = predict.read_split(context, "test", asd)
+        fixed = evaluate.chosen_by(context, test, decoder, choose="paper")
+        # What confidences mean would be learnt from what is scored.
+        chosen = {name: dataclasses.replace(c, calibration=None) for name, c in fixed.items()}
+    settings = {name: dataclasses.replace(c.settings, **dict(others)) for name, c in chosen.items()}
+    chosen = {name: dataclasses.replace(c, settings=settings[name]) for name, c in chosen.items()}
     return evaluate.scored(context, test, chosen)
+
+
+def check_given(asd: Path, run: Run) -> None:
+    """Raises ValueError if detections from elsewhere are not those of the test split of a run."""
+    folder = run.context.folder("test")
+    if folder.is_dir():  # stage `data` makes it, or a line of its own says that it is missing
+        load_recordings(run.context.procedure, folder / "labels" / "test", asd)
 
 
 def _detector(runs: Sequence[Run], procedure: str) -> dict[str, Any]:

@@ -127,10 +127,17 @@ def _recording(
     results.write(part_of, Record({}, results=results.checksums(context.workdir, wanted)))
 
 
-def read_split(context: Context, split: str) -> dict[str, LabelledPredictions]:
-    """The labels of a split and what the stage has left for it; scores only for stage `fuse`."""
+def read_split(
+    context: Context, split: str, asd: Path | None = None
+) -> dict[str, LabelledPredictions]:
+    """The labels of a split and what the stage has left for it; scores only for stage `fuse`.
+
+    `asd`: prediction files to take in place of those of stream asd.
+    """
     folder = context.workdir / "predictions" / split
     there = {n: folder / n for n in ("asd", "temporal", "visibility") if (folder / n).is_dir()}
+    if asd is not None:
+        there["asd"] = asd
     if not there.keys() & {"asd", "temporal"}:
         raise ValueError(f"{folder}: no predictions; run stage 'predict' on split {split!r} first")
     return load_recordings(

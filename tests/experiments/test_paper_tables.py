@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import statistics
 import sys
@@ -50,20 +51,23 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
     assert changed("uniform") == {"temporal.sampling": "uniform"}
     assert changed("gaussian") == {"temporal.sampling": "gaussian"}
     assert changed("t_f_8") == {"pretrain.t_f": 8.0}
-    frames = {
-        name: changed(name).get("window.frames")
-        for name in ("window_x0.25", "window_x0.5", "window_x2")
-    }
-    assert frames == {"window_x0.25": 64, "window_x0.5": 128, "window_x2": 512}
     stages = ["pretrain", "embed", "temporal", "predict", "evaluate"]
     assert changed("stride_1_tcn") == {
         "temporal_model.backbone": "tcn",
         "window.stride": 1,
         "stages": stages,
     }
+    assert changed("w4_mlp") == {
+        "temporal_model.backbone": "mlp",
+        "window.frames": 4,
+        "window.stride": 1,
+        "stages": stages,
+    }
     assert "finetune" not in changed("frozen")["stages"]
-    for name in ("kcas", "t_f_2", "window_x1", "finetuned"):
+    for name in ("kcas", "t_f_2", "finetuned"):
         assert runs[name, 0] is runs["base", 0]
+    for name in ("transformer", "mlp"):
+        assert runs[f"w256_{name}", 0] is runs[f"stride_1_{name}", 0]
     for run in runs.values():
         assert checks.of_fields(run.config) == []
 
@@ -81,7 +85,7 @@ def paper_says(argv):
         patch.setattr(sys, "argv", ["paper", *argv])
         patch.setattr(signal, "signal", lambda *_: None)
         with contextlib.suppress(SystemExit):  # of a plan
-            command.run(paper.make_tables, "paper", paper.__doc__, "TABLE")
+            command.run(paper.make_tables, "paper", paper.__doc__, "TABLE", takes_asd=True)
     return said.getvalue()
 
 
@@ -148,6 +152,47 @@ def test_the_same_command_makes_nothing_again(made, finished):
     assert "2 runs, about 0 min left" in paper_says([*asked, "--plan"])
 
 
+def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):
+    root, _ = made
+    theirs = tmp_path / "theirs"
+    shutil.copytree(root / "seed_0/base/predictions/test/asd", theirs)
+    asked = words(root, ["main", "--seeds=1", f"--asd={theirs}"], finished)
+    own = {
+        row["text"]: row["mean"]
+        for row in json.loads((root / "tables/main.json").read_text())["rows"]
+    }
+    paper_says(asked)
+    content = json.loads((root / "tables/main.json").read_text())
+    rows = {row["text"]: row["mean"] for row in content["rows"]}
+    assert rows.keys() > own.keys()
+    assert all(rows[text] == mean for text, mean in own.items())
+    # They are the run's own, and too few recordings choose other settings than the papers'.
+    for text in ("STORM-PSR", "ASD, B1 (naive)", "STORM-PSR, with errors"):
+        assert rows[f"{text}, detections of --asd"] == own[text]
+    assert str(theirs) in content["note"]
+    for path in theirs.iterdir():
+        path.write_text(path.read_text().splitlines()[0] + "\n")  # no detections
+    paper_says(asked)
+    content = json.loads((root / "tables/main.json").read_text())
+    rows = {row["text"]: row["mean"] for row in content["rows"]}
+    assert rows["ASD, B1 (naive), detections of --asd"]["f1"] == 0
+    assert rows["ASD, B1 (naive)"] == own["ASD, B1 (naive)"]
+    path.unlink()
+    paper_says(asked)
+    assert f"no {path.name} for the recording" in capsys.readouterr().err
+
+
+def test_without_a_detector_all_rows_are_of_detections_from_elsewhere():
+    config = meccano.get_config()
+    config.stages = tuple(stage for stage in config.stages if stage != "detector")
+    table = paper_plan.TABLES["main"]
+    assert paper_plan.missing_stages(table, config) == ["detector"]
+    assert paper_plan.missing_stages(table, config, given=True) == []
+    rows = paper_plan.rows_of(table, config, "meccano", given=True)
+    assert all(row.given == row.detects for row in rows)
+    assert {row.stream for row in rows} == {"asd", "temporal", "storm"}
+
+
 def test_a_killed_command_goes_on(finished, tmp_path):
     root = tmp_path / "paper"
     argv = words(root, ["finetune", "--seeds=1", f"--from={finished}"], finished)
@@ -166,7 +211,7 @@ def test_a_killed_command_goes_on(finished, tmp_path):
 def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
     def threshold(**changes):
         config = tiny(**{"data.dir": str(finished / "data"), "evaluate.choose": "paper"} | changes)
-        found = paper_results._decoded(Run("x", config, finished), "naive", None)
+        found = paper_results._decoded(Run("x", config, finished), "naive")
         return found["streams"]["temporal"]["settings"]["threshold"]
 
     usual = threshold()
