@@ -30,7 +30,6 @@ def get_config() -> ConfigDict:
     c.window.frames = 640
     c.window.stride = 10
     c.encoder.image_size = 224
-    c.encoder.remat = "full"
     c.temporal.delta = 200.0
     c.temporal.sigma = 112.5
     return c

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.networks.dense import Dense
+from stormpsr_jax.networks import rows
+from stormpsr_jax.networks.dense import Affine, Dense, spread
 
 BIASES = ("qkv", "qv", "none")  # which of queries, keys and values have a bias
 ROTARY_BASE = 100.0  # DINOv3's rope_theta
@@ -24,7 +25,8 @@ class Attention(nn.Module):
     One projection `qkv` holds queries, keys and values in that order, each `num_heads * dim_head`
     wide, as in the checkpoints that `weights.py` reads. `bias` is one of BIASES. `attention` is
     "xla", or "cudnn" for its fused kernel, which takes a GPU of NVIDIA and bfloat16, and can leave
-    out what stands behind the first `tokens` of them, if these are not 0.
+    out what stands behind the first `tokens` of them, if these are not 0. `queries` tokens ask, the
+    first ones, and there are no others in what comes out; 0 is all.
     """
 
     num_heads: int
@@ -32,51 +34,65 @@ class Attention(nn.Module):
     bias: str = "qkv"
     attention: str = "xla"
     tokens: int = 0
+    queries: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, rotation: tuple[np.ndarray, np.ndarray] | None = None
+        self,
+        x: jax.Array,
+        rotation: tuple[np.ndarray, np.ndarray] | None = None,
+        affine: Affine | None = None,
     ) -> jax.Array:
         """Attends over the T tokens of each element of the batch.
 
-        `rotation` (see `rotary`) turns queries and keys of the last h w tokens.
+        `rotation` (see `rotary`) turns queries and keys of the last h w tokens; those before them
+        alone can be `queries`. `affine` is that of `Dense`.
         """
         B, T, D = x.shape
         N, d = self.num_heads, self.dim_head
+        fused = self.attention == "cudnn" and not self.is_initializing() and not self.queries
         dense = functools.partial(
             Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
-        qkv = dense(3 * N * d, use_bias=self.bias == "qkv", name="qkv")(x)
-        # Not moveaxis of (B, T, 3, N, d), whose gradient is three padded arrays and their sum.
-        q, k, v = jnp.split(qkv, 3, axis=-1)
+        qkv = dense(3 * N * d, use_bias=self.bias == "qkv", name="qkv")
+        if fused or self.queries:  # the kernel wants three arrays, which parts of one are not
+            q, k, v = qkv(x[:, : self.queries or T], x, x, affine=affine)
+        else:
+            # Not moveaxis of (B, T, 3, N, d), whose gradient is three padded arrays and their sum.
+            q, k, v = jnp.split(qkv(x, affine=affine), 3, axis=-1)
         if self.bias == "qv":
-            q = q + self.param("q_bias", nn.initializers.zeros, (N * d,)).astype(self.dtype)
-            v = v + self.param("v_bias", nn.initializers.zeros, (N * d,)).astype(self.dtype)
-        q, k, v = (part.reshape(B, T, N, d) for part in (q, k, v))
+            q = q + spread(self.param("q_bias", nn.initializers.zeros, (N * d,)), q)
+            v = v + spread(self.param("v_bias", nn.initializers.zeros, (N * d,)), v)
+        q, k, v = (part.reshape(B, -1, N, d) for part in (q, k, v))
         if rotation is not None:
-            q, k = _rotate(q, rotation), _rotate(k, rotation)
+            q, k = q if self.queries else _rotate(q, rotation), _rotate(k, rotation)
         # Logits and softmax are float32, whatever the dtype.
         attend: Callable[..., jax.Array]
-        if self.attention == "cudnn" and not self.is_initializing():
+        if fused:
             attend = functools.partial(fused_attention, tokens=self.tokens)
+        elif self.queries or self.dtype == jnp.float32:
+            attend, end = _attend, self.tokens or T
+            k, v = k[:, :end], v[:, :end]
         else:
-            attend = _attend if self.dtype == jnp.float32 else jax.nn.dot_product_attention
-        return dense(D, name="proj")(attend(q, k, v).reshape(B, T, N * d))
+            attend = jax.nn.dot_product_attention
+        return dense(D, name="proj")(attend(q, k, v).reshape(B, -1, N * d))
 
 
 def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q kᵀ / √d) v of float32 arrays (B, T, N, d).
+    """softmax(q kᵀ / √d) v of arrays (B, T, N, d), in float32 inside; q may have fewer tokens.
 
     As `jax.nn.dot_product_attention`, but the weights are divided by their sum after they met v,
     where there are d numbers a token instead of T, and tokens × features lie together: less time
-    in a forward pass on CPU.
+    in a forward pass on CPU. There, XLA cannot compile the gradient of the other for one token in
+    bfloat16.
     """
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
+    dtype = q.dtype
+    q, k, v = (x.astype(jnp.float32).transpose(0, 2, 1, 3) for x in (q, k, v))
     logits = (q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2)  # (B, N, T, T)
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
     out = (weights @ v) / weights.sum(axis=-1, keepdims=True)
-    return out.transpose(0, 2, 1, 3)
+    return out.transpose(0, 2, 1, 3).astype(dtype)
 
 
 def fused_attention(
@@ -96,14 +112,19 @@ def fused_attention(
         tokens: that count, the first ones; what comes out for the others means nothing. 0 = all.
         implementation: "xla" computes the same on any device, for comparison.
     """
-    B, T = q.shape[:2]
+    T = q.shape[1]
     if T % 2:
         q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
     attend = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
-    if not T % 2 and not tokens:
-        return attend(q, k, v)
-    lengths = jnp.full(B, tokens or T, jnp.int32)
-    return attend(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)[:, :T]
+
+    def of_rows(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        if not T % 2 and not tokens:
+            return attend(q, k, v)
+        lengths = jnp.full(len(q), tokens or T, jnp.int32)
+        return attend(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)[:, :T]
+
+    # Left to XLA, each device would be given the lengths of all rows.
+    return rows.apart(of_rows, q, k, v)
 
 
 def rotary(h: int, w: int, dim_head: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks import family
-from stormpsr_jax.networks.dense import Dense
+from stormpsr_jax.networks.dense import Conv, Dense, spread
 from stormpsr_jax.networks.family import Family, Row
 from stormpsr_jax.networks.stored import stored
 from stormpsr_jax.networks.vit import REMAT, gelu
@@ -41,7 +41,7 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the block."""
         C = x.shape[-1]
-        y = nn.Conv(
+        y = Conv(
             C, (KERNEL, KERNEL), feature_group_count=C, dtype=self.dtype, kernel_init=_INIT,
             name="conv_dw",
         )(x)  # fmt: skip
@@ -52,7 +52,7 @@ class Block(nn.Module):
         y = Dense(C, dtype=self.dtype, kernel_init=_INIT, name="fc2")(y)
         if self.layer_scale:
             gamma = self.param("gamma", nn.initializers.constant(LAYER_SCALE), (C,))
-            y = y * gamma.astype(y.dtype)
+            y = y * spread(gamma, y)
         return x + y
 
 
@@ -134,10 +134,8 @@ class ConvNeXt(nn.Module):
         if self.remat != "none":
             block = nn.remat(Block, policy=REMAT[self.remat])
 
-        def conv(width: int, size: int, name: str) -> nn.Conv:
-            return nn.Conv(
-                width, (size, size), size, dtype=self.dtype, kernel_init=_INIT, name=name
-            )
+        def conv(width: int, size: int, name: str) -> Conv:
+            return Conv(width, (size, size), size, dtype=self.dtype, kernel_init=_INIT, name=name)
 
         def norm(name: str) -> nn.LayerNorm:
             return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)

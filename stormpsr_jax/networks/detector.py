@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from stormpsr_jax.networks.dense import Conv, Dense
 from stormpsr_jax.networks.stored import MAX_COMPONENTS, stored
 
 STRIDE = 8  # of the finest feature level; each further level doubles it
@@ -36,7 +37,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, C) → (B, H / stride, W / stride, channels), sizes rounded up."""
         kernel = (self.kernel, self.kernel)
-        x = nn.Conv(self.channels, kernel, self.stride, use_bias=False, dtype=self.dtype)(x)
+        x = Conv(self.channels, kernel, self.stride, use_bias=False, dtype=self.dtype)(x)
         x = nn.GroupNorm(num_groups=math.gcd(8, self.channels), dtype=self.dtype)(x)
         return nn.relu(x) if self.activate else x
 
@@ -209,23 +210,23 @@ class Detector(nn.Module):
             pictures = straighten(images, jax.lax.stop_gradient(pose), 4 * self.grid)
             x = ConvNorm(2 * self.width, 4, 4, dtype=self.dtype, name="upright_stem")(pictures)
         x = self._hidden(x, "state")
-        logits = nn.Dense(self.num_classes, name="logits")(x)
+        logits = Dense(self.num_classes, name="logits")(x)
         outputs["logits"] = jnp.broadcast_to(logits[:, None], (*objectness.shape, self.num_classes))
         if self.num_components:
-            outputs["parts"] = nn.Dense(2 * self.num_components, name="parts")(x)
+            outputs["parts"] = Dense(2 * self.num_components, name="parts")(x)
         return outputs
 
     def _hidden(self, x: jax.Array, name: str) -> jax.Array:
         """(B, grid, grid, C) → (B, 128) float32, each cell with weights of its own."""
         x = self._stage(x, 4 * self.width, f"{name}_half")
         x = ConvNorm(4 * self.width, stride=2, dtype=self.dtype, name=f"{name}_quarter")(x)
-        dense = nn.Dense(128, dtype=self.dtype, name=f"{name}_hidden")
+        dense = Dense(128, dtype=self.dtype, name=f"{name}_hidden")
         return nn.relu(dense(x.reshape(x.shape[0], -1))).astype(jnp.float32)
 
     def _pose(self, x: jax.Array, box: jax.Array) -> jax.Array:
         """Features in a box (B, grid, grid, C), the box (B, 4) → pose (B, 6) in the picture."""
         # In units of the box, so that a product seen from further away is no other task.
-        found = nn.Dense(6, name="pose")(self._hidden(x, "pose"))
+        found = Dense(6, name="pose")(self._hidden(x, "pose"))
         side = box[:, 2:].max(axis=1, keepdims=True)
         return jnp.concatenate([box[:, :2], jnp.zeros_like(box)], 1) + found * side / 2
 
@@ -240,9 +241,9 @@ class Detector(nn.Module):
         x = x.astype(jnp.float32)
         # Most points are background: starts at probability 0.01 (RetinaNet, Lin et al. 2017).
         prior = nn.initializers.constant(-np.log(99))
-        objectness = nn.Dense(1, bias_init=prior, name="objectness")(x)[..., 0]
+        objectness = Dense(1, bias_init=prior, name="objectness")(x)[..., 0]
         # log of the distances to the left, top, right and bottom side; starts at 2 strides.
-        sides = nn.Dense(
+        sides = Dense(
             4,
             kernel_init=nn.initializers.normal(0.01),
             bias_init=nn.initializers.constant(np.log(2)),
@@ -269,7 +270,7 @@ class Detector(nn.Module):
         merged = []
         above = None
         for level in reversed(range(len(features))):
-            x = nn.Dense(channels, dtype=self.dtype, name=f"lateral{level}")(features[level])
+            x = Dense(channels, dtype=self.dtype, name=f"lateral{level}")(features[level])
             if above is not None:
                 # Odd sizes: the upsampled map is one row or column too large.
                 above = above.repeat(2, axis=1).repeat(2, axis=2)

@@ -23,18 +23,21 @@ class Dropout(nn.Module):
     Attributes:
         rate: probability of a zero, in [0, 1).
         deterministic: True changes nothing; False needs a "dropout" rng.
+        of: the numbers are those of the first rows of so many, (B, of, …); 0: of those it is given.
     """
 
     rate: float
     deterministic: bool
+    of: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies dropout to an array of any shape."""
         if self.rate == 0 or self.deterministic:
             return x
-        keep = 1.0 - self.rate
-        return jnp.where(bernoulli(self.make_rng("dropout"), keep, x.shape), x / keep, 0)
+        keep, shape = 1.0 - self.rate, (x.shape[0], self.of or x.shape[1], *x.shape[2:])
+        drawn = bernoulli(self.make_rng("dropout"), keep, shape)[:, : x.shape[1]]
+        return jnp.where(drawn, x / keep, 0)
 
 
 def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Layer normalisation as flax's, with a backward pass that moves less memory in bfloat16."""
+"""Layer normalisation in front of a dense layer, which moves less memory in bfloat16."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stormpsr_jax.networks.dense import Affine
+
 
 class LayerNorm(nn.Module):
     """Normalises the last axis, with a gain and an offset for each of the D features.
 
-    What it computes, and its parameters, are those of `nn.LayerNorm`. In float32 it is that. In
-    bfloat16 the backward pass starts from the bfloat16 input again, where JAX would keep float32
-    arrays of intermediate results: on a GPU or TPU, twice as many bytes for each of them.
+    With the `Dense` behind it, it computes what `nn.LayerNorm` does, and has its parameters. In
+    float32 it is that. In bfloat16 gain and offset are left to `Dense`, and the backward pass
+    starts from the normalised array, which `Dense` keeps anyway: so the input is not kept, nor
+    float32 arrays of intermediate results, and no sum over rows is the norm's own.
 
     Attributes:
         epsilon: added to the variance.
@@ -26,46 +29,37 @@ class LayerNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(…, D) -> (…, D)."""
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, Affine | None]:
+        """(…, D) -> (…, D), and what `Dense` wants as `affine`."""
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
         if self.dtype == jnp.float32:
             plain = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, parent=None)
             normalised: Any = plain.apply({"params": {"scale": scale, "bias": bias}}, x)
-            return normalised
-        # As rows of a matrix, which the products before and after it take as they lie; XLA for GPU
-        # may put the batch last otherwise, and turn the array around for each of them.
-        rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        return _normalised(self.epsilon, rows, scale, bias).reshape(x.shape)
+            return normalised, None
+        return _normalised(self.epsilon, x.astype(self.dtype)), (scale, bias)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _normalised(epsilon: float, x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    mean, gain = _statistics(epsilon, x)
-    return ((x.astype(jnp.float32) - mean) * (gain * scale) + bias).astype(x.dtype)
+def _normalised(epsilon: float, x: jax.Array) -> jax.Array:
+    return _forward(epsilon, x)[0]
 
 
-def _statistics(epsilon: float, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and 1 / standard deviation over the last axis, which stays with length 1."""
+def _forward(epsilon: float, x: jax.Array) -> tuple[jax.Array, tuple]:
+    # Two passes over a row, which XLA for GPU makes one kernel of.
     wide = x.astype(jnp.float32)
-    mean, square = wide.mean(-1, keepdims=True), (wide * wide).mean(-1, keepdims=True)
-    return mean, jax.lax.rsqrt(jnp.maximum(square - mean * mean, 0) + epsilon)
+    centred = wide - wide.mean(-1, keepdims=True)
+    gain = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + epsilon)
+    normalised = (centred * gain).astype(x.dtype)
+    return normalised, (normalised, gain)
 
 
-def _forward(epsilon: float, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple:
-    return _normalised(epsilon, x, scale, bias), (x, scale)
-
-
-def _backward(epsilon: float, kept: tuple, gradient: jax.Array) -> tuple:
-    x, scale = kept
-    mean, gain = _statistics(epsilon, x)
-    standard = (x.astype(jnp.float32) - mean) * gain
+def _backward(epsilon: float, kept: tuple, gradient: jax.Array) -> tuple[jax.Array]:
+    standard, gain = kept[0].astype(jnp.float32), kept[1]
     wide = gradient.astype(jnp.float32)
-    scaled = wide * scale
-    along = (scaled * standard).mean(-1, keepdims=True)
-    inner = gain * (scaled - scaled.mean(-1, keepdims=True) - standard * along)
-    return inner.astype(x.dtype), (wide * standard).sum(0), wide.sum(0)
+    along = (wide * standard).mean(-1, keepdims=True)
+    inner = gain * (wide - wide.mean(-1, keepdims=True) - standard * along)
+    return (inner.astype(gradient.dtype),)
 
 
 _normalised.defvjp(_forward, _backward)

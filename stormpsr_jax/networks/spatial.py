@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stormpsr_jax.networks.dense import Dense
 from stormpsr_jax.networks.stored import stored
 
 BATCH_NORM_MOMENTUM = 0.1
@@ -78,7 +79,7 @@ class HeadLayer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies the layer; arguments as in BatchNorm."""
-        x = nn.Dense(self.features, dtype=self.dtype, name="dense")(x)
+        x = Dense(self.features, dtype=self.dtype, name="dense")(x)
         return nn.relu(BatchNorm(name="norm")(x, train))
 
 
@@ -118,9 +119,9 @@ class SpatialEncoder(nn.Module):
         """Names the parts as weights.py expects them."""
         self.first_head = HeadLayer(self.hidden, self.dtype)
         self.second_head = HeadLayer(self.second_hidden or self.hidden, self.dtype)
-        self.projection_head = nn.Dense(self.projection, dtype=self.dtype)
+        self.projection_head = Dense(self.projection, dtype=self.dtype)
         if self.num_components:
-            self.state_head = nn.Dense(self.num_components, dtype=self.dtype)
+            self.state_head = Dense(self.num_components, dtype=self.dtype)
 
     def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Encodes a batch of images.

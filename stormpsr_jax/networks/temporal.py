@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from stormpsr_jax.networks import vit
+from stormpsr_jax.networks.dense import Dense
 from stormpsr_jax.networks.dropout import Dropout
 from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
 
@@ -101,12 +102,13 @@ class TemporalTransformer(nn.Module):
                 norm_eps=NORM_EPS,
                 dropout=self.dropout,
                 attention=self.attention,
+                queries=1 if i == self.depth - 1 else 0,  # nobody reads the others
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train)
         x = nn.LayerNorm(epsilon=NORM_EPS, dtype=self.dtype, name="head_norm")(x[:, 0])
         if self.head == "mlp":
-            x = nn.Dense(D, dtype=self.dtype, name="head_hidden")(x)
+            x = Dense(D, dtype=self.dtype, name="head_hidden")(x)
             x = drop(vit.gelu(x))
-        logits = nn.Dense(self.outputs * self.num_components, dtype=self.dtype, name="head")(x)
+        logits = Dense(self.outputs * self.num_components, dtype=self.dtype, name="head")(x)
         return logits.astype(jnp.float32)

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stormpsr_jax.networks.dense import Conv, Dense
 from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
 from stormpsr_jax.networks.temporal import TemporalTransformer, last_frames
 
@@ -67,7 +68,7 @@ class _Baseline(nn.Module):
 
         x = self._features(last_frames(embeddings, self.context_frames).astype(self.dtype), drop)
         x = nn.LayerNorm(dtype=self.dtype, name="head_norm")(x)
-        logits = nn.Dense(self.outputs * self.num_components, dtype=self.dtype, name="head")(x)
+        logits = Dense(self.outputs * self.num_components, dtype=self.dtype, name="head")(x)
         return logits.astype(jnp.float32)
 
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
@@ -87,7 +88,7 @@ class TemporalMLP(_Baseline):
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
         x = x.reshape(x.shape[0], -1)
         for i in range(self.depth):
-            x = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x)
+            x = Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x)
             if self.activation == "gelu":
                 x = drop(nn.gelu(x))
         return x
@@ -123,10 +124,10 @@ class TemporalTCN(_Baseline):
         return {"depth": tcn_depth(context_frames or num_frames)}
 
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
-        x = nn.Dense(self.width, dtype=self.dtype, name="stem")(x)
+        x = Dense(self.width, dtype=self.dtype, name="stem")(x)
         for i in range(self.depth):
             y = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
-            y = nn.Conv(
+            y = Conv(
                 self.width,
                 (TCN_KERNEL,),
                 kernel_dilation=2**i,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks.attention import BIASES, Attention, rotary
-from stormpsr_jax.networks.dense import Dense
+from stormpsr_jax.networks.dense import Conv, Dense, spread
 from stormpsr_jax.networks.dropout import Dropout
 from stormpsr_jax.networks.norm import LayerNorm
 from stormpsr_jax.networks.stored import stored
@@ -82,8 +82,8 @@ class TransformerBlock(nn.Module):
     The MLP is Dense, exact GELU, Dense ("gelu"), or Dense of twice `mlp_dim`, the SiLU of its first
     half times its second half, Dense ("swiglu"). With `layer_scale` both branches are multiplied by
     a gain for each of the D features. Dropout follows both layers of the MLP and the attention's
-    output projection; with `train` and a rate above 0 it needs a "dropout" rng. `attention` and
-    `tokens` are those of Attention.
+    output projection; with `train` and a rate above 0 it needs a "dropout" rng. `attention`,
+    `tokens` and `queries` are those of Attention: (B, T, D) -> (B, queries, D).
     """
 
     num_heads: int
@@ -96,6 +96,7 @@ class TransformerBlock(nn.Module):
     dropout: float = 0.0
     attention: str = "xla"
     tokens: int = 0
+    queries: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -110,31 +111,43 @@ class TransformerBlock(nn.Module):
         dense = functools.partial(
             Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
-        drop = Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train, of=x.shape[1])
         attention = Attention(
             self.num_heads,
             self.dim_head,
             self.bias,
             self.attention,
             self.tokens,
+            self.queries,
             dtype=self.dtype,
             name="attn",
         )
-        x = x + drop(self._scaled("gamma1", attention(norm(name="norm1")(x), rotation)))
+        # Norms and sums are of the rows of a matrix, which the products between them take as they
+        # lie. XLA for GPU puts the batch last otherwise, and turns the array around for each.
+        B, _, D = x.shape
+        flat = x.reshape(-1, D)
+        y, affine = norm(name="norm1")(flat)
+        y = drop(self._scaled("gamma1", attention(y.reshape(x.shape), rotation, affine)))
+        if self.queries:
+            flat = x[:, : self.queries].reshape(-1, D)
+        flat = flat + y.reshape(-1, D)
         gated = self.mlp == "swiglu"
-        y = dense((2 if gated else 1) * self.mlp_dim, name="fc1")(norm(name="norm2")(x))
+        y, affine = norm(name="norm2")(flat)
+        y = y.reshape(B, -1, D)
+        y = dense((2 if gated else 1) * self.mlp_dim, name="fc1")(y, affine=affine)
         if gated:
             gate, y = jnp.split(y, 2, axis=-1)
             y = drop(nn.silu(gate) * y)
         else:
             y = drop(gelu(y))
-        return x + drop(self._scaled("gamma2", dense(x.shape[-1], name="fc2")(y)))
+        y = drop(self._scaled("gamma2", dense(D, name="fc2")(y)))
+        return (flat + y.reshape(-1, D)).reshape(B, -1, D)
 
     def _scaled(self, name: str, x: jax.Array) -> jax.Array:
         if not self.layer_scale:
             return x
         gamma = self.param(name, nn.initializers.constant(LAYER_SCALE), x.shape[-1:])
-        return x * gamma.astype(x.dtype)
+        return x * spread(gamma, x)
 
 
 class ViT(nn.Module):
@@ -224,7 +237,7 @@ class ViT(nn.Module):
         if self.attention == "cudnn" and not self.is_initializing():
             x, rotation = _filled_up(x, rotation)
         x = Dropout(self.dropout, deterministic=not train)(x)
-        norm = functools.partial(LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
+        norm = functools.partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
         if self.pre_norm:
             x = norm(name="norm_pre")(x)
         # Argument 2 of the block's call (module and x come first) is `train`, a Python bool.
@@ -243,6 +256,7 @@ class ViT(nn.Module):
                 dropout=self.dropout,
                 attention=self.attention,
                 tokens=tokens if x.shape[1] > tokens else 0,
+                queries=1 if i == self.depth - 1 else 0,  # nobody reads the others
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train, rotation)
@@ -267,8 +281,9 @@ class ViT(nn.Module):
             x = x + self.param("pos_embed", init, shape)
         x = x.astype(self.dtype)
         if self.registers:
-            registers = self.param("registers", init, (1, self.registers, D)).astype(self.dtype)
-            x = jnp.concatenate([x[:, :1], jnp.tile(registers, (B, 1, 1)), x[:, 1:]], axis=1)
+            registers = self.param("registers", init, (1, self.registers, D))
+            registers = jnp.tile(registers, (B, 1, 1)).astype(self.dtype)
+            x = jnp.concatenate([x[:, :1], registers, x[:, 1:]], axis=1)
         return x
 
     def _patch_embed(self, x: jax.Array) -> jax.Array:
@@ -283,7 +298,7 @@ class ViT(nn.Module):
         if H % self.patch_size or W % self.patch_size:
             raise ValueError(f"image size {H}x{W} is not a multiple of patch {self.patch_size}")
         for i, channels in enumerate(self.stem):
-            x = nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype, name=f"stem_{i}")(x)
+            x = Conv(channels, (3, 3), strides=2, dtype=self.dtype, name=f"stem_{i}")(x)
             x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"stem_norm_{i}")(x)
             x = gelu(x)
         # A convolution whose stride is its kernel is a matrix product over cut-out patches, and as

@@ -36,14 +36,16 @@ def build(context: Context) -> Definition:
     train, val = context.clip_source("train"), context.clip_source("val")
     sampler = _sampler(context)
     model = networks.encoder_to_train(context, train.image_size, sampler.batch_size)
-    renders, supcon = takes_renders(context.config), losses.supcon
+    share = context.config.augment.occluders if takes_renders(context.config) else 0.0
+    supcon = losses.supcon
     if config.supcon_block:
         supcon = functools.partial(
             losses.supcon_blockwise, mesh=context.devices, block=config.supcon_block
         )
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        limbs = context.config.augment.occluders * batch["cad"] if renders else 0.0
+        # A number and no array where it is 0, so that no limbs are computed.
+        limbs = share * batch["cad"] if share else 0.0
         images = context.normalise(context.augment(rng, batch["image"], limbs), batch["cad"])
         outputs, updates = model.apply(
             {"params": params, "batch_stats": batch_stats},

@@ -320,7 +320,8 @@ class _Loop:
                 raise NonFiniteLossError(
                     f"stage {self.workdir.name!r}: the loss or its gradient is not finite at step "
                     f"{step}; last good checkpoint: {good or 'none yet'}. Lower "
-                    f"--config.{self.workdir.name}.optimizer.lr or set .clip_norm"
+                    f"--config.{self.workdir.name}.optimizer.lr or set .clip_norm; on a GPU with "
+                    "dtype=bfloat16 also try --config.attention=xla"
                 )
 
     def log(self) -> None:

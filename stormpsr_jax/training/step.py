@@ -131,4 +131,10 @@ def _on_mesh(loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mes
         # the parameter, and sends the whole batch's activations there, several times per layer.
         return loss_fn(jax.lax.with_sharding_constraint(params, whole), *rest)
 
-    return make_step(with_whole_params, optimizer)
+    pure = make_step(with_whole_params, optimizer)
+
+    def step(*args: Any) -> tuple[TrainState, dict, jax.Array]:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for networks/rows.py
+            return pure(*args)
+
+    return step

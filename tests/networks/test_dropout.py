@@ -47,3 +47,10 @@ def test_dropout_matches_flax(dtype):
         assert a.dtype == dtype
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(*ours)
+
+
+def test_dropout_of_the_first_rows_has_the_numbers_of_all():
+    x, rngs = jnp.ones((4, 33, 16)), {"dropout": jax.random.key(1)}
+    every = dropout.Dropout(0.3, deterministic=False).apply({}, x, rngs=rngs)
+    first = dropout.Dropout(0.3, deterministic=False, of=33).apply({}, x[:, :1], rngs=rngs)
+    np.testing.assert_array_equal(first, every[:, :1])

@@ -48,7 +48,7 @@ def test_temporal_golden_logits_of_full_and_short_clips(golden):
     np.testing.assert_allclose(jax.nn.sigmoid(logits), arrays["prob"], atol=1e-5)
     for i in range(2):
         block = captured["intermediates"][f"block_{i}"]["__call__"][0]
-        assert_close(block, arrays[f"inter/ff{i}"], atol=1e-5)
+        assert_close(block, arrays[f"inter/ff{i}"][:, : block.shape[1]], atol=1e-5)
     short = apply(model, {"params": params}, arrays["x_short"])
     np.testing.assert_allclose(short, arrays["logits_short"], atol=1e-5)
 

@@ -48,9 +48,9 @@ def test_vit_golden_features_and_every_block():
     np.testing.assert_allclose(features, golden["eval/encoder"], atol=1e-5)
     patches = inside["patch_embed"]["__call__"][0].reshape(16, 9, 48)
     np.testing.assert_allclose(patches[:2], golden["inter2/patch_embed"], atol=1e-5)
-    for i in range(2):
+    for i, tokens in enumerate((10, 1)):  # of the last block nothing is read but [CLS]
         block = inside[f"block_{i}"]["__call__"][0]
-        np.testing.assert_allclose(block[:2], golden[f"inter2/block{i}"], atol=1e-5)
+        np.testing.assert_allclose(block[:2], golden[f"inter2/block{i}"][:, :tokens], atol=1e-5)
 
 
 def test_vit_matches_numpy_transcription_on_rectangular_images(small):
@@ -84,7 +84,6 @@ def test_vit_matches_numpy_transcription_on_rectangular_images(small):
         expected.append(norm(x, p["norm"]))
     expected = np.stack(expected)
     np.testing.assert_allclose(apply(model, variables, images), expected[:, 0], atol=2e-5)
-    np.testing.assert_allclose(tokens_of(model, variables, images), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("stem", [(), (5,), (4, 6)])

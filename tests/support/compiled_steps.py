@@ -1,0 +1,105 @@
+"""Compiles the step of every stage, tiny and in bfloat16, for eight devices; writes what they move.
+
+    python compiled_steps.py FOLDER cpu|h100|v5e
+
+FOLDER/steps.json: by stage, the collectives as [operation, dtype, shape], the number of parameters,
+and the shapes of arrays with the rows of the whole batch. On "cpu" also sees to it that networks
+compute on eight devices what they compute on one.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+FOLDER, TARGET = Path(sys.argv[1]), sys.argv[2]
+if TARGET == "cpu":  # whose own passes make float32 of all sums: what is read is from before them
+    os.environ["XLA_FLAGS"] += f" --xla_dump_to={FOLDER} --xla_dump_hlo_pass_re=spmd-partitioning"
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # or nothing would be dumped
+sys.argv = sys.argv[:1]
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import accelerators
+import jax
+import jax.numpy as jnp
+import numpy as np
+import stage_loops
+
+from stormpsr_jax.networks.attention import fused_attention
+from stormpsr_jax.networks.dense import Conv
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import sharding
+from tests.support.tiny import tiny
+
+DEVICES = 8
+# A window of 9 frames, and heads as wide as cuDNN wants them.
+CHANGES = {"dtype": "bfloat16", "window.frames": 32, "window.stride": 4, "finetune.batch": 24}
+CHANGES |= {"temporal.batch": 72, "detector.batch": 40, "detector.cad": 0.0, "encoder.depth": 2}
+CHANGES |= {"temporal_model.depth": 2, "detector.cad_wrong": 0.0, "detector.pose_loss": 0.0}
+_COLLECTIVE = re.compile(
+    r" = (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
+_SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
+
+
+def shapes(text):
+    return [(dtype, [int(n) for n in dims.split(",") if n]) for dtype, dims in _SHAPE.findall(text)]
+
+
+def compiled_text(stage, lowered):
+    compiled = lowered.compile()
+    if TARGET != "cpu":
+        return compiled.as_text()
+    (dumped,) = FOLDER.glob("*jit_step*after_spmd-partitioning*")
+    return dumped.rename(FOLDER / f"{stage}.txt").read_text()
+
+
+def check_sums(mesh):
+    """What is computed apart on each device, and sums over devices, in bfloat16."""
+    images, q = (
+        jax.random.normal(jax.random.key(i), shape, jnp.bfloat16)
+        for i, shape in enumerate([(16, 8, 8, 3), (16, 7, 2, 8)])
+    )
+    conv = Conv(4, (3, 3), strides=2, dtype=jnp.bfloat16)
+    params = conv.init(jax.random.key(0), images)
+
+    def loss(params, images, q):
+        attended = fused_attention(q, q, q, tokens=5, implementation="xla")[:, :5]
+        return sum(
+            (y.astype(jnp.float32) ** 2).sum() for y in (conv.apply(params, images), attended)
+        )
+
+    def on_mesh(*args):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return jax.grad(loss, (0, 2))(*args)
+
+    rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    found = jax.jit(on_mesh, in_shardings=(whole, rows, rows))(params, images, q)
+    right = jax.jit(jax.grad(loss, (0, 2)))(params, images, q)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+        np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=0.02, atol=0.05)
+
+
+def main():
+    mesh = sharding.make_mesh() if TARGET == "cpu" else accelerators.make_mesh(TARGET, DEVICES, 1)
+    context = Context(tiny(**CHANGES), FOLDER, mesh)
+    stage_loops.make_folders(context, recordings=1)
+    found = {}
+    if TARGET == "cpu":
+        check_sums(mesh)
+    for stage, definition in stage_loops.definitions(context).items():
+        batch = accelerators.first_batch(definition)
+        text = compiled_text(stage, accelerators.lower(definition, mesh))
+        rows = len(next(iter(batch.values())))
+        every = {rows, rows * context.num_frames}
+        moved = [(op, *s) for result, op in _COLLECTIVE.findall(text) for s in shapes(result)]
+        found[stage] = {
+            "moved": moved,
+            "parameters": sum(a.size for a in jax.tree.leaves(definition.init()[0])),
+            "whole": sorted({str(s) for s in shapes(text) if every & set(s[1][:1])}),
+        }
+    (FOLDER / "steps.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
