@@ -4,7 +4,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from stormpsr_jax.networks.dense import Dense
 from stormpsr_jax.networks.norm import LayerNorm

@@ -8,17 +8,10 @@ compute on eight devices what they compute on one.
 """
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
 
-FOLDER, TARGET = Path(sys.argv[1]), sys.argv[2]
-if TARGET == "cpu":  # whose own passes make float32 of all sums: what is read is from before them
-    os.environ["XLA_FLAGS"] += f" --xla_dump_to={FOLDER} --xla_dump_hlo_pass_re=spmd-partitioning"
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # or nothing would be dumped
-sys.argv = sys.argv[:1]
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import accelerators
 import jax
 import jax.numpy as jnp
@@ -31,6 +24,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import sharding
 from tests.support.tiny import tiny
 
+FOLDER, TARGET = Path(sys.argv[1]), sys.argv[2]
 DEVICES = 8
 # A window of 9 frames, and heads as wide as cuDNN wants them.
 CHANGES = {"dtype": "bfloat16", "window.frames": 32, "window.stride": 4, "finetune.batch": 24}
@@ -50,6 +44,7 @@ def compiled_text(stage, lowered):
     compiled = lowered.compile()
     if TARGET != "cpu":
         return compiled.as_text()
+    # Passes for CPUs make float32 of all sums, so what XLA_FLAGS dump is from before them.
     (dumped,) = FOLDER.glob("*jit_step*after_spmd-partitioning*")
     return dumped.rename(FOLDER / f"{stage}.txt").read_text()
 
