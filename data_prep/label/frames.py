@@ -10,6 +10,7 @@ import contextlib
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from data_prep.reading import own_labels
 from stormpsr_jax.media import containers, pictures, video
@@ -79,14 +80,16 @@ class Film:
         self._kept.clear()
         self._kept_bytes = 0
 
-    def picture(self, frame: int) -> np.ndarray:
+    def picture(self, frame: int, scale: float = 1.0) -> np.ndarray:
         """Returns the picture of a frame in 0…N − 1, (H, W, 3) uint8 RGB, upright.
+
+        Its sides are multiplied by `scale`, if that is less than 1.
 
         Raises:
             ValueError: it cannot be decoded.
         """
         decoded = self._decoded(int(self._pictures[frame]))
-        return video.upright(decoded, show(self._place), self._stream.sample_aspect_ratio)
+        return video.upright(decoded, show(self._place), self._stream.sample_aspect_ratio, scale)
 
     def _decoded(self, wanted: int) -> Any:
         """The decoder's frame of a picture; where it shows none, of the last one before it."""
@@ -197,7 +200,11 @@ class Folder:
     def close(self) -> None:
         """Nothing is open."""
 
-    def picture(self, frame: int) -> np.ndarray:
+    def picture(self, frame: int, scale: float = 1.0) -> np.ndarray:
         """Returns the picture of a frame; see `Film.picture`."""
         tree, name = self._place[0], self._names[frame]
-        return pictures.upright(tree.show(name), tree.read(name))
+        found = pictures.upright(tree.show(name), tree.read(name))
+        if scale >= 1:
+            return found
+        size = max(1, round(scale * found.shape[1])), max(1, round(scale * found.shape[0]))
+        return np.asarray(Image.fromarray(found).resize(size, Image.Resampling.BILINEAR))

@@ -73,10 +73,10 @@ class Proposals:
                 "frame": min(math.ceil(event.time_s * self._procedure.fps - 1e-6), num_frames - 1),
                 "step_id": event.step_id,
                 "confidence": event.confidence,
-                "uncertain": event.type == "uncertain",
+                "uncertain": event.type != "event",
             }
             for event in events
-            if event.type in ("event", "uncertain")
+            if event.type in ("event", "uncertain", "unsure")
         ]
 
 

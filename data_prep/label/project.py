@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 from data_prep.checking import label_checks
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
@@ -94,10 +93,7 @@ class Recording:
         film = self.frames()
         if not 0 <= frame < film.num_frames:
             raise ValueError(f"{self.name}: frame {frame} is not in 0…{film.num_frames - 1}")
-        picture = film.picture(frame)
-        if width < film.width:
-            size = width, max(1, round(film.height * width / film.width))
-            picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+        picture = film.picture(frame, min(1.0, width / film.width))
         return simplejpeg.encode_jpeg(picture, _QUALITY, "RGB", "420")
 
 

@@ -287,12 +287,12 @@ def _read_index(tree: Tree, name: str, told: int | None = None) -> tuple[Index, 
         times, end, latest, unit = array.array("q"), 0, None, float(stream.time_base)
         keys, starts = array.array("q"), array.array("q")
         trimmed, size = 0, tree.size(name)
-        by_time = container.format.name.startswith("matroska")
+        by_time = container.format.name.startswith(("mov", "matroska"))
         for i, packet in enumerate(container.demux(stream)):
             time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
             if packet.size and packet.is_keyframe and time is not None:
                 keys.append(time)
-                # What a seek goes by: the order of decoding, but in Matroska that of the pictures.
+                # What a seek goes by: the order of decoding, or in these that of the pictures.
                 starts.append(time if packet.dts is None or by_time else packet.dts)
             if told is not None and not i % _TOLD_EVERY and packet.pos:
                 os.pwrite(told, struct.pack("d", packet.pos / size), 0)

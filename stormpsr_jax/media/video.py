@@ -232,7 +232,9 @@ def _count_hidden(frame: Any, unit: float, times: np.ndarray, place: str) -> int
     return hidden
 
 
-def upright(frame: Any, place: str, pixel: Fraction | None = None) -> np.ndarray:
+def upright(
+    frame: Any, place: str, pixel: Fraction | None = None, scale: float = 1.0
+) -> np.ndarray:
     """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, as it is meant to be seen.
 
     It is upright, and mirrored where the file says so, and its pixels are squares.
@@ -242,6 +244,7 @@ def upright(frame: Any, place: str, pixel: Fraction | None = None) -> np.ndarray
         place: begins messages.
         pixel: width : height of the frame's pixels, which old camcorders and DVDs have, as its
             stream says; None where it says nothing.
+        scale: at most 1, of its sides.
 
     Raises:
         ValueError: the picture is too large.
@@ -251,6 +254,8 @@ def upright(frame: Any, place: str, pixel: Fraction | None = None) -> np.ndarray
     if pixel and abs(pixel - 1) > SQUARE:  # one side becomes longer, so that nothing is lost
         height, width = round(height / min(pixel, 1)), round(width * max(pixel, 1))
         check_pixels(place, height, width, MAX_FRAME_PIXELS)
+    if scale < 1:
+        height, width = max(1, round(scale * height)), max(1, round(scale * width))
     picture = frame.to_ndarray(format="rgb24", width=width, height=height)
     try:
         matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32)

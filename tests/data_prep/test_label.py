@@ -86,14 +86,17 @@ def test_any_frame_is_the_picture_that_own_stores(tmp_path, monkeypatch, name):
     assert film.picture(7).tobytes() == stored[7]
 
 
-def test_a_seek_decodes_from_the_key_frame_before(tmp_path):
-    place = write_film(tmp_path / "a.mp4", num=600)
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_a_seek_leads_to_its_key_frame(tmp_path, ending):
+    options = {"codec": "mpeg4", "bf": "0"} if ending == "avi" else {}
+    place = write_film(tmp_path / f"a.{ending}", num=600, **options)
     film = opened(place, 30.0)
-    seek, sought = film._seek, []
-    film._seek = lambda key: sought.append(film._index.keys[key]) or seek(key)
-    film.picture(500)
-    assert len(sought) == 1
-    assert 0 <= 500 - sought[0] <= 30
+    film.picture(0)
+    for key, place in enumerate(film._index.keys.tolist()[1:], start=1):
+        film._seek(key)
+        packet = next(film._container.demux(film._stream))
+        assert packet.pts * float(packet.time_base) == pytest.approx(place / 30, abs=1e-3)
+    assert place > 560
 
 
 def labels_in(folder, fps=PROCEDURE.fps):
