@@ -127,7 +127,10 @@ def _run_files(args: argparse.Namespace) -> int:
         model = options.open_model(folder)
         settings = options.settings(model, args.stream, args.threshold, args.risk)
         variants = options.variants(model, [source.name for source in found], args.variant)
+    if args.own and args.ray:
+        errors.append("--own is learnt on this machine; leave out --ray")
     raise_all(errors)
+    model = options.with_own(model, folder, args.own)
     wanted = Options(
         *settings,
         batch=args.batch,
@@ -135,13 +138,13 @@ def _run_files(args: argparse.Namespace) -> int:
         clips=args.clips,
         certain=args.certain,
         pre_labels=args.format,
+        gate=model.gate_checksum if args.own else None,
     )
     checksum = files.checksum(folder / "model.json")
     asked = [
         jobs.Job(source, out, folder, checksum, variant, wanted)
         for source, variant in zip(found, variants, strict=True)
     ]
-    options.tell_if_blind(model, folder)
     failed = foreign = 0
     lock = out / ".lock"
     with files.only_writer(lock, out):
@@ -229,6 +232,8 @@ def _parser() -> OneLineParser:
         metavar="P",
         help="events of a lower confidence are listed as uncertain (%(default)s)",
     )
+    what = "videos of the model's product, unlabelled: by them it tells pictures of its product "
+    add("--own", metavar="VIDEOS", help=what + "from others (otherwise by what the model learnt)")
     add("--video", action="store_true", help="write an annotated video too")
     add("--clips", action="store_true", help="write a short video of each event too")
     add(

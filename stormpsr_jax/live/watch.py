@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             with gathering(errors):
                 check(value)
     raise_all(errors)
-    options.tell_if_blind(model, model_folder(args.model))
+    model = options.with_own(model, model_folder(args.model), args.own)
     (variant,) = options.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
     live, clock = begin(), Clock(model.fps)

@@ -9,6 +9,8 @@ K components, M detections of a picture.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.kept import Kept
 from stormpsr_jax.serving.live import Live
 from stormpsr_jax.serving.needs import functions_of
+from stormpsr_jax.serving.product_gate import Fits
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views
 
@@ -274,6 +277,16 @@ class Model:
             calibration=calibration,
             weights=self._content.fusion,
         )
+
+    def with_gate(self, gate: Fits | None) -> Model:
+        """The same model that tells its product by something else (`product_gate_own`)."""
+        return Model(dataclasses.replace(self._content, fits=gate))
+
+    @property
+    def gate_checksum(self) -> str:
+        """Of what tells the product; "" without any."""
+        gate = self._content.fits
+        return "" if gate is None else hashlib.sha256(repr(gate.to_json()).encode()).hexdigest()
 
     @property
     def tells(self) -> bool:

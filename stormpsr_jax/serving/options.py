@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stormpsr_jax.base.errors import gathering, raise_all, tell
+from stormpsr_jax.media import sources
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.product_gate_own import learn_own
 
 
 def open_model(folder: Path) -> Model:
@@ -19,11 +22,22 @@ def open_model(folder: Path) -> Model:
     return model
 
 
-def tell_if_blind(model: Model, folder: Path) -> None:
-    """Says on stderr that a model cannot tell its product from others, if it cannot."""
+def with_own(model: Model, folder: Path, own: str | None) -> Model:
+    """The model, which learns by the videos of --own what its product looks like here.
+
+    Says on stderr that it cannot tell its product from others, if it cannot.
+
+    Raises:
+        ValueError: the videos are missing, cannot be read, or do not show the product.
+    """
+    if own is not None:
+        found, errors = sources.find([own], Path(os.devnull))
+        raise_all([f"--own={own}: {error}" for error in errors])
+        return model.with_gate(learn_own(model, found))
     if not model.tells:
-        what = "ran no stage 'product_gate': whether pictures show its product is unknown"
-        tell("note", f"{folder}: this model {what}")
+        what = "this model cannot tell whether pictures show its product; --own=VIDEOS teaches it"
+        tell("note", f"{folder}: {what}")
+    return model
 
 
 def settings(

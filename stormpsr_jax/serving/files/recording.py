@@ -35,6 +35,7 @@ class Options:
         video, clips: write the annotated video, and one of each event, of some seconds.
         certain: events of a lower confidence are listed as uncertain.
         pre_labels: key of the format of labels that is written too; None for none.
+        gate: checksum of what tells the product, if that is not the model's.
     """
 
     stream: str | None = None
@@ -44,6 +45,7 @@ class Options:
     clips: bool = False
     certain: float = 0.0
     pre_labels: str | None = None
+    gate: str | None = None
 
 
 def recognise(

@@ -1,0 +1,49 @@
+"""`recognise --own`: unlabelled videos say what the model's product looks like here."""
+
+import json
+
+import numpy as np
+import pytest
+
+from stormpsr_jax import recognise
+from stormpsr_jax.demo import MODEL
+from stormpsr_jax.serving.product_gate import Fits
+from stormpsr_jax.serving.writing import copy_model
+from tests.support import recognise_data
+
+pytest.importorskip("av")
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory):
+    """The demo's model, as if it had seen renders alone: it tells nothing."""
+    folder = tmp_path_factory.mktemp("models") / "blind"
+    copy_model(MODEL, folder, dtype="float16", fits=Fits({}, None))
+    return folder
+
+
+def fits(out):
+    return json.loads((out / "demo" / "record.json").read_text())["fits"]
+
+
+def test_a_model_that_cannot_tell_refuses_nothing_until_it_has_seen_own_videos(
+    blind, tmp_path, capsys
+):
+    out, words = tmp_path / "out", [f"--model={blind}", "demo", f"--out={tmp_path / 'out'}"]
+    assert recognise.main(words) == 0
+    assert "--own=VIDEOS teaches it" in capsys.readouterr().err
+    assert fits(out) is None
+    assert recognise.main([*words, "--own=demo"]) == 0
+    assert fits(out) is True
+    assert recognise.main([*words, "--own=demo"]) == 0
+    assert "finished before" in capsys.readouterr().out
+
+
+def test_own_videos_without_the_product_are_refused(blind, tmp_path, capsys):
+    path = tmp_path / "black.mp4"
+    recognise_data.write_video(path, np.zeros((20, 64, 64, 3), np.uint8), np.arange(20.0))
+    words = [f"--model={blind}", "demo", f"--out={tmp_path / 'out'}", f"--own={path}"]
+    with pytest.raises(SystemExit) as ended:
+        recognise.main(words)
+    assert ended.value.code == 2
+    assert "in none of 1 videos" in capsys.readouterr().err
