@@ -178,9 +178,9 @@ CANVAS = "document.querySelector('#picture').toDataURL()"
 PLAYED = """async ([name, frame]) => {
   const { times } = await (await fetch(`/api/videos/${name}`)).json();
   const player = document.querySelector("#player");
-  const seeked = new Promise((done) => player.addEventListener("seeked", done, { once: true }));
+  const seen = new Promise((done) => player.requestVideoFrameCallback(done));
   player.currentTime = times[frame] + 0.0005;
-  await seeked;
+  await seen;
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [player.videoWidth, player.videoHeight];
   canvas.getContext("2d").drawImage(player, 0, 0);
@@ -212,7 +212,7 @@ def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path,
 
         plays = FILMS[name][1]
         if plays:
-            for frame in (0, 99, 301, len(pictures) - 1):
+            for frame in (99, 301, len(pictures) - 1, 0):
                 is_picture(tab.evaluate(PLAYED, [name, frame]), pictures, frame)
         jump(tab, 200)
         press(tab, "Space")
