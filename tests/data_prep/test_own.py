@@ -97,6 +97,17 @@ def test_workers_zip_and_globs_give_the_same_bytes(own_videos, tmp_path):
 # --- Labels ---------------------------------------------------------------------------------------
 
 
+def test_what_the_labelling_page_keeps_is_no_label(tmp_path):
+    """Of a video that was begun, and then left."""
+    data = make_pictures(tmp_path, ["bench1", "bench2"])
+    (data / "labels/bench2.csv").unlink()
+    for folder in (".label/state", "boxes"):
+        (data / "labels" / folder).mkdir(parents=True)
+        (data / "labels" / folder / "bench2.json").write_text('{"done": false}')
+    found = own.find_recordings(data / "videos", data / "labels", PROCEDURE, splits="100/0/0")
+    assert [recording.name for recording in found] == ["bench1"]
+
+
 def test_forms_of_labels_are_one(tmp_path):
     data = make_pictures(tmp_path / "data", [f"bench{i}" for i in range(1, 6)])
     labels = data / "labels"

@@ -12,6 +12,7 @@ export function drawCommands(commands) {
 function draw({ state, line, share }) {
   const running = state === "running";
   setText(by("train-state"), WORDS[state]);
+  if (running) setText(by("train-error"), "");
   setText(by("train-line"), line ?? "");
   by("train-start").disabled = running;
   by("train-stop").hidden = !running;
@@ -33,7 +34,7 @@ export async function follow() {
       await wait(1000);
     }
   } catch (error) {
-    setText(by("train-state"), error.message);
+    setText(by("train-error"), error.message);
   } finally {
     following = false;
   }
@@ -43,7 +44,7 @@ async function send(path) {
   try {
     await ask(path, { method: "POST" });
   } catch (error) {
-    setText(by("train-state"), error.message);
+    setText(by("train-error"), error.message);
     return;
   }
   follow();

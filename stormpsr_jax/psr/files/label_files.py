@@ -197,12 +197,16 @@ def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> 
         names: of recordings; None for all.
 
     Returns:
-        a line for each file of their names that no format recognises, such as one of boxes.
+        a line for each file of their names that no format recognises, such as one of boxes, but
+        for what the labelling page keeps there.
     """
     found: list[str] = []
     for path in sorted(pathlib.Path(folder).rglob("*")):
         if len(found) == MAX_PER_FILE:
             break
+        folders = path.relative_to(folder).parts[:-1]
+        if BOXES in folders or any(name.startswith(".") for name in folders):
+            continue
         if (names is None or path.stem in names) and path.suffix.lower() in formats.MAYBE:
             try:
                 formats.read(path)
