@@ -26,7 +26,7 @@ import stage_loops
 from accelerators import abstract_state, batch_rows, lower, state_bytes
 
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.networks import backbones, vit
+from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
@@ -89,7 +89,7 @@ class Stage:
 
 def vit_flops(config) -> float:
     """Forward FLOPs of one picture: 2 a weight and token, and attention's two products."""
-    e = vit.ViT(**backbones.fields(config.encoder))
+    e = backbones.build(config.encoder)
     patches = (config.encoder.image_size // e.patch_size) ** 2
     tokens, matrices = 1 + e.registers + patches, 3 if e.mlp == "swiglu" else 2
     weights = 4 * e.width**2 + matrices * e.width * e.mlp_dim

@@ -6,10 +6,12 @@
 
     labels_coco.json images/…png                     the download, as it is (.zip.001 and .zip.002),
                                                      joined or unpacked
-    synth/labels.json synth/images/…                 as the code of STORM-PSR (its --syn_path)
+    synth/labels.json synth/images/…                 as the code of STORM-PSR (its --syn_path), and
+                                                     a download too, unpacked or synth.tar
     images/…png labels/…txt (or training/labels/)    as that of IndustReal's detector
 
-They are looked for in the order labels.json, COCO, YOLO. In labels.json, lists `images` and
+They are looked for in the order labels.json, COCO, YOLO; of several folders, as the download with
+synth/ has, synth is taken. In labels.json, lists `images` and
 `labels` of one length, classes are IndustReal's: 0 background, 1…22 states, and above those states
 that are not in the catalogue. Its list `bbox` is not read: nothing published uses it or says
 whether the pictures are cut to it. The other two also have boxes, and their classes have the order
@@ -36,16 +38,17 @@ from absl import logging
 from data_prep import command
 from data_prep.reading import asd_labels
 from data_prep.writing import shards
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, tars
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.media.trees import Tree, join, of_file
 from stormpsr_jax.psr.files import coco, yolo
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 LABELS = "labels.json"
+SYNTH = "synth"  # its folder in the download that has it
 COCO = "labels_coco.json"
 IMAGES = "images"
 _YOLO_LABELS = ("labels", "training/labels")
@@ -107,6 +110,9 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
             f"{flag}: has neither {COCO} nor {LABELS} beside a folder {IMAGES}, nor that beside "
             f"{' or '.join(_YOLO_LABELS)}; give the folder of IndustReal's synthetic pictures"
         )
+    named = [one for one in found if one[1].rpartition("/")[2] == SYNTH]
+    if len(found) > 1 and len(named) == 1:  # beside the pictures of other studies
+        found = named
     if len(found) > 1:
         shown = " and ".join(tree.show(folder) for tree, folder, _ in found)
         raise ValueError(f"{flag}: renders in {shown}; give one of them")
@@ -148,6 +154,7 @@ def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
             f"{place}: images has {len(names)} entries, {different} of them different, labels "
             f"{len(labels)}; each picture needs one label"
         )
+    boxes = data.get("bbox")
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         if not isinstance(name, str) or type(label) is not int or label < 0:
             raise ValueError(
@@ -155,6 +162,29 @@ def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
                 "whole number from 0 up of a picture's name"
             )
         yield name, (label,)
+    logging.info("%s: %s", place, _shown(labels, boxes))
+
+
+def _shown(labels: Sequence[int], boxes: Any) -> str:
+    """What the classes of labels.json are, and which of them have boxes, for the log."""
+    known = isinstance(boxes, list) and len(boxes) == len(labels)
+    states = load_procedure("industreal").num_states
+    kinds = {"of class 0": range(1), f"of states 1…{states}": range(1, states + 1)}
+    counts = []
+    for kind, classes in kinds.items():
+        rows = [i for i, label in enumerate(labels) if label in classes]
+        boxed = f", {sum(_is_box(boxes[i]) for i in rows)} of them with a box" if known else ""
+        counts.append(f"{len(rows)} {kind}{boxed}")
+    also = sum(label > states for label in labels)
+    return (
+        f"{'; '.join(counts)}; {also} above. The classes are taken for IndustReal's; nothing in "
+        "the file says that they have that order: look at some pictures of each recording"
+    )
+
+
+def _is_box(box: Any) -> bool:
+    sides = box[2:] if isinstance(box, list) and len(box) == 4 else []
+    return bool(sides) and all(isinstance(side, int | float) and side > 0 for side in sides)
 
 
 def _read_coco(data: Any, place: str) -> Iterator[tuple[str, tuple]]:
@@ -306,6 +336,9 @@ def make_dataset(
     """
     procedure = load_procedure("industreal")
     with command.open_downloads("data", data, spare=lambda name: True) as trees:
+        if Path(data).is_dir():
+            packed = tars.find(str(data), (path.name for path in Path(data).glob(f"{SYNTH}*")))
+            trees += [of_file(tar) for tar in packed.values()]
         layout, place, found = read_renders(trees, f"--data={data}")
     states = range(1, procedure.num_states + 1)
     by_state = {state: [r for r in found if r.label == state] for state in states}

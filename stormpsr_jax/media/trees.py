@@ -1,6 +1,6 @@
-"""Files of a data set as downloaded: a folder, or a zip file that is read without unpacking.
+"""Files of a data set as downloaded: a folder, a zip or a tar file that is read as it is.
 
-Both are trees of folders and files, whose names are given with / between them, relative to the top.
+All are trees of folders and files, whose names are given with / between them, relative to the top.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from stormpsr_jax.base import zips
+from stormpsr_jax.base import tars, zips
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.zips import printable, read_errors
 
@@ -23,17 +23,17 @@ _ENDS = 2**16  # bytes at either end of a file that tell its content
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """A folder or a zip file. Picklable.
+    """A folder, a zip or a tar file. Picklable.
 
     Attributes:
         path: of the folder or zip file; of one in parts, the path that it would have joined.
         left_out: names of folders that `walk` leaves out; always also `zips.LEFT_OUT`.
-        zip: the zip file; None for a folder.
+        zip: the zip or tar file; None for a folder.
     """
 
     path: str
     left_out: frozenset[str] = frozenset()
-    zip: zips.Zip | None = None
+    zip: zips.Zip | tars.Tar | None = None
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""
@@ -205,7 +205,7 @@ def open_trees(
         trees = [Tree(path, left_out)]
         for name, file in zips.find(path, trees[0].entries()[1]).items():
             try:
-                trees.append(_opened(file, left_out))
+                trees.append(of_file(file, left_out))
             except ValueError as error:
                 if unread is None or not spare(name):
                     raise
@@ -213,10 +213,11 @@ def open_trees(
         return trees
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such folder or zip file")
-    return [_opened(zips.of(path), left_out)]
+    return [of_file(tars.Tar(path) if path.endswith(tars.ENDING) else zips.of(path), left_out)]
 
 
-def _opened(file: zips.Zip, left_out: frozenset[str]) -> Tree:
+def of_file(file: zips.Zip | tars.Tar, left_out: frozenset[str] = frozenset()) -> Tree:
+    """Returns the tree of a zip or tar file; ValueError if it cannot be read."""
     file.entries("")  # can it be read?
     return Tree(file.path, left_out, file)
 

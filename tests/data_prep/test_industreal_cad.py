@@ -4,6 +4,8 @@ import importlib.util
 import io
 import json
 import random
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +161,29 @@ def test_synth_a_recording_of_each_state_and_nothing_else(synth, tmp_path):
             mean = np.asarray(image).mean(axis=(0, 1))
             shown = found.rows(recording.name, [row])[0].mean(axis=(0, 1))
             np.testing.assert_allclose(shown, mean, atol=3)
+
+
+def test_synth_is_taken_of_the_download_that_has_it_unpacked_or_as_tar(synth, tmp_path, caplog):
+    caplog.set_level("INFO", logger="absl")
+    there = labels(synth)
+    boxes = [None if label in (0, 1) else [1, 2, 8, 9] for label in there["labels"]]
+    (synth / "labels.json").write_text(json.dumps(there | {"bbox": boxes}))
+    whole = tmp_path / "whole"
+    for name in ("synth", "train", "assembly_state_errors"):
+        shutil.copytree(synth, whole / name)
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with tarfile.open(packed / "synth.tar", "w") as tar:
+        tar.add(synth, "synth")
+    assert make(whole, tmp_path / "out")
+    assert "44 of states 1…22, 42 of them with a box" in caplog.text
+    for place in (packed, packed / "synth.tar"):
+        assert make(place, tmp_path / "of_tar")
+        assert (tmp_path / "of_tar/settings.json").read_bytes() == (
+            tmp_path / "out/settings.json"
+        ).read_bytes()
+    found, of_tar = source(tmp_path / "out"), source(tmp_path / "of_tar")
+    np.testing.assert_array_equal(found.rows("cad_07", [1]), of_tar.rows("cad_07", [1]))
 
 
 def test_unity_classes_are_renumbered_and_boxes_mapped(tmp_path):
