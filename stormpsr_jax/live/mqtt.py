@@ -71,6 +71,7 @@ def discovery(prefix: str, name: str) -> tuple[str, str]:
     connected = "{{ 'ON' if value_json.connected else 'OFF' }}"
     entities: dict[str, dict[str, str]] = {
         "Last step": last("step", "event"),
+        "Not sure": last("step", "unsure"),
         "Last alert": last("message", "alert"),
         "Last unit": last("ended", "unit"),
         "Unit": {"platform": "sensor", **of_status, "value_template": "{{ value_json.unit }}"},

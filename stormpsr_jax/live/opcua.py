@@ -95,6 +95,7 @@ class OpcUa(Outbox):
         *,
         initial_state: Sequence[int] = (),
         state: Sequence[int] | None = None,
+        unsure: Mapping[int, str] | None = None,
         **options: Any,
     ):
         """Opens no connection yet.
@@ -102,7 +103,7 @@ class OpcUa(Outbox):
         Args:
             url: see `parse`.
             keys: folder of the certificates; None for no encryption.
-            initial_state, state: see `Told`.
+            initial_state, state, unsure: see `Told`.
             options: see `Outbox`.
 
         Raises:
@@ -114,7 +115,7 @@ class OpcUa(Outbox):
             raise ValueError(f"--opcua needs asyncua: {installed.extra('opcua')}")
         # It logs what servers say, and tracebacks of it; what matters is raised too.
         logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-        self._told = Told(initial_state, state)
+        self._told = Told(initial_state, state, unsure)
         self._stamped = True  # until the server says that it does not take times
         self._refused: set[str] = set()  # nodes that a line has named
         self._client: Client | None = None
@@ -127,8 +128,10 @@ class OpcUa(Outbox):
 
         The states after it wait with it: they have to be right where a record before is dropped.
         """
-        states = self._told.states if self._told.take(record) else None
-        super().send({"type": record.get("type"), "record": record, "states": states})
+        told = {"states": None, "unsure": None}
+        if self._told.take(record):
+            told = {"states": self._told.states, "unsure": list(self._told.unsure.values())}
+        super().send({"type": record.get("type"), "record": record, **told})
 
     def close(self, timeout: float = 5) -> None:
         """Writes what waits, for so many seconds at most, and ends the connection."""
@@ -141,10 +144,9 @@ class OpcUa(Outbox):
 
     def _attempt(self, kind: str, text: bytes) -> bool:
         waiting = json.loads(text)
-        record, states = waiting["record"], waiting["states"]
-        values = {
-            f"{self._node}.{name}": value for name, value in _values_of(record, states).items()
-        }
+        record = waiting["record"]
+        found = _values_of(record, waiting["states"], waiting["unsure"])
+        values = {f"{self._node}.{name}": value for name, value in found.items()}
         try:
             refused = self._run(self._write(values, record), TIMEOUT)
         except Exception as error:  # of many kinds, as what a server sends is read amid this
@@ -244,19 +246,20 @@ async def _rest_ended() -> None:
 
 
 def _values_of(
-    record: Mapping[str, Any], states: Sequence[int] | None
+    record: Mapping[str, Any], states: Sequence[int] | None, unsure: Sequence[str] | None
 ) -> dict[str, tuple[str, Any]]:
     """Returns the type and the value of each node that a record is written to, by its name.
 
     Args:
         record: a line of live recognition.
-        states: of the components after it; None where it tells nothing of them.
+        states, unsure: of the components after it, and the installations that are not sure; None
+            where it tells nothing of them.
     """
     kind, text = record.get("type"), json.dumps(record, ensure_ascii=False)
     if kind == "status":
         return {STATUS: ("String", text), "Connected": ("Boolean", bool(record.get("connected")))}
     found: dict[str, tuple[str, Any]] = {EVENT: ("String", text)}
-    if kind in ("event", "uncertain"):
+    if kind in ("event", "uncertain", "confirmed"):  # not "unsure": nobody may take it for done
         found["Step"] = "String", str(record.get("step", ""))
         found["StepId"] = "Int32", int(record["step_id"])
         found["Confidence"] = "Double", float(record.get("confidence", 0))
@@ -265,8 +268,8 @@ def _values_of(
     elif kind == "unit":
         found["Unit"] = "Int32", int(record.get("unit", 0))
         found["Missing"] = "String", [row["step"] for row in record.get("missing", ())]
-    if states is not None:
-        found["States"] = "Int32", list(states)
+    if states is not None and unsure is not None:
+        found["States"], found["Unsure"] = ("Int32", list(states)), ("String", list(unsure))
     return found
 
 

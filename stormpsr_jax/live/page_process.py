@@ -13,7 +13,8 @@ of them. They ask for
   ID after which a watcher goes on when it comes again; "view"; "beat".
 * GET /past: today's units as JSON, the one at hand last. GET /snapshot?frame=N: the JPEG of an
   event's frame; 404 where it is not kept any more.
-* POST /reset with the header Reset-Token of "hello".
+* POST /reset, and POST /confirm?step=ID of an installation that is not sure, with the header
+  Reset-Token of "hello".
 * POST /login with the token, where one is needed.
 
 Who may do what is decided by the path that was asked for, as the server has it, and by nothing that
@@ -54,6 +55,7 @@ _BEAT = 5  # seconds after which a watcher hears something in any case
 _GONE = 30  # seconds after which a watcher that takes nothing any more is left
 _WAIT = 20  # seconds until a request for a picture ends without one
 _MAX_FORM = 4096  # bytes
+_STEP = re.compile(r"[0-9]{1,6}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{8}-[0-9]{1,15}", re.ASCII)
 
 
@@ -177,6 +179,7 @@ class _Watchers:
             Route("/past", self._get_past),
             Route("/snapshot", self._get_snapshot),
             Route("/reset", self._post_reset, methods=["POST"]),
+            Route("/confirm", self._post_confirm, methods=["POST"]),
             Route("/login", self._post_login, methods=["POST"]),
             Route("/station.css", _file("station.css", "text/css")),
             Route("/station.js", _file("station.js", "text/javascript")),
@@ -238,11 +241,21 @@ class _Watchers:
         return answer
 
     async def _post_reset(self, request: Request) -> Response:
+        return self._act(request, serve.RESET)
+
+    async def _post_confirm(self, request: Request) -> Response:
+        step = request.query_params.get("step", "")
+        if not _STEP.fullmatch(step):
+            return PlainTextResponse("step is not the ID of an installation\n", 400)
+        return self._act(request, serve.CONFIRM + step.encode())
+
+    def _act(self, request: Request, what: bytes) -> Response:
+        """Asks recognition for something, where this very page does."""
         given = request.headers.get("reset-token", "")
         if not secrets.compare_digest(given.encode(), self._reset_token.encode()):
             return PlainTextResponse("needs the header Reset-Token of this page\n", 403)
-        self._say(serve.RESET)
-        return PlainTextResponse("the next unit begins\n", 202)
+        self._say(what)
+        return PlainTextResponse("recognition has been told\n", 202)
 
     async def _get_picture(self, request: Request) -> Response:
         after = request.query_params.get("after", "")

@@ -37,8 +37,9 @@ from stormpsr_jax.live.outbox import encode
 # What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.
 # Today's units as JSON; of an event the number of its frame, a line, its JPEG.
 RECORD, STATUS, VIEW, PICTURE, END, PAST, SNAPSHOT = (bytes([c]) for c in b"rsvpeun")
-# What it says: it has started; the next unit is to begin; somebody waits for a picture.
-STARTED, RESET, WANTED = b"started", b"reset", b"wanted"
+# What it says: it has started; the next unit is to begin; somebody waits for a picture; somebody
+# has confirmed a step, whose id comes behind it.
+STARTED, RESET, WANTED, CONFIRM = b"started", b"reset", b"wanted", b"confirm "
 KEPT = 500  # records, for watchers that were away
 KEPT_SNAPSHOTS = 300  # some ten MiB
 _PROCESS = "stormpsr_jax.live.page_process"
@@ -65,6 +66,7 @@ class Page:
         *,
         title: str,
         on_reset: Callable[[], None],
+        on_confirm: Callable[[int], None],
         token: str | None = None,
     ):
         """Starts the server.
@@ -74,6 +76,7 @@ class Page:
             title: of the page: the procedure and its variant, for people.
             on_reset: called when somebody asks for the next unit, in a thread of the page's; has to
                 return at once, as `threading.Event.set` does.
+            on_confirm: likewise, with the id of a step that somebody has confirmed.
             token: that watchers need; see `access.read_token`.
 
         Raises:
@@ -89,7 +92,7 @@ class Page:
         self.url = f"http://{address}/"
         # By the channel, as everybody on a machine can see the words of a command.
         self._setup = json.dumps({"address": address, "title": title, "token": token}).encode()
-        self._on_reset = on_reset
+        self._on_reset, self._on_confirm = on_reset, on_confirm
         self._changed = threading.Condition()  # of all of these
         # What is shown, each with the number of what it was told as.
         self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=KEPT)
@@ -211,6 +214,8 @@ class Page:
             while message := channel.recv_bytes(_MAX_ANSWER):
                 if message == RESET:
                     self._on_reset()
+                elif message.startswith(CONFIRM):
+                    self._on_confirm(int(message.removeprefix(CONFIRM)))
                 elif message == WANTED:
                     self._wanted = True
         except (OSError, EOFError):

@@ -94,6 +94,7 @@ class Station:
         self._untold: collections.deque[Line] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
         self.told = Told(live.decoder.variant.initial_state)
+        self._right_at: dict[int, int] = {}  # by installation, when it was last reported right
         self._dropped = 0  # before this process
         self.frame: int | None = None
         self._latencies: list[float] = []
@@ -188,6 +189,8 @@ class Station:
             procedure, fits = live.decoder.procedure, live.fits
             content = records.of_event(event, procedure, self._calibrated, fits)
             self._add(kind, content, taken.at, event.frame, jpeg)
+            if kind == "event" and event.state == "right":
+                self._right_at[event.step_id] = event.frame
         for alert in live.alerts:
             self._add("alert", records.of_alert(alert), taken.at, alert.frame, jpeg)
         why = unit.take(self.frame, events)
@@ -326,10 +329,19 @@ class Station:
             "latency_ms": _milliseconds(self._latency),
             "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
             "dropped": self._dropped + capture.dropped,
+            "unsure": [] if live.pending else [self._asked_of(step) for step in live.unsure],
         }
         if not holding and (beliefs := live.beliefs) is not None:
             view["beliefs"] = [part._asdict() for part in beliefs]
         return view
+
+    def _asked_of(self, step: int) -> dict[str, Any]:
+        """What a page asks about an installation that is not sure.
+
+        "like": the frame at which it was right last, in this unit or one before, if there was one.
+        """
+        component = self._live.decoder.procedure.components[step // 3]
+        return {"step_id": step, "component": component, "like": self._right_at.get(step)}
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
         seen, decoder = self._live.seen, self._live.decoder
@@ -385,7 +397,9 @@ class Station:
             text = f"{path}: {str(error).removeprefix(f'{path}: ')}"
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
         self.frame, self._dropped = saved.frame, saved.dropped
-        self.told = Told(self._live.decoder.variant.initial_state, saved.told)
+        name = self._live.decoder.procedure.step_name
+        unsure = {step: name(step) for step in self._live.unsure}
+        self.told = Told(self._live.decoder.variant.initial_state, saved.told, unsure)
         self._untold.extend(Line(record, _came(record)) for record in saved.untold)
         self._past.state = saved.past
         if self.frame is not None:

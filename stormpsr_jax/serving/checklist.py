@@ -1,4 +1,4 @@
-"""How far a procedure is: each step done, next, missing or wrong, and alerts."""
+"""How far a procedure is: each step done, next, missing, not sure or wrong, and alerts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 Frame = Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
 
 
+PERSON = "person"  # in place of a stream, of an event that somebody has confirmed
+
+
 def likely(step: int, belief: Belief) -> float:
     """How likely a step holds, by beliefs in 0…1: its part sits right, sits wrong, is absent."""
     k, kind = divmod(step, 3)
@@ -23,11 +26,12 @@ def likely(step: int, belief: Belief) -> float:
 
 
 class State(msgspec.Struct, forbid_unknown_fields=True):
-    """What is saved of a checklist: the monitor's state, and (step id, frame) of done and wrong."""
+    """What is saved of a checklist: the monitor's state, and (step id, frame) of the others."""
 
     monitor: dict[str, Any]
     done: list[tuple[int, Frame]]
     wrong: list[tuple[int, Frame]]
+    unsure: list[tuple[int, Frame]]
 
 
 class Checklist:
@@ -41,6 +45,7 @@ class Checklist:
         # By step, the frame at which it was completed last.
         self._done: dict[int, int] = {}
         self._wrong: dict[int, int] = {}  # those that should not have happened and still hold
+        self._unsure: dict[int, int] = {}  # installations of which it is asked whether they are
 
     def update(
         self,
@@ -57,7 +62,13 @@ class Checklist:
             top: its most confident detection, as `Recognised.top` returns it.
             belief: of each component in 0…1 at it, of a stream that has beliefs.
         """
+        events = list(events)
         steps = [event.step_id for event in events if event.sure]
+        for event in events:
+            if event.sure:
+                self._unsure.pop(3 * (event.step_id // 3), None)
+            else:
+                self._unsure[event.step_id] = frame
         for step in steps:
             for other in {3 * (step // 3) + i for i in range(3)} - {step}:
                 self._wrong.pop(other, None)
@@ -69,11 +80,26 @@ class Checklist:
             elif step % 3 == 1 or step not in (self._variant.allowed or ()):
                 self._wrong[step] = frame
         wrong = None if belief is None else belief.wrong.tolist()
-        return self._monitor.update(frame, steps, [] if top is None else [top[:2]], wrong)
+        alerts = self._monitor.update(frame, steps, [] if top is None else [top[:2]], wrong)
+        return list(map(self._as_known, alerts))
 
     def finish(self) -> list[Alert]:
-        """Alerts for the steps that are missing if the recording ends now."""
-        return self._monitor.finish()
+        """Alerts for the steps that are missing, or not sure, if the recording ends now."""
+        return list(map(self._as_known, self._monitor.finish()))
+
+    def _as_known(self, alert: Alert) -> Alert:
+        """An alert, which does not call missing what may be there."""
+        if alert.kind not in ("missed", "missing") or alert.step_id not in self._unsure:
+            return alert
+        part = self._procedure.components[alert.step_id // 3]
+        message = f"not sure whether {part} is installed right: check"
+        kind = "unsure" if alert.kind == "missing" else alert.kind
+        return alert._replace(kind=kind, message=message)
+
+    @property
+    def unsure(self) -> list[int]:
+        """The installations (3k) that nobody knows to be right or wrong, the oldest first."""
+        return list(self._unsure)
 
     def rows(self) -> list[tuple[int, str]]:
         """Returns (step id, status) of the expected steps, and then of wrong ones.
@@ -87,10 +113,13 @@ class Checklist:
         rows, found = [], False
         for step in self._variant.expected:
             status = "done" if step in self._done else "missing" if step in missing else "open"
+            if step in self._unsure:
+                status = "unsure"
             ready = all(map(self._in_place, before.get(step, ())))
             if status == "open" and ready and not found:
                 status, found = "next", True
             rows.append((step, status))
+        rows += [(step, "unsure") for step in self._unsure if step not in self._expected]
         return rows + [(step, "wrong") for step in sorted(self._wrong)]
 
     def _in_place(self, step: int) -> bool:
@@ -104,12 +133,12 @@ class Checklist:
 
     def frame(self, step: int) -> int | None:
         """The frame at which a step was completed that is done or wrong."""
-        return self._done.get(step, self._wrong.get(step))
+        return None if step in self._unsure else self._done.get(step, self._wrong.get(step))
 
     def state(self) -> State:
         """Returns all that `restore` needs to go on from here."""
-        done, wrong = (list(steps.items()) for steps in (self._done, self._wrong))
-        return State(self._monitor.state(), done, wrong)
+        of_steps = (list(steps.items()) for steps in (self._done, self._wrong, self._unsure))
+        return State(self._monitor.state(), *of_steps)
 
     def restore(self, state: State) -> None:
         """Goes back to a saved state.
@@ -118,7 +147,8 @@ class Checklist:
             ValueError: it was saved by the checklist of another procedure or variant, or is
                 damaged. Everything stays as it is then.
         """
-        for step, _ in state.done + state.wrong:
+        for step, _ in state.done + state.wrong + state.unsure:
             self._procedure.checked_step(step, "checklist")
         self._monitor.restore(state.monitor)
         self._done, self._wrong = dict(state.done), dict(state.wrong)
+        self._unsure = dict(state.unsure)

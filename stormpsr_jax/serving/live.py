@@ -36,8 +36,9 @@ class Step(NamedTuple):
     Attributes:
         step_id: 3k (install component k), 3k + 1 (install it wrong), 3k + 2 (remove).
         name: such as "Install left frame".
-        status: "done", "next", "open", "missing" (what should come after it is done) or "wrong"
-            (done, but not expected; with 3k + 1, component k sits wrong).
+        status: "done", "next", "open", "missing" (what should come after it is done), "unsure" (it
+            is not sure whether it is installed right) or "wrong" (done, but not expected; with 3k +
+            1, component k sits wrong).
         time_s: when it was done, of one that is done or wrong; else None.
         likely: how likely it still holds, in 0…1, of one with a time and a stream with beliefs.
     """
@@ -80,7 +81,7 @@ class Window(msgspec.Struct, forbid_unknown_fields=True):
 class State(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a `Live`; the decoder checks its own part."""
 
-    format: Literal[4]
+    format: Literal[5]
     model: str
     frame: Frame | None
     window: Window | None
@@ -154,6 +155,8 @@ class Live:
         self.seen: tuple[int, float, np.ndarray] | None = None
         self.changed: np.ndarray | None = None
         self.frame: int | None = None
+        # Steps that a person has confirmed since the last picture; other threads add to them.
+        self._confirmed: collections.deque[int] = collections.deque()
 
     def _make_checklist(self, decoder: OnlineDecoder) -> Checklist:
         return Checklist(decoder.procedure, decoder.variant, decoder.floor, self.fps)
@@ -210,12 +213,37 @@ class Live:
         if self.fits is False:
             return []
         events = decode_row(self.decoder, frame, recognised, 0, self._step)
+        events = self._with_confirmed(frame, events)
         belief = self.decoder.belief
         likely = None if belief is None else belief.probabilities()
         self.alerts = self._checklist.update(frame, events, self.seen, likely)
         if self.pending:
-            self._unconfirmed += [(event.frame, event.step_id) for event in events if event.sure]
+            self._unconfirmed += [(event.frame, event.step_id) for event in events]
         return events
+
+    def confirm(self, step: int) -> None:
+        """Takes it from a person that an installation (3k) is right which is not sure.
+
+        With the next picture it is an event of stream "person", with confidence 1, unless that
+        picture, or one that came before the tap, has settled it. Any thread may call this.
+        """
+        self._confirmed.append(step)
+
+    def _with_confirmed(self, frame: int, events: list[Event]) -> list[Event]:
+        settled = {event.step_id // 3 for event in events}
+        name, at = self.decoder.procedure.step_name, frame / self.fps
+        while self._confirmed:
+            step = self._confirmed.popleft()
+            if step in self.unsure and step // 3 not in settled:
+                settled.add(step // 3)
+                self.decoder.confirm(step // 3)
+                events = [*events, Event(frame, step, 1.0, checklist.PERSON, {}, name(step), at)]
+        return sorted(events, key=lambda event: event.step_id)
+
+    @property
+    def unsure(self) -> list[int]:
+        """The installations (3k) of which nobody knows whether they are right, the oldest first."""
+        return self._checklist.unsure
 
     def _judge(self, recognised: Recognised | None, count: int = 1) -> None:
         """Takes what is seen in `count` pictures (None: the end) as evidence of the product."""
@@ -298,7 +326,7 @@ class Live:
         kept = self._recogniser.window
         window = kept if kept is None else Window(kept.shape, kept.astype("<f4").tobytes())
         state = State(
-            format=4,
+            format=5,
             model=self._of_model,
             frame=self.frame,
             window=window,

@@ -1,9 +1,14 @@
 "use strict";
 // The page at the work station. What it shows comes from the server and is only ever set as text.
 
-const SIGNS = { done: "✓", next: "▸", missing: "!", wrong: "✗", open: "·" };
-const WORDS = { done: "done", next: "next", missing: "missing", wrong: "wrong", open: "open" };
-const CLASSES = { done: "done", next: "next-step", missing: "missing", wrong: "wrong-step", open: "open" };
+const SIGNS = { done: "✓", next: "▸", missing: "!", unsure: "?", wrong: "✗", open: "·" };
+const WORDS = {
+  done: "done", next: "next", missing: "missing", unsure: "not sure", wrong: "wrong", open: "open",
+};
+const CLASSES = {
+  done: "done", next: "next-step", missing: "missing", unsure: "unsure-step", wrong: "wrong-step",
+  open: "open",
+};
 const SOURCES = {
   live: ["good", "Camera live"], playing: ["good", "Video plays"], opening: ["waiting", "Opening…"],
   lost: ["bad", "Camera lost"], ended: ["waiting", "Video finished"],
@@ -39,6 +44,7 @@ const state = {
   viewed: 0,
   source: null,
   next: null,
+  asked: null, // the step that is asked for
 };
 
 // --- Checklist and parts --------------------------------------------------------------------------
@@ -87,12 +93,14 @@ function showChecklist(given, waiting, known) {
   const done = expected.filter((row) => row.status === "done").length;
   const wrong = rows.filter(isWrong);
   const missing = rows.filter((row) => row.status === "missing");
+  const unsure = rows.filter((row) => row.status === "unsure");
   const next = rows.find((row) => row.status === "next");
   const complete = expected.length > 0 && done === expected.length && !wrong.length;
   let text = next ? next.name : "–";
   if (waiting) text = "Finished: take it away";
   else if (complete) text = "All steps done";
   else if (!next && wrong.length) text = wrong[0].name;
+  else if (!next && unsure.length) text = `Not sure: ${unsure[0].name}`;
   else if (!next && missing.length) text = `Missing: ${missing[0].name}`;
   setText(by("next"), text);
   by("next").hidden = !known;
@@ -102,6 +110,7 @@ function showChecklist(given, waiting, known) {
   card.classList.toggle("is-wrong", wrong.length + missing.length > 0);
   const counts = [`${done} of ${expected.length} done`];
   if (missing.length) counts.push(`${missing.length} missing`);
+  if (unsure.length) counts.push(`${unsure.length} not sure`);
   if (wrong.length) counts.push(`${wrong.length} wrong`);
   setText(by("count"), counts.join(" · "));
   const progress = by("progress");
@@ -167,9 +176,30 @@ function showFits(view) {
   setText(by("fits-text"), text);
 }
 
+// What nobody knows to be right or wrong is asked for, one after the other.
+function showAsk(unsure) {
+  const [first, ...others] = unsure;
+  const text = first ? `Show the ${first.component} to the camera` : "";
+  by("ask").hidden = !first;
+  setText(by("ask-text"), text);
+  if (!first) return;
+  const more = others.map((one) => one.component).join(", ");
+  setText(by("ask-more"), `It is not sure whether it is installed right.${more && ` Then: ${more}.`}`);
+  const picture = by("ask-picture");
+  const source = typeof first.like === "number" ? `snapshot?frame=${first.like}` : "";
+  if (picture.getAttribute("src") !== source) {
+    picture.hidden = true; // until it has arrived
+    if (source) picture.src = source;
+    else picture.removeAttribute("src");
+  }
+  if (state.asked !== first.step_id) by("ask-confirm").disabled = false;
+  state.asked = first.step_id;
+}
+
 function showView(view) {
   state.viewed = Date.now();
   showFits(view);
+  showAsk(view.unsure || []);
   const known = !view.checking && view.fits !== false;
   showChecklist(view.checklist || [], Boolean(view.waiting), known);
   showBeliefs(view.beliefs || []);
@@ -219,12 +249,15 @@ function showRecord(record) {
   let text = record.message || record.step || record.type;
   if (isUnit) text = unitText(record) + (flaws && ` · ${flaws}`);
   else if (record.type === "uncertain") text += " (uncertain)";
+  else if (record.type === "unsure") text += " (not sure)";
+  else if (record.type === "confirmed") text += " (confirmed by a person)";
   const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
   row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
-  if (record.type === "event" || record.type === "uncertain") {
+  if (["event", "uncertain", "unsure", "confirmed"].includes(record.type)) {
     row.dataset.of = `${record.frame}:${record.step_id}`;
   }
-  if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
+  if (record.type === "confirmed") row.append(make("span"));
+  else if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
   else if (typeof record.confidence === "number") {
     row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));
   }
@@ -246,8 +279,10 @@ function unitText(record) {
 }
 
 function flawsOf(record) {
-  const [missing, wrong] = [stepNames(record.missing), stepNames(record.wrong)];
-  return [missing && `missing: ${missing}`, wrong && `wrong: ${wrong}`].filter(Boolean).join(" · ");
+  const named = (word, steps) => (steps && steps.length ? `${word}: ${stepNames(steps)}` : "");
+  const { missing, unsure, wrong } = record;
+  return [named("missing", missing), named("not sure", unsure), named("wrong", wrong)]
+    .filter(Boolean).join(" · ");
 }
 
 // --- Today ----------------------------------------------------------------------------------------
@@ -451,6 +486,20 @@ by("dismiss").addEventListener("click", () => {
 by("reset").addEventListener("click", () => {
   setText(by("confirm-error"), "");
   by("confirm").showModal();
+});
+by("ask-picture").addEventListener("load", () => { by("ask-picture").hidden = false; });
+by("ask-confirm").addEventListener("click", async () => {
+  const button = by("ask-confirm");
+  button.disabled = true; // until the next question
+  try {
+    const headers = { "Reset-Token": state.resetToken };
+    const response = await fetch(`confirm?step=${state.asked}`, { method: "POST", headers });
+    if (!response.ok) throw new Error(response.statusText);
+    announce("Confirmed");
+  } catch {
+    button.disabled = false;
+    setText(by("ask-more"), "That did not arrive; please try again.");
+  }
 });
 by("show-today").addEventListener("click", showToday);
 by("close-today").addEventListener("click", () => by("today").close());

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import queue
 import re
 import signal
 import socket
@@ -31,9 +32,12 @@ ALL = access.Address("0.0.0.0", 0)
 
 @contextlib.contextmanager
 def serving(address=LOOPBACK, **words):
-    resets = threading.Semaphore(0)
-    page = serve.Page(address, title="<script>evil</script>", on_reset=resets.release, **words)
-    page.resets = resets
+    resets, confirmed = threading.Semaphore(0), queue.SimpleQueue()
+    page = serve.Page(
+        address, title="<script>evil</script>", on_reset=resets.release,
+        on_confirm=confirmed.put, **words,
+    )  # fmt: skip
+    page.resets, page.confirmed = resets, confirmed
     try:
         yield page
     finally:
@@ -145,9 +149,14 @@ def test_reset_needs_its_token_and_this_origin(page):
     ]
     for headers in bad:
         assert ask(page, "/reset", "POST", **headers)[0] == 403, headers
+        assert ask(page, "/confirm?step=27", "POST", **headers)[0] == 403, headers
     assert not page.resets.acquire(blocking=False)
     assert ask(page, "/reset", "POST", **good)[0] == 202
     assert page.resets.acquire(timeout=5)
+    for step in ("", "x", "-3", "2" * 7):
+        assert ask(page, f"/confirm?step={step}", "POST", **good)[0] == 400
+    assert ask(page, "/confirm?step=27", "POST", **good)[0] == 202
+    assert page.confirmed.get(timeout=5) == 27
 
 
 def test_nothing_without_the_token(locked, capfd):
@@ -312,7 +321,7 @@ def test_recognition_goes_on_and_the_page_comes_back_after_a_flood(system):
 OWNER = """
 import time
 from stormpsr_jax.live import access, serve
-page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
+page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=print, on_confirm=print)
 print(page.url, page._process.pid, flush=True)
 time.sleep(60)
 """

@@ -23,8 +23,10 @@ import json, sys
 from stormpsr_jax.live import access, serve
 host, port, token = sys.argv[1:]
 reset = lambda: print("reset", flush=True)
+confirm = lambda step: print("confirm", step, flush=True)
 address = access.Address(host, int(port))
-page = serve.Page(address, title="pump · up", on_reset=reset, token=token or None)
+words = {"title": "pump · up", "token": token or None}
+page = serve.Page(address, on_reset=reset, on_confirm=confirm, **words)
 print(page.url, flush=True)
 for line in sys.stdin:
     kind, value, jpeg = json.loads(line)
@@ -200,6 +202,32 @@ def test_station_is_neutral_until_it_is_known_that_this_is_the_product(server, t
     assert red in tab.locator(".wrong-step").evaluate(look)
 
 
+def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
+    tab.goto(server.url)
+    server.tell("snapshot", 5, JPEG)
+    asks = [{"step_id": 3, "component": "wheel", "like": 5}, {"step_id": 9, "component": EVIL}]
+    server.tell("frame", view("done", "unsure", "next", "unsure", unsure=asks))
+    see(tab.locator("#ask-text"), "Show the wheel to the camera")
+    see(tab.locator("#ask-more"), f"It is not sure whether it is installed right. Then: {EVIL}.")
+    playwright.expect(tab.locator("#ask-picture")).to_be_visible()
+    assert "Install wheel: not sure" in rows(tab)
+    see(tab.locator("#count"), "1 of 4 done · 2 not sure")
+    tab.get_by_role("button", name="I have checked: it is right").click()
+    assert server.process.stdout.readline() == "confirm 3\n"
+    assert tab.locator("#ask-confirm").is_disabled(), "until the next question"
+    server.tell("send", {"type": "confirmed", "step": "Install wheel", "frame": 8, "step_id": 3})
+    server.tell("frame", view("done", "done", "next", "unsure", unsure=asks[1:]))
+    see(tab.locator("#ask-text"), f"Show the {EVIL} to the camera")
+    assert tab.locator("#ask-confirm").is_enabled()
+    assert tab.locator("#ask-picture").is_hidden()
+    see(tab.locator("#records .what").first, "Install wheel (confirmed by a person)")
+    unit = {"type": "unit", "unit": 1, "ended": "key", "unsure": [{"step": "Install lid"}]}
+    server.tell("send", unit)
+    see(tab.locator("#alert-text"), "Unit 1: not sure: Install lid")
+    server.tell("frame", view("done", "done", "next", "open"))
+    playwright.expect(tab.locator("#ask")).to_be_hidden()
+
+
 def test_station_strikes_out_what_is_withdrawn(server, tab):
     event = {"type": "event", "step": "Install cap", "frame": 7, "step_id": 0, "fits": None}
     tab.goto(server.url)
@@ -314,7 +342,8 @@ def test_station_contrast_size_and_room(server, browser, scheme, width, height):
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     tab = context.new_page()
-    server.tell("frame", view("done", "missing", "wrong", "next"), JPEG)
+    asks = [{"step_id": 3, "component": "wheel", "like": None}]
+    server.tell("frame", view("done", "missing", "wrong", "next", unsure=asks), JPEG)
     for _ in range(5):
         server.tell("send", {"type": "event", "step": "Install pin", "confidence": 0.9})
     server.tell("send", {"type": "alert", "message": "Install wheel is missing"})

@@ -113,7 +113,7 @@ def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
     taken = []
 
     class Server:
-        def __init__(self, url, keys, *, initial_state, state):
+        def __init__(self, url, keys, *, initial_state, state, unsure):
             taken.append((list(initial_state), list(state)))
 
         def send(self, record):

@@ -49,8 +49,11 @@ def detect(images):
     return boxes, classes, first[:, 1:2] / 100, (np.full(len(images), 5.0), states, None)
 
 
-def scripted(stream="asd", fits=None) -> Live:
-    """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing."""
+def scripted(stream="asd", fits=None, sure=None) -> Live:
+    """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing.
+
+    With `sure` that is the bar of stream "learned" for installations.
+    """
     procedure, variant = PROCEDURE.at(FPS), PROCEDURE.variants["assembly"]
     embed = {"encode": lambda x: x[:, 0, 0].astype(np.float32), "temporal": changed}
     recogniser = {"encode": None, "temporal": None, "detect": detect}
@@ -63,7 +66,7 @@ def scripted(stream="asd", fits=None) -> Live:
         if stream != "learned":
             return Decoder(procedure, variant, stream, SETTINGS)
         return learned.LearnedDecoder(
-            procedure, variant, learned.LearnedSettings(install=0.5), WEIGHTS
+            procedure, variant, learned.LearnedSettings(install=0.5, sure=sure), WEIGHTS
         )
 
     return Live(

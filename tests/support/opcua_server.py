@@ -17,6 +17,7 @@ TYPES = {
     "StepId": (0, _INT),
     "Confidence": (0.0, None),
     "States": ([0], _INT),
+    "Unsure": ([""], None),
     "Alert": ("", None),
     "Unit": (0, _INT),
     "Missing": ([""], None),

@@ -86,6 +86,10 @@ class Decoder:
         """The current state vector (K,)."""
         return tuple(self._state)
 
+    def confirm(self, component: int) -> None:
+        """Raises ValueError: sums report a step or do not, and ask nobody."""
+        raise ValueError(f"stream {self.stream} is sure of all components")
+
     @property
     def floor(self) -> float:
         """A detection at or below this confidence is no evidence."""

@@ -111,6 +111,11 @@ class LearnedDecoder:
         """Returns what waits for others (`hold`), as if nothing more was seen until it is due."""
         return self._reporter.expire()
 
+    def confirm(self, component: int) -> None:
+        """Takes it from a person that a component which is not sure is installed right."""
+        self._reporter.reported[component] = 1
+        self._reporter.unsure[component], self._reporter.asked[component] = -1, False
+
     def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
         """Takes a picture; beliefs stay as they are between pictures."""
         return self.update(frame, seen.scores)

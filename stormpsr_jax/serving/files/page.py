@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.rules import Event, reported
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
@@ -30,6 +31,15 @@ MAX_PICTURES = 64
 MAX_EVENTS = 1000  # in the timeline and the table; also of alerts
 DOUBTFUL = 0.9  # likelihood below which a reported step is hinted at
 _BINS = 400  # of a curve
+
+
+@dataclasses.dataclass
+class Unsure:
+    """That it is not sure whether an installation is right, from one frame until another."""
+
+    step_id: int
+    since: int
+    until: int | None = None  # None to the end
 
 
 class Report:
@@ -61,6 +71,8 @@ class Report:
         self._num_pictured = 0
         # By step that was recognised, how likely it has been since at the least.
         self._least: dict[int, float] = {}
+        self._unsure: list[Unsure] = []
+        self._asked: dict[int, list[str]] = {}  # by frame, steps that became not sure then
         self._alerts: list[Alert] = []
         self._num_alerts = 0
 
@@ -77,15 +89,23 @@ class Report:
                 self._seen = np.zeros(self._bins)
             found = np.where(detected.classes > 0, detected.confidences, 0).max(axis=1, initial=0)
             np.maximum.at(self._seen, bins, found)
-        events = list(chunk.events)
+        for event in chunk.events:
+            if event.sure:
+                same = [one for one in self._unsure if one.step_id // 3 == event.step_id // 3]
+                for one in same:
+                    one.until = event.frame if one.until is None else one.until
+            elif len(self._unsure) < MAX_EVENTS:
+                self._asked.setdefault(event.frame, []).append(event.name)
+                self._unsure.append(Unsure(event.step_id, int(event.evidence["since"])))
+        events = reported(chunk.events)
         for frame, belief in zip(chunk.numbers, chunk.beliefs, strict=True):
             self._least |= {e.step_id: 1.0 for e in events if e.frame == frame}
             if belief is not None:
                 least = ((step, p, likely(step, belief)) for step, p in self._least.items())
                 self._least = {step: min(before, now) for step, before, now in least}
-        self._num_events += len(chunk.events)
-        self._num_uncertain += sum(map(self._is_uncertain, chunk.events))
-        self._events += chunk.events[: max(0, MAX_EVENTS - len(self._events))]
+        self._num_events += len(events)
+        self._num_uncertain += sum(map(self._is_uncertain, events))
+        self._events += events[: max(0, MAX_EVENTS - len(self._events))]
         self.add_alerts(alerts)
 
     def add_alerts(self, alerts: Sequence[Alert]) -> None:
@@ -144,6 +164,15 @@ class Report:
             changed=self._changed is not None,
             detected=self._seen is not None,
             calibrated=calibrated,
+            unsure=[
+                (
+                    self._procedure.step_name(one.step_id),
+                    self._clock(one.since),
+                    None if one.until is None else self._clock(one.until),
+                )
+                for one in self._unsure
+            ],
+            num_unsure=sum(one.until is None for one in self._unsure),
             num_events=self._num_events,
             num_uncertain=self._num_uncertain,
             certain=self._certain,
@@ -165,7 +194,7 @@ class Report:
         files.write_text(path, page)
 
     def _is_uncertain(self, event: Event) -> bool:
-        return not event.sure or event.confidence < self._certain
+        return event.confidence < self._certain
 
     def _clock(self, frame: int) -> str:
         return clock((frame - self._first) / self._fps)
@@ -180,6 +209,7 @@ class Report:
         cards = []
         for frame, jpeg in self._pictures.items():
             names = [(e.name, e.confidence) for e in self._events if e.frame == frame]
+            names += [(name, None) for name in self._asked.get(frame, ())]
             picture = base64.b64encode(jpeg).decode()
             cards.append({"frame": frame, "time": self._clock(frame), "jpeg": picture})
             cards[-1]["steps"] = names
@@ -189,7 +219,7 @@ class Report:
         """A row per step with its events; below, what the networks say, with the same times."""
         from matplotlib.figure import Figure
 
-        steps = list(dict.fromkeys(event.step_id for event in self._events))
+        steps = list(dict.fromkeys(one.step_id for one in (*self._events, *self._unsure)))
         steps += [step for step in self._variant.expected if step not in steps]
         curves = self._curves()
         width, left, right, below, gap = 10.0, 2.4, 0.15, 0.35, 0.42
@@ -231,6 +261,13 @@ class Report:
         axes.text(-0.01, row + 0.5, text, transform=at, ha="right", va="center", color=colour)
 
     def _draw(self, axes: Axes, steps: Sequence[int], colour: str) -> None:
+        for one in self._unsure:
+            end = self._num_frames + self._first if one.until is None else one.until
+            at = (one.since - self._first) / self._fps, (end - one.since) / self._fps
+            y = steps.index(one.step_id) + 0.25
+            axes.broken_barh(
+                [at], (y, 0.5), facecolor="none", edgecolor=PALETTE["amber"], hatch="////"
+            )
         for event in self._events:
             x, y = (event.frame - self._first) / self._fps, steps.index(event.step_id) + 0.5
             ink = WRONG if event.step_id % 3 == 1 else colour

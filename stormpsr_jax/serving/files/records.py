@@ -5,10 +5,17 @@ from typing import Any
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.serving.checklist import PERSON
 
 
 def kind_of(event: Event, certain: float) -> str:
-    """Returns the type of an event's line: "event", "uncertain" below `certain`, or "unsure"."""
+    """Returns the type of an event's line: "event", "uncertain", "unsure" or "confirmed".
+
+    That is one of a confidence below `certain`, one that is not sure, and one that a person has
+    confirmed.
+    """
+    if event.stream == PERSON:
+        return "confirmed"
     if not event.sure:
         return "unsure"
     return "event" if event.confidence >= certain else "uncertain"
@@ -33,7 +40,7 @@ def of_event(
         "confidence": event.confidence,
         "stream": event.stream,
         "evidence": event.evidence,
-        "calibrated": calibrated,
+        "calibrated": calibrated and event.stream != PERSON,
         "fits": fits,
     }
 

@@ -20,6 +20,7 @@ from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving.files import records
 from stormpsr_jax.serving.kept import Chunk
 
@@ -139,6 +140,7 @@ class Writer:
         self._calibrated = calibrated
         self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
         self._written: list[Written] = []
+        self._unsure: dict[int, Written] = {}  # by component, what is not sure until now
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
@@ -167,7 +169,8 @@ class Writer:
         self._stack.__exit__(*error)
         if self._form is not None and self._form.write is not None and error[0] is None:
             path = self._folder / f"{self._recording}{self._form.ending}"
-            self._form.write(path, self._written, self._recording, self._fps)
+            written = sorted([*self._written, *self._unsure.values()], key=lambda one: one.frame)
+            self._form.write(path, written, self._recording, self._fps)
 
     def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
         """Writes what the networks say about the next frames, and their events and alerts."""
@@ -180,13 +183,22 @@ class Writer:
                 self._tables[kind] = self._table(self._stack, UNSURE)
             row = [time, event.name, confidence, event.frame, event.step_id, event.stream]
             self._tables[kind](row)
-            if self._form is not None and kind == "event":
-                after = event.frame - self._first
-                self._written.append(Written(after, event.frame, event.step_id, event.name))
+            self._add_label(event, kind)
             fits = chunk.fits[event.frame - chunk.numbers[0]]
             record = records.of_event(event, self._procedure, self._calibrated, fits)
             self._line({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)
+
+    def _add_label(self, event: Event, kind: str) -> None:
+        """What is not sure in the end is called so: no step, until a person has decided."""
+        frame = event.frame if event.sure else int(event.evidence["since"])
+        name = event.name if event.sure else f"Not sure: {event.name}"
+        label = Written(frame - self._first, frame, event.step_id, name)
+        self._unsure.pop(event.step_id // 3, None)
+        if kind == "event":
+            self._written.append(label)
+        elif kind == "unsure":
+            self._unsure[event.step_id // 3] = label
 
     def write_alerts(self, alerts: list[Alert]) -> None:
         """Writes alerts into events.jsonl."""

@@ -98,8 +98,8 @@ class Unit:
 
     @property
     def began(self) -> bool:
-        """Whether there was a step."""
-        return self.state.num_steps > 0
+        """Whether there was a step, or one may have been."""
+        return self.state.num_steps > 0 or bool(self._live.unsure)
 
     @property
     def waiting(self) -> bool:
@@ -168,7 +168,12 @@ class Unit:
             "done": [step.step_id for step in live.progress if step.status == "done"],
             "late": state.late,
             "wrong": [step.step_id for step in live.progress if step.status == "wrong"],
-            "missing": [alert.step_id for alert in live.finish() if alert.step_id is not None],
+            "unsure": live.unsure,
+            "missing": [
+                alert.step_id
+                for alert in live.finish()
+                if alert.step_id is not None and alert.kind == "missing"
+            ],
         }
 
         def named(step: int) -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""What is not sure is no step until a clear view or a person has settled it."""
+
+import json
+
+import pytest
+
+from stormpsr_jax.live.capture import Clock
+from stormpsr_jax.live.station import Station
+from stormpsr_jax.psr.files import timed_labels
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.serving.files import results
+from stormpsr_jax.serving.files.unit import parse_reset
+from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.recogniser import Recognised
+from tests.support import live_data
+from tests.support.live_data import COVER, FPS, PROCEDURE, SEAL, Script, frames, scripted
+
+# With a bar that no belief reaches; the cover's picture shows the seal too.
+SHOWN = frames((live_data.NOTHING, 5), (SEAL, 60), (COVER, 60), (SEAL, 20))
+CONFIRMED_AT = 100
+NOTHING = Recognised(None, None)
+
+
+def play(shown, path, taps=(), stop_at=None):
+    """The lines, and what the page shows at last before the unit ends."""
+    told, views, stop = [], [], []
+
+    class Screen:
+        wants_picture = False
+        frame = staticmethod(lambda jpeg, view: views.append(view))
+        past = snapshot = staticmethod(lambda *_: None)
+
+    def before(script):
+        number = len(shown) - len(script.shown)
+        for step in taps if number == CONFIRMED_AT else ():
+            live.confirm(step)
+        if number == stop_at:
+            stop.append(1)
+
+    live = scripted("learned", sure=30.0)
+    one = Station(
+        live, "x", clock=Clock(FPS, 0.0), reset=parse_reset("key"), state=path,
+        tell=lambda line: told.append(json.loads(line)),
+    )  # fmt: skip
+    one.restore()
+    one.run(Script(list(shown), before=before), stop, (), Screen())
+    return [line for line in told if line["type"] != "status"], views[-3]
+
+
+def of(told, kind):
+    return [line["step_id"] for line in told if line["type"] == kind]
+
+
+def ids(steps):
+    return [step["step_id"] for step in steps]
+
+
+def test_what_is_not_sure_is_asked_for_and_listed_at_the_end_of_the_unit(tmp_path):
+    """As no step, over a restart too."""
+    path = tmp_path / "s.json"
+    told, _ = play(SHOWN, path, stop_at=CONFIRMED_AT)
+    again, shown = play(SHOWN[CONFIRMED_AT + 1 :], path)
+    told += again
+    assert (of(told, "unsure"), of(told, "event")) == ([0, 3], [])
+    assert {line["state"] for line in told if line["type"] == "unsure"} == {"unsure"}
+    assert (ids(told[-1]["unsure"]), ids(told[-1]["missing"])) == ([0, 3], [6])
+    assert (told[-1]["done"], told[-1]["num_steps"]) == ([], 0)
+    assert [row["status"] for row in shown["checklist"]] == ["unsure", "unsure", "next"]
+    assert shown["unsure"][0] == {"step_id": 0, "component": "seal", "like": None}
+
+
+def test_a_tap_settles_what_is_asked_for_and_nothing_else(tmp_path):
+    told, shown = play(SHOWN, tmp_path / "s.json", taps=(0, 6))  # nobody has asked for the screw
+    (line,) = (line for line in told if line["type"] == "confirmed")
+    assert (line["step_id"], line["state"], line["stream"]) == (0, "right", "person")
+    assert (line["confidence"], line["calibrated"]) == (1.0, False)
+    assert [row["status"] for row in shown["checklist"]][:2] == ["done", "unsure"]
+    assert ids(shown["unsure"]) == ids(told[-1]["unsure"]) == [3]
+    assert ids(told[-1]["done"]) == ids(told[-1]["steps"]) == [0]
+    assert of(told, "unsure") == [0, 3], "it is not asked for again"
+
+
+def test_pre_labels_call_it_not_sure_and_no_reader_takes_that_for_a_step(tmp_path):
+    for key, form in formats.WRITTEN.items():
+        folder = tmp_path / key
+        folder.mkdir()
+        with results.Writer(folder, "x", PROCEDURE, FPS, 0, pre_labels=key) as writer:
+            events = [
+                Event(2, 0, 0.9, "learned", {}, "Install seal", 0.2),
+                Event(3, 3, 0.6, "learned", {"since": 1}, "Install cover", 0.3, sure=False),
+                Event(4, 6, 0.6, "learned", {"since": 1}, "Install screw", 0.4, sure=False),
+                Event(6, 6, 0.9, "learned", {}, "Install screw", 0.6),  # is sure by now
+            ]
+            writer.write(Chunk(range(9), NOTHING, [None] * 9, events, [None] * 9), [])
+        path = folder / f"x{form.ending}"
+        text = path.read_text(encoding="utf-8")
+        assert "Install screw" in text.replace("Not sure: Install cover", "")
+        assert "Not sure: Install screw" not in text
+        with pytest.raises(ValueError, match=r"Not sure: Install cover.* is no step"):
+            timed_labels.read_times(path, PROCEDURE)
