@@ -128,7 +128,7 @@ class OpcUa(Outbox):
 
         The states after it wait with it: they have to be right where a record before is dropped.
         """
-        told = {"states": None, "unsure": None}
+        told: dict[str, Any] = {"states": None, "unsure": None}
         if self._told.take(record):
             told = {"states": self._told.states, "unsure": list(self._told.unsure.values())}
         super().send({"type": record.get("type"), "record": record, **told})

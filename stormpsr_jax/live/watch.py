@@ -91,8 +91,14 @@ def run(args: argparse.Namespace) -> int:
         title = f"{model.procedure.name} · {variant}"
         if args.serve is not None:
             token = access.read_token(args.token_file)
-            acts = {"on_reset": station.ask_reset, "on_confirm": live.confirm}
-            add(page := serve.Page(access.parse(args.serve), title=title, token=token, **acts))
+            page = serve.Page(
+                access.parse(args.serve),
+                title=title,
+                on_reset=station.ask_reset,
+                on_confirm=live.confirm,
+                token=token,
+            )
+            add(page)
             tell("page", page.url)
             page.frame(None, {"recording": source.name, "source": "opening"})
         if args.mqtt is not None:
@@ -102,9 +108,14 @@ def run(args: argparse.Namespace) -> int:
         # Of those with a picture: an OPC UA server gets none.
         receivers = [output for output in outputs if isinstance(output, Outbox)]
         if args.opcua is not None:
-            first, told = live.decoder.variant.initial_state, station.told
-            states = {"initial_state": first, "state": told.states, "unsure": told.unsure}
-            add(opcua.OpcUa(args.opcua, args.opcua_keys, **states))
+            server = opcua.OpcUa(
+                args.opcua,
+                args.opcua_keys,
+                initial_state=live.decoder.variant.initial_state,
+                state=station.told.states,
+                unsure=station.told.unsure,
+            )
+            add(server)
         # Before the source is opened: compiling takes longer than pictures wait.
         begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
         if reset.kind == "key":

@@ -208,7 +208,9 @@ class Report:
     def _cards(self) -> list[dict[str, Any]]:
         cards = []
         for frame, jpeg in self._pictures.items():
-            names = [(e.name, e.confidence) for e in self._events if e.frame == frame]
+            names: list[tuple[str, float | None]] = [
+                (e.name, e.confidence) for e in self._events if e.frame == frame
+            ]
             names += [(name, None) for name in self._asked.get(frame, ())]
             picture = base64.b64encode(jpeg).decode()
             cards.append({"frame": frame, "time": self._clock(frame), "jpeg": picture})
@@ -219,7 +221,8 @@ class Report:
         """A row per step with its events; below, what the networks say, with the same times."""
         from matplotlib.figure import Figure
 
-        steps = list(dict.fromkeys(one.step_id for one in (*self._events, *self._unsure)))
+        steps = [one.step_id for one in self._events] + [one.step_id for one in self._unsure]
+        steps = list(dict.fromkeys(steps))
         steps += [step for step in self._variant.expected if step not in steps]
         curves = self._curves()
         width, left, right, below, gap = 10.0, 2.4, 0.15, 0.35, 0.42
