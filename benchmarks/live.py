@@ -197,7 +197,7 @@ def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) 
         variant,
         folder / "results",
         recording.Options(),
-        source=path.name,
+        source=path,
     )
     return opened.num_frames / loaded.fps / (time.perf_counter() - start)
 

@@ -11,8 +11,9 @@ curve of accuracy over videos asks for. A doubt is no mistake: exit status 0.
 
 `map` drafts a file that says which steps the words in labels stand for. It has a line
 `word,step,how` for every different word in them: a word that is a step's name or id stands for that
-step, any other for the step whose name is most like it. Correct the column `step` (leave it empty
-for words that are no step, such as those of another tier), then give the file as --words.
+step, any other for a step of the component whose name is in it; without one, `step` is empty.
+Correct that column (leave it empty for words that are no step, such as those of another tier), then
+give the file as --words.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from stormpsr_jax.psr.procedure import Procedure
 
 
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
-    """Writes the words of all labels, each with the nearest step; see the module's docstring.
+    """Writes the words of all labels, each with a guess of its step; see the module's docstring.
 
     Args:
         procedure: whose steps they are.
@@ -51,8 +52,8 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
-    places = [(path,) for path in label_files.find(labels).values() if not path.is_dir()]
-    entries = itertools.chain(*for_each(places, lambda path: formats.read(path)[1]))
+    paths = {path: None for path in label_files.find(labels).values() if not path.is_dir()}
+    entries = itertools.chain(*for_each(zip(paths), lambda path: formats.read(path)[1]))
     texts = [entry.text for entry in entries]
     rows = words.draft(texts, procedure)
     if not rows:

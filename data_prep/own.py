@@ -7,10 +7,10 @@ data_prep/README.md takes you from there to a trained model. For a recording NAM
 * --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
 * --labels holds NAME.csv with the header `time,step` (as `stormpsr label` writes it),
   `start,end,step` (seconds, or m:ss) or `frame,step`; or NAME.json, NAME.eaf, … of Label Studio,
-  ELAN, BORIS, VIA 3 or CVAT, subtitles or a spreadsheet (docs/formats.md has them all); or a
-  folder NAME with PSR_labels.csv and perhaps PSR_labels_with_errors.csv and PSR_labels_raw.csv.
-  Files are known by what is in them. --words says what labels call the steps; `python -m
-  data_prep.labels map` drafts that file;
+  ELAN, BORIS, VIA 3 or CVAT, subtitles or a spreadsheet (docs/formats.md has them all); or the
+  export of a whole project, of any name; or a folder NAME with PSR_labels.csv and perhaps
+  PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are known by what is in them. --words
+  says what labels call the steps; `python -m data_prep.labels map` drafts that file;
 * --boxes, if given, holds NAME.json (COCO), NAME.xml (CVAT for images 1.1) or a folder NAME of YOLO
   text files; or it is a COCO or CVAT file, or holds just one, with images NAME/000010.jpg of all
   recordings. Coordinates are those of the original picture, upright; without boxes the detector
@@ -39,7 +39,7 @@ import argparse
 import functools
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -51,28 +51,32 @@ from data_prep import command
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
-from stormpsr_jax.base.errors import for_each, raise_all
+from stormpsr_jax.base.errors import for_each, lines_of, raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.files.formats.form import MAX_BYTES
+from stormpsr_jax.psr.files.formats.form import CVAT_FILE, MAX_BYTES
 from stormpsr_jax.psr.files.label_files import PSR_FILES, SPLITS
 from stormpsr_jax.psr.files.words import Terms, terms
 from stormpsr_jax.psr.procedure import Procedure
 
 
-def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Place]]:
+def find_labels(
+    labels: str | Path, leave_out: str = "", known: Collection[str] = ()
+) -> dict[str, list[Place]]:
     """Finds the labels of each recording: folders of PSR label files, and files of label formats.
 
     A file that lies in a folder other than train, val and test is of the recording that the
-    folder is named after.
+    folder is named after. One of several recordings, as tools export a project, is of all of them,
+    but for those that another such file is called like.
 
     Args:
-        trees: where to look.
+        labels: folder or zip file, or a labelling tool's file.
         leave_out: path of a CSV file that holds no labels.
+        known: names of recordings, of several that a tool has for one the one that counts.
 
     Returns:
         By recording, each place found.
@@ -83,6 +87,7 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
     """
     leave_out = os.path.realpath(leave_out) if leave_out else ""
     places: list[tuple[str, Place]] = []
+    shared: dict[str, list[tuple[str, Place]]] = {}
 
     def add(tree: Tree, folder: str, file: str) -> None:
         path, last = join(folder, file), folder.rpartition("/")[2]
@@ -92,17 +97,34 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
             if file in PSR_FILES:
                 what = "belongs into a folder with the recording's name"
                 raise ValueError(f"{tree.show(path)}: {what}")
-            name = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
-            places.append((name, (tree, path)))
+            own = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
+            if tree.zip is not None and path == CVAT_FILE:
+                own = Path(tree.path).stem
+            with tree.on_disk(path) as copy:
+                names = label_files.recordings_in(copy, own, known)
+            if len(names) == 1:
+                places.append((names[0], (tree, path)))
+            else:
+                for name in names:
+                    shared.setdefault(name, []).append((own, (tree, path)))
 
     found: list[tuple[Tree, str, str]] = []
-    for tree in trees:
+    if os.path.isfile(labels) and formats.is_label_file(labels):
+        folder, file = os.path.split(labels)
+        tree = Tree(folder or ".")
+        if file.lower().endswith(".zip"):
+            (tree,), file = command.open_flag("labels", labels), CVAT_FILE
+        found = [(tree, "", file)]
+    for tree in [] if found else command.open_flag("labels", labels):
         for folder, _, files in tree.walk():
             if folder and any(file in files for file in PSR_FILES):
                 places.append((folder.rpartition("/")[2], (tree, folder)))
             else:
                 found += [(tree, folder, file) for file in files]
     for_each(found, add)
+    for name, its in shared.items():
+        named = [place for own, place in its if own == name]
+        places += [(name, place) for place in (named if len(named) == 1 else dict(its).values())]
     return finding.by_name(places)
 
 
@@ -110,6 +132,8 @@ def _is_label_file(tree: Tree, path: str) -> bool:
     if path.lower().endswith(formats.CERTAIN):
         return True
     if not path.lower().endswith(formats.MAYBE) or tree.size(path) > MAX_BYTES:
+        return False
+    if path.lower().endswith(".zip"):  # a tree of its own
         return False
     with tree.on_disk(path) as copy:
         return formats.is_label_file(copy)
@@ -133,8 +157,8 @@ def find_recordings(
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
             mistakes in a COCO file of several recordings.
     """
-    found = find_labels(command.open_flag("labels", labels), splits)
     pictured = finding.find_pictures(command.open_flag("videos", videos))
+    found = find_labels(labels, splits, pictured)
     if not found and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
     labelled = data_sets.only_places(found, f"--labels={labels}", "labels")
@@ -142,14 +166,32 @@ def find_recordings(
     why = label_files.unknown(labels, without) if without and os.path.isdir(labels) else []
     if without and (why or not labelled):
         raise_all([f"frames without labels: {', '.join(without)}", *why])
-    return data_sets.match(
-        data_sets.Format("own recordings", 0, f"--videos={videos}", download=None),
-        labelled,
-        pictured,
-        own_labels.find_boxes(boxes, labelled) if boxes is not None else {},
-        procedure.fps,
-        functools.partial(own_splits.choose_splits, splits, split_seed, before or {}),
-    )
+    boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
+    try:
+        return data_sets.match(
+            data_sets.Format("own recordings", 0, f"--videos={videos}", download=None),
+            labelled,
+            pictured,
+            boxed,
+            procedure.fps,
+            functools.partial(own_splits.choose_splits, splits, split_seed, before or {}),
+        )
+    except ValueError as error:
+        raise_all([*lines_of(error), *_of_projects(labelled, pictured)])
+        raise
+
+
+def _of_projects(labelled: Mapping[str, Place], known: Collection[str]) -> list[str]:
+    """Says how a file of several recordings calls them, where some are not `known` by that."""
+    lines = []
+    for place in dict.fromkeys(labelled.values()):
+        names = [name for name in labelled if labelled[name] == place]
+        if len(names) > 1 and not set(names) <= set(known):
+            lines.append(
+                f"{finding.show(place)}: has labels of {', '.join(names)}, as the labelling tool "
+                "calls the videos; give those in --videos these names"
+            )
+    return lines
 
 
 def make_dataset(
@@ -268,7 +310,7 @@ def _make_or_export(
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--videos", required=True, metavar="PATH", help="folder or zip of the videos")
-    add("--labels", required=True, metavar="PATH", help="folder or zip of the labels")
+    add("--labels", required=True, metavar="PATH", help="folder, zip or file of the labels")
     add_label_flags(add)
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")

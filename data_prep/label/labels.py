@@ -8,6 +8,7 @@ another frame.
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,13 @@ class LabelFolder:
     def find(self) -> None:
         """Looks again."""
         self.paths, self.errors = label_files.look(self.keeping.folder)
+        several = Counter(self.paths.values())
+        for name, path in self.paths.items():
+            if several[path] > 1:  # it would be taken away with the first change
+                self.errors[name] = [
+                    f"{path}: has the labels of several recordings; give each a file of its own "
+                    "(python -m stormpsr_jax.psr.convert labels), and take this one away"
+                ]
 
     def read(self, name: str, film: Film | Folder) -> Labels:
         """Reads the labels of a recording.

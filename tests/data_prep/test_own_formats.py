@@ -3,13 +3,17 @@
 import contextlib
 import json
 import re
+import zipfile
 
 import numpy as np
 import pytest
 
+from data_prep import labels as labels_command
 from data_prep import own
 from stormpsr_jax import evaluate, procedure
+from stormpsr_jax.psr import convert
 from tests.support import label_formats
+from tests.support.commands import refused
 from tests.support.own_data import PROCEDURE, opened, write_video
 
 # Of a variable frame rate: pictures at uneven times, two of which no frame at 5 a second shows.
@@ -70,6 +74,49 @@ def test_a_rate_of_labels_that_the_videos_do_not_have_is_a_warning(tmp_path, cap
         for name, (recording, _) in opened(tmp_path / str(rate)).items():
             last = int(np.flatnonzero(np.diff(recording.states.sum(1)))[-1]) + 1
             assert last == (of_csv if name == "bench3" else 15), name
+
+
+def cvat_project(names):
+    """CVAT's XML of a project: a task of 125 pictures for each video, three tags each."""
+    tasks = "".join(
+        f"<task><id>{i}</id><name>{name}.mp4</name><size>125</size></task>"
+        for i, name in enumerate(names)
+    )
+    tags = "".join(
+        f"<image name='frame_{125 * i + 25 * (k + 1):06d}' task_id='{i}'><tag label='{3 * k}'/>"
+        "</image>"
+        for i in range(len(names))
+        for k in range(3)
+    )
+    meta = f"<meta><project><tasks>{tasks}</tasks></project></meta>"
+    return f"<annotations><version>1.1</version>{meta}{tags}</annotations>"
+
+
+@pytest.mark.usefixtures("system")
+def test_an_export_of_a_whole_project_is_read_as_it_is(tmp_path, capsys):
+    names = [f"bench{i}" for i in range(1, 4)]
+    for name in names:
+        write_video(tmp_path / "videos" / f"{name}.mp4", np.arange(0, 5, 0.04), "mpeg4")
+    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    path = tmp_path / "project_pump_annotations.zip"  # as CVAT names it
+    flags = [f"--procedure={tmp_path / 'pump.json'}", f"--videos={tmp_path / 'videos'}"]
+    flags += [f"--labels={path}", "--size=32", f"--out={tmp_path / 'data'}"]
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("annotations.xml", cvat_project(["bench1", "bench2", "other"]))
+    said = refused(capsys, own.main, flags, lines=3).splitlines()
+    assert said[0].endswith("): other")
+    assert said[1].endswith("frames without labels: bench3")
+    assert "has labels of bench1, bench2, other, as the labelling tool calls the videos" in said[2]
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("annotations.xml", cvat_project(names))
+    assert own.main(flags) == 0
+    for recording, _ in opened(tmp_path / "data").values():
+        changes = (np.flatnonzero(np.diff(recording.states.sum(1))) + 1).tolist()
+        assert changes == [5, 10, 15], recording.name
+    labels_command.main(["check", str(path), flags[0], "--labels_fps=25"])
+    assert "3 recordings (assembly 3), 9 steps" in capsys.readouterr().out
+    convert.main(["labels", *flags[:3:2], "--labels_fps=25", f"--out={tmp_path / 'psr'}"])
+    assert sorted(folder.name for folder in (tmp_path / "psr").iterdir()) == names
 
 
 def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path, capsys):

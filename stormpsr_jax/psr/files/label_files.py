@@ -2,8 +2,9 @@
 
 A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_labels_raw.csv` or
 both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
-a file NAME of one of the `formats`, or one such file in a folder of the recording's name. All may
-lie below folders train, val and test. `opened` also takes zip files of IndustReal's recordings as
+a file NAME of one of the `formats`, or one such file in a folder of the recording's name; or a file
+of any name that has the labels of several, as tools export a project. All may lie below folders
+train, val and test. `opened` also takes zip files of IndustReal's recordings as
 downloaded.
 """
 
@@ -73,7 +74,8 @@ def opened(
     """Gives the folder of labels that a download has, for `find`.
 
     Args:
-        path: a folder of labels, which is given as it is; a zip file of recordings, whose label
+        path: a folder of labels or a labelling tool's file, which is given as it is; a zip file of
+            recordings, whose label
             files are unpacked for as long as the block lasts; a folder of such zip files, or one
             with a folder `recordings`. `OTHER_DOWNLOADS` are not opened.
         split: zip files whose name begins with another one are not opened.
@@ -84,6 +86,9 @@ def opened(
     """
     root = pathlib.Path(path)
     place = functools.partial(_place, wanted)
+    if root.is_file() and formats.is_label_file(root):
+        yield root
+        return
     if root.is_file():
         with zips.unpacked([zips.of(root)], place, root) as folder:
             if not any(folder.iterdir()):
@@ -134,12 +139,15 @@ def _split_of(name: str) -> str:
     return match[1] if match else ""
 
 
-def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathlib.Path]:
+def find(
+    folder: str | os.PathLike, split: str | None = None, known: Collection[str] = ()
+) -> dict[str, pathlib.Path]:
     """Finds the labels of each recording: a folder of PSR files, or a file of a label format.
 
     Args:
-        folder: of labels.
+        folder: of labels; or a file of a label format.
         split: of the folders train, val and test only this one is looked into.
+        known: names of recordings, of several that a tool has for one the one that counts.
 
     Returns:
         By recording, sorted.
@@ -148,7 +156,7 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
         ValueError: every folder and file that is not what it should be, or no labels at all.
     """
     root = pathlib.Path(folder)
-    found, errors = look(root, split)
+    found, errors = look(root, split, known)
     raise_all([line for lines in errors.values() for line in lines])
     if not found:
         raise_all(unknown(root))
@@ -161,12 +169,14 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
 
 
 def look(
-    root: pathlib.Path, split: str | None = None
+    root: pathlib.Path, split: str | None = None, known: Collection[str] = ()
 ) -> tuple[dict[str, pathlib.Path], dict[str, list[str]]]:
     """Looks for labels as `find` does; returns them, and what is wrong by the name it is of."""
     found: dict[str, pathlib.Path] = {}
     errors: dict[str, list[str]] = {}
-    places = [(root, path) for path in _entries(root)]
+    shared: dict[str, list[pathlib.Path]] = {}  # files of several recordings, by each of them
+    whole = root.is_file() and formats.is_label_file(root)
+    places = [(root, path) for path in ([root] if whole else _entries(root))]
     lists = {"splits.csv"}
     if any((root / name).is_dir() for name in SPLITS):
         lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
@@ -183,10 +193,60 @@ def look(
             elif path.name in PSR_FILES:
                 raise ValueError(f"{path}: belongs into a folder of the recording's name")
             elif path.name not in lists and formats.is_label_file(path):
-                _add(found, path.stem, path)
+                names = recordings_in(path, path.stem, known)
+                if len(names) == 1:
+                    _add(found, names[0], path)
+                else:
+                    for name in names:
+                        shared.setdefault(name, []).append(path)
         except ValueError as error:
             errors.setdefault(path.name if path.is_dir() else path.stem, []).extend(lines_of(error))
+    for name, paths in shared.items():
+        named = [path for path in paths if path.stem == name]  # a copy for each recording
+        for path in named if len(named) == 1 else paths:
+            try:
+                _add(found, name, path)
+            except ValueError as error:
+                errors.setdefault(name, []).append(str(error))
     return dict(sorted(found.items())), errors
+
+
+def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> list[str]:
+    """Returns the recordings whose labels are in a file of a label format, by their names.
+
+    Args:
+        path: the file.
+        own: the recording that the file is called like. It has the labels of a file of one, but if
+            `known` has another name that the tool gives it.
+        known: names of recordings; of those that `known` has not, the tool's name is taken.
+
+    Raises:
+        ValueError: of several recordings some have no name, or two the same; or what is wrong with
+            a tool's file that is called like none of `known`.
+    """
+    try:
+        groups = timed_labels.recordings(path)
+    except ValueError:
+        if known and own not in known and path.suffix.lower() in formats.MAYBE:
+            raise
+        return [own]  # what is wrong is said when it is read
+    if len(groups) < 2:
+        names = [own, *(name for group in groups for name in group)]
+        if path.suffix.lower() == ".zip":  # CVAT puts a task's name into that of its zip file
+            own = max((name for name in names[1:] if name in own), key=len, default=own)
+        return [next((name for name in names if name in known), own)]
+    if () in groups:
+        raise ValueError(
+            f"{path}: has labels of several recordings, and labels that name none of them; give "
+            "each task its video in the labelling tool, or export the recordings one by one"
+        )
+    chosen = [next((n for n in group if n in known), group[-1]) for group in groups]
+    for name in {name for name in chosen if chosen.count(name) > 1}:
+        raise ValueError(
+            f"{path}: has two recordings that are called {files.shorten(name)}; rename one in the "
+            "labelling tool, or take it out"
+        )
+    return [files.check_name(name, str(path)) for name in chosen]
 
 
 def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
@@ -217,7 +277,7 @@ def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
     if not folder.is_dir():
-        raise ValueError(f"{folder}: is not a folder; --labels takes one")
+        raise ValueError(f"{folder}: is not a folder; --labels takes one, or a tool's file")
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 

@@ -137,7 +137,8 @@ def load_recordings(
             found = _of_predictions(given, streams)
         else:
             opened = stack.enter_context(label_files.opened(labels_dir, split))
-            found = labelled = label_files.find(opened, split)
+            known = {name for predicted in streams.values() for name in predicted}
+            found = labelled = label_files.find(opened, split, known)
             if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
                 raise ValueError(
                     f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "

@@ -98,8 +98,9 @@ def read_times(
     def find(entry: Entry) -> int | None:
         return steps.find(entry.text, f"{path}: {entry.place}: step")
 
-    format_, every, recordings = formats.read(path, find)
-    entries = _of_recording(every, recordings, recording or pathlib.Path(path).stem, path)
+    format_, every, sample = formats.read(path, find)
+    known = [*sample.recordings, *sample.unlabelled]
+    entries = _of_recording(every, known, recording or pathlib.Path(path).stem, path)
 
     def parse(entry: Entry) -> list[TimedStep]:
         step_id = find(entry)
@@ -124,6 +125,15 @@ def read_times(
     return sorted(timed, key=lambda step: step.at)
 
 
+def recordings(path: str | os.PathLike) -> list[tuple[str, ...]]:
+    """Returns the names that each recording has whose labels are in a file, of any format.
+
+    A file of one recording may have none: (). ValueError: see `formats.read`.
+    """
+    _, entries, sample = formats.read(path)
+    return list(dict.fromkeys([*sample.recordings, *(entry.recordings for entry in entries)]))
+
+
 def _of_recording(
     entries: Sequence[Entry],
     recordings: Sequence[tuple[str, ...]],
@@ -141,7 +151,7 @@ def _of_recording(
     )
     raise ValueError(
         f"{path}: has labels of several recordings ({found}), none of them {files.shorten(name)}; "
-        "name the file like the one that is wanted, or a copy of it for each"
+        "put the file beside the labels of other recordings, in no folder that is one's"
     )
 
 

@@ -132,7 +132,7 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
             job.variant,
             part,
             options,
-            source=source.place.name,
+            source=source.place,
             progress=progress.advance,
         )
         checksum = source.checksum()

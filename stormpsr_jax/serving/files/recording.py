@@ -56,7 +56,7 @@ def recognise(
     folder: Path,
     options: Options,
     *,
-    source: str,
+    source: Path,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[int, bool | None]:
     """Recognises a recording and writes its results.
@@ -70,7 +70,7 @@ def recognise(
         variant: of the procedure.
         folder: for the results; empty.
         options: what is wanted.
-        source: where the pictures are from, for people.
+        source: where the pictures are from.
         progress: is told how many frames have been done since it was told last.
 
     Returns:
@@ -101,7 +101,8 @@ def recognise(
             progress(count)
         writer = stack.enter_context(
             results.Writer(
-                folder, name, procedure, fps, first, certain, options.pre_labels, calibrated
+                *(folder, name, procedure, fps, first, certain, options.pre_labels, calibrated),
+                video=source,
             )
         )
         if video:
@@ -160,7 +161,7 @@ def recognise(
         stream=decoder.stream,
         settings=decoder.settings,
         calibrated=calibrated,
-        source=source,
+        source=source.name,
         fits=fits,
     )
     return num_events, fits

@@ -130,14 +130,16 @@ class Writer:
         certain: float = 0.0,
         pre_labels: str | None = None,
         calibrated: bool = True,
+        video: Path | None = None,
     ):
         """Writes into `folder`; times count from the frame `first_frame` on.
 
         With `certain`, events of a lower confidence have a table of their own. `pre_labels` is the
-        key of a format in which a labelling tool gets the others; `calibrated` says whether
-        confidences are probabilities.
+        key of a format in which a labelling tool gets the others, with `video`, where they are
+        from; `calibrated` says whether confidences are probabilities.
         """
         self._calibrated = calibrated
+        self._video = video or Path(f"{recording}.mp4")
         self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
         self._written: list[Written] = []
         self._unsure: dict[int, Written] = {}  # by component, what is not sure until now
@@ -170,7 +172,7 @@ class Writer:
         if self._form is not None and self._form.write is not None and error[0] is None:
             path = self._folder / f"{self._recording}{self._form.ending}"
             written = sorted([*self._written, *self._unsure.values()], key=lambda one: one.frame)
-            self._form.write(path, written, self._recording, self._fps)
+            self._form.write(path, written, self._video, self._fps)
 
     def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
         """Writes what the networks say about the next frames, and their events and alerts."""

@@ -110,11 +110,14 @@ def _read_aggregated(sample: form.Sample) -> list[form.Entry]:
     return for_each(_table(sample, _AGGREGATED), parse)
 
 
-def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
+def _write(
+    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
+) -> None:
     rows = [list(_HEADER)]
     for _, end, step in form.spans(steps, fps):
         row = dict.fromkeys(_HEADER, "")
-        row |= {"Observation id": csvfile.plain(recording), "Observation type": "Media file(s)"}
+        row |= {"Observation id": csvfile.plain(video.stem)}
+        row |= {"Media file name": csvfile.plain(video.name), "Observation type": "Media file(s)"}
         row |= {"FPS": f"{fps:g}", "Subject": "No focal subject", "Behavior": step.name}
         row |= {"Behavior type": "POINT", "Time": f"{end / 1000:.3f}"}
         row["Comment"] = "by stormpsr_jax"

@@ -1,9 +1,10 @@
-"""CVAT: XML 1.1 "for images" and "for video". Tags and tracks are steps by their labels.
+"""CVAT: XML 1.1 "for images" and "for video", or a zip of it. Tags and tracks are steps by labels.
 
 A tag, or a shape of one image, is complete at its picture; a track at the last one of the task that
 shows it.
 """
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Sequence
@@ -26,27 +27,78 @@ def _label(node: Node, sample: form.Sample, place: str) -> str:
     return label
 
 
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A task: names of its video, and the numbers of its pictures in a project.
+
+    A project numbers on from task to task of a subset: those of this one are offset … offset +
+    end - 1. Both are None where the file does not say how many pictures tasks have. `step` is from
+    a picture to the next one.
+    """
+
+    names: tuple[str, ...]
+    offset: int | None
+    end: int | None
+    step: int
+
+
+def _step(nodes: Sequence[Node]) -> int:
+    filters = [text for node in nodes for text in node.of("frame_filter")]
+    found = [match for text in filters if (match := _STEP.fullmatch(text.text))]
+    return max([1, *(int(match[1]) for match in found)])
+
+
+def _tasks(nodes: Sequence[Node], sample: form.Sample) -> dict[str, _Task]:
+    """The tasks by their ids."""
+    found: dict[str, _Task] = {}
+    offset: int | None = 0
+    subset = None
+    for node in nodes:
+        texts = {child.tag: child.text.strip() for child in node.children}
+        if texts.get("subset") != subset:
+            subset, offset = texts.get("subset"), 0
+        called = [texts[tag] for tag in ("name", "source") if texts.get(tag)]
+        stems = [
+            stem for name in called for stem in form.recordings_of(name) if form.is_video(name)
+        ]
+        end, step = None, _step([node])
+        if "size" in texts:
+            start = sample.whole(texts.get("start_frame", 0), node.place, "start_frame")
+            end = start + step * sample.whole(texts["size"], node.place, "size")
+        found[texts.get("id", "")] = _Task(
+            tuple(dict.fromkeys([*called, *stems])), offset, end, step
+        )
+        offset = None if offset is None or end is None else offset + end
+    return found
+
+
 def _read(sample: form.Sample) -> list[form.Entry]:
     meta = [node for meta in sample.xml.of("meta") for node in meta.children]
     projects = [tasks for node in meta if node.tag == "project" for tasks in node.of("tasks")]
-    tasks = [task for its in projects for task in its.of("task")]
-    filters = [text for node in [*meta, *tasks] for text in node.of("frame_filter")]
-    found = [match for text in filters if (match := _STEP.fullmatch(text.text))]
-    step = max([1, *(int(match[1]) for match in found)])
-
-    # Images are numbered within their task, and say which that is; tracks go on over all tasks.
-    images = {node.attributes.get("task_id") for node in sample.xml.of("image") if node.children}
+    nodes = [task for its in projects for task in its.of("task")]
+    step = _step([*meta, *nodes])
+    tasks = _tasks(nodes or [node for node in meta if node.tag == "task"], sample)
+    several = len(nodes) > 1
+    called = [task.names for task in tasks.values() if task.names]
+    if several and len(set(called)) < len(called):
+        raise sample.error("<meta>", "tasks of the project have the same name; rename them in CVAT")
 
     def parse(node: Node) -> list[form.Entry]:
-        entries = read(node)
-        told = node.tag == "image" and None not in images
-        several = len(images if told else tasks) > 1
-        if several and any(entry.unit is form.Unit.PICTURES for entry in entries):
-            what = "is of a project of several videos, whose pictures cannot be told apart"
-            raise sample.error(node.place, f"{what}; export each task by itself")
-        return entries
+        own = node.attributes.get("task_id", "") if several else next(iter(tasks), "")
+        task = tasks.get(own, _Task((), None, None, step))
+        return [placed(entry, task, node) for entry in read(node, task.step if several else step)]
 
-    def read(node: Node) -> list[form.Entry]:
+    def placed(entry: form.Entry, task: _Task, node: Node) -> form.Entry:
+        """The entry with the names and the numbers of its video."""
+        at = entry.at
+        if several and entry.unit is form.Unit.PICTURES:
+            at = -1 if task.offset is None or task.end is None else at - task.offset
+            if task.end is None or not 0 <= at < task.end:
+                what = "is of a project of several videos, whose pictures cannot be told apart"
+                raise sample.error(node.place, f"{what}; export each task by itself")
+        return dataclasses.replace(entry, at=at, recordings=entry.recordings or task.names)
+
+    def read(node: Node, step: int) -> list[form.Entry]:
         if node.tag == "image":
             return _of_image(node, sample)
         if node.tag == "track":
@@ -54,8 +106,8 @@ def _read(sample: form.Sample) -> list[form.Entry]:
         frame = sample.whole(node.attributes.get("frame"), node.place, "frame")
         return [form.Entry(_label(node, sample, node.place), frame, form.Unit.PICTURES, node.place)]
 
-    nodes = [(node,) for node in sample.xml.children if node.tag in ("image", "track", "tag")]
-    return [entry for its in for_each(nodes, parse) for entry in its]
+    said = [(node,) for node in sample.xml.children if node.tag in ("image", "track", "tag")]
+    return [entry for its in for_each(said, parse) for entry in its]
 
 
 def _of_image(node: Node, sample: form.Sample) -> list[form.Entry]:
@@ -97,7 +149,9 @@ def _of_track(track: Node, sample: form.Sample, step: int) -> list[form.Entry]:
     return entries
 
 
-def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
+def _write(
+    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
+) -> None:
     """Tags of the pictures that `data_prep.own --export_frames` writes."""
     by_frame: dict[int, list[str]] = {}
     for step in steps:
@@ -107,7 +161,7 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
         '<?xml version="1.0" encoding="utf-8"?>',
         "<annotations>",
         "  <version>1.1</version>",
-        f"  <meta><task><name>{escape(recording)}</name><mode>annotation</mode><labels>",
+        f"  <meta><task><name>{escape(video.stem)}</name><mode>annotation</mode><labels>",
         *(
             f"    <label><name>{escape(name)}</name><type>tag</type><attributes/></label>"
             for name in labels
@@ -122,7 +176,7 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
 
 FORMAT = form.Format(
     key="cvat",
-    name="CVAT (XML 1.1 for images or for video)",
+    name="CVAT (XML 1.1 for images or for video, or its zip)",
     clock="pictures of the video from 0, by its timestamps or --labels_fps; numbers in "
     "names of images, but for frame_N, are frames of the product",
     forms=(

@@ -4,8 +4,10 @@ Tiers whose names begin with "steps" are read, and all tiers if there are none. 
 stands for what its tier is called.
 """
 
+import mimetypes
 import pathlib
 import re
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
@@ -181,11 +183,19 @@ def _read_export(sample: form.Sample) -> list[form.Entry]:
 # --- Written --------------------------------------------------------------------------------------
 
 
-def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
+def _write(
+    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
+) -> None:
     """Annotations of a tier may not overlap, so what would goes into a further tier.
 
-    ELAN asks for the video when it opens the file, and keeps its place.
+    ELAN opens the video where it was, or beside the file, and else asks for it.
     """
+    kind = mimetypes.guess_type(video.name)[0] or "unknown"
+    beside = f"./{urllib.parse.quote(video.name)}"
+    media = (
+        f"<MEDIA_DESCRIPTOR MEDIA_URL={quoteattr(video.absolute().as_uri())} "
+        f'RELATIVE_MEDIA_URL={quoteattr(beside)} MIME_TYPE="{kind}"/>'
+    )
     ends: list[int] = []
     tiers: list[list[str]] = []
     slots = []
@@ -212,7 +222,9 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
         '<?xml version="1.0" encoding="UTF-8"?>',
         '<ANNOTATION_DOCUMENT AUTHOR="" DATE="2000-01-01T00:00:00+00:00" FORMAT="3.0" '
         'VERSION="3.0">',
-        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds"/>',
+        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">',
+        media if form.is_video(video.name) else "",
+        "</HEADER>",
         f"<TIME_ORDER>{''.join(slots)}</TIME_ORDER>",
         *(
             f'<TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID={quoteattr(_tier_name(n))}>'

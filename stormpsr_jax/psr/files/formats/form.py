@@ -4,6 +4,7 @@ A format is one value in one file of this room. It reads a `Sample` into `Entry`
 tool says, and when. Nobody but `timed_labels` turns these into steps and frames.
 """
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -16,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, zips
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import xml_tree
 
@@ -24,6 +25,10 @@ MAX_SECONDS = 1e9
 MAX_BYTES = 2**28  # of a file that is not a plain table
 # Tools round times, most of them to milliseconds, and so do containers of videos.
 ROUNDED = 1e-3
+CVAT_FILE = "annotations.xml"  # in the zip file that CVAT exports
+_VIDEO = re.compile(
+    r"\.(mp4|m4v|mov|avi|mkv|webm|3gp|mpe?g|m?2?ts|wmv|flv|ogv)", re.IGNORECASE | re.ASCII
+)
 _UPLOADED = re.compile("^[0-9a-f]{8}-")
 _HEADER_WITHIN = 60  # lines: BORIS writes some about the observation above its header
 
@@ -64,14 +69,17 @@ class Sample:
         path: of the file.
         check: raises ValueError for an entry that its reader will not take, so that a table's
             mistakes of all kinds come in the order of its lines.
-        recordings: the names of each recording that the file has, those without labels too, of
-            forms that have such; see `Entry.recordings`.
+        recordings: the names of each recording that is labelled, if maybe with nothing, of forms
+            that say so; see `Entry.recordings`.
+        unlabelled: those of further recordings, of which nobody knows whether somebody labelled
+            them.
     """
 
     def __init__(self, path: str | os.PathLike, check: Callable[[Entry], object] | None = None):
         self.path = pathlib.Path(path)
         self.check = check or (lambda entry: None)
         self.recordings: list[tuple[str, ...]] = []
+        self.unlabelled: list[tuple[str, ...]] = []
 
     @functools.cached_property
     def head(self) -> bytes:
@@ -85,18 +93,28 @@ class Sample:
 
     @functools.cached_property
     def kind(self) -> str:
-        """What kind of file it is: "zip", "xml", "json" or "text"."""
-        if self.head.startswith(b"PK\x03\x04"):
+        """What kind of file it is: "zip", "xml", "json" or "text"; by CVAT's file in its zip."""
+        if self._is_zip:
+            with contextlib.suppress(ValueError):
+                if CVAT_FILE in zips.of(self.path):
+                    return "xml"
             return "zip"
         start = self.head.lstrip()[:1]
         return {b"<": "xml", b"{": "json", b"[": "json"}.get(start, "text")
+
+    @property
+    def _is_zip(self) -> bool:
+        return self.head.startswith(b"PK\x03\x04")
 
     @functools.cached_property
     def text(self) -> str:
         """The text, line ends as they are."""
         if self.kind != "text":
             self.check_size()
-        return files.read_text(self.path)
+        if not self._is_zip:
+            return files.read_text(self.path)
+        with zips.unpacked([zips.of(self.path)], _cvat_place, self.path) as folder:
+            return files.read_text(folder / CVAT_FILE)
 
     def check_size(self) -> None:
         """Raises ValueError if the file is larger than `MAX_BYTES`."""
@@ -171,6 +189,10 @@ class Sample:
         return end
 
 
+def _cvat_place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
+    return member if str(member) == CVAT_FILE else None
+
+
 def lowered(row: Sequence[str]) -> list[str]:
     """The fields of a header in small letters, without white space around them."""
     return [field.strip().lower() for field in row]
@@ -226,8 +248,8 @@ class Written:
     name: str
 
 
-# write(path, steps in order of time, recording, frames per second)
-Write = Callable[[pathlib.Path, Sequence[Written], str, float], None]
+# write(path, steps in order of time, the video or folder of pictures, frames per second)
+Write = Callable[[pathlib.Path, Sequence[Written], pathlib.Path, float], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,11 +302,20 @@ def recordings_of(address: str) -> tuple[str, ...]:
     Label Studio puts eight hexadecimal digits in front of what is uploaded to it, and names files
     on its own disk behind `?d=`. In an address, what is no plain letter is written as %C3%BC.
     """
-    path = address.split("?d=")[-1].partition("?")[0].replace("\\", "/")
-    stem = pathlib.PurePosixPath(path).stem
+    stem = _path_of(address).stem
     stems = [stem, unicodedata.normalize("NFC", urllib.parse.unquote(stem))]
     names = [name for stem in stems for name in (stem, _UPLOADED.sub("", stem))]
     return tuple(dict.fromkeys(filter(None, names)))
+
+
+def is_video(address: str) -> bool:
+    """Whether a path or address is that of a video, by its ending."""
+    return _VIDEO.fullmatch(_path_of(address).suffix) is not None
+
+
+def _path_of(address: str) -> pathlib.PurePosixPath:
+    path = address.split("?d=")[-1].partition("?")[0]
+    return pathlib.PurePosixPath(path.replace("\\", "/"))
 
 
 def milliseconds(frame: int, fps: float) -> int:

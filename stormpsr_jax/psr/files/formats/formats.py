@@ -32,7 +32,7 @@ _IN_TURN = (via.FORMAT, *(form for form in FORMATS if form is not via.FORMAT))
 WRITTEN = {form.key: form for form in FORMATS if form.write is not None}
 # Files with these endings are labels; those with `MAYBE` are if a format recognises them.
 CERTAIN = (".csv", ".tsv", ".eaf", ".srt", ".vtt", ".xlsx")
-MAYBE = (".json", ".xml", ".txt")
+MAYBE = (".json", ".xml", ".txt", ".zip")
 
 
 def is_label_file(path: str | os.PathLike) -> bool:
@@ -66,7 +66,7 @@ def find(sample: Sample) -> Format | None:
 
 def read(
     path: str | os.PathLike, check: Callable[[Entry], object] | None = None
-) -> tuple[Format, list[Entry], list[tuple[str, ...]]]:
+) -> tuple[Format, list[Entry], Sample]:
     """Reads a label file of any format.
 
     Args:
@@ -74,7 +74,8 @@ def read(
         check: see `Sample`.
 
     Returns:
-        its format, what it says in the order of the file, and see `Sample.recordings`.
+        its format, what it says in the order of the file, and the file, which has further
+        recordings.
 
     Raises:
         ValueError: all mistakes, each with file and line or entry; of a file that is of no format,
@@ -83,7 +84,7 @@ def read(
     sample = Sample(path, check)
     for format_ in _IN_TURN:
         if (form := format_.recognises(sample)) is not None:
-            return format_, form.read(sample), sample.recordings
+            return format_, form.read(sample), sample
     raise ValueError(_unknown(sample))
 
 

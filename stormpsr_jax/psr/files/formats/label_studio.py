@@ -25,6 +25,7 @@ def _names(task: Mapping[str, Any]) -> tuple[str, ...]:
     addresses = [
         its for its in task.values() if isinstance(its, str) and ("/" in its or "." in its)
     ]
+    addresses = [address for address in addresses if form.is_video(address)] or addresses
     return tuple(name for address in addresses for name in form.recordings_of(address))
 
 
@@ -78,7 +79,6 @@ def _read_json(sample: form.Sample) -> list[form.Entry]:
         place = f"task {number}"
         where = f"{sample.path}: {place}"
         data = files.field(task, "data", dict, where)
-        sample.recordings.append(_names(data))
         of = {
             key: files.field(task, key, list, where) if key in task else []
             for key in ("annotations", "predictions")
@@ -87,6 +87,8 @@ def _read_json(sample: form.Sample) -> list[form.Entry]:
         found = [one for one in found if not (isinstance(one, dict) and one.get("was_cancelled"))]
         if not found:  # labels by a model, which nobody has looked at yet
             found, what = of["predictions"], "prediction"
+        if found:  # of other tasks nobody knows yet what is in them
+            sample.recordings.append(_names(data))
         if len(found) > 1:
             raise sample.error(place, f"has {len(found)} {what}s; keep one of them")
         entries = []
@@ -146,8 +148,14 @@ def _read_csv(sample: form.Sample) -> list[form.Entry]:
     return [entry for its in for_each(sample.rows[1:], parse) for entry in its]
 
 
-def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
-    """A task with one prediction, to be imported; its frames are the product's, from 1."""
+def _write(
+    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
+) -> None:
+    """A task with one prediction, to be imported; its frames are the product's, from 1.
+
+    A region lasts the second before its step, so that it can be seen and taken hold of.
+    """
+    second = max(1, round(fps))
     result = [
         {
             "id": f"step{number}",
@@ -155,14 +163,14 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
             "to_name": "video",
             "type": "timelinelabels",
             "value": {
-                "ranges": [{"start": step.frame + 1, "end": step.frame + 1}],
+                "ranges": [{"start": max(1, step.frame + 1 - second), "end": step.frame + 1}],
                 "timelinelabels": [step.name],
             },
         }
         for number, step in enumerate(steps, start=1)
     ]
     prediction = {"model_version": "stormpsr_jax", "result": result}
-    task = {"data": {"video": f"{recording}.mp4", "fps": fps}, "predictions": [prediction]}
+    task = {"data": {"video": video.name, "fps": fps}, "predictions": [prediction]}
     files.write_json(path, [task])
 
 

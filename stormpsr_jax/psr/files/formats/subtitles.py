@@ -74,7 +74,9 @@ def _has_times(sample: form.Sample) -> bool:
     return any(_BEGUN.match(line) for line in lines)
 
 
-def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
+def _write(
+    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
+) -> None:
     cues = []
     for number, (start, end, step) in enumerate(form.spans(steps, fps), start=1):
         # A name that looks like markup would not be read back.

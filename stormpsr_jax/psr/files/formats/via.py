@@ -81,7 +81,7 @@ def _read_json(sample: form.Sample) -> list[form.Entry]:
 
     for vid in views:
         with contextlib.suppress(ValueError):  # a view without segments may name no file
-            sample.recordings += filter(None, [recordings(vid, f"view {vid}")])
+            sample.unlabelled += filter(None, [recordings(vid, f"view {vid}")])
     metadata = files.field(sample.json, "metadata", dict, where)
     return [entry for its in for_each(metadata.items(), parse) for entry in its]
 
@@ -142,7 +142,9 @@ def _read_csv(sample: form.Sample) -> list[form.Entry]:
 # --- Written --------------------------------------------------------------------------------------
 
 
-def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fps: float) -> None:
+def _write(
+    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
+) -> None:
     """A project of one video, whose segments are the second before each step."""
     metadata = {}
     for number, step in enumerate(steps, start=1):
@@ -163,13 +165,13 @@ def _write(path: pathlib.Path, steps: Sequence[form.Written], recording: str, fp
         "options": {name: name for name in names},
         "default_option_id": "",
     }
-    file = {"fid": "1", "fname": f"{recording}.mp4", "type": _VIDEO, "loc": 1, "src": ""}
+    file = {"fid": "1", "fname": video.name, "type": _VIDEO, "loc": 1, "src": ""}
     content = {
         "project": {
             "pid": "__VIA_PROJECT_ID__",
             "rev": "__VIA_PROJECT_REV_ID__",
             "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__",
-            "pname": recording,
+            "pname": video.stem,
             "data_format_version": "3.1.1",
             "creator": "stormpsr_jax",
             "created": 0,

@@ -304,8 +304,9 @@ def test_words_stand_for_steps_or_for_none(tmp_path):
             words.terms(tmp_path / "w.csv", None, PROCEDURE)
 
 
-def test_the_draft_has_the_nearest_step_for_every_word(toy_file, capsys):
-    rows = ["1,instal_base", "2,INSTALL CAP", "3,=cap off", "4,2"]
+def test_the_draft_goes_by_the_component_in_a_word_and_is_empty_without_one(toy_file, capsys):
+    rows = ["1,instal_base", "2,INSTALL CAP", "3,=cap off", "4,2", "5,coffee break"]
+    rows += ["6,Caps put on wrong", "7,cap on base"]
     labelled = toy_file.parent / "labels"
     (labelled / "a.csv").write_text("\n".join(["time,step", *rows]) + "\n")
     out = toy_file.parent / "words.csv"
@@ -315,11 +316,20 @@ def test_the_draft_has_the_nearest_step_for_every_word(toy_file, capsys):
         assert list(csv.reader(file)) == [
             ["word", "step", "how"],
             ["2", "Remove base", "is a step"],
-            ["'=cap off", "Remove cap", "nearest"],
-            ["instal_base", "Install base", "nearest"],
+            ["'=cap off", "Remove cap", "by its component"],
+            ["cap on base", "", "none found"],
+            ["Caps put on wrong", "Incorrectly installed cap", "by its component"],
+            ["coffee break", "", "none found"],
+            ["instal_base", "Install base", "by its component"],
             ["INSTALL CAP", "Install cap", "is a step"],
         ]
-    assert words.read(out, PROCEDURE) == {"2": 2, "=cap off": 5, "install cap": 3, "instal_base": 0}
+    read = words.read(out, PROCEDURE)
+    assert [read[word] for word in ("2", "=cap off", "install cap", "coffee break")] == [
+        2,
+        5,
+        3,
+        None,
+    ]
     assert "exists; give another name" in refused(capsys, command.main, ["map", *flags])
 
 

@@ -1,8 +1,11 @@
 """Labels of every format come back in the frame that they were written for."""
 
 import bisect
+import json
 import os
+import pathlib
 import random
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -29,6 +32,7 @@ PLAIN = Procedure.from_json(
     {**PROCEDURE.to_json(), "components": ["seal", "cover", "screw", "pin", "cap"]}
 )
 UP = PROCEDURE.variants["up"]
+VIDEO = pathlib.Path("my videos/a.mov")
 RATES = [0.1, 1.0, 5, 10, 12.5, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120, 240, 999, 1000]
 
 
@@ -61,9 +65,25 @@ def test_pre_labels_read_back_unchanged_are_the_same_steps(tmp_path, monkeypatch
     form = formats.WRITTEN[key]
     path = tmp_path / f"a{form.ending}"
     for fps, steps in [*recordings(40), (10, [])]:
-        form.write(path, [Written(f, f, s, PROCEDURE.step_name(s)) for f, s in steps], "a", fps)
+        form.write(path, [Written(f, f, s, PROCEDURE.step_name(s)) for f, s in steps], VIDEO, fps)
         assert formats.read(path)[0] is form
         assert read(path, PROCEDURE, fps) == kept(steps)
+
+
+def test_pre_labels_name_the_video_and_last_a_second(tmp_path):
+    steps = [Written(10, 10, 0, "Install seal"), Written(300, 300, 3, "Install cover")]
+    formats.WRITTEN["elan"].write(tmp_path / "a.eaf", steps, VIDEO, 30)
+    (media,) = ElementTree.parse(tmp_path / "a.eaf").iter("MEDIA_DESCRIPTOR")
+    assert media.get("MEDIA_URL") == VIDEO.absolute().as_uri()
+    assert (media.get("RELATIVE_MEDIA_URL"), media.get("MIME_TYPE")) == (
+        "./a.mov",
+        "video/quicktime",
+    )
+    formats.WRITTEN["labelstudio"].write(tmp_path / "a.json", steps, VIDEO, 30)
+    (task,) = json.loads((tmp_path / "a.json").read_text())
+    regions = [region["value"]["ranges"] for region in task["predictions"][0]["result"]]
+    assert regions == [[{"start": 1, "end": 11}], [{"start": 271, "end": 301}]]
+    assert task["data"]["video"] == "a.mov"
 
 
 @pytest.mark.parametrize("name", [*label_formats.TIMED, *label_formats.FRAMED])

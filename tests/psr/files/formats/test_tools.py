@@ -94,20 +94,36 @@ def test_a_track_of_a_task_of_every_nth_picture_ends_with_a_picture_of_the_task(
     assert [entry.at for entry in formats.read(path)[1]] == [last]
 
 
-def test_videos_of_a_project_of_cvat_are_not_taken_for_one(tmp_path):
-    path = tmp_path / "a.xml"
-    meta = "<meta><project><tasks><task/><task/></tasks></project></meta>\n"
-    path.write_text(
-        CVAT.format(f"{meta}<track label='Install cap' task_id='2'>{shapes(60, 61)}</track>")
-    )
-    with pytest.raises(ValueError, match=r"line 3: .* of a project of several videos, .* each t"):
+def task(number, name, size=100, more=""):
+    return f"<task><id>{number}</id><name>{name}</name><size>{size}</size>{more}</task>"
+
+
+def test_tasks_of_a_project_of_cvat_are_recordings_whose_pictures_it_numbers_on(tmp_path):
+    path = tmp_path / "project.xml"
+    project = "<meta><project><tasks>{}</tasks></project></meta>\n"
+    every_5th = "<start_frame>50</start_frame><frame_filter>step=5</frame_filter>"
+    tasks = [task(1, "one.mp4", 10, every_5th), task(2, "two"), task(3, "three", 5)]
+    tasks[2] = tasks[2].replace("<name>", "<subset>Test</subset><name>")
+    labels = "<image name='frame_000060' task_id='1'><tag label='a'/></image>"
+    labels += "<image name='frame_000110' task_id='2'><tag label='b'/></image>"
+    labels += "<image name='seen/12.jpg' task_id='2'><tag label='c'/></image>"
+    labels += f"<track label='d' task_id='2'>{shapes(120, 130)}</track>"
+    labels += "<image name='frame_000004' task_id='3'><tag label='e'/></image>"
+    path.write_text(CVAT.format(project.format("".join(tasks)) + labels))
+    assert [(e.text, e.at, e.recordings[-1]) for e in formats.read(path)[1]] == [
+        ("a", 60, "one"),
+        ("b", 10, "two"),
+        ("c", 12, "seen"),
+        ("d", 29, "two"),
+        ("e", 4, "three"),
+    ]
+    for wrong in (labels.replace("000110", "000200"), labels.replace("task_id='3'", "")):
+        path.write_text(CVAT.format(project.format("".join(tasks)) + wrong))
+        with pytest.raises(ValueError, match=r"line 3: .* project of several videos, .* each t"):
+            formats.read(path)
+    path.write_text(CVAT.format(project.format(task(1, "one") + task(2, "one"))))
+    with pytest.raises(ValueError, match="tasks of the project have the same name"):
         formats.read(path)
-    one = "<image name='frame_000060' task_id='2'><tag label='Install cap'/></image>"
-    path.write_text(CVAT.format(f"{meta}{one}<image name='frame_000060' task_id='3'/>"))
-    assert formats.read(path)[1][0].at == 60
-    images = "<image name='a/12.jpg'><tag label='x'/></image>"  # their names tell them apart
-    path.write_text(CVAT.format(meta + images))
-    assert formats.read(path)[1][0].at == 12
 
 
 @pytest.mark.parametrize(
