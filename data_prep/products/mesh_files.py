@@ -195,7 +195,7 @@ def _objects(
             vertices, faces = np.array(geometry.vertices), np.array(geometry.faces)
             mesh = Mesh(vertices, faces, colours).moved(scale @ np.asarray(matrix))
             if names:  # the object's number comes first, perhaps with that of a material
-                number = int(name.partition("_")[0])
+                number = int(str(name).partition("_")[0])
                 owner = names[number]
             else:
                 owner = _owner(scene, node, geometry)
