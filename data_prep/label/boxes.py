@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from data_prep.label.frames import Film, Folder
+from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, revision
 from data_prep.reading import asd_labels
 from stormpsr_jax.base import files
@@ -54,7 +54,7 @@ class BoxFolder:
         there = (self.folder / f"{name}{ending}" for ending in (".json", ".xml"))
         return next((path for path in there if path.is_file()), None)
 
-    def read(self, name: str, film: Film | Folder) -> tuple[list[Box], str]:
+    def read(self, name: str, film: Film) -> tuple[list[Box], str]:
         """Returns the drawn boxes of a recording, and the revision of their file.
 
         Raises:
@@ -63,18 +63,18 @@ class BoxFolder:
         if (path := self.path(name)) is None:
             return [], revision([])
         found = asd_labels.read_boxes(path)
-        found.of_frames(film.first_frame, film.num_frames)
+        found.of_frames(0, film.num_frames)
         cx, cy, w, h = (found.boxes * np.array([film.width, film.height] * 2)).T
         corners = np.round(np.stack([cx - w / 2, cy - h / 2, w, h], axis=1), 3)
         corners = np.concatenate([corners, np.zeros((len(found.empty), 4))])
-        frames = (np.concatenate([found.frames, found.empty]) - film.first_frame).tolist()
+        frames = np.concatenate([found.frames, found.empty]).tolist()
         kept = {f: Box(f, *corner) for f, corner in zip(frames, corners.tolist(), strict=True)}
         drawn = set(kept)
         if path.suffix == ".json" and "drawn" in (data := files.read_json(path)):
             drawn &= files.fit(data["drawn"], set[int], f"{path}: drawn")
         return [kept[frame] for frame in sorted(drawn)], revision([path])
 
-    def write(self, name: str, film: Film | Folder, boxes: Sequence[Box]) -> None:
+    def write(self, name: str, film: Film, boxes: Sequence[Box]) -> None:
         """Writes the drawn boxes of a recording.
 
         Raises:
@@ -95,13 +95,12 @@ class BoxFolder:
             text = self._text(name, film, boxes) if boxes else None
             self._keeping.replace(name, target, text, [] if ours or path is None else [path])
 
-    def _text(self, name: str, film: Film | Folder, drawn: Sequence[Box]) -> str:
+    def _text(self, name: str, film: Film, drawn: Sequence[Box]) -> str:
         """The COCO file of boxes."""
         images, annotations = [], []
         for number, box in enumerate(self._carried(drawn), start=1):
-            file = f"{name}/{box.frame + film.first_frame:06d}.jpg"
             size = {"width": film.width, "height": film.height}
-            images.append({"id": number, "file_name": file, **size})
+            images.append({"id": number, "file_name": f"{name}/{box.frame:06d}.jpg", **size})
             if any(box.corner):
                 entry = {"bbox": box.corner, "area": box.w * box.h, "iscrowd": 0}
                 annotations.append({"id": number, "image_id": number, "category_id": 1, **entry})

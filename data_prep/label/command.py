@@ -2,10 +2,10 @@
 
     stormpsr label VIDEOS --procedure=FILE --labels=DIR [--model=MODEL]
 
-VIDEOS is a folder of videos, or of folders of numbered pictures, as `data_prep.own` takes it. The
-page shows frame i of a video as `own` stores it, and writes DIR/NAME.csv with the header
-`time,step`, which `own` reads back at the very same frames. Labels of other tools in DIR are opened
-too; a file of theirs that the page changes is kept in DIR/.label/before.
+VIDEOS is a folder of videos. The page shows frame i of a video as `data_prep.own` stores it, and
+writes DIR/NAME.csv with the header `time,step`, which `own` reads back at the very same frames.
+Labels of other tools in DIR are opened too; a file of theirs that the page changes is kept in
+DIR/.label/before.
 
 The command prints an address with a token, on this machine alone, and opens it.
 """
@@ -51,7 +51,7 @@ def _serve(
         listening = _listening(port)
         address = access.Address("127.0.0.1", listening.getsockname()[1])
         url = f"http://{address}/?token={token}"
-        server = Server(project, access.Access(address, token), token)
+        server = Server(project, access.Access(address, token))
         print(f"{len(project.recordings)} videos; label them at {url}", flush=True)
         _open(url, kept.own / "open.html")
         asyncio.run(server.run(listening))

@@ -10,14 +10,10 @@ import contextlib
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from data_prep.reading import own_labels
-from stormpsr_jax.media import containers, pictures, video
-from stormpsr_jax.media.containers import Index
+from stormpsr_jax.media import containers, video
 from stormpsr_jax.media.finding import Place, show
-from stormpsr_jax.media.trees import join
-from stormpsr_jax.psr.files.timed_labels import Shown
 
 KEPT_BYTES = 2**28  # 82 pictures of 1080p
 # What browsers play themselves. The page finds out whether it is so.
@@ -33,18 +29,26 @@ class Film:
 
     Attributes:
         num_frames: N.
-        first_frame: 0.
         height, width: of a picture.
         times: (N,) seconds of the picture that each frame shows, by the clock of a player.
         shown: its pictures, for `timed_labels`.
         playable: whether browsers are likely to play it.
     """
 
-    first_frame = 0
+    def __init__(self, place: Place, fps: float, told: int):
+        """Builds the index of a video.
 
-    def __init__(self, place: Place, index: Index, fps: float):
-        """Looks into a video of that index; ValueError if it cannot be read."""
-        self._place, self._index = place, index
+        Args:
+            place: of it.
+            fps: frames a second.
+            told: see `containers.read_index`.
+
+        Raises:
+            ValueError: `data_prep.own` would not take it either.
+        """
+        self._place, self._index = place, containers.read_index(*place, told)
+        index = self._index
+        video.count_resampled(*place, index.times, fps)
         repeats = video.resample(index.times, fps)
         self._pictures = np.repeat(np.arange(len(repeats)), repeats)  # by frame
         self.num_frames, self.shown = len(self._pictures), own_labels.shown_of(index.times, fps)
@@ -162,49 +166,3 @@ class Film:
 
 def _size(frame: Any) -> int:
     return sum(plane.buffer_size for plane in frame.planes)
-
-
-def open_film(place: Place, fps: float, told: int) -> "Film | Folder":
-    """Opens a video or a folder of pictures, as `finding.open_recording` does.
-
-    Args:
-        place: of it.
-        fps: frames a second.
-        told: see `containers.read_index`.
-
-    Raises:
-        ValueError: `data_prep.own` would not take it either.
-    """
-    if not video.is_video(place[1]):
-        return Folder(place, fps)
-    index = containers.read_index(*place, told)
-    video.count_resampled(*place, index.times, fps)
-    return Film(place, index, fps)
-
-
-class Folder:
-    """The frames of a folder of numbered pictures; attributes and methods as of `Film`."""
-
-    playable = False
-
-    def __init__(self, place: Place, fps: float):
-        """Lists them; ValueError for names that have no number, or pictures that are missing."""
-        tree, folder = self._place = place
-        numbers = pictures.number_images(tree, folder, tree.entries(folder)[1])
-        self._names = [join(folder, name) for _, name in sorted(numbers.items())]
-        self.first_frame, self.num_frames = min(numbers), len(numbers)
-        self.times = np.arange(self.num_frames) / fps
-        self.shown = Shown(self.times, np.arange(self.num_frames))
-        self.height, self.width = self.picture(0).shape[:2]
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def picture(self, frame: int, scale: float = 1.0) -> np.ndarray:
-        """Returns the picture of a frame; see `Film.picture`."""
-        tree, name = self._place[0], self._names[frame]
-        found = pictures.upright(tree.show(name), tree.read(name))
-        if scale >= 1:
-            return found
-        size = max(1, round(scale * found.shape[1])), max(1, round(scale * found.shape[0]))
-        return np.asarray(Image.fromarray(found).resize(size, Image.Resampling.BILINEAR))

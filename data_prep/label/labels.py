@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.checking import label_checks
-from data_prep.label.frames import Film, Folder
+from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
@@ -69,7 +69,7 @@ class LabelFolder:
                     "(python -m stormpsr_jax.psr.convert labels), and take this one away"
                 ]
 
-    def read(self, name: str, film: Film | Folder) -> Labels:
+    def read(self, name: str, film: Film) -> Labels:
         """Reads the labels of a recording.
 
         Raises:
@@ -80,12 +80,12 @@ class LabelFolder:
         state = self.keeping.state(name)
         return Labels(steps, revision(_files_of(self.paths.get(name)), state), state)
 
-    def _read(self, name: str, film: Film | Folder) -> list[Step]:
-        path, first, last = self.paths[name], film.first_frame, film.num_frames - 1
+    def _read(self, name: str, film: Film) -> list[Step]:
+        path, last = self.paths[name], film.num_frames - 1
         if path.is_dir():
             variant = self._procedure.variant_for(name)
             read = label_files.read(path, self._procedure, variant, recording=name)
-            steps = [(frame - first, step) for frame, step in read.with_errors]
+            steps = [*read.with_errors]
             if len(read.frames):
                 begins = zip(read.states[0].tolist(), variant.initial_state, strict=True)
                 steps += [
@@ -94,13 +94,13 @@ class LabelFolder:
                     if value != before
                 ]
             if wrong := [frame for frame, _ in steps if not 0 <= frame <= last]:
-                raise ValueError(f"{path}: frame {wrong[0] + first} is not one of the recording's")
+                raise ValueError(f"{path}: frame {wrong[0]} is not one of the recording's")
             return sorted(steps)
         timed = timed_labels.read_times(path, self._procedure, self._terms, name)
         fps = self._procedure.fps
         steps = []
         for step in timed:
-            frame = timed_labels.frame_of(step, fps, first, film.shown, path) - first
+            frame = timed_labels.frame_of(step, fps, 0, film.shown, path)
             if not 0 <= frame <= last + 1:
                 raise ValueError(f"{path}: {step.place}: {step.when} is outside of the recording")
             steps.append((min(frame, last), step.step_id))
@@ -109,7 +109,7 @@ class LabelFolder:
     def write(
         self,
         name: str,
-        film: Film | Folder,
+        film: Film,
         found: Labels,
         steps: Sequence[Step],
         state: State,
@@ -136,7 +136,7 @@ class LabelFolder:
         self.keeping.write_state(name, state)
         return self.read(name, film)
 
-    def _checked(self, steps: Sequence[Step], film: Film | Folder) -> list[Step]:
+    def _checked(self, steps: Sequence[Step], film: Film) -> list[Step]:
         """Returns steps in order; ValueError for frames and steps that there are not."""
         if len(steps) > _MAX_STEPS:
             raise ValueError(f"{len(steps)} labels, more than {_MAX_STEPS}")

@@ -72,7 +72,8 @@ class Proposals:
             {
                 "frame": min(math.ceil(event.time_s * self._procedure.fps - 1e-6), num_frames - 1),
                 "step_id": event.step_id,
-                "confidence": event.confidence,
+                # Beside what a model is not sure of, it would only confuse.
+                "confidence": None if event.type == "unsure" else event.confidence,
                 "uncertain": event.type != "event",
             }
             for event in events

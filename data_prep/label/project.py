@@ -18,13 +18,13 @@ import simplejpeg
 
 from data_prep.checking import label_checks
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
-from data_prep.label.frames import Film, Folder, open_film
+from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State
 from data_prep.label.labels import LabelFolder, Labels, Step
 from data_prep.label.models import Proposals, training
 from data_prep.reading import data_sets
 from stormpsr_jax.base.errors import message_of
-from stormpsr_jax.media import finding
+from stormpsr_jax.media import finding, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files.words import Terms
@@ -33,7 +33,6 @@ from stormpsr_jax.psr.procedure import Procedure
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _KINDS = ("install", "wrong", "remove")
 _QUALITY = 90  # of JPEG
-_MAX_OPEN = 2  # videos, each of which keeps pictures
 
 
 class Changed(ValueError):
@@ -49,7 +48,7 @@ class Recording:
 
     Attributes:
         name: of it.
-        place: its video or folder.
+        place: its video.
         film: its frames; None while its index is built, or if it cannot be read.
         error: why it cannot be read; '' if it can, as far as is known.
         lock: of who uses `film`.
@@ -57,7 +56,7 @@ class Recording:
 
     def __init__(self, name: str, place: Place):
         self.name, self.place = name, place
-        self.film: Film | Folder | None = None
+        self.film: Film | None = None
         self.error = ""
         self.lock = asyncio.Lock()
         self._told = tempfile.TemporaryFile()
@@ -65,7 +64,10 @@ class Recording:
     def build(self, fps: float) -> None:
         """Makes `film`, or `error`."""
         try:
-            self.film = open_film(self.place, fps, self._told.fileno())
+            if not video.is_video(self.place[1]):
+                what = "is a folder of pictures, and videos alone are labelled here"
+                raise ValueError(f"{finding.show(self.place)}: {what}")
+            self.film = Film(self.place, fps, self._told.fileno())
         except (ValueError, OSError) as error:
             self.error = message_of(error)
         self._told.close()
@@ -78,7 +80,7 @@ class Recording:
         told = os.pread(self._told.fileno(), 8, 0)
         return struct.unpack("d", told)[0] if len(told) == 8 else 0.0
 
-    def frames(self) -> Film | Folder:
+    def frames(self) -> Film:
         """Its `film`; ValueError if there is none."""
         if self.film is None:
             raise ValueError(self.error or f"{self.name}: its index is not built yet")
@@ -98,19 +100,14 @@ class Recording:
 
 
 def find_recordings(videos: str | Path) -> dict[str, Recording]:
-    """Finds the videos and folders of pictures in a folder, or one video; by name.
+    """Finds the videos in a folder, and folders of pictures, by name.
 
     Raises:
         ValueError: there are none, two have one name, or a name that no recording can have.
     """
-    path = Path(videos)
-    if not path.exists():
+    if not Path(videos).is_dir():
         raise ValueError(f"{videos}: no such folder")
-    tree = Tree(str(path if path.is_dir() else path.parent))
-    found = finding.find_pictures([tree])
-    if not path.is_dir():
-        found = {name: [p for p in its if p[1] == path.name] for name, its in found.items()}
-        found = {name: its for name, its in found.items() if its}
+    found = finding.find_pictures([Tree(str(videos))])
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
     places = data_sets.only_places(found, str(videos), "videos")
@@ -142,25 +139,14 @@ class Project:
         self.labels = LabelFolder(keeping, procedure, terms)
         self.boxes = BoxFolder(keeping, procedure.fps)
         self.proposals = Proposals(model, keeping, procedure)
-        self._open: list[Recording] = []
-
-    def use(self, recording: Recording) -> list[Recording]:
-        """Notes that a film is used, and returns those that are to be closed."""
-        self._open = [recording, *(other for other in self._open if other is not recording)]
-        gone, self._open = self._open[_MAX_OPEN:], self._open[:_MAX_OPEN]
-        return gone
 
     def overview(self) -> dict[str, Any]:
         """What /api/project answers."""
         self.labels.find()
         found = {name: self._look(recording) for name, recording in self.recordings.items()}
-        wrong = Counter(
-            step // 3
-            for _, labels in found.values()
-            if labels
-            for _, step in labels.steps
-            if step % 3 == 1
-        )
+        read = [labels for _, labels in found.values() if labels is not None]
+        wrong = Counter(step // 3 for labels in read for _, step in labels.steps if step % 3 == 1)
+        strangers = self.labels.errors.keys() - self.recordings.keys()
         enough, components = label_checks.measured().enough, self.procedure.components
         return {
             "procedure": {
@@ -190,12 +176,7 @@ class Project:
                 "wrong_suggested": enough.of_a_part,
             },
             "commands": [_shown(command) for command in self.training()[0]],
-            "errors": [
-                line
-                for name, lines in self.labels.errors.items()
-                if name not in self.recordings
-                for line in lines
-            ],
+            "errors": [line for name in strangers for line in self.labels.errors[name]],
         }
 
     def training(self) -> tuple[list[list[str]], Path]:
@@ -207,16 +188,11 @@ class Project:
 
     def check_complete(self) -> None:
         """Raises ValueError for labels that are not ready to be trained on."""
-        begun, done = [], 0
-        for entry in self.overview()["videos"]:
-            done += entry["status"] == "done"
-            begun += [entry["name"]] * (entry["status"] == "begun")
-        if begun:
-            raise ValueError(
-                f"begun, but not done: {', '.join(begun)}; a model would take what is "
-                "not labelled yet for what did not happen"
-            )
-        if not done:
+        status = {entry["name"]: entry["status"] for entry in self.overview()["videos"]}
+        if begun := [name for name, what in status.items() if what == "begun"]:
+            why = "a model would take what is not labelled yet for what did not happen"
+            raise ValueError(f"begun, but not done: {', '.join(begun)}; {why}")
+        if "done" not in status.values():
             raise ValueError("no video is done")
 
     def recognising(self) -> list[str] | None:
@@ -240,7 +216,7 @@ class Project:
                 status = self._status(recording.name, labels)
                 warnings += [t for _, t in self.labels.warnings(recording.name, labels.steps)]
                 if proposed := self.proposals.of(recording.name, film.num_frames):
-                    doubt = 1 - sum(event["confidence"] for event in proposed) / len(proposed)
+                    doubt = 1 - sum(event["confidence"] or 0 for event in proposed) / len(proposed)
         except (ValueError, OSError) as error:
             warnings.append(message_of(error))
         entry = {

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from stormpsr_jax.base.errors import one_line
 
@@ -30,13 +30,8 @@ class Running:
         self._process: asyncio.subprocess.Process | None = None
         self._stopped = False
 
-    async def run(self, commands: Sequence[Sequence[str]], heard: Callable[[], None]) -> bool:
-        """Runs `python -m` each of them, until one fails; returns whether none has.
-
-        Args:
-            commands: modules and their arguments.
-            heard: is called for each line, and at the end.
-        """
+    async def run(self, commands: Sequence[Sequence[str]]) -> bool:
+        """Runs `python -m` each of them, until one fails; returns whether none has."""
         self.state, self._stopped = "running", False
         path = os.pathsep.join(word or os.getcwd() for word in sys.path)
         status = 0
@@ -56,13 +51,11 @@ class Running:
                     self.line = text
                     found = _SHARE.search(text)
                     self.share = min(int(found[1]) / 100, 1.0) if found else None
-                    heard()
             status = await self._process.wait()
             if status:
                 break
         self.state = "idle" if self._stopped else "failed" if status else "done"
         self.share = None
-        heard()
         return not status
 
     def stop(self) -> None:

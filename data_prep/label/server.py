@@ -9,7 +9,6 @@ import json
 import mimetypes
 import os
 import socket
-import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -37,7 +36,6 @@ from data_prep.label.running import Running
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.live.access import HEADERS, POLICY, Access, is_loopback_name
-from stormpsr_jax.media import video
 from stormpsr_jax.report import pages
 
 _STATIC = Path(__file__).with_name("static")
@@ -79,11 +77,12 @@ class Server:
         app: what answers, for an ASGI server.
     """
 
-    def __init__(self, project: Project, access: Access, token: str):
-        self._project, self._access, self._token = project, access, token
+    def __init__(self, project: Project, access: Access):
+        self._project, self._access = project, access
         self._watchers: set[asyncio.Queue[str]] = set()
         self._saving = asyncio.Lock()
         self._first: Recording | None = None  # whose index is wanted
+        self._shown: Recording | None = None  # whose pictures are
         self._training, self._proposing = Running(), Running()
         self._tasks: set[asyncio.Task[None]] = set()
         self.app = self._app()
@@ -142,7 +141,9 @@ class Server:
     async def _train(self) -> None:
         """Trains on what is labelled; then the new model proposes."""
         commands, workdir = self._project.training()
-        if await self._training.run(commands, self._tell_now_and_then()):
+        done = await self._training.run(commands)
+        self.tell(None)
+        if done:
             self._project.proposals.use(str(workdir))
             await self._propose()
 
@@ -153,7 +154,7 @@ class Server:
         if command is not None:
             self._proposing.stop()
             self._proposing = Running()
-            await self._proposing.run([command], lambda: None)
+            await self._proposing.run([command])
             if self._proposing.state == "failed":
                 tell("warning", f"--model: {self._proposing.line}")
 
@@ -161,18 +162,6 @@ class Server:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _tell_now_and_then(self) -> Callable[[], None]:
-        """What tells all tabs that there is news in the list, if it has told none for a second."""
-        told = -1.0
-
-        def heard() -> None:
-            nonlocal told
-            if time.monotonic() > told + 1 or self._training.state != "running":
-                told = time.monotonic()
-                self.tell(None)
-
-        return heard
 
     def tell(self, name: str | None, revision: str | None = None) -> None:
         """Tells all tabs that something of a recording has changed, or of the list (None)."""
@@ -252,8 +241,6 @@ class Server:
 
     async def _get_media(self, request: Request) -> Response:
         tree, name = self._recording(request).place
-        if not video.is_video(name):
-            raise HTTPException(404, "is a folder of pictures")
         path = Path(tree.path, name)
         kind = _MEDIA.get(path.suffix.lower()) or mimetypes.guess_type(name)[0]
         return FileResponse(path, media_type=kind or "application/octet-stream")
@@ -272,9 +259,10 @@ class Server:
         width = request.query_params.get("width", str(_MAX_WIDTH))
         if not (width.isascii() and width.isdecimal() and 1 <= int(width[:9]) <= _MAX_WIDTH):
             raise ValueError(f"width: {files.shorten(width)} is not in 1…{_MAX_WIDTH}")
-        for other in self._project.use(recording):
+        if (other := self._shown) not in (None, recording):
             async with other.lock:
-                other.frames().close()
+                other.frames().close()  # only one keeps pictures
+        self._shown = recording
         async with recording.lock:
             if await request.is_disconnected():  # who has gone on to another frame meanwhile
                 return Response(status_code=204)

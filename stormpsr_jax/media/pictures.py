@@ -185,20 +185,15 @@ def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:
     """
     first = None
     for place, picture in pictures.read():
-        found = upright(place, picture)
-        first = first or found.shape[:2]
-        _check_size(place, found.shape[:2], first)
-        yield found
-
-
-def upright(place: str, picture: Picture) -> np.ndarray:
-    """Returns a picture whole, as (H, W, 3) uint8 RGB; ValueError if it cannot be decoded."""
-    examined = _examine(place, picture)
-    if isinstance(picture, np.ndarray):
-        return picture
-    if examined.is_jpeg:
-        return _decode(place, picture)
-    return np.asarray(_upright(place, picture))
+        examined = _examine(place, picture)
+        first = first or examined.size
+        _check_size(place, examined.size, first)
+        if isinstance(picture, np.ndarray):
+            yield picture
+        elif examined.is_jpeg:
+            yield _decode(place, picture)
+        else:
+            yield np.asarray(_upright(place, picture))
 
 
 @dataclasses.dataclass(frozen=True)
