@@ -38,7 +38,7 @@ from absl import logging
 from data_prep import command
 from data_prep.reading import asd_labels
 from data_prep.writing import shards
-from stormpsr_jax.base import files, tars
+from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
@@ -167,24 +167,16 @@ def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
 
 def _shown(labels: Sequence[int], boxes: Any) -> str:
     """What the classes of labels.json are, and which of them have boxes, for the log."""
-    known = isinstance(boxes, list) and len(boxes) == len(labels)
     states = load_procedure("industreal").num_states
-    kinds = {"of class 0": range(1), f"of states 1…{states}": range(1, states + 1)}
-    counts = []
-    for kind, classes in kinds.items():
-        rows = [i for i, label in enumerate(labels) if label in classes]
-        boxed = f", {sum(_is_box(boxes[i]) for i in rows)} of them with a box" if known else ""
-        counts.append(f"{len(rows)} {kind}{boxed}")
-    also = sum(label > states for label in labels)
+    kinds = [min(label, states + 1) for label in labels]
+    counts = f"{kinds.count(0)} of class 0, {kinds.count(states + 1)} above {states}"
+    if isinstance(boxes, list) and len(boxes) == len(labels):
+        boxed = [kind for kind, box in zip(kinds, boxes, strict=True) if isinstance(box, list)]
+        counts += f"; with a box {len(boxed)}, {boxed.count(0)} of them of class 0"
     return (
-        f"{'; '.join(counts)}; {also} above. The classes are taken for IndustReal's; nothing in "
-        "the file says that they have that order: look at some pictures of each recording"
+        f"{counts}. The classes are taken for IndustReal's; nothing in the file says that they are "
+        "in that order: look at some pictures of each recording"
     )
-
-
-def _is_box(box: Any) -> bool:
-    sides = box[2:] if isinstance(box, list) and len(box) == 4 else []
-    return bool(sides) and all(isinstance(side, int | float) and side > 0 for side in sides)
 
 
 def _read_coco(data: Any, place: str) -> Iterator[tuple[str, tuple]]:
@@ -337,8 +329,7 @@ def make_dataset(
     procedure = load_procedure("industreal")
     with command.open_downloads("data", data, spare=lambda name: True) as trees:
         if Path(data).is_dir():
-            packed = tars.find(str(data), (path.name for path in Path(data).glob(f"{SYNTH}*")))
-            trees += [of_file(tar) for tar in packed.values()]
+            trees += [of_file(zips.of(path)) for path in Path(data).glob(f"{SYNTH}*.tar")]
         layout, place, found = read_renders(trees, f"--data={data}")
     states = range(1, procedure.num_states + 1)
     by_state = {state: [r for r in found if r.label == state] for state in states}

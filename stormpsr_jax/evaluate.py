@@ -207,7 +207,7 @@ def _main_detections(argv: Sequence[str]) -> None:
 
 
 def _error_pictures(args: argparse.Namespace, procedure: Procedure, labels: pathlib.Path) -> None:
-    pictures = error_pictures.read(labels, procedure)
+    pictures = error_pictures.read(labels)
     with predictions.opened(args.asd, "--asd") as folder:
         names = {picture.recording for picture in pictures}
         places = {name: path for name, path in predictions.find(folder).items() if name in names}

@@ -1,5 +1,7 @@
 """Zip files of pictures, labels and predictions, whole or in parts, read without unpacking them.
 
+A tar file that somebody names is read likewise.
+
 `zipfile` takes .8 KiB a member, and data sets have a hundred thousand and more in each of several
 files. So a process keeps one of them open, the one that it has read from last.
 """
@@ -24,6 +26,7 @@ from typing import IO, Any
 
 from stormpsr_jax.base import files, memory
 from stormpsr_jax.base.errors import lines_of, raise_all
+from stormpsr_jax.base.tars import TarArchive
 
 MAX_DEPTH, MAX_FOLDERS, MAX_PATH = 64, 2**16, 1024  # of paths in a zip file; the last in characters
 MAX_MEMBERS = 10_000  # that `unpacked` unpacks; IndustReal has 84 recordings
@@ -211,7 +214,11 @@ class _Opened:
     def __init__(self, zip: Zip):
         file: Any = zip.parts[0] if len(zip.parts) == 1 else io.BufferedReader(_Joined(zip.parts))
         # Without it, names that are not marked as UTF-8, which they nearly always are, are CP 437.
-        self.archive = zipfile.ZipFile(file, metadata_encoding="utf-8")
+        self.archive: zipfile.ZipFile | TarArchive = (
+            TarArchive(zip.path)
+            if zip.path.endswith(".tar")
+            else zipfile.ZipFile(file, metadata_encoding="utf-8")
+        )
         self.members: dict[str, zipfile.ZipInfo] = {}
         self.folders: dict[str, tuple[list[str], list[str]]] = {"": ([], [])}
         packed = 0

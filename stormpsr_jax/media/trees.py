@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from stormpsr_jax.base import tars, zips
+from stormpsr_jax.base import zips
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.zips import printable, read_errors
 
@@ -33,7 +33,7 @@ class Tree:
 
     path: str
     left_out: frozenset[str] = frozenset()
-    zip: zips.Zip | tars.Tar | None = None
+    zip: zips.Zip | None = None
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""
@@ -213,10 +213,10 @@ def open_trees(
         return trees
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such folder or zip file")
-    return [of_file(tars.Tar(path) if path.endswith(tars.ENDING) else zips.of(path), left_out)]
+    return [of_file(zips.of(path), left_out)]
 
 
-def of_file(file: zips.Zip | tars.Tar, left_out: frozenset[str] = frozenset()) -> Tree:
+def of_file(file: zips.Zip, left_out: frozenset[str] = frozenset()) -> Tree:
     """Returns the tree of a zip or tar file; ValueError if it cannot be read."""
     file.entries("")  # can it be read?
     return Tree(file.path, left_out, file)

@@ -176,7 +176,7 @@ def test_synth_is_taken_of_the_download_that_has_it_unpacked_or_as_tar(synth, tm
     with tarfile.open(packed / "synth.tar", "w") as tar:
         tar.add(synth, "synth")
     assert make(whole, tmp_path / "out")
-    assert "44 of states 1…22, 42 of them with a box" in caplog.text
+    assert "2 of class 0, 1 above 22; with a box 43, 0 of them of class 0" in caplog.text
     for place in (packed, packed / "synth.tar"):
         assert make(place, tmp_path / "of_tar")
         assert (tmp_path / "of_tar/settings.json").read_bytes() == (

@@ -181,7 +181,8 @@ def test_pictures_of_errors_say_how_often_one_is_taken_for_the_intended_state(tm
         assert kinds["all, whole object seen"]["intended"] == "2"
         assert "1 pictures are of recordings that --asd does not have" in printed.err
     assert json.loads((tmp_path / "errors.json").read_text())["left_out"] == 1
-    labels["error_cat"][0] = 5
+    labels["error_cat"][0] = "2"
     (folder / "labels.json").write_text(json.dumps(labels))
     said = refused(capsys, evaluate.main, [*words, f"--boxes={folder}"])
-    assert "[0]: error_cat, clean: 5, 1 are not in 1…4 and 0…1" in said
+    assert "labels.json: [0]: " in said
+    assert "is not <recording>_<frame> and whole numbers" in said

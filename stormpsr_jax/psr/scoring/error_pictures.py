@@ -9,14 +9,12 @@ of error; `clean`, 1 where all of the object is seen.
 
 import collections
 import contextlib
-import dataclasses
 import pathlib
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from stormpsr_jax.base import files, tars
+from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
@@ -28,16 +26,8 @@ KINDS = {1: "missing part", 2: "placement", 3: "orientation", 4: "wrong part"}
 _NAME = re.compile(r"(.+)_([0-9]{1,9})\.(?:jpe?g|png)")
 
 
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture of an incorrect installation.
-
-    Attributes:
-        recording, frame: where it is from.
-        intended: class of the state that was meant; 0 is none of the catalogue.
-        kind: of KINDS.
-        clean: whether all of the object is seen.
-    """
+class Picture(NamedTuple):
+    """A picture, with the class of the state that was meant (0 is none) and the kind of error."""
 
     recording: str
     frame: int
@@ -48,23 +38,24 @@ class Picture:
 
 @contextlib.contextmanager
 def found(path: pathlib.Path) -> Iterator[pathlib.Path | None]:
-    """Gives the file of labels in such a folder, in the one above it or in a tar file, or None."""
-    if path.is_file() and path.name.endswith(tars.ENDING):
-        tar = tars.Tar(str(path))
-        inside = [name for name in (f"{FOLDER}/{LABELS}", LABELS) if name in tar]
-        with tempfile.TemporaryDirectory() as folder:
-            for name in inside[:1]:
-                (copy := pathlib.Path(folder, LABELS)).write_bytes(tar.open(name)[0].read())
-                yield copy
-            if not inside:
-                yield None
-        return
-    places = [path / LABELS, path / FOLDER / LABELS]
-    yield next((place for place in places if place.is_file()), None)
+    """Gives the file of labels in such a folder or tar file, or the one above it, or None."""
+    inside = (f"{FOLDER}/{LABELS}", LABELS)
+    with contextlib.ExitStack() as stack:
+        root = path
+        if path.is_file() and path.name.endswith(".tar"):
+            root = stack.enter_context(zips.unpacked([zips.of(path)], _place, path))
+        yield next((root / name for name in inside if (root / name).is_file()), None)
 
 
-def read(path: pathlib.Path, procedure: Procedure) -> list[Picture]:
-    """Reads labels.json; ValueError for every entry that is not as the module's docstring says."""
+def _place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
+    return member if str(member) in (f"{FOLDER}/{LABELS}", LABELS) else None
+
+
+def read(path: pathlib.Path) -> list[Picture]:
+    """Reads labels.json; ValueError for every entry that is not as the module's docstring says.
+
+    The file was not seen: kinds that are none of KINDS are shown by their numbers.
+    """
     data = files.read_json(path)
     keys = ("images", "intended", "error_cat", "clean")
     lists = [files.field(data, key, list, str(path)) for key in keys]
@@ -72,17 +63,15 @@ def read(path: pathlib.Path, procedure: Procedure) -> list[Picture]:
         lengths = ", ".join(f"{key} {len(v)}" for key, v in zip(keys, lists, strict=True))
         raise ValueError(f"{path}: lists of different lengths: {lengths}")
 
-    def picture(i: int, name: Any, intended: Any, kind: Any, clean: Any) -> Picture:
-        place = f"{path}: [{i}]"
-        if not (isinstance(name, str) and (match := _NAME.fullmatch(name))):
-            raise ValueError(f"{place}: images: {files.shorten(name)} is not <recording>_<frame>")
-        if type(intended) is not int or not 0 <= intended <= procedure.num_states:
-            last = procedure.num_states
-            raise ValueError(f"{place}: intended: {files.shorten(intended)} is not in 0…{last}")
-        if kind not in KINDS or clean not in (0, 1):
-            shown = f"{files.shorten(kind)}, {files.shorten(clean)}"
-            raise ValueError(f"{place}: error_cat, clean: {shown} are not in 1…4 and 0…1")
-        return Picture(match[1], int(match[2]), intended, KINDS[kind], bool(clean))
+    def picture(i: int, name: Any, *numbers: Any) -> Picture:
+        match = _NAME.fullmatch(str(name))
+        if not match or any(type(number) is not int for number in numbers):
+            shown = files.shorten([name, *numbers])
+            raise ValueError(f"{path}: [{i}]: {shown} is not <recording>_<frame> and whole numbers")
+        intended, kind, clean = numbers
+        return Picture(
+            match[1], int(match[2]), intended, KINDS.get(kind, f"error_cat {kind}"), clean == 1
+        )
 
     return for_each(zip(range(len(lists[0])), *lists, strict=True), picture)
 
@@ -96,16 +85,14 @@ def score(
     """Counts what the most confident detection of each picture says.
 
     Args:
-        procedure: says what the classes are.
-        pictures: of which those of recordings without detections are left out.
-        detections: by recording.
+        procedure, pictures: what the classes are; those that `read` gives.
+        detections: by recording; pictures of other recordings are left out.
         confidence: floor.
 
     Returns:
-        `confidence`, `pictures` (scored), `left_out`, and `kinds`: for each and "all" their
-        `pictures`, how many of them were called the `intended` state, an `error`, `another` state
-        or `none`, and the `share` called the intended one (None without pictures); "all, whole
-        object seen" are those with `clean` 1.
+        `confidence`, `pictures` (scored), `left_out`, and `kinds`: for each, for all, and for those
+        of which all is seen, the numbers that were called the `intended` state, an `error`,
+        `another` state or `none`, and the `share` of the first (None without pictures).
 
     Raises:
         ValueError: no picture is of a recording with detections; the floor is not in 0…1.
@@ -118,17 +105,17 @@ def score(
             continue
         here = (known.frames == picture.frame) & (known.confidences >= confidence)
         here &= known.classes > 0
-        if not here.any():
-            said = "none"
-        else:
+        said = "none"
+        if here.any():
             label = int(known.classes[here][known.confidences[here].argmax()])
-            said = "error" if label == procedure.error_class else "another"
-            said = "intended" if label == picture.intended else said
+            names = {picture.intended: "intended", procedure.error_class: "error"}
+            said = names.get(label, "another")
         rows.append((picture, said))
     if not rows:
         example = pictures[0].recording if pictures else "none"
         raise ValueError(f"no picture is of a recording with detections (one is of {example})")
-    groups = {kind: [row for row in rows if row[0].kind == kind] for kind in KINDS.values()}
+    kinds = dict.fromkeys([*KINDS.values(), *sorted({picture.kind for picture, _ in rows})])
+    groups = {kind: [row for row in rows if row[0].kind == kind] for kind in kinds}
     groups |= {"all": rows, "all, whole object seen": [row for row in rows if row[0].clean]}
     return {
         "confidence": confidence,
