@@ -8,8 +8,7 @@ another frame.
 import csv
 import io
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,21 +52,18 @@ class LabelFolder:
         errors: by recording, why they cannot be read.
     """
 
-    def __init__(self, keeping: Keeping, procedure: Procedure, terms: Terms):
-        """Looks for labels."""
+    def __init__(
+        self, keeping: Keeping, procedure: Procedure, terms: Terms, names: Collection[str]
+    ):
+        """Looks for labels of recordings of these names."""
         self.keeping, self._procedure, self._terms = keeping, procedure, terms
+        self._names = names
         self.find()
 
     def find(self) -> None:
         """Looks again."""
-        self.paths, self.errors = label_files.look(self.keeping.folder)
-        several = Counter(self.paths.values())
-        for name, path in self.paths.items():
-            if several[path] > 1:  # it would be taken away with the first change
-                self.errors[name] = [
-                    f"{path}: has the labels of several recordings; give each a file of its own "
-                    "(python -m stormpsr_jax.psr.convert labels), and take this one away"
-                ]
+        folder = self.keeping.folder
+        self.paths, self.errors = label_files.look(folder, known=self._names)
 
     def read(self, name: str, film: Film) -> Labels:
         """Reads the labels of a recording.
@@ -107,12 +103,7 @@ class LabelFolder:
         return sorted(steps)
 
     def write(
-        self,
-        name: str,
-        film: Film,
-        found: Labels,
-        steps: Sequence[Step],
-        state: State,
+        self, name: str, film: Film, found: Labels, steps: Sequence[Step], state: State
     ) -> Labels:
         """Writes the labels of a recording, of which `found` was read; returns what is there then.
 
@@ -125,6 +116,11 @@ class LabelFolder:
         steps, _ = self._checked(steps, film), self._checked(state.answered, film)
         if steps != found.steps or (state.done and name not in self.paths):
             path = self.paths.get(name)
+            if path is not None and list(self.paths.values()).count(path) > 1:
+                raise ValueError(
+                    f"{path}: has the labels of several recordings; give each a file of its own "
+                    "(python -m stormpsr_jax.psr.convert labels), and take this one away"
+                )
             target = self.keeping.folder / f"{name}.csv"
             if path is not None:
                 target = path.with_name(f"{name}.csv")

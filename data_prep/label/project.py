@@ -136,7 +136,7 @@ class Project:
         """Finds them; ValueError and OSError for what is wrong with them."""
         self.procedure, self.recordings = procedure, find_recordings(videos)
         self._videos, self._procedure_file = videos, procedure_file
-        self.labels = LabelFolder(keeping, procedure, terms)
+        self.labels = LabelFolder(keeping, procedure, terms, self.recordings)
         self.boxes = BoxFolder(keeping, procedure.fps)
         self.proposals = Proposals(model, keeping, procedure)
 

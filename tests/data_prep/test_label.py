@@ -19,6 +19,7 @@ from data_prep.reading.data_sets import RecordingFiles
 from stormpsr_jax.media import video
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files.words import Terms
+from tests.data_prep.test_own_formats import cvat_project
 from tests.support.own_data import PROCEDURE
 
 av = pytest.importorskip("av", reason="needs the extra video")
@@ -100,7 +101,7 @@ def test_a_seek_leads_to_its_key_frame(tmp_path, ending):
 
 
 def labels_in(folder, fps=PROCEDURE.fps):
-    return LabelFolder(folder, PROCEDURE.at(fps), Terms())
+    return LabelFolder(folder, PROCEDURE.at(fps), Terms(), ["bench3", "bench4"])
 
 
 def write(labels, name, film, steps, **state):
@@ -136,8 +137,11 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
     (root / "bench1.csv").write_text(table)
     (root / "repair1/PSR_labels.csv").write_text("00009.jpg,8,Remove screw\n")
     (root / "bench2.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nInstall seal\n")
+    (root / "all.xml").write_text(cvat_project(["bench3", "bench4"]))
     with keeping(root) as kept:
         labels = labels_in(kept)
+        with pytest.raises(ValueError, match="has the labels of several recordings"):
+            write(labels, "bench3", film, [])
         assert labels.read("bench1", film).steps == labels.read("bench2", film).steps == [(5, 0)]
         assert labels.read("repair1", film).steps == [(9, 8)]
         before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -150,7 +154,7 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
             write(labels, name, film, [(11, step)])
             write(labels, name, film, [(12, step)])  # a file of the page's own is just replaced
         there = {str(path.relative_to(root)) for path in root.glob("*")}
-        assert there == {".label", "bench1.csv", "bench2.csv", "repair1.csv"}
+        assert there == {".label", "all.xml", "bench1.csv", "bench2.csv", "repair1.csv"}
         assert (root / "bench1.csv").read_text() == "time,step\n2.4,Install cover\n"
         assert (root / ".label/before/bench1/1/bench1.csv").read_text() == table
         assert (root / ".label/before/bench2/1/bench2.srt").exists()
