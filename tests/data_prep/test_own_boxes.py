@@ -67,7 +67,7 @@ FORMS = {
         {
             "bench1.json": coco("000006.jpg", "IMG_9.jpg", empty=["bench1/000008.jpg"][:0]),
             "bench2/ab12cd-000006.txt": ROW,
-            "bench2/000008.txt": "",
+            "bench2/000008_jpg.rf.5a1f8c0d93e4.txt": "",
             "bench2/000010.txt": "\n \n",
             "bench2/classes.txt": "pump\n",
             "bench2/README.roboflow.txt": "of no picture\n",
@@ -153,7 +153,7 @@ ERRORS = {
     "000020.txt: line 1: frame 20 is not among .* 0…19": {"bench2/000020.txt": "0 .5 .5 .1 .1"},
     "000008.txt: line 1: x: the box is outside": {LABELS: "0 1.5 .5 .1 .1"},
     "000008.txt: line 1: h: is missing": {LABELS: "0 .5 .5 .1"},
-    "93e4.txt: its name does not end in a frame": {"bench2/8_jpg.rf.5a1f8c0d93e4.txt": ""},
+    "8.txt are the same frame": {"bench2/8_jpg.rf.5a1f8c0d93e4.txt": "", "bench2/8.txt": ""},
     "pump.txt: its name does not end in a frame's number": {"bench2/pump.txt": ""},
     "bench1.json: not COCO": {"bench1.json": "[]"},
     r"annotations\[0\]: bbox: \[16, 12, 16\] is not x, y": {

@@ -160,8 +160,8 @@ REFUSED = {
         (
             {"rec_y/other_12.txt": "", "rec_y/12_jpg.rf.5a1f8c0d93e4.txt": ""},
             (*YOLO, "--recording=r"),
-            "12_jpg.rf.5a1f8c0d93e4.txt: its name does not end in a frame's number",
-            "vid_1_12.txt: name: frame 12 is also in other_12.txt",
+            "other_12.txt: name: frame 12 is also in 12_jpg.rf.5a1f8c0d93e4.txt",
+            "vid_1_12.txt: name: frame 12 is also in 12_jpg.rf.5a1f8c0d93e4.txt",
         ),
         (
             {"labels/000012.txt": ""},

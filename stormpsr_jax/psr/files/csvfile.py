@@ -13,6 +13,7 @@ from stormpsr_jax.base.files import read_text, replacing, shorten
 MAX_FRAME = 10**9
 _FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
+_ROBOFLOW = re.compile(r"_[A-Za-z]{3,4}\.rf\.[0-9A-Za-z]+(?=(?:\.[A-Za-z]+)?$)", re.ASCII)
 
 
 class Line(NamedTuple):
@@ -76,10 +77,15 @@ class Line(NamedTuple):
 
     def image(self, text: str) -> int:
         """Returns the frame number in an image's name ("01259.jpg" → 1259)."""
-        match = _IMAGE_NAME.fullmatch(text.strip())
+        match = _IMAGE_NAME.fullmatch(named_before(text.strip()))
         if not match or len(match[1]) > 30 or int(match[1]) > MAX_FRAME:
             raise self.error("image", f"{shorten(text)} is not an image name such as 00012.jpg")
         return int(match[1])
+
+
+def named_before(name: str) -> str:
+    """Returns the name of a picture, 10.txt, to which Roboflow added a hash, 10_jpg.rf.5a1f.txt."""
+    return _ROBOFLOW.sub("", name)
 
 
 Row = tuple[Line, list[str]]  # with its fields

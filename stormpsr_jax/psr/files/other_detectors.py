@@ -160,7 +160,7 @@ def from_yolo(
     if not paths:
         raise ValueError(f"{folder}: holds no .txt files of frames")
     if recording is None and folder.resolve().name != "labels":
-        starts = {match and match[1] for match in (_NAMED_FRAME.fullmatch(p.stem) for p in paths)}
+        starts = {match and match[1] for match in map(_named, paths)}
         recording = folder.resolve().name if len(starts) == 1 else None
     rows: dict[str, list[tuple]] = {}
     translated = _Translated(classes)
@@ -209,14 +209,17 @@ def count_from_one(folder: str | os.PathLike) -> bool:
 
     It counts them from 1 and does not pad the numbers; pictures mostly have names of one length.
     """
-    stems = [path.stem for path in pathlib.Path(folder).rglob("*.txt")]
-    found = [match[2] for match in map(_NAMED_FRAME.fullmatch, stems) if match]
+    found = [match[2] for match in map(_named, pathlib.Path(folder).rglob("*.txt")) if match]
     return bool(found) and not any(number.startswith("0") for number in found)
+
+
+def _named(path: pathlib.Path) -> re.Match[str] | None:
+    return _NAMED_FRAME.fullmatch(csvfile.named_before(path.stem))
 
 
 def _recording(text: str, place: str) -> str:
     """The recording in <recording>_<frame>."""
-    match = _NAMED_FRAME.fullmatch(text)
+    match = _NAMED_FRAME.fullmatch(csvfile.named_before(text))
     if not match:
         raise ValueError(
             f"{place}: {files.shorten(text)} names no recording before the frame's number, so "
@@ -234,7 +237,7 @@ def _detections(rows: list[tuple]) -> Detections:
 
 
 def _frame(text: str, place: str) -> int:
-    match = _FRAME.fullmatch(text)
+    match = _FRAME.fullmatch(csvfile.named_before(text))
     if not match or int(match[1]) > csvfile.MAX_FRAME:
         raise ValueError(f"{place}: {files.shorten(text)} does not end in a frame number")
     return int(match[1])

@@ -44,10 +44,10 @@ def is_of_picture(name: str) -> bool:
 def frame_of(name: str, place: str) -> int:
     """Returns the frame's number that ends a file's name; ValueError, from `place`, if none does.
 
-    Roboflow ends its names in a hash, `000010_jpg.rf.5a1f8c0d93e4.txt`, whose last digits are none.
+    Roboflow ends names in a hash, `000010_jpg.rf.5a1f8c0d93e4.txt`, whose last digits are none.
     """
-    match = _FRAME.fullmatch(name)
-    if not match or ".rf." in name.lower() or int(match[1]) > csvfile.MAX_FRAME:
+    match = _FRAME.fullmatch(csvfile.named_before(name))
+    if not match or int(match[1]) > csvfile.MAX_FRAME:
         raise ValueError(
             f"{place}: its name does not end in a frame's number, such as 000010.txt; rename it"
         )
