@@ -86,15 +86,9 @@ def with_visible_poses(
     world: World,
     rng: np.random.Generator,
 ) -> Product:
-    """The product with another wrong pose of the parts whose pose cannot be seen.
+    """The copy with another wrong pose, which `rng` draws, of the parts whose pose nobody can see.
 
-    Args:
-        product: a copy of it.
-        found: the spells of the recording.
-        motion: of the recording.
-        states: (N, K) of its frames.
-        world: of the recording.
-        rng: draws poses.
+    `found` are the spells of a recording, `states` (N, K) those of its frames in pictures.
     """
 
     def visible(k: int, product: Product) -> bool:
@@ -131,13 +125,7 @@ def without_unseen(
 ) -> Timeline:
     """The timeline in which a part that no picture shows to sit wrong is right meanwhile.
 
-    Args:
-        timeline: of the recording.
-        found: its spells.
-        place: where it is recorded.
-        motion: of the recording.
-        states: (N, K) of its frames, as pictures show them.
-        world: of the recording.
+    The others are as of `with_visible_poses`.
     """
     known = timeline.states.copy()
     for spell in found:
@@ -159,16 +147,9 @@ def picture(
     looks: np.random.Generator,
     world: World = TOY,
 ) -> Picture:
-    """The picture of a copy at a workplace of its own; parts that do not look wrong become right.
+    """A copy at a workplace of its own, drawn by `looks`, in row i of the states (N, K).
 
-    Args:
-        product: a copy, whose parts sit wrong as they do in its state.
-        motion: of N frames.
-        i: one of them.
-        states: (N, K), whose row i changes.
-        size: of the picture.
-        looks: draws the workplace.
-        world: of the picture.
+    Parts of which the picture does not tell that they sit wrong become right in that row.
     """
     place = Workplace(product, bodies_of(product), looks, world)
     states[i] = as_told(partial(place.sketch, motion, i, states[i]), states[i], world)
