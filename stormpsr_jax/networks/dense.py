@@ -85,21 +85,6 @@ def _product_backward(kept: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.
 _product.defvjp(_product_forward, _product_backward)
 
 
-class Conv(nn.Conv):
-    """`nn.Conv`, with its parameters and results."""
-
-    dtype: Any = jnp.float32
-    promote_dtype: Any = lambda x, *parameters, dtype: (x.astype(dtype), *parameters)
-    conv_general_dilated: Any = lambda x, kernel, *args, **options: _convolve(
-        lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, *args, **options), x, kernel
-    )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(…, C) -> (…, features)."""
-        y: jax.Array = super().__call__(x)
-        return y.astype(self.dtype)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve(convolve: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolve(x, kernel.astype(x.dtype))
@@ -126,3 +111,18 @@ def _convolve_backward(
 
 
 _convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+class Conv(nn.Conv):
+    """`nn.Conv`, with its parameters and results."""
+
+    dtype: Any = jnp.float32
+    promote_dtype: Any = lambda x, *parameters, dtype: (x.astype(dtype), *parameters)
+    conv_general_dilated: Any = lambda x, kernel, *args, **options: _convolve(
+        lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, *args, **options), x, kernel
+    )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(…, C) -> (…, features)."""
+        y: jax.Array = super().__call__(x)
+        return y.astype(self.dtype)

@@ -24,17 +24,19 @@ _SHARE = 0.85
 _COPIES = 4  # of the parameters: themselves, gradient, momentum, and the best or next ones
 
 # By platform, options of XLA that steps of training are compiled with, besides those of
-# `devices.compiler_options`. Both are known to the versions of JAX in pyproject.toml (a test
+# `devices.compiler_options`. All are known to the versions of JAX in pyproject.toml (a test
 # compiles with them). With excess precision, which is XLA's default, a sum of two bfloat16 arrays
 # that a LayerNorm reads is kept in float32 from the forward to the backward pass: twice the memory,
 # and twice the time of what waits for it. The scheduler sends gradients to other devices while the
-# backward pass goes on; on TPUs it is the default. Matrix products of one layer are never split
-# over devices here, so what overlaps them with collectives ("collective matmul") would change
-# nothing.
+# backward pass goes on; on TPUs it is the default. The merger of small products would make one of
+# those of queries, keys and values, and cut its result into the three arrays that attention wants.
+# Matrix products of one layer are never split over devices here, so what overlaps them with
+# collectives ("collective matmul") would change nothing.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "gpu": {
         "xla_allow_excess_precision": False,
         "xla_gpu_enable_latency_hiding_scheduler": True,
+        "xla_gpu_dot_merger_threshold_mb": 0,
     },
     "tpu": {"xla_allow_excess_precision": False},
 }

@@ -2,11 +2,13 @@
 
 import json
 
+import jax
 import numpy as np
 from flax import traverse_util
 
 import stormpsr_jax
 from stormpsr_jax import main
+from stormpsr_jax.data import augment
 from stormpsr_jax.stages import pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -65,3 +67,13 @@ def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished
     main.run(config, run)
     assert "pretrain: done before" in capsys.readouterr().out
     assert (run / "pretrain" / "record.json").stat().st_mtime_ns == before
+
+
+def test_no_limbs_are_computed_where_renders_get_none(rendered, tmp_path, monkeypatch):
+    config = tiny(**{"augment.occluders": 0.0, "data.dir": str(rendered / "data")})
+    definition = pretrain.build(Context(config, tmp_path, make_mesh(1, 1)))
+    data = definition.data(0)
+    arguments = *definition.init(), next(data), jax.random.key(0)
+    data.close()
+    monkeypatch.delattr(augment, "_limbs")
+    jax.eval_shape(definition.loss_fn, *arguments)
