@@ -37,5 +37,5 @@ def get_config() -> ConfigDict:
     c.procedure = ""  # has to be named, but for a product that is drawn
     c.embed.every = 1  # as its figures were measured
     # Renders do not show what the product looks like through a camera: `recognise --own`.
-    c.stages = tuple(stage for stage in c.stages if stage != "product_gate")
+    c.product_gate.refuses = False
     return c

@@ -236,6 +236,11 @@ def described() -> Section:
     c.predict.splits = ("val", "test")
     c.predict.batch = field(64, 1, 65_536)  # frames recognised at once
 
+    c.product_gate = Section()
+    # Whether the model may say that pictures show another product: not where it has seen renders of
+    # its own alone, until `recognise --own` has taught it
+    c.product_gate.refuses = True
+
     c.fuse = Section()  # the learned fusion of both streams, fitted on validation
     c.fuse.init = one_of("default", "scratch")  # start: weights of the package | random
     c.fuse.steps = field(150, 1)

@@ -283,10 +283,15 @@ class Model:
         return Model(dataclasses.replace(self._content, fits=gate))
 
     @property
+    def gate(self) -> Fits | None:
+        """What tells its product; None without any."""
+        return self._content.fits
+
+    @property
     def gate_checksum(self) -> str:
-        """Of what tells the product; "" without any."""
-        gate = self._content.fits
-        return "" if gate is None else hashlib.sha256(repr(gate.to_json()).encode()).hexdigest()
+        """Of `gate`; "" without any."""
+        told = "" if self.gate is None else repr(self.gate.to_json())
+        return told and hashlib.sha256(told.encode()).hexdigest()
 
     @property
     def tells(self) -> bool:

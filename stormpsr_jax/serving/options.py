@@ -11,7 +11,7 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.serving.model import Model, load_model
-from stormpsr_jax.serving.product_gate_own import learn_own
+from stormpsr_jax.serving.product_gate_own import gate_of
 
 
 def open_model(folder: Path) -> Model:
@@ -33,7 +33,7 @@ def with_own(model: Model, folder: Path, own: str | None) -> Model:
     if own is not None:
         found, errors = sources.find([own], Path(os.devnull))
         raise_all([f"--own={own}: {error}" for error in errors])
-        return model.with_gate(learn_own(model, found))
+        return model.with_gate(gate_of(model, found))
     if not model.tells:
         what = "this model cannot tell whether pictures show its product; --own=VIDEOS teaches it"
         tell("note", f"{folder}: {what}")

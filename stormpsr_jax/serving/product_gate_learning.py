@@ -50,26 +50,23 @@ def learn(training: Sequence[Looks], validation: Sequence[Looks], rate: float) -
     space = prototypes = None
     if training[0].embeddings is not None:
         trained = joined(training)
-        space = _space(np.asarray(trained.embeddings))
-        prototypes = _prototypes(trained)
+        space = space_of(np.asarray(trained.embeddings))
+        prototypes = prototypes_of(trained)
         whole = joined(validation)
         distances = space.distances(np.asarray(whole.embeddings))
-        weights = np.ones(len(distances))
-        if whole.confidences is not None:  # what hands hide need not be near
-            weights = np.where(np.asarray(whole.initial), 0.0, whole.confidences) + 1e-9
-        space = dataclasses.replace(space, typical=_quantile(distances, weights, TYPICAL))
+        space = dataclasses.replace(space, typical=typical_of(distances, whole))
     model = Fits({}, space, prototypes)
     thresholds = {}
     for key in KEYS:
         if not all(one.has(key, model) for one in validation):
             continue
-        threshold = _threshold(key, [one.familiar(key, model) for one in validation], rate)
+        threshold = threshold_of(key, [one.familiar(key, model) for one in validation], rate)
         if threshold >= LEAST:
             thresholds[key] = threshold
     return dataclasses.replace(model, thresholds=thresholds)
 
 
-def _threshold(key: str, familiar: Sequence[np.ndarray], rate: float) -> float:
+def threshold_of(key: str, familiar: Sequence[np.ndarray], rate: float) -> float:
     """What the best minute of recordings reaches, each a row of how familiar its pictures are."""
     window = max(1, round(SECONDS * rate))
     rows = [values[np.isfinite(values)] for values in familiar]
@@ -80,7 +77,7 @@ def _threshold(key: str, familiar: Sequence[np.ndarray], rate: float) -> float:
     return float(np.clip(threshold, CHANCE, ENOUGH_OF_BOTH)) if key == BOTH else threshold
 
 
-def _prototypes(training: Looks) -> Prototypes | None:
+def prototypes_of(training: Looks) -> Prototypes | None:
     """The mean embeddings of what the detector sees, weighted by how sure it is."""
     if training.confidences is None or training.classes is None or training.initial is None:
         return None
@@ -97,7 +94,8 @@ def _prototypes(training: Looks) -> Prototypes | None:
     return Prototypes(classes, np.stack(means) / np.maximum(lengths, 1e-12))
 
 
-def _space(embeddings: np.ndarray) -> Space:
+def space_of(embeddings: np.ndarray) -> Space:
+    """Where embeddings (N, D) lie, without a typical distance."""
     centred = np.asarray(embeddings, np.float64)
     mean = centred.mean(axis=0)
     centred = centred - mean
@@ -111,11 +109,14 @@ def _space(embeddings: np.ndarray) -> Space:
     return Space(mean, vectors[:, :kept].T, np.sqrt(np.maximum(values[:kept], smallest)), rest)
 
 
-def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    """The value up to which this share of the weights lies."""
-    order = np.argsort(values)
+def typical_of(distances: np.ndarray, looks: Looks) -> float:
+    """The distance up to which `TYPICAL` of what is seen lies; what hands hide need not be near."""
+    weights = np.ones(len(distances))
+    if looks.confidences is not None:
+        weights = np.where(np.asarray(looks.initial), 0.0, looks.confidences) + 1e-9
+    order = np.argsort(distances)
     total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, share * total[-1])])
+    return float(distances[order][np.searchsorted(total, TYPICAL * total[-1])])
 
 
 def _means(values: np.ndarray, window: int) -> np.ndarray:

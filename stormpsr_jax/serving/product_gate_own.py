@@ -1,34 +1,40 @@
 """What a model's product looks like through the user's own camera, from unlabelled videos of it.
 
-A model that has seen renders alone cannot tell whether a video shows its product: everything
-looks foreign to it. A few videos that do show it are enough to learn that (`recognise --own`).
+A model that has seen renders alone cannot tell whether a video shows its product: everything looks
+foreign to it. A few videos that do show it are enough to learn that (`recognise --own`). Where
+embeddings lie and how familiar pictures are is learnt from them, of each video by the others; what
+the states look like stays as it was learnt in training, as nothing else knows the states.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
+
+import numpy as np
 
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.media.sources import Source
+from stormpsr_jax.serving import product_gate_learning as learning
 from stormpsr_jax.serving.model import Model
-from stormpsr_jax.serving.product_gate import Fits, Looks, joined
-from stormpsr_jax.serving.product_gate_learning import learn
+from stormpsr_jax.serving.product_gate import KEYS, Fits, Looks, Prototypes, joined
 from stormpsr_jax.serving.recogniser import stack
 
 RATE = 1.0  # pictures a second that are looked at
+FEWEST = 3  # videos: what is familiar in one is learnt from the others
 
 
-def learn_own(model: Model, sources: Sequence[Source]) -> Fits:
-    """Learns by what pictures of a model's kind are told, from videos of its product.
-
-    The networks have not seen them, so the thresholds are of pictures that they were not trained
-    on.
+def gate_of(model: Model, sources: Sequence[Source]) -> Fits:
+    """Learns by what pictures of a model's product are told, from videos of it.
 
     Raises:
-        ValueError: a source cannot be read, or in none is anything of the product to be seen.
+        ValueError: there are fewer than three, one cannot be read, or in none is anything of the
+            product to be seen.
     """
+    if len(sources) < FEWEST:
+        raise ValueError(f"--own: {len(sources)} videos are too few; give at least {FEWEST}")
     initial, looks = model.procedure.initial_classes, []
     with Bar(total=len(sources), desc="own videos", unit="video") as bar:
         for source in sources:
@@ -39,11 +45,57 @@ def learn_own(model: Model, sources: Sequence[Source]) -> Fits:
                 parts.append(Looks.of(recogniser(stack(part)), initial))
             looks.append(joined(parts))
             bar.update(1)
-    found = learn(looks, looks, RATE)
-    # An encoder finds anything familiar that it is shown; a detector has to see the product.
+    known = None if model.gate is None else model.gate.prototypes
+    found = learn(looks, RATE, known)
+    # An encoder finds familiar whatever it is shown; a detector has to see the product.
     if looks[0].confidences is not None and "detector" not in found.thresholds:
         raise ValueError(
-            f"--own: in none of {len(sources)} videos do the networks see the model's product, "
+            f"--own: in none of {len(sources)} videos does the detector see the model's product, "
             f"{model.procedure.name}; give videos of it, or leave --own out"
         )
     return found
+
+
+def learn(looks: Sequence[Looks], rate: float, prototypes: Prototypes | None = None) -> Fits:
+    """Learns it from what is said of each video.
+
+    Args:
+        looks: of videos of the product.
+        rate: pictures per second of these.
+        prototypes: of the states, from training; None learns them here.
+    """
+
+    def without(i: int) -> Fits:
+        """What all others teach."""
+        rest = joined([*looks[:i], *looks[i + 1 :]])
+        own = prototypes or learning.prototypes_of(rest)
+        if rest.embeddings is None:
+            return Fits({}, None)
+        return Fits({}, learning.space_of(np.asarray(rest.embeddings)), own)
+
+    others, whole, space = [without(i) for i in range(len(looks))], joined(looks), None
+    if whole.embeddings is not None:
+        spaces = [other.space for other in others]
+        distances = [
+            space.distances(np.asarray(one.embeddings))
+            for one, space in zip(looks, spaces, strict=True)
+            if space is not None
+        ]
+        typical = learning.typical_of(np.concatenate(distances), whole)
+        space = dataclasses.replace(
+            learning.space_of(np.asarray(whole.embeddings)), typical=typical
+        )
+        others = [
+            dataclasses.replace(other, space=dataclasses.replace(other.space, typical=typical))
+            for other in others
+            if other.space is not None
+        ]
+    thresholds = {}
+    for key in KEYS:
+        pairs = list(zip(looks, others, strict=True))
+        if all(one.has(key, other) for one, other in pairs):
+            familiar = [one.familiar(key, other) for one, other in pairs]
+            threshold = learning.threshold_of(key, familiar, rate)
+            if threshold >= learning.LEAST:
+                thresholds[key] = threshold
+    return Fits(thresholds, space, prototypes or learning.prototypes_of(whole))

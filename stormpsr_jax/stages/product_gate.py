@@ -7,6 +7,7 @@ made up: brightness, contrast and colour of a bench that training has not seen.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def run(context: Context) -> dict:
     }
     with loop.explained(context.workdir / "predict", "batch"):
         found = fit(pairs, made, batch, context.procedure)
+    if not context.config.product_gate.refuses:
+        found = dataclasses.replace(found, thresholds={})
     folder = context.workdir / "product_gate"
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / FITS, found.to_json())
@@ -167,7 +170,10 @@ def _reads(context: Context) -> list[Reads]:
 STAGE = Stage(
     name="product_gate",
     run=run,
-    fields=tuple(name for name in predict.STAGE.fields if name != "predict"),  # it has own splits
+    fields=(
+        "product_gate",
+        *(name for name in predict.STAGE.fields if name != "predict"),  # it has own splits
+    ),
     reads=_reads,
     after=predict.networks_of,
     results=(f"product_gate/{FITS}",),

@@ -1,12 +1,13 @@
 """`recognise --own`: unlabelled videos say what the model's product looks like here."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from stormpsr_jax import recognise
-from stormpsr_jax.demo import MODEL
+from stormpsr_jax.demo import MODEL, VIDEO
 from stormpsr_jax.serving.product_gate import Fits
 from stormpsr_jax.serving.writing import copy_model
 from tests.support import recognise_data
@@ -29,21 +30,31 @@ def fits(out):
 def test_a_model_that_cannot_tell_refuses_nothing_until_it_has_seen_own_videos(
     blind, tmp_path, capsys
 ):
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in "abc":
+        shutil.copy(VIDEO, own / f"{name}.mp4")
     out, words = tmp_path / "out", [f"--model={blind}", "demo", f"--out={tmp_path / 'out'}"]
     assert recognise.main(words) == 0
     assert "--own=VIDEOS teaches it" in capsys.readouterr().err
     assert fits(out) is None
-    assert recognise.main([*words, "--own=demo"]) == 0
+    assert recognise.main([*words, f"--own={own}"]) == 0
     assert fits(out) is True
-    assert recognise.main([*words, "--own=demo"]) == 0
+    assert recognise.main([*words, f"--own={own}"]) == 0
     assert "finished before" in capsys.readouterr().out
 
 
-def test_own_videos_without_the_product_are_refused(blind, tmp_path, capsys):
-    path = tmp_path / "black.mp4"
-    recognise_data.write_video(path, np.zeros((20, 64, 64, 3), np.uint8), np.arange(20.0))
-    words = [f"--model={blind}", "demo", f"--out={tmp_path / 'out'}", f"--own={path}"]
+@pytest.mark.parametrize(
+    ("count", "said"), [(3, "in none of 3 videos"), (1, "1 videos are too few; give at least 3")]
+)
+def test_own_videos_that_are_few_or_without_the_product_are_refused(
+    blind, tmp_path, capsys, count, said
+):
+    for i in range(count):
+        path = tmp_path / "own" / f"{i}.mp4"
+        recognise_data.write_video(path, np.zeros((20, 64, 64, 3), np.uint8), np.arange(20.0))
+    words = [f"--model={blind}", "demo", f"--out={tmp_path / 'out'}", f"--own={tmp_path / 'own'}"]
     with pytest.raises(SystemExit) as ended:
         recognise.main(words)
     assert ended.value.code == 2
-    assert "in none of 1 videos" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
