@@ -88,6 +88,7 @@ def write_report(
                     for mark in of_stream
                     if mark.kind == "alarm" and mark.event is not None
                 ],
+                "unsure": any(row.get("unsure") for row in scores.values()),
                 "uncertain": [
                     (stream, procedure.step_name(step), clock(frame / fps), confidence)
                     for stream, row in scores.items()
@@ -143,6 +144,7 @@ def _cards(
         (mark.truth, mark.step_id, stream): mark
         for stream, of_stream in marks.items()
         for mark in of_stream
+        if mark.kind != "unsure"
     }
     cards = []
     for frame in (frames[i] for i in kept):

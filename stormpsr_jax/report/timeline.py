@@ -44,7 +44,7 @@ Interval = tuple[int, int, int | None]  # start, component, end
 class Mark(NamedTuple):
     """The outcome of a truth, of an event, or of the two together."""
 
-    kind: str  # a key of _MARKERS or _WRONG_MARKERS
+    kind: str  # a key of _MARKERS or _WRONG_MARKERS; "unsure" from `truth` until `event`
     step_id: int
     truth: int | None  # frame
     event: int | None  # frame
@@ -64,6 +64,9 @@ def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[
     for frame, s, confidence in uncertain:
         s -= s % 3 == 1  # reports of a wrong part stand in the row of its installation
         marks.append(Mark("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
+    for frame, s, _, since in row.get("unsure", ()):
+        later = (e[0] for e in events if e[1] // 3 == s // 3 and e[0] >= frame)
+        marks.append(Mark("unsure", s, since, min(later, default=None), ""))
     if row.get("wrong") is None:
         return marks
     wrong = [WrongInstallation(*values) for values in row["wrong"]["installations"]]
@@ -197,7 +200,14 @@ def draw(
     )
     for stream, of_stream in marks.items():
         colour = PALETTE[streams.find(stream).colour]
-        _draw_lane(axes, of_stream, rows, lanes[stream], colour, fps, span)
+        for mark in of_stream:
+            if mark.kind == "unsure" and mark.truth is not None:
+                since, until = mark.truth / fps, end if mark.event is None else mark.event / fps
+                bar: dict[str, Any] = {"ec": PALETTE["amber"], "fill": False, "hatch": "////"}
+                y = rows[mark.step_id] + lanes[stream]
+                axes.barh(y, until - since, 0.17, since, lw=0.8, zorder=3, **bar)
+        known = [mark for mark in of_stream if mark.kind != "unsure"]
+        _draw_lane(axes, known, rows, lanes[stream], colour, fps, span)
     if visible is not None:
         lower = figure.add_axes((box[0], below / height, box[1], strip / height), sharex=axes)
         times, values = binned(np.asarray(visible[0]) / fps, np.asarray(visible[1], float))

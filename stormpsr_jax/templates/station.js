@@ -256,7 +256,7 @@ function showRecord(record) {
   if (["event", "uncertain", "unsure", "confirmed"].includes(record.type)) {
     row.dataset.of = `${record.frame}:${record.step_id}`;
   }
-  if (record.type === "confirmed") row.append(make("span"));
+  if (["confirmed", "unsure"].includes(record.type)) row.append(make("span"));
   else if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
   else if (typeof record.confidence === "number") {
     row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));

@@ -39,3 +39,11 @@ def test_figure_a_row_per_step_in_the_order_of_the_truth_and_a_lane_per_stream()
     assert filled[:, 0].max() == 99 / 5
     assert filled[:, 1].max() == 1
     assert len(timeline.figure(SCORES, TRUTH, PROCEDURE, 5).axes) == 1
+
+
+def test_what_is_not_sure_is_hatched_until_it_is_settled_or_to_the_end():
+    unsure = [[24, 0, 0.5, 21], [60, 3, 0.5, 55]]
+    scores = {"learned": {"events": [[40, 0, 0.9], [70, 6, 0.9]], "unsure": unsure}}
+    axes = timeline.figure(scores, TRUTH, PROCEDURE, 5).axes[0]
+    bars = [patch for patch in axes.patches if patch.get_hatch() == "////"]
+    assert [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars] == [(4.2, 8), (11, 14)]
