@@ -6,7 +6,7 @@ import pytest
 
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
-from stormpsr_jax.psr.files import timed_labels
+from stormpsr_jax.psr.files import timed_labels, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving.files import results
@@ -99,3 +99,5 @@ def test_pre_labels_call_it_not_sure_and_no_reader_takes_that_for_a_step(tmp_pat
         assert "Not sure: Install screw" not in text
         with pytest.raises(ValueError, match=r"Not sure: Install cover.* is no step"):
             timed_labels.read_times(path, PROCEDURE)
+    (row,) = words.draft(["Not sure: Install cover"], PROCEDURE)
+    assert row[1:] == ("", "none found"), "nor does a guess take it for one"
