@@ -75,14 +75,15 @@ class Keeping:
             OSError: it cannot be written.
         """
         self.check_inside(target)
+        gone = [path for path in {target, *others} if text is None or path != target]
         if others:
             self._copy(name, others)
-            files.write_json(self._moving, [str(target), *map(str, others)])
         if text is not None:
+            if gone:
+                files.write_json(self._moving, [str(target), *map(str, gone)])
             target.parent.mkdir(exist_ok=True)
             files.write_text(target, text)
-        if text is None or others:
-            _remove(path for path in (target, *others) if text is None or path != target)
+        _remove(gone)
         self._moving.unlink(missing_ok=True)
 
     def _copy(self, name: str, paths: Iterable[Path]) -> None:

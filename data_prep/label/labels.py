@@ -74,7 +74,18 @@ class LabelFolder:
         raise_all(self.errors.get(name, []))
         steps = self._read(name, film) if name in self.paths else []
         state = self.keeping.state(name)
-        return Labels(steps, revision(_files_of(self.paths.get(name)), state), state)
+        return Labels(steps, self.revision(name), state)
+
+    def revision(self, name: str) -> str:
+        """Returns a text that changes with the labels of a recording, and what is kept besides."""
+        return revision(self.files_of(name), self.keeping.state(name))
+
+    def files_of(self, name: str) -> list[Path]:
+        """The files that are the labels of a recording."""
+        path = self.paths.get(name)
+        if path is None or not path.is_dir():
+            return [path] if path is not None and path.exists() else []
+        return [path / file for file in PSR_FILES if (path / file).is_file()]
 
     def _read(self, name: str, film: Film) -> list[Step]:
         path, last = self.paths[name], film.num_frames - 1
@@ -125,7 +136,7 @@ class LabelFolder:
             if path is not None:
                 target = path.with_name(f"{name}.csv")
             ours = path == target and files.read_text(target) == self._text(found.steps)
-            others = [] if ours else _files_of(path)
+            others = [] if ours else self.files_of(name)
             text = self._text(steps) if steps or state.done else None
             self.keeping.replace(name, target, text, others)
             self.find()
@@ -174,10 +185,3 @@ class LabelFolder:
         read = label_files.Labels(list(steps), list(steps), *states)
         found = label_warnings.of_labels(self._procedure, variant, read, label_checks.WINDOW)
         return [(warning.frame, warning.text) for warning in found]
-
-
-def _files_of(path: Path | None) -> list[Path]:
-    """The files that are the labels at a path."""
-    if path is None or not path.is_dir():
-        return [path] if path is not None and path.exists() else []
-    return [path / name for name in PSR_FILES if (path / name).is_file()]

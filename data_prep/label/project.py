@@ -68,9 +68,14 @@ class Recording:
                 what = "is a folder of pictures, and videos alone are labelled here"
                 raise ValueError(f"{finding.show(self.place)}: {what}")
             self.film = Film(self.place, fps, self._told.fileno())
-        except (ValueError, OSError) as error:
+            self._stamp = self._stat()
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self.error = message_of(error)
         self._told.close()
+
+    def _stat(self) -> tuple[int, int]:
+        status = os.stat(os.path.join(self.place[0].path, self.place[1]))
+        return status.st_mtime_ns, status.st_size
 
     @property
     def indexed(self) -> float:
@@ -81,9 +86,12 @@ class Recording:
         return struct.unpack("d", told)[0] if len(told) == 8 else 0.0
 
     def frames(self) -> Film:
-        """Its `film`; ValueError if there is none."""
+        """Its `film`; ValueError if there is none, or the file is another one by now."""
         if self.film is None:
             raise ValueError(self.error or f"{self.name}: its index is not built yet")
+        if self._stat() != self._stamp:
+            what = "has changed since it was opened; start the command again"
+            raise ValueError(f"{finding.show(self.place)}: {what}")
         return self.film
 
     def jpeg(self, frame: int, width: int) -> bytes:

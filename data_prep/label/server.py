@@ -134,9 +134,11 @@ class Server:
             now = await asyncio.to_thread(_stamps, folder)
             changed = [path for path, _ in before.items() ^ now.items()]
             before = now
-            names = {name for path in changed for name in (path.stem, path.parent.name)}
-            for name in sorted(names & self._project.recordings.keys()):
-                self.tell(name)
+            for path in changed:
+                for name in {path.stem, path.parent.name} & self._project.recordings.keys():
+                    labels = self._project.labels
+                    of_labels = path in labels.files_of(name)
+                    self.tell(name, labels.revision(name) if of_labels else None)
 
     async def _train(self) -> None:
         """Trains on what is labelled; then the new model proposes."""

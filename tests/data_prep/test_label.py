@@ -188,7 +188,7 @@ def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
     outside = tmp_path / "precious.csv"
     outside.write_text("time,step\n")
 
-    def killed(paths):
+    def killed(*_):
         raise KeyboardInterrupt
 
     with keeping(root) as kept, monkeypatch.context() as patch:
@@ -199,6 +199,13 @@ def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
     with keeping(root) as kept:
         assert not (root / "bench.srt").exists()
         assert labels_in(kept).read("bench", film).steps == [(3, 0)]
+    (root / "bench.csv").write_text("frame,step\n3,0\n")
+    with keeping(root) as kept, monkeypatch.context() as patch:
+        patch.setattr("data_prep.label.keeping.files.write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(labels_in(kept), "bench", film, [(4, 0)])
+    with keeping(root):
+        assert (root / "bench.csv").read_text() == "frame,step\n3,0\n"
     (root / ".label/moving.json").write_text(json.dumps([str(root / "bench.csv"), str(outside)]))
     with pytest.raises(ValueError, match="nothing is written"), keeping(root):
         pass
