@@ -101,7 +101,10 @@ def _read_json(sample: form.Sample) -> list[form.Entry]:
                 entries += _entries(value, data, sample, part)
         return entries
 
-    return [e for its in for_each(enumerate(_tasks(sample), start=1), parse) for e in its]
+    found = for_each(enumerate(_tasks(sample), start=1), parse)
+    if not sample.recordings:  # which is not to say that nothing was done
+        raise sample.error("task 1", "annotations: nobody has labelled it; submit an annotation")
+    return [entry for its in found for entry in its]
 
 
 def _tasks(sample: form.Sample) -> list[Any]:

@@ -184,6 +184,11 @@ ERRORS = [
         "region 1: time: counts frames at the rate that the tool was told",
     ),
     ("a.json", task({"start": 1, "end": 1e300, "labels": ["x"]}), "end: 1e+300 is not in 0"),
+    (
+        "a.json",
+        '[{"data": {"video": "a.mp4"}, "annotations": []}]',
+        "nobody has labelled it; submit",
+    ),
     ("a.json", task({"start": 1, "end": 2, "labels": []}), "labels: a region has no label"),
     ("a.json", task({"ranges": 5, "timelinelabels": ["x"]}), "ranges: 5 is not a list"),
     ("a.json", '[{"data": {}, "annotations": [{"result": [], "x": NaN}]}]', "NaN is not a number"),
