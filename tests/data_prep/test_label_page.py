@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -390,3 +391,49 @@ def test_proposals_are_accepted_rejected_and_answered_by_their_step(tab, tmp_pat
         assert len(server.labels("demo")) == 2
         tab.reload()
         playwright.expect(ghosts).to_have_count(count - 3)
+
+
+ACTIONS, KILLS = 10_000, 50
+RANDOM_KEYS = [
+    *"123456789ab", *("ArrowRight", "ArrowLeft", "Shift+ArrowRight", "Shift+ArrowLeft") * 4,
+    *("Shift+W", "Shift+R", "Backspace", "Control+z", "Control+y", "Home", "End", "Escape") * 2,
+    *("ArrowUp", "ArrowDown", "Shift+J", "Shift+K", "Shift+D", "Enter", "Delete", "+", "Space"),
+]  # fmt: skip
+
+
+def is_whole(server, tab):
+    """What the page shows is what the file says."""
+    saved(tab)
+    shown = tab.locator("#rows .label > button").evaluate_all(
+        "buttons => buttons.map((b) => [Number(b.dataset.at), b.children[1].textContent])"
+    )
+    path = server.folder / "labels/part2.csv"
+    found = server.labels("part2") if path.exists() else []
+    assert [(frame, IDS[step]) for frame, step in shown] == found
+
+
+@pytest.mark.slow
+def test_random_keys_clicks_reloads_and_kills(tab, tmp_path):
+    rng, server = random.Random(0), Server(tmp_path, "part2")
+    port = server.url.rstrip("/").rpartition(":")[2]
+    try:
+        opened(tab, server, "part2")
+        for i in range(1, ACTIONS + 1):
+            chance = rng.random()
+            if i % (ACTIONS // KILLS) == 0:
+                server.kill()  # whatever is under way
+                server = Server(tmp_path, "part2", port=port)
+                is_whole(server, tab)
+            elif chance < 0.01:
+                saved(tab)
+                tab.reload()
+                tab.wait_for_selector("body.is-open")
+                is_whole(server, tab)
+            elif chance < 0.1:
+                tab.locator("[data-step]").nth(rng.randrange(33)).click(force=True)  # grey ones too
+            else:
+                press(tab, rng.choice(RANDOM_KEYS))
+            if i % 25 == 0:
+                is_whole(server, tab)
+    finally:
+        server.kill()

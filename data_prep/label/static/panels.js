@@ -102,6 +102,12 @@ export function drawChecklist(video, frame, steps, pending) {
   });
 }
 
+/** How sure a proposal is; without a confidence, the model says of itself that it is not. */
+export function sureness({ confidence, uncertain }) {
+  if (confidence === null) return "not sure";
+  return `${Math.round(100 * confidence)} %${uncertain ? ", uncertain" : ""}`;
+}
+
 export function drawRows(rows, frame, fps) {
   const makeRow = () => {
     const row = make("li");
@@ -120,8 +126,7 @@ export function drawRows(rows, frame, fps) {
     button.dataset.at = row.frame;
     setText(time, clock(row.frame / fps));
     setText(text, row.text);
-    const share = row.kind === "proposal" ? `${Math.round(100 * row.confidence)} %` : "";
-    setText(note, share && (row.uncertain ? `${share}, uncertain` : share));
+    setText(note, row.kind === "proposal" ? sureness(row) : "");
     setText(error, (row.notes ?? []).join("\n"));
     element.classList.toggle("here", row.frame === frame);
     if (row.frame === frame) here ??= element;

@@ -2,6 +2,7 @@
 
 import { by, clamp, clock, fitRows, make } from "./page.js";
 import { carries } from "./model.js";
+import { sureness } from "./panels.js";
 
 const LEAST = 20; // frames that are seen at once, at the highest zoom
 const WIDTH = 22; // pixels of a tick
@@ -100,7 +101,7 @@ export class Timeline {
       tick.dataset.lane = lane;
       tick.hidden = x < -WIDTH || x > element.clientWidth + WIDTH;
       tick.style.left = `${x}px`;
-      tick.title = row.kind === "label" ? step.name : `${step.name}: proposed, ${row.confidence}`;
+      tick.title = row.kind === "label" ? step.name : `${step.name}: proposed, ${sureness(row)}`;
       tick.textContent = { install: "", wrong: "✗", remove: "−" }[step.kind] + (step.key ?? "•");
     });
     by("cursor").style.left = `${this._x(frame)}px`;

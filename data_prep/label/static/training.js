@@ -19,7 +19,7 @@ function draw({ state, line, share }) {
   by("train-bar").hidden = state === "idle";
   if (share === null && running) by("train-bar").removeAttribute("value");
   else by("train-bar").value = share ?? (state === "done" ? 1 : 0);
-  setText(by("train"), running ? `Training ${Math.floor(100 * (share ?? 0))} %` : "Train…");
+  setText(by("train"), running ? `Training ${share === null ? "…" : `${Math.floor(100 * share)} %`}` : "Train…");
 }
 
 /** Shows how training goes on until it ends. */
