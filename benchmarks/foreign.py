@@ -33,6 +33,7 @@ from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.media.video import open_resampled
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.streams.rules import reported
 from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.stages.product_gate import draw_light, in_light
@@ -124,7 +125,7 @@ def judged(model: Model, video: np.ndarray) -> tuple[bool | None, int]:
         part = [model.prepare(picture) for picture in video[start : start + model.batch]]
         for value in watch.of(recogniser(stack(part))):
             watch.update(value)
-    return watch.finish(), len(list(model.recognise(video)))
+    return watch.finish(), len(reported(model.recognise(video)))
 
 
 def rows(

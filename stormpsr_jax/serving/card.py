@@ -134,7 +134,7 @@ def _use(data: Mapping[str, Any]) -> list[str]:
         "",
         'model = stormpsr_jax.load_model("FOLDER")  # the folder that this file is in',
         f"for event in model.recognise({source}, variant={variant}):  # {note}",
-        "    print(event.frame, event.time_s, event.name, event.confidence)",
+        "    print(event.frame, event.time_s, event.state, event.name)",
         "```",
     ]
     if data["pictures"]:
