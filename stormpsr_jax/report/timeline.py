@@ -202,10 +202,10 @@ def draw(
         colour = PALETTE[streams.find(stream).colour]
         for mark in of_stream:
             if mark.kind == "unsure" and mark.truth is not None:
-                since, until = mark.truth / fps, end if mark.event is None else mark.event / fps
+                begin, over = mark.truth / fps, end if mark.event is None else mark.event / fps
                 bar: dict[str, Any] = {"ec": PALETTE["amber"], "fill": False, "hatch": "////"}
                 y = rows[mark.step_id] + lanes[stream]
-                axes.barh(y, until - since, 0.17, since, lw=0.8, zorder=3, **bar)
+                axes.barh(y, over - begin, 0.17, begin, lw=0.8, zorder=3, **bar)
         known = [mark for mark in of_stream if mark.kind != "unsure"]
         _draw_lane(axes, known, rows, lanes[stream], colour, fps, span)
     if visible is not None:
