@@ -14,6 +14,7 @@ import pytest
 
 from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.streams.rules import reported
 from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.model import Model
 from stormpsr_jax.stages import evaluate as evaluate_stage
@@ -94,7 +95,7 @@ def test_live_recognises_exactly_what_metrics_json_says(workdir):
                     live = model.live(stream=stream, recording=name)
                     live.restore(state)
                     cuts += 1
-                told += live.update(picture, i / model.fps)
+                told += reported(live.update(picture, i / model.fps))
             told = [[first + e.frame, e.step_id, e.confidence] for e in told]
             assert told == recording["events"]
             events += len(told)
@@ -115,7 +116,7 @@ def test_model_recognises_exactly_what_metrics_json_says(workdir):
             chunks = (images for _, images in source.chunks(name, 50))
             first = source.recordings[name].first_frame
             options = {"first_frame": first, "recording": name, "stream": stream}
-            recognised = list(model.recognise(chunks, **options))
+            recognised = reported(model.recognise(chunks, **options))
             assert [[e.frame, e.step_id, e.confidence] for e in recognised] == recording["events"]
             events += len(recognised)
     assert events > 10
