@@ -304,6 +304,15 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
         saved(tab)
         assert server.labels("part2") == [(30, 0), (40, 3)]
 
+        def lose(route):
+            route.fetch()
+            route.abort()
+
+        tab.route("**/labels", lose, times=1)  # written, and then the server ends
+        press(tab, "End", "7", "Backspace", "Shift+G", "3", "0", "Enter")
+        saved(tab)
+        assert server.labels("part2") == [(30, 0), (40, 3)], "that is no conflict"
+
         server.kill()
         press(tab, "Shift+ArrowRight", "3")
         playwright.expect(tab.locator("#saved")).to_have_text(

@@ -23,6 +23,7 @@ export class Document {
     this.onChange = onChange;
     [this.past, this.future] = [[], []];
     this.dirty = { labels: false, boxes: false };
+    this.lost = { labels: [], boxes: [] }; // rows that were sent, and no answer came
     this.saving = null;
     this.looks = Promise.resolve(); // at the files, one after the other
     this.error = "";
@@ -79,12 +80,14 @@ export class Document {
       const sent = this[kind];
       try {
         await this._put(kind);
+        this.lost[kind] = [];
         this.error = "";
       } catch (error) {
         if (error.status === 409) {
-          await this._ask(kind, error.answer, sent);
+          await this._ask(kind, error.answer, [sent, ...this.lost[kind]]);
           continue;
         }
+        this.lost[kind].push(sent); // the server may have written it and then ended
         this.error = error instanceof Refused ? error.message : "no connection to the server";
         this.dirty[kind] = true;
         this.onChange(this);
@@ -108,9 +111,10 @@ export class Document {
   }
 
   /** Asks whose rows hold: the file's, which somebody else has changed, or those of the page. */
-  async _ask(kind, found, sent) {
+  async _ask(kind, found, ours) {
     const theirs = found[kind];
-    if (equal(theirs, sent)) { // written, but the answer was lost; or another tab is done with it
+    this.lost[kind] = [];
+    if (ours.some((rows) => equal(theirs, rows))) { // the answer was lost; or only `done` was changed
       this.revisions[kind] = found.revision;
       this.dirty[kind] ||= KINDS[kind].some((field) => !equal(this[field], found[field]));
       return;
@@ -148,7 +152,7 @@ export class Document {
       Object.assign(this, { proposals, warnings });
       for (const [kind, now] of [["labels", found.revision], ["boxes", found.boxes_revision]]) {
         if (now === this.revisions[kind]) continue;
-        this.saving ??= this._ask(kind, { ...found, revision: now }, this[kind]).then(() => this._save());
+        this.saving ??= this._ask(kind, { ...found, revision: now }, [this[kind]]).then(() => this._save());
         this.onChange(this); // it is not saved until somebody has chosen
         await this.saving;
       }
