@@ -5,9 +5,11 @@
 
 FLOPs are the compiler's count of one training step of each stage as configs/<config>.py ships it,
 but with remat "none" and one microbatch: what the model takes, without anything computed twice.
-Nothing is trained. Evaluations during training count too: they go over the devices of all hosts,
-and one core of each host decodes for them. "By hand" is 6 FLOPs a parameter and token plus
-attention. Everything that is assumed and not counted is a flag or a constant below;
+Nothing is trained. Evaluations during training count too: they go over the devices of all hosts.
+Each device has as many cores that decode for it as the package starts loaders (`hosts.LOADERS`).
+Pictures are decoded here as each stage asks for them: windows of a recording for `finetune`, one of
+a record for `pretrain` and `detector`, all in order otherwise. "By hand" is 6 FLOPs a parameter and
+token plus attention. Everything that is assumed and not counted is a flag or a constant below;
 docs/infrastructure.md discusses it.
 """
 
@@ -17,7 +19,6 @@ import importlib
 import math
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -30,6 +31,7 @@ from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
+from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
 
 # MECCANO: 20 recordings, 6.9 h at 12 frames/s. IndustReal: 84 recordings, 5.8 h at 10 frames/s.
@@ -38,7 +40,10 @@ FRAMES = {"meccano": 299_376, "industreal": 209_000}
 VALIDATION = {299_376: 32_600, 209_000: 39_800}
 # Of the peak, model FLOPs only; the ViT's share is --utilisation. The temporal transformer is 128
 # wide, less than a matrix unit, and the detector is 48 channels of convolutions.
-UTILISATION = {"temporal": 0.2, "detector": 0.15}
+UTILISATION = {"temporal": 0.2, "detector": 0.15, "detections": 0.15}
+# Threads that read in order hold Python's lock for a part of the time; more of them in a process
+# would wait for each other.
+READERS = 12
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
 
 
@@ -92,7 +97,7 @@ def vit_flops(config) -> float:
     e = backbones.build(config.encoder)
     patches = (config.encoder.image_size // e.patch_size) ** 2
     tokens, matrices = 1 + e.registers + patches, 3 if e.mlp == "swiglu" else 2
-    weights = 4 * e.width**2 + matrices * e.width * e.mlp_dim
+    weights = 4 * e.width**2 + matrices * e.width * (e.mlp_dim or 4 * e.width)
     block = 2 * weights * tokens + 4 * tokens**2 * e.width
     return e.depth * block + 2 * patches * 3 * e.patch_size**2 * e.width
 
@@ -134,11 +139,15 @@ class Counter:
         context = self._context(config)
         stage_loops.make_folders(context)
         self._detector_dir = context.config.data.detector_dir
-        rate, size = decoding(context.source("train"))
-        large_rate, large_size = decoding(context.detector_source("train"))
-        self._rate = rate
-        self._rates = {"detector": large_rate, "predict": 1 / (1 / rate + 1 / large_rate)}
-        self.stored = [(config.encoder.image_size, size), (config.detector.image_size, large_size)]
+        small, large = context.source("train"), context.detector_source("train")
+        self._rates = {
+            "pretrain": decoding(small, SINGLE),
+            "finetune": decoding(small, WINDOW),
+            "detector": decoding(large, SINGLE),
+            "in order": decoding(small, IN_ORDER),
+            "detections": decoding(large, IN_ORDER),
+        }
+        self.stored = [(s.image_size[0], mean_bytes(s)) for s in (small, large)]
 
     def _context(self, config) -> Context:
         """Of a copy of a config: without what would be computed twice, and on the made-up data."""
@@ -171,31 +180,32 @@ class Counter:
             "detector": (BOXED_FRAMES + EMPTY_FRAMES, flops / rows / 3),
         }[name]
         times = config[name].steps // config[name].eval_every + (name == "finetune")
-        rate, seen = self._rates.get(name, self._rate), judged[0] * times
+        rate, seen = self._rates.get(name, 0.0), judged[0] * times
+        again = self._rates["detections" if name == "detector" else "in order"]
         return Stage(
             name, config[name].steps, rows, pictures, flops, by_hand,
             state_bytes(state), sum(a.size for a in jax.tree.leaves(state.params)),
             rate,
-            Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=rate) if seen else None,
+            Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=again) if seen else None,
         )  # fmt: skip
 
     def embed(self, config) -> Stage:
         """Every frame once, an upper bound: it takes train and val."""
         flops = self._frames * vit_flops(config)
-        return Stage("embed", 1, self._frames, self._frames, flops, flops, rate=self._rate)
+        rate = self._rates["in order"]
+        return Stage("embed", 1, self._frames, self._frames, flops, flops, rate=rate)
 
-    def predict(self, config, trained: Sequence[Stage]) -> Stage:
-        """Every frame once, an upper bound: it takes val and test.
+    def detections(self, detector: Stage) -> Stage:
+        """Every frame through the detector once, an upper bound: it takes val and test."""
+        flops = self._frames * detector.flops / detector.rows / 3  # forwards is a third of a step
+        rate = self._rates["detections"]
+        return Stage("detections", 1, self._frames, self._frames, flops, rate=rate)
 
-        Args:
-            config: of the run.
-            trained: its stages temporal and, if it has one, detector.
-        """
-        # Forwards is a third of a step.
-        flops = vit_flops(config) + sum(stage.flops / stage.rows / 3 for stage in trained)
-        seen = {stage.name for stage in trained}
-        rate = self._rates["predict"] if "detector" in seen else self._rate
-        return Stage("predict", 1, self._frames, self._frames, self._frames * flops, rate=rate)
+    def predict(self, config, temporal: Stage) -> Stage:
+        """The same through the encoder and the temporal network."""
+        flops = self._frames * (vit_flops(config) + temporal.flops / temporal.rows / 3)
+        rate = self._rates["in order"]
+        return Stage("predict", 1, self._frames, self._frames, flops, rate=rate)
 
 
 def count(config, frames: int) -> tuple[list[Stage], list[tuple[int, float]]]:
@@ -203,23 +213,33 @@ def count(config, frames: int) -> tuple[list[Stage], list[tuple[int, float]]]:
     with tempfile.TemporaryDirectory() as folder:
         counter = Counter(config, frames, Path(folder))
         pretrain, temporal, finetune, detector = (counter.trained(config, n) for n in TRAINED)
-    predict = counter.predict(config, (temporal, detector))
-    return [pretrain, counter.embed(config), temporal, finetune, detector, predict], counter.stored
+    forwards = [counter.detections(detector), counter.predict(config, temporal)]
+    return [
+        *(pretrain, counter.embed(config), temporal, finetune, detector),
+        *forwards,
+    ], counter.stored
 
 
-def decoding(source: ClipSource, seconds: float = 2.0) -> tuple[float, float]:
-    """Pictures of random clips that one core reads and decodes a second, and their mean bytes."""
+# Rows that a stage asks for at once.
+SINGLE, WINDOW, IN_ORDER = np.arange(1), 4 * np.arange(65), np.arange(64)
+
+
+def decoding(source: ClipSource, rows: np.ndarray, seconds: float = 2.0) -> float:
+    """Pictures that one core reads and decodes a second, of rows that begin anywhere."""
     rng = np.random.default_rng(0)
-    window = 4 * np.arange(65)
     name, recording = next(iter(source.recordings.items()))
-    last = recording.num_frames - window[-1]
+    last = recording.num_frames - rows[-1]
     done, start = 0, time.process_time()
     while time.process_time() - start < seconds:
-        source.frames(name, recording.first_frame + int(rng.integers(last)) + window)
-        done += len(window)
-    rate = done / (time.process_time() - start)
-    sample = source.jpegs(name, recording.first_frame + np.arange(64))
-    return rate, float(np.mean([len(jpeg) for jpeg in sample]))
+        source.rows(name, int(rng.integers(last)) + rows)
+        done += len(rows)
+    return done / (time.process_time() - start)
+
+
+def mean_bytes(source: ClipSource) -> float:
+    """Of a JPEG file."""
+    name = next(iter(source.recordings))
+    return float(np.mean([len(jpeg) for jpeg in source.jpegs(name, source.numbers(name)[:64])]))
 
 
 def schedule(stage: Stage, platform: Platform, args) -> tuple[int, float, float]:
@@ -235,14 +255,14 @@ def schedule(stage: Stage, platform: Platform, args) -> tuple[int, float, float]
 
 
 def hours(stage: Stage, platform: Platform, args) -> float:
-    """What a stage takes, evaluations left out.
-
-    One loader a host may be slower than the devices where nothing is trained.
-    """
+    """What a stage takes, evaluations left out; what decodes may be slower than the devices."""
     _, steps, seconds = schedule(stage, platform, args)
     needed = steps * seconds
-    if stage.name not in TRAINED:
-        needed = max(needed, stage.pictures / stage.rate / math.ceil(platform.devices / 8))
+    if stage.rate:
+        cores = hosts.LOADERS * platform.devices
+        if stage.name not in TRAINED:
+            cores = min(cores, READERS * math.ceil(platform.devices / 8))
+        needed = max(needed, steps * stage.pictures / stage.rate / cores)
     return needed / 3600
 
 
@@ -267,6 +287,7 @@ def platforms_of(args) -> dict[str, Platform]:
         Platform("8 A100", 8, 312e12, args.a100),
         Platform("1 H100", 1, 989e12, args.h100),
         Platform("8 H100", 8, 989e12, args.h100),
+        Platform("1 v5e", 1, 197e12, args.v5e),
         Platform("v5e-16", 16, 197e12, args.v5e),
         Platform("64 A100", 64, 312e12, args.a100),
     ]
@@ -288,7 +309,7 @@ def main() -> None:
             f"{pixels} pixels, so {FRAMES[args.config] * size / 1e9:.1f} GB of shards"
         )
     rates = ", ".join(f"{s.name} {s.rate:,.0f}" for s in stages if s.pictures)
-    print(f"One core decodes, pictures/s of random clips: {rates}\n")
+    print(f"One core decodes, pictures/s as each stage asks for them: {rates}\n")
     print(
         "| stage | steps | rows | GFLOP a row, compiler | by hand | PFLOP in all "
         "| million parameters | checkpoint, MB |\n|---|---|---|---|---|---|---|---|"
@@ -316,7 +337,7 @@ def table(stages: list[Stage], platforms: list[Platform], args) -> None:
             cells.append(f"{needed:.2f}")
             batches.append(f"{rows // p.devices:,}")
             decoded = s.pictures * rows / s.rows / seconds
-            pictures.append(f"{decoded:,.0f}; {math.ceil(decoded / s.rate)}")
+            pictures.append(f"{decoded:,.0f}; {math.ceil(decoded / (s.rate or 1))}")
             traffic.append(f"{8 * s.parameters * (1 - 1 / p.devices) / seconds / 1e9:.1f}")
         print(f"| {s.name}, hours | {' | '.join(cells)} |")
         if s.name in TRAINED:

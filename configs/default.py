@@ -71,7 +71,8 @@ def described() -> Section:
     c.data.std = _colours((0.25, 0.25, 0.25), 1e-6)  # per-channel standard deviation
     c.data.cad_mean = _colours((), 0)  # the same of clean renders; () = that folder's own
     c.data.cad_std = _colours((), 1e-6)
-    c.data.workers = field(0, 0, 1024)  # loader processes per host; 0 = threads of the training
+    # Loader processes per host; 0 = threads of the training process.
+    c.data.workers = field(0, 0, 1024, also=(-1, "four a device, as far as there are cores"))
     c.data.synthetic = Section()  # what stage `data` renders (data_prep.synthetic)
     c.data.synthetic.seed = field(0, 0, 2**31 - 1)  # timelines, colours, lights, camera paths
     c.data.synthetic.occlusion = one_of("light", "default", "heavy", default="default")

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     c.stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
     c.init_from = "vit_small_patch16_224.safetensors"  # a file of `weights import`, in this folder
     c.dtype = "bfloat16"
-    c.data.workers = 8
+    c.data.workers = -1  # as many as the devices need
     c.window.frames = 640
     c.window.stride = 10
     c.encoder.image_size = 224

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     c.dtype = "bfloat16"
     c.data.mean = (0.608, 0.545, 0.520)
     c.data.std = (0.172, 0.197, 0.188)
-    c.data.workers = 8
+    c.data.workers = -1  # as many as the devices need
     c.encoder.image_size = 224
     c.pretrain.n_per_state = 8  # STORM-PSR: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     c.dtype = "bfloat16"
     c.data.mean = (0.4144, 0.4014, 0.3777)
     c.data.std = (0.2312, 0.2458, 0.2684)
-    c.data.workers = 8
+    c.data.workers = -1  # as many as the devices need
     c.encoder.image_size = 224
     c.pretrain.backgrounds = 16  # as the released code draws them: so many,
     c.pretrain.background_gap = 8.5  # of the frames 102 to 121 before a change

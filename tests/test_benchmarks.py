@@ -88,7 +88,7 @@ COUNTED = """
 import collections, pathlib, types
 import tables_cost, training_cost
 from stormpsr_jax.configs import meccano
-from stormpsr_jax.experiments import paper_plan, runs
+from stormpsr_jax.experiments import paper_plan
 
 counted = collections.Counter()
 class Counter:
@@ -100,16 +100,19 @@ class Counter:
         return training_cost.Stage("embed", 1, 1, 0, 0.0, rate=1.0)
     def predict(self, config, trained):
         return self.embed(config)
+    detections = embed
 
 args = training_cost.assumptions("").parse_args(["--shortest_step=0", "--utilisation=1"])
 config = meccano.get_config()
 config.data.dir = "data"
 made = paper_plan.runs_of(list(paper_plan.TABLES), config, pathlib.Path("none"), range(3))
-left = runs.expected_stages(list(dict.fromkeys(made.values())))
 costs = tables_cost.Costs(Counter())
-fine = {run: ["finetune"] for run, stages in left.items() if "finetune" in stages}
-print(tables_cost.hours_of(left, costs, args)["1 A100"] > 0, *sorted(counted.items()))
-print(tables_cost.hours_of(fine, costs, args)["1 A100"])
+plan = tables_cost.Plan(dict.fromkeys(made.values()), costs, args)
+one = training_cost.platforms_of(args)["1 A100"]
+parts = plan.parts(one)
+print(*sorted(counted.items()))
+print(parts["finetune"])
+print(sum(parts.values()), *(plan.side_by_side(one, places) for places in (1, 8)))
 """
 
 
@@ -118,7 +121,10 @@ def test_tables_cost_counts_each_kind_of_step_once_and_every_training_of_the_pla
     path = os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))
     command = [sys.executable, "-c", COUNTED]
     (said,) = finish(start(command, env=environment(PYTHONPATH=path)))
-    kinds, hours = said.splitlines()[-2:]
-    assert kinds == "True ('detector', 1) ('finetune', 4) ('pretrain', 1) ('temporal', 8)"
+    kinds, tuned, hours = said.splitlines()[-3:]
+    assert kinds == "('detector', 1) ('finetune', 4) ('pretrain', 1) ('temporal', 8)"
     # Three seeds of eight usual fine-tunings and of a quarter, a half and twice of one.
-    assert float(hours) == pytest.approx(3 * 10.75 * 140_625 * 1e15 / 312e12 / 3600)
+    assert float(tuned) == pytest.approx(3 * 10.75 * 140_625 * 1e15 / 312e12 / 3600)
+    whole, one_place, eight = map(float, hours.split())
+    assert one_place == pytest.approx(whole), "each stage is made once"
+    assert whole / 8 <= eight < 1.2 * whole / 8

@@ -121,7 +121,9 @@ def test_model_recognises_exactly_what_metrics_json_says(workdir):
             events += len(recognised)
     assert events > 10
     assert model.origin["config"]["temporal.steps"] == 12
-    assert model.origin["made_from"]["predict"]["stages"].keys() == {"detector", "finetune"}
+    assert model.origin["made_from"]["predict"]["stages"].keys() == {
+        *("detector", "finetune", "detections"),
+    }
 
 
 def test_training_never_reads_the_test_split(finished):

@@ -5,7 +5,7 @@ import os
 import resource
 from pathlib import Path
 
-_MEMINFO = Path("/proc/meminfo")
+_MEMINFO, _SHARED = Path("/proc/meminfo"), Path("/dev/shm")
 # Under a limit on address space, a reader of shards or a compiler of JAX may wait for ever for a
 # thread that could not be started. The smallest run takes 2.2 GiB, and each core adds some.
 MIN_ADDRESS_SPACE = 4 * 2**30
@@ -73,6 +73,20 @@ def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
         raise ValueError(
             f"{what} has {unpacked:,} bytes, more than {MAX_GROWTH} times as many as packed; "
             "unpack it, if it is what you take it for"
+        )
+
+
+def check_shared(num_bytes: int, what: str) -> None:
+    """Raises MemoryError if that many bytes are more than processes can hand to each other here."""
+    try:
+        found = os.statvfs(_SHARED)
+    except OSError:  # not Linux, where they need no file
+        return
+    if num_bytes > (free := found.f_bavail * found.f_frsize):
+        raise MemoryError(
+            f"{what} needs {num_bytes / 2**30:,.2f} GiB of {_SHARED}, {free / 2**30:,.2f} GiB are "
+            "free; start the container with --shm-size=16g (in Kubernetes: an emptyDir of medium "
+            "Memory there), or set --config.data.workers=0"
         )
 
 

@@ -84,6 +84,7 @@ def batches(dataset: grain.MapDataset, workers: int, num_bytes: int) -> Batches:
         iterable = dataset[step:].to_iter_dataset(threads)
         if not workers:
             return iter(iterable)
+        memory.check_shared((workers + 1) * num_bytes, "handing batches over")  # one a loader
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain hands those of absl to its workers
         options = grain.MultiprocessingOptions(num_workers=workers)

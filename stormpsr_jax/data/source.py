@@ -4,12 +4,13 @@ Row i of a recording is its i-th picture (or embedding), counted from 0. The num
 that it shows is the one in labels and predictions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+import grain
 import numpy as np
-
-from stormpsr_jax.media.ahead import ahead
 
 Numbers = Sequence[int] | np.ndarray  # of frames or rows
 
@@ -21,12 +22,14 @@ class Source:
         split: its name.
         fps: frames per second of the videos.
         frame_step: video frames from one row to the next.
+        readers: threads that read ahead where rows are asked for in order.
         recordings: what is known of each recording's rows, by name, sorted by name.
     """
 
     split: str
     fps: float
     frame_step: int
+    readers: int = 1
     recordings: Mapping[str, Any]
 
     def frames(self, recording: str, frames: Numbers) -> np.ndarray:
@@ -45,11 +48,32 @@ class Source:
 
     def chunks(
         self, recording: str, batch: int, every: int = 1
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    ) -> Generator[tuple[int, np.ndarray]]:
         """Yields (row of the first one, at most `batch` pictures or embeddings) in order.
 
-        With `every`, of every so-manieth row alone. The next chunk is read while one is in use.
+        With `every`, of every so-manieth row alone. Threads read the next chunks while one is in
+        use.
         """
         rows = np.arange(0, self.recordings[recording].num_frames, every)
-        parts = (rows[start : start + batch] for start in range(0, len(rows), batch))
-        yield from ahead(((int(part[0]), self.rows(recording, part)) for part in parts), 1)
+        parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        read = in_order(functools.partial(self.rows, recording), parts, self.readers)
+        with contextlib.closing(read):
+            for part in parts:
+                yield int(part[0]), next(read)
+
+
+def in_order(
+    read: Callable[[Any], np.ndarray], parts: Sequence[Any], threads: int
+) -> Generator[np.ndarray]:
+    """Yields what is read of each part, in order, while threads read the next parts.
+
+    Threads are enough, and start at once: to decode a JPEG takes nearly all the time of reading a
+    picture, and other threads run meanwhile.
+    """
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    read_parts = grain.MapDataset.range(len(parts)).map(lambda index: read(parts[index]))
+    iterator = iter(read_parts.to_iter_dataset(options))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

@@ -172,7 +172,7 @@ class _Queue:
     def _begun(self, run: Run, place: Place, held: BinaryIO) -> _Work:
         if run not in self._waits:
             self._progress.say(run, "starts")
-        workers = places.loaders(run.config.data.workers, place.share)
+        workers = place.loaders(run.config.data.workers)
         here = dataclasses.replace(run, config=changed(run.config, {"data.workers": workers}))
         others = [*(r.folder for r in self._order if r is not run), *self._others]
         flags = here.flags(others) + ([f"--claims={self._claims}"] if self._claims else [])

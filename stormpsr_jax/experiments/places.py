@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from stormpsr_jax.training import hosts
+
 # In a process of its own: one that has looked at devices keeps their memory.
 _LOOK = "import jax; print(jax.default_backend(), jax.local_device_count())"
 
@@ -19,10 +21,18 @@ class Place:
     Attributes:
         environment: variables that show a process nothing but the place's devices.
         share: of the machine's loaders and cores, 1 / places.
+        devices: how many; 0: all of the machine.
     """
 
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     share: float = 1.0
+    devices: int = 0
+
+    def loaders(self, asked: int) -> int:
+        """The loader processes of a run: its share of a machine's `asked`, at least one of any."""
+        if asked < 0 and self.devices:
+            asked = min(hosts.cores(), round(hosts.LOADERS * self.devices / self.share))
+        return max(1, int(asked * self.share)) if asked > 0 else asked
 
 
 def find(per_run: int) -> list[Place]:
@@ -49,7 +59,7 @@ def find(per_run: int) -> list[Place]:
         raise ValueError(f"{flag}, and a TPU's are shared out one by one; give 1 or 0")
     number = count // per_run
     places = [range(i * per_run, (i + 1) * per_run) for i in range(number)]
-    return [Place(_visible(kind, place, count), 1 / number) for place in places]
+    return [Place(_visible(kind, place, count), 1 / number, per_run) for place in places]
 
 
 def _visible(kind: str, place: range, count: int) -> dict[str, str]:
@@ -65,8 +75,3 @@ def _visible(kind: str, place: range, count: int) -> dict[str, str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = given.split(",") if given else [str(i) for i in range(count)]
     return {"CUDA_VISIBLE_DEVICES": ",".join(names[i] for i in place)}
-
-
-def loaders(asked: int, share: float) -> int:
-    """The loader processes of a run in a place: its share of a machine's, at least one of any."""
-    return max(1, int(asked * share)) if asked > 0 else asked

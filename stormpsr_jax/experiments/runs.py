@@ -94,18 +94,18 @@ def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Ru
                 there = dataclasses.replace(run, folder=folder)
                 stays = [s.name for s in order.STAGES if folder != run.folder and not s.taken_over]
                 left -= left.difference(stages_to_make(there), stays)
-        identities = _identities(run)
+        made_of = identities(run)
         found[run] = [
             stage.name
             for stage in order.chosen(run.context)
             if stage.name in left
-            and not ((stage.taken_over or stage.makes_data) and identities[stage.name] in made)
+            and not ((stage.taken_over or stage.makes_data) and made_of[stage.name] in made)
         ]
-        made |= set(identities.values())
+        made |= set(made_of.values())
     return found
 
 
-def _identities(run: Run) -> dict[str, str]:
+def identities(run: Run) -> dict[str, str]:
     """By stage what it is made from, without looking at anything on the disk."""
     config = changed(run.config, {"data.dir": ""})
     context = Context(config, run.folder / "nothing", mesh=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -94,23 +94,42 @@ class Batched:
             batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
             shapes = jax.eval_shape(self._function, self._variables, batch, 0)
             return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
-        memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
-        parts: list[list[np.ndarray]] = []
-        under_way: deque[tuple[int, Any]] = deque()  # numbers of rows, outputs
-        for start in range(0, len(x), num_rows):
-            rows = x[start : start + num_rows]
-            filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
-            filled[: len(rows)] = rows
-            given = jax.device_put(filled, self._rows)
-            out = self._function(self._variables, given, np.int32(len(rows)))
-            under_way.append((len(rows), out))
+        parts = (x[start : start + num_rows] for start in range(0, len(x), num_rows))
+        return _joined(list(self.over(parts)))
+
+    def over(self, parts: Iterable[np.ndarray]) -> Iterator[Any]:
+        """Yields the outputs for each of many arrays (B, …), of B ≥ 1 rows, in order.
+
+        Those of several are computed while the first of them are waited for.
+        """
+        # Of each part, numbers of rows and outputs of its batches.
+        under_way: deque[list[tuple[int, Any]]] = deque()
+        for x in parts:
+            num_rows = self._place(x.shape[1:])
+            memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
+            begun = []
+            for start in range(0, len(x), num_rows):
+                rows = x[start : start + num_rows]
+                filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
+                filled[: len(rows)] = rows
+                given = jax.device_put(filled, self._rows)
+                out = self._function(self._variables, given, np.int32(len(rows)))
+                begun.append((len(rows), out))
+            under_way.append(begun)
             if len(under_way) == _UNDER_WAY:
-                parts.append(_fetched(*under_way.popleft()))
-        parts += [_fetched(*batch) for batch in under_way]
-        whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return jax.tree.unflatten(jax.tree.structure(out), whole)
+                yield _fetched(under_way.popleft())
+        while under_way:
+            yield _fetched(under_way.popleft())
 
 
-def _fetched(count: int, outputs: Any) -> list[np.ndarray]:
-    """The first `count` rows of arrays, which are waited for."""
-    return [np.asarray(array)[:count] for array in jax.tree.leaves(outputs)]
+def _fetched(batches: list[tuple[int, Any]]) -> Any:
+    """The rows of outputs that are wanted, which are waited for."""
+    leaves = [[np.asarray(a)[:n] for a in jax.tree.leaves(out)] for n, out in batches]
+    return jax.tree.unflatten(jax.tree.structure(batches[0][1]), _joined(leaves))
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Pytrees of arrays, of which there is one at least, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

@@ -164,7 +164,9 @@ class Context:
     def _open(self, kind: type[Opened], directory: Path, split: str) -> Opened:
         key = (kind, directory, split)
         if key not in self._sources:
-            self._sources[key] = kind(directory, split, self.procedure)
+            self._sources[key] = source = kind(directory, split, self.procedure)
+            if self.mesh is not None:
+                source.readers = max(self.workers, 1)  # loaders have nothing to do meanwhile
         return self._sources[key]
 
     def embeddings(self, split: str) -> dict[str, list[EmbeddingFile]]:

@@ -7,6 +7,7 @@ time of it. With `embed.every`, frames between those that are encoded repeat the
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -56,12 +57,14 @@ def run(context: Context) -> dict:
                         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                         np.lib.format.write_array_header_1_0(file, header)
                         chunks = source.chunks(name, batch, every)
-                        for start, images, counts in distinct(chunks, batch):
-                            if view:
-                                rows = start + np.cumsum([0, *counts[:-1]])
-                                images = _augmented(context, key, rows, images)
-                            found = np.asarray(encoder(images), np.float32)
-                            held = found.repeat(every * np.asarray(counts), axis=0)[:left]
+                        under_way: deque[list[int]] = deque()
+                        pictures = _shown(
+                            context, key, distinct(chunks, batch), bool(view), under_way
+                        )
+                        for found in encoder.over(pictures):
+                            counts = np.asarray(under_way.popleft())
+                            held = np.asarray(found, np.float32).repeat(every * counts, axis=0)
+                            held = held[:left]
                             file.write(held.tobytes())
                             progress.update(len(held))
                             left -= len(held)
@@ -96,6 +99,20 @@ def distinct(
         counts.append(1)
     if pictures:
         yield row, np.stack(pictures), counts
+
+
+def _shown(
+    context: Context,
+    key: jax.Array,
+    parts: Iterable[tuple[int, np.ndarray, list[int]]],
+    augmented: bool,
+    under_way: deque[list[int]],
+) -> Iterator[np.ndarray]:
+    """The pictures of parts as the encoder sees them; notes how many rows each is of."""
+    for start, images, counts in parts:
+        under_way.append(counts)
+        rows = start + np.cumsum([0, *counts[:-1]])
+        yield _augmented(context, key, rows, images) if augmented else images
 
 
 def _augmented(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from stormpsr_jax.stages import (
+    detections,
     detector,
     embed,
     evaluate,
@@ -37,6 +38,7 @@ STAGES = (
     temporal.STAGE,
     finetune.STAGE,
     detector.STAGE,
+    detections.STAGE,
     predict.STAGE,
     product_gate.STAGE,
     fuse.STAGE,
@@ -46,7 +48,7 @@ STAGES = (
 
 def names() -> tuple[str, ...]:
     """Their names, which config.stages may have."""
-    return tuple(stage.name for stage in STAGES)
+    return tuple(stage.name for stage in STAGES if not stage.part_of)
 
 
 def missing() -> str:

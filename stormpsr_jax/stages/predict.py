@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -14,14 +14,20 @@ from stormpsr_jax.base.results import Record
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
-from stormpsr_jax.networks.detector import Detector
-from stormpsr_jax.networks.stored import stored_types
 from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
-from stormpsr_jax.serving.recogniser import Recogniser, Views
-from stormpsr_jax.stages import detector, finetune, learning, networks, pretrain, temporal
+from stormpsr_jax.serving.recogniser import Recogniser
+from stormpsr_jax.stages import (
+    detections,
+    detector,
+    finetune,
+    learning,
+    networks,
+    pretrain,
+    temporal,
+)
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Reads, Stage
 from stormpsr_jax.training import loop
@@ -36,13 +42,10 @@ def run(context: Context) -> dict:
         MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
     """
     config = context.config.predict
-    trained = networks.trained(context, [stage.name for stage in networks_of(context)])
-    made = functions(
-        trained,
-        networks.pictures(context, context.source(config.splits[0]), "detector" in trained),
-        context.config.detector.max_detections,
-        config.batch,
-    )
+    seen = [stage.name for stage in networks_of(context) if stage is not detector.STAGE]
+    trained = networks.trained(context, seen)
+    of_pictures = networks.pictures(context, context.source(config.splits[0]))
+    made = functions(trained, of_pictures, 1, config.batch)  # without a detector
     with loop.explained(context.workdir / "predict", "batch"):
         for split in config.splits:
             source = context.source(split)
@@ -68,10 +71,11 @@ def _recording(
     temporal = folder / "temporal" / f"{name}_results_pred.csv"
     scored = folder / "scores" / f"{name}{scores.SUFFIX}"
     visibility = folder / "visibility" / f"{name}.csv"
+    detects = detections.STAGE.is_chosen(context)
     asked = {
-        asd: "detect" in made,
+        asd: detects,
         temporal: "temporal" in made,
-        scored: "detect" in made and "temporal" in made,
+        scored: detects and "temporal" in made,
         visibility: np.isfinite(recording.visible).any(),
     }
     wanted = [path for path, is_asked in asked.items() if is_asked]
@@ -80,30 +84,28 @@ def _recording(
     if results.holds(part_of, context.workdir, wanted):
         progress.update(recording.num_frames)
         return
-    networks_by = {key: made.get(key) for key in ("encode", "temporal", "detect")}
-    recogniser = Recogniser(**networks_by, frames=window.frames, stride=window.stride)
-    large = None  # what the detector sees, where that has another size
-    if isinstance(source, ClipSource) and "detect" in made:
-        seen = context.detector_source(split)
-        large = seen if seen.image_size != source.image_size else None
+    recogniser = Recogniser(
+        encode=None,  # before, several batches at a time
+        temporal=made.get("temporal"),
+        detect=detections.Kept(context, split, name) if detects else None,
+        frames=window.frames,
+        stride=window.stride,
+    )
     rows = []
-    for start, frames in source.chunks(name, context.config.predict.batch):
-        chunk: np.ndarray | Views = frames
-        if large is not None:
-            chunk = Views(frames, large.rows(name, np.arange(start, start + len(frames))))
+    for chunk in _rows(context, made, source, name):
         rows.append(recogniser(chunk))
-        progress.update(len(frames))
+        progress.update(len(chunk))
     numbers = source.numbers(name)
     for path in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
-    if "detect" in made:
+    if detects:
         columns = zip(*(r.detected for r in rows if r.detected is not None), strict=True)
         boxes, classes, confidences = map(np.concatenate, columns)
         frame, row = np.nonzero(classes > 0)
-        detections = predictions.Detections(
+        found = predictions.Detections(
             numbers[frame], classes[frame, row], confidences[frame, row], boxes[frame, row]
         )
-        predictions.write_detections(asd, name, detections)
+        predictions.write_detections(asd, name, found)
     if "temporal" in made:
         # A row of embeddings of every s-th frame stands for the frames up to the next one, as in
         # `recogniser.decode_row`.
@@ -125,6 +127,19 @@ def _recording(
     if visibility in wanted:
         predictions.write_visibility(visibility, numbers, recording.visible)
     results.write(part_of, Record({}, results=results.checksums(context.workdir, wanted)))
+
+
+def _rows(
+    context: Context, made: Mapping[str, Batched], source: ClipSource | FeatureSource, name: str
+) -> Iterator[np.ndarray]:
+    """The embeddings of a recording in order; of a detector alone, numbers of its pictures."""
+    batch = context.config.predict.batch
+    if "temporal" not in made:
+        total = source.recordings[name].num_frames
+        yield from (np.arange(start, min(start + batch, total)) for start in range(0, total, batch))
+        return
+    found = (part for _, part in source.chunks(name, batch))
+    yield from made["encode"].over(found) if "encode" in made else found
 
 
 def read_split(
@@ -162,12 +177,9 @@ def networks_of(context: Context) -> tuple[Stage, ...]:
 
 
 def _reads(context: Context) -> list[Reads]:
-    data, found = context.config.data, []
+    found = []
     for split in context.config.predict.splits:
         found.append(Reads(("pictures", "states", "visible"), (split,)))
-        if data.detector_dir and detector.STAGE.is_chosen(context):
-            source = Context.detector_source
-            found.append(Reads(("pictures",), (split,), source, owner="the detector's "))
     return found
 
 
@@ -195,14 +207,12 @@ STAGE = Stage(
         "window",
         "predict",
         "!predict.batch",
-        *(f"detector.{name}" for name in stored_types(Detector)),
-        "detector.max_detections",
-        "detector.part_loss",
-        "detector.pose_loss",
-        "detector.image_size",
     ),
     reads=_reads,
-    after=networks_of,
+    after=lambda context: (
+        *networks_of(context),
+        *([detections.STAGE] if detections.STAGE.is_chosen(context) else []),
+    ),
     results=("predictions/**/*.csv", "predictions/**/*.npz"),
     check=_check,
 )

@@ -24,7 +24,7 @@ from stormpsr_jax.serving.functions import functions
 from stormpsr_jax.serving.product_gate import Fits, Looks, joined
 from stormpsr_jax.serving.product_gate_learning import learn
 from stormpsr_jax.serving.recogniser import Detected, Recognised
-from stormpsr_jax.stages import detector, networks, predict
+from stormpsr_jax.stages import detections, detector, networks, predict
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, SPLITS, Reads, Stage
 from stormpsr_jax.training import loop
@@ -172,7 +172,11 @@ STAGE = Stage(
     run=run,
     fields=(
         "product_gate",
-        *(name for name in predict.STAGE.fields if name != "predict"),  # it has own splits
+        *(  # it has own splits
+            name
+            for name in dict.fromkeys((*predict.STAGE.fields, *detections.STAGE.fields))
+            if not name.startswith("predict")
+        ),
     ),
     reads=_reads,
     after=predict.networks_of,

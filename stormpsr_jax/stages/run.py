@@ -53,6 +53,7 @@ def run(
     hosts.check_agreement(
         {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
     )
+    hosts.here()  # together, for the first time: process 0 alone opens data below
     workdir.mkdir(parents=True, exist_ok=True)
     with hosts.claimed(workdir), compiled.kept():
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)

@@ -7,7 +7,8 @@ its devices. What they find is put together before it is judged, so all come to 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
-from stormpsr_jax.media.ahead import ahead
+from stormpsr_jax.data.source import in_order
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes, average_precisions
@@ -211,18 +212,19 @@ def embeddings(encoder: Batched, source: ClipSource) -> dict[str, np.ndarray]:
 def _of_pictures(function: Batched, source: ClipSource, frames: list[tuple[str, int]]) -> Any:
     """The outputs (N, …) for N ≥ 1 frames, (recording, row), each computed by one process.
 
-    A thread reads the next batch while one is computed.
+    Threads read the next batches while some are computed.
     """
     own = frames[hosts.part(len(frames))]
+    parts = [own[start : start + function.batch] for start in range(0, len(own), function.batch)]
 
-    def batches() -> Generator[np.ndarray]:
-        for start in range(0, len(own), function.batch):
-            part = own[start : start + function.batch]
-            yield np.stack([source.rows(name, [row])[0] for name, row in part])
-        if not own:
-            yield np.zeros((0, *source.image_size, 3), np.uint8)
+    def read(part: list[tuple[str, int]]) -> np.ndarray:
+        # Frames of one record are read at once.
+        groups = itertools.groupby(part, key=lambda frame: frame[0])
+        return np.concatenate([source.rows(name, [row for _, row in of]) for name, of in groups])
 
-    with contextlib.closing(ahead(batches(), 1)) as read:
-        outputs = [function(pictures) for pictures in read]
+    with contextlib.closing(in_order(read, parts, source.readers)) as pictures:
+        outputs = list(function.over(pictures))
+    if not own:
+        outputs = [function(np.zeros((0, *source.image_size, 3), np.uint8))]
     found = jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
     return hosts.together(found, len(frames))

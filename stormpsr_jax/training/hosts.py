@@ -6,12 +6,13 @@ import importlib
 import json
 import os
 import platform
+import re
 import sys
 import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line, tell
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
+# Of a device: twice what decodes for the fastest stage on an H100, by docs/infrastructure.md.
+LOADERS = 4
+_JOB_SET = "tools/cluster/jobset.yaml"
 # Private: publicly, JAX has neither its store of keys and values, in which processes of a run tell
 # each other things without a device, nor their number and this one's without waiting for all.
 _state = importlib.import_module("jax._src.distributed").global_state
@@ -71,6 +75,8 @@ def connect(
             flags = ", ".join(f"--{name}" for name in missing)
             raise ValueError(f"{flags} missing: give all of --coordinator, --num_processes and "
                              "--process_id, or --distributed alone")  # fmt: skip
+    if coordinator is None:
+        _check_launcher(os.environ)
     # After its own timeout, JAX ends the process from C++ with a stack trace; this comes earlier.
     watch = threading.Timer(timeout, _give_up, (coordinator, num_processes, process_id, timeout))
     watch.daemon = True
@@ -90,9 +96,10 @@ def connect(
         where = "--distributed: no launcher told this process who the others are"
         if coordinator is not None:
             where = f"--coordinator={coordinator}"
-        raise ValueError(
-            f"{where} ({reason}); give --coordinator=host:port, --num_processes and --process_id"
-        ) from error
+        instead = "give --coordinator=host:port, --num_processes and --process_id"
+        if "403" in reason:
+            instead = f"the pod's service account needs the Role of {_JOB_SET}, or {instead}"
+        raise ValueError(f"{where} ({reason}); {instead}") from error
     else:
         if several():
             _heartbeat = Heartbeat(_state.client, _state.process_id)
@@ -104,6 +111,21 @@ def connect(
 def several() -> bool:
     """Whether this process is one of several; unlike JAX's answer, it waits for none of them."""
     return (_state.num_processes or 1) > 1
+
+
+def _check_launcher(variables: Mapping[str, str]) -> None:
+    """Raises ValueError if a launcher gives its processes what JAX cannot start with."""
+    tasks = variables.get("SLURM_STEP_TASKS_PER_NODE", "1")  # such as 8(x2)
+    visible = variables.get("CUDA_VISIBLE_DEVICES", "")
+    seen, here = len(visible.split(",")), int(re.split(r"\D", tasks)[0] or 1)
+    if visible and seen < here:
+        raise ValueError(
+            f"--distributed: Slurm shows each of {here} processes of a node {seen} GPU alone "
+            "(--gpus-per-task, --gpu-bind), where JAX counts those of the node; start them by srun "
+            f"with --gpus-per-node={here} in their place, and each takes one"
+        )
+    if "KUBERNETES_SERVICE_HOST" in variables and "TPU_WORKER_ID" not in variables:
+        installed.check_extra("k8s", ["kubernetes"], "--distributed in a pod")
 
 
 def _check_count() -> None:
@@ -291,9 +313,19 @@ def here() -> tuple[int, int]:
     return there.index(jax.process_index()), len(there)
 
 
+def cores() -> int:
+    """Returns how many cores of this machine the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def share(count: int) -> int:
-    """Returns how many of `count` loaders of a machine this process starts; one at least of any."""
+    """Returns how many of `count` loaders of a machine this process starts; one at least of any.
+
+    Of −1, so many that its devices need not wait, as far as there are cores.
+    """
     place, processes = here()
+    if count < 0:
+        return max(1, min(cores() // processes, LOADERS * jax.local_device_count()))
     own = (count + processes - 1 - place) // processes
     return max(own, min(count, 1))
 

@@ -81,7 +81,7 @@ def train(
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     with explained(workdir, stage.batch_field), interruption.noted() as stop_asked:
-        checkpoints = Checkpoints(workdir)
+        checkpoints, begun = Checkpoints(workdir), time.monotonic()
         try:
             loop = _Loop(workdir, stage, config, mesh, rng, dtype, checkpoints, sinks)
             try:
@@ -92,6 +92,9 @@ def train(
             finally:
                 loop.close()
             checkpoints.latest()  # waits until the last checkpoint is on disk
+            if loop.judged and jax.process_index() == 0:
+                share = loop.judged / (time.monotonic() - begun)
+                print(f"{workdir.name}: evaluations took {share:.0%} of the time", flush=True)
             if stage.export and jax.process_index() == 0:
                 of_best = {} if loop.best_value is None else {stage.best: loop.best_value}
                 stage.export(load_best(workdir)[0], loop.metrics | of_best)
@@ -137,6 +140,7 @@ class _Loop:
         )
         self.step, self.best_step, self.best_value = 0, None, None
         self.metrics: dict[str, float] = {}
+        self.judged = 0.0  # seconds
         self.state: TrainState
         self.sums: dict[str, jax.Array] | None = None
         if restored is not None:
@@ -339,7 +343,9 @@ class _Loop:
         found = evaluate(*weights)
         self.metrics = {name: float(value) for name, value in found.items()}
         row = {f"val/{name}": value for name, value in self.metrics.items()}
-        self.writer.write(self.step, row, {"evaluation_seconds": time.monotonic() - begun})
+        seconds = time.monotonic() - begun
+        self.judged += seconds
+        self.writer.write(self.step, row, {"evaluation_seconds": seconds})
         if not self.stage.best:
             return
         value = self.metrics[self.stage.best]

@@ -12,6 +12,13 @@ def run_of(folder, name, **changes):
     return Run(name, tiny(**{"data.dir": str(folder / "data"), **changes}), folder / name)
 
 
+def all_of(run):
+    """Its stages, detections as a part of `predict`."""
+    names = list(run.config.stages)
+    names.insert(names.index("predict"), "detections")
+    return names
+
+
 def test_a_plan_makes_what_runs_share_once(tmp_path):
     base, last = (
         run_of(tmp_path, "base"),
@@ -19,9 +26,9 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
     )
     other = run_of(tmp_path, "other", **{"data.dir": str(tmp_path / "elsewhere")})
     assert expected_stages([base, last, other]) == {
-        base: list(base.config.stages),
+        base: all_of(base),
         last: ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
-        other: list(base.config.stages),
+        other: all_of(other),
     }
 
 
@@ -33,15 +40,18 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
             {"temporal.delta": 3.0},
             ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
         ),
-        ({"detector.cad_wrong": 0.2}, ["detector", "predict", "product_gate", "fuse", "evaluate"]),
+        (
+            {"detector.cad_wrong": 0.2},
+            ["detector", "detections", "predict", "product_gate", "fuse", "evaluate"],
+        ),
         ({"seed": 1}, None),
     ],
 )
 def test_a_plan_leaves_out_what_other_work_folders_have(tmp_path, finished, changes, left):
     run = run_of(tmp_path, "run", **{"data.dir": str(finished / "data"), **changes})
-    expected = list(run.config.stages) if left is None else ["data", *left]
+    expected = all_of(run) if left is None else ["data", *left]
     assert expected_stages([run], [finished]) == {run: expected}
-    assert expected_stages([run]) == {run: list(run.config.stages)}
+    assert expected_stages([run]) == {run: all_of(run)}
 
 
 def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):

@@ -76,6 +76,10 @@ def test_each_run_sees_its_own_devices(kind, given, found, monkeypatch):
     monkeypatch.setattr(places.subprocess, "run", lambda *_, **__: Looked)
     here = places.find(2)
     assert [place.environment["CUDA_VISIBLE_DEVICES"] for place in here] == found
-    assert [places.loaders(8, place.share) for place in here] == [4, 4]
+    monkeypatch.setattr(places.hosts, "cores", lambda: 24)
+    loaders = [[place.loaders(asked) for place in here] for asked in (0, 1, 8, -1)]
+    assert loaders == [[0, 0], [1, 1], [4, 4], [8, 8]]
+    monkeypatch.setattr(places.hosts, "cores", lambda: 6)
+    assert [place.loaders(-1) for place in here] == [3, 3]
     with pytest.raises(ValueError, match="--devices_per_run=5: this machine has 4 of JAX's"):
         places.find(5)

@@ -16,6 +16,7 @@ from stormpsr_jax.base import files, results
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import (
     continuing,
+    detections,
     detector,
     embed,
     finetune,
@@ -33,7 +34,7 @@ from tests.support.arrays import rewrite
 from tests.support.tiny import TRAINED, tiny
 
 LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
-SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "predict")
+SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "detections", "predict")
 
 
 @pytest.fixture
@@ -139,7 +140,11 @@ SCORED = ("product_gate", "fuse", "evaluate")
     ("change", "stages", "why"),
     [
         ({"evaluate.decay": 0.5}, ["evaluate"], "evaluate.decay 0.75 → 0.5"),
-        ({"detector.part_loss": 0.0}, ["detector", *NETWORKS], "detector.part_loss 1.0 → 0.0"),
+        (
+            {"detector.part_loss": 0.0},
+            ["detector", "detections", "product_gate"],
+            "detector.part_loss 1.0 → 0.0",
+        ),
         ({"detector.cad_wrong": 0.25}, ["detector"], "detector.cad_wrong 0.5 → 0.25"),
         ({"pretrain.key_frames": "random"}, ["pretrain"], "pretrain.key_frames"),
         ({"augment.occluders": 0.5}, ["pretrain"], "augment.occluders 0.8 → 0.5"),
@@ -159,7 +164,7 @@ SCORED = ("product_gate", "fuse", "evaluate")
         (other_start, SCORED, "another procedure ("),
         (other_globs, ["fuse", "evaluate"], "another procedure ("),
         (other_weights, ["pretrain"], "other file of init_from"),
-        (large, NETWORKS, "other the detector's pictures of split"),
+        (large, ["product_gate"], "other the detector's pictures of split"),
     ],
 )
 def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
@@ -206,18 +211,20 @@ class Reading:
 
 
 @pytest.mark.parametrize(
-    "stage", [pretrain, embed, temporal, finetune, detector, predict, product_gate]
+    "stage",
+    [pretrain, embed, temporal, finetune, detector, detections, predict, product_gate],
 )
 def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     """Whatever field a stage reads is on its record, or is one that changes no result."""
     name = stage.__name__.rpartition(".")[2]
-    for before in ("data", "pretrain", "embed", "temporal", "finetune", "detector"):
+    stages = ("pretrain", "embed", "temporal", "finetune", "detector", "detections")
+    for before in ("data", *stages):
         if before != name:
             (tmp_path / before).symlink_to(finished / before)
     read = set()
     config = tiny(**{"embed.views": 1 if name == "embed" else 0})
     context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
-    if name in ("embed", "predict", "product_gate"):  # one recording is enough
+    if name in ("embed", "detections", "predict", "product_gate"):  # one recording is enough
         for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
             for other in list(recordings)[1:]:
                 del recordings[other]
@@ -375,9 +382,9 @@ def taken(workdir, other, **changes):
     ("changes", "stages"),
     [
         ({"embed.batch": 32}, [*SHARED, "product_gate", "fuse"]),
-        ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector"]),
+        ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector", "detections"]),
         ({"detector.cad_wrong": 0.2}, ["pretrain", "embed", "temporal", "finetune"]),
-        ({"pretrain.t_f": 9.0}, ["detector"]),
+        ({"pretrain.t_f": 9.0}, ["detector", "detections"]),
         ({"seed": 1}, []),
     ],
 )
