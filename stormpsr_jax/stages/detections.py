@@ -1,7 +1,7 @@
 """Stage `detections`: the detector over every picture that stage `predict` asks for, once.
 
-It belongs to `predict`, and stands apart so that runs with the same detector share it: of the
-paper's 16 runs a seed, 12 have one.
+It belongs to `predict`, and stands apart so that runs with the same detector share it, as all runs
+of a seed do that the paper's tables take.
 """
 
 from __future__ import annotations

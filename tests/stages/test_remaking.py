@@ -225,7 +225,8 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     config = tiny(**{"embed.views": 1 if name == "embed" else 0})
     context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
     if name in ("embed", "detections", "predict", "product_gate"):  # one recording is enough
-        for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
+        opened = context.detector_source if name == "detections" else context.source
+        for recordings in (opened(split).recordings for split in ("train", "val", "test")):
             for other in list(recordings)[1:]:
                 del recordings[other]
     if name in TRAINED:
