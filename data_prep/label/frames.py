@@ -7,6 +7,7 @@ that stepping back costs no more than stepping on.
 
 import collections
 import contextlib
+import gc
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from data_prep.reading import own_labels
 from stormpsr_jax.media import containers, video
 from stormpsr_jax.media.finding import Place, show
 
-KEPT_BYTES = 2**28  # 82 pictures of 1080p
+# 43 pictures of 1080p. Each thread of a decoder may hold on to as much memory besides.
+KEPT_BYTES = 2**27
+_COLLECTED = 16  # frames that are gone
 # What browsers play themselves. The page finds out whether it is so.
 _PLAYED = {"h264": ("yuv420p", "yuvj420p"), "vp8": ("yuv420p",), "vp9": ("yuv420p",)}
 _PLAYED |= {"av1": ("yuv420p", "yuv420p10le")}
@@ -51,10 +54,11 @@ class Film:
         video.count_resampled(*place, index.times, fps)
         repeats = video.resample(index.times, fps)
         self._pictures = np.repeat(np.arange(len(repeats)), repeats)  # by frame
+        self._shown = repeats > 0  # by picture
         self.num_frames, self.shown = len(self._pictures), own_labels.shown_of(index.times, fps)
         self.times = (index.times - index.times[0] + index.late)[self._pictures]
         self._kept: collections.OrderedDict[int, Any] = collections.OrderedDict()
-        self._kept_bytes = 0
+        self._kept_bytes = self._gone = 0
         self._stack = contextlib.ExitStack()
         self._shift: int | None = None
         self._is_open = False
@@ -80,6 +84,7 @@ class Film:
     def close(self) -> None:
         """Closes the file, and forgets the pictures."""
         self._stack.close()
+        self._container = self._stream = self._frames = None  # with which its memory goes
         self._is_open = False
         self._kept.clear()
         self._kept_bytes = 0
@@ -142,7 +147,8 @@ class Film:
             if place < self._start:  # leads up to the key frame, and needs what comes before it
                 continue
             self._next = place + 1
-            self._keep(place, frame)
+            if self._shown[min(place, len(self._shown) - 1)]:
+                self._keep(place, frame)
             if place > wanted and last is None and not first:
                 return None
             if place >= wanted:
@@ -162,6 +168,9 @@ class Film:
         while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
             _, gone = self._kept.popitem(last=False)
             self._kept_bytes -= _size(gone)
+            self._gone += 1
+            if self._gone % _COLLECTED == 0:
+                gc.collect()  # a frame of PyAV and what it says of its side data hold each other
 
 
 def _size(frame: Any) -> int:

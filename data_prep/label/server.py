@@ -5,6 +5,7 @@ Who may ask is decided as on the page of a station (`live.access`), with a token
 
 import asyncio
 import contextlib
+import gc
 import json
 import mimetypes
 import os
@@ -102,6 +103,7 @@ class Server:
             proxy_headers=False,
             timeout_graceful_shutdown=1,
         )
+        gc.freeze()  # `frames` collects what is made from now on, often
         self._start(self._build())
         self._start(self._watch())
         try:

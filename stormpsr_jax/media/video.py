@@ -249,6 +249,8 @@ def upright(
     Raises:
         ValueError: the picture is too large.
     """
+    from av.video.reformatter import VideoReformatter
+
     height, width = frame.height, frame.width
     check_pixels(place, height, width, MAX_FRAME_PIXELS)
     if pixel and abs(pixel - 1) > SQUARE:  # one side becomes longer, so that nothing is lost
@@ -256,7 +258,8 @@ def upright(
         check_pixels(place, height, width, MAX_FRAME_PIXELS)
     if scale < 1:
         height, width = max(1, round(scale * height)), max(1, round(scale * width))
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+    # The reformatter of the frame itself would take memory for as long as the frame is kept.
+    picture = VideoReformatter().reformat(frame, width, height, "rgb24").to_ndarray()
     try:
         matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32)
     except KeyError:
