@@ -212,10 +212,12 @@ class _Queue:
 
 
 def _is_free(lock: Path) -> bool:
-    if not lock.parent.is_dir() or (file := files.open_locked(lock, wait=False)) is not None:
-        file.close()
+    if not lock.parent.is_dir():
         return True
-    return False
+    if (file := files.open_locked(lock, wait=False)) is None:
+        return False
+    file.close()
+    return True
 
 
 def execute_all(
@@ -307,6 +309,7 @@ def _on_cluster(
     runs: Sequence[Run], progress: Progress, request: Request, claims: Path
 ) -> list[Run]:
     """Makes runs as tasks of a Ray cluster; returns those that failed."""
+    assert request.ray is not None  # asked for
     work = functools.partial(_of_cluster, runs=runs, others=request.others, claims=claims)
     ends = cluster.run(
         request.ray,
