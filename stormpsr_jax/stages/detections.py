@@ -60,7 +60,7 @@ def run(context: Context) -> dict:
                     arrays = map(np.concatenate, zip(*found, strict=True))
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with files.replacing(path) as part, part.open("wb") as file:
-                        np.savez(file, **dict(zip(NAMES, arrays, strict=False)))
+                        np.savez(file, **dict[str, Any](zip(NAMES, arrays, strict=False)))
                     made = results.checksums(context.workdir, [path])
                     results.write(part_of, Record({}, results=made))
     return {}
