@@ -104,7 +104,7 @@ def test_claims_run_to_the_table_and_are_not_run_again(root):
     (said,) = finish(start(words))
     assert "claim start is left out: with this config both sides are the same" in said
     assert "[1/2] recipe, occlusion default, seed 0: " in said
-    assert said.count(": taken over from ") == 3
+    assert said.count(": taken over from ") == 4
     logs = {p.stem: p.read_text() for p in (root / "default_0").glob("*.log")}
     assert logs.keys() == {RECIPE, "last_frame"}
     for stage in ("pretrain", "embed", "detector"):

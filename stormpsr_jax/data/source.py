@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 
 Numbers = Sequence[int] | np.ndarray  # of frames or rows
@@ -70,6 +69,8 @@ def in_order(
     Threads are enough, and start at once: to decode a JPEG takes nearly all the time of reading a
     picture, and other threads run meanwhile.
     """
+    import grain  # here, as small installations do without it
+
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     read_parts = grain.MapDataset.range(len(parts)).map(lambda index: read(parts[index]))
     iterator = iter(read_parts.to_iter_dataset(options))

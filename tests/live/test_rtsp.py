@@ -79,6 +79,12 @@ class Seen:
     def send(self, record):
         self.lines.append(record)
 
+    def past(self, units):
+        pass
+
+    def snapshot(self, frame, jpeg):
+        pass
+
     def frame(self, jpeg, view):
         if jpeg is not None:
             number = number_of(simplejpeg.decode_jpeg(jpeg))

@@ -207,13 +207,13 @@ def ask(port, path):
 
 
 def follow(port):
-    """The view of a page, once its source is live."""
+    """The view of a page, once its file plays."""
     answer, name = ask(port, "/events"), ""
     for line in answer:
         field, _, value = line.decode().rstrip("\n").partition(": ")
         if field == "event":
             name = value
-        elif field == "data" and name == "view" and json.loads(value)["source"] == "live":
+        elif field == "data" and name == "view" and json.loads(value)["source"] == "playing":
             answer.close()
             return json.loads(value)
     raise AssertionError("the page has ended")

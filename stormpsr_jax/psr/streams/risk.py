@@ -75,7 +75,7 @@ class Control:
 # detections on the authors' real ones, whose few incorrect installations tell no lower risk.
 NEVER = 30.0  # a logit that no belief reaches, the last of `learned.BARS`
 DEFAULTS = {
-    "scores": {0.1: 5.0, 0.05: 6.0, 0.02: 8.0, 0.0: NEVER},
+    "scores": {0.1: 4.5, 0.06: 5.0, 0.05: 5.5, 0.03: 6.0, 0.01: 8.0, 0.0: NEVER},
     "csv": {0.1: 4.5, 0.05: 7.0, 0.0: NEVER},
     "detections": {0.1: 3.75, 0.0: NEVER},
 }
