@@ -156,7 +156,7 @@ CLAIMS = {
         ("paced", "temporal"),
     ),
 }
-# One seed, default occlusion: 16 minutes on 2 idle cores (`SECONDS`).
+# One seed, default occlusion: minutes on 2 idle cores by `SECONDS`; --plan prints them.
 QUICK = ("fused", "learned", "fusion", "window")
 # Four that no recipe, network or weight of this project was made with.
 SEEDS = ("612", "613", "614", "615")
@@ -165,14 +165,15 @@ OCCLUSIONS = ("default", "heavy")
 # Seconds of the README's synthetic run on 2 idle cores (an AMD EPYC), `finetune` of an earlier
 # recipe on a Xeon, and of starting a run and looking at what is there.
 SECONDS = {
-    **{"data": 82, "pretrain": 167, "embed": 50, "temporal": 89, "finetune": 142},
-    **{"detector": 263, "predict": 43, "product_gate": 24, "fuse": 23, "evaluate": 30},
+    **{"data": 62, "pretrain": 98, "embed": 25, "temporal": 41, "finetune": 142},
+    **{"detector": 183, "detections": 8, "predict": 16, "product_gate": 12, "fuse": 13},
+    **{"evaluate": 23},
 }
 _START = 10
 # How many times as long recordings of a world are as those of toy: 655 s, means of 12.
 LENGTHS = {TOY: 1.0, "bench": 5.3}
 # These take as long as recordings are.
-_BY_FRAME = ("data", "embed", "predict", "product_gate", "fuse", "evaluate")
+_BY_FRAME = ("data", "embed", "detections", "predict", "product_gate", "fuse", "evaluate")
 
 
 def runs_of(
