@@ -72,7 +72,7 @@ FILMS = {
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_any_frame_is_the_picture_that_own_stores(tmp_path, monkeypatch, name):
+def test_any_frame_is_the_picture_that_own_stores(system, tmp_path, monkeypatch, name):
     place = write_film(tmp_path / name, **FILMS[name])
     stored = [picture.tobytes() for _, picture in video.open_resampled(*place, 13.0).read()]
     monkeypatch.setattr(frames, "KEPT_BYTES", 50_000)  # ten pictures

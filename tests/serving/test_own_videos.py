@@ -16,7 +16,7 @@ pytest.importorskip("av")
 
 
 @pytest.fixture(scope="module")
-def blind(tmp_path_factory):
+def blind(system, tmp_path_factory):
     """The demo's model, as if it had seen renders alone: it tells nothing."""
     folder = tmp_path_factory.mktemp("models") / "blind"
     copy_model(MODEL, folder, dtype="float16", fits=Fits({}, None))
