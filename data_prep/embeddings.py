@@ -51,9 +51,6 @@ class Job:
     """A recording: where it comes from, where it goes, and what its headers and labels say.
 
     Attributes:
-        out: the data folder.
-        split, name: of the recording.
-        source: its .npy or .npz file.
         shape: (N, D).
         first_frame: of row 0.
         stride: frames between rows.
@@ -95,7 +92,6 @@ def make_dataset(
     """Makes the data folder; recordings that are already there are kept.
 
     Args:
-        out: the data folder.
         features: folder of <split>/<recording>.npy or .npz.
         label_dir: folder of <split>/<recording>/PSR_labels.csv.
         procedure: of all recordings; its frame rate is that of the videos.

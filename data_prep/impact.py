@@ -84,7 +84,6 @@ def make_dataset(
     """Makes the clip shards; see the module's docstring.
 
     Args:
-        out: folder for the shards.
         videos: folder or zip file of the videos, or of folders of pictures.
         labels: folder or zip file of the PSR labels.
         procedure: the product; its variants name the recordings.

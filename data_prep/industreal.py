@@ -115,7 +115,6 @@ def make_dataset(
     """Makes the clip shards; see the module's docstring.
 
     Args:
-        out: folder for the shards.
         data: folder or zip file of the recordings.
         psr_labels: folder or zip file of PSR labels that count instead of those in `data`.
         **options: see from_files.build, also for what is returned.

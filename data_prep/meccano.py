@@ -62,7 +62,6 @@ def make_dataset(
     """Makes the clip shards; see the module's docstring.
 
     Args:
-        out: folder for the shards.
         frames: folder or zip file of the pictures.
         labels: folder or zip file of the PSR labels.
         asd_labels: folder or zip file of the boxes; without, no frame has one.

@@ -209,14 +209,11 @@ def make_dataset(
     """Makes the clip shards; see the module's docstring.
 
     Args:
-        out: folder for the shards.
         videos: folder or zip file of the videos, or folders of images.
         labels: folder or zip file of the labels.
         procedure: the product; its frame rate is that of the shards.
         boxes: folder of the boxes, or a COCO file; without, no frame has one.
         splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
-        split_seed: of the draw.
-        terms: what --words and --labels_fps say.
         **options: see from_files.build, also for what is returned.
 
     Raises:

@@ -83,7 +83,6 @@ def make_dataset(
     """Writes recordings of one product being assembled, and clean renders of its states.
 
     Args:
-        out: folder for the shards.
         seed: below FIRST_OBJECT_SEED.
         recordings: number of made-up recordings per split, RECORDINGS by default; `timelines` come
             with their own.
@@ -179,7 +178,6 @@ class Recipe:
     """What recordings are made of.
 
     Attributes:
-        procedure: of the product.
         product: the toy, or a kit.
         seed: of all that is drawn.
         occlusion: a key of OCCLUSIONS.

@@ -193,7 +193,6 @@ def read_shared_boxes(path: str | Path, names: Collection[str]) -> dict[str, Box
     as `bench_01` in `frames/bench_01/000010.jpg`.
 
     Args:
-        path: the file.
         names: of the recordings, as files.check_name gives them.
 
     Returns:

@@ -19,9 +19,7 @@ def describe(
     """Returns lines about the labels of all recordings, for the log.
 
     Args:
-        recordings: all of them.
         known: their labels, by name.
-        procedure: of them.
     """
     states = {r.name: known[r.name].per_frame(r.pictures) for r in recordings}
     classes = {name: procedure.state_classes(rows) for name, rows in states.items()}

@@ -38,7 +38,6 @@ def make_objects(
     and (half of them) hands, in a dozen states that are one change apart.
 
     Args:
-        out: folder for the shards.
         seed: at least FIRST_OBJECT_SEED.
         objects: number of products per split.
         frames_per_object: N.

@@ -93,7 +93,6 @@ def read_token(path: str | None, environment: Mapping[str, str] = os.environ) ->
     Args:
         path: of a file with the token as its only line, which not everybody may open; else it is
             that of STORMPSR_TOKEN.
-        environment: the variables.
 
     Raises:
         ValueError: it is too short, can be guessed, holds more than visible ASCII characters, or

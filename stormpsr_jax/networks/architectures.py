@@ -140,7 +140,6 @@ def variable_shapes(
     """The arrays that `apply` needs, by names such as `params/head/kernel`; allocates nothing.
 
     Args:
-        module: a network.
         input_shape: of a batch of its input.
 
     Raises:

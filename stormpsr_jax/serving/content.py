@@ -223,7 +223,6 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
 
     Args:
         data: what the file holds, of a format that `kept` knows.
-        place: the file, for messages.
         networks: of which nothing is computed here.
 
     Raises:

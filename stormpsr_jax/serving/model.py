@@ -57,7 +57,6 @@ class Model:
     """A trained model.
 
     Attributes:
-        procedure: the product.
         fps: frames per second of the videos it was trained on.
         pictures: what becomes of a picture; None for a model on ready-made embeddings.
         window: what the temporal network sees.
@@ -251,7 +250,6 @@ class Model:
             stream: None is the default one.
             variant: of the procedure. None is the one whose globs match `recording`, or without a
                 recording the only one.
-            recording: name of the recording.
             settings: in place of the chosen ones. With others than these, confidences are not
                 calibrated: that was learnt from what these find. See `calibrated`.
 

@@ -27,7 +27,6 @@ def compare(
     Args:
         a, b: contents of two metrics.json of the same recordings.
         streams: of a and of b; None compares every stream that both have with itself.
-        samples: number of bootstrap samples.
         level: part of the samples inside the interval.
         seed: of the random draws.
 

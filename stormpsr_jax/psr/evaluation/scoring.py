@@ -43,7 +43,6 @@ def evaluate(
     """Reads a folder of labels and one or two of predictions and scores them.
 
     Args:
-        procedure: the product.
         labels_dir, asd_dir, temporal_dir, scores_dir, visibility_dir, with_errors: see
             `load_recordings`.
         settings: of all streams that sum up evidence, or by stream.

@@ -215,7 +215,6 @@ def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> 
     """Returns the recordings whose labels are in a file of a label format, by their names.
 
     Args:
-        path: the file.
         own: the recording that the file is called like. It has the labels of a file of one, but if
             `known` has another name that the tool gives it.
         known: names of recordings; of those that `known` has not, the tool's name is taken.
@@ -322,12 +321,10 @@ def read(
 
     Args:
         path: a value of `find`.
-        procedure: the product.
         variant: of the recording, whose initial state labels by the clock start from; None if it
             is not known, which leaves their changes unchecked and the result empty.
         needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
             read. None reads both.
-        terms: what --words and --labels_fps say of labels by the clock.
         recording: its name; None if the file has it.
 
     Raises:

@@ -148,7 +148,6 @@ def steps_to_states(
     Args:
         steps: (frame, step id), in any order.
         initial_state: K values that hold from ``first_frame`` on.
-        first_frame: of the recording.
 
     Returns:
         frames (M,) int64 and states (M, K) int8, a row per change after the initial one.

@@ -85,8 +85,6 @@ def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None
     """Reads the images of a COCO annotation file.
 
     Args:
-        data: its content.
-        path: of it, for messages.
         recording: of all images; None takes the folder that holds an image (the one above, if that
             is called "rgb").
 

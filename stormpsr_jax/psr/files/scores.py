@@ -132,7 +132,6 @@ def from_predictions(
 
     Args:
         detections, temporal: of one recording; None for a stream that is absent.
-        procedure: the product.
 
     Raises:
         ValueError: neither stream is there, or a class that the procedure does not have.

@@ -39,7 +39,6 @@ class TimedStep:
     Attributes:
         at: seconds, or a number of frames or pictures, from 0.
         place: where it stands in its file.
-        step_id: of the procedure.
         unit: SECONDS, FRAMES or PICTURES.
         tolerance: seconds by which a time may be too late.
     """
@@ -82,8 +81,6 @@ def read_times(
     """Reads the labels of a recording in any format, in order of the times.
 
     Args:
-        path: of the file.
-        procedure: the product.
         terms: words for steps, and the rate of the tool's frames.
         recording: whose labels are wanted, of a file with several; None for the file's name.
         with_pictures: whether those of the recording are at hand, so that numbers of pictures go

@@ -65,11 +65,7 @@ def recognise(
 
     Args:
         model: on pictures.
-        name: of the recording.
-        pictures: of it.
-        variant: of the procedure.
         folder: for the results; empty.
-        options: what is wanted.
         source: where the pictures are from.
         progress: is told how many frames have been done since it was told last.
 
