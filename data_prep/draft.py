@@ -96,8 +96,6 @@ def write_page(
     """Writes the page of a procedure whose parts have meshes, and returns what is doubtful.
 
     Args:
-        meshes: folder of part meshes.
-        procedure: whose states and precedence the page shows.
         y_up: y of the meshes points up, not z.
 
     Raises:

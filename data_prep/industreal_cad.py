@@ -310,11 +310,7 @@ def make_dataset(
     framing: Framing = DEFAULT_FRAMING,
     **making: Unpack[shards.Making],
 ) -> bool:
-    """Makes the clip shards; see the module's docstring.
-
-    Args:
-        data: folder or zip file of the pictures.
-        **making: see shards.build, also for what is returned.
+    """Makes the clip shards; see the module's docstring and shards.build.
 
     Raises:
         ValueError: what is wrong with the labels, all at once; a picture that cannot be read.

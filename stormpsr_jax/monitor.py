@@ -55,7 +55,6 @@ def alerts_of(
     """Returns the alerts about a whole recording, in the order in which they come.
 
     Args:
-        procedure, variant: the product, and how it is put together.
         stream: that is decoded, one that sums evidence up.
         settings: of the stream; its floor is also that of a clear view of the error state.
         error_seconds: see `Monitor`.

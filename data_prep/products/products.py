@@ -50,7 +50,6 @@ def from_meshes(
     """Reads a product.
 
     Args:
-        meshes: folder of part meshes; see data_prep.cad.
         poses: a file in place of poses.json there.
         seed: of the colours of parts that have none.
         up: the axis of the meshes that points up, "z" or "y".

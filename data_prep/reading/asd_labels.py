@@ -116,7 +116,6 @@ class Boxes:
 
         Args:
             first_frame: frame number of row 0 of the result.
-            num_frames: N.
 
         Returns:
             (N,) places in `boxes`; -1 where there is none.

@@ -314,7 +314,6 @@ def plan_views(
     """Frames that have nothing to do with each other.
 
     Args:
-        count: N.
         hands: share of frames with hands on the product.
         turn: standard deviation of how far the product is turned from its usual way round, in
             radians; None turns it any way round.

@@ -41,7 +41,6 @@ def make_objects(
         seed: at least FIRST_OBJECT_SEED.
         objects: number of products per split.
         frames_per_object: N.
-        size: height and width in pixels.
         num_components: K of every product.
         workers: processes, or a cluster.
         glob: on the products' names; only these are made.

@@ -62,7 +62,6 @@ class Timeline:
     """The states of one recording.
 
     Attributes:
-        num_frames: N.
         frames: (M,) int64 ascending, the first is `first_frame`.
         states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
     """

@@ -98,7 +98,6 @@ class FeatureSource(Source):
 
     Attributes:
         frame_step: video frames from one row to the next.
-        width: D.
         recordings: dict of EmbeddedRecording by name, sorted by name.
         embeddings: dict of EmbeddingFile (N, D) by name.
     """

@@ -116,7 +116,6 @@ class Station:
 
         Args:
             outputs: are told the same as stdout.
-            screen: shows the pictures and what is known.
             pictured: those of the outputs whose events and alerts have a picture, "snapshot": a
                 JPEG in base64.
 

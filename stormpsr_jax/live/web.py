@@ -26,11 +26,8 @@ def guarded(
     """Returns what answers in an app's place, and lets through whom the rules of a page let in.
 
     Args:
-        app: answers those.
-        access: the rules.
         stranger: the answer to who has no token.
         for_all: paths that need no token.
-        headers: of all answers.
     """
     added = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 

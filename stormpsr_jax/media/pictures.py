@@ -72,11 +72,7 @@ class Pictures(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Pictures that lie in a folder as one file each, numbered by their names.
-
-    Attributes:
-        num_frames: N.
-    """
+    """Pictures that lie in a folder as one file each, numbered by their names."""
 
     tree: Tree
     folder: str

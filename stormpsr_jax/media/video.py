@@ -37,7 +37,6 @@ class Video:
     """The frames of a video at a constant rate, numbered from first_frame on.
 
     Attributes:
-        num_frames: N.
         fps: frames per second that it is resampled to; None for its own frames, one by one.
     """
 

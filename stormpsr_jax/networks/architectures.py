@@ -71,7 +71,6 @@ def build(role: str, data: Any, place: str) -> nn.Module:
 
     Args:
         role: a key of ROLES.
-        data: plain values, from anywhere.
         place: the file and where in it they stand, for messages.
 
     Raises:

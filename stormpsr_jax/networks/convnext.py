@@ -118,7 +118,6 @@ class ConvNeXt(nn.Module):
 
         Args:
             images: (B, H, W, 3), normalised; H and W multiples of `divisor`.
-            train: changes nothing, as there is no dropout.
 
         Returns:
             (B, D) features in `dtype`.

@@ -79,7 +79,6 @@ def point_targets(boxes: jax.Array, image_size: tuple[int, int], levels: int = 1
 
     Args:
         boxes: (B, 4) cx, cy, w, h in 0..1; NaN rows have no object.
-        image_size: (H, W) in pixels.
 
     Returns:
         (B, N) bool.
@@ -112,7 +111,6 @@ def detection_loss(
         boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
         classes: (B,) 1..S+1 object; 0 (uncatalogued state) and -2 (not annotated): the image is
             ignored altogether; -1 background, annotated as empty (only objectness).
-        image_size: (H, W) in pixels.
 
     Returns:
         The scalar loss, and the metrics "state", "objectness", "box" (its terms), "accuracy" (share

@@ -162,7 +162,6 @@ class Detector(nn.Module):
 
         Args:
             images: (B, H, W, 3), normalised; H and W multiples of 4.
-            train: makes no difference (no dropout, no batch statistics).
 
         Returns:
             "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state

@@ -128,7 +128,6 @@ class Networks(Protocol):
 
         Args:
             content: of the model that they are of.
-            batch: rows computed at once.
 
         Returns:
             Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B,

@@ -91,7 +91,6 @@ class Model:
         """How installations are decided at a risk of accepting incorrect ones.
 
         Args:
-            stream: None is the default one.
             risk: in 0…1, 1 is without a bar; None is the one that the model was made with, or of
                 the learned fusion of an earlier model the usual one.
 
@@ -247,7 +246,6 @@ class Model:
         """A decoder with the settings and the calibration of a stream.
 
         Args:
-            stream: None is the default one.
             variant: of the procedure. None is the one whose globs match `recording`, or without a
                 recording the only one.
             settings: in place of the chosen ones. With others than these, confidences are not

@@ -61,7 +61,6 @@ class Programs:
     """Exported programs, as `content.Networks`.
 
     Attributes:
-        program: of PROGRAMS.
         declared: what model.json says of them, by role.
     """
 
@@ -91,9 +90,6 @@ class Programs:
 
 def opened(path: Path, data: bytes, rows: int | None) -> Program:
     """Returns the program of a file, whose name says of which of PROGRAMS it is.
-
-    Args:
-        rows: as in `Declared`.
 
     Raises:
         ValueError: see `read`.

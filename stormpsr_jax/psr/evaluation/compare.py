@@ -28,7 +28,6 @@ def compare(
         a, b: contents of two metrics.json of the same recordings.
         streams: of a and of b; None compares every stream that both have with itself.
         level: part of the samples inside the interval.
-        seed: of the random draws.
 
     Returns:
         A row per stream and metric: means of a and b over the recordings where both are defined,

@@ -72,7 +72,6 @@ def measure(
     comes after these is not known.
 
     Args:
-        recordings: with detections and true states.
         confidence: floor; a row at or below it shows nothing.
 
     Returns:

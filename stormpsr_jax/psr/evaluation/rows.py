@@ -56,7 +56,6 @@ def table(
 
     Args:
         procedure: IndustReal's.
-        recordings: with detections.
 
     Returns:
         A row for `tables.format_rows` each: over all recordings with the published figures beside,

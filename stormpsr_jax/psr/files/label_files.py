@@ -251,10 +251,6 @@ def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> 
 def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
     """Says why files that may have labels have none, for recordings that lack them.
 
-    Args:
-        folder: of labels.
-        names: of recordings; None for all.
-
     Returns:
         a line for each file of their names that no format recognises, such as one of boxes, but
         for what the labelling page keeps there.

@@ -181,7 +181,6 @@ def states_per_frame(
         frames: (M,) ascending frame numbers.
         states: (M, K), each from its frame on; the first also holds before its frame.
         first_frame: frame number of row 0 of the result.
-        num_frames: N.
 
     Returns:
         (N, K) int8.

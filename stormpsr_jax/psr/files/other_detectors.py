@@ -132,7 +132,6 @@ def from_yolo(
     `classes` that says what the classes are.
 
     Args:
-        folder: of the files.
         classes: translates their classes.
         recording: of all files. None takes the folder's name, unless it is "labels", as Ultralytics
             calls every one, or its files belong to several videos: then it is what stands before

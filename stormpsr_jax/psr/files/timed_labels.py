@@ -165,10 +165,8 @@ def to_frames(
     """Converts times to frames, and checks that each step changes its component.
 
     Args:
-        path: of the file, for messages.
         timed: of `read_times`.
         initial_state: K values before the first step.
-        procedure: names the steps.
         first_frame: the frame at time 0.
         num_frames: of the recording; None if it is not known.
         shown: gives its pictures, and is asked only for labels that need them; None without them.

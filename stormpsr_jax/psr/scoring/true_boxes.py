@@ -117,7 +117,6 @@ def coco_classes(
 
     Args:
         names: of the categories by id.
-        procedure: whose states they are; a state outside of its catalogue is class 0.
 
     Raises:
         ValueError: a name that is none of these, or a table that is shifted in part.

@@ -80,7 +80,6 @@ class Stream(abc.ABC):
 
     Attributes:
         name: in files, flags and messages.
-        title, short: for people, and where there is little room.
         colour: of the palette of reports (`report.pages.PALETTE`).
         summary: what its events are made from, for a table.
         needs: kinds of predictions, of `recordings.KINDS`.
@@ -196,8 +195,6 @@ class Stream(abc.ABC):
         """Returns an online decoder at the start of a recording.
 
         Args:
-            procedure, variant: what is built.
-            settings: of the class `settings`.
             calibration: of the events' confidences; it changes nothing else.
             weights: of a fitted stream.
 

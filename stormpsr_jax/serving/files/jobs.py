@@ -103,7 +103,6 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
     """Recognises a source, unless it is finished; says what came of it.
 
     Args:
-        progress: is told of its frames.
         model: of job.model, if it is open already.
 
     Raises:
