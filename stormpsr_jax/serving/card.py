@@ -72,7 +72,7 @@ def card(
     known = [name for name in all_streams.names() if name in data["streams"]]
     sections: dict[str, Iterable[str]] = {
         "How to use it": _use(data),
-        "Product": _product(procedure),
+        "Product": _product(data),
         "Figures": [_world(origin), "", *_figures(data["streams"])],
         "Decoding": _settings(data["streams"]),
         "Networks": _networks(data, parameters, exported),
@@ -93,11 +93,14 @@ def card(
     return "\n".join(lines) + "\n"
 
 
-def _product(procedure: Mapping[str, Any]) -> Iterator[str]:
+def _product(data: Mapping[str, Any]) -> Iterator[str]:
+    procedure = data["procedure"]
     yield f"* components: {_names(procedure['components'])}"
     for variant, entry in procedure["variants"].items():
         begins = f"begins as `{entry['initial_state']}`, {len(entry['expected'])} expected steps"
         yield f"* variant {_text(variant)}: {begins}"
+    if pictures := sum(picture is not None for picture in data.get("part_pictures") or ()):
+        yield f"* model.json has a picture of {pictures} components, cut out of training pictures"
 
 
 def _head(data: Mapping[str, Any], origin: _Origin, default: str) -> Iterator[str]:

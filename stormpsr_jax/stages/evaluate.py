@@ -32,7 +32,15 @@ from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.named_files import MODEL
 from stormpsr_jax.serving.weights_file import WEIGHTS
-from stormpsr_jax.stages import detector, fuse, networks, predict, product_gate, provenance
+from stormpsr_jax.stages import (
+    detector,
+    fuse,
+    networks,
+    part_pictures,
+    predict,
+    product_gate,
+    provenance,
+)
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
@@ -255,6 +263,7 @@ def _write_model(
         if product_gate.STAGE.is_chosen(context)
         else None,
         default=_default(chosen, context.config.evaluate.choose),
+        part_pictures=part_pictures.of_training(context),
         streams={
             stream: content.StreamRecord(
                 choice.settings,
