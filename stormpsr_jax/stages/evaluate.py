@@ -220,7 +220,7 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str
     if (default := _default(chosen, choose)) is not None:
         notes.append(
             f"The model recognises by stream {default} unless another one is asked for: there are "
-            "too few validation recordings to tell whether the learned fusion does better."
+            "too few validation recordings to know whether the learned fusion is better."
         )
     if fusion is not None:
         fitted = f"fitted on {len(fusion.recordings)} recordings of the validation split"
