@@ -15,7 +15,7 @@ Fields to look at first:
 * data.synthetic.size, up to 640, with data.synthetic.recordings, .cad_per_state and .cad_wrong:
   what rendering takes, which a line tells before it starts; finished recordings are kept.
 * data.synthetic.fps: that of the procedure where real recordings join.
-* init_from: general_encoder, which ships, fits the encoder of configs/synthetic.py, from which
+* init_from: general_encoder, which ships, fits the encoder of configs/synthetic_full.py, from which
   everything else comes. A published ViT of today takes --config.encoder.backbone=NAME, its
   weights as init_from, and encoder.patch_size, .width, .depth and .num_heads 0, .stem '()'
   (docs/model.md#backbones).
@@ -28,12 +28,12 @@ was never tried.
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.configs import synthetic
+from stormpsr_jax.configs import synthetic_full
 
 
 def get_config() -> ConfigDict:
     """Returns the locked configuration."""
-    c = synthetic.get_config()
+    c = synthetic_full.get_config()
     c.procedure = ""  # has to be named, but for a product that is drawn
     c.embed.every = 1  # as its figures were measured
     # Renders do not show what the product looks like through a camera: `recognise --own`.

@@ -52,6 +52,7 @@ def described() -> Section:
         "fuse",
         "evaluate",
     )
+    c.beside = False  # on CPUs, stage `detector` has a process of its own while others are made
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.continue_share = field(0.3, 0.001, 1)  # of a stage's steps, with main --remake=continue
@@ -93,6 +94,7 @@ def described() -> Section:
     c.data.synthetic.objects = Section()  # random objects instead of recordings
     c.data.synthetic.objects.train = field(0, 0)
     c.data.synthetic.objects.val = field(0, 0)
+    c.data.synthetic.objects.turn = field(0.0, 0)  # standard deviation, radians; 0 = any way round
     c.data.synthetic.frames_per_object = field(120, 1)
     c.data.synthetic.meshes = ""  # folder of your own product's part meshes; '' = the toy
     c.data.synthetic.poses = ""  # file of their poses; '' = poses.json beside the meshes, if any
@@ -177,6 +179,16 @@ def described() -> Section:
         name="adamw", weight_decay=0.05, warmup_steps=500, clip_norm=1.0
     )
 
+    c.general_detector = Section()  # a starting detector (configs/general_detector.py)
+    c.general_detector.steps = field(10_000, 1)
+    c.general_detector.batch = field(64, 1)  # pictures
+    c.general_detector.eval_every = field(1_000, 1)
+    c.general_detector.checkpoint_every = field(500, 1)
+    c.general_detector.log_every = field(50, 1)
+    c.general_detector.optimizer = _optimizer(
+        name="adamw", weight_decay=0.05, warmup_steps=500, clip_norm=1.0
+    )
+
     c.embed = Section()
     c.embed.batch = field(256, 1)  # frames encoded at once
     c.embed.views = field(0, 0, 1000)  # augmented passes over the training split beside the plain
@@ -210,6 +222,7 @@ def described() -> Section:
     c.finetune.optimizer = _optimizer(warmup_steps=9_375)
 
     c.detector = Section()  # assembly state detection
+    c.detector.init_from = ""  # where to look: weights of stage `general_detector`; '' = random
     c.detector.steps = field(50_000, 1)
     c.detector.batch = field(32, 1)  # pictures
     c.detector.background = field(0.1, 0, 1)  # share of the batch from frames annotated as empty
@@ -244,7 +257,7 @@ def described() -> Section:
 
     c.fuse = Section()  # the learned fusion of both streams, fitted on validation
     c.fuse.init = one_of("default", "scratch")  # start: weights of the package | random
-    c.fuse.steps = field(150, 1)
+    c.fuse.steps = field(150, 0)  # 0: the weights of `init` as they are
 
     c.evaluate = Section()
     c.evaluate.decoder = one_of("naive", "confidence", "expected", default="expected")  # B1, B2, B3

@@ -7,12 +7,12 @@ Its object seeds start where those of a run end, so it never saw a product of a 
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.configs import synthetic
+from stormpsr_jax.configs import synthetic_full
 
 
 def get_config() -> ConfigDict:
     """Returns the locked configuration."""
-    c = synthetic.get_config()
+    c = synthetic_full.get_config()
     c.stages = ("data", "general")
     c.init_from = ""
     c.data.synthetic.seed = 1_000_000_000

@@ -17,15 +17,15 @@ Fields to look at first:
 * predict.splits, evaluate.decoder: what is recognised and how.
 * evaluate.risk: the share of incorrect installations that may be reported as installed. 9
   validation recordings with one choose the bar for .1; with fewer it is a strict default.
-init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic.py, from
-which everything else comes. Full-size models: start from configs/industreal.py and --size=640.
+init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic_full.py,
+from which everything else comes. Full-size models: start from configs/industreal.py and --size=640.
 Hardware: 2 CPU cores. Time and result depend on the recordings and have not been measured on real
 ones yet.
 """
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.configs import synthetic
+from stormpsr_jax.configs import synthetic_full
 
 
 def get_config(extra: str = "") -> ConfigDict:
@@ -36,7 +36,7 @@ def get_config(extra: str = "") -> ConfigDict:
     """
     if extra not in ("", "boxes", "cad"):
         raise ValueError(f"own:{extra}: only own:boxes and own:cad are known")
-    c = synthetic.get_config()
+    c = synthetic_full.get_config()
     c.stages = ("pretrain", "embed", "temporal", "predict", "product_gate", "evaluate")
     if extra:
         learning = ("pretrain", "embed", "temporal", "detector")

@@ -9,12 +9,12 @@ STORM-PSR authors ship it. Real order, real errors, 17 components; label times a
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.configs import synthetic
+from stormpsr_jax.configs import synthetic_full
 
 
 def get_config() -> ConfigDict:
     """Returns the locked configuration."""
-    c = synthetic.get_config()
+    c = synthetic_full.get_config()
     c.procedure = "meccano"
     c.data.synthetic.error_recordings = 0  # timelines are read, not made up
     c.data.synthetic.time_scale = 12.0

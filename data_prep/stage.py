@@ -29,11 +29,13 @@ def run(context: Context) -> dict:
     config = context.config.data.synthetic
     options = config.to_dict()
     objects, frames = options.pop("objects"), options.pop("frames_per_object")
+    turn = objects.pop("turn")
     if objects["train"]:
         synthetic.make_objects(
             context.data_dir,
             seed=config.seed,
             objects=objects,
+            turn=turn,
             frames_per_object=frames,
             size=config.size,
             num_components=context.procedure.num_components,

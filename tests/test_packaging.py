@@ -46,6 +46,7 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
         "stormpsr_jax/configs/synthetic.py",
         "stormpsr_jax/procedures/meccano.json",
         "stormpsr_jax/templates/report.html",
+        "stormpsr_jax/pretrained/general_detector.safetensors",
         "stormpsr_jax/pretrained/general_encoder.safetensors",
         "stormpsr_jax/demo/demo.mp4",
         "stormpsr_jax/demo/labels/demo.csv",

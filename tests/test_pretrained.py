@@ -1,4 +1,4 @@
-"""The encoder that ships with the package: where it came from, and that it fits."""
+"""The encoder and the detector that runs start from: where they came from, and that they fit."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from safetensors import safe_open
 import stormpsr_jax
 from data_prep import synthetic as rendering
 from stormpsr_jax import main
-from stormpsr_jax.configs import general_encoder, synthetic
-from stormpsr_jax.stages import general, networks
+from stormpsr_jax.configs import general_detector, general_encoder, synthetic
+from stormpsr_jax.stages import detector, general, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
 from stormpsr_jax.training.sharding import make_mesh
@@ -78,6 +78,44 @@ def test_general_hosts_make_the_rows_of_one_batch(monkeypatch):
     parts = [batch(host, 3) for host in range(3)]
     for field, array in whole.items():
         np.testing.assert_array_equal(np.concatenate([part[field] for part in parts]), array)
+
+
+def fresh_detector(config, folder, side):
+    context = Context(config, folder, make_mesh(1, 1))
+    init = networks.detector(context).init
+    fresh = jax.eval_shape(init, jax.random.key(0), np.zeros((1, side, side, 3), np.float32))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(fresh["params"]))
+
+
+def test_pretrained_detector_has_what_finds_a_product(tmp_path):
+    config = synthetic.get_config()
+    path = packaged_or_path(config.detector.init_from)
+    assert path.stat().st_size <= 5_000_000
+    assert path.with_suffix(".txt").exists(), "provenance"
+    params = detector.started(path, fresh_detector(config, tmp_path, config.data.synthetic.size))
+    zero = {name for name, part in params.items() if not any(map(np.any, jax.tree.leaves(part)))}
+    reading = {"upright_stem", "state_half_down", "state_quarter", "state_hidden"}
+    assert zero == reading | {"logits", "parts"}
+    config.detector.width = 16
+    with pytest.raises(ValueError, match=r"general_detector.safetensors: .* has shape"):
+        detector.started(path, fresh_detector(config, tmp_path, 64))
+
+
+@pytest.mark.usefixtures("system")
+def test_general_detector_its_export_is_a_starting_point(tmp_path):
+    config = general_detector.get_config()
+    tiny = {"data.synthetic.objects.train": 3, "data.synthetic.objects.val": 1}
+    tiny |= {"data.synthetic.frames_per_object": 30, "data.synthetic.size": 32}
+    tiny |= {"detector.width": 8, "detector.grid": 4, "general_detector.batch": 4}
+    tiny |= {"general_detector.steps": 2, "general_detector.eval_every": 2}
+    config.update_from_flattened_dict(tiny | {"general_detector.log_every": 1})
+    main.run(config, tmp_path)
+    exported = tmp_path / "general_detector" / "detector.safetensors"
+    with safe_open(exported, "numpy") as file:
+        about = {key: json.loads(file.metadata()[key]) for key in ("objects", "steps", "metrics")}
+    assert (about["objects"], about["steps"]) == (4, 2)
+    assert 0 <= about["metrics"]["iou"] <= 1
+    assert detector.started(exported, fresh_detector(config, tmp_path, 32))
 
 
 @pytest.mark.usefixtures("system")

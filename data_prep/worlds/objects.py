@@ -1,4 +1,4 @@
-"""Random products in random states, to train a general encoder on."""
+"""Random products in random states, to train a general encoder or detector on."""
 
 import functools
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from data_prep.products.product import random_product
 from data_prep.rendering import seeds
 from data_prep.worlds import rendered
 from data_prep.worlds.motion import plan_views
-from data_prep.worlds.workplace import Workplace, bodies_of
+from data_prep.worlds.workplace import Workplace, bodies_of, poses_in_pictures
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -29,10 +29,11 @@ def make_objects(
     frames_per_object: int = 100,
     size: int = 64,
     num_components: int = 11,
+    turn: float = 0.0,
     workers: Workers = 1,
     glob: str = "*",
 ) -> Procedure:
-    """Writes random products in random states, to train a general encoder on.
+    """Writes random products in random states, to train a general encoder or detector on.
 
     Each recording is one product: independent frames with their own camera, light, table, clutter
     and (half of them) hands, in a dozen states that are one change apart.
@@ -42,6 +43,8 @@ def make_objects(
         objects: number of products per split.
         frames_per_object: N.
         num_components: K of every product.
+        turn: standard deviation of how far products are turned from their usual way round, in
+            radians; 0 turns them any way round.
         workers: processes, or a cluster.
         glob: on the products' names; only these are made.
 
@@ -68,7 +71,12 @@ def make_objects(
         splits[split] = tuple(f"object_{i:05d}" for i in range(first, first + count))
         first += count
     make = functools.partial(
-        make_object, procedure=procedure, seed=seed, count=frames_per_object, size=size
+        make_object,
+        procedure=procedure,
+        seed=seed,
+        count=frames_per_object,
+        size=size,
+        turn=turn,
     )
     shards.build(
         out,
@@ -77,7 +85,7 @@ def make_objects(
         splits=splits,
         make=make,
         workers=workers,
-        settings={"seed": seed, "frames_per_object": frames_per_object},
+        settings={"seed": seed, "frames_per_object": frames_per_object, "turn": turn},
         recordings=glob,
         num_frames={name: frames_per_object for names in splits.values() for name in names},
     )
@@ -85,19 +93,20 @@ def make_objects(
 
 
 def make_object(
-    split: str, name: str, *, procedure: Procedure, seed: int, count: int, size: int
+    split: str, name: str, *, procedure: Procedure, seed: int, count: int, size: int, turn: float
 ) -> shards.RecordingData:
     """Renders one random product; see make_objects."""
     when, how, looks, noise = seeds.streams(seed, "object", split, name)
     product = random_product(int(when.integers(2**62)), procedure.num_components)
     known = related_states(when, procedure.num_components)
     states = known[when.integers(len(known), size=count)]
-    motion = plan_views(count, how, hands=0.5)
+    motion = plan_views(count, how, hands=0.5, turn=turn or None)
     bodies = bodies_of(product)
     pictures = (
         Workplace(product, bodies, looks).picture(motion, i, states[i], size) for i in range(count)
     )
-    return rendered.encode(name, 0, pictures, states, procedure, noise)
+    poses = poses_in_pictures(product, motion)
+    return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses)
 
 
 def related_states(rng: np.random.Generator, num_components: int) -> np.ndarray:

@@ -59,10 +59,10 @@ class _HostRows(grain.MapDataset):
         return self._parent[batch * self._batch + self._first + row]
 
 
-def _elements(
+def of_elements(
     element: Callable[[int, np.random.Generator], dict], seed: int, batch: int, workers: int
 ) -> Batches:
-    """Batches of `batch` elements, of which this host makes its share."""
+    """Makes batches of `batch` elements that `element` draws, of which this host has its share."""
     rows = batch // jax.process_count()
     dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(element)
     row_bytes = sum(array.nbytes for array in dataset[0].values())
@@ -200,7 +200,7 @@ def picture_clips(
         state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
     element = functools.partial(_clip, source, sampler, frames, stride)
-    return _elements(element, seed, batch, workers)
+    return of_elements(element, seed, batch, workers)
 
 
 class _DetectorPicture:
@@ -351,4 +351,4 @@ def detector_pictures(
     if cad is not None:
         _check_size(source, cad)
         element.check_renders(with_poses)
-    return _elements(element, seed, batch, workers)
+    return of_elements(element, seed, batch, workers)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
+from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import tell
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import detection
+from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.stages import learning, networks, validation
-from stormpsr_jax.stages.context import CAD, Context
+from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
+from stormpsr_jax.stages.general_detector import is_learned
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.training.step import Batch, Loss, Params
+from stormpsr_jax.weights import parameters
 
 
 def build(context: Context) -> Definition:
@@ -33,7 +39,12 @@ def build(context: Context) -> Definition:
 
     def init() -> tuple[Params, Params]:
         shape = (1, *train.image_size, 3)
-        return networks.fresh(model, context.key("detector/init"), shape)["params"], {}
+        params = networks.fresh(model, context.key("detector/init"), shape)["params"]
+        if config.init_from:
+            path = packaged_or_path(config.init_from)
+            params = started(path, params)
+            print(f"detector: starts from {path}", flush=True)
+        return params, {}
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         look_key, place_key = jax.random.split(rng)
@@ -71,10 +82,29 @@ def build(context: Context) -> Definition:
         init=init,
         loss_fn=loss_fn,
         data=_data(context, context.workers),
-        **optimisation(config),
+        **optimisation(config, _kept(config, model)),
         evaluate=evaluate,
         best="map50",
     )
+
+
+def _kept(config: ConfigDict, model: Detector) -> dict[str, float]:
+    """Factors 0 on the learning rate of what knows how products lie, where nothing tells it."""
+    if not model.upright or config.pose_loss:
+        return {}
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    return {name: 0.0 for name in shapes if name == "stem" or name.startswith("pose")}
+
+
+def started(path: Path, fresh: Params) -> Params:
+    """The weights of a file of stage `general_detector`, and fresh ones where it has none.
+
+    Raises:
+        ValueError: it does not fit the config's detector; names the array.
+    """
+    common = {name: part for name, part in fresh.items() if is_learned(name)}
+    params, _, _ = parameters.initialise_from(path, common, {})
+    return {**fresh, **params}
 
 
 def _data(context: Context, workers: int) -> Batches:
@@ -133,21 +163,41 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _check(context: Context) -> list[str]:
-    rows = context.config.detector.batch
+    config, model = context.config.detector, networks.detector(context)
+    rows, path = config.batch, packaged_or_path(config.init_from)
     size = learning.image_size(context, "detector", Context.boxed_source)
+    if config.init_from and not path.is_file():
+        return [
+            f"--config.detector.init_from={path}: no such file; give one of `--config="
+            "general_detector`, or '' to train it from random weights"
+        ]
     if context.has_data:
         validation.boxed_rows(context.boxed_source("val"))
         _data(context, 0)
-    return [
+    errors = [
         *learning.batch_errors(context, "detector", rows),
-        *learning.network_errors("detector", networks.detector(context), (rows, *size, 3)),
+        *learning.network_errors("detector", model, (rows, *size, 3)),
     ]
+    if config.init_from and not errors:
+        images = jax.ShapeDtypeStruct((1, *size, 3), np.float32)
+        started(path, jax.eval_shape(model.init, jax.random.key(0), images)["params"])
+    return errors
+
+
+def _further(context: Context) -> dict[str, str]:
+    name = context.config.detector.init_from
+    path = packaged_or_path(name)
+    return {"file of detector.init_from": results.of_input(path)} if name else {}
 
 
 STAGE = Stage(
     name="detector",
     build=build,
-    fields=(*learning.TRAINING, *learning.LOOKS, *learning.CAD, "detector"),
+    fields=(
+        *(*learning.TRAINING, *learning.LOOKS, *learning.CAD),
+        *("detector", "!detector.init_from"),  # the file's content is on record
+    ),
     reads=_reads,
+    further=_further,
     check=_check,
 )

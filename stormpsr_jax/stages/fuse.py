@@ -3,7 +3,8 @@
 WORKDIR/fuse/fusion.json   the weights, as `evaluate --fusion` takes them
 WORKDIR/fuse/folds.json    of each recording those that have not seen it, to choose thresholds by
 
-With fewer recordings than folds, or where the fitted ones are no better on recordings that they
+With fuse.steps=0, with fewer recordings than folds, or where the fitted ones are no better on
+recordings that they
 have not seen, the weights are those that ship with the package.
 """
 
@@ -80,6 +81,9 @@ def run(context: Context) -> dict[str, Any]:
     kinds = {example.scores.kind for example in examples}
     kind = kinds.pop() if len(kinds) == 1 else "csv"
     folder.mkdir(parents=True, exist_ok=True)
+    if not config.steps:
+        _ship(folder, kind, "fuse.steps=0")
+        return {"recordings": 0}
     least = max(MIN_RECORDINGS, learned_fusion.FOLDS)
     if len(known) < least:
         few = f"{len(known)} validation recordings with labelled states are fewer than {least}"

@@ -73,8 +73,8 @@ class _ObjectBatch:
         }
 
 
-def _open(context: Context, split: str) -> ClipSource:
-    """A split; its objects have parts of their own, which the folder's procedure counts."""
+def open_split(context: Context, split: str) -> ClipSource:
+    """Opens a split; its objects have parts of their own, which the folder's procedure counts."""
     procedure = load_procedure(context.data_dir / "procedure.json")
     source = ClipSource(context.data_dir, split, procedure)
     return source.at(context.config.encoder.image_size, "encoder.image_size")
@@ -92,7 +92,7 @@ def build(context: Context) -> Definition:
     Its ViT is written to WORKDIR/general/encoder.safetensors, a file for `config.init_from`.
     """
     config = context.config.general
-    train, val = (_open(context, split) for split in SPLITS)
+    train, val = (open_split(context, split) for split in SPLITS)
     pictures = math.prod(_counts(context))
     model = networks.encoder_to_train(context, train.image_size, pictures)
     components = train.procedure.num_components
@@ -130,7 +130,7 @@ def build(context: Context) -> Definition:
             params["spatial"]["encoder"],
             metadata={
                 "data_seed": context.config.data.synthetic.seed,
-                "objects": sum(dict(context.config.data.synthetic.objects).values()),
+                "objects": len(train.recordings) + len(val.recordings),
                 "steps": config.steps,
                 "precision_at_1": metrics,
             },
@@ -167,9 +167,9 @@ def _precision_at_1(encoder: Batched, source: ClipSource) -> float:
 
 
 def _check(context: Context) -> list[str]:
-    rows, size = math.prod(_counts(context)), learning.image_size(context, source=_open)
+    rows, size = math.prod(_counts(context)), learning.image_size(context, source=open_split)
     if context.has_data:
-        _ObjectBatch(_open(context, SPLITS[0]), *_counts(context))
+        _ObjectBatch(open_split(context, SPLITS[0]), *_counts(context))
     model = networks.encoder_to_train(context, size, rows, "none")
     return [
         *learning.batch_errors(context, "general", rows, "objects, .states or .views"),
@@ -181,7 +181,7 @@ STAGE = Stage(
     name="general",
     build=build,
     fields=(*learning.TRAINING, *learning.AUGMENTED, *learning.ENCODER, "attention", "general"),
-    reads=lambda _: [Reads((LABELS, "pictures"), SPLITS, _open)],
+    reads=lambda _: [Reads((LABELS, "pictures"), SPLITS, open_split)],
     results=(f"general/{BEST}", f"general/{_EXPORTED}"),
     check=_check,
 )

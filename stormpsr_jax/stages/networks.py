@@ -92,7 +92,8 @@ def detector(context: Context) -> Detector:
         config,
         num_classes=context.procedure.num_states + 1,
         num_components=context.procedure.num_components if config.part_loss else 0,
-        upright=config.pose_loss > 0,
+        # A start that knows how products lie serves where no render tells it.
+        upright=config.pose_loss > 0 or bool(config.init_from),
         dtype=context.dtype,
     )
 

@@ -12,6 +12,7 @@ from stormpsr_jax.stages import (
     finetune,
     fuse,
     general,
+    general_detector,
     predict,
     pretrain,
     product_gate,
@@ -33,6 +34,7 @@ def _rendering() -> tuple[Stage, ...]:
 STAGES = (
     *_rendering(),
     general.STAGE,
+    general_detector.STAGE,
     pretrain.STAGE,
     embed.STAGE,
     temporal.STAGE,

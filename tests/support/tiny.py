@@ -10,8 +10,11 @@ TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
 # all that is optional: end-to-end training, renders of parts that sit wrong, heads of conditions.
 TINY = {
-    "stages": tuple(name for name in order.names() if name != "general"),
+    "stages": tuple(name for name in order.names() if not name.startswith("general")),
+    "beside": False,
     "init_from": "",
+    "detector.init_from": "",
+    "fuse.steps": 150,
     "data.synthetic.recordings.train": 3,
     "data.synthetic.recordings.val": 2,
     "data.synthetic.recordings.test": 2,
