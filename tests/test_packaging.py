@@ -84,7 +84,9 @@ def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(un
     named = {
         page
         for path in [*unpacked.rglob("*.py"), *unpacked.rglob("*.html")]
-        for page in re.findall(r"(?<![\w/])(?:docs|data_prep)/\w+\.md\b", path.read_text("utf-8"))
+        for page in re.findall(
+            r"(?<![\w/])(?:docs|data_prep)/[\w-]+\.md\b", path.read_text("utf-8")
+        )
     }
     assert {"docs/model.md", "docs/recognise.md", "data_prep/README.md"} <= named
     for page in named:
@@ -102,9 +104,11 @@ def test_wheel_links_of_pages_lead_to_what_is_in_it(unpacked):
     }
     assert len(found) > 50
     assert {link for page, link in found if not (page.parent / link).exists()} == set()
-    commands = (unpacked / "stormpsr_jax/docs/commands.md").read_text("utf-8")
-    assert "](../../data_prep/README.md#impact)" in commands
-    assert "quickstart.ipynb (`notebooks/quickstart.ipynb` in the repository)" in commands
+    start = (unpacked / "stormpsr_jax/docs/start.md").read_text("utf-8")
+    assert "](../configs/default.py)" in start
+    assert "quickstart.ipynb (`notebooks/quickstart.ipynb` in the repository)" in start
+    data = (unpacked / "data_prep/README.md").read_text("utf-8")
+    assert "](../stormpsr_jax/docs/own-product.md" in data
 
 
 def test_wheel_command_lists_its_modules_without_jax(unpacked, tmp_path):

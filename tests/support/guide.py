@@ -53,6 +53,16 @@ def block(kind: str, name: str, page: str = README) -> str:
     return found
 
 
+def additions() -> dict[str, tuple[int, list[str]]]:
+    """By addition that CONTRIBUTING.md lists: how many files it says, and which it names."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    items = re.findall(r"^\* \*\*(an? .+?)\*\*, (\d+) files: (.+?)(?=\n\*|\Z)", text, re.M | re.S)
+    return {
+        name: (int(number), re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|json|toml))`", said))
+        for name, number, said in items
+    }
+
+
 def follow(folder: Path, name: str, *extra: str, page: str = README) -> str:
     """Runs the commands of a block in a folder that has the repository's configs."""
     output = ""
