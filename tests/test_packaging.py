@@ -74,10 +74,10 @@ def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
 
 
 def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(unpacked, tmp_path):
-    """In an empty folder, by the names that data_prep/README.md has."""
-    guide = (ROOT / "data_prep" / "README.md").read_text("utf-8")
+    """In an empty folder, by the names that docs/own-product.md has."""
+    guide = (ROOT / "docs" / "own-product.md").read_text("utf-8")
     names = re.findall(r"stormpsr_jax\.main --config=(\S+)", guide)
-    assert {name.partition(":")[0] for name in names} == {"impact", "own"}
+    assert {name.partition(":")[0] for name in names} == {"cad", "own"}
     code = f"from stormpsr_jax.stages import config_flag as c; [c.load(n) for n in {names}]"
     done = run(unpacked, tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(un
             r"(?<![\w/])(?:docs|data_prep)/[\w-]+\.md\b", path.read_text("utf-8")
         )
     }
-    assert {"docs/model.md", "docs/recognise.md", "data_prep/README.md"} <= named
+    assert {"docs/model.md", "docs/recognise.md", "docs/own-product.md"} <= named
     for page in named:
         folder = unpacked / "stormpsr_jax" if page.startswith("docs/") else unpacked
         assert (folder / page).is_file(), page
