@@ -36,7 +36,8 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
         if path.is_file() and "__pycache__" not in path.parts
     }
     wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("configs/*.py")}
-    docs = {path for path in ROOT.glob("docs/*.*") if path.name != "demo.webp"}
+    others = ("demo.webp", "conf.py", "api.rst")  # README's; the site's
+    docs = {path for path in ROOT.glob("docs/*.*") if path.name not in others}
     wanted |= {Path("stormpsr_jax") / path.relative_to(ROOT) for path in docs}
     built = {p.relative_to(unpacked) for p in unpacked.rglob("*") if p.is_file()}
     # What Python and numba compile when a command runs lies beside the code, as in an installation.

@@ -145,7 +145,7 @@ class Model:
             role: the network that looks at it, "encoder" or "detector".
 
         Returns:
-            uint8 (*self.pictures.size_of(role), 3).
+            uint8 (`*self.pictures.size_of(role)`, 3).
 
         Raises:
             ValueError: it is no such array, or the model takes embeddings.
