@@ -18,7 +18,7 @@ Fields to look at first:
 * init_from: general_encoder, which ships, fits the encoder of configs/synthetic.py, from which
   everything else comes. A published ViT of today takes --config.encoder.backbone=NAME, its
   weights as init_from, and encoder.patch_size, .width, .depth and .num_heads 0, .stem '()'
-  (docs/model.md#backbones).
+  (docs/research.md#backbones).
 * evaluate.risk: the share of incorrect installations that may be reported as installed, by what
   renders show.
 Hardware: 2 CPU cores, ten minutes. Measured on films of another renderer (docs/own-product.md),
