@@ -331,7 +331,7 @@ def main() -> None:
 
 
 def report(found: Mapping[str, Any]) -> None:
-    """Prints the tables for docs/export.md."""
+    """Prints the tables of benchmarks/results/recognise-export.md."""
     if "times" in found:
         print(*("", *times_table(found["times"])), sep="\n")
     if "install" in found:

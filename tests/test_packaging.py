@@ -89,7 +89,7 @@ def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(un
             r"(?<![\w/])(?:docs|data_prep)/[\w-]+\.md\b", path.read_text("utf-8")
         )
     }
-    assert {"docs/model.md", "docs/recognise.md", "docs/own-product.md"} <= named
+    assert {"docs/recognise.md", "docs/own-product.md"} <= named
     for page in named:
         folder = unpacked / "stormpsr_jax" if page.startswith("docs/") else unpacked
         assert (folder / page).is_file(), page
