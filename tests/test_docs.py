@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data_prep/README.md"),
     *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
-    *sorted(f"benchmarks/results/{path.name}" for path in ROOT.glob("benchmarks/results/*.md")),
 ]
 # What pages quote: tables that prove something, as wide as they may be.
 PROOFS = sorted(f"benchmarks/results/{p.name}" for p in ROOT.glob("benchmarks/results/*.md"))
