@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 import trimesh
 
-from data_prep import check
+from data_prep import check, own
 from data_prep.rendering.mesh import affine
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
@@ -39,11 +39,13 @@ def user(system, tmp_path_factory) -> Path:
     return folder
 
 
-def test_guide_from_videos_to_metrics(user):
+def test_guide_from_videos_to_metrics(user, monkeypatch):
     kept = {path: path.stat().st_ino for path in (user / "data").glob("clips-*")}
     labels = user / "labels/bench_02.csv"
     labels.write_text(labels.read_text().replace("5.0,", "5.4,"))
-    follow(user, "remake")
+    words = block("guide", "prepare").splitlines()[0].split()
+    monkeypatch.chdir(user)
+    assert own.main([*words[3:], "--remake"]) == 0
     made = [path for path, inode in kept.items() if path.stat().st_ino != inode]
     assert len(made) == 1
     assert check.main([str(user / "data")]) == 0
