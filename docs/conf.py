@@ -1,4 +1,4 @@
-"""The site: `python -m sphinx -W -c docs . build/site` in a clone, with the extra `docs`.
+"""The site: `sphinx-build -W -c docs . build/site` in a clone, with the extra `docs`.
 
 Its source is the whole repository, so that links between pages hold here as they do in a clone.
 README.md is the first page; the other pages stand in `PAGES`.
