@@ -16,13 +16,9 @@ frames a second; memory that does not grow with the video.
 """
 
 import argparse
-import http.client
 import json
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.parse
 from pathlib import Path
 
 import av
@@ -30,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from stormpsr_jax.psr.procedure import load_procedure
-from tests.support.processes import environment, start
+from tests.support.label_page import LabelPage
 
 RATE = 30  # pictures a second
 
@@ -73,25 +69,13 @@ def write_film(path: Path, args: argparse.Namespace) -> None:
     piece.unlink()
 
 
-class Tab:
+class Tab(LabelPage):
     """A server, and one who asks it."""
 
-    def __init__(self, folder: Path, fps: float):
-        content = load_procedure("synthetic").at(fps).to_json()
-        (folder / "procedure.json").write_text(json.dumps(content))
-        words = ["-m", "data_prep.label", folder / "videos", f"--procedure={folder}/procedure.json"]
-        words = [sys.executable, *words, f"--labels={folder}/labels"]
-        self.process = start(words, env=environment(STORMPSR_TOKEN=""), stderr=subprocess.DEVNULL)
-        url = urllib.parse.urlsplit(self.process.stdout.readline().split()[-1])
-        self._headers = {"authorization": f"Bearer {urllib.parse.parse_qs(url.query)['token'][0]}"}
-        self._connection = http.client.HTTPConnection(url.hostname, url.port)
-
-    def get(self, path: str) -> bytes:
+    def get(self, path: str) -> bytes | dict:
         """What the server answers."""
-        self._connection.request("GET", path, headers=self._headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
-        assert answer.status == 200, content
+        status, _, content = self.ask(path)
+        assert status == 200, content
         return content
 
     def frame(self, number: int, width: int) -> tuple[float, float]:
@@ -133,9 +117,11 @@ def main() -> None:
         write_film(folder / "videos/film.mp4", args)
         size = (folder / "videos/film.mp4").stat().st_size
         print(f"{args.minutes} minutes, {8 * size / args.minutes / 60e6:.1f} Mbit/s, ", end="")
-        tab, begun = Tab(folder, args.fps), time.perf_counter()
-        try:
-            while (frames := json.loads(tab.get("/api/videos/film"))["frames"]) is None:
+        procedure = folder / "procedure.json"
+        procedure.write_text(json.dumps(load_procedure("synthetic").at(args.fps).to_json()))
+        begun = time.perf_counter()
+        with Tab(folder, procedure) as tab:
+            while (frames := tab.get("/api/videos/film")["frames"]) is None:
                 time.sleep(0.1)
             print(f"{frames} frames; index in {time.perf_counter() - begun:.1f} s")
             before = tab.memory("VmRSS")
@@ -148,8 +134,6 @@ def main() -> None:
             show("step on", [tab.frame(number, args.width) for number in on])
             show("step back", [tab.frame(number, args.width) for number in reversed(on)])
             print(f"memory: {before:.0f} MiB, at most {tab.memory('VmHWM'):.0f} MiB")
-        finally:
-            tab.process.kill()
 
 
 if __name__ == "__main__":

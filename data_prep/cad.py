@@ -126,19 +126,7 @@ def make_dataset(
 ) -> None:
     """Writes a folder of clip shards with split "cad": pictures of every catalogued state.
 
-    Args:
-        out: the folder; finished recordings in it are kept.
-        meshes: folder of part meshes; see the module's docstring.
-        procedure: whose states are rendered.
-        poses: a file in place of poses.json there.
-        size: height and width in pixels.
-        per_state: pictures of each state.
-        wrong: further pictures of each in which some parts sit wrong.
-        seed: of everything drawn.
-        turn: in pictures of wrong parts, the standard deviation in degrees of how far the product's
-            front is turned away from the camera; None turns it any way round, as in all others.
-        up: the axis of the meshes that points up, "z" or "y".
-        **making: see shards.build.
+    Arguments are as `--help` says of the flags.
 
     Raises:
         ValueError: an argument is out of range, a mesh or poses.json is wrong (named), or the

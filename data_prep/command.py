@@ -37,7 +37,6 @@ def command(
     What goes wrong is one line `error: …` and exit code 2; that of Ctrl-C is 130.
 
     Args:
-        module: its name.
         text: what --help says above the flags.
         add_flags: adds the flags to a parser.
         act: does the work; its arguments are the flags by name, but for what `_arguments` says.
@@ -200,8 +199,6 @@ def open_downloads(
     otherwise in its ValueError.
 
     Args:
-        flag: its name.
-        path: its value.
         left_out: names of folders that are not looked into.
         spare: says by its name of which zip file in the folder it is no error if it cannot be read.
 

@@ -25,7 +25,6 @@ class Draft:
     """A drafted procedure.
 
     Attributes:
-        content: of its file.
         product: its parts, in the order of the components.
         rules: in the order of `precedence`, why each holds.
     """
@@ -45,7 +44,6 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
 
     Args:
         meshes: folder of part meshes, of which `order.json` may say the order of building.
-        name, fps: of the procedure.
         limit: how many states are catalogued at most.
         y_up: y of the meshes points up, not z.
 
@@ -98,9 +96,6 @@ def write_page(
     """Writes the page of a procedure whose parts have meshes, and returns what is doubtful.
 
     Args:
-        path: the HTML file.
-        meshes: folder of part meshes.
-        procedure: whose states and precedence the page shows.
         y_up: y of the meshes points up, not z.
 
     Raises:

@@ -51,9 +51,6 @@ class Job:
     """A recording: where it comes from, where it goes, and what its headers and labels say.
 
     Attributes:
-        out: the data folder.
-        split, name: of the recording.
-        source: its .npy or .npz file.
         shape: (N, D).
         first_frame: of row 0.
         stride: frames between rows.
@@ -92,22 +89,9 @@ def make_dataset(
     splits: Mapping[str, str] | None = None,
     workers: parallel.Workers = 1,
 ) -> list[str]:
-    """Makes the data folder; recordings that are already there are kept.
+    """Makes the data folder and returns remarks; recordings that are already there are kept.
 
-    Args:
-        out: the data folder.
-        features: folder of <split>/<recording>.npy or .npz.
-        label_dir: folder of <split>/<recording>/PSR_labels.csv.
-        procedure: of all recordings; its frame rate is that of the videos.
-        stride: frames of the video between two rows; None is 1, or what `frames` says.
-        first_frame: frame number of row 0 where `frames` does not say it; None is 0.
-        normalise: "l2" scales each row to length 1, as the paper's embeddings are (a row of zeros
-            stays one); "none" keeps them.
-        splits: {split: glob on recording names}, in place of the folders' names.
-        workers: processes, or the cluster that converts the recordings.
-
-    Returns:
-        Remarks for the user.
+    Arguments are as `--help` says of the flags.
 
     Raises:
         ValueError: arrays or labels that cannot be read or do not fit (all of them at once); a NaN;

@@ -81,17 +81,10 @@ def make_dataset(
     procedure: Procedure,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; see the module's docstring.
-
-    Args:
-        out: folder for the shards.
-        videos: folder or zip file of the videos, or of folders of pictures.
-        labels: folder or zip file of the PSR labels.
-        procedure: the product; its variants name the recordings.
-        **options: see from_files.build, also for what is returned.
+    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
 
     Raises:
-        ValueError: what is wrong with the data, all recordings at once where that is possible.
+        ValueError: what is wrong with the data, all at once where that is possible.
     """
     found = data_sets.match(
         FORMAT,

@@ -112,16 +112,10 @@ def make_dataset(
     psr_labels: str | Path | None = None,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; see the module's docstring.
-
-    Args:
-        out: folder for the shards.
-        data: folder or zip file of the recordings.
-        psr_labels: folder or zip file of PSR labels that count instead of those in `data`.
-        **options: see from_files.build, also for what is returned.
+    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
 
     Raises:
-        ValueError: what is wrong with the data, all recordings at once where that is possible.
+        ValueError: what is wrong with the data, all at once where that is possible.
     """
     with command.open_downloads(
         "data", data, _OTHER_STREAMS, OTHER_DOWNLOADS.__contains__

@@ -88,10 +88,6 @@ def fingerprint(pictures: Sequence[Render]) -> dict[str, int]:
 def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Render]]:
     """Finds the renders in a folder or zip file, and reads what they show.
 
-    Args:
-        trees: where to look.
-        flag: that names it, for messages.
-
     Returns:
         The layout ("labels.json", "labels_coco.json" or "yolo"), the place of the folder for
         messages, and the pictures by name.
@@ -314,13 +310,7 @@ def make_dataset(
     framing: Framing = DEFAULT_FRAMING,
     **making: Unpack[shards.Making],
 ) -> bool:
-    """Makes the clip shards; see the module's docstring.
-
-    Args:
-        out: folder for the shards.
-        data: folder or zip file of the pictures.
-        framing: what becomes of a picture.
-        **making: see shards.build, also for what is returned.
+    """Makes the clip shards; see the module's docstring and shards.build.
 
     Raises:
         ValueError: what is wrong with the labels, all at once; a picture that cannot be read.

@@ -40,7 +40,6 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """Writes the words of all labels, each with a guess of its step; see the module's docstring.
 
     Args:
-        procedure: whose steps they are.
         labels: folder of labels. Those of PSR files are numbers, and have no words.
         out: the CSV file to write, which must not exist.
 

@@ -59,17 +59,10 @@ def make_dataset(
     asd_labels: str | Path | None = None,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; see the module's docstring.
-
-    Args:
-        out: folder for the shards.
-        frames: folder or zip file of the pictures.
-        labels: folder or zip file of the PSR labels.
-        asd_labels: folder or zip file of the boxes; without, no frame has one.
-        **options: see from_files.build, also for what is returned.
+    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
 
     Raises:
-        ValueError: what is wrong with the data, all recordings at once where that is possible.
+        ValueError: what is wrong with the data, all at once where that is possible.
     """
     procedure = load_procedure("meccano")
     found = data_sets.match(

@@ -206,18 +206,7 @@ def make_dataset(
     terms: Terms | None = None,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; see the module's docstring.
-
-    Args:
-        out: folder for the shards.
-        videos: folder or zip file of the videos, or folders of images.
-        labels: folder or zip file of the labels.
-        procedure: the product; its frame rate is that of the shards.
-        boxes: folder of the boxes, or a COCO file; without, no frame has one.
-        splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
-        split_seed: of the draw.
-        terms: what --words and --labels_fps say.
-        **options: see from_files.build, also for what is returned.
+    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
 
     Raises:
         ValueError: what is wrong with the recordings, all at once where that is possible.

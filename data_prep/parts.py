@@ -30,7 +30,6 @@ def split(*, model: str | Path, out: str | Path) -> None:
     """Writes the folder of meshes; see the module's docstring.
 
     Args:
-        model: the file.
         out: the folder, which must not exist yet.
 
     Raises:

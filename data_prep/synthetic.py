@@ -82,27 +82,16 @@ def make_dataset(
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
 
-    Args:
-        out: folder for the shards.
-        seed: below FIRST_OBJECT_SEED.
-        recordings: number of made-up recordings per split, RECORDINGS by default; `timelines` come
-            with their own.
-        fps: frames per second; None for the procedure's.
-        cad_per_state: clean renders of each catalogued state (split "cad").
-        cad_wrong: further ones of each in which some parts sit wrong.
-        error_recordings: further recordings of split "train" in which every other part is put on
-            wrong first, in poses that no other recording has. Workers make few mistakes, and a
-            network that has seen two dozen of them knows these by heart. They have no boxes: the
-            temporal network learns from them, and the detector from renders (`cad_wrong`), with
-            which it does better.
-        workers: processes, or a cluster.
-        timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
-        glob: on recording names; only these are made.
-        of: the product, a toy by default. Timelines that are played are then of its procedure.
-        **of_recipe: further fields of Recipe.
+    Workers make few mistakes, and a network that has seen two dozen of them knows these by heart:
+    in `error_recordings` of split "train" every other part is put on wrong first, in poses that no
+    other recording has. They have no boxes: the temporal network learns from them, and the detector
+    from renders (`cad_wrong`), with which it does better.
 
-    Returns:
-        The procedure of the data.
+    Args:
+        seed: below FIRST_OBJECT_SEED.
+        recordings: per split, RECORDINGS by default; `timelines` come with their own.
+        of: the product, a toy by default. Timelines that are played are then of its procedure.
+        **of_recipe: further fields of Recipe; all others are as `--help` says of the flags.
 
     Raises:
         ValueError: an argument is out of range, a label file is malformed, or the procedure cannot
@@ -179,11 +168,8 @@ class Recipe:
     """What recordings are made of.
 
     Attributes:
-        procedure: of the product.
         product: the toy, or a kit.
-        seed: of all that is drawn.
         occlusion: a key of OCCLUSIONS.
-        size: height and width in pixels.
         timelines: as in make_dataset.
         time_scale: their frame numbers are divided by it.
         pace: in made-up recordings, pauses between events are this many times as long, at least 1.

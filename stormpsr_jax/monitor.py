@@ -55,10 +55,8 @@ def alerts_of(
     """Returns the alerts about a whole recording, in the order in which they come.
 
     Args:
-        procedure, variant: the product, and how it is put together.
         stream: that is decoded, one that sums evidence up.
         settings: of the stream; its floor is also that of a clear view of the error state.
-        detections, temporal: predictions; None is no evidence.
         error_seconds: see `Monitor`.
 
     Raises:

@@ -115,7 +115,6 @@ def template(
     """Returns a procedure file to start from: assembly in the order of the components.
 
     Args:
-        name, components, fps: of the product.
         allowed: step ids that may happen besides; None leaves the key out.
 
     Raises:

@@ -144,3 +144,28 @@ def unpacked(system, tmp_path_factory):
             file.extractall(folder / "unpacked")
 
     return made_once(tmp_path_factory, "wheel", make) / "unpacked"
+
+
+@pytest.fixture(scope="module")
+def browser(system):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium (Debian: apt install it)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser):
+    """A tab of a browser, in which no script may fail."""
+    viewport = {"width": 1280, "height": 720}
+    context = browser.new_context(viewport=viewport, reduced_motion="reduce")
+    context.set_default_timeout(20_000)
+    tab, errors = context.new_page(), []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    yield tab
+    context.close()
+    assert errors == []

@@ -70,31 +70,6 @@ def test_order_omissions_and_errors_are_told_by_recording(folder, capsys):
     assert said.splitlines()[-1] == "6 alerts; 1 of 5 recordings have none"
 
 
-@pytest.mark.parametrize("stream", ["asd", "temporal", "storm"])
-def test_alerts_are_those_of_decoder_and_monitor_frame_by_frame(stream):
-    rng = np.random.default_rng(0)
-    variant, settings, count = PROCEDURE.variants["up"], psr.Settings(threshold=2), 0
-    for _ in range(8):
-        shown = [(c, n) for c, n in rng.integers((0, 1), (ERROR + 1, 60), (6, 2)).tolist()]
-        found = detections(*shown)
-        num = len(found.frames)
-        confidences = rng.random((num, 2))
-        zeros = np.zeros((num, 2), int)
-        temporal = psr.TemporalPredictions(np.arange(num), zeros, zeros, confidences)
-        decoder = psr.Decoder(PROCEDURE, variant, stream, settings)
-        monitor, expected = psr.Monitor(PROCEDURE, variant, error_seconds=1), []
-        for frame, rows in found.per_frame():
-            events = decoder.update(frame, rows, confidences[frame].tolist())
-            expected += monitor.update(frame, [event.step_id for event in events], rows)
-        expected += monitor.finish()
-        got = command.alerts_of(
-            PROCEDURE, variant, stream, settings, found, temporal, error_seconds=1
-        )
-        assert got == expected
-        count += len(got)
-    assert count > 8
-
-
 ASD = "name,frame,class,conf,x,y,w,h\n"
 TEMPORAL = ",clip,framenr,GT,Pred,Conf\n"
 

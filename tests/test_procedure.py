@@ -6,6 +6,7 @@ import pytest
 
 from stormpsr_jax import procedure as command
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from tests.support import toy
 from tests.support.commands import refused
 
 LABELS = "00001.jpg,0,Install base\n"
@@ -64,20 +65,8 @@ def test_check_packaged_procedures_raise_no_warning(name, capsys):
     assert checked(capsys, name) == []
 
 
-GOOD = {
-    "name": "toy",
-    "fps": 5,
-    "components": ["left", "right", "lid"],
-    "states": ["100", "110", "111"],
-    "variants": {
-        "up": {
-            "initial_state": "000",
-            "expected": [0, 3, 6],
-            "recordings": ["up_*"],
-            "precedence": [[0, 6], [3, 6]],
-        }
-    },
-}
+GOOD = toy.content("left, right, lid", variant="up")
+GOOD["variants"]["up"] |= {"recordings": ["up_*"], "precedence": [[0, 6], [3, 6]]}
 UP = ("variants", "up")
 ERRORS = [
     (("name",), None, "name: is missing"),

@@ -30,9 +30,7 @@ def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) 
     """Writes the page.
 
     Args:
-        path: the HTML file.
         checked: with at least one split.
-        numbers: the statistics of its splits.
 
     Raises:
         OSError: the file cannot be written.

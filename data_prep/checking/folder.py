@@ -24,8 +24,6 @@ class Checked:
     """A folder of clip shards, and what a check found.
 
     Attributes:
-        directory: the folder.
-        procedure: of its recordings.
         sources: by split, those that can be opened.
         steps: by split and recording, (frame, step id) with the incorrect installations.
         problems: what is wrong; a line each.

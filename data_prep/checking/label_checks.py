@@ -83,9 +83,7 @@ def check(
     """Reads all labels, and says what is in them and what is doubtful about them.
 
     Args:
-        procedure: the product.
         labels: folder of labels of any kind.
-        terms: what --words and --labels_fps say.
         window: frames of a clip.
 
     Returns:

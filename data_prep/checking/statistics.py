@@ -34,9 +34,6 @@ def split_statistics(
     """Counts what the recordings of a split hold.
 
     Args:
-        recordings: with their labels.
-        procedure: of them.
-        fps: frames per second.
         steps: by recording, (frame, step id) with incorrect installations.
     """
     frames = sum(recording.num_frames for recording in recordings)

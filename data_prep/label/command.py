@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import os
 import secrets
-import socket
 import sys
 import webbrowser
 from pathlib import Path
@@ -24,8 +23,6 @@ from stormpsr_jax.base import installed
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files.words import terms
 from stormpsr_jax.psr.procedure import load_procedure
-
-_LIBRARIES = ("starlette", "uvicorn", "sse_starlette")
 
 
 def _serve(
@@ -37,31 +34,25 @@ def _serve(
     labels_fps: float | None,
     model: str | None,
 ) -> None:
-    installed.check_extra("live", _LIBRARIES, "label")
+    from stormpsr_jax.live import access
+
+    installed.check_extra("live", access.LIBRARIES, "label")
     from data_prep.label import keeping
     from data_prep.label.project import Project
     from data_prep.label.server import Server
-    from stormpsr_jax.live import access
 
     procedure = load_procedure(procedure_file)
     token = access.read_token(None) or secrets.token_urlsafe()
     with keeping.keeping(Path(labels)) as kept:
         known = terms(words, labels_fps, procedure)
         project = Project(videos, kept, procedure_file, procedure, known, model)
-        listening = _listening(port)
+        listening = access.listening(access.Address("127.0.0.1", port), f"--port={port}")
         address = access.Address("127.0.0.1", listening.getsockname()[1])
         url = f"http://{address}/?token={token}"
-        server = Server(project, access.Access(address, token))
+        server = Server(project, access.Access(address, token, local=True))
         print(f"{len(project.recordings)} videos; label them at {url}", flush=True)
         _open(url, kept.own / "open.html")
         asyncio.run(server.run(listening))
-
-
-def _listening(port: int) -> socket.socket:
-    try:
-        return socket.create_server(("127.0.0.1", port))
-    except OSError as error:
-        raise ValueError(f"--port={port}: cannot be opened ({error.strerror})") from error
 
 
 def _open(url: str, page: Path) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import uvicorn
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import (
@@ -27,8 +27,8 @@ from starlette.responses import (
     RedirectResponse,
     Response,
 )
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from data_prep.label.boxes import Box
 from data_prep.label.keeping import OWN, State
@@ -36,7 +36,8 @@ from data_prep.label.project import Changed, Project, Recording
 from data_prep.label.running import Running
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import message_of, tell
-from stormpsr_jax.live.access import HEADERS, POLICY, Access, is_loopback_name
+from stormpsr_jax.live import web
+from stormpsr_jax.live.access import HEADERS, POLICY, Access
 from stormpsr_jax.report import pages
 
 _STATIC = Path(__file__).with_name("static")
@@ -46,7 +47,6 @@ _MEDIA = {".mov": "video/mp4", ".m4v": "video/mp4", ".mkv": "video/webm"}
 _MAX_BODY = 2**24  # bytes
 _MAX_WIDTH = 2**14
 _WATCH = 1.0  # seconds between two looks at the folder
-_MAX_CONNECTIONS = 100
 _BEAT = 15  # seconds
 
 
@@ -90,24 +90,11 @@ class Server:
 
     async def run(self, listening: socket.socket) -> None:
         """Serves until a signal comes."""
-        config = uvicorn.Config(
-            self.app,
-            http="h11",
-            limit_concurrency=_MAX_CONNECTIONS,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=1,
-        )
         gc.freeze()  # `frames` collects what is made from now on, often
         self._start(self._build())
         self._start(self._watch())
         try:
-            await uvicorn.Server(config).serve([listening])
+            await web.server(self.app).serve([listening])
         finally:
             for running in (self._training, self._proposing):
                 running.stop()
@@ -190,41 +177,19 @@ class Server:
             Route("/api/train", self._post_train, methods=["POST"]),
             Route("/api/train/stop", self._post_stop, methods=["POST"]),
         ]
-        router = Router(routes, redirect_slashes=False)
-        headers = [(k.lower().encode(), v.encode()) for k, v in _HEADERS.items()]
+        failures = dict.fromkeys((HTTPException, ValueError, OSError), _failure)
+        app = Starlette(routes=routes, exception_handlers=failures)
+        app.router.redirect_slashes = False
+        return web.guarded(app, self._access, self._entrance, headers=_HEADERS)
 
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            async def send_with_headers(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    others = [item for item in message["headers"] if item[0] != b"cache-control"]
-                    message["headers"] = [*others, *headers]
-                await send(message)
-
-            request = Request(scope, receive)
-            answer = self._refusal(request) or _answering(router)
-            await answer(scope, receive, send_with_headers)
-
-        return guarded
-
-    def _refusal(self, request: Request) -> Response | None:
-        """The answer to who may not ask; with the token in an address, it becomes a cookie."""
-        path, method = request.url.path, request.method
-        refusal = self._access.refusal(method, path, request.headers)
-        if refusal is None and not is_loopback_name(request.headers["host"]):
-            refusal = "this page has no such name; open it as 127.0.0.1"
-        if refusal is not None:
-            return PlainTextResponse(f"{refusal}\n", 403)
-        query = request.query_params
-        if path == "/" and method == "GET" and self._access.is_token(query.get("token", "")):
-            rest = urllib.parse.urlencode([(k, v) for k, v in query.items() if k != "token"])
-            answer = RedirectResponse(f"./?{rest}" if rest else "./", 303)
-            name, value = self._access.cookie_name, self._access.cookie
-            answer.set_cookie(name, value, httponly=True, samesite="lax")
-            return answer
-        if self._access.may_watch(request.headers, request.cookies):
-            return None
-        what = "needs the token: open the address that `stormpsr label` has printed"
-        return PlainTextResponse(f"{what}\n", 401)
+    def _entrance(self, request: Request) -> Response:
+        """The answer to who has no cookie: with the token in the address, they get one."""
+        query = dict(request.query_params)
+        if not (request.url.path == "/" and self._access.is_token(query.pop("token", ""))):
+            what = "needs the token: open the address that `stormpsr label` has printed"
+            return PlainTextResponse(f"{what}\n", 401)
+        rest = urllib.parse.urlencode(query)
+        return web.let_in(RedirectResponse(f"./?{rest}" if rest else "./", 303), self._access)
 
     def _recording(self, request: Request) -> Recording:
         name = request.path_params["name"]
@@ -233,6 +198,8 @@ class Server:
         return self._project.recordings[name]
 
     async def _get_page(self, request: Request) -> Response:
+        if "token" in request.query_params:  # which no address that is shown should have
+            return self._entrance(request)
         return FileResponse(_STATIC / "index.html")
 
     async def _get_static(self, request: Request) -> Response:
@@ -327,20 +294,11 @@ class Server:
             self._watchers.discard(news)
 
 
-def _answering(app: ASGIApp) -> ASGIApp:
+async def _failure(request: Request, error: Exception) -> Response:
     """Says what is wrong as JSON."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await app(scope, receive, send)
-        except HTTPException as error:
-            await JSONResponse({"error": error.detail}, error.status_code)(scope, receive, send)
-        except ValueError as error:
-            await JSONResponse({"error": str(error)}, 422)(scope, receive, send)
-        except OSError as error:
-            await JSONResponse({"error": message_of(error)}, 500)(scope, receive, send)
-
-    return answer
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code)
+    return JSONResponse({"error": message_of(error)}, 500 if isinstance(error, OSError) else 422)
 
 
 async def _body(request: Request, kind: type[Any]) -> Any:

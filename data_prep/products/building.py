@@ -22,12 +22,7 @@ MAX_COUNTED = 100_000  # states
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One part is fitted before another.
-
-    Attributes:
-        before, after: numbers of the parts.
-        why: in words.
-    """
+    """One part is fitted before another."""
 
     before: int
     after: int

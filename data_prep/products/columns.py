@@ -38,7 +38,6 @@ def columns(
     """Runs lines through a mesh.
 
     Args:
-        vertices: (V, 3).
         faces: (F, 3), counter-clockwise from outside.
         axes: (3,) the two across the lines, then the one along them, right-handed.
         corner: (2,) where the first line is, across.

@@ -18,7 +18,6 @@ def groups(meshes: Sequence[Mesh], coloured: Sequence[bool]) -> list[list[int]]:
     """Numbers of the meshes that look the same, in groups of two or more.
 
     Args:
-        meshes: anywhere.
         coloured: whether each has colours, which are display ones; those without are of one.
     """
     found: list[list[int]] = []

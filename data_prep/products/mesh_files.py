@@ -47,10 +47,8 @@ class Piece:
 
     Attributes:
         name: of the object in the file; may be empty.
-        vertices: (V, 3).
         faces: (F, 3), each with an area.
         colours: (F, 3) display colours in 0..1, NaN of a face that has none.
-        number: of the object in the file.
     """
 
     name: str

@@ -59,7 +59,6 @@ def read_inputs(
 
     Args:
         directory: of the meshes.
-        procedure: whose components they are.
         poses_file: in place of poses.json in the directory, which there need not be.
 
     Raises:
@@ -213,7 +212,6 @@ def load_product(
 
     Args:
         inputs: what `read_inputs` found.
-        procedure: for the names.
         y_up: y of the inputs points up, not z.
         drawn: K display colours (3,) of components that have none.
 

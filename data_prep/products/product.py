@@ -67,7 +67,6 @@ class Product:
 
     Attributes:
         board: is always there.
-        parts: of the product.
         kit: whether parts cover others, sit wrong in every recording in another way, and are mixed
             up, as in anybody's product; the toys are simpler.
         scale: units of the scene in a unit of the files that the parts come from.

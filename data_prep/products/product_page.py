@@ -37,10 +37,8 @@ def write(
     """Writes the page.
 
     Args:
-        path: the HTML file.
         product: its K parts in their right places, in the order of the components.
         procedure: of K components.
-        warnings: to be told at the top.
         rules: why each pair of precedence holds, where the only variant was drafted.
 
     Raises:

@@ -29,7 +29,6 @@ class OfUser:
 
     Attributes:
         product: a kit.
-        procedure: its own.
         settings: JSON values that change with it.
         warnings: what is odd about it, a line each.
     """
@@ -51,8 +50,6 @@ def from_meshes(
     """Reads a product.
 
     Args:
-        meshes: folder of part meshes; see data_prep.cad.
-        procedure: of the product.
         poses: a file in place of poses.json there.
         seed: of the colours of parts that have none.
         up: the axis of the meshes that points up, "z" or "y".

@@ -81,7 +81,6 @@ def with_wrong_poses(
 
     Args:
         product: a kit, or a toy.
-        rng: draws them.
         states: (M, K) in which the product is. A part that is absent whenever another one sits
             wrong may be the one that is in its place then. None: each part stands for itself.
     """

@@ -116,7 +116,6 @@ class Boxes:
 
         Args:
             first_frame: frame number of row 0 of the result.
-            num_frames: N.
 
         Returns:
             (N,) places in `boxes`; -1 where there is none.
@@ -193,7 +192,6 @@ def read_shared_boxes(path: str | Path, names: Collection[str]) -> dict[str, Box
     as `bench_01` in `frames/bench_01/000010.jpg`.
 
     Args:
-        path: the file.
         names: of the recordings, as files.check_name gives them.
 
     Returns:

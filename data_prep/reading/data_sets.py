@@ -97,9 +97,7 @@ class RecordingFiles:
     """Where the parts of a recording are. Picklable.
 
     Attributes:
-        name: its name.
         split: "train", "val" or "test".
-        pictures: its N frames.
         labels: folder of its PSR label files; of a user's own, maybe a file.
         boxes: file (or folder) of its boxes, or the boxes themselves where one file has those of
             several recordings; None if there are none.
@@ -137,8 +135,6 @@ def find_files(
     """Returns a file of each recording.
 
     Args:
-        trees: where to look.
-        flag: that names it, for messages.
         what: is in the files.
         recording_of: (folder, file name) -> name of the recording; None of another file.
 
@@ -222,11 +218,9 @@ def match(
     before videos of the same recording.
 
     Args:
-        form: the data set.
         labelled: the PSR labels of each recording.
         pictured: see find_pictures.
         boxed: boxes, by recording.
-        fps: frames per second.
         choose_splits: of labels and pictures; see splits_of.
 
     Raises:

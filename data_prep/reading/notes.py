@@ -16,13 +16,7 @@ MAX_SHOWN = 5  # of states, steps or recordings in one line
 def describe(
     recordings: Sequence[RecordingFiles], known: Mapping[str, Labels], procedure: Procedure
 ) -> list[str]:
-    """Returns lines about the labels of all recordings, for the log.
-
-    Args:
-        recordings: all of them.
-        known: their labels, by name.
-        procedure: of them.
-    """
+    """Returns lines about the labels of all recordings, for the log."""
     states = {r.name: known[r.name].per_frame(r.pictures) for r in recordings}
     classes = {name: procedure.state_classes(rows) for name, rows in states.items()}
     num_frames = sum(map(len, classes.values()))

@@ -37,7 +37,6 @@ def read_labels(
         recording: its `labels` are a folder of PSR label files or a file of a label format, its
             `boxes` a COCO file or a folder of YOLO text files.
         procedure: with the frame rate of the recording.
-        terms: what --words and --labels_fps say.
 
     Raises:
         ValueError: the mistakes of all files, with file, line and field.

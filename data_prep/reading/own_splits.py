@@ -30,7 +30,6 @@ def choose_splits(
     Args:
         splits: a CSV file, or shares such as 70/15/15. '' means the folders train, val and test;
             if no recording lies in one of these, DEFAULT_SHARES.
-        seed: of the draw.
         before: the splits that recordings have already, which no draw changes: what is scored on
             must not be learnt from later.
         labelled, pictured: the place of each recording.
@@ -55,7 +54,6 @@ def draw_splits(
     Args:
         names: of all recordings, in any order.
         shares: of train, val and test; each that is not 0 gets a recording at least.
-        seed: of the draw.
         before: the splits of recordings that keep them; the others are drawn so that all together
             come as near to the shares as they can.
 

@@ -61,8 +61,6 @@ def read_psr_files(
 
     Args:
         tree, folder: where they are.
-        name: of the recording.
-        procedure: of it.
         frames: numbers of its frames.
         advice: ends the message about a label of another frame.
         early_start: whether the first state may be from before the recording.
@@ -180,7 +178,6 @@ def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> 
     Args:
         of_boxes: (M,) classes of boxes.
         of_states: (M,) classes of the states at their frames.
-        procedure: of the recording.
 
     Returns:
         (M,) bool.

@@ -17,7 +17,6 @@ def compare(form: Format, recordings: Sequence[RecordingFiles]) -> list[str]:
 
     Args:
         form: the data set, with what is known of its download.
-        recordings: all of them.
     """
     return [
         _splits(form, recordings),

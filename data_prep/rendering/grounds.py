@@ -123,7 +123,6 @@ def seen_texture(
         level: (3,) how bright the light makes it.
         view: (3, 3), as `scene.Camera.view` has it.
         position: (3,) of the camera.
-        size: of the picture.
     """
     from data_prep.rendering.resampled import lay  # here and below, as --help does without
 

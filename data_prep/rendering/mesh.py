@@ -14,7 +14,6 @@ class Mesh:
     """Triangles with one colour per face.
 
     Attributes:
-        vertices: (V, 3) float.
         faces: (F, 3) int.
         colours: (F, 3) float, linear RGB albedo in 0..1.
         closed: they enclose one or several volumes and look outwards, so that nobody outside sees

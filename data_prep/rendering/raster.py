@@ -329,7 +329,6 @@ def choose_edges(
 
     Args:
         picture: (H, W, 3) linear colours.
-        contrast: the bound.
         before: (H, W + 1) as in `draw`, which is filled, and
         columns: (H * W,) too.
 

@@ -156,7 +156,6 @@ class _Pixels:
     Attributes:
         before: (H, W + 1) int32, how many are chosen before a place.
         columns: (≥ N,) int32, theirs.
-        count: N.
         spread: how far their samples are from their middles, both ways.
         samples: S of each.
     """
@@ -259,10 +258,7 @@ def render(
     Args:
         product: the object whose visible share and box are measured.
         others: everything that may hide it.
-        camera: where it is seen from.
-        light: of the whole scene.
         ground: a table, or one linear RGB colour (3,) or a picture behind everything.
-        size: H = W.
         lens: its distortion, see `lens`; 0 of a pinhole camera.
     """
     scene = _Scene([product, *others], camera, light, ground, size)

@@ -13,9 +13,7 @@ def exposed(image: np.ndarray, level: float, rng: np.random.Generator) -> np.nda
     """(H, W, 3) uint8 of a display image (H, W, 3) float32 in 0..1.
 
     Args:
-        image: the picture.
         level: the standard deviation of the noise, in units of the image.
-        rng: draws the noise.
     """
     words = rng.bit_generator.random_raw(-(-image.size // 2))
     pixels = np.empty(image.shape, np.uint8)

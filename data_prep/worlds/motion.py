@@ -164,11 +164,7 @@ def plan_recording(
     """The movements of a recording.
 
     Args:
-        timeline: what happens when.
         places: (K, 2) x, y of the components on the product; hands work there.
-        fps: frames per second.
-        occlusion: how much hands hide.
-        rng: draws everything.
         views: what it may be seen from.
         shown: what the parts do, with the frames of `timeline`, by which all else moves; None is
             `timeline`.
@@ -318,8 +314,6 @@ def plan_views(
     """Frames that have nothing to do with each other.
 
     Args:
-        count: N.
-        rng: draws everything.
         hands: share of frames with hands on the product.
         turn: standard deviation of how far the product is turned from its usual way round, in
             radians; None turns it any way round.

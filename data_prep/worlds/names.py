@@ -16,7 +16,6 @@ def split_names(
     """The names of recordings in each split, of all variants in turn.
 
     Args:
-        procedure: whose variants they are of.
         recordings: how many each split has.
         error_recordings: further ones in split "train", which `is_rehearsal` tells.
 

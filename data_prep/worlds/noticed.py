@@ -30,7 +30,6 @@ class Spell:
     """A time in which a part sits wrong.
 
     Attributes:
-        part: number of it.
         rows: of the timeline's states.
         frames: of the recording that have pictures.
     """

@@ -38,11 +38,9 @@ def make_objects(
     and (half of them) hands, in a dozen states that are one change apart.
 
     Args:
-        out: folder for the shards.
         seed: at least FIRST_OBJECT_SEED.
         objects: number of products per split.
         frames_per_object: N.
-        size: height and width in pixels.
         num_components: K of every product.
         workers: processes, or a cluster.
         glob: on the products' names; only these are made.

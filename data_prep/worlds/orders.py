@@ -41,7 +41,6 @@ def moves(
     """What can be done next, in the order of the catalogued states that it leads to.
 
     Args:
-        procedure: the product.
         variant: one of it.
         state: (K,) of 0 and 1.
         done: expected steps that have been done.

@@ -62,8 +62,6 @@ class Timeline:
     """The states of one recording.
 
     Attributes:
-        first_frame: number of the first frame.
-        num_frames: N.
         frames: (M,) int64 ascending, the first is `first_frame`.
         states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
     """
@@ -94,11 +92,9 @@ def draw_timeline(
 
     Args:
         procedure: that `orders.check` finds nothing wrong with.
-        rng: draws everything.
         pace: pauses before events are this many times as long, at least 1; what happens is the
             same.
         wrong: chance that a component is put on wrong first; None is that of `habits`.
-        habits: of the people.
         variant: what is done; None is the procedure's only one.
         covers: parts cover others, as they do not in the toys: to make up for a forgotten step,
             all that was done after it and waits for it is undone, and done again.

@@ -115,7 +115,6 @@ class World:
         hidden: how long the product is in view, by level of occlusion.
         nearly_right: share of the parts that sit wrong which are turned or shifted only a little.
         paint: of the product's parts.
-        lights, benches, clutter, hands: what there is besides the product.
         cameras: what the product may be seen from.
         exposure: factor on the light that a camera takes in.
         shutter: share of the time between frames in which it takes it in, and smears what moves.
@@ -256,7 +255,6 @@ def chosen(
     """A world, or a change of one.
 
     Args:
-        name: of WORLDS.
         looks: of `ranges.HALVES`, what all ranges of looks are cut to.
         views: of `motion.VIEWS`, the cameras; none are the world's own.
         backgrounds: folder of pictures and videos of a bench; "" is none.

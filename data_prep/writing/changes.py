@@ -25,7 +25,6 @@ def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[s
     """By recording what would not be there any more, for people.
 
     Args:
-        out: the folder.
         before, now: its settings and those asked for; both know all `sources`.
     """
     old, new = _places(before["splits"]), _places(now["splits"])

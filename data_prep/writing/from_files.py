@@ -110,13 +110,8 @@ def build(
 
     Args:
         read: reads the labels of a recording; picklable.
-        found: all recordings.
-        out: folder for the shards.
-        procedure: of all recordings; its frame rate is theirs.
         notes: lines for the log, before what is said of the labels.
         warnings: for the log; they come when no mistake has been found.
-        framing: what becomes of a picture.
-        **making: see `shards.build`.
 
     Returns:
         Whether the folder is complete; not if a glob left recordings out.

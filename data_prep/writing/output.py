@@ -58,8 +58,6 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> dict[
     """Writes procedure.json and settings.json, what the folder is made from, if it is new.
 
     Args:
-        out: the folder.
-        procedure: of all recordings.
         settings: JSON values; `sources` is an object with what each recording is made from, and
             `splits` has the names of these. They may be others than those of an older folder,
             where both say what all their recordings are made from.

@@ -33,7 +33,6 @@ class RecordingData:
     `visible` has to be right from when picture i has been given on.
 
     Attributes:
-        name: of the recording.
         first_frame: number of the first frame; the others follow without gaps.
         jpegs: N JPEG files, all of one size; consumed once, never held all at once.
         states: (N, K) values in {-1, 0, 1}.

@@ -74,8 +74,6 @@ def build(
 
     Args:
         out: the folder; created if need be. Finished recordings in it are kept.
-        procedure: of all the recordings; its frame rate is theirs.
-        image_size: (H, W) of all the frames.
         splits: names of the recordings of each split; a split without any is left out.
         make: (split, name) -> RecordingData, the same whenever it is called. Picklable if
             workers is not 1.

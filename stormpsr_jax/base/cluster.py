@@ -78,7 +78,6 @@ def run(
         function: picklable, as are the jobs.
         jobs: begun in their order.
         lock: what this process has locked by `files.only_writer`; the nodes have to see it.
-        desc: of the bar.
         sizes: frames of each job, if they are known beforehand.
         devices: GPUs that a task takes for itself, where the cluster has any.
         unit: of the bar, of which a job has a number.

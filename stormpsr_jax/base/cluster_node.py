@@ -23,7 +23,6 @@ class Owner:
     """The process that a node works for.
 
     Attributes:
-        host: its name.
         installed: see `installed.parts`.
         folder: where it runs; relative paths begin there.
         lock: the file that the process has locked, in the folder of the results.

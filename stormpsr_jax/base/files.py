@@ -210,7 +210,6 @@ def check_name(name: str, place: str) -> str:
 
     Args:
         name: such as that of a recording, from a folder, a zip file, a table or JSON.
-        place: where it stands, for messages.
 
     Returns:
         The name in Unicode NFC, in which names are compared and stored: macOS writes "ü" as two
@@ -251,7 +250,6 @@ def check_regular(path: str | os.PathLike, advice: str, links: bool = True) -> o
     """Returns the status of a regular file: a pipe or a device may never end.
 
     Args:
-        path: of the file.
         advice: what to do where it is another thing; ends the message.
         links: whether it may be a link to one.
 

@@ -67,7 +67,6 @@ def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
     Args:
         packed, unpacked: bytes.
         free: bytes that may come of any number of them.
-        what: for the message.
     """
     if unpacked > max(free, MAX_GROWTH * packed):
         raise ValueError(

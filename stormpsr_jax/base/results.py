@@ -155,7 +155,6 @@ def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
     It is kept for the user, whatever the work folder: a data set is of many gigabytes.
 
     Args:
-        path: of the file.
         compute: the checksum, where it is not that of the whole content.
     """
     status = os.stat(path)

@@ -86,7 +86,6 @@ class Zip:
         """Returns an open file, and its size in bytes as the zip file declares it.
 
         Args:
-            name: of the file.
             free: bytes that it may have however few they are packed.
 
         Raises:
@@ -206,7 +205,6 @@ class _Opened:
     """An open zip file.
 
     Attributes:
-        archive: the standard library's.
         members: its files by path, with / between folders.
         folders: of each, the names of the folders in it, and the paths of the files.
     """
@@ -321,7 +319,6 @@ def unpacked(zips: Iterable[Zip], place: Place, path: str | os.PathLike) -> Iter
     """Gives a folder with the wanted files of zip files; it is removed at the end of the block.
 
     Args:
-        zips: the zip files.
         place: says where each member belongs.
         path: stands for the folder in messages: the zip file, or the folder of the zip files.
 

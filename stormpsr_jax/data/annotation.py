@@ -16,8 +16,6 @@ class LabelledFrames:
     """The labels of a recording's N frames, `first_frame` … `first_frame + N - 1`.
 
     Attributes:
-        name: its name.
-        first_frame: number of the first frame.
         states: (N, K) int8 in {-1, 0, 1}.
         boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where there is none.
         classes: (N,) int16; of a box 1…S assembly state, S + 1 error state, 0 uncatalogued (ignored

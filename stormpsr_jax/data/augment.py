@@ -33,7 +33,6 @@ def augment(
     """Augments pictures, each clip of `images` with one draw for all its frames.
 
     Args:
-        key: a JAX random key.
         images: uint8 (B, H, W, 3) pictures or (B, T, H, W, 3) clips.
         brightness: factor drawn from 1 ± this; `contrast` and `saturation` likewise.
         blur_sigma: Gaussian blur with 5 taps, its σ drawn from .01 … this, in pixels.

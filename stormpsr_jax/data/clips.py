@@ -85,10 +85,6 @@ class ClipSource(Source):
     Safe to use from several threads.
 
     Attributes:
-        directory: the data folder.
-        procedure: the procedure its labels belong to.
-        split: its name.
-        fps: frames per second of all its recordings.
         stored_size: (H, W) of the JPEG files.
         image_size: (H, W) that frames are decoded at: the same, unless `at` says otherwise.
         aspect, region: what became of the original pictures; see `framing.Framing`.
@@ -168,7 +164,6 @@ class ClipSource(Source):
 
         Args:
             size: at most that of the JPEG files, of which less is decoded then.
-            field: of the config, for messages.
 
         Raises:
             ValueError: the stored pictures are smaller, or no squares.
@@ -212,7 +207,6 @@ class ClipSource(Source):
         """Decodes frames of a recording.
 
         Args:
-            recording: its name.
             frames: T frame numbers in any order, repeats allowed (decoded once).
 
         Returns:
@@ -368,7 +362,6 @@ def read_labels(
     Args:
         path: labels/<split>.npz.
         num_components: K of their states.
-        advice: ends messages.
 
     Raises:
         ValueError: it is missing or damaged, or has states of another width.

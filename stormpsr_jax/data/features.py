@@ -74,7 +74,6 @@ class EmbeddedRecording:
     """A recording of N rows: frames first_frame, first_frame + stride, … of a video.
 
     Attributes:
-        name: its name.
         first_frame: frame number of row 0.
         states: (N, K) int8 in {-1, 0, 1}, at the rows' frames.
     """
@@ -98,11 +97,7 @@ class FeatureSource(Source):
     """One split of a folder of ready-made embeddings; picklable, and safe for several threads.
 
     Attributes:
-        procedure: the procedure its labels belong to.
-        split: its name.
-        fps: frames per second of the videos.
         frame_step: video frames from one row to the next.
-        width: D.
         recordings: dict of EmbeddedRecording by name, sorted by name.
         embeddings: dict of EmbeddingFile (N, D) by name.
     """

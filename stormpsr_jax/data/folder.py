@@ -66,7 +66,6 @@ def read_settings(directory: Path, kind: type[T], marker: str, command: str) -> 
     """Returns settings.json of a finished folder.
 
     Args:
-        directory: the folder.
         kind: of its settings.
         marker: the file that is written last of all.
         command: what makes the folder, for messages.
@@ -163,7 +162,6 @@ def read_arrays(
     """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
 
     Args:
-        path: of the file.
         keys: arrays that it has to have, besides the names, the first frames and the numbers of
             frames of its recordings.
         num_components: K of the states.

@@ -102,7 +102,6 @@ class ClipSampler:
         """Takes the recordings.
 
         Args:
-            recordings: of the split.
             wrong: of `change_frames`.
             every: clips end at every so-manieth frame, which has the probability of those up to the
                 next one too.

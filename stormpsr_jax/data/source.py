@@ -18,8 +18,6 @@ class Source:
     """One split of a data folder.
 
     Attributes:
-        split: its name.
-        fps: frames per second of the videos.
         frame_step: video frames from one row to the next.
         readers: threads that read ahead where rows are asked for in order.
         recordings: what is known of each recording's rows, by name, sorted by name.

@@ -10,18 +10,25 @@ origin.
 
 from __future__ import annotations
 
+import errno
 import hmac
 import ipaddress
 import itertools
 import os
 import re
+import socket
 import stat
+import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from stormpsr_jax.base import files
 
+LIBRARIES = ("starlette", "uvicorn", "sse_starlette")  # of the extra `live`, for any page
+_TAKEN = 2.0  # seconds for which the page of a process that was just killed may have the address
+# Seconds until somebody whose network was cut without a word counts as gone.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 TOKEN = "STORMPSR_TOKEN"
 DEFAULT_PORT = 8765
 # Characters, and different ones among them; where these are random, guessing is hopeless.
@@ -93,7 +100,6 @@ def read_token(path: str | None, environment: Mapping[str, str] = os.environ) ->
     Args:
         path: of a file with the token as its only line, which not everybody may open; else it is
             that of STORMPSR_TOKEN.
-        environment: the variables.
 
     Raises:
         ValueError: it is too short, can be guessed, holds more than visible ASCII characters, or
@@ -134,18 +140,19 @@ class Access:
     Args:
         address: where it listens.
         token: that watchers need, or None.
+        local: whether no name but this machine's leads to it, not even with the token.
 
     Raises:
         ValueError: an address that others can reach, without a token.
     """
 
-    def __init__(self, address: Address, token: str | None):
+    def __init__(self, address: Address, token: str | None, *, local: bool = False):
         if token is None and not address.is_loopback:
             raise ValueError(
                 f"--serve={address}: others can reach this address, so that it needs a token: set "
                 f"{TOKEN}, or give --token-file"
             )
-        self._token = token
+        self._token, self._local = token, local or token is None
         # Cookies know no ports, so that their names have to.
         self.cookie_name = f"stormpsr-{address.port}"
 
@@ -176,7 +183,7 @@ class Access:
             return "needs a header Host that is a name or an address"
         # A browser sends a cookie only to the name that it has it from, so that where there is a
         # token, other names lead to the question for it, and a proxy may have one of its own.
-        if self._token is None and not is_loopback_name(host):
+        if self._local and not _is_loopback_name(host):
             return "this page has no such name; open it as localhost"
         site = headers.get("sec-fetch-site", "none")
         opened = method == "GET" and path == "/" and headers.get("sec-fetch-mode") == "navigate"
@@ -187,10 +194,31 @@ class Access:
         return None
 
 
-def is_loopback_name(host: str) -> bool:
+def _is_loopback_name(host: str) -> bool:
     """Whether a header Host names this machine; its port may be that of a tunnel."""
     try:
         name = urllib.parse.urlsplit(f"//{host}").hostname
         return name == "localhost" or ipaddress.ip_address(name or "").is_loopback
     except ValueError:
         return False
+
+
+def listening(address: Address, given: str) -> socket.socket:
+    """Opens an address; ValueError, which begins with what was `given`, if it cannot be had."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    end = time.monotonic() + _TAKEN
+    while True:
+        try:
+            listening = socket.create_server(address, family=family)
+            break
+        except OSError as error:
+            # The page of a process that was killed just now ends by itself.
+            if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                why = error.strerror or error
+                raise ValueError(f"{given}: cannot be opened ({why})") from error
+        time.sleep(0.05)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # so have its connections
+    for name, value in _KEEP_ALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            listening.setsockopt(socket.IPPROTO_TCP, option, value)
+    return listening

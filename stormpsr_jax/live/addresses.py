@@ -34,7 +34,6 @@ def parse(text: str, form: str, ports: Mapping[str, int | None], variable: str) 
     """Reads an address whose host and port are such as connecting takes.
 
     Args:
-        text: of the command line.
         form: what it must be like, for messages.
         ports: of the schemes that it may have.
         variable: of the environment, with the password where a user is given without one.

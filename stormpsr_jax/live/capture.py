@@ -99,7 +99,6 @@ class Capture:
         """Reads pictures from now on.
 
         Args:
-            source: what to read.
             clock: gives the time of its pictures.
             frame_at: the frame of a time; of several pictures of a frame only the first is kept.
             depth: pictures that are kept until they are taken; then the oldest is dropped.

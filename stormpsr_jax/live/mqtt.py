@@ -103,7 +103,6 @@ class Mqtt(Outbox):
         """Starts to connect, and returns at once.
 
         Args:
-            url: see `parse`.
             device: the name under which Home Assistant finds it; None tells it nothing.
 
         Raises:

@@ -101,10 +101,8 @@ class OpcUa(Outbox):
         """Opens no connection yet.
 
         Args:
-            url: see `parse`.
             keys: folder of the certificates; None for no encryption.
             initial_state, state, unsure: see `Told`.
-            options: see `Outbox`.
 
         Raises:
             ValueError: the URL or the folder is none, or asyncua is missing.

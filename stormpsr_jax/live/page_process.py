@@ -37,20 +37,17 @@ from collections.abc import AsyncIterator, Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-import uvicorn
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from stormpsr_jax.live import serve
-from stormpsr_jax.live.access import HEADERS, Access, Address
+from stormpsr_jax.live import serve, web
+from stormpsr_jax.live.access import Access, Address
 from stormpsr_jax.report import pages
 
 _NICE = 10
-_MAX_CONNECTIONS = 200  # more are answered with status 503
-_MAX_HEAD = 16_384  # bytes of a request's
 _BEAT = 5  # seconds after which a watcher hears something in any case
 _GONE = 30  # seconds after which a watcher that takes nothing any more is left
 _WAIT = 20  # seconds until a request for a picture ends without one
@@ -75,22 +72,7 @@ def main() -> None:
 async def _serve(channel: Connection, listening: socket.socket, title: str, access: Access) -> None:
     loop = asyncio.get_running_loop()
     watchers = _Watchers(title, access, channel.send_bytes)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            watchers.app,
-            http="h11",
-            h11_max_incomplete_event_size=_MAX_HEAD,
-            limit_concurrency=_MAX_CONNECTIONS,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
+    server = web.server(watchers.app)
     told: set[str] = set()
 
     def tell_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -186,29 +168,13 @@ class _Watchers:
         ]
         # Its own redirects would lead wherever the header Host says.
         router = Router(routes, redirect_slashes=False)
-        headers = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
+        for_all = ("/login", "/station.css")
+        return web.guarded(router, self._access, self._for_a_stranger, for_all=for_all)
 
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            async def send_with_headers(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    others = [item for item in message["headers"] if item[0] != b"cache-control"]
-                    message["headers"] = [*others, *headers]
-                await send(message)
-
-            request = Request(scope)
-            method, path = scope["method"], scope["path"]
-            refusal = self._access.refusal(method, path, request.headers)
-            answer: ASGIApp = router
-            if refusal is not None:
-                answer = PlainTextResponse(f"{refusal}\n", 403)
-            elif path not in ("/login", "/station.css"):  # which everybody may have
-                if not self._access.may_watch(request.headers, request.cookies):
-                    asks = path == "/" and method == "GET"
-                    needed = PlainTextResponse("needs the token\n", 401)
-                    answer = self._login_page() if asks else needed
-            await answer(scope, receive, send_with_headers)
-
-        return guarded
+    def _for_a_stranger(self, request: Request) -> Response:
+        if request.url.path == "/" and request.method == "GET":
+            return self._login_page()
+        return PlainTextResponse("needs the token\n", 401)
 
     def _html(self, name: str, status: int = 200, **values: bool) -> Response:
         return HTMLResponse(pages.template(name).render(title=self._title, **values), status)
@@ -229,16 +195,9 @@ class _Watchers:
         if not self._access.is_token(form.get("token", "").strip()):
             await asyncio.sleep(1)
             return self._login_page(failed=True)
-        answer = RedirectResponse("./", 303)
-        answer.set_cookie(
-            self._access.cookie_name,
-            self._access.cookie,
-            httponly=True,
-            samesite="lax",
-            # Behind a proxy with TLS only the browser knows. `Access` has compared the rest.
-            secure=request.headers["origin"].startswith("https://"),
-        )
-        return answer
+        # Behind a proxy with TLS only the browser knows. `Access` has compared the rest.
+        secure = request.headers["origin"].startswith("https://")
+        return web.let_in(RedirectResponse("./", 303), self._access, secure=secure)
 
     async def _post_reset(self, request: Request) -> Response:
         return self._act(request, serve.RESET)

@@ -16,8 +16,6 @@ and whether that is an error state.
 from __future__ import annotations
 
 import collections
-import errno
-import importlib.util
 import json
 import os
 import socket
@@ -31,7 +29,7 @@ from typing import Any
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.live.access import Access, Address
+from stormpsr_jax.live.access import LIBRARIES, Access, Address, listening
 from stormpsr_jax.live.outbox import encode
 
 # What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.
@@ -45,12 +43,9 @@ KEPT_SNAPSHOTS = 300  # some ten MiB
 _PROCESS = "stormpsr_jax.live.page_process"
 _UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
 _INTERVAL = 0.1  # seconds between what the process is told, at least
-_TAKEN = 2.0  # seconds for which the page of a process that was just killed may have the address
 _START = 60.0  # seconds in which the process has to start
 _PAUSE = 1.0  # seconds before it is started again
 _MAX_ANSWER = 32  # bytes of what the process says
-# Seconds until somebody whose network was cut without a word counts as gone.
-_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class Page:
@@ -83,11 +78,9 @@ class Page:
             ValueError: the address cannot be had, or needs a token, a library is missing, or the
                 process cannot be started.
         """
-        for module in ("starlette", "uvicorn", "sse_starlette"):
-            if importlib.util.find_spec(module) is None:
-                raise ValueError(f"--serve needs {module}: {installed.extra('live')}")
+        installed.check_extra("live", LIBRARIES, "--serve")
         Access(address, token)
-        self._socket = _listening(address)
+        self._socket = listening(address, f"--serve={address}")
         address = Address(address.host, self._socket.getsockname()[1])
         self.url = f"http://{address}/"
         # By the channel, as everybody on a machine can see the words of a command.
@@ -253,24 +246,3 @@ class Page:
 def say(text: str) -> None:
     """Prints a warning of the page's."""
     tell("warning", f"--serve: {text}")
-
-
-def _listening(address: Address) -> socket.socket:
-    """Opens the address; ValueError if it cannot be had."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    end = time.monotonic() + _TAKEN
-    while True:
-        try:
-            listening = socket.create_server(address, family=family)
-            break
-        except OSError as error:
-            # The page of a process that was killed just now ends by itself.
-            if error.errno != errno.EADDRINUSE or time.monotonic() > end:
-                why = error.strerror or error
-                raise ValueError(f"--serve={address}: cannot be opened ({why})") from error
-        time.sleep(0.05)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # so have its connections
-    for name, value in _KEEP_ALIVE.items():
-        if (option := getattr(socket, name, None)) is not None:
-            listening.setsockopt(socket.IPPROTO_TCP, option, value)
-    return listening

@@ -68,10 +68,6 @@ class Station:
         """Makes one at the start of a unit.
 
         Args:
-            live: at its start.
-            name: of the source.
-            clock: of the source.
-            reset: when a unit ends.
             certain: an event of a lower confidence is told as "uncertain".
             framing: of the model, which says where in the picture a box is; for a screen.
             calibrated: whether confidences are probabilities.
@@ -119,10 +115,7 @@ class Station:
         """Takes the pictures of a source until it ends, or `stop` is not empty any more.
 
         Args:
-            capture: of the source.
-            stop: see above.
             outputs: are told the same as stdout.
-            screen: shows the pictures and what is known.
             pictured: those of the outputs whose events and alerts have a picture, "snapshot": a
                 JPEG in base64.
 

@@ -42,10 +42,6 @@ class Webhook(Outbox):
     def __init__(self, url: str, **options: Any):
         """Opens no connection yet.
 
-        Args:
-            url: see `parse`.
-            options: see `Outbox`.
-
         Raises:
             ValueError: the URL is none.
         """

@@ -229,8 +229,6 @@ def read_index(tree: Tree, name: str, told: int) -> Index:
     """Returns what it takes to decode any frame of a video; decodes none.
 
     Args:
-        tree: folder or zip file.
-        name: of the video in it.
         told: descriptor of a file whose first eight bytes become the share, in 0…1, that is done
             (a float64).
 

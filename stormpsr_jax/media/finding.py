@@ -15,7 +15,6 @@ def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Pla
     """Finds folders of image files, and videos, by the recording that they are of.
 
     Args:
-        trees: where to look.
         inside: '' if a folder has the name of its recording; else the name of the folder, or
             video, of pictures that is inside of a folder of that name, in small or capital letters.
             A video may always have the recording's name.

@@ -26,7 +26,6 @@ def decode_reduced(
     """Decodes a JPEG file at the smallest k/8 of its size that leaves enough for `wanted`.
 
     Args:
-        jpeg: the file.
         whole: (H, W) that its header says.
         wanted: (H, W) that the whole picture is to be resized to, by antialiasing.
         reduced: what is decoded is at least this many times as large.

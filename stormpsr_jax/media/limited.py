@@ -30,7 +30,6 @@ def call(
         request: picklable.
         place: the file that is read there, for messages, by what it has answered until then; None
             if that is a whole answer, which counts however the process ended after it.
-        advice: ends them.
         files: descriptors that the process has under the same numbers.
 
     Raises:

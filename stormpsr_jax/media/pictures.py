@@ -72,14 +72,7 @@ class Pictures(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
-    """Pictures that lie in a folder as one file each, numbered by their names.
-
-    Attributes:
-        tree: folder or zip file.
-        folder: in it.
-        first_frame: number of the first one.
-        num_frames: N.
-    """
+    """Pictures that lie in a folder as one file each, numbered by their names."""
 
     tree: Tree
     folder: str
@@ -152,7 +145,6 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
 
     Args:
         pictures: (place as messages name it, picture), all of one size.
-        framing: what becomes of them.
 
     Raises:
         ValueError: a picture cannot be decoded to its end, or has another size than the first one.

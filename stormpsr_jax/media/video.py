@@ -37,10 +37,6 @@ class Video:
     """The frames of a video at a constant rate, numbered from first_frame on.
 
     Attributes:
-        tree: folder or zip file.
-        name: of the video file in it.
-        num_frames: N.
-        first_frame: number of the first frame.
         fps: frames per second that it is resampled to; None for its own frames, one by one.
     """
 
@@ -168,7 +164,6 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
 
     Args:
         times: (M,) seconds, ascending.
-        fps: of the result.
 
     Returns:
         (M,) int64, which add up to the number of frames.
@@ -191,8 +186,6 @@ def decode(
     each of them, so that all others come at their times.
 
     Args:
-        tree: folder or zip file.
-        name: of the video in it.
         times: (M,) of `read_times`; None for only those frames that a decoder shows.
         wanted: (M,) bool, which of the frames; None for all.
 
@@ -241,7 +234,6 @@ def upright(
 
     Args:
         frame: of a decoder.
-        place: begins messages.
         pixel: width : height of the frame's pixels, which old camcorders and DVDs have, as its
             stream says; None where it says nothing.
         scale: at most 1, of its sides.

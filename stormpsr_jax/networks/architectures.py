@@ -71,7 +71,6 @@ def build(role: str, data: Any, place: str) -> nn.Module:
 
     Args:
         role: a key of ROLES.
-        data: plain values, from anywhere.
         place: the file and where in it they stand, for messages.
 
     Raises:
@@ -140,7 +139,6 @@ def variable_shapes(
     """The arrays that `apply` needs, by names such as `params/head/kernel`; allocates nothing.
 
     Args:
-        module: a network.
         input_shape: of a batch of its input.
 
     Raises:

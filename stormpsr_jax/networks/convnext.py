@@ -85,7 +85,6 @@ class ConvNeXt(nn.Module):
         width: C of the first stage; each further stage has twice as many channels.
         depths: blocks of each stage.
         layer_scale, response_norm: of the blocks; V1 has the one, V2 the other.
-        norm_eps: of every LayerNorm.
         dtype: of the activations; parameters are float32.
         remat: what of each block's activations is recomputed in the backward pass, as in vit.ViT.
     """
@@ -119,7 +118,6 @@ class ConvNeXt(nn.Module):
 
         Args:
             images: (B, H, W, 3), normalised; H and W multiples of `divisor`.
-            train: changes nothing, as there is no dropout.
 
         Returns:
             (B, D) features in `dtype`.

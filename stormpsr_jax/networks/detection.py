@@ -43,7 +43,6 @@ def zoom(
     """Augments: scales and shifts each picture, its box and its pose; the border is repeated.
 
     Args:
-        key: a JAX random key.
         images: (B, H, W, C) float.
         boxes: (B, 4) cx, cy, w, h in 0..1, or NaN.
         poses: (B, 6), see `data.annotation.LabelledFrames`.
@@ -80,8 +79,6 @@ def point_targets(boxes: jax.Array, image_size: tuple[int, int], levels: int = 1
 
     Args:
         boxes: (B, 4) cx, cy, w, h in 0..1; NaN rows have no object.
-        image_size: (H, W) in pixels.
-        levels: the detector's feature levels.
 
     Returns:
         (B, N) bool.
@@ -111,12 +108,9 @@ def detection_loss(
     Objectness is the sum over all points, divided by the number of the object's in the batch.
 
     Args:
-        outputs: of `Detector`.
         boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
         classes: (B,) 1..S+1 object; 0 (uncatalogued state) and -2 (not annotated): the image is
             ignored altogether; -1 background, annotated as empty (only objectness).
-        image_size: (H, W) in pixels.
-        levels: the detector's feature levels.
 
     Returns:
         The scalar loss, and the metrics "state", "objectness", "box" (its terms), "accuracy" (share
@@ -186,7 +180,6 @@ def decode(
     classes: two states of one object are one detection.
 
     Args:
-        outputs: of `Detector`.
         max_detections: M, rows per image.
         iou_threshold: boxes that overlap a better one by more are dropped.
 
@@ -219,9 +212,6 @@ def decode(
 
 def best_scores(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """What the detector says of the likeliest point of each image, undecided (jittable).
-
-    Args:
-        outputs: of `Detector`.
 
     Returns:
         Objectness (B,), a logit; states (B, S + 1), log-probabilities, the last the error state;

@@ -116,11 +116,6 @@ def straighten(images: jax.Array, poses: jax.Array, size: int) -> jax.Array:
 def anchor_points(height: int, width: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Centres and strides of the N feature points of an image, finest level first, row by row.
 
-    Args:
-        height: image height in pixels.
-        width: image width in pixels.
-        levels: number of feature levels.
-
     Returns:
         points (N, 2) float32, x and y in pixels; strides (N,) float32 in pixels.
     """
@@ -167,7 +162,6 @@ class Detector(nn.Module):
 
         Args:
             images: (B, H, W, 3), normalised; H and W multiples of 4.
-            train: makes no difference (no dropout, no batch statistics).
 
         Returns:
             "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state

@@ -45,7 +45,6 @@ class TemporalTransformer(nn.Module):
         head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
             width D between them (paper).
         attention: of the blocks in training, see `attention.Attention`.
-        dtype: of the activations.
     """
 
     num_components: int = stored(1, MAX_COMPONENTS)

@@ -40,7 +40,6 @@ class _Baseline(nn.Module):
         depth: layers or blocks.
         width: their units or channels.
         dropout: rate after each of them.
-        dtype: of the activations.
     """
 
     num_components: int = stored(1, MAX_COMPONENTS)

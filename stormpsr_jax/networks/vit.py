@@ -157,9 +157,6 @@ class ViT(nn.Module):
 
     Attributes:
         patch_size: pixels of the input per token, both ways, the stem's downsampling included.
-        width: D.
-        depth: number of blocks.
-        num_heads: attention heads; must divide `width`.
         mlp_dim: hidden width of the blocks' MLP; 0 is 4 * width.
         stem: output channels of stride-2 3x3 convolutions in front of the patches; each halves the
             resolution. Empty is the plain ViT. Small encoders learn faster with a stem.
@@ -218,7 +215,6 @@ class ViT(nn.Module):
         Args:
             images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and with
                 learned positions the same as at initialisation (one row per patch).
-            train: whether dropout is active.
 
         Returns:
             (B, D) features in `dtype`.

@@ -189,11 +189,7 @@ def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def add_label_flags(add: Callable[..., Any]) -> None:
-    """Adds --words and --labels_fps, of commands that read labels; `words.terms` takes them.
-
-    Args:
-        add: a parser's `add_argument`.
-    """
+    """Adds --words and --labels_fps, of commands that read labels; `words.terms` takes them."""
     add("--words", metavar="FILE", help="CSV word,step: what labels call the steps")
     what = "frames per second that the labelling tool (or you) counted, where files count frames"
     add("--labels_fps", type=float, metavar="F", help=what)

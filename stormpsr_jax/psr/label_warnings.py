@@ -26,9 +26,6 @@ def of_labels(
     """Returns the doubts of all kinds about the labels of a recording, in their order.
 
     Args:
-        procedure: the product.
-        variant: of the recording.
-        labels: of it.
         window: frames of a clip; 0 looks for no changes in haste.
     """
     warnings = _of_steps(procedure, variant, labels.with_errors)
@@ -100,7 +97,6 @@ def grouped(found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 
 
     Args:
         found: (recording, doubt).
-        fps: frames per second.
         shown: places that are named.
     """
     places: dict[str, list[str]] = {}

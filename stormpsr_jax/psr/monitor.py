@@ -58,7 +58,6 @@ class Monitor:
     """Online: events of a frame in, alerts out. The memory does not grow.
 
     Args:
-        procedure: the product.
         variant: initial state, expected steps and precedence rules.
         error_seconds: an error state raises an alert once it has been seen for so long altogether
             before a catalogued state is seen. Frames without a clear view do not count.

@@ -28,7 +28,6 @@ class Variant:
     """One way of carrying out a procedure.
 
     Attributes:
-        name: its key in the procedure file.
         initial_state: K values in {0, 1} that hold before the first step.
         expected: step ids that must happen, ascending; decoder B3 completes these.
         recordings: globs; a recording belongs to the one variant with a glob that matches its name.

@@ -35,7 +35,6 @@ def belief_strips(
     """Returns by recording an SVG document of the beliefs; none of a recording without frames.
 
     Args:
-        procedure: the product.
         recordings: with scores, if weights are given.
         settings: by stream; of those that are fitted beliefs are shown.
         weights: of fitted streams; without them there are no beliefs.

@@ -44,8 +44,6 @@ def write_report(
     either protocol: that of `released` pairs events of different steps. The page says so.
 
     Args:
-        path: the HTML file to write.
-        title: of the page.
         metrics: the content of metrics.json. A stream's "settings", where given, hold "threshold",
             "confidence" (the floor) and "weight". The page shows its `analysis.notes` too.
         procedure: for the names of steps, and the frames per second if `metrics` has no "fps".

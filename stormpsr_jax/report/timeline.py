@@ -139,8 +139,6 @@ def draw(
         marks: by stream, its `outcomes`.
         wrong: of `installations`.
         truth: (frame, step id); metrics.json has it as "truth" of each entry.
-        procedure: for the names of steps.
-        fps: frames per second.
         visible: frames (M,) ascending and visible fractions (M,), NaN where unknown.
 
     Returns:

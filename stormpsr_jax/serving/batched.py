@@ -65,8 +65,6 @@ class Batched:
             function: a jitted `function(variables, x (rows, …), count)` → a pytree of arrays
                 (rows, …), of which the first `count` rows are wanted. Compiled programs belong to
                 it: with the same one and other variables, nothing is compiled again.
-            variables: of it.
-            batch: rows computed at once.
             singly: whether the function computes rows of a shape `one_by_one`. It then takes ROWS
                 of them in place of `batch`, on one device.
         """

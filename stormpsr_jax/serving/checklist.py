@@ -57,8 +57,6 @@ class Checklist:
         """Takes a frame, with the events that complete at it.
 
         Args:
-            frame: its number.
-            events: see above.
             top: its most confident detection, as `Recognised.top` returns it.
             belief: of each component in 0…1 at it, of a stream that has beliefs.
         """

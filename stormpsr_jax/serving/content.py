@@ -128,7 +128,6 @@ class Networks(Protocol):
 
         Args:
             content: of the model that they are of.
-            batch: rows computed at once.
 
         Returns:
             Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B,
@@ -238,7 +237,6 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
 
     Args:
         data: what the file holds, of a format that `kept` knows.
-        place: the file, for messages.
         networks: of which nothing is computed here.
 
     Raises:

@@ -38,7 +38,6 @@ class Chunk:
 
     Attributes:
         numbers: of their frames.
-        recognised: what the networks say of them.
         fits: whether each fits the model; None of a model, or a file, where that cannot be told.
             Those that do not fit are not decoded.
         events: that complete at them.

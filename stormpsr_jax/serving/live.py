@@ -126,8 +126,6 @@ class Live:
         Args:
             prepare: a picture → a row for the recogniser.
             recogniser, decoder: make one at its start.
-            watch: at its start.
-            fps: of the model.
             frame_step: frames from one row to the next.
             window: (frames, D) of the embeddings that are kept; None where none are.
             of_model: tells the model from others.

@@ -57,7 +57,6 @@ class Model:
     """A trained model.
 
     Attributes:
-        procedure: the product.
         fps: frames per second of the videos it was trained on.
         pictures: what becomes of a picture; None for a model on ready-made embeddings.
         window: what the temporal network sees.
@@ -92,7 +91,6 @@ class Model:
         """How installations are decided at a risk of accepting incorrect ones.
 
         Args:
-            stream: None is the default one.
             risk: in 0…1, 1 is without a bar; None is the one that the model was made with, or of
                 the learned fusion of an earlier model the usual one.
 
@@ -248,10 +246,8 @@ class Model:
         """A decoder with the settings and the calibration of a stream.
 
         Args:
-            stream: None is the default one.
             variant: of the procedure. None is the one whose globs match `recording`, or without a
                 recording the only one.
-            recording: name of the recording.
             settings: in place of the chosen ones. With others than these, confidences are not
                 calibrated: that was learnt from what these find. See `calibrated`.
 

@@ -42,7 +42,6 @@ def read_file(path: Path, declared: Mapping[str, Any], times: int = 1) -> bytes:
     """Returns the content of a file that model.json names.
 
     Args:
-        path: of the file.
         declared: its `sha256` and `size`.
         times: how many times its size is needed in memory.
 

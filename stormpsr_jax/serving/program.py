@@ -33,12 +33,7 @@ def arrays(path: Path, found: Iterable[tuple[str, Sequence]]) -> tuple[Array, ..
 
 
 class Program(Protocol):
-    """A network that was read and can be run.
-
-    Attributes:
-        takes: its input.
-        gives: its outputs, in order.
-    """
+    """A network that was read and can be run."""
 
     takes: Array
     gives: tuple[Array, ...]

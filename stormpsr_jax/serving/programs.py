@@ -61,7 +61,6 @@ class Programs:
     """Exported programs, as `content.Networks`.
 
     Attributes:
-        program: of PROGRAMS.
         declared: what model.json says of them, by role.
     """
 
@@ -91,11 +90,6 @@ class Programs:
 
 def opened(path: Path, data: bytes, rows: int | None) -> Program:
     """Returns the program of a file, whose name says of which of PROGRAMS it is.
-
-    Args:
-        path: of the file.
-        data: its content.
-        rows: as in `Declared`.
 
     Raises:
         ValueError: see `read`.
@@ -132,7 +126,6 @@ def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
 
     Args:
         path: of model.json.
-        data: what it says.
         content: the same, checked, with `declared` programs.
 
     Raises:
@@ -154,8 +147,6 @@ def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array,
     """The outputs that a network has, each without its batch.
 
     Args:
-        content: of the model.
-        role: of the network.
         found: those that it does have, of which two may have one of two forms: a temporal network
             has one or three logits a component, and not every detector knows parts.
     """

@@ -188,8 +188,6 @@ def decode_row(
     Args:
         decoder: of the recording, and at the frame before.
         frame: number of the row's.
-        recognised: what the streams say.
-        i: see above.
         frame_step: frames that a row stands for: the one it shows, and those up to the next row.
     """
     detections, windows, found = [], None, None

@@ -32,8 +32,6 @@ class StablehloProgram:
         """Reads the content of a file.
 
         Args:
-            path: of the file.
-            data: its content.
             rows: computed at once on a CPU, one by one; None is as many as are asked for.
 
         Raises:

@@ -50,7 +50,6 @@ def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks
 
     Args:
         model: path of model.json.
-        data: what it says.
         content: the same, checked, with `declared` networks.
 
     Raises:

@@ -64,9 +64,6 @@ def write_model(
     weights that are not those that model.json names, which is an error.
 
     Args:
-        folder: made if there is none.
-        procedure: the product.
-        fps: frames per second of the videos.
         pictures: what the networks see; None for a model on ready-made embeddings.
         window: what the temporal network sees.
         networks: by role: "encoder", "temporal", "detector".
@@ -116,7 +113,6 @@ def copy_model(folder: str | Path, to: str | Path, *, dtype: str, fits: Fits | N
     """Writes a copy of a model folder with its parameters stored in another type.
 
     Args:
-        folder: of the model.
         to: of the copy; made if there is none.
         dtype: as in `write_model`. Half precision rounds parameters to 11 bits; what was rounded
             once stays so.

@@ -93,7 +93,6 @@ def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
     """Returns the config that a value of --config means, with other values of some fields.
 
     Args:
-        value: a name or path.
         fields: words like --config.seed=1.
 
     Raises:
@@ -133,8 +132,6 @@ def value_of(field: str, text: str, like: Any, example: Any = None) -> Any:
     """Returns the value that a text means for a field.
 
     Args:
-        field: its name, for messages.
-        text: the value.
         like: another value of the field.
         example: one to name in messages, and whose kind the items of a list have to have.
 

@@ -19,8 +19,6 @@ class Extra:
     and are trained on. Real test recordings are the only ones that are scored.
 
     Attributes:
-        directory: the folder.
-        splits: its recordings, by split.
         aspect, region: what became of the original pictures, as becomes of those to recognise; see
             `media.framing`.
     """

@@ -147,7 +147,6 @@ def claim(context: Context, stage: Stage, folder: Path, held: contextlib.ExitSta
     Args:
         context: of the run, in which the stages before this one are finished.
         stage: to be made.
-        folder: of the locks.
         held: is given the lock.
     """
     if not (stage.taken_over or stage.makes_data):

@@ -32,8 +32,6 @@ def run(
     """Runs the stages of a config in a working directory.
 
     Args:
-        config: what to run.
-        workdir: where.
         profile_steps: steps (first, last) of every trained stage to record a profile of.
         remake: what becomes of trained weights that depend on a change: "anew" throws them away,
             "continue" trains on from them where nothing but data has changed, "" asks.

@@ -61,7 +61,6 @@ def embedded_key_frames(
 
     Args:
         encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D).
-        source: the split.
         procedure: says which states are catalogued.
         window: frames after a completion that carry its state.
         initial: whether the first frames of a recording are key frames of the state it begins in.

@@ -166,7 +166,6 @@ def load_any(path: Path, kind: str | None = None) -> tuple[dict, dict, str | Non
     """(params, batch_stats, library) of a foreign checkpoint or of a file of ours.
 
     Args:
-        path: the file.
         kind: what it has to hold; None is anything of ours, or a published backbone.
 
     Returns:

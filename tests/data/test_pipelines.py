@@ -194,28 +194,6 @@ def test_detector_pictures_shares_boxes_and_states(data):
     assert set((frame[~cad & (classes == EMPTY)] % 4).tolist()) == {3}
 
 
-@pytest.mark.parametrize(
-    ("cad_wrong", "expected"), [(0.0, {1, 2}), (1.0, {-1, PROCEDURE.error_class})]
-)
-def test_detector_pictures_all_renders_right_or_all_wrong(data, cad_wrong, expected):
-    options = {
-        "background": 0.0,
-        "unboxed_share": 0.0,
-        "batch": 64,
-        "seed": 0,
-        "cad_wrong": cad_wrong,
-    }
-    batches = pipelines.detector_pictures(data["train"], data["cad"], cad_share=1.0, **options)
-    (batch,) = take(batches, 1)
-    assert batch["cad"].all()
-    assert set(batch["class"].tolist()) == expected
-    # Without renders there are none to draw.
-    batches = pipelines.detector_pictures(data["train"], None, cad_share=0.0, **options)
-    (batch,) = take(batches, 1)
-    assert not batch["cad"].any()
-    assert set(batch["class"].tolist()) == {1, 2}
-
-
 def test_detector_pictures_frames_from_anywhere_are_for_the_parts_alone(data):
     options = {"background": 0.2, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 256, "seed": 0}
     wrong = copy.copy(data["train"])

@@ -72,17 +72,6 @@ def test_clips_that_end_at_every_so_manieth_frame_stand_for_those_up_to_the_next
     np.testing.assert_allclose(found, expected, atol=0.03)
 
 
-@pytest.mark.parametrize("kind", ["kcas", "gaussian", "uniform"])
-def test_clip_density_every_kind_sums_to_one(kind):
-    density = sampling.clip_density(300, np.array([10, 290]), sampling=kind, delta=80, sigma=45)
-    assert density.shape == (300,)
-    assert density.sum() == pytest.approx(1)
-    if kind == "gaussian":
-        assert {10, 290} <= set(np.argsort(density)[-4:].tolist())
-    if kind == "uniform":
-        assert np.ptp(density) == 0
-
-
 def test_clip_density_every_event_has_the_same_weight_whatever_its_component():
     """The released code loses events of components with a large index; ours must not."""
     first, last = np.zeros((2, 1000, 17), np.int8)
@@ -107,14 +96,6 @@ def test_clip_labels_matches_plain_loop(n, w, random):
             assert got[x, k] == ((start[k] == 1) != (states[x][k] == 1))
 
 
-def test_clip_labels_install_then_remove_inside_a_clip_is_nothing():
-    states = np.zeros((100, 2), np.int8)
-    states[40:60, 0] = 1
-    states[50:, 1] = -1  # incorrectly installed counts as absent
-    assert sampling.clip_labels(states, 80, frames=64).tolist() == [0, 0]
-    assert sampling.clip_labels(states, 50, frames=64).tolist() == [1, 0]
-
-
 def test_change_frames_with_wrong_parts_their_changes_are_events_too():
     states = np.zeros((60, 3), np.int8)
     states[10:, 0] = 1
@@ -128,16 +109,6 @@ def test_change_frames_with_wrong_parts_their_changes_are_events_too():
     assert sampling.change_frames(installed, True).tolist() == [10, 20, 30, 40, 50]
     only = np.where(states == -1, 0, states)
     assert sampling.change_frames(only, True).tolist() == [10, 50]
-
-
-def test_window_frames_span_stride_and_repeated_first_frame():
-    window = sampling.window_frames(300, frames=256, stride=4)
-    assert len(window) == 65
-    assert (window[0], window[-1]) == (44, 300)
-    assert set(np.diff(window)) == {4}
-    early = sampling.window_frames(10, frames=256, stride=4)
-    assert early[0] == 0
-    assert early[-3:].tolist() == [2, 6, 10]
 
 
 def test_key_frames_only_catalogued_states_within_t_f_of_a_completion():

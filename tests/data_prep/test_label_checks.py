@@ -8,23 +8,19 @@ from data_prep import labels
 from data_prep.checking import label_checks
 from data_prep.checking.label_checks import Curve, Row
 from stormpsr_jax import procedure as procedure_command
+from tests.support import toy
 from tests.support.commands import refused
 
-CONTENT = {
-    "name": "pump",
-    "fps": 5,
-    "components": ["seal", "cover", "screw"],
-    "states": ["100", "110", "111"],
-    "variants": {
-        "assembly": {
-            "initial_state": "000",
-            "expected": [0, 3, 6],
-            "recordings": ["bench*"],
-            "allowed": [5],
-            "precedence": [[0, 3], [3, 6]],
-        },
-        "repair": {"initial_state": "111", "expected": [8], "recordings": ["repair*"]},
-    },
+CONTENT = toy.content("seal, cover, screw", name="pump", variant="assembly")
+CONTENT["variants"]["assembly"] |= {
+    "recordings": ["bench*"],
+    "allowed": [5],
+    "precedence": [[0, 3], [3, 6]],
+}
+CONTENT["variants"]["repair"] = {
+    "initial_state": "111",
+    "expected": [8],
+    "recordings": ["repair*"],
 }
 
 

@@ -1,15 +1,11 @@
 """The labelling page in a real Chromium: `data_prep.own` reads what was labelled, to the frame."""
 
 import base64
-import contextlib
 import csv
 import io
-import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from fractions import Fraction
 
 import numpy as np
@@ -26,16 +22,13 @@ from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.labels import steps_to_states
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.contrasts import CONTRASTS
+from tests.support.label_page import LabelPage
 from tests.support.own_data import rotate
 
 av = pytest.importorskip("av", reason="needs the extra video")
 pytest.importorskip("sse_starlette", reason="needs the extra live")
 pytest.importorskip("uvicorn", reason="needs the extra live")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: apt install it)")
-TOKEN = "a-token-of-24-characters"  # so that a page finds the next server
 PROCEDURE = load_procedure("synthetic")
 VARIANT = PROCEDURE.variants["assembly"]
 KEYS = dict(enumerate("123456789ab"))
@@ -84,68 +77,22 @@ FILMS = {  # and whether Chromium plays it
 }
 
 
-class Server:
-    """`stormpsr label` on the films of a folder, in a process of its own."""
-
-    def __init__(self, folder, *names, port=0, more=()):
-        (folder / "videos").mkdir(exist_ok=True)
-        for name in names:
-            if not (path := folder / "videos" / f"{name}.mp4").exists():
-                FILMS[name][0](path)
-        self.folder = folder
-        command = [sys.executable, "-m", "data_prep.label", str(folder / "videos")]
-        flags = ["--procedure=synthetic", f"--labels={folder / 'labels'}", f"--port={port}"]
-        self.process = subprocess.Popen(
-            [*command, *flags, *more],
-            env=os.environ | {"STORMPSR_TOKEN": TOKEN, "DISPLAY": "", "WAYLAND_DISPLAY": ""},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.url = self.process.stdout.readline().split()[-1].partition("?")[0]
-
-    def labels(self, name):
-        """The file's rows as frames and step ids, whatever `own` says to them."""
-        with open(self.folder / f"labels/{name}.csv") as file:
-            return [
-                (round(float(row["time"]) * 5), IDS[row["step"]]) for row in csv.DictReader(file)
-            ]
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
+def serving(folder, *names, flags=()):
+    (folder / "videos").mkdir(exist_ok=True)
+    for name in names:
+        if not (path := folder / "videos" / f"{name}.mp4").exists():
+            FILMS[name][0](path)
+    return LabelPage(folder, "synthetic", *flags)
 
 
-@contextlib.contextmanager
-def serving(folder, *names, **more):
-    server = Server(folder, *names, **more)
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture(scope="module")
-def browser(system):
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    context.set_default_timeout(20_000)
-    tab = context.new_page()
-    errors = []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    yield tab
-    context.close()
-    assert errors == []
+def labels(page, name):
+    """The file's rows as frames and step ids, whatever `own` says to them."""
+    with open(page.folder / f"labels/{name}.csv") as file:
+        return [(round(float(row["time"]) * 5), IDS[row["step"]]) for row in csv.DictReader(file)]
 
 
 def opened(tab, server, name, frame=0):
-    tab.goto(f"{server.url}?token={TOKEN}&video={name}&frame={frame}")
+    tab.goto(f"{server.url}&video={name}&frame={frame}")
     tab.wait_for_selector(f'#picture[data-shown="{frame}"]')
 
 
@@ -202,7 +149,7 @@ def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path,
             is_picture(tab.evaluate(CANVAS), pictures, frame)
             press(tab, *filter(None, [COMMANDS[step % 3], KEYS[step // 3]]))
             saved(tab)
-            assert server.labels(name) == sorted(TRUTH[:count])
+            assert labels(server, name) == sorted(TRUTH[:count])
         (recording,) = own.find_recordings(
             tmp_path / "videos", tmp_path / "labels", PROCEDURE, splits="100/0/0"
         )
@@ -235,7 +182,7 @@ def test_mouse_undo_grey_steps_and_order(tab, tmp_path):
         opened(tab, server, "part2", 30)
         tab.locator('[data-step="Install chassis"]').click()
         saved(tab)
-        assert server.labels("part2") == [(30, 0)]
+        assert labels(server, "part2") == [(30, 0)]
         grey = tab.locator('[data-step="Install chassis"]')
         press(tab, "ArrowRight", "1")
         playwright.expect(grey).to_have_attribute("aria-disabled", "true")
@@ -249,14 +196,14 @@ def test_mouse_undo_grey_steps_and_order(tab, tmp_path):
         tab.mouse.down()
         tab.mouse.move(x + 60, y, steps=4)
         moved = int(tab.locator("[data-frame]").inner_text())
-        assert server.labels("part2") == [(30, 0)], "it is not let go yet"
+        assert labels(server, "part2") == [(30, 0)], "it is not let go yet"
         tab.mouse.up()
         saved(tab)
         assert moved > 50
         for keys, frame in ((), moved), (["Control+z"], 30), (["Control+y"], moved):
             press(tab, *keys)
             saved(tab)
-            assert server.labels("part2") == [(frame, 0)]
+            assert labels(server, "part2") == [(frame, 0)]
 
         jump(tab, 20)
         press(tab, "4")
@@ -264,7 +211,7 @@ def test_mouse_undo_grey_steps_and_order(tab, tmp_path):
         said = "Install engine at frame 20, 0:04.0: Install front wheels, Install rear wheels"
         playwright.expect(tab.locator("#alert")).to_have_text(f"{said} should come first")
         press(tab, "Shift+R", "4")  # in the frame in which it was installed: that cannot be
-        assert server.labels("part2") == [(20, 9), (moved, 0)]
+        assert labels(server, "part2") == [(20, 9), (moved, 0)]
         press(tab, "Backspace")
         press(tab, "1")  # so that the label after it says nothing new, which own would refuse
         saved(tab)
@@ -274,7 +221,7 @@ def test_mouse_undo_grey_steps_and_order(tab, tmp_path):
         assert tab.locator("[data-frame]").inner_text() == str(moved)
         tab.locator("input[name=frame]").click()
         press(tab, "2", "Backspace", "7")
-        assert server.labels("part2") == [(20, 0), (moved, 0)], "keys of a field label nothing"
+        assert labels(server, "part2") == [(20, 0), (moved, 0)], "keys of a field label nothing"
 
 
 def test_two_tabs_other_programs_and_kills(tab, tmp_path):
@@ -292,7 +239,7 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
         playwright.expect(dialog).to_contain_text("The file has 2 rows, this page 1")
         playwright.expect(tab.locator('[data-saved="false"]')).to_have_count(1)
         press(tab, "3")  # goes to the dialog, not to the page
-        assert server.labels("part2") == [(30, 0), (40, 3)], "nothing is overwritten"
+        assert labels(server, "part2") == [(30, 0), (40, 3)], "nothing is overwritten"
         press(tab, "Enter")  # takes those of the file
         saved(tab)
         assert len(rows(tab)) == 2
@@ -302,7 +249,7 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
         playwright.expect(dialog).to_be_visible()
         dialog.get_by_role("button", name="Write those of this page").click()
         saved(tab)
-        assert server.labels("part2") == [(30, 0), (40, 3)]
+        assert labels(server, "part2") == [(30, 0), (40, 3)]
 
         def lose(route):
             route.fetch()
@@ -311,27 +258,23 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
         tab.route("**/labels", lose, times=1)  # written, and then the server ends
         press(tab, "End", "7", "Backspace", "Shift+G", "3", "0", "Enter")
         saved(tab)
-        assert server.labels("part2") == [(30, 0), (40, 3)], "that is no conflict"
+        assert labels(server, "part2") == [(30, 0), (40, 3)], "that is no conflict"
 
         server.kill()
         press(tab, "Shift+ArrowRight", "3")
         playwright.expect(tab.locator("#saved")).to_have_text(
             "Not saved: no connection to the server"
         )
-        assert server.labels("part2") == [(30, 0), (40, 3)]
-        port = server.url.rstrip("/").rpartition(":")[2]
-        with serving(tmp_path, "part2", port=port) as again:
+        assert labels(server, "part2") == [(30, 0), (40, 3)]
+        with serving(tmp_path, flags=[f"--port={server.port}"]) as again:
             tab.wait_for_selector('[data-saved="true"]')
-            assert again.labels("part2") == [(30, 0), (35, 6), (40, 3)]
+            assert labels(again, "part2") == [(30, 0), (35, 6), (40, 3)]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast_and_room(browser, tmp_path, scheme):
+def test_contrast_and_room(tab, tmp_path, scheme):
+    tab.emulate_media(color_scheme=scheme)
     with serving(tmp_path, "part2") as server:
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 720}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        tab = context.new_page()
         opened(tab, server, "part2", 30)
         press(tab, "1", "2", "Shift+B", "Shift+W", "3", "4")
         saved(tab)
@@ -345,7 +288,6 @@ def test_contrast_and_room(browser, tmp_path, scheme):
         unnamed = "[...document.querySelectorAll('button, input, summary')].filter((e) =>"
         unnamed += " !(e.ariaLabel || e.innerText || e.labels?.length)).length"
         assert tab.evaluate(unnamed) == 0, "for screen readers"
-        context.close()
 
 
 def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path):
@@ -380,7 +322,7 @@ def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path)
 
 
 def test_proposals_are_accepted_rejected_and_answered_by_their_step(tab, tmp_path):
-    with serving(tmp_path, "demo", more=["--model=demo"]) as server:
+    with serving(tmp_path, "demo", flags=["--model=demo"]) as server:
         opened(tab, server, "demo")
         ghosts = tab.locator(".tick.proposal")
         playwright.expect(ghosts.first).to_be_attached(timeout=400_000)
@@ -389,7 +331,7 @@ def test_proposals_are_accepted_rejected_and_answered_by_their_step(tab, tmp_pat
         first = int(tab.locator("[data-frame]").inner_text())
         press(tab, "Enter")
         saved(tab)
-        assert server.labels("demo") == [(first, 0)]
+        assert labels(server, "demo") == [(first, 0)]
         press(tab, "Shift+J")
         press(tab, "Delete")
         playwright.expect(ghosts).to_have_count(count - 2)
@@ -397,12 +339,12 @@ def test_proposals_are_accepted_rejected_and_answered_by_their_step(tab, tmp_pat
         step = IDS[tab.locator("#rows .proposal.here .name").first.text_content()]
         press(tab, "ArrowLeft", *filter(None, [COMMANDS[step % 3], KEYS[step // 3]]))
         saved(tab)
-        assert len(server.labels("demo")) == 2
+        assert len(labels(server, "demo")) == 2
         tab.reload()
         playwright.expect(ghosts).to_have_count(count - 3)
 
 
-ACTIONS, KILLS, SEEDS = 2000, 10, 5
+ACTIONS_OF_A_KILL = 200
 RANDOM_KEYS = [
     *"123456789ab", *("ArrowRight", "ArrowLeft", "Shift+ArrowRight", "Shift+ArrowLeft") * 4,
     *("Shift+W", "Shift+R", "Backspace", "Control+z", "Control+y", "Home", "End", "Escape") * 2,
@@ -417,22 +359,20 @@ def is_whole(server, tab):
         "buttons => buttons.map((b) => [Number(b.dataset.at), b.children[1].textContent])"
     )
     path = server.folder / "labels/part2.csv"
-    found = server.labels("part2") if path.exists() else []
+    found = labels(server, "part2") if path.exists() else []
     assert [(frame, IDS[step]) for frame, step in shown] == found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_random_keys_clicks_reloads_and_kills(tab, tmp_path, seed):
-    rng, server = random.Random(seed), Server(tmp_path, "part2")
-    port = server.url.rstrip("/").rpartition(":")[2]
+@pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.slow)])
+def test_random_keys_clicks_reloads_and_kills(tab, tmp_path, kills):
+    rng, server = random.Random(kills), serving(tmp_path, "part2")
     try:
         opened(tab, server, "part2")
-        for i in range(1, ACTIONS + 1):
+        for i in range(1, kills * ACTIONS_OF_A_KILL + 1):
             chance = rng.random()
-            if i % (ACTIONS // KILLS) == 0:
+            if i % ACTIONS_OF_A_KILL == 0:
                 server.kill()  # whatever is under way
-                server = Server(tmp_path, "part2", port=port)
+                server = serving(tmp_path, flags=[f"--port={server.port}"])
                 is_whole(server, tab)
             elif chance < 0.01:
                 saved(tab)

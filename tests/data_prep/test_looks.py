@@ -82,9 +82,6 @@ def pictures_in(world, moves, size=SIZE):
     return [place.picture(moves, i, state, size) for i in range(len(moves.roll))]
 
 
-# --- Grounds --------------------------------------------------------------------------------------
-
-
 # --- Backgrounds of a user ------------------------------------------------------------------------
 
 

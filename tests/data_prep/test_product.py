@@ -1,5 +1,4 @@
 import numpy as np
-import trimesh
 
 from data_prep.products import product, shapes
 
@@ -30,14 +29,3 @@ def test_shapes_are_closed_and_fill_their_box():
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         np.testing.assert_allclose(normals.sum(0), 0, atol=1e-9)
         assert np.einsum("fi,fi->", triangles.mean(1), normals) / 6 > 0.2
-
-
-def test_affine_turns_about_x_then_y_then_z_as_trimesh_does():
-    rng = np.random.default_rng(0)
-    for angles in rng.uniform(-4, 4, (50, 3)):
-        scale, translation = rng.uniform(0.5, 2, 3), rng.normal(size=3)
-        expected = trimesh.transformations.euler_matrix(*angles, axes="sxyz")
-        expected[:3, :3] *= scale
-        expected[:3, 3] = translation
-        found = product.affine(angles, translation, scale)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)

@@ -344,5 +344,5 @@ def test_errors_one_line(system, monkeypatch):
         address = access.Address(*taken.getsockname())
         refuse(r"--serve=127.0.0.1:\d+: cannot be opened \(Address", address)
     refuse("needs a token", ALL)
-    monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)
-    refuse(r"--serve needs starlette: pip install '\.\[")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    refuse(r"--serve needs 'starlette': pip install '\.\[")

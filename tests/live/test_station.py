@@ -1,7 +1,6 @@
 """The page at the work station, in a real Chromium."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -14,9 +13,6 @@ from tests.support.contrasts import CONTRASTS
 pytest.importorskip("sse_starlette", reason="needs the extra live")
 pytest.importorskip("uvicorn", reason="needs the extra live")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: apt install it)")
 
 SERVER = """
 import json, sys
@@ -89,26 +85,6 @@ def view(*statuses, **more):
     ]
     shown = {"recording": "camera:0", "time_s": 75, "source": "live", "latency_ms": 42.4}
     return {**shown, "fps": 9.96, "dropped": 3, "checklist": rows, "beliefs": beliefs, **more}
-
-
-@pytest.fixture(scope="module")
-def browser(system):
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    context.set_default_timeout(20_000)
-    tab = context.new_page()
-    tab.errors = []
-    tab.on("pageerror", lambda error: tab.errors.append(str(error)))
-    yield tab
-    context.close()
-    assert tab.errors == []
 
 
 def see(locator, text):

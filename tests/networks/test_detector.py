@@ -19,20 +19,6 @@ def build(shape, levels=1):
     return jax.jit(lambda x: model.apply({"params": params}, x)), params, images
 
 
-@pytest.mark.parametrize(
-    ("box", "expected"),
-    [
-        ([0.5, 0.5, 1, 1], np.s_[:, :]),  # the whole
-        ([0.625, 0.375, 0.5, 0.5], np.s_[1:5, 3:7]),  # an aligned part
-    ],
-)
-def test_crop_aligned_boxes_are_slices(box, expected):
-    features = jax.random.normal(jax.random.key(2), (1, 8, 8, 3))
-    wanted = features[:, *expected]
-    result = crop(features, jnp.array([box], jnp.float32), wanted.shape[1], margin=1.0)
-    np.testing.assert_allclose(result, wanted, atol=1e-5)
-
-
 @pytest.mark.parametrize(("extent", "size"), [(0.3, 12), (0.6, 6), (0.8, 3)])
 def test_crop_keeps_linear_ramps(extent, size):
     # A ramp sampled at any scale is the same ramp, away from the border.
@@ -52,17 +38,6 @@ def test_crop_keeps_linear_ramps(extent, size):
         np.tile(40 * (y + extent * at), (size, 1))[inside, inside],
         rtol=0.02,
     )
-
-
-@pytest.mark.parametrize("turns", range(4))
-def test_straighten_quarter_turns(turns):
-    """The whole of a picture, turned to the left so many times before."""
-    images = np.random.default_rng(turns).random((2, 8, 8, 3), np.float32)
-    x_axis = [(0.5, 0.0), (0.0, -0.5), (-0.5, 0.0), (0.0, 0.5)][turns]
-    y_axis = [(0.0, -0.5), (-0.5, 0.0), (0.0, 0.5), (0.5, 0.0)][turns]
-    poses = np.tile(np.float32([0.5, 0.5, *x_axis, *y_axis]), (2, 1))
-    result = straighten(np.rot90(images, turns, axes=(1, 2)), poses, 8)
-    np.testing.assert_allclose(result, images, atol=1e-5)
 
 
 def test_straighten_any_pose_of_a_linear_ramp():
@@ -171,39 +146,6 @@ def test_detector_learns_place_and_state():
     assert (near & (labels[:, 0] == classes))[there].mean() > 0.9
     assert (confidences[classes < 0, 0] < 0.5).mean() > 0.9
     assert (confidences[classes > 0, 0] > 0.5).mean() > 0.9
-
-
-def marked(rng, count):
-    """Bright squares with or without two marks, each of which belongs left and may sit right."""
-    images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
-    boxes = np.full((count, 4), 0.5, np.float32)
-    states = rng.integers(-1, 2, (count, 2)).astype(np.int8)
-    for image, box, state in zip(images, boxes, states, strict=True):
-        side, (x, y) = rng.integers(20, 26), rng.integers(2, 20, 2)
-        image[y : y + side, x : x + side] += [1.5, 0.5, 0]
-        for k, value in enumerate(state):
-            if value:
-                top = y + 2 + k * (side // 2)
-                left = x + 2 if value > 0 else x + side - 8
-                image[top : top + 6, left : left + 6] = [-1, 0, 2]
-        box[:] = np.array([x + side / 2, y + side / 2, side, side]) / 48
-    return images, boxes, states
-
-
-@pytest.mark.usefixtures("system")  # costly
-def test_detector_learns_the_condition_of_each_component():
-    rng = np.random.default_rng(0)
-    model = Detector(num_classes=3, width=8, num_components=2)
-
-    def loss(out, boxes, states):
-        return place_loss(out, boxes) + condition_bce(out["parts"], states)[0]
-
-    params = fitted(model, lambda: marked(rng, 32), loss, steps=50)
-    images, _, states = marked(rng, 128)
-    parts = jax.jit(model.apply)({"params": params}, images)["parts"]
-    installed, right = parts[:, :2] > 0, parts[:, 2:] > 0
-    assert (installed == (states != 0)).mean() > 0.9
-    assert (right == (states == 1))[states != 0].mean() > 0.9
 
 
 def lying(rng, count):

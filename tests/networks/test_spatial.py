@@ -20,12 +20,6 @@ from tests.support.golden import SHARED, SHIPPED, assert_close, needs_shared, un
 from tests.support.processes import environment, finish, start
 from tests.support.weights_data import random_state
 
-SMALL = {
-    "encoder": ViT(patch_size=4, width=8, depth=1, num_heads=2),
-    "hidden": 6,
-    "projection": 5,
-}
-
 
 class Given(nn.Module):
     """In place of a backbone: takes features instead of pictures."""
@@ -72,13 +66,6 @@ def of_released(state):
     return params, batch_stats
 
 
-@pytest.fixture(scope="module")
-def small():
-    model = spatial.SpatialEncoder(**SMALL, num_components=3)
-    images = np.random.default_rng(0).normal(size=(7, 8, 8, 3)).astype(np.float32)
-    return model, random_variables(model, images), images
-
-
 def test_spatial_golden_evaluation(golden):
     arrays, model, params, batch_stats, images = golden
     variables = {"params": params, "batch_stats": batch_stats}
@@ -110,40 +97,6 @@ def test_spatial_golden_training_step(golden):
     expected, _ = of_released(under(arrays, "train/grad/") | under(arrays, "train/bn_after/"))
     assert max(np.nanmax(np.abs(leaf)) for leaf in jax.tree.leaves(expected)) > 0.1
     jax.tree.map(lambda a, b: assert_close(a, b, rtol=1e-4, atol=5e-5), gradient, expected)
-
-
-def test_batch_norm_matches_numpy_in_both_senses_of_variance():
-    x = np.random.default_rng(0).normal(3, 2, size=(5, 4))
-    norm = spatial.BatchNorm()
-    variables = {
-        "params": {"scale": jnp.arange(1.0, 5.0), "bias": jnp.full(4, 0.5)},
-        "batch_stats": {"mean": jnp.full(4, 2.0), "var": jnp.full(4, 3.0)},
-    }
-    y, updated = norm.apply(variables, x, True, mutable="batch_stats")
-    scale = np.arange(1, 5)
-    expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * scale + 0.5
-    np.testing.assert_allclose(y, expected, atol=1e-5)
-    stats = updated["batch_stats"]
-    np.testing.assert_allclose(stats["mean"], 0.9 * 2 + 0.1 * x.mean(0), atol=1e-5)
-    np.testing.assert_allclose(stats["var"], 0.9 * 3 + 0.1 * x.var(0, ddof=1), atol=1e-5)
-    y = norm.apply(variables, x, False)
-    np.testing.assert_allclose(y, (x - 2) / np.sqrt(3 + 1e-5) * scale + 0.5, atol=1e-5)
-
-
-def test_spatial_outputs_have_length_one_and_embed_agrees(small):
-    model, variables, images = small
-    outputs = apply(model, variables, images)
-    assert outputs["embedding"].shape == (7, 6)
-    assert outputs["projection"].shape == (7, 5)
-    assert outputs["state_logits"].shape == (7, 3)
-    for name in ("embedding", "projection"):
-        np.testing.assert_allclose(np.linalg.norm(outputs[name], axis=1), 1, atol=1e-5)
-    embedding = apply(model, variables, images, method="embed")
-    np.testing.assert_allclose(embedding, outputs["embedding"], atol=1e-6)
-    paper = spatial.SpatialEncoder(**SMALL)
-    outputs, fresh = jax.eval_shape(paper.init_with_output, jax.random.key(0), images)
-    assert "state_head" not in fresh["params"]
-    assert set(outputs) == {"embedding", "projection"}
 
 
 def test_spatial_microbatches_give_the_big_batch_gradient_in_less_memory():

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from stormpsr_jax.networks import temporal
@@ -60,44 +59,6 @@ def test_temporal_golden_loss_and_gradient(golden):
     expected, _ = from_state_dict(under(arrays, "grad/"), "temporal")
     assert max(np.nanmax(np.abs(leaf)) for leaf in jax.tree.leaves(expected)) > 0.01
     jax.tree.map(lambda a, b: assert_close(a, b, atol=1e-6), gradient, expected)
-
-
-# The settings are not in the golden file; these reproduce its series to the last digits.
-@pytest.mark.parametrize(
-    ("name", "optimizer"),
-    [
-        ("sgd", optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(1e-2, momentum=0.9))),
-        ("adamw", optax.adamw(1e-3, weight_decay=1e-4)),
-    ],
-)
-def test_temporal_golden_five_training_steps(golden, name, optimizer):
-    arrays, model, params, value_and_grad = golden
-    state, values = optimizer.init(params), []
-    for _ in range(5):
-        value, gradient = value_and_grad(params)
-        values.append(value)
-        updates, state = optimizer.update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
-    np.testing.assert_allclose(values, arrays[f"{name}/losses"], atol=2e-6)
-    kernel = params["head"]["kernel"].T
-    np.testing.assert_allclose(kernel, arrays[f"{name}/final_mlp_head.1.weight"], atol=1e-6)
-    logits = apply(model, {"params": params}, arrays["x"])
-    np.testing.assert_allclose(logits, arrays[f"{name}/final_logits"], atol=1e-5)
-
-
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_temporal_order_matters_through_positions_alone(small, head):
-    model, _, clips = small
-    model = model.clone(head=head)
-    variables = random_variables(model, clips)
-    mixed = clips[:, [3, 1, 5, 0, 2, 4]]
-    logits = apply(model, variables, clips)
-    assert logits.shape == (4, 3)
-    assert np.abs(apply(model, variables, mixed) - logits).max() > 1e-4
-    params = variables["params"]
-    params = params | {"pos_embedding": jnp.zeros_like(params["pos_embedding"])}
-    logits = apply(model, {"params": params}, clips)
-    np.testing.assert_allclose(apply(model, {"params": params}, mixed), logits, atol=1e-5)
 
 
 def test_temporal_dropout_acts_in_training_only(small):

@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.networks import attention, vit, vit_family
+from stormpsr_jax.networks import vit, vit_family
 from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
 from tests.support.drawn import dinov3_like
 
@@ -14,31 +13,6 @@ from tests.support.drawn import dinov3_like
 @pytest.fixture(scope="module")
 def dinov3():
     return dinov3_like()
-
-
-def test_vit_rotary_positions_tell_where_patches_are(dinov3):
-    """Patches that change places change the features; without positions they would not."""
-    model, variables, images = dinov3
-    swapped = images.copy()
-    swapped[:, :4], swapped[:, 4:] = images[:, 4:], images[:, :4]
-    one, two = (np.asarray(model.apply(variables, x)) for x in (images, swapped))
-    assert np.abs(one - two).max() > 1e-3
-
-
-def test_rotary_scores_depend_on_the_way_between_patches_alone():
-    """Along one side, as products of turned vectors: the sense of rotary positions."""
-    cos, sin = attention.rotary(1, 5, 8)
-    q, k = np.random.default_rng(0).normal(size=(2, 8))
-
-    def turned(x, i):
-        half = np.concatenate([-x[4:], x[:4]])
-        return x * cos[i] + half * sin[i]
-
-    scores = [turned(q, i) @ turned(k, i + 1) for i in range(4)]
-    np.testing.assert_allclose(scores, scores[0], rtol=1e-5)
-    assert abs(turned(q, 0) @ turned(k, 2) - scores[0]) > 1e-2
-    with pytest.raises(ValueError, match="a multiple of 4, not 6"):
-        attention.rotary(2, 2, 6)
 
 
 def test_layer_lr_scale_freezes_or_slows_the_backbone_alone():

@@ -7,49 +7,23 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
 
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 10,
-        "components": ["base", "wheel", "cap"],
-        "states": ["100", "110", "111"],
-        "variants": {
-            "up": {
-                "initial_state": "000",
-                "expected": [0, 3, 6],
-                "recordings": ["*"],
-                "precedence": [[0, 3], [3, 6], [0, 6]],
-            },
-            "service": {
-                "initial_state": "111",
-                "expected": [8, 5, 3],
-                "allowed": [2],
-                "recordings": [],
-                "precedence": [[8, 5], [5, 3]],
-            },
-        },
-    }
-)
+CONTENT = toy.content("base, wheel, cap", fps=10, variant="up")
+CONTENT["variants"]["up"]["precedence"] = [[0, 3], [3, 6], [0, 6]]
+CONTENT["variants"]["service"] = {
+    "initial_state": "111",
+    "expected": [8, 5, 3],
+    "allowed": [2],
+    "recordings": [],
+    "precedence": [[8, 5], [5, 3]],
+}
+PROCEDURE = Procedure.from_json(CONTENT)
 ERROR = PROCEDURE.error_class
 
 
 def kinds(alerts):
     return [(a.kind, a.step_id, a.other) for a in alerts]
-
-
-def test_monitor_golden_missed_then_out_of_order():
-    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
-    assert monitor.update(1, [0]) == []
-    alerts = monitor.update(5, [6])
-    assert kinds(alerts) == [("missed", 3, 6)]
-    assert alerts[0].message == "Install wheel is missing before Install cap"
-    assert monitor.missing() == [3]
-    alerts = monitor.update(9, [3])
-    assert kinds(alerts) == [("out of order", 3, 6)]
-    assert alerts[0].message == "Install wheel came after Install cap"
-    assert monitor.missing() == []
-    assert kinds(monitor.update(12, [5])) == [("unexpected", 5, None)]
 
 
 def literal(history, variant):

@@ -8,21 +8,14 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.procedure import PACKAGED, Procedure, load_procedure
+from tests.support import toy
 
-GOOD = {
-    "name": "toy",
-    "fps": 5,
-    "components": ["left", "right", "lid"],
-    "states": ["100", "110", "111"],
-    "variants": {
-        "up": {
-            "initial_state": "000",
-            "expected": [0, 3, 6],
-            "recordings": ["up_*", "any"],
-            "precedence": [[0, 6], [3, 6]],
-        },
-        "down": {"initial_state": "111", "expected": [8, 5, 2], "recordings": ["down_*", "any"]},
-    },
+GOOD = toy.content("left, right, lid", variant="up")
+GOOD["variants"]["up"] |= {"recordings": ["up_*", "any"], "precedence": [[0, 6], [3, 6]]}
+GOOD["variants"]["down"] = {
+    "initial_state": "111",
+    "expected": [8, 5, 2],
+    "recordings": ["down_*", "any"],
 }
 
 

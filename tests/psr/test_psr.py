@@ -20,12 +20,6 @@ def test_worked_example_golden():
     assert outcome.failed == 0
 
 
-def test_public_names_have_docstrings():
-    for name in psr.__all__:
-        value = getattr(psr, name)
-        assert isinstance(value, tuple) or value.__doc__
-
-
 def test_documented_examples_golden():
     # Without the fences, which would be taken for output.
     text = re.sub(r"^```.*$", "", DOCS.read_text(encoding="utf-8"), flags=re.M)

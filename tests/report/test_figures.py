@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs, rules
+from stormpsr_jax.psr.streams import calibration, learned, rules
 from stormpsr_jax.psr.streams.learned_weights import default_weights
 from stormpsr_jax.report import belief_strips, figures, pages
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
@@ -183,14 +183,6 @@ def test_figures_long_products_and_sets_are_cut_and_say_so():
     assert "The 40 recordings with the lowest F1, of 50." in caption
     assert {t for t in texts(svg) if t.startswith("r0")} == {f"r{i:03d}" for i in range(10, 50)}
     assert len(svg) < 300_000
-
-
-def test_belief_strips_columns_are_the_last_frame_before_their_middle():
-    times = np.array([0.0, 1.0, 2.0, 10.0])
-    belief = learned_beliefs.Belief(*np.repeat([[[-9.0], [0.0], [9.0], [0.0]]], 3, 0))
-    right, wrong = belief_strips.columns(times, belief, 5)  # middles 1, 3, 5, 7, 9
-    np.testing.assert_allclose(right[0], [0.5, *[1.0] * 4], atol=1e-3)
-    np.testing.assert_array_equal(right, wrong)
 
 
 def test_belief_strips_a_drawing_per_recording_with_its_components():

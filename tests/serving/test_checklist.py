@@ -4,37 +4,23 @@ import pytest
 
 from stormpsr_jax.psr import Event, Procedure
 from stormpsr_jax.serving.checklist import Checklist
+from tests.support import toy
 
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "pump",
-        "fps": 10,
-        "components": ["seal", "cover", "screw"],
-        "states": ["100", "110", "111"],
-        "variants": {
-            "assembly": {
-                "initial_state": "000",
-                "expected": [0, 3, 6],
-                "allowed": [5],
-                "recordings": ["*"],
-                "precedence": [[0, 3], [3, 6]],
-            },
-            "jig": {"initial_state": "000", "expected": [0, 2, 3], "recordings": []},
-            "kit": {
-                "initial_state": "100",
-                "expected": [3, 6],
-                "recordings": [],
-                "precedence": [[0, 3], [3, 6]],
-            },
-            "service": {
-                "initial_state": "111",
-                "expected": [3, 5, 6, 8],
-                "recordings": [],
-                "precedence": [[8, 5], [5, 3], [3, 6]],
-            },
-        },
+CONTENT = toy.content("seal, cover, screw", name="pump", fps=10, variant="assembly")
+IN_ORDER = [[0, 3], [3, 6]]
+CONTENT["variants"]["assembly"] |= {"allowed": [5], "precedence": IN_ORDER}
+for name, initial, expected, precedence in (
+    ("jig", "000", [0, 2, 3], []),
+    ("kit", "100", [3, 6], IN_ORDER),
+    ("service", "111", [3, 5, 6, 8], [[8, 5], [5, 3], [3, 6]]),
+):
+    CONTENT["variants"][name] = {
+        "initial_state": initial,
+        "expected": expected,
+        "recordings": [],
+        "precedence": precedence,
     }
-)
+PROCEDURE = Procedure.from_json(CONTENT)
 
 
 @pytest.mark.parametrize(

@@ -12,24 +12,17 @@ from data_prep import own
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
 
 FPS = 5
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "pump",
-        "fps": FPS,
-        "components": ["seal", "cover", "screw"],
-        "states": ["100", "110", "111"],
-        "variants": {
-            "assembly": {
-                "initial_state": "000",
-                "expected": [0, 3, 6],
-                "recordings": ["bench*"],
-            },
-            "repair": {"initial_state": "111", "expected": [8], "recordings": ["repair*"]},
-        },
-    }
-)
+CONTENT = toy.content("seal, cover, screw", name="pump", fps=FPS, variant="assembly")
+CONTENT["variants"]["assembly"]["recordings"] = ["bench*"]
+CONTENT["variants"]["repair"] = {
+    "initial_state": "111",
+    "expected": [8],
+    "recordings": ["repair*"],
+}
+PROCEDURE = Procedure.from_json(CONTENT)
 LEVELS = 12  # grey levels between two frames of a video
 TIMES = np.arange(0, 4, 0.2)
 

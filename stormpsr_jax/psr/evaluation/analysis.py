@@ -60,7 +60,6 @@ def both_found(
 
     Args:
         a, b: by recording, the entries of metrics.json; of the same recordings.
-        fps: frames per second.
 
     Returns:
         By recording, (delay of a, delay of b) in seconds of each such step.
@@ -232,10 +231,6 @@ def tolerance_curve(
     result: Mapping[str, Any], stream: str
 ) -> tuple[np.ndarray, np.ndarray, float | None]:
     """F1 as a function of the tolerated delay Δ, a match later than Δ being an FP and an FN.
-
-    Args:
-        result: content of metrics.json.
-        stream: one of its streams.
 
     Returns:
         Δ (M,) in seconds, from 0 to MAX_DELAY_S, at which the curve rises; F1 (M,) from each Δ on,

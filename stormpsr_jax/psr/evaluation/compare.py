@@ -27,9 +27,7 @@ def compare(
     Args:
         a, b: contents of two metrics.json of the same recordings.
         streams: of a and of b; None compares every stream that both have with itself.
-        samples: number of bootstrap samples.
         level: part of the samples inside the interval.
-        seed: of the random draws.
 
     Returns:
         A row per stream and metric: means of a and b over the recordings where both are defined,

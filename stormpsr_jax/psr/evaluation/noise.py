@@ -72,8 +72,6 @@ def measure(
     comes after these is not known.
 
     Args:
-        procedure: the product.
-        recordings: with detections and true states.
         confidence: floor; a row at or below it shows nothing.
 
     Returns:

@@ -12,6 +12,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.psr.streams import risk
+from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, reported
 from stormpsr_jax.psr.streams.stream import Stream
@@ -24,7 +25,7 @@ class Bars:
     """Recordings decoded at every bar of a stream.
 
     Attributes:
-        procedure, recordings, stream, weights: see `decode`.
+        procedure, recordings, stream, settings, weights: see `decode`.
         bars: (B,) ascending.
         events: by recording, the events at each bar.
         losses: by recording, (B,) of `risk`; None without an incorrect installation.
@@ -33,25 +34,29 @@ class Bars:
     procedure: Procedure
     recordings: Mapping[str, LabelledPredictions]
     stream: Stream
+    settings: Any
     weights: Weights | None
     bars: tuple[float, ...]
     events: Mapping[str, list[list[Event]]]
     losses: Mapping[str, np.ndarray | None]
 
-    def decide(self, settings: Any, asked: float) -> risk.Decision:
+    def decide(self, asked: float) -> risk.Decision:
         """Returns how all recordings together decide."""
         control = risk.control_of(self.bars, list(self.losses.values()))
         if control.recordings == risk.needed(asked):  # each is decoded as the others decide
             control = dataclasses.replace(control, recordings=control.recordings - 1)
-        return risk.decide(self.stream, settings, asked, control, self.weights)
+        return risk.decide(self.stream, self.settings, asked, control, self.weights)
 
-    def left_out(self, name: str, settings: Any, decision: risk.Decision) -> Any:
-        """Returns the settings that all recordings but one choose, to decode that one with."""
-        if decision.bound is None:  # nothing was chosen
-            return decision.settings
-        others = [losses for other, losses in self.losses.items() if other != name]
-        control = risk.control_of(self.bars, others)
-        return risk.decide(self.stream, settings, decision.risk, control, self.weights).settings
+    def left_out(self, name: str, decision: risk.Decision) -> list[Event] | None:
+        """Returns a recording's events at the bar that all others choose; None if it has none."""
+        if decision.bound is not None:  # it was chosen
+            others = [losses for other, losses in self.losses.items() if other != name]
+            control = risk.control_of(self.bars, others)
+            decision = risk.decide(self.stream, self.settings, decision.risk, control, self.weights)
+        for bar, events in zip(self.bars, self.events[name], strict=True):
+            if self.stream.with_bar(self.settings, bar) == decision.settings:
+                return events
+        return None
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a row per bar: what it accepts, leaves not sure and finds.
@@ -101,16 +106,18 @@ def decode(
     stream: Stream,
     settings: Any,
     weights: Weights | None,
+    calibration: Calibration | None = None,
 ) -> Bars:
     """Decodes recordings at every bar of a stream; `weights` are of a fitted one."""
     found = {
-        name: risk.decode_bars(procedure, r, stream, settings, weights)
+        name: risk.decode_bars(procedure, r, stream, settings, weights, calibration)
         for name, r in recordings.items()
     }
     return Bars(
         procedure,
         recordings,
         stream,
+        settings,
         weights,
         stream.bars(settings),
         {name: events for name, (events, _) in found.items()},

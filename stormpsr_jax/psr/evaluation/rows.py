@@ -24,7 +24,6 @@ class Row:
     """A published row.
 
     Attributes:
-        name: of the decoder.
         source: the paper; "IndustReal" is Schoonbeek et al., WACV 2024, "STORM-PSR" is arXiv
             2510.12385.
         settings: that come nearest to it. Neither paper gives the floor of confidences, which is
@@ -57,7 +56,6 @@ def table(
 
     Args:
         procedure: IndustReal's.
-        recordings: with detections.
 
     Returns:
         A row for `tables.format_rows` each: over all recordings with the published figures beside,

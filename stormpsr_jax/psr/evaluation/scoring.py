@@ -43,7 +43,6 @@ def evaluate(
     """Reads a folder of labels and one or two of predictions and scores them.
 
     Args:
-        procedure: the product.
         labels_dir, asd_dir, temporal_dir, scores_dir, visibility_dir, with_errors: see
             `load_recordings`.
         settings: of all streams that sum up evidence, or by stream.
@@ -161,9 +160,9 @@ def evaluate_recordings(
         rows: dict[str, dict[str, Any]] = {}
         bars = decision = None
         if protocol == "paper" and (stream.fitted or stream.name in (risks or {})):
-            bars = risk_curve.decode(procedure, recordings, stream, own, weights)
+            bars = risk_curve.decode(procedure, recordings, stream, own, weights, calibrated)
             if (asked := (risks or {}).get(stream.name)) is not None:
-                decision = bars.decide(own, asked)
+                decision = bars.decide(asked)
         judged: list[calibration.Judged] = []
         for name, recording in recordings.items():
             try:
@@ -171,14 +170,12 @@ def evaluate_recordings(
                     assert isinstance(own, Settings)  # as those of all its streams are
                     found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
-                    how = (
-                        own
-                        if decision is None or bars is None
-                        else bars.left_out(name, own, decision)
-                    )
-                    events = stream.decode(
-                        procedure, recording, how, weights, calibration=calibrated
-                    )
+                    events = decision and bars and bars.left_out(name, decision)
+                    if events is None:
+                        how = own if decision is None else decision.settings
+                        events = stream.decode(
+                            procedure, recording, how, weights, calibration=calibrated
+                        )
                     found = _score_paper(procedure, recording, events, certain, fps)
                     judged += calibration.judge(reported(events), recording)
             except ValueError as error:

@@ -49,7 +49,6 @@ def read(
     """Reads all ``*.csv`` files of a folder.
 
     Args:
-        folder: of the annotation files.
         skip: leave out rows that are malformed; otherwise they are errors.
 
     Returns:

@@ -26,7 +26,6 @@ class ClassMap:
         data: {the detector's class: ours}, where ours is a number in 0…S+1, a catalogued state
             such as "1100", "background" or "error"; or a whole number that is added to the
             detector's class.
-        procedure: the product.
 
     Raises:
         ValueError: a class that the procedure does not have, or a catalogued state given twice.
@@ -146,7 +145,6 @@ def first_category(categories: Iterable[Any], names: Mapping[int, str]) -> int:
     Ultralytics counted from 0 once and counts from 1 by now; the files do not say which.
 
     Args:
-        categories: all that occur.
         names: of the classes, by number from 0.
 
     Raises:

@@ -67,10 +67,6 @@ class Box(NamedTuple):
 def images(data: Any, path: str | os.PathLike) -> dict[Id, Image]:
     """Returns the pictures of a file by their ids.
 
-    Args:
-        data: what the file holds.
-        path: of it, for messages.
-
     Raises:
         ValueError: every mistake; also an id that is given twice.
     """
@@ -107,8 +103,6 @@ def boxes(
     """Returns what `convert` makes of each box of a file, in its order.
 
     Args:
-        data: what the file holds.
-        path: of it, for messages.
         pictures: see `images`.
         known: ids of categories; None takes any.
         convert: raises ValueError for what the caller cannot use.

@@ -45,10 +45,8 @@ def check(
 
     Args:
         recordings: the labels and predictions, by recording.
-        stream: its name.
         kind: of the predictions that it is decoded from, of `recordings.KINDS`.
         events: (frame, step id) that the stream recognised, by recording.
-        fps: frames per second of the labels.
 
     Returns:
         Mistakes, which are certain, and doubts; both say what to do.

@@ -215,7 +215,6 @@ def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> 
     """Returns the recordings whose labels are in a file of a label format, by their names.
 
     Args:
-        path: the file.
         own: the recording that the file is called like. It has the labels of a file of one, but if
             `known` has another name that the tool gives it.
         known: names of recordings; of those that `known` has not, the tool's name is taken.
@@ -251,10 +250,6 @@ def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> 
 
 def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
     """Says why files that may have labels have none, for recordings that lack them.
-
-    Args:
-        folder: of labels.
-        names: of recordings; None for all.
 
     Returns:
         a line for each file of their names that no format recognises, such as one of boxes, but
@@ -322,12 +317,10 @@ def read(
 
     Args:
         path: a value of `find`.
-        procedure: the product.
         variant: of the recording, whose initial state labels by the clock start from; None if it
             is not known, which leaves their changes unchecked and the result empty.
         needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
             read. None reads both.
-        terms: what --words and --labels_fps say of labels by the clock.
         recording: its name; None if the file has it.
 
     Raises:

@@ -148,7 +148,6 @@ def steps_to_states(
     Args:
         steps: (frame, step id), in any order.
         initial_state: K values that hold from ``first_frame`` on.
-        first_frame: of the recording.
 
     Returns:
         frames (M,) int64 and states (M, K) int8, a row per change after the initial one.
@@ -182,7 +181,6 @@ def states_per_frame(
         frames: (M,) ascending frame numbers.
         states: (M, K), each from its frame on; the first also holds before its frame.
         first_frame: frame number of row 0 of the result.
-        num_frames: N.
 
     Returns:
         (N, K) int8.

@@ -85,8 +85,6 @@ def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None
     """Reads the images of a COCO annotation file.
 
     Args:
-        data: its content.
-        path: of it, for messages.
         recording: of all images; None takes the folder that holds an image (the one above, if that
             is called "rgb").
 
@@ -134,7 +132,6 @@ def from_yolo(
     `classes` that says what the classes are.
 
     Args:
-        folder: of the files.
         classes: translates their classes.
         recording: of all files. None takes the folder's name, unless it is "labels", as Ultralytics
             calls every one, or its files belong to several videos: then it is what stands before

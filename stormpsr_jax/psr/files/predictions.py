@@ -155,8 +155,6 @@ def read_detections(
     A row ``<name>,<frame>,0`` says that nothing was detected in a frame, as does no row of it.
 
     Args:
-        path: of the file.
-        procedure: the product.
         others: names of other recordings, which the file must not be of.
 
     Raises:

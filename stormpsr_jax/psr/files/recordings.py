@@ -38,8 +38,6 @@ class LabelledPredictions:
     """The labels of one recording, and what the streams predicted for it.
 
     Attributes:
-        name: of the recording.
-        variant: of the procedure.
         truth: (frame, step id) in file order.
         states: (M, K), with M = 0 where the labels give none.
         detections, temporal: predictions, None for a stream that was not asked for.
@@ -92,7 +90,6 @@ def load_recordings(
     """Reads the labels of recordings, and their predictions `<rec>_results_pred.csv`.
 
     Args:
-        procedure: the product.
         labels_dir: what `label_files.find` finds in what `label_files.opened` gives; None reads
             predictions alone.
         asd_dir, temporal_dir: folders or zip files of predictions (`predictions.opened`); None for
@@ -102,7 +99,6 @@ def load_recordings(
         variant: of all recordings; None finds each one's by its name.
         with_errors: takes the truth from `PSR_labels_with_errors.csv`.
         split: of labels below folders (or in zip files) of splits, only these.
-        terms: what --words and --labels_fps say of labels by the clock.
 
     Returns:
         By name, sorted.

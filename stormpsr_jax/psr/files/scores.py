@@ -130,10 +130,6 @@ def from_predictions(
     The top detection's confidence is taken for that of the object, and its class for one of
     probability `TOP`. A frame without temporal prediction has logits 0.
 
-    Args:
-        detections, temporal: of one recording; None for a stream that is absent.
-        procedure: the product.
-
     Raises:
         ValueError: neither stream is there, or a class that the procedure does not have.
     """

@@ -39,7 +39,6 @@ class TimedStep:
     Attributes:
         at: seconds, or a number of frames or pictures, from 0.
         place: where it stands in its file.
-        step_id: of the procedure.
         unit: SECONDS, FRAMES or PICTURES.
         tolerance: seconds by which a time may be too late.
     """
@@ -82,8 +81,6 @@ def read_times(
     """Reads the labels of a recording in any format, in order of the times.
 
     Args:
-        path: of the file.
-        procedure: the product.
         terms: words for steps, and the rate of the tool's frames.
         recording: whose labels are wanted, of a file with several; None for the file's name.
         with_pictures: whether those of the recording are at hand, so that numbers of pictures go
@@ -168,10 +165,8 @@ def to_frames(
     """Converts times to frames, and checks that each step changes its component.
 
     Args:
-        path: of the file, for messages.
         timed: of `read_times`.
         initial_state: K values before the first step.
-        procedure: names the steps.
         first_frame: the frame at time 0.
         num_frames: of the recording; None if it is not known.
         shown: gives its pictures, and is asked only for labels that need them; None without them.

@@ -58,8 +58,6 @@ def read(text: str, path: str | os.PathLike, convert: Callable[[Row], _T]) -> li
     """Returns what `convert` makes of each row of a file.
 
     Args:
-        text: of the file.
-        path: of it, for messages.
         convert: raises ValueError for what the caller cannot use.
 
     Raises:

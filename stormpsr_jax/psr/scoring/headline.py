@@ -19,7 +19,6 @@ class Figure:
 
     Attributes:
         key: under which metrics.json has it, and the column of text tables.
-        label: for people.
         meaning: a sentence for those who read a report.
         unit: "s" or none.
         decimals: shown for a stream.

@@ -248,7 +248,6 @@ def score_recording(
 
     Args:
         truth, predicted: (frame, step id).
-        fps: frames per second.
 
     Returns:
         "pos", "f1", "f1_tolerant" (with `TOLERANCE_S`), "delay_s" and "delay_frames" (τ: mean over

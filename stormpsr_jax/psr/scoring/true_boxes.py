@@ -32,7 +32,6 @@ def load(
     """Reads detections and true boxes, and brings both to one unit.
 
     Args:
-        procedure: the product.
         asd: folder or zip file of detections.
         boxes: folder or zip file of true boxes, or a folder of zip files; None if they lie beside
             the detections, as in IndustReal's published ones.
@@ -118,8 +117,6 @@ def coco_classes(
 
     Args:
         names: of the categories by id.
-        procedure: whose states they are; a state outside of its catalogue is class 0.
-        place: the file, for messages.
 
     Raises:
         ValueError: a name that is none of these, or a table that is shifted in part.

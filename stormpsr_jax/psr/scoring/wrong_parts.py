@@ -114,7 +114,6 @@ def score_recording(
         frames: (M,) ascending.
         states: (M, K) true states, each from its frame on.
         events: (frame, step id) of a stream; those of one frame in the order of the reports.
-        fps: frames per second.
         unsure: (frame, step id) of events that are not sure.
 
     Returns:

@@ -66,7 +66,6 @@ def sweep(
     Args:
         procedure, variant, stream, settings: as for `Decoder`; ``settings.threshold`` is not used.
         thresholds: the values of T, in any order.
-        detections, temporal: predictions; None is no evidence.
         removals: `Settings.removal` beside each threshold; None takes that of `settings`.
         calibration: of the events' confidences, None leaves them as they are.
 
@@ -189,7 +188,6 @@ class _Path:
     """The sum of one component after a completion, until it exceeds the highest threshold.
 
     Args:
-        evidence: of the recording.
         rows: evidence of the component, see `_Evidence.rows`.
         after: frame of the completion, -1 at the start.
         blocked_until: last frame whose temporal evidence does not count.

@@ -41,10 +41,7 @@ class Decoder:
     memory does not grow. `batch.decode` gives the same events for a whole recording, faster.
 
     Args:
-        procedure: components and catalogued states.
-        variant: initial state and expected steps.
         stream: "asd", "temporal" or "storm".
-        settings: thresholds and weights.
         calibration: of the events' confidences; it changes nothing else.
 
     Raises:
@@ -265,8 +262,6 @@ def top_detection(
     """Returns the most confident (class, confidence) row of a frame, of equal ones the first.
 
     Args:
-        frame: its number, for messages.
-        detections: the rows.
         last_class: the procedure's error class.
 
     Returns:

@@ -50,9 +50,6 @@ class LearnedDecoder:
     `restore`.
 
     Args:
-        procedure: components and catalogued states.
-        variant: initial state and possible steps.
-        settings: thresholds and projection.
         weights: of the recurrent unit.
         calibration: of the events' confidences; it changes nothing else.
     """

@@ -176,7 +176,6 @@ def step(
     """One step of the recurrent unit.
 
     Args:
-        arrays: of `Weights`.
         hidden: (K, U).
         x: (K, F).
 

@@ -25,6 +25,7 @@ import numpy as np
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, reported
 from stormpsr_jax.psr.streams.stream import Stream
@@ -134,7 +135,6 @@ def decide(
     """Returns how installations are decided at a risk.
 
     Args:
-        stream: of these settings.
         settings: without a bar.
         risk: in 0…1; 1 is none.
         control: what validation recordings say; None without any.
@@ -162,6 +162,7 @@ def decode_bars(
     stream: Stream,
     settings: Any,
     weights: Weights | None,
+    calibration: Calibration | None = None,
 ) -> tuple[list[list[Event]], np.ndarray | None]:
     """Decodes a recording at each bar of a stream.
 
@@ -171,7 +172,7 @@ def decode_bars(
     """
     bars = stream.bars(settings)
     candidates = [stream.with_bar(settings, bar) for bar in bars]
-    found = stream.decode_each(procedure, recording, candidates, weights)
+    found = stream.decode_each(procedure, recording, candidates, weights, calibration=calibration)
     losses = []
     for events in found:
         steps = [event[:2] for event in reported(events)]

@@ -66,7 +66,6 @@ class Choice:
     """A setting and its figures on the recordings it was chosen on.
 
     Attributes:
-        settings: of the decoder.
         pos, f1, delay_s: means over the recordings where they are defined.
         scores: by the rule, of the recordings with steps, in order; where nothing was found there
             is no delay to pay for.
@@ -104,7 +103,6 @@ def select(
     """Chooses the settings of every stream that the recordings have.
 
     Args:
-        procedure: the product.
         recordings: of the validation split.
         base: decoder, decay and window, and what is not on the grid of a stream.
         choose: "validation", the rule above, or "paper", its settings.

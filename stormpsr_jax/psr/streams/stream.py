@@ -30,7 +30,6 @@ class OnlineDecoder(Protocol):
     """Decodes one recording, picture by picture; the memory does not grow.
 
     Attributes:
-        stream: its name.
         procedure, variant, settings: what it decodes, and how.
     """
 
@@ -56,7 +55,6 @@ class OnlineDecoder(Protocol):
 
         Args:
             frame: its number, larger than that of the frame before.
-            seen: what the networks say of it.
             frame_step: frames that it stands for: its own, and those up to the next picture.
 
         Raises:
@@ -82,9 +80,7 @@ class Stream(abc.ABC):
 
     Attributes:
         name: in files, flags and messages.
-        title, short: for people, and where there is little room.
         colour: of the palette of reports (`report.pages.PALETTE`).
-        meaning: a paragraph for those who read a report.
         summary: what its events are made from, for a table.
         needs: kinds of predictions, of `recordings.KINDS`.
         settings: class of its settings, a frozen dataclass that refuses wrong values.
@@ -163,7 +159,6 @@ class Stream(abc.ABC):
         """Returns settings that nobody chose; the first that finds a step counts.
 
         Args:
-            procedure: the product.
             base: has what is not fixed.
             threshold: if not 0 it is that one, of a stream whose threshold is a T of summed
                 evidence.
@@ -200,8 +195,6 @@ class Stream(abc.ABC):
         """Returns an online decoder at the start of a recording.
 
         Args:
-            procedure, variant: what is built.
-            settings: of the class `settings`.
             calibration: of the events' confidences; it changes nothing else.
             weights: of a fitted stream.
 

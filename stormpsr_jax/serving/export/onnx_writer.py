@@ -41,8 +41,6 @@ def write(function: Function, row: Array, names: Sequence[str], int8: bool) -> b
     """Returns the model of a function of rows (B, …), which gives arrays (B, …).
 
     Args:
-        function: of JAX.
-        row: what it takes.
         names: of its outputs, of which the last may be absent.
         int8: whether products of matrices are of 8-bit numbers, but for the first and the last:
             weights by output channel and signed, all rows of a call by one scale.

@@ -31,8 +31,6 @@ class Job:
         out: folder of the folder of its results.
         model: folder of the model.
         checksum: of its model.json.
-        variant: of the procedure.
-        options: what is wanted.
     """
 
     source: Source
@@ -105,8 +103,6 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
     """Recognises a source, unless it is finished; says what came of it.
 
     Args:
-        job: the source.
-        progress: is told of its frames.
         model: of job.model, if it is open already.
 
     Raises:

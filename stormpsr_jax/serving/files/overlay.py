@@ -69,10 +69,7 @@ def writing_video(
     first picture; an odd width or height gets one pixel more, as codecs need even ones.
 
     Args:
-        path: of the MP4 file.
-        procedure: for names.
         framing: that of the model, which says where in the picture a box is.
-        fps: frames per second.
 
     Raises:
         ValueError: FFmpeg has no encoder for it.

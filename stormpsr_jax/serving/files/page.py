@@ -137,9 +137,6 @@ class Report:
         """Writes the page.
 
         Args:
-            path: of the HTML file.
-            name: of the recording.
-            rows: the checklist at the end.
             stream, settings: by which events were decoded.
             calibrated: whether the confidences of events are.
             source: the file's name, for people.

@@ -31,7 +31,6 @@ class Options:
 
     Attributes:
         stream, settings: how its events are decoded; None for the model's own.
-        batch: frames computed at once; None for the model's.
         video, clips: write the annotated video, and one of each event, of some seconds.
         certain: events of a lower confidence are listed as uncertain.
         pre_labels: key of the format of labels that is written too; None for none.
@@ -64,14 +63,7 @@ def recognise(
     Its pictures are read twice: by the networks, and then by what shows them.
 
     Args:
-        model: on pictures.
-        name: of the recording.
-        pictures: of it.
-        variant: of the procedure.
-        folder: for the results; empty.
-        options: what is wanted.
         source: where the pictures are from.
-        progress: is told how many frames have been done since it was told last.
 
     Returns:
         The number of events, and whether the recording shows the model's product; None if that is

@@ -27,8 +27,6 @@ def of_event(
     """Returns what an event says, without when it was.
 
     Args:
-        event: of the model.
-        procedure: the product.
         calibrated: whether its confidence is a probability.
         fits: whether the pictures show the product; None where that is not known.
     """

@@ -38,7 +38,6 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
     What was changed by hand since stays so: labels are made by correcting events.csv.
 
     Args:
-        folder: of the results.
         stamp: of the source; another one may still be of the same content.
         checksum: returns that of the source's content.
         made_from: all else that the results depend on.
@@ -101,7 +100,6 @@ def write_record(
     """Writes what the results in a folder were made from, and their checksums.
 
     Args:
-        folder: with all results in it.
         source: "stamp" and "checksum" of the source.
         made_from: all else that they depend on.
         fits: whether the source shows the model's product; None where that is not known.

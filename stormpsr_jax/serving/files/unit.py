@@ -53,7 +53,6 @@ class State(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A unit, as it is saved.
 
     Attributes:
-        count: its number.
         finished: the class of what is to be taken away before it begins.
         first: the frame in which the object was seen first.
         last: that of the last step.

@@ -1,7 +1,6 @@
 """Prediction files: round trips, the released code's files, and errors that name their place."""
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,12 +9,10 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr import convert
 from stormpsr_jax.psr.files import predictions
-from stormpsr_jax.psr.procedure import load_procedure
 from tests.support import toy
 from tests.support.commands import refused
 
 PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
-GOLDEN = pathlib.Path(__file__).parents[3] / "../shared/golden"
 ASD = "name,frame,class,conf,x,y,w,h\n"
 TEMPORAL = ",clip,framenr,GT,Pred,Conf\n"
 
@@ -96,28 +93,6 @@ def test_visibility_round_trip(folder):
     frames, visible = predictions.read_visibility(path)
     assert frames.tolist() == [3, 4, 9]
     np.testing.assert_equal(visible, [0.5, np.nan, 1.0])
-
-
-@pytest.mark.parametrize("kind", ["asd", "temporal"])
-def test_readers_matches_loop_on_golden_file(kind):
-    path = GOLDEN / "meccano" / "noisy" / kind / "0001_results_pred.csv"
-    if not path.exists():
-        pytest.skip("the golden files are not here")
-    procedure = load_procedure("meccano")
-    lines = path.read_text().splitlines()[1:]
-    if kind == "asd":
-        read = predictions.read_detections(path, procedure)
-        expected = [list(map(float, line.split(",")[1:])) for line in lines]
-        got = np.column_stack([read.frames, read.classes, read.confidences, read.boxes])
-    else:
-        read = predictions.read_temporal(path, procedure)
-        expected = []
-        for line in lines:
-            head, gt, pred, conf = line.replace('"', "").replace("]", "").split("[")
-            numbers = [list(map(float, part.strip(", ").split(","))) for part in (gt, pred, conf)]
-            expected.append([float(head.split(",")[2]), *numbers[0], *numbers[1], *numbers[2]])
-        got = np.column_stack([read.frames, read.labels, read.predicted, read.confidences])
-    np.testing.assert_array_equal(got, expected)
 
 
 def rows(*lines):

@@ -36,15 +36,6 @@ def test_scores_what_is_written_comes_back_in_half_precision(tmp_path, full):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_scores_per_frame_gives_the_rows():
-    said = small()
-    rows = list(said.per_frame())
-    assert [frame for frame, _ in rows] == said.frames.tolist()
-    for n, (_, one) in enumerate(rows):
-        for mine, whole in zip(one, said.arrays, strict=True):
-            np.testing.assert_array_equal(mine, whole[n])
-
-
 def npy(array):
     file = io.BytesIO()
     np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=True)

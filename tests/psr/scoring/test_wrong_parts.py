@@ -1,8 +1,6 @@
 """Figures of parts that sit wrong, against a walk from frame to frame on their definitions."""
 
-import csv
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.files.labels import states_to_steps
-from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
-from stormpsr_jax.psr.scoring.wrong_parts import WrongInstallation
 
-SHIPPED = pathlib.Path(__file__).parents[3] / "../shared/data/meccano_psr_labels"
 FPS = 4.0
 INSTALL, WRONG, REMOVE = 0, 1, 2  # of component 0
 
@@ -102,83 +95,6 @@ def test_score_recording_matches_a_walk_over_frames(recording):
         wrong_parts.wrong_installations(frames, states, events), events
     )
     assert len(alarms) == found["false_alarms"]
-
-
-def made(states, *events):
-    """The wrong installations of one component, whose state is given from frames 0, 10, 20 … on."""
-    frames = 10 * np.arange(len(states))
-    return wrong_parts.wrong_installations(frames, np.array(states)[:, None], events)
-
-
-@pytest.mark.parametrize(
-    ("states", "events", "expected"),
-    [
-        # From the first frame on, and never corrected.
-        ([-1], [(3, WRONG), (5, WRONG)], [(0, None, None, 3)]),
-        ([-1], [(3, INSTALL)], [(0, None, 3, None)]),
-        ([0, -1], [(999, WRONG)], [(10, None, None, 999)]),
-        # The correct part that was reported sits wrong later: the report is not blamed …
-        ([0, 1, -1], [(12, INSTALL)], [(20, None, None, None)]),
-        ([1, -1], [], [(10, None, None, None)]),
-        # … another one is.
-        ([0, 1, -1], [(12, INSTALL), (20, INSTALL)], [(20, None, 20, None)]),
-        ([0, 1, 0, -1], [(25, INSTALL)], [(30, None, 30, None)]),
-        # Too early, and it still stands; or no longer.
-        ([0, -1], [(4, INSTALL)], [(10, None, 10, None)]),
-        ([0, -1], [(4, INSTALL), (8, REMOVE)], [(10, None, None, None)]),
-        ([0, -1], [(4, INSTALL), (10, WRONG)], [(10, None, None, 10)]),
-        # Of several reports in a frame the last one stands.
-        ([0, -1], [(12, INSTALL), (12, WRONG)], [(10, None, None, 12)]),
-        ([0, -1], [(12, WRONG), (12, INSTALL)], [(10, None, 12, 12)]),
-        # Accepted at first, found after that.
-        ([0, -1, 1], [(12, INSTALL), (15, WRONG)], [(10, 20, 12, 15)]),
-        # At the frame of the correction nothing is wrong any more.
-        ([0, -1, 1], [(20, INSTALL), (20, WRONG)], [(10, 20, None, None)]),
-        # Several, and a report that stands through the first accepts the second too.
-        ([0, -1, 0, -1], [(12, INSTALL)], [(10, 20, 12, None), (30, None, 30, None)]),
-        ([0, -1, 1, -1], [(12, INSTALL)], [(10, 20, 12, None), (30, None, None, None)]),
-    ],
-)
-def test_wrong_installations_edge(states, events, expected):
-    assert made(states, *events) == [WrongInstallation(0, *fields) for fields in expected]
-
-
-def test_score_recording_golden_right_installations():
-    # Component 0 is installed from the start, which nobody has done here; 1 is installed twice.
-    frames, states = np.array([0, 10, 20, 30, 40]), np.array([[1, 0], [1, 1], [1, -1], [1, 1]])
-    events = [(5, WRONG), (15, 3 + WRONG), (16, 3 + WRONG), (22, 3 + WRONG)]
-    found = wrong_parts.score_recording(frames[:4], states, events, FPS)
-    assert (found["right_called_wrong"], found["right_installations"]) == (1, 2)
-    assert (found["false_alarms"], found["found"], found["delay_s"]) == (3, 1, 0.5)
-    assert wrong_parts.score_recording(frames[:0], states[:0], events, FPS) is None
-
-
-@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped labels are not here")
-def test_score_recording_matches_counting_in_the_shipped_labels():
-    procedure, total = load_procedure("meccano"), 0
-    for name, place in label_files.find(SHIPPED).items():
-        known = label_files.read(place, procedure, procedure.variant_for(name))
-        with (place / label_files.STATES).open(newline="") as file:
-            columns = list(zip(*csv.reader(file), strict=True))[1:]
-        counted = sum(
-            value == "-1" and (m == 0 or column[m - 1] != "-1")
-            for column in columns
-            for m, value in enumerate(column)
-        )
-        # Who reports each change at once finds them all. The step files cannot stand for that:
-        # those of 0016 call a headlamp installed, twice, that the states call wrong.
-        steps = states_to_steps(known.frames, known.states, with_errors=True)
-        found = wrong_parts.score_recording(known.frames, known.states, steps, 12)
-        assert found["shown"] == found["found"] == counted
-        assert found["accepted"] == found["false_alarms"] == found["right_called_wrong"] == 0
-        assert found["delay_s"] == (0 if counted else None)
-        assert found["right_installations"] == sum(s % 3 == 0 for _, s in steps)
-        # Who takes each wrong part for a right one accepts them all.
-        blind = [(f, s - 1 if s % 3 == 1 else s) for f, s in steps]
-        found = wrong_parts.score_recording(known.frames, known.states, blind, 12)
-        assert (found["accepted"], found["found"]) == (counted, 0)
-        total += counted
-    assert total > 10
 
 
 def result():

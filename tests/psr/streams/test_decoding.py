@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.batch import decode, sweep
-from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.decoding import Decoder
-from stormpsr_jax.psr.streams.rules import STREAMS, Settings
+from stormpsr_jax.psr.streams.rules import Settings
 
 K = 3
 PROCEDURE = Procedure.from_json(
@@ -230,46 +229,6 @@ def test_sweep_is_decoding_with_each_threshold(data, s, pairs, stream, name):
         assert one == decode(PROCEDURE, variant, stream, s, *predictions)
         changed = dataclasses.replace(s, removal=removal)
         assert other == decode(PROCEDURE, variant, stream, changed, *predictions)
-
-
-@pytest.mark.parametrize(
-    ("between", "kept"),
-    [
-        ([], True),
-        ([(0, 0.9)], True),  # background
-        ([(5, 0.5)], True),  # at the floor
-        ([(5, 0.6)], False),  # another state
-        ([(6, 0.6)], False),  # the error state
-    ],
-)
-def test_a_sum_decays_only_on_frames_that_show_something_if_asked_to(between, kept):
-    seen = {f: [(1, 0.75)] for f in (0, 1, 50, 51)} | {f: between for f in range(2, 50) if between}
-    found = {}
-    for unseen_decay in (None, 1.0):
-        s = Settings(threshold=2.5, decay=0.5, confidence=0.5, unseen_decay=unseen_decay)
-        up = PROCEDURE.variants["up"]
-        found[unseen_decay] = steps(decode(PROCEDURE, up, "asd", s, arrays(seen, {})[0]))
-        decoder = Decoder(PROCEDURE, up, "asd", s)
-        online = [e for f in sorted(seen) for e in decoder.update(f, seen[f])]
-        assert steps(online) == found[unseen_decay]
-    assert found == {None: [], 1.0: [(51, 0)] if kept else []}
-
-
-@settings(max_examples=30, deadline=None)
-@given(streams(), all_settings(), st.sampled_from(STREAMS))
-def test_calibration_changes_confidences_alone_online_and_in_batch(data, s, stream):
-    up, calibration = PROCEDURE.variants["up"], Calibration(0.7, -0.5, 0.05, 0.95)
-    plain = decode(PROCEDURE, up, stream, s, *arrays(*data))
-    found = decode(PROCEDURE, up, stream, s, *arrays(*data), calibration=calibration)
-    assert found == [e._replace(confidence=calibration(e.confidence)) for e in plain]
-    decoder = Decoder(PROCEDURE, up, stream, s, calibration=calibration)
-    online = [
-        event
-        for frame in sorted(data[0].keys() | data[1].keys())
-        for event in decoder.update(frame, data[0].get(frame, []), data[1].get(frame))
-    ]
-    assert [e.confidence for e in online] == pytest.approx([e.confidence for e in found])
-    assert steps(online) == steps(found)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,6 @@ class Sample:
     """A file as its formats see it; each view of it is made once, when it is asked for.
 
     Attributes:
-        path: of the file.
         check: raises ValueError for an entry that its reader will not take, so that a table's
             mistakes of all kinds come in the order of its lines.
         recordings: the names of each recording that is labelled, if maybe with nothing, of forms
@@ -238,8 +237,6 @@ class Written:
     Attributes:
         frame: counted from 0 at the recording's first one.
         number: of the same frame; another where pictures are numbered otherwise.
-        step_id: of the procedure.
-        name: of the step.
     """
 
     frame: int

@@ -70,7 +70,6 @@ def read(
     """Reads a label file of any format.
 
     Args:
-        path: of the file.
         check: see `Sample`.
 
     Returns:
