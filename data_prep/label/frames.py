@@ -2,12 +2,14 @@
 
 A frame is found by the index of its video (`containers.read_index`): decoding begins at the last
 key frame before it. Decoded pictures are kept as the decoder gives them, up to `KEPT_BYTES`, so
-that stepping back costs no more than stepping on.
+that stepping back costs no more than stepping on. Of the pictures that no frame shows, the decoder
+leaves out those that no other picture needs.
 """
 
 import collections
 import contextlib
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,7 @@ class Film:
         self._kept_bytes = self._gone = 0
         self._stack = contextlib.ExitStack()
         self._shift: int | None = None
-        self._is_open = False
+        self._is_open, self._leaves_out = False, True
         self.height, self.width = self.picture(0).shape[:2]
         codec = self._stream.codec_context
         inside = self._container.format.name.startswith(_PLAYED_IN)
@@ -73,10 +75,11 @@ class Film:
         opened = containers.open_video(*self._place)
         self._is_open = True
         self._container, self._stream = self._stack.enter_context(opened)
-        self._frames = self._container.decode(self._stream)
+        self._frames = self._decode()
         unit = float(self._stream.time_base)
         self._ticks = np.rint(self._index.times / unit).astype(np.int64)
         self._in_order = self._container.format.name == "avi"  # its times are of decoding alone
+        self._leaves_out &= self._stream.codec_context.name == "h264" and not self._in_order
         # Places among the pictures: what the decoder gives next, or one before it; the first that
         # is whole since the last seek.
         self._next = self._start = 0
@@ -129,16 +132,29 @@ class Film:
             start = int(self._index.starts[key])
             with contextlib.suppress(av.error.FFmpegError):
                 self._container.seek(start, stream=self._stream)
-                self._frames = self._container.decode(self._stream)
+                self._frames = self._decode()
                 self._next = self._start = int(self._index.keys[key])
                 return
         self._open()
+
+    def _decode(self) -> Iterator[Any]:
+        """What the decoder gives from here on."""
+        codec = self._stream.codec_context
+        for packet in self._container.demux(self._stream):
+            unseen = False
+            if self._leaves_out and packet.pts is not None:
+                place = int(np.searchsorted(self._ticks, packet.pts))
+                unseen = place < len(self._shown) and not self._shown[place]
+            codec.skip_frame = "NONREF" if unseen else "DEFAULT"
+            yield from packet.decode()
 
     def _decode_to(self, wanted: int, first: bool) -> Any:
         """Decodes until a picture; None if the decoder begins behind it, unless at the `first`."""
         last = None
         for frame in self._frames:
             place, tick = self._next, frame.dts if self._in_order else frame.pts
+            if tick is None and self._leaves_out:
+                break
             if tick is not None:
                 if self._in_order:  # the order of decoding is later by so many as wait for others
                     self._shift = tick - self._ticks[0] if self._shift is None else self._shift
@@ -151,11 +167,16 @@ class Film:
                 self._keep(place, frame)
             if place > wanted and last is None and not first:
                 return None
+            if place > wanted and self._leaves_out:
+                break
             if place >= wanted:
                 found = frame if place == wanted or last is None else last
                 self._keep(wanted, found)
                 return found
             last = frame
+        if self._leaves_out:  # what is shown in its place, or counts, may have been left out
+            self._leaves_out = False
+            return None
         self._next = len(self._ticks)
         if last is None and first:
             raise ValueError(f"{show(self._place)}: picture {wanted} cannot be decoded")

@@ -39,7 +39,7 @@ class LabelPage:
 
     def ask(self, path: str = "/api/project", method: str = "GET", body=None, **headers):
         """Returns status, headers and body, of JSON what it says; headers None are not sent."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         origin = f"http://127.0.0.1:{self.port}"
         headers = {"authorization": f"Bearer {TOKEN}", "origin": origin} | headers
         headers = {name: value for name, value in headers.items() if value is not None}
