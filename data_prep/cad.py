@@ -135,7 +135,9 @@ def make_dataset(
     if turn is not None and not 0 <= turn <= 180:
         raise ValueError(f"--turn={turn} is not in 0…180")
     if turn is not None and not wrong:
-        raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
+        raise ValueError(
+            f"--turn={turn} is for pictures of incorrect installations: give --wrong=N too"
+        )
     of_user = from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)
     counts = rendered.cad_recordings(procedure, per_state, wrong, board=False)
     if not procedure.states.any(axis=1).all():
@@ -179,14 +181,16 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     what = "pictures of each (%(default)s)"
     add_count("--per_state", type=command.at_least(1), default=100, help=what)
     at_least_0 = command.at_least(0)
-    add_count("--wrong", type=at_least_0, default=0, help="further ones with parts wrong (0)")
+    add_count(
+        "--wrong", type=at_least_0, default=0, help="more pictures, of incorrect installations (0)"
+    )
     add_count("--seed", type=at_least_0, default=0, help="of everything drawn (%(default)s)")
     add(
         "--turn",
         type=float,
         metavar="DEGREES",
-        help="how far the product's front is turned from the camera in pictures of wrong parts, "
-        "standard deviation (any way round)",
+        help="how far the product's front is turned from the camera in pictures of incorrect "
+        "installations, standard deviation (any way round)",
     )
 
 

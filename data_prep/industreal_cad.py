@@ -227,10 +227,7 @@ def _check_categories(data: Any, place: str) -> str:
         )
     if agree:
         return f"{agree} of {len(categories)} names of categories say the same state as their ids"
-    return (
-        "ids of categories are taken for classes of the Unity scene, as no name of theirs tells a "
-        "state"
-    )
+    return "category ids are read as classes of the Unity scene, as none of their names is a state"
 
 
 def _class_of(number: coco.Id) -> int | None:

@@ -47,7 +47,7 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
         the number of words.
 
     Raises:
-        ValueError: all mistakes in the labels; there are no words; `out` exists.
+        ValueError: all errors in the labels; there are no words; `out` exists.
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
@@ -56,7 +56,9 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     texts = [entry.text for entry in entries]
     rows = words.draft(texts, procedure)
     if not rows:
-        raise ValueError(f"--labels={labels}: no words are in it, PSR label files alone")
+        raise ValueError(
+            f"--labels={labels}: holds PSR label files alone, which have no words to map"
+        )
     with files.replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow([*words.HEADER, "how"])
@@ -67,17 +69,19 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
 def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
     if action == "map":
         count = draft(procedure, labels, given["out"])
-        logging.info("%s: %d words; correct them, then give it as --words", given["out"], count)
+        logging.info(
+            "%s: %d words; correct them, then give the file as --words", given["out"], count
+        )
         return
     terms = words.terms(given["words"], given["labels_fps"], procedure)
     lines, warnings = label_checks.check(procedure, labels, terms, given["window"])
-    lines += [f"doubt: {one_line(warning)}" for warning in warnings]
-    print("\n".join(lines if warnings else [*lines, "nothing is doubtful"]))
+    lines += [f"warning: {one_line(warning)}" for warning in warnings]
+    print("\n".join(lines if warnings else [*lines, "no warnings"]))
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    add = actions.add_parser("check", help="count steps, and tell what is doubtful").add_argument
+    add = actions.add_parser("check", help="count steps, and warn of what looks wrong").add_argument
     add("labels", metavar="DIR", help="folder of the labels")
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     what = "frames of a clip, the config's window.frames (%(default)s)"

@@ -314,7 +314,7 @@ def _make(
     if objects and (of or drawn != TOY):
         raise ValueError(
             f"--objects={objects} are random products with the looks of world toy: leave out what "
-            "tells another product, and --world, --looks, --views and --backgrounds"
+            "names another product, and --world, --looks, --views and --backgrounds"
         )
     making: dict[str, Any] = {"size": size, "workers": workers, "glob": recordings}
     if not objects:
@@ -353,8 +353,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     command.add_size_flag(parser, 64)
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
     add_count("--cad_per_state", help="clean renders of each state (100)")
-    add_count("--cad_wrong", help="further ones with parts that sit wrong (0; your product: 300)")
-    what = "recordings for training, full of mistakes (0; your product: 80)"
+    add_count(
+        "--cad_wrong", help="more pictures, of incorrect installations (0; your product: 300)"
+    )
+    what = "training recordings full of assembly errors (0; your product: 80)"
     add_count("--error_recordings", help=what)
     add(
         "--error_recordings_step",

@@ -183,10 +183,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="the same of the spatio-temporal stream")
-    add("--labels", help="folder of labels: how many alerts of wrong parts are true")
+    add(
+        "--labels",
+        help="folder of labels: compares alerts of incorrect installations with these labels",
+    )
     what = "otherwise storm if both are given, else the one that is"
     add("--stream", choices=list(_FLAGS), help=what)
-    what = "an error state seen for so many seconds is told (%(default)s)"
+    what = "seconds that an error state must be seen before it is reported (%(default)s)"
     add("--error_seconds", type=float, default=ERROR_SECONDS, metavar="S", help=what)
     add("--decoder", choices=rules.DECODERS, default=Settings().decoder)
     add_decoding_flags(parser)

@@ -31,7 +31,7 @@ def check(args: argparse.Namespace) -> None:
         ValueError: every mistake of the file, and of the labels.
     """
     if args.variant is not None and args.labels is None:
-        raise ValueError("--variant is of the recordings of --labels; give that too")
+        raise ValueError("--variant needs --labels: it names the variant of those recordings")
     path = procedure_path(args.procedure)
     data = read_json(path)
     raise_all([f"{path}: {error}" for error in find_errors(data)])
@@ -39,10 +39,10 @@ def check(args: argparse.Namespace) -> None:
     warnings = _warnings(procedure)
     if "draft" in data:
         warnings += [f"draft: {note}" for note in data["draft"]]
-        warnings.append("is a draft: go through what it says, then take the key 'draft' out")
+        warnings.append("is a draft: check what it says, then remove the key 'draft'")
     _print_warnings(f"{path}: {warning}" for warning in warnings)
     if args.labels is None:
-        print(f"{args.procedure}: no mistakes")
+        print(f"{args.procedure}: no errors")
         return
     terms = words.terms(args.words, args.labels_fps, procedure)
     found = label_files.find(args.labels)
@@ -72,15 +72,15 @@ def check(args: argparse.Namespace) -> None:
         odd += [(name, warning) for warning in doubtful]
     _print_warnings(label_warnings.grouped(odd, procedure.fps))
     raise_all(errors)
-    print(f"{args.procedure}: no mistakes")
+    print(f"{args.procedure}: no errors")
     recordings = f"{len(found)} recording{'s' if len(found) != 1 else ''}"
-    fit = "can be read, with doubts" if odd else "fit"
+    fit = "can be read, with warnings" if odd else "fit"
     print(f"{args.labels}: the labels of {recordings} {fit}")
 
 
 def _print_warnings(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        print(f"doubt: {one_line(warning)}")
+        print(f"warning: {one_line(warning)}")
 
 
 def _warnings(procedure: Procedure) -> list[str]:
@@ -262,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made.add_argument
 
-    add = action("check", check, "name every mistake in a file")
+    add = action("check", check, "list every error in a file")
     add("procedure", help=_FILE)
     add("--labels", help="folder of the recordings' labels, of any kind, to check against it")
     add("--variant", help="of all these recordings; otherwise found by their names")
@@ -281,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fps", type=float, default=10.0, help="frames per second (%(default)s)")
     what = "catalogue at most so many states (%(default)s)"
     add("--states", type=int, default=100, metavar="N", help=what)
-    _add_page_flags(add, "write a page with pictures of states and wrong fittings, to look at")
+    _add_page_flags(add, "write a page with pictures of states and incorrect installations")
     add = action("show", _show, "components, step ids, states and variants")
     add("procedure", help=_FILE)
     add("--meshes", metavar="DIR", help="a mesh for each component, for --page")

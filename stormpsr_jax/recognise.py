@@ -165,7 +165,7 @@ def _run_files(args: argparse.Namespace) -> int:
                         raise MemoryError(f"{folder}: {trouble}") from trouble
                     if not isinstance(trouble, OSError) or os.environ.get("STORMPSR_TRACEBACK"):
                         raise trouble
-                    tell("error", message_of(trouble))  # a full disk, which is no mistake
+                    tell("error", message_of(trouble))  # such as a full disk
                     return 1
                 failed += 1
                 for text in lines_of(trouble):
@@ -175,8 +175,9 @@ def _run_files(args: argparse.Namespace) -> int:
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     if foreign:
-        what = f"do not show what the model knows, {model.procedure.name}: no steps of them"
-        print(f"{foreign} of {len(found)} {what}", file=sys.stderr)
+        what = f"do not show the model's product ({model.procedure.name})"
+        none = "no steps were reported for them"
+        print(f"{foreign} of {len(found)} videos {what}; {none}", file=sys.stderr)
     return 1 if failed else 3 if foreign else 0
 
 
@@ -222,8 +223,8 @@ def _parser() -> OneLineParser:
         "--risk",
         type=_share,
         metavar="R",
-        help="share of incorrect installations that may be reported as installed; what is not sure "
-        "enough for that is not sure. 1 is any (otherwise the model's)",
+        help="share of incorrect installations that may be reported as installed; parts that are "
+        "less certain are reported as not sure. 1 is any (otherwise the model's)",
     )
     add(
         "--certain",
@@ -232,8 +233,8 @@ def _parser() -> OneLineParser:
         metavar="P",
         help="events of a lower confidence are listed as uncertain (%(default)s)",
     )
-    what = "videos of the model's product, unlabelled: by them it tells pictures of its product "
-    add("--own", metavar="VIDEOS", help=what + "from others (otherwise by what the model learnt)")
+    what = "unlabelled videos of the model's product, from which it learns what its product looks "
+    add("--own", metavar="VIDEOS", help=what + "like here (otherwise it goes by its training)")
     add("--video", action="store_true", help="write an annotated video too")
     add("--clips", action="store_true", help="write a short video of each event too")
     add(
@@ -250,17 +251,21 @@ def _parser() -> OneLineParser:
     cluster.add_flag(parser)
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
-    what = "of a live source: tells no step before it is known that this is the product"
+    what = "of a live source: reports no step until the product has been checked"
     add("--hold", action="store_true", help=what)
     add(
         "--reset",
         metavar="WHEN",
         help="the next unit begins: complete, key (Enter), or so many seconds without the object",
     )
-    # Without a type: argparse would print the value of a mistake, which may hold a password.
+    # Without a type: argparse would print a wrong value, which may hold a password.
     what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
-    add("--token-file", metavar="FILE", help="its line is what watchers of the page need")
+    add(
+        "--token-file",
+        metavar="FILE",
+        help="its line is the token that the page asks for",
+    )
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
     what = "for --mqtt: Home Assistant on the same broker finds the station by itself"
     add("--home-assistant", action="store_true", help=what)

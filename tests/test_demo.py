@@ -104,12 +104,12 @@ def test_demo_pictures_of_something_else_have_status_3_and_no_step(tmp_path, cap
     for _ in range(2):  # the second finds it finished
         assert run("demo", str(tmp_path / "noise"), f"--out={tmp_path / 'out'}") == 3
         said = capsys.readouterr()
-        assert "does not show what the model knows" in said.out
-        assert "1 of 1 do not show what the model knows, synthetic" in said.err
+        assert "does not show the model's product" in said.out
+        assert "1 of 1 videos do not show the model's product (synthetic)" in said.err
     folder = tmp_path / "out" / "noise"
     assert (folder / "events.jsonl").read_text() == ""
     assert files.read_json(folder / "record.json")["fits"] is False
-    assert "do not look like what the model knows" in (folder / "report.html").read_text()
+    assert "do not show the model's product" in (folder / "report.html").read_text()
 
 
 def test_demo_ships_within_its_size():

@@ -20,10 +20,10 @@ def written(tmp_path, capsys):
 
 
 def checked(capsys, path):
-    """The doubts of a file that has no mistakes."""
+    """The warnings of a file that has no errors."""
     command.main(["check", str(path)])
     *warnings, last = capsys.readouterr().out.splitlines()
-    assert last == f"{path}: no mistakes"
+    assert last == f"{path}: no errors"
     return warnings
 
 

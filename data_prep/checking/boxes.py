@@ -43,8 +43,8 @@ def find_shift(checked: Checked) -> list[str]:
             return [
                 f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels, and "
                 f"{shifted:,} would if each class were one {'higher' if by > 0 else 'lower'}: the "
-                f"classes are one too {word}: mend the file of boxes, and run the same data_prep "
-                "command with --remake"
+                f"classes are one too {word}: correct the file of boxes, then run the same "
+                "data_prep command with --remake"
             ]
     return []
 

@@ -1,4 +1,4 @@
-"""Looks at labels before training: what is in them, what is doubtful, what is too few."""
+"""Checks labels before training: counts, warnings, and what there is too little of."""
 
 from collections import Counter
 from pathlib import Path
@@ -80,14 +80,14 @@ def measured() -> Curve:
 def check(
     procedure: Procedure, labels: str | Path, terms: Terms, window: int
 ) -> tuple[list[str], list[str]]:
-    """Reads all labels, and says what is in them and what is doubtful about them.
+    """Reads all labels, counts what is in them and warns of what looks wrong.
 
     Args:
         labels: folder of labels of any kind.
         window: frames of a clip.
 
     Returns:
-        The table of recordings and of each part's steps; and the doubts, a line each.
+        The table of recordings and of each part's steps; and the warnings, a line each.
 
     Raises:
         ValueError: all mistakes in the labels.
@@ -117,7 +117,7 @@ def _never_seen(procedure: Procedure, recordings: Counter[str], steps: Counter[i
     ]
     unseen = [procedure.step_name(step) for step in sorted(expected) if not steps[step]]
     if unseen:
-        lines.append(f"expected, and in no recording: {', '.join(unseen)}")
+        lines.append(f"expected, but in no recording: {', '.join(unseen)}")
     return lines
 
 
@@ -134,7 +134,7 @@ def _too_few(
             for row in (near, enough)
         )
         lines.append(
-            f"{number} recordings, and the measured curve asks for {enough.videos} "
+            f"{number} recordings; our measurements suggest {enough.videos} "
             f"({curve.product}: {of_both})"
         )
     few = {
@@ -146,9 +146,9 @@ def _too_few(
         named = ", ".join(f"{name} {count}" for name, count in few.items())
         wrong = enough.figures["wrong"]
         lines.append(
-            f"parts that are seldom put on wrong: {named}; in those {enough.videos} recordings it "
-            f"was about {enough.of_a_part} times each, and {wrong['accepted']} of "
-            f"{wrong['shown']} wrong ones were taken for right: film rehearsals"
+            f"few incorrect installations of {named}; our {enough.videos} recordings have about "
+            f"{enough.of_a_part} of each part, and {wrong['accepted']} of {wrong['shown']} were "
+            "still reported as installed: film rehearsals"
         )
     return lines
 
@@ -158,9 +158,9 @@ def _table(procedure: Procedure, recordings: Counter[str], steps: Counter[int]) 
     width = max(map(len, procedure.components))
     lines = [
         f"{recordings.total()} recordings ({named}), {steps.total()} steps",
-        f"{'part':<{width}}  installed  wrong  removed",
+        f"{'part':<{width}}  installed  incorrect  removed",
     ]
     for k, name in enumerate(procedure.components):
         counts = [steps[3 * k + i] for i in range(3)]
-        lines.append(f"{name:<{width}}  {counts[0]:>9}  {counts[1]:>5}  {counts[2]:>7}")
+        lines.append(f"{name:<{width}}  {counts[0]:>9}  {counts[1]:>9}  {counts[2]:>7}")
     return lines

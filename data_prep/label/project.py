@@ -107,18 +107,14 @@ class Recording:
         return simplejpeg.encode_jpeg(picture, _QUALITY, "RGB", "420")
 
 
-def find_recordings(videos: str | Path) -> dict[str, Recording]:
-    """Finds the videos in a folder, and folders of pictures, by name.
-
-    Raises:
-        ValueError: there are none, two have one name, or a name that no recording can have.
-    """
+def _find(videos: str) -> dict[str, Recording]:
+    """The videos in a folder by name; ValueError: none, or a name that no recording can have."""
     if not Path(videos).is_dir():
         raise ValueError(f"{videos}: no such folder")
-    found = finding.find_pictures([Tree(str(videos))])
+    found = finding.find_pictures([Tree(videos)])
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
-    places = data_sets.only_places(found, str(videos), "videos")
+    places = data_sets.only_places(found, videos, "videos")
     return {name: Recording(name, place) for name, place in places.items()}
 
 
@@ -142,7 +138,7 @@ class Project:
         model: str | None,
     ):
         """Finds them; ValueError and OSError for what is wrong with them."""
-        self.procedure, self.recordings = procedure, find_recordings(videos)
+        self.procedure, self.recordings = procedure, _find(videos)
         self._videos, self._procedure_file = videos, procedure_file
         self.labels = LabelFolder(keeping, procedure, terms, self.recordings)
         self.boxes = BoxFolder(keeping, procedure.fps)

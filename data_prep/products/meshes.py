@@ -304,9 +304,9 @@ def _notes(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list
         )
     if not _HANDY[0] <= size <= _HANDY[1]:
         lines.append(
-            f"{files[0].parent}: the product is {size:.3g} from corner to corner, which is nothing "
-            "for hands if its unit is the millimetre; it is shown about 20 cm large beside hands, "
-            "whatever its unit"
+            f"{files[0].parent}: the product is {size:.3g} from corner to corner: too "
+            f"{'small' if size < _HANDY[0] else 'large'} to assemble by hand if the unit is "
+            "millimetres; it is rendered about 20 cm large beside hands, whatever its unit"
         )
     return lines
 
@@ -319,9 +319,7 @@ def _wrong_errors(inputs: Inputs, procedure: Procedure, parts: Sequence[Part]) -
             place = f"{inputs.poses_file}: {WRONG}: {name}[{i}]"
             there = part.mesh.moved(pose).vertices
             if not is_visible(part, pose):
-                errors.append(
-                    f"{place}: looks as it should: hardly any of it is elsewhere; leave it out"
-                )
+                errors.append(f"{place}: looks correct, as it hardly moves the part; leave it out")
             elif np.abs(there).max() > 6 * RADIUS or there[:, 2].max() < 0:
                 errors.append(
                     f"{place}: is far from the product, or below the table; poses take the mesh to "

@@ -74,7 +74,7 @@ def find(product: Product) -> Relations:
 
 def _touching(placed: Sequence[Mesh], near: float) -> np.ndarray:
     """(K, K) bool, whether the surfaces of two parts are nearer to each other than `near`."""
-    installed.check_extra("synthetic", ("fcl",), "what is told of parts that touch")
+    installed.check_extra("synthetic", ("fcl",), "what is known of parts that touch")
     import fcl  # here, as pictures are rendered without it, and not every platform has it
 
     bodies = []

@@ -1,4 +1,4 @@
-"""What is doubtful about a product, or about how a procedure builds it, before it is rendered."""
+"""Warnings about a product, or about how a procedure builds it, before it is rendered."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -125,8 +125,8 @@ def _same(product: Product, names: tuple[str, ...]) -> Iterator[str]:
     for group in look_alikes.groups(shown, coloured):
         alike = [names[k] for k in group]
         yield (
-            f"{', '.join(alike[:-1])} and {alike[-1]} look the same; only their places tell which "
-            "is which, so one in the place of another is no mistake that can be seen"
+            f"{', '.join(alike[:-1])} and {alike[-1]} look the same; they differ in "
+            "their places alone, so nobody can see that they were swapped"
         )
 
 
@@ -188,7 +188,7 @@ def _unseen(product: Product, procedure: Procedure) -> Iterator[str]:
         if len(states) and not any(_seen(product, states[s], k) for s in order):
             yield (
                 f"{name}: no camera sees it in any catalogued state (from {_AROUND} sides, "
-                f"{_ABOVE[0]:g} and {_ABOVE[1]:g} degrees above the table), so nobody can tell "
+                f"{_ABOVE[0]:g} and {_ABOVE[1]:g} degrees above the table), so nobody can see "
                 "whether it is there: catalogue a state before it is covered, or leave it out"
             )
 

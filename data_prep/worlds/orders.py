@@ -112,6 +112,6 @@ def check(procedure: Procedure) -> None:
         if stuck := [step for step in variant.expected if step not in done]:
             names = "; ".join(f"{procedure.step_name(step)} ({step})" for step in stuck)
             raise ValueError(
-                f"{place}: cannot be built in its order: these steps never get their turn: "
-                f"{names}; mend its precedence, its initial_state, or what is expected"
+                f"{place}: cannot be built in its order: these steps can never be done: "
+                f"{names}; correct its precedence, its initial_state, or what is expected"
             )

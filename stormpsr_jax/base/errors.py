@@ -91,7 +91,7 @@ def message_of(error: BaseException) -> str:
 
 def _count(rest: int) -> str:
     least = "at least " if rest > MAX_FOUND - 2 * MAX_SHOWN else ""
-    return f"{least}{rest} more mistake{'s' if rest > 1 else ''}"
+    return f"{least}{rest} more error{'s' if rest > 1 else ''}"
 
 
 def note(errors: list[str], error: ValueError) -> None:

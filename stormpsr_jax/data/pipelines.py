@@ -247,18 +247,18 @@ class _DetectorPicture:
         lacking = []
         if self._cad_wrong and not self._wrong_cad:
             lacking.append(
-                "shows a part that sits wrong, which detector.cad_wrong asks for; render some with "
-                "data_prep.cad --wrong=N"
+                "shows an incorrect installation, which detector.cad_wrong asks for; render some "
+                "with data_prep.cad --wrong=N"
             )
         if self._cad_wrong < 1 and not self._boxed_cad:
             lacking.append(
-                "shows a state with all parts right and a box around it, which detector.cad asks "
+                "shows a state with all parts correct and a box around it, which detector.cad asks "
                 "for; render some with data_prep.cad --per_state=N, or set detector.cad to 0"
             )
         recordings = self._cad.recordings.values()
         if with_poses and not any(np.isfinite(r.poses).any() for r in recordings):
             lacking.append(
-                "tells how the product lies in it, which detector.pose_loss asks for; render them "
+                "says how the product lies in it, which detector.pose_loss asks for; render them "
                 "again, or set it to 0"
             )
         if lacking:

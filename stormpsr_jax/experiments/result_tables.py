@@ -15,7 +15,7 @@ _HEADINGS = {
     "pos": ("POS", ".3f"),
     "f1": ("F1", ".3f"),
     "delay_s": ("delay, s", ".1f"),
-    "accepted": ("wrong parts accepted", ".1f"),
+    "accepted": ("false acceptances", ".1f"),
     "ap": ("AP@50, boxed frames", ".3f"),
     "ap_all": ("AP@50, all frames", ".3f"),
     "live": ("one by one", ".1f"),

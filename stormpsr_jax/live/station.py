@@ -63,6 +63,7 @@ class Station:
         calibrated: bool = True,
         state: Path | None = None,
         hold: bool = False,
+        part_pictures: Sequence[bytes | None] = (),
         tell: Callable[[str], None] | None = None,
     ):
         """Makes one at the start of a unit.
@@ -73,6 +74,7 @@ class Station:
             calibrated: whether confidences are probabilities.
             state: file to save the state in.
             hold: tells nothing of an assembly before it is known that it is the model's product.
+            part_pictures: by component a JPEG of it in its place, or None; for a screen.
             tell: takes a line; None prints it.
 
         Raises:
@@ -90,6 +92,8 @@ class Station:
         self._untold: collections.deque[Line] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
         self.told = Told(live.decoder.variant.initial_state)
+        self._part_pictures = part_pictures
+        self._pictures_shown: set[int] = set()  # components that are asked for with one
         self._right_at: dict[int, int] = {}  # by installation, when it was last reported right
         self._dropped = 0  # before this process
         self.frame: int | None = None
@@ -309,6 +313,8 @@ class Station:
         while recent and now - recent[0] > _RATE_SECONDS:
             recent.popleft()
         holding = self._hold and live.pending
+        unsure = () if live.pending else live.unsure
+        self._pictures_shown &= {step // 3 for step in unsure}
         view = {
             "recording": self._name,
             "time_s": None if self.frame is None else round(self.frame / live.fps, 6),
@@ -322,7 +328,7 @@ class Station:
             "latency_ms": _milliseconds(self._latency),
             "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
             "dropped": self._dropped + capture.dropped,
-            "unsure": [] if live.pending else [self._asked_of(step) for step in live.unsure],
+            "unsure": [self._asked_of(step) for step in unsure],
         }
         if not holding and (beliefs := live.beliefs) is not None:
             view["beliefs"] = [part._asdict() for part in beliefs]
@@ -331,10 +337,18 @@ class Station:
     def _asked_of(self, step: int) -> dict[str, Any]:
         """What a page asks about an installation that is not sure.
 
-        "like": the frame at which it was right last, in this unit or one before, if there was one.
+        "like": the frame at which it was right last, in this unit or one before; if there was none,
+        a number below 0 of the model's picture of it, or None.
         """
-        component = self._live.decoder.procedure.components[step // 3]
-        return {"step_id": step, "component": component, "like": self._right_at.get(step)}
+        k, like = step // 3, self._right_at.get(step)
+        picture = self._part_pictures[k] if self._part_pictures else None
+        if like is None and picture is not None:
+            like = -1 - k
+            if k not in self._pictures_shown and self._screen is not None:
+                self._screen.snapshot(like, picture)
+                self._pictures_shown.add(k)
+        component = self._live.decoder.procedure.components[k]
+        return {"step_id": step, "component": component, "like": like}
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
         seen, decoder = self._live.seen, self._live.decoder

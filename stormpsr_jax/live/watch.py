@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         calibrated=model.calibrated(stream, settings),
         state=state,
         hold=args.hold,
+        part_pictures=model.part_pictures,
     )
     with contextlib.ExitStack() as stack:
         if state is not None:

@@ -225,8 +225,7 @@ def of_file(file: zips.Zip, left_out: frozenset[str] = frozenset()) -> Tree:
 def _check_regular(path: str, place: str) -> None:
     """Raises ValueError if there is something that is neither a folder nor a regular file."""
     if not os.path.exists(path):
-        raise ValueError(
-            f"{place}: is a link to {os.readlink(path)}, where nothing is; mend or remove it"
-        )
+        target = os.readlink(path)
+        raise ValueError(f"{place}: is a link to {target}, which does not exist; fix or remove it")
     if not os.path.isfile(path):
         raise ValueError(f"{place}: is no regular file (a pipe or a device?); remove it")

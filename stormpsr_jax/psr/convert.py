@@ -181,7 +181,8 @@ def _main_assembly101(args: argparse.Namespace) -> None:
             known = label_files.Labels(steps, with_errors, *states)
             _write_labels(folder / "labels" / name, procedure, known)
         wrong = sum(c.value == -1 for changes in recordings.values() for c in changes)
-        print(f"{folder}: {len(recordings)} recordings, {len(pairs)} pairs, {wrong} joined wrong")
+        what = f"{len(recordings)} recordings, {len(pairs)} pairs, {wrong} joined incorrectly"
+        print(f"{folder}: {what}")
 
 
 def _write_labels(folder: pathlib.Path, procedure: Procedure, known: label_files.Labels) -> None:
@@ -214,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     add = coco_results.add_argument
     add("--results", required=True, help="the JSON file of detections")
     add("--images", help="the annotation file that explains the image ids")
-    what = "category_id of the first of --names; otherwise told by those that occur"
+    what = "category_id of the first of --names; otherwise found from those that occur"
     add("--first_category", type=int, choices=(0, 1), help=what)
     yolo = sub("yolo", "a folder of YOLO text files, or of such folders", _main_detections, name)
     add = yolo.add_argument
@@ -232,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     add_label_flags(add)
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
-    what = "Assembly101's annotations of mistakes"
+    what = "Assembly101's annotations of assembly errors"
     add = sub("assembly101", what, _main_assembly101, "a folder per toy").add_argument
     add("--annotations", required=True, help="folder of their CSV files")
     add("--skip", action="store_true", help="leave out rows that are malformed, and name them")

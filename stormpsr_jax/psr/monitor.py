@@ -234,7 +234,7 @@ class Monitor:
         return alerts
 
     def _wrong_part(self, frame: int, k: int, since: int) -> Alert:
-        message = f"{self._procedure.components[k]} may sit wrong: check"
+        message = f"{self._procedure.components[k]} may be installed incorrectly: check"
         return Alert(frame, "wrong part", message, 3 * k + 1, since=since)
 
     def _check_beliefs(self, frame: int, wrong: Sequence[float]) -> list[Alert]:
@@ -248,7 +248,7 @@ class Monitor:
             if frame - since < self._belief_frames:
                 continue
             if self._told[k]:
-                message = f"{self._procedure.components[k]} does not sit wrong"
+                message = f"{self._procedure.components[k]} is not installed incorrectly"
                 alerts.append(Alert(frame, "withdrawn", message, 3 * k + 1, since=since))
             else:
                 alerts.append(self._wrong_part(frame, k, since))
@@ -272,9 +272,9 @@ class Monitor:
         since, self._views, self._error_told = self._error_since, 0, not self._error_told
         if not self._error_told:
             self._error_since = None
-            message = "no part seems to sit wrong any more"
+            message = "no part seems to be installed incorrectly any more"
             return [Alert(frame, "withdrawn", message, since=since)]
-        message = f"{self._suspects()} may sit wrong: check"
+        message = f"{self._suspects()} may be installed incorrectly: check"
         return [Alert(frame, "error state", message, since=since)]
 
     def _suspects(self) -> str:

@@ -122,8 +122,8 @@ class Procedure:
             names = "" if not found else f" ({', '.join(v.name for v in found)})"
             raise ValueError(
                 f"{what} recording {recording!r} in procedure {self.name!r}{names}; "
-                "mend the 'recordings' globs of the procedure file, or pass --variant where there "
-                "is that flag"
+                "correct the 'recordings' globs of the procedure file, or pass --variant if the "
+                "command has it"
             )
         return found[0]
 

@@ -304,18 +304,18 @@ def _reliability(result: Result) -> Drawn:
         points = zip(*[(row["confidence"], row["right"]) for row in bins], strict=True)
         label = f"{_title(stream)}: ECE {whole[stream]['error']:.3f}"
         axes.plot(*points, "o-", label=label, color=_colour(stream), ms=4.5, clip_on=False)
-    axes.set(xlabel="Mean confidence", ylabel="Share of right events", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="Mean confidence", ylabel="Share of correct events", xlim=(0, 1), ylim=(0, 1))
     _legend(figure, axes, 1)
     values = "; ".join(
         f"{_title(s)}: {whole[s]['events']} events, "
         f"mean confidence {whole[s]['confidence']:.2f}, "
-        f"{whole[s]['right']:.0%} right, ECE {whole[s]['error']:.3f}"
+        f"{whole[s]['right']:.0%} correct, ECE {whole[s]['error']:.3f}"
         for s in streams
     )
     caption = (
-        "How often events are right, by their confidence, in bins of equally many events; on the "
-        "dashed line a confidence is the chance to be right. The expected calibration error (ECE) "
-        f"is the mean distance from it. {values}."
+        "How often events are correct, by their confidence, in bins of equally many events. On the "
+        "dashed line the two are equal. The expected calibration error (ECE) is the mean distance "
+        f"from it. {values}."
     )
     return "Reliability of confidences", caption, figure
 
@@ -351,7 +351,7 @@ def _risk(result: Result) -> Drawn:
         f"{rows[0]['right_installations']} correct ones; bars are 95 % intervals over recordings. "
         "Dotted: the risk that was asked for."
     )
-    return "Right, wrong or not sure", caption, figure
+    return "Correct, incorrect or not sure", caption, figure
 
 
 def _sweep(result: Result) -> Drawn:

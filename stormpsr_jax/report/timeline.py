@@ -74,7 +74,7 @@ def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[
         if accepted is not None:
             marks.append(Mark("accepted", 3 * k, None, accepted, "as installed"))
         if called is not None:
-            text = f"as wrong +{(called - start) / fps:.1f} s"
+            text = f"as incorrect +{(called - start) / fps:.1f} s"
             marks.append(Mark("found", 3 * k, None, called, text))
     for frame, s in false_alarms(wrong, scored(events, with_errors=True)):
         marks.append(Mark("alarm", s - 1, None, frame, "false alarm"))

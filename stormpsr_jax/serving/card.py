@@ -72,7 +72,7 @@ def card(
     known = [name for name in all_streams.names() if name in data["streams"]]
     sections: dict[str, Iterable[str]] = {
         "How to use it": _use(data),
-        "Product": _product(procedure),
+        "Product": _product(data),
         "Figures": [_world(origin), "", *_figures(data["streams"])],
         "Decoding": _settings(data["streams"]),
         "Networks": _networks(data, parameters, exported),
@@ -93,11 +93,14 @@ def card(
     return "\n".join(lines) + "\n"
 
 
-def _product(procedure: Mapping[str, Any]) -> Iterator[str]:
+def _product(data: Mapping[str, Any]) -> Iterator[str]:
+    procedure = data["procedure"]
     yield f"* components: {_names(procedure['components'])}"
     for variant, entry in procedure["variants"].items():
         begins = f"begins as `{entry['initial_state']}`, {len(entry['expected'])} expected steps"
         yield f"* variant {_text(variant)}: {begins}"
+    if pictures := sum(picture is not None for picture in data.get("part_pictures") or ()):
+        yield f"* model.json has a picture of {pictures} components, cut out of training pictures"
 
 
 def _head(data: Mapping[str, Any], origin: _Origin, default: str) -> Iterator[str]:
@@ -227,23 +230,23 @@ def _networks(
 
 
 def _limits(data: Mapping[str, Any]) -> Iterator[str]:
-    yield "* It knows this product, its steps and its variants, and calls everything else by these."
+    yield "* It knows only this product, its steps and its variants."
     yield "* Pictures should look like those of training: camera, light, hands, tools, background."
     if "detector" in data["networks"]:
         states = len(data["procedure"]["states"])
-        yield f"* The detector tells {states} states and an error state apart, and no others."
+        yield f"* The detector distinguishes {states} states and an error state, and no others."
     else:
-        yield "* It has no detector, so steps are found by the change that they make alone."
+        yield "* It has no detector, so it finds steps only by the change that they make."
     by_changes = [stream.name for stream in all_streams.STREAMS if "windows" in stream.needs]
     if set(data["streams"]) & set(by_changes):
         yield (
-            f"* {' and '.join(f'`{name}`' for name in by_changes)} report most parts that sit "
-            "wrong as installed, as labels count these as absent."
+            f"* {' and '.join(f'`{name}`' for name in by_changes)} report most "
+            "incorrect installations as installed, as labels count these as absent."
         )
     yield (
         "* A step that is done and undone within one window is no change to the temporal network."
         if "temporal" in data["networks"]
-        else "* What hands hide it does not see."
+        else "* It does not see what hands hide."
     )
     yield "* It is no safety device: nobody's safety may rest on a step that it reports."
 

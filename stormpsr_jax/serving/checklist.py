@@ -90,7 +90,7 @@ class Checklist:
         if alert.kind not in ("missed", "missing") or alert.step_id not in self._unsure:
             return alert
         part = self._procedure.components[alert.step_id // 3]
-        message = f"not sure whether {part} is installed right: check"
+        message = f"not sure whether {part} is installed correctly: check"
         kind = "unsure" if alert.kind == "missing" else alert.kind
         return alert._replace(kind=kind, message=message)
 

@@ -29,6 +29,7 @@ from stormpsr_jax.serving.product_gate import Fits
 
 # By format, the field that says how the networks are kept: as weights, or as programs.
 KEPT = {3: "weights", 4: "exported"}
+_JPEG = b"\xff\xd8\xff"
 ROLES = ("encoder", "temporal", "detector")
 Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
 _T = TypeVar("_T")
@@ -41,6 +42,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 # Live recognition holds the rows of a window.
 _Rows = Annotated[int, msgspec.Meta(ge=0, le=10**5)]
 _Step = Annotated[int, msgspec.Meta(ge=1, le=10**5)]
+_File = Annotated[bytes, msgspec.Meta(max_length=2**16)]  # in base64
 _Figure = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 
 
@@ -175,6 +177,7 @@ class Content:
     package_version: str
     fits: Fits | None = None
     default: str | None = None
+    part_pictures: tuple[bytes | None, ...] | None = None
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
@@ -205,6 +208,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     # Models that were made before these existed have none.
     default: str | None = None
     fits: Any = None
+    part_pictures: tuple[_File | None, ...] | None = None
     # One of these, by format.
     weights: Any = None
     exported: Any = None
@@ -314,6 +318,12 @@ def _contradictions(content: Content) -> Iterator[str]:
     width = widths.get("encoder", content.embedding)
     if fits is not None and fits.space is not None and len(fits.space.mean) != width:
         yield f"fits: space: mean: is not of {width} numbers, which embeddings have"
+    if content.part_pictures is not None:
+        if len(content.part_pictures) != components:
+            yield f"part_pictures: are not {components}, one for each component"
+        for k, picture in enumerate(content.part_pictures):
+            if picture is not None and not picture.startswith(_JPEG):
+                yield f"part_pictures[{k}]: is no JPEG file"
     if not content.streams:
         yield "streams: there is none"
     for name in content.streams:

@@ -64,6 +64,7 @@ class Model:
         default_stream: recognises unless another one is asked for: the last of them, unless the
             model says otherwise.
         figures: by stream, the "validation" and "test" figures of its run.
+        part_pictures: by component a JPEG of it in its place, or None.
         batch: rows computed at once; with it the networks round as they did in the run.
         origin: where it comes from: the run's config, the checksums of its data.
         created, package_version: when and by which version it was written.
@@ -81,6 +82,8 @@ class Model:
             name: {"validation": record.validation, "test": record.test}
             for name, record in content.streams.items()
         }
+        none = (None,) * self.procedure.num_components
+        self.part_pictures = content.part_pictures or none
         self._content = content
 
     def settings(self, stream: str | None = None) -> AnySettings:

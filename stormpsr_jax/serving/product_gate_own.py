@@ -27,11 +27,10 @@ FEWEST = 3  # videos: what is familiar in one is learnt from the others
 
 
 def gate_of(model: Model, sources: Sequence[Source]) -> Fits:
-    """Learns by what pictures of a model's product are told, from videos of it.
+    """Learns from videos of a model's product how to recognise pictures of it.
 
     Raises:
-        ValueError: there are fewer than three, one cannot be read, or in none is anything of the
-            product to be seen.
+        ValueError: there are fewer than three, one cannot be read, or none shows the product.
     """
     if len(sources) < FEWEST:
         raise ValueError(f"--own: {len(sources)} videos are too few; give at least {FEWEST}")
@@ -50,8 +49,8 @@ def gate_of(model: Model, sources: Sequence[Source]) -> Fits:
     # An encoder finds familiar whatever it is shown; a detector has to see the product.
     if looks[0].confidences is not None and "detector" not in found.thresholds:
         raise ValueError(
-            f"--own: in none of {len(sources)} videos does the detector see the model's product, "
-            f"{model.procedure.name}; give videos of it, or leave --own out"
+            f"--own: the detector sees the model's product, {model.procedure.name}, in none of "
+            f"{len(sources)} videos; give videos of it, or leave --own out"
         )
     return found
 

@@ -5,10 +5,11 @@ Dimension letters: D features.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def write_model(
     dtype: str = "float32",
     fits: Fits | None = None,
     default: str | None = None,
+    part_pictures: Sequence[bytes | None] = (),
 ) -> None:
     """Writes a model folder, or replaces the one that is there.
 
@@ -77,6 +79,7 @@ def write_model(
         dtype: that parameters are stored in: "float32", or "float16", which is half as large.
         fits: by what it tells pictures of its own kind from others; None cannot.
         default: the stream that recognises unless another one is asked for; None: the last one.
+        part_pictures: by component a small JPEG of it in its place, or None.
 
     Raises:
         ValueError: what `read_model` would refuse.
@@ -102,6 +105,8 @@ def write_model(
         "fits": None if fits is None else fits.to_json(),
         "default": default,
     }
+    if any(part_pictures):
+        data["part_pictures"] = [p and base64.b64encode(p).decode() for p in part_pictures]
     try:
         data = json.loads(json.dumps(data, allow_nan=False))
     except (TypeError, ValueError) as error:

@@ -32,7 +32,15 @@ from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.named_files import MODEL
 from stormpsr_jax.serving.weights_file import WEIGHTS
-from stormpsr_jax.stages import detector, fuse, networks, predict, product_gate, provenance
+from stormpsr_jax.stages import (
+    detector,
+    fuse,
+    networks,
+    part_pictures,
+    predict,
+    product_gate,
+    provenance,
+)
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
@@ -212,7 +220,7 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str
     if (default := _default(chosen, choose)) is not None:
         notes.append(
             f"The model recognises by stream {default} unless another one is asked for: there are "
-            "too few validation recordings to tell whether the learned fusion does better."
+            "too few validation recordings to know whether the learned fusion is better."
         )
     if fusion is not None:
         fitted = f"fitted on {len(fusion.recordings)} recordings of the validation split"
@@ -255,6 +263,7 @@ def _write_model(
         if product_gate.STAGE.is_chosen(context)
         else None,
         default=_default(chosen, context.config.evaluate.choose),
+        part_pictures=part_pictures.of_training(context),
         streams={
             stream: content.StreamRecord(
                 choice.settings,

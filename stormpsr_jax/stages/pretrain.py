@@ -75,8 +75,8 @@ def build(context: Context) -> Definition:
     if not judged and jax.process_index() == 0:
         tell(
             "warning",
-            "no two recordings of split 'val' have key frames of the same state, so nothing tells "
-            "which weights of stage 'pretrain' are the best: it keeps the last ones",
+            "no two recordings of split 'val' have key frames of the same state, so stage "
+            "'pretrain' cannot choose its best weights and keeps the last ones",
         )
     scale = layer_lr_scale(
         "encoder", model.encoder.layers, config.encoder_lr_scale, config.layer_decay

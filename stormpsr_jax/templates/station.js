@@ -157,7 +157,7 @@ function showBeliefs(rows) {
     name.title = component;
     meter.setAttribute("aria-label", component);
     meter.setAttribute("aria-valuenow", right);
-    meter.setAttribute("aria-valuetext", `sits right ${right} %, sits wrong ${wrong} %`);
+    meter.setAttribute("aria-valuetext", `correct ${right} %, incorrect ${wrong} %`);
     meter.children[0].style.width = `${right}%`;
     meter.children[1].style.width = `${wrong}%`;
   });
@@ -172,11 +172,11 @@ function showFits(view) {
       + (view.holding ? "then." : "at once and are taken back if it is not.");
   }
   document.body.classList.toggle("is-checking", Boolean(view.checking));
-  by("fits").hidden = !text; // first: a screen reader tells what changes while it is seen
+  by("fits").hidden = !text; // first: a screen reader reads only what changes while it is visible
   setText(by("fits-text"), text);
 }
 
-// What nobody knows to be right or wrong is asked for, one after the other.
+// Parts that are not sure are asked for, one after the other.
 function showAsk(unsure) {
   const [first, ...others] = unsure;
   const text = first ? `Show the ${first.component} to the camera` : "";
@@ -184,7 +184,7 @@ function showAsk(unsure) {
   setText(by("ask-text"), text);
   if (!first) return;
   const more = others.map((one) => one.component).join(", ");
-  setText(by("ask-more"), `It is not sure whether it is installed right.${more && ` Then: ${more}.`}`);
+  setText(by("ask-more"), `Not sure whether it is installed correctly.${more && ` Then: ${more}.`}`);
   const picture = by("ask-picture");
   const source = typeof first.like === "number" ? `snapshot?frame=${first.like}` : "";
   if (picture.getAttribute("src") !== source) {
@@ -316,7 +316,7 @@ function makeUnit(unit) {
 }
 
 async function showToday() {
-  let shown = [make("p", "bad", "That did not arrive; please try again.")];
+  let shown = [make("p", "bad", "The request failed; please try again.")];
   try {
     const { units } = await (await fetch("past")).json();
     shown = units.reverse().map(makeUnit);
@@ -327,7 +327,7 @@ async function showToday() {
 }
 
 function showAlert(text) {
-  by("alert").hidden = text === null; // first: a screen reader tells what changes while it is seen
+  by("alert").hidden = text === null; // first: a screen reader reads only what changes while it is visible
   setText(by("alert-text"), text || "");
 }
 
@@ -443,7 +443,7 @@ function connect() {
     });
   on("hello", (hello) => {
     if (state.start && hello.start !== state.start) {
-      // Another server: it knows nothing of the records of the one before, and tells its own.
+      // Another server: it has none of the earlier records and sends its own.
       by("records").replaceChildren(make("li", "muted", "Recognition was started again"));
       showAlert(null);
     }
@@ -498,7 +498,7 @@ by("ask-confirm").addEventListener("click", async () => {
     announce("Confirmed");
   } catch {
     button.disabled = false;
-    setText(by("ask-more"), "That did not arrive; please try again.");
+    setText(by("ask-more"), "The request failed; please try again.");
   }
 });
 by("show-today").addEventListener("click", showToday);
@@ -513,7 +513,7 @@ by("do-reset").addEventListener("click", async () => {
     showAlert(null);
     announce("A new unit begins");
   } catch {
-    setText(by("confirm-error"), "That did not arrive; please try again.");
+    setText(by("confirm-error"), "The request failed; please try again.");
   }
 });
 

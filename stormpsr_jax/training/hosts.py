@@ -93,7 +93,7 @@ def connect(
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        where = "--distributed: no launcher told this process who the others are"
+        where = "--distributed: no launcher has given this process the addresses of the others"
         if coordinator is not None:
             where = f"--coordinator={coordinator}"
         instead = "give --coordinator=host:port, --num_processes and --process_id"

@@ -71,11 +71,11 @@ def test_read_text_errors_what_may_never_end_is_not_read(tmp_path, monkeypatch):
 
 def test_raise_all_errors_that_are_only_counted_are_not_lost():
     many = [str(i) for i in range(25)]
-    with pytest.raises(ValueError, match=r"0\n1\n(?s:.*)and 5 more mistakes$") as caught:
+    with pytest.raises(ValueError, match=r"0\n1\n(?s:.*)and 5 more errors$") as caught:
         raise_all(many)
     assert lines_of(pickle.loads(pickle.dumps(caught.value))) == many
     assert lines_of(ValueError("one")) == ["one"]
-    assert first_of(caught.value, "f") == [*"01234", "f: 20 more mistakes"]
+    assert first_of(caught.value, "f") == [*"01234", "f: 20 more errors"]
     assert first_of(ValueError("one"), "f") == ["one"]
 
 

@@ -65,18 +65,18 @@ def test_a_draft_is_a_procedure_that_is_told_to_be_one(meshes, tmp_path, capsys)
     assert installed == {frozenset(s | f) for s in alone for f in (set(), {"foot"})} - {frozenset()}
     command.main(["check", str(out)])
     said = capsys.readouterr().out
-    assert "is a draft: go through what it says, then take the key 'draft' out" in said
+    assert "is a draft: check what it says, then remove the key 'draft'" in said
     text = page.read_text()
     shown = pictures(text)
     states = [image for alt, image in shown if alt.startswith("state ")]
     assert len(states) == 7
-    assert sum(alt.endswith(", wrong") for alt, _ in shown) == 4 * 6
+    assert sum(alt.endswith(", incorrect") for alt, _ in shown) == 4 * 6
     for row, image in zip(procedure.states, states, strict=True):
         blue = image[..., 2] > image[..., :2].max(-1) + 40
         assert (blue.sum() > 50) == bool(row[names.index("lid")])
     for name in names:
-        right = next(image for alt, image in shown if alt == f"{name}, right")
-        wrong = [image for alt, image in shown if alt == f"{name}, wrong"]
+        right = next(image for alt, image in shown if alt == f"{name}, correct")
+        wrong = [image for alt, image in shown if alt == f"{name}, incorrect"]
         assert min(np.abs(image - right).mean() for image in wrong) > 0.3
     assert "it lies on cup" in text
     assert "http" not in re.sub(r"base64,[^\"]+", "", text)
@@ -91,9 +91,11 @@ def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, caps
     (meshes / "order.json").write_text(json.dumps(steps))
     out, page = tmp_path / "box.json", tmp_path / "box.html"
     command.main(["draft", f"--meshes={meshes}", f"--out={out}", f"--page={page}", "--states=6"])
-    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("doubt: ")]
+    warnings = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")
+    ]
     content = json.loads(out.read_text())
-    assert [f"doubt: {line}" for line in content["draft"]] == warnings
+    assert [f"warning: {line}" for line in content["draft"]] == warnings
     for expected in (
         "variant assembly: peg would have to pass through another part",
         "foot and foot 2 look the same",
@@ -104,15 +106,15 @@ def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, caps
     assert set(content["components"][1:3]) == {"lid", "foot"}
     assert len(content["states"]) <= 6
     text = page.read_text()
-    assert text.index('id="doubts"') < text.index("foot and foot 2 look the same")
+    assert text.index('id="warnings"') < text.index("foot and foot 2 look the same")
     command.main(["check", str(out)])
     said = capsys.readouterr().out
-    assert f"doubt: {out}: draft: foot and foot 2 look the same" in said
+    assert f"warning: {out}: draft: foot and foot 2 look the same" in said
     # Another look after the draft was put right.
     command.main(["show", str(out), f"--meshes={meshes}", f"--page={tmp_path / 'again.html'}"])
     said = capsys.readouterr().out
-    assert "doubt: foot and foot 2 look the same" in said
-    assert "doubt: states: peg would have to pass through another part" in said
+    assert "warning: foot and foot 2 look the same" in said
+    assert "warning: states: peg would have to pass through another part" in said
     assert len(pictures((tmp_path / "again.html").read_text())) == 5 * 7 + len(content["states"])
 
 

@@ -1,4 +1,4 @@
-"""`data_prep.labels check`: what is in labels, what is doubtful about them, what is too few."""
+"""`data_prep.labels check`: what is in labels, warnings, what is too few."""
 
 import json
 
@@ -36,7 +36,7 @@ CURVE = Curve("a lamp", "own:boxes", 12, [row(3, 0.4, 1), row(6, 0.78, 2), row(1
 
 @pytest.fixture
 def said(tmp_path, monkeypatch, capsys):
-    """Checks labels {recording: rows}; returns the doubts and all that is printed."""
+    """Checks labels {recording: rows}; returns the warnings and all that is printed."""
     monkeypatch.setattr(label_checks, "measured", lambda: CURVE)
     (tmp_path / "pump.json").write_text(json.dumps(CONTENT))
     (tmp_path / "labels").mkdir()
@@ -47,7 +47,7 @@ def said(tmp_path, monkeypatch, capsys):
         words = ["check", f"{tmp_path}/labels", f"--procedure={tmp_path}/pump.json", *flags]
         assert labels.main(words) == 0
         out = capsys.readouterr().out
-        warnings = [line[7:] for line in out.splitlines() if line.startswith("doubt: ")]
+        warnings = [line[9:] for line in out.splitlines() if line.startswith("warning: ")]
         return warnings, out
 
     check.folder = tmp_path
@@ -104,11 +104,11 @@ def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
     )
     assert warnings == [
         "variant repair has no recording",
-        "expected, and in no recording: Install screw",
-        "2 recordings, and the measured curve asks for 6 (a lamp: F1 0.40 and POS 0.30 with 3 and "
+        "expected, but in no recording: Install screw",
+        "2 recordings; our measurements suggest 6 (a lamp: F1 0.40 and POS 0.30 with 3 and "
         "F1 0.78 and POS 0.68 with 6)",
-        "parts that are seldom put on wrong: seal 0, cover 0, screw 0; in those 6 recordings it "
-        "was about 2 times each, and 4 of 13 wrong ones were taken for right: film rehearsals",
+        "few incorrect installations of seal 0, cover 0, screw 0; our 6 recordings have about 2 of "
+        "each part, and 4 of 13 were still reported as installed: film rehearsals",
     ]
 
 
@@ -122,7 +122,7 @@ def test_labels_with_errors_are_refused(said, capsys):
     assert text.endswith("with two digits behind a colon")
     (said.folder / "labels/bench_01.csv").rename(said.folder / "labels/other.csv")
     text = refused(capsys, labels.main, words)
-    assert "no variant matches recording 'other' in procedure 'pump'; mend the" in text
+    assert "no variant matches recording 'other' in procedure 'pump'; correct the" in text
 
 
 def test_procedure_check_has_the_same_warnings_of_order_and_removals(said, capsys):
@@ -133,8 +133,8 @@ def test_procedure_check_has_the_same_warnings_of_order_and_removals(said, capsy
     out = capsys.readouterr().out
     for text in ("is missing before Install screw", "Remove screw is neither", "state 101"):
         (line,) = [line for line in warnings if text in line]
-        assert f"doubt: {line}" in out
-    assert "the labels of 1 recording can be read, with doubts" in out
+        assert f"warning: {line}" in out
+    assert "the labels of 1 recording can be read, with warnings" in out
     (said.folder / "labels/bench_01.csv").write_text(f"time,step\n{GOOD}")
     procedure_command.main(["check", path, f"--labels={said.folder}/labels"])
     assert capsys.readouterr().out.endswith("the labels of 1 recording fit\n")

@@ -365,6 +365,7 @@ def is_whole(server, tab):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_random_keys_clicks_reloads_and_kills(tab, tmp_path, kills):
+    tab.set_default_timeout(120_000)
     rng, server = random.Random(kills), serving(tmp_path, "part2")
     try:
         opened(tab, server, "part2")

@@ -132,7 +132,7 @@ def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path
     said = [f"--words={tmp_path / 'words.csv'}", "--labels_fps=30"]
     labels = f"--labels={tmp_path / 'labels'}"
     for flags, message in (
-        (said, "the labels of 1 recording can be read, with doubts"),  # the cover is missing
+        (said, "the labels of 1 recording can be read, with warnings"),  # the cover is missing
         (said[:1], "counts the pictures of the video"),
         (said[1:], "'screw on' is no step"),
     ):

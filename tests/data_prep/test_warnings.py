@@ -1,4 +1,4 @@
-"""What is told of a product and its procedure before anything is rendered."""
+"""Warnings about a product and its procedure before anything is rendered."""
 
 import json
 
@@ -101,7 +101,7 @@ def test_missing_colours_and_odd_sizes_are_told_and_one_mesh_gets_one_colour(fol
     made = load(folder)
     line, of_size = made.notes
     assert "cup.stl, peg.stl, lid.stl: without colours" in line
-    assert "is 0.755 from corner to corner, which is nothing for hands" in of_size
+    assert "is 0.755 from corner to corner: too small to assemble by hand if" in of_size
     cup, peg, lid = (np.unique(part.mesh.colours).tolist() for part in made.parts)
     assert peg == lid != cup
     (folder / "poses.json").write_text(json.dumps({"colors": {"cup": "#ff0000", "peg": "#00ff00"}}))

@@ -146,5 +146,5 @@ def test_evaluate_errors_leave_no_recording_out(files, capsys):
     bad.write_text("name,frame,class,conf,x,y,w,h\n" + "r,1,1,2,0,0,1,1\n" * 15)
     gone.write_bytes(content + b"x,y\n")
     lines = refused(capsys, evaluate.main, command(files), lines=7).splitlines()
-    assert lines[5].endswith("01_assy_a_results_pred.csv: 10 more mistakes")
+    assert lines[5].endswith("01_assy_a_results_pred.csv: 10 more errors")
     assert "02_assy_b_results_pred.csv: line 402: framenr: is missing" in lines[6]

@@ -1,4 +1,4 @@
-"""What is scored: errors, wrong parts, removals, and only events that are certain."""
+"""What is scored: errors, incorrect installations, removals, and only events that are certain."""
 
 import statistics
 
@@ -40,7 +40,7 @@ def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
     assert (asd["wrong"]["shown"], asd["wrong"]["accepted"], asd["wrong"]["found"]) == (1, 1, 0)
     assert result["streams"]["temporal"]["wrong"]["accepted"] == 0
     assert asd["recordings"]["02_assy_b"]["wrong"]["installations"] == []
-    assert "parts that sit wrong" in capsys.readouterr().out
+    assert "incorrect installations\n" in capsys.readouterr().out
     evaluate.main(["tables", str(files / "out.json"), "--table=installations", "--format=csv"])
     assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
 
@@ -75,4 +75,4 @@ def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):
     stream = run(files)["streams"]["asd"]
     assert stream["wrong"] is None
     assert all(r["wrong"] is None for r in stream["recordings"].values())
-    assert "sit wrong" not in capsys.readouterr().out
+    assert "incorrect" not in capsys.readouterr().out

@@ -141,7 +141,7 @@ def test_station_shows_and_follows_what_happens(server, tab):
     look = "e => getComputedStyle(e).backgroundColor"
     assert tab.locator(".wrong-step").evaluate(look) == "rgb(184, 15, 42)"
     meters = tab.get_by_role("meter")
-    assert meters.nth(1).get_attribute("aria-valuetext") == "sits right 10 %, sits wrong 80 %"
+    assert meters.nth(1).get_attribute("aria-valuetext") == "correct 10 %, incorrect 80 %"
     see(tab.locator("#beliefs .is-wrong .name"), f"✗ {EVIL}")
     tab.get_by_role("button", name="Dismiss alert").click()
     assert tab.locator("#alert").is_hidden()
@@ -184,11 +184,14 @@ def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
     asks = [{"step_id": 3, "component": "wheel", "like": 5}, {"step_id": 9, "component": EVIL}]
     server.tell("frame", view("done", "unsure", "next", "unsure", unsure=asks))
     see(tab.locator("#ask-text"), "Show the wheel to the camera")
-    see(tab.locator("#ask-more"), f"It is not sure whether it is installed right. Then: {EVIL}.")
+    see(
+        tab.locator("#ask-more"),
+        f"Not sure whether it is installed correctly. Then: {EVIL}.",
+    )
     playwright.expect(tab.locator("#ask-picture")).to_be_visible()
     assert "Install wheel: not sure" in rows(tab)
     see(tab.locator("#count"), "1 of 4 done · 2 not sure")
-    tab.get_by_role("button", name="I have checked: it is right").click()
+    tab.get_by_role("button", name="I have checked: it is correct").click()
     assert server.process.stdout.readline() == "confirm 3\n"
     assert tab.locator("#ask-confirm").is_disabled(), "until the next question"
     server.tell("send", {"type": "confirmed", "step": "Install wheel", "frame": 8, "step_id": 3})

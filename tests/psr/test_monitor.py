@@ -123,8 +123,8 @@ def test_monitor_beliefs_name_the_part_once_they_last_and_take_it_back():
         monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
         monitor.restore(saved)
     assert [(a.frame, a.kind, a.message, a.step_id, a.since) for a in told] == [
-        (15, "wrong part", "wheel may sit wrong: check", 4, 5),
-        (46, "withdrawn", "wheel does not sit wrong", 4, 36),
+        (15, "wrong part", "wheel may be installed incorrectly: check", 4, 5),
+        (46, "withdrawn", "wheel is not installed incorrectly", 4, 36),
     ]
 
 

@@ -155,7 +155,7 @@ def test_figures_golden_reliability(every):
     _, caption, svg = pick(every, "Reliability of confidences")
     # By hand: 10 events at 0.5, of which 2 are right, and 10 at 0.9, of which 9 are.
     assert "ASD only: ECE 0.150" in texts(svg)
-    said = "ASD only: 20 events, mean confidence 0.70, 55% right, ECE 0.150; STORM-PSR: 20"
+    said = "ASD only: 20 events, mean confidence 0.70, 55% correct, ECE 0.150; STORM-PSR: 20"
     assert said in caption
     path = next(p for p in re.findall(r'<path d="([^"]*)"[^>]*#0072b2', svg) if p.count("L") == 1)
     (x0, y0), (x1, y1) = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float)

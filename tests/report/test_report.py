@@ -196,16 +196,21 @@ def test_report_golden_wrong_parts(tmp_path):
         "0:04",
         "0:20",
         "as installed at 0:06",
-        "as wrong at 0:09",
+        "as incorrect at 0:09",
     ]
-    assert table[second + 1 : second + 5] == ["0:24", "the end", "as neither", "as wrong at 0:26"]
-    assert f"False alarm of ASD: {parts[1]} reported as wrong at 0:08." in texts
-    assert texts[texts.index("Wrong parts reported as installed · STORM-PSR") + 1] == "0"
+    assert table[second + 1 : second + 5] == [
+        "0:24",
+        "the end",
+        "as neither",
+        "as incorrect at 0:26",
+    ]
+    assert f"False alarm of ASD: {parts[1]} reported as incorrect at 0:08." in texts
+    assert texts[texts.index("False acceptances · STORM-PSR") + 1] == "0"
     timeline = text[text.index("Timeline of recording") :]
     timeline = timeline[: timeline.index("</svg>")]
     drawn = re.findall(r"<text[^>]*>([^<]*)</text>", timeline)
-    assert {"false alarm", "as wrong +5.0 s", "as wrong +2.2 s"} <= set(drawn)
-    assert "wrong" not in drawn  # a report of a wrong part is no false positive
+    assert {"false alarm", "as incorrect +5.0 s", "as incorrect +2.2 s"} <= set(drawn)
+    assert "wrong" not in drawn  # a report of an incorrect installation is no false positive
     assert f"Install {parts[1]}" in drawn  # the part's row, although nobody ever installs it
     assert timeline.count("var(--bad)") >= 5  # two intervals, and marks
     (described,) = [a["aria-describedby"] for _, a in page.tags if "aria-describedby" in a]

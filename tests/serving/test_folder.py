@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import simplejpeg
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.streams import learned
@@ -133,6 +134,19 @@ def test_write_model_errors_before_anything_is_written(tmp_path, changes, messag
     with pytest.raises(ValueError, match=message):
         write(tmp_path / "model", **changes)
     assert not (tmp_path / "model").exists()
+
+
+def test_part_pictures_are_kept_by_a_copy_and_nothing_but_jpegs(tmp_path):
+    jpeg = simplejpeg.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
+    write(tmp_path, part_pictures=[jpeg, None, jpeg])
+    assert read_model(tmp_path).part_pictures == (jpeg, None, jpeg)
+    assert "a picture of 2 components" in (tmp_path / CARD).read_text()
+    copy_model(tmp_path, tmp_path / "half", dtype="float16")
+    assert read_model(tmp_path / "half").part_pictures == (jpeg, None, jpeg)
+    with pytest.raises(ValueError, match=r"part_pictures: are not 3, one for each component"):
+        write(tmp_path, part_pictures=[jpeg])
+    with pytest.raises(ValueError, match=r"part_pictures\[1\]: is no JPEG file"):
+        write(tmp_path, part_pictures=[None, b"<svg>", None])
 
 
 # --- Damage ---------------------------------------------------------------------------------------

@@ -22,14 +22,15 @@ CONFIRMED_AT = 100
 NOTHING = Recognised(None, None)
 
 
-def play(shown, path, taps=(), stop_at=None):
+def play(shown, path, taps=(), stop_at=None, part_pictures=(), pictures=None):
     """The lines, and what the page shows at last before the unit ends."""
-    told, views, stop = [], [], []
+    told, views, stop, pictures = [], [], [], [] if pictures is None else pictures
 
     class Screen:
         wants_picture = False
         frame = staticmethod(lambda jpeg, view: views.append(view))
-        past = snapshot = staticmethod(lambda *_: None)
+        past = staticmethod(lambda *_: None)
+        snapshot = staticmethod(lambda *picture: pictures.append(picture))
 
     def before(script):
         number = len(shown) - len(script.shown)
@@ -41,7 +42,7 @@ def play(shown, path, taps=(), stop_at=None):
     live = scripted("learned", sure=30.0)
     one = Station(
         live, "x", clock=Clock(FPS, 0.0), reset=parse_reset("key"), state=path,
-        tell=lambda line: told.append(json.loads(line)),
+        tell=lambda line: told.append(json.loads(line)), part_pictures=part_pictures,
     )  # fmt: skip
     one.restore()
     one.run(Script(list(shown), before=before), stop, (), Screen())
@@ -79,6 +80,14 @@ def test_a_tap_settles_what_is_asked_for_and_nothing_else(tmp_path):
     assert ids(shown["unsure"]) == ids(told[-1]["unsure"]) == [3]
     assert ids(told[-1]["done"]) == ids(told[-1]["steps"]) == [0]
     assert of(told, "unsure") == [0, 3], "it is not asked for again"
+
+
+def test_what_was_never_right_is_asked_for_with_the_picture_in_the_model(tmp_path):
+    pictures = []
+    parts = (b"seal", None, b"screw")
+    _, shown = play(SHOWN, tmp_path / "s.json", part_pictures=parts, pictures=pictures)
+    assert [step["like"] for step in shown["unsure"]] == [-1, None]
+    assert [picture for picture in pictures if picture[0] < 0] == [(-1, b"seal")], "sent once"
 
 
 def test_pre_labels_call_it_not_sure_and_no_reader_takes_that_for_a_step(tmp_path):

@@ -37,6 +37,7 @@ def test_a_product_that_nobody_filmed_is_rendered_learnt_and_recognised(made):
     model = stormpsr_jax.load_model(folder / "runs" / "pump" / "model")
     assert model.procedure == load_procedure(folder / "pump.json")
     assert len(list((folder / "runs" / "pump" / "data").glob("clips-train*"))) == 3
+    assert any(model.part_pictures)
 
 
 def test_real_recordings_are_learnt_from_choose_and_are_scored(made):

@@ -83,8 +83,8 @@ def as_errors(old):
     ("split", "changes", "what", "without"),
     [
         ("cad", {"classes": filled(..., -1)}, "no render shows a state with all parts", NO_RENDERS),
-        ("cad", {"states": np.abs}, "no render shows a part that sits wrong", CAD_WRONG),
-        ("cad", {"poses": filled(..., np.nan)}, "no render tells how the product lies", NO_POSES),
+        ("cad", {"states": np.abs}, "no render shows an incorrect installation", CAD_WRONG),
+        ("cad", {"poses": filled(..., np.nan)}, "no render says how the product lies", NO_POSES),
         ("val", {"classes": filled(..., -1)}, "split 'val' has no box", {"stages": ENCODER}),
         ("train", {"classes": filled(..., -1)}, "training split has a box", {"stages": ENCODER}),
         (

@@ -117,14 +117,14 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def _in_words(entry: Mapping[str, Any]) -> str:
-    """POS, F1, delay and accepted wrong parts of a stream."""
+    """POS, F1, delay and accepted incorrect installations of a stream."""
     pos, f1 = ("–" if entry[key] is None else f"{entry[key]:.3f}" for key in ("pos", "f1"))
     delay = "–" if entry["delay_s"] is None else f"{entry['delay_s']:.1f} s"
     text = f"POS {pos}, F1 {f1}, delay {delay}"
     wrong = entry.get("wrong")
     if wrong is None:
         return text
-    return f"{text}, {wrong['accepted']} of {wrong['shown']} wrong parts accepted"
+    return f"{text}, {wrong['accepted']} of {wrong['shown']} incorrect installations accepted"
 
 
 def summary_table(result: Mapping[str, Any]) -> Rows:
@@ -147,7 +147,7 @@ def overview(result: Mapping[str, Any]) -> str:
             for row in wrong_parts.summary_table(result)
         ]
     )
-    return f"{text}\n\nparts that sit wrong\n{wrong}" if wrong else text
+    return f"{text}\n\nincorrect installations\n{wrong}" if wrong else text
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:

@@ -24,12 +24,12 @@ NEAR_S = 2.0  # from a change of the state
 CONFIDENCES = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # What a wrong frame shows; each is of one kind.
 KINDS = {
-    "error_state": "the error state, though no part sits wrong",
-    "wrong_part_right": "a part that sits wrong as right",
+    "error_state": "the error state without an incorrect installation",
+    "wrong_part_right": "an incorrect installation as correct",
     "too_many": "parts too many",
     "too_few": "parts too few",
     "too_many_and_few": "parts too many and parts too few",
-    "wrong_part_absent": "a part that sits wrong as absent, and no other mistake",
+    "wrong_part_absent": "an incorrect installation as absent, and no other error",
 }
 Share = dict[str, Any]
 
@@ -138,9 +138,9 @@ def table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         f"time in gaps of more than {GAP_S:g} s without one": gaps["time"],
         "catalogued state, right": result["catalogued_right"],
         "state outside the catalogue": result["uncatalogued"],
-        "says error at all": result["says_error"],
-        "says error while a part sits wrong": result["wrong_part_says_error"],
-        "shows the wrong part as right": result["wrong_part_right"],
+        "error reported at all": result["says_error"],
+        "error reported during an incorrect installation": result["wrong_part_says_error"],
+        "incorrect installation shown as correct": result["wrong_part_right"],
         "wrong frames": result["wrong"],
         f"of these in runs of {RUN} or more": result["long_runs"],
         f"of these within {NEAR_S:g} s of a change": result["near_change"],

@@ -170,7 +170,9 @@ def evaluate_recordings(
                     assert isinstance(own, Settings)  # as those of all its streams are
                     found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
-                    events = decision and bars and bars.left_out(name, decision)
+                    events = None
+                    if decision is not None and bars is not None:
+                        events = bars.left_out(name, decision)
                     if events is None:
                         how = own if decision is None else decision.settings
                         events = stream.decode(

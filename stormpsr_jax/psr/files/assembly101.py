@@ -94,7 +94,9 @@ def _read_file(path: pathlib.Path, skip: bool, left_out: list[str]) -> list[Chan
             return _change(line, row)
         except ValueError as error:
             if not skip:
-                raise ValueError(f"{error}; mend the row, or leave it out with --skip") from error
+                raise ValueError(
+                    f"{error}; correct the row, or leave it out with --skip"
+                ) from error
             left_out.append(str(error))
             return None
 

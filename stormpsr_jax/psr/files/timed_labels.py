@@ -113,7 +113,7 @@ def read_times(
             unit = Unit.FRAMES
         if unit is Unit.TICKS:
             raise ValueError(
-                f"{path}: {entry.place}: time: counts frames at the rate that the tool was told, "
+                f"{path}: {entry.place}: time: counts frames at the rate set in the tool, "
                 "which the file does not say; give --labels_fps=F"
             )
         return [TimedStep(at, entry.place, step_id, unit, format_.tolerance)]
@@ -238,8 +238,8 @@ def frame_of(
     if step.unit is Unit.PICTURES:
         if shown is None:
             raise ValueError(
-                f"{path}: {step.place}: time: counts the pictures of the video, which is not at "
-                "hand here; give --labels_fps=F, the rate of a video whose rate is constant"
+                f"{path}: {step.place}: time: counts the pictures of the video, which is not "
+                "available here; give --labels_fps=F, the rate of a video whose rate is constant"
             )
         if step.at >= len(shown.frames):
             raise ValueError(

@@ -71,42 +71,46 @@ FIGURES = (
         "is none.",
     ),
     Figure("tp", "TP", "True positives: the correct steps."),
-    Figure("fp", "FP", "False positives: early and wrong steps."),
+    Figure("fp", "FP", "False positives: steps reported early or not done."),
     Figure("fn", "FN", "False negatives: the missed steps."),
 )
-# Of parts that sit wrong; `psr.wrong_parts` has the definitions. A delay is the mean over all that
-# is found, the others are sums.
+# Incorrect installations; `psr.wrong_parts` has the definitions. A delay is the mean over those
+# found, the others are sums.
 _fewer = functools.partial(Figure, better="low")
 WRONG = (
-    Figure("shown", "Wrong parts", "Parts that were put on wrong, until they are corrected."),
+    Figure("shown", "Incorrect", "Incorrect installations, each until it is corrected."),
     _fewer(
         "accepted",
         "Accepted",
-        "Wrong parts that were reported as installed while they sat wrong: the worst outcome.",
+        "False acceptances: incorrect installations that were reported as installed.",
     ),
     Figure(
         "found",
         "Found",
-        "Wrong parts that were reported as wrong while they sat wrong.",
+        "Incorrect installations that were reported as incorrect before their correction.",
         better="high",
     ),
     _delay(
         "Delay of the found",
-        "Time from putting a part on wrong to the report, mean over the found.",
+        "Time from an incorrect installation to its report, mean over those found.",
     ),
     _fewer(
         "false_alarms",
         "False alarms",
-        "Reports of a part as wrong that did not sit wrong at that time.",
+        "Reports of an incorrect installation where there was none at that time.",
     ),
     _fewer(
         "right_called_wrong",
-        "Right called wrong",
-        "Parts that were installed correctly and were reported as wrong before that ended.",
+        "Correct reported as incorrect",
+        "Correct installations that were reported as incorrect before they ended.",
     ),
-    Figure("right_installations", "Right parts", "Parts that were installed correctly."),
-    Figure("unsure", "Wrong not sure", "Incorrect installations that were left not sure."),
-    _fewer("right_unsure", "Right not sure", "Correct installations that were left not sure."),
+    Figure("right_installations", "Correct", "Correct installations."),
+    Figure(
+        "unsure", "Incorrect, not sure", "Incorrect installations that were reported as not sure."
+    ),
+    _fewer(
+        "right_unsure", "Correct, not sure", "Correct installations that were reported as not sure."
+    ),
 )
 
 

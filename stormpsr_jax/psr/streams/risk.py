@@ -115,7 +115,7 @@ class Decision:
     def note(self, stream: str) -> str:
         """Returns a sentence for people."""
         if self.risk >= 1:
-            return f"{stream}: no risk was asked for (--risk=1): no part is left not sure."
+            return f"{stream}: --risk=1 sets no limit, so no part is reported as not sure."
         if self.bound is not None:
             return (
                 f"{stream}: of the incorrect installations of a recording at most "
@@ -125,7 +125,7 @@ class Decision:
         how = "is the strict default of other products" if self.default else "is not raised"
         return (
             f"{stream}: a risk of {self.risk:g} needs {needed(self.risk)} recordings with an "
-            f"incorrect installation, here are {self.recordings}: the bar for installations {how}."
+            f"incorrect installation, there are {self.recordings}: the bar for installations {how}."
         )
 
 

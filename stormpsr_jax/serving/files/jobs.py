@@ -143,7 +143,7 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
 
 
 def _warning(fits: bool | None) -> str:
-    return "; does not show what the model knows" if fits is False else ""
+    return "; it does not show the model's product" if fits is False else ""
 
 
 @functools.lru_cache(1)

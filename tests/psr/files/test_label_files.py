@@ -102,9 +102,9 @@ def test_load_recordings_errors_of_all_recordings(tmp_path):
         load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
     lines = str(error.value).splitlines()
     assert len(lines) == 21  # of each recording one of the labels, and six of the predictions
-    assert lines[6].endswith("asd/a_results_pred.csv: 10 more mistakes")
+    assert lines[6].endswith("asd/a_results_pred.csv: 10 more errors")
     assert "b.csv: line 2: time" in lines[7]
-    assert lines[-1] == "and 1 more mistake"
+    assert lines[-1] == "and 1 more error"
     for name in "bc":
         (tmp_path / "asd" / f"{name}_results_pred.csv").unlink()
     with pytest.raises(ValueError, match=r"no b_results.*\n.*no c_results"):

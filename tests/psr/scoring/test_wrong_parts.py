@@ -1,4 +1,4 @@
-"""Figures of parts that sit wrong, against a walk from frame to frame on their definitions."""
+"""Figures of incorrect installations, against a walk from frame to frame on their definitions."""
 
 import json
 
@@ -131,7 +131,7 @@ def test_tables_golden_values():
     assert list(first.values()) == ["asd", "r1", "a", 2.5, 5.0, 3.5, None]
     assert list(second.values()) == ["storm", "r1", "a", 2.5, 5.0, None, 3.0]
     text = analysis.overview(result())
-    assert "parts that sit wrong" in text
+    assert "incorrect installations\n" in text
     assert max(map(len, text.splitlines())) <= 100
     unknown = result()
     for stream in unknown["streams"].values():

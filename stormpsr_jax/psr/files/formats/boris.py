@@ -82,7 +82,7 @@ def _read_tabular(sample: form.Sample) -> list[form.Entry]:
         if (said == "START") == (state in begun):
             what = f"{kind}: {files.shorten(entry.text)} "
             what += f"has begun in line {begun[state]}" if said == "START" else "has not begun"
-            raise sample.error(place, f"{what}; mend the observation in BORIS")
+            raise sample.error(place, f"{what}; correct the observation in BORIS")
         if said == "START":
             begun[state] = line
             return []
@@ -92,7 +92,7 @@ def _read_tabular(sample: form.Sample) -> list[form.Entry]:
     entries = [entry for its in for_each(rows, parse) for entry in its]
     if begun:
         state, line = next(iter(begun.items()))
-        what = f"{kind}: {files.shorten(state[-1])} has no STOP; mend the observation in BORIS"
+        what = f"{kind}: {files.shorten(state[-1])} has no STOP; correct the observation in BORIS"
         raise sample.error(f"line {line}", what)
     return entries
 

@@ -94,7 +94,7 @@ def _read(sample: form.Sample) -> list[form.Entry]:
         if several and entry.unit is form.Unit.PICTURES:
             at = -1 if task.offset is None or task.end is None else at - task.offset
             if task.end is None or not 0 <= at < task.end:
-                what = "is of a project of several videos, whose pictures cannot be told apart"
+                what = "is from a project of several videos, and the file does not say which"
                 raise sample.error(node.place, f"{what}; export each task by itself")
         return dataclasses.replace(entry, at=at, recordings=entry.recordings or task.names)
 

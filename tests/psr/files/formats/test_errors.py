@@ -166,7 +166,7 @@ ERRORS = [
         (
             "a.xml",
             CVAT.format(MANY + label),
-            *["of a project of several videos"] * label.count("name"),
+            *["from a project of several videos"] * label.count("name"),
         )
         for label in (
             "<image name='frame_000060'><tag label='Install cap'/></image>",
@@ -181,7 +181,7 @@ ERRORS = [
     (
         "a.json",
         task(ranges(1, 2)),
-        "region 1: time: counts frames at the rate that the tool was told",
+        "region 1: time: counts frames at the rate set in the tool",
     ),
     ("a.json", task({"start": 1, "end": 1e300, "labels": ["x"]}), "end: 1e+300 is not in 0"),
     (
@@ -200,11 +200,15 @@ ERRORS = [
     ("a.csv", "# ATTRIBUTE = {\n" + VIA_CSV, "line 1: ATTRIBUTE: not JSON"),
     ("a.csv", "# ATTRIBUTE = {}\n" + VIA_CSV, "line 3: attribute: TEMPORAL-SEGMENTS: is missing"),
     ("a.csv", f"{BORIS}\na,a,1,,Install cap,POINT,NaN\n", "line 2: time: 'NaN' is not a time"),
-    ("a.csv", f"{BORIS}\na,a,1,,Install cap,STOP,1\n", "'Install cap' has not begun; mend the obs"),
+    (
+        "a.csv",
+        f"{BORIS}\na,a,1,,Install cap,STOP,1\n",
+        "'Install cap' has not begun; correct the",
+    ),
     (
         "a.csv",
         f"{BORIS}\na,a,1,,Install cap,START,1\n",
-        "'Install cap' has no STOP; mend the obser",
+        "'Install cap' has no STOP; correct the obser",
     ),
     ("a.csv", f"{BORIS}\na,a,1,,Install cap,JUMP,1\n", "'JUMP' is not POINT, START or STOP"),
     ("a.csv", "Time offset (s),Behavior,Time\n9,Install cap,1\n", "line 2: time: -8.0 is not in 0"),
