@@ -75,7 +75,7 @@ class Film:
         opened = containers.open_video(*self._place)
         self._is_open = True
         self._container, self._stream = self._stack.enter_context(opened)
-        self._frames = self._decode()
+        self._frames: Any = self._decode()
         unit = float(self._stream.time_base)
         self._ticks = np.rint(self._index.times / unit).astype(np.int64)
         self._in_order = self._container.format.name == "avi"  # its times are of decoding alone
