@@ -17,9 +17,9 @@ steps are five times as long, so that their mean is that of MECCANO in windows; 
 draws nearly what uniform sampling draws, as the table of densities shows. In world bench people are
 that slow by themselves.
 
---world=bench makes all of it in world bench, whose recordings are like real ones (docs/noise.md)
-and five times as long. Its runs and results are in WORKDIR/bench; with those of both worlds there,
-WORKDIR/worlds.md says of each claim in which it holds.
+--world=bench makes all of it in world bench, whose recordings are like real ones
+(benchmarks/results/noise.md) and five times as long. Its runs and results are in WORKDIR/bench;
+with those of both worlds there, WORKDIR/worlds.md says of each claim in which it holds.
 
 --quick takes one seed, default occlusion and the claims that fit into 25 minutes on 2 idle cores;
 all of it takes a night. What is finished is not run again: the same command goes on where it was.

@@ -38,6 +38,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import record
 from stormpsr_jax.base import files
 
 ROOT = Path(__file__).parents[1]
@@ -267,10 +268,9 @@ def machine() -> str:
     """The processor, and whether it is idle."""
     path = Path("/proc/cpuinfo")
     text = path.read_text() if path.exists() else ""
-    name = re.search(r"model name\s*: (.*)", text)
     kinds = [word for word in ("avx512_vnni", "avx_vnni", "amx_int8") if f" {word}" in text]
     return (
-        f"{name[1] if name else 'unknown processor'}, {os.cpu_count()} cores, int8 instructions: "
+        f"{record.processor()}, {os.cpu_count()} cores, int8 instructions: "
         f"{', '.join(kinds) or 'none'}, load {os.getloadavg()[0]:.1f} at the start"
     )
 
@@ -331,7 +331,7 @@ def main() -> None:
 
 
 def report(found: Mapping[str, Any]) -> None:
-    """Prints the tables for docs/export.md."""
+    """Prints the tables of benchmarks/results/recognise-export.md."""
     if "times" in found:
         print(*("", *times_table(found["times"])), sep="\n")
     if "install" in found:

@@ -1,13 +1,13 @@
 """Accuracy against seconds: how many steps of training the synthetic recipe needs.
 
     python -m benchmarks.knee --workdir=runs/knee [--seeds=711,712,713,714]
-        [--recipes=present,every_frame,half …] [--plan] [--config.FIELD=value …]
+        [--recipes=present,every_frame,half …] [--record=NAME] [--plan] [--config.FIELD=value …]
 
 Each recipe (`RECIPES`) is run on the same recordings, by itself: it takes over no stage of another,
 so that its seconds are its own. They are of the stages after `data`. Seconds count only on a
-machine that does nothing else. The table has the mean over the seeds, of stream `learned`, and
-below it the difference from the first recipe with its 95 % interval, as in `benchmarks.claims`.
-What is finished is not run again; results are in WORKDIR/knee.md.
+machine that does nothing else. The tables have the means over the seeds, of stream `learned`, the
+differences from the first recipe with their 95 % intervals, as in `benchmarks.claims`, and each
+run. What is finished is not run again. --record keeps the tables in benchmarks/results.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import claims_tables, compared_runs
-from stormpsr_jax.base import files
+from benchmarks import compared_runs, record
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan, took
 from stormpsr_jax.experiments.runs import Run, changed, expected_stages
-from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.evaluation import analysis, tables
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import config_flag
 
 SEEDS = ("711", "712", "713", "714")
+METRICS = ("f1", "pos", "delay_s", "wrong.accepted")  # of `compare_runs`
 
 
 def _steps(pretrain: int, temporal: int, detector: int, every: int) -> dict[str, Any]:
@@ -41,7 +41,8 @@ def _steps(pretrain: int, temporal: int, detector: int, every: int) -> dict[str,
     }
 
 
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
+    "config": {},  # what --config says
     "present": _steps(240, 900, 2_000, 4),
     "every_frame": _steps(240, 900, 2_000, 1),  # embedded
     "three_quarters": _steps(180, 675, 1_500, 4),
@@ -72,37 +73,45 @@ def runs_of(args: argparse.Namespace, root: Path) -> dict[tuple[str, str], Run]:
     return found
 
 
-def table(
+def after_data(seconds: Mapping[str, float]) -> float:
+    """Of the stages of a run, without `data`."""
+    return sum(value for stage, value in seconds.items() if stage != "data")
+
+
+def measured(
     recipes: Sequence[str],
+    seeds: Sequence[str],
     seconds: Mapping[str, Sequence[Mapping[str, int]]],
     results: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> str:
-    """The tables as Markdown.
+) -> dict[str, list[dict[str, Any]]]:
+    """The tables, by title.
 
     Args:
         recipes: their names; the others are compared with the first.
+        seeds: of the runs.
         seconds: by recipe and seed, of the stages.
         results: by recipe and seed, the metrics.json.
     """
-    stages = [stage for stage in seconds[recipes[0]][0] if stage != "data"]
-    headings = [heading for heading, _, _ in claims_tables.METRICS.values()]
-    lines = [f"| recipe | {' | '.join(stages)} | seconds | {' | '.join(headings)} |"]
-    lines.append("|---" * (len(stages) + 2 + len(headings)) + "|")
-    compared = {}
+    stages = list(seconds[recipes[0]][0])
+    means, differences, runs = [], [], []
     for name in recipes:
         pairs = list(zip(results[recipes[0]], results[name], strict=True))
         rows = compared_runs.compare_runs(pairs, (LEARNED.name, LEARNED.name))
-        compared[name] = {row["metric"]: row for row in rows}
-        means = [statistics.mean(found.get(s, 0) for found in seconds[name]) for s in stages]
-        cells = [f"{mean:.0f}" for mean in (*means, sum(means))]
-        for key, (_, form, _) in claims_tables.METRICS.items():
-            value = compared[name][key]["b"]
-            cells.append("–" if value is None else f"{value:{form}}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", f"| against {recipes[0]} | {' | '.join(headings)} |"]
-    lines.append("|---" * (1 + len(headings)) + "|")
-    lines += [f"| {name} | {claims_tables.cells(compared[name])} |" for name in recipes[1:]]
-    return "\n".join(lines) + "\n"
+        figures = {row["metric"]: row for row in rows if row["metric"] in METRICS}
+        took = {
+            stage: statistics.mean(of.get(stage, 0) for of in seconds[name]) for stage in stages
+        }
+        mean = {metric: row["b"] for metric, row in figures.items()}
+        means.append({"recipe": name, "seconds": after_data(took)} | mean | took)
+        for metric, row in figures.items() if name != recipes[0] else ():
+            of = {"recipe and figure": f"{name}, {metric}", "recordings": row["recordings"]}
+            differences.append(of | {key: row[key] for key in ("difference", "low", "high")})
+        for seed, of, result in zip(seeds, seconds[name], results[name], strict=True):
+            found = result["streams"][LEARNED.name]
+            row = {"recipe and seed": f"{name}, {seed}", "seconds": after_data(of)}
+            row |= {key: found[key] for key in ("f1", "pos", "delay_s")}
+            runs.append(row | {key: found["wrong"][key] for key in ("accepted", "shown")})
+    return {"means": means, "differences": differences, "runs": runs}
 
 
 def main() -> None:
@@ -111,7 +120,8 @@ def main() -> None:
     add, names = parser.add_argument, lambda text: text.split(",")
     add("--workdir", type=Path, required=True, help="folder of all runs")
     add("--seeds", type=names, default=SEEDS, help=f"seeds ({','.join(SEEDS)})")
-    add("--recipes", type=names, default=tuple(RECIPES), help=f"of {', '.join(RECIPES)}")
+    add("--recipes", type=names, default=tuple(RECIPES)[1:], help=f"of {', '.join(RECIPES)}")
+    add("--record", metavar="NAME", help="keep the tables in benchmarks/results")
     add("--plan", action="store_true", help="show the runs and how long they take, and end")
     args = config_flag.parse(parser, None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -139,9 +149,11 @@ def _measure(args: argparse.Namespace) -> None:
     for (name, _), run in runs.items():
         seconds[name].append(dict(took(run.log)))
         results[name].append(analysis.load_result(run.folder / "metrics.json"))
-    text = table(args.recipes, seconds, results)
-    files.write_text(root / "knee.md", text)
-    print(f"\n{text}\n{root / 'knee.md'}")
+    found = measured(args.recipes, args.seeds, seconds, results)
+    for title, rows in found.items():
+        print(f"\n{title}\n{tables.format_rows(rows)}")
+    if args.record:
+        record.save(args.record, found, "seconds are of the stages after data; stream learned")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 Renders videos of a desk lamp being assembled at a table, hands in front of it; a third of its parts
 are put on wrong first (turned, shifted, mirrored, on the wrong side) and mended some seconds later.
-Then it gives the commands of data_prep/README.md, "From a phone video to a trained model", with
-boxes, and prints the tables of the run. What is there already is not made again.
+Then it gives the commands of docs/own-product.md, with boxes, and prints the tables of the run.
+What is there already is not made again.
 
 WORKDIR/videos/<split>, labels, boxes   what a user would have: MP4, labels by the clock, COCO
 WORKDIR/run/metrics.json, report.html   what comes of it
@@ -331,21 +331,19 @@ def follow_numbers(
 
 
 def table(curve: label_checks.Curve) -> list[str]:
-    """The rows as lines of a Markdown table."""
+    """The rows as lines of a Markdown table, with the stream of the model folder."""
+    shown = curve.rows[0].figures["wrong"]["shown"]
     lines = [
-        f"Measured on {curve.product}, by `{curve.config}`, on {curve.test} further recordings:",
-        "",
-        "| videos | of these for validation | times a part was put on wrong | stream | F1 | POS | "
-        "delay | wrong parts accepted |",
+        "| videos | for validation | incorrect per part | stream | F1 | POS | delay (s) | "
+        f"accepted of {shown} |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in curve.rows:
-        its, wrong = row.figures, row.figures["wrong"]
-        delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f} s"
+        its = row.figures
+        delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f}"
         lines.append(
-            f"| {row.videos} | {row.val} | {min(row.errors.values())} to "
-            f"{max(row.errors.values())} | `{row.stream}` | {its['f1']:.3f} | {its['pos']:.3f} | "
-            f"{delay} | {wrong['accepted']} of {wrong['shown']} |"
+            f"| {row.videos} | {row.val} | {row.of_a_part} | `{row.stream}` | {its['f1']:.2f} | "
+            f"{its['pos']:.2f} | {delay} | {its['wrong']['accepted']} |"
         )
     return lines
 

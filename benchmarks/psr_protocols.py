@@ -1,4 +1,4 @@
-"""Protocol `released` beside protocol `paper` on the golden inputs: the table of docs/protocols.md.
+"""Protocol `released` beside `paper` on golden inputs: benchmarks/results/psr-protocols.md.
 
     python benchmarks/psr_protocols.py [--golden=DIR] [--labels=DIR] [--decoder=D] [--threshold=T]
 

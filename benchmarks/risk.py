@@ -1,13 +1,15 @@
 """Incorrect installations accepted against correct ones left not sure, over the bar of `--risk`.
 
-    python -m benchmarks.risk RUN… [--further=60] [--wrong=0.25]
+    python -m benchmarks.risk RUN… [--further=60] [--wrong=0.25] [--record=risk]
+    python -m benchmarks.risk --plot
 
 RUN are work folders of finished runs with a learned fusion, or "demo", the model that ships. Scores
 the test split of each run and, with --further, so many more recordings of its toy, rendered here,
 in which each part is put on incorrectly first with the chance --wrong. All are decoded with the
-weights of the learned fusion that ship. Prints the table of each and of all together, what the
-alerts of incorrect installations come to at the default risk, by recording, and the losses of all
-together, by which `risk.DEFAULTS` were chosen.
+weights of the learned fusion that ship. Prints the table of each and of all together, with the
+bounds by which `risk.DEFAULTS` were chosen (F1, POS and delay are means of the test splits), and
+what the alerts of incorrect installations come to at the default risk, by recording. --record keeps
+them in benchmarks/results; --plot draws docs/risk.webp from the results that are kept as "risk".
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
 import numpy as np
 
+from benchmarks import record
 from data_prep.products.product import toy_product
 from data_prep.rendering import seeds
 from data_prep.rendering.scene import Body
@@ -27,6 +31,7 @@ from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import plan_recording
 from data_prep.worlds.timelines import Timeline, draw_timeline
 from data_prep.worlds.workplace import Workplace
+from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr.evaluation import risk_curve, tables
 from stormpsr_jax.psr.files import labels
@@ -130,50 +135,91 @@ def alerts(
     return counts
 
 
+def together(rows: list[dict[str, Any]], tests: list[dict[str, Any]], control: Any) -> list[dict]:
+    """The rows of all worlds as one table; F1, POS and delay of the rows of test splits."""
+    sums = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
+    found = []
+    for bar in control.bars:
+        row: dict[str, Any] = {"bar": bar}
+        row |= {key: sum(one[key] for one in rows if one["bar"] == bar) for key in sums}
+        row["bound"] = control.bound(bar)
+        for key in ("f1", "pos", "delay_s"):
+            values = [one[key] for one in tests if one["bar"] == bar and one[key] is not None]
+            row[f"test_{key}"] = float(np.mean(values)) if values else None
+        found.append(row)
+    return found
+
+
+def plot(measured: record.Tables) -> matplotlib.figure.Figure:
+    """Incorrect installations accepted against correct ones not sure: of each model, and of all."""
+    figure = matplotlib.figure.Figure((7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    named = {bar: wanted for wanted, bar in risk.DEFAULTS["scores"].items()}
+    for title, rows in measured.items():
+        if title != "all" and not title.endswith(", further"):
+            continue  # a test split shows a dozen incorrect installations
+        rows = [row for row in rows if row["bar"] <= max(b for b in named if b < risk.NEVER)]
+        x = [100 * row["right_unsure"] / row["right_installations"] for row in rows]
+        y = [100 * row["accepted"] / row["shown"] for row in rows]
+        if title != "all":
+            axes.plot(x, y, lw=0.8, label=f"model {title.removesuffix(', further')}")
+            continue
+        axes.plot(x, y, "k.-", label="all together")
+        for left, up, row in zip(x, y, rows, strict=True):
+            if row["bar"] in named:
+                axes.annotate(f" R = {named[row['bar']]:g}", (left, up), va="bottom")
+    axes.set(xlabel="correct installations left not sure, %")
+    axes.set(ylabel="incorrect installations accepted, %", xlim=(0, None), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--further", type=int, default=0, help="recordings of each run's toy (0)")
-    parser.add_argument(
-        "--wrong", type=float, default=0.25, help="chance of each part (%(default)s)"
-    )
+    add = parser.add_argument
+    add("runs", nargs="*", metavar="RUN")
+    add("--further", type=int, default=0, help="recordings of each run's toy (0)")
+    add("--wrong", type=float, default=0.25, help="chance of each part (%(default)s)")
+    add("--record", metavar="NAME", help="keep the tables in benchmarks/results")
+    add("--plot", action="store_true", help="draw docs/risk.webp, and end")
     args = parser.parse_args()
-    weights, every, losses = default_weights("scores"), [], []
+    if args.plot:
+        figure = plot(files.read_json(record.RESULTS / "risk.json")["tables"])
+        figure.savefig(record.RESULTS.parents[1] / "docs" / "risk.webp", dpi=110)
+        return
+    if not args.runs:
+        parser.error("name a RUN or demo, or --plot")
+    weights, losses = default_weights("scores"), []
     settings = LEARNED.defaults(weights)
     chosen = risk.decide(LEARNED, settings, risk.RISK, None, weights).settings
+    measured: dict[str, list[dict[str, Any]]] = {"all": [], "alerts": []}
     for run in args.runs:
-        worlds = {}
+        worlds, name = {}, Path(run).name
         if run == DEMO:
             model = load_model(run)
             procedure = model.procedure.at(model.fps)
         else:
             procedure, fps, found = read_run(Path(run), ["test"])
             procedure = procedure.at(fps)
-            worlds[f"{run}, test"] = {r.name: r for r in found}
+            worlds[f"{name}, test"] = {r.name: r for r in found}
         if args.further:
-            worlds[f"{run}, further"] = further(run, args.further, args.wrong)
-        for name, recordings in worlds.items():
+            worlds[f"{name}, further"] = further(run, args.further, args.wrong)
+        for world, recordings in worlds.items():
             bars = risk_curve.decode(procedure, recordings, LEARNED, settings, weights)
-            rows = bars.rows()
-            every += rows
+            measured[world] = [{key: row[key] for key in COLUMNS} for row in bars.rows()]
             losses += bars.losses.values()
-            print(f"\n{name}: {len(recordings)} recordings")
-            print(tables.format_rows([{key: row[key] for key in COLUMNS} for row in rows]))
             said = alerts(procedure, recordings, chosen, weights)
-            print(", ".join(f"{key} {value}" for key, value in said.items()), flush=True)
-    print("\nall together")
-    sums = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
-    print(
-        tables.format_rows(
-            [
-                {"bar": bar} | {k: sum(row[k] for row in every if row["bar"] == bar) for k in sums}
-                for bar in sorted({row["bar"] for row in every})
-            ]
-        )
-    )
+            measured["alerts"].append({"world": world} | said)
     control = risk.control_of(LEARNED.bars(settings), losses)
-    said = zip(control.bars, map(control.bound, control.bars), strict=True)
-    print(f"bounds by {control.recordings} recordings:", *(f"{bar} {b:.3f}" for bar, b in said))
+    rows = {world: of for world, of in measured.items() if world not in ("all", "alerts")}
+    tests = [row for world, of in rows.items() if world.endswith(", test") for row in of]
+    measured["all"] = together([row for of in rows.values() for row in of], tests, control)
+    for title, of in measured.items():
+        print(f"\n{title}\n{tables.format_rows(of)}")
+    if args.record:
+        notes = f"bounds by {control.recordings} recordings"
+        record.save(args.record, measured, notes)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ Each device has as many cores that decode for it as the package starts loaders (
 Pictures are decoded here as each stage asks for them: windows of a recording for `finetune`, one of
 a record for `pretrain` and `detector`, all in order otherwise. "By hand" is 6 FLOPs a parameter and
 token plus attention. Everything that is assumed and not counted is a flag or a constant below;
-docs/infrastructure.md discusses it.
+benchmarks/results/scale-cost.md discusses it.
 """
 
 import argparse

@@ -6,7 +6,7 @@ python -m stormpsr_jax.main --config=cad --config.procedure=pump.json \
 Stage `data` renders the recordings to learn from, to choose by and to score, so that the figures
 are of renders too. Labelled real recordings (data_prep.own) join them with
 --config.data.extra=REAL: they are trained on as well, four or more for validation choose thresholds
-and confidences, and those for testing are scored (docs/from-cad.md).
+and confidences, and those for testing are scored (docs/own-product.md).
 
 Fields to look at first:
 * data.synthetic.poses, .up: where parts go and sit wrong, and what points up, if the meshes are not
@@ -18,12 +18,12 @@ Fields to look at first:
 * init_from: general_encoder, which ships, fits the encoder of configs/synthetic_full.py, from which
   everything else comes. A published ViT of today takes --config.encoder.backbone=NAME, its
   weights as init_from, and encoder.patch_size, .width, .depth and .num_heads 0, .stem '()'
-  (docs/model.md#backbones).
+  (docs/research.md#backbones).
 * evaluate.risk: the share of incorrect installations that may be reported as installed, by what
   renders show.
-Hardware: 2 CPU cores, ten minutes. Measured on films of another renderer (docs/from-cad.md), four
-products, two seeds each: F1 .87 to .98, POS .62 to .94, 8 of 82 wrong parts accepted. Real video
-was never tried.
+Hardware: 2 CPU cores, ten minutes. Measured on films of another renderer (docs/own-product.md),
+four products, two seeds each: F1 .87 to .98, POS .62 to .94, 8 of 82 wrong parts accepted. Real
+video was never tried.
 """
 
 from ml_collections import ConfigDict

@@ -118,7 +118,7 @@ def described() -> Section:
     c.augment.occluders = field(0.0, 0, 100)  # probability that a clean render gets limbs
 
     c.encoder = Section()  # the backbone and the projection head
-    c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/model.md; the paper's ViT-S/16
+    c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/research.md; the paper's ViT-S/16
     c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
     c.encoder.patch_size = field(0, 0)  # of a ViT; here and below 0 = the backbone's own
     c.encoder.width = field(0, 0)  # of a ViT's tokens, of a ConvNeXt's first stage

@@ -6,8 +6,8 @@ python -m stormpsr_jax.main --config=embeddings --config.data.dir=DATA --workdir
 The width of the model is that of the embeddings. Everything in frames (window, delta, sigma) counts
 frames of the video, whatever the stride of the embeddings, of which window.stride has to be a
 multiple; in the predictions a row stands for the frames up to the next one. Temporal model and
-recipe are the paper's (docs/paper.md); for short recordings shorten the window, and temporal.delta
-and temporal.sigma with it.
+recipe are the paper's (docs/research.md); for short recordings shorten the window, and with it
+temporal.delta and temporal.sigma.
 Hardware: one GPU, or a CPU for small models. It has not been measured on the data sets yet.
 """
 

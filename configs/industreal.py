@@ -5,11 +5,11 @@ python -m stormpsr_jax.main --config=industreal --config.data.dir=DIR --config.d
     --config.data.detector_dir=LARGE --workdir=runs/industreal
 
 DIR has pictures of 224 pixels, LARGE of 640 for the detector, which starts from random weights.
-docs/paper.md has all commands from the downloads on, and says what is exactly the paper's.
+docs/research.md has all commands from the downloads on, and says what is exactly the paper's.
 Needs: IndustReal's recordings, its synthetic pictures (or renders by data_prep.cad), and the
 ImageNet ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 `python -m stormpsr_jax.weights import`.
-Hardware: GPUs; docs/infrastructure.md says how many for how long, as computed. The full-size run
+Hardware: GPUs; docs/scale.md says how many for how long, as computed. The full-size run
 has not been measured.
 """
 

@@ -2,7 +2,7 @@
 
     python -m data_prep.own --videos=DIR --labels=DIR --procedure=FILE --out=DIR
 
-data_prep/README.md takes you from there to a trained model. For a recording NAME:
+docs/own-product.md takes you from there to a trained model. For a recording NAME:
 
 * --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
 * --labels holds NAME.csv with the header `time,step` (as `stormpsr label` writes it),

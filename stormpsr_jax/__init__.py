@@ -1,6 +1,6 @@
 """Procedure step recognition in egocentric video: STORM-PSR in JAX and Flax.
 
-`load_model(DIR)` gives a trained model, `load_model("demo")` one that ships (docs/model.md).
+`load_model(DIR)` gives a trained model, `load_model("demo")` one that ships (docs/recognise.md).
 `stormpsr_jax.psr` has decoding, fusion and metrics (docs/psr.md), without JAX.
 """
 

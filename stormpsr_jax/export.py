@@ -5,7 +5,7 @@
     python -m stormpsr_jax.export --model=MODEL --format=stablehlo --out=DIR
 
 MODEL is a model folder, a work folder that has one, or demo. DIR is made; it is a model folder for
-`recognise` and `load_model`, which run it by onnxruntime or by JAX alone (docs/export.md). What
+`recognise` and `load_model`, which run it by onnxruntime or by JAX alone (docs/recognise.md). What
 each output differs from the model's by is printed, and stands in DIR/model.json. With --int8,
 products of matrices are of 8-bit numbers: recognise recordings with both, and compare.
 """

@@ -100,7 +100,7 @@ def folders(text: str) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; docs/commands.md has the exit statuses."""
+    """Command line; docs/start.md has the exit statuses."""
     args = config_flag.parse(_parser(), argv)
     try:
         memory.check_start()  # before JAX is imported, which may not even fit

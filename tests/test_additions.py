@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's table of additions: in a copy, each takes the files that its row names."""
+"""CONTRIBUTING.md's list of additions: in a copy, each takes the files that it names there."""
 
 import re
 import shutil
@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.guide import additions
 from tests.support.processes import environment
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = "stormpsr_jax/configs/default.py"
 
-# By row of the table, what is written: a new file, or what stands behind a text of an old one.
+# By addition, what is written: a new file, or what stands behind a text of an old one.
 ADDITIONS = {
     "a stage": {
         "stormpsr_jax/stages/count.py": """
@@ -176,19 +177,15 @@ def behind(text, place, more):
     return text.replace(place, place + more, 1)
 
 
-def test_each_addition_takes_the_files_that_its_row_names_and_works(rendered, tmp_path):
-    rows = {
-        cells[1].strip(): re.findall(r"`([^`]+)`", cells[3])
-        for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines()
-        if len(cells := line.split("|")) > 5
-    }
+def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, tmp_path):
+    listed = additions()
     for name in ("stormpsr_jax", "data_prep"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for row, files in ADDITIONS.items():
+    for addition, files in ADDITIONS.items():
         for path, content in files.items():
             shown = path.removeprefix("stormpsr_jax/") if path == DEFAULT else path
             pattern = re.sub(r"[a-z_]+\.py$", "NAME.py", path)
-            assert {shown, pattern} & {*rows[row]}, (row, path)
+            assert {shown, pattern} & {*listed[addition][1]}, (addition, path)
             place = tmp_path / path
             if isinstance(content, str):
                 lines = content.split("\n")

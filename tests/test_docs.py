@@ -4,22 +4,27 @@ import ast
 import functools
 import importlib.util
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from stormpsr_jax import __main__ as command
+from tests.support.guide import additions
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data_prep/README.md"),
     *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
 ]
+# What pages quote: tables that prove something, as wide as they may be.
+PROOFS = sorted(f"benchmarks/results/{p.name}" for p in ROOT.glob("benchmarks/results/*.md"))
 NOTEBOOKS = sorted(f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb"))
 FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests", "tools")
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")
+PAGE = re.compile(r"\b((?:docs|data_prep)/[\w-]+\.md)(?:#([\w-]+))?")
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)(?:::(\w+))?`")
 
 
@@ -122,17 +127,17 @@ def missing_imports(text):
     return sorted({f"{module}.{name}" for module, name in named if not exists(module, name)})
 
 
-@pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
+@pytest.mark.parametrize("page", PAGES + PROOFS + NOTEBOOKS)
 def test_what_a_page_names_exists(page):
     """The headings, files, tests, modules, commands and imports of a page."""
     text = read(page)
     assert missing_modules(text) + missing_imports(text) == []
-    if page in PAGES:
+    if page not in NOTEBOOKS:
         assert broken_links(page, text) + missing_files(page, text) == []
 
 
 def test_what_does_not_exist_is_found():
-    page = "docs/paper.md"
+    page = "docs/start.md"
     assert broken_links(page, "[a](results.md#nowhere) [b](none.md)") == [
         *("results.md#nowhere", "none.md"),
     ]
@@ -153,22 +158,17 @@ def test_limits_stand_where_the_page_says():
 
 
 def test_every_module_that_can_be_run_is_listed():
-    """In docs/commands.md, those of the product and of tools/."""
-    page = read("docs/commands.md")
+    """In docs/start.md those of the product, in CONTRIBUTING.md those of tools/."""
+    pages = read("docs/start.md") + read("CONTRIBUTING.md")
     for folder in ("stormpsr_jax", "data_prep", "tools"):
         for path in (ROOT / folder).rglob("*.py"):
             if '__name__ == "__main__"' in path.read_text("utf-8") and path.stem != "__main__":
                 module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-                assert re.search(rf"[` ]{re.escape(module)}`", page), module
-
-
-def rooms(text):
-    """The folders that the layout of docs/commands.md lists."""
-    return set(re.findall(r"^\| `((?:\w+/)+)` \|", text, re.MULTILINE))
+                assert re.search(rf"[` ]{re.escape(module)}`", pages), module
 
 
 def test_layout_lists_every_room():
-    """Every folder with Python files, but for those of data and of examples."""
+    """In CONTRIBUTING.md, every folder with Python files, but for those of data and examples."""
     folders = {
         f"{path.parent.relative_to(ROOT)}/"
         for folder in FOLDERS
@@ -176,17 +176,59 @@ def test_layout_lists_every_room():
         if not {"__pycache__", "tests"} & set(path.relative_to(ROOT).parts)
     }
     folders = {folder for folder in folders if not folder.startswith("stormpsr_jax/configs")}
-    assert folders <= rooms(read("docs/commands.md"))
+    assert folders <= set(
+        re.findall(r"^\| `((?:\w+/)+)` \|", read("CONTRIBUTING.md"), re.MULTILINE)
+    )
 
 
 def test_contributing_says_which_files_each_addition_touches():
-    """The table of CONTRIBUTING.md: no addition touches more files than the page promises."""
-    text = read("CONTRIBUTING.md")
-    rows = re.findall(r"^\| (an? [^|]+) \| (\d+) \| ([^|]+) \|", text, re.MULTILINE)
-    assert len(rows) == 13
-    for addition, number, files in rows:
-        paths = re.findall(r"`([\w/.]+)`", files)
-        assert len(paths) == int(number), addition
+    """No addition touches more files than the page promises, and they exist."""
+    listed = additions()
+    assert len(listed) == 13
+    for addition, (number, paths) in listed.items():
+        assert len(paths) == number, addition
         for path in paths:
             place = ROOT / path
             assert (place.parent if "NAME" in path else place).exists(), f"{addition}: {path}"
+
+
+def test_pages_that_code_and_notebooks_name_exist():
+    """With the headings that they name: messages, --help, comments, configs, templates."""
+    suffixes = (".py", ".html", ".js", ".txt", ".toml", ".ipynb", ".service", "")
+    wrong = []
+    for folder in (*FOLDERS, "notebooks", ".ci"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix not in suffixes or not path.is_file() or "golden" in path.parts:
+                continue
+            text = path.read_text("utf-8", errors="ignore")
+            for page, anchor in re.findall(
+                r"\b((?:docs|data_prep)/[\w-]+\.md)(?:#([\w-]+))?", text
+            ):
+                if not (ROOT / page).exists() or (anchor and anchor not in anchors(ROOT / page)):
+                    wrong.append(f"{path.relative_to(ROOT)}: {page}#{anchor}")
+    assert wrong == []
+
+
+def paragraphs(text):
+    """The paragraphs of a page, and items of its lists, as lists of lines of 100 characters."""
+    lines = []
+    for line in [*without_code(text).splitlines(), ""]:
+        alone = not line.strip() or line.startswith(("|", "#", "<!--", "!["))
+        if lines and (alone or re.match(r" *(?:[*-]|\d+\.) ", line)):
+            yield lines
+            lines = []
+        if not alone:
+            lines += textwrap.wrap(line, 100)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_can_be_read(page):
+    """Tables fit on a screen, and a paragraph has an idea, not ten."""
+    text = read(page)
+    wide = [line for line in text.splitlines() if line.startswith("|") and len(line) > 100]
+    assert wide == []
+    assert [lines[0] for lines in paragraphs(text) if len(lines) > 6] == []
+
+
+def test_pages_together_can_be_finished():
+    assert sum(len(read(page).splitlines()) for page in PAGES if page.startswith("docs/")) <= 2_600

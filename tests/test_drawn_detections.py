@@ -15,7 +15,7 @@ from tools import drawn_detections
 
 INDUSTREAL = load_procedure("industreal")
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "industreal_real"
-# By figure of `evaluate noise`, of the 17 real recordings (docs/noise.md).
+# By figure of `evaluate noise`, of the 17 real recordings (benchmarks/results/noise.md).
 REAL_FIGURES = {
     "frames with a detection above 0.5": 0.111,
     "time in gaps of more than 10 s without one": 0.780,

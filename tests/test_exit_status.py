@@ -1,4 +1,4 @@
-"""Exit statuses of `main`, `paper` and `sweep`, as docs/commands.md has them."""
+"""Exit statuses of `main`, `paper` and `sweep`, as docs/start.md has them."""
 
 import fcntl
 import sys

@@ -80,6 +80,9 @@ def test_notebooks_kept_outputs_are_whole_and_of_no_machine(name):
     assert len(text.encode()) <= MAX_BYTES
     assert not re.search(r"/(tmp|home|root|work|usr)/", text)
     assert not code_cells(notebook)["install"].outputs
+    # The first screen shows a picture, without anything beside the file.
+    assert "](attachment:demo.jpg)" in notebook.cells[0].source
+    assert "image/jpeg" in notebook.cells[0].attachments["demo.jpg"]
 
 
 def test_quickstart_runs_from_a_wheel_and_gives_the_kept_outputs(unpacked, tmp_path):

@@ -36,7 +36,8 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
         if path.is_file() and "__pycache__" not in path.parts
     }
     wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("configs/*.py")}
-    docs = {path for path in ROOT.glob("docs/*.*") if path.name != "demo.webp"}
+    others = ("demo.webp", "conf.py", "api.rst")  # README's; the site's
+    docs = {path for path in ROOT.glob("docs/*.*") if path.name not in others}
     wanted |= {Path("stormpsr_jax") / path.relative_to(ROOT) for path in docs}
     built = {p.relative_to(unpacked) for p in unpacked.rglob("*") if p.is_file()}
     # What Python and numba compile when a command runs lies beside the code, as in an installation.
@@ -75,19 +76,21 @@ def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
 
 
 def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(unpacked, tmp_path):
-    """In an empty folder, by the names that data_prep/README.md has."""
-    guide = (ROOT / "data_prep" / "README.md").read_text("utf-8")
+    """In an empty folder, by the names that docs/own-product.md has."""
+    guide = (ROOT / "docs" / "own-product.md").read_text("utf-8")
     names = re.findall(r"stormpsr_jax\.main --config=(\S+)", guide)
-    assert {name.partition(":")[0] for name in names} == {"impact", "own"}
+    assert {name.partition(":")[0] for name in names} == {"cad", "own"}
     code = f"from stormpsr_jax.stages import config_flag as c; [c.load(n) for n in {names}]"
     done = run(unpacked, tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
     named = {
         page
         for path in [*unpacked.rglob("*.py"), *unpacked.rglob("*.html")]
-        for page in re.findall(r"(?<![\w/])(?:docs|data_prep)/\w+\.md\b", path.read_text("utf-8"))
+        for page in re.findall(
+            r"(?<![\w/])(?:docs|data_prep)/[\w-]+\.md\b", path.read_text("utf-8")
+        )
     }
-    assert {"docs/model.md", "docs/recognise.md", "data_prep/README.md"} <= named
+    assert {"docs/recognise.md", "docs/own-product.md"} <= named
     for page in named:
         folder = unpacked / "stormpsr_jax" if page.startswith("docs/") else unpacked
         assert (folder / page).is_file(), page
@@ -101,11 +104,13 @@ def test_wheel_links_of_pages_lead_to_what_is_in_it(unpacked):
         for page in unpacked.rglob("*.md")
         for link in re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text("utf-8"))
     }
-    assert len(found) > 50
+    assert len(found) > 40
     assert {link for page, link in found if not (page.parent / link).exists()} == set()
-    commands = (unpacked / "stormpsr_jax/docs/commands.md").read_text("utf-8")
-    assert "](../../data_prep/README.md#impact)" in commands
-    assert "quickstart.ipynb (`notebooks/quickstart.ipynb` in the repository)" in commands
+    start = (unpacked / "stormpsr_jax/docs/start.md").read_text("utf-8")
+    assert "](../configs/default.py)" in start
+    assert "quickstart.ipynb (`notebooks/quickstart.ipynb` in the repository)" in start
+    data = (unpacked / "data_prep/README.md").read_text("utf-8")
+    assert "](../stormpsr_jax/docs/own-product.md" in data
 
 
 def test_wheel_command_lists_its_modules_without_jax(unpacked, tmp_path):

@@ -1,4 +1,4 @@
-"""docs/paper.md: its commands lead from downloads to a report, and what it says of configs holds.
+"""docs/research.md: its commands lead from downloads to a report; what it says of configs holds.
 
 Small here; at full size, two steps a stage, with
 
@@ -28,7 +28,8 @@ from tests.support import downloads
 from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, flags_of
 
-PAGE = (ROOT / "docs/paper.md").read_text("utf-8")
+PAGE = (ROOT / "docs/research.md").read_text("utf-8")
+ELEMENTS = (ROOT / "benchmarks/results/research-elements.md").read_text("utf-8")
 CONFIGS = {"meccano": meccano, "industreal": industreal}
 TWO_STEPS = {
     "data.workers": 0,
@@ -204,9 +205,9 @@ def test_page_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
 
 
 def test_page_values_that_it_names_are_those_of_the_configs():
-    """`field=value` on the page, as Python writes values."""
+    """`field=value` on the page and in its table of elements, as Python writes values."""
     configs = {name: flat_config(module.get_config()) for name, module in CONFIGS.items()}
-    found = re.findall(r"`((?:\w+\.)+\w+)=([^`]+)`", PAGE)
+    found = re.findall(r"`((?:\w+\.)+\w+)=([^`]+)`", PAGE + ELEMENTS)
     assert len(found) > 15
     for field, text in found:
         for name, config in configs.items():

@@ -1,11 +1,12 @@
 """Runs the notebooks and keeps their outputs, which is what a reader sees first.
 
-    python -m tools.notebook_outputs [quickstart] [training]
+    python -m tools.notebook_outputs [quickstart] [training] [meccano]
 
 Each runs in an empty folder, with the package that this Python has. Outputs are tidied (a progress
 bar becomes its last state, a picture has 256 colours) and those of cells with the tag `not-kept`
 are left out; a notebook of more than 300 kB is not written. tests/test_notebooks.py runs them and
-compares. meccano.ipynb needs frames that are not ours to give, and so keeps none.
+compares. meccano.ipynb needs frames that are not ours to give, and so keeps none. The first cell of
+each has a picture of docs/demo.webp in it, which every viewer shows.
 """
 
 import argparse
@@ -28,6 +29,7 @@ FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 NAMES = ("quickstart", "training")
 ALL = (*NAMES, "meccano")
 MAX_BYTES = 300_000
+_MOMENT = 36  # of docs/demo.webp: 8 of 11 steps are done, hands are at the next one
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor movements of terminals
 _HERE = pathlib.Path(stormpsr_jax.__file__).parents[1]  # is another folder on every machine
 _BAR = re.compile(r"(.*?)\d+%\|")  # a line of tqdm, and how it begins
@@ -133,6 +135,16 @@ def _with_few_colours(png: str) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def show_picture(notebook: nbformat.NotebookNode) -> None:
+    """Puts the picture that the first cell shows into it: a moment of README's animation."""
+    file = io.BytesIO()
+    with Image.open(FOLDER.parent / "docs/demo.webp") as animation:
+        animation.seek(_MOMENT)
+        animation.convert("RGB").save(file, "jpeg", quality=75)
+    picture = base64.b64encode(file.getvalue()).decode()
+    notebook.cells[0]["attachments"] = {"demo.jpg": {"image/jpeg": picture}}
+
+
 def write(name: str, notebook: nbformat.NotebookNode) -> None:
     """Writes a notebook with its outputs.
 
@@ -151,12 +163,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; else all")
-    for name in parser.parse_args().name or NAMES:
-        if name not in NAMES:
-            parser.error(f"{name!r} is not one of {', '.join(NAMES)}")
+    parser.add_argument("name", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; else all")
+    for name in parser.parse_args().name or ALL:
+        if name not in ALL:
+            parser.error(f"{name!r} is not one of {', '.join(ALL)}")
+        notebook = read(name)
+        show_picture(notebook)
         with tempfile.TemporaryDirectory() as folder:
-            write(name, execute(read(name), folder))
+            write(name, execute(notebook, folder) if name in NAMES else notebook)
 
 
 if __name__ == "__main__":

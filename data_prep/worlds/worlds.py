@@ -4,7 +4,7 @@
 product tells a lot. `bench` is like what a head-worn camera sees at a real bench: the product is
 seldom whole in view, people take their time, what looks fitted may not be, and light, bench and
 things around are of any kind. Its laws of time are fitted to the labels of real recordings, and
-those of what is in view to the published detections of IndustReal (docs/noise.md).
+those of what is in view to the published detections of IndustReal (benchmarks/results/noise.md).
 
 A world is one value, of which `chosen` cuts all ranges of looks to their lower or upper halves, so
 that a network can be tested on looks that none of its training pictures had.

@@ -10,7 +10,7 @@ Found = TypeVar("Found")
 
 # By platform, options of XLA that networks are compiled with wherever they run. It is known to the
 # versions of JAX in pyproject.toml. What XLA for CPUs hands over to YNNPACK by default takes longer
-# there: docs/laboratory.md has figures.
+# there: benchmarks/results/time.md has figures.
 _OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
 
 

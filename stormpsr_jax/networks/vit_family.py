@@ -2,8 +2,8 @@
 
 A new one is a row here, under the name that its library has for it: a model of timm (without the
 tag of its weights), or a repository of transformers. Its weights are no part of this package;
-docs/model.md says where they come from. The feature is always the class token after the last norm,
-so models of timm without a class token are left out.
+docs/research.md says where they come from. The feature is always the class token after the last
+norm, so models of timm without a class token are left out.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The content of a model folder's `model.json`, and the checks that it has to pass.
 
-docs/model.md describes every field. Every value is checked for its type and bounds, and whether
-they fit together; the first mistake is named with its place.
+docs/recognise.md lists the fields, and the classes here say what each holds. Every value is checked
+for its type and bounds, and whether they fit together; the first error is named with its place.
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states.
 """
@@ -145,7 +145,22 @@ class Networks(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Content:
-    """All that a model folder holds; docs/model.md says what each field is."""
+    """All that a model folder holds.
+
+    Attributes:
+        fps: frames per second of the videos.
+        pictures: what becomes of a picture; None for a model on ready-made embeddings.
+        embedding: D of ready-made embeddings; None with pictures.
+        max_detections: M of a picture.
+        batch: rows computed at once unless asked otherwise.
+        streams: by name, those there are.
+        fusion: trained weights; None without stream `learned`.
+        origin: for people: the run's config, checksums of the data, whether they are rendered, and
+            by stage the recordings that the trainings saw.
+        created: UTC, as ISO 8601.
+        fits: by what it tells its product from others; None cannot.
+        default: the stream that recognises unless another one is asked for; None is the last one.
+    """
 
     procedure: Procedure
     fps: float

@@ -1,6 +1,6 @@
 """The model folder: `model.json` and the files it names, read with suspicion.
 
-docs/model.md describes every field. A model card, README.md, is written beside them and never read.
+docs/recognise.md lists the fields. A model card, README.md, is written beside them and never read.
 Nothing in the files is executed but the networks, and their sizes are checked before memory is
 taken. A folder that is damaged, or whose files come from different runs, is refused: `model.json`
 names the checksums of the others.
@@ -38,7 +38,7 @@ def read_model(folder: str | Path) -> Content:
 
     Raises:
         ValueError: it is absent, damaged, of a newer format, or holds anything that is not as
-            docs/model.md says; one line that names the file.
+            docs/recognise.md says; one line that names the file.
     """
     path = Path(folder) / MODEL
     if not Path(folder).is_dir():
@@ -57,7 +57,7 @@ def read_model(folder: str | Path) -> Content:
     try:
         form: Any  # only now, as each needs what the other does without
         if kept(data, str(path)) == "weights":
-            what = f"{folder}: a model as a run leaves it (not its export as ONNX, docs/export.md)"
+            what = f"{folder}: a model as a run leaves it (not an ONNX export, docs/recognise.md)"
             installed.check_extra("", ["jax", "flax", "optax", "safetensors"], what)
             from stormpsr_jax.serving import weights_file
 

@@ -1,7 +1,7 @@
 """A trained model without the run that made it: its networks as functions, and recognition.
 
-`stormpsr_jax.load_model(DIR)` loads one. docs/model.md has the Python API with an example, and
-every field of the files.
+`stormpsr_jax.load_model(DIR)` loads one. docs/recognise.md has the Python API with an example, and
+the fields of the files.
 
 Dimension letters: B batch, T frames of a clip, N rows of a recording, H W image, D features,
 K components, M detections of a picture.
@@ -37,7 +37,7 @@ from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views
 
 
 def load_model(folder: str | Path) -> Model:
-    """Loads the model that a run has left in its work folder; docs/model.md says how to use it.
+    """Loads the model that a run has left in its work folder; docs/recognise.md says how to use it.
 
     Nothing in the folder is executed.
 
@@ -46,7 +46,7 @@ def load_model(folder: str | Path) -> Model:
             that ships with the package.
 
     Raises:
-        ValueError: absent, damaged, of a newer format, or not what docs/model.md describes; one
+        ValueError: absent, damaged, of a newer format, or not what docs/recognise.md describes; one
             line that names the file. Or the text is "demo", and there is a model in a folder of
             that name.
     """
@@ -146,7 +146,7 @@ class Model:
             role: the network that looks at it, "encoder" or "detector".
 
         Returns:
-            uint8 (*self.pictures.size_of(role), 3).
+            uint8 (`*self.pictures.size_of(role)`, 3).
 
         Raises:
             ValueError: it is no such array, or the model takes embeddings.

@@ -18,7 +18,7 @@ def open_model(folder: Path) -> Model:
     """Loads a model on pictures; ValueError if it is none."""
     model = load_model(folder)
     if model.pictures is None:
-        raise ValueError(f"{folder}: this model takes embeddings, not pictures; see docs/model.md")
+        raise ValueError(f"{folder}: this model takes embeddings, not pictures (docs/recognise.md)")
     return model
 
 

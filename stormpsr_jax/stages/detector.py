@@ -133,7 +133,7 @@ def _warn(context: Context) -> None:
             f"detector.background={config.background:g}, but no frame of split 'train' is "
             "annotated as empty: the detector sees pictures with a box only, and may find objects "
             "where there are none. Look at some frames without a whole object too "
-            "(data_prep/README.md)",
+            "(docs/own-product.md)",
         )
     if config.part_loss and not config.cad_wrong:
         shown = sum(

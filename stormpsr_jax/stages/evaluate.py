@@ -289,7 +289,7 @@ def _default(chosen: Mapping[str, Choice], choose: str) -> str | None:
 
     A fitted stream trusts the temporal network as those that its weights were fitted to deserved.
     Where too few validation recordings could tell whether this one does, the detections alone
-    accept fewer wrong parts (docs/labelling.md, "How many videos").
+    accept fewer wrong parts (docs/own-product.md, "How many videos").
     """
     last = list(chosen)[-1]
     untold = streams.find(last).fitted and chosen[last].fixed and choose == "validation"

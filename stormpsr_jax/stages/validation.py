@@ -178,7 +178,7 @@ def boxed_rows(source: ClipSource) -> list[tuple[str, int]]:
     if not found:
         raise ValueError(
             f"split {source.split!r} has no box of a catalogued or error state, which the detector "
-            "needs; drop 'detector' from stages, or label boxes (data_prep/README.md)"
+            "needs; drop 'detector' from stages, or label boxes (docs/own-product.md)"
         )
     return found
 

@@ -24,7 +24,7 @@ from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line, tell
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
-# Of a device: twice what decodes for the fastest stage on an H100, by docs/infrastructure.md.
+# Of a device: twice what decodes for the fastest stage on an H100, by docs/scale.md.
 LOADERS = 4
 _JOB_SET = "tools/cluster/jobset.yaml"
 # Private: publicly, JAX has neither its store of keys and values, in which processes of a run tell

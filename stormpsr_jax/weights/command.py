@@ -4,7 +4,7 @@
     python -m stormpsr_jax.weights export --kind=spatial --checkpoint=f.safetensors --out=f.npz
     python -m stormpsr_jax.weights run --kind=vit --checkpoint=vit.pth --inputs=x.npz --out=y.npz
 
-Kinds: `vit` (also DINOv2 and DINOv3, in the names of timm or of transformers; docs/model.md),
+Kinds: `vit` (also DINOv2 and DINOv3, in the names of timm or of transformers; docs/research.md),
 `convnext` (in those of timm), `spatial` (one of them and projection head), `temporal` (the
 transformer), and `storm`, both together: its parameters are {"spatial": …, "temporal": …}. Foreign
 checkpoints are `.pth`, `.safetensors` or `.npz` with a state dict; nothing in them is ever

@@ -1,4 +1,4 @@
-"""docs/labelling.md, followed to the letter: a second round goes on from the first."""
+"""docs/own-product.md, followed to the letter: a second round goes on from the first."""
 
 import json
 
@@ -6,9 +6,8 @@ import pytest
 
 from benchmarks import own_product
 from data_prep.checking import label_checks
-from tests.support.guide import REPOSITORY, film, follow
+from tests.support.guide import PAGE, REPOSITORY, film, follow
 
-PAGE = "docs/labelling.md"
 STAGES = "--config.stages=('pretrain','embed','temporal','predict','evaluate')"
 
 
@@ -24,16 +23,17 @@ def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     for name in ("videos", "labels"):
         (tmp_path / name).mkdir()
-    follow(tmp_path, "procedure", page=PAGE)
+    follow(tmp_path, "procedure")
     for i in range(1, 5):
         rows = "".join(f"{time},{3 * k}\n" for k, time in enumerate(add_video(tmp_path, i)))
         (tmp_path / f"labels/bench_{i:02d}.csv").write_text(f"time,step\n{rows}")
-    assert "4 recordings (assembly 4), 12 steps" in follow(tmp_path, "look", page=PAGE)
-    follow(tmp_path, "train", STAGES, page=PAGE)
+    assert "4 recordings (assembly 4), 12 steps" in follow(tmp_path, "look")
+    follow(tmp_path, "prepare")
+    follow(tmp_path, "train", STAGES)
     splits = json.loads((tmp_path / "data/settings.json").read_text())["splits"]
 
     completions = add_video(tmp_path, 5)
-    follow(tmp_path, "recognise", page=PAGE)
+    follow(tmp_path, "recognise")
     (task,) = json.loads((tmp_path / "labelled/bench_05/bench_05.json").read_text())
     # What the tool exports once the steps have been put where they belong.
     regions = [
@@ -48,7 +48,7 @@ def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
     task["annotations"] = [{"result": regions}]
     (tmp_path / "labels/bench_05.json").write_text(json.dumps([task]))
     shards = {path.stat().st_ino for path in (tmp_path / "data").glob("clips-*")}
-    said = follow(tmp_path, "again", STAGES, page=PAGE)
+    said = follow(tmp_path, "again", STAGES)
     assert "5 recordings (assembly 5), 15 steps" in said
     assert "pretrain: goes on from its weights for 1 steps (" in said
     assert len({path.stat().st_ino for path in (tmp_path / "data").glob("clips-*")} - shards) == 1

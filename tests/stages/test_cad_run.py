@@ -12,8 +12,6 @@ from tests.support import lantern, real_data
 from tests.support.guide import REPOSITORY, follow
 from tests.support.tiny import TINY, TRAINED, flags_of
 
-PAGE = "docs/from-cad.md"
-
 
 @pytest.fixture(scope="module")
 def made(system, tmp_path_factory):
@@ -28,7 +26,7 @@ def made(system, tmp_path_factory):
     fields = TINY | {"stages": cad.get_config().stages, "data.extra": "real"}
     for stage in TRAINED:
         fields |= {f"{stage}.steps": 2, f"{stage}.eval_every": 2}
-    return folder, follow(folder, "train", *flags_of(fields), page=PAGE)
+    return folder, follow(folder, "cad_train", *flags_of(fields))
 
 
 def test_a_product_that_nobody_filmed_is_rendered_learnt_and_recognised(made):

@@ -29,7 +29,7 @@ def in_form(factory: pytest.TempPathFactory, form: str) -> Path:
     model = made_once(factory, "pump", write)
     if form == "weights":
         return model
-    pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/export.md)")
+    pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/recognise.md)")
     return made_once(factory, f"pump_{form}", lambda folder: export(model, folder, form))
 
 

@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 REPOSITORY = Path(__file__).parents[2]
-README = "data_prep/README.md"
+PAGE = "docs/own-product.md"
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 220)]
 ENVIRONMENT = {
     "PYTHONPATH": str(REPOSITORY),
@@ -46,14 +46,24 @@ SMALL = {
 }
 
 
-def block(kind: str, name: str, page: str = README) -> str:
+def block(kind: str, name: str, page: str = PAGE) -> str:
     """The fenced block after the line <!-- kind: name --> of a page."""
     text = (REPOSITORY / page).read_text("utf-8")
     (found,) = re.findall(rf"<!-- {kind}: {name} -->\n```\w*\n(.*?)```", text, re.DOTALL)
     return found
 
 
-def follow(folder: Path, name: str, *extra: str, page: str = README) -> str:
+def additions() -> dict[str, tuple[int, list[str]]]:
+    """By addition that CONTRIBUTING.md lists: how many files it says, and which it names."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+    items = re.findall(r"^\* \*\*(an? .+?)\*\*, (\d+) files: (.+?)(?=\n\*|\Z)", text, re.M | re.S)
+    return {
+        name: (int(number), re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|json|toml))`", said))
+        for name, number, said in items
+    }
+
+
+def follow(folder: Path, name: str, *extra: str, page: str = PAGE) -> str:
     """Runs the commands of a block in a folder that has the repository's configs."""
     output = ""
     for line in block("guide", name, page).strip().splitlines():

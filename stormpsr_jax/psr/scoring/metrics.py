@@ -72,7 +72,7 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
 
 
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
-    """Returns POS = 1 − min(DamLev(Y, Ŷ) / |Y|, 1).
+    """Returns POS, `1 − min(DamLev(Y, Ŷ) / |Y|, 1)`.
 
     Args:
         truth, predicted: (frame, step id). The order is that of frames, and of step ids inside one

@@ -175,7 +175,7 @@ class LearnedDecoder:
 
 
 # Of weights for detections alone, which are fitted to drawn ones (`tools/drawn_detections.py`).
-# Chosen on real detections, by people: docs/noise.md#the-learned-fusion-on-detections-alone.
+# Chosen on real detections, by people: benchmarks/results/noise.md.
 _OF_KIND = {
     "detections": LearnedSettings(install=2.5, rho=None, unexpected=-6.0, hold=30.0),
 }

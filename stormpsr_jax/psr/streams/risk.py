@@ -72,7 +72,7 @@ class Control:
 
 
 # Where a product has too few recordings of its own: by kind of the weights, bars by the risk that
-# they had elsewhere (docs/results.md, "Right, wrong or not sure"): on rendered toys, and of
+# they had elsewhere (docs/results.md): on rendered toys, and of
 # detections on the authors' real ones, whose few incorrect installations tell no lower risk.
 NEVER = 30.0  # a logit that no belief reaches, the last of `learned.BARS`
 DEFAULTS = {

@@ -33,7 +33,7 @@ def check_libraries() -> None:
         # It asks for an older orbax-checkpoint than training does, and uses none of it.
         raise ValueError(
             f"{what} needs 'jax2onnx': pip install --no-deps 'jax2onnx>=0.17.1,<0.18' "
-            "(docs/export.md)"
+            "(docs/recognise.md)"
         ) from error
 
 

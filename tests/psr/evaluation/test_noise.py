@@ -72,7 +72,7 @@ def test_figures_golden():
 # --- The authors' real detections -----------------------------------------------------------------
 
 REAL = pathlib.Path(__file__).parents[4] / "shared" / "data" / "industreal_real"
-PAGE = pathlib.Path(__file__).parents[3] / "docs" / "noise.md"
+PAGE = pathlib.Path(__file__).parents[3] / "benchmarks" / "results" / "noise.md"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the real detections are not here")
 
 

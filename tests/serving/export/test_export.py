@@ -20,7 +20,7 @@ from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, 
 from tests.support.exported import FORMS, declare, export, in_form
 from tests.support.model_data import NETWORKS, SIZE, network, on_embeddings, video, write
 
-pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/export.md)")
+pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/recognise.md)")
 IMAGES = video(20, *SIZE)
 (CONVNEXT,) = (f.module for f in backbones.FAMILIES if f.kind == "convnext")
 

@@ -86,7 +86,7 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     refused = run(python, "-m", "stormpsr_jax.recognise", *words, cwd=tmp_path)
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
-    assert "flax: a model as a run leaves it (not its export as ONNX, docs/export.md)" in line
+    assert "flax: a model as a run leaves it (not an ONNX export, docs/recognise.md)" in line
     assert line.endswith(f"needs 'jax': {extra('')}")
 
 
@@ -156,7 +156,7 @@ def test_an_onnx_model_without_onnxruntime_says_what_to_install(tmp_path):
 
 
 def test_the_page_of_exports_names_the_packages_of_each_purpose():
-    text = (ROOT / "docs" / "export.md").read_text("utf-8")
+    text = (ROOT / "docs" / "recognise.md").read_text("utf-8")
     for group, packages in groups().items():
         if group in ("training", "pictures"):
             continue
