@@ -1,7 +1,7 @@
 """The content of a model folder's `model.json`, and the checks that it has to pass.
 
 docs/model.md describes every field. Every value is checked for its type and bounds, and whether
-they fit together; the first mistake is named with its place.
+they fit together; the first error is named with its place.
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states.
 """
@@ -229,7 +229,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         networks: of which nothing is computed here.
 
     Raises:
-        ValueError: the first mistake, with its place.
+        ValueError: the first error, with its place.
     """
     read = fit(data, _Model, place)
     for other in KEPT.values():
