@@ -88,8 +88,8 @@ def described() -> Section:
     c.data.synthetic.size = field(64, 8, 4096)  # picture height and width in pixels
     c.data.synthetic.fps = field(5.0, 0.01, 1000)  # frames per second
     c.data.synthetic.cad_per_state = field(100, 0)  # clean renders of every catalogued state
-    c.data.synthetic.cad_wrong = field(0, 0)  # further ones in which some parts sit wrong
-    c.data.synthetic.error_recordings = field(0, 0)  # more for training, full of mistakes
+    c.data.synthetic.cad_wrong = field(0, 0)  # further ones, of incorrect installations
+    c.data.synthetic.error_recordings = field(0, 0)  # more for training, full of errors
     c.data.synthetic.error_recordings_step = field(1, 1)  # frames that a picture is shown for
     c.data.synthetic.objects = Section()  # random objects instead of recordings
     c.data.synthetic.objects.train = field(0, 0)
@@ -228,7 +228,7 @@ def described() -> Section:
     c.detector.background = field(0.1, 0, 1)  # share of the batch from frames annotated as empty
     c.detector.unboxed_share = field(0.0, 0, 1)  # share from anywhere, for part_loss alone
     c.detector.cad = field(0.0, 0, 1)  # share of the batch from CAD renders
-    c.detector.cad_wrong = field(0.0, 0, 1)  # share of those in which some parts sit wrong
+    c.detector.cad_wrong = field(0.0, 0, 1)  # share of those with incorrect installations
     c.detector.part_loss = field(0.0, 0)  # of components' conditions; 0 = the paper: no such head
     c.detector.pose_loss = field(0.0, 0)  # how the product lies, to read it upright; 0 = the paper
     c.detector.zoom = field(0.2, 0, 0.99)  # pictures are scaled by 1 ± this, boxes with them
@@ -237,7 +237,7 @@ def described() -> Section:
     c.detector.width = field(64, 1)
     c.detector.depth = field(2, 0)
     c.detector.levels = field(1, 1)  # feature levels: strides 8, 16, …
-    c.detector.grid = field(12, 1)  # side of the features in the box that tell the state
+    c.detector.grid = field(12, 1)  # side of the features in the box for the state
     c.detector.max_detections = field(1, 1, 100)  # rows a frame in the prediction files
     c.detector.eval_every = field(2_500, 1)
     c.detector.checkpoint_every = field(2_500, 1)

@@ -14,7 +14,7 @@ The parts are in the coordinates of the assembled product, in any unit (what is 
      "wrong": {"lid": [{"translation": [0, 0, 5], "quaternion": [0, 1, 0, 0]}]}}
 
 (4 × 4 matrix, mesh to product, or translation and quaternion w x y z.) `--poses=FILE` names another
-file. A part with poses in "wrong" sits wrong in these alone. A part takes its colour from
+file. "wrong" lists the incorrect poses of a part, else they are drawn. A part takes its colour from
 "colors", else from its mesh, else one is drawn for it from the seed, the same in all pictures.
 Textures are not read, and of the files that a mesh refers to only the material libraries of an OBJ
 (`mtllib`) that lie beside it.
@@ -23,12 +23,12 @@ z points up, or y with `--up=y`.
 Writes split "cad" of a folder of its own, with a recording per state (`cad_01` is state 1) of
 `--per_state` pictures that have nothing to do with each other: each has its own camera, light,
 background (a plain colour, or a table with loose parts on it) and, three of ten, hands. With
-`--wrong=N` it also has N pictures of each state in which some of the parts sit wrong (`wrong_01`):
-turned, shifted, mirrored or on the wrong side, a pose drawn for each. With
+`--wrong=N` it also has N pictures of each state with incorrect installations (`wrong_01`): parts
+that are turned, shifted, mirrored or on the wrong side, a pose drawn for each. With
 `--turn=DEGREES` these have the product's front (−y, or z with `--up=y`) towards the camera, give or
-take so much, as workers have it most of the time: then a detector learns more of wrong parts from
-as many pictures. Without it all pictures show it from any side. A state without any part is left
-out. Every recording is a function of the inputs, the seed and its name alone.
+take so much, as workers have it most of the time: then a detector learns more from as many
+pictures. Without it all pictures show it from any side. A state without any part is left out. Every
+recording is a function of the inputs, the seed and its name alone.
 """
 
 import argparse
@@ -135,9 +135,7 @@ def make_dataset(
     if turn is not None and not 0 <= turn <= 180:
         raise ValueError(f"--turn={turn} is not in 0…180")
     if turn is not None and not wrong:
-        raise ValueError(
-            f"--turn={turn} is for pictures of incorrect installations: give --wrong=N too"
-        )
+        raise ValueError(f"--turn={turn} is for incorrect installations: give --wrong=N too")
     of_user = from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)
     counts = rendered.cad_recordings(procedure, per_state, wrong, board=False)
     if not procedure.states.any(axis=1).all():
@@ -181,9 +179,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     what = "pictures of each (%(default)s)"
     add_count("--per_state", type=command.at_least(1), default=100, help=what)
     at_least_0 = command.at_least(0)
-    add_count(
-        "--wrong", type=at_least_0, default=0, help="more pictures, of incorrect installations (0)"
-    )
+    add_count("--wrong", type=at_least_0, default=0, help="more, of incorrect installations (0)")
     add_count("--seed", type=at_least_0, default=0, help="of everything drawn (%(default)s)")
     add(
         "--turn",

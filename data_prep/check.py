@@ -1,4 +1,4 @@
-"""Shows what is in a folder of clip shards, and what is wrong or doubtful.
+"""Shows what is in a folder of clip shards, with its errors and warnings.
 
     python -m data_prep.check DIR                 opens it, decodes a few pictures a recording
     python -m data_prep.check DIR --all           decodes everything

@@ -93,7 +93,7 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
 def write_page(
     path: str | Path, meshes: str | Path, procedure: Procedure, y_up: bool = False
 ) -> list[str]:
-    """Writes the page of a procedure whose parts have meshes, and returns what is doubtful.
+    """Writes the page of a procedure whose parts have meshes, and returns the warnings.
 
     Args:
         y_up: y of the meshes points up, not z.

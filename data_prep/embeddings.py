@@ -147,7 +147,7 @@ def _plan(
     normalise: str,
     splits: Mapping[str, str] | None,
 ) -> list[Job]:
-    """Reads headers and labels of all recordings; every mistake in them becomes part of one error.
+    """Reads headers and labels of all recordings; every error in them becomes part of one error.
 
     Returns:
         The recordings by split and name, of one width and one stride.

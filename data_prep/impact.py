@@ -61,7 +61,7 @@ def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
     not used.
 
     Raises:
-        ValueError: the recording is of no variant; the mistakes of all files, with file, line and
+        ValueError: the recording is of no variant; the errors of all files, with file, line and
             field; see recording_labels.read_psr_files.
     """
     variant = procedure.variant_for(recording.name)

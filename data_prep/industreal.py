@@ -56,7 +56,7 @@ def read_boxes(path: str | Path) -> Boxes:
         path: COCO file of one recording.
 
     Raises:
-        ValueError: all mistakes, with file and entry; also a table of categories in which numbers
+        ValueError: all errors, with file and entry; also a table of categories in which numbers
             and names neither agree nor are one off as in the download, and a number that is no
             class.
     """

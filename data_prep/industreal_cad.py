@@ -93,7 +93,7 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
         messages, and the pictures by name.
 
     Raises:
-        ValueError: there are none, or several such folders; all mistakes in the labels.
+        ValueError: there are none, or several such folders; all errors in the labels.
     """
     found = [
         (tree, folder, layout)

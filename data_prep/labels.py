@@ -4,10 +4,10 @@
     python -m data_prep.labels map --procedure=FILE --labels=DIR --out=words.csv
 
 The labels may be of any format that --labels takes elsewhere. `check` counts recordings, steps and
-mistakes of each part, and tells what is doubtful: steps that are neither expected nor allowed, an
+incorrect installations of each part, and warns of steps that are neither expected nor allowed, an
 order against the precedence, states that the procedure does not list, parts that change twice
-within a clip, steps that no recording shows, and how many recordings and mistakes the measured
-curve of accuracy over videos asks for. A doubt is no mistake: exit status 0.
+within a clip, steps that no recording shows, and fewer recordings or incorrect installations than
+our measurements suggest. Warnings are no errors: the exit status is 0.
 
 `map` drafts a file that says which steps the words in labels stand for. It has a line
 `word,step,how` for every different word in them: a word that is a step's name or id stands for that
@@ -56,9 +56,7 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     texts = [entry.text for entry in entries]
     rows = words.draft(texts, procedure)
     if not rows:
-        raise ValueError(
-            f"--labels={labels}: holds PSR label files alone, which have no words to map"
-        )
+        raise ValueError(f"--labels={labels}: holds PSR label files alone, which have no words")
     with files.replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow([*words.HEADER, "how"])
@@ -69,9 +67,7 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
 def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
     if action == "map":
         count = draft(procedure, labels, given["out"])
-        logging.info(
-            "%s: %d words; correct them, then give the file as --words", given["out"], count
-        )
+        logging.info("%s: %d words; correct them, then use it as --words", given["out"], count)
         return
     terms = words.terms(given["words"], given["labels_fps"], procedure)
     lines, warnings = label_checks.check(procedure, labels, terms, given["window"])

@@ -353,9 +353,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     command.add_size_flag(parser, 64)
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
     add_count("--cad_per_state", help="clean renders of each state (100)")
-    add_count(
-        "--cad_wrong", help="more pictures, of incorrect installations (0; your product: 300)"
-    )
+    add_count("--cad_wrong", help="more, of incorrect installations (0; your product: 300)")
     what = "training recordings full of assembly errors (0; your product: 80)"
     add_count("--error_recordings", help=what)
     add(

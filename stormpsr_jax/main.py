@@ -122,7 +122,7 @@ def _run_command(args: argparse.Namespace) -> None:
         if args.distributed or any(value is not None for value in by_hand):
             hosts.connect(*by_hand, timeout=args.connect_timeout)
             interruption.connected(jax.process_count())
-        status = 2  # what is found before anything is computed is a mistake of config or data
+        status = 2  # what is found before anything is computed is an error of config or data
         run(
             args.config,
             args.workdir,

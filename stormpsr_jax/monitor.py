@@ -1,13 +1,12 @@
-"""Tells order, omissions and mistakes of prediction files: ``python -m stormpsr_jax.monitor -h``.
+"""Reports errors of assembly in prediction files: ``python -m stormpsr_jax.monitor --help``.
 
     python -m stormpsr_jax.monitor --procedure=pump.json --asd=ASD --temporal=TEMPORAL
 
-Decodes each recording and goes through its steps with a `psr.Monitor`. What is told is a step that
-was missed before another one or came out of order (by the precedence of the procedure's variant),
-one that is not expected, a part that sits wrong, an assembly that the detector sees in the error
-state, and what is missing at the end. Needs no labels; NumPy only. With --labels it prints how many
-of the alerts that a part sits wrong are true, and how many wrong parts they name. `recognise` tells
-the same of videos, in events.jsonl.
+Decodes each recording and checks its steps with a `psr.Monitor`. It reports missed steps, steps
+out of order (by the precedence of the procedure's variant), unexpected steps, incorrect
+installations, the error state of the detector, and what is missing at the end. Needs no labels;
+NumPy only. With --labels it prints how many alerts of incorrect installations are true, and how
+many incorrect installations they name. `recognise` reports the same of videos, in events.jsonl.
 """
 
 import argparse
@@ -144,7 +143,7 @@ def _score(
     recordings: Mapping[str, LabelledPredictions],
     found: Mapping[str, Sequence[Alert]],
 ) -> dict[str, Any]:
-    """The alerts that a part sits wrong against labels."""
+    """The alerts of incorrect installations against labels."""
     if without := [name for name, r in recordings.items() if not len(r.frames)]:
         what = "give no states, so that their alerts are not counted"
         tell("warning", f"{labels}: the labels of {', '.join(without)} {what}")
@@ -164,7 +163,7 @@ def _score(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; exit code 2 and a line for each mistake on stderr for input that is wrong."""
+    """The command; exit code 2 and a line for each error on stderr for input that is wrong."""
     args = _parser().parse_args(argv)
     try:
         _run(args)
@@ -183,10 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="the same of the spatio-temporal stream")
-    add(
-        "--labels",
-        help="folder of labels: compares alerts of incorrect installations with these labels",
-    )
+    add("--labels", help="folder of labels, with which alerts of incorrect installations compare")
     what = "otherwise storm if both are given, else the one that is"
     add("--stream", choices=list(_FLAGS), help=what)
     what = "seconds that an error state must be seen before it is reported (%(default)s)"

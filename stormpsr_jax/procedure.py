@@ -28,7 +28,7 @@ def check(args: argparse.Namespace) -> None:
     """Checks a procedure file, and with labels also whether the two fit; prints what it finds.
 
     Raises:
-        ValueError: every mistake of the file, and of the labels.
+        ValueError: every error of the file, and of the labels.
     """
     if args.variant is not None and args.labels is None:
         raise ValueError("--variant needs --labels: it names the variant of those recordings")
@@ -209,7 +209,7 @@ def show(procedure: Procedure) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; exit code 2 for a file with mistakes, one line each."""
+    """The command; exit code 2 for a file with errors, one line each."""
     args = _parser().parse_args(argv)
     try:
         args.run(args)

@@ -9,7 +9,7 @@ a folder of numbered pictures (which is taken to have the model's frame rate), o
 folder DIR/NAME with events.csv, events.jsonl, the predictions of both streams and report.html;
 docs/recognise.md describes them. Running the same command again is always right: finished
 recordings are skipped. The exit status is 1 if one could not be recognised, and else 3 if one shows
-another product than the model's, of which no steps are told.
+another product than the model's, of which no steps are reported.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
@@ -31,7 +31,7 @@ from stormpsr_jax.psr.streams import streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; exit status 2 and a line on stderr for each mistake on the command line."""
+    """The command; exit status 2 and a line on stderr for each error on the command line."""
     words = sys.argv[1:] if argv is None else argv
     # By itself it would take the SOURCE behind it for its value.
     words = ["--serve=" if word == "--serve" else word for word in words]
@@ -80,7 +80,7 @@ _OF_LIVE = (
 
 
 def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
-    """The mistakes of options that the kind of source does not have."""
+    """The errors of options that the kind of source does not have."""
     what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
     if live:
         what = "is for files, and this source is live: its results are lines on stdout"
@@ -158,7 +158,7 @@ def _run_files(args: argparse.Namespace) -> int:
                     foreign += done.fits is False
                 if trouble is None:
                     continue
-                # Others than these concern all sources, or are mistakes of this program.
+                # Others than these concern all sources, or are errors of this program.
                 of_source = isinstance(trouble, ValueError | ChildProcessError)
                 if not of_source or os.environ.get("STORMPSR_TRACEBACK"):
                     if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
@@ -175,9 +175,8 @@ def _run_files(args: argparse.Namespace) -> int:
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     if foreign:
-        what = f"do not show the model's product ({model.procedure.name})"
-        none = "no steps were reported for them"
-        print(f"{foreign} of {len(found)} videos {what}; {none}", file=sys.stderr)
+        what = f"videos do not show the model's product ({model.procedure.name})"
+        print(f"{foreign} of {len(found)} {what}; no steps were reported for them", file=sys.stderr)
     return 1 if failed else 3 if foreign else 0
 
 
@@ -261,11 +260,7 @@ def _parser() -> OneLineParser:
     # Without a type: argparse would print a wrong value, which may hold a password.
     what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
-    add(
-        "--token-file",
-        metavar="FILE",
-        help="its line is the token that the page asks for",
-    )
+    add("--token-file", metavar="FILE", help="its line is the token that the page asks for")
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
     what = "for --mqtt: Home Assistant on the same broker finds the station by itself"
     add("--home-assistant", action="store_true", help=what)

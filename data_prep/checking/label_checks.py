@@ -90,7 +90,7 @@ def check(
         The table of recordings and of each part's steps; and the warnings, a line each.
 
     Raises:
-        ValueError: all mistakes in the labels.
+        ValueError: all errors in the labels.
     """
     recordings, steps = Counter[str](), Counter[int]()
     found: list[tuple[str, label_warnings.LabelWarning]] = []

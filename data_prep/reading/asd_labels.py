@@ -145,7 +145,7 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
     the PSR labels at its frame. Frames that a visible interval leaves out (324 of 0015) are unsure.
 
     Raises:
-        ValueError: all mistakes, with file, line and field.
+        ValueError: all errors, with file, line and field.
     """
     rows: list[tuple[int, Box]] = []
     unsure: list[tuple[int, int]] = []
@@ -180,7 +180,7 @@ def read_boxes(path: str | Path) -> Boxes:
     the images in a folder that is called like the copy count.
 
     Raises:
-        ValueError: all mistakes, with file and entry or line.
+        ValueError: all errors, with file and entry or line.
     """
     return of_one(_images(path), path)
 
@@ -198,7 +198,7 @@ def read_shared_boxes(path: str | Path, names: Collection[str]) -> dict[str, Box
         The boxes of each recording of which there are images.
 
     Raises:
-        ValueError: all mistakes, with file and entry or line.
+        ValueError: all errors, with file and entry or line.
     """
     found = _by_recording(_images(path), lambda image: _owner(image, names))
     return {name: _cut_off(*of_recording) for name, of_recording in found.items()}
@@ -316,7 +316,7 @@ def read_yolo_boxes(tree: Tree, folder: str) -> Boxes:
     """Reads a folder of YOLO label files, one per picture; their classes are not used.
 
     Raises:
-        ValueError: all mistakes, with file, line and field; also two files of one frame.
+        ValueError: all errors, with file, line and field; also two files of one frame.
     """
     texts: dict[int, tuple[str, str]] = {}
 

@@ -39,7 +39,7 @@ def read_labels(
         procedure: with the frame rate of the recording.
 
     Raises:
-        ValueError: the mistakes of all files, with file, line and field.
+        ValueError: the errors of all files, with file, line and field.
     """
 
     def read_steps() -> Labels:

@@ -66,7 +66,7 @@ def read_psr_files(
         early_start: whether the first state may be from before the recording.
 
     Raises:
-        ValueError: the mistakes of all files, with file, line and field; also frames outside the
+        ValueError: the errors of all files, with file, line and field; also frames outside the
             recording and rows out of order.
     """
     digest, files, steps = 0, {}, {}
@@ -123,7 +123,7 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
     """Reads the label files of a recording, and the file of its boxes.
 
     Raises:
-        ValueError: the mistakes of all files, with file, line and field; see read_psr_files.
+        ValueError: the errors of all files, with file, line and field; see read_psr_files.
     """
 
     def read_boxes(place: Place) -> Boxes:
@@ -153,7 +153,7 @@ def with_boxes(
     read_steps: Callable[[], Labels],
     read_boxes: Callable[[Place], Boxes],
 ) -> Labels:
-    """Returns labels with the boxes of a recording; ValueError with the mistakes of both."""
+    """Returns labels with the boxes of a recording; ValueError with the errors of both."""
 
     def boxes_of() -> Boxes:
         assert recording.boxes is not None

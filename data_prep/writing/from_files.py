@@ -117,7 +117,7 @@ def build(
         Whether the folder is complete; not if a glob left recordings out.
 
     Raises:
-        ValueError: all mistakes in the labels, and all recordings that `framing` would distort; or
+        ValueError: all errors in the labels, and all recordings that `framing` would distort; or
             see shards.build.
         OSError: `out` cannot be written.
     """
@@ -164,7 +164,7 @@ def build(
 
 
 def _distorted(recordings: Sequence[RecordingFiles]) -> list[str]:
-    """Returns the mistake of stretching pictures of several shapes to one, if they are several.
+    """Returns the error of stretching pictures of several shapes to one, if they are several.
 
     What most recordings have is taken for the shape that is meant; stretched all alike, pictures
     tell the same as before.

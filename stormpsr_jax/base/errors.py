@@ -1,4 +1,4 @@
-"""Mistakes in what a user gave: all of them at once, a line each, whoever wrote what is in it."""
+"""Errors in what a user gave: all of them at once, a line each, whoever wrote what is in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PER_FILE = 5  # where there are several files: one must not hide what is wro
 
 
 class Errors(ValueError):
-    """One or more mistakes: a line for each, of more than `MAX_SHOWN` the rest is counted."""
+    """One or more errors: a line for each, of more than `MAX_SHOWN` the rest is counted."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)
@@ -55,7 +55,7 @@ def tell(kind: str, text: str) -> None:
 
 
 def raise_all(errors: Sequence[str]) -> None:
-    """Raises `Mistakes`, a ValueError with a line for each mistake, if there are any."""
+    """Raises `Errors`, a ValueError with a line for each error, if there are any."""
     if errors:
         raise Errors(errors)
 
@@ -69,13 +69,13 @@ def first_of(error: ValueError, place: object) -> list[str]:
 
 
 def lines_of(error: Exception) -> list[str]:
-    """Returns the mistakes of an error, those that its text only counts too."""
+    """Returns the errors of an error, those that its text only counts too."""
     return list(error.lines) if isinstance(error, Errors) else [str(error)]
 
 
 @contextlib.contextmanager
 def gathering(errors: list[str]) -> Iterator[None]:
-    """Adds what a ValueError inside says to the mistakes, and goes on behind the block."""
+    """Adds what a ValueError inside says to the errors, and goes on behind the block."""
     try:
         yield
     except ValueError as error:
@@ -102,7 +102,7 @@ def note(errors: list[str], error: ValueError) -> None:
 
 
 def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., T]) -> list[T]:
-    """Returns action(*item) for each item; raises the mistakes of all of them together.
+    """Returns action(*item) for each item; raises the errors of all of them together.
 
     After `MAX_FOUND` of them it ends.
     """

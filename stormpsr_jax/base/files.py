@@ -293,7 +293,7 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
+    """Reads a JSON file in UTF-8; a key given twice in one object is an error too.
 
     Raises:
         ValueError: naming the file, and the line where the text stops being JSON.

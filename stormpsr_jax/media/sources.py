@@ -113,7 +113,7 @@ def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
         out: what lies in this folder, that of the results, is no source.
 
     Returns:
-        the recordings, in their order, and the mistakes: all words that lead to nothing, all names
+        the recordings, in their order, and the errors: all words that lead to nothing, all names
         that cannot be those of results, and all names that several recordings have.
     """
     places: dict[Path, None] = {}  # `**` names a folder, and what is in it again

@@ -34,7 +34,7 @@ def fail(*messages: str) -> NoReturn:
 def fail_for(error: Exception) -> NoReturn:
     """Ends a command with what an error says; see `fail`.
 
-    An output that nobody reads any more, as of `… | head`, is no mistake: nothing is said of it,
+    An output that nobody reads any more, as of `… | head`, is no error: nothing is said of it,
     and the exit code is 1. A broken pipe to another process is one.
     """
     if isinstance(error, BrokenPipeError) and not _is_read():

@@ -4,7 +4,7 @@
 renumbers the frames of prediction files that count them at another rate than the labels
 (`resample`). ``convert labels`` writes labels of every kind, labels by the clock too, as folders of
 PSR files (`label_files`). ``convert assembly101`` makes a procedure and labels of each toy of
-Assembly101 from its annotations of mistakes (`assembly101`).
+Assembly101 from its annotations of errors (`assembly101`).
 """
 
 import argparse
@@ -31,7 +31,7 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command; exit code 2 and a line for each mistake on stderr for input that is wrong."""
+    """The command; exit code 2 and a line for each error on stderr for input that is wrong."""
     args = _parser().parse_args(argv)
     try:
         args.run(args)
@@ -113,7 +113,7 @@ def _categories(path: str) -> dict[str, str]:
     """The names of the categories of a COCO annotation file, by their ids, if it has any.
 
     Raises:
-        ValueError: a mistake in its categories; names the entry.
+        ValueError: an error in its categories; names the entry.
     """
     data = files.read_json(path)
     if not isinstance(data, dict) or "categories" not in data:

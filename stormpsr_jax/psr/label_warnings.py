@@ -23,7 +23,7 @@ class LabelWarning(NamedTuple):
 def of_labels(
     procedure: Procedure, variant: Variant, labels: Labels, window: int = 0
 ) -> list[LabelWarning]:
-    """Returns the doubts of all kinds about the labels of a recording, in their order.
+    """Returns the warnings of all kinds about the labels of a recording, in their order.
 
     Args:
         window: frames of a clip; 0 looks for no changes in haste.
@@ -96,7 +96,7 @@ def grouped(found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 
     """Returns a line for each text, with the recordings and times that it is of.
 
     Args:
-        found: (recording, doubt).
+        found: (recording, warning).
         shown: places that are named.
     """
     places: dict[str, list[str]] = {}

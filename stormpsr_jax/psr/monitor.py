@@ -1,15 +1,15 @@
-"""Alerts while a procedure is carried out: order, omissions, unexpected steps and wrong parts.
+"""Alerts during a procedure: order, missed and unexpected steps, incorrect installations.
 
 The rules are a variant's ``precedence``: pairs (before, after) of steps. What counts is the state
 of the assembly: the rule holds if, when ``after`` completes, the component of ``before`` is as that
 step leaves it, whether it was so from the start or was made so; a step that was undone since is
-missing again. A component that sits wrong is as neither of its steps leaves it.
+missing again. An incorrect installation is as neither of its steps leaves it.
 
-That a part may sit wrong is told once that has been believed for some seconds without a break, by a
-stream that has beliefs; they weigh what the detector says. For other streams what counts is how
+A stream that has beliefs reports an incorrect installation once it has believed in it for some
+seconds without a break; beliefs weigh what the detector says. For other streams what counts is how
 long the detector has shown the error state since it last showed a catalogued one: single pictures
-of it are wrong too often. Such an alert is taken back when the part is believed not to sit wrong,
-or catalogued states are shown, for as long.
+of it are wrong too often. Such an alert is withdrawn when the belief has ended, or catalogued
+states are shown, for as long.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,15 +35,15 @@ class Alert(NamedTuple):
         frame: at which it was noticed.
         kind: "missed" (``other`` completed without ``step_id``), "out of order" (``step_id``
             completed after ``other``, which it should precede), "unexpected" (the variant does not
-            expect ``step_id``, which takes off no part that was reported wrong), "wrong part" (its
-            component may sit wrong), "error state" (a part may sit wrong, the detector does not say
-            which), "withdrawn" (one of these two no longer holds), "missing" (``step_id`` is not
-            done at the end; only from `Monitor.finish`).
+            expect ``step_id``, which corrects no reported installation), "wrong part" (its
+            component may be installed incorrectly), "error state" (so may any; the detector does
+            not say which), "withdrawn" (one of these two no longer holds), "missing" (``step_id``
+            is not done at the end; only from `Monitor.finish`).
         message: for people: what to do.
         step_id: the step at fault; None for an error state, as the detector's error class names no
             component.
         other: the step that should come after it, where there is one.
-        since: first frame of the error state, or at which the part was believed to sit wrong.
+        since: first frame of the error state, or of the belief that the part is incorrect.
     """
 
     frame: int
@@ -95,8 +95,8 @@ class Monitor:
         self._missed: dict[int, list[int]] = {}  # by missed step, the steps that went ahead
         self._error_since: int | None = None
         self._error_told = False
-        self._views = 0  # frames that showed the error state, and once it was told, others
-        # By component, since when it is believed to sit wrong; once told, not to.
+        self._views = 0  # frames that showed the error state, and once it was reported, others
+        # By component, since when it is believed to be incorrect; once reported, not to be.
         self._since: list[int | None] = [None] * procedure.num_components
         self._told = [False] * procedure.num_components
 
@@ -111,10 +111,10 @@ class Monitor:
 
         Args:
             frame: its number, larger than that of the frame before; frames may be left out.
-            step_ids: of the steps that completed at it, or 3k+1 of a component that sits wrong from
-                now on. Steps of one frame have no order among each other.
+            step_ids: of the steps that completed at it, or 3k+1 of an incorrect installation of k
+                from now on. Steps of one frame have no order among each other.
             detections: the detector's (class, confidence) rows, in file order.
-            wrong: (K,) how likely each component sits wrong, of a stream that has beliefs; the
+            wrong: (K,) how likely each component is incorrect, of a stream that has beliefs; the
                 error state is not looked at then.
 
         Raises:
@@ -128,7 +128,7 @@ class Monitor:
         for step in completed:
             self._procedure.step_name(step)  # which has to be one
             if step % 3 == 2 and self._state[step // 3] < 0:
-                corrections.add(step)  # it sat wrong: to take it off is what it asks for
+                corrections.add(step)  # it was incorrect: to take it off corrects it
             self._state[step // 3] = (1, -1, 0)[step % 3]
             self._completed.add(step)
         alerts: list[Alert] = []
@@ -140,7 +140,7 @@ class Monitor:
         return alerts + self._check_error(frame, detections)
 
     def missing(self) -> list[int]:
-        """Step ids whose absence was told and still lasts, ascending.
+        """Step ids whose absence was reported and still lasts, ascending.
 
         It lasts as long as a step that went ahead holds.
         """
@@ -261,7 +261,7 @@ class Monitor:
         if confidence <= self._confidence or top == 0:
             return []
         if (top == error_class) == self._error_told:
-            # Before it is told any view of a catalogued state ends it, and the other way round.
+            # Before it is reported any view of a catalogued state ends it, and the other way round.
             self._views, self._error_since = 0, self._error_since if self._error_told else None
             return []
         if not self._views and not self._error_told:

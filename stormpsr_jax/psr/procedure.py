@@ -197,7 +197,7 @@ class Procedure:
         """Builds a procedure from the content of its file.
 
         Raises:
-            ValueError: every mistake, with its place.
+            ValueError: every error, with its place.
         """
         raise_all([f"{source}: {error}" for error in find_errors(data)])
         variants = {
@@ -231,7 +231,7 @@ def load_procedure(name_or_path: str | pathlib.Path) -> Procedure:
     """Loads a packaged procedure by name ("meccano") or a procedure file by path.
 
     Raises:
-        ValueError: no such procedure, or a mistake in the file, named with its place.
+        ValueError: no such procedure, or an error in the file, named with its place.
     """
     path = procedure_path(name_or_path)
     return Procedure.from_json(read_json(path), source=str(path))

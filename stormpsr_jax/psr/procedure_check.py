@@ -1,4 +1,4 @@
-"""Finds the mistakes in the content of a procedure file and names each with its place."""
+"""Finds the errors in the content of a procedure file and names each with its place."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ _OPTIONAL_KEYS = ("allowed", "precedence")
 
 
 def find_errors(data: Any) -> list[str]:
-    """Returns every mistake in the content of a procedure file as "place: what is wrong"."""
+    """Returns every error in the content of a procedure file as "place: what is wrong"."""
     if not isinstance(data, Mapping):
         return [f"a procedure is an object with the keys {', '.join(_KEYS)}"]
     errors = _key_errors(data, _KEYS, (_DRAFT,), "")
@@ -64,7 +64,7 @@ def _key_errors(
 
 
 def _each(items: list, place: str, wrong: Callable[[Any], str | None]) -> list[str]:
-    """The mistakes of the items of a list, in which none may be twice."""
+    """The errors of the items of a list, in which none may be twice."""
     errors: list[str] = []
     first: dict[Any, int] = {}
     for i, item in enumerate(items):
@@ -77,7 +77,7 @@ def _each(items: list, place: str, wrong: Callable[[Any], str | None]) -> list[s
 
 
 class _Product(NamedTuple):
-    """Finds the mistakes of what depends on the number of components."""
+    """Finds the errors of what depends on the number of components."""
 
     num_components: int
 

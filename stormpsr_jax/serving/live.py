@@ -37,8 +37,8 @@ class Step(NamedTuple):
         step_id: 3k (install component k), 3k + 1 (install it wrong), 3k + 2 (remove).
         name: such as "Install left frame".
         status: "done", "next", "open", "missing" (what should come after it is done), "unsure" (it
-            is not sure whether it is installed right) or "wrong" (done, but not expected; with 3k +
-            1, component k sits wrong).
+            is not sure whether it is correct) or "wrong" (done, but not expected; with 3k +
+            1, component k is installed incorrectly).
         time_s: when it was done, of one that is done or wrong; else None.
         likely: how likely it still holds, in 0…1, of one with a time and a stream with beliefs.
     """
@@ -51,7 +51,7 @@ class Step(NamedTuple):
 
 
 class Part(NamedTuple):
-    """How likely a component sits right, and wrong, in 0…1."""
+    """How likely a component is correct, and incorrect, in 0…1."""
 
     component: str
     right: float
@@ -59,7 +59,7 @@ class Part(NamedTuple):
 
 
 class Withdrawn(NamedTuple):
-    """A step that was told before it was known that the pictures are of another product.
+    """A step that was reported before it was known that the pictures are of another product.
 
     Attributes:
         frame, step_id, name, time_s: as the event had them.
@@ -100,7 +100,7 @@ class Live:
     Attributes:
         alerts: those of the last picture (`psr.Alert`).
         withdrawn: where the last picture, or the end, has shown that these are pictures of another
-            product: the steps that were told of it.
+            product: the steps that were reported of it.
         seen: its most confident detection, (class, confidence, box cx, cy, w, h in 0…1 of the
             prepared picture), or None.
         changed: (K,) probabilities of the temporal stream at it, or None.
@@ -134,7 +134,7 @@ class Live:
         self.fps, self._step = fps, frame_step
         self.watch = watch
         self._window, self._of_model = window, of_model
-        # (frame, step id) of those that were told before it was known whether the pictures fit.
+        # (frame, step id) of those reported before it was known whether the pictures fit.
         self._unconfirmed: collections.deque[tuple[int, int]] = collections.deque(
             maxlen=MAX_UNCONFIRMED
         )
@@ -171,8 +171,8 @@ class Live:
     def update(self, picture: np.ndarray, time: float) -> list[Event]:
         """Takes the next picture and returns the steps that complete at it, by step id.
 
-        Steps are told at once, also while it is not known whether the pictures fit the model. If it
-        turns out that they do not, `withdrawn` has those that were told, and decoder and checklist
+        Steps are reported at once, also before it is known whether the pictures fit the model. If
+        they do not, `withdrawn` has those that were reported, and decoder and checklist
         start anew. While the pictures do not fit, there are none.
 
         Of several pictures of one frame (`frame_at`) the first counts. A frame without a picture is
@@ -270,7 +270,7 @@ class Live:
 
     @property
     def fits(self) -> bool | None:
-        """Whether the pictures fit the model; None if that is not known, or it cannot tell."""
+        """Whether the pictures fit the model; None if that is not known."""
         return self.watch.fits
 
     @property

@@ -278,12 +278,12 @@ class Model:
         )
 
     def with_gate(self, gate: Fits | None) -> Model:
-        """The same model that tells its product by something else (`product_gate_own`)."""
+        """The same model with another check of its product (`product_gate_own`)."""
         return Model(dataclasses.replace(self._content, fits=gate))
 
     @property
     def gate(self) -> Fits | None:
-        """What tells its product; None without any."""
+        """What checks the product; None without any."""
         return self._content.fits
 
     @property
@@ -294,11 +294,11 @@ class Model:
 
     @property
     def tells(self) -> bool:
-        """Whether it can tell pictures of its own product from others."""
+        """Whether it can check that pictures show its own product."""
         return self._content.fits is not None and bool(self._content.fits.thresholds)
 
     def watch(self) -> Watch:
-        """What tells, over the pictures of a source, whether they fit the model."""
+        """Checks, over the pictures of a source, whether they fit the model."""
         rate = self.fps / self.window.frame_step
         return Watch(self._content.fits, rate, self.procedure.initial_classes)
 
@@ -313,7 +313,7 @@ class Model:
         settings: AnySettings | None = None,
         batch: int | None = None,
     ) -> Iterator[Event]:
-        """Recognises the steps of one recording: after its last frame, which tells its product.
+        """Recognises the steps of one recording, once its last frame has been checked.
 
         Of a product that is not the model's there are no events (`serving.kept`).
 

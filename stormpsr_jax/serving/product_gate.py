@@ -108,7 +108,7 @@ class Fits:
 
     @classmethod
     def from_json(cls, data: Any, place: str) -> Fits:
-        """Reads what `to_json` has made; ValueError names the place of the first mistake."""
+        """Reads what `to_json` has made; ValueError names the place of the first error."""
         read = fit(data, _Json, place)
         if unknown := read.thresholds.keys() - set(KEYS):
             known = ", ".join(KEYS)

@@ -110,7 +110,7 @@ def declared(data: Mapping[str, Any], place: str) -> Programs:
     """The programs that model.json describes, none of which is read.
 
     Raises:
-        ValueError: the first mistake, with its place.
+        ValueError: the first error, with its place.
     """
     exported = fit(data.get("exported"), _Exported, f"{place}: exported")
     found = {}

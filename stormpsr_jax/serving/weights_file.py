@@ -35,7 +35,7 @@ def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
     """The networks that model.json describes, without their variables.
 
     Raises:
-        ValueError: the first mistake, with its place.
+        ValueError: the first error, with its place.
     """
     dtype = fit(data.get("weights"), _Weights, f"{place}: weights").dtype
     networks = {}

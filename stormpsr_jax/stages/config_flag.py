@@ -66,7 +66,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     """Parses a command line; mistakes on it end the process with a line each, and status 2.
 
     The config has to have the fields of configs/default.py, with values of the same types. With
-    STORMPSR_TRACEBACK set in the environment it is shown where a mistake was found.
+    STORMPSR_TRACEBACK set in the environment it is shown where an error was found.
 
     Args:
         parser: with what `add_config` adds.

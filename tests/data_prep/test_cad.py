@@ -156,7 +156,7 @@ def _arguments(meshes, folder, out="out"):
         (["--per_state=0"], "--per_state: 0 is less than 1"),
         (["--wrong=-1"], "--wrong: -1 is less than 0"),
         (["--wrong=1", "--turn=181"], "--turn=181.0 is not in 0…180"),
-        (["--turn=30"], "--turn=30.0 is for pictures of incorrect installations"),
+        (["--turn=30"], "--turn=30.0 is for incorrect installations"),
         (["--procedure=nothing"], "'nothing' is neither a file nor a packaged procedure"),
         (["--meshes=nothing"], "--meshes=nothing: no such folder"),
     ],

@@ -184,10 +184,7 @@ def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
     asks = [{"step_id": 3, "component": "wheel", "like": 5}, {"step_id": 9, "component": EVIL}]
     server.tell("frame", view("done", "unsure", "next", "unsure", unsure=asks))
     see(tab.locator("#ask-text"), "Show the wheel to the camera")
-    see(
-        tab.locator("#ask-more"),
-        f"Not sure whether it is installed correctly. Then: {EVIL}.",
-    )
+    see(tab.locator("#ask-more"), f"Not sure whether it is installed correctly. Then: {EVIL}.")
     playwright.expect(tab.locator("#ask-picture")).to_be_visible()
     assert "Install wheel: not sure" in rows(tab)
     see(tab.locator("#count"), "1 of 4 done · 2 not sure")

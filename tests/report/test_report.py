@@ -198,12 +198,7 @@ def test_report_golden_wrong_parts(tmp_path):
         "as installed at 0:06",
         "as incorrect at 0:09",
     ]
-    assert table[second + 1 : second + 5] == [
-        "0:24",
-        "the end",
-        "as neither",
-        "as incorrect at 0:26",
-    ]
+    assert table[second + 2 : second + 5] == ["the end", "as neither", "as incorrect at 0:26"]
     assert f"False alarm of ASD: {parts[1]} reported as incorrect at 0:08." in texts
     assert texts[texts.index("False acceptances · STORM-PSR") + 1] == "0"
     timeline = text[text.index("Timeline of recording") :]

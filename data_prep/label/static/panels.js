@@ -43,7 +43,7 @@ export function drawVideos(project, open) {
     setText(text, name);
     setText(note, notes.join(" · "));
   });
-  setText(by("left"), `${left.labelled} of ${left.suggested} videos that the measured curve asks for`);
+  setText(by("left"), `${left.labelled} of ${left.suggested} videos that our measurements suggest`);
   by("left").classList.toggle("is-reached", left.labelled >= left.suggested);
   const asked = left.wrong_suggested;
   setText(by("errors"), project.errors.join("\n"));

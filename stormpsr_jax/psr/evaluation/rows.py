@@ -60,7 +60,7 @@ def table(
     Returns:
         A row for `tables.format_rows` each: over all recordings with the published figures beside,
         and over those without and with errors in what was done, whose published figures are not
-        known here (None). `accepted` are wrong parts reported as installed, of `shown`.
+        known here (None). `accepted` are false acceptances, of `shown`.
     """
     rows: list[dict[str, Any]] = []
     for row in ROWS:

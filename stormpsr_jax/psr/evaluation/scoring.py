@@ -56,10 +56,10 @@ def evaluate(
             `risk.RISK` of the learned fusion, and no matter to the others (protocol `paper`).
 
     Returns:
-        The content of metrics.json; "warnings" are doubts whether the input is what it seems.
+        The content of metrics.json; "warnings" say where the input may not be what it seems.
 
     Raises:
-        ValueError: input that cannot be read or does not fit, every mistake with file, line and
+        ValueError: input that cannot be read or does not fit, every error with file, line and
             field; predictions that certainly count frames at another rate than the labels.
     """
     recordings = load_recordings(
@@ -237,7 +237,7 @@ def _check_frame_rates(
     results: Mapping[str, Any],
     fps: float,
 ) -> list[str]:
-    """Returns doubts whether labels and predictions count frames alike; raises what is certain."""
+    """Warns if labels and predictions may count frames differently; raises what is certain."""
     errors, warnings = [], []
     for stream in scored:
         # Only files of other programs may count otherwise, and events of several tell of none.
@@ -255,7 +255,7 @@ def _check_frame_rates(
 
 
 def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str]:
-    """Returns a doubt if recordings do not begin as their variants do, which decoders assume."""
+    """Warns if recordings do not begin as their variants do, which decoders assume."""
     others = [
         name
         for name, r in recordings.items()

@@ -94,9 +94,7 @@ def _read_file(path: pathlib.Path, skip: bool, left_out: list[str]) -> list[Chan
             return _change(line, row)
         except ValueError as error:
             if not skip:
-                raise ValueError(
-                    f"{error}; correct the row, or leave it out with --skip"
-                ) from error
+                raise ValueError(f"{error}; fix the row, or leave it out with --skip") from error
             left_out.append(str(error))
             return None
 

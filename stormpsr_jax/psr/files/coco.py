@@ -68,7 +68,7 @@ def images(data: Any, path: str | os.PathLike) -> dict[Id, Image]:
     """Returns the pictures of a file by their ids.
 
     Raises:
-        ValueError: every mistake; also an id that is given twice.
+        ValueError: every error; also an id that is given twice.
     """
 
     def image(place: str, entry: Any) -> Image:
@@ -108,7 +108,7 @@ def boxes(
         convert: raises ValueError for what the caller cannot use.
 
     Raises:
-        ValueError: every mistake, those of `convert` too.
+        ValueError: every error, those of `convert` too.
     """
     seen: set[Id] = set()
 

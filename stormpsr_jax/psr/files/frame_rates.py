@@ -10,10 +10,10 @@ senseless delays. Nothing in the files says at which rate they count, so this go
   straight line through the two fits well, and its slope is not near 1. A slow recogniser, in
   contrast, moves the line and leaves its slope;
 * nearly all recognised steps come well before the true ones, and grow much slower, which fewer
-  steps tell.
+  steps show.
 
 The first is certain, and so are the second and the third together. Each of the others alone is a
-doubt; a slope near 1 shows that the rates are the same.
+warning; a slope near 1 shows that the rates are the same.
 """
 
 import math
@@ -49,7 +49,7 @@ def check(
         events: (frame, step id) that the stream recognised, by recording.
 
     Returns:
-        Mistakes, which are certain, and doubts; both say what to do.
+        Errors, which are certain, and warnings; both say what to do.
     """
     flag = KINDS[kind].flag
     ratios, errors = [], []

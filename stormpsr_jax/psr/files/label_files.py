@@ -324,7 +324,7 @@ def read(
         recording: its name; None if the file has it.
 
     Raises:
-        ValueError: every mistake, with file, line and field.
+        ValueError: every error, with file, line and field.
     """
     path = pathlib.Path(path)
     if path.is_dir():

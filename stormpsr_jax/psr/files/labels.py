@@ -28,7 +28,7 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
         [(frame, step id)] in file order.
 
     Raises:
-        ValueError: every mistake, with file, line and field; also a step given twice at one frame,
+        ValueError: every error, with file, line and field; also a step given twice at one frame,
             and an incorrect installation (3k+1) in a file that is called `PSR_labels.csv`: it would
             be asked for in what is scored without errors.
     """
@@ -70,7 +70,7 @@ def read_states(path: str | os.PathLike, procedure: Procedure) -> tuple[np.ndarr
         from its frame on.
 
     Raises:
-        ValueError: every mistake, with file, line and field; also a file without rows, and one of
+        ValueError: every error, with file, line and field; also a file without rows, and one of
             another number of components than the procedure's.
     """
     num = procedure.num_components

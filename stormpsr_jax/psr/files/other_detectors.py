@@ -47,7 +47,7 @@ def from_coco(
         A recording whose images have no result has no rows.
 
     Raises:
-        ValueError: every mistake, with entry and field.
+        ValueError: every error, with entry and field.
     """
     if not isinstance(results, list):
         raise ValueError("COCO results are a list of detections")
@@ -89,7 +89,7 @@ def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None
             is called "rgb").
 
     Raises:
-        ValueError: every mistake, with file, entry and field.
+        ValueError: every error, with file, entry and field.
     """
 
     taken: dict[tuple[str, int], str] = {}  # names of images
@@ -142,7 +142,7 @@ def from_yolo(
         By recording.
 
     Raises:
-        ValueError: every mistake, with file, line and field.
+        ValueError: every error, with file, line and field.
     """
     if first_frame < 0:
         raise ValueError(f"--first_frame={first_frame} is not a number from 0 up")
@@ -256,7 +256,7 @@ class _Translated:
             return 0
 
     def for_each(self, items: Iterable[tuple[Any, ...]], convert: Callable[..., None]) -> None:
-        """Calls convert(*item) for each; raises the mistakes of all, and those of classes."""
+        """Calls convert(*item) for each; raises the errors of all, and those of classes."""
         errors: list[str] = []
         try:
             for_each(items, convert)

@@ -158,7 +158,7 @@ def read_detections(
         others: names of other recordings, which the file must not be of.
 
     Raises:
-        ValueError: every mistake, with file, line and field; all rows name one of `others`.
+        ValueError: every error, with file, line and field; all rows name one of `others`.
     """
     rows = _below_header(path, Detections.HEADER, "frame")
     _check_recording(rows, 0, "name", others)
@@ -227,10 +227,10 @@ def read_temporal(
 
 
 def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | TemporalPredictions:
-    """Reads a prediction file of either stream, told apart by the header.
+    """Reads a prediction file of either stream, which the header shows.
 
     Raises:
-        ValueError: every mistake, with file, line and field.
+        ValueError: every error, with file, line and field.
     """
     rows = csvfile.read_rows(path)
     temporal = bool(rows) and len(rows[0][1]) == len(TemporalPredictions.HEADER)
@@ -255,7 +255,7 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         the field is empty.
 
     Raises:
-        ValueError: every mistake, with file, line and field.
+        ValueError: every error, with file, line and field.
     """
     rows = _below_header(path, _VISIBILITY_HEADER, "frame")
 

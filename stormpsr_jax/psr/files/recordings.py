@@ -104,7 +104,7 @@ def load_recordings(
         By name, sorted.
 
     Raises:
-        ValueError: every mistake in every file, recordings that one folder has and another has not,
+        ValueError: every error in every file, recordings that one folder has and another has not,
             and folders that are none.
     """
     for flag, folder in (("--scores", scores_dir), ("--visibility", visibility_dir)):

@@ -87,7 +87,7 @@ def read_times(
             by these and not by the tool's rate.
 
     Raises:
-        ValueError: all mistakes, each with file, line (or entry) and field.
+        ValueError: all errors, each with file, line (or entry) and field.
     """
     terms = terms or Terms()
     steps = Steps(procedure, terms.words)
@@ -176,7 +176,7 @@ def to_frames(
         steps after it, [(frame, step id)] in order of time.
 
     Raises:
-        ValueError: all mistakes, each with file, line and field.
+        ValueError: all errors, each with file, line and field.
     """
     fps = procedure.fps
     last = csvfile.MAX_FRAME if num_frames is None else first_frame + num_frames - 1

@@ -102,7 +102,7 @@ def terms(words: str | os.PathLike | None, fps: float | None, procedure: Procedu
     """Returns what --words and --labels_fps say.
 
     Raises:
-        ValueError: every mistake in the file, with its line; a rate that no tool has.
+        ValueError: every error in the file, with its line; a rate that no tool has.
     """
     if fps is not None:
         files.number(fps, "--labels_fps", files.MIN_FPS, files.MAX_FPS)
@@ -115,7 +115,7 @@ def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]
     A step is an id or a name, or empty for words that are no step.
 
     Raises:
-        ValueError: every mistake, with file and line.
+        ValueError: every error, with file and line.
     """
     steps = Steps(procedure)
     found: dict[str, int | None] = {}

@@ -61,7 +61,7 @@ def read(text: str, path: str | os.PathLike, convert: Callable[[Row], _T]) -> li
         convert: raises ValueError for what the caller cannot use.
 
     Raises:
-        ValueError: every mistake, with file, line and field, those of `convert` too.
+        ValueError: every error, with file, line and field, those of `convert` too.
     """
 
     def row(line: csvfile.Line, fields: list[str]) -> _T:

@@ -1,1 +1,1 @@
-"""What is counted: steps, wrong parts, detections."""
+"""What is counted: steps, incorrect installations, detections."""

@@ -1,7 +1,7 @@
-"""Alerts that a part sits wrong, against the labels: how many are true, and how many are missing.
+"""Alerts of incorrect installations against the labels: how many are true, how many are missing.
 
-An alert is true if at its frame the component that it names sits wrong, or any one where it names
-none. A wrong installation (`wrong_parts`) is noticed if such an alert comes while it lasts.
+An alert is true if at its frame the component that it names is incorrect, or any one where it names
+none. An incorrect installation (`wrong_parts`) is noticed if such an alert comes while it lasts.
 """
 
 from __future__ import annotations

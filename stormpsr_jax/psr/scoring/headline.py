@@ -78,7 +78,7 @@ FIGURES = (
 # found, the others are sums.
 _fewer = functools.partial(Figure, better="low")
 WRONG = (
-    Figure("shown", "Incorrect", "Incorrect installations, each until it is corrected."),
+    Figure("shown", "Incorrect parts", "Incorrect installations, each until it is corrected."),
     _fewer(
         "accepted",
         "Accepted",
@@ -104,13 +104,9 @@ WRONG = (
         "Correct reported as incorrect",
         "Correct installations that were reported as incorrect before they ended.",
     ),
-    Figure("right_installations", "Correct", "Correct installations."),
-    Figure(
-        "unsure", "Incorrect, not sure", "Incorrect installations that were reported as not sure."
-    ),
-    _fewer(
-        "right_unsure", "Correct, not sure", "Correct installations that were reported as not sure."
-    ),
+    Figure("right_installations", "Correct parts", "Correct installations."),
+    Figure("unsure", "Incorrect, not sure", "Incorrect installations reported as not sure."),
+    _fewer("right_unsure", "Correct, not sure", "Correct installations reported as not sure."),
 )
 
 

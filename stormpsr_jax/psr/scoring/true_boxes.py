@@ -42,7 +42,7 @@ def load(
         By recording, for `detection_scores.score`.
 
     Raises:
-        ValueError: every mistake in every file; recordings with boxes but without detections and
+        ValueError: every error in every file; recordings with boxes but without detections and
             the reverse; detections in shares of pictures of unknown size.
     """
     where = asd if boxes is None else boxes
@@ -97,7 +97,7 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
     corner. `OD_labels.json` is COCO; `coco_classes` says what its categories are.
 
     Raises:
-        ValueError: every mistake, with file and place.
+        ValueError: every error, with file and place.
     """
     if path.name == OD_LABELS:
         return _read_coco(path, procedure)

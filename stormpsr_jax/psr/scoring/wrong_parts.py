@@ -1,21 +1,21 @@
-"""Parts that sit wrong: which were reported as installed, and which as wrong.
+"""Incorrect installations: which were reported as installed, and which as incorrect.
 
-POS, F1 and delay go by the steps that were completed correctly, and do not see a wrong part. These
-figures do, from the true states of K components (-1 sits wrong, 0 absent, 1 correct), each from its
-frame on, and from the events of a stream: 3k reports component k as installed, 3k+1 as wrong and
+POS, F1 and delay go by the steps that were completed correctly, and do not see others. These
+figures do, from the true states of K components (-1 incorrect, 0 absent, 1 correct), each from its
+frame on, and from the events of a stream: 3k reports component k as installed, 3k+1 as incorrect,
 3k+2 as absent. The report stands until the next one of k; of several in a frame the last stands.
 All intervals hold their first frame and not their end.
 
-* A wrong installation is a longest interval in which a component is -1. It ends where the part is
-  corrected or taken off, and without that never.
+* An incorrect installation is a longest interval in which a component is -1. It ends where the part
+  is corrected or taken off, and without that never.
 * It is accepted if in it a report as installed stands that was made since the component was last
-  correct. So a true installation that was recognised does not count when the part is put on wrong
+  correct. So a true installation that was recognised does not count when the part is incorrect
   later; a report that came too early and still stands does.
-* It is found if a report as wrong comes in it; the delay is that of the first one.
-* A false alarm is a report as wrong that comes while the component does not sit wrong.
-* A right installation is a longest interval in which a component is 1, if something else came
-  before; it is called wrong if a report as wrong comes in it.
-* An installation, wrong or right, is left not sure if the last that is said of the component before
+* It is found if a report as incorrect comes in it; the delay is that of the first one.
+* A false alarm is a report as incorrect while the component is not.
+* A correct installation is a longest interval in which a component is 1, if something else came
+  before; it is called wrong if a report as incorrect comes in it.
+* An installation of either kind is left not sure if the last that is said of the component before
   its end is that it is not sure.
 """
 
@@ -36,7 +36,7 @@ class WrongInstallation(NamedTuple):
 
     Attributes:
         component: k.
-        start, end: the interval; `end` is None if the part sits wrong until the recording's end.
+        start, end: the interval; `end` is None if it lasts until the recording's end.
         accepted: the first frame in it at which the part is reported as installed, or None.
         found: the frame of the first report as wrong, or None.
     """
@@ -153,7 +153,7 @@ def score_recording(
 
 
 def false_alarms(wrong: Iterable[WrongInstallation], events: Iterable[Step]) -> list[Step]:
-    """Returns the reports as wrong that come while the component does not sit wrong."""
+    """Returns the reports as incorrect that come while the component is not."""
     wrong = list(wrong)
     return [
         (frame, step_id)

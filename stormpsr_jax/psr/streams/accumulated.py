@@ -40,7 +40,7 @@ class Accumulated(Stream):
         idle: columns of reports that mean nothing to it.
         keeps: whether, where nothing can be chosen, its sums do not decay on frames that show
             nothing. Of detections alone that costs hardly anything in the worlds tried
-            (benchmarks/results/noise.md); with windows it accepts more wrong parts.
+            (benchmarks/results/noise.md); with windows it has more false acceptances.
     """
 
     settings: type[Any] = Settings

@@ -73,7 +73,7 @@ class LearnedDecoder:
 
     @property
     def assembly(self) -> tuple[int, ...]:
-        """The state that was reported last (K,), -1 for a part that sits wrong."""
+        """The state that was reported last (K,), -1 for an incorrect installation."""
         return tuple(self._reporter.reported.tolist())
 
     @property

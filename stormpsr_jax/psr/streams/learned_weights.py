@@ -61,7 +61,7 @@ class Weights:
         """Builds weights from the content of their file.
 
         Raises:
-            ValueError: the first mistake, with its place.
+            ValueError: the first error, with its place.
         """
         if (form := files.field(data, "format", int, place)) != FORMAT:
             raise ValueError(

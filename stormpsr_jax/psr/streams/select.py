@@ -4,16 +4,15 @@ A setting's score on a recording is
 
     F1 + POS − DELAY_PRICE · delay / window − WRONG_PRICE · accepted
 
-with delay and window in seconds and the number of wrong parts that were reported as installed while
-they sat wrong (`wrong_parts`), which is worse than any other false step. F1 alone picks late, sure
-thresholds; with POS and the delay in it, no stream is chosen by other wishes than another. A few
-recordings tell many settings apart by chance alone. So the one with the best mean is not taken, but
-the fastest that is hardly worse: of those whose mean is within so many standard errors of the best
-(`Stream.within`), taken over the recordings' differences to it, the one with the least mean delay
-(the rule of Breiman et al., Classification and Regression Trees, 1984, in pairs; theirs is a whole
-standard error; benchmarks/results/psr-protocols.md has what that costs). Whatever is worse than the
-best somewhere and better nowhere is a whole standard error off or more: one recording that goes
-wrong is never taken for chance.
+with delay and window in seconds and the number of false acceptances (`wrong_parts`), which are
+worse than any other false step. F1 alone picks late, sure thresholds; with POS and the delay in it,
+no stream is chosen by other wishes than another. Of a few recordings many settings differ by
+chance. So the one with the best mean is not taken, but the fastest that is hardly worse: of those
+whose mean is within so many standard errors of the best (`Stream.within`), taken over the
+recordings' differences to it, the one with the least mean delay (the rule of Breiman et al.,
+Classification and Regression Trees, 1984, in pairs; theirs is a whole standard error, and
+benchmarks/results/psr-protocols.md has what that costs). Whatever is worse than the best somewhere and better nowhere is a whole
+standard error off or more: one recording that goes wrong is never taken for chance.
 
 A stream that reads what stream `asd` reads, and more, is there to do better. So it gets no setting
 that is worse than the chosen one of `asd` in F1, POS and delay together; if all are, it has the
@@ -55,7 +54,7 @@ from stormpsr_jax.psr.streams.streams import BASELINE
 MIN_RECORDINGS = 4
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
-WRONG_PRICE = 0.3  # of a wrong part that is accepted
+WRONG_PRICE = 0.3  # of a false acceptance
 
 Recordings = Mapping[str, LabelledPredictions]
 HeldOut = Mapping[str, Weights]  # by recording, weights that have not seen it
@@ -176,7 +175,7 @@ def rate(
 
 
 def _scores(r: LabelledPredictions, events: Sequence[Event], fps: float) -> dict[str, Any]:
-    """The scores of a recording's events, and the wrong parts that they accept."""
+    """The scores of a recording's events, and their false acceptances."""
     events = reported(events)
     reports = [(event.frame, event.step_id) for event in events]
     wrong = wrong_parts.score_recording(r.frames, r.states, reports, fps)

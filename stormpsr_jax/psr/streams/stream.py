@@ -44,7 +44,7 @@ class OnlineDecoder(Protocol):
 
     @property
     def assembly(self) -> tuple[int, ...]:
-        """The state (K,) that was reported last; -1 for a part that sits wrong."""
+        """The state (K,) that was reported last; -1 for an incorrect installation."""
 
     @property
     def floor(self) -> float:

@@ -73,7 +73,7 @@ def test_malformed_rows_are_named_and_left_out_only_when_asked(annotations, tmp_
     said = refused(capsys, convert.main, flags, lines=len(MALFORMED)).splitlines()
     for line, message, number in zip(said, MALFORMED.values(), range(2, 99), strict=False):
         assert f"error: {path}: line {number}: {message}" in line
-        assert "correct the row, or leave it out with --skip" in line
+        assert "fix the row, or leave it out with --skip" in line
     assert not (tmp_path / "out").exists()
     convert.main([*flags, "--skip"])
     assert capsys.readouterr().err.count(f"left out: {path}: line ") == len(MALFORMED)

@@ -77,7 +77,7 @@ def read(
         recordings.
 
     Raises:
-        ValueError: all mistakes, each with file and line or entry; of a file that is of no format,
+        ValueError: all errors, each with file and line or entry; of a file that is of no format,
             the formats and what it lacks of the one that comes closest.
     """
     sample = Sample(path, check)

@@ -35,7 +35,7 @@ def read_rows(
     """Reads the rows of a table with a header of ours.
 
     Raises:
-        ValueError: all mistakes, each with file, line and field.
+        ValueError: all errors, each with file, line and field.
     """
     names = form.lowered(rows[0][1])
     time_names = kind_of(names) or ()

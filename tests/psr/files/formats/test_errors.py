@@ -200,11 +200,7 @@ ERRORS = [
     ("a.csv", "# ATTRIBUTE = {\n" + VIA_CSV, "line 1: ATTRIBUTE: not JSON"),
     ("a.csv", "# ATTRIBUTE = {}\n" + VIA_CSV, "line 3: attribute: TEMPORAL-SEGMENTS: is missing"),
     ("a.csv", f"{BORIS}\na,a,1,,Install cap,POINT,NaN\n", "line 2: time: 'NaN' is not a time"),
-    (
-        "a.csv",
-        f"{BORIS}\na,a,1,,Install cap,STOP,1\n",
-        "'Install cap' has not begun; correct the",
-    ),
+    ("a.csv", f"{BORIS}\na,a,1,,Install cap,STOP,1\n", "'Install cap' has not begun; correct the"),
     (
         "a.csv",
         f"{BORIS}\na,a,1,,Install cap,START,1\n",
