@@ -11,8 +11,9 @@ chance. So the one with the best mean is not taken, but the fastest that is hard
 whose mean is within so many standard errors of the best (`Stream.within`), taken over the
 recordings' differences to it, the one with the least mean delay (the rule of Breiman et al.,
 Classification and Regression Trees, 1984, in pairs; theirs is a whole standard error, and
-benchmarks/results/psr-protocols.md has what that costs). Whatever is worse than the best somewhere and better nowhere is a whole
-standard error off or more: one recording that goes wrong is never taken for chance.
+benchmarks/results/psr-protocols.md has what that costs). Whatever is worse than the best somewhere
+and better nowhere is a whole standard error off or more: one recording that goes wrong is never
+taken for chance.
 
 A stream that reads what stream `asd` reads, and more, is there to do better. So it gets no setting
 that is worse than the chosen one of `asd` in F1, POS and delay together; if all are, it has the
