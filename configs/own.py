@@ -46,6 +46,8 @@ def get_config(extra: str = "") -> ConfigDict:
     c.augment.occluders = 0.0  # data_prep.cad renders hands
     c.pretrain.cad_per_state = 0
     c.pretrain.n_per_state = 4
+    if extra == "boxes":  # measured with it (benchmarks/results/own_start.md)
+        c.detector.init_from = "general_detector"
     if extra != "cad":
         c.detector.cad = 0.0
         c.detector.cad_wrong = 0.0
