@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -32,17 +33,18 @@ class Beside:
         folder: its work folder, in that of the run.
     """
 
-    def __init__(self, context: Context):
+    def __init__(self, context: Context, others: Sequence[Path], wanted: bool):
+        """Starts nothing yet; `others`: work folders whose finished stages are taken over."""
         self.folder = context.workdir / "beside"
-        self._context = context
+        self._context, self._others, self._wanted = context, others, wanted
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def start(self) -> None:
-        """Starts it, unless it was, the config does not ask for it or there is no core for it."""
+        """Starts it, unless it was, is not wanted or there is no core for it."""
         context, name = self._context, detector.STAGE.name
         if (
             self._process is not None
-            or not context.config.beside
+            or not self._wanted
             or not detector.STAGE.is_chosen(context)
             or (context.workdir / name).exists()  # begun here
             or (jax.default_backend(), jax.process_count()) != ("cpu", 1)
@@ -54,7 +56,7 @@ class Beside:
         config.data.dir = str(context.data_dir.resolve())
         self.folder.mkdir(exist_ok=True)
         process = multiprocessing.get_context("spawn").Process(
-            target=_train, args=(config, self.folder.resolve())
+            target=_train, args=(config, self.folder.resolve(), self._others)
         )
         with deaf_to_ctrl_c():
             process.start()
@@ -82,7 +84,7 @@ class Beside:
             self._process.join()
 
 
-def _train(config: ConfigDict, folder: Path) -> None:
+def _train(config: ConfigDict, folder: Path, others: Sequence[Path]) -> None:
     from stormpsr_jax.stages.run import run  # which imports this module
 
     exit_with_parent()
@@ -90,4 +92,4 @@ def _train(config: ConfigDict, folder: Path) -> None:
         for number in (1, 2):
             os.dup2(log.fileno(), number)
     with interruption.handled():
-        run(config, folder)
+        run(config, folder, others=others)

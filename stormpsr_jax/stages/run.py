@@ -66,7 +66,10 @@ def run(
             _say(str(context.extra))
         on_start()
         left = list(order.chosen(context))
-        beside = ends.enter_context(contextlib.closing(Beside(context)))
+        # Runs that share stages leave them to each other, and a profile is of this process.
+        wanted = config.beside and claims is None and profile_steps is None
+        beside = Beside(context, others, wanted)
+        ends.enter_context(contextlib.closing(beside))
         others = (*others, beside.folder)
         while left:
             stopped = f"stopped before {left[0].name}; run the same command again"
