@@ -91,7 +91,7 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    config_flag.add_config(parser, "synthetic")
+    config_flag.add_config(parser, "synthetic_full")
     add, names = parser.add_argument, lambda text: text.split(",")
     add("--workdir", type=Path, required=True, help="folder of all runs")
     add("--seeds", type=names, help=f"seeds ({','.join(claims_plan.SEEDS)})")

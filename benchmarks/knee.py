@@ -116,7 +116,7 @@ def measured(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    config_flag.add_config(parser, "synthetic")
+    config_flag.add_config(parser, "synthetic_full")
     add, names = parser.add_argument, lambda text: text.split(",")
     add("--workdir", type=Path, required=True, help="folder of all runs")
     add("--seeds", type=names, default=SEEDS, help=f"seeds ({','.join(SEEDS)})")

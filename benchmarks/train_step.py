@@ -130,7 +130,7 @@ def rows(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    config_flag.add_config(parser, "synthetic")
+    config_flag.add_config(parser, "synthetic_full")
     add, names = parser.add_argument, lambda text: text.split(",")
     add("--devices", type=names, default=("1", "2", "4", "8"), help="numbers of devices")
     stages = ("pretrain", "temporal", "finetune", "detector")
