@@ -1,6 +1,6 @@
 """Speed and memory of every stage's training step on 1 to 8 devices.
 
-    python benchmarks/train_step.py [--config=synthetic] [--devices=1,2,4,8] [--steps=5]
+    python benchmarks/train_step.py [--config=synthetic_full] [--devices=1,2,4,8] [--steps=5]
         [--stages=pretrain,temporal,finetune,detector] [--size=PIXELS] [--matmul=4096]
         [--config.FIELD=value …]
 
@@ -8,7 +8,7 @@ The step is the training loop's own, with each stage's own model, loss, optimise
 pipeline, on made-up pictures. Batches are the config's, and global: `--config.temporal.batch=32`
 changes one, and every batch must divide by the number of devices (the one of `pretrain` comes from
 n_states · (n_per_state + cad_per_state) + any_frames; `--config.pretrain.any_frames=28` makes it
-112 pictures in configs/synthetic.py). `--config.mesh.fsdp=-1` shards the parameters as well.
+112 pictures in configs/synthetic_full.py). `--config.mesh.fsdp=-1` shards the parameters as well.
 
 Columns: pictures, or for `temporal` embeddings, a second; FLOPs of the step by the compiler's cost
 analysis, what is recomputed (encoder.remat) included; their share of the peak, which is the fastest
