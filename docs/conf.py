@@ -33,7 +33,7 @@ default_role = "code"  # of `names` in docstrings
 
 html_theme = "sphinx_book_theme"
 html_title = "stormpsr_jax"
-html_theme_options = {"navbar_persistent": []}  # the search is in the sidebar
+html_theme_options: dict[str, list[str]] = {"navbar_persistent": []}  # the search is in the sidebar
 html_show_copyright = False
 
 

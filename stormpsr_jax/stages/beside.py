@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -33,10 +33,10 @@ class Beside:
         folder: its work folder, in that of the run.
     """
 
-    def __init__(self, context: Context, others: Sequence[Path], wanted: bool):
-        """Starts nothing yet; `others`: work folders whose finished stages are taken over."""
+    def __init__(self, context: Context, run: Callable[[ConfigDict, Path], None], wanted: bool):
+        """Starts nothing yet; `run`: what runs the stages of a config in a work folder."""
         self.folder = context.workdir / "beside"
-        self._context, self._others, self._wanted = context, others, wanted
+        self._context, self._run, self._wanted = context, run, wanted
         self._process: multiprocessing.process.BaseProcess | None = None
 
     def start(self) -> None:
@@ -56,7 +56,7 @@ class Beside:
         config.data.dir = str(context.data_dir.resolve())
         self.folder.mkdir(exist_ok=True)
         process = multiprocessing.get_context("spawn").Process(
-            target=_train, args=(config, self.folder.resolve(), self._others)
+            target=_train, args=(self._run, config, self.folder.resolve())
         )
         with deaf_to_ctrl_c():
             process.start()
@@ -84,12 +84,10 @@ class Beside:
             self._process.join()
 
 
-def _train(config: ConfigDict, folder: Path, others: Sequence[Path]) -> None:
-    from stormpsr_jax.stages.run import run  # which imports this module
-
+def _train(run: Callable[[ConfigDict, Path], None], config: ConfigDict, folder: Path) -> None:
     exit_with_parent()
     with open(folder / _LOG, "a", encoding="utf-8") as log:
         for number in (1, 2):
             os.dup2(log.fileno(), number)
     with interruption.handled():
-        run(config, folder, others=others)
+        run(config, folder)

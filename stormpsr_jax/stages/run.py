@@ -68,7 +68,7 @@ def run(
         left = list(order.chosen(context))
         # Runs that share stages leave them to each other, and a profile is of this process.
         wanted = config.beside and claims is None and profile_steps is None
-        beside = Beside(context, others, wanted)
+        beside = Beside(context, functools.partial(run, others=others), wanted)
         ends.enter_context(contextlib.closing(beside))
         others = (*others, beside.folder)
         while left:

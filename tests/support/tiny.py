@@ -2,7 +2,7 @@
 
 import sys
 
-from stormpsr_jax.configs import synthetic
+from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.stages import order
 from tests.support.processes import environment
 
@@ -65,7 +65,7 @@ TINY = {
 
 def tiny(**changes):
     """The config, with some fields changed."""
-    config = synthetic.get_config()
+    config = synthetic_full.get_config()
     config.update_from_flattened_dict({**TINY, **changes})
     return config
 
@@ -77,6 +77,6 @@ def flags_of(fields):
 
 def command(workdir, changes=(), devices=1, **variables):
     """The command line of a tiny run in its own process, and its environment."""
-    words = [sys.executable, "-m", "stormpsr_jax.main", "--config=configs/synthetic.py"]
+    words = [sys.executable, "-m", "stormpsr_jax.main", "--config=configs/synthetic_full.py"]
     words += flags_of({**TINY, **dict(changes)})
     return [*words, f"--workdir={workdir}"], environment(devices, **variables)
