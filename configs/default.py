@@ -52,7 +52,6 @@ def described() -> Section:
         "fuse",
         "evaluate",
     )
-    c.beside = False  # on CPUs, stage `detector` has a process of its own while others are made
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.continue_share = field(0.3, 0.001, 1)  # of a stage's steps, with main --remake=continue

@@ -15,7 +15,6 @@ def get_config() -> ConfigDict:
     c = default.get_config()
     learning = ("data", "pretrain", "embed", "temporal", "detector")
     c.stages = (*learning, "predict", "product_gate", "fuse", "evaluate")
-    c.beside = True
     c.procedure = "synthetic"
     c.init_from = "general_encoder"  # ships with the package
 

@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files, hardware, interruption, memory
 from stormpsr_jax.base.errors import raise_all, tell
-from stormpsr_jax.stages import checks, continuing, detector, order, provenance, remaking
-from stormpsr_jax.stages.beside import Beside
+from stormpsr_jax.stages import checks, continuing, order, provenance, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training import compiled, hosts
@@ -54,7 +53,7 @@ def run(
     )
     hosts.here()  # together, for the first time: process 0 alone opens data below
     workdir.mkdir(parents=True, exist_ok=True)
-    with hosts.claimed(workdir), compiled.kept(), contextlib.ExitStack() as ends:
+    with hosts.claimed(workdir), compiled.kept():
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
         context = Context(config, workdir, mesh, profile_steps)
         hosts.on_process_0(lambda: _check(context, remake))
@@ -66,18 +65,13 @@ def run(
             _say(str(context.extra))
         on_start()
         left = list(order.chosen(context))
-        # Runs that share stages leave them to each other, and a profile is of this process.
-        wanted = config.beside and claims is None and profile_steps is None
-        beside = Beside(context, functools.partial(run, others=others), wanted)
-        ends.enter_context(contextlib.closing(beside))
-        others = (*others, beside.folder)
         while left:
             stopped = f"stopped before {left[0].name}; run the same command again"
             interruption.end_if_asked(stopped)
             if interruption.all_stop():
                 interruption.end(stopped)
             for stage in _ready(context, left):
-                if (made := _run_stage(context, stage, remake, others, claims, beside)) is not None:
+                if (made := _run_stage(context, stage, remake, others, claims)) is not None:
                     break
             else:
                 interruption.end(stopped)
@@ -109,12 +103,7 @@ def _ready(context: Context, left: Sequence[Stage]) -> list[Stage]:
 
 
 def _run_stage(
-    context: Context,
-    stage: Stage,
-    remake: str,
-    others: Sequence[Path],
-    claims: Path | None,
-    beside: Beside,
+    context: Context, stage: Stage, remake: str, others: Sequence[Path], claims: Path | None
 ) -> bool | None:
     """Makes a stage, unless all is there; returns whether it did, None if another run does."""
     with contextlib.ExitStack() as held:
@@ -122,27 +111,19 @@ def _run_stage(
             claim = functools.partial(remaking.claim, context, stage, claims, held)
             if not hosts.on_process_0(claim):
                 return None
-        return _make(context, stage, remake, others, beside)
+        return _make(context, stage, remake, others)
 
 
-def _make(
-    context: Context, stage: Stage, remake: str, others: Sequence[Path], beside: Beside
-) -> bool:
-    if stage is detector.STAGE:
-        beside.wait()
+def _make(context: Context, stage: Stage, remake: str, others: Sequence[Path]) -> bool:
     if done := hosts.on_process_0(lambda: remaking.prepare(context, stage, remake, others)):
         _say(f"{stage.name}: done before")
     else:
-        if stage is not detector.STAGE and not stage.makes_data:
-            beside.start()
         start = time.monotonic()
         _say(f"{stage.name} …")
         facts = stage.make(continuing.prepared(context, stage))
         hosts.wait_for_all(f"{stage.name} run")
         hosts.on_process_0(lambda: remaking.finish(context, stage, facts))
         _say(f"{stage.name}: {time.monotonic() - start:.0f} s")
-    if stage is detector.STAGE:
-        files.remove(beside.folder)  # its results are linked
     if stage.show and jax.process_index() == 0:
         stage.show(context)
     return not done

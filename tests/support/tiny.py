@@ -11,7 +11,6 @@ TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # all that is optional: end-to-end training, renders of parts that sit wrong, heads of conditions.
 TINY = {
     "stages": tuple(name for name in order.names() if not name.startswith("general")),
-    "beside": False,
     "init_from": "",
     "detector.init_from": "",
     "fuse.steps": 150,
