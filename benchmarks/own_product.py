@@ -23,7 +23,7 @@ of this package was made with.
 --videos=N,… does it once for each number of videos, every fifth of which is for validation; the
 videos of a number are among those of a larger one. All are scored on the same UNSEEN recordings.
 WORKDIR/accuracy_over_videos.json then has the figures that `data_prep.labels check` goes by:
-copied to data_prep/checking, they are what it says.
+copied to data_prep/checking, they are what it says, and --plot draws docs/videos.webp from them.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import matplotlib.figure
 import numpy as np
 import trimesh
 
@@ -348,11 +349,25 @@ def table(curve: label_checks.Curve) -> list[str]:
     return lines
 
 
+def plot(rows: Sequence[Mapping[str, Any]]) -> matplotlib.figure.Figure:
+    """F1 over the number of videos, by stream; the rows of accuracy_over_videos.json."""
+    figure = matplotlib.figure.Figure((7, 3), layout="constrained")
+    axes = figure.subplots()
+    videos = [row["videos"] for row in rows]
+    for stream in rows[0]["streams"]:
+        axes.plot(videos, [row["streams"][stream]["f1"] for row in rows], ".-", label=stream)
+    axes.set(xlabel="labelled videos", ylabel="F1", ylim=(0.4, 1), xticks=videos)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--workdir", type=Path, required=True, metavar="DIR", help="where all of it goes")
+    add("--workdir", type=Path, metavar="DIR", help="where all of it goes")
+    add("--plot", action="store_true", help="draw docs/videos.webp, and end")
     add("--rehearsals", type=int, default=0, metavar="N", help="recordings full of wrong parts (0)")
     add("--meshes", action="store_true", help="the detector learns from renders of meshes, too")
     add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
@@ -361,6 +376,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--renderer", choices=RENDERERS, default="package", help=how)
     add("--videos", type=numbers, metavar="N,N", help=what)
     args, fields = parser.parse_known_args(argv)
+    if args.plot:
+        kept = files.read_json(ROOT / "data_prep" / "checking" / "accuracy_over_videos.json")
+        plot(kept["rows"]).savefig(ROOT / "docs" / "videos.webp", dpi=110)
+        return 0
+    if not args.workdir:
+        parser.error("the following arguments are required: --workdir")
     if args.videos and (args.meshes or args.rehearsals):
         parser.error("--videos goes without --meshes and without --rehearsals")
     folder = args.workdir.resolve()
