@@ -15,7 +15,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS, RECIPE
-from stormpsr_jax.configs import synthetic
+from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.experiments.runs import expected_stages
 from stormpsr_jax.psr.evaluation import analysis
 
@@ -28,7 +28,7 @@ def planned(claims, base, root, seeds=("1",), levels=("default",)):
 
 
 def test_plan_quick_fits_into_25_minutes(tmp_path):
-    runs = planned(claims_plan.QUICK, synthetic.get_config(), tmp_path)
+    runs = planned(claims_plan.QUICK, synthetic_full.get_config(), tmp_path)
     expected = expected_stages(list(dict.fromkeys(runs.values())))
     assert claims_plan.seconds(expected) < 0.9 * 25 * 60
     recipe, last = (runs[name, "default", "1"] for name in (RECIPE, "last_frame"))
@@ -37,7 +37,7 @@ def test_plan_quick_fits_into_25_minutes(tmp_path):
 
 
 def test_plan_variants_change_what_they_say_and_nothing_else(tmp_path):
-    base = synthetic.get_config()
+    base = synthetic_full.get_config()
     runs = planned(CLAIMS, base, tmp_path)
     usual = claims_plan.provenance.flat_config(runs[RECIPE, "default", "1"].config)
 
@@ -96,7 +96,7 @@ def root(finished, tmp_path):
 
 def command(root, *words):
     words = [sys.executable, "-m", "benchmarks.claims", f"--workdir={root}", *words]
-    return [*words, "--config=synthetic", *flags_of(CHANGES)]
+    return [*words, "--config=synthetic_full", *flags_of(CHANGES)]
 
 
 def test_claims_run_to_the_table_and_are_not_run_again(root):

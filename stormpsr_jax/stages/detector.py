@@ -103,7 +103,13 @@ def started(path: Path, fresh: Params) -> Params:
         ValueError: it does not fit the config's detector; names the array.
     """
     common = {name: part for name, part in fresh.items() if is_learned(name)}
-    params, _, _ = parameters.initialise_from(path, common, {})
+    try:
+        params, _, _ = parameters.initialise_from(path, common, {})
+    except ValueError as error:
+        raise ValueError(
+            f"--config.detector.init_from={path}: is of a detector of another width, depth, levels "
+            f"or grid; leave these as they were, or set it to '' ({error})"
+        ) from error
     return {**fresh, **params}
 
 

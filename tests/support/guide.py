@@ -34,6 +34,7 @@ SMALL = {
     "temporal_model.mlp_dim": 32,
     "detector.width": 8,
     "detector.depth": 1,
+    "detector.init_from": "",
     "pretrain.n_per_state": 1,
     "pretrain.any_frames": 4,
     "temporal.batch": 8,
