@@ -256,7 +256,7 @@ def described() -> Section:
 
     c.fuse = Section()  # the learned fusion of both streams, fitted on validation
     c.fuse.init = one_of("default", "scratch")  # start: weights of the package | random
-    c.fuse.steps = field(150, 0)  # 0: the weights of `init` as they are
+    c.fuse.steps = field(150, 0)  # 0: nothing is fitted, the package's weights are taken
 
     c.evaluate = Section()
     c.evaluate.decoder = one_of("naive", "confidence", "expected", default="expected")  # B1, B2, B3

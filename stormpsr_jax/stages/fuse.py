@@ -4,8 +4,7 @@ WORKDIR/fuse/fusion.json   the weights, as `evaluate --fusion` takes them
 WORKDIR/fuse/folds.json    of each recording those that have not seen it, to choose thresholds by
 
 With fuse.steps=0, with fewer recordings than folds, or where the fitted ones are no better on
-recordings that they
-have not seen, the weights are those that ship with the package.
+recordings that they have not seen, the weights are those that ship with the package.
 """
 
 from __future__ import annotations
