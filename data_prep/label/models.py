@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,13 @@ class Proposals:
             for event in events
             if event.type in ("event", "uncertain", "unsure")
         ]
+
+
+def uncertainty(proposed: Sequence[Mapping[str, Any]] | None) -> float | None:
+    """How little sure a model is of a recording, in 0..1; None: it proposes nothing."""
+    if not proposed:
+        return None
+    return 1 - sum(event["confidence"] or 0 for event in proposed) / len(proposed)
 
 
 def training(

@@ -21,7 +21,7 @@ from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State
 from data_prep.label.labels import LabelFolder, Labels, Step
-from data_prep.label.models import Proposals, training
+from data_prep.label.models import Proposals, training, uncertainty
 from data_prep.reading import data_sets
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
@@ -219,8 +219,7 @@ class Project:
                 labels = self.labels.read(recording.name, film)
                 status = self._status(recording.name, labels)
                 warnings += [t for _, t in self.labels.warnings(recording.name, labels.steps)]
-                if proposed := self.proposals.of(recording.name, film.num_frames):
-                    doubt = 1 - sum(event["confidence"] or 0 for event in proposed) / len(proposed)
+                doubt = uncertainty(self.proposals.of(recording.name, film.num_frames))
         except (ValueError, OSError) as error:
             warnings.append(message_of(error))
         entry = {
