@@ -83,7 +83,7 @@ MAT = ("box", (0.5, 0.48, 0.55), (3.6, 2.8, 0.1))
 
 
 def lamp() -> Product:
-    """The lamp's parts on a mat; where each sits wrong is drawn for each recording."""
+    """The lamp's parts on a mat; where each is incorrect is drawn for each recording."""
     parts = []
     for shape, colour, (x, y, bottom), size, _ in LAMP.values():
         right = affine(translation=(x, y, bottom + size[2] / 2))

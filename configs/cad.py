@@ -9,8 +9,8 @@ are of renders too. Labelled real recordings (data_prep.own) join them with
 and confidences, and those for testing are scored (docs/own-product.md).
 
 Fields to look at first:
-* data.synthetic.poses, .up: where parts go and sit wrong, and what points up, if the meshes are not
-  in their assembled places with z up (`python -m data_prep.cad --help`).
+* data.synthetic.poses, .up: right and wrong places of parts, and what points up, if the meshes
+  are not in their assembled places with z up (`python -m data_prep.cad --help`).
 * data.synthetic.product_seed in place of meshes and procedure: a product drawn at random.
 * data.synthetic.size, up to 640, with data.synthetic.recordings, .cad_per_state and .cad_wrong:
   what rendering takes, which a line tells before it starts; finished recordings are kept.

@@ -264,7 +264,7 @@ class Recipe:
         )
 
     def _render_states(self, name: str) -> shards.RecordingData:
-        """Renders a recording of split "cad": of clean renders, or of parts that sit wrong."""
+        """Renders a recording of split "cad": of clean renders, or of incorrect parts."""
         when, how, looks, noise = seeds.streams(self.seed, "recording", "cad", name)
         world, count = self.world, self.renders[name]
         states, copies = rendered.cad_copies(name, count, self.product, self.procedure, when)

@@ -78,7 +78,7 @@ class Story(NamedTuple):
     """What a recording shows besides parts that are put on right; frames from 0 on.
 
     Attributes:
-        wrong: (component, first frame at which it sits wrong, first at which it no longer does).
+        wrong: (component, first frame at which it is incorrect, first at which it no longer is).
         undone: (component, first frame at which it is off, first at which it is on again).
     """
 
@@ -190,8 +190,8 @@ def render(name: str, procedure: Procedure, seed: int, size: int) -> tuple[Recor
 def find_story(procedure: Procedure, seed: int) -> tuple[str, Story]:
     """The first recording that shows what the demo is for.
 
-    It is a minute or two long; one part sits wrong and is put right later, another one is taken off
-    and put on again, and hands are out of the way for a while before each of the two is mended.
+    It is a minute or two long; one part is incorrect and put right later, another one is taken off
+    and put on again, and hands are out of the way for a while before each of the two is put right.
     """
     product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
     places = np.array([part.right[:2, 3] for part in product.parts])

@@ -1,11 +1,11 @@
 """Recordings of detections that are drawn at random, as wrong as those of real videos.
 
 No picture is rendered: a procedure is carried out in a random order that its catalogue knows, at a
-random pace, with parts that sit wrong; a detector looks at it now and then, and says what it sees.
+random pace, with incorrect parts; a detector looks at it now and then, and says what it sees.
 The figures below are chosen so that `evaluate noise` says of the result what it says of the
 published detections of IndustReal (benchmarks/results/noise.md): the object is seen a tenth of the
 time, what is shown wrongly is shown for long, and surely, and is mostly a state that comes later; a
-part that sits wrong is shown as right half of the time, and hardly ever as an error.
+incorrect part is shown as right half of the time, and hardly ever as an error.
 
 All of this is ours; the weights of the learned fusion for detections alone are fitted to it
 (`tools/fusion_weights.py`).

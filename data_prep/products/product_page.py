@@ -76,7 +76,7 @@ def write(
 def _component(
     camera: Camera, product: Product, wrong: Sequence[Product], procedure: Procedure, k: int
 ) -> dict:
-    """Part k as it should sit and as it may sit wrong, in the smallest state that has it."""
+    """Part k as it should sit and as it may not, in the smallest state that has it."""
     states = procedure.states[procedure.states[:, k] == 1]
     row = states[states.sum(axis=1).argmin()] if len(states) else np.eye(len(product.parts))[k]
     part = product.parts[k]

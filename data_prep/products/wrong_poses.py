@@ -25,11 +25,11 @@ _TRIES = 20
 MIXED_UP = 0.15  # of the wrong parts of a kit, those where another one is in the place
 # What another part has to differ in, to look wrong there: in shape, as above, or in colour (0…1).
 _OTHER_SHAPE, _OTHER_COLOUR = 0.1, 0.15
-_SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least one
+_SHARE = 1 / 3  # of the installed parts of a picture that are incorrect, at least one
 
 
 def wrong_pose(part: Part, rng: np.random.Generator, others: Sequence[Part] = ()) -> np.ndarray:
-    """Draws a (4, 4) pose of a part that sits wrong, visibly so.
+    """Draws a (4, 4) pose of an incorrect part, visibly so.
 
     Where one of the others belongs that looks like it, it would look right.
     A part that is large against the product is hardly ever its own size from where it belongs; of
@@ -77,7 +77,7 @@ def _apart(part: Part, mesh: Mesh, pose: np.ndarray) -> float:
 def with_wrong_poses(
     product: Product, rng: np.random.Generator, states: np.ndarray | None = None
 ) -> Product:
-    """The product whose every part, where it sits wrong, does so in a pose drawn for it.
+    """The product whose every part, where it is incorrect, is in a pose drawn for it.
 
     Args:
         product: a kit, or a toy.
@@ -109,7 +109,7 @@ def _redrawn(
 
 
 def _wrong_part(product: Product, k: int, others: Sequence[int], rng: np.random.Generator) -> Part:
-    """Part k as it sits wrong, or one of the others that looks wrong in its place."""
+    """Part k as it is incorrect, or one of the others that looks wrong in its place."""
     part = product.parts[k]
     if part.known_wrong:
         known = part.known_wrong[rng.integers(len(part.known_wrong))]

@@ -171,7 +171,7 @@ def with_boxes(
 def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
     """Says which boxes are of a class that fits the state of the PSR labels at their frame.
 
-    An annotator calls `error_state` what no catalogued state is: a part that sits wrong (-1 in the
+    An annotator calls `error_state` what no catalogued state is: an incorrect part (-1 in the
     PSR labels), or a state outside the catalogue. Around a completion the two labels may differ, as
     a box tells what is seen, and the PSR labels what has been completed.
 

@@ -1,4 +1,4 @@
-"""The copy of a product that one recording shows: its paint, and how its parts sit wrong."""
+"""The copy of a product that one recording shows: its paint, and how its parts are incorrect."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def copy_of(product: Product, world: World, rng: np.random.Generator) -> Product
 
 
 def nearly_right_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
-    """Draws a (4, 4) pose of a part that sits wrong, though hardly anybody would see it."""
+    """Draws a (4, 4) pose of an incorrect part, though hardly anybody would see it."""
     angles, shift = rng.uniform(-_TILT, _TILT, 3), np.zeros(3)
     if rng.random() < 0.5:
         angles[2] = rng.uniform(*_TURN) * rng.choice((-1, 1))

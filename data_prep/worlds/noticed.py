@@ -1,6 +1,6 @@
 """Incorrect installations that somebody can see: what no picture tells is no label.
 
-A part that sits wrong is rendered as it is and as it should be, from the cameras of the moments in
+An incorrect part is rendered as it is and as it should be, from the cameras of the moments in
 which it does. If nothing but hands hides it, its pose is not one that can be seen, and is drawn
 anew. Where hands, other parts or a camera that looks elsewhere hide it until it is put right, it is
 right: in the labels and in the pictures.
@@ -21,13 +21,13 @@ from data_prep.worlds.timelines import Timeline
 from data_prep.worlds.workplace import Workplace, bodies_of, differ, plain_sketch
 from data_prep.worlds.worlds import TOY, World
 
-_LOOKS = 12  # at a pose, spread over the time in which a part sits wrong
+_LOOKS = 12  # at a pose, spread over the time in which a part is incorrect
 _TRIES = 12  # of poses; in a world with parts that are nearly right, half of them are such
 
 
 @dataclasses.dataclass(frozen=True)
 class Spell:
-    """A time in which a part sits wrong.
+    """A time in which a part is incorrect.
 
     Attributes:
         rows: of the timeline's states.
@@ -54,7 +54,7 @@ def spells(timeline: Timeline, step: int = 1) -> list[Spell]:
 def told(
     sketch: Callable[[np.ndarray], Picture], state: np.ndarray, wrong: Iterable[int], world: World
 ) -> set[int]:
-    """Those of the parts that sit wrong in a state (K,) of which a picture tells it.
+    """Those of the incorrect parts in a state (K,) of which a picture tells it.
 
     `sketch` draws the product in a state amid what may hide it.
     """
@@ -122,7 +122,7 @@ def without_unseen(
     states: np.ndarray,
     world: World,
 ) -> Timeline:
-    """The timeline in which a part that no picture shows to sit wrong is right meanwhile.
+    """The timeline in which a part that no picture shows to be incorrect is right meanwhile.
 
     The others are as of `with_visible_poses`.
     """
@@ -148,7 +148,7 @@ def picture(
 ) -> Picture:
     """A copy at a workplace of its own, drawn by `looks`, in row i of the states (N, K).
 
-    Parts of which the picture does not tell that they sit wrong become right in that row.
+    Parts of which the picture does not tell that they are incorrect become right in that row.
     """
     place = Workplace(product, bodies_of(product), looks, world)
     states[i] = as_told(partial(place.sketch, motion, i, states[i]), states[i], world)

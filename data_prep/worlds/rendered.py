@@ -21,7 +21,7 @@ def cad_recordings(
     """Names of the recordings of split "cad" and their pictures.
 
     `cad_01` shows state 1 and nothing else; `wrong_01` shows it at workplaces, with some of its
-    parts sitting wrong. A state without any component has nothing that could, and without a
+    parts incorrect. A state without any component has nothing that could, and without a
     `board` nothing to show.
     """
     states = list(enumerate(procedure.states, start=1))
@@ -31,7 +31,7 @@ def cad_recordings(
 
 
 def is_wrong(name: str) -> bool:
-    """Whether a recording of split "cad" shows parts that sit wrong."""
+    """Whether a recording of split "cad" shows incorrect parts."""
     return name.startswith("wrong_")
 
 

@@ -185,7 +185,7 @@ def _waiting(left_out: Event, between: list[Event], variant: Variant) -> list[Ev
 def _do_wrongly(
     events: list[Event], rng: np.random.Generator, chance: float, mended: float
 ) -> list[Event]:
-    """Some components sit wrongly first; they are put right, or taken off and put on again.
+    """Some components are first installed incorrectly, then put right, or taken off and on again.
 
     Those that nobody mends stay as they are.
     """

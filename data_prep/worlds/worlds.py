@@ -113,7 +113,7 @@ class World:
         name: "toy" or "bench".
         habits: what people do, and when.
         hidden: how long the product is in view, by level of occlusion.
-        nearly_right: share of the parts that sit wrong which are turned or shifted only a little.
+        nearly_right: share of the incorrect parts which are turned or shifted only a little.
         paint: of the product's parts.
         cameras: what the product may be seen from.
         exposure: factor on the light that a camera takes in.

@@ -293,7 +293,7 @@ class _DetectorPicture:
 
 
 def _by_wrong_part(source: ClipSource) -> Groups:
-    """{component: [(recording, indices of its frames in which the component sits wrong)]}."""
+    """{component: [(recording, indices of its frames in which the component is incorrect)]}."""
     found: Groups = {}
     for name, r in source.recordings.items():
         wrong = r.states == -1
@@ -331,9 +331,9 @@ def detector_pictures(
         background: share of the batch from frames annotated as empty; if there are none, they have
             boxes too.
         unboxed_share: share of the batch from any frames of recordings, every other one with a part
-            that sits wrong where there are such; only the parts' conditions are learnt from them.
+            that is incorrect where there are such; only the parts' conditions are learnt from them.
         cad_share: share of the batch from clean renders,
-        cad_wrong: and of those the share that show parts that sit wrong.
+        cad_wrong: and of those the share that show incorrect parts.
         batch, seed, workers: pictures in a global batch, of the draws, loader processes.
         with_poses: whether renders have to tell how the product lies.
 

@@ -13,7 +13,7 @@ class Told:
     Where steps are withdrawn, the unit begins anew.
 
     Attributes:
-        states: K values: 1 installed, 0 absent, -1 sits wrong.
+        states: K values: 1 installed, 0 absent, -1 incorrect.
         unsure: names of the installations that are not sure, by step id.
     """
 

@@ -61,7 +61,7 @@ def loss(
 
     Args:
         params, x, start: as for `logits`.
-        states: (T, N) true states, -1 sits wrong, 0 absent, 1 right.
+        states: (T, N) true states, -1 incorrect, 0 absent, 1 right.
         mask: (T, N) of what counts.
 
     Returns:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WRONG = "#b80f2a"  # parts that sit wrong
+WRONG = "#b80f2a"  # incorrect parts
 INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
 # Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart. Streams
 # say which is theirs; `style.css` has the same names.

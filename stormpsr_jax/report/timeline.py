@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D", "uncertain": "o"}
-# Reported as installed while it sits wrong, as wrong, as wrong without being so.
+# Reported as installed while it is incorrect, as wrong, as wrong without being so.
 _WRONG_MARKERS = {"accepted": "s", "found": "v", "alarm": "v"}
 
 Step = tuple[int, int]

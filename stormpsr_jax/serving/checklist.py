@@ -20,7 +20,7 @@ PERSON = "person"  # in place of a stream, of an event that somebody has confirm
 
 
 def likely(step: int, belief: Belief) -> float:
-    """How likely a step holds, by beliefs in 0…1: its part sits right, sits wrong, is absent."""
+    """How likely a step holds, by beliefs in 0…1: its part is right, incorrect, absent."""
     k, kind = divmod(step, 3)
     return float((belief.right[k], belief.wrong[k], 1 - belief.present[k])[kind])
 

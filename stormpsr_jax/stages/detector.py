@@ -61,7 +61,7 @@ def build(context: Context) -> Definition:
             pose, of_pose = detection.pose_loss(outputs["pose"], poses)
             loss, metrics = loss + config.pose_loss * pose, metrics | of_pose
         if config.part_loss:
-            # Boxed frames of recordings show few parts that sit wrong, which are soon known by
+            # Boxed frames of recordings show few incorrect parts, which are soon known by
             # heart: where renders do, these tell right from wrong, and frames from anywhere.
             weight = None
             if config.cad_wrong:
@@ -148,8 +148,8 @@ def _warn(context: Context) -> None:
         )
         tell(
             "warning",
-            f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what a "
-            "part that sits wrong looks like is learnt from the training recordings alone (wrong "
+            f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what an "
+            "incorrect part looks like is learnt from the training recordings alone (wrong "
             f"parts in them: {shown}), and others will hardly be noticed; render some with "
             "data_prep.cad --wrong=N and give data.cad_dir, detector.cad and detector.cad_wrong, "
             "or label more",

@@ -17,7 +17,7 @@ def of_training(context: Context) -> list[bytes | None]:
 
     That is the one with most of the product in view, then the largest. It is cut out with the
     product's box, so that a model tells nothing else of who and what was filmed; without a box, or
-    where a part sits wrong, no frame counts. Without any all are None.
+    where a part is incorrect, no frame counts. Without any all are None.
     """
     found: list[bytes | None] = [None] * context.procedure.num_components
     if not detector.STAGE.is_chosen(context) or "train" not in provenance.recordings(context):

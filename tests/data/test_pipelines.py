@@ -24,7 +24,7 @@ def make(split, name):
     states[20:] = PROCEDURE.states[0]
     states[40:] = PROCEDURE.states[1]
     if name == "c1":
-        states[20:, 0] = -1  # a part that all these renders show, sitting wrong
+        states[20:, 0] = -1  # a part that all these renders show, incorrect
     boxes = np.full((60, 4), np.nan, np.float32)
     boxes[::2] = 0.5
     classes = np.full(60, -1, np.int16)
@@ -177,7 +177,7 @@ def test_detector_pictures_shares_boxes_and_states(data):
     np.testing.assert_array_equal(boxed, classes > 0)
     assert 0.34 < (classes[~cad] == -1).sum() / len(classes) < 0.46
     assert 0.25 < cad.mean() < 0.35
-    # Of the renders that share shows parts that sit wrong, and the rest shows none.
+    # Of the renders that share shows incorrect parts, and the rest shows none.
     assert set(classes[~cad].tolist()) == {-1, 1, 2}
     sits_wrong = (whole["state"] == -1).any(1)
     assert 0.32 < sits_wrong[cad].mean() < 0.48

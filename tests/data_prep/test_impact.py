@@ -52,7 +52,7 @@ def test_a_step_is_the_end_of_a_transition(data, tmp_path):
     assert stored[ASSEMBLY].steps == [(4, 3), (4, 9), (8, 6)]
     assert stored[DISASSEMBLY].steps == [(7, 2)]
     for name, known in stored.items():
-        assert known.with_errors == known.steps, name  # no part sits wrong
+        assert known.with_errors == known.steps, name  # no part is incorrect
         assert not (known.states == -1).any()
     assert stored[ASSEMBLY].frames.tolist() == [0, 4, 8]  # rows that change nothing are gone
 

@@ -147,7 +147,7 @@ def test_all_downloads_may_lie_in_one_folder_whole_or_not(data, made, tmp_path, 
         "image files of 5 recordings are read, and not their videos, 5 of which end with the same "
         "frame",
         # Frame 4 has category FULL, and state 10 by the PSR labels. The error states are one with
-        # a part that sits wrong and one outside the catalogue.
+        # an incorrect part and one outside the catalogue.
         "12 of 16 boxes agree with the step labels (by the number of the category, which counts; "
         "by its name: 0)",
     ):

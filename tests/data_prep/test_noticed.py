@@ -14,7 +14,7 @@ LOAD, LADDER = (SYNTHETIC.components.index(name) for name in ("load", "ladder"))
 
 
 def _timeline(k):
-    """A part sits wrong for ten seconds in the complete product, and is put right."""
+    """A part is incorrect for ten seconds in the complete product, and is put right."""
     states = np.ones((3, SYNTHETIC.num_components), np.int8)
     states[1, k] = -1
     return Timeline(0, 150, np.array([0, 50, 100]), states)

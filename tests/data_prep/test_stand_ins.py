@@ -93,6 +93,6 @@ def test_boxes_of_meccano_have_the_class_of_the_labelled_state(stand_ins, tmp_pa
             assert (recording.first_frame, recording.num_frames) == (1, 48)
             expected = np.full(48, -2 if name == "0005" else -1)
             if name != "0005":
-                # Boxes in frames 10…24 and 33…48; from 15 on a part sits wrong.
+                # Boxes in frames 10…24 and 33…48; from 15 on a part is incorrect.
                 expected[9:14], expected[14:24], expected[32:] = 0, 12, 12
             assert recording.classes.tolist() == expected.tolist()

@@ -1,4 +1,4 @@
-"""Parts that sit wrong look so, in any number of ways, and a state says which they are."""
+"""Incorrect parts look so, in any number of ways, and a state says which they are."""
 
 import functools
 

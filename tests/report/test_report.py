@@ -190,7 +190,7 @@ def test_report_golden_wrong_parts(tmp_path):
     texts = [t for _, t in page.texts]
     table = texts[texts.index("Part") :]
     parts = load_procedure("synthetic").components
-    # Part 1 sits wrong until the end.
+    # Part 1 is incorrect until the end.
     first, second = table.index(parts[0]), table.index(parts[1])
     assert table[first + 1 : first + 5] == [
         "0:04",

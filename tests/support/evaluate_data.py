@@ -102,7 +102,7 @@ def fails(files, capsys, *flags, **options):
 
 
 def put_wrong(files):
-    """Lets a component that is installed first in 01_assy_a sit wrong 30 frames before that."""
+    """Has a component that is installed first in 01_assy_a be incorrect 30 frames before that."""
     path = files / "labels" / "01_assy_a" / "PSR_labels_raw.csv"
     frames, states = labels.read_states(path, PROCEDURE)
     k = int(np.flatnonzero(states[1] > states[0])[0])

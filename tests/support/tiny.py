@@ -8,7 +8,7 @@ from tests.support.processes import environment
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
-# all that is optional: end-to-end training, renders of parts that sit wrong, heads of conditions.
+# all that is optional: end-to-end training, renders of incorrect parts, heads of conditions.
 TINY = {
     "stages": tuple(name for name in order.names() if not name.startswith("general")),
     "init_from": "",

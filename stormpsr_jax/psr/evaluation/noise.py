@@ -6,7 +6,7 @@ needed are detections and the true states.
 
 A frame is seen if its most confident row is above the floor and is not background. It is judged if
 the true state has a class (an uncatalogued one has none), and right if that is the row's class. A
-part that sits wrong (-1) counts as absent where parts are compared.
+incorrect part (-1) counts as absent where parts are compared.
 """
 
 import itertools
@@ -79,7 +79,7 @@ def measure(
         of nothing. "seen" is of all frames, "gaps" are the "time" in gaps of more than GAP_S
         seconds, their "number" and the "longest_s". Of seen frames: "uncatalogued" truths,
         "catalogued_right" of those whose true state is catalogued, "says_error" of all and
-        "wrong_part_says_error" and "wrong_part_right" of those in which a part sits wrong. Of
+        "wrong_part_says_error" and "wrong_part_right" of those in which a part is incorrect. Of
         judged ones "wrong"; and of these "kinds", by key of `KINDS`, "long_runs" of RUN wrong
         frames in a row or more, "near_change" and the median "wrong_confidence".
         "wrong_confidence_any" and the rows of "by_confidence" are of frames at any confidence.

@@ -7,7 +7,7 @@ whose number is in a recording's name (``…_9011-b06b_…`` is of toy b06). Eac
 occur in its recordings, in either order of the two parts. A row counts from its end on:
 
 * ``attach`` that is correct or a correction: the pair is installed (1);
-* ``attach`` that is a mistake: it sits wrong (-1), whatever the remark says;
+* ``attach`` that is a mistake: it is incorrect (-1), whatever the remark says;
 * ``detach``, whatever its label: it is absent (0).
 """
 
@@ -148,7 +148,7 @@ def states(changes: Sequence[Change], pairs: Sequence[Pair]) -> tuple[np.ndarray
 def procedure(toy: str, recordings: Mapping[str, Sequence[Change]]) -> Procedure:
     """Returns the product that a toy is, and how it is assembled.
 
-    What occurs without a part that sits wrong is a catalogued state, and so is the whole. Pairs
+    What occurs without an incorrect part is a catalogued state, and so is the whole. Pairs
     that are joined at the end of more than half of the recordings are expected (all, where none
     is), and every other step is allowed.
 

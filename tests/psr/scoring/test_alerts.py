@@ -1,4 +1,4 @@
-"""Alerts that a part sits wrong, against labels."""
+"""Alerts that a part is incorrect, against labels."""
 
 import numpy as np
 import pytest

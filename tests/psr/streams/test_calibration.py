@@ -131,7 +131,7 @@ def test_reliability_bins_hold_equally_many_and_equal_confidences_share_one(conf
 
 
 def recording(**changes):
-    """Component 0 sits wrong in 20…39 and is right from 40 on; 1 is installed at 60."""
+    """Component 0 is incorrect in 20…39 and is right from 40 on; 1 is installed at 60."""
     return LabelledPredictions(
         **{
             "name": "r",
@@ -145,7 +145,7 @@ def recording(**changes):
 
 
 EVENTS = [
-    (25, 1, 0.1, "asd"),  # sits wrong
+    (25, 1, 0.1, "asd"),  # incorrect
     (39, 1, 0.2, "asd"),  # still does
     (40, 1, 0.3, "asd"),  # no more
     (45, 0, 0.4, "asd"),  # correct

@@ -176,7 +176,7 @@ def test_select_fixed_settings(why):
 
 
 def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
-    """Part a sits wrong from 20 on and right from 50 on: 6 in a row from 22 on are too early."""
+    """Part a is incorrect from 20 on and right from 50 on: 6 in a row from 22 on are too early."""
     frames = np.arange(160)
     r = recording("r", 0)
     seen = Detections(frames, np.where(frames < 22, 0, 1), np.full(160, 0.9), np.zeros((160, 4)))
