@@ -67,8 +67,8 @@ class Product:
 
     Attributes:
         board: is always there.
-        kit: whether parts cover others, are incorrect in another way in each recording, and are mixed
-            up, as in anybody's product; the toys are simpler.
+        kit: whether parts cover others, are incorrect in another way in each recording, and are
+            mixed up, as in anybody's product; the toys are simpler.
         scale: units of the scene in a unit of the files that the parts come from.
         origin: (3,) where the origin of the files is in the scene.
         coloured: K, whether the files, or who gave them, say which colour a part has.
