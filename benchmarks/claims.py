@@ -14,12 +14,10 @@ each makes, and how long that takes.
 The window's control is a temporal network of the same size, trained by the same recipe for the same
 labels, to which every window is its last frame, repeated. KCAS is compared where pauses between
 steps are five times as long, so that their mean is that of MECCANO in windows; at the usual pace it
-draws nearly what uniform sampling draws, as the table of densities shows. In world bench people are
-that slow by themselves.
+draws nearly what uniform sampling draws. In world bench people are that slow by themselves.
 
 --world=bench makes all of it in world bench, whose recordings are like real ones
-(benchmarks/results/noise.md) and five times as long. Its runs and results are in WORKDIR/bench;
-with those of both worlds there, WORKDIR/worlds.md says of each claim in which it holds.
+(benchmarks/results/noise.md) and five times as long. Its runs and results are in WORKDIR/bench.
 
 --quick takes one seed, default occlusion and the claims that fit into 25 minutes on 2 idle cores;
 all of it takes a night. What is finished is not run again: the same command goes on where it was.
@@ -140,24 +138,13 @@ def _measure(args: argparse.Namespace) -> None:
         if run not in failed
     }
     world = args.config.data.synthetic.world
-    content = claims_tables.content(world, claims, runs, done, seeds, levels)
+    content = claims_tables.content(world, claims, done, seeds, levels)
     files.write_json(root / "claims.json", content)
     text = claims_tables.markdown(content)
     files.write_text(root / "claims.md", text)
     print(f"\n{text}\n{root / 'claims.md'}")
-    _compare_worlds(args.workdir.resolve())
     if failed:
         sys.exit(f"error: {len(failed)} runs failed, and are not in the table")
-
-
-def _compare_worlds(workdir: Path) -> None:
-    """Writes WORKDIR/worlds.md, if there are results of both."""
-    paths = {"toy": workdir / "claims.json", "bench": workdir / "bench" / "claims.json"}
-    if all(path.exists() for path in paths.values()):
-        contents = {world: files.read_json(path) for world, path in paths.items()}
-        text = claims_tables.by_world(contents)
-        files.write_text(workdir / "worlds.md", text)
-        print(f"\n{text}\n{workdir / 'worlds.md'}")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from benchmarks import compared_runs
 from benchmarks.claims_plan import CLAIMS, RECIPE
-from stormpsr_jax.data import sampling
-from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.streams import streams as all_streams
-from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.stages import pretrain
 
 Rows = list[dict[str, Any]]
 Key = tuple[str, str, str]  # variant, occlusion, seed
@@ -27,21 +20,11 @@ METRICS = {
     "delay_s": ("delay, s", ".1f", -1),
     "wrong.accepted": ("wrong parts accepted", ".0%", -1),
 }
-# Of stream `learned`: heading, format, what must hold, the aim, and whether more is better.
-TARGETS = {
-    "f1": ("F1", ".3f", 0.92, 0.95, True),
-    "pos": ("POS", ".3f", 0.87, 0.92, True),
-    "delay": ("delay / delay of ASD alone", ".2f", 0.55, 0.40, False),
-    "accepted": ("wrong parts accepted", ".0%", 0.35, 0.15, False),
-    "called_wrong": ("right parts called wrong", ".0%", 0.08, 0.08, False),
-    "ece": ("ECE", ".3f", 0.05, 0.03, False),
-}
 
 
 def content(
     world: str,
     claims: Sequence[str],
-    runs: Mapping[Key, Run],
     done: Mapping[Key, Mapping[str, Any]],
     seeds: Sequence[str],
     levels: Sequence[str],
@@ -51,8 +34,7 @@ def content(
     Args:
         world: in which recordings were made.
         claims: their names.
-        runs: all that they take.
-        done: the metrics.json of those that went to their end.
+        done: the metrics.json of the runs that went to their end.
         seeds, levels: of the runs.
     """
     return {
@@ -60,9 +42,7 @@ def content(
         "seeds": list(seeds),
         "occlusion": list(levels),
         "claims": [_claim(name, level, done, seeds) for level in levels for name in claims],
-        "targets": [row for level in levels for row in _targets(level, done, seeds)],
         "results": [row for level in levels for row in _results(level, done, seeds)],
-        "densities": [row for level in levels for row in _densities(level, runs, done)],
     }
 
 
@@ -98,39 +78,6 @@ def _by_metric(pairs: Sequence[tuple], streams: tuple[str, str]) -> dict[str, di
     }
 
 
-def _of_recipe(level: str, done: Mapping, seeds: Sequence[str]) -> list[Mapping[str, Any]]:
-    return [done[RECIPE, level, seed] for seed in seeds if (RECIPE, level, seed) in done]
-
-
-def _targets(level: str, done: Mapping, seeds: Sequence[str]) -> Rows:
-    """The figures of stream `learned` beside what must hold of them."""
-    results = [r["streams"] for r in _of_recipe(level, done, seeds)]
-    if not results or not all(LEARNED.name in streams for streams in results):
-        return []
-    of_learned = [streams[LEARNED.name] for streams in results]
-    delays = [
-        _ratio(streams[LEARNED.name]["delay_s"], streams["asd"]["delay_s"]) for streams in results
-    ]
-    wrong = [s["wrong"] for s in of_learned if s["wrong"]]
-    found = {
-        "f1": _mean(s["f1"] for s in of_learned),
-        "pos": _mean(s["pos"] for s in of_learned),
-        "delay": _mean(delays),
-        "accepted": _share(wrong, "accepted", "shown"),
-        "called_wrong": _share(wrong, "right_called_wrong", "right_installations"),
-        "ece": _mean(s["reliability"]["ece"] for s in of_learned),
-    }
-    rows = []
-    for key, (_, _, target, aim, more) in TARGETS.items():
-        value = found[key]
-        met = None if value is None else (value >= target if more else value <= target)
-        rows.append(
-            {"occlusion": level, "figure": key, "value": value, "target": target, "aim": aim}
-            | {"met": met, "seeds": len(results)}
-        )
-    return rows
-
-
 def _results(level: str, done: Mapping, seeds: Sequence[str]) -> Rows:
     """The figures of every stream of the recipe, by seed."""
     rows = []
@@ -140,66 +87,6 @@ def _results(level: str, done: Mapping, seeds: Sequence[str]) -> Rows:
             wrong = {key: s["wrong"][key] for key in ("accepted", "shown")} if s["wrong"] else {}
             rows.append({"occlusion": level, "seed": seed, "stream": stream, **figures, **wrong})
     return rows
-
-
-def _densities(level: str, runs: Mapping[Key, Run], done: Mapping) -> Rows:
-    """How far KCAS and KFS draw other frames of the training split than their controls would.
-
-    `kcas` are quantiles of the density of KCAS divided by that of uniform sampling, and the share
-    of clips that it draws elsewhere: half the mean of |ratio − 1|. `kfs_share` is the share of the
-    frames of catalogued states that KFS draws from.
-    """
-    rows = []
-    for pace in sorted({runs[key].config.data.synthetic.pace for key in done}):
-        ratios: list[np.ndarray] = []
-        near = whole = 0
-        one_of_a_seed = {
-            seed: runs[variant, occlusion, seed]
-            for variant, occlusion, seed in done
-            if occlusion == level
-            and runs[variant, occlusion, seed].config.data.synthetic.pace == pace
-        }
-        for run in one_of_a_seed.values():
-            context, train = run.context, run.context.source("train")
-            config, window = context.config.temporal, pretrain.key_frame_window(context, train)
-            for r in train.recordings.values():
-                events = sampling.change_frames(r.states, config.state_loss > 0)
-                density = sampling.clip_density(
-                    r.num_frames,
-                    events,
-                    delta=config.delta,
-                    sigma=config.sigma,
-                    floor=config.floor,
-                )
-                ratios.append(density * r.num_frames)
-                for reach in (window, r.num_frames):
-                    found = sampling.key_frames(r, context.procedure, reach).values()
-                    count = sum(map(len, found))
-                    near, whole = (
-                        (near + count, whole) if reach == window else (near, whole + count)
-                    )
-        if ratios:
-            ratio = np.concatenate(ratios)
-            low, middle, high = np.quantile(ratio, [0.05, 0.5, 0.95]).tolist()
-            rows.append(
-                {"occlusion": level, "pace": pace, "kcas": [low, middle, high]}
-                | {"kcas_elsewhere": float(np.abs(ratio - 1).mean() / 2)}
-                | {"kfs_share": near / whole if whole else None}
-            )
-    return rows
-
-
-def _mean(values) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
-
-
-def _ratio(value: float | None, whole: float | None) -> float | None:
-    return value / whole if value is not None and whole else None
-
-
-def _share(rows: Sequence[Mapping], part: str, whole: str) -> float | None:
-    return _ratio(sum(row[part] for row in rows), sum(row[whole] for row in rows))
 
 
 # --- Markdown -------------------------------------------------------------------------------------
@@ -220,13 +107,11 @@ def markdown(content: Mapping[str, Any]) -> str:
     for level in content["occlusion"]:
         rows = [row for row in content["claims"] if row["occlusion"] == level]
         lines += ["", f"## Occlusion {level}", "", *_claims_table(rows)]
-        lines += _targets_table([r for r in content["targets"] if r["occlusion"] == level])
         lines += _results_table([r for r in content["results"] if r["occlusion"] == level])
         others = [_stream_line(row, s) for row in rows for s in row["streams"]]
         if others:
             lines += ["", "Every stream of the variants:", "", *_table("claim", "stream")]
             lines += others
-        lines += _densities_table([r for r in content["densities"] if r["occlusion"] == level])
     return "\n".join(lines) + "\n"
 
 
@@ -277,55 +162,6 @@ def _mark(row: Mapping[str, Any] | None, better: int) -> str:
     return "✓" if row["difference"] * better > 0 else "✗"
 
 
-def by_world(contents: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table of the claims that were measured in several worlds, and where they hold.
-
-    Args:
-        contents: by world, as `content` has it.
-    """
-    lines = [
-        "# Claims by world",
-        "",
-        "By figure, in which worlds the interval of the difference lies on the side that the claim "
-        "says (✓), or on the other one (✗). “Neither” is of both: not shown in any.",
-        "",
-        *_table("claim", "stream", "occlusion"),
-    ]
-    found: dict[tuple, dict[str, Mapping]] = {}
-    for world, content in contents.items():
-        for row in content["claims"]:
-            found.setdefault((row["claim"], row["occlusion"]), {})[world] = row
-    for (_, level), rows in found.items():
-        if len(rows) < len(contents):
-            continue
-        any_row = next(iter(rows.values()))
-        cells = [_worlds_of(rows, key, better) for key, (_, _, better) in METRICS.items()]
-        text = f"| {any_row['text']} | {_streams_of(any_row)} | {level} |"
-        lines.append(f"{text} {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _worlds_of(rows: Mapping[str, Mapping], key: str, better: int) -> str:
-    marks = {world: _mark(row["differences"].get(key), better) for world, row in rows.items()}
-    shown = [f"{mark} {world}" for world, mark in marks.items() if mark]
-    if len(set(marks.values())) == 1 and shown:
-        return f"{shown[0][0]} both"
-    return ", ".join(f"{text} alone" if len(shown) == 1 else text for text in shown) or "neither"
-
-
-def _targets_table(rows: Rows) -> list[str]:
-    if not rows:
-        return []
-    lines = ["", f"Stream `learned`, mean over {rows[0]['seeds']} seeds:", ""]
-    lines += ["| figure | measured | must hold | aim | holds |", "|---" * 5 + "|"]
-    for row in rows:
-        heading, form, target, aim, more = TARGETS[row["figure"]]
-        value = "–" if row["value"] is None else f"{row['value']:{form}}"
-        sign, holds = "≥" if more else "≤", {True: "yes", False: "no", None: "–"}[row["met"]]
-        lines.append(f"| {heading} | {value} | {sign} {target:{form}} | {aim:{form}} | {holds} |")
-    return lines
-
-
 def _results_table(rows: Rows) -> list[str]:
     """F1 / POS / delay of each seed's recipe, with mean and standard deviation."""
     if not rows:
@@ -356,24 +192,5 @@ def _spread(rows: Rows) -> str:
         known = [row[key] for row in rows if row[key] is not None]
         std = statistics.stdev(known) if len(known) > 1 else 0.0
         cells.append(f"{statistics.mean(known):{form}} ± {std:{form}}" if known else "–")
-    share = _share([row for row in rows if "shown" in row], "accepted", "shown")
-    return " / ".join([*cells, "–" if share is None else f"{share:.0%}"])
-
-
-def _densities_table(rows: Rows) -> list[str]:
-    if not rows:
-        return []
-    lines = ["", "What KCAS and KFS can change, on the training split:", ""]
-    lines += [
-        "| pauses × | density of KCAS / uniform: 5 %, median, 95 % | clips drawn elsewhere "
-        "| frames of known states that KFS draws from |",
-        "|---|---|---|---|",
-    ]
-    for row in rows:
-        low, middle, high = row["kcas"]
-        share = "–" if row["kfs_share"] is None else f"{row['kfs_share']:.0%}"
-        lines.append(
-            f"| {row['pace']:g} | {low:.2f}, {middle:.2f}, {high:.2f} "
-            f"| {row['kcas_elsewhere']:.0%} | {share} |"
-        )
-    return lines
+    accepted, shown = (sum(row.get(key, 0) for row in rows) for key in ("accepted", "shown"))
+    return " / ".join([*cells, f"{accepted / shown:.0%}" if shown else "–"])

@@ -26,10 +26,6 @@ SMALL = {
         "| files / real time",
     ),
     "rendering.py": ("--sizes=32 --pictures=2 --rounds=1", "\ncompiled in "),
-    "supcon.py": (
-        "--memory_devices=4 --devices=2 --block=8 --memory_batches=32 --batches=32 --runs=1",
-        "blockwise, s | plain / blockwise |\n|---|---|---|---|\n| 32 |",
-    ),
     "train_step.py": (
         f"--stages=temporal --devices=2 --steps=1 --matmul=64 {CONFIG}",
         "| temporal | 2 | 80 |",

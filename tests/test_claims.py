@@ -13,7 +13,7 @@ from tests.support.tiny import TINY, flags_of, tiny
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from benchmarks import claims_plan, claims_tables
+from benchmarks import claims_plan
 from benchmarks.claims_plan import CLAIMS, RECIPE
 from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.experiments.runs import expected_stages
@@ -126,14 +126,9 @@ def test_claims_run_to_the_table_and_are_not_run_again(root):
     assert pos["a"] == pytest.approx(last["streams"]["temporal"]["pos"])
     assert pos["b"] == pytest.approx(recipe["streams"]["temporal"]["pos"])
     assert pos == window["streams"]["temporal"]["pos"]
-    assert [row["figure"] for row in content["targets"]] == list(claims_tables.TARGETS)
-    assert content["targets"][0]["value"] == recipe["streams"]["learned"]["f1"]
-    # Few states last longer than t_f.
-    assert 0.7 < content["densities"][0]["kfs_share"] < 1.0
     text = (root / "claims.md").read_text()
     assert text in said
     assert content["world"] == "toy"
-    assert not (root / "worlds.md").exists()
     assert "| Eq. 9 against ASD alone | asd → storm | 1 | " in text
     assert "| window against its last frame | temporal | 1 | " in text
 
@@ -144,8 +139,3 @@ def test_claims_run_to_the_table_and_are_not_run_again(root):
     assert json.loads((root / "claims.json").read_text()) == content
     (said,) = finish(start([*words, "--plan"]))
     assert "2 runs, about 0 min" in said
-
-
-def difference(low, high, value=None):
-    middle = (low + high) / 2 if value is None else value
-    return {"a": 0.5, "b": 0.5 + middle, "difference": middle, "low": low, "high": high}
