@@ -1,14 +1,15 @@
 """From CAD to a recogniser: trained on renders of a product alone, judged by another renderer.
 
     python -m benchmarks.from_cad --workdir=runs/from_cad [--products=toy,lamp,1,2] [--seeds=0,1]
-        [--films=12] [--real=0,1,3,10] [--by=vtk|looks] [--from=cad,same,films]
+        [--films=12] [--real=0,1,3,10] [--by=vtk,cartoon|looks] [--from=cad,same,films]
 
 Writes the meshes and the procedure of each product as files, as a user would have them: of the toy,
 of the lamp of benchmarks.own_product, and of products drawn at random (a number is a seed, of
 `data.synthetic.product_seed`). A folder with meshes/ and procedure.json is a product, too.
 `--config=cad` renders recordings of it and trains on them. VTK films the recordings that are scored
 (`benchmarks.films`): other hands, tables, light, camera paths and lenses, and every wrong
-fitting in a pose of its own. --real adds so many labelled films to what is learnt, a fifth of them
+fitting in a pose of its own. With --by=vtk,cartoon a model is scored on films of both styles, by
+itself on each. --real adds so many labelled films of each style to what is learnt, a fifth of them
 for validation, and shows what each number comes to.
 
 With --by=looks the films are rendered as what is learnt is, but every range that looks are drawn
@@ -49,13 +50,15 @@ from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.configs import cad
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.serving.files.results import label_time
 
 SIZE = 128  # of the films, pixels each way; 64 are read
 WRONG = 1 / 6  # chance that a part is put on wrong first
 BOX_EVERY = 10  # frames
 X264 = {"preset": "veryfast", "crf": "20", "threads": "1"}
-BY = ("vtk", "looks")
+STYLES = {"vtk": "", "cartoon": "cartoon_"}  # of films, and how their names begin
+LOOKS = ("looks",)
 SOURCES = ("cad", "same", "films")
 FILMS_SEED = 10**6  # of renders that stand for films; those that are learnt from have small ones
 STREAMS = ("asd", "temporal", "storm", "learned")
@@ -116,7 +119,8 @@ def film(place: tuple[str, str], progress: Progress, folder: Path, of: products.
     )
     files.write_text(folder / "labels" / f"{name}.csv", f"time,step\n{text}")
     boxes = {}
-    filmed = film(with_wrong_poses(of.product, wrong), timeline, fps, SIZE, how, BOX_EVERY)
+    product = with_wrong_poses(of.product, wrong)
+    filmed = film(product, timeline, fps, SIZE, how, BOX_EVERY, style_of(name))
     with files.replacing(video) as path, av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=X264)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
@@ -129,15 +133,24 @@ def film(place: tuple[str, str], progress: Progress, folder: Path, of: products.
         files.write_json(folder / "boxes" / f"{name}.json", own_product.coco(boxes))
 
 
+def style_of(name: str) -> str:
+    """Of a film."""
+    return "cartoon" if name.startswith(STYLES["cartoon"]) else "vtk"
+
+
 def split_of(number: int) -> str:
     """Where a film to learn from goes: the third and then each fifth is for validation."""
     return "val" if number % 5 == 2 else "train"
 
 
-def film_all(folder: Path, of: products.OfUser, films: int, real: int, workers: int) -> None:
+def film_all(
+    folder: Path, of: products.OfUser, styles: Sequence[str], films: int, real: int, workers: int
+) -> None:
     """Films what is scored, and what can be learnt from besides renders."""
-    learnt = [(split_of(i), f"real_{i:02d}") for i in range(real)]
-    places = learnt + [("test", f"film_{i:02d}") for i in range(films)]
+    places = []
+    for begin in (STYLES[style] for style in styles):
+        places += [(split_of(i), f"{begin}real_{i:02d}") for i in range(real)]
+        places += [("test", f"{begin}film_{i:02d}") for i in range(films)]
     for split, _ in places:
         (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
     for name in ("labels", "boxes"):
@@ -147,10 +160,13 @@ def film_all(folder: Path, of: products.OfUser, films: int, real: int, workers: 
     parallel.run(one, jobs, workers, "films", None, folder)
 
 
-def prepare_films(films: Path, procedure: Path, real: int, out: Path) -> None:
+def prepare_films(films: Path, procedure: Path, case: "Case", out: Path) -> None:
     """Makes the data folder OUT/data of films by VTK, by the guide's command."""
-    kept = [path for path in sorted(films.glob("videos/*/*.mp4")) if _number(path) < real]
-    for path in [*kept, *sorted(films.glob("videos/test/*.mp4"))]:
+    for path in sorted(films.glob("videos/*/*.mp4")):
+        *_, kind, number = path.stem.split("_")
+        wanted = int(number) < (case.real if kind == "real" else case.films)
+        if not wanted or style_of(path.stem) not in case.by:
+            continue
         link = out / "videos" / path.parent.name / path.name
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():
@@ -188,21 +204,21 @@ class Case:
     Attributes:
         seed: of the run, and of what it renders.
         real: number of films that are learnt from.
-        by: of BY, what films.
+        by: styles of films, or ("looks",).
         source: of SOURCES, what is learnt from.
         films: number that are scored.
     """
 
     seed: int
     real: int
-    by: str
+    by: tuple[str, ...]
     source: str
     films: int
 
     @property
     def folder(self) -> str:
         """Below the product's."""
-        kind = "" if self.by == "vtk" else f"_{self.by}"
+        kind = "" if self.by == ("vtk",) else "_" + "_".join(self.by)
         source = "" if self.source == "cad" else f"_{self.source}"
         return f"seed_{self.seed}/real_{self.real}{kind}{source}"
 
@@ -214,8 +230,8 @@ def train(folder: Path, words: Sequence[str], case: Case, fields: Sequence[str])
         procedure, extra = run / "procedure.json", run / "extra"
         extra.mkdir(parents=True, exist_ok=True)
         files.write_json(procedure, files.read_json(folder / "procedure.json"))
-        if case.by == "vtk":
-            prepare_films(folder / "films", procedure, case.real, extra)
+        if case.by != LOOKS:
+            prepare_films(folder / "films", procedure, case, extra)
         else:
             prepare_looks(folder / "meshes", procedure, (case.films, case.real), extra)
         if case.source == "films":
@@ -223,7 +239,7 @@ def train(folder: Path, words: Sequence[str], case: Case, fields: Sequence[str])
         else:
             given = ["--config=cad", *words, f"--config.data.extra={extra}/data"]
             given.append(f"--config.data.synthetic.seed={case.seed}")
-            if case.by == "looks":
+            if case.by == LOOKS:
                 looks = {"cad": "lower", "same": "upper"}[case.source]
                 given.append(f"--config.data.synthetic.looks={looks}")
         where = [f"--workdir={run}", f"--config.seed={case.seed}"]
@@ -231,19 +247,21 @@ def train(folder: Path, words: Sequence[str], case: Case, fields: Sequence[str])
     return files.read_json(run / "metrics.json")["streams"]
 
 
-def _number(film: Path) -> int:
-    """Of a film to learn from; of one that is scored, more than any."""
-    kind, number = film.stem.split("_")
-    return int(number) if kind == "real" else sys.maxsize
+def of_style(stream: dict[str, Any], style: str) -> dict[str, Any]:
+    """The figures of a stream on the films of one style alone."""
+    rows = {name: row for name, row in stream["recordings"].items() if style_of(name) == style}
+    wrong = wrong_parts.summarise(row["wrong"] for row in rows.values())
+    return metrics.summarise(rows) | {"wrong": wrong}
 
 
-def row(product: str, case: Case, name: str, stream: dict[str, Any]) -> str:
+def row(product: str, case: Case, by: str, name: str, stream: dict[str, Any]) -> str:
     """A stream's figures, as a row of the table."""
     wrong = stream["wrong"]
     delay = "–" if stream["delay_s"] is None else f"{stream['delay_s']:.1f} s"
     return (
-        f"| {product} | {case.seed} | {case.source} | {case.real} | {name} | {stream['f1']:.3f} | "
-        f"{stream['pos']:.3f} | {delay} | {wrong['accepted']} of {wrong['shown']} |"
+        f"| {product} | {case.seed} | {case.source} | {case.real} | {by} | {name} | "
+        f"{stream['f1']:.3f} | {stream['pos']:.3f} | {delay} | {wrong['accepted']} of "
+        f"{wrong['shown']} | {wrong['right_unsure']} of {wrong['right_installations']} |"
     )
 
 
@@ -265,10 +283,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seeds", type=_numbers, default=[0, 1], metavar="N,N", help="of the runs (0,1)")
     add("--films", type=int, default=12, metavar="N", help="that are scored (%(default)s)")
     add("--real", type=_numbers, default=[0], metavar="N,N", help="films to learn from (0)")
-    add("--by", choices=BY, default="vtk", help="what films (%(default)s)")
+    scored = "films: vtk, cartoon, vtk,cartoon or looks (%(default)s)"
+    add(
+        "--by",
+        type=lambda text: tuple(text.split(",")),
+        default=("vtk",),
+        metavar="S,S",
+        help=scored,
+    )
     add("--from", dest="sources", default="cad", metavar="S,S", help="of cad, same, films (cad)")
     add("--workers", type=int, default=2, metavar="N", help="that film (%(default)s)")
     args, fields = parser.parse_known_args(argv)
+    if args.by != LOOKS and (unknown := set(args.by) - set(STYLES)):
+        parser.error(f"--by={','.join(unknown)}: {', '.join(STYLES)} are known, or looks alone")
     cases = [
         Case(seed, real, args.by, source, args.films)
         for seed in args.seeds
@@ -278,32 +305,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     for case in cases:
         if case.source not in SOURCES:
             parser.error(f"--from={case.source}: {', '.join(SOURCES)} are known")
-        if case.source == "same" and case.by != "looks":
+        if case.source == "same" and case.by != LOOKS:
             parser.error("--from=same: the looks of the films are known with --by=looks alone")
         if case.source == "films" and case.real < 3:
             parser.error(f"--from=films: {case.real} films are too few; --real=3 or more")
     names = args.products.split(",")
-    if args.by == "looks" and any(name.isdigit() for name in names):
+    if args.by == LOOKS and any(name.isdigit() for name in names):
         parser.error("--by=looks takes products with meshes: toy, lamp, folders")
     for name in names:
         known = name in ("toy", "lamp") or name.isdigit() or (Path(name) / "meshes").is_dir()
         if not known:
             parser.error(f"--products={name}: is not toy, lamp, a seed or a folder with meshes/")
-    rows = ["| product | seed | from | films | stream | F1 | POS | delay | wrong parts accepted |"]
-    rows.append("|" + "---|" * 9)
+    rows = [
+        "| product | seed | from | films | scored | stream | F1 | POS | delay | "
+        "wrong parts accepted | right parts not sure |",
+        "|" + "---|" * 11,
+    ]
     for name in names:
         folder = args.workdir.resolve() / Path(name).name
         folder.mkdir(parents=True, exist_ok=True)
         of, words = prepare(folder, name)
         files.write_json(folder / "procedure.json", of.procedure.to_json())
-        if args.by == "vtk":
-            film_all(folder / "films", of, args.films, max(args.real), args.workers)
+        if args.by != LOOKS:
+            film_all(folder / "films", of, args.by, args.films, max(args.real), args.workers)
         for case in cases:
             try:
                 streams = train(folder, words, case, fields)
             except subprocess.CalledProcessError as error:
                 return error.returncode  # it has said why
-            rows += [row(folder.name, case, s, streams[s]) for s in STREAMS if s in streams]
+            for by in args.by:
+                for stream in (stream for stream in STREAMS if stream in streams):
+                    its = streams[stream]
+                    its = its if case.by == LOOKS else of_style(its, by)
+                    rows.append(row(folder.name, case, by, stream, its))
             print("\n".join(rows), flush=True)
     return 0
 

@@ -32,8 +32,9 @@ def red(frame):
     return float(((r > 1.6 * g) & (r > 1.6 * b)).mean())
 
 
-def test_films_the_part_is_in_the_box_when_the_timeline_says_so(system):
-    frames = filmed([(0, 0), (8, 1), (16, 0)], 24)
+@pytest.mark.parametrize("style", ["vtk", "cartoon"])
+def test_films_the_part_is_in_the_box_when_the_timeline_says_so(system, style):
+    frames = filmed([(0, 0), (8, 1), (16, 0)], 24, style=style)
     clear = [i for i, frame in enumerate(frames) if np.isfinite(frame.box).all()]
     shown = {i: red(frames[i]) for i in clear}
     before, during = [i for i in clear if i < 8], [i for i in clear if 22 <= i < 32]

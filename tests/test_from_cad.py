@@ -14,6 +14,7 @@ from benchmarks import from_cad, own_product
 from stormpsr_jax.base import files
 from stormpsr_jax.configs import cad, own
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import headline
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def given(monkeypatch, tmp_path):
     return train
 
 
-def case(source, by="looks", real=10):
+def case(source, by=from_cad.LOOKS, real=10):
     return from_cad.Case(seed=0, real=real, by=by, source=source, films=12)
 
 
@@ -64,6 +65,21 @@ def test_a_product_may_be_a_folder_with_meshes_and_a_procedure(tmp_path, capsys)
     with pytest.raises(SystemExit):
         from_cad.main([f"--workdir={tmp_path}", "--products=toy,lamb"])
     assert "--products=lamb: is not toy, lamp, a seed or a folder" in capsys.readouterr().err
+
+
+def test_one_model_is_scored_on_films_of_each_style(given, tmp_path):
+    names = ["test/film_00", "test/cartoon_film_00", "test/film_09", "train/real_00"]
+    for video in (tmp_path / "films" / "videos" / f"{name}.mp4" for name in names):
+        video.parent.mkdir(parents=True, exist_ok=True)
+        video.touch()
+    both = from_cad.Case(seed=0, real=0, by=("vtk", "cartoon"), source="cad", films=2)
+    given(both)
+    linked = (tmp_path / both.folder / "extra" / "videos").rglob("*.mp4")
+    assert sorted(path.stem for path in linked) == ["cartoon_film_00", "film_00"]
+    figures = dict.fromkeys((figure.key for figure in headline.FIGURES), 1.0) | {"wrong": None}
+    films = {"film_00": figures, "cartoon_film_00": figures | {"f1": 0.5}}
+    stream = {"recordings": films}
+    assert [from_cad.of_style(stream, by)["f1"] for by in both.by] == [1.0, 0.5]
 
 
 @pytest.mark.parametrize("source", from_cad.SOURCES)

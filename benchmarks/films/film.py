@@ -1,10 +1,12 @@
-"""Films of an assembly by another renderer: VTK, with shadows, gloss, textures and other hands.
+"""Films of an assembly by another renderer, VTK, in two styles.
 
 Figures of what was learnt from this package's renders are worth little on more of these renders.
 Here nothing but the product's meshes and the timeline comes from `data_prep`: light,
 table, clutter, hands, their ways, the camera, its path and its faults are made anew.
 
-VTK (`pip install vtk`, in the extra `dev`) draws off screen, on the processor if need be.
+Style "vtk" has shadows, gloss and a head's camera; "cartoon" has flat tones, outlines, noise, one
+hand and a fixed camera, low down. VTK (`pip install vtk`, in the extra `dev`) draws off screen, on
+the processor if need be.
 """
 
 import dataclasses
@@ -12,10 +14,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from benchmarks.films.cartoon import Cartoon
 from benchmarks.films.script import Script
 from benchmarks.films.stage import Stage
 from data_prep.products.product import Product
 from data_prep.worlds.timelines import Timeline
+
+# The stage of each, and the noise of its camera, in grey levels.
+STYLES = {"vtk": (Stage, (1.0, 4.0)), "cartoon": (Cartoon, (6.0, 14.0))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +44,7 @@ def film(
     size: int,
     rng: np.random.Generator,
     box_every: int = 1,
+    style: str = "vtk",
 ) -> Iterator[Frame]:
     """Films a recording; `rng` draws everything that the timeline does not say.
 
@@ -48,11 +55,13 @@ def film(
         size: S, pixels each way.
         rng: draws looks and movements.
         box_every: only every so many-th frame has a box, as each takes two pictures more.
+        style: of STYLES.
     """
     looks, ways, faults = rng.spawn(3)
+    make, noise = STYLES[style]
     script = Script(product, timeline, fps, ways)
-    stage = Stage(product, size, looks)
-    sensor = Sensor(faults)
+    stage = make(product, size, looks)
+    sensor = Sensor(faults, noise)
     states = timeline.per_frame()
     for i, state in enumerate(states):
         stage.set(state, script, i)
@@ -63,11 +72,11 @@ def film(
 class Sensor:
     """What a cheap camera makes of a picture: softness, gain, colour cast, gamma, noise."""
 
-    def __init__(self, rng: np.random.Generator):
+    def __init__(self, rng: np.random.Generator, noise: tuple[float, float]):
         self._rng = rng
         self._gain = rng.uniform(0.85, 1.15) * (1 + rng.uniform(-0.05, 0.05, 3))
         self._gamma = rng.uniform(0.85, 1.15)
-        self._noise = rng.uniform(1.0, 4.0)
+        self._noise = rng.uniform(*noise)
         self._soft = rng.uniform(0.0, 0.25)
 
     def expose(self, picture: np.ndarray) -> np.ndarray:

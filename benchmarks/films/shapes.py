@@ -10,21 +10,30 @@ from vtk.util import numpy_support
 from data_prep.rendering.mesh import Mesh
 
 
-def polydata(mesh: Mesh) -> vtk.vtkPolyData:
-    """A mesh with its colours, round where it is round."""
+def shown(albedos: np.ndarray) -> np.ndarray:
+    """Colours in 0..255, as displayed; albedos are linear."""
+    return np.sqrt(np.clip(albedos, 0, 1)) * 255
+
+
+def surface(mesh: Mesh) -> vtk.vtkPolyData:
+    """A mesh with its colours, each face flat."""
     data = vtk.vtkPolyData()
     points, cells = vtk.vtkPoints(), vtk.vtkCellArray()
     points.SetData(numpy_support.numpy_to_vtk(np.ascontiguousarray(mesh.vertices), deep=True))
     rows = np.column_stack([np.full(len(mesh.faces), 3), mesh.faces]).astype(np.int64)
     cells.SetCells(len(rows), numpy_support.numpy_to_vtkIdTypeArray(rows.ravel(), deep=True))
-    colours = np.sqrt(np.clip(mesh.colours, 0, 1)) * 255  # albedos are linear
     data.SetPoints(points)
     data.SetPolys(cells)
     data.GetCellData().SetScalars(
-        numpy_support.numpy_to_vtk(np.ascontiguousarray(colours, np.uint8), deep=True)
+        numpy_support.numpy_to_vtk(np.ascontiguousarray(shown(mesh.colours), np.uint8), deep=True)
     )
+    return data
+
+
+def polydata(mesh: Mesh) -> vtk.vtkPolyData:
+    """A mesh with its colours, round where it is round."""
     normals = vtk.vtkPolyDataNormals()
-    normals.SetInputData(data)
+    normals.SetInputData(surface(mesh))
     normals.SetFeatureAngle(35)  # edges stay edges
     normals.Update()
     return normals.GetOutput()
@@ -154,3 +163,8 @@ def turn(yaw: float, place: Sequence[float] = (0, 0, 0)) -> np.ndarray:
 def place(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
     """Where a pose of VTK is (3,)."""
     return np.array([matrix.GetElement(row, 3) for row in range(3)])
+
+
+def turned(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
+    """How a pose of VTK turns (3, 3)."""
+    return np.array([[matrix.GetElement(row, column) for column in range(3)] for row in range(3)])

@@ -33,12 +33,12 @@ class Stage:
         self._window.AddRenderer(self._renderer)
         self._size = size
         self._renderer.SetBackground(*rng.uniform(0.2, 0.6, 3))
-        self._others = [self._table(rng)]
+        self._others = self._table(rng)
         self._pieces = [self._piece(part.mesh, rng) for part in product.parts]
         # Lies on the table; meshes of CAD have none.
         self._board = self._piece(product.board, rng) if len(product.board.faces) else None
         self._trays = self._lay_out(rng)
-        self._others += [self._clutter(rng) for _ in range(4)]
+        self._others += self._clutter(rng)
         self._hands = self._draw_hands(rng)
         everything = [*self._others, *self._pieces, *(a for pair in self._hands for a in pair)]
         everything += [self._board] if self._board else []
@@ -54,7 +54,7 @@ class Stage:
             shapes.polydata(mesh), None, rng.uniform(*GLOSS), rng.uniform(*GLOSS_POWER)
         )
 
-    def _table(self, rng: np.random.Generator) -> vtk.vtkActor:
+    def _table(self, rng: np.random.Generator) -> list[vtk.vtkActor]:
         plane = vtk.vtkPlaneSource()
         plane.SetOrigin(-30, -30, -0.01)
         plane.SetPoint1(30, -30, -0.01)
@@ -65,7 +65,7 @@ class Stage:
         data.GetPointData().SetTCoords(numpy_support.numpy_to_vtk(around, deep=True))
         actor = shapes.actor(data, (1, 1, 1), rng.uniform(0, 0.25), 20)
         actor.SetTexture(shapes.texture(rng))
-        return actor
+        return [actor]
 
     def _lay_out(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Where parts wait: in two columns beside the product and a row behind it."""
@@ -78,7 +78,10 @@ class Stage:
             poses.append(shapes.turn(rng.uniform(-math.pi, math.pi), (x, y, part.height / 2)))
         return poses
 
-    def _clutter(self, rng: np.random.Generator) -> vtk.vtkActor:
+    def _clutter(self, rng: np.random.Generator) -> list[vtk.vtkActor]:
+        return [self._thing(rng) for _ in range(4)]
+
+    def _thing(self, rng: np.random.Generator) -> vtk.vtkActor:
         kind, far = rng.integers(3), self._radius + rng.uniform(2.2, 3.2)
         angle = rng.uniform(0, 2 * math.pi)
         if kind == 0:
@@ -169,7 +172,8 @@ class Stage:
         self._set_camera(script, i)
 
     def _set_hands(self, script: Script, i: int, ways: Mapping[int, float]) -> None:
-        for side, (reach, aim) in enumerate(script.hands(i)):
+        for side, hand in enumerate(self._hands):
+            reach, aim = script.hands(i)[side]
             sign = 1 - 2 * side
             work = aim + np.array([sign * 0.5, -0.15, 0.55])
             away = np.array([sign * (self._radius + 0.8), -self._radius - 4.5, 1.2])
@@ -181,22 +185,29 @@ class Stage:
             matrix = shapes.turn(sign * 0.35, place)
             if side:
                 matrix = matrix @ np.diag([-1.0, 1, 1, 1])
-            for actor in self._hands[side]:
+            for actor in hand:
                 actor.SetUserMatrix(shapes.placed(matrix))
 
     def _set_camera(self, script: Script, i: int) -> None:
+        target = np.append(script.target[i], 0.3 * self._top)
+        self._look(
+            script.elevation[i], script.azimuth[i], script.distance[i], script.roll[i], target
+        )
+
+    def _look(
+        self, up: float, around: float, distance: float, roll: float, target: np.ndarray
+    ) -> None:
+        """Puts the camera at an elevation and an azimuth, in radians; its roll is in degrees."""
         camera = self._renderer.GetActiveCamera()
-        up, around = script.elevation[i], script.azimuth[i]
         direction = np.array(
             [math.sin(around) * math.cos(up), -math.cos(around) * math.cos(up), math.sin(up)]
         )
-        target = np.append(script.target[i], 0.3 * self._top)
         # The product takes some six tenths of the picture's height.
         camera.SetViewAngle(38)
-        camera.SetPosition(*(target + direction * 3.4 * self._radius * script.distance[i]))
+        camera.SetPosition(*(target + direction * 3.4 * self._radius * distance))
         camera.SetFocalPoint(*target)
         camera.SetViewUp(0, 0, 1)
-        camera.Roll(script.roll[i])
+        camera.Roll(roll)
         self._renderer.ResetCameraClippingRange()
 
     def _read(self) -> np.ndarray:
@@ -209,8 +220,11 @@ class Stage:
 
     def picture(self) -> np.ndarray:
         """(S, S, 3) float in 0..1."""
-        samples = self._read().reshape(self._size, SAMPLES, self._size, SAMPLES, 3)
-        return samples.mean((1, 3)) / 255
+        return self._mean(self._read())
+
+    def _mean(self, samples: np.ndarray) -> np.ndarray:
+        """The pixels (S, S, 3) in 0..1 of their samples in 0..255."""
+        return samples.reshape(self._size, SAMPLES, self._size, SAMPLES, 3).mean((1, 3)) / 255
 
     def box(self) -> np.ndarray:
         """(4,) as in Frame, from two pictures in which the product alone is white."""
