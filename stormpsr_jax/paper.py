@@ -2,7 +2,7 @@
 
     python -m stormpsr_jax.paper TABLE [TABLE …] --config=industreal --config.data.dir=DATA …
         --workdir=runs/paper [--seeds=3] [--from=WORKDIR] [--plan]
-        [--asd=DETECTIONS] [--devices_per_run=1] [--join] [--ray=auto]
+        [--asd=DETECTIONS] [--devices_per_run=1] [--join]
 
 TABLE is all, or one of main (both streams, B1 to B3, recordings with and without errors), sampling
 (KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune,

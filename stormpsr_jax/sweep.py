@@ -2,7 +2,7 @@
 
     python -m stormpsr_jax.sweep temporal.delta=40,80,160 temporal.sigma=15,45 --config=own
         --config.data.dir=DATA --workdir=runs/sweep [--seeds=3] [--from=WORKDIR] [--plan]
-        [--devices_per_run=1] [--join] [--ray=auto]
+        [--devices_per_run=1] [--join]
 
 Every combination of the values is a run. A stage is trained once for all runs that share it. The
 seeds are --config.seed and those after it. As many runs go on at once as have devices of their own;

@@ -34,9 +34,7 @@ _MAX_ADDRESS = 1000  # bytes
 
 def add_flag(parser: Any) -> None:
     """Adds --ray, which is None or the address of a cluster, to a parser or a group of it."""
-    what = (
-        "run on a Ray cluster that shares a disk, a task for each recording or run (docs/scale.md)"
-    )
+    what = "run on a Ray cluster that shares a disk, a task for each recording (docs/scale.md)"
     parser.add_argument("--ray", type=_cluster, metavar="auto|HOST:PORT", help=what)
 
 
@@ -62,7 +60,6 @@ def run(
     desc: str,
     sizes: Sequence[int] | None = None,
     devices: int = 0,
-    unit: str = "frame",
 ) -> Generator[tuple[int, Any, Exception | None]]:
     """Calls function(job, progress) for every job, as tasks of a cluster that share a bar.
 
@@ -80,7 +77,6 @@ def run(
         lock: what this process has locked by `files.only_writer`; the nodes have to see it.
         sizes: frames of each job, if they are known beforehand.
         devices: GPUs that a task takes for itself, where the cluster has any.
-        unit: of the bar, of which a job has a number.
 
     Yields:
         (index of a job, what the function returned, None), or its exception last, as they end.
@@ -111,7 +107,7 @@ def run(
         left = list(range(len(jobs)))[::-1]  # those of the others, the next one last
         counts = [0, *(n for i in range(len(jobs)) for n in (sizes[i] if sizes else UNKNOWN, 0))]
         nodes, asked = _nodes(ray), counter.get.remote()
-        with JobsBar(desc, counts, unit) as bar:
+        with JobsBar(desc, counts) as bar:
             if not any(_slots(node, kind) for node in nodes.values()):
                 bar.write(f"no node of the cluster has a {kind} for tasks yet", file=sys.stderr)
             try:

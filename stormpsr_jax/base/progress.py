@@ -51,10 +51,10 @@ class Bar(tqdm):
 class JobsBar(Bar):
     """The frames of all jobs. Its clock starts with the first: workers take seconds to start."""
 
-    def __init__(self, desc: str, counts: Sequence[int], unit: str = "frame"):
+    def __init__(self, desc: str, counts: Sequence[int]):
         """Shows shared counts: after the first one, frames and frames done of each job."""
         self._counts = counts
-        super().__init__(desc=desc, unit=unit, total=self._total())
+        super().__init__(desc=desc, unit="frame", total=self._total())
 
     def show(self) -> None:
         """Brings the bar up to date."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import cluster
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED, EXIT_RESTART
 from stormpsr_jax.main import folder, folders
@@ -32,7 +31,6 @@ class Request:
         plan: show what is left to run, and no more.
         devices_per_run: of this machine, each run at a time has so many; 0: all of them.
         join: help another command that is at work in `root`.
-        ray: the cluster that makes the runs, None is this machine.
         asd: prediction files of detections of the test split, from elsewhere; None without.
     """
 
@@ -44,7 +42,6 @@ class Request:
     plan: bool = False
     devices_per_run: int = 1
     join: bool = False
-    ray: str | None = None
     asd: Path | None = None
 
 
@@ -87,7 +84,6 @@ def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool =
     what = "devices of each run; as many runs as have their own go on at once. 0: all (%(default)s)"
     add("--devices_per_run", type=_count, default=1, metavar="N", help=what)
     add("--join", action="store_true", help="help another command in DIR, with other devices")
-    cluster.add_flag(parser)
     if takes_asd:
         what = "folder, or zip file, of detections of the test split from elsewhere: rows of it too"
         add("--asd", type=Path, metavar="DIR", help=what)
@@ -102,7 +98,6 @@ def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool =
         args.plan,
         args.devices_per_run,
         args.join,
-        args.ray,
         args.asd if takes_asd else None,
     )
     signal.signal(signal.SIGTERM, _stopped)

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from stormpsr_jax.base import cluster, files
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.interruption import EXIT_RESTART
-from stormpsr_jax.base.progress import Progress as Counted
 from stormpsr_jax.experiments import places
 from stormpsr_jax.experiments import runs as of_runs
 from stormpsr_jax.experiments.command import Request, RunsFailed
@@ -278,8 +275,8 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
     root = request.root
     raise_all([f"--from={p}: no such work folder" for p in request.others if not p.is_dir()])
     expected = of_runs.expected_stages(runs, request.others)
-    here = [] if request.ray else places.find(request.devices_per_run)
-    progress = Progress(expected, max(len(here), 1))
+    here = places.find(request.devices_per_run)
+    progress = Progress(expected, len(here))
     if request.plan or any(expected.values()):
         show_plan(progress, expected, len(here))
     if request.plan:
@@ -292,10 +289,7 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
             if not request.join:
                 raise ValueError(f"{error}; or help it on other devices with --join") from error
             leads = False
-        if request.ray:
-            failed = _on_cluster(runs, progress, request, claims)
-        else:
-            failed = execute_all(runs, progress, request.others, here, claims, leads)
+        failed = execute_all(runs, progress, request.others, here, claims, leads)
         if leads:
             yield set(runs) - set(failed)
     if failed:
@@ -303,49 +297,6 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
     if not leads:
         print("nothing is left to begin; the command that was first writes the tables", flush=True)
         sys.exit()
-
-
-def _on_cluster(
-    runs: Sequence[Run], progress: Progress, request: Request, claims: Path
-) -> list[Run]:
-    """Makes runs as tasks of a Ray cluster; returns those that failed."""
-    assert request.ray is not None  # asked for
-    work = functools.partial(_of_cluster, runs=runs, others=request.others, claims=claims)
-    ends = cluster.run(
-        request.ray,
-        work,
-        range(len(runs)),
-        lock=request.root / "lock",
-        desc=f"{len(runs)} runs",
-        devices=request.devices_per_run or 1,
-        unit="run",
-    )
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(1):
-            progress.look()
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        with contextlib.closing(ends):
-            raise_all([str(error) for _, _, error in ends if error is not None])
-    finally:
-        done.set()
-        thread.join()
-        progress.look()
-    return [run for run in runs if of_runs.stages_to_make(run)]
-
-
-def _of_cluster(
-    index: int, counted: Counted, runs: Sequence[Run], others: Sequence[Path], claims: Path
-) -> None:
-    """A task: makes runs of those that are left, until there is none to begin."""
-    counted.begin(1)
-    progress = Progress({run: () for run in runs})
-    execute_all(runs, progress, others, claims=claims, leads=False)
-    counted.advance()
 
 
 def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]], at_once: int = 1) -> None:
