@@ -90,11 +90,6 @@ def described() -> Section:
     c.data.synthetic.cad_wrong = field(0, 0)  # further ones, of incorrect installations
     c.data.synthetic.error_recordings = field(0, 0)  # more for training, full of errors
     c.data.synthetic.error_recordings_step = field(1, 1)  # frames that a picture is shown for
-    c.data.synthetic.objects = Section()  # random objects instead of recordings
-    c.data.synthetic.objects.train = field(0, 0)
-    c.data.synthetic.objects.val = field(0, 0)
-    c.data.synthetic.objects.turn = field(0.0, 0)  # standard deviation, radians; 0 = any way round
-    c.data.synthetic.frames_per_object = field(120, 1)
     c.data.synthetic.meshes = ""  # folder of your own product's part meshes; '' = the toy
     c.data.synthetic.poses = ""  # file of their poses; '' = poses.json beside the meshes, if any
     c.data.synthetic.up = one_of("z", "y")  # axis of the meshes that points up
@@ -166,28 +161,6 @@ def described() -> Section:
     c.pretrain.log_every = field(50, 1)
     c.pretrain.optimizer = _optimizer(warmup_steps=2_500)
 
-    c.general = Section()  # a starting encoder from many objects (configs/general_encoder.py)
-    c.general.steps = field(10_000, 1)
-    c.general.objects = field(8, 1)  # objects in a batch
-    c.general.states = field(4, 1)  # assembly states of each
-    c.general.views = field(3, 1)  # pictures of each state
-    c.general.eval_every = field(1_000, 1)
-    c.general.checkpoint_every = field(500, 1)
-    c.general.log_every = field(50, 1)
-    c.general.optimizer = _optimizer(
-        name="adamw", weight_decay=0.05, warmup_steps=500, clip_norm=1.0
-    )
-
-    c.general_detector = Section()  # a starting detector (configs/general_detector.py)
-    c.general_detector.steps = field(10_000, 1)
-    c.general_detector.batch = field(64, 1)  # pictures
-    c.general_detector.eval_every = field(1_000, 1)
-    c.general_detector.checkpoint_every = field(500, 1)
-    c.general_detector.log_every = field(50, 1)
-    c.general_detector.optimizer = _optimizer(
-        name="adamw", weight_decay=0.05, warmup_steps=500, clip_norm=1.0
-    )
-
     c.embed = Section()
     c.embed.batch = field(256, 1)  # frames encoded at once
     c.embed.views = field(0, 0, 1000)  # augmented passes over the training split beside the plain
@@ -221,7 +194,7 @@ def described() -> Section:
     c.finetune.optimizer = _optimizer(warmup_steps=9_375)
 
     c.detector = Section()  # assembly state detection
-    c.detector.init_from = ""  # where to look: weights of stage `general_detector`; '' = random
+    c.detector.init_from = ""  # what it starts from, such as general_detector; '' = random
     c.detector.steps = field(50_000, 1)
     c.detector.batch = field(32, 1)  # pictures
     c.detector.background = field(0.1, 0, 1)  # share of the batch from frames annotated as empty

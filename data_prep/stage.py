@@ -28,31 +28,17 @@ def run(context: Context) -> dict:
 
     config = context.config.data.synthetic
     options = config.to_dict()
-    objects, frames = options.pop("objects"), options.pop("frames_per_object")
-    turn = objects.pop("turn")
-    if objects["train"]:
-        synthetic.make_objects(
-            context.data_dir,
-            seed=config.seed,
-            objects=objects,
-            turn=turn,
-            frames_per_object=frames,
-            size=config.size,
-            num_components=context.procedure.num_components,
-            workers=config.workers,
-        )
-    else:
-        drawn = {key: options.pop(key) for key in ("looks", "views", "backgrounds")}
-        options["world"] = worlds.chosen(options["world"], size=config.size, **drawn)
-        told = {name: options.pop(name) for name in ("meshes", "poses", "up")}
-        seed = options.pop("product_seed")
-        of = products.find(
-            **told,
-            procedure=context.procedure if config.meshes else None,
-            product_seed=None if seed < 0 else seed,
-            seed=config.seed,
-        )
-        synthetic.make_dataset(context.data_dir, of=of, **options)
+    drawn = {key: options.pop(key) for key in ("looks", "views", "backgrounds")}
+    options["world"] = worlds.chosen(options["world"], size=config.size, **drawn)
+    told = {name: options.pop(name) for name in ("meshes", "poses", "up")}
+    seed = options.pop("product_seed")
+    of = products.find(
+        **told,
+        procedure=context.procedure if config.meshes else None,
+        product_seed=None if seed < 0 else seed,
+        seed=config.seed,
+    )
+    synthetic.make_dataset(context.data_dir, of=of, **options)
     return {}
 
 
@@ -72,7 +58,7 @@ def _of_product(context: Context) -> Iterator[str]:
         if procedure:
             which = f"{fields}product_seed={config.product_seed}"
             yield f"{which}: draws a product and its procedure; set --config.procedure=''"
-    elif not procedure and (config.meshes or not (config.objects.train or config.timelines)):
+    elif not procedure and (config.meshes or not config.timelines):
         yield (
             "--config.procedure='': name the product to render, with --config.procedure=FILE and "
             f"{fields}meshes=DIR, or draw one with {fields}product_seed=N"
@@ -81,7 +67,7 @@ def _of_product(context: Context) -> Iterator[str]:
         from data_prep.products import meshes  # rendering is an extra
 
         meshes.read_inputs(config.meshes, context.procedure, config.poses)
-    elif procedure and not config.objects.train:
+    elif procedure:
         toy = load_procedure("meccano" if config.timelines else "synthetic")
         if what := procedure_differences(context.procedure, toy):
             yield (
@@ -109,8 +95,6 @@ def _further(context: Context) -> dict[str, Any]:
         for name in ("timelines", "backgrounds")
         if config[name]
     }
-    if config.objects.train:
-        found["number of components"] = context.procedure.num_components
     if not config.meshes:
         return found
     from data_prep.products import meshes  # rendering is an extra

@@ -10,7 +10,6 @@ stretches, above all around each step completion. It is a toy of coloured parts;
     python -m data_prep.synthetic --out=DIR --product_seed=7
     python -m data_prep.synthetic --out=DIR --world=bench
     python -m data_prep.synthetic --out=DIR --timelines=LABELS --time_scale=12
-    python -m data_prep.synthetic --out=DIR --objects=400 --seed=1000000000
 
 Every recording is a function of the seed, its split and its name alone.
 """
@@ -38,7 +37,6 @@ from data_prep.worlds.copies import copy_of
 from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import VIEWS, Motion, plan_recording, plan_views
 from data_prep.worlds.names import is_rehearsal, split_names
-from data_prep.worlds.objects import FIRST_OBJECT_SEED, make_objects
 from data_prep.worlds.timelines import (
     LABEL_FILES,
     Timeline,
@@ -56,6 +54,9 @@ from stormpsr_jax.base import results
 from stormpsr_jax.configs import cad, default
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
+# Seeds from here on are of the objects of tools.general_networks: what networks start from has
+# never seen the product of a run.
+FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
@@ -99,8 +100,8 @@ def make_dataset(
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
-            f"--seed={seed} is not in [0, {FIRST_OBJECT_SEED}): seeds from there on are for "
-            "--objects, so that no encoder has seen the product of a run."
+            f"--seed={seed} is not in [0, {FIRST_OBJECT_SEED}): seeds from there on are of what "
+            "networks start from, so that none has seen the product of a run."
         )
     if timelines and error_recordings:
         raise ValueError(
@@ -295,35 +296,23 @@ def _make(
     size: int,
     workers: Workers,
     recordings: str,
-    seed: int | None,
-    objects: int,
+    seed: int,
     world: str,
     looks: str,
     views: Sequence[str],
     backgrounds: str,
     **given: Any,
 ) -> None:
-    """What the command does: products with --objects, else recordings of one."""
+    """What the command does."""
     counts = {split: given.pop(split) for split in RECORDINGS}
     told = {name: given.pop(name) for name in ("meshes", "procedure", "poses", "up")}
-    of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed or 0)
+    of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed)
     usual = cad.get_config() if of and not given["timelines"] else default.get_config()
     for name in (name for name in _RENDERED if given[name] is None):
         given[name] = usual.data.synthetic[name]
     drawn = worlds.chosen(world, looks=looks, views=views, backgrounds=backgrounds, size=size)
-    if objects and (of or drawn != TOY):
-        raise ValueError(
-            f"--objects={objects} are random products with the looks of world toy: leave out what "
-            "names another product, and --world, --looks, --views and --backgrounds"
-        )
-    making: dict[str, Any] = {"size": size, "workers": workers, "glob": recordings}
-    if not objects:
-        given |= making | {"recordings": counts, "of": of, "world": drawn}
-        make_dataset(out, seed=seed or 0, **given)
-        return
-    val = max(1, objects // 10)
-    seed = FIRST_OBJECT_SEED if seed is None else seed
-    make_objects(out, seed=seed, objects={"train": objects - val, "val": val}, **making)
+    given |= {"size": size, "workers": workers, "glob": recordings, "recordings": counts}
+    make_dataset(out, seed=seed, of=of, world=drawn, **given)
 
 
 def _views(text: str) -> list[str]:
@@ -346,7 +335,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="a product and a procedure drawn at random",
     )
-    add("--seed", type=int, metavar="N", help="of everything drawn (0; of --objects: 1e9)")
+    add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
     add("--occlusion", choices=OCCLUSIONS, default="default", help="how much hands hide")
     for split, number in RECORDINGS.items():
         add_count(f"--{split}", default=number, help=f"recordings in split {split} (%(default)s)")
@@ -370,7 +359,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     what = f"cameras, of {', '.join(VIEWS)}; otherwise the world's own"
     add("--views", type=_views, default=(), metavar="NAME,…", help=what)
     add("--backgrounds", default="", metavar="DIR", help="pictures and videos of your empty bench")
-    add_count("--objects", default=0, help="random products instead of recordings")
 
 
 main = command.command("synthetic", __doc__, _add_flags, _make, renders=True)

@@ -35,7 +35,7 @@ ADDITIONS = {
             """,
         "stormpsr_jax/stages/order.py": {
             "from stormpsr_jax.stages import (\n": "    count,\n",
-            "    general.STAGE,\n": "    count.STAGE,\n",
+            "    pretrain.STAGE,\n": "    count.STAGE,\n",
         },
         DEFAULT: {"    c.embed = Section()\n": "    c.count = Section(least=field(2, 0))\n"},
     },

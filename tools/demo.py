@@ -92,7 +92,7 @@ def read_run(workdir: Path) -> dict[str, Any]:
     The fields are those in the model folder, which are those that the model was made with.
     """
     config = load_model(workdir / "model").origin["config"]
-    if "data" not in config["stages"] or config["data.synthetic.objects.train"]:
+    if "data" not in config["stages"]:
         raise ValueError(f"{workdir}: the run has not rendered recordings of its own")
     if config["data.synthetic.timelines"]:
         raise ValueError(f"{workdir}: its recordings play labels of other data")

@@ -20,7 +20,6 @@ from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
-from stormpsr_jax.stages.general_detector import is_learned
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.definition import Definition
@@ -96,13 +95,18 @@ def _kept(config: ConfigDict, model: Detector) -> dict[str, float]:
     return {name: 0.0 for name in shapes if name == "stem" or name.startswith("pose")}
 
 
+def is_general(module: str) -> bool:
+    """Whether a module finds products, whatever they are; the others read the state."""
+    return not module.startswith(("upright_", "state_", "logits", "parts"))
+
+
 def started(path: Path, fresh: Params) -> Params:
-    """The weights of a file of stage `general_detector`, and fresh ones where it has none.
+    """The weights of a file of `tools.general_networks`, and fresh ones where it has none.
 
     Raises:
         ValueError: it does not fit the config's detector; names the array.
     """
-    common = {name: part for name, part in fresh.items() if is_learned(name)}
+    common = {name: part for name, part in fresh.items() if is_general(name)}
     try:
         params, _, _ = parameters.initialise_from(path, common, {})
     except ValueError as error:
@@ -174,8 +178,8 @@ def _check(context: Context) -> list[str]:
     size = learning.image_size(context, "detector", Context.boxed_source)
     if config.init_from and not path.is_file():
         return [
-            f"--config.detector.init_from={path}: no such file; give one of `--config="
-            "general_detector`, or '' to train it from random weights"
+            f"--config.detector.init_from={path}: no such file; give 'general_detector', which "
+            "ships, or '' to train it from random weights"
         ]
     if context.has_data:
         validation.boxed_rows(context.boxed_source("val"))

@@ -11,8 +11,6 @@ from stormpsr_jax.stages import (
     evaluate,
     finetune,
     fuse,
-    general,
-    general_detector,
     predict,
     pretrain,
     product_gate,
@@ -33,8 +31,6 @@ def _rendering() -> tuple[Stage, ...]:
 
 STAGES = (
     *_rendering(),
-    general.STAGE,
-    general_detector.STAGE,
     pretrain.STAGE,
     embed.STAGE,
     temporal.STAGE,

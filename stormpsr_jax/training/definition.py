@@ -31,8 +31,6 @@ class Definition:
         unit: what a row of a batch is, for the log.
         held: arrays that every batch has besides its own, by field, the same on all processes. They
             are kept whole on each device. Called once.
-        export: called by process 0 with the params to hand on and the last metrics, of which `best`
-            is that of these params, before the stage counts as done.
     """
 
     init: Callable[[], tuple[Params, Params]]
@@ -46,4 +44,3 @@ class Definition:
     batch_field: str = "batch"
     unit: str = "pictures"
     held: Callable[[], dict[str, np.ndarray]] | None = None
-    export: Callable[[dict, dict[str, float]], None] | None = None

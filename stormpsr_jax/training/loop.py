@@ -95,9 +95,6 @@ def train(
             if loop.judged and jax.process_index() == 0:
                 share = loop.judged / (time.monotonic() - begun)
                 print(f"{workdir.name}: evaluations took {share:.0%} of the time", flush=True)
-            if stage.export and jax.process_index() == 0:
-                of_best = {} if loop.best_value is None else {stage.best: loop.best_value}
-                stage.export(load_best(workdir)[0], loop.metrics | of_best)
         finally:
             checkpoints.close()
     return {"steps": loop.step, "best_step": loop.best_step, "metrics": loop.metrics}

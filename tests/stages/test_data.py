@@ -19,10 +19,9 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
         config.data.synthetic[name] = value
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))
     assert {name: told[name] for name in numbers} == numbers
-    of_objects = {"objects", "frames_per_object"}
     of_product = {"meshes", "poses", "up", "product_seed"}
     of_world = {"looks", "views", "backgrounds"}
-    fields = set(config.data.synthetic) - of_objects - of_product - of_world
+    fields = set(config.data.synthetic) - of_product - of_world
     assert told.keys() == fields | {"of"}
     assert told["of"] is None  # the toy
     assert told["world"] == worlds.TOY

@@ -10,7 +10,7 @@ TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
 # all that is optional: end-to-end training, renders of incorrect parts, heads of conditions.
 TINY = {
-    "stages": tuple(name for name in order.names() if not name.startswith("general")),
+    "stages": order.names(),
     "init_from": "",
     "detector.init_from": "",
     "fuse.steps": 150,

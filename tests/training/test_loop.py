@@ -83,18 +83,3 @@ def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
     assert_same(tmp_path / "toy", undisturbed)
     run(tmp_path / "late", config={"steps": 4}, profile_steps=(3, 50))
     assert calls[2:] == ["start_trace", "stop_trace"]
-
-
-def test_train_exports_the_best_weights_at_the_end(tmp_path):
-    exported = []
-
-    def export(params, metrics):
-        exported.append((params, metrics))
-        if len(exported) == 1:
-            raise OSError("no permission")
-
-    with pytest.raises(OSError, match="no permission"):
-        run(tmp_path / "toy", export=export)
-    facts = run(tmp_path / "toy", export=export)
-    assert exported[1][1] == facts["metrics"]
-    same(exported[1][0], load_best(tmp_path / "toy")[0])
