@@ -33,6 +33,9 @@ def _serve(
     words: str | None,
     labels_fps: float | None,
     model: str | None,
+    meshes: str | None,
+    poses: str | None,
+    up: str,
 ) -> None:
     from stormpsr_jax.live import access
 
@@ -41,11 +44,19 @@ def _serve(
     from data_prep.label.project import Project
     from data_prep.label.server import Server
 
-    procedure = load_procedure(procedure_file)
+    procedure, parts = load_procedure(procedure_file), None
+    if meshes is not None:
+        installed.check_extra("synthetic", command.RENDERER, "label --meshes")
+        from data_prep.products import product_page, products
+
+        of = products.from_meshes(meshes, procedure, poses=poses, up=up)
+        parts = product_page.part_pictures(of.product)
+    elif poses is not None or up != "z":
+        raise ValueError("--poses and --up go with --meshes")
     token = access.read_token(None) or secrets.token_urlsafe()
     with keeping.keeping(Path(labels)) as kept:
         known = terms(words, labels_fps, procedure)
-        project = Project(videos, kept, procedure_file, procedure, known, model)
+        project = Project(videos, kept, procedure_file, procedure, known, model, parts)
         listening = access.listening(access.Address("127.0.0.1", port), f"--port={port}")
         address = access.Address("127.0.0.1", listening.getsockname()[1])
         url = f"http://{address}/?token={token}"
@@ -77,6 +88,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--procedure", required=True, metavar="FILE", dest="procedure_file", help=what)
     add("--labels", required=True, metavar="DIR", help="folder of the labels, made if missing")
     add("--model", metavar="MODEL", help="proposes labels: a model folder, a work folder or demo")
+    add("--meshes", metavar="DIR", help="shows each part: a mesh per component (data_prep.cad)")
+    command.add_poses_flags(parser)
     add("--port", type=_port, default=0, metavar="N", help="of the page; default: any that is free")
     add_label_flags(add)
 

@@ -33,6 +33,7 @@ class Proposals:
     Attributes:
         model: a model folder, a work folder or "demo"; None: there are none.
         folder: of the results.
+        parts: the model's pictures of the components, JPEG; None where it has none.
     """
 
     def __init__(self, model: str | None, keeping: Keeping, procedure: Procedure):
@@ -40,6 +41,7 @@ class Proposals:
         self.folder, self._procedure = keeping.own / "proposals", procedure
         keeping.check_inside(self.folder / "NAME")
         self.model: str | None = None
+        self.parts: Sequence[bytes | None] = [None] * procedure.num_components
         if model is not None:
             self.use(model)
 
@@ -50,6 +52,10 @@ class Proposals:
         known = data.get("procedure", {}).get("components") if isinstance(data, dict) else None
         if known != list(self._procedure.components):
             raise ValueError(f"--model={model}: {path} is of another product than --procedure")
+        if (given := data.get("part_pictures")) is not None:
+            self.parts = files.fit(given, list[bytes | None], f"{path}: part_pictures")
+        if len(self.parts) != len(known):
+            raise ValueError(f"{path}: part_pictures: are not {len(known)}, one for each component")
         self.model = model
 
     def command(self, videos: Sequence[Path]) -> list[str]:

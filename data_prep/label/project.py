@@ -9,6 +9,7 @@ import shlex
 import struct
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,19 @@ class Project:
         procedure: Procedure,
         terms: Terms,
         model: str | None,
+        parts: Sequence[bytes] | None = None,
     ):
         """Finds them; ValueError and OSError for what is wrong with them."""
         self.procedure, self.recordings = procedure, _find(videos)
         self._videos, self._procedure_file = videos, procedure_file
         self.labels = LabelFolder(keeping, procedure, terms, self.recordings)
         self.boxes = BoxFolder(keeping, procedure.fps)
-        self.proposals = Proposals(model, keeping, procedure)
+        self.proposals, self._parts = Proposals(model, keeping, procedure), parts
+
+    @property
+    def parts(self) -> Sequence[bytes | None]:
+        """A JPEG of each component: from its mesh, else of the model; None where none has one."""
+        return self._parts or self.proposals.parts
 
     def overview(self) -> dict[str, Any]:
         """What /api/project answers."""
@@ -171,7 +178,7 @@ class Project:
             "model": self.proposals.model,
             "by_doubt": False,  # whether that order pays has not been measured
             "carried": CARRIED,
-            "parts": [None] * len(components),
+            "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(self.parts)],
             "videos": [entry for entry, _ in found.values()],
             "left": {
                 "labelled": sum(entry["status"] == "done" for entry, _ in found.values()),

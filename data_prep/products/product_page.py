@@ -1,6 +1,6 @@
-"""A page that shows a product before anything is trained: its states, parts, wrong fittings, order.
+"""Pictures of a product before anything is trained: its states, parts, wrong fittings, order.
 
-One HTML file that needs nothing else.
+A page of them is one HTML file that needs nothing else.
 """
 
 import base64
@@ -44,14 +44,15 @@ def write(
     Raises:
         OSError: the file cannot be written.
     """
-    camera = views.around(product, _AROUND, _ABOVE)  # one for all, so that they can be compared
+    # One for all, so that they can be compared.
+    camera = _camera(product.mesh(np.ones(len(product.parts))))
     chosen = np.linspace(0, procedure.num_states - 1, min(procedure.num_states, MAX_STATES))
     states = [
         {
             "number": int(s) + 1,
             "digits": "".join(map(str, procedure.states[s].tolist())),
             "parts": _installed(procedure, procedure.states[s]),
-            "jpeg": _picture(camera, product.mesh(procedure.states[s])),
+            "jpeg": _inline(camera, product.mesh(procedure.states[s])),
         }
         for s in chosen.round().astype(int)
     ]
@@ -73,6 +74,12 @@ def write(
     files.write_text(path, text)
 
 
+def part_pictures(product: Product) -> list[bytes]:
+    """Returns a JPEG of each part alone, turned as it is in the product."""
+    meshes = [part.mesh.moved(part.right) for part in product.parts]
+    return [_picture(_camera(mesh), mesh) for mesh in meshes]
+
+
 def _component(
     camera: Camera, product: Product, wrong: Sequence[Product], procedure: Procedure, k: int
 ) -> dict:
@@ -87,8 +94,8 @@ def _component(
         "size": " × ".join(f"{edge / product.scale:.3g}" for edge in part.extent),
         "faces": len(part.mesh.faces),
         "with": _installed(procedure, np.where(alone, 0, row)),
-        "right": _picture(camera, product.mesh(row)),
-        "wrong": [_picture(camera, other.mesh(np.where(alone, -1, row))) for other in wrong],
+        "right": _inline(camera, product.mesh(row)),
+        "wrong": [_inline(camera, other.mesh(np.where(alone, -1, row))) for other in wrong],
     }
 
 
@@ -97,9 +104,16 @@ def _installed(procedure: Procedure, state: np.ndarray) -> str:
     return ", ".join(names)
 
 
-def _picture(camera: Camera, mesh: Mesh) -> str:
+def _camera(mesh: Mesh) -> Camera:
+    return views.around(mesh, _AROUND, _ABOVE)
+
+
+def _inline(camera: Camera, mesh: Mesh) -> str:
+    return base64.b64encode(_picture(camera, mesh)).decode()
+
+
+def _picture(camera: Camera, mesh: Mesh) -> bytes:
     body = Placed(Body(mesh), np.eye(4))
     image = render(body, [], camera, _LIGHT, _GROUND, _SIZE).image
     pixels = np.ascontiguousarray((255 * image + 0.5).astype(np.uint8))
-    jpeg = simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="444")
-    return base64.b64encode(jpeg).decode()
+    return simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="444")

@@ -201,9 +201,10 @@ def _seen(product: Product, state: np.ndarray, k: int) -> bool:
         pieces.append(Mesh(mesh.vertices, mesh.faces, colours))
     body = Placed(Body(*pieces), np.eye(4))
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3))
+    whole = product.mesh(np.ones(len(product.parts)))
     for above in np.radians(_ABOVE):
         for turn in 2 * np.pi * np.arange(_AROUND) / _AROUND:
-            camera = views.around(product, turn, above)
+            camera = views.around(whole, turn, above)
             picture = render(body, [], camera, light, np.zeros(3), _SIZE)
             if float(np.square(picture.image[..., 0]).sum()) > _SEEN:
                 return True

@@ -14,6 +14,8 @@ import simplejpeg
 from PIL import Image
 
 from data_prep import own
+from data_prep.products.glb_files import written
+from data_prep.products.product import toy_product
 from data_prep.reading import asd_labels, own_labels
 from stormpsr_jax import demo
 from stormpsr_jax.media import video
@@ -255,9 +257,10 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
             route.fetch()
             route.abort()
 
-        tab.route("**/labels", lose, times=1)  # written, and then the server ends
-        press(tab, "End", "7", "Backspace", "Shift+G", "3", "0", "Enter")
-        saved(tab)
+        for keys in ("End", "7"), ("8", "Backspace", "Backspace", "Shift+G", "3", "0", "Enter"):
+            tab.route("**/labels", lose, times=1)  # written, and then the server ends
+            press(tab, *keys)
+            saved(tab)
         assert labels(server, "part2") == [(30, 0), (40, 3)], "that is no conflict"
 
         server.kill()
@@ -272,9 +275,14 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast_and_room(tab, tmp_path, scheme):
+def test_contrast_room_and_pictures_of_parts(tab, tmp_path, scheme):
     tab.emulate_media(color_scheme=scheme)
-    with serving(tmp_path, "part2") as server:
+    (tmp_path / "meshes").mkdir()
+    product = toy_product(11, np.random.default_rng(0))
+    for part, name in zip(product.parts, PROCEDURE.components, strict=True):
+        mesh = written([part.mesh.moved(part.right)])
+        (tmp_path / f"meshes/{name}.glb").write_bytes(mesh)
+    with serving(tmp_path, "part2", flags=[f"--meshes={tmp_path / 'meshes'}"]) as server:
         opened(tab, server, "part2", 30)
         press(tab, "1", "2", "Shift+B", "Shift+W", "3", "4")
         saved(tab)
@@ -288,6 +296,9 @@ def test_contrast_and_room(tab, tmp_path, scheme):
         unnamed = "[...document.querySelectorAll('button, input, summary')].filter((e) =>"
         unnamed += " !(e.ariaLabel || e.innerText || e.labels?.length)).length"
         assert tab.evaluate(unnamed) == 0, "for screen readers"
+        shown = [tab.get_by_alt_text(f"picture of {part}") for part in PROCEDURE.components]
+        assert all(picture.evaluate("picture => picture.naturalWidth") for picture in shown)
+        assert len({server.ask(f"/api/parts/{k}.jpg")[2] for k in range(11)}) == 11
 
 
 def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path):

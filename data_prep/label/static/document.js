@@ -84,6 +84,7 @@ export class Document {
         this.error = "";
       } catch (error) {
         if (error.status === 409) {
+          this.error = "";
           await this._ask(kind, error.answer, [sent, ...this.lost[kind]]);
           continue;
         }

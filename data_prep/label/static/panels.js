@@ -62,7 +62,7 @@ export function makeChecklist({ procedure, parts }) {
     const steps = procedure.steps.filter((step) => step.component === k);
     row.append(make("kbd", "", steps[0].key ?? ""), make("span", "sign"));
     const picture = make(parts[k] ? "img" : "span", "part");
-    if (parts[k]) Object.assign(picture, { src: parts[k], alt: "" });
+    if (parts[k]) Object.assign(picture, { src: parts[k], alt: `picture of ${part}` });
     const text = make("span", "name", part);
     text.append(make("small"));
     row.append(picture, text, ...steps.map((step) => {
