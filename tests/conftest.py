@@ -1,6 +1,7 @@
 """For all tests."""
 
 import atexit
+import collections
 import os
 import shutil
 import signal
@@ -57,11 +58,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 kinds.install()
 
 
-@pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # of xdist, which goes by the order below
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before what is not asked for is left out
 def pytest_collection_modifyitems(items):
     for item in items:
         if kinds.is_system(item):
             item.add_marker("system")
+    yield
+    # Files with few tests have the longest ones: no process is to wait for one of them at the end.
+    count = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: count[item.path])
 
 
 def pytest_runtest_setup():

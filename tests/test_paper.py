@@ -169,9 +169,6 @@ def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, mon
     fields = SMALL | (OF_CAD if name == "industreal" else {})
     said = follow(tmp_path, name, flags_of(fields), ["--size=32", "--workers=1"])
     check_results(tmp_path / "runs" / name, name, said)
-    if name == "industreal":  # of both sets and every table: the slow test
-        tables = ("main", "clips")
-        check_tables(follow_tables(tmp_path, name, flags_of(fields), tables), name, tables)
 
 
 @pytest.mark.slow

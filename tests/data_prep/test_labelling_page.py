@@ -29,7 +29,14 @@ def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
         (tmp_path / f"labels/bench_{i:02d}.csv").write_text(f"time,step\n{rows}")
     assert "4 recordings (assembly 4), 12 steps" in follow(tmp_path, "look")
     follow(tmp_path, "prepare")
-    follow(tmp_path, "train", STAGES)
+    assert "temporal" in follow(tmp_path, "train", STAGES)
+    run = tmp_path / "runs/pump"
+    result = json.loads((run / "metrics.json").read_text())
+    assert list(result["streams"]) == ["temporal"]
+    (name,) = result["streams"]["temporal"]["recordings"]
+    assert (run / "report.html").is_file()
+    predicted = (run / f"predictions/test/temporal/{name}_results_pred.csv").read_text()
+    assert len(predicted.splitlines()) == 1 + 18 * 5  # every frame
     splits = json.loads((tmp_path / "data/settings.json").read_text())["splits"]
 
     completions = add_video(tmp_path, 5)
@@ -54,7 +61,7 @@ def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
     assert len({path.stat().st_ino for path in (tmp_path / "data").glob("clips-*")} - shards) == 1
     now = json.loads((tmp_path / "data/settings.json").read_text())["splits"]
     assert now == splits | {"train": [*splits["train"], "bench_05"]}
-    model = json.loads((tmp_path / "runs/pump/model/model.json").read_text())
+    model = json.loads((run / "model/model.json").read_text())
     first, second = model["origin"]["trained"]["temporal"]
     assert first["recordings"]["train"] == splits["train"]
     assert second["recordings"]["train"] == now["train"]

@@ -7,7 +7,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import simplejpeg
 
 import stormpsr_jax
 from stormpsr_jax.base import files
-from stormpsr_jax.live import opcua, watch
+from stormpsr_jax.live import capture, opcua, watch
 from stormpsr_jax.live.state_file import sealed
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving import product_gate_watch
@@ -40,6 +42,18 @@ sys.exit(recognise.main())
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
     monkeypatch.setattr(watch, "KEPT", 600)
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Files play as fast as their pictures are read."""
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            return self.is_set()
+
+    monkeypatch.setattr(capture, "threading", types.SimpleNamespace(**vars(threading)))
+    monkeypatch.setattr(capture.threading, "Event", Event)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +108,7 @@ def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
 
 @pytest.mark.parametrize("hold", [[], ["--hold"]])
 def test_recognise_steps_of_another_product_are_withdrawn_or_never_told(
-    even, expected, tmp_path, capsys, monkeypatch, hold
+    hurried, even, expected, tmp_path, capsys, monkeypatch, hold
 ):
     monkeypatch.setattr(product_gate_watch, "ENOUGH", 1.0)
     write(tmp_path / "model", fits=Fits({"detector": 1.0}, None))
@@ -108,7 +122,7 @@ def test_recognise_steps_of_another_product_are_withdrawn_or_never_told(
 
 
 def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
-    trained, even, tmp_path, monkeypatch
+    hurried, trained, even, tmp_path, monkeypatch
 ):
     taken = []
 

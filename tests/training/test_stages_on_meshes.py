@@ -79,7 +79,7 @@ def assert_same_losses(runs, name, stage):
 
 
 def assert_close(one, other):
-    """Within 1e-4 of the loss: sums rounded in another order drift apart in 50 steps.
+    """Within 1e-4 of the loss: sums rounded in another order drift apart.
 
     On some processors a few losses of the detector do so by 5e-5, on others by less than 1e-5.
     """
