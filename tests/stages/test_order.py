@@ -1,8 +1,5 @@
 """A stage describes itself: another one is a file of its own and a line in the list."""
 
-import ast
-from pathlib import Path
-
 import pytest
 
 from stormpsr_jax import main
@@ -10,8 +7,6 @@ from stormpsr_jax.base import files, results
 from stormpsr_jax.stages import order
 from stormpsr_jax.stages.stage import Reads, Stage
 from tests.support.tiny import tiny
-
-ENGINES = ("provenance", "checks", "continuing", "remaking", "run", "stage", "learning")
 
 
 def count_frames(context):
@@ -107,14 +102,3 @@ def test_a_costly_stage_s_weights_are_not_thrown_away_unasked(run, monkeypatch):
     (run.folder / "temporal" / "checkpoints" / "1").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"train again: temporal \(seed 0 → 7\)"):
         run(stages=("temporal",), seed=7)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_no_engine_knows_a_stage_by_name(engine):
-    path = Path(order.__file__).with_name(f"{engine}.py")
-    words = {
-        node.value
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    assert not words & set(order.names()) - {"data"}  # which is a section of a record too

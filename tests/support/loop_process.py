@@ -42,15 +42,6 @@ def _main(workdir, action, step_file=None):
         with interruption.handled():
             _stuck(workdir, action, step_file)
         return
-    if action == "loaders":
-
-        def data(step):
-            Path(step_file).touch()
-            return make_data(step, workers=2)
-
-        with interruption.handled():
-            run(workdir, data=data)
-
     if action == "disk":
 
         def said(step):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax.training import heartbeat, hosts
+from stormpsr_jax.training import hosts
 from tests.support.processes import ROOT, environment, free_address, start
 
 CRASH = "Check failure stack trace"  # of C++, as when JAX ends a process
@@ -24,9 +24,6 @@ def together(*actions, cwd=ROOT):
     address = free_address()
     count = len(actions)
     processes = [start_one(address, count, i, action, cwd=cwd) for i, action in enumerate(actions)]
-    if "stop" in actions:
-        processes[1 - actions.index("stop")].wait(timeout=120)
-        processes[actions.index("stop")].kill()
     outputs = [p.communicate(timeout=120)[0] for p in processes]
     return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
 
@@ -119,20 +116,12 @@ def damage_and_restore(mesh) -> list[int]:
     return steps
 
 
-def run_main(address: str, count: str, index: str, action: str) -> None:
-    """The command line, with a bug on process 1, or on work folders of each process's own."""
+def run_main(address: str, count: str, index: str) -> None:
+    """The command line, on work folders of each process's own."""
     from stormpsr_jax import main as command
 
-    def bug(*_, **__):
-        if index == "1":
-            raise KeyError("a bug of process 1")
-        hosts.wait_for_all("never")
-
-    if action == "bug":
-        command.run = bug
-    else:
-        os.makedirs(index)
-        os.chdir(index)
+    os.makedirs(index)
+    os.chdir(index)
     where = [f"--coordinator={address}", f"--num_processes={count}", f"--process_id={index}"]
     command.main(["--config=synthetic", "--workdir=work", *where])
 
@@ -147,10 +136,8 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
         config["temporal.steps"] = 13
     if action == "other code":
         hosts.PACKAGE = Path(__file__).parent
-    if action == "work, 6 s":
-        heartbeat.SILENT_SECONDS = 6
-    if action in ("bug", "own folder"):
-        run_main(address, count, index, action)
+    if action == "own folder":
+        run_main(address, count, index)
         return
     if address == "launcher":
         hosts.connect(timeout=int(timeout))
@@ -165,15 +152,13 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
     total = jax.jit(lambda x: x.sum())
     rows = {"x": np.full((4,), 1.0 + int(index), np.float32)}
     x = put(rows, batch_sharding(mesh))["x"]
-    while action.startswith(("work", "die", "stop")):
+    while action in ("work", "die"):
         try:
             float(total(x))
         except jax.errors.JaxRuntimeError as error:
             hosts.fail(error, with_traceback=True)
         if action == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if action == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
     if action == "checkpoints":
         print("restored", damage_and_restore(make_mesh(1, 4)), flush=True)
         return

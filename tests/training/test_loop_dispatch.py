@@ -19,7 +19,7 @@ def test_train_a_dispatch_says_in_which_step_the_loss_was_not_finite(tmp_path):
     def poison(step, batch):
         return batch | {"x": batch["x"] * np.nan} if step == 11 else batch
 
-    with pytest.raises(FloatingPointError, match=r"at step 11; .*checkpoints/8"):
+    with pytest.raises(FloatingPointError, match=r"'toy'.* at step 11; .*toy/checkpoints/8"):
         run(tmp_path / "toy", data=acting(poison), config={"steps_per_dispatch": 50})
     assert steps_saved(tmp_path / "toy") == [4, 8]
 

@@ -1,9 +1,6 @@
-"""The list of streams: another one is a file and a line, and nobody else knows one by its name."""
+"""The list of streams: another one is a file and a line."""
 
-import ast
 import json
-import re
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,6 @@ from tests.support.evaluate_data import make_scored
 from tests.support.simulated_scores import PROCEDURE
 from tests.support.toy_stream import BOTH
 
-ROOT = Path(__file__).parents[3]
 NAMES = ("asd", "temporal", "storm", "learned")
 
 
@@ -87,48 +83,3 @@ def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, 
     assert "both=2 is the number of pictures" in " ".join(capsys.readouterr().out.split())
     assert "both" not in run(scored, "--protocol=released")
     assert "both" not in run(scored, "--decoder=naive", "--threshold=1")
-
-
-# --- Names ----------------------------------------------------------------------------------------
-
-
-def says_a_name(node):
-    """Whether it is a stream's name, or several."""
-    items = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
-    return any(isinstance(one, ast.Constant) and one.value in NAMES for one in items)
-
-
-def comparisons(code):
-    """Lines of a module where a stream is told by its name.
-
-    Networks are called "temporal" too, and positions of a transformer "learned".
-    """
-    for node in ast.walk(ast.parse(code)):
-        text = ast.unparse(node) if isinstance(node, ast.Compare | ast.Dict) else ""
-        if isinstance(node, ast.Compare):
-            sides = [node.left, *node.comparators]
-            named = any(map(says_a_name, sides)) and re.search("stream|asd|storm|learned", text)
-            named = named and "positions" not in text
-            if named or re.search(r"\b(ASD|TEMPORAL|STORM|LEARNED|STREAM)\b", text):
-                yield node.lineno, text
-        elif isinstance(node, ast.Dict) and sum(map(says_a_name, filter(None, node.keys))) > 2:
-            yield node.lineno, text
-
-
-def test_no_code_outside_the_streams_compares_a_streams_name():
-    package = ROOT / "stormpsr_jax"
-    # Published checkpoints are of kinds that have such names too.
-    apart = (package / "psr" / "streams", package / "weights")
-    places = [*package.rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]
-    outside = [path for path in places if not set(apart) & set(path.parents)]
-    assert len(outside) > 100
-    found = [
-        f"{path.relative_to(ROOT)}:{line}: {text}"
-        for path in outside
-        for line, text in comparisons(path.read_text())
-    ]
-    for path in (ROOT / "stormpsr_jax" / "templates").glob("*.html"):
-        for i, line in enumerate(path.read_text().splitlines(), 1):
-            if re.search(r'"(asd|temporal|storm|learned)"', line):
-                found.append(f"{path.name}:{i}: {line}")
-    assert not found
