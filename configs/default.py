@@ -76,7 +76,7 @@ def described() -> Section:
     c.data.synthetic = Section()  # what stage `data` renders (data_prep.synthetic)
     c.data.synthetic.seed = field(0, 0, 2**31 - 1)  # timelines, colours, lights, camera paths
     c.data.synthetic.occlusion = one_of("light", "default", "heavy", default="default")
-    c.data.synthetic.world = one_of("toy", "bench")  # bench: as real recordings are
+    c.data.synthetic.world = one_of("toy", "bench", "anywhere")  # kind, real, any look
     c.data.synthetic.looks = one_of("all", "lower", "upper")  # half of each range of looks
     c.data.synthetic.views = one_of("head", "overhead", "side", default=())  # () = the world's own
     c.data.synthetic.backgrounds = ""  # folder of pictures and videos of a bench; '' = a drawn one

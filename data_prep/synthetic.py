@@ -354,7 +354,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
-    add("--world", choices=worlds.WORLDS, default=TOY.name, help="bench is as real ones (toy)")
+    add("--world", choices=worlds.WORLDS, default=TOY.name, help="kind, real or any looks (toy)")
     add("--looks", choices=HALVES, default=HALVES[0], help="half of all ranges of looks (all)")
     what = f"cameras, of {', '.join(VIEWS)}; otherwise the world's own"
     add("--views", type=_views, default=(), metavar="NAME,…", help=what)

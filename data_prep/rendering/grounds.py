@@ -93,6 +93,14 @@ def _stripes(rng: np.random.Generator) -> np.ndarray:
     return np.broadcast_to(stripes, (TEXTURE, TEXTURE)) + 0.2 * _noise(rng, 40, 40)
 
 
+def _grains(rng: np.random.Generator) -> np.ndarray:
+    """Noise without any order, of one size of grain or another."""
+    grain = int(rng.integers(1, 5))
+    side = -(-TEXTURE // grain)
+    mix = rng.normal(0, 1, (side, side)).repeat(grain, 0).repeat(grain, 1)
+    return mix[:TEXTURE, :TEXTURE]
+
+
 # Each makes (T, T): how much of the second colour there is, below 0 what is brighter than both.
 _MAKE = {
     "boards": _boards,
@@ -101,6 +109,7 @@ _MAKE = {
     "scratches": _scratches,
     "sheets": _sheets,
     "stripes": _stripes,
+    "grains": _grains,
 }
 TEXTURES = tuple(_MAKE)
 

@@ -22,6 +22,8 @@ _FLAT = 1e-6  # an edge that rises less than this a pixel says nothing of where 
 _WIDE = 4  # pixels, from which on it pays to find a row's pixels before looking at them
 _SLACK = 1e-4  # pixels by which rounding may misplace a bound; the edge functions decide
 
+_SHARP = 5  # times that a highlight's cosine is squared: it is raised to the 32nd power
+
 _STEEP = 0.05  # the sine of the least angle at which the table is seen
 # The sine's Taylor series.
 _S1, _S3, _S5, _S7, _S9, _S11 = ((-1) ** k / math.factorial(2 * k + 1) for k in range(6))
@@ -57,6 +59,7 @@ def prepare(
     pose: np.ndarray,
     world: np.ndarray,
     light: np.ndarray,
+    eye: np.ndarray,
     size: int,
     first: int,
     count: int,
@@ -74,8 +77,9 @@ def prepare(
         albedos: (F, 3) float32 of the faces.
         pose: (4, 4) from the vertices' coordinates to the world's.
         world: (3, 4) from the world's coordinates to (U, V, W).
-        light: (3, 3) rows: the direction to the light in the world, the ambient light and the
-            diffuse one.
+        light: (4, 3) rows: the direction to the light in the world, the ambient light, the
+            diffuse one and the highlights' (Blinn and Phong's, one to a face; 0 is none).
+        eye: (3,) of the camera in the world.
         size: height and width of the picture.
         first: the number of the first face.
         count: how many triangles there are of other bodies.
@@ -87,13 +91,15 @@ def prepare(
     Returns:
         How many triangles there are now.
     """
-    matrix, towards = np.zeros((3, 4)), np.zeros(3)
+    matrix, towards, camera = np.zeros((3, 4)), np.zeros(3), np.zeros(3)
     for k in range(3):
         for m in range(4):
             for n in range(4):
                 matrix[k, m] += world[k, n] * pose[n, m]
         for m in range(3):
             towards[k] += light[0, m] * pose[m, k]
+            camera[k] += (eye[m] - pose[m, 3]) * pose[m, k]
+    glossy = np.any(light[3] != 0)
     corners = np.empty((len(vertices), 5))  # U, V, W, u, v
     for i in range(len(vertices)):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
@@ -143,6 +149,22 @@ def prepare(
         for k in range(3):
             lit = light[1, k] + max(cosine, 0.0) * light[2, k]
             colours[first + f, k] = albedos[f, k] * lit
+        if glossy and cosine > 0:
+            x, y, z = (
+                camera[0] - vertices[p, 0],
+                camera[1] - vertices[p, 1],
+                camera[2] - vertices[p, 2],
+            )
+            far = math.sqrt(x * x + y * y + z * z)
+            x, y, z = x / far + towards[0], y / far + towards[1], z / far + towards[2]
+            shine = (normals[f, 0] * x + normals[f, 1] * y + normals[f, 2] * z) / max(
+                math.sqrt(x * x + y * y + z * z), 1e-12
+            )
+            shine = max(shine, 0.0)
+            for _ in range(_SHARP):
+                shine *= shine
+            for k in range(3):
+                colours[first + f, k] += shine * light[3, k]
     return count
 
 

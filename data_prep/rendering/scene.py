@@ -102,11 +102,13 @@ class Light:
         direction: (3,) unit, towards the light.
         ambient: (3,) and
         diffuse: (3,), linear RGB.
+        gloss: of surfaces: how bright highlights are, of `diffuse`.
     """
 
     direction: np.ndarray
     ambient: np.ndarray
     diffuse: np.ndarray
+    gloss: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,13 +204,15 @@ class _Scene:
         self._numbers = np.empty(total, np.int32)
         self._colours = np.empty((total, 3), np.float32)
         world = camera.pixels(size)
-        lights = np.stack([light.direction, light.ambient, light.diffuse])
+        lights = np.stack(
+            [light.direction, light.ambient, light.diffuse, light.gloss * light.diffuse]
+        )
         first = count = 0
         self._ends = []
         for body, pose in ((p.body, p.pose) for p in placed):
             count = raster.prepare(
                 *(body.vertices, body.faces, body.closed, body.normals, body.colours),
-                *(pose, world, lights, size, first, count),
+                *(pose, world, lights, camera.position, size, first, count),
                 *(self._triangles, self._numbers, self._colours),
             )
             first += len(body.faces)

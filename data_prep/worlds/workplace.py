@@ -53,7 +53,8 @@ def _draw_light(rng: np.random.Generator, lights: Lights, exposure: float) -> Li
     warmth = rng.uniform(*lights.warmth)
     tint = np.array([1 + warmth, 1.0, 1 - warmth]) * (rng.uniform(*lights.level) * exposure)
     ambient = rng.uniform(*lights.ambient)
-    return Light(direction / np.linalg.norm(direction), ambient * tint, (1.08 - ambient) * tint)
+    direction, gloss = direction / np.linalg.norm(direction), lights.gloss.draw(rng)
+    return Light(direction, ambient * tint, (1.08 - ambient) * tint, gloss)
 
 
 class Workplace:
@@ -71,6 +72,8 @@ class Workplace:
         self._light = _draw_light(rng, world.lights, world.exposure.draw(rng))
         self._ground = _draw_ground(rng, world.benches)
         self._hand, self._has_tool = _draw_hands(rng, world.hands)
+        one_handed = world.hands.one > 0 and rng.random() < world.hands.one
+        self._sides = (0,) if one_handed else (0, 1)
         count = len(product.parts)
         angles = 2 * np.pi * (rng.permutation(count) + rng.uniform(-0.2, 0.2, count)) / count
         extents = [part.extent[:2] for part in product.parts]
@@ -116,7 +119,7 @@ class Workplace:
         carried = int(motion.carried[frame])
         loose = tuple(k for k in self._product.loose(values) if k != carried)
         others = [Placed(self._around_body(loose), np.eye(4))]
-        for side in (0, 1):
+        for side in self._sides:
             if motion.reach[frame, side] <= 0.02:
                 continue
             pose = motion.hand_pose(frame, side)
@@ -136,7 +139,9 @@ class Workplace:
             return self._light
         level = 1 + self._drift * np.sin(2 * np.pi * frame / self._period + self._phase)
         light = self._light
-        return Light(light.direction, level * light.ambient, level * light.diffuse)
+        return dataclasses.replace(
+            light, ambient=level * light.ambient, diffuse=level * light.diffuse
+        )
 
     def _smeared(self, picture: Picture, motion: Motion, frame: int) -> Picture:
         if not self._shutter or not motion.continuous or not frame:

@@ -5,6 +5,8 @@ product tells a lot. `bench` is like what a head-worn camera sees at a real benc
 seldom whole in view, people take their time, what looks fitted may not be, and light, bench and
 things around are of any kind. Its laws of time are fitted to the labels of real recordings, and
 those of what is in view to the published detections of IndustReal (benchmarks/results/noise.md).
+`anywhere` has the habits of `toy` and looks of all stations: worn cameras and fixed ones, low down
+too, one hand or two, dull and shiny things, and benches of any colour or texture, noise included.
 
 A world is one value, of which `chosen` cuts all ranges of looks to their lower or upper halves, so
 that a network can be tested on looks that none of its training pictures had.
@@ -34,6 +36,7 @@ class Lights:
         ambient: share of the light that comes from everywhere.
         drift: share by which the brightness goes up and down within a recording.
         lean: standard deviation of the lamp's place beside the vertical, at height 1.
+        gloss: how bright the highlights on all that is there are, of the lamp's light.
     """
 
     level: Range
@@ -41,6 +44,7 @@ class Lights:
     ambient: Range
     drift: Range
     lean: float
+    gloss: Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +88,7 @@ class Hands:
         gloved: and share of recordings with gloves.
         size: relative to the product.
         tools: of `hands.TOOLS`, one of which most right hands hold.
+        one: share of recordings in which the left hand stays away.
     """
 
     skins: tuple[Colour, ...]
@@ -91,6 +96,7 @@ class Hands:
     gloved: float
     size: Range
     tools: tuple[str, ...]
+    one: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +116,7 @@ class World:
     """What is drawn, by kind.
 
     Attributes:
-        name: "toy" or "bench".
+        name: of WORLDS.
         habits: what people do, and when.
         hidden: how long the product is in view, by level of occlusion.
         nearly_right: share of the incorrect parts which are turned or shifted only a little.
@@ -165,6 +171,11 @@ _MORE_TABLES = (
     (0.52, 0.42, 0.33), (0.36, 0.4, 0.5), (0.2, 0.2, 0.22), (0.68, 0.56, 0.4),
     (0.42, 0.43, 0.45), (0.36, 0.44, 0.4), (0.8, 0.78, 0.74), (0.3, 0.26, 0.24),
 )  # fmt: skip
+_PAINTED = (
+    (0.2, 0.35, 0.7), (0.75, 0.5, 0.45), (0.35, 0.65, 0.4), (0.95, 0.95, 0.93),
+    (0.55, 0.3, 0.35), (0.35, 0.6, 0.75), (0.6, 0.75, 0.5), (0.05, 0.05, 0.06),
+)  # fmt: skip
+_TEXTURES = ("boards", "mat", "speckles", "scratches", "sheets", "stripes")
 _NONE, _ONE = Range(0, 0), Range(1, 1)
 
 TOY = World(
@@ -179,10 +190,13 @@ TOY = World(
         ambient=Range(0.35, 0.6),
         drift=_NONE,
         lean=0.45,
+        gloss=_NONE,
     ),
     benches=Benches(colours=_TABLES, contrast=Range(0.04, 0.16), textures=(), fine=_ONE),
     clutter=Clutter(dull=3, alike=_NONE, near=_NONE),
-    hands=Hands(skins=_SKINS, gloves=_GLOVES, gloved=0.3, size=_ONE, tools=("screwdriver",)),
+    hands=Hands(
+        skins=_SKINS, gloves=_GLOVES, gloved=0.3, size=_ONE, tools=("screwdriver",), one=0.0
+    ),
     cameras=(HEAD,),
     exposure=_ONE,
     shutter=_NONE,
@@ -215,11 +229,12 @@ BENCH = World(
         ambient=Range(0.3, 0.7),
         drift=Range(0, 0.3),
         lean=0.6,
+        gloss=_NONE,
     ),
     benches=Benches(
         colours=_MORE_TABLES,
         contrast=Range(0.05, 0.35),
-        textures=("boards", "mat", "speckles", "scratches", "sheets", "stripes"),
+        textures=_TEXTURES,
         fine=Range(0.7, 1.5),
     ),
     clutter=Clutter(dull=4, alike=Range(3, 9), near=Range(2.9, 4.8)),
@@ -229,6 +244,7 @@ BENCH = World(
         gloved=0.35,
         size=Range(0.9, 1.2),
         tools=("screwdriver", "wrench", "hammer", "pliers"),
+        one=0.0,
     ),
     cameras=(View(Range(45, 70), Range(-30, 30), Range(6.2, 8.2), wander=1.6),),
     exposure=Range(0.75, 1.35),
@@ -237,7 +253,46 @@ BENCH = World(
     noise=Range(0.006, 0.035),
     jpeg=Range(55, 95),
 )
-WORLDS = {world.name: world for world in (TOY, BENCH)}
+ANYWHERE = dataclasses.replace(
+    TOY,
+    name="anywhere",
+    paint=Paint(Range(-0.02, 0.02), Range(-0.2, 0.1), Range(-0.15, 0.15)),
+    lights=Lights(
+        level=Range(0.55, 1.2),
+        warmth=Range(-0.2, 0.2),
+        ambient=Range(0.3, 0.85),
+        drift=_NONE,
+        lean=0.6,
+        gloss=Range(0, 0.6),
+    ),
+    benches=Benches(
+        colours=(*_MORE_TABLES, *_PAINTED),
+        contrast=Range(0.03, 0.4),
+        textures=(*_TEXTURES, "grains"),
+        fine=Range(0.7, 2),
+    ),
+    clutter=Clutter(dull=3, alike=Range(0, 4), near=Range(3.2, 4.8)),
+    hands=Hands(
+        skins=_MORE_SKINS,
+        gloves=_MORE_GLOVES,
+        gloved=0.35,
+        size=Range(0.9, 1.2),
+        tools=("screwdriver", "wrench", "hammer", "pliers"),
+        one=0.3,
+    ),
+    # Nobody films from where the worker stands but with a camera that is worn, or from above.
+    cameras=(
+        View(Range(45, 70), Range(-32, 32), Range(6.0, 8.0)),
+        View(Range(10, 50), Range(40, 320), Range(6.0, 8.6), wander=0.0),
+        View(Range(50, 86), Range(-180, 180), Range(6.4, 8.6), wander=0.0),
+    ),
+    exposure=Range(0.8, 1.25),
+    shutter=Range(0, 0.2),
+    lens=Range(-0.03, 0.07),
+    noise=Range(0.004, 0.035),
+    jpeg=Range(60, 95),
+)
+WORLDS = {world.name: world for world in (TOY, BENCH, ANYWHERE)}
 _LOOKS = (
     "paint", "lights", "benches", "clutter", "hands", "cameras", "exposure", "shutter", "lens",
     "noise", "jpeg",

@@ -113,3 +113,18 @@ def test_backgrounds_are_behind_recordings_in_place_of_a_bench(tmp_path):
         for w in (world, dataclasses.replace(world, backgrounds=()))
     )
     assert with_them.mean() > without.mean() + 0.2
+
+
+def test_a_shiny_face_is_bright_where_it_mirrors_the_lamp():
+    tile = scene.Placed(scene.Body(solid("box", (2, 2, 0.1), (0.2, 0, 0))), np.eye(4))
+
+    def blue(across, gloss):
+        camera = scene.look_at(np.array([across, 0.0, 4.0]), np.zeros(3), 0.0, 0.3)
+        light = dataclasses.replace(LIGHT, direction=np.array([-0.6, 0.0, 0.8]), gloss=gloss)
+        return scene.render(tile, [], camera, light, np.zeros(3), SIZE).image[
+            SIZE // 2, SIZE // 2, 2
+        ]
+
+    assert blue(3.0, 0.5) > 0.3
+    assert blue(-3.0, 0.5) < 0.1
+    assert blue(3.0, 0.0) == 0
