@@ -45,6 +45,7 @@ class LabelledPredictions:
         frames: (M,) ascending, of the states, each of which holds from its frame on.
         with_errors: whether the truth has the incorrect installations too.
         scores: of the networks, for the learned fusion; None where there are none.
+        believed: what a fitted stream made of the scores last, and with what.
     """
 
     name: str
@@ -57,6 +58,9 @@ class LabelledPredictions:
     frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     with_errors: bool = False
     scores: score_files.Scores | None = None
+    believed: tuple[tuple, Any] | None = dataclasses.field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def of_kind(self, kind: str) -> Any:
         """Returns the predictions of a kind of `KINDS`; None where there are none."""

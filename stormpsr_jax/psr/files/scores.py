@@ -71,7 +71,7 @@ class FrameScores(NamedTuple):
         return FrameScores(change(self.objectness), change(self.states), parts, temporal)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Scores:
     """The scores of a recording: the fields of `FrameScores` with an axis of N in front.
 

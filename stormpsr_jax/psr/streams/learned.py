@@ -265,18 +265,12 @@ class Learned(Stream):
         *,
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
-        """Decodes with each of several settings; beliefs are worked out once for all thresholds."""
-        known: dict[float | None, Belief] = {}
+        """Decodes with each of several settings."""
         found = []
         for settings in candidates:
-            if settings.rho not in known:
-                known[settings.rho] = self.beliefs(procedure, recording, settings, weights)
+            belief = self.beliefs(procedure, recording, settings, weights)
             reporter = Reporter(procedure, recording.variant, settings, calibration)
-            frames = _given(recording.scores, "scores").frames.tolist()
-            events: list[Event] = []
-            for frame, *logits in zip(frames, *known[settings.rho], strict=True):
-                events += reporter.update(frame, Belief(*logits))
-            found.append(events + reporter.expire())
+            found.append(reporter.whole(_given(recording.scores, "scores").frames, belief))
         return found
 
     def beliefs(
@@ -286,14 +280,19 @@ class Learned(Stream):
         settings: LearnedSettings,
         weights: Weights | None,
     ) -> Belief:
-        """Returns the beliefs (N, K) at the frames with scores, as the online decoder has them."""
-        weights = _given(weights, "weights")
-        one = Filter(procedure, recording.variant, weights, settings.rho)
-        scores = _given(recording.scores, "scores")
-        rows = [one.update(frame, row) for frame, row in scores.per_frame()]
-        if not rows:
-            return Belief(*np.zeros((3, 0, procedure.num_components)))
-        return Belief(*map(np.stack, zip(*rows, strict=True)))
+        """Returns the beliefs (N, K) at the frames with scores, as the online decoder has them.
+
+        The recording keeps them: settings are chosen, and figures drawn, by the same ones.
+        """
+        weights, scores = _given(weights, "weights"), _given(recording.scores, "scores")
+        of = (procedure, recording.variant, scores, weights, settings.rho)
+        if recording.believed is None or recording.believed[0] != of:
+            one = Filter(procedure, recording.variant, weights, settings.rho)
+            rows = [one.update(frame, row) for frame, row in scores.per_frame()]
+            none = np.zeros((3, 0, procedure.num_components))
+            belief = Belief(*(map(np.stack, zip(*rows, strict=True)) if rows else none))
+            recording.believed = of, belief
+        return recording.believed[1]
 
 
 def _given(value: _T | None, name: str) -> _T:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -107,6 +108,33 @@ class Reporter:
         """Returns the events of the next frame with a belief, by frame and step id."""
         return self.expire(frame - 1) + self._decide(frame, belief, self.hold)
 
+    def whole(self, frames: Sequence[int], belief: Belief) -> list[Event]:
+        """Returns the events of a recording, as `update` gives them; beliefs (N, K).
+
+        Frames that would change nothing, nearly all, are found at once and left out.
+        """
+        logits = np.stack([belief.right, belief.wrong, -belief.present], axis=1)
+        over, kinds = self._over(logits)
+        states, over, at = np.array(_STATES)[kinds], over.any(axis=1), np.asarray(frames)
+        events: list[Event] = []
+        n = 0
+        while n < len(at):
+            if self.held is None:
+                rest = slice(n, None)
+                stirs = over[rest] & (states[rest] != self.reported)
+                if self._asks:
+                    own = Belief(*(its[rest] for its in belief))
+                    stirs |= self._unsure(own, over[rest]) != (self.unsure >= 0)
+                    waits = (self.unsure >= 0) & ~self.asked
+                    stirs |= waits & (at[rest, None] - self.unsure >= self._patience)
+                (some,) = np.nonzero(stirs.any(axis=1))
+                if not len(some):
+                    break
+                n += int(some[0])
+            events += self.update(int(at[n]), Belief(*(its[n] for its in belief)))
+            n += 1
+        return events + self.expire()
+
     def expire(self, frame: int | None = None) -> list[Event]:
         """Returns what has waited for long enough at a frame without a belief; None: at any."""
         if self.held is None or self.pending is None:
@@ -116,10 +144,7 @@ class Reporter:
 
     def _decide(self, frame: int, belief: Belief, hold: int) -> list[Event]:
         logits = np.stack([belief.right, belief.wrong, -belief.present])
-        over = self._may & (logits > self._thresholds)
-        # After a projection a part may be believed to be right and to be wrong or absent: the surer
-        # counts, so that two reports do not take turns.
-        kinds = np.where(over, logits, -np.inf).argmax(axis=0)
+        over, kinds = self._over(logits)
         states = np.array(_STATES)[kinds]
         ready = over.any(axis=0) & (states != self.reported)
         if self._waits(frame, ready, logits, hold):
@@ -136,6 +161,13 @@ class Reporter:
             events.sort(key=lambda event: event.step_id)
         return events
 
+    def _over(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether logits (…, 3, K) are over their thresholds, and which of three is (…, K)."""
+        over = self._may & (logits > self._thresholds)
+        # After a projection a part may be believed to be right and to be wrong or absent: the surer
+        # counts, so that two reports do not take turns.
+        return over, np.where(over, logits, -np.inf).argmax(axis=-2)
+
     def _event(self, frame: int, k: int, kind: int, belief: Belief, sure: bool = True) -> Event:
         logit = (belief.right, belief.wrong, -belief.present)[kind][k]
         confidence, step_id = float(sigmoid(logit)), 3 * k + kind
@@ -149,13 +181,17 @@ class Reporter:
 
     def _ask(self, frame: int, belief: Belief, over: np.ndarray) -> list[Event]:
         """The events of parts that have not been sure for long enough; `over` (K,): what is."""
-        there = (belief.present > self._install) & (self.reported == 0)
-        seen = there | ((belief.right > self._install) & (self.reported != 1))
-        unsure = self._may[0] & seen & ~over
+        unsure = self._unsure(belief, over)
         self.unsure = np.where(unsure, np.where(self.unsure < 0, frame, self.unsure), -1)
         due = unsure & ~self.asked & (frame - self.unsure >= self._patience)
         self.asked |= due
         return [self._event(frame, k, 0, belief, sure=False) for k in np.flatnonzero(due).tolist()]
+
+    def _unsure(self, belief: Belief, over: np.ndarray) -> np.ndarray:
+        """Which parts (…, K) are there, or seem right, and neither are reported so nor sure."""
+        there = (belief.present > self._install) & (self.reported == 0)
+        seen = there | ((belief.right > self._install) & (self.reported != 1))
+        return self._may[0] & seen & ~over
 
     def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray, hold: int) -> bool:
         """Whether what is ready (K,) waits for others."""

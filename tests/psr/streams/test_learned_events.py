@@ -127,3 +127,19 @@ def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
     assert states((9, -5, 5), 200, 210) == [(200, "wrong", 1)]
     # A hand passes: what is gone within two seconds was nothing.
     assert states(right, 210, 225) + states((9, 1, -1), 225, 230) == []
+
+
+@pytest.mark.parametrize("sure", [None, 4.0])
+@pytest.mark.parametrize("hold", [None, 1.5])
+def test_reporter_a_whole_recording_gives_the_events_of_its_frames_one_by_one(sure, hold):
+    rng = np.random.default_rng(0)
+    frames = np.cumsum(rng.integers(1, 4, size=3000))
+    steps = rng.normal(size=(3, 3000, 3)) * (rng.random((3, 3000, 1)) < 0.1)
+    belief = Belief(*(8 * np.sin(steps.cumsum(axis=1))))
+    settings = LearnedSettings(install=2.0, sure=sure, hold=hold, unexpected=-5.0)
+    one, expected = Reporter(PUMP, UP, settings, None), []
+    for frame, *logits in zip(frames.tolist(), *belief, strict=True):
+        expected += one.update(frame, Belief(*logits))
+    expected += one.expire()
+    assert len(expected) > 100
+    assert Reporter(PUMP, UP, settings, None).whole(frames, belief) == expected
