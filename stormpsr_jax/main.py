@@ -62,7 +62,7 @@ def _parser() -> OneLineParser:
     config_flag.add_config(parser)
     add = parser.add_argument
     what = "folder of this run: checkpoints, predictions, report, model"
-    add("--workdir", required=True, type=folder, metavar="DIR", help=what)
+    add("--workdir", required=True, type=Path, metavar="DIR", help=what)
     what = "train again what depends on a change: anew, or where only data have changed on from "
     what += "the old weights, for config.continue_share of the steps"
     choices = ("anew", "continue")
@@ -82,16 +82,6 @@ def _parser() -> OneLineParser:
     what = "seconds to wait for the other processes (%(default)s)"
     add("--connect_timeout", type=int, default=120, metavar="SECONDS", help=what)
     return parser
-
-
-def folder(text: str) -> Path:
-    """The type of a flag that takes a folder to write to."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"{text} is in an object store, which has neither locks nor links; give a folder of a "
-            "disk, such as NFS or Lustre, and copy what is finished to the store"
-        )
-    return Path(text)
 
 
 def folders(text: str) -> list[Path]:

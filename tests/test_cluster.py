@@ -11,10 +11,12 @@ import tomllib
 import pytest
 import yaml
 
-from stormpsr_jax import main
+from data_prep import synthetic
+from stormpsr_jax import main, recognise
 from stormpsr_jax.base import memory
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.training import hosts
+from tests.support.commands import refused
 from tests.support.processes import ROOT
 
 FOLDER = ROOT / "tools/cluster"
@@ -91,7 +93,18 @@ def test_batches_that_do_not_fit_into_shared_memory_are_refused(tmp_path):
         memory.check_shared(2**60, "handing batches over")
 
 
-def test_an_object_store_is_no_work_folder(capsys):
-    with pytest.raises(SystemExit):
-        main._parser().parse_args(["--config=meccano", "--workdir=gs://bucket/run"])
-    assert "gs://bucket/run is in an object store" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (main.main, ["--config=meccano", "--workdir=gs://bucket/run"]),
+        (main.main, ["--config=meccano", "--workdir=w", "--config.data.dir=s3://bucket/data"]),
+        (recognise.main, ["--model=demo", "demo", "--out=gs://bucket/out"]),
+        (synthetic.main, ["--out", "gs://bucket/data"]),
+    ],
+)
+def test_a_path_in_an_object_store_is_no_folder_of_this_machine(
+    command, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert f"{words[-1]}: object stores have neither" in refused(capsys, command, words)
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED, EXIT_RESTART
-from stormpsr_jax.main import folder, folders
+from stormpsr_jax.main import folders
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 
@@ -75,7 +75,7 @@ def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool =
     config_flag.add_config(parser)
     add = parser.add_argument
     what = "folder of all runs and tables"
-    add("--workdir", required=True, type=folder, metavar="DIR", help=what)
+    add("--workdir", required=True, type=Path, metavar="DIR", help=what)
     what = "how many seeds every row is trained with (%(default)s)"
     add("--seeds", type=_seeds, default=3, metavar="N", help=what)
     what = "work folders whose stages are taken over, if the very same"

@@ -8,7 +8,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
@@ -18,6 +18,7 @@ from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings
 
 _STDOUT = 1  # number of the open file
+_STORE = re.compile(r"(--[\w.]+=)?(gs|gcs|s3|az|abfss?|hdfs)://.*")
 # Flags that set a field of settings: by stream, and of all streams.
 _PER_STREAM = ("threshold", "removal", "confidence", "gate")
 _OF_ALL = ("decoder", "decay", "unseen_decay", "weight", "window")
@@ -146,9 +147,18 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in argparse; keeps the words for `error`."""
-        self._words = sys.argv[1:] if args is None else list(args)
+        """As in argparse, without paths in object stores."""
+        self.refuse_stores(sys.argv[1:] if args is None else list(args))
         return super().parse_known_args(args, namespace)
+
+    def refuse_stores(self, words: Sequence[str]) -> None:
+        """Makes an error of a path in an object store, which Python takes for one of a folder."""
+        self._words = words  # for `error`
+        if found := next(filter(_STORE.fullmatch, words), None):
+            self.error(
+                f"{found}: object stores have neither locks nor links; give a path on a disk, such "
+                "as NFS or Lustre, and copy from and to the store"
+            )
 
     def error(self, message: str) -> NoReturn:
         """Exits with code 2; of addresses in the message without user and password.

@@ -17,6 +17,7 @@ from stormpsr_jax.base.errors import lines_of, raise_all, tell
 from stormpsr_jax.base.files import shorten
 from stormpsr_jax.configs import default as default_config
 from stormpsr_jax.configs.fields import Field, Section
+from stormpsr_jax.psr.cli import OneLineParser
 
 _FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -62,7 +63,7 @@ def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> N
     parser.add_argument("--config.FIELD=VALUE", action="store_true", dest="field", help=what)
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(parser: OneLineParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses a command line; mistakes on it end the process with a line each, and status 2.
 
     The config has to have the fields of configs/default.py, with values of the same types. With
@@ -77,6 +78,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     """
     words = sys.argv[1:] if argv is None else argv
     fields = [word for word in words if re.match(r"--(no)?config\.", word)]
+    parser.refuse_stores(fields)
     args = parser.parse_intermixed_args([word for word in words if word not in fields])
     try:
         args.config = load(args.config, fields)

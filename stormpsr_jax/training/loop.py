@@ -335,8 +335,8 @@ class _Loop:
         self.sums = self.put_sums(dict.fromkeys(sums, 0))
 
     def judge(self, evaluate: Callable[[Params, Params], dict[str, float]]) -> None:
-        weights = hosts.on_every_host((self.state.params, self.state.batch_stats))
         begun = time.monotonic()
+        weights = hosts.on_every_host((self.state.params, self.state.batch_stats))
         found = evaluate(*weights)
         self.metrics = {name: float(value) for name, value in found.items()}
         row = {f"val/{name}": value for name, value in self.metrics.items()}
