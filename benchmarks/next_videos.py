@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import own_product, record
-from data_prep.label.keeping import Keeping
+from data_prep.label.keeping import OWN, Keeping
 from data_prep.label.models import Proposals, uncertainty
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure
@@ -47,6 +47,7 @@ def least_certain(
     model: Path, pool: Path, procedure: Procedure, others: Sequence[int]
 ) -> list[int]:
     """Other videos of the pool in the page's order."""
+    (model.parent / "labels" / OWN).mkdir(exist_ok=True)
     proposals = Proposals(str(model), Keeping(model.parent / "labels"), procedure)
     places = own_product.pool_places(1 + max(others))
     films = [own_product.video_of(pool, places[k]) for k in others]

@@ -11,8 +11,7 @@ file other than the one that ships, for recordings that this one does not name.
 A -1 in these labels is a part in transition, on its way on or off. It counts as before the
 transition until that ends in 0 or 1, which is the step. So PSR_labels.csv and
 PSR_labels_with_errors.csv, which have other steps, are checked and not used;
-no part is incorrect
-in this data set. There are no boxes: no frame has one.
+no part is incorrect in this data set. There are no boxes: no frame has one.
 """
 
 import argparse
