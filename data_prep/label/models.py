@@ -23,7 +23,7 @@ class _Line(msgspec.Struct):
 
     type: str
     time_s: float = 0.0
-    step_id: int = 0
+    step_id: int | None = None  # alerts may name no step
     confidence: float = 0.0
 
 
