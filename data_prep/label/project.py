@@ -176,7 +176,6 @@ class Project:
                 ],
             },
             "model": self.proposals.model,
-            "by_doubt": False,  # whether that order pays has not been measured
             "carried": CARRIED,
             "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(self.parts)],
             "videos": [entry for entry, _ in found.values()],

@@ -8,17 +8,7 @@ const STATES = { 1: ["✓", "on"], "-1": ["✗", "wrong"], 0: ["·", "off"] };
 const NAMED = 2; // parts that have to come first; the tooltip has all
 const KINDS = { install: "Install", wrong: "Wrong", remove: "Remove" };
 
-/** The videos in the order in which they are worth labelling. */
-export function inOrder({ videos, by_doubt: byDoubt }) {
-  const doubt = (video) => (byDoubt ? (video.uncertainty ?? 2) : 0); // no proposals: unknown to it
-  return [...videos].sort((a, b) => doubt(b) - doubt(a) || a.name.localeCompare(b.name));
-}
-
-export function drawVideos(project, open) {
-  const { left, by_doubt: byDoubt, model } = project;
-  const order = "Most uncertain first";
-  setText(by("order"), byDoubt && model ? order : "In the order of their names");
-  const videos = inOrder(project);
+export function drawVideos({ videos, left, errors }, open) {
   const makeRow = () => {
     const row = make("li");
     const button = make("button");
@@ -46,7 +36,7 @@ export function drawVideos(project, open) {
   setText(by("left"), `${left.labelled} of ${left.suggested} videos that our measurements suggest`);
   by("left").classList.toggle("is-reached", left.labelled >= left.suggested);
   const asked = left.wrong_suggested;
-  setText(by("errors"), project.errors.join("\n"));
+  setText(by("errors"), errors.join("\n"));
   setText(by("left-wrong"), `Installed incorrectly, of ${asked} times each`);
   const parts = Object.entries(left.wrong);
   fitRows(by("wrong-list"), parts.length, () => make("li")).forEach((row, i) => {
