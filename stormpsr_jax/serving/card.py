@@ -128,7 +128,7 @@ def _use(data: Mapping[str, Any]) -> list[str]:
     variant = _plain(next(iter(data["procedure"]["variants"])))
     # In a fenced block nothing is markup but what ends it.
     variant = json.dumps(variant, ensure_ascii=False).replace("`", "\\x60")
-    source, note = '"video.mp4"', "or pictures, uint8 RGB (N, H, W, 3)"
+    source, note = '"video.mp4"', "or uint8 RGB (N, H, W, 3)"
     if not data["pictures"]:
         source, note = "features", f"float32 (N, {data['embedding']})"
     lines = [
