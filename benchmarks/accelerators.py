@@ -39,12 +39,14 @@ are not tuned: they are cuBLAS calls with default workspaces.
 """
 
 import argparse
+import functools
 import importlib
 import itertools
 import math
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 if "--measure" not in sys.argv:
@@ -68,7 +70,7 @@ from jax.sharding import AxisType, Mesh
 from stormpsr_jax.base import devices
 from stormpsr_jax.networks.architectures import cost_of
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import step
+from stormpsr_jax.training import sharding, step
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import AXES, state_shardings
 from stormpsr_jax.training.sharding import make_mesh as training_mesh
@@ -194,6 +196,28 @@ def device_gib(compiled: jax.stages.Compiled) -> float:
     return total / 2**30
 
 
+def timed(context: Context, stage: str, definition: Definition, steps: int) -> list[float]:
+    """Seconds of each of some steps of a stage, on the devices that are there."""
+    mesh, rng = context.mesh, context.key(f"{stage}/steps")
+    params, batch_stats = definition.init()
+    optimizer = definition.optimizer(params)
+    create = functools.partial(step.new_state, optimizer)
+    start = params, batch_stats, jax.random.key_data(rng)
+    shardings = state_shardings(jax.eval_shape(create, *start), mesh)
+    state = jax.jit(create, out_shardings=shardings)(*start)
+    batch = sharding.put(first_batch(definition), sharding.batch_sharding(mesh))
+    metrics = jax.eval_shape(definition.loss_fn, params, batch_stats, batch, rng)[1][0]
+    names = ("count", "loss", "grad_norm", *metrics)
+    sums = {name: jax.device_put(np.float32(0), sharding.replicated(mesh)) for name in names}
+    jitted = step.jit_step(definition.loss_fn, optimizer, shardings, mesh)
+    take, times = jitted.lower(state, sums, batch).compile(), []
+    for _ in range(steps + 1):  # the first warms up
+        begun = time.perf_counter()
+        state, sums, _ = jax.block_until_ready(take(state, sums, batch))
+        times.append(time.perf_counter() - begun)
+    return times[1:]
+
+
 def model_flops(context: Context, stage: str, rows: int) -> float:
     """FLOPs of a step with `rows` rows, nothing of which is computed twice."""
     config = context.config
@@ -235,8 +259,6 @@ def columns(
 
 def measure(config, stages: list[str], steps: int = 20) -> None:
     """Runs each stage's step on the devices that are there, and prints rates and shares."""
-    from train_step import timed
-
     mesh = training_mesh(config.mesh.data, config.mesh.fsdp)
     kind = mesh.devices.flat[0].device_kind
     peak = devices.peak_flops(kind, config.dtype)
@@ -246,8 +268,8 @@ def measure(config, stages: list[str], steps: int = 20) -> None:
         context = Context(config, Path(folder), mesh)
         stage_loops.make_folders(context, recordings=1)
         for stage, definition in stage_loops.definitions(context, stages).items():
-            _, batch, times = timed(context, stage, definition, steps)
-            seconds, rows = min(times), len(next(iter(batch.values())))
+            seconds = min(timed(context, stage, definition, steps))
+            rows = batch_rows(definition)
             copy = Context(config.copy_and_resolve_references(), Path(folder), mesh)
             share = peak and model_flops(copy, stage, rows) / seconds / peak / mesh.size
             print(

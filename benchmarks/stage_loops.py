@@ -6,7 +6,6 @@ For the benchmarks that measure the real models, losses, optimisers and pipeline
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -51,20 +50,11 @@ def smooth_jpegs(count: int, size: int, seed: int = 0) -> list[bytes]:
     return [simplejpeg.encode_jpeg(p, quality, "RGB", SUBSAMPLING, fastdct=False) for p in pictures]
 
 
-def default_size(config) -> int:
-    """Pixels each way: those that stage `data` renders, or 224."""
-    return config.data.synthetic.size if "data" in config.stages else 224
-
-
-def make_folders(context: Context, size: int | None = None, recordings: int = 2) -> None:
-    """The data of a run: pictures of the encoder's size, and in another folder the detector's.
-
-    With `size`, that is the one of both.
-    """
+def make_folders(context: Context, recordings: int = 2) -> None:
+    """The data of a run: pictures of the encoder's size, and in another folder the detector's."""
     config, procedure = context.config, context.procedure
-    if size:
-        config.encoder.image_size = config.detector.image_size = size
-    size = config.encoder.image_size or default_size(config)
+    rendered = config.data.synthetic.size if "data" in config.stages else 224
+    size = config.encoder.image_size or rendered
     make_data(context.data_dir, procedure, size, recordings)
     large = config.detector.image_size or size
     if large != size:
@@ -140,10 +130,3 @@ def build(context: Context, name: str) -> Definition:
     """What one stage would train."""
     context.config.temporal.embeddings = "host"  # the clips themselves are the batch
     return order.STAGES[order.names().index(name)].build(context)
-
-
-def num_frames(batch: dict[str, Any]) -> int:
-    """Pictures or embeddings in a batch."""
-    if "image" in batch:
-        return int(np.prod(batch["image"].shape[:-3]))
-    return int(np.prod(batch["embeddings"].shape[:2]))

@@ -16,25 +16,17 @@ SHAPES = {field: value for field, value in TINY.items() if field.split(".")[0] i
 CONFIG = " ".join(["--config=synthetic --size=32", *flags_of(SHAPES)])
 SMALL = {
     "data_preparation.py": ("--frames=2 --workers=1 --rounds=1", "pictures agree within"),
-    "data_wait.py": (
-        f"--stages=finetune --steps=2 --seconds=0.1 {CONFIG} --config.finetune.batch=2",
-        "| finetune | batch 2, as configured | 10 |",
-    ),
     "live.py": (
         f"--frames=16 --windows=1 --rounds=1 --seconds=2 --hours=0.002 {CONFIG} "
         "--config.predict.batch=8",
         "| files / real time",
     ),
     "rendering.py": ("--sizes=32 --pictures=2 --rounds=1", "\ncompiled in "),
-    "train_step.py": (
-        f"--stages=temporal --devices=2 --steps=1 --matmul=64 {CONFIG}",
-        "| temporal | 2 | 80 |",
-    ),
 }
 
 
 # Those that take longest run by hand.
-SLOW = ("data_wait.py", "rendering.py")
+SLOW = ("rendering.py",)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +102,13 @@ print(*sorted(counted.items()))
 print(parts["finetune"])
 print(sum(parts.values()), *(plan.side_by_side(one, places) for places in (1, 8)))
 """
+
+
+def test_accelerators_times_the_steps_on_the_devices_at_hand():
+    code = "import accelerators; from tests.support.tiny import tiny; "
+    code += "accelerators.measure(tiny(), ['temporal'], steps=1)"
+    env = environment(2, PYTHONPATH=f"{ROOT}:{ROOT / 'benchmarks'}")
+    assert "| temporal | 16 | " in finish(start([sys.executable, "-c", code], env=env))[0]
 
 
 def test_tables_cost_counts_each_kind_of_step_once_and_every_training_of_the_plan():
