@@ -19,7 +19,6 @@ import numpy as np
 import simplejpeg
 from array_record.python import array_record_module
 from google.protobuf.message import DecodeError
-from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.annotation import LabelledFrames
@@ -312,6 +311,9 @@ class ClipSource(Source):
 
     def _jpegs_of(self, recording: str, record: int, data: bytes) -> Sequence[bytes]:
         """Returns the JPEGs of a record; ValueError if it is not that one of this recording."""
+        # Here: it brings 223 modules, and a run that has nothing to do reads no clip.
+        from tensorflow_datasets.proto import tf_example_pb2
+
         feature = tf_example_pb2.Example.FromString(data).features.feature
         first, jpegs = record * self._clip_length, feature["jpeg"].bytes_list.value
         r = self.recordings[recording]
