@@ -140,6 +140,3 @@ def test_demo_provenance_is_of_these_files():
     for name, entry in ABOUT["files"].items():
         path = FOLDER / name
         assert (path.stat().st_size, files.checksum(path)) == (entry["bytes"], entry["sha256"])
-
-
-# --- The word -------------------------------------------------------------------------------------

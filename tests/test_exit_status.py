@@ -25,6 +25,9 @@ def ended(words, capsys):
         (["--from=nowhere"], "error: --from=nowhere: no such work folder"),
         (["--config.seed=x"], "error: "),
         (["--workdir=file"], "error: "),
+        (["--profile_steps=3,2"], "error: argument --profile_steps: 3,2 is not two step numbers"),
+        (["--config.temporal.stepz=1"], "error: the config has no such field: temporal.stepz"),
+        (["--config.dtype=bf16"], "error: --config.dtype='bf16': is not one of float32, bfloat16"),
     ],
 )
 def test_an_error_found_before_anything_is_computed_is_2(

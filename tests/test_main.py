@@ -1,7 +1,6 @@
 """The whole job on tiny pictures: all stages, again, killed, on other devices, with mistakes."""
 
 import dataclasses
-import fcntl
 import json
 import shutil
 import signal
@@ -229,26 +228,6 @@ def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
     (without / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"the CAD pictures are \(32, 32\) pixels"):
         main.run(tiny(**changes, **{"data.cad_dir": str(workdir / "data")}), tmp_path / "c")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ((), "is writing to"),
-        (("--profile_steps=3,2",), "--profile_steps: 3,2 is not two step numbers"),
-        (("--config.temporal.stepz=1",), "the config has no such field: temporal.stepz"),
-        (("--config.dtype=bf16",), "--config.dtype='bf16': is not one of float32, bfloat16"),
-    ],
-)
-def test_errors_are_a_line_and_status_2(workdir, words, message, capsys):
-    given, _ = command(workdir)
-    with (workdir / "lock").open("w") as file:
-        if "is writing" in message:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(SystemExit, match="2"):
-            main.main([*given[3:], *words])
-    (line,) = [text for text in capsys.readouterr().err.splitlines() if "error: " in text]
-    assert message in line
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import types
 import pytest
 
 from data_prep import embeddings
-from stormpsr_jax.base import cluster, cluster_node, files, installed
+from stormpsr_jax.base import cluster
 from tests.support import cluster_jobs, embeddings_data, shards_data
 from tests.support.commands import refused
 from tests.support.model_data import video, write
@@ -216,11 +216,3 @@ def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_pat
     os.mkfifo(path)  # which nobody writes to
     with pytest.raises(ValueError, match="ray_current_cluster: holds no address"):
         cluster._found("--ray=auto")
-
-
-@pytest.fixture
-def told(tmp_path):
-    with files.only_writer(tmp_path / "lock", tmp_path):
-        owner = files.read_owner(tmp_path / "lock")
-        here = str(tmp_path)
-        yield cluster_node.Owner("head", installed.parts(), here, f"{here}/lock", owner)

@@ -38,11 +38,6 @@ def _flags(files, out, *more):
     return [f"--meshes={meshes}", f"--procedure={procedure}", f"--out={out}", *FEW, *more]
 
 
-@pytest.fixture
-def kit(files):
-    return _of_user(files)
-
-
 def _of_user(files, **options):
     return products.from_meshes(files[0], LANTERN, **options)
 
@@ -167,6 +162,3 @@ def test_renders_show_what_stands_in_once(monkeypatch):
     assert made.make("cad", "wrong_01").states.tolist() == [[-1, 0, 0]]
     list(made.make("cad", "wrong_01").jpegs)
     assert {0 in loose and len(loose) == 2 for _, loose in tables} == {True}
-
-
-# --- The workplace around products of any size ---

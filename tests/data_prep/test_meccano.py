@@ -187,6 +187,3 @@ def test_errors_are_named_before_the_work_begins(meccano_files, tmp_path, parts,
     for part in parts:
         assert part in said
     assert not (tmp_path / "out").exists()
-
-
-# --- The command ----------------------------------------------------------------------------------

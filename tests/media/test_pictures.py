@@ -2,8 +2,6 @@
 
 import io
 import math
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -119,17 +117,6 @@ def test_encode_grey_and_cmyk_become_rgb(mode, caplog):
 def test_encode_bad_pictures_are_named(data, message):
     with pytest.raises(ValueError, match=message):
         fit(jpeg(photograph()), data, size=(24, 24))
-
-
-def png(height: int, width: int, more: bytes = b"") -> bytes:
-    """A PNG file that says its size, with a black picture of one column and what is before it."""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    end = chunk(b"IDAT", zlib.compress(bytes(2**16))) + chunk(b"IEND")
-    return b"\x89PNG\r\n\x1a\n" + head + more + end
-
-
-def chunk(kind: bytes, body: bytes = b"") -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -2,17 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import pytest
 
 from stormpsr_jax.configs import default
 from stormpsr_jax.networks import vit, vit_family
 from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
-from tests.support.drawn import dinov3_like
-
-
-@pytest.fixture(scope="module")
-def dinov3():
-    return dinov3_like()
 
 
 def test_layer_lr_scale_freezes_or_slows_the_backbone_alone():

@@ -93,12 +93,3 @@ def test_a_new_stage_s_errors_are_told_before_it_runs(run, monkeypatch):
         ValueError, match=r"names \['count', 'later'\]; known are data, .*evaluate$"
     ):
         run()
-
-
-def test_a_costly_stage_s_weights_are_not_thrown_away_unasked(run, monkeypatch):
-    trained = Stage("temporal", fields=("seed",), run=lambda _: {}, build=lambda _: None)
-    monkeypatch.setattr(order, "STAGES", (trained,))
-    run(stages=("temporal",))
-    (run.folder / "temporal" / "checkpoints" / "1").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"train again: temporal \(seed 0 → 7\)"):
-        run(stages=("temporal",), seed=7)

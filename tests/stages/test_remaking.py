@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax import main
 from stormpsr_jax.base import files, results
-from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import (
     continuing,
     detections,
@@ -254,21 +253,6 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     assert read
     assert not unknown
     assert {field for field in named if field.startswith(("augment.", "predict."))} <= read
-
-
-def test_pictures_are_read_once_for_all_work_folders(finished, tmp_path, monkeypatch):
-    shutil.copytree(finished / "data", tmp_path / "data")
-    read = []
-
-    def content_checksum(source, name, own=ClipSource.content_checksum):
-        read.append(name)
-        return own(source, name)
-
-    monkeypatch.setattr(ClipSource, "content_checksum", content_checksum)
-    for run in ("one", "two"):
-        context = Context(tiny(**{"data.dir": str(tmp_path / "data")}), tmp_path / run, None)
-        provenance.made_from(context, embed.STAGE)
-    assert sorted(read) == ["train_000", "train_001", "train_002", "val_000", "val_001"]
 
 
 # --- Runs -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Exported models, and ONNX files with what no export writes."""
+"""Exported models."""
 
 import hashlib
 import json
@@ -43,37 +43,3 @@ def declare(folder: Path, *roles: str) -> None:
         named = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
         data["networks"][role] |= named
     path.write_text(json.dumps({**data, "checksum": seal(data)}))
-
-
-def outside(model) -> None:
-    """The first array comes from a file of the system."""
-    from onnx import TensorProto
-
-    array = model.graph.initializer[0]
-    array.ClearField("raw_data")
-    array.data_location = TensorProto.EXTERNAL
-    array.external_data.add(key="location", value="../../../etc/passwd")
-
-
-def constant(model) -> None:
-    """The same, as the value of a constant."""
-    from onnx import TensorProto, helper
-
-    array = TensorProto(name="x", data_type=1, dims=[1])
-    array.external_data.add(key="location", value="weights.bin")
-    model.graph.node.insert(0, helper.make_node("Constant", [], ["new"], value=array))
-
-
-def library(model) -> None:
-    """Operators of another library are asked for."""
-    model.opset_import.add(domain="com.example", version=1)
-
-
-def endless(model) -> None:
-    """An operator that loops."""
-    model.graph.node[0].op_type = "Loop"
-
-
-def functions(model) -> None:
-    """A function of its own."""
-    model.functions.add(name="f", domain="")

@@ -8,25 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from tests.support import loop_process
-from tests.support.loop_toy import acting, assert_same, run, steps_saved
+from tests.support.loop_toy import acting, run
 from tests.support.processes import environment, finish, start
-
-
-def test_train_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
-    workdir = tmp_path / "toy"
-
-    def act(step, batch):
-        if step == 18:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(workdir, data=acting(act))
-    assert steps_saved(workdir) == [12, 16]
-    for path in (workdir / "checkpoints" / "16" / "state").rglob("d/*"):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(UserWarning, match=r"checkpoints/16 is damaged"):
-        run(workdir)
-    assert_same(workdir, undisturbed)
 
 
 def test_train_out_of_memory_names_stage_and_field(tmp_path):

@@ -157,21 +157,6 @@ def test_the_detector_that_turns_pictures_upright_can_be_exported(system, tmp_pa
 # --- What is refused ------------------------------------------------------------------------------
 
 
-def graph(operator, name="n", **attributes):
-    """An ONNX file of one operator on four numbers and number 9, which is a constant."""
-    import onnx
-
-    x, y = (onnx.helper.make_tensor_value_info(n, 1, ["b", None]) for n in "xy")
-    x.type.tensor_type.shape.dim[1].dim_value = 4
-    y.type.tensor_type.shape.dim[1].dim_value = 4 if operator == "Sin" else 1
-    inputs = ["x"] if operator == "Sin" else ["x", "nine"]
-    node = onnx.helper.make_node(operator, inputs, ["y"], name=name, **attributes)
-    constants = [onnx.helper.make_tensor("nine", 7, [1], [9])] if operator != "Sin" else []
-    opsets = [onnx.helper.make_opsetid("", 21)]
-    made = onnx.helper.make_graph([node], "g", [x], [y], constants)
-    return onnx.helper.make_model(made, opset_imports=opsets, ir_version=10).SerializeToString()
-
-
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 def test_a_damaged_program_is_refused(copied, form):
     folder = copied(form)
