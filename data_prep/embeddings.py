@@ -86,7 +86,6 @@ def make_dataset(
     stride: int | None = None,
     first_frame: int | None = None,
     normalise: str = "l2",
-    splits: Mapping[str, str] | None = None,
     workers: parallel.Workers = 1,
 ) -> list[str]:
     """Makes the data folder and returns remarks; recordings that are already there are kept.
@@ -99,9 +98,7 @@ def make_dataset(
         OSError: a full disk among others; what is unfinished does not count as finished.
     """
     out = Path(out)
-    jobs = _plan(
-        out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
-    )
+    jobs = _plan(out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise)
     by_split = {s: [j for j in jobs if j.split == s] for s in sorted({j.split for j in jobs})}
     settings: dict[str, Any] = {
         "version": folder.VERSION,
@@ -145,7 +142,6 @@ def _plan(
     stride: int | None,
     first_frame: int | None,
     normalise: str,
-    splits: Mapping[str, str] | None,
 ) -> list[Job]:
     """Reads headers and labels of all recordings; every error in them becomes part of one error.
 
@@ -170,11 +166,7 @@ def _plan(
             errors.append(f"{there}: no {absent} for {', '.join(names)}")
     both = {name: labelled[name] for name in arrays if name in labelled}
     with gathering(errors):
-        chosen = (
-            embedding_files.splits_by_globs(both, splits)
-            if splits
-            else data_sets.splits_of(both, arrays)
-        )
+        chosen = data_sets.splits_of(both, arrays)
     headers: dict[str, embedding_files.Header] = {}
     known: dict[str, Labels] = {}
     paths = {name: Path(arrays[name][0].path, arrays[name][1]) for name in both}
@@ -306,13 +298,6 @@ def _notes(
     return lines
 
 
-def _splits(text: str) -> dict[str, str]:
-    pairs = [part.split(":") for part in text.split(",")]
-    if any(len(pair) != 2 or not pair[1] or not pair[0].isidentifier() for pair in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like train:GLOB,val:GLOB")
-    return dict(pairs)
-
-
 def _make(procedure: Procedure, fps: float | None, **given: Any) -> None:
     print("\n".join(make_dataset(procedure=procedure.at(fps), **given)), file=sys.stderr)
 
@@ -338,13 +323,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--first_frame", type=command.at_least(0), help=what)
     add("--fps", type=float, help="of the videos; otherwise the procedure's")
     add("--normalise", choices=NORMALISATIONS, default="l2", help="rows to length 1 (%(default)s)")
-    add(
-        "--split",
-        dest="splits",
-        metavar="SPLIT",
-        type=_splits,
-        help="train:GLOB,val:GLOB,… on names, in place of folders",
-    )
     command.add_workers_flags(parser, 1)
 
 

@@ -176,9 +176,8 @@ def encoder(context: Context, train: ClipSource, val: ClipSource) -> Definition:
         shape = (2, *train.image_size, 3)
         variables = networks.fresh(model, context.key("general/init"), shape)
         heads = np.zeros((len(train.recordings), hidden, COMPONENTS), np.float32)
-        return {"spatial": variables["params"], "heads": {"kernel": heads}}, variables[
-            "batch_stats"
-        ]
+        params = {"spatial": variables["params"], "heads": {"kernel": heads}}
+        return params, variables["batch_stats"]
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         outputs, updates = model.apply(

@@ -1,15 +1,12 @@
 """Reads ready-made embeddings, .npy and .npz files; pickles are never read."""
 
-import fnmatch
 import zipfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import memory, npy
-from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.files import check_regular
 from stormpsr_jax.psr.files import csvfile
 
@@ -30,19 +27,6 @@ class Header(NamedTuple):
     shape: tuple[int, int]
     first_frame: int
     stride: int
-
-
-def splits_by_globs(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, str]:
-    """Returns the split of each recording by {split: glob on its name}."""
-    chosen, errors = {}, []
-    for name in names:
-        matching = [split for split, glob in splits.items() if fnmatch.fnmatchcase(name, glob)]
-        if len(matching) != 1:
-            what = " and ".join(matching) or "none of them"
-            errors.append(f"--split: recording {name!r} is in {what}")
-        chosen[name] = matching[0] if matching else ""
-    raise_all(errors)
-    return chosen
 
 
 def read_header(path: Path, stride: int | None, first_frame: int) -> Header:

@@ -33,15 +33,12 @@ def augment(
     """Augments pictures, each clip of `images` with one draw for all its frames.
 
     Args:
-        images: uint8 (B, H, W, 3) pictures or (B, T, H, W, 3) clips.
+        images: uint8 (B, H, W, 3) pictures or (B, T, H, W, 3) clips; returned as float32, 0 … 255.
         brightness: factor drawn from 1 ± this; `contrast` and `saturation` likewise.
         blur_sigma: Gaussian blur with 5 taps, its σ drawn from .01 … this, in pixels.
         shift: translation drawn from ± this share of the picture, edges repeated.
         occluders: probability, one for all or one a picture (B,), of painting limbs over the
             picture: up to three capsules of one colour from the border, as hands and arms are.
-
-    Returns:
-        uint8 → float32 in 0 … 255, same shape.
     """
     painted = not isinstance(occluders, float) or occluders > 0
     occluders = jnp.broadcast_to(jnp.asarray(occluders, jnp.float32), images.shape[:1])

@@ -161,11 +161,8 @@ def read_arrays(
 ) -> dict[str, np.ndarray]:
     """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
 
-    Args:
-        keys: arrays that it has to have, besides the names, the first frames and the numbers of
-            frames of its recordings.
-        num_components: K of the states.
-        advice: ends the message about a file that is missing or damaged.
+    It has to have the arrays `keys`, besides names, first frames and numbers of frames of its
+    recordings.
 
     Raises:
         ValueError: it is missing or damaged, or its arrays do not fit each other; names it, and

@@ -61,18 +61,11 @@ def clip_density(
 ) -> np.ndarray:
     """Probability (N,) of every frame to be the last one of a sampled clip.
 
-    KCAS (STORM-PSR, Sec. 3.3): p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the change
-    events t_j, each with the same weight. `gaussian` has one mode, at t_j, and `uniform` none; both
-    are the paper's ablation. Normalised over the frames of the recording, so that events near its
-    ends, whose modes are cut off, keep the mass that lies inside.
-
-    Args:
-        num_frames: N, frames of the recording.
-        events: (E,) frame indices of the changes. Without any, the density is uniform.
-        sampling: "kcas" | "gaussian" | "uniform".
-        delta: δ in frames.
-        sigma: σ in frames.
-        floor: added at every frame before normalising.
+    KCAS (STORM-PSR, Sec. 3.3): p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the frames t_j
+    of `events`, each with the same weight; δ and σ are in frames. `gaussian` has one mode, at t_j,
+    and `uniform`, or a recording without events, none; both are the paper's ablation. `floor` is
+    added at every frame. Normalised over the frames of the recording, so that events near its ends,
+    whose modes are cut off, keep the mass that lies inside.
     """
     events = np.asarray(events, np.float64)
     if sampling == "uniform" or events.size == 0:

@@ -25,14 +25,9 @@ def decode_reduced(
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Decodes a JPEG file at the smallest k/8 of its size that leaves enough for `wanted`.
 
-    Args:
-        whole: (H, W) that its header says.
-        wanted: (H, W) that the whole picture is to be resized to, by antialiasing.
-        reduced: what is decoded is at least this many times as large.
-
-    Returns:
-        (h, w, 3) uint8 RGB; the size of the whole picture at that scale, which need not be a whole
-        number.
+    Its header says that it is `whole` (H, W); the picture is to be resized to `wanted` (H, W), by
+    antialiasing, and what is decoded is at least `reduced` times as large. Returns (h, w, 3) uint8
+    RGB, and the size of the whole picture at that scale, which need not be a whole number.
 
     Raises:
         ValueError: it cannot be decoded to its end.

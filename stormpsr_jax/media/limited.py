@@ -23,11 +23,10 @@ def call(
     advice: str,
     files: Sequence[int] = (),
 ) -> bytes:
-    """Returns what a module, run as a program, answers to a request.
+    """Returns what a module, run as a program, answers to a request that can be pickled.
 
     Args:
         module: its name; it reads the request with `pickle.load`, and calls `limit` and `end`.
-        request: picklable.
         place: the file that is read there, for messages, by what it has answered until then; None
             if that is a whole answer, which counts however the process ended after it.
         files: descriptors that the process has under the same numbers.

@@ -186,19 +186,14 @@ def open_trees(
 ) -> list[Tree]:
     """Returns the trees of a --flag that takes a folder or a zip file.
 
-    A folder counts together with the zip files that lie directly in it, as after a download. A zip
-    file may be cut into parts, x.zip.001, x.zip.002 and so on; each of them stands for all.
-
-    Args:
-        path: of the folder or zip file.
-        left_out: names of folders that are not looked into.
-        spare: says by its name of which zip file in the folder it is no error if it cannot be read,
-            as of downloads that are not all finished.
-        unread: to which is added what is wrong with each of these.
+    A folder counts together with the zip files that lie directly in it, as after a download;
+    folders named in `left_out` are not looked into. A zip file may be cut into parts, x.zip.001,
+    x.zip.002 and so on; each of them stands for all. `spare` says by its name of which zip file in
+    the folder it is no error if it cannot be read, as of downloads that are not all finished; what
+    is wrong with it is added to `unread`.
 
     Raises:
-        ValueError: there is nothing at that path, or it is a file but no zip file; see
-            zips.Zip.
+        ValueError: there is nothing at that path, or it is a file but no zip file; see zips.Zip.
     """
     path, left_out = os.fspath(path), frozenset(left_out)
     if os.path.isdir(path):

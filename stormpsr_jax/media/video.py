@@ -230,13 +230,9 @@ def upright(
 ) -> np.ndarray:
     """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, as it is meant to be seen.
 
-    It is upright, and mirrored where the file says so, and its pixels are squares.
-
-    Args:
-        frame: of a decoder.
-        pixel: width : height of the frame's pixels, which old camcorders and DVDs have, as its
-            stream says; None where it says nothing.
-        scale: at most 1, of its sides.
+    It is upright, and mirrored where the file says so, and its pixels are squares: `pixel` is their
+    width : height in the frame, which old camcorders and DVDs have, as its stream says; None where
+    it says nothing. `scale`, at most 1, is of its sides.
 
     Raises:
         ValueError: the picture is too large.

@@ -43,14 +43,10 @@ def zoom(
     """Augments: scales and shifts each picture, its box and its pose; the border is repeated.
 
     Args:
-        images: (B, H, W, C) float.
-        boxes: (B, 4) cx, cy, w, h in 0..1, or NaN.
+        images, boxes: (B, H, W, C) float; (B, 4) cx, cy, w, h in 0..1, or NaN; cut at the border.
         poses: (B, 6), see `data.annotation.LabelledFrames`.
         scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
         shift: and then shifted by a share of their size drawn from ± this, per axis.
-
-    Returns:
-        images (B, H, W, C); boxes (B, 4), cut at the border; poses (B, 6).
     """
     keys = jax.random.split(key)
     factor = jnp.exp(jax.random.uniform(keys[0], (len(images), 1), minval=-scale, maxval=scale))
@@ -176,16 +172,13 @@ def decode(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best detections of each image, after non-maximum suppression (jittable).
 
-    A detection's confidence is P(object at the point) · P(state | object). Suppression ignores
-    classes: two states of one object are one detection.
-
-    Args:
-        max_detections: M, rows per image.
-        iou_threshold: boxes that overlap a better one by more are dropped.
+    A detection's confidence is P(object at the point) · P(state | object). Boxes that overlap a
+    better one by more than `iou_threshold` are dropped, whatever their class: two states of one
+    object are one detection.
 
     Returns:
         boxes (B, M, 4) cx, cy, w, h; classes (B, M) int32 in 1..S+1; confidences (B, M), falling
-        along M. Rows left over have class 0, confidence 0 and a zero box.
+            along M = `max_detections`. Rows left over have class 0, confidence 0 and a zero box.
     """
     states = jax.nn.softmax(outputs["logits"].astype(jnp.float32))
     scores = jax.nn.sigmoid(outputs["objectness"].astype(jnp.float32)) * states.max(-1)  # (B, N)

@@ -56,19 +56,11 @@ class ResidualBlock(nn.Module):
 
 
 def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax.Array:
-    """Resamples the inside of a box to a fixed grid, as products of matrices (no gather).
+    """Resamples the inside of boxes (B, 4), cx, cy, w, h in 0..1, to a grid: (B, size, size, C).
 
-    Bilinear where it enlarges, a triangle as wide as two output cells where it reduces. Cells
-    beyond the border are zero.
-
-    Args:
-        features: (B, H, W, C).
-        boxes: (B, 4) cx, cy, w, h in 0..1.
-        size: height and width of the grid.
-        margin: the box is enlarged by this factor first.
-
-    Returns:
-        (B, size, size, C).
+    A box is enlarged by the factor `margin` first. Products of matrices, no gather: bilinear where
+    it enlarges, a triangle as wide as two output cells where it reduces. Cells beyond the border
+    are zero.
     """
 
     def weights(centre: jax.Array, extent: jax.Array, length: int) -> jax.Array:

@@ -81,20 +81,12 @@ def loss(
 def recur(
     w_in: jax.Array, bias: jax.Array, w_hidden: jax.Array, first: jax.Array, x: jax.Array
 ) -> jax.Array:
-    """The gated recurrent unit along time.
+    """The gated recurrent unit along time, for x (T, F, N): (T, U, N), after each frame.
 
-    Its gradient is written out: sums of the weights' gradients run along with the way back, which
-    takes half the time of differentiating the scan. There is none with respect to `x`.
-
-    Args:
-        w_in: (3U, F), of the update gate, the reset gate and the new value.
-        bias: (3U,).
-        w_hidden: (3U, U).
-        first: (U, N), before the first frame.
-        x: (T, F, N).
-
-    Returns:
-        (T, U, N), after each frame.
+    `w_in` (3U, F) and `bias` (3U,) are of the update gate, the reset gate and the new value, as is
+    `w_hidden` (3U, U); `first` (U, N) is before the first frame. The gradient is written out: sums
+    of the weights' gradients run along with the way back, which takes half the time of
+    differentiating the scan. There is none with respect to `x`.
     """
     return _forward(w_in, bias, w_hidden, first, x)[0]
 

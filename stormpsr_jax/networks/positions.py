@@ -13,20 +13,14 @@ def resize_position_embedding(
     old_grid: tuple[int, int] | None = None,
     antialias: bool = True,
 ) -> np.ndarray:
-    """Resizes a ViT's position embedding (1, 1 + h w, D) to another patch grid, bicubically.
+    """Resizes a ViT's position embedding (1, 1 + h w, D) to another patch grid (h, w), bicubically.
 
-    The kernel is Keys's with a = -0.5, widened where the grid shrinks (antialiasing), as in Pillow
+    The kernel is Keys's with a = -0.5, widened where the grid shrinks (`antialias`), as in Pillow
     and in PyTorch with antialias=True, which timm uses. PyTorch without it, which transformers uses
     for most models, has a = -0.75 and repeats the border. The row of [CLS] is kept.
 
-    Args:
-        pos_embed: rows of [CLS] and of the patches, row by row.
-        grid: (h, w) wanted.
-        old_grid: (h, w) now; None is a square.
-        antialias: which of the two ways.
-
     Raises:
-        ValueError: without `old_grid`, of patches that make no square.
+        ValueError: without `old_grid`, which is a square then, of patches that make none.
     """
     h, w = old_grid or square(pos_embed.shape[1] - 1, "pos_embed")
     D = pos_embed.shape[-1]
@@ -66,14 +60,10 @@ def square(n: int, name: str) -> tuple[int, int]:
 
 
 def fit(params: Mapping, grid: tuple[int, int], library: str | None, name: str) -> np.ndarray:
-    """The position embedding of a ViT's parameters, for another grid if need be.
+    """The position embedding of a ViT's parameters, for another grid (h, w) if need be.
 
-    Args:
-        params: of a ViT with learned positions.
-        grid: (h, w) wanted.
-        library: that published the parameters, in its way; None: they are a run's, whose grid is
-            right if it has as many patches.
-        name: of the embedding, for messages.
+    `library` published the parameters, and resizes in its way; None: they are a run's, whose grid
+    is right if it has as many patches. `name` is that of the embedding, for messages.
 
     Raises:
         ValueError: it has to be resized, and is of patches that make no square.

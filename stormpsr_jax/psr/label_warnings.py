@@ -25,8 +25,7 @@ def of_labels(
 ) -> list[LabelWarning]:
     """Returns the warnings of all kinds about the labels of a recording, in their order.
 
-    Args:
-        window: frames of a clip; 0 looks for no changes in haste.
+    `window` are frames of a clip; 0 looks for no changes in haste.
     """
     warnings = _of_steps(procedure, variant, labels.with_errors)
     last = max((frame for frame, _ in labels.with_errors), default=0)
@@ -93,12 +92,7 @@ def clock(seconds: float) -> str:
 
 
 def grouped(found: Sequence[tuple[str, LabelWarning]], fps: float, shown: int = 5) -> list[str]:
-    """Returns a line for each text, with the recordings and times that it is of.
-
-    Args:
-        found: (recording, warning).
-        shown: places that are named.
-    """
+    """Returns a line for each text of (recording, warning), with `shown` places that it is of."""
     places: dict[str, list[str]] = {}
     for recording, warning in found:
         places.setdefault(warning.text, []).append(f"{recording} at {clock(warning.frame / fps)}")

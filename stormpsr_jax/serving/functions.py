@@ -74,22 +74,17 @@ class FlaxNetworks:
 def functions(
     networks: Mapping[str, Network], pictures: Pictures | None, max_detections: int, batch: int
 ) -> dict[str, Batched]:
-    """The networks as functions of arrays, compiled for `batch` rows at a time.
+    """The networks, by role "encoder", "temporal", "detector", as functions of arrays.
 
-    Stage `predict` and a loaded model call this, so that both compute the same. On a CPU they do so
-    in float32, whatever the networks' dtype.
-
-    Args:
-        networks: by role: "encoder", "temporal", "detector".
-        pictures: normalise them; None without a network on pictures.
-        max_detections: M.
-        batch: rows computed at once. On a CPU, networks of at most SMALL operations a row compute
-            each by itself, so that it rounds alike whether many rows come or one.
+    Stage `predict` and a loaded model call this, so that both compute the same. They are compiled
+    for `batch` rows at a time. On a CPU they compute in float32, whatever the networks' dtype, and
+    networks of at most SMALL operations a row compute each by itself, so that it rounds alike
+    whether many rows come or one. `pictures` normalise; None without a network on pictures.
 
     Returns:
         Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
-        "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
-        boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
+            "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
+            boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
     """
     made = {}
     for role, network in networks.items():

@@ -39,11 +39,8 @@ from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views
 def load_model(folder: str | Path) -> Model:
     """Loads the model that a run has left in its work folder; docs/recognise.md says how to use it.
 
-    Nothing in the folder is executed.
-
-    Args:
-        folder: of the model, or the work folder that has it in `model`; the text "demo" is the one
-            that ships with the package.
+    `folder` is that of the model, or the work folder that has it in `model`; the text "demo" is the
+    one that ships with the package. Nothing in the folder is executed.
 
     Raises:
         ValueError: absent, damaged, of a newer format, or not what docs/recognise.md describes; one
@@ -139,14 +136,10 @@ class Model:
         return self.pictures.framing_of(role)
 
     def preprocess(self, picture: np.ndarray, role: str = "encoder") -> np.ndarray:
-        """Prepares a picture as the training data were: cut out, resized, padded.
+        """Prepares a picture (H, W, 3) as the training data were: cut out, resized, padded.
 
-        Args:
-            picture: uint8 RGB (H, W, 3) of any size.
-            role: the network that looks at it, "encoder" or "detector".
-
-        Returns:
-            uint8 (`*self.pictures.size_of(role)`, 3).
+        `role` is the network that looks at it, "encoder" or "detector"; returns uint8
+        (`*self.pictures.size_of(role)`, 3).
 
         Raises:
             ValueError: it is no such array, or the model takes embeddings.

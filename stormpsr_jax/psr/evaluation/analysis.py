@@ -56,13 +56,9 @@ def matching(recording: Mapping[str, Any]) -> metrics.Matching:
 def both_found(
     a: Mapping[str, Any], b: Mapping[str, Any], fps: float
 ) -> dict[str, list[tuple[float, float]]]:
-    """Returns the delays on the steps that both of two streams found.
+    """Returns by recording (delay of a, delay of b), in seconds, of each step that both found.
 
-    Args:
-        a, b: by recording, the entries of metrics.json; of the same recordings.
-
-    Returns:
-        By recording, (delay of a, delay of b) in seconds of each such step.
+    `a` and `b` are, by recording, the entries of metrics.json; of the same recordings.
     """
     result = {}
     for name in a:
@@ -78,9 +74,8 @@ def both_found(
 def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
     """Compares the delays of the method and its baseline on the steps that both found.
 
-    Returns:
-        "steps", their number, "asd_delay_s" and "storm_delay_s", the means over all of them;
-        None if there are none, or one of the streams is absent.
+    Returns their number, "steps", and the means over them, "asd_delay_s" and "storm_delay_s"; None
+    if there are none, or one of the streams is absent.
     """
     names = (streams.BASELINE.name, streams.METHOD.name)
     if not result["streams"].keys() >= set(names):

@@ -22,12 +22,11 @@ def compare(
     """Compares two results, recording by recording.
 
     The recordings are drawn with replacement, the same for both systems; the interval holds the
-    central part of the differences of the means so found (percentile bootstrap).
+    central part, `level`, of the differences of the means so found (percentile bootstrap).
 
     Args:
         a, b: contents of two metrics.json of the same recordings.
         streams: of a and of b; None compares every stream that both have with itself.
-        level: part of the samples inside the interval.
 
     Returns:
         A row per stream and metric: means of a and b over the recordings where both are defined,

@@ -193,20 +193,12 @@ def decode(
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
 ) -> list[Event]:
-    """Decodes one stream of a recording.
+    """Decodes a stream of a recording: events (frame, step id, 1.0) in the order of their emission.
 
-    `settings.confidence` applies to the decoder "naive" alone, `settings.weight` to frame 0 alone.
-    How many images a recording has does not matter: frames without predictions only decay sums.
-
-    Args:
-        procedure, variant: what is built, from which state, and the steps it expects.
-        stream: "asd", "temporal", or "storm" for both, fused (not by the paper's Eq. 9; there is
-            none with the decoder "naive").
-        settings: decoder, threshold, decay, weight, window, confidence.
-        detections, temporal: the recording's predictions; only what the stream uses is needed.
-
-    Returns:
-        Events (frame, step id, 1.0) in the order of their emission.
+    `stream` is "asd", "temporal", or "storm" for both, fused (not by the paper's Eq. 9; the decoder
+    "naive" has none); only the predictions that it uses are needed. `settings.confidence` applies
+    to "naive" alone, `settings.weight` to frame 0 alone. How many images a recording has does not
+    matter: frames without predictions only decay sums.
 
     Raises:
         ValueError: a removal, a gate or an unseen_decay, which it does not have.

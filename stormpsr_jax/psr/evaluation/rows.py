@@ -52,15 +52,11 @@ ROWS = (
 def table(
     procedure: Procedure, recordings: Mapping[str, LabelledPredictions]
 ) -> list[dict[str, Any]]:
-    """Decodes and scores the recordings as each row says, by protocol `paper`.
+    """Decodes and scores the recordings, IndustReal's, as each row says, by protocol `paper`.
 
-    Args:
-        procedure: IndustReal's.
-
-    Returns:
-        A row for `tables.format_rows` each: over all recordings with the published figures beside,
-        and over those without and with errors in what was done, whose published figures are not
-        known here (None). `accepted` are false acceptances, of `shown`.
+    Returns a row for `tables.format_rows` each: over all recordings with the published figures
+    beside, and over those without and with errors in what was done, whose published figures are not
+    known here (None). `accepted` are false acceptances, of `shown`.
     """
     rows: list[dict[str, Any]] = []
     for row in ROWS:

@@ -46,10 +46,7 @@ class Change:
 def read(
     folder: str | os.PathLike, skip: bool = False
 ) -> tuple[dict[str, dict[str, list[Change]]], list[str]]:
-    """Reads all ``*.csv`` files of a folder.
-
-    Args:
-        skip: leave out rows that are malformed; otherwise they are errors.
+    """Reads all ``*.csv`` files of a folder; `skip` leaves out rows that are malformed.
 
     Returns:
         By toy and recording, the changes in their order; and a line for each row left out.
@@ -131,14 +128,10 @@ def pairs_of(recordings: Mapping[str, Iterable[Change]]) -> list[Pair]:
 
 
 def states(changes: Sequence[Change], pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the states of a recording, in which all pairs are absent at frame 0.
+    """Returns the states of a recording, in which all K pairs are absent at frame 0.
 
-    Args:
-        changes: in their order; of several of a pair at one frame, the last one holds.
-        pairs: K components.
-
-    Returns:
-        frames (M,) int64 and states (M, K) int8, a row for each frame at which something changes.
+    Of several changes of a pair at one frame, the last one holds. Frames (M,) int64 and states (M,
+    K) int8 have a row for each frame at which something changes.
     """
     last = {(change.frame, change.pair): change.value for change in changes}
     steps = [(f, 3 * pairs.index(pair) + {1: 0, -1: 1, 0: 2}[v]) for (f, pair), v in last.items()]
@@ -146,15 +139,11 @@ def states(changes: Sequence[Change], pairs: Sequence[Pair]) -> tuple[np.ndarray
 
 
 def procedure(toy: str, recordings: Mapping[str, Sequence[Change]]) -> Procedure:
-    """Returns the product that a toy is, and how it is assembled.
+    """Returns the product that a toy, such as b06, is, and how it is assembled.
 
-    What occurs without an incorrect part is a catalogued state, and so is the whole. Pairs
+    What occurs without a part that sits wrong is a catalogued state, and so is the whole. Pairs
     that are joined at the end of more than half of the recordings are expected (all, where none
     is), and every other step is allowed.
-
-    Args:
-        toy: such as b06.
-        recordings: by name, the changes of each.
     """
     pairs = pairs_of(recordings)
     num = len(pairs)

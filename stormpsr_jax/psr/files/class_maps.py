@@ -140,12 +140,9 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
 
 
 def first_category(categories: Iterable[Any], names: Mapping[int, str]) -> int:
-    """Returns the `category_id` that class 0 has in COCO results.
+    """Returns the `category_id` that class 0 has in COCO results, given the names by number from 0.
 
     Ultralytics counted from 0 once and counts from 1 by now; the files do not say which.
-
-    Args:
-        names: of the classes, by number from 0.
 
     Raises:
         ValueError: both are possible, or neither is.

@@ -102,13 +102,8 @@ def boxes(
 ) -> list[_T]:
     """Returns what `convert` makes of each box of a file, in its order.
 
-    Args:
-        pictures: see `images`.
-        known: ids of categories; None takes any.
-        convert: raises ValueError for what the caller cannot use.
-
-    Raises:
-        ValueError: every error, those of `convert` too.
+    `known` are ids of categories; None takes any. Raises ValueError with every error, also those by
+    which `convert` refuses what the caller cannot use.
     """
     seen: set[Id] = set()
 

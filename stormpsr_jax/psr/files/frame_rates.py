@@ -43,13 +43,9 @@ def check(
 ) -> tuple[list[str], list[str]]:
     """Looks for the signs in one stream.
 
-    Args:
-        recordings: the labels and predictions, by recording.
-        kind: of the predictions that it is decoded from, of `recordings.KINDS`.
-        events: (frame, step id) that the stream recognised, by recording.
-
-    Returns:
-        Errors, which are certain, and warnings; both say what to do.
+    `kind` is that of the predictions that it is decoded from, and `events` are (frame, step id)
+    that it recognised, by recording. Returns errors, which are certain, and warnings; both say what
+    to do.
     """
     flag = KINDS[kind].flag
     ratios, errors = [], []

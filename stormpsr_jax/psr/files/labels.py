@@ -139,15 +139,11 @@ def states_to_steps(
 def steps_to_states(
     steps: Iterable[Step], initial_state: Sequence[int], first_frame: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Converts steps back to state vectors.
+    """Converts steps (frame, step id), in any order, back to state vectors.
 
     Step 3k gives 1, 3k+1 gives -1 and 3k+2 gives 0; of a removal and an incorrect installation in
-    one frame the latter holds. Steps do not say when an incorrect part was taken off again, so
-    only states free of -1 → 0 come back exactly.
-
-    Args:
-        steps: (frame, step id), in any order.
-        initial_state: K values that hold from ``first_frame`` on.
+    one frame the latter holds. Steps do not say when an incorrect part was taken off again, so only
+    states free of -1 → 0 come back exactly. `initial_state` (K) holds from ``first_frame`` on.
 
     Returns:
         frames (M,) int64 and states (M, K) int8, a row per change after the initial one.
@@ -175,15 +171,10 @@ def steps_to_states(
 def states_per_frame(
     frames: np.ndarray, states: np.ndarray, first_frame: int, num_frames: int
 ) -> np.ndarray:
-    """Returns the state vector of each frame.
+    """Returns the state vector (N, K) int8 of each frame from `first_frame` on.
 
-    Args:
-        frames: (M,) ascending frame numbers.
-        states: (M, K), each from its frame on; the first also holds before its frame.
-        first_frame: frame number of row 0 of the result.
-
-    Returns:
-        (N, K) int8.
+    `frames` (M,) are ascending, `states` (M, K) each from its frame on; the first also holds
+    before.
     """
     rows = np.searchsorted(frames, np.arange(first_frame, first_frame + num_frames), "right") - 1
     return np.asarray(states, np.int8)[np.maximum(rows, 0)]

@@ -32,19 +32,17 @@ Images = Mapping[coco.Id, tuple[str, int, tuple[float, float] | None]]
 def from_coco(
     results: Any, classes: ClassMap, images: Images | None = None, recording: str | None = None
 ) -> dict[str, Detections]:
-    """Converts COCO results.
+    """Converts the content of a file of COCO results, by recording.
+
+    Boxes are in 0…1 where the annotation file tells the image sizes, else in pixels. A recording
+    whose images have no result has no rows.
 
     Args:
-        results: the content of the results file.
         classes: translates `category_id`.
         images: those of the annotation file (`coco_images`); None if the image ids are frame
             numbers, or texts that end in one.
         recording: of all results, where there are no `images`; None takes what stands before the
             frame's number.
-
-    Returns:
-        By recording; boxes in 0…1 where the annotation file tells the image sizes, else in pixels.
-        A recording whose images have no result has no rows.
 
     Raises:
         ValueError: every error, with entry and field.
@@ -123,23 +121,17 @@ def from_yolo(
     recording: str | None = None,
     first_frame: int = 0,
 ) -> dict[str, Detections]:
-    """Converts a folder of YOLO text files; a frame's number ends its file's name.
+    """Converts a folder of YOLO text files, by recording; a frame's number ends its file's name.
 
     A folder without such files may have a folder for each recording, named after it, with the files
-    in it or in its folder "labels".
-
-    A file `classes.txt` and other notes of tools (`yolo.is_of_picture`) are not read: it is
-    `classes` that says what the classes are.
+    in it or in its folder "labels". A file `classes.txt` and other notes of tools
+    (`yolo.is_of_picture`) are not read: it is `classes` that says what the classes are.
 
     Args:
-        classes: translates their classes.
         recording: of all files. None takes the folder's name, unless it is "labels", as Ultralytics
             calls every one, or its files belong to several videos: then it is what stands before
             the frame's number.
         first_frame: number of a recording's first frame in these files, which becomes 0.
-
-    Returns:
-        By recording.
 
     Raises:
         ValueError: every error, with file, line and field.

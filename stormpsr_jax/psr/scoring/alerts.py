@@ -21,13 +21,9 @@ def score_recording(
 ) -> dict[str, int]:
     """Counts the alerts of one recording.
 
-    Args:
-        frames: (M,) ascending.
-        states: (M, K) true states, each from its frame on.
-        alerts: (frame, component that is named or None), without those that were taken back.
-
-    Returns:
-        "alerts", how many of them are "true", wrong installations "shown" and "noticed".
+    `frames` (M,) are ascending, `states` (M, K) the true ones, each from its frame on, and alerts
+    are (frame, component that is named or None), without those that were taken back. Returns how
+    many "alerts" there are, how many of them are "true", wrong installations "shown" and "noticed".
     """
     wrong = wrong_parts.spans(frames, states, -1)
 

@@ -50,10 +50,8 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def average_precisions(found: Detections, true: TrueBoxes, iou: float = IOU) -> dict[int, float]:
     """Returns the average precision, in 0…1, of each class that occurs among the true boxes.
 
-    Args:
-        found: of all recordings, whose frames have numbers of their own; class 0 is none.
-        true: of the same; `left_out` is left to the caller.
-        iou: of a detection and the true box of its class that it finds, at least.
+    Both are of all recordings, whose frames have numbers of their own; class 0 is none. `left_out`
+    is left to the caller; `iou` is that of a detection and the true box of its class, at least.
     """
     result, rows_of = {}, _rows_by_frame(true)
     for label in np.unique(true.classes).tolist():
@@ -103,15 +101,10 @@ def confusion(
     confidence: float = 0.5,
     iou: float = IOU,
 ) -> np.ndarray:
-    """Counts what was said of each true box.
+    """Counts what was said of each true box: the surest detection on it, of whatever class.
 
-    The surest detection that overlaps a box, of whatever class, is what is said of it.
-
-    Args:
-        found, true: as for `average_precisions`.
-        num_classes: S + 1.
-        confidence: only detections above it count.
-        iou: of a detection and its box, at least.
+    Arguments are as of `average_precisions`; only detections above `confidence` count, and
+    `num_classes` is S + 1.
 
     Returns:
         (S + 2, S + 2) int64: true class by detected class; row 0 are detections of nothing, column

@@ -82,17 +82,12 @@ def score(
     detections: Mapping[str, Detections],
     confidence: float = 0.5,
 ) -> dict[str, Any]:
-    """Counts what the most confident detection of each picture says.
+    """Counts what the most confident detection of each picture says, from `confidence` on.
 
-    Args:
-        procedure, pictures: what the classes are; those that `read` gives.
-        detections: by recording; pictures of other recordings are left out.
-        confidence: floor.
-
-    Returns:
-        `confidence`, `pictures` (scored), `left_out`, and `kinds`: for each, for all, and for those
-        of which all is seen, the numbers that were called the `intended` state, an `error`,
-        `another` state or `none`, and the `share` of the first (None without pictures).
+    Pictures of recordings that are not among the detections are left out. Returns `confidence`,
+    `pictures` (scored), `left_out`, and `kinds`: for each, for all, and for those of which all is
+    seen, the numbers that were called the `intended` state, an `error`, `another` state or `none`,
+    and the `share` of the first (None without pictures).
 
     Raises:
         ValueError: no picture is of a recording with detections; the floor is not in 0…1.

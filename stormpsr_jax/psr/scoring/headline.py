@@ -134,14 +134,9 @@ def values(entry: Mapping[str, Any]) -> dict[str, Any]:
 def over_recordings(
     rows: Iterable[Mapping[str, Any]], mean: Callable[[Sequence[float]], float]
 ) -> dict[str, Any]:
-    """Returns the headline figures of a stream from those of its recordings.
+    """Returns the headline figures of a stream from the entries of its recordings, by key.
 
-    Args:
-        rows: the entries of the recordings; None is undefined.
-        mean: of at least one number.
-
-    Returns:
-        By key; None for a mean that is defined in no recording.
+    `mean` is of at least one number; a mean that is defined in no recording is None.
     """
     rows = list(rows)
     result: dict[str, Any] = {}

@@ -29,21 +29,17 @@ def load(
     split: str | None = None,
     picture: tuple[float, float] | None = None,
 ) -> dict[str, tuple[Detections, TrueBoxes]]:
-    """Reads detections and true boxes, and brings both to one unit.
+    """Reads detections and true boxes, and brings both to one unit; by recording, for `score`.
 
     Args:
-        asd: folder or zip file of detections.
         boxes: folder or zip file of true boxes, or a folder of zip files; None if they lie beside
             the detections, as in IndustReal's published ones.
         split: of boxes below folders (or in zip files) of splits, only these.
         picture: width and height in pixels, where files do not say it.
 
-    Returns:
-        By recording, for `detection_scores.score`.
-
     Raises:
-        ValueError: every error in every file; recordings with boxes but without detections and
-            the reverse; detections in shares of pictures of unknown size.
+        ValueError: every error in every file; recordings with boxes but without detections and the
+            reverse; detections in shares of pictures of unknown size.
     """
     where = asd if boxes is None else boxes
     with contextlib.ExitStack() as stack:
@@ -109,14 +105,11 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
 def coco_classes(
     names: Mapping[coco.Id, str], procedure: Procedure, place: str
 ) -> dict[coco.Id, int]:
-    """Returns the class of each category id of a COCO file.
+    """Returns the class of each category id of a COCO file, given their names.
 
-    A category is named after the digits of a state, "background" or "error_state". IndustReal's
-    own files, though, name class n as n + 1 (1 "background" … S + 2 "error_state"), while the ids
-    of their boxes are classes: with such a table a class is its id.
-
-    Args:
-        names: of the categories by id.
+    A category is named after the digits of a state, "background" or "error_state". IndustReal's own
+    files, though, name class n as n + 1 (1 "background" … S + 2 "error_state"), while the ids of
+    their boxes are classes: with such a table a class is its id.
 
     Raises:
         ValueError: a name that is none of these, or a table that is shifted in part.

@@ -49,15 +49,10 @@ class WrongInstallation(NamedTuple):
 
 
 def spans(frames: np.ndarray, states: np.ndarray, value: int) -> list[tuple[int, int, float]]:
-    """Returns the longest intervals in which a component has a state.
+    """Returns the longest intervals in which a component has a state, -1, 0 or 1.
 
-    Args:
-        frames: (M,) ascending.
-        states: (M, K), each from its frame on.
-        value: the state, -1, 0 or 1.
-
-    Returns:
-        [(component, start, end)] by component, then frame; inf is the end of the last state.
+    `frames` (M,) are ascending, `states` (M, K) each from its frame on. Each is (component, start,
+    end), by component, then frame; inf is the end of the last state.
     """
     ends = [*np.asarray(frames).tolist(), math.inf]
     found = []
@@ -72,10 +67,8 @@ def wrong_installations(
 ) -> list[WrongInstallation]:
     """Returns the wrong installations of a recording, by component, then frame.
 
-    Args:
-        frames: (M,) ascending.
-        states: (M, K) true states, each from its frame on.
-        events: (frame, step id) of a stream; those of one frame in the order of the reports.
+    `frames` and `states` are as of `spans`; `events` (frame, step id) of a stream, those of one
+    frame in the order of the reports.
     """
     reports: dict[int, list[Step]] = {}
     for frame, step_id in sorted(events, key=lambda event: event[0]):
@@ -110,15 +103,9 @@ def score_recording(
 ) -> dict[str, Any] | None:
     """Returns the figures of `headline.WRONG` of one recording, and its wrong installations.
 
-    Args:
-        frames: (M,) ascending.
-        states: (M, K) true states, each from its frame on.
-        events: (frame, step id) of a stream; those of one frame in the order of the reports.
-        unsure: (frame, step id) of events that are not sure.
-
-    Returns:
-        By key; "delay_s", the mean over what is found, is None if nothing is. "installations" are
-        the fields of each `WrongInstallation`. None without states: nothing is known then.
+    Arguments are as of `wrong_installations`; `unsure` are (frame, step id) of events that are not
+    sure. "delay_s", the mean over what is found, is None if nothing is; "installations" are the
+    fields of each `WrongInstallation`. None without states: nothing is known then.
     """
     if not len(frames):
         return None
@@ -168,11 +155,7 @@ def false_alarms(wrong: Iterable[WrongInstallation], events: Iterable[Step]) -> 
 def summarise(recordings: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
     """Returns the figures of a stream: sums, and the mean delay over all that is found.
 
-    Args:
-        recordings: what `score_recording` returns of each; those with None are left out.
-
-    Returns:
-        By key; None if nothing is known of any recording.
+    `recordings` are what `score_recording` returns; None if nothing is known of any.
     """
     known = [row for row in recordings if row is not None]
     if not known:

@@ -32,10 +32,7 @@ def decode(
 ) -> list[Event]:
     """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
 
-    Predictions that are not given are no evidence; `calibration` is for the events' confidences.
-
-    Raises:
-        ValueError: as `Decoder`.
+    Predictions that are not given are no evidence. Raises ValueError as `Decoder`.
     """
     return sweep(
         procedure,
@@ -61,11 +58,10 @@ def sweep(
     removals: Sequence[float | None] | None = None,
     calibration: Calibration | None = None,
 ) -> list[list[Event]]:
-    """Decodes a whole recording with each of several thresholds.
+    """Decodes a whole recording with each of several thresholds T, in any order.
 
     Args:
-        procedure, variant, stream, settings: as for `Decoder`; ``settings.threshold`` is not used.
-        thresholds: the values of T, in any order.
+        settings: as for `Decoder`; its threshold is not used.
         removals: `Settings.removal` beside each threshold; None takes that of `settings`.
         calibration: of the events' confidences, None leaves them as they are.
 

@@ -91,16 +91,12 @@ STATED = Calibration(1.0, 0.0, EDGE, 1 - EDGE)
 
 
 def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> list[Judged]:
-    """Returns a recording's events with whether they are right.
+    """Returns a recording's events (frame, step id, confidence, …) with whether they are right.
 
     A completed step is right if it is a true positive of `metrics.match_steps`, a report of a wrong
-    part (3k+1) if the part is incorrect at that frame. Such reports are left out if no states are
+    part (3k+1) if the part sits wrong at that frame. Such reports are left out where no states are
     labelled; if the truth has the incorrect installations, they are matched like steps. That a
     wrong part was taken off is left out, as labels have no such step.
-
-    Args:
-        events: (frame, step id, confidence, …).
-        recording: its labels.
     """
     events = list(events)
     steps = metrics.scored(events, recording.with_errors)
@@ -139,10 +135,7 @@ def fit_if_better(recordings: Sequence[Sequence[Judged]]) -> Calibration:
     """Returns `fit` if it clearly tells more than the confidences as they are, else `STATED`.
 
     That is: on recordings that it has not seen it has the lower log loss, by more than `CLEARLY`
-    standard errors of the recordings' differences.
-
-    Args:
-        recordings: the judged events of each; with fewer than two nothing can be told.
+    standard errors of the recordings' differences. With fewer than two nothing can be told.
     """
     gains = [
         sum(_log_loss(one, STATED) - _log_loss(one, calibration) for one in own)
@@ -173,11 +166,7 @@ def _fit(judged: Sequence[Judged]) -> Calibration:
 
 
 def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
-    """Returns the judged events, calibrated by what was learnt from the other recordings.
-
-    Args:
-        recordings: two or more, the judged events of each.
-    """
+    """Returns the judged events of two or more recordings, calibrated by what the others taught."""
     return [
         one._replace(confidence=calibration(one.confidence, one.step_id))
         for own, calibration in _left_out(recordings)

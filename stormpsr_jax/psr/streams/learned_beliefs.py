@@ -66,11 +66,7 @@ class Belief(NamedTuple):
 
 
 def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
-    """Returns the inputs (N, K, F) of N frames, not averaged.
-
-    Args:
-        scores: with an axis N in front.
-        catalogue: (S, K) states of the procedure.
+    """Returns the inputs (N, K, F) of N frames, not averaged; `catalogue` (S, K) are the states.
 
     Raises:
         ValueError: arrays that do not fit the catalogue.
@@ -110,12 +106,9 @@ def _pairs(logits: np.ndarray, count: int) -> np.ndarray:
 
 
 def averaged(frames: np.ndarray, x: np.ndarray, span: int) -> np.ndarray:
-    """Returns the means of rows over those that lie at most `span` − 1 frames before each.
+    """Returns the means of rows `x` (N, …) over those at most `span` − 1 frames before each.
 
-    Args:
-        frames: (N,) ascending.
-        x: (N, …).
-        span: frames, 1 or more.
+    `frames` (N,) are ascending, and `span` is 1 or more.
     """
     total, count = np.zeros_like(x), np.zeros(len(x))
     for back in range(min(span, len(x)) - 1, -1, -1):  # oldest first, as the decoder adds
@@ -173,14 +166,9 @@ class Filter:
 def step(
     arrays: Mapping[str, np.ndarray], hidden: np.ndarray, x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One step of the recurrent unit.
+    """One step of the recurrent unit of inputs (K, F).
 
-    Args:
-        hidden: (K, U).
-        x: (K, F).
-
-    Returns:
-        hidden (K, U) and logits (K, 2): of being present, of being right if present.
+    Returns `hidden` (K, U) and logits (K, 2): of being present, of being right if present.
     """
     U = hidden.shape[1]
     a = x @ arrays["input"] + arrays["bias"]

@@ -66,10 +66,8 @@ def writing_video(
     """Gives a function that writes the next frame: its picture, and what to draw on it.
 
     The video is there, whole, once the block has ended without an error. It has the size of the
-    first picture; an odd width or height gets one pixel more, as codecs need even ones.
-
-    Args:
-        framing: that of the model, which says where in the picture a box is.
+    first picture; an odd width or height gets one pixel more, as codecs need even ones. The model's
+    `framing` says where in the picture a box is.
 
     Raises:
         ValueError: FFmpeg has no encoder for it.

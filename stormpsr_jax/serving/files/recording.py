@@ -58,16 +58,10 @@ def recognise(
     source: Path,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[int, bool | None]:
-    """Recognises a recording and writes its results.
+    """Recognises a recording, whose pictures are from `source`, and writes its results.
 
-    Its pictures are read twice: by the networks, and then by what shows them.
-
-    Args:
-        source: where the pictures are from.
-
-    Returns:
-        The number of events, and whether the recording shows the model's product; None if that is
-        not known.
+    The pictures are read twice: by the networks, and then by what shows them. Returns the number of
+    events, and whether the recording shows the model's product; None if that is not known.
 
     Raises:
         ValueError: a picture cannot be read.

@@ -35,12 +35,9 @@ _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
 def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from: Mapping) -> bool:
     """Says whether a recording has results of the same source, model and options.
 
-    What was changed by hand since stays so: labels are made by correcting events.csv.
-
-    Args:
-        stamp: of the source; another one may still be of the same content.
-        checksum: returns that of the source's content.
-        made_from: all else that the results depend on.
+    `stamp` is of the source; another one may still be of the same content, whose checksum is asked
+    for then. `made_from` is all else that the results depend on. What was changed by hand since
+    stays so: labels are made by correcting events.csv.
 
     Raises:
         ValueError: they would have to be made again, but there is a result that was changed by
