@@ -1,59 +1,94 @@
-"""The button of the labelling page that trains: its model proposes labels for the next video."""
+"""Films are labelled, trained on, and the next one recognised, by the labelling page alone."""
 
-import asyncio
 import json
-import shlex
+import time
 
+import numpy as np
 import pytest
 
-from tests.support.guide import SMALL, film
+from data_prep.products.product import random_product
+from data_prep.worlds.timelines import Timeline
+from tests.data_prep.test_label_page import av, jump, playwright, press, saved
+from tests.support.guide import SMALL
+from tests.support.label_page import LabelPage
 from tests.support.own_data import PROCEDURE
 
-pytest.importorskip("sse_starlette", reason="needs the extra live")
-pytest.importorskip("uvicorn", reason="needs the extra live")
+pytest.importorskip("vtk")
+FPS = int(PROCEDURE.fps)
+FILMS = {f"bench{i}": [4 * FPS + i, 8 * FPS, 12 * FPS] for i in range(4)}  # when parts are in place
+FLAGS = [f"--config.{key}={value}" for key, value in SMALL.items()]
+LONG = 30 * 60_000  # milliseconds
+# The page, which starts what it shows with a few steps of the smallest models.
+PROGRAM = f"""
+from data_prep.label import command, project
+whole = project.training
+def training(*given):
+    (own, main), workdir = whole(*given)
+    return [own, main + {FLAGS}], workdir
+project.training = training
+command.main()
+"""
 
-from data_prep.label.keeping import keeping
-from data_prep.label.project import Project
-from data_prep.label.server import Server
-from stormpsr_jax.live.access import Access, Address
-from stormpsr_jax.psr.files.words import Terms
+
+def film(path, frames, seed):
+    from benchmarks.films.film import film
+
+    states = np.tri(4, 3, -1, np.int8)
+    timeline = Timeline(0, 16 * FPS, np.array([0, *frames]), states)
+    product, rng = random_product(4, 3), np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
+        for frame in film(product, timeline, FPS, 96, rng, box_every=10**6):
+            picture = av.VideoFrame.from_ndarray(frame.picture, format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
-class SmallProject(Project):
-    def training(self):
-        commands, workdir = super().training()
-        commands[1] += [f"--config.{key}={value}" for key, value in SMALL.items()]
-        return commands, workdir
+def wait_for(tab, name):
+    playwright.expect(tab.locator("#recording")).to_have_text(name)
+    tab.wait_for_selector("body.is-open")
 
 
-def test_training_and_training_on_end_with_proposals_for_the_next_video(system, tmp_path):
+def train(tab, page):
+    """Trains by the page; returns when it recognised the next video."""
+    begun, events = time.time(), page.folder / "labels/.label/proposals/bench3/events.jsonl"
+    press(tab, "Shift+T")
+    tab.locator("#train-start").click()
+    state = tab.locator("#train-state")
+    playwright.expect(state).to_have_text("Runs")
+    playwright.expect(state).not_to_have_text("Runs", timeout=LONG)
+    assert state.inner_text() == "Is finished", tab.locator("#train-line").inner_text()
+    press(tab, "Escape")
+    while not (events.exists() and events.stat().st_mtime > begun):
+        time.sleep(0.1)
+
+
+def test_films_are_labelled_and_trained_on_and_the_next_one_is_recognised(tab, tmp_path):
+    tab.set_default_timeout(LONG)
     (tmp_path / "videos").mkdir()
-    (tmp_path / "labels").mkdir()
-    for i in range(4):
-        ends = [4 + i / 5, 8, 12]
-        film(tmp_path / f"videos/bench{i}.mp4", ends, seed=i)
-        rows = [f"{end},{3 * k}\n" for k, end in enumerate(ends)]
-        (tmp_path / f"labels/bench{i}.csv").write_text("".join(["time,step\n", *rows]))
-    (tmp_path / "labels/bench3.csv").unlink()  # the next one
-    product = tmp_path / "pump.json"
-    product.write_text(json.dumps(PROCEDURE.to_json()))
+    for i, (name, frames) in enumerate(FILMS.items()):
+        film(tmp_path / f"videos/{name}.mp4", frames, i)
+    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    with LabelPage(tmp_path, tmp_path / "pump.json", program=("-c", PROGRAM)) as page:
+        tab.goto(page.url)
+        for name, frames in list(FILMS.items())[:3]:
+            wait_for(tab, name)
+            for key, frame in zip("123", frames, strict=True):
+                jump(tab, frame)
+                press(tab, key)
+            press(tab, "Shift+D")
+            saved(tab)
+            press(tab, "Shift+N")
+        train(tab, page)
+        wait_for(tab, "bench3")
+        proposals = page.ask("/api/videos/bench3")[2]["proposals"]
+        playwright.expect(tab.locator(".tick.proposal")).to_have_count(len(proposals))
 
-    async def train(server):
-        await server._train()
-        assert server._training.state == "done", server._training.line
-        assert server._proposing.state == "done", server._proposing.line
-
-    with keeping(tmp_path / "labels") as kept:
-        words = (kept, str(product), PROCEDURE, Terms(), None)
-        project = SmallProject(str(tmp_path / "videos"), *words)
-        for recording in project.recordings.values():
-            recording.build(PROCEDURE.fps)
-        server = Server(project, Access(Address("127.0.0.1", 0), "a-token-of-24-characters"))
-        proposed = kept.own / "proposals/bench3/events.jsonl"
-        asyncio.run(train(server))
-        first = proposed.stat().st_mtime_ns
-        (tmp_path / "labels/bench0.csv").write_text("time,step\n4,0\n8,3\n12.4,6\n")
-        assert "--remake=continue" in shlex.split(project.overview()["commands"][1])
-        asyncio.run(train(server))
-        assert proposed.stat().st_mtime_ns > first
-        assert project.proposals.of("bench3", 90) is not None
+        press(tab, "Shift+P")
+        wait_for(tab, "bench2")
+        jump(tab, FILMS["bench2"][2])
+        press(tab, "Backspace", "ArrowRight", "ArrowRight", "3")  # corrected
+        saved(tab)
+        playwright.expect(tab.locator("#commands")).to_contain_text("--remake=continue")
+        train(tab, page)

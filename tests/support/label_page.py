@@ -11,18 +11,23 @@ from tests.support.processes import environment, start
 TOKEN = "a-token-of-24-characters"  # so that a tab finds the next server
 
 
-def command(folder: Path, procedure: str | Path, *flags: str) -> list:
-    words = [sys.executable, "-m", "stormpsr_jax", "label", folder / "videos"]
+PROGRAM = ("-m", "stormpsr_jax", "label")
+
+
+def command(folder: Path, procedure: str | Path, *flags: str, program=PROGRAM) -> list:
+    words = [sys.executable, *program, folder / "videos"]
     return [*words, f"--procedure={procedure}", f"--labels={folder / 'labels'}", *flags]
 
 
 class LabelPage:
     """Labels the videos of folder/videos in folder/labels; a context that ends it."""
 
-    def __init__(self, folder: Path, procedure: str | Path = "synthetic", *flags: str):
+    def __init__(
+        self, folder: Path, procedure: str | Path = "synthetic", *flags: str, program=PROGRAM
+    ):
         env = environment(STORMPSR_TOKEN=TOKEN, DISPLAY="", WAYLAND_DISPLAY="")
         self.folder = folder
-        self.process = start(command(folder, procedure, *flags), env=env)
+        self.process = start(command(folder, procedure, *flags, program=program), env=env)
         self.url = self.process.stdout.readline().split()[-1]  # with the token
         self.port = urllib.parse.urlsplit(self.url).port
 
