@@ -7,11 +7,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from stormpsr_jax.base import results
 from stormpsr_jax.configs import default, fields
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.networks import backbones
-from stormpsr_jax.stages import order, provenance
+from stormpsr_jax.stages import order, provenance, remaking
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import LABEL_FILES, Stage
 from stormpsr_jax.training import sinks
@@ -167,8 +168,19 @@ def _splits(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
 
 def _stages(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
     for stage in stages:
-        found = _collected(stage.check, context)
+        found = [] if _passed(context, stage) else _collected(stage.check, context)
         yield from found
         told = context.has_data or context.config.procedure  # what the product is
         if stage.makes_data and (found or not told):
             return
+
+
+def _passed(context: Context, stage: Stage) -> bool:
+    """Whether weights are there that were trained from just this; a check traces for seconds."""
+    record = provenance.read(context.workdir / stage.name)
+    if not stage.costly or record is None or results.damage(context.workdir, record):
+        return False
+    try:
+        return remaking.is_made(context.workdir, stage, provenance.made_from(context, stage))
+    except OSError:  # a file that the config names is gone, which the check says better
+        return False
