@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -108,14 +107,14 @@ class Reporter:
         """Returns the events of the next frame with a belief, by frame and step id."""
         return self.expire(frame - 1) + self._decide(frame, belief, self.hold)
 
-    def whole(self, frames: Sequence[int], belief: Belief) -> list[Event]:
-        """Returns the events of a recording, as `update` gives them; beliefs (N, K).
+    def whole(self, frames: np.ndarray, belief: Belief) -> list[Event]:
+        """Returns the events of a recording, as `update` gives them; frames (N,), beliefs (N, K).
 
         Frames that would change nothing, nearly all, are found at once and left out.
         """
         logits = np.stack([belief.right, belief.wrong, -belief.present], axis=1)
         over, kinds = self._over(logits)
-        states, over, at = np.array(_STATES)[kinds], over.any(axis=1), np.asarray(frames)
+        states, over, at = np.array(_STATES)[kinds], over.any(axis=1), frames
         events: list[Event] = []
         n = 0
         while n < len(at):
