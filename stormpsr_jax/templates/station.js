@@ -45,6 +45,7 @@ const state = {
   source: null,
   next: null,
   asked: null, // the step that is asked for
+  alerted: null, // the step that the alert names
 };
 
 // --- Checklist and parts --------------------------------------------------------------------------
@@ -245,7 +246,8 @@ function showRecord(record) {
   if (record.type === "withdrawn") return withdraw(record);
   const isUnit = record.type === "unit";
   const flaws = isUnit ? flawsOf(record) : "";
-  const isAlert = record.type === "alert" || flaws !== "";
+  const isOver = record.alert === "withdrawn"; // an alert of before no longer holds
+  const isAlert = (record.type === "alert" && !isOver) || flaws !== "";
   let text = record.message || record.step || record.type;
   if (isUnit) text = unitText(record) + (flaws && ` · ${flaws}`);
   else if (record.type === "uncertain") text += " (uncertain)";
@@ -266,7 +268,8 @@ function showRecord(record) {
   list.prepend(row);
   while (list.children.length > MAX_RECORDS) list.lastElementChild.remove();
   if (isUnit) showAlert(flaws ? `Unit ${record.unit}: ${flaws}` : null);
-  else if (isAlert) showAlert(text);
+  else if (isAlert) showAlert(text, record.step_id);
+  else if (isOver && state.alerted === record.step_id) showAlert(null);
   if (!isAlert) announce(text);
 }
 
@@ -326,7 +329,8 @@ async function showToday() {
   if (!by("today").open) by("today").showModal();
 }
 
-function showAlert(text) {
+function showAlert(text, step = null) {
+  state.alerted = step;
   by("alert").hidden = text === null; // first: a screen reader reads only what changes while it is visible
   setText(by("alert-text"), text || "");
 }

@@ -204,6 +204,18 @@ def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
     playwright.expect(tab.locator("#ask")).to_be_hidden()
 
 
+def test_station_ends_an_alert_that_no_longer_holds_and_no_other(server, tab):
+    tab.goto(server.url)
+    over = {"type": "alert", "alert": "withdrawn", "message": "cap is not installed incorrectly"}
+    server.tell("send", {"type": "alert", "message": "look", "step_id": 1})
+    server.tell("send", over | {"step_id": 4})
+    see(tab.locator("#announcement"), over["message"])
+    see(tab.locator("#alert-text"), "look")
+    server.tell("send", over | {"step_id": 1})
+    see(tab.locator("#alert-text"), "")
+    assert tab.locator("#alert").is_hidden()
+
+
 def test_station_strikes_out_what_is_withdrawn(server, tab):
     event = {"type": "event", "step": "Install cap", "frame": 7, "step_id": 0, "fits": None}
     tab.goto(server.url)
