@@ -114,7 +114,7 @@ class Reporter:
         """
         logits = np.stack([belief.right, belief.wrong, -belief.present], axis=1)
         over, kinds = self._over(logits)
-        states, over, at = np.array(_STATES)[kinds], over.any(axis=1), frames
+        states, over, at = np.array(_STATES)[kinds], np.asarray(over.any(axis=1)), frames
         events: list[Event] = []
         n = 0
         while n < len(at):
