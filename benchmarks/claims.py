@@ -40,6 +40,7 @@ from benchmarks.claims_plan import CLAIMS
 from stormpsr_jax.base import files
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
 from stormpsr_jax.experiments.runs import changed, expected_stages
+from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import checks, config_flag
@@ -88,7 +89,7 @@ def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     config_flag.add_config(parser, "synthetic_full")
     add, names = parser.add_argument, lambda text: text.split(",")
     add("--workdir", type=Path, required=True, help="folder of all runs")

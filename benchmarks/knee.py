@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks import compared_runs, record
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan, took
 from stormpsr_jax.experiments.runs import Run, changed, expected_stages
+from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.psr.evaluation import analysis, tables
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import config_flag
@@ -115,7 +116,7 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     config_flag.add_config(parser, "synthetic_full")
     add, names = parser.add_argument, lambda text: text.split(",")
     add("--workdir", type=Path, required=True, help="folder of all runs")

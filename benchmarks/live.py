@@ -40,6 +40,7 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Capture, Clock, Taken
 from stormpsr_jax.media import sources
+from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from stormpsr_jax.serving import model
 from stormpsr_jax.serving.content import Pictures, StreamRecord, Window
@@ -262,7 +263,7 @@ def own() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = OneLineParser(description=__doc__.splitlines()[0])
     config_flag.add_config(parser, "meccano")
     add, names = parser.add_argument, lambda text: text.split(",")
     add("--model", default="", help="a model folder; otherwise the config, untrained")

@@ -51,6 +51,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.serving.card import CARD
 from stormpsr_jax.serving.files import recording as recognised
 from stormpsr_jax.serving.files.results import label_time
 from stormpsr_jax.serving.model import Model, load_model
@@ -305,6 +306,7 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
     model_folder, video = folder / demo.MODEL.name, folder / demo.VIDEO.name
     truth = folder / demo.LABELS.name / "demo.csv"
     copy_model(workdir / "model", model_folder, dtype="float16")
+    (model_folder / CARD).unlink()  # docs/recognise.md says what the model is
     whole, half = load_model(workdir / "model"), load_model(model_folder)
     procedure = half.procedure
     source = ClipSource(Path(config["data.dir"] or workdir / "data"), "test", procedure)

@@ -209,7 +209,7 @@ def test_station_ends_an_alert_that_no_longer_holds_and_no_other(server, tab):
     over = {"type": "alert", "alert": "withdrawn", "message": "cap is not installed incorrectly"}
     server.tell("send", {"type": "alert", "message": "look", "step_id": 1})
     server.tell("send", over | {"step_id": 4})
-    see(tab.locator("#announcement"), over["message"])
+    see(tab.locator("#records .what").first, over["message"])
     see(tab.locator("#alert-text"), "look")
     server.tell("send", over | {"step_id": 1})
     see(tab.locator("#alert-text"), "")

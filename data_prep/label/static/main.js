@@ -246,7 +246,7 @@ function goToRow(way, look) {
 }
 
 function openNext(way) {
-  const names = panels.inOrder(app.project).map((video) => video.name);
+  const names = app.project.videos.map((video) => video.name);
   const next = names[names.indexOf(app.video?.name) + way];
   if (next) open(next);
   else say("No more videos in this direction");
@@ -402,7 +402,7 @@ try {
   await loadProject();
   panels.makeChecklist(app.project);
   const query = new URLSearchParams(location.search);
-  const first = panels.inOrder(app.project)
+  const first = app.project.videos
     .find((video) => video.status !== "done") ?? app.project.videos[0];
   const name = query.get("video") ?? first?.name;
   if (name) open(name, query.get("frame") ?? 0);
