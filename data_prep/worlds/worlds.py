@@ -272,14 +272,7 @@ ANYWHERE = dataclasses.replace(
         fine=Range(0.7, 2),
     ),
     clutter=Clutter(dull=3, alike=Range(0, 4), near=Range(3.2, 4.8)),
-    hands=Hands(
-        skins=_MORE_SKINS,
-        gloves=_MORE_GLOVES,
-        gloved=0.35,
-        size=Range(0.9, 1.2),
-        tools=("screwdriver", "wrench", "hammer", "pliers"),
-        one=0.3,
-    ),
+    hands=dataclasses.replace(BENCH.hands, one=0.3),
     # Nobody films from where the worker stands but with a camera that is worn, or from above.
     cameras=(
         View(Range(45, 70), Range(-32, 32), Range(6.0, 8.0)),
