@@ -141,7 +141,7 @@ def states(changes: Sequence[Change], pairs: Sequence[Pair]) -> tuple[np.ndarray
 def procedure(toy: str, recordings: Mapping[str, Sequence[Change]]) -> Procedure:
     """Returns the product that a toy, such as b06, is, and how it is assembled.
 
-    What occurs without a part that sits wrong is a catalogued state, and so is the whole. Pairs
+    What occurs without an incorrect part is a catalogued state, and so is the whole. Pairs
     that are joined at the end of more than half of the recordings are expected (all, where none
     is), and every other step is allowed.
     """

@@ -94,7 +94,7 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
     """Returns a recording's events (frame, step id, confidence, …) with whether they are right.
 
     A completed step is right if it is a true positive of `metrics.match_steps`, a report of a wrong
-    part (3k+1) if the part sits wrong at that frame. Such reports are left out where no states are
+    part (3k+1) if the part is wrong at that frame. Such reports are left out where no states are
     labelled; if the truth has the incorrect installations, they are matched like steps. That a
     wrong part was taken off is left out, as labels have no such step.
     """
