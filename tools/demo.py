@@ -305,7 +305,7 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
     seed = config["data.synthetic.seed"]
     model_folder, video = folder / demo.MODEL.name, folder / demo.VIDEO.name
     truth = folder / demo.LABELS.name / "demo.csv"
-    copy_model(workdir / "model", model_folder, dtype="float16")
+    copy_model(workdir / "model", model_folder)
     (model_folder / CARD).unlink()  # docs/recognise.md says what the model is
     whole, half = load_model(workdir / "model"), load_model(model_folder)
     procedure = half.procedure

@@ -55,7 +55,6 @@ def write_model(
     batch: int = 64,
     embedding: int | None = None,
     fusion: Weights | None = None,
-    dtype: str = "float32",
     fits: Fits | None = None,
     default: str | None = None,
     part_pictures: Sequence[bytes | None] = (),
@@ -76,7 +75,6 @@ def write_model(
             networks round as they did there.
         embedding: D of ready-made embeddings, where there are no pictures.
         fusion: weights of the learned fusion, if that is among the streams.
-        dtype: that parameters are stored in: "float32", or "float16", which is half as large.
         fits: by what it tells pictures of its own kind from others; None cannot.
         default: the stream that recognises unless another one is asked for; None: the last one.
         part_pictures: by component a small JPEG of it in its place, or None.
@@ -111,17 +109,13 @@ def write_model(
         data = json.loads(json.dumps(data, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not plain values for JSON ({error})") from error
-    _write(path, data, networks, dtype)
+    _write(path, data, networks, "float32")
 
 
-def copy_model(folder: str | Path, to: str | Path, *, dtype: str, fits: Fits | None = None) -> None:
-    """Writes a copy of a model folder with its parameters stored in another type.
+def copy_model(folder: str | Path, to: str | Path) -> None:
+    """Writes a copy of a model folder, made if need be, with its parameters stored as float16.
 
-    Args:
-        to: of the copy; made if there is none.
-        dtype: as in `write_model`. Half precision rounds parameters to 11 bits; what was rounded
-            once stays so.
-        fits: in place of the model's own; None keeps that.
+    Parameters are rounded to 11 bits; what was rounded once stays so.
 
     Raises:
         ValueError: `folder` is no model, or a parameter is too large for half precision.
@@ -130,9 +124,7 @@ def copy_model(folder: str | Path, to: str | Path, *, dtype: str, fits: Fits | N
     networks = weights_of(folder).of
     data = files.read_json(Path(folder, MODEL))
     data.pop("checksum", None)
-    if fits is not None:
-        data["fits"] = fits.to_json()
-    _write(Path(to, MODEL), data, networks, dtype)
+    _write(Path(to, MODEL), data, networks, "float16")
 
 
 def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dtype: str) -> None:

@@ -141,7 +141,7 @@ def test_part_pictures_are_kept_by_a_copy_and_nothing_but_jpegs(tmp_path):
     write(tmp_path, part_pictures=[jpeg, None, jpeg])
     assert read_model(tmp_path).part_pictures == (jpeg, None, jpeg)
     assert "a picture of 2 components" in (tmp_path / CARD).read_text()
-    copy_model(tmp_path, tmp_path / "half", dtype="float16")
+    copy_model(tmp_path, tmp_path / "half")
     assert read_model(tmp_path / "half").part_pictures == (jpeg, None, jpeg)
     with pytest.raises(ValueError, match=r"part_pictures: are not 3, one for each component"):
         write(tmp_path, part_pictures=[jpeg])
@@ -243,7 +243,7 @@ def test_read_model_a_changed_field_is_noticed_unless_the_checksum_is_deleted(fo
 @pytest.fixture
 def half(sound, tmp_path):
     """A copy with smaller weights, without the checksum."""
-    copy_model(sound, tmp_path / "half", dtype="float16")
+    copy_model(sound, tmp_path / "half")
     change(tmp_path / "half", "checksum", value=del_)
     return tmp_path / "half"
 
