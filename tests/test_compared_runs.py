@@ -9,8 +9,8 @@ from stormpsr_jax.psr.scoring import metrics
 FPS = 4.0
 
 
-def result(delays, wrong=None, stream="storm"):
-    """Of recordings with one step each, recognised so many frames late; `wrong` of them all."""
+def result(delays):
+    """Of recordings with one step each, recognised so many frames late."""
     recordings = {}
     for i, delay in enumerate(delays):
         truth, events = [(10, 0)], [(10 + delay, 0)]
@@ -19,9 +19,9 @@ def result(delays, wrong=None, stream="storm"):
             **scored,
             "truth": [[10, 0]],
             "events": [[10 + delay, 0, 0.9]],
-            "wrong": wrong,
+            "wrong": None,
         }
-    return {"protocol": "paper", "fps": FPS, "streams": {stream: {"recordings": recordings}}}
+    return {"protocol": "paper", "fps": FPS, "streams": {"storm": {"recordings": recordings}}}
 
 
 def systems(seed, shift, num=12):
@@ -30,14 +30,10 @@ def systems(seed, shift, num=12):
     return result(delays), result([delay + shift for delay in delays])
 
 
-def rows_of(pairs, streams=("storm", "storm"), **options):
-    rows = compared_runs.compare_runs(pairs, streams, samples=2000, **options)
-    return {row["metric"]: row for row in rows}
-
-
 def test_compare_runs_golden_constant_difference():
     pairs = [systems(seed, shift=8, num=5 + seed) for seed in range(3)]
-    row = rows_of(pairs)["delay_s"]
+    rows = compared_runs.compare_runs(pairs, ("storm", "storm"), samples=2000)
+    (row,) = (row for row in rows if row["metric"] == "delay_s")
     assert row["difference"] == pytest.approx(8 / FPS)
     assert row["low"] == pytest.approx(8 / FPS)
     assert row["high"] == pytest.approx(8 / FPS)

@@ -24,7 +24,6 @@ FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests", "tools
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")
-PAGE = re.compile(r"\b((?:docs|data_prep)/[\w-]+\.md)(?:#([\w-]+))?")
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)(?:::(\w+))?`")
 
 

@@ -128,19 +128,17 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_build_interrupted_it_stops_everywhere_and_goes_on(nodes, built, tmp_path, sent):
+def test_build_interrupted_it_stops_everywhere_and_goes_on(nodes, built, tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
     (tmp_path / "script.py").write_text(INTERRUPTED)
     words = [sys.executable, tmp_path / "script.py", out, log, nodes.address]
     process = start(words, env=environment())
     wait_until(lambda: list(out.glob("clips-*")) and list(out.glob("unfinished/clips-*")), process)
-    process.send_signal(sent)
+    process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
-    assert process.returncode == -sent, said  # and not that of a crash
+    assert process.returncode == -signal.SIGINT, said  # and not that of a crash
     wait_until_gone({by for _, by in cluster_jobs.begun(log)})
-    left = sorted(path.name for path in out.glob("unfinished/*"))
-    assert (out / "unfinished").exists() == (sent == signal.SIGKILL), (left, said)
+    assert not (out / "unfinished").exists(), said
     finished = {path.name for path in out.glob("clips-*")}
     assert 0 < len(finished) < 4
     shards_data.build(out)

@@ -22,7 +22,7 @@ def labels(**changes):
         "classes": np.full(5, -1, np.int16),
         "visible": np.full(5, 0.5, np.float32),
     }
-    return arrays | changes
+    return {name: a for name, a in (arrays | changes).items() if a is not None}
 
 
 def read(path, **changes):
@@ -34,6 +34,7 @@ def read(path, **changes):
     ("changes", "message"),
     [
         ({"recordings": np.array(["a", "../b"])}, "name '../b': begins with a dot"),
+        ({"boxes": None}, "has no boxes; delete it and make it again"),
         ({"recordings": np.array(["a", "a"])}, "two recordings have the same name"),
         ({"recordings": np.array([1, 2])}, "recordings are int64"),
         ({"recordings": np.array([{}, {}])}, "damaged"),  # would be a pickle

@@ -72,7 +72,6 @@ def jitter(i):
 
 FILMS = {  # and whether Chromium plays it
     "demo": (lambda path: shutil.copy(demo.VIDEO, path), True),
-    "constant": (lambda path: film(path, "libx264"), True),
     "variable": (lambda path: film(path, "libx264", pts=jitter), True),
     "turned": (lambda path: film(path, "libx264", turned=True), True),
     "hevc": (lambda path: film(path, "libx265"), False),

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -16,21 +15,15 @@ def make(
     sleep: float = 0.0,
     fail: str = "",
     endless: str = "",
-    deaf: bool = False,
 ):
     """A toy recording, slowly; the log gets a line "NAME PROCESS" when it is begun.
 
-    The one named `endless` takes hours, and one that fails waits for it to begin; `deaf`, its
-    process does not heed interrupts.
+    The one named `endless` takes hours.
     """
     if name == endless:
         sleep = 3600
-        if deaf:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
     with log.open("a") as file:
         file.write(f"{name} {os.getpid()}\n")
-    while endless and fail.endswith(f",{name}") and endless not in dict(begun(log)):
-        time.sleep(0.1)  # what fails would end the run before the other has begun
     data = shards_data.make(split, name, fail=fail)
     data.jpegs = slowly(data.jpegs, sleep)
     return data

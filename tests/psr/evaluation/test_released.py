@@ -179,3 +179,11 @@ def test_rounding_matches_round_halves():
     expected = [round(value, 3) for value in values.tolist()]
     assert released_decoding._rounded(values).tolist() == expected
     assert np.round(values, 3).tolist() != expected  # why there is a function for it
+
+
+def test_means_of_recordings_count_every_recording():
+    entry = {"f1": 0.5, "f1_tolerant": None, "delay_s": 0.0, "tp": 1, "fn": 2}
+    rows = {str(i): {**entry, "pos": p, "fp": i} for i, p in enumerate((0.25, 1.0))}
+    sums = {"tp": 2, "fp": 1, "fn": 4}
+    expected = {"pos": 0.625, "f1": 0.5, "f1_tolerant": None, "delay_s": 0.0, **sums}
+    assert released.summarise(rows) == expected

@@ -68,18 +68,6 @@ def best_matching(truth, predicted):
     return best
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.integers(0, 15), max_size=5, unique=True),
-    st.lists(st.integers(0, 15), max_size=5, unique=True),
-)
-def test_match_times_matches_brute_force(truth, predicted):
-    pairs = metrics.match_times(truth, predicted)
-    assert all(t <= p and t in truth and p in predicted for t, p in pairs)
-    assert len({t for t, _ in pairs}) == len({p for _, p in pairs}) == len(pairs)
-    assert (len(pairs), -sum(p - t for t, p in pairs)) == best_matching(truth, predicted)
-
-
 def longest_early(truth, predicted):
     """The most truths that early predictions can use up, by trying each assignment."""
     if not truth or not predicted:

@@ -11,7 +11,7 @@ from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
 
 FPS = 4.0
-INSTALL, WRONG, REMOVE = 0, 1, 2  # of component 0
+INSTALL, WRONG = 0, 1  # of component 0
 
 
 def walk(frames, states, events, unsure):
