@@ -151,7 +151,6 @@ def described() -> Section:
     c.pretrain.initial_state = True  # also the first t_f seconds of a recording, as released
     c.pretrain.key_frames = one_of("kfs", "random")  # random: all frames of a state
     c.pretrain.temperature = field(0.07, 0.0001, 100)
-    c.pretrain.supcon_block = field(0, 0)  # rows of SupCon's matrix on a device at a time; 0 = all
     c.pretrain.state_loss = field(0.0, 0)  # weight of a BCE for each component; 0 = the paper
     c.pretrain.any_frames = field(0, 0)  # pictures a batch from anywhere, for the state loss only
     c.pretrain.encoder_lr_scale = field(1.0, 0)  # rate of the backbone / of its head; 0 = frozen

@@ -37,11 +37,6 @@ def build(context: Context) -> Definition:
     sampler = _sampler(context)
     model = networks.encoder_to_train(context, train.image_size, sampler.batch_size)
     share = context.config.augment.occluders if takes_renders(context.config) else 0.0
-    supcon = losses.supcon
-    if config.supcon_block:
-        supcon = functools.partial(
-            losses.supcon_blockwise, mesh=context.devices, block=config.supcon_block
-        )
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         # A number and no array where it is 0, so that no limbs are computed.
@@ -55,7 +50,9 @@ def build(context: Context) -> Definition:
         )
         # Frames from anywhere stand last and are for the state loss alone.
         keyed = sampler.batch_size - config.any_frames
-        loss = supcon(outputs["projection"][:keyed], batch["label"][:keyed], config.temperature)
+        loss = losses.supcon(
+            outputs["projection"][:keyed], batch["label"][:keyed], config.temperature
+        )
         metrics = {"supcon": loss}
         if config.state_loss:
             bce = losses.multilabel_bce(outputs["state_logits"], batch["state"]).mean()
@@ -228,7 +225,6 @@ STAGE = Stage(
         "attention",
         "encoder",
         "pretrain",
-        "!pretrain.supcon_block",
         "!init_from",  # the file's content is on record
     ),
     reads=_reads,

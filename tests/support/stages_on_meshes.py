@@ -1,6 +1,6 @@
 """Trains every stage, tiny, on given meshes; leaves the loss and the batch of each step.
 
-    python stages_on_meshes.py FOLDER given 8x1 2x2+ring …    trains: FOLDER/NAME/STAGE, data x fsdp
+    python stages_on_meshes.py FOLDER given 8x1 2x2+memory …  trains: FOLDER/NAME/STAGE, data x fsdp
     python stages_on_meshes.py FOLDER NAME … --address=localhost:1234 --processes=2 --process=0
 
 `given` makes the pictures, and the weights that all start from. Each stage trains as in a run, but
@@ -68,8 +68,8 @@ CHANGES = {
 
 
 def make_context(folder, name, stage, mesh):
-    memory = {"pretrain.supcon_block": 4, "encoder.microbatches": 2, "encoder.remat": "dots"}
-    saving = memory if name.endswith("ring") else {}
+    memory = {"encoder.microbatches": 2, "encoder.remat": "dots"}
+    saving = memory if name.endswith("memory") else {}
     config = tiny(**{**CHANGES, **saving, "data.dir": str(folder / "data")})
     return Context(config, folder / name / stage, mesh)
 

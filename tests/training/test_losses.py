@@ -1,11 +1,6 @@
-"""Losses against golden values and plain float64 transcriptions.
+"""Losses against golden values and plain float64 transcriptions."""
 
-Run as a script, it is the process with eight devices.
-"""
-
-import functools
 import math
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +8,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.training import losses
-from stormpsr_jax.training.sharding import make_mesh
 from tests.support.golden import SHARED, SHIPPED, needs_shared
-from tests.support.processes import environment, finish, start
 
 
 def supcon_loop(z: np.ndarray, labels: np.ndarray, temperature: float = 0.07) -> float:
@@ -53,29 +46,19 @@ LABELS = {
 }
 
 
-def blockwise(z, labels, temperature=0.07):
-    """Blocks of three rows, so that eight rows take three of them, padded."""
-    return losses.supcon_blockwise(z, labels, temperature, mesh=make_mesh(1, 1), block=3)
-
-
-both_ways = pytest.mark.parametrize("supcon", [losses.supcon, blockwise])
-
-
-@both_ways
-def test_supcon_is_the_released_loss_of_a_batch(supcon):
+def test_supcon_is_the_released_loss_of_a_batch():
     golden = np.load(SHIPPED / "heads.npz")
     z, labels = (jnp.asarray(golden[f"train/{name}"]) for name in ("projection", "labels"))
-    np.testing.assert_allclose(supcon(z, labels), golden["train/supcon"], atol=1e-5)
+    np.testing.assert_allclose(losses.supcon(z, labels), golden["train/supcon"], atol=1e-5)
 
 
-@both_ways
 @needs_shared
-def test_supcon_golden_loss_and_gradient(supcon):
+def test_supcon_golden_loss_and_gradient():
     golden = np.load(SHARED / "supcon.npz")
 
     def loss(z):
         z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
-        return supcon(z, jnp.asarray(golden["labels"]))
+        return losses.supcon(z, jnp.asarray(golden["labels"]))
 
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(golden["z"]))
     np.testing.assert_allclose(value, golden["loss"], atol=1e-5)
@@ -83,61 +66,23 @@ def test_supcon_golden_loss_and_gradient(supcon):
     np.testing.assert_allclose(gradient, golden["grad_z"], atol=1e-7)
 
 
-@both_ways
 @pytest.mark.parametrize("name", LABELS)
-def test_supcon_matches_float64_loop(name, supcon):
+def test_supcon_matches_float64_loop(name):
     z, labels = unit_rows(0, 8), np.array(LABELS[name])
-    value = supcon(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    value = losses.supcon(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
     np.testing.assert_allclose(value, supcon_loop(z, labels), rtol=1e-5, atol=1e-6)
 
 
-@both_ways
 @pytest.mark.parametrize("name", ["lone", "background"])
-def test_supcon_gradient_matches_differences_of_float64_loop(name, supcon):
+def test_supcon_gradient_matches_differences_of_float64_loop(name):
     z, labels = unit_rows(1, 8, 3), np.array(LABELS[name])
-    gradient = jax.grad(supcon)(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    gradient = jax.grad(losses.supcon)(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
     expected, step = np.zeros_like(z), 1e-5
     for at in np.ndindex(z.shape):
         nudge = np.zeros_like(z)
         nudge[at] = step
         expected[at] = supcon_loop(z + nudge, labels) - supcon_loop(z - nudge, labels)
     np.testing.assert_allclose(gradient, expected / (2 * step), rtol=1e-4, atol=1e-4)
-
-
-# Rows, mesh, block: rows that divide and that do not, blocks of one row to more than all.
-ON_EIGHT = [
-    *((64, (8, 1), 512), (64, (2, 4), 5), (64, (1, 8), 1)),
-    *((30, (2, 4), 5), (30, (4, 1), 4), (9, (8, 1), 512), (9, (1, 8), 1)),
-]
-
-
-def on_eight_devices():
-    """Blockwise against plain on meshes."""
-    assert jax.device_count() == 8
-    for n, sizes, block in ON_EIGHT:
-        z, labels = unit_rows(n, n, 16), np.random.default_rng(n).integers(-1, 5, n)
-        arguments = jnp.asarray(z, jnp.float32), jnp.asarray(labels)
-        expected = jax.jit(jax.value_and_grad(losses.supcon))(*arguments)
-        np.testing.assert_allclose(expected[0], supcon_loop(z, labels), rtol=1e-5)
-        loss = functools.partial(losses.supcon_blockwise, mesh=make_mesh(*sizes), block=block)
-        value, gradient = jax.jit(jax.value_and_grad(loss))(*arguments)
-        np.testing.assert_allclose(value, expected[0], rtol=1e-5, err_msg=f"{n} {sizes}")
-        np.testing.assert_allclose(gradient, expected[1], atol=1e-5, err_msg=f"{n} {sizes}")
-
-
-def test_supcon_blockwise_matches_plain_on_any_mesh():
-    finish(start([sys.executable, __file__], env=environment(8)))
-
-
-def test_supcon_blockwise_needs_no_n_by_n_memory():
-    z, labels = jax.ShapeDtypeStruct((4096, 8), jnp.float32), jax.ShapeDtypeStruct((4096,), int)
-    small = functools.partial(losses.supcon_blockwise, mesh=make_mesh(1, 1), block=64)
-    plain, blocks = (
-        jax.jit(jax.grad(loss)).lower(z, labels).compile().memory_analysis().temp_size_in_bytes
-        for loss in (losses.supcon, small)
-    )
-    assert plain >= 4096 * 4096 * 4
-    assert blocks < plain / 8
 
 
 def test_bce_matches_float64_definition():
@@ -199,7 +144,3 @@ def test_condition_bce_rows_without_weight_and_absent_parts_have_no_gradient():
     # Towards what is so.
     signs = np.c_[np.where(states != 0, -1, 1), np.where(states == 1, -1, 1)] * expected
     np.testing.assert_array_equal(np.sign(gradient), signs)
-
-
-if __name__ == "__main__":
-    on_eight_devices()

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.training import loop, losses
+from stormpsr_jax.training import loop
 from stormpsr_jax.training.sharding import (
     batch_sharding,
     make_mesh,
@@ -88,8 +88,8 @@ def _check_step_moves_no_activations(mesh):
     def loss_fn(params, batch_stats, batch, rng):
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updates = model.apply(variables, batch["image"], True, mutable="batch_stats")
-        z = outputs["projection"]
-        return losses.supcon_blockwise(z, batch["label"], mesh=mesh), ({}, updates["batch_stats"])
+        loss = (outputs["projection"][:, 0] * batch["label"]).mean()  # of each row by itself
+        return loss, ({}, updates["batch_stats"])
 
     batch = {
         "image": jax.ShapeDtypeStruct((40, 16, 16, 3), "float32"),

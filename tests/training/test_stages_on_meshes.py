@@ -27,7 +27,7 @@ def two_processes(folder, name, devices):
 def runs(system, tmp_path_factory):
     folder = tmp_path_factory.mktemp("meshes")
     finish(on_devices(1, folder, "given", "1x1"), timeout=3600)
-    finish(*two_processes(folder, "2x2+ring", 2), timeout=3600)
+    finish(*two_processes(folder, "2x2+memory", 2), timeout=3600)
     return folder
 
 
@@ -61,7 +61,7 @@ def batches(runs, name, stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_losses_of_one_device_on_two_processes_of_two(runs, stage):
     """With all that saves memory: SupCon in blocks, microbatches and recomputation."""
-    assert_same_losses(runs, "2x2+ring", stage)
+    assert_same_losses(runs, "2x2+memory", stage)
 
 
 @pytest.mark.slow
