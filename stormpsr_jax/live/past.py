@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -16,8 +16,8 @@ _Record = dict[str, Any]
 class State(msgspec.Struct, forbid_unknown_fields=True):
     """Lines of units, each with its "alerts", and the alerts of the unit at hand."""
 
-    units: Annotated[list[_Record], msgspec.Meta(max_length=MAX_UNITS)] = []
-    alerts: Annotated[list[_Record], msgspec.Meta(max_length=MAX_ALERTS)] = []
+    units: list[_Record] = []
+    alerts: list[_Record] = []
 
 
 class Past:

@@ -399,11 +399,10 @@ class Station:
         try:
             saved = state_file.read(path, self._name)
             self._live.restore(saved.live)
-            self._unit.restore(saved.unit)
         except ValueError as error:
             text = f"{path}: {str(error).removeprefix(f'{path}: ')}"
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
-        self.frame, self._dropped = saved.frame, saved.dropped
+        self.frame, self._dropped, self._unit.state = saved.frame, saved.dropped, saved.unit
         name = self._live.decoder.procedure.step_name
         unsure = {step: name(step) for step in self._live.unsure}
         self.told = Told(self._live.decoder.variant.initial_state, saved.told, unsure)

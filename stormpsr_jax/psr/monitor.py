@@ -15,10 +15,9 @@ states are shown, for as long.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.decoding import top_detection
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, check_same
+from stormpsr_jax.psr.streams.rules import check_same
 
 ABOUT_WRONG = ("wrong part", "error state")
 KINDS = ("missed", "out of order", "unexpected", *ABOUT_WRONG, "withdrawn", "missing")
@@ -183,33 +182,20 @@ class Monitor:
             "error_since": self._error_since,
             "error_told": self._error_told,
             "views": self._views,
-            "since": [-1 if since is None else since for since in self._since],
+            "since": list(self._since),
             "told": list(self._told),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state; ValueError, and all stays, if it is another's or damaged."""
+        """Goes back to a saved state; ValueError, and all stays, if it is another monitor's."""
         check_same(state, self.state(), "procedure", "variant")
-        if len(state["state"]) != len(self._state):
-            raise ValueError(f"the saved state has {len(state['state'])} components")
-        step = self._procedure.checked_step
-        frame = whole(state["frame"], "monitor: frame", -1, LAST_FRAME)
-        values = [whole(value, "monitor: state", -1, 1) for value in state["state"]]
-        completed = {step(one, "monitor: completed") for one in state["completed"]}
-        missed = {
-            step(one, "monitor: missed"): [step(other, "monitor: missed") for other in after]
-            for one, after in state["missed"]
-        }
-        if (since := state["error_since"]) is not None:
-            whole(since, "monitor: error_since", 0, max(frame, 0))
-        views = whole(state["views"], "monitor: views", 0, frame + 1)
-        of_parts = [whole(one, "monitor: since", -1, max(frame, 0)) for one in state["since"]]
-        if not len(of_parts) == len(state["told"]) == len(self._state):
-            raise ValueError(f"the saved state has {len(of_parts)} components")
-        self._frame, self._state, self._completed, self._missed = frame, values, completed, missed
-        self._error_since, self._error_told = since, state["error_told"]
-        self._views, self._told = views, list(state["told"])
-        self._since = [None if one < 0 else one for one in of_parts]
+        if (num := len(state["state"])) != len(self._state):
+            raise ValueError(f"the saved state has {num} components")
+        self._frame, self._views = state["frame"], state["views"]
+        self._state, self._completed = list(state["state"]), set(state["completed"])
+        self._missed = {step: list(after) for step, after in state["missed"]}
+        self._error_since, self._error_told = state["error_since"], state["error_told"]
+        self._since, self._told = list(state["since"]), list(state["told"])
 
     def _check_step(self, frame: int, step: int, announced: bool, believes: bool) -> list[Alert]:
         name = self._procedure.step_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,10 +11,7 @@ import numpy as np
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
-
-Frame = Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
-
+from stormpsr_jax.psr.streams.rules import Event
 
 PERSON = "person"  # in place of a stream, of an event that somebody has confirmed
 
@@ -29,9 +26,9 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a checklist: the monitor's state, and (step id, frame) of the others."""
 
     monitor: dict[str, Any]
-    done: list[tuple[int, Frame]]
-    wrong: list[tuple[int, Frame]]
-    unsure: list[tuple[int, Frame]]
+    done: list[tuple[int, int]]
+    wrong: list[tuple[int, int]]
+    unsure: list[tuple[int, int]]
 
 
 class Checklist:
@@ -139,14 +136,7 @@ class Checklist:
         return State(self._monitor.state(), *of_steps)
 
     def restore(self, state: State) -> None:
-        """Goes back to a saved state.
-
-        Raises:
-            ValueError: it was saved by the checklist of another procedure or variant, or is
-                damaged. Everything stays as it is then.
-        """
-        for step, _ in state.done + state.wrong + state.unsure:
-            self._procedure.checked_step(step, "checklist")
+        """Goes back to a saved state; ValueError if it is of another procedure or variant."""
         self._monitor.restore(state.monitor)
         self._done, self._wrong = dict(state.done), dict(state.wrong)
         self._unsure = dict(state.unsure)

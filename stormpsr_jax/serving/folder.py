@@ -17,7 +17,7 @@ from stormpsr_jax import demo
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.serving.content import Content, kept, parse
-from stormpsr_jax.serving.named_files import MODEL, check_regular, seal
+from stormpsr_jax.serving.named_files import MODEL, check_regular, sealed
 
 MAX_JSON = 2**23  # bytes of model.json
 
@@ -48,8 +48,7 @@ def read_model(folder: str | Path) -> Content:
         raise ValueError(f"{path}: has over {MAX_JSON:,} bytes, which no model.json has")
     data = files.read_json(path)
     if isinstance(data, dict) and "checksum" in data:
-        declared = data.pop("checksum")
-        if declared != seal(data):
+        if sealed(data)["checksum"] != data.pop("checksum"):
             raise ValueError(
                 f"{path}: was damaged or changed: it differs from its checksum; copy the folder "
                 'again, or delete the field "checksum" if the change is meant'

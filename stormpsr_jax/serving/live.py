@@ -10,17 +10,18 @@ import collections
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from stormpsr_jax.base.files import fit, shorten, whole
+from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.serving import checklist, product_gate_watch
-from stormpsr_jax.serving.checklist import Checklist, Frame
+from stormpsr_jax.serving.checklist import Checklist
+from stormpsr_jax.serving.named_files import check_seal, sealed
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import Recognised, Recogniser, Rows, decode_row, stack
 
@@ -79,19 +80,17 @@ class Window(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class State(msgspec.Struct, forbid_unknown_fields=True):
-    """What is saved of a `Live`; the decoder checks its own part."""
+    """What is saved of a `Live`, with a checksum."""
 
-    format: Literal[5]
+    format: Literal[6]
     model: str
-    frame: Frame | None
+    frame: int | None
     window: Window | None
     decoder: dict[str, Any]
     checklist: checklist.State
     fits: product_gate_watch.State
-    unconfirmed: Annotated[
-        list[tuple[Frame, Annotated[int, msgspec.Meta(ge=0)]]],
-        msgspec.Meta(max_length=MAX_UNCONFIRMED),
-    ]
+    unconfirmed: list[tuple[int, int]]
+    checksum: str = ""
 
 
 class Live:
@@ -118,7 +117,6 @@ class Live:
         watch: Watch,
         fps: float,
         frame_step: int,
-        window: tuple[int, int] | None,
         of_model: str,
     ):
         """Is made by `Model.live`.
@@ -127,13 +125,12 @@ class Live:
             prepare: a picture → a row for the recogniser.
             recogniser, decoder: make one at its start.
             frame_step: frames from one row to the next.
-            window: (frames, D) of the embeddings that are kept; None where none are.
             of_model: tells the model from others.
         """
         self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
         self.fps, self._step = fps, frame_step
         self.watch = watch
-        self._window, self._of_model = window, of_model
+        self._of_model = of_model
         # (frame, step id) of those reported before it was known whether the pictures fit.
         self._unconfirmed: collections.deque[tuple[int, int]] = collections.deque(
             maxlen=MAX_UNCONFIRMED
@@ -324,7 +321,7 @@ class Live:
         kept = self._recogniser.window
         window = kept if kept is None else Window(kept.shape, kept.astype("<f4").tobytes())
         state = State(
-            format=5,
+            format=6,
             model=self._of_model,
             frame=self.frame,
             window=window,
@@ -333,14 +330,14 @@ class Live:
             fits=self.watch.state(),
             unconfirmed=list(self._unconfirmed),
         )
-        return msgspec.to_builtins(state)
+        return sealed(msgspec.to_builtins(state))
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state. Nothing in it is executed.
 
         Raises:
-            ValueError: it was saved by another model, stream, variant or settings, or it is none.
-                Everything stays as it is then.
+            ValueError: it was saved by another model, stream, variant or settings, it is damaged,
+                or none. Everything stays as it is then.
         """
         decoder, recogniser = self._make_decoder(), self._make_recogniser()
         steps = self._make_checklist(decoder)
@@ -350,33 +347,15 @@ class Live:
                 f"the saved state is of a model of {shorten(saved.model)}, this one is of "
                 f"{self._of_model}"
             )
-        try:
-            decoder.restore(saved.decoder)
-            steps.restore(saved.checklist)
-            # A row of embeddings stands for several frames.
-            last = -1 if saved.frame is None else saved.frame + self._step - 1
-            for part in (saved.decoder, saved.checklist.monitor):
-                whole(part["frame"], "frame: the saved state is damaged", -1, last)
-        except (TypeError, LookupError, AttributeError, ArithmeticError) as error:
-            raise ValueError(f"the saved state is damaged ({error})") from error
-        for _, step in saved.unconfirmed:
-            decoder.procedure.checked_step(step, "unconfirmed")
-        recogniser.window = _unpacked(saved.window, None if saved.frame is None else self._window)
+        check_seal(state)
+        decoder.restore(saved.decoder)
+        steps.restore(saved.checklist)
+        if (kept := saved.window) is not None:
+            window = np.frombuffer(kept.float32, "<f4").reshape(kept.shape)
+            recogniser.window = window.astype(np.float32)
         self.watch.restore(saved.fits)
         self._recogniser, self.decoder, self._checklist = recogniser, decoder, steps
         self._unconfirmed.clear()
         self._unconfirmed += saved.unconfirmed
         self.alerts, self.withdrawn, self.seen, self.changed = [], [], None, None
         self.frame = saved.frame
-
-
-def _unpacked(window: Window | None, shape: tuple[int, int] | None) -> np.ndarray | None:
-    """The embeddings of a saved window, which have to be finite and of this shape."""
-    if window is None and shape is None:
-        return None
-    if window is not None and window.shape == shape:
-        if len(window.float32) == 4 * shape[0] * shape[1]:
-            array = np.frombuffer(window.float32, "<f4").reshape(shape).astype(np.float32)
-            if np.isfinite(array).all():
-                return array
-    raise ValueError("window: the saved state is damaged")

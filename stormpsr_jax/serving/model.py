@@ -381,9 +381,6 @@ class Model:
                 return self.prepare(picture, name)
             return next(self._rows([np.asarray(picture)[None]], name))
 
-        width = None
-        if "temporal" in functions_of(name):
-            width = self._content.input_shape("temporal", 1)[2]
         return Live(
             prepare=prepare,
             recogniser=lambda: self.recogniser(batch, name),
@@ -391,7 +388,6 @@ class Model:
             watch=self.watch(),
             fps=self.fps,
             frame_step=self.window.frame_step,
-            window=None if width is None else (self.window.frames, width),
             of_model=self.created,
         )
 

@@ -24,9 +24,17 @@ class Named(msgspec.Struct, forbid_unknown_fields=True):
     size: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
-def seal(data: Mapping[str, Any]) -> str:
-    """The SHA-256 of the other fields of model.json."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the checksum of its fields, in place of one that it may have."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True)
+    return rest | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def check_seal(state: Mapping[str, Any]) -> None:
+    """Raises ValueError if a saved state is not as `sealed` has left it."""
+    if state.get("checksum") != sealed(state)["checksum"]:
+        raise ValueError("the saved state is damaged (its checksum is of another one)")
 
 
 def check_regular(path: Path) -> None:

@@ -14,7 +14,7 @@ import collections
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,8 +27,6 @@ ENOUGH = 10.0  # seconds of a file from which on it may be said not to fit
 # Of what the detector is sure of, and the seconds of it that this is asked of at least.
 SHARE, SURE = 0.15, 3.0
 
-_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-
 
 class View(NamedTuple):
     """What a picture says.
@@ -39,8 +37,8 @@ class View(NamedTuple):
             looks, as `familiar`.
     """
 
-    familiar: _Share
-    sure: _Share
+    familiar: float
+    sure: float
 
 
 class State(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,7 +46,7 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
 
     fits: bool | None
     last: list[View]
-    since: Annotated[int, msgspec.Meta(ge=0)]
+    since: int
 
 
 class Watch:

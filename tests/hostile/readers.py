@@ -28,7 +28,7 @@ from data_prep.reading import asd_labels
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.base.errors import lines_of, one_line
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.live import state_file, station
+from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
@@ -215,13 +215,6 @@ def read_data(root: Path, path: Path) -> int:
     return count
 
 
-def change_state(rng: random.Random, path: Path) -> str:
-    """As somebody does who knows how it is sealed."""
-    way = changes.change_json(rng, path)
-    path.write_text(json.dumps(state_file.sealed(json.loads(path.read_text()))))
-    return way
-
-
 def station_of(path: Path) -> station.Station:
     clock = Clock(live_data.FPS, 0.0)
     options = {"clock": clock, "reset": Reset("complete"), "state": path}
@@ -233,7 +226,7 @@ def make_states(folder: Path) -> None:
     script = live_data.Script(live_data.frames((live_data.SEAL, 4), (live_data.COVER, 12)))
     stop: list[int] = []
     script.before = lambda script: stop.append(1) if len(script.shown) == 1 else None
-    station_of(folder / "state.sealed").run(script, stop)
+    station_of(folder / "state.json").run(script, stop)
 
 
 def read_state(root: Path, path: Path) -> str:
@@ -282,7 +275,6 @@ READERS = {
 }
 CHANGES = {
     ".json": changes.change_json,
-    ".sealed": change_state,
     **dict.fromkeys((".jpg", ".png"), changes.change_picture),
     **dict.fromkeys((".zip", ".pth", ".xlsx"), changes.change_zip),
     ".npz": changes.change_arrays,

@@ -76,7 +76,6 @@ def scripted(stream="asd", fits=None, sure=None) -> Live:
         watch=Watch(fits, FPS, PROCEDURE.initial_classes),
         fps=FPS,
         frame_step=1,
-        window=None if stream == "asd" else (4, 3),
         of_model="scripted",
     )
 

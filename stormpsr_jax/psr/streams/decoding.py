@@ -28,10 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base.files import number, whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Rules, Seen, Settings, check_same
+from stormpsr_jax.psr.streams.rules import Event, Rules, Seen, Settings, check_same
 
 
 class Decoder:
@@ -181,25 +180,11 @@ class Decoder:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state; ValueError, and all stays, if it is another's or damaged."""
+        """Goes back to a saved state; ValueError, and all stays, if it is another decoder's."""
         check_same(state, self.state(), "procedure", "variant", "stream", "settings")
-        if len(state["components"]) != len(self._state):
-            raise ValueError(f"decoder: components: {len(state['components'])} of them")
-        now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
-        num_seen = whole(state["num_seen"], "decoder: num_seen", 0, now + 1)
-        for k, (one, *sums, frames, since, last, blocked, seen) in enumerate(state["components"]):
-            place = f"decoder: components: {k}"
-            whole(one, place, 0, 1)
-            for value in sums:
-                number(value, place, 0)
-            whole(frames, place, 0, now + 1)
-            # Where there was no evidence yet, both are 0.
-            whole(since, place, 0, max(now, 0))
-            whole(last, place, since, max(now, 0))
-            number(blocked, place, -1, now + self.settings.window)
-            # No more frames than there are can have shown something since the last evidence.
-            whole(seen, place, max(num_seen - (now - last), 0) if frames else 0, num_seen)
-        self._frame, self._num_seen = now, num_seen
+        if (num := len(state["components"])) != len(self._state):
+            raise ValueError(f"the saved state has {num} components")
+        self._frame, self._num_seen = state["frame"], state["num_seen"]
         columns = zip(*state["components"], strict=True)
         for column, values in zip(self._columns(), columns, strict=True):
             column[:] = values

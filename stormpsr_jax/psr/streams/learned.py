@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -25,8 +24,8 @@ from stormpsr_jax.psr.streams import rules
 from stormpsr_jax.psr.streams.calibration import Calibration, Judged
 from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter
 from stormpsr_jax.psr.streams.learned_events import MAX_HOLD, NAME, LearnedSettings, Reporter
-from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
+from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.rules import Event, Seen
 from stormpsr_jax.psr.streams.stream import Stream
 
 _T = TypeVar("_T")
@@ -137,38 +136,19 @@ class LearnedDecoder:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state; ValueError, and all stays, if it is another's or damaged."""
+        """Goes back to a saved state; ValueError, and all stays, if it is another decoder's."""
         keys = ("procedure", "variant", "stream", "settings", "weights")
         rules.check_same(state, self.state(), *keys)
-        now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
-        reported = [whole(one, "decoder: reported", -1, 1) for one in state["reported"]]
-        unsure = [whole(one, "decoder: unsure", -1, max(now, -1)) for one in state["unsure"]]
-        asked = [bool(whole(one, "decoder: asked", 0, 1)) for one in map(int, state["asked"])]
-        held, waits = state["held"], bool(state["pending"])
-        if waits:  # what has waited for longer was reported
-            first = max(0, now - self._reporter.hold + 1)
-            held = whole(held, "decoder: held", first, max(now, first))
-        hidden = np.array(state["hidden"], float)
-        pending = np.array(state["pending"], float).reshape(3, -1)
-        recent = [
-            (whole(frame, "decoder: recent", 0, max(now, 0)), np.array(x, float))
-            for frame, x in state["recent"]
-        ]
-        num = len(self._reporter.reported)
-        if (
-            not len(reported) == len(unsure) == len(asked) == num
-            or (waits and pending.shape != (3, num))
-            or hidden.shape != self._filter.hidden.shape
-            or any(x.shape != (num, NUM_INPUTS) for _, x in recent)
-            or not all(np.isfinite(x).all() for x in (pending, hidden, *(x for _, x in recent)))
-        ):
-            raise ValueError("the saved state does not fit this decoder's components and units")
-        self._frame, self.belief = now, None
-        self._reporter.reported = np.array(reported, int)
-        self._reporter.unsure, self._reporter.asked = np.array(unsure, int), np.array(asked, bool)
-        self._reporter.held = held if waits else None
-        self._reporter.pending = Belief(*pending) if waits else None
-        self._filter.hidden, self._filter.recent = hidden, collections.deque(recent)
+        reporter, beliefs = self._reporter, self._filter
+        if (num := len(state["reported"])) != len(reporter.reported):
+            raise ValueError(f"the saved state has {num} components")
+        self._frame, self.belief = state["frame"], None
+        reporter.reported, reporter.unsure = np.array(state["reported"]), np.array(state["unsure"])
+        reporter.asked, reporter.held = np.array(state["asked"]), state["held"]
+        waits = state["pending"]
+        reporter.pending = Belief(*map(np.array, waits)) if waits else None
+        beliefs.hidden = np.array(state["hidden"])
+        beliefs.recent = collections.deque((frame, np.array(x)) for frame, x in state["recent"])
 
 
 # --- The stream -----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.export import onnx_writer, stablehlo_writer
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
-from stormpsr_jax.serving.named_files import MODEL, seal
+from stormpsr_jax.serving.named_files import MODEL, sealed
 from stormpsr_jax.serving.programs import MAX_BYTES, OUTPUTS, Array, Program
 from stormpsr_jax.serving.writing import weights_of
 
@@ -125,7 +125,7 @@ def _write(
         "weights": {key: whole["weights"][key] for key in ("sha256", "size")},
         "differs": {name: float(f"{value:.2e}") for name, value in differs.items()},
     }
-    files.write_json(out / MODEL, {**data, "checksum": seal(data)})
+    files.write_json(out / MODEL, sealed(data))
     counts = {
         role: sum(a.size for a in jax.tree.leaves(network.variables["params"]))
         for role, network in networks.of.items()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-from stormpsr_jax.base.files import number, whole
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, reported
-from stormpsr_jax.serving.checklist import Frame
+from stormpsr_jax.base.files import number
+from stormpsr_jax.psr.streams.rules import Event, reported
 from stormpsr_jax.serving.live import Live
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
@@ -46,9 +45,6 @@ def parse_reset(text: str) -> Reset:
         ) from None
 
 
-_Number = Annotated[float, msgspec.Meta(ge=0, le=LAST_FRAME)]
-
-
 class State(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A unit, as it is saved.
 
@@ -63,14 +59,14 @@ class State(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         late: numbers of those that came after what they should precede.
     """
 
-    count: Annotated[int, msgspec.Meta(ge=1, le=LAST_FRAME)] = 1
-    finished: Frame | None = None
-    first: Frame | None = None
-    last: Frame = 0
-    before: Frame = 0
-    away: _Number = 0.0
-    steps: Annotated[list[tuple[int, _Number]], msgspec.Meta(max_length=MAX_STEPS)] = []
-    num_steps: Frame = 0
+    count: int = 1
+    finished: int | None = None
+    first: int | None = None
+    last: int = 0
+    before: int = 0
+    away: float = 0.0
+    steps: list[tuple[int, float]] = []
+    num_steps: int = 0
     late: list[int] = []
 
 
@@ -193,10 +189,3 @@ class Unit:
         live.reset()
         self.state = State(count=state.count + 1, before=state.before, finished=finished)
         return record
-
-    def restore(self, state: State) -> None:
-        """Goes back to a saved state; ValueError if it is of another procedure."""
-        for step in [*(step for step, _ in state.steps), *state.late]:
-            self._live.decoder.procedure.checked_step(step, "unit: steps")
-        whole(state.num_steps, "unit: num_steps", len(state.steps), LAST_FRAME)
-        self.state = state
