@@ -97,7 +97,7 @@ ERRORS = [
     ((*UP, "precedence"), 3, "variants.up.precedence: 3"),
     ((*UP, "precedence", 0), [0], "variants.up.precedence[0]: [0]"),
     ((*UP, "precedence", 0), [0, 9], "variants.up.precedence[0]: 9"),
-    ((*UP, "precedence"), [[8, 2], [0, 3], [3, 6], [6, 0]], "the rules form a cycle 0 → 3 → 6 → 0"),
+    ((*UP, "precedence"), [[8, 2], [0, 3], [3, 6], [6, 0]], "the rules form a cycle 3 → 6 → 0 → 3"),
     *(
         (place, name, f"{where}: '")
         for name in ("", " left", "a\rb", "a\x1b[2Jb", "a\ud800b", "a\u2028b", 20_000 * "x")

@@ -1,5 +1,6 @@
 """Finds the errors in the content of a procedure file and names each with its place."""
 
+import graphlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -133,7 +134,7 @@ class _Product(NamedTuple):
 
     def _precedence(self, pairs: list, place: str) -> list[str]:
         errors = []
-        after: dict[int, list[int]] = {}
+        rules: graphlib.TopologicalSorter[int] = graphlib.TopologicalSorter()
         for i, pair in enumerate(pairs):
             if not isinstance(pair, list) or len(pair) != 2:
                 what = "is not a pair [before, after] of step ids"
@@ -141,28 +142,10 @@ class _Product(NamedTuple):
             elif wrong := self._step(pair[0]) or self._step(pair[1]):
                 errors.append(f"{place}[{i}]: {wrong}")
             else:
-                after.setdefault(pair[0], []).append(pair[1])
-        if cycle := _find_cycle(after):
-            errors.append(f"{place}: the rules form a cycle {' → '.join(map(str, cycle))}")
+                rules.add(pair[1], pair[0])
+        try:
+            rules.prepare()
+        except graphlib.CycleError as error:
+            cycle = " → ".join(map(str, error.args[1]))
+            errors.append(f"{place}: the rules form a cycle {cycle}")
         return errors
-
-
-def _find_cycle(after: Mapping[int, Sequence[int]]) -> list[int] | None:
-    """Returns the nodes of one cycle, first one repeated at the end, or None."""
-    done: set[int] = set()
-    for start in after:
-        path: dict[int, None] = {}  # in order, and quick to look up
-        branches = [iter([start])]
-        while branches:
-            node = next(branches[-1], None)
-            if node is None:
-                branches.pop()
-                if path:
-                    done.add(path.popitem()[0])
-            elif node in path:
-                nodes = list(path)
-                return [*nodes[nodes.index(node) :], node]
-            elif node not in done:
-                path[node] = None
-                branches.append(iter(after.get(node, ())))
-    return None

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import msgspec
 import numpy as np
 
-from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, number, shorten
+from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, shorten
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.networks.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
@@ -354,10 +354,6 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
     read, inside = fit(data, _Stream, place), f"{place}: settings"
     absent = {f.name: None for f in dataclasses.fields(stream.settings) if f.default is None}
     settings: AnySettings = _read(stream.settings, absent | read.settings, inside)
-    for key, (low, *_, high) in stream.limits.items():
-        value = getattr(settings, key)
-        if isinstance(value, int | float):
-            number(value, f"{inside}: {key}", low, high)
     try:
         stream.check(settings)
     except ValueError as error:

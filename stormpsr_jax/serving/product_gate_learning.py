@@ -56,14 +56,19 @@ def learn(training: Sequence[Looks], validation: Sequence[Looks], rate: float) -
         distances = space.distances(np.asarray(whole.embeddings))
         space = dataclasses.replace(space, typical=typical_of(distances, whole))
     model = Fits({}, space, prototypes)
-    thresholds = {}
-    for key in KEYS:
-        if not all(one.has(key, model) for one in validation):
-            continue
-        threshold = threshold_of(key, [one.familiar(key, model) for one in validation], rate)
-        if threshold >= LEAST:
-            thresholds[key] = threshold
+    thresholds = thresholds_of([(one, model) for one in validation], rate)
     return dataclasses.replace(model, thresholds=thresholds)
+
+
+def thresholds_of(seen: Sequence[tuple[Looks, Fits]], rate: float) -> dict[str, float]:
+    """The threshold of each key that recordings allow, each by a model that has not seen it."""
+    found = {}
+    for key in KEYS:
+        if all(one.has(key, model) for one, model in seen):
+            familiar = [one.familiar(key, model) for one, model in seen]
+            if (threshold := threshold_of(key, familiar, rate)) >= LEAST:
+                found[key] = threshold
+    return found
 
 
 def threshold_of(key: str, familiar: Sequence[np.ndarray], rate: float) -> float:

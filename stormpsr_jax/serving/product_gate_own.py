@@ -19,7 +19,7 @@ from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.media.sources import Source
 from stormpsr_jax.serving import product_gate_learning as learning
 from stormpsr_jax.serving.model import Model
-from stormpsr_jax.serving.product_gate import KEYS, Fits, Looks, Prototypes, joined
+from stormpsr_jax.serving.product_gate import Fits, Looks, Prototypes, joined
 from stormpsr_jax.serving.recogniser import stack
 
 RATE = 1.0  # pictures a second that are looked at
@@ -89,12 +89,5 @@ def learn(looks: Sequence[Looks], rate: float, prototypes: Prototypes | None = N
             for other in others
             if other.space is not None
         ]
-    thresholds = {}
-    for key in KEYS:
-        pairs = list(zip(looks, others, strict=True))
-        if all(one.has(key, other) for one, other in pairs):
-            familiar = [one.familiar(key, other) for one, other in pairs]
-            threshold = learning.threshold_of(key, familiar, rate)
-            if threshold >= learning.LEAST:
-                thresholds[key] = threshold
+    thresholds = learning.thresholds_of(list(zip(looks, others, strict=True)), rate)
     return Fits(thresholds, space, prototypes or learning.prototypes_of(whole))

@@ -284,7 +284,6 @@ def test_read_model_the_learned_fusion_comes_back(tmp_path):
         (["fusion"], None, "fusion: is there exactly if streams has 'learned'"),
         (["fusion"], del_, "fusion: is missing"),
         (["fusion", "arrays", "bias"], [], "fusion: arrays: bias: "),
-        (["streams", "learned", "settings", "install"], 1e4, "install: 10000.0 is not in"),
         (["streams", "learned", "settings", "remove"], del_, "settings: remove: is missing"),
     ],
 )

@@ -82,7 +82,6 @@ BOTH = Agreeing(
     summary="both, where they agree",
     needs=("detections", "windows"),
     settings=Agreement,
-    limits={"pictures": (1, 1e6)},
     flags={"threshold": "pictures"},
     columns={"pictures": "Pictures"},
     threshold="the number of pictures",

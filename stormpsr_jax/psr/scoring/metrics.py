@@ -175,14 +175,7 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
 
 def _without(frames: Iterable[int], taken: Iterable[int]) -> list[int]:
     """The frames without as many of each as were taken."""
-    left = collections.Counter(taken)
-    kept = []
-    for frame in frames:
-        if left[frame]:
-            left[frame] -= 1
-        else:
-            kept.append(frame)
-    return kept
+    return sorted((collections.Counter(frames) - collections.Counter(taken)).elements())
 
 
 def _by_step(steps: Iterable[Step]) -> dict[int, list[int]]:

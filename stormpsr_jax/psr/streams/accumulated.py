@@ -16,7 +16,7 @@ from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.decoding import Decoder
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import DECODERS, Event, Settings, share_of_windows
+from stormpsr_jax.psr.streams.rules import Event, Settings, share_of_windows
 from stormpsr_jax.psr.streams.stream import Stream
 
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
@@ -44,19 +44,6 @@ class Accumulated(Stream):
     """
 
     settings: type[Any] = Settings
-    limits: Mapping[str, tuple] = dataclasses.field(
-        default_factory=lambda: {
-            "decoder": DECODERS,
-            "threshold": (0, 1e9),
-            "decay": (0, 1),
-            "weight": (0, 1),
-            "window": (0, 10**9),
-            "confidence": (0, 1),
-            "removal": (0, 1e9),
-            "gate": (0, 1),
-            "unseen_decay": (0, 1),
-        }
-    )
     flags: Mapping[str, str] = dataclasses.field(
         default_factory=lambda: {field.name: field.name for field in dataclasses.fields(Settings)}
     )

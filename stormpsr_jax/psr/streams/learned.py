@@ -23,7 +23,7 @@ from stormpsr_jax.psr.streams import calibration as calibrating
 from stormpsr_jax.psr.streams import rules
 from stormpsr_jax.psr.streams.calibration import Calibration, Judged
 from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter
-from stormpsr_jax.psr.streams.learned_events import MAX_HOLD, NAME, LearnedSettings, Reporter
+from stormpsr_jax.psr.streams.learned_events import NAME, LearnedSettings, Reporter
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, Seen
 from stormpsr_jax.psr.streams.stream import Stream
@@ -292,11 +292,6 @@ LEARNED = Learned(
     summary="both, by a fusion fitted on validation recordings (not in the paper)",
     needs=("scores",),
     settings=LearnedSettings,
-    limits={
-        **dict.fromkeys(("install", "wrong", "remove", "unexpected", "sure"), (-1e3, 1e3)),
-        "rho": (0, 1),
-        "hold": (0, MAX_HOLD),
-    },
     flags={"threshold": "install"},
     columns={"install": "Install", "sure": "Sure", "wrong": "Wrong", "remove": "Remove"},
     threshold="the logit above which a part is reported as installed",

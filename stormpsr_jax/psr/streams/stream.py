@@ -84,8 +84,6 @@ class Stream(abc.ABC):
         summary: what its events are made from, for a table.
         needs: kinds of predictions, of `recordings.KINDS`.
         settings: class of its settings, a frozen dataclass that refuses wrong values.
-        limits: by field of the settings, the lowest and the highest value of a number, or the
-            texts that are allowed.
         flags: by flag of `evaluate`, the field of the settings that it sets.
         threshold: what its threshold is, if that is not a T of summed evidence.
         columns: by field of the settings, the heading in reports.
@@ -102,7 +100,6 @@ class Stream(abc.ABC):
     summary: str
     needs: tuple[str, ...]
     settings: type[Any]
-    limits: Mapping[str, tuple]
     flags: Mapping[str, str]
     columns: Mapping[str, str]
     threshold: str = ""
