@@ -43,10 +43,10 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from stormpsr_jax.serving import model
-from stormpsr_jax.serving.content import Pictures, StreamRecord, Window
+from stormpsr_jax.serving.content import Content, Pictures, StreamRecord, Window
 from stormpsr_jax.serving.files import recording
 from stormpsr_jax.serving.files.unit import Reset
-from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.serving.writing import write_model
@@ -78,8 +78,7 @@ def untrained(config, size: int, folder: Path) -> None:
     ):
         found[role] = Network(module, dict(jax.jit(module.init)(jax.random.key(0), x)))
     record = StreamRecord(Settings(window=window.frames), {}, {}, None)
-    write_model(
-        folder,
+    content = Content(
         procedure=context.procedure,
         fps=context.procedure.fps,
         pictures=Pictures(
@@ -89,12 +88,13 @@ def untrained(config, size: int, folder: Path) -> None:
             detector_size=(large, large) if large != size else None,
         ),
         window=Window(window.frames, window.stride),
-        networks=found,
+        networks=FlaxNetworks(found, "float32"),
         max_detections=config.detector.max_detections,
         streams=dict.fromkeys(STREAMS, record),
         origin={"config": "untrained"},
         batch=config.predict.batch,
     )
+    write_model(folder, content)
 
 
 def windows(loaded: model.Model, args: argparse.Namespace) -> tuple[float, float]:

@@ -38,19 +38,6 @@ _SHOWN = {
     "evaluate.choose": "evaluate",
 }
 
-_INDEX = """\
-model-index:
-- name: {}
-  results:
-  - task:
-      type: video-classification
-      name: Procedure step recognition
-    dataset:
-      name: {}
-      type: {}
-      split: test
-    metrics:"""
-
 
 def card(
     data: Mapping[str, Any],
@@ -69,7 +56,6 @@ def card(
         origin = msgspec.convert(data["origin"], _Origin)
     except msgspec.ValidationError:  # whoever wrote the model has put there what they liked
         origin = _Origin()
-    known = [name for name in all_streams.names() if name in data["streams"]]
     sections: dict[str, Iterable[str]] = {
         "How to use it": _use(data),
         "Product": _product(data),
@@ -80,7 +66,7 @@ def card(
         "Provenance": _provenance(data, origin),
     }
     lines = [
-        *_head(data, origin, data.get("default") or known[-1]),
+        *_head(),
         f"# Procedure step recognition of {name}",
         "",
         f"Recognises in video of an assembly which steps were completed correctly, and when. It "
@@ -103,24 +89,10 @@ def _product(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"* model.json has a picture of {pictures} components, cut out of training pictures"
 
 
-def _head(data: Mapping[str, Any], origin: _Origin, default: str) -> Iterator[str]:
-    """The YAML in front, with the figures of one stream; JSON strings are YAML strings."""
-    name = _plain(data["procedure"]["name"])
-    figures = data["streams"][default]["test"]
-    rows = [f for f in headline.means([figures]) if isinstance(figures.get(f.key), int | float)]
+def _head() -> Iterator[str]:
+    """The YAML in front, by which the hub sorts models."""
     yield from ("---", "library_name: stormpsr_jax", "pipeline_tag: video-classification", "tags:")
     yield from (f"- {tag}" for tag in ("procedure-step-recognition", "assembly", "video", "jax"))
-    if rows:
-        dataset = f"{name}, split test" + ", rendered" * origin.data.rendered
-        quoted = (
-            json.dumps(text, ensure_ascii=False) for text in (f"stormpsr_jax, {name}", dataset)
-        )
-        yield from _INDEX.format(*quoted, json.dumps(name, ensure_ascii=False)).splitlines()
-        for figure in rows:
-            label = json.dumps(f"{figure.heading}, stream {default}", ensure_ascii=False)
-            yield f"    - type: {figure.key}"
-            yield f"      name: {label}"
-            yield f"      value: {figures[figure.key]:.4f}"
     yield from ("---", "")
 
 

@@ -9,7 +9,7 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
@@ -157,7 +157,7 @@ class Content:
         fusion: trained weights; None without stream `learned`.
         origin: for people: the run's config, checksums of the data, whether they are rendered, and
             by stage the recordings that the trainings saw.
-        created: UTC, as ISO 8601.
+        created: UTC, as ISO 8601; with the version, set where it is written.
         fits: by what it tells its product from others; None cannot.
         default: the stream that recognises unless another one is asked for; None is the last one.
     """
@@ -165,19 +165,19 @@ class Content:
     procedure: Procedure
     fps: float
     pictures: Pictures | None
-    embedding: int | None
     window: Window
     max_detections: int
-    batch: int
     networks: Networks
-    streams: dict[str, StreamRecord]
-    fusion: Weights | None
-    origin: dict[str, Any]
-    created: str
-    package_version: str
+    streams: Mapping[str, StreamRecord]
+    origin: Mapping[str, Any]
+    batch: int = 64
+    embedding: int | None = None
+    fusion: Weights | None = None
+    created: str = ""
+    package_version: str = ""
     fits: Fits | None = None
     default: str | None = None
-    part_pictures: tuple[bytes | None, ...] | None = None
+    part_pictures: Sequence[bytes | None] | None = None
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""

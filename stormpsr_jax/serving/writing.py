@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,11 @@ from flax import traverse_util
 import stormpsr_jax
 from stormpsr_jax.base import files
 from stormpsr_jax.networks import architectures
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.serving.card import CARD, card
-from stormpsr_jax.serving.content import Pictures, StreamRecord, Window, parse
+from stormpsr_jax.serving.content import Content, parse
 from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.named_files import MODEL, sealed
-from stormpsr_jax.serving.product_gate import Fits
 from stormpsr_jax.serving.weights_file import (
     WEIGHTS,
     check_arrays,
@@ -41,75 +38,48 @@ from stormpsr_jax.weights import parameters
 FORMAT = 3  # of a folder with weights
 
 
-def write_model(
-    folder: str | Path,
-    *,
-    procedure: Procedure,
-    fps: float,
-    pictures: Pictures | None,
-    window: Window,
-    networks: Mapping[str, Network],
-    max_detections: int,
-    streams: Mapping[str, StreamRecord],
-    origin: Mapping[str, Any],
-    batch: int = 64,
-    embedding: int | None = None,
-    fusion: Weights | None = None,
-    fits: Fits | None = None,
-    default: str | None = None,
-    part_pictures: Sequence[bytes | None] = (),
-) -> None:
+def write_model(folder: str | Path, content: Content) -> None:
     """Writes a model folder, or replaces the one that is there.
 
     Each file appears whole, the weights first and the model card last. Who reads in between finds
     weights that are not those that model.json names, which is an error.
 
     Args:
-        pictures: what the networks see; None for a model on ready-made embeddings.
-        window: what the temporal network sees.
-        networks: by role: "encoder", "temporal", "detector".
-        max_detections: M, rows of the detector per picture.
-        streams: by name, of `streams.STREAMS`.
-        origin: where the model comes from, plain values for JSON.
-        batch: rows computed at once unless asked otherwise; with that of stage `predict` the
-            networks round as they did there.
-        embedding: D of ready-made embeddings, where there are no pictures.
-        fusion: weights of the learned fusion, if that is among the streams.
-        fits: by what it tells pictures of its own kind from others; None cannot.
-        default: the stream that recognises unless another one is asked for; None: the last one.
-        part_pictures: by component a small JPEG of it in its place, or None.
+        content: with `FlaxNetworks`. When it is written, and by which version, is set here.
 
     Raises:
         ValueError: what `read_model` would refuse.
         OSError: it cannot be written; names the file.
     """
+    networks, pictures = content.networks, content.pictures
+    assert isinstance(networks, FlaxNetworks)
     path = Path(folder, MODEL)
-    described = {role: architectures.describe(n.module) for role, n in networks.items()}
+    described = {role: architectures.describe(n.module) for role, n in networks.of.items()}
     data = {
         "format": FORMAT,
         "package_version": stormpsr_jax.__version__,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "procedure": procedure.to_json(),
-        "fps": fps,
+        "procedure": content.procedure.to_json(),
+        "fps": content.fps,
         "pictures": None if pictures is None else dataclasses.asdict(pictures),
-        "embedding": embedding,
-        "window": dataclasses.asdict(window),
-        "max_detections": max_detections,
-        "batch": batch,
+        "embedding": content.embedding,
+        "window": dataclasses.asdict(content.window),
+        "max_detections": content.max_detections,
+        "batch": content.batch,
         "networks": described,
-        "streams": {name: dataclasses.asdict(record) for name, record in streams.items()},
-        "fusion": None if fusion is None else fusion.to_json(),
-        "origin": dict(origin),
-        "fits": None if fits is None else fits.to_json(),
-        "default": default,
+        "streams": {name: dataclasses.asdict(record) for name, record in content.streams.items()},
+        "fusion": content.fusion and content.fusion.to_json(),
+        "origin": dict(content.origin),
+        "fits": content.fits and content.fits.to_json(),
+        "default": content.default,
     }
-    if any(part_pictures):
+    if any(part_pictures := content.part_pictures or ()):
         data["part_pictures"] = [p and base64.b64encode(p).decode() for p in part_pictures]
     try:
         data = json.loads(json.dumps(data, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not plain values for JSON ({error})") from error
-    _write(path, data, networks, "float32")
+    _write(path, data, networks.of, "float32")
 
 
 def copy_model(folder: str | Path, to: str | Path) -> None:

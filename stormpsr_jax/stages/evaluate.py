@@ -30,6 +30,7 @@ from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
 from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
+from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.named_files import MODEL
 from stormpsr_jax.serving.weights_file import WEIGHTS
 from stormpsr_jax.stages import (
@@ -248,14 +249,13 @@ def _write_model(
     stages = tuple(made_from["predict"]["stages"])
     made_from |= {stage: _made_from(context.workdir / stage) for stage in stages}
     trained, source = networks.trained(context, stages), context.source("test")
-    writing.write_model(
-        context.workdir / "model",
+    model = content.Content(
         procedure=context.procedure,
         fps=source.fps,
         pictures=networks.pictures(context, source, "detector" in trained),
         embedding=source.width if isinstance(source, FeatureSource) else None,
         window=context.window,
-        networks=trained,
+        networks=FlaxNetworks(trained, "float32"),
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,
         fusion=fusion,
@@ -282,6 +282,7 @@ def _write_model(
             "data": _data(context),
         },
     )
+    writing.write_model(context.workdir / "model", model)
 
 
 def _default(chosen: Mapping[str, Choice], choose: str) -> str | None:

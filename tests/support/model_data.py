@@ -16,7 +16,7 @@ from stormpsr_jax.psr import Procedure, Settings
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_weights import default_weights
 from stormpsr_jax.serving import content
-from stormpsr_jax.serving.functions import Network
+from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.recogniser import decode_row
 from stormpsr_jax.serving.writing import write_model
 
@@ -110,7 +110,7 @@ def write(
     calibration=None,
     **changes,
 ) -> None:
-    """Writes a model folder; `changes` replace the arguments of `write_model`."""
+    """Writes a model folder; `changes` replace the fields of its content."""
     record = content.StreamRecord(settings, FIGURES, FIGURES | {"f1": 0.5}, calibration)
     records = dict.fromkeys(streams, record)
     if "learned" in records:
@@ -118,7 +118,7 @@ def write(
             record, settings=learned.LearnedSettings(install=0.5)
         )
         changes = {"fusion": default_weights("csv")} | changes
-    arguments = {
+    fields = {
         "procedure": PROCEDURE,
         "fps": 10.0,
         "pictures": PICTURES,
@@ -129,7 +129,9 @@ def write(
         "origin": {"config": {"seed": 0}, "data": ["a", "b"]},
         "batch": 16,
     }
-    write_model(folder, **arguments | changes)
+    fields |= changes
+    fields["networks"] = FlaxNetworks(fields["networks"], "float32")
+    write_model(folder, content.Content(**fields))
 
 
 def on_embeddings(folder, module):
