@@ -6,7 +6,6 @@ Models, pictures and batches are those of the configs. Lowering needs nothing bu
 for a TPU takes the package libtpu (pip install 'jax[tpu]'), and says what memory a chip needs.
 """
 
-import importlib.util
 import re
 import sys
 
@@ -14,10 +13,6 @@ import pytest
 
 from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED
-
-V5E = 15.75  # GiB of a chip
-# How many chips share the batch of the config: SupCon's needs more than one.
-CHIPS = {16: ["pretrain"], 1: ["temporal", "finetune", "detector"]}
 
 
 def rows_of(*arguments):
@@ -38,19 +33,3 @@ def test_steps_lower_for_gpu_and_tpu(config):
     _, *rows = rows_of("--lower", f"--config={config}", f"--stages={','.join(TRAINED)}")
     lowered = [(stage, platform) for stage, _, platform, _ in rows]
     assert lowered == [(stage, platform) for stage in TRAINED for platform in ("cuda", "tpu")]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'jax[tpu]'"
-)
-@pytest.mark.parametrize("chips", CHIPS)
-def test_steps_compile_for_tpu_and_fit(chips):
-    head, *rows = rows_of(
-        *("--target=v5e", "--sizes=S", "--remat=full", "--microbatches=1"),
-        *(f"--stages={','.join(CHIPS[chips])}", f"--devices={chips}", "--clips", "8"),
-    )
-    found = [dict(zip(head, row, strict=True)) for row in rows]
-    assert [row["stage"] for row in found] == CHIPS[chips]
-    for row in found:
-        assert 0.05 < float(row["GiB"]) < V5E, row

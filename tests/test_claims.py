@@ -61,6 +61,7 @@ def command(root, *words):
     return [*words, "--config=synthetic_full", *flags_of(CHANGES)]
 
 
+@pytest.mark.slow
 def test_claims_run_to_the_table(root):
     words = command(root, "--seeds=0", "--occlusion=default", "--claims=fused,window,start")
     (said,) = finish(start(words))

@@ -23,7 +23,6 @@ def ended(words, capsys):
         (["--config.stages=('x',)"], "error: stages names ['x']"),
         (["--config.data.dir=nowhere", "--config.stages=('temporal',)"], "error: "),
         (["--from=nowhere"], "error: --from=nowhere: no such work folder"),
-        (["--config.seed=x"], "error: "),
         (["--workdir=file"], "error: "),
         (["--profile_steps=3,2"], "error: argument --profile_steps: 3,2 is not two step numbers"),
         (["--config.temporal.stepz=1"], "error: the config has no such field: temporal.stepz"),

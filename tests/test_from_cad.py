@@ -12,7 +12,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import from_cad, own_product
 from stormpsr_jax.base import files
-from stormpsr_jax.configs import cad, own
+from stormpsr_jax.configs import cad
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import headline
 
@@ -80,15 +80,3 @@ def test_one_model_is_scored_on_films_of_each_style(given, tmp_path):
     films = {"film_00": figures, "cartoon_film_00": figures | {"f1": 0.5}}
     stream = {"recordings": films}
     assert [from_cad.of_style(stream, by)["f1"] for by in both.by] == [1.0, 0.5]
-
-
-@pytest.mark.parametrize("source", from_cad.SOURCES)
-def test_fields_that_it_gives_exist(given, source):
-    words = given(case(source))[-1][1]
-    config = {"cad": cad.get_config(), "own:boxes": own.get_config("boxes")}[words["config"]]
-    names = {name.removeprefix("config.") for name in words if name.startswith("config.")}
-    assert len(names) >= 2
-    for name in names:
-        field = config
-        for part in name.split("."):
-            field = field[part]  # KeyError

@@ -50,13 +50,6 @@ def test_figures_are_those_of_the_kept_results(page):
     assert [found for found in quotes(text) if not same(*found)] == []
 
 
-def test_a_figure_that_is_not_the_kept_one_is_found():
-    number = "accepts 41 <!-- from: risk/all/4.5/accepted --> of them"
-    table = "<!-- from: risk/all: bar accepted bound -->\n\n| bar | a | b |\n|--|--|--|\n"
-    text = f"{number}\n{table}| **4.5** | 40 | 0.083 |\n"
-    assert [same(*found) for found in quotes(text)] == [False, True, False]
-
-
 @pytest.mark.parametrize("path", record.RESULTS.glob("*.json"), ids=lambda path: path.name)
 def test_tables_are_made_from_the_kept_results(path):
     content = json.loads(path.read_text("utf-8"))

@@ -67,15 +67,6 @@ def test_files_beyond_4_gib_are_read(tmp_path):
     assert contents(zips.of(path)) == {"rec/1.jpg": b"one"}
 
 
-def test_a_process_has_one_zip_file_open(tmp_path):
-    files = [zips.of(write(tmp_path / f"{i}.zip", {f"{i}/1.jpg": b"%d" % i})) for i in range(3)]
-    kept = [file.open(f"{i}/1.jpg", 9)[0] for i, file in enumerate(files)]
-    assert len(zips._kept) == 1
-    assert [member.read() for member in kept] == [b"0", b"1", b"2"]
-    write(tmp_path / "2.zip", {"2/1.jpg": b"another"})
-    assert contents(files[2]) == {"2/1.jpg": b"another"}
-
-
 # --- In parts -------------------------------------------------------------------------------------
 
 

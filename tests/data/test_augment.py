@@ -70,22 +70,3 @@ def test_augment_limbs_cover_part_of_a_picture_with_the_probability_asked_for():
     changed = np.asarray(augment(jax.random.key(0), x, occluders=some) != 255).any((1, 2, 3))
     assert not changed[::2].any()
     assert changed[1::2].mean() > 0.6
-
-
-def largest_array(limbs):
-    """Numbers in the largest array of an augmentation of 4 pictures of 24 x 24."""
-
-    def sizes(jaxpr):
-        for equation in jaxpr.eqns:
-            yield from (out.aval.size for out in equation.outvars)
-            for value in jax.tree.leaves(list(equation.params.values())):
-                if hasattr(value, "jaxpr"):
-                    yield from sizes(value.jaxpr)
-
-    x = jnp.asarray(images())
-    traced = jax.make_jaxpr(lambda key: augment(key, x, occluders=limbs))(jax.random.key(0))
-    return max(sizes(traced.jaxpr))
-
-
-def test_limbs_are_painted_without_arrays_larger_than_the_pictures():
-    assert largest_array(1.0) == 4 * 24 * 24 * 3

@@ -36,19 +36,15 @@ def read(path, **changes):
         ({"recordings": np.array(["a", "../b"])}, "name '../b': begins with a dot"),
         ({"boxes": None}, "has no boxes; delete it and make it again"),
         ({"recordings": np.array(["a", "a"])}, "two recordings have the same name"),
-        ({"recordings": np.array([1, 2])}, "recordings are int64"),
         ({"recordings": np.array([{}, {}])}, "damaged"),  # would be a pickle
         ({"num_frames": np.array([3, 3])}, r"states are int8 \(5, 4\), expected \(6, 4\)"),
         ({"num_frames": np.array([5, 0])}, "num_frames hold values outside 1"),
-        ({"num_frames": np.array([2**62, 2**62])}, "num_frames hold values outside"),
         ({"first_frame": np.array([0.0, 7.0])}, r"first_frame are float64 \(2,\), expected \(2,\)"),
         ({"states": np.full((5, 4), 2, np.int8)}, "states hold values outside -1…1"),
-        ({"states": np.zeros(5, np.int8)}, "states are int8"),
         ({"boxes": np.full((5, 4), 7.0)}, "boxes hold values outside 0…1"),
         ({"classes": np.full(5, -3)}, "classes hold values outside"),
         ({"visible": np.array(["x"] * 5)}, "visible are <U1"),
         ({"poses": np.zeros((5, 4))}, r"poses are float64 \(5, 4\), expected \(5, 6\)"),
-        ({"poses": np.full((5, 6), 101.0)}, "poses hold values outside -100…100"),
     ],
 )
 def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, message):
@@ -61,16 +57,11 @@ def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, m
     ("changes", "message"),
     [
         ({"fps": 0}, "settings.json: fps"),
-        ({"fps": "10"}, "settings.json: fps"),
-        ({"fps": 1e6}, "settings.json: fps"),
         ({"splits": ["train"]}, "settings.json: splits"),
         ({"splits": {"../x": []}}, "name '../x'"),
         ({"version": 2}, "version: 2 is not 1, .* make the folder again"),
-        ({"splits": {"train": [1]}}, r"settings.json: splits: \[0\]: expected str, got int"),
         ({"fps": 10**400}, "settings.json: fps: number out of range"),
-        ({"clip_length": True}, "settings.json: clip_length: expected int, got bool"),
         ({"settings": {"crop": [0, 0, 1]}}, "settings.json: settings: crop: expected array of len"),
-        ({"settings": None}, "settings.json: settings: expected object, got null"),
         *(
             ({"image_size": size}, "settings.json: image_size: ")
             for size in ([0, 4], [4], [2**40, 4], ["4", 4], [4.0, 4], [True, 4])

@@ -71,18 +71,6 @@ def test_boxes_are_in_each_others_way_as_their_corners_say():
     np.testing.assert_allclose(found.volumes, np.prod(highs - lows, axis=1))
 
 
-def test_a_peg_in_a_cup_goes_up_until_a_lid_lies_on_it():
-    found = relations.find(product(CUP[2], CUP[3], CUP[1]))
-    assert ways(found, 1, 0) == set(WAYS) - {"up"}
-    assert ways(found, 1, 2) == {"up"}
-    assert ways(found, 2, 0) == {"down"}
-    assert found.rests[1, 0] == pytest.approx(4, rel=0.05)
-    assert found.rests[0, 1] == 0
-    assert found.rests[2, 0] == pytest.approx(12, rel=0.05)
-    assert found.grounded.tolist() == [True, False, False]
-    assert not found.overlap.any()
-
-
 # --- Orders ---
 
 

@@ -25,20 +25,6 @@ def data(tmp_path):
     return make_data(tmp_path / "data")
 
 
-def test_settled_is_what_a_walk_through_each_component_gives():
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        states = rng.integers(-1, 2, (rng.integers(1, 9), 4))
-        initial = rng.integers(0, 2, 4)
-        expected = states.copy()
-        for k in range(4):
-            value = initial[k]
-            for m, given in enumerate(states[:, k]):
-                value = value if given == -1 else given
-                expected[m, k] = value
-        np.testing.assert_array_equal(impact.settled(states, initial), expected)
-
-
 def test_a_step_is_the_end_of_a_transition(data, tmp_path):
     words = [f"--videos={data}/videos", f"--labels={data}/psr", f"--out={tmp_path}/out"]
     assert impact.main([*words, "--size=16", "--workers=1"]) == 0

@@ -10,11 +10,11 @@ from data_prep import synthetic
 from data_prep.products import products, wrong_poses
 from data_prep.products.product import Part, Product, solid
 from data_prep.rendering.mesh import affine
-from data_prep.worlds import hiding, motion, rendered, timelines, workplace
+from data_prep.worlds import hiding, motion, rendered, timelines
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from tests.support import lantern, toy
+from tests.support import lantern
 
 pytestmark = pytest.mark.usefixtures("read_here")
 LANTERN = Procedure.from_json(lantern.CONTENT)
@@ -125,11 +125,6 @@ def _carried(kit, states):
     return [k for k, _ in itertools.groupby(planned.carried.tolist()) if k >= 0]
 
 
-def test_what_sits_wrong_is_carried_when_it_comes_off():
-    states = np.array([[0, 0, 0], [0, -1, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]], np.int8)
-    assert _carried(_kit(), states) == [1, 1, 2, 2]
-
-
 def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch):
     monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
     states = np.array([[0, 0, 0], [-1, 0, 0], [1, 0, 0]], np.int8)
@@ -147,18 +142,3 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
     assert _carried(kit, states) == [j, 0, j]  # the right one is brought, and the other taken away
     states = np.array([[0, 0, 0], [-1, 0, 0], [0, 0, 0]], np.int8)
     assert _carried(kit, states) == [j, j]
-
-
-def test_renders_show_what_stands_in_once(monkeypatch):
-    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
-    tables = []
-    build = workplace.Workplace._build_around
-    monkeypatch.setattr(
-        workplace.Workplace, "_build_around", lambda *given: tables.append(given) or build(*given)
-    )
-    monkeypatch.setattr(rendered, "draw_states", lambda *_: np.array([[-1, 0, 0]], np.int8))
-    procedure = Procedure.from_json(toy.content("a, b, c", "100"))
-    made = synthetic.Recipe(procedure, _kit(), renders={"wrong_01": 1})
-    assert made.make("cad", "wrong_01").states.tolist() == [[-1, 0, 0]]
-    list(made.make("cad", "wrong_01").jpegs)
-    assert {0 in loose and len(loose) == 2 for _, loose in tables} == {True}

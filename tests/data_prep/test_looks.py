@@ -1,4 +1,4 @@
-"""Lens, blur, textures and backgrounds of renders, against what they are by definition."""
+"""Lens and backgrounds of renders, against what they are by definition."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import simplejpeg
 from PIL import Image
 
 from data_prep.products.product import solid, toy_product
-from data_prep.rendering import scene, sensor
+from data_prep.rendering import scene
 from data_prep.worlds import backgrounds, motion, worlds
 from data_prep.worlds import workplace as workplaces
 from tests.support.recognise_data import write_video
@@ -32,9 +32,6 @@ def scene_at(at):
     return matrix
 
 
-# --- Lens -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("k", [0.2, -0.1])
 def test_lens_a_point_is_seen_where_radial_distortion_puts_it(k):
     """A small box far from the middle, whose place a pinhole camera tells."""
@@ -48,20 +45,6 @@ def test_lens_a_point_is_seen_where_radial_distortion_puts_it(k):
         whole = 1 + (2 * k if k > 0 else k)
         np.testing.assert_allclose(seen * (1 + k * radius**2) / whole, pinhole, atol=0.02)
         assert np.abs(seen - pinhole).max() > 0.03
-
-
-# --- Blur -----------------------------------------------------------------------------------------
-
-
-def test_smeared_a_bright_point_becomes_a_line_of_its_light():
-    image = np.zeros((33, 33, 3), np.float32)
-    image[16, 16] = 1
-    smeared = sensor.smeared(image, np.array([6.0, 0.0])) ** 2  # linear
-    assert smeared.sum() == pytest.approx(3, rel=1e-4)
-    rows, columns = np.nonzero(smeared[..., 0] > 0.02)
-    assert set(rows) == {16}
-    assert columns.min() == 13
-    assert columns.max() == 19
 
 
 def still(count=3, **changes):
@@ -80,9 +63,6 @@ def pictures_in(world, moves, size=SIZE):
     body = scene.Body(product.mesh(state))
     place = workplaces.Workplace(product, lambda _: body, np.random.default_rng(4), world)
     return [place.picture(moves, i, state, size) for i in range(len(moves.roll))]
-
-
-# --- Backgrounds of a user ------------------------------------------------------------------------
 
 
 def test_backgrounds_are_pictures_with_any_names_and_frames_of_videos(tmp_path):
@@ -113,18 +93,3 @@ def test_backgrounds_are_behind_recordings_in_place_of_a_bench(tmp_path):
         for w in (world, dataclasses.replace(world, backgrounds=()))
     )
     assert with_them.mean() > without.mean() + 0.2
-
-
-def test_a_shiny_face_is_bright_where_it_mirrors_the_lamp():
-    tile = scene.Placed(scene.Body(solid("box", (2, 2, 0.1), (0.2, 0, 0))), np.eye(4))
-
-    def blue(across, gloss):
-        camera = scene.look_at(np.array([across, 0.0, 4.0]), np.zeros(3), 0.0, 0.3)
-        light = dataclasses.replace(LIGHT, direction=np.array([-0.6, 0.0, 0.8]), gloss=gloss)
-        return scene.render(tile, [], camera, light, np.zeros(3), SIZE).image[
-            SIZE // 2, SIZE // 2, 2
-        ]
-
-    assert blue(3.0, 0.5) > 0.3
-    assert blue(-3.0, 0.5) < 0.1
-    assert blue(3.0, 0.0) == 0

@@ -23,7 +23,6 @@ from tests.support.meccano_data import (
     WITH_ERRORS,
     make,
     picture,
-    state,
 )
 
 # --- What is made ---------------------------------------------------------------------------------
@@ -155,12 +154,8 @@ ERRORS = {
     ("0001_GT.csv: line 6: frame 15 is not among", "1…14"): edit(
         BOXES, "", "15,0,1,0.5,0.5,0.1,0.1\n"
     ),
-    ("raw.csv: line 3: image: frame 3 does not come after frame 4",): edit(LABELS, "00006", "3"),
-    ("0001_GT.csv: line 4: frame: frame 3 comes after frame 6",): edit(BOXES, "7,0", "3,0"),
     ("labels.csv: line 2: step id: '51' is not in 0…50",): edit(IN_ORDER, ",12,", ",51,"),
-    ("raw.csv: line 2: s_16: is missing",): edit(LABELS, state(0), state(0)[:-2]),
     ("0001_GT.csv: line 4: x: the box is outside the picture",): edit(BOXES, "0.95,", "1.01,"),
-    ("0001_GT.csv: line 4: flag: '2' is not in -1…1",): edit(BOXES, "7,0,", "7,2,"),
     ("psr/training/0001: is in no folder train, val or test", "0002: is in no"): moved(
         ("psr/train", "psr/training"), ("frames/RGB_frames/Train", "frames/RGB_frames/all")
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import meccano
-from data_prep.reading import asd_labels, data_sets
+from data_prep.reading import data_sets
 from data_prep.reading.notes import describe
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
@@ -105,17 +105,3 @@ def test_real_frames_without_a_box_are_empty_or_unknown(real, monkeypatch):
     assert 100 < lost.sum() < (whole >= 0).sum()
     assert (cropped[lost] == NOT_ANNOTATED).all()
     np.testing.assert_array_equal(cropped[~lost], whole[~lost])
-
-
-@needs_real
-@pytest.mark.parametrize("every", [2, 10])
-def test_of_sparse_boxes_the_other_frames_are_unknown(tmp_path, every):
-    """Somebody draws a box on every so-many-th of the frames that show the whole object."""
-    (path,) = (REAL / "meccano_asd_labels").glob("*/0002_GT.csv")
-    lines = path.read_text().splitlines(keepends=True)
-    (tmp_path / "0002_GT.csv").write_text("".join(lines[::every]))
-    dense, sparse = map(asd_labels.read_meccano_boxes, (path, tmp_path / "0002_GT.csv"))
-    assert (dense.sparse, sparse.sparse) == (False, True)
-    looked_at = np.flatnonzero(sparse.looked_at(1, NUM_FRAMES)) + 1
-    assert looked_at.tolist() == [frame for frame, _ in rows_of("0002")][::every]
-    assert dense.looked_at(1, NUM_FRAMES).all()

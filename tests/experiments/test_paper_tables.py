@@ -3,12 +3,10 @@
 import contextlib
 import io
 import json
-import os
 import shutil
 import signal
 import statistics
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -23,7 +21,6 @@ from stormpsr_jax.experiments import (
 )
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import checks, provenance
-from tests.support.processes import start
 from tests.support.tiny import flags_of, tiny
 
 ALL = list(paper_plan.TABLES)
@@ -191,21 +188,6 @@ def test_without_a_detector_all_rows_are_of_detections_from_elsewhere():
     rows = paper_plan.rows_of(table, config, "meccano", given=True)
     assert all(row.given == row.detects for row in rows)
     assert {row.stream for row in rows} == {"asd", "temporal", "storm"}
-
-
-def test_a_killed_command_goes_on(finished, tmp_path):
-    root = tmp_path / "paper"
-    argv = words(root, ["finetune", "--seeds=1", f"--from={finished}"], finished)
-    process = start([sys.executable, "-m", "stormpsr_jax.paper", *argv], process_group=0)
-    while not (root / "seed_0/frozen/embed").exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)  # the run that it has started works on
-    process.wait()
-    said = paper_says(argv)
-    assert (root / "tables/finetune.md").read_text() in said
-    log = (root / "seed_0/frozen.log").read_text()
-    assert log.count("\npretrain: taken over from ") == 1
 
 
 def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):

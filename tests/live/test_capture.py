@@ -70,23 +70,6 @@ def test_capture_keeps_the_newest_and_counts_the_others():
     assert one.get(0) is None
 
 
-def test_capture_of_several_pictures_of_a_frame_only_the_first_is_decoded():
-    number, seen = 60, []
-
-    class Counting(Fake):
-        def read(self, session):
-            for own, picture in session:
-                time.sleep(0.03)  # nearly as fast as they were taken
-                yield own, lambda picture=picture: seen.append(picture) or picture
-
-    source = Counting([(i / 30, i) for i in range(number)])
-    got, _ = taken_from(source, 15, after=-1)
-    numbers = [frame_at(taken.time) for taken in got]
-    assert numbers == sorted(set(numbers))
-    assert 15 <= len(seen) <= 21
-    assert np.diff([taken.picture for taken in got])[1:].tolist() == [3] * 13
-
-
 def test_capture_a_lost_source_is_opened_again_with_growing_pauses():
     session = [(i / FPS, i) for i in range(4)]
     source = Fake(session, None, None, None, None, session, pause=0.1)

@@ -1,9 +1,5 @@
 """Against a web server on loopback that fails at times."""
 
-import http.client
-import itertools
-import time
-
 from stormpsr_jax.live import webhook
 from tests.support.receivers import Double, web_server
 
@@ -37,27 +33,3 @@ def test_order_is_kept_where_the_server_fails_at_times(system, capsys):
     assert "refuses a record with status 422" in error
     assert "secret" not in error
     assert "p@ss" not in error
-
-
-def test_pauses_grow_and_close_ends_them(monkeypatch, capsys):
-    attempts = []
-
-    def request(*_):
-        attempts.append(time.monotonic())
-        raise ConnectionRefusedError(111, "Connection refused")
-
-    monkeypatch.setattr(http.client.HTTPConnection, "request", request)
-    ours = webhook.Webhook("http://somewhere.example/", first_pause=0.05)
-    ours.send(event(0))
-    while len(attempts) < 4:
-        time.sleep(0.01)
-    for wanted, (before, after) in zip(
-        (0.05, 0.1, 0.2), itertools.pairwise(attempts), strict=False
-    ):
-        assert after - before >= wanted
-    start = time.monotonic()
-    ours.send(event(1))
-    ours.close(20)
-    assert time.monotonic() - start < 5
-    assert ours.dropped == 2
-    assert capsys.readouterr().err.count("Connection refused; goes on trying") == 1

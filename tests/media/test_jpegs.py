@@ -4,10 +4,9 @@ import io
 
 import numpy as np
 import pytest
-import simplejpeg
 from PIL import Image
 
-from stormpsr_jax.media.jpegs import REDUCED, decode_reduced, decode_smaller
+from stormpsr_jax.media.jpegs import decode_smaller
 
 
 def picture(size: int) -> Image.Image:
@@ -29,12 +28,3 @@ def test_decode_smaller_matches_pillow_on_the_whole_picture(stored, size):
     decode_smaller(file.getvalue(), found)
     error = np.mean((found.astype(float) - np.asarray(whole)) ** 2)
     assert 10 * np.log10(255**2 / max(error, 1e-9)) > 40
-
-
-@pytest.mark.parametrize("wanted", [32, 64, 80, 120, 200, 440, 640])
-def test_decode_reduced_the_smallest_scale_that_leaves_enough(wanted):
-    jpeg = simplejpeg.encode_jpeg(np.asarray(picture(640)))
-    array, (height, width) = decode_reduced(jpeg, (640, 640), (wanted, wanted))
-    k = next(k for k in range(1, 9) if 80 * k >= min(REDUCED * wanted, 640))
-    assert array.shape == (80 * k, 80 * k, 3)
-    assert (height, width) == (80 * k, 80 * k)

@@ -12,9 +12,8 @@ import stormpsr_jax
 from stormpsr_jax.base import memory
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.temporal_baselines import TemporalMLP
-from stormpsr_jax.psr.files import predictions, scores
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.streams import batch, learned, learned_weights
+from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.rules import STREAMS
@@ -91,56 +90,22 @@ def test_networks_training_run_and_loaded_model_agree_to_the_last_bit(trained):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def through_files(trained, folder, rows, numbers, stream, variant):
-    """The events of a recording by its prediction files, as stages predict and evaluate do it."""
+def through_files(trained, folder, rows, numbers):
+    """The events of embeddings by the file of predictions, as stages predict and evaluate do it."""
     recogniser = trained.recogniser(batch=16)
     said = [recogniser(rows[i : i + 16]) for i in range(0, len(rows), 16)]
-    detections = temporal = None
-    if said[0].detected is not None:
-        boxes, classes, confidences = map(
-            np.concatenate, zip(*(r.detected for r in said), strict=True)
-        )
-        frame, row = np.nonzero(classes)
-        detections = predictions.Detections(
-            numbers[frame],
-            classes[frame, row],
-            confidences[frame, row],
-            boxes[frame, row],
-        )
-        predictions.write_detections(folder / "asd.csv", "x", detections)
-        detections = predictions.read_detections(folder / "asd.csv", PROCEDURE)
-    if said[0].probabilities is not None:
-        step = trained.window.frame_step
-        probabilities = np.concatenate([r.probabilities for r in said]).repeat(step, axis=0)
-        temporal = predictions.TemporalPredictions(
-            (numbers[:, None] + np.arange(step)).ravel(),
-            np.zeros_like(probabilities, int),
-            (probabilities > 0.5).astype(int),
-            probabilities,
-        )
-        predictions.write_temporal(folder / "temporal.csv", "x", temporal)
-        temporal = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
-    chosen = PROCEDURE.variants[variant]
-    settings = trained.settings(stream)
-    return batch.decode(PROCEDURE, chosen, stream, settings, detections, temporal)
-
-
-@pytest.mark.parametrize("stream", STREAMS)
-def test_recognise_matches_decoding_of_prediction_files(trained, tmp_path, stream):
-    images = video(NUM_FRAMES)
-    rows = np.stack([trained.preprocess(picture) for picture in images])
-    for first, recording, variant in ((7, "03_up", "assembly"), (0, "a_off", "disassembly")):
-        numbers = first + np.arange(NUM_FRAMES)
-        expected = through_files(trained, tmp_path, rows, numbers, stream, variant)
-        assert len(expected) > 5
-        options = {"first_frame": first, "stream": stream}
-        found = list(trained.recognise(images, recording=recording, **options))
-        assert [e[:4] for e in found] == [e[:4] for e in expected]
-        for one, other in zip(found, expected, strict=True):
-            assert one.evidence == pytest.approx(other.evidence, abs=1e-12)
-        cuts = np.cumsum([1, 30, 16, 5])
-        chunks = (chunk for chunk in np.split(images, cuts))
-        assert list(trained.recognise(chunks, variant=variant, **options)) == found
+    step = trained.window.frame_step
+    probabilities = np.concatenate([r.probabilities for r in said]).repeat(step, axis=0)
+    temporal = predictions.TemporalPredictions(
+        (numbers[:, None] + np.arange(step)).ravel(),
+        np.zeros_like(probabilities, int),
+        (probabilities > 0.5).astype(int),
+        probabilities,
+    )
+    predictions.write_temporal(folder / "temporal.csv", "x", temporal)
+    temporal = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
+    variant, settings = PROCEDURE.variants["assembly"], trained.settings("temporal")
+    return batch.decode(PROCEDURE, variant, "temporal", settings, None, temporal)
 
 
 def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):
@@ -164,30 +129,15 @@ def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):
         assert next(of_other) == next(of_other) != []
 
 
-def test_recognise_learned_is_the_default_and_goes_by_the_files_of_scores(tmp_path):
+def test_recognise_learned_is_the_default_and_has_settings_of_its_own(tmp_path):
     write(tmp_path, ("asd", "temporal", "storm", "learned"))
     whole = stormpsr_jax.load_model(tmp_path)
     assert whole.default_stream == "learned"
-    images = video(60)
-    events = list(whole.recognise(images, variant="assembly"))
-    assert events
-    assert {e.stream for e in events} == {"learned"}
-    said = whole.recogniser(batch=16)(prepared(whole, 60)).scores
-    path = tmp_path / "x.npz"
-    scores.write_scores(path, scores.Scores(np.arange(60), *said))
-    again = scores.read_scores(path, PROCEDURE)
-    states = np.zeros((0, PROCEDURE.num_components), np.int8)
-    variant = PROCEDURE.variants["assembly"]
-    recording = LabelledPredictions("r", variant, [], states, scores=again)
-    weights = learned_weights.default_weights("csv")
-    expected = learned.LEARNED.decode(PROCEDURE, recording, whole.settings(), weights)
-    assert events == expected
+    options = {"variant": "assembly"}
+    assert {e.stream for e in whole.recognise(video(60), **options)} == {"learned"}
     settings = dataclasses.replace(whole.settings(), install=30.0, wrong=30.0)
-    assert not [
-        e
-        for e in whole.recognise(images, variant="assembly", settings=settings)
-        if e.step_id % 3 < 2
-    ]
+    events = whole.recognise(video(60), settings=settings, **options)
+    assert not [e for e in events if e.step_id % 3 < 2]
 
 
 def test_model_two_sizes_of_pictures(trained, tmp_path):
@@ -223,7 +173,7 @@ def test_load_model_embeddings_with_a_stride(tmp_path):
     assert trained.window.frame_step == 4
     rows = np.random.default_rng(0).normal(size=(NUM_FRAMES, 6)).astype(np.float32)
     numbers = 3 + 4 * np.arange(NUM_FRAMES)
-    expected = through_files(trained, tmp_path, rows, numbers, "temporal", "assembly")
+    expected = through_files(trained, tmp_path, rows, numbers)
     assert len(expected) > 3
     chunks = [rows[:50], rows[50:]]
     options = {"first_frame": 3, "variant": "assembly", "stream": "temporal"}

@@ -2,6 +2,7 @@
 
 import json
 import time
+import types
 
 import pytest
 
@@ -111,18 +112,6 @@ def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_sta
 # --- At the station -------------------------------------------------------------------------------
 
 
-def test_station_one_line_for_each_step_of_another_product():
-    told = played(FOREIGN, frames(*ALL, (NOTHING, LONG)))
-    assert [line["fits"] for line in told if line["type"] == "event"] == [None] * 3
-    events, withdrawn = told[:3], told[-3:]
-    assert {line["type"] for line in withdrawn} == {"withdrawn"}
-    for line, event in zip(withdrawn, events, strict=True):
-        for key in ("recording", "frame", "step_id", "step", "time_s"):
-            assert line[key] == event[key]
-        assert line.keys() >= {"wall_time", "dropped", "latency_ms"}
-    assert ids(told, "unit") == []
-
-
 @pytest.mark.parametrize("stop_at", [20, 400, 1700])
 def test_station_withdraws_after_a_restart_too(tmp_path, stop_at):
     shown, state = frames(*ALL, (NOTHING, LONG)), {"state": tmp_path / "s.json"}
@@ -137,7 +126,13 @@ def test_station_withdraws_after_a_restart_too(tmp_path, stop_at):
 )
 def test_hold_tells_no_step_before_the_verdict(fits, then, verdict):
     shown = frames(*ALL, (then, LONG))
-    screen, held = Screen(), played(fits, shown, hold=True)
+    views, held = [], played(fits, shown, hold=True)
+    screen = types.SimpleNamespace(
+        wants_picture=False,
+        frame=lambda jpeg, view: views.append(view),
+        past=lambda units: None,
+        snapshot=lambda frame, jpeg: None,
+    )
     free = played(fits, shown)
     assert ids(held, "withdrawn") == []
     assert ids(held, "event") == ([] if verdict is False else ids(free, "event"))
@@ -147,7 +142,7 @@ def test_hold_tells_no_step_before_the_verdict(fits, then, verdict):
         tell=lambda line: None,
     )  # fmt: skip
     one.run(Script(shown[:40]), (), (), screen)
-    early = screen.views[24]
+    early = views[24]
     assert early["holding"] == early["checking"] == (fits is not None)
     done = [step["status"] for step in early["checklist"]].count("done")
     assert done == (0 if fits else 3)
@@ -161,19 +156,3 @@ def test_hold_keeps_what_waits_over_a_restart_and_tells_it_at_the_end(tmp_path):
     assert ids(told, "event") == IDS
     assert all(line["latency_ms"] > 300 for line in told if line["type"] == "event")
     assert told[-1]["ended"] == "end"
-
-
-class Screen:
-    wants_picture = False
-
-    def __init__(self):
-        self.views = []
-
-    def frame(self, jpeg, view):
-        self.views.append(view)
-
-    def past(self, units):
-        self.units = units
-
-    def snapshot(self, frame, jpeg):
-        pass

@@ -7,14 +7,12 @@ import os
 import shutil
 from types import SimpleNamespace
 
-import msgspec
 import numpy as np
 import pytest
 
 from stormpsr_jax import main
 from stormpsr_jax.base import results
 from stormpsr_jax.base.results import Record, Training
-from stormpsr_jax.serving import card
 from stormpsr_jax.stages import continuing, order, pretrain, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.checkpoint import BEST, save_best
@@ -152,18 +150,6 @@ def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monke
         assert not (folder / "checkpoints").exists()
         number += 1
     assert number > 5
-
-
-def test_the_card_counts_recordings_that_are_gone():
-    trainings = [Training(9, {"train": ["a", "b"]}), Training(3, {"train": ["b", "c", "d"]})]
-    origin = {
-        "trained": {"pretrain": [{"steps": t.steps, "recordings": t.recordings} for t in trainings]}
-    }
-    data = {"created": "", "package_version": "", "weights": {"sha256": ""}}
-    assert (
-        "* pretrain was trained 9 steps on 2 recordings, then 3 steps on 3 recordings; of what its "
-        "weights saw, 1 recordings are not among the last ones"
-    ) in card._provenance(data, msgspec.convert(origin, card._Origin))
 
 
 @pytest.mark.parametrize("remake", ["", "continue"])

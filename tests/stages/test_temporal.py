@@ -36,16 +36,6 @@ def trained(folder, workdir, **changes):
     return {name: found[name] for name in ("metrics.jsonl", "best.safetensors")}
 
 
-@pytest.mark.usefixtures("system")  # networks that learn
-@pytest.mark.parametrize("kept", ["device", "host"])
-def test_temporal_the_steps_in_a_dispatch_do_not_change_a_bit(folder, tmp_path, kept):
-    one, three, many = (
-        trained(folder, tmp_path / str(n), embeddings=kept, steps_per_dispatch=n)
-        for n in (1, 3, 25)
-    )
-    assert one == three == many
-
-
 @pytest.mark.usefixtures("system")
 def test_temporal_losses_do_not_depend_on_where_embeddings_are(folder, tmp_path):
     found = []

@@ -41,11 +41,3 @@ def test_latex_golden():
         r"\bottomrule",
         r"\end{tabular}",
     ]
-
-
-def test_text_golden():
-    assert format_rows(ROWS).splitlines() == [
-        "stream     f1  tp  name",
-        "asd     0.123   3  50 % of a_b|c",
-        "storm       –  12  x, y",
-    ]

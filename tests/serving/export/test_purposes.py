@@ -121,9 +121,8 @@ def test_evaluate_without_drawing_libraries_scores_and_names_them(tmp_path):
     assert "pip install 'jinja2" in line
 
 
-@pytest.mark.parametrize("group", ["decode", "onnx"])
-def test_every_command_has_its_help_and_says_in_a_line_what_to_install(group, tmp_path):
-    python = bare(tmp_path / "bare", group)
+def test_every_command_has_its_help_and_says_in_a_line_what_to_install(tmp_path):
+    python = bare(tmp_path / "bare", "decode")
     for module in COMMANDS.values():
         done = run(python, "-m", module, "--help", cwd=tmp_path)
         assert done.returncode == 0, (module, done.stderr)
@@ -140,19 +139,8 @@ def test_every_command_has_its_help_and_says_in_a_line_what_to_install(group, tm
         assert re.fullmatch(r"error: '\w+' is not installed, and this needs it: (.*)", line)[
             1
         ] == extra("")
-    if group == "decode":
-        done = run(python, "-c", "import stormpsr_jax as s; s.load_model('demo')", cwd=tmp_path)
-        assert done.stderr.splitlines()[-1].endswith(f"and this needs it: {extra('')}")
-
-
-def test_an_onnx_model_without_onnxruntime_says_what_to_install(tmp_path):
-    pytest.importorskip("jax2onnx")
-    write(tmp_path / "model")
-    export(tmp_path / "model", tmp_path / "onnx", "onnx")
-    python = bare(tmp_path / "bare", "pictures")
-    code = f"import stormpsr_jax; stormpsr_jax.load_model({str(tmp_path / 'onnx')!r})"
-    done = run(python, "-c", code, cwd=tmp_path)
-    assert "a model in ONNX needs 'onnxruntime'" in done.stderr.splitlines()[-1]
+    done = run(python, "-c", "import stormpsr_jax as s; s.load_model('demo')", cwd=tmp_path)
+    assert done.stderr.splitlines()[-1].endswith(f"and this needs it: {extra('')}")
 
 
 def test_the_page_of_exports_names_the_packages_of_each_purpose():
