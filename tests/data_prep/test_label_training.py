@@ -3,17 +3,11 @@
 import json
 import time
 
-import numpy as np
-import pytest
-
-from data_prep.products.product import random_product
-from data_prep.worlds.timelines import Timeline
-from tests.data_prep.test_label_page import av, jump, playwright, press, saved
-from tests.support.guide import SMALL
+from tests.data_prep.test_label_page import jump, playwright, press, saved
+from tests.support.guide import SMALL, film
 from tests.support.label_page import LabelPage
 from tests.support.own_data import PROCEDURE
 
-pytest.importorskip("vtk")
 FPS = int(PROCEDURE.fps)
 FILMS = {f"bench{i}": [4 * FPS + i, 8 * FPS, 12 * FPS] for i in range(4)}  # when parts are in place
 FLAGS = [f"--config.{key}={value}" for key, value in SMALL.items()]
@@ -28,21 +22,6 @@ def training(*given):
 project.training = training
 command.main()
 """
-
-
-def film(path, frames, seed):
-    from benchmarks.films.film import film
-
-    states = np.tri(4, 3, -1, np.int8)
-    timeline = Timeline(0, 16 * FPS, np.array([0, *frames]), states)
-    product, rng = random_product(4, 3), np.random.default_rng(seed)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = 96, 96, "yuv420p"
-        for frame in film(product, timeline, FPS, 96, rng, box_every=10**6):
-            picture = av.VideoFrame.from_ndarray(frame.picture, format="rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
 
 
 def wait_for(tab, name):
@@ -67,7 +46,7 @@ def test_films_are_labelled_and_trained_on_and_the_next_one_is_recognised(tab, t
     tab.set_default_timeout(LONG)
     (tmp_path / "videos").mkdir()
     for i, (name, frames) in enumerate(FILMS.items()):
-        film(tmp_path / f"videos/{name}.mp4", frames, i)
+        film(tmp_path / f"videos/{name}.mp4", [frame / FPS for frame in frames], i, seconds=16)
     (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
     with LabelPage(tmp_path, tmp_path / "pump.json", program=("-c", PROGRAM)) as page:
         tab.goto(page.url)

@@ -249,19 +249,6 @@ def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
         assert page.wants_picture
 
 
-def test_page_has_the_units_of_today_and_the_last_snapshots(system, monkeypatch):
-    with serving() as page:
-        assert json.loads(ask(page, "/past")[2]) == {"units": []}
-        page.past([{"unit": 1}, {"unit": 2}])
-        for frame in range(serve.KEPT_SNAPSHOTS + 1):
-            page.snapshot(frame, JPEG + str(frame).encode())
-        last = f"/snapshot?frame={serve.KEPT_SNAPSHOTS}"
-        wait_until(lambda: ask(page, last)[0] == 200)
-        assert ask(page, last)[2] == JPEG + str(serve.KEPT_SNAPSHOTS).encode()
-        assert ask(page, "/snapshot?frame=0")[0] == ask(page, "/snapshot")[0] == 404
-        assert json.loads(ask(page, "/past")[2]) == {"units": [{"unit": 1}, {"unit": 2}]}
-
-
 def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
     with serving() as page:
         page.frame(JPEG, {"source": "live", "time_s": 1})

@@ -25,7 +25,7 @@ from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import load_best, save_best
 from tests.support.tiny import TRAINED, tiny
 
-STEPS, SAVED = 25, 15
+STEPS, SAVED = 12, 7
 STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
 # Continued as GOES_ON from a checkpoint of another mesh; how the data of the others begin
 # at any step, tests of the pipelines show.
