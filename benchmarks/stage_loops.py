@@ -115,10 +115,9 @@ def definitions(context: Context, names: Sequence[str] = STAGES) -> dict[str, De
     for split in ("train", "val"):
         for name, recording in context.source(split).recordings.items():
             shape = (recording.num_frames, context.config.encoder.hidden)
-            for view in range(context.num_views(split)):
-                path = context.embedding_path(split, name, view)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, rng.normal(size=shape).astype(np.float32))
+            path = context.embedding_path(split, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, rng.normal(size=shape).astype(np.float32))
     found = {name: build(context, name) for name in names}
     for name in ("pretrain", "temporal") if "finetune" in names else ():  # what it starts from
         (context.workdir / name).mkdir(exist_ok=True)

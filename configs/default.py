@@ -162,7 +162,6 @@ def described() -> Section:
 
     c.embed = Section()
     c.embed.batch = field(256, 1)  # frames encoded at once
-    c.embed.views = field(0, 0, 1000)  # augmented passes over the training split beside the plain
     c.embed.every = field(1, 1, 10**5)  # of so many frames one is encoded, and ends clips
 
     c.temporal = Section()  # KCAS + BCE, Sec. 3.3

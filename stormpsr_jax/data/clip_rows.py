@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import grain
@@ -15,12 +16,12 @@ from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.data.pipelines import ENDLESS, Batches, batches
 
 
-def table(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> np.ndarray:
+def table(embeddings: Mapping[str, np.ndarray | EmbeddingFile]) -> np.ndarray:
     """All embeddings one below the other, float32 (rows, D): of recording after recording.
 
     With it, `embedded_clips` says where in it a clip is.
     """
-    parts = [view for views in embeddings.values() for view in views]
+    parts = list(embeddings.values())
     whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
     start = 0
     for part in parts:
@@ -29,13 +30,13 @@ def table(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> np.
     return whole
 
 
-def table_bytes(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> int:
+def table_bytes(embeddings: Mapping[str, np.ndarray | EmbeddingFile]) -> int:
     """What `table` takes."""
-    return sum(4 * math.prod(view.shape) for views in embeddings.values() for view in views)
+    return sum(4 * math.prod(array.shape) for array in embeddings.values())
 
 
 def embedded_clips(
-    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
+    embeddings: Mapping[str, np.ndarray | EmbeddingFile],
     states: Mapping[str, np.ndarray],
     sampler: sampling.ClipSampler,
     *,
@@ -49,7 +50,7 @@ def embedded_clips(
     """Batches for stage `temporal`.
 
     Args:
-        embeddings: {recording: one or more views (N, D)}, one of which is drawn for each clip.
+        embeddings: {recording: (N, D)}.
         states: {recording: (N, K)}.
         sampler: draws recording and last row of a clip.
         frames, stride: of a window, in rows of `embeddings`.
@@ -60,7 +61,7 @@ def embedded_clips(
         embeddings float32 (B, T, D), T = frames / stride + 1, or, if it is held, rows int32 (B, T)
         of the table; label float32 (B, K); state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
-    draw = _Draw({name: len(views) for name, views in embeddings.items()}, sampler)
+    draw = functools.partial(_draw, {name: i for i, name in enumerate(embeddings)}, sampler)
     drawn = grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
     hosts = jax.process_count()
     dataset, single = (
@@ -71,17 +72,12 @@ def embedded_clips(
     return batches(dataset, workers, batch // hosts * row_bytes)
 
 
-class _Draw:
-    """Index → number of a recording, row in it at which a clip ends, and view."""
-
-    def __init__(self, views: Mapping[str, int], sampler: sampling.ClipSampler):
-        self._sampler = sampler
-        self._known = {name: (i, count) for i, (name, count) in enumerate(views.items())}
-
-    def __call__(self, _: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        name, last = self._sampler.draw(rng)
-        number, views = self._known[name]
-        return number, last, int(rng.integers(views))
+def _draw(
+    numbers: Mapping[str, int], sampler: sampling.ClipSampler, _: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Number of a recording, and row in it at which a clip ends."""
+    name, last = sampler.draw(rng)
+    return numbers[name], last
 
 
 class _Clips(grain.MapDataset):
@@ -93,7 +89,7 @@ class _Clips(grain.MapDataset):
     def __init__(
         self,
         parent: grain.MapDataset,
-        embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
+        embeddings: Mapping[str, np.ndarray | EmbeddingFile],
         states: Mapping[str, np.ndarray],
         frames: int,
         stride: int,
@@ -101,16 +97,13 @@ class _Clips(grain.MapDataset):
         held: bool,
     ):
         super().__init__(parent)
-        self._views = None if held else list(embeddings.values())
+        self._embeddings = None if held else list(embeddings.values())
         self._frames, self._stride, self._batch = frames, stride, batch
         self._rows = batch // jax.process_count()
         self._first = jax.process_index() * self._rows
         self._states = np.concatenate([states[name] for name in embeddings])
         lengths = np.array([len(states[name]) for name in embeddings])
-        views = np.array([len(views) for views in embeddings.values()])
-        # Where a recording begins in the states, and in the table, which has each view of it.
-        self._lengths, self._in_states = lengths, np.cumsum(lengths) - lengths
-        self._in_table = np.cumsum(lengths * views) - lengths * views
+        self._starts = np.cumsum(lengths) - lengths  # of a recording in the states and the table
 
     def __len__(self) -> int:
         return len(self._parent) // self._batch
@@ -120,14 +113,14 @@ class _Clips(grain.MapDataset):
             return self.slice(index)
         first = index * self._batch + self._first
         drawn = [self._parent[i] for i in range(first, first + self._rows)]
-        number, last, view = np.array(drawn).T
-        start = self._in_table[number] + view * self._lengths[number]
+        number, last = np.array(drawn).T
+        start = self._starts[number]
         window = sampling.window_frames(last, frames=self._frames, stride=self._stride)
-        before = self._in_states[number] + np.maximum(last - self._frames, 0)
-        state = self._states[self._in_states[number] + last]
-        label = sampling.binarise(self._states[before]) ^ sampling.binarise(state)
+        state = self._states[start + last]
+        before = self._states[start + np.maximum(last - self._frames, 0)]
+        label = sampling.binarise(before) ^ sampling.binarise(state)
         rest = {"label": label.astype(np.float32), "state": state}
-        if self._views is None:
+        if self._embeddings is None:
             return {"rows": (start[:, None] + window).astype(np.int32), **rest}
-        picked = [self._views[n][v][w] for n, v, w in zip(number, view, window, strict=True)]
+        picked = [self._embeddings[n][w] for n, w in zip(number, window, strict=True)]
         return {"embeddings": np.asarray(picked, np.float32), **rest}

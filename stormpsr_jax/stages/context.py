@@ -169,24 +169,16 @@ class Context:
                 source.readers = max(self.workers, 1)  # loaders have nothing to do meanwhile
         return self._sources[key]
 
-    def embeddings(self, split: str) -> dict[str, list[EmbeddingFile]]:
-        """{recording: its views (N, D)}, as stage `embed` left them or as they came ready-made."""
+    def embeddings(self, split: str) -> dict[str, EmbeddingFile]:
+        """{recording: (N, D)}, as stage `embed` left them or as they came ready-made."""
         source = self.source(split)
         if isinstance(source, FeatureSource):
-            return {name: [file] for name, file in source.embeddings.items()}
-        views = range(self.num_views(split))
-        return {
-            name: [EmbeddingFile(self.embedding_path(split, name, view)) for view in views]
-            for name in source.recordings
-        }
+            return source.embeddings
+        return {name: EmbeddingFile(self.embedding_path(split, name)) for name in source.recordings}
 
-    def num_views(self, split: str) -> int:
-        """Passes over a split that stage `embed` makes; the first is the plain one."""
-        return 1 + (self.config.embed.views if split == "train" else 0)
-
-    def embedding_path(self, split: str, name: str, view: int) -> Path:
-        """The file of one view of a recording's embeddings."""
-        return self.workdir / "embed" / split / f"{name}.{view}.npy"
+    def embedding_path(self, split: str, name: str) -> Path:
+        """The file of a recording's embeddings."""
+        return self.workdir / "embed" / split / f"{name}.npy"
 
     @property
     def frame_step(self) -> int:

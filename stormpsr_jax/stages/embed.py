@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.base import files, results
@@ -24,7 +23,7 @@ from stormpsr_jax.training import checkpoint, loop
 
 
 def run(context: Context) -> dict:
-    """Writes WORKDIR/embed/<split>/<recording>.<view>.npy, float32 (N, D); view 0 is the plain one.
+    """Writes WORKDIR/embed/<split>/<recording>.npy, float32 (N, D).
 
     Recordings are shared out over the hosts, and a finished one is not embedded again.
 
@@ -36,56 +35,45 @@ def run(context: Context) -> dict:
     encoder = networks.frame_encoder(context, params, batch_stats, context.clip_source(SPLITS[0]))
     for split in SPLITS:
         source = context.clip_source(split)
-        views = context.num_views(split)
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
-        total = sum(source.recordings[name].num_frames for name in names) * views
+        total = sum(source.recordings[name].num_frames for name in names)
         explained = loop.explained(context.workdir / "embed", "batch")
         with explained, Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
             for name in names:
-                paths = [context.embedding_path(split, name, view) for view in range(views)]
+                path, left = context.embedding_path(split, name), source.recordings[name].num_frames
                 part_of = context.workdir / "embed" / "completed" / split / name
-                if results.holds(part_of, context.workdir, paths):
-                    progress.update(source.recordings[name].num_frames * views)
+                if results.holds(part_of, context.workdir, [path]):
+                    progress.update(left)
                     continue
-                for view, path in enumerate(paths):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    key = context.key(f"embed/{name}/{view}")
-                    # Written and not mapped: where the disk is full, a map ends the process.
-                    with files.replacing(path) as part, part.open("wb") as file:
-                        left = source.recordings[name].num_frames
-                        shape = (left, context.config.encoder.hidden)
-                        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                        np.lib.format.write_array_header_1_0(file, header)
-                        chunks = source.chunks(name, batch, every)
-                        under_way: deque[list[int]] = deque()
-                        pictures = _shown(
-                            context, key, distinct(chunks, batch), bool(view), under_way
-                        )
-                        for found in encoder.over(pictures):
-                            counts = np.asarray(under_way.popleft())
-                            held = np.asarray(found, np.float32).repeat(every * counts, axis=0)
-                            held = held[:left]
-                            file.write(held.tobytes())
-                            progress.update(len(held))
-                            left -= len(held)
-                made = results.checksums(context.workdir, paths)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Written and not mapped: where the disk is full, a map ends the process.
+                with files.replacing(path) as part, part.open("wb") as file:
+                    shape = (left, context.config.encoder.hidden)
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    under_way: deque[list[int]] = deque()
+                    pictures = distinct(source.chunks(name, batch, every), batch, under_way)
+                    for found in encoder.over(pictures):
+                        counts = np.asarray(under_way.popleft())
+                        held = np.asarray(found, np.float32).repeat(every * counts, axis=0)[:left]
+                        file.write(held.tobytes())
+                        progress.update(len(held))
+                        left -= len(held)
+                made = results.checksums(context.workdir, [path])
                 results.write(part_of, Record({}, results=made))
     return {}
 
 
 def distinct(
-    chunks: Iterable[tuple[int, np.ndarray]], batch: int
-) -> Iterator[tuple[int, np.ndarray, list[int]]]:
-    """Leaves out pictures that are the very same as the one before.
+    chunks: Iterable[tuple[int, np.ndarray]], batch: int, under_way: deque[list[int]]
+) -> Iterator[np.ndarray]:
+    """Yields pictures, without those that are the very same as the one before.
 
     Args:
         chunks: (row of the first one, pictures (N, …)), without gaps.
         batch: the most pictures at once.
-
-    Yields:
-        The row of the first one, pictures, and how many rows in a row each is of.
+        under_way: is given how many rows in a row each of the pictures is of, before these come.
     """
-    row = 0
     pictures: list[np.ndarray] = []
     counts: list[int] = []
     for image in itertools.chain.from_iterable(images for _, images in chunks):
@@ -93,45 +81,21 @@ def distinct(
             counts[-1] += 1
             continue
         if len(pictures) == batch:
-            yield row, np.stack(pictures), counts
-            row, pictures, counts = row + sum(counts), [], []
+            under_way.append(counts)
+            yield np.stack(pictures)
+            pictures, counts = [], []
         pictures.append(image)
         counts.append(1)
     if pictures:
-        yield row, np.stack(pictures), counts
-
-
-def _shown(
-    context: Context,
-    key: jax.Array,
-    parts: Iterable[tuple[int, np.ndarray, list[int]]],
-    augmented: bool,
-    under_way: deque[list[int]],
-) -> Iterator[np.ndarray]:
-    """The pictures of parts as the encoder sees them; notes how many rows each is of."""
-    for start, images, counts in parts:
         under_way.append(counts)
-        rows = start + np.cumsum([0, *counts[:-1]])
-        yield _augmented(context, key, rows, images) if augmented else images
-
-
-def _augmented(
-    context: Context, key: jax.Array, rows: np.ndarray, images: np.ndarray
-) -> np.ndarray:
-    """Pictures (B, H, W, 3), augmented each by a draw of its row, however many are at once."""
-
-    def one(row: jax.Array, image: jax.Array) -> jax.Array:
-        return context.augment(jax.random.fold_in(key, row), image[None])[0]
-
-    return np.asarray(jax.vmap(one)(jnp.asarray(rows), jnp.asarray(images))).astype(np.uint8)
+        yield np.stack(pictures)
 
 
 STAGE = Stage(
     name="embed",
     run=run,
     fields=(
-        *learning.TRAINING,
-        *learning.AUGMENTED,
+        *learning.PICTURES,
         *learning.ENCODER,
         "embed",
         "!embed.batch",

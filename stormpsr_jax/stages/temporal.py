@@ -5,7 +5,7 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, bin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,7 +32,7 @@ def build(context: Context) -> Definition:
     train, val = context.source("train"), context.source("val")
     embeddings = context.embeddings("train")
     on_device = _kept_on_device(context, embeddings)
-    val_embeddings = {name: views[0] for name, views in context.embeddings("val").items()}
+    val_embeddings = context.embeddings("val")
     val_states = {name: r.states for name, r in val.recordings.items()}
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = next(iter(val_embeddings.values())).shape[1]
@@ -72,7 +72,7 @@ def build(context: Context) -> Definition:
     )
 
 
-def _kept_on_device(context: Context, embeddings: Mapping[str, Sequence[EmbeddingFile]]) -> bool:
+def _kept_on_device(context: Context, embeddings: Mapping[str, EmbeddingFile]) -> bool:
     """Whether clips are put together on the devices, each of which has all embeddings."""
     if (asked := context.config.temporal.embeddings) != "auto":
         return asked == "device"
@@ -101,7 +101,7 @@ def _check(context: Context) -> list[str]:
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = context.config.encoder.hidden
     if context.ready_made:
-        width = next(iter(context.embeddings(SPLITS[0]).values()))[0].shape[1]
+        width = next(iter(context.embeddings(SPLITS[0]).values())).shape[1]
     return [
         *learning.window_errors(context),
         *learning.batch_errors(context, "temporal", rows),
@@ -121,7 +121,6 @@ STAGE = Stage(
         "temporal",
         "!temporal.embeddings",
         "!temporal.steps_per_dispatch",
-        "embed.views",
         "embed.every",
         "encoder.hidden",
         "encoder.image_size",

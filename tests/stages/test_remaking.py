@@ -213,7 +213,7 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
         if before != name:
             (tmp_path / before).symlink_to(finished / before)
     read = set()
-    config = tiny(**{"embed.views": 1 if name == "embed" else 0})
+    config = tiny()
     context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
     if name in ("embed", "detections", "predict", "product_gate"):  # one recording is enough
         opened = context.detector_source if name == "detections" else context.source
@@ -297,7 +297,7 @@ def test_damage_is_named_and_made_again_as_it_was(folder, finished, name, stage)
 @pytest.mark.parametrize(
     ("stage", "name"),
     [
-        ("embed", "embed/val/val_000.0.npy"),
+        ("embed", "embed/val/val_000.npy"),
         ("predict", "predict/completed/test/test_000/record.json"),
         ("temporal", "temporal/best.safetensors"),
     ],

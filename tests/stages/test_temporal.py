@@ -47,16 +47,14 @@ def test_temporal_losses_do_not_depend_on_where_embeddings_are(folder, tmp_path)
 
 
 def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_path):
-    """Of recordings of two views each, one after the other in the table."""
     context = context_for(folder, tmp_path)
     source = context.source("train")
-    views = {name: [file[:], -file[:]] for name, file in source.embeddings.items()}
     states = {name: r.states for name, r in source.recordings.items()}
     options = context.clip_options(source, 16, 3)
-    read = clip_rows.embedded_clips(views, states, **options)(5)
-    picked = clip_rows.embedded_clips(views, states, **options, held=True)(5)
-    table = clip_rows.table(views)
-    assert table.nbytes == clip_rows.table_bytes(views)
+    read = clip_rows.embedded_clips(source.embeddings, states, **options)(5)
+    picked = clip_rows.embedded_clips(source.embeddings, states, **options, held=True)(5)
+    table = clip_rows.table(source.embeddings)
+    assert table.nbytes == clip_rows.table_bytes(source.embeddings)
     for _ in range(3):
         clips, rows = next(read), next(picked)
         np.testing.assert_array_equal(table[rows.pop("rows")], clips.pop("embeddings"))
