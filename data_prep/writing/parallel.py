@@ -5,16 +5,14 @@ import concurrent.futures.process
 import contextlib
 import errno
 import multiprocessing
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base import cluster, progress
-from stormpsr_jax.base.processes import exit_with_parent
+from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
 
 STOP_SECONDS = 1.0  # in which workers stop by themselves
 
@@ -96,10 +94,12 @@ def run(
         calls = [partial(_run_in_worker, i, job) for i, job in enumerate(jobs)]
     with pool, progress.JobsBar(desc, counts) as bar:
         others = set(multiprocessing.active_children())
-        with _no_interrupt():
-            futures = {pool.submit(call): job for call, job in zip(calls, jobs, strict=True)}
-        processes = set(multiprocessing.active_children()) - others
+        processes = set[multiprocessing.process.BaseProcess]()
         try:
+            # A worker that Ctrl-C meets while it starts would take the others down in mid-file.
+            with deaf_to_ctrl_c():
+                futures = {pool.submit(call): job for call, job in zip(calls, jobs, strict=True)}
+                processes = set(multiprocessing.active_children()) - others
             waiting = set(futures)
             while waiting:
                 done, waiting = concurrent.futures.wait(
@@ -126,23 +126,6 @@ def _end(processes: Iterable[multiprocessing.process.BaseProcess]) -> None:
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
         process.terminate()
-
-
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Ignores Ctrl-C for the moment in which worker processes are started, which inherit this.
-
-    Ctrl-C reaches every process of the terminal, and the parent alone decides what happens then. A
-    worker that it met while starting would die and take the others down in the middle of a file.
-    """
-    if threading.current_thread() is not threading.main_thread():  # it alone gets signals
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _named(error: BaseException, job: Any) -> Exception:
@@ -175,7 +158,6 @@ def _start_worker(
 ) -> None:
     global _function, _counts
     _function, _counts = function, counts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also where `run` is called in another thread
     exit_with_parent()
 
 
