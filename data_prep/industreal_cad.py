@@ -8,14 +8,13 @@
                                                      joined or unpacked
     synth/labels.json synth/images/…                 as the code of STORM-PSR (its --syn_path), and
                                                      a download too, unpacked or synth.tar
-    images/…png labels/…txt (or training/labels/)    as that of IndustReal's detector
 
-They are looked for in the order labels.json, COCO, YOLO; of several folders, as the download with
-synth/ has, synth is taken. In labels.json, lists `images` and
-`labels` of one length, classes are IndustReal's: 0 background, 1…22 states, and above those states
-that are not in the catalogue. Its list `bbox` is not read: nothing published uses it or says
-whether the pictures are cut to it. The other two also have boxes, and their classes have the order
-of the Unity scene that rendered the pictures; a picture without a box shows none of them.
+labels.json goes before labels_coco.json; of several folders, as the download with synth/ has, synth
+is taken. In labels.json, lists `images` and `labels` of one length, classes are IndustReal's: 0
+background, 1…22 states, and above those states that are not in the catalogue. Its list `bbox` is
+not read: nothing published uses it or says whether the pictures are cut to it. labels_coco.json
+also has boxes, and its classes have the order of the Unity scene that rendered the pictures; a
+picture without a box shows none of them.
 
 Writes split "cad" of a folder of its own, which a run takes with --config.data.cad_dir: a recording
 a catalogued state (`cad_01` is state 1), whose pictures have nothing to do with each other.
@@ -39,19 +38,17 @@ from data_prep import command
 from data_prep.reading import asd_labels
 from data_prep.writing import shards
 from stormpsr_jax.base import files, zips
-from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.media.trees import Tree, join, of_file
-from stormpsr_jax.psr.files import coco, yolo
+from stormpsr_jax.psr.files import coco
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 LABELS = "labels.json"
 SYNTH = "synth"  # its folder in the download that has it
 COCO = "labels_coco.json"
 IMAGES = "images"
-_YOLO_LABELS = ("labels", "training/labels")
 _PICTURES = (".png", ".jpg", ".jpeg")
 # IndustReal's class of each class of the Unity scene.
 UNITY_CLASSES = (
@@ -89,8 +86,8 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
     """Finds the renders in a folder or zip file, and reads what they show.
 
     Returns:
-        The layout ("labels.json", "labels_coco.json" or "yolo"), the place of the folder for
-        messages, and the pictures by name.
+        The layout ("labels.json" or "labels_coco.json"), the place of the folder for messages, and
+        the pictures by name.
 
     Raises:
         ValueError: there are none, or several such folders; all errors in the labels.
@@ -99,12 +96,12 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
         (tree, folder, layout)
         for tree in trees
         for folder, folders, names in tree.walk()
-        if IMAGES in folders and (layout := _layout(tree, folder, folders, names))
+        if IMAGES in folders and (layout := LABELS if LABELS in names else COCO) in names
     ]
     if not found:
         raise ValueError(
-            f"{flag}: has neither {COCO} nor {LABELS} beside a folder {IMAGES}, nor that beside "
-            f"{' or '.join(_YOLO_LABELS)}; give the folder of IndustReal's synthetic pictures"
+            f"{flag}: has neither {COCO} nor {LABELS} beside a folder {IMAGES}; give the folder of "
+            "IndustReal's synthetic pictures"
         )
     named = [one for one in found if one[1].rpartition("/")[2] == SYNTH]
     if len(found) > 1 and len(named) == 1:  # beside the pictures of other studies
@@ -115,30 +112,18 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
     ((tree, folder, layout),) = found
     images, place = join(folder, IMAGES), tree.show(join(folder, layout))
     names = [name for name in tree.entries(images)[1] if name.lower().endswith(_PICTURES)]
-    if layout not in _YOLO_LABELS:
-        with tree.on_disk(join(folder, layout)) as path:
-            data = files.read_json(path)
-        read = _read_json if layout == LABELS else _read_coco
-        labelled = dict(read(data, place))
-        if unknown := sorted(labelled.keys() - {*names}):
-            raise ValueError(
-                f"{place}: {files.shorten(unknown[0])} is no picture in {tree.show(images)}, nor "
-                f"are {len(unknown) - 1} more that it lists"
-            )
-        if more := len({*names} - labelled.keys()):
-            logging.warning("%s: pictures that are left out: %d of %d", place, more, len(names))
-    else:
-        labelled = _read_yolo(tree, names, join(folder, layout))
+    with tree.on_disk(join(folder, layout)) as path:
+        data = files.read_json(path)
+    labelled = dict((_read_json if layout == LABELS else _read_coco)(data, place))
+    if unknown := sorted(labelled.keys() - {*names}):
+        raise ValueError(
+            f"{place}: {files.shorten(unknown[0])} is no picture in {tree.show(images)}, nor are "
+            f"{len(unknown) - 1} more that it lists"
+        )
+    if more := len({*names} - labelled.keys()):
+        logging.warning("%s: pictures that are left out: %d of %d", place, more, len(names))
     renders = [Render(tree, join(images, name), *labelled[name]) for name in sorted(labelled)]
-    return "yolo" if layout in _YOLO_LABELS else layout, tree.show(folder), renders
-
-
-def _layout(tree: Tree, folder: str, folders: Sequence[str], names: Sequence[str]) -> str:
-    """Returns the file or folder of labels of a folder with images; '' if it has none."""
-    there = {*names, *folders}
-    if "training" in folders:
-        there |= {f"training/{name}" for name in tree.entries(join(folder, "training"))[0]}
-    return next((name for name in (LABELS, COCO, *_YOLO_LABELS) if name in there), "")
+    return layout, tree.show(folder), renders
 
 
 def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
@@ -150,7 +135,6 @@ def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
             f"{place}: images has {len(names)} entries, {different} of them different, labels "
             f"{len(labels)}; each picture needs one label"
         )
-    boxes = data.get("bbox")
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         if not isinstance(name, str) or type(label) is not int or label < 0:
             raise ValueError(
@@ -158,20 +142,17 @@ def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
                 "whole number from 0 up of a picture's name"
             )
         yield name, (label,)
-    logging.info("%s: %s", place, _shown(labels, boxes))
+    logging.info("%s: %s", place, _shown(labels))
 
 
-def _shown(labels: Sequence[int], boxes: Any) -> str:
-    """What the classes of labels.json are, and which of them have boxes, for the log."""
+def _shown(labels: Sequence[int]) -> str:
+    """What the classes of labels.json are, for the log."""
     states = load_procedure("industreal").num_states
     kinds = [min(label, states + 1) for label in labels]
-    counts = f"{kinds.count(0)} of class 0, {kinds.count(states + 1)} above {states}"
-    if isinstance(boxes, list) and len(boxes) == len(labels):
-        boxed = [kind for kind, box in zip(kinds, boxes, strict=True) if isinstance(box, list)]
-        counts += f"; with a box {len(boxed)}, {boxed.count(0)} of them of class 0"
     return (
-        f"{counts}. The classes are taken for IndustReal's; nothing in the file says that they are "
-        "in that order: look at some pictures of each recording"
+        f"{kinds.count(0)} of class 0, {kinds.count(states + 1)} above {states}. The classes are "
+        "taken for IndustReal's; nothing in the file says that they are in that order: look at "
+        "some pictures of each recording"
     )
 
 
@@ -235,29 +216,6 @@ def _class_of(number: coco.Id) -> int | None:
     if isinstance(number, int) and 0 <= number < len(UNITY_CLASSES):
         return UNITY_CLASSES[number]
     return None
-
-
-def _read_yolo(tree: Tree, names: Sequence[str], folder: str) -> dict[str, tuple]:
-    """Returns the class of each picture, and its box if there is one."""
-    texts = {*tree.entries(folder)[1]}
-
-    def read(name: str) -> tuple:
-        text = f"{name.rpartition('.')[0]}.txt"
-        place = tree.show(join(folder, text))
-        if text not in texts:
-            raise ValueError(f"{place}: is missing, for picture {name}")
-        content = tree.read(join(folder, text)).decode("utf-8", "replace")
-        rows = yolo.read(content, place, _labelled)
-        if len(rows) > 1:
-            raise ValueError(f"{place}: has {len(rows)} boxes, a render shows one object")
-        return rows[0] if rows else (0,)
-
-    return dict(zip(names, for_each([(name,) for name in names], read), strict=True))
-
-
-def _labelled(row: yolo.Row) -> tuple[int, tuple[float, ...]]:
-    asd_labels.check_box(row.box, row.place)
-    return UNITY_CLASSES[row.number(len(UNITY_CLASSES) - 1)], row.box
 
 
 def make_recording(

@@ -1,4 +1,4 @@
-"""IndustReal's synthetic pictures in the three layouts that are read; what is wrong with some."""
+"""IndustReal's synthetic pictures in the two layouts that are read; what is wrong with some."""
 
 import io
 import json
@@ -128,7 +128,7 @@ def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, c
     assert check.check(tmp_path / "out") == 0
 
 
-# --- The two layouts of the authors' code ---------------------------------------------------------
+# --- The layout of the authors' code --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -163,9 +163,6 @@ def test_synth_a_recording_of_each_state_and_nothing_else(synth, tmp_path):
 
 def test_synth_is_taken_of_the_download_that_has_it_unpacked_or_as_tar(synth, tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
-    there = labels(synth)
-    boxes = [None if label in (0, 1) else [1, 2, 8, 9] for label in there["labels"]]
-    (synth / "labels.json").write_text(json.dumps(there | {"bbox": boxes}))
     whole = tmp_path / "whole"
     for name in ("synth", "train", "assembly_state_errors"):
         shutil.copytree(synth, whole / name)
@@ -174,7 +171,7 @@ def test_synth_is_taken_of_the_download_that_has_it_unpacked_or_as_tar(synth, tm
     with tarfile.open(packed / "synth.tar", "w") as tar:
         tar.add(synth, "synth")
     assert make(whole, tmp_path / "out")
-    assert "2 of class 0, 1 above 22; with a box 43, 0 of them of class 0" in caplog.text
+    assert "2 of class 0, 1 above 22. The classes are taken for IndustReal's" in caplog.text
     for place in (packed, packed / "synth.tar"):
         assert make(place, tmp_path / "of_tar")
         assert (tmp_path / "of_tar/settings.json").read_bytes() == (
@@ -221,17 +218,6 @@ def listed(**change):
     return damage
 
 
-def row(text: str | None):
-    def damage(folder: Path) -> None:
-        downloads.make_unity(folder, SIZE, [1, 2])
-        path = folder / "training/labels/00001.txt"
-        path.unlink()
-        if text is not None:
-            path.write_text(text)
-
-    return damage
-
-
 def twice(folder: Path) -> None:
     for name in "ab":
         downloads.make_renders(folder / name, SIZE, per_state=1)
@@ -253,9 +239,6 @@ ERRORS = {
     "annotations[3]: category_id: 24 is no class in 0…23": coco("annotations", category_id=24),
     "images has 25 entries, 25 of them different, labels 1": listed(labels=[1]),
     "none of its 25 pictures shows a state of the catalogue": listed(labels=[0] * 25),
-    "00001.txt: line 1: class: '24' is not in 0…23": row("24 0.5 0.5 0.1 0.1\n"),
-    "00001.txt: has 2 boxes, a render shows one object": row("3 .5 .5 .1 .1\n" * 2),
-    "00001.txt: is missing, for picture 00001.png": row(None),
     "b; give one of them": twice,
     "has neither labels_coco.json nor": lambda folder: folder.mkdir(),
     "set.zip: not a whole zip file": half("001"),

@@ -131,16 +131,22 @@ def make_renders(folder: Path, size: tuple[int, int], per_state: int = RENDERS) 
 
 
 def make_unity(folder: Path, size: tuple[int, int], shown: list[int]) -> None:
-    """IndustReal's renders as the code of its detector reads them; `shown` are the states.
+    """IndustReal's renders as they are downloaded; `shown` are the states.
 
     0 is a background, 23 an error state. Picture i is of one colour, 10 · i in all channels.
     """
     (folder / "images").mkdir(parents=True)
-    (folder / "training/labels").mkdir(parents=True)
+    height, width = size
+    images, boxes = [], []
     for i, label in enumerate(shown):
-        Image.new("RGB", size[::-1], (10 * i,) * 3).save(folder / f"images/{i:05d}.png")
-        row = f"{UNITY_CLASSES.index(label)} 0.5 0.25 0.5 0.25\n" if label else ""
-        (folder / f"training/labels/{i:05d}.txt").write_text(row)
+        name = f"{i:05d}.png"
+        Image.new("RGB", (width, height), (10 * i,) * 3).save(folder / "images" / name)
+        images.append({"id": i, "file_name": name, "width": width, "height": height})
+        box = [width / 4, height / 8, width / 2, height / 4]
+        number = UNITY_CLASSES.index(label)
+        boxes += [{"id": i, "image_id": i, "category_id": number, "bbox": box}] * bool(label)
+    content = {"images": images, "annotations": boxes}
+    (folder / "labels_coco.json").write_text(json.dumps(content))
 
 
 def make_vit(path: Path, **fields) -> None:
