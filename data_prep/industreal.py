@@ -17,7 +17,7 @@ The number of a box's category is its class: 0 background (ignored), 1…22 the 
 the procedure, 23 an error state. The names that OD_labels.json gives the categories are one off
 (1 background … 24 error_state); of a table in which numbers and names agree, both count. The log
 says how many boxes agree with the PSR labels at their frame, by number and by name, and holds the
-recordings against what is known of the download: splits, numbers of frames, videos.
+recordings against what is known of the download: splits and numbers of frames.
 
 A frame without a box is empty, as in IndustReal's own training, where the recording has an
 OD_labels.json whose boxes stand frame by frame. Where most boxes have none beside them, only the

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from data_prep.reading.asd_labels import Boxes
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.finding import Place, show
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
@@ -101,7 +101,6 @@ class RecordingFiles:
         labels: folder of its PSR label files; of a user's own, maybe a file.
         boxes: file (or folder) of its boxes, or the boxes themselves where one file has those of
             several recordings; None if there are none.
-        videos: its videos, which are not read where there are image files.
     """
 
     name: str
@@ -109,7 +108,6 @@ class RecordingFiles:
     pictures: Pictures
     labels: Place
     boxes: Place | Boxes | None
-    videos: tuple[Place, ...] = ()
 
 
 def find_labels(trees: Iterable[Tree], flag: str, file: str = STATES) -> dict[str, Place]:
@@ -235,19 +233,16 @@ def match(
         problems.append(f"frames without labels: {', '.join(unlabelled)}")
     if without := [name for name in boxed if name not in labelled]:
         problems.append(f"boxes without labels: {', '.join(without)}")
-    chosen, videos, opened = {}, {}, {}
+    chosen, opened = {}, {}
     for name in labelled.keys() & pictured.keys():
         there = pictured[name]
-        videos[name] = tuple(place for place in there if video.is_video(place[1]))
-        images = [place for place in there if place not in videos[name]]
+        images = [place for place in there if not video.is_video(place[1])]
         chosen[name] = images if images and form.download else there
     for name, [place, *others] in sorted(chosen.items()):
-        try:
+        with gathering(problems):
             if others:
                 only_places({name: chosen[name]}, form.frames_flag, "frames")
             opened[name] = form.open_pictures(place, name, fps)
-        except ValueError as error:
-            problems.append(str(error))
     raise_all(problems)
     splits = choose_splits(labelled, {name: place for name, [place] in chosen.items()})
     if unlabelled:
@@ -258,8 +253,6 @@ def match(
             ", ".join(within),
         )
     return [
-        RecordingFiles(
-            name, splits[name], opened[name], labelled[name], boxed.get(name), videos[name]
-        )
+        RecordingFiles(name, splits[name], opened[name], labelled[name], boxed.get(name))
         for name in labelled
     ]

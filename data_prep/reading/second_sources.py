@@ -8,21 +8,16 @@ from collections.abc import Iterator, Sequence
 
 from data_prep.reading.data_sets import Download, Format, RecordingFiles
 from data_prep.reading.notes import some
-from stormpsr_jax.media import containers
 from stormpsr_jax.media.video import Video
 
 
 def compare(form: Format, recordings: Sequence[RecordingFiles]) -> list[str]:
-    """Returns lines about recordings as they were found: splits, frames and videos.
+    """Returns lines about recordings as they were found: splits and frames.
 
     Args:
         form: the data set, with what is known of its download.
     """
-    return [
-        _splits(form, recordings),
-        *_frames(form, recordings),
-        *_videos(form, recordings),
-    ]
+    return [_splits(form, recordings), *_frames(form, recordings)]
 
 
 def _splits(form: Format, recordings: Sequence[RecordingFiles]) -> str:
@@ -74,26 +69,3 @@ def _frames(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]
 
 def _last(recording: RecordingFiles) -> int:
     return recording.pictures.first_frame + recording.pictures.num_frames - 1
-
-
-def _videos(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]:
-    """Compares videos with the image files that are read instead of them."""
-    starts = form.download.video_starts if form.download else {}
-    both = [r for r in recordings if r.videos and not isinstance(r.pictures, Video)]
-    others = []
-    for recording in both:
-        start = starts.get(recording.name, form.first_frame)
-        try:
-            end = start + containers.count_frames(*recording.videos[0]) - 1
-        except ValueError as error:  # it is not needed
-            others.append(str(error))
-            continue
-        if end != _last(recording):
-            others.append(f"{recording.name} ({start}…{end}, {_last(recording)})")
-    if both:
-        line = (
-            f"image files of {len(both)} recordings are read, and not their videos, "
-            f"{len(both) - len(others)} of which end with the same frame"
-        )
-        shown = f"; others (frames of the video, last image): {some(others)}"
-        yield line + (shown if others else "")

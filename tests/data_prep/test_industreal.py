@@ -141,8 +141,6 @@ def test_all_downloads_may_lie_in_one_folder_whole_or_not(data, made, tmp_path, 
     for line in (
         f"pictures without labels are left out: 15_main_0_1, 21_assy_1_1 (in {folder}/"
         "all_rgb_videos.zip)",
-        "image files of 5 recordings are read, and not their videos, 5 of which end with the same "
-        "frame",
         # Frame 4 has category FULL, and state 10 by the PSR labels. The error states are one with
         # an incorrect part and one outside the catalogue.
         "12 of 16 boxes agree with the step labels (by the number of the category, which counts; "
@@ -176,21 +174,6 @@ def test_videos_and_labels_alone_do(data, tmp_path):
     (tmp_path / "data/05_assy_1_2.mp4").rename(tmp_path / "data/recordings/val/05_assy_1_2/rgb.mp4")
     assert make(tmp_path / "data", tmp_path / "out") == 0
     check(tmp_path / "out", late=29)
-
-
-def test_videos_that_end_elsewhere_than_the_pictures_are_named(copy, tmp_path, caplog):
-    pytest.importorskip("av")
-    caplog.set_level("INFO", logger="absl")
-    write_videos(copy)
-    write_video(copy / "05_assy_1_2.mp4", "05_assy_1_2", range(6))
-    (copy / "03_assy_0_1.mp4").write_bytes(b"no video")
-    assert make(copy, tmp_path / "out") == 0
-    (line,) = [line for line in caplog.messages if "not their videos" in line]
-    assert line.startswith(
-        "image files of 5 recordings are read, and not their videos, 3 of which end with the same "
-        f"frame; others (frames of the video, last image): {copy}/03_assy_0_1.mp4: is not a video"
-    )
-    assert line.endswith(", 05_assy_1_2 (0…5, 6)")
 
 
 def boxes_of(change):
