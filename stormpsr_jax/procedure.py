@@ -109,13 +109,8 @@ def _warnings(procedure: Procedure) -> list[str]:
     return warnings
 
 
-def template(
-    name: str, components: Sequence[str], fps: float, allowed: Sequence[int] | None = None
-) -> dict[str, Any]:
+def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]:
     """Returns a procedure file to start from: assembly in the order of the components.
-
-    Args:
-        allowed: step ids that may happen besides; None leaves the key out.
 
     Raises:
         ValueError: a name or a number that no procedure may have.
@@ -135,8 +130,6 @@ def template(
             }
         },
     }
-    if allowed is not None:
-        data["variants"]["assembly"]["allowed"] = list(allowed)
     return Procedure.from_json(data, "template").to_json()
 
 
@@ -219,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _template(args: argparse.Namespace) -> None:
     components = [name.strip() for name in args.components.split(",")]
-    text = _dump(template(args.name, components, args.fps, args.allowed))
+    text = _dump(template(args.name, components, args.fps))
     if args.out is None:
         print(text)
         return
@@ -231,15 +224,6 @@ def _template(args: argparse.Namespace) -> None:
 def _check_new(out: str) -> None:
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a file that is not, or delete it")
-
-
-def _step_ids(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if text]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of step ids such as 2,0"
-        ) from None
 
 
 def _dump(data: dict[str, Any]) -> str:
@@ -271,8 +255,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", required=True)
     add("--components", required=True, help="their names, with commas between them")
     add("--fps", type=float, default=10.0, help="frames per second (%(default)s)")
-    what = "step ids that may happen besides, as 2,0; otherwise every part may come off and on"
-    add("--allowed", type=_step_ids, help=what)
     add("--out", help="the file to write, which must not exist; otherwise it is printed")
     add = action("draft", _draft, "write a first one from meshes of parts")
     add("--meshes", required=True, metavar="DIR", help="a mesh for each part, and order.json")
