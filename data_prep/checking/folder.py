@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
+from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import ClipSource, list_splits
@@ -76,16 +77,14 @@ def open_folder(directory: str | Path) -> Checked:
     checked = Checked(folder, load_procedure(folder / "procedure.json"))
     there = list_splits(folder)
     for split in sorted(there, key=lambda split: [*label_files.SPLITS, *there].index(split)):
-        try:
+        with gathering(checked.problems):
             checked.sources[split] = ClipSource(folder, split, checked.procedure)
-        except ValueError as error:
-            checked.problems.append(str(error))
     found: list[tuple[str, label_warnings.LabelWarning]] = []
     for split, recording in checked.recordings():
         place = folder / "labels" / split / recording.name
         steps = checked.steps.setdefault(split, {})
         steps[recording.name] = []
-        try:
+        with gathering(checked.problems):
             read = label_files.read(place, checked.procedure, None)
             wrong = [step for step in read.with_errors if step[1] % 3 == 1]
             steps[recording.name] = sorted({*read.steps, *wrong})
@@ -93,8 +92,6 @@ def open_folder(directory: str | Path) -> Checked:
                 variant = checked.procedure.variant_for(recording.name)
                 warnings = label_warnings.of_labels(checked.procedure, variant, read)
                 found += [(recording.name, warning) for warning in warnings]
-        except ValueError as error:
-            checked.problems.append(str(error))
     checked.warnings += label_warnings.grouped(found, checked.fps)
     return checked
 

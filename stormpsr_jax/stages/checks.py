@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import results
+from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.configs import default, fields
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.features import MARKER
@@ -54,10 +55,8 @@ def find_errors(context: Context) -> list[str]:
 def _collected(check: Callable[..., Iterable[str]], *arguments: object) -> list[str]:
     """The mistakes that a check finds, with those that it comes upon."""
     found: list[str] = []
-    try:
+    with gathering(found):
         found.extend(check(*arguments))
-    except ValueError as error:
-        found += str(error).splitlines()
     return list(dict.fromkeys(found))
 
 

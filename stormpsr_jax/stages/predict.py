@@ -177,10 +177,8 @@ def networks_of(context: Context) -> tuple[Stage, ...]:
 
 
 def _reads(context: Context) -> list[Reads]:
-    found = []
-    for split in context.config.predict.splits:
-        found.append(Reads(("pictures", "states", "visible"), (split,)))
-    return found
+    parts = ("pictures", "states", "visible")
+    return [Reads(parts, (split,)) for split in context.config.predict.splits]
 
 
 def _check(context: Context) -> list[str]:
