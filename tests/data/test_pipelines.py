@@ -84,7 +84,7 @@ def pipeline(data, kind, workers=0, seed=0):
         return pipelines.picture_clips(train, sampler, **options)
     if kind == "temporal":
         embeddings = {
-            name: [np.stack([np.full(60, int(name[-1])), np.arange(60)], 1).astype(np.float32)]
+            name: np.stack([np.full(60, int(name[-1])), np.arange(60)], 1).astype(np.float32)
             for name in train.recordings
         }
         states = {name: r.states for name, r in train.recordings.items()}
