@@ -1,177 +1,223 @@
-"""Does a model know its own product, and keep silent on another one?
+"""Does a model know its own product, and keep silent on another one? All pairs, in each renderer.
 
-    python -m benchmarks.foreign --workdir=runs/foreign [--model=demo] [--lamp=runs/own_product/run]
-        [--videos=20] [--films=NAME=DIR ...]
+    python -m benchmarks.foreign --workdir=runs/from_cad [--products=toy,lamp,1,2,3] [--videos=10]
+        [--own=5] [--record=foreign]
 
-Renders videos that no model has seen: of the toy (the demo's product), of it in other light, of the
-lamp of `benchmarks.own_product`, and of products of random parts; and an empty bench, noise, black.
-Each model recognises all of them, and the MP4 files of each folder of --films, such as those that
-`benchmarks.own_product --renderer=vtk` and `benchmarks.from_cad` have filmed. Prints, of each kind,
-how many videos were found to fit, not to fit, and neither, and the steps that were told. What was
-rendered before is not rendered again.
+Products, their films by VTK and as cartoons, and the models that are trained from their CAD alone
+are those of `benchmarks.from_cad`, made in its WORKDIR where they are missing; the model of the toy
+is the demo's. More videos are rendered as training recordings are, and shown in another light, too.
+
+Each model judges all videos of all products, once as it is, and then once more for each renderer:
+taught by --own of its own videos in it (as by `recognise --own`), which are drawn again and again,
+it judges the others of that renderer. "Encoder" judges without the detector. The tables count own
+videos that were refused and foreign ones that passed, so that their steps would have been reported.
 """
 
 import argparse
+import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-import stormpsr_jax
-from benchmarks import own_product
-from data_prep.products.product import Product, random_product, toy_product
-from data_prep.rendering import seeds
+from benchmarks import from_cad, own_product, record
+from data_prep.products.product import Product
 from data_prep.rendering.scene import Body
 from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import plan_recording
 from data_prep.worlds.timelines import draw_timeline
 from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.media.video import open_resampled
 from stormpsr_jax.psr.evaluation import tables
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.streams.rules import reported
-from stormpsr_jax.serving.model import Model
-from stormpsr_jax.serving.recogniser import stack
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.serving import product_gate_own
+from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.product_gate import Fits, Looks, joined
+from stormpsr_jax.serving.product_gate_watch import Watch
+from stormpsr_jax.serving.recogniser import Recognised, stack
 from stormpsr_jax.stages.product_gate import draw_light, in_light
 
-SIZE = 64
-NOISE = 2.5  # grey levels
-FIRST_RANDOM = 500  # seed of the products of random parts
+SIZE, NOISE = 64, 2.5  # pixels and grey levels of what is rendered here
+RENDERED, OTHER_LIGHT = "renders", "renders, other light"
+STYLES = tuple(from_cad.STYLES)
+DRAWS = 4  # of the videos that teach
+NETWORKS = ("both", "encoder")
+
+Seen = list[Recognised]  # a video, chunk by chunk
 
 
-def film(product: Product, procedure: Procedure, name: str, parts: bool = True) -> np.ndarray:
-    """A video uint8 (N, SIZE, SIZE, 3); without `parts` of the bench and the hands alone."""
+def render(product: Product, procedure: Procedure, name: str) -> np.ndarray:
+    """A video uint8 (N, SIZE, SIZE, 3)."""
     when, how, looks, noise = np.random.default_rng(zlib.crc32(name.encode())).spawn(4)
-    timeline = draw_timeline(procedure, when, wrong=1 / 6)
+    timeline = draw_timeline(procedure, when, wrong=from_cad.WRONG)
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS["default"], how)
-    body = functools.cache(lambda state: Body(product.mesh(state)))
-    workplace = Workplace(product, body, looks)
+    workplace = Workplace(product, functools.cache(lambda s: Body(product.mesh(s))), looks)
     pictures = []
     for frame, state in enumerate(timeline.per_frame()):
-        image = workplace.picture(motion, frame, state if parts else 0 * state, SIZE).image
-        image = 255 * image + NOISE * noise.standard_normal(image.shape, np.float32)
+        image = 255 * workplace.picture(motion, frame, state, SIZE).image
+        image = image + NOISE * noise.standard_normal(image.shape, np.float32)
         pictures.append(np.clip(image + 0.5, 0, 255).astype(np.uint8))
     return np.stack(pictures)
 
 
-def kinds(folder: Path) -> dict[str, Callable[[int], np.ndarray]]:
-    """What makes the i-th video of each kind."""
-    lamp, toy = own_product.write_procedure(folder / "lamp.json"), load_procedure("synthetic")
-    truck = toy_product(toy.num_components, seeds.streams(0, "product")[0])
+def read(path: Path, fps: float) -> np.ndarray:
+    """A film at a rate."""
+    opened = open_resampled(Tree(str(path.parent)), path.name, fps)
+    return np.stack([picture for _, picture in opened.read()])
 
-    def cached(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            with files.replacing(path) as part, part.open("wb") as file:
-                np.save(file, make())
-        return np.load(path)
 
-    def lit(i: int) -> np.ndarray:
-        return in_light(toys(i), draw_light(np.random.default_rng([7, i])))
+def videos_of(
+    folder: Path, name: str, of: from_cad.products.OfUser, count: int, fps: float
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(kind, video) of a product, from its folder of benchmarks.from_cad."""
+    for i in range(count):
+        kept = folder / f"rendered_{i:02d}.npy"
+        if not kept.exists():
+            with files.replacing(kept) as path, path.open("wb") as file:
+                np.save(file, render(of.product, of.procedure, f"{name}_{i}"))
+        rendered = np.load(kept)
+        yield RENDERED, rendered
+        yield OTHER_LIGHT, in_light(rendered, draw_light(np.random.default_rng([7, i])))
+        for style, begin in from_cad.STYLES.items():
+            place = ("test", f"{begin}film_{i:02d}")
+            yield style, read(own_product.video_of(folder / "films", place), fps)
 
-    def toys(i: int) -> np.ndarray:
-        return cached(f"toy_{i:02d}", lambda: film(truck, toy, f"foreign_toy_{i}"))
 
-    def lamps(i: int) -> np.ndarray:
-        return cached(f"lamp_{i:02d}", lambda: film(own_product.lamp(), lamp, f"foreign_lamp_{i}"))
+def model_of(folder: Path, words: Sequence[str], fields: Sequence[str], count: int) -> Model:
+    """The demo's of the toy; else one that is trained from CAD, and scored on the films."""
+    if folder.name == "toy":
+        return load_model("demo")
+    case = from_cad.Case(0, 0, STYLES, "cad", count)
+    from_cad.train(folder, words, case, fields)
+    return load_model(folder / case.folder / "model")
 
-    def lit_lamps(i: int) -> np.ndarray:
-        return in_light(lamps(i), draw_light(np.random.default_rng([8, i])))
 
-    def others(i: int) -> np.ndarray:
-        product = random_product(FIRST_RANDOM + i, toy.num_components)
-        return cached(f"random_{i:02d}", lambda: film(product, toy, f"foreign_random_{i}"))
+def seen_by(model: Model, video: np.ndarray) -> Seen:
+    """What its networks say of a video."""
+    recogniser, batch = model.recogniser(), model.batch
+    return [
+        recogniser(stack([model.prepare(picture) for picture in video[i : i + batch]]))
+        for i in range(0, len(video), batch)
+    ]
 
-    def empty(i: int) -> np.ndarray:
-        return cached(f"empty_{i:02d}", lambda: film(truck, toy, f"foreign_empty_{i}", False))
 
-    def noise(i: int) -> np.ndarray:
-        return np.random.default_rng(i).integers(0, 256, (400, SIZE, SIZE, 3), np.uint8)
+def taught(model: Model, videos: Sequence[Seen], networks: str) -> Fits:
+    """As by `recognise --own`, which looks at one picture a second."""
+    initial, every = model.procedure.initial_classes, round(model.fps / product_gate_own.RATE)
+    looks = []
+    for seen in videos:
+        whole = joined(Looks.of(part, initial) for part in only(seen, networks))
+        looks.append(Looks(*(None if column is None else column[::every] for column in whole)))
+    known = model.gate.prototypes if model.gate is not None and networks == "both" else None
+    return product_gate_own.learn(looks, product_gate_own.RATE, known)
 
+
+def only(seen: Seen, networks: str) -> Seen:
+    """What the networks in question say."""
+    if networks == "both":
+        return seen
+    return [dataclasses.replace(part, detected=None) for part in seen]
+
+
+def judged(model: Model, fits: Fits | None, seen: Seen, networks: str) -> bool | None:
+    """Whether a video fits."""
+    watch = Watch(fits, model.fps, model.procedure.initial_classes)
+    for part in only(seen, networks):
+        for view in watch.of(part):
+            watch.update(view)
+    return watch.finish()
+
+
+def counted(verdicts: Mapping[bool, Sequence[bool | None]]) -> dict[str, int]:
+    """Of own videos (True) and of foreign ones."""
     return {
-        "toy": toys,
-        "toy, other light": lit,
-        "lamp": lamps,
-        "lamp, other light": lit_lamps,
-        "random parts": others,
-        "toy's empty base": empty,
-        "noise": noise,
-        "black": lambda i: np.zeros((400 + i, SIZE, SIZE, 3), np.uint8),
+        "own": len(verdicts[True]),
+        "own_refused": verdicts[True].count(False),
+        "foreign": len(verdicts[False]),
+        "foreign_passed": verdicts[False].count(True),
+        "not_known": sum(list(found).count(None) for found in verdicts.values()),
     }
 
 
-def filmed(folder: str, fps: float) -> dict[str, Callable[[], np.ndarray]]:
-    """What reads each video of a folder, at a rate."""
-
-    def read(path: Path) -> np.ndarray:
-        opened = open_resampled(Tree(str(path.parent)), path.name, fps)
-        return np.stack([picture for _, picture in opened.read()])
-
-    found = sorted(Path(folder).glob("*.mp4"))
-    if not found:
-        raise SystemExit(f"error: --films: {folder} has no MP4 files")
-    return {path.stem: functools.partial(read, path) for path in found}
-
-
-def judged(model: Model, video: np.ndarray) -> tuple[bool | None, int]:
-    """Whether a video fits the model, and how many steps are told."""
-    watch, recogniser = model.watch(), model.recogniser()
-    for start in range(0, len(video), model.batch):
-        part = [model.prepare(picture) for picture in video[start : start + model.batch]]
-        for value in watch.of(recogniser(stack(part))):
-            watch.update(value)
-    return watch.finish(), len(reported(model.recognise(video)))
-
-
 def rows(
-    name: str, model: Model, folder: Path, count: int, films: Mapping[str, str]
+    name: str, model: Model, seen: Mapping[str, Mapping[str, list[Seen]]], own: int
 ) -> Iterator[dict]:
-    videos: dict[str, list[Callable[[], np.ndarray]]] = {}
-    for kind, make in kinds(folder).items():
-        number = 1 if kind in ("noise", "black") else count
-        videos[kind] = [functools.partial(make, i) for i in range(number)]
-    for kind, place in films.items():
-        videos[kind] = [*filmed(place, model.fps).values()]
-    for kind, made in videos.items():
-        found = [judged(model, make()) for make in made]
-        verdicts = [fits for fits, _ in found]
-        yield {
-            "model": name,
-            "videos": kind,
-            "number": len(found),
-            "fit": verdicts.count(True),
-            "do not": verdicts.count(False),
-            "unknown": verdicts.count(None),
-            "with steps": sum(events > 0 for _, events in found),
-            "steps": sum(events for _, events in found),
-        }
+    """The rows of a model; `seen`: videos by product and kind."""
+    for networks in NETWORKS:
+        for kind in (RENDERED, OTHER_LIGHT, *STYLES):
+            verdicts: dict[bool, list[bool | None]] = {True: [], False: []}
+            for product, videos in seen.items():
+                found = [judged(model, model.gate, one, networks) for one in videos[kind]]
+                verdicts[product == name] += found
+            yield {"model": name, "networks": networks, "taught": "", "videos": kind} | counted(
+                verdicts
+            )
+        for kind in (RENDERED, *STYLES):
+            verdicts = {True: [], False: []}
+            for draw in range(DRAWS):
+                mine = seen[name][kind]
+                order = np.random.default_rng(draw).permutation(len(mine)).tolist()
+                fits = taught(model, [mine[i] for i in order[:own]], networks)
+                verdicts[True] += [judged(model, fits, mine[i], networks) for i in order[own:]]
+                for product, videos in seen.items():
+                    if product != name:
+                        verdicts[False] += [judged(model, fits, v, networks) for v in videos[kind]]
+            yield {
+                "model": name,
+                "networks": networks,
+                "taught": f"{own} own",
+                "videos": kind,
+            } | counted(verdicts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", type=Path, required=True, help="where videos are kept")
-    parser.add_argument("--model", default="demo", help="of the toy")
-    parser.add_argument("--lamp", help="model of the lamp, a work folder of own_product")
-    parser.add_argument("--videos", type=int, default=20, help="of each kind")
-    add = "videos of your own, or of another benchmark; may be repeated"
-    parser.add_argument("--films", action="append", default=[], metavar="NAME=DIR", help=add)
-    args = parser.parse_args(argv)
-    films = dict(word.partition("=")[::2] for word in args.films)
-    args.workdir.mkdir(parents=True, exist_ok=True)
+    add = parser.add_argument
+    add("--workdir", type=Path, required=True, metavar="DIR", help="as of benchmarks.from_cad")
+    add("--products", default="toy,lamp,1,2,3", metavar="P,P", help="as there (%(default)s)")
+    add("--videos", type=int, default=10, metavar="N", help="of each kind (%(default)s)")
+    add("--own", type=int, default=5, metavar="N", help="of them that teach (%(default)s)")
+    add("--record", metavar="NAME", help="keep the tables in benchmarks/results")
+    args, fields = parser.parse_known_args(argv)
+    names = args.products.split(",")
+    folders = {name: args.workdir.resolve() / name for name in names}
+    videos: dict[str, dict[str, list[np.ndarray]]] = {}
+    models = {}
+    for name, folder in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        of, words = from_cad.prepare(folder, name)
+        files.write_json(folder / "procedure.json", of.procedure.to_json())
+        from_cad.film_all(folder / "films", of, STYLES, args.videos, 0, workers=2)
+        models[name] = model_of(folder, words, fields, args.videos)
+        for kind, video in videos_of(folder, name, of, args.videos, models[name].fps):
+            videos.setdefault(name, {}).setdefault(kind, []).append(video)
     found = []
-    for name, folder in (("toy", args.model), ("lamp", args.lamp)):
-        if folder is not None:
-            model = stormpsr_jax.load_model(folder)
-            for row in rows(name, model, args.workdir, args.videos, films):
-                print(row, flush=True)
-                found.append(row)
+    for name, model in models.items():
+        with Bar(
+            total=sum(len(v) for of in videos.values() for v in of.values()),
+            desc=name,
+            unit="video",
+        ) as bar:
+            seen: dict[str, dict[str, list[Seen]]] = {}
+            for product, of in videos.items():
+                seen[product] = {kind: [] for kind in of}
+                for kind, every in of.items():
+                    for video in every:
+                        seen[product][kind].append(seen_by(model, video))
+                        bar.update(1)
+        for row in rows(name, model, seen, args.own):
+            print(row, flush=True)
+            found.append(row)
     print(tables.format_rows(found))
+    if args.record:
+        record.save(args.record, {"pairs": found})
 
 
 if __name__ == "__main__":
