@@ -9,12 +9,11 @@ is the demo's. More videos are rendered as training recordings are, and shown in
 
 Each model judges all videos of all products, once as it is, and then once more for each renderer:
 taught by --own of its own videos in it (as by `recognise --own`), which are drawn again and again,
-it judges the others of that renderer. "Encoder" judges without the detector. The tables count own
-videos that were refused and foreign ones that passed, so that their steps would have been reported.
+it judges the others of that renderer. Where they teach nothing, it cannot tell. The tables count
+own videos that were refused, foreign ones that passed, and those of which it cannot tell.
 """
 
 import argparse
-import dataclasses
 import functools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +45,6 @@ SIZE, NOISE = 64, 2.5  # pixels and grey levels of what is rendered here
 RENDERED, OTHER_LIGHT = "renders", "renders, other light"
 STYLES = tuple(from_cad.STYLES)
 DRAWS = 4  # of the videos that teach
-NETWORKS = ("both", "encoder")
 
 Seen = list[Recognised]  # a video, chunk by chunk
 
@@ -107,41 +105,38 @@ def seen_by(model: Model, video: np.ndarray) -> Seen:
     ]
 
 
-def taught(model: Model, videos: Sequence[Seen], networks: str) -> Fits:
-    """As by `recognise --own`, which looks at one picture a second."""
+def taught(model: Model, videos: Sequence[Seen]) -> Fits | None:
+    """As by `recognise --own`, which looks at one picture a second; None: they do not teach it."""
     initial, every = model.procedure.initial_classes, round(model.fps / product_gate_own.RATE)
-    looks = []
-    for seen in videos:
-        whole = joined(Looks.of(part, initial) for part in only(seen, networks))
-        looks.append(Looks(*(None if column is None else column[::every] for column in whole)))
-    known = model.gate.prototypes if model.gate is not None and networks == "both" else None
-    return product_gate_own.learn(looks, product_gate_own.RATE, known)
+    looks = {}
+    for i, seen in enumerate(videos):
+        whole = joined(Looks.of(part, initial) for part in seen)
+        looks[str(i)] = Looks(*(None if column is None else column[::every] for column in whole))
+    known = None if model.gate is None else model.gate.prototypes
+    try:
+        return product_gate_own.learn(looks, product_gate_own.RATE, known)
+    except ValueError:
+        return None
 
 
-def only(seen: Seen, networks: str) -> Seen:
-    """What the networks in question say."""
-    if networks == "both":
-        return seen
-    return [dataclasses.replace(part, detected=None) for part in seen]
-
-
-def judged(model: Model, fits: Fits | None, seen: Seen, networks: str) -> bool | None:
+def judged(model: Model, fits: Fits | None, seen: Seen) -> bool | None:
     """Whether a video fits."""
     watch = Watch(fits, model.fps, model.procedure.initial_classes)
-    for part in only(seen, networks):
+    for part in seen:
         for view in watch.of(part):
             watch.update(view)
     return watch.finish()
 
 
-def counted(verdicts: Mapping[bool, Sequence[bool | None]]) -> dict[str, int]:
+def counted(verdicts: Mapping[bool, list[bool | None]]) -> dict[str, int]:
     """Of own videos (True) and of foreign ones."""
     return {
         "own": len(verdicts[True]),
         "own_refused": verdicts[True].count(False),
+        "own_not_known": verdicts[True].count(None),
         "foreign": len(verdicts[False]),
         "foreign_passed": verdicts[False].count(True),
-        "not_known": sum(list(found).count(None) for found in verdicts.values()),
+        "foreign_not_known": verdicts[False].count(None),
     }
 
 
@@ -149,31 +144,25 @@ def rows(
     name: str, model: Model, seen: Mapping[str, Mapping[str, list[Seen]]], own: int
 ) -> Iterator[dict]:
     """The rows of a model; `seen`: videos by product and kind."""
-    for networks in NETWORKS:
-        for kind in (RENDERED, OTHER_LIGHT, *STYLES):
-            verdicts: dict[bool, list[bool | None]] = {True: [], False: []}
-            for product, videos in seen.items():
-                found = [judged(model, model.gate, one, networks) for one in videos[kind]]
-                verdicts[product == name] += found
-            yield {"model": name, "networks": networks, "taught": "", "videos": kind} | counted(
-                verdicts
-            )
-        for kind in (RENDERED, *STYLES):
-            verdicts = {True: [], False: []}
-            for draw in range(DRAWS):
-                mine = seen[name][kind]
-                order = np.random.default_rng(draw).permutation(len(mine)).tolist()
-                fits = taught(model, [mine[i] for i in order[:own]], networks)
-                verdicts[True] += [judged(model, fits, mine[i], networks) for i in order[own:]]
-                for product, videos in seen.items():
-                    if product != name:
-                        verdicts[False] += [judged(model, fits, v, networks) for v in videos[kind]]
-            yield {
-                "model": name,
-                "networks": networks,
-                "taught": f"{own} own",
-                "videos": kind,
-            } | counted(verdicts)
+
+    def foreign(kind: str, fits: Fits | None) -> list[bool | None]:
+        others = (videos[kind] for product, videos in seen.items() if product != name)
+        return [judged(model, fits, one) for videos in others for one in videos]
+
+    for kind in (RENDERED, OTHER_LIGHT, *STYLES):
+        mine = [judged(model, model.gate, one) for one in seen[name][kind]]
+        of = {"model, videos": f"{name}, {kind}", "taught_by": 0}
+        yield of | counted({True: mine, False: foreign(kind, model.gate)})
+    for kind in (RENDERED, *STYLES):
+        verdicts: dict[bool, list[bool | None]] = {True: [], False: []}
+        for draw in range(DRAWS):
+            mine = seen[name][kind]
+            order = np.random.default_rng(draw).permutation(len(mine)).tolist()
+            fits = taught(model, [mine[i] for i in order[:own]])
+            verdicts[True] += [judged(model, fits, mine[i]) for i in order[own:]]
+            verdicts[False] += foreign(kind, fits)
+        of = {"model, videos": f"{name}, {kind}, own {own}", "taught_by": own}
+        yield of | counted(verdicts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -200,11 +189,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             videos.setdefault(name, {}).setdefault(kind, []).append(video)
     found = []
     for name, model in models.items():
-        with Bar(
-            total=sum(len(v) for of in videos.values() for v in of.values()),
-            desc=name,
-            unit="video",
-        ) as bar:
+        total = sum(len(every) for of in videos.values() for every in of.values())
+        with Bar(total=total, desc=name, unit="video") as bar:
             seen: dict[str, dict[str, list[Seen]]] = {}
             for product, of in videos.items():
                 seen[product] = {kind: [] for kind in of}

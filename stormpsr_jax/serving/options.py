@@ -35,8 +35,9 @@ def with_own(model: Model, folder: Path, own: str | None) -> Model:
         raise_all([f"--own={own}: {error}" for error in errors])
         return model.with_gate(gate_of(model, found))
     if not model.tells:
-        what = "this model cannot check whether pictures show its product; --own=VIDEOS teaches it"
-        tell("note", f"{folder}: {what}")
+        what = "this model cannot check whether pictures show its product"
+        teach = "; --own=VIDEOS teaches it" if "asd" in model.streams else ", without a detector"
+        tell("note", f"{folder}: {what}{teach}")
     return model
 
 

@@ -5,7 +5,8 @@ embedding lies where those of training pictures lie (within a distance of a Gaus
 first principal axes, and one variance for all others), times how much the embedding agrees: the
 softmax, over the states, of its cosines with the states' mean embeddings. The two networks learn
 apart from each other; of a product that neither knows they hardly ever see the same state. For a
-stream that has one of the two networks alone, that one counts.
+stream without an encoder the detector counts. An encoder alone cannot tell: embeddings of most
+other products lie where those of the model's own do (benchmarks/results/foreign.md).
 
 A clear view of the initial state says nothing and does not count: an empty bench, or a bare base
 plate, looks the same whatever is put on it. `product_gate_watch.py` says what follows over time,
@@ -29,7 +30,7 @@ CLEAR = 0.5  # of how familiar a picture is, above which an initial state is in 
 TEMPERATURE = 0.05  # of the softmax over cosines
 
 # What says how familiar a picture is; the first that can tell is taken.
-KEYS = ("detector+encoder", "detector", "encoder")
+KEYS = ("detector+encoder", "detector")
 BOTH = KEYS[0]
 
 
@@ -202,22 +203,17 @@ class Looks(NamedTuple):
 
     def has(self, key: str, model: Fits) -> bool:
         """Whether the networks of a key of `KEYS` have looked at them, and the model knows them."""
-        found = {"detector": self.confidences is not None}
-        found["encoder"] = self.embeddings is not None and model.space is not None
-        return all(found[name] for name in key.split("+")) and (
-            key != BOTH or model.prototypes is not None
-        )
+        known = self.embeddings is not None and None not in (model.space, model.prototypes)
+        return self.confidences is not None and (key != BOTH or known)
 
     def familiar(self, key: str, model: Fits) -> np.ndarray:
         """How familiar they are by what a key of `KEYS` names: (N,), NaN where one says nothing."""
-        values = np.ones(1)
-        if "encoder" in key:
+        assert self.confidences is not None
+        values = self.confidences
+        if key == BOTH:
             assert self.embeddings is not None
             assert model.space is not None
             values = values * (model.space.distances(self.embeddings) <= model.space.typical)
-        if "detector" in key:
-            assert self.confidences is not None
-            values = values * self.confidences
         clear = values > CLEAR  # no mean embedding is of an initial state
         if key == BOTH:
             assert self.embeddings is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from stormpsr_jax.media.sources import Source
 from stormpsr_jax.serving import product_gate_learning as learning
 from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.product_gate import Fits, Looks, Prototypes, joined
+from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import stack
 
 RATE = 1.0  # pictures a second that are looked at
@@ -30,11 +31,17 @@ def gate_of(model: Model, sources: Sequence[Source]) -> Fits:
     """Learns from videos of a model's product how to recognise pictures of it.
 
     Raises:
-        ValueError: there are fewer than three, one cannot be read, or none shows the product.
+        ValueError: there are fewer than three, one cannot be read, the model has no detector, or
+            its networks see too little of the product in them to tell it from others.
     """
     if len(sources) < FEWEST:
         raise ValueError(f"--own: {len(sources)} videos are too few; give at least {FEWEST}")
-    initial, looks = model.procedure.initial_classes, []
+    if "asd" not in model.streams:
+        raise ValueError(
+            "--own: this model has no detector, and an encoder alone cannot tell products apart; "
+            "leave --own out"
+        )
+    initial, looks = model.procedure.initial_classes, {}
     with Bar(total=len(sources), desc="own videos", unit="video") as bar:
         for source in sources:
             recogniser = model.recogniser()
@@ -42,27 +49,24 @@ def gate_of(model: Model, sources: Sequence[Source]) -> Fits:
             parts = []
             while part := list(itertools.islice(rows, model.batch)):
                 parts.append(Looks.of(recogniser(stack(part)), initial))
-            looks.append(joined(parts))
+            looks[source.name] = joined(parts)
             bar.update(1)
-    known = None if model.gate is None else model.gate.prototypes
-    found = learn(looks, RATE, known)
-    # An encoder finds familiar whatever it is shown; a detector has to see the product.
-    if looks[0].confidences is not None and "detector" not in found.thresholds:
-        raise ValueError(
-            f"--own: the detector sees the model's product, {model.procedure.name}, in none of "
-            f"{len(sources)} videos; give videos of it, or leave --own out"
-        )
-    return found
+    return learn(looks, RATE, None if model.gate is None else model.gate.prototypes)
 
 
-def learn(looks: Sequence[Looks], rate: float, prototypes: Prototypes | None = None) -> Fits:
+def learn(videos: Mapping[str, Looks], rate: float, prototypes: Prototypes | None = None) -> Fits:
     """Learns it from what is said of each video.
 
     Args:
-        looks: of videos of the product.
+        videos: of the product, by name.
         rate: pictures per second of these.
         prototypes: of the states, from training; None learns them here.
+
+    Raises:
+        ValueError: the product is seen in none of them, or one would be refused by what the others
+            teach; as such a rule would refuse further videos of the product.
     """
+    looks = list(videos.values())
 
     def without(i: int) -> Fits:
         """What all others teach."""
@@ -90,4 +94,22 @@ def learn(looks: Sequence[Looks], rate: float, prototypes: Prototypes | None = N
             if other.space is not None
         ]
     thresholds = learning.thresholds_of(list(zip(looks, others, strict=True)), rate)
+    if "detector" not in thresholds:
+        raise ValueError(
+            f"--own: the detector sees the model's product in none of {len(looks)} videos; give "
+            "videos of it, or leave --own out"
+        )
+    refused = []
+    for name, one, other in zip(videos, looks, others, strict=True):
+        watch = Watch(dataclasses.replace(other, thresholds=thresholds), rate, ())
+        for view in watch.views(one, 0):
+            watch.update(view)
+        if watch.finish() is False:
+            refused.append(name)
+    if refused:
+        raise ValueError(
+            f"--own: the other videos do not teach to know the product in {', '.join(refused)}: "
+            "the networks see too little of it here to tell it from other products. Leave --own "
+            "out, and nothing is refused; labelled videos from here teach the networks"
+        )
     return Fits(thresholds, space, prototypes or learning.prototypes_of(whole))

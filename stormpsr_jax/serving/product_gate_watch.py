@@ -92,14 +92,16 @@ class Watch:
 
     def of(self, seen: Recognised) -> list[View | None]:
         """What each of the pictures says; None of one that says nothing."""
-        unknown: list[View | None] = [None] * seen.num_rows
-        if self._of_model is None:
-            return unknown
-        looks, model = Looks.of(seen, self._initial), self._of_model
-        key = next((k for k in model.thresholds if looks.has(k, model)), None)
+        return self.views(Looks.of(seen, self._initial), seen.num_rows)
+
+    def views(self, looks: Looks, count: int) -> list[View | None]:
+        """The same of what the networks say of so many pictures."""
+        model = self._of_model
+        thresholds = {} if model is None else model.thresholds
+        key = next((k for k in thresholds if looks.has(k, model)), None)
         if key is None:
-            return unknown
-        self.threshold = model.thresholds[key]
+            return [None] * count
+        self.threshold = thresholds[key]
         values = sure = looks.familiar(key, model)
         if key == BOTH:
             assert looks.confidences is not None
