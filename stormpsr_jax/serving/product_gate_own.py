@@ -63,8 +63,8 @@ def learn(videos: Mapping[str, Looks], rate: float, prototypes: Prototypes | Non
         prototypes: of the states, from training; None learns them here.
 
     Raises:
-        ValueError: the product is seen in none of them, or one would be refused by what the others
-            teach; as such a rule would refuse further videos of the product.
+        ValueError: a video would be refused by what the others teach, as such a rule would refuse
+            further ones of the product; it names the video.
     """
     looks = list(videos.values())
 
@@ -94,22 +94,17 @@ def learn(videos: Mapping[str, Looks], rate: float, prototypes: Prototypes | Non
             if other.space is not None
         ]
     thresholds = learning.thresholds_of(list(zip(looks, others, strict=True)), rate)
-    if "detector" not in thresholds:
-        raise ValueError(
-            f"--own: the detector sees the model's product in none of {len(looks)} videos; give "
-            "videos of it, or leave --own out"
-        )
-    refused = []
+    thresholds.setdefault("detector", learning.LEAST)
+    unknown = []
     for name, one, other in zip(videos, looks, others, strict=True):
         watch = Watch(dataclasses.replace(other, thresholds=thresholds), rate, ())
         for view in watch.views(one, 0):
             watch.update(view)
-        if watch.finish() is False:
-            refused.append(name)
-    if refused:
+        if not watch.finish():
+            unknown.append(name)
+    if unknown:
         raise ValueError(
-            f"--own: the other videos do not teach to know the product in {', '.join(refused)}: "
-            "the networks see too little of it here to tell it from other products. Leave --own "
-            "out, and nothing is refused; labelled videos from here teach the networks"
+            f"--own: the networks see too little of the product in {', '.join(unknown)} to tell it "
+            "from others. Give videos that show it; or leave --own out, and nothing is refused"
         )
     return Fits(thresholds, space, prototypes or learning.prototypes_of(whole))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from stormpsr_jax import recognise
 from stormpsr_jax.base import files
 from stormpsr_jax.demo import MODEL, VIDEO
+from stormpsr_jax.serving import options
+from stormpsr_jax.serving.product_gate_own import gate_of
 from tests.support import recognise_data
 
 pytest.importorskip("av")
@@ -47,7 +50,11 @@ def test_a_model_that_cannot_tell_refuses_nothing_until_it_has_seen_own_videos(
 
 
 @pytest.mark.parametrize(
-    ("count", "said"), [(3, "in none of 3 videos"), (1, "1 videos are too few; give at least 3")]
+    ("count", "said"),
+    [
+        (3, "too little of the product in 0, 1, 2 to tell it"),
+        (1, "1 videos are too few; give at least 3"),
+    ],
 )
 def test_own_videos_that_are_few_or_without_the_product_are_refused(
     blind, tmp_path, capsys, count, said
@@ -60,3 +67,26 @@ def test_own_videos_that_are_few_or_without_the_product_are_refused(
         recognise.main(words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_own_videos_in_which_the_networks_see_too_little_teach_nothing(blind, tmp_path, capsys):
+    """A gate that one of its own videos would not pass would refuse further ones, too."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in "ab":
+        shutil.copy(VIDEO, own / f"{name}.mp4")
+    noise = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), np.uint8)
+    recognise_data.write_video(own / "c.mp4", noise, np.arange(60) / 3)
+    with pytest.raises(SystemExit) as ended:
+        recognise.main([f"--model={blind}", "demo", f"--out={tmp_path / 'out'}", f"--own={own}"])
+    assert ended.value.code == 2
+    assert "too little of the product in c to tell it" in capsys.readouterr().err
+
+
+def test_an_encoder_alone_is_not_asked_what_the_product_is(capsys):
+    """It finds other products as familiar as its own."""
+    model = types.SimpleNamespace(tells=False, streams=("temporal",))
+    assert options.with_own(model, "runs/pump", None) is model
+    assert "show its product, without a detector" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no detector, and an encoder alone cannot tell"):
+        gate_of(model, ["a", "b", "c"])

@@ -31,10 +31,8 @@ def test_a_picture_is_familiar_if_it_is_sure_and_near():
     looked = Looks.of(seen([2, 2, 0, 3], [0.7, 0.8, 0.9, 0.2], embeddings), ())
     np.testing.assert_allclose(looked.familiar("detector", model), [0.7, 0.8, 0, 0.2])
     alone = Looks.of(Recognised(None, None, None, embeddings), ())
-    assert alone.familiar("encoder", model).tolist() == [1, 0, 1, 1]
-    assert [key for key in product_gate.KEYS if alone.has(key, model)] == ["encoder"]
-    assert [key for key in product_gate.KEYS if looked.has(key, Fits({}, None))] == ["detector"]
-    assert [key for key in product_gate.KEYS if looked.has(key, model)] == ["detector", "encoder"]
+    assert not any(alone.has(key, model) for key in product_gate.KEYS)
+    assert [key for key in product_gate.KEYS if looked.has(key, model)] == ["detector"]
 
 
 def test_a_picture_is_familiar_as_far_as_both_networks_see_the_same_state():

@@ -16,16 +16,15 @@ def test_learn_the_threshold_is_what_the_best_minute_reaches_in_all_but_one_in_a
     ]
     found = product_gate_learning.learn([looks(rng, 500)], validation, rate=1.0)
     assert found.thresholds.keys() == set(product_gate.KEYS)
-    for key in ("detector", "encoder"):
-        best = []
-        for one in validation:
-            values = one.familiar(key, found)
-            best.append(max(values[i : i + 60].mean() for i in range(len(values) - 59)))
-        allowed = (
-            found.thresholds[key] * (300 + product_gate_learning.FEW) / 300
-        )  # of any number of recordings
-        assert np.mean(np.array(best) < allowed - 1e-9) <= 0.01
-        assert np.mean(np.array(best) <= allowed + 2e-3) >= 0.01
+    best = []
+    for one in validation:
+        values = one.familiar("detector", found)
+        best.append(max(values[i : i + 60].mean() for i in range(len(values) - 59)))
+    allowed = (
+        found.thresholds["detector"] * (300 + product_gate_learning.FEW) / 300
+    )  # of any number of recordings
+    assert np.mean(np.array(best) < allowed - 1e-9) <= 0.01
+    assert np.mean(np.array(best) <= allowed + 2e-3) >= 0.01
     assert found.thresholds[BOTH] == product_gate_learning.ENOUGH_OF_BOTH
     whole = product_gate.joined(validation)
     near = found.space.distances(whole.embeddings) <= found.space.typical
@@ -47,8 +46,6 @@ def test_learn_of_both_networks_no_less_than_chance_is_asked_for():
 def test_learn_what_cannot_tell_has_no_threshold():
     rng = np.random.default_rng(3)
     hidden = [looks(rng, 300, confidence=0.001)]
-    assert product_gate_learning.learn([looks(rng, 100)], hidden, 1.0).thresholds.keys() == {
-        "encoder"
-    }
+    assert product_gate_learning.learn([looks(rng, 100)], hidden, 1.0).thresholds == {}
     with pytest.raises(ValueError, match="training and validation"):
         product_gate_learning.learn([looks(rng, 10)], [], 1.0)
