@@ -1,4 +1,6 @@
 import csv
+import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,16 @@ def test_draw_timeline_every_event_is_a_possible_change():
             seen |= set(changed.values())
         assert len(timelines.changes(timeline)) == len(timeline.frames) - 1
     assert seen == allowed
+
+
+def test_draw_timeline_of_the_toy_is_what_it_has_been():
+    """Figures of results.md are of these recordings."""
+    digest = hashlib.sha256()
+    for seed, wrong in itertools.product(range(100), (None, 0.5)):
+        timeline = timelines.draw_timeline(SYNTHETIC, np.random.default_rng(seed), wrong=wrong)
+        digest.update(timeline.frames.astype("<i8").tobytes() + timeline.states.tobytes())
+        digest.update(str(timeline.num_frames).encode())
+    assert digest.hexdigest()[:16] == "0cbb7ba476c137c2"
 
 
 @pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")

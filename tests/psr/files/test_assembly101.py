@@ -1,9 +1,10 @@
 """Assembly101's annotations of mistakes: a pair of joined parts is a component."""
 
+import numpy as np
 import pytest
 
 from stormpsr_jax.psr import convert
-from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.files import assembly101, label_files
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.assembly101_data import NAMES, TEXTS, make_data
 from tests.support.commands import refused
@@ -78,3 +79,23 @@ def test_malformed_rows_are_named_and_left_out_only_when_asked(annotations, tmp_
     assert capsys.readouterr().err.count(f"left out: {path}: line ") == len(MALFORMED)
     steps = (tmp_path / "out/b06/labels" / NAMES[1] / "PSR_labels.csv").read_text().splitlines()
     assert len(steps) == 3
+
+
+def test_states_match_a_walk_row_by_row():
+    rng = np.random.default_rng(0)
+    pairs = [("a", "b"), ("b", "c"), ("c", "d")]
+    for _ in range(100):
+        frames = np.sort(rng.integers(1, 12, 8))
+        changes = [
+            assembly101.Change(int(frame), pairs[rng.integers(3)], int(rng.integers(-1, 2)))
+            for frame in frames
+        ]
+        found_frames, found = assembly101.states(changes, pairs)
+        for frame in range(14):
+            expected = [
+                next((c.value for c in reversed(changes) if c.pair == p and c.frame <= frame), 0)
+                for p in pairs
+            ]
+            row = np.searchsorted(found_frames, frame, "right") - 1
+            assert found[row].tolist() == expected
+        assert (found[1:] != found[:-1]).any(axis=1).all()
