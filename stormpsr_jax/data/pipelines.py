@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import grain
 import jax
@@ -32,8 +32,13 @@ _LOADED_BATCHES = 5
 Groups = dict[int, list[tuple[str, np.ndarray]]]  # {group: [(recording, indices of frames)]}
 
 
-# An iterator over batches, fields by name, whose `close` ends what loads them ahead.
-BatchIterator = grain.DatasetIterator | Generator[dict[str, np.ndarray], None, None]
+class BatchIterator(Iterator[dict[str, np.ndarray]], Protocol):
+    """An iterator over batches, fields by name."""
+
+    def close(self) -> None:
+        """Ends what loads them ahead, as generators have it."""
+
+
 Batches = Callable[[int], BatchIterator]  # step → those of the steps after it
 
 

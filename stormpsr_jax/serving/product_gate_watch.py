@@ -96,12 +96,11 @@ class Watch:
 
     def views(self, looks: Looks, count: int) -> list[View | None]:
         """The same of what the networks say of so many pictures."""
-        model = self._of_model
-        thresholds = {} if model is None else model.thresholds
-        key = next((k for k in thresholds if looks.has(k, model)), None)
+        model = self._of_model or Fits({}, None)
+        key = next((k for k in model.thresholds if looks.has(k, model)), None)
         if key is None:
             return [None] * count
-        self.threshold = thresholds[key]
+        self.threshold = model.thresholds[key]
         values = sure = looks.familiar(key, model)
         if key == BOTH:
             assert looks.confidences is not None
