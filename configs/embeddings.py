@@ -19,6 +19,6 @@ from stormpsr_jax.configs import default
 def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = default.get_config()
-    c.stages = ("temporal", "predict", "product_gate", "evaluate")
+    c.stages = ("temporal", "predict", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
     return c

@@ -37,7 +37,7 @@ def get_config(extra: str = "") -> ConfigDict:
     if extra not in ("", "boxes", "cad"):
         raise ValueError(f"own:{extra}: only own:boxes and own:cad are known")
     c = synthetic_full.get_config()
-    c.stages = ("pretrain", "embed", "temporal", "predict", "product_gate", "evaluate")
+    c.stages = ("pretrain", "embed", "temporal", "predict", "evaluate")
     if extra:
         learning = ("pretrain", "embed", "temporal", "detector")
         c.stages = (*learning, "predict", "product_gate", "fuse", "evaluate")
