@@ -126,7 +126,7 @@ def large(folder):
 
 
 NETWORKS = ("predict", "product_gate")
-ENCODED = ("pretrain", "embed", "finetune")
+ENCODED = ("pretrain", "finetune")
 CLIPS = ("temporal", "finetune", *NETWORKS)
 SCORED = ("product_gate", "fuse", "evaluate")
 
