@@ -14,7 +14,6 @@ own videos that were refused, foreign ones that passed, and those of which it ca
 """
 
 import argparse
-import functools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import from_cad, own_product, record
+from benchmarks.risk import drawn, seen_by
 from data_prep.products.product import Product
-from data_prep.rendering.scene import Body
 from data_prep.worlds.hiding import OCCLUSIONS
-from data_prep.worlds.motion import plan_recording
 from data_prep.worlds.timelines import draw_timeline
-from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.media.trees import Tree
@@ -38,10 +35,9 @@ from stormpsr_jax.serving import product_gate_own
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.product_gate import Fits, Looks, joined
 from stormpsr_jax.serving.product_gate_watch import Watch
-from stormpsr_jax.serving.recogniser import Recognised, stack
+from stormpsr_jax.serving.recogniser import Recognised
 from stormpsr_jax.stages.product_gate import draw_light, in_light
 
-SIZE, NOISE = 64, 2.5  # pixels and grey levels of what is rendered here
 RENDERED, OTHER_LIGHT = "renders", "renders, other light"
 STYLES = tuple(from_cad.STYLES)
 DRAWS = 4  # of the videos that teach
@@ -50,18 +46,10 @@ Seen = list[Recognised]  # a video, chunk by chunk
 
 
 def render(product: Product, procedure: Procedure, name: str) -> np.ndarray:
-    """A video uint8 (N, SIZE, SIZE, 3)."""
-    when, how, looks, noise = np.random.default_rng(zlib.crc32(name.encode())).spawn(4)
+    """A video uint8 (N, 64, 64, 3)."""
+    when, *streams = np.random.default_rng(zlib.crc32(name.encode())).spawn(4)
     timeline = draw_timeline(procedure, when, wrong=from_cad.WRONG)
-    places = np.array([part.right[:2, 3] for part in product.parts])
-    motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS["default"], how)
-    workplace = Workplace(product, functools.cache(lambda s: Body(product.mesh(s))), looks)
-    pictures = []
-    for frame, state in enumerate(timeline.per_frame()):
-        image = 255 * workplace.picture(motion, frame, state, SIZE).image
-        image = image + NOISE * noise.standard_normal(image.shape, np.float32)
-        pictures.append(np.clip(image + 0.5, 0, 255).astype(np.uint8))
-    return np.stack(pictures)
+    return np.stack([*drawn(product, procedure, timeline, OCCLUSIONS["default"], streams)])
 
 
 def read(path: Path, fps: float) -> np.ndarray:
@@ -94,15 +82,6 @@ def model_of(folder: Path, words: Sequence[str], fields: Sequence[str], count: i
     case = from_cad.Case(0, 0, STYLES, "cad", count)
     from_cad.train(folder, words, case, fields)
     return load_model(folder / case.folder / "model")
-
-
-def seen_by(model: Model, video: np.ndarray) -> Seen:
-    """What its networks say of a video."""
-    recogniser, batch = model.recogniser(), model.batch
-    return [
-        recogniser(stack([model.prepare(picture) for picture in video[i : i + batch]]))
-        for i in range(0, len(video), batch)
-    ]
 
 
 def taught(model: Model, videos: Sequence[Seen]) -> Fits | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ import matplotlib.figure
 import numpy as np
 
 from benchmarks import record
-from data_prep.products.product import toy_product
+from data_prep.products.product import Product, toy_product
 from data_prep.rendering import seeds
 from data_prep.rendering.scene import Body
-from data_prep.worlds.hiding import OCCLUSIONS
+from data_prep.worlds.hiding import OCCLUSIONS, Occlusion
 from data_prep.worlds.motion import plan_recording
 from data_prep.worlds.timelines import Timeline, draw_timeline
 from data_prep.worlds.workplace import Workplace
@@ -45,7 +45,7 @@ from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights
 from stormpsr_jax.psr.streams.rules import reported
 from stormpsr_jax.serving.model import Model, load_model
-from stormpsr_jax.serving.recogniser import stack
+from stormpsr_jax.serving.recogniser import Recognised, stack
 from tools.fusion_weights import read_run
 
 DEMO = "demo"
@@ -57,15 +57,16 @@ COLUMNS += ("right_installations", "right_unsure", "pos", "f1", "delay_s", "unti
 Recordings = dict[str, LabelledPredictions]
 
 
-def render(model: Model, timeline: Timeline, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Pictures uint8 (SIZE, SIZE, 3) of the model's toy, as its run draws them."""
-    made = model.origin["config"]
-    procedure, how, looks, noise = model.procedure.at(model.fps), *rng.spawn(3)
-    product = toy_product(
-        procedure.num_components, seeds.streams(made["data.synthetic.seed"], "product")[0]
-    )
+def drawn(
+    product: Product,
+    procedure: Procedure,
+    timeline: Timeline,
+    hidden: Occlusion,
+    streams: Sequence[np.random.Generator],
+) -> Iterator[np.ndarray]:
+    """Pictures uint8 (SIZE, SIZE, 3); `streams` draw the motion, the looks and the noise."""
+    how, looks, noise = streams
     places = np.array([part.right[:2, 3] for part in product.parts])
-    hidden = OCCLUSIONS[made["data.synthetic.occlusion"]]
     motion = plan_recording(timeline, places, procedure.fps, hidden, how)
     workplace = Workplace(product, functools.cache(lambda s: Body(product.mesh(s))), looks)
     for frame, state in enumerate(timeline.per_frame()):
@@ -74,13 +75,30 @@ def render(model: Model, timeline: Timeline, rng: np.random.Generator) -> Iterat
         yield np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
 
+def render(model: Model, timeline: Timeline, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Pictures uint8 (SIZE, SIZE, 3) of the model's toy, as its run draws them."""
+    made, procedure = model.origin["config"], model.procedure.at(model.fps)
+    seed = made["data.synthetic.seed"]
+    product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
+    hidden = OCCLUSIONS[made["data.synthetic.occlusion"]]
+    return drawn(product, procedure, timeline, hidden, rng.spawn(3))
+
+
+def seen_by(
+    model: Model, rows: Sequence[np.ndarray], stream: str | None = None
+) -> list[Recognised]:
+    """What the model's networks say of pictures, chunk by chunk."""
+    recogniser, batch = model.recogniser(stream=stream), model.batch
+    return [
+        recogniser(stack([model.prepare(one, stream) for one in rows[i : i + batch]]))
+        for i in range(0, len(rows), batch)
+    ]
+
+
 def recognised(model: Model, timeline: Timeline, pictures: Iterator[np.ndarray]) -> Any:
     """The scores and the top detections of a recording."""
-    recogniser, rows = model.recogniser(stream="learned"), list(pictures)
-    found = [
-        recogniser(stack([model.prepare(one, "learned") for one in rows[i : i + model.batch]]))
-        for i in range(0, len(rows), model.batch)
-    ]
+    rows = list(pictures)
+    found = seen_by(model, rows, "learned")
     parts = [one.scores for one in found]
     arrays = (
         np.concatenate([np.asarray(a, np.float32) for a in each])
