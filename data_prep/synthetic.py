@@ -250,6 +250,9 @@ class Recipe:
             told = noticed.without_unseen(timeline, wrongs, place, motion, seen, world)
             place, motion, seen = filmed(product, told)
         states = told.per_frame()[shown]
+        visible_from = None  # of rehearsals, which are for training alone
+        if not is_rehearsal(name):
+            visible_from = noticed.visible_from(told, place, motion, seen, world)
         noise = seeds.streams(self.seed, "recording", split, name)[3]
         pictures = (place.picture(motion, i, seen[i], self.size) for i in range(0, len(seen), step))
         return rendered.encode(
@@ -262,6 +265,7 @@ class Recipe:
             annotated=not is_rehearsal(name),
             step=step,
             world=world,
+            visible_from=visible_from,
         )
 
     def _render_states(self, name: str) -> shards.RecordingData:

@@ -20,6 +20,7 @@ from data_prep.worlds.motion import Motion
 from data_prep.worlds.timelines import Timeline
 from data_prep.worlds.workplace import Workplace, bodies_of, differ, plain_sketch
 from data_prep.worlds.worlds import TOY, World
+from stormpsr_jax.psr.files.labels import Step
 
 _LOOKS = 12  # at a pose, spread over the time in which a part is incorrect
 _TRIES = 12  # of poses; in a world with parts that are nearly right, half of them are such
@@ -27,7 +28,7 @@ _TRIES = 12  # of poses; in a world with parts that are nearly right, half of th
 
 @dataclasses.dataclass(frozen=True)
 class Spell:
-    """A time in which a part is incorrect.
+    """A time in which a part is incorrect, or right.
 
     Attributes:
         rows: of the timeline's states.
@@ -39,12 +40,15 @@ class Spell:
     frames: np.ndarray
 
 
-def spells(timeline: Timeline, step: int = 1) -> list[Spell]:
-    """The spells of a recording of whose frames every `step`-th is rendered, by part and time."""
+def spells(timeline: Timeline, step: int = 1, value: int = -1) -> list[Spell]:
+    """The spells in which parts are incorrect (or as `value` says), by part and time.
+
+    Of the recording's frames every `step`-th is rendered.
+    """
     found = []
     starts = np.append(timeline.frames - timeline.first_frame, timeline.num_frames)
-    for k, wrong in enumerate((timeline.states < 0).T):
-        edges = np.flatnonzero(np.diff(wrong, prepend=False, append=False)).reshape(-1, 2)
+    for k, there in enumerate((timeline.states == value).T):
+        edges = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
         for first, end in edges.tolist():
             frames = np.arange(-(-starts[first] // step) * step, starts[end], step)
             found.append(Spell(k, slice(first, end), frames))
@@ -52,15 +56,15 @@ def spells(timeline: Timeline, step: int = 1) -> list[Spell]:
 
 
 def told(
-    sketch: Callable[[np.ndarray], Picture], state: np.ndarray, wrong: Iterable[int], world: World
+    sketch: Callable[[np.ndarray], Picture], state: np.ndarray, parts: Iterable[int], world: World
 ) -> set[int]:
-    """Those of the incorrect parts in a state (K,) of which a picture tells it.
+    """Those of the parts in a state (K,) of which a picture tells whether they are incorrect.
 
     `sketch` draws the product in a state amid what may hide it.
     """
     here = sketch(state)
-    right = {k: np.where(np.arange(len(state)) == k, 1, state) for k in wrong}
-    return {k for k, other in right.items() if differ(here, sketch(other), world.noise.high)}
+    others = {k: np.where(np.arange(len(state)) == k, -state, state) for k in parts}
+    return {k for k, other in others.items() if differ(here, sketch(other), world.noise.high)}
 
 
 def bare(product: Product, motion: Motion, frame: int, state: np.ndarray) -> Picture:
@@ -135,6 +139,32 @@ def without_unseen(
         if not any(told(sketch, state, [k], world) for sketch, state in looks):
             known[spell.rows, k] = 1
     return dataclasses.replace(timeline, states=known)
+
+
+def visible_from(
+    timeline: Timeline, place: Workplace, motion: Motion, states: np.ndarray, world: World
+) -> dict[Step, int | None]:
+    """By installation, the first frame in which a picture tells whether it is right.
+
+    A right part is compared with how the copy has it where it is incorrect. The arguments are as of
+    `without_unseen`, of a recording of which every frame is rendered.
+
+    Returns:
+        {(frame, step id): first frame}; None where no picture tells until the part changes again.
+    """
+    found = {}
+    for kind, value in enumerate((1, -1)):
+        for spell in spells(timeline, value=value):
+            if not spell.rows.start:
+                continue  # nobody installs it
+            looks = (
+                timeline.first_frame + i
+                for i in spell.frames.tolist()
+                if told(partial(place.sketch, motion, i, states[i]), states[i], [spell.part], world)
+            )
+            step = int(timeline.frames[spell.rows.start]), 3 * spell.part + kind
+            found[step] = next(looks, None)
+    return found
 
 
 def picture(

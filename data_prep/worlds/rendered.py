@@ -1,7 +1,7 @@
 """Pictures of catalogued states, and rendered pictures as recordings."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import simplejpeg
@@ -12,6 +12,7 @@ from data_prep.rendering.scene import Picture
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
 
 
@@ -57,6 +58,7 @@ def encode(
     step: int = 1,
     poses: np.ndarray | None = None,
     world: World = TOY,
+    visible_from: Mapping[Step, int | None] | None = None,
 ) -> shards.RecordingData:
     """Returns a recording whose pictures are rendered as they are asked for.
 
@@ -81,6 +83,5 @@ def encode(
             jpeg = simplejpeg.encode_jpeg(pixels, quality, "RGB", "444", fastdct=False)
             yield from [jpeg] * min(step, count - first)
 
-    return shards.RecordingData(
-        name, first_frame, jpegs(), states, boxes, classes, visible, poses=poses
-    )
+    labels = (states, boxes, classes, visible, poses)
+    return shards.RecordingData(name, first_frame, jpegs(), *labels, visible_from=visible_from)

@@ -18,7 +18,7 @@ from data_prep.writing import output
 from stormpsr_jax.base import npy
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.clips import count_records
-from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.procedure import Procedure
 
 # Random access wants one record per chunk; JPEGs do not compress any further.
@@ -44,6 +44,7 @@ class RecordingData:
             recordings, of which nobody knows it. In the label files alone.
         label_files: of PSR_FILES, those that a data set ships; they are kept byte for byte.
             The others are derived from `states`, which a PSR_labels_raw.csv has to agree with.
+        visible_from: of a render, see `predictions.read_visible_from`; None where nobody knows it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class RecordingData:
     visible: np.ndarray
     poses: np.ndarray | None = None
     label_files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    visible_from: Mapping[labels.Step, int | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +107,7 @@ def make_recording(make: Callable[[str, str], RecordingData], job: Job, progress
         arrays = _stored_labels(data, slice(None))
         scalars = {"first_frame": data.first_frame, **sizes}
         arrays |= {key: np.array(value, np.int64) for key, value in scalars.items()}
-        _write_labels(job, arrays, data.label_files)
+        _write_labels(job, arrays, data)
 
 
 def is_finished(job: Job) -> bool:
@@ -198,7 +200,7 @@ def _open_writer(path: Path) -> Iterator[array_record_module.ArrayRecordWriter]:
         raise
 
 
-def _write_labels(job: Job, arrays: dict[str, np.ndarray], shipped: Mapping[str, bytes]) -> None:
+def _write_labels(job: Job, arrays: dict[str, np.ndarray], data: RecordingData) -> None:
     job.labels.mkdir(parents=True, exist_ok=True)
     states, first_frame = arrays["states"], int(arrays["first_frame"])
     changes = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
@@ -208,6 +210,8 @@ def _write_labels(job: Job, arrays: dict[str, np.ndarray], shipped: Mapping[str,
     for file, with_errors in (("PSR_labels.csv", False), ("PSR_labels_with_errors.csv", True)):
         steps = labels.states_to_steps(frames, states[rows], with_errors=with_errors)
         labels.write_steps(job.labels / file, steps, job.procedure)
-    for file, content in shipped.items():
+    for file, content in data.label_files.items():
         (job.labels / file).write_bytes(content)
+    if data.visible_from is not None:
+        predictions.write_visible_from(job.labels / predictions.VISIBLE_FROM, data.visible_from)
     output.write_arrays(job.out, job.labels / "frames.npz", **arrays)

@@ -287,7 +287,7 @@ def _score_paper(
     uncertain = [e for e in found if e.sure and e.confidence < certain]
     predicted = metrics.scored(events, r.with_errors, uncertain)
     return {
-        **metrics.score_recording(r.truth, predicted, fps),
+        **metrics.score_recording(r.truth, predicted, fps, r.visible_from),
         **partial_order.score_recording(procedure, r.variant, r.truth, predicted),
         "perception_fp": None,
         "perception_fn": None,

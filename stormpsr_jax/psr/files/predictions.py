@@ -1,4 +1,4 @@
-"""Prediction files of both streams, in the released code's formats, and the visibility files."""
+"""Prediction files of both streams, in the released code's formats, and what is visible when."""
 
 import contextlib
 import csv
@@ -7,7 +7,7 @@ import itertools
 import operator
 import os
 import pathlib
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +15,14 @@ import numpy as np
 from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.labels import check_ascending
+from stormpsr_jax.psr.files.labels import Step, check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
 _MAX_DEPTH = 64  # of folders in folders
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
+VISIBLE_FROM = "PSR_labels_visible_from.csv"  # beside the labels of a render
 _VISIBILITY_HEADER = ["frame", "visible"]
+_VISIBLE_FROM_HEADER = ["frame", "step_id", "visible_from"]
 # What tools call the columns, where that is another name.
 _CALLED = {"framenr": "frame", "confidence": "conf", "score": "conf", "cls": "class"}
 # Decimals of a confidence in the files. Whoever decodes without them rounds with `as_written`.
@@ -269,6 +271,37 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     frames, visible = [frame for frame, _ in parsed], [fraction for _, fraction in parsed]
     check_ascending(rows, frames, "frame")
     return np.array(frames, np.int64), np.array(visible, np.float64)
+
+
+def read_visible_from(path: str | os.PathLike, procedure: Procedure) -> dict[Step, int | None]:
+    """Reads ``frame,step_id,visible_from`` (with that header), a row an installation of a render.
+
+    Returns:
+        {(frame, step id): the first frame from there on that shows whether it is right}; None where
+        the field is empty, as none does until the component changes again.
+
+    Raises:
+        ValueError: every error, with file, line and field.
+    """
+    found: dict[Step, int | None] = {}
+
+    def parse(line: csvfile.Line, row: list[str]) -> None:
+        line.check_width(row, _VISIBLE_FROM_HEADER)
+        frame, last = line.frame(row[0]), 3 * procedure.num_components - 1
+        step = frame, line.integer(row[1], 0, last, "step_id")
+        if step[1] % 3 == 2 or step in found:
+            what = "is given twice at this frame" if step in found else "is no installation"
+            raise line.error("step_id", f"{step[1]} {what}")
+        text, last = row[2].strip(), csvfile.MAX_FRAME
+        found[step] = line.integer(text, frame, last, "visible_from") if text else None
+
+    for_each(_below_header(path, _VISIBLE_FROM_HEADER, "frame"), parse)
+    return found
+
+
+def write_visible_from(path: str | os.PathLike, found: Mapping[Step, int | None]) -> None:
+    """Writes the file that `read_visible_from` reads."""
+    csvfile.write(path, [_VISIBLE_FROM_HEADER, *([*s, found[s]] for s in sorted(found))])
 
 
 def write(

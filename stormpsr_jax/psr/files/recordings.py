@@ -42,6 +42,7 @@ class LabelledPredictions:
         states: (M, K), with M = 0 where the labels give none.
         detections, temporal: predictions, None for a stream that was not asked for.
         visibility: frames (M,) and visible fractions (M,), None where unknown.
+        visible_from: see `predictions.read_visible_from`; None where nobody knows it.
         frames: (M,) ascending, of the states, each of which holds from its frame on.
         with_errors: whether the truth has the incorrect installations too.
         scores: of the networks, for the learned fusion; None where there are none.
@@ -58,6 +59,7 @@ class LabelledPredictions:
     frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     with_errors: bool = False
     scores: score_files.Scores | None = None
+    visible_from: Mapping[labels.Step, int | None] | None = None
     believed: tuple[tuple, Any] | None = dataclasses.field(
         default=None, init=False, repr=False, compare=False
     )
@@ -136,7 +138,8 @@ def load_recordings(
         if labels_dir is None:
             found = _of_predictions(given, streams)
         else:
-            opened = stack.enter_context(label_files.opened(labels_dir, split))
+            wanted = {*label_files.PSR_FILES, predictions.VISIBLE_FROM}.__contains__
+            opened = stack.enter_context(label_files.opened(labels_dir, split, wanted))
             known = {name for predicted in streams.values() for name in predicted}
             found = labelled = label_files.find(opened, split, known)
             if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
@@ -168,6 +171,9 @@ def load_recordings(
                 if known is not None:
                     r.truth = known.with_errors if with_errors else known.steps
                     r.frames, r.states = known.frames, known.states
+                path = place / predictions.VISIBLE_FROM
+                if os.path.lexists(path):
+                    r.visible_from = attempt(path, predictions.read_visible_from, path, procedure)
             others = found.keys() - {name}
             for kind in KINDS.values():
                 if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:

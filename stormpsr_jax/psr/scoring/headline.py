@@ -44,7 +44,8 @@ class Figure:
 
 
 _share = functools.partial(Figure, decimals=3, better="high", mean=True)
-_delay = functools.partial(Figure, "delay_s", unit="s", decimals=1, better="low", mean=True)
+_seconds = functools.partial(Figure, unit="s", decimals=1, better="low", mean=True)
+_delay = functools.partial(_seconds, "delay_s")
 FIGURES = (
     _share(
         "pos",
@@ -69,6 +70,13 @@ FIGURES = (
         "Delay",
         "Mean over correct steps of a recording, then over recordings; undefined (–) where there "
         "is none.",
+    ),
+    _seconds(
+        "delay_visible_s",
+        "Delay once visible",
+        "Delay from the first picture that shows whether the step is done right, which renders "
+        "know; below 0 where it is reported before.",
+        always=False,
     ),
     Figure("tp", "TP", "True positives: the correct steps."),
     Figure("fp", "FP", "False positives: steps reported early or not done."),

@@ -235,18 +235,24 @@ def scored(
 
 
 def score_recording(
-    truth: Sequence[Step], predicted: Sequence[Step], fps: float
+    truth: Sequence[Step],
+    predicted: Sequence[Step],
+    fps: float,
+    visible_from: Mapping[Step, int | None] | None = None,
 ) -> dict[str, float | int | None]:
     """Scores one recording.
 
     Args:
         truth, predicted: (frame, step id).
+        visible_from: of true steps, the first frame that shows whether they are done right. Steps
+            without one count from their completion.
 
     Returns:
         "pos", "f1", "f1_tolerant" (with `TOLERANCE_S`), "delay_s" and "delay_frames" (τ: mean over
-        true positives of predicted − true time), "precision", "recall", "tp", "fp", "fn". None is
-        what is undefined: pos, both f1 and recall without ground-truth steps, precision without
-        predictions, the delays without TP.
+        true positives of predicted − true time), "precision", "recall", "tp", "fp", "fn"; with
+        `visible_from` "delay_visible_s", which counts from there on. None is what is undefined:
+        pos, both f1 and recall without ground-truth steps, precision without predictions, the
+        delays without TP.
 
     Raises:
         ValueError: see `check_pairs`.
@@ -255,6 +261,10 @@ def score_recording(
     matching = match_steps(truth, predicted)
     tp, fp, fn = matching.counts()
     delay = sum(matching.delays()) / tp if tp else None
+    further: dict[str, float | None] = {}
+    if visible_from is not None:
+        late = [p - (visible_from.get((t, step)) or t) for step, t, p in matching.correct]
+        further["delay_visible_s"] = sum(late) / tp / fps if tp else None
     return {
         "pos": order_similarity(truth, predicted),
         "f1": f1_score(tp, fp, fn) if truth else None,
@@ -266,6 +276,7 @@ def score_recording(
         "tp": tp,
         "fp": fp,
         "fn": fn,
+        **further,
     }
 
 
