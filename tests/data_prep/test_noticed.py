@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.products.product import toy_product
+from data_prep.rendering.mesh import affine
 from data_prep.worlds import copies, motion, noticed, worlds
 from data_prep.worlds.timelines import Timeline
 from tests.support.recipes import SYNTHETIC, recipe
@@ -62,6 +63,32 @@ def test_what_no_picture_shows_until_it_is_right_is_right(unseen, monkeypatch):
     expected = np.zeros(11, int)
     expected[LADDER] = 0 if unseen else 50
     np.testing.assert_array_equal(wrong, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "expected"), [("beacon", 0, 50), ("beacon", 20, 70), ("chassis", 0, None)]
+)
+def test_an_installation_is_visible_once_the_hands_are_off_it(name, hidden, expected, monkeypatch):
+    """The chassis, which lies under the others, is never seen to be a little off its place."""
+    k, made = SYNTHETIC.components.index(name), recipe()
+    timeline = _timeline(k)
+    timeline.states[:, k] = 0, 1, 0
+    monkeypatch.setattr(type(made), "timeline", lambda *_: timeline)
+    parts = list(made.product.parts)
+    beside = affine(translation=(0.12, 0, 0)) @ parts[k].right
+    parts[k] = dataclasses.replace(parts[k], wrong=beside)
+    made = dataclasses.replace(made, product=dataclasses.replace(made.product, parts=tuple(parts)))
+    plan = motion.plan_recording
+
+    def planned(*given, **more):
+        found = plan(*given, **more)
+        reach, aim = 0 * found.reach, found.aim.copy()
+        reach[50 : 50 + hidden] = 1
+        aim[50 : 50 + hidden] = parts[k].right[:2, 3] - [0, 0.2]
+        return dataclasses.replace(found, reach=reach, aim=aim)
+
+    monkeypatch.setattr("data_prep.synthetic.plan_recording", planned)
+    assert made.make("train", "train_000").visible_from == {(50, 3 * k): expected}
 
 
 def test_renders_tell_of_every_part_that_is_labelled_wrong(monkeypatch):

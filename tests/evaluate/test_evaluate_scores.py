@@ -8,7 +8,8 @@ from stormpsr_jax import evaluate
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.scoring import metrics
-from tests.support.evaluate_data import PROCEDURE, put_wrong, run
+from tests.support.commands import refused
+from tests.support.evaluate_data import PROCEDURE, command, put_wrong, run
 
 
 def test_evaluate_scores_errors_only_if_asked(files):
@@ -76,3 +77,24 @@ def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):
     assert stream["wrong"] is None
     assert all(r["wrong"] is None for r in stream["recordings"].values())
     assert "incorrect" not in capsys.readouterr().out
+
+
+def test_evaluate_a_delay_counts_from_when_a_render_shows_the_step(files, capsys):
+    assert "delay_visible_s" not in run(files)["streams"]["asd"]
+    for folder in (files / "labels").iterdir():
+        (folder / "PSR_labels_visible_from.csv").write_text("frame,step_id,visible_from\n")
+    found = run(files)["streams"]["asd"]
+    assert found["delay_visible_s"] == found["delay_s"]
+    step, true, _ = found["recordings"]["02_assy_b"]["outcomes"]["correct"][0]
+    path = files / "labels/02_assy_b/PSR_labels_visible_from.csv"
+    never = f"frame,step_id,visible_from\n{true},{step + 1},\n"
+    path.write_text(f"{never}{true},{step},{true + 30}\n")
+    stream = run(files)["streams"]["asd"]
+    one = stream["recordings"]["02_assy_b"]
+    assert one["delay_visible_s"] == pytest.approx(one["delay_s"] - 3 / one["tp"])
+    assert stream["delay_visible_s"] == pytest.approx(stream["delay_s"] - 1 / one["tp"])
+    path.write_text(f"{never}{true},{step},{true - 1}\n{true},2,\n{true},{step + 1},9\n")
+    said = refused(capsys, evaluate.main, command(files), lines=3)
+    assert f"{path}: line 3: visible_from: '{true - 1}' is not in {true}…1000000000" in said
+    assert f"{path}: line 4: step_id: 2 is no installation" in said
+    assert f"{path}: line 5: step_id: {step + 1} is given twice at this frame" in said

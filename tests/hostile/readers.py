@@ -156,6 +156,8 @@ def read_labels(root: Path, path: Path) -> None:
 def make_evaluated(folder: Path) -> None:
     evaluate_data.make_files(folder, ("01_assy_a",))
     (folder / "procedure.json").write_text(json.dumps(evaluate_data.PROCEDURE.to_json(), indent=1))
+    seen = "frame,step_id,visible_from\n50,0,\n90,4,93\n"
+    (folder / "labels/01_assy_a/PSR_labels_visible_from.csv").write_text(seen)
 
 
 def read_evaluated(root: Path, path: Path) -> None:
