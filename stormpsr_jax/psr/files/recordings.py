@@ -171,9 +171,9 @@ def load_recordings(
                 if known is not None:
                     r.truth = known.with_errors if with_errors else known.steps
                     r.frames, r.states = known.frames, known.states
-                path = place / predictions.VISIBLE_FROM
-                if os.path.lexists(path):
-                    r.visible_from = attempt(path, predictions.read_visible_from, path, procedure)
+                shown = place / predictions.VISIBLE_FROM
+                if os.path.lexists(shown):
+                    r.visible_from = attempt(shown, predictions.read_visible_from, shown, procedure)
             others = found.keys() - {name}
             for kind in KINDS.values():
                 if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:
