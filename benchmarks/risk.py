@@ -1,20 +1,23 @@
 """Incorrect installations accepted against correct ones left not sure, over the bar of `--risk`.
 
-    python -m benchmarks.risk RUN… [--further=60] [--wrong=0.25] [--record=risk]
+    python -m benchmarks.risk RUN… [--further=60] [--wrong=0.25] [--corrected=0.5] [--record=risk]
     python -m benchmarks.risk --plot
 
 RUN are work folders of finished runs with a learned fusion, or "demo", the model that ships. Scores
-the test split of each run and, with --further, so many more recordings of its toy, rendered here,
-in which each part is put on incorrectly first with the chance --wrong. All are decoded with the
-weights of the learned fusion that ship. Prints the table of each and of all together, with the
-bounds by which `risk.DEFAULTS` were chosen (F1, POS and delay are means of the test splits), and
-what the alerts of incorrect installations come to at the default risk, by recording. --record keeps
-them in benchmarks/results; --plot draws docs/risk.webp from the results that are kept as "risk".
+the test split of each run and, with --further, so many more recordings in its world, rendered here,
+in which each part is installed incorrectly first with the chance --wrong, and corrected with the
+chance --corrected, of which --later come some steps later. All are decoded with the weights of the
+learned fusion that ship. Prints the table of each and of all together: what is seen (no bar), and
+what is right at each bar, by which `risk.DEFAULTS` were chosen; what the alerts of incorrect
+installations come to at the default risk, by recording; and the weights of a part's evidence that
+fit these recordings best (`learned_beliefs.EVIDENCE`). --record keeps the tables in
+benchmarks/results; --plot draws docs/risk.webp from the results that are kept as "risk".
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,15 +25,18 @@ from typing import Any
 
 import matplotlib.figure
 import numpy as np
+import simplejpeg
 
 from benchmarks import record
+from data_prep import synthetic
 from data_prep.products.product import Product, toy_product
 from data_prep.rendering import seeds
 from data_prep.rendering.scene import Body
-from data_prep.worlds.hiding import OCCLUSIONS, Occlusion
+from data_prep.worlds.hiding import Occlusion
 from data_prep.worlds.motion import plan_recording
-from data_prep.worlds.timelines import Timeline, draw_timeline
+from data_prep.worlds.timelines import Habits, Timeline
 from data_prep.worlds.workplace import Workplace
+from data_prep.worlds.worlds import WORLDS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr.evaluation import risk_curve, tables
@@ -40,8 +46,10 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.files.scores import Scores
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams.learned import LEARNED
+from stormpsr_jax.psr.streams.learned_beliefs import Look, part_inputs, sigmoid
 from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights
 from stormpsr_jax.psr.streams.rules import reported
 from stormpsr_jax.serving.model import Model, load_model
@@ -75,13 +83,15 @@ def drawn(
         yield np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
 
-def render(model: Model, timeline: Timeline, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Pictures uint8 (SIZE, SIZE, 3) of the model's toy, as its run draws them."""
+def recipe(model: Model, habits: Habits) -> synthetic.Recipe:
+    """Of further recordings of the model's product in its world, whose people have these habits."""
     made, procedure = model.origin["config"], model.procedure.at(model.fps)
-    seed = made["data.synthetic.seed"]
-    product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
-    hidden = OCCLUSIONS[made["data.synthetic.occlusion"]]
-    return drawn(product, procedure, timeline, hidden, rng.spawn(3))
+    product = toy_product(
+        procedure.num_components, seeds.streams(made["data.synthetic.seed"], "product")[0]
+    )
+    world = dataclasses.replace(WORLDS[made["data.synthetic.world"]], habits=habits)
+    occlusion = made["data.synthetic.occlusion"]
+    return synthetic.Recipe(procedure, product, SEED, occlusion, SIZE, world=world)
 
 
 def seen_by(
@@ -95,9 +105,8 @@ def seen_by(
     ]
 
 
-def recognised(model: Model, timeline: Timeline, pictures: Iterator[np.ndarray]) -> Any:
-    """The scores and the top detections of a recording."""
-    rows = list(pictures)
+def recognised(model: Model, rows: list[np.ndarray]) -> tuple[Scores, Detections]:
+    """The scores and the top detections of a recording's pictures."""
     found = seen_by(model, rows, "learned")
     parts = [one.scores for one in found]
     arrays = (
@@ -108,27 +117,56 @@ def recognised(model: Model, timeline: Timeline, pictures: Iterator[np.ndarray])
     tops = [one.top(i) for one in found for i in range(len(one.scores.objectness))]
     seen = [(frame, *top[:2]) for frame, top in enumerate(tops) if top is not None]
     frames, classes, confidences = (np.array(column) for column in zip(*seen, strict=True))
-    boxes = np.zeros((len(frames), 4))
-    return scores, Detections(frames, classes, confidences, boxes)
+    return scores, Detections(frames, classes, confidences, np.zeros((len(frames), 4)))
 
 
-def further(name: str, count: int, wrong: float) -> Recordings:
-    """More recordings of a run's toy, as its model sees them."""
+def further(name: str, count: int, changes: dict[str, float]) -> Recordings:
+    """More recordings of a run's product, as its model sees them; `changes` of the habits."""
     model = load_model(name if name == DEMO else Path(name) / "model")
-    procedure = model.procedure.at(model.fps)
-    (variant,) = procedure.variants.values()
+    world = WORLDS[model.origin["config"]["data.synthetic.world"]]
+    draws = recipe(model, dataclasses.replace(world.habits, **changes))
+    (variant,) = draws.procedure.variants.values()
     found: Recordings = {}
     with Bar(total=count, desc=name, unit="recording") as bar:
         for i in range(count):
-            when, rest = np.random.default_rng([SEED, i]).spawn(2)
-            timeline = draw_timeline(procedure, when, wrong=wrong)
-            steps = labels.states_to_steps(timeline.frames, timeline.states)
-            of = f"further_{i:03d}"
-            r = LabelledPredictions(of, variant, steps, timeline.states, frames=timeline.frames)
-            r.scores, r.detections = recognised(model, timeline, render(model, timeline, rest))
+            data = draws.make("test", f"further_{i:03d}")
+            rows = [simplejpeg.decode_jpeg(jpeg) for jpeg in data.jpegs]
+            first = np.r_[True, (np.diff(data.states, axis=0) != 0).any(axis=1)]
+            frames, states = np.flatnonzero(first), data.states[first]
+            steps = labels.states_to_steps(frames, states)
+            r = LabelledPredictions(data.name, variant, steps, states, frames=frames)
+            r.scores, r.detections = recognised(model, rows)
             found[r.name] = r
             bar.update(1)
     return found
+
+
+def evidence(procedure: Procedure, recordings: Recordings) -> np.ndarray:
+    """The weights of a part's evidence that fit these recordings best, as `EVIDENCE` has them.
+
+    Logistic regression, by Newton's method, of whether a part is right rather than incorrect on
+    what is summed up since it was installed, at twelve moments of each installation.
+    """
+    rows, right = [], []
+    for r in recordings.values():
+        look, says = Look(), []
+        for _, seen in r.scores.per_frame():
+            says.append(look.weight(seen, 1 / procedure.fps) * part_inputs(seen))
+        sums = np.cumsum(says, axis=0)
+        for value in (1, -1):
+            for k, start, end in wrong_parts.spans(r.frames, r.states, value):
+                first, last = np.searchsorted(r.scores.frames, [start, min(end, 1e9)])
+                if start > r.frames[0] and last > first:
+                    at = np.unique(np.linspace(first, last - 1, 12).astype(int))
+                    rows.append(sums[at, k] - sums[first - 1, k])
+                    right += [value == 1] * len(at)
+    x, y = np.concatenate(rows), np.array(right, float)
+    weights = np.zeros(x.shape[1])
+    for _ in range(50):
+        p = sigmoid(x @ weights)
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(len(weights))
+        weights += np.linalg.solve(curvature, x.T @ (y - p) - 1e-3 * weights)
+    return weights
 
 
 def alerts(
@@ -157,10 +195,10 @@ def together(rows: list[dict[str, Any]], tests: list[dict[str, Any]], control: A
     """The rows of all worlds as one table; F1, POS and delay of the rows of test splits."""
     sums = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
     found = []
-    for bar in control.bars:
+    for bar in (None, *control.bars):
         row: dict[str, Any] = {"bar": bar}
         row |= {key: sum(one[key] for one in rows if one["bar"] == bar) for key in sums}
-        row["bound"] = control.bound(bar)
+        row["bound"] = None if bar is None else control.bound(bar)
         for key in ("f1", "pos", "delay_s"):
             values = [one[key] for one in tests if one["bar"] == bar and one[key] is not None]
             row[f"test_{key}"] = float(np.mean(values)) if values else None
@@ -172,11 +210,12 @@ def plot(measured: record.Tables) -> matplotlib.figure.Figure:
     """Incorrect installations accepted against correct ones not sure: of each model, and of all."""
     figure = matplotlib.figure.Figure((7, 3.5), layout="constrained")
     axes = figure.subplots()
-    named = {bar: wanted for wanted, bar in risk.DEFAULTS["scores"].items()}
+    named: dict[float | None, str] = {None: " seen"}
+    named |= {bar: f" R = {asked:g}" for asked, bar in risk.DEFAULTS["scores"].items()}
     for title, rows in measured.items():
         if title != "all" and not title.endswith(", further"):
             continue  # a test split shows a dozen incorrect installations
-        rows = [row for row in rows if row["bar"] <= max(b for b in named if b < risk.NEVER)]
+        rows = [row for row in rows if row["bar"] is None or row["bar"] <= 8]
         x = [100 * row["right_unsure"] / row["right_installations"] for row in rows]
         y = [100 * row["accepted"] / row["shown"] for row in rows]
         if title != "all":
@@ -185,7 +224,7 @@ def plot(measured: record.Tables) -> matplotlib.figure.Figure:
         axes.plot(x, y, "k.-", label="all together")
         for left, up, row in zip(x, y, rows, strict=True):
             if row["bar"] in named:
-                axes.annotate(f" R = {named[row['bar']]:g}", (left, up), va="bottom")
+                axes.annotate(named[row["bar"]], (left, up), va="bottom")
     axes.set(xlabel="correct installations left not sure, %")
     axes.set(ylabel="incorrect installations accepted, %", xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
@@ -197,8 +236,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("runs", nargs="*", metavar="RUN")
-    add("--further", type=int, default=0, help="recordings of each run's toy (0)")
-    add("--wrong", type=float, default=0.25, help="chance of each part (%(default)s)")
+    add("--further", type=int, default=0, help="recordings of each run's product (0)")
+    for habit in ("wrong", "corrected", "later"):
+        add(f"--{habit}", type=float, help="chance in these recordings; otherwise the world's")
     add("--record", metavar="NAME", help="keep the tables in benchmarks/results")
     add("--plot", action="store_true", help="draw docs/risk.webp, and end")
     args = parser.parse_args()
@@ -222,10 +262,13 @@ def main() -> None:
             procedure = procedure.at(fps)
             worlds[f"{name}, test"] = {r.name: r for r in found}
         if args.further:
-            worlds[f"{name}, further"] = further(run, args.further, args.wrong)
+            habits = {key: getattr(args, key) for key in ("wrong", "corrected", "later")}
+            changes = {key: value for key, value in habits.items() if value is not None}
+            worlds[f"{name}, further"] = further(run, args.further, changes)
         for world, recordings in worlds.items():
             bars = risk_curve.decode(procedure, recordings, LEARNED, settings, weights)
             measured[world] = [{key: row[key] for key in COLUMNS} for row in bars.rows()]
+            print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
             losses += bars.losses.values()
             said = alerts(procedure, recordings, chosen, weights)
             measured["alerts"].append({"world": world} | said)

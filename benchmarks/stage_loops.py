@@ -7,8 +7,12 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import simplejpeg
+from jax.sharding import Mesh
 from PIL import Image
 
 from data_prep.writing import shards
@@ -18,8 +22,9 @@ from stormpsr_jax.media.pictures import SUBSAMPLING
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages import order
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training import checkpoint, step
 from stormpsr_jax.training.definition import Definition
+from stormpsr_jax.training.sharding import state_shardings
 
 STAGES = ("pretrain", "temporal", "finetune", "detector")
 SECONDS = 16.0  # that a recording stays in each state: hard backgrounds lie 12 s before its end
@@ -129,3 +134,49 @@ def build(context: Context, name: str) -> Definition:
     """What one stage would train."""
     context.config.temporal.embeddings = "host"  # the clips themselves are the batch
     return order.STAGES[order.names().index(name)].build(context)
+
+
+def abstract_state(definition: Definition) -> tuple[step.TrainState, optax.GradientTransformation]:
+    """Shapes of a stage's train state, and its optimiser."""
+    abstract = lambda tree: jax.tree.map(  # noqa: E731
+        lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), tree
+    )
+    params, batch_stats = abstract(definition.init())
+    optimizer = definition.optimizer(params)
+    start = params, batch_stats, abstract(jax.random.key_data(jax.random.key(0)))
+    return jax.eval_shape(lambda *start: step.new_state(optimizer, *start), *start), optimizer
+
+
+def first_batch(definition: Definition) -> dict[str, np.ndarray]:
+    """The first one of the config's size."""
+    data = definition.data(0)
+    batch = next(data)
+    data.close()
+    return batch
+
+
+def lower(
+    definition: Definition,
+    mesh: Mesh,
+    rows: int | None = None,
+    platforms: tuple[str, ...] | None = None,
+) -> jax.stages.Lowered:
+    """A stage's step, as the training loop jits it, lowered for a mesh.
+
+    Args:
+        definition: of the stage.
+        mesh: may be of devices that are not there.
+        rows: B of the global batch; None is the config's.
+        platforms: to lower for, such as ("cuda",); None is that of the mesh.
+    """
+    batch = {
+        name: jax.ShapeDtypeStruct((rows or len(array), *array.shape[1:]), array.dtype)
+        for name, array in first_batch(definition).items()
+    }
+    state, optimizer = abstract_state(definition)
+    loss_fn, weights = definition.loss_fn, (state.params, state.batch_stats)
+    _, (metrics, _) = jax.eval_shape(loss_fn, *weights, batch, jax.random.key(0))
+    zero = jax.ShapeDtypeStruct((), jnp.float32)
+    sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
+    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    return jitted.trace(state, sums, batch).lower(lowering_platforms=platforms)

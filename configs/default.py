@@ -19,6 +19,32 @@ def get_config() -> ConfigDict:
     return ConfigDict(values(described())).lock()
 
 
+def paper(config: ConfigDict, name: str, extra: str) -> ConfigDict:
+    """Returns config NAME, locked; `extra` is what follows the colon: "", or "dry" for two steps.
+
+    NAME:dry runs every stage on the smallest networks, from random weights; its scores say nothing.
+
+    Raises:
+        ValueError: something else follows it.
+    """
+    if extra not in ("", "dry"):
+        raise ValueError(f"{name}:{extra}: only {name}:dry is known")
+    config.stages = tuple(stage for stage in config.stages if stage != "product_gate")
+    if extra:
+        config.update(dtype="float32", init_from="")
+        config.data.workers = 0
+        config.window.frames = 32
+        config.encoder.update(image_size=64, width=32, depth=1, num_heads=2, hidden=16)
+        config.temporal_model.update(depth=1, num_heads=2, dim_head=8, mlp_dim=32)
+        config.detector.update(image_size=128, width=8, depth=1, levels=1, grid=12)
+        config.pretrain.update(n_per_state=2, backgrounds=0)
+        config.pretrain.cad_per_state = min(config.pretrain.cad_per_state, 2)
+        config.temporal.batch, config.finetune.batch, config.detector.batch = 16, 1, 4
+        for stage in ("pretrain", "temporal", "finetune", "detector"):
+            config[stage].update(steps=2, eval_every=2, checkpoint_every=2, log_every=1)
+    return config.lock()
+
+
 def _optimizer(**defaults: Any) -> Section:
     """The fields every optimiser section has, with other defaults."""
     config = Section()

@@ -6,6 +6,7 @@ python -m stormpsr_jax.main --config=industreal --config.data.dir=DIR --config.d
 
 DIR has pictures of 224 pixels, LARGE of 640 for the detector, which starts from random weights.
 docs/research.md has all commands from the downloads on, and says what is exactly the paper's.
+--config=industreal:dry runs all of it once with two steps a stage and the smallest networks.
 Needs: IndustReal's recordings, its synthetic pictures (or renders by data_prep.cad), and the
 ImageNet ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 `python -m stormpsr_jax.weights import`.
@@ -18,8 +19,8 @@ from ml_collections import ConfigDict
 from stormpsr_jax.configs import default
 
 
-def get_config() -> ConfigDict:
-    """Returns the locked configuration."""
+def get_config(extra: str = "") -> ConfigDict:
+    """Returns the locked configuration; see `default.paper`."""
     c = default.get_config()
     c.procedure = "industreal"
     c.init_from = "vit_small_patch16_224.safetensors"  # a file of `weights import`, in this folder
@@ -39,4 +40,4 @@ def get_config() -> ConfigDict:
     c.detector.depth = 2
     c.detector.grid = 24
     c.evaluate.choose = "paper"  # T = 6, weight ½; .threshold=8 is T of the scripts
-    return c
+    return default.paper(c, "industreal", extra)

@@ -7,6 +7,7 @@ python -m stormpsr_jax.main --config=meccano --config.data.dir=DIR \\
 DIR has pictures of 224 pixels, LARGE of 640 for the detector, which starts from random weights.
 
 docs/research.md has all commands from the downloads on, and says what is exactly the paper's.
+--config=meccano:dry runs all of it once with two steps a stage and the smallest networks.
 Needs: the MECCANO frames, the STORM-PSR labels, and the ImageNet ViT-S/16 weights of timm
 (vit_small_patch16_224.augreg_in21k_ft_in1k) through `python -m stormpsr_jax.weights import`.
 Hardware: GPUs; docs/scale.md says how many for how long, as computed. The full-size run
@@ -18,8 +19,8 @@ from ml_collections import ConfigDict
 from stormpsr_jax.configs import default
 
 
-def get_config() -> ConfigDict:
-    """Returns the locked configuration."""
+def get_config(extra: str = "") -> ConfigDict:
+    """Returns the locked configuration; see `default.paper`."""
     c = default.get_config()
     c.procedure = "meccano"
     c.init_from = "vit_small_patch16_224.safetensors"  # a file of `weights import`, in this folder
@@ -37,4 +38,4 @@ def get_config() -> ConfigDict:
     c.detector.depth = 2
     c.detector.grid = 24
     c.evaluate.choose = "paper"  # T = 1, weight ½; two validation recordings choose little
-    return c
+    return default.paper(c, "meccano", extra)

@@ -16,7 +16,7 @@ Fields to look at first:
 * pretrain.steps, temporal.steps, detector.steps: more of them with more recordings.
 * predict.splits, evaluate.decoder: what is recognised and how.
 * evaluate.risk: the share of incorrect installations that may be reported as installed. 9
-  validation recordings with one choose the bar for .1; with fewer it is a strict default.
+  validation recordings with one choose the bar for .1; with fewer it is a default one.
 init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic_full.py,
 from which everything else comes. Full-size models: start from configs/industreal.py and --size=640.
 Hardware: 2 CPU cores. Time and result depend on the recordings and have not been measured on real
@@ -46,7 +46,7 @@ def get_config(extra: str = "") -> ConfigDict:
     c.augment.occluders = 0.0  # data_prep.cad renders hands
     c.pretrain.cad_per_state = 0
     c.pretrain.n_per_state = 4
-    if extra == "boxes":  # measured with it (benchmarks/results/own_start.md)
+    if extra == "boxes":  # measured with it (benchmarks/results/own-product-videos.md)
         c.detector.init_from = "general_detector"
     if extra != "cad":
         c.detector.cad = 0.0

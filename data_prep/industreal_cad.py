@@ -263,9 +263,12 @@ def make_dataset(
     *,
     data: str | Path,
     framing: Framing = DEFAULT_FRAMING,
+    pad_if_mixed: bool = False,
     **making: Unpack[shards.Making],
 ) -> bool:
     """Makes the clip shards; see the module's docstring and shards.build.
+
+    The renders are all of one shape, so that `pad_if_mixed` changes nothing.
 
     Raises:
         ValueError: what is wrong with the labels, all at once; a picture that cannot be read.

@@ -227,10 +227,11 @@ def make_dataset(
     if terms is not None and terms.fps is not None:
         warnings += own_labels.other_rates(found, terms.fps)
     boxed = {recording.split for recording in found if recording.boxes is not None}
-    if missing := [split for split in ("train", "val") if split not in boxed]:
+    missing = [split for split in ("train", "val") if split not in boxed]
+    if boxes is not None and missing:
         warnings.append(
-            f"no boxes in split {' and '.join(missing)}: the detector cannot be trained, leave "
-            "'detector' out of config.stages, as configs/own.py does"
+            f"no boxes in split {' and '.join(missing)}, so own:boxes cannot train the detector: "
+            "draw some there, or train with --config=own"
         )
     return from_files.build(
         functools.partial(own_labels.read_labels, terms=terms),

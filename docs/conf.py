@@ -14,7 +14,7 @@ PAGES = {
 }
 
 project = "stormpsr_jax"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
 include_patterns = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data_prep/README.md"),
@@ -25,7 +25,6 @@ exclude_patterns = [".*", "build", "runs", "stormpsr_jax", "tests", "configs", "
 suppress_warnings = ["toc.not_included"]  # pages that others link to
 
 myst_heading_anchors = 4  # as GitHub makes them
-myst_fence_as_directive = ["mermaid"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 napoleon_use_ivar = True

@@ -1,6 +1,7 @@
 """The command `stormpsr`: `stormpsr NAME …` is `python -m MODULE …`, for the modules named here."""
 
 import ast
+import difflib
 import importlib.metadata
 import runpy
 import sys
@@ -66,7 +67,9 @@ def main() -> None:
         length = 2 if words[0] == "data" else 1
         name = " ".join(words[:length])
         if name not in COMMANDS:
-            fail(f"unknown command {name!r}; known are {', '.join(COMMANDS)}; see stormpsr --help")
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(COMMANDS)};"
+            fail(f"unknown command {name!r}; {hint} see stormpsr --help")
         sys.argv[1:] = words[length:]
         absent.begin()
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)

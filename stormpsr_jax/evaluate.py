@@ -23,6 +23,7 @@ from stormpsr_jax.psr.cli import (
     add_label_flags,
     decoding_settings,
     fail_for,
+    share,
 )
 from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
 from stormpsr_jax.psr.evaluation.scoring import (
@@ -100,6 +101,8 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         files.write_json(args.out, result)
     for stream, why in _absent(args):
         tell(f"no {stream} stream", why)
+    for check in result["checks"]:
+        tell("check", check)
     for note in result["risk_notes"]:
         tell("note", note)
     for warning in result["warnings"]:
@@ -155,14 +158,16 @@ def _main_compare(argv: Sequence[str]) -> None:
     add = parser.add_argument
     add("a", help="a file that evaluate wrote")
     add("b", help="another one on the same recordings; the difference is b − a")
-    add("--streams", help="of a and of b, such as asd,storm; otherwise all that both have")
+    what = "of both, such as asd, or of a and of b, such as asd,storm; otherwise all that both have"
+    add("--streams", help=what)
     add("--samples", type=int, default=10000, help="bootstrap samples (%(default)s)")
     add("--level", type=float, default=0.95, help="of the interval (%(default)s)")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    pair = None if args.streams is None else tuple(args.streams.split(","))
-    if pair is not None and len(pair) != 2:
-        raise ValueError(f"--streams={args.streams} does not name two streams")
+    named = [] if args.streams is None else args.streams.split(",")
+    if len(named) > 2:
+        raise ValueError(f"--streams={args.streams} names more than two streams; as asd,storm")
+    pair = (named[0], named[-1]) if named else None
     results = analysis.load_result(args.a), analysis.load_result(args.b)
     how = {"samples": args.samples, "level": args.level, "seed": args.seed}
     print(tables.format_rows(compare.compare(*results, pair, **how), args.format))
@@ -332,12 +337,12 @@ def _parser() -> argparse.ArgumentParser:
     add_decoding_flags(parser)
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
     what = "events of a lower confidence are listed as uncertain and not scored (%(default)s)"
-    add("--certain", type=float, default=0.0, help=what)
+    add("--certain", type=share, default=0.0, help=what)
     what = (
         "share of the incorrect installations that may be reported as installed, of all streams; "
     )
     what += f"1 is any (otherwise {RISK} of the learned fusion, and any of the others)"
-    add("--risk", type=float, metavar="R", help=what)
+    add("--risk", type=share, metavar="R", help=what)
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
     add("--out", help="the JSON file to write; otherwise the table alone is printed")

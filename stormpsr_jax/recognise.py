@@ -25,7 +25,7 @@ from pathlib import Path
 
 from stormpsr_jax.base import cluster, files, installed, interruption, memory
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
-from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
+from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream, share
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import streams
 
@@ -67,6 +67,7 @@ _OF_FILES = ("out", "video", "clips", "ray", "format")
 _OF_LIVE = (
     "state",
     "hold",
+    "alert_clips",
     "reset",
     "serve",
     "token_file",
@@ -186,12 +187,6 @@ def _batch(text: str) -> int:
     return value
 
 
-def _share(text: str) -> float:
-    if not 0 <= (value := float(text)) <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is not in 0…1")
-    return value
-
-
 def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.recognise",
@@ -220,14 +215,14 @@ def _parser() -> OneLineParser:
     )
     add(
         "--risk",
-        type=_share,
+        type=share,
         metavar="R",
         help="share of incorrect installations that may be reported as installed; parts that are "
         "less certain are reported as not sure. 1 is any (otherwise the model's)",
     )
     add(
         "--certain",
-        type=_share,
+        type=share,
         default=0.0,
         metavar="P",
         help="events of a lower confidence are listed as uncertain (%(default)s)",
@@ -250,6 +245,8 @@ def _parser() -> OneLineParser:
     cluster.add_flag(parser)
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
+    what = "of a live source: folder for a short video of each alert"
+    add("--alert-clips", metavar="DIR", help=what)
     what = "of a live source: reports no step until the product has been checked"
     add("--hold", action="store_true", help=what)
     add(

@@ -48,30 +48,17 @@ ADDITIONS = {
     },
     "a temporal network": {
         "stormpsr_jax/networks/temporal_mean.py": """
-            import flax.linen as nn
-            import jax.numpy as jnp
+            from stormpsr_jax.networks.temporal_baselines import Baseline
 
-            from stormpsr_jax.networks.stored import MAX_COMPONENTS, stored
-
-            class TemporalMean(nn.Module):
-                num_components: int = stored(1, MAX_COMPONENTS)
-                outputs: int = stored(1, 3, default=1)
-                dtype: object = jnp.float32
-
-                @staticmethod
-                def of_clips(num_frames, context_frames):
-                    return {}
-
-                @nn.compact
-                def __call__(self, embeddings, train=False):
-                    head = nn.Dense(self.outputs * self.num_components, name="head")
-                    return head(embeddings.mean(axis=1))
+            class TemporalMean(Baseline):
+                def _features(self, x, drop):
+                    return drop(x.mean(axis=1))
             """,
-        "stormpsr_jax/networks/temporal_baselines.py": {
-            "import TemporalTransformer, last_frames\n": (
+        "stormpsr_jax/networks/temporal_networks.py": {
+            "import TemporalTransformer\n": (
                 "from stormpsr_jax.networks.temporal_mean import TemporalMean\n"
             ),
-            '    "tcn": TemporalTCN,\n': '    "mean": TemporalMean,\n',
+            '    "tcn": baselines.TemporalTCN,\n': '    "mean": TemporalMean,\n',
         },
         DEFAULT: {'one_of("transformer", "mlp", "lstm", "tcn"': ', "mean"'},
     },

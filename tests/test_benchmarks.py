@@ -74,7 +74,7 @@ def test_benchmarks_find_what_they_import_when_run_as_their_heads_say(script):
 
 COUNTED = """
 import collections, pathlib, types
-import tables_cost, training_cost
+import cost
 from stormpsr_jax.configs import meccano
 from stormpsr_jax.experiments import paper_plan
 
@@ -83,20 +83,17 @@ class Counter:
     def trained(self, config, name):
         counted[name] += 1
         flops = 1e15 * (config.window.frames / 256 if name == "finetune" else 1)
-        return training_cost.Stage(name, config[name].steps, 8, 0, flops, rate=1.0)
-    def embed(self, config):
-        return training_cost.Stage("embed", 1, 1, 0, 0.0, rate=1.0)
-    def predict(self, config, trained):
-        return self.embed(config)
-    detections = embed
+        return cost.Stage(name, config[name].steps, 8, 0, flops, rate=1.0)
+    def every_frame(self, name, flops):
+        return cost.Stage(name, 1, 1, 0, 0.0, rate=1.0)
 
-args = training_cost.assumptions("").parse_args(["--shortest_step=0", "--utilisation=1"])
+args = cost.parser().parse_args(["--shortest_step=0", "--utilisation=1"])
 config = meccano.get_config()
 config.data.dir = "data"
 made = paper_plan.runs_of(list(paper_plan.TABLES), config, pathlib.Path("none"), range(3))
-costs = tables_cost.Costs(Counter())
-plan = tables_cost.Plan(dict.fromkeys(made.values()), costs, args)
-one = training_cost.platforms_of(args)["1 A100"]
+costs = cost.Costs(Counter())
+plan = cost.Plan(dict.fromkeys(made.values()), costs, args)
+one = cost.platforms_of(args)["1 A100"]
 parts = plan.parts(one)
 print(*sorted(counted.items()))
 print(parts["finetune"])
@@ -104,14 +101,7 @@ print(sum(parts.values()), *(plan.side_by_side(one, places) for places in (1, 8)
 """
 
 
-def test_accelerators_times_the_steps_on_the_devices_at_hand():
-    code = "import accelerators; from tests.support.tiny import tiny; "
-    code += "accelerators.measure(tiny(), ['temporal'], steps=1)"
-    env = environment(2, PYTHONPATH=f"{ROOT}:{ROOT / 'benchmarks'}")
-    assert "| temporal | 16 | " in finish(start([sys.executable, "-c", code], env=env))[0]
-
-
-def test_tables_cost_counts_each_kind_of_step_once_and_every_training_of_the_plan():
+def test_the_cost_of_all_tables_counts_each_kind_of_step_once_and_every_training_of_the_plan():
     """A window or a network of its own is another step; seeds, sampling and t_f are not."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))
     command = [sys.executable, "-c", COUNTED]

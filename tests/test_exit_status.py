@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
+from stormpsr_jax import __main__ as stormpsr
 from stormpsr_jax import main, paper
 from stormpsr_jax.experiments import command, execute
 from stormpsr_jax.stages import run as runner
+from tests.support.commands import refused
 
 
 def ended(words, capsys):
@@ -80,3 +82,8 @@ def test_an_experiment_with_an_error_is_2_and_one_whose_runs_failed_1(
     status, said = experiment(["main", *words], monkeypatch, capsys)
     assert status == 1
     assert "runs failed, and are in no table" in said
+
+
+def test_a_misspelt_command_is_2_and_the_nearest_one_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["stormpsr", "recognize"])
+    assert "'recognize'; did you mean recognise?" in refused(capsys, stormpsr.main)

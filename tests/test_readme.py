@@ -109,7 +109,7 @@ def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
     words += ["--threshold=0.2"]
     page = read("docs/formats.md")
     section = page[page.index("\n## metrics.json") : page.index("\n## report.html")]
-    explained = set(re.findall(r"`(\w+)`", section))
+    explained = set(re.findall(r"`([\w@]+)`", section))
     for extra in (["--sweep=0.5"], ["--protocol=released"]):
         evaluate.main([*words, *extra])
         result = json.loads((tmp_path / "metrics.json").read_text())

@@ -323,11 +323,14 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
                 raise ValueError(f"{video}: was not recognised")
             results = Path(out, video.stem)
             lines = (results / "events.jsonl").read_text(encoding="utf-8").splitlines()
-            events = [line for line in map(json.loads, lines) if line["type"] == "event"]
-            found = [(event["frame"], event["step_id"]) for event in events]
-            figures = score(found, truth, half)
+            told = [(line["type"], line) for line in map(json.loads, lines)]
+            seen, found = (
+                [(line["frame"], line["step_id"]) for kind, line in told if kind == of]
+                for of in ("seen", "event")
+            )
+            figures, of_seen = score(found, truth, half), score(seen, truth, half)
             wrong = figures["wrong"]
-            if (wrong["found"], wrong["accepted"], figures["fp"], figures["fn"]) == (1, 0, 0, 0):
+            if (wrong["found"], wrong["accepted"], of_seen["fp"], of_seen["fn"]) == (1, 0, 0, 0):
                 animate(results / recognised.VIDEO, moments(found, story), half.fps, animation)
                 chosen = (
                     f"number {seen} of those that show what tools/demo.py asks for: the first "

@@ -1,6 +1,6 @@
 """The picture of the station's page in docs/recognise.md: the demo, live, in a browser.
 
-    python -m tools.station_picture [--steps=4]
+    python -m tools.station_picture [--steps=3]
 
 Needs the extras `live` and `video`, playwright, and the program chromium.
 """
@@ -21,7 +21,7 @@ LIVE = ("--model=demo", "demo", "--realtime", "--serve=0")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4, help="steps that are done in the picture")
+    parser.add_argument("--steps", type=int, default=3, help="steps that are done in the picture")
     args = parser.parse_args()
     command = [sys.executable, "-m", "stormpsr_jax.recognise", *LIVE]
     station = subprocess.Popen(

@@ -37,10 +37,8 @@ class Row(msgspec.Struct):
 
     @property
     def stream(self) -> str:
-        """That a model folder recognises by unless another one is asked for; see `evaluate`."""
-        last = [*self.streams][-1]
-        untold = streams.find(last).fitted and self.val < MIN_RECORDINGS
-        return streams.BASELINE.name if untold else last
+        """That a model folder recognises by unless another one is asked for."""
+        return default_stream([*self.streams][-1], self.val)
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -70,6 +68,12 @@ class Curve(msgspec.Struct):
     def nearest(self, videos: int) -> Row:
         """The row of the most videos that are no more than so many, or else the first row."""
         return [row for row in self.rows if row.videos <= videos or row is self.rows[0]][-1]
+
+
+def default_stream(last: str, val: int) -> str:
+    """That a model recognises by whose last stream is `last`, of so many in val; see `evaluate`."""
+    untold = streams.find(last).fitted and val < MIN_RECORDINGS
+    return streams.BASELINE.name if untold else last
 
 
 def measured() -> Curve:

@@ -3,7 +3,7 @@
 `boxes/NAME.json` has an image for each frame that somebody looked at, or that lies between two
 drawn boxes which are at most `CARRIED` seconds apart: their boxes carry over to it, as a straight
 line. An image without a box shows no whole object. The list `drawn` beside them says which frames
-were drawn. Files without that list, and those of CVAT, are of others: all their boxes are drawn.
+were drawn. Files without that list, of CVAT, and YOLO's folders are of others: all are drawn.
 """
 
 import itertools
@@ -16,12 +16,21 @@ import numpy as np
 
 from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, revision
-from data_prep.reading import asd_labels
+from data_prep.reading import asd_labels, own_labels
 from stormpsr_jax.base import files
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files import yolo
 from stormpsr_jax.psr.files.label_files import BOXES
 
 CARRIED = 5.0  # seconds: a camera on a head moves
 MAX_BOXES = 10_000
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or those of YOLO in a folder."""
+    if not path.is_dir():
+        return [path] if path.is_file() else []
+    return sorted(file for file in path.iterdir() if yolo.is_of_picture(file.name))
 
 
 class Box(msgspec.Struct, frozen=True, order=True):
@@ -50,9 +59,9 @@ class BoxFolder:
         self.folder = keeping.folder / BOXES
 
     def path(self, name: str) -> Path | None:
-        """The file of a recording's boxes; None without one."""
-        there = (self.folder / f"{name}{ending}" for ending in (".json", ".xml"))
-        return next((path for path in there if path.is_file()), None)
+        """The file of a recording's boxes, or their folder; None without one."""
+        there = (self.folder / f"{name}{ending}" for ending in (".json", ".xml", ""))
+        return next((path for path in there if _files(path)), None)
 
     def read(self, name: str, film: Film) -> tuple[list[Box], str]:
         """Returns the drawn boxes of a recording, and the revision of their file.
@@ -62,7 +71,7 @@ class BoxFolder:
         """
         if (path := self.path(name)) is None:
             return [], revision([])
-        found = asd_labels.read_boxes(path)
+        found = own_labels.read_boxes((Tree(str(self.folder)), path.name))
         found.of_frames(0, film.num_frames)
         cx, cy, w, h = (found.boxes * np.array([film.width, film.height] * 2)).T
         corners = np.round(np.stack([cx - w / 2, cy - h / 2, w, h], axis=1), 3)
@@ -72,7 +81,7 @@ class BoxFolder:
         drawn = set(kept)
         if path.suffix == ".json" and "drawn" in (data := files.read_json(path)):
             drawn &= files.fit(data["drawn"], set[int], f"{path}: drawn")
-        return [kept[frame] for frame in sorted(drawn)], revision([path])
+        return [kept[frame] for frame in sorted(drawn)], revision(_files(path))
 
     def write(self, name: str, film: Film, boxes: Sequence[Box]) -> None:
         """Writes the drawn boxes of a recording.
@@ -93,7 +102,7 @@ class BoxFolder:
         if boxes != self.read(name, film)[0]:
             ours = path == target and "drawn" in files.read_json(target)
             text = self._text(name, film, boxes) if boxes else None
-            self._keeping.replace(name, target, text, [] if ours or path is None else [path])
+            self._keeping.replace(name, target, text, [] if ours or not path else _files(path))
 
     def _text(self, name: str, film: Film, drawn: Sequence[Box]) -> str:
         """The COCO file of boxes."""

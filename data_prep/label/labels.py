@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.checking import label_checks
 from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State, revision
 from stormpsr_jax.base import files
@@ -169,6 +168,8 @@ class LabelFolder:
     def warnings(self, name: str, steps: Sequence[Step]) -> list[tuple[int, str]]:
         """Returns what `data_prep.own` does not take, and what `labels check` would warn of.
 
+        But for changes within a clip: a rework may be as quick as that, and its labels are right.
+
         Returns:
             [(frame, text)].
         """
@@ -183,5 +184,5 @@ class LabelFolder:
             return [(int(line.partition(":")[0]), line.partition(": ")[2]) for line in lines]
         states = labels.steps_to_states(changes, first, 0)
         read = label_files.Labels(list(steps), list(steps), *states)
-        found = label_warnings.of_labels(self._procedure, variant, read, label_checks.WINDOW)
+        found = label_warnings.of_labels(self._procedure, variant, read)
         return [(warning.frame, warning.text) for warning in found]

@@ -94,10 +94,27 @@ def uncertainty(proposed: Sequence[Mapping[str, Any]] | None) -> float | None:
     return 1 - sum(event["confidence"] or 0 for event in proposed) / len(proposed)
 
 
+class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """What somebody says of a training; '' is what fits.
+
+    Attributes:
+        aspect, crop, splits: as of `data_prep.own`.
+        replace: whether `Project.plan`'s `replaces` has been agreed to.
+    """
+
+    aspect: str = ""
+    crop: str = ""
+    splits: str = ""
+    replace: bool = False
+
+
 def training(
-    videos: str, labels: Path, boxes: Path | None, procedure: str
-) -> tuple[list[list[str]], Path]:
-    """The commands of the guide that train on all labels, or train on; beside their folder.
+    videos: str, labels: Path, boxes: Path | None, procedure: str, wanted: Wanted
+) -> tuple[list[list[str]], Path, Path]:
+    """The commands of the guide that train on all labels, or train on.
+
+    Beside the labels they make folders, of their own where videos and labels have other names than
+    in the guide, and where pictures are made another way.
 
     Args:
         videos: folder of the videos.
@@ -106,15 +123,21 @@ def training(
         procedure: its file, or the name of one that ships.
 
     Returns:
-        modules and their arguments; the work folder.
+        modules and their arguments; the data folder; the work folder.
     """
-    kind, beside = "" if boxes is None else "_boxes", labels / ".."
-    if labels.name not in ("", ".."):
-        beside = labels.parent
+    beside = labels / ".." if labels.name in ("", "..") else labels.parent
+    names = ((Path(videos).resolve().name, "videos"), (labels.resolve().name, "labels"))
+    parts = [name for name, usual in names if name != usual]
+    parts += [wanted.aspect, "crop" * bool(wanted.crop), "boxes" * (boxes is not None)]
+    kind = "".join(f"_{part}" for part in parts if part)
     data, workdir = beside / f"data{kind}", beside / "runs" / f"{Path(procedure).stem}{kind}"
     own = ["data_prep.own", f"--videos={videos}", f"--labels={labels}", f"--procedure={procedure}"]
     own += [] if boxes is None else [f"--boxes={boxes}"]
-    own += [f"--out={data}", f"--size={_SIZE}", *["--remake"] * data.exists()]
-    main = ["stormpsr_jax.main", f"--config=own{kind and ':boxes'}", f"--config.data.dir={data}"]
+    own += [f"--out={data}", f"--size={_SIZE}"]
+    said = {"aspect": wanted.aspect, "crop": wanted.crop, "splits": wanted.splits}
+    own += [f"--{flag}={text}" for flag, text in said.items() if text]
+    own += ["--remake"] * data.exists()
+    config = "own" if boxes is None else "own:boxes"
+    main = ["stormpsr_jax.main", f"--config={config}", f"--config.data.dir={data}"]
     main += [f"--workdir={workdir}", *["--remake=continue"] * workdir.exists()]
-    return [own, main], workdir
+    return [own, main], data, workdir

@@ -17,23 +17,29 @@ import msgspec
 import numpy as np
 import simplejpeg
 
+from data_prep import command
 from data_prep.checking import label_checks
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State
 from data_prep.label.labels import LabelFolder, Labels, Step
-from data_prep.label.models import Proposals, training, uncertainty
-from data_prep.reading import data_sets
+from data_prep.label.models import Proposals, Wanted, training, uncertainty
+from data_prep.reading import data_sets, own_labels, own_splits
+from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
 
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _KINDS = ("install", "wrong", "remove")
 _QUALITY = 90  # of JPEG
+# By config: minutes that it takes besides those of each minute of video, and its last stream.
+_COSTS = {"own": (3, "temporal"), "own:boxes": (7, "learned")}
+_OF_VIDEO = 0.1
 
 
 class Changed(ValueError):
@@ -185,25 +191,62 @@ class Project:
                 "wrong": {name: wrong[k] for k, name in enumerate(components)},
                 "wrong_suggested": enough.of_a_part,
             },
-            "commands": [_shown(command) for command in self.training()[0]],
             "errors": [line for name in strangers for line in self.labels.errors[name]],
         }
 
-    def training(self) -> tuple[list[list[str]], Path]:
-        """The commands that train, and their work folder; see `models.training`."""
-        boxed = any(map(self.boxes.path, self.recordings))
-        folder = self.labels.keeping.folder
-        boxes = self.boxes.folder if boxed else None
-        return training(self._videos, folder, boxes, self._procedure_file)
+    def plan(self, wanted: Wanted) -> tuple[dict[str, Any], list[list[str]], Path]:
+        """What a training does, for people, its commands and its work folder.
 
-    def check_complete(self) -> None:
-        """Raises ValueError for labels that are not ready to be trained on."""
-        status = {entry["name"]: entry["status"] for entry in self.overview()["videos"]}
-        if begun := [name for name, what in status.items() if what == "begun"]:
+        Raises:
+            ValueError: labels or boxes are not ready to be trained on, or `wanted` is no such plan.
+        """
+        command.framing_of(8, wanted.aspect or None, wanted.crop, 92)
+        entries = {entry["name"]: entry for entry in self.overview()["videos"]}
+        if begun := [name for name, entry in entries.items() if entry["status"] == "begun"]:
             why = "a model would take what is not labelled yet for what did not happen"
             raise ValueError(f"begun, but not done: {', '.join(begun)}; {why}")
-        if "done" not in status.values():
+        done = {name: entry for name, entry in entries.items() if entry["status"] == "done"}
+        if not done:
             raise ValueError("no video is done")
+        if unread := [name for name, entry in done.items() if not entry["frames"]]:
+            raise ValueError(f"not read yet, or not readable: {', '.join(unread)}")
+        folder, boxes, boxed = self.labels.keeping.folder, self.boxes.folder, set[str]()
+        if boxes.is_dir() and any(path.is_file() for path in boxes.rglob("*")):
+            boxed = done.keys() & own_labels.find_boxes(boxes, done)
+        labelled = {name: (Tree(str(folder)), self.labels.paths[name].name) for name in done}
+        pictured = {name: self.recordings[name].place for name in done}
+        for kind in (boxes, None):  # the detector needs some in both
+            which = (self._videos, folder, kind, self._procedure_file, wanted)
+            commands, data, workdir = training(*which)
+            before = own_splits.of_folder(data)
+            splits = own_splits.choose_splits(wanted.splits, 0, before, labelled, pictured)
+            missing = {"train", "val"} - {splits[name] for name in boxed}
+            if not missing:
+                break
+        lacking = f", but none in {' or '.join(sorted(missing))}: no detector" * bool(missing)
+        rest, last = _COSTS["own" if missing else "own:boxes"]
+        seconds = sum(entry["frames"] for entry in done.values()) / self.procedure.fps
+        shapes = [entry["width"] / entry["height"] for entry in done.values()]
+        mixed = max(shapes) / min(shapes) - 1 >= SAME_ASPECT
+        gone = ", ".join(before.keys() - done.keys())
+        replaces = [
+            f"{data}: recordings whose labels have changed" * data.exists(),
+            f"{data}: takes out {gone}" * bool(gone),
+            f"{workdir}: its model, by the one trained on, if that is better" * workdir.exists(),
+        ]
+        of_split = {split: [n for n in splits if splits[n] == split] for split in SPLITS}
+        stream = label_checks.default_stream(last, len(of_split["val"]))
+        shown = {
+            "Videos": f"{len(done)} of {len(entries)}, {seconds / 60:.1f} min",
+            "Boxes": f"in {len(boxed)} of these{lacking}" if boxed else "none: no detector",
+            "Splits": "; ".join(f"{split}: {', '.join(its)}" for split, its in of_split.items()),
+            "Aspect": wanted.aspect or ("pad: the videos differ in shape" if mixed else "stretch"),
+            "Takes": f"about {rest + _OF_VIDEO * seconds / 60:.0f} min on two cores",
+            "Stream": stream if stream == last else f"{stream}, as val has too few for {last}",
+            "Model": str(workdir),
+        }
+        told = {"shown": shown, "replaces": [line for line in replaces if line]}
+        return told | {"commands": [*map(_shown, commands)]}, commands, workdir
 
     def recognising(self) -> list[str] | None:
         """The command that makes proposals for videos that are not done; None: there are none."""

@@ -11,7 +11,7 @@ import mimetypes
 import os
 import socket
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from starlette.types import ASGIApp
 
 from data_prep.label.boxes import Box
 from data_prep.label.keeping import OWN, State
+from data_prep.label.models import Wanted
 from data_prep.label.project import Changed, Project, Recording
 from data_prep.label.running import Running
 from stormpsr_jax.base import files
@@ -129,9 +130,8 @@ class Server:
                     of_labels = path in labels.files_of(name)
                     self.tell(name, labels.revision(name) if of_labels else None)
 
-    async def _train(self) -> None:
+    async def _train(self, commands: Sequence[Sequence[str]], workdir: Path) -> None:
         """Trains on what is labelled; then the new model proposes."""
-        commands, workdir = self._project.training()
         done = await self._training.run(commands)
         self.tell(None)
         if done:
@@ -176,6 +176,7 @@ class Server:
             Route("/api/videos/{name}/boxes", self._put_boxes, methods=["PUT"]),
             Route("/api/train", self._get_train),
             Route("/api/train", self._post_train, methods=["POST"]),
+            Route("/api/train/plan", self._post_plan, methods=["POST"]),
             Route("/api/train/stop", self._post_stop, methods=["POST"]),
         ]
         failures = dict.fromkeys((HTTPException, ValueError, OSError), _failure)
@@ -271,13 +272,19 @@ class Server:
     async def _post_train(self, request: Request) -> Response:
         if self._training.state == "running":
             return JSONResponse({"error": "is running already"}, 409)
-        try:
-            async with self._saving:
-                await asyncio.to_thread(self._project.check_complete)
-        except ValueError as error:
-            return JSONResponse({"error": str(error)}, 409)
-        self._start(self._train())
+        wanted = await _body(request, Wanted)
+        async with self._saving:
+            plan, commands, workdir = await asyncio.to_thread(self._project.plan, wanted)
+        if plan["replaces"] and not wanted.replace:
+            return JSONResponse({"error": "agree first to what is replaced"}, 409)
+        self._start(self._train(commands, workdir))
         return JSONResponse({}, 202)
+
+    async def _post_plan(self, request: Request) -> Response:
+        wanted = await _body(request, Wanted)
+        async with self._saving:
+            plan, *_ = await asyncio.to_thread(self._project.plan, wanted)
+        return JSONResponse(plan)
 
     async def _get_train(self, request: Request) -> Response:
         running = self._training

@@ -96,8 +96,9 @@ def read_inputs(
         data = file.read_bytes()
         digest.update(hashlib.sha256(data).digest() + file.suffix.lower().encode())
         if file.suffix.lower() == ".obj":
-            for library in obj_files.libraries(file, data)[0]:
-                digest.update(hashlib.sha256(library.read_bytes()).digest())
+            _, materials = obj_files.library(file, data)
+            if materials is not None:
+                digest.update(hashlib.sha256(materials).digest())
     return Inputs(
         files,
         tuple(read[0].get(name, np.eye(4)) for name in procedure.components),
@@ -295,7 +296,8 @@ def _notes(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list
             f"{path.name} names {name}, which is not beside it"
             for path, own in zip(files, coloured, strict=True)
             if path.suffix.lower() == ".obj" and not own
-            for name in obj_files.libraries(path, path.read_bytes())[1]
+            for name, materials in [obj_files.library(path, path.read_bytes())]
+            if name and materials is None
         ]
         lines += [f"{files[0].parent}: {line}; add it for the part's colours" for line in missing]
         lines.append(

@@ -1,4 +1,4 @@
-"""OBJ files as trimesh reads them right, with the material libraries that lie beside them."""
+"""OBJ files as trimesh reads them right, with the material library that lies beside them."""
 
 import re
 from pathlib import Path
@@ -13,33 +13,23 @@ _COLOURED = re.compile(rb"^v(?:[ \t]+[^\s#]+){6}", re.MULTILINE)  # x y z r g b
 _TEXTURE = re.compile(rb"^[ \t]*map_kd\b", re.MULTILINE | re.IGNORECASE)
 
 
-def libraries(path: Path, data: bytes) -> tuple[list[Path], list[str]]:
-    """The material libraries of an OBJ file, and the names of those that are not there.
+def library(path: Path, data: bytes) -> tuple[str, bytes | None]:
+    """The name of an OBJ file's material library, "" without one, and what is in it.
 
-    They are looked for beside the file, whatever folder it names: nothing else is opened.
+    It is looked for beside the file, whatever folder it names: nothing else is opened. What is in
+    it is None where it is not there.
 
     Raises:
-        ValueError: one of them is no regular file, or too large.
+        ValueError: it is no regular file, or too large.
     """
-    found, missing = [], []
-    for line in _LIBRARY.findall(data):
-        text = line.decode(errors="replace")
-        several = [_beside(path, name) for name in text.split()]
-        # A name may have blanks in it.
-        if (whole := _beside(path, text)).exists() or not any(each.exists() for each in several):
-            several = [whole]
-        for each in several:
-            if not each.exists():
-                missing.append(each.name)
-            elif check_regular(each, f"take it out of {path}").st_size > MAX_BYTES:
-                raise ValueError(f"{each}: has more than {MAX_BYTES // 2**20} MiB; reduce it")
-            else:
-                found.append(each)
-    return list(dict.fromkeys(found)), missing
-
-
-def _beside(path: Path, name: str) -> Path:
-    return path.parent / re.split(r"[/\\]", name)[-1]
+    match = _LIBRARY.search(data)
+    name = re.split(r"[/\\]", match[1].decode(errors="replace"))[-1] if match else ""
+    file = path.parent / name
+    if not name or not file.exists():
+        return name, None
+    if check_regular(file, f"take it out of {path}").st_size > MAX_BYTES:
+        raise ValueError(f"{file}: has more than {MAX_BYTES // 2**20} MiB; reduce it")
+    return name, file.read_bytes()
 
 
 def prepared(path: Path, data: bytes) -> tuple[bytes, list[str], dict[str, Any]]:
@@ -58,9 +48,7 @@ def prepared(path: Path, data: bytes) -> tuple[bytes, list[str], dict[str, Any]]
             f"{path}: line {line}: a face of vertex 0, but OBJ counts vertices from 1; write the "
             "file with numbers that are 1 higher"
         )
-    found, _ = libraries(path, data)
-    # trimesh reads one library. It has Kd of a material with a texture too, which says nothing.
-    texts = [_TEXTURE.sub(b"textured", file.read_bytes()) for file in found]
+    _, materials = library(path, data)
     try:
         data = _LIBRARY.sub(b"", _from_the_first(data))
     except ValueError as error:
@@ -80,7 +68,8 @@ def prepared(path: Path, data: bytes) -> tuple[bytes, list[str], dict[str, Any]]
     data = re.sub(rb"^%s[ \t]+(.*)$" % key, number, data, flags=re.MULTILINE)
     options = {
         "split_objects": True,
-        "resolver": {"all": b"\n".join(texts)},
+        # trimesh has Kd of a material with a texture too, which says nothing.
+        "resolver": {"all": _TEXTURE.sub(b"textured", materials or b"")},
         "skip_materials": _COLOURED.search(data) is not None,  # what is finer counts
     }
     return b"mtllib all\no 0\n" + data, names, options

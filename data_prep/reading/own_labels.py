@@ -49,7 +49,7 @@ def read_labels(
             return _read_timed(recording, procedure, terms or Terms())
         return recording_labels.read_psr_labels(recording, procedure)
 
-    return recording_labels.with_boxes(recording, read_steps, _read_boxes)
+    return recording_labels.with_boxes(recording, read_steps, read_boxes)
 
 
 def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
@@ -116,7 +116,8 @@ def shown_of(times: np.ndarray, fps: float) -> Shown:
     return Shown(times - times[0], np.cumsum(repeats) - repeats)
 
 
-def _read_boxes(place: Place) -> Boxes:
+def read_boxes(place: Place) -> Boxes:
+    """Reads the boxes of a recording: of a COCO or CVAT file, or of a folder of YOLO's."""
     tree, name = place
     if tree.exists(name):
         with tree.on_disk(name) as path:

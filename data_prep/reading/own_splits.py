@@ -78,10 +78,11 @@ def draw_splits(
             chosen[new.pop(0)] = split
     chosen |= dict.fromkeys(new, first)
     if missing := [split for split in used if split not in chosen.values()]:
+        how = ", delete --out to draw anew" if before else ""
         raise ValueError(
             f"{len(names)} recordings are too few to draw {', '.join(used)} from ({spec}), which "
             f"need one each, and none is left for {', '.join(missing)}: record more, cut a long "
-            "recording into several, or say with --splits=FILE which one is for what"
+            f"recording into several{how}, or say with --splits=FILE which one is for what"
         )
     return {name: chosen[name] for name in names}
 

@@ -209,14 +209,14 @@ BENCH = World(
     # Pauses: 56 of 9 assemblies of IndustReal (10 frames a second; median 49 s, spread of the
     # logarithm .54 within and .22 between recordings) and 306 of 20 of MECCANO (12 a second; 63 s,
     # .90 and .31). Steps done together: 31 of 55 changes of IndustReal. Wrong: 9 of its 86
-    # installations, 18 of MECCANO's 375; mended: 4 of the 9, and all of the 18.
+    # installations, 18 of MECCANO's 375; corrected: 4 of the 9, and all of the 18.
     # Half of the false steps that decoders see in IndustReal's detections are parts that are on,
     # but not tight: `early`.
     habits=Habits(
         pauses=(48.0, 0.25, 0.65),
         together=0.45,
         wrong=0.1,
-        mended=0.7,
+        corrected=0.7,
         early=0.3,
         early_s=(12.0, 0.8),
     ),

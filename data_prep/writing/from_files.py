@@ -4,6 +4,7 @@ What the data sets have in common; data_prep.meccano, data_prep.industreal and d
 what is their own.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -89,10 +90,11 @@ def _boxes(
 class Options(shards.Making, total=False):
     """What becomes of recordings, as the user of a command says it; see `shards.build`.
 
-    `framing` is what becomes of a picture.
+    `framing` is what becomes of a picture; `pad_if_mixed`: not so where they differ in shape.
     """
 
     framing: Framing
+    pad_if_mixed: bool
 
 
 def build(
@@ -104,6 +106,7 @@ def build(
     notes: Sequence[str] = (),
     warnings: Sequence[str] = (),
     framing: Framing = DEFAULT_FRAMING,
+    pad_if_mixed: bool = False,
     **making: Unpack[shards.Making],
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
@@ -126,8 +129,13 @@ def build(
     for recording in found:
         with gathering(errors):
             known[recording.name] = read(recording, procedure)
-    if framing.aspect == "stretch":
-        errors += _distorted(found)
+    others = _other_shapes(found, errors) if framing.aspect == "stretch" else []
+    if others and pad_if_mixed:
+        framing = dataclasses.replace(framing, aspect="pad")
+        logging.warning("%s: none is stretched, black is added (--aspect=pad)", others[0])
+    elif others:
+        how = "give --aspect=pad or --aspect=crop, or leave it out"
+        errors += [f"--aspect=stretch would distort {other}; {how}" for other in others]
     raise_all(errors)
     for line in (*notes, *describe(found, known, procedure)):
         logging.info("%s", line)
@@ -163,26 +171,23 @@ def build(
     )
 
 
-def _distorted(recordings: Sequence[RecordingFiles]) -> list[str]:
-    """Returns the error of stretching pictures of several shapes to one, if they are several.
+def _other_shapes(recordings: Sequence[RecordingFiles], errors: list[str]) -> list[str]:
+    """Says which recordings have another shape than most; `errors` gets why one cannot be read.
 
     What most recordings have is taken for the shape that is meant; stretched all alike, pictures
     tell the same as before.
     """
     shapes: dict[str, tuple[int, int]] = {}
-    errors: list[str] = []
     for recording in recordings:
         with gathering(errors):
             shapes[recording.name] = pictures.picture_size(recording.pictures)
     most = sorted(shapes, key=lambda name: _ratio(shapes[name]))[len(shapes) // 2 :][:1]
-    for name, (height, width) in shapes.items():
-        if abs(_ratio(shapes[name]) / _ratio(shapes[most[0]]) - 1) >= SAME_ASPECT:
-            errors.append(
-                f"--aspect=stretch would distort recording {name}: its pictures, of "
-                f"{width}x{height}, have another shape than those of {most[0]}; give --aspect=pad "
-                "or --aspect=crop, or leave it out"
-            )
-    return errors
+    what = "have another shape than those of"
+    return [
+        f"recording {name}: its pictures, of {width}x{height}, {what} {most[0]}"
+        for name, (height, width) in shapes.items()
+        if abs(_ratio(shapes[name]) / _ratio(shapes[most[0]]) - 1) >= SAME_ASPECT
+    ]
 
 
 def _ratio(size: tuple[int, int]) -> float:

@@ -9,6 +9,7 @@ imported only where several processes need it, so that the first seconds of a ru
 import itertools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ def install() -> Callable[[], None]:
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(number)
+    # What an end at once leaves to Python's tracker of resources, that removes; it need not warn.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     read, write = os.pipe()
     os.set_blocking(write, False)
     watcher = threading.Thread(target=_watch, args=(read,), daemon=True)

@@ -105,7 +105,8 @@ def opened(
     settings = read_settings(directory, kind, marker, command)
     if split not in settings.splits:
         known = ", ".join(sorted(settings.splits))
-        raise ValueError(f"{directory}: no split {split!r}; it has {known}")
+        how = "put recordings into it (data_prep.own: --splits, or folders train, val and test)"
+        raise ValueError(f"{directory}: no split {split!r}; it has {known}: {how}")
     theirs = load_procedure(directory / "procedure.json")
     if differences := procedure_differences(procedure, theirs):
         raise ValueError(

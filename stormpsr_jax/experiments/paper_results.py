@@ -26,6 +26,10 @@ from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.stages import evaluate, predict
 
 Runs = Mapping[tuple[str, int], Run]
+_SETTINGS = (
+    "by the papers' settings (of other products T is 6, or 1 if 6 finds no step on validation; on "
+    "**test** for streams of which the run itself predicts nothing on validation)"
+)
 
 
 def content(
@@ -51,7 +55,7 @@ def content(
     if plan.rows:
         chosen = paper_plan.rows_of(plan, run.config, procedure, asd is not None)
         rows = [_row(row, runs, seeds, procedure, asd) for row in chosen]
-        where = "" if asd is None else f"Detections of --asd: {asd}, by the papers' settings."
+        where = "" if asd is None else f"Detections of --asd: {asd}, {_SETTINGS}."
         note = f"{plan.note} {where}".strip()
         found = {"columns": list(result_tables.KEYS), "rows": rows, "note": note}
     elif table == "embeddings":
@@ -77,6 +81,8 @@ def _row(
     row: Row, runs: Runs, seeds: Sequence[int], procedure: str, asd: Path | None
 ) -> dict[str, Any]:
     there = [runs[row.variant, seed] for seed in seeds if (row.variant, seed) in runs]
+    if row.given and row.stream == streams.BASELINE.name:
+        there = there[:1]  # no network of ours has a part in it, so seeds do not differ
     found = [figures(run, row, asd) for run in there]
     published = dict(zip(result_tables.KEYS, row.published.get(procedure, ()), strict=False))
     return result_tables.spread(row.text, found, result_tables.KEYS, published)
@@ -108,16 +114,18 @@ def _decoded(
 ) -> dict[str, Any]:
     """The predictions of a run by another decoder, chosen as the run chooses, or by `others`.
 
-    With detections from elsewhere, by the settings of the papers: of those there are none of the
-    validation split to choose others on.
+    With detections from elsewhere, by the settings of the papers (`_SETTINGS`): of those there
+    are none of the validation split to choose others on.
     """
     context = run.context
+    val = predict.read_split(context, "val")
     if asd is None:
-        val, test = (predict.read_split(context, split) for split in ("val", "test"))
+        test = predict.read_split(context, "test")
         chosen = evaluate.chosen_by(context, val, decoder)
     else:
         test = predict.read_split(context, "test", asd)
         fixed = evaluate.chosen_by(context, test, decoder, choose="paper")
+        fixed |= evaluate.chosen_by(context, val, decoder, choose="paper")  # of all that val has
         # What confidences mean would be learnt from what is scored.
         chosen = {name: dataclasses.replace(c, calibration=None) for name, c in fixed.items()}
     settings = {name: dataclasses.replace(c.settings, **dict(others)) for name, c in chosen.items()}

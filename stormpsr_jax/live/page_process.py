@@ -13,8 +13,8 @@ of them. They ask for
   ID after which a watcher goes on when it comes again; "view"; "beat".
 * GET /past: today's units as JSON, the one at hand last. GET /snapshot?frame=N: the JPEG of an
   event's frame; 404 where it is not kept any more.
-* POST /reset, and POST /confirm?step=ID of an installation that is not sure, with the header
-  Reset-Token of "hello".
+* POST /reset, and POST /confirm?step=ID (3k: component k is right, 3k + 1: it is incorrect), with
+  the header Reset-Token of "hello".
 * POST /login with the token, where one is needed.
 
 Who may do what is decided by the path that was asked for, as the server has it, and by nothing that

@@ -30,7 +30,7 @@ class Past:
         """Takes the next line."""
         state, kind = self.state, record["type"]
         if kind == "alert":
-            kept = {key: record[key] for key in ("message", "time_s", "frame")}
+            kept = {key: record[key] for key in ("message", "time_s", "frame", "wall_time")}
             state.alerts = [*state.alerts, kept][:MAX_ALERTS]
         elif kind == "withdrawn":  # all of the unit's are
             state.alerts = []

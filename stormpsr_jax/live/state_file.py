@@ -27,7 +27,7 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     untold: list[dict[str, Any]]
     live: dict[str, Any]
     past: past.State
-    format: Literal[4] = 4
+    format: Literal[5] = 5
     checksum: str = ""
 
 

@@ -6,6 +6,7 @@ import base64
 import collections
 import datetime
 import json
+import re
 import sys
 import threading
 import time
@@ -25,7 +26,8 @@ from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
 from stormpsr_jax.serving.files import overlay, records
-from stormpsr_jax.serving.files.thumbnails import thumbnail
+from stormpsr_jax.serving.files.clips import Clips
+from stormpsr_jax.serving.files.thumbnails import reduced, thumbnail
 from stormpsr_jax.serving.files.unit import Reset, Unit
 from stormpsr_jax.serving.live import Live
 
@@ -64,6 +66,7 @@ class Station:
         state: Path | None = None,
         hold: bool = False,
         part_pictures: Sequence[bytes | None] = (),
+        clips: Clips | None = None,
         tell: Callable[[str], None] | None = None,
     ):
         """Makes one at the start of a unit.
@@ -75,6 +78,7 @@ class Station:
             state: file to save the state in.
             hold: tells nothing of an assembly before it is known that it is the model's product.
             part_pictures: by component a JPEG of it in its place, or None; for a screen.
+            clips: writes a video of each alert.
             tell: takes a line; None prints it.
 
         Raises:
@@ -92,7 +96,7 @@ class Station:
         self._untold: collections.deque[Line] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
         self.told = Told(live.decoder.variant.initial_state)
-        self._part_pictures = part_pictures
+        self._part_pictures, self._clips = part_pictures, clips
         self._pictures_shown: set[int] = set()  # components that are asked for with one
         self._right_at: dict[int, int] = {}  # by installation, when it was last reported right
         self._dropped = 0  # before this process
@@ -179,20 +183,34 @@ class Station:
         if live.fits is False:
             return
         jpeg = None
-        if (events or live.alerts) and (self._screen is not None or self._pictured):
+        shown = [event for event in events if event.kind in ("report", "unsure")]
+        if (shown or live.alerts) and (self._screen is not None or self._pictured):
             jpeg = thumbnail(taken.picture)
         for event in events:
             kind = records.kind_of(event, self._certain)
             procedure, fits = live.decoder.procedure, live.fits
             content = records.of_event(event, procedure, self._calibrated, fits)
-            self._add(kind, content, taken.at, event.frame, jpeg)
+            self._add(kind, content, taken.at, event.frame, jpeg if event in shown else None)
             if kind == "event" and event.state == "right":
                 self._right_at[event.step_id] = event.frame
         for alert in live.alerts:
             self._add("alert", records.of_alert(alert), taken.at, alert.frame, jpeg)
-        why = unit.take(self.frame, events)
+        if self._clips is not None:
+            moment = re.sub(r"\D", "", _wall_time(taken.at)[:19])
+            kinds = [alert.kind.replace(" ", "_") for alert in live.alerts]
+            names = [f"{moment}_{self.frame}_{kind}" for kind in kinds if kind != "withdrawn"]
+            self._clips.add(self.frame, reduced(taken.picture), self._drawn(), names[:1])
+        why = unit.take(self.frame, events, _wall_time(taken.at))
         if why is not None:
             self._end_unit(why)
+
+    def _drawn(self) -> overlay.Shown:
+        """What is drawn on the picture at hand."""
+        live, belief = self._live, self._live.decoder.belief
+        box = live.seen if live.seen is not None and live.seen[1] > live.decoder.floor else None
+        rows = [(step.step_id, step.status) for step in live.progress]
+        believed = None if belief is None else belief.probabilities()
+        return overlay.Shown((live.frame or 0) / live.fps, rows, live.changed, box, believed)
 
     def _withdraw(self, at: float | None) -> bool:
         """Takes back what was told of another product; returns whether the pictures are of one."""
@@ -225,13 +243,11 @@ class Station:
         """The fields of all records; `frame` is another one than the last, which was held back."""
         frame = self.frame if frame is None else frame
         seconds = None if frame is None else round(frame / self._live.fps, 6)
-        ago = 0.0 if at is None else time.monotonic() - at
-        moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.UTC)
         return {
             "type": kind,
             "recording": self._name,
             "time_s": seconds,
-            "wall_time": moment.isoformat(timespec="milliseconds"),
+            "wall_time": _wall_time(at),
             "frame": frame,
         }
 
@@ -421,6 +437,13 @@ def _print(line: str) -> None:
     except OSError as error:
         cli.drop_output()
         raise OSError(error.errno, f"cannot be written ({error.strerror})", "stdout") from error
+
+
+def _wall_time(at: float | None) -> str:
+    """When that was, of `time.monotonic()`; None is now."""
+    ago = 0.0 if at is None else time.monotonic() - at
+    moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _came(record: Mapping[str, Any]) -> float | None:

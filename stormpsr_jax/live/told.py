@@ -43,6 +43,8 @@ class Told:
             if kind in ("event", "confirmed"):
                 self.unsure.pop(3 * (step // 3), None)
                 self.states[step // 3] = (1, -1, 0)[step % 3]
+            elif kind == "gone":
+                self.unsure.pop(3 * (step // 3), None)
             elif kind == "unsure":
                 self.unsure[step] = str(record.get("step", ""))
-        return kind in ("event", "unsure", "confirmed", "unit", "withdrawn")
+        return kind in ("event", "unsure", "gone", "confirmed", "unit", "withdrawn")

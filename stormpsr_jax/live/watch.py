@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax.base import files, interruption
+from stormpsr_jax.base import files, installed, interruption
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
 from stormpsr_jax.live import access, mqtt, opcua, serve, webhook
 from stormpsr_jax.live.capture import Capture, Clock
 from stormpsr_jax.live.live_sources import live_source
 from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.station import Station
+from stormpsr_jax.report import pages
 from stormpsr_jax.serving import options
+from stormpsr_jax.serving.files.clips import Clips
 from stormpsr_jax.serving.files.unit import Reset, parse_reset
 from stormpsr_jax.serving.folder import model_folder
 
@@ -57,25 +59,37 @@ def run(args: argparse.Namespace) -> int:
         if value is not None:
             with gathering(errors):
                 check(value)
+    if args.alert_clips is not None:
+        with gathering(errors):
+            installed.check_extra("video", ["av"], "--alert-clips")
+        if missing := pages.missing():
+            errors.append(f"--alert-clips needs {missing}")
     raise_all(errors)
     model = options.with_own(model, model_folder(args.model), args.own)
     (variant,) = options.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
     live, clock = begin(), Clock(model.fps)
     state = Path(args.state) if args.state else None
+    framing, clips = model.framing_of("detector"), None
+    if args.alert_clips is not None:
+        of_model = live.decoder.procedure, framing, model.fps
+        clips = Clips(Path(args.alert_clips), *of_model, aside=True)
     station = Station(
         live,
         source.name,
         clock=clock,
         reset=reset,
         certain=args.certain,
-        framing=model.framing_of("detector"),
+        framing=framing,
         calibrated=model.calibrated(stream, settings),
         state=state,
         hold=args.hold,
         part_pictures=model.part_pictures,
+        clips=clips,
     )
     with contextlib.ExitStack() as stack:
+        if clips is not None:
+            stack.callback(clips.finish)
         if state is not None:
             lock = files.open_locked(state.with_name(f"{state.name}.lock"), wait=False)
             if lock is None:
@@ -134,6 +148,10 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:  # of the source, or nobody reads the lines any more
             tell("error", message_of(error))
             return 1
+        finally:
+            if capture.dropped:
+                what = f"recognition did not keep up with {model.fps:g} a second"
+                tell("warning", f"{capture.dropped} pictures were dropped: {what}")
     return 0
 
 

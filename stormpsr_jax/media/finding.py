@@ -1,14 +1,17 @@
 """Finds and opens recordings: videos and folders of pictures, in folders and zip files."""
 
+import contextlib
+import re
 from collections.abc import Iterable
 
-from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.base.errors import raise_all, tell
 from stormpsr_jax.base.files import check_name
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
 from stormpsr_jax.media.trees import Tree, join
 
 Place = tuple[Tree, str]  # a folder or file of a tree
+_MAGIC = re.compile(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)  # how videos begin
 
 
 def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Place]]:
@@ -18,6 +21,8 @@ def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Pla
         inside: '' if a folder has the name of its recording; else the name of the folder, or
             video, of pictures that is inside of a folder of that name, in small or capital letters.
             A video may always have the recording's name.
+
+    A video whose name has no ending is left out, with a warning.
 
     Returns:
         The places found for each name; a video's place is its file.
@@ -33,6 +38,11 @@ def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Pla
                 stem = file.rpartition(".")[0]
                 name = last if inside and stem.lower() == inside else stem
                 places.append((name, (tree, join(folder, file))))
+            for file in (name for name in files if "." not in name):
+                with contextlib.suppress(ValueError), tree.open(join(folder, file))[0] as content:
+                    if _MAGIC.match(content.read(12)):
+                        what = "is a video whose name has no ending, and is left out; add .mp4"
+                        tell("warning", f"{tree.show(join(folder, file))}: {what}")
     return by_name(places)
 
 

@@ -24,7 +24,7 @@ import msgspec
 from flax import traverse_util
 
 from stormpsr_jax.base.files import field, fit, shorten
-from stormpsr_jax.networks import backbones, temporal_baselines
+from stormpsr_jax.networks import backbones, temporal_networks
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.stored import stored_types, training_only
@@ -32,7 +32,7 @@ from stormpsr_jax.networks.stored import stored_types, training_only
 # By role and architecture, the class of the network, and of the one inside of it if there is one.
 ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
     "encoder": {f.architecture: (SpatialEncoder, f.module) for f in backbones.FAMILIES},
-    "temporal": {kind.__name__: (kind,) for kind in temporal_baselines.NETWORKS.values()},
+    "temporal": {kind.__name__: (kind,) for kind in temporal_networks.NETWORKS.values()},
     "detector": {"Detector": (Detector,)},
 }
 

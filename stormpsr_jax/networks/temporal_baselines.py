@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from stormpsr_jax.networks.dense import Conv, Dense
 from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
-from stormpsr_jax.networks.temporal import TemporalTransformer, last_frames
+from stormpsr_jax.networks.temporal import last_frames
 
 TCN_KERNEL = 3
 _Layer = Callable[[jax.Array], jax.Array]
@@ -32,8 +32,8 @@ def tcn_depth(num_frames: int) -> int:
     return depth
 
 
-class _Baseline(nn.Module):
-    """What the three have in common; layers are those of a subclass.
+class Baseline(nn.Module):
+    """What networks like these have in common; `_features` is a subclass's.
 
     Attributes:
         num_components, outputs, context_frames: see `TemporalTransformer`.
@@ -75,7 +75,7 @@ class _Baseline(nn.Module):
         raise NotImplementedError
 
 
-class TemporalMLP(_Baseline):
+class TemporalMLP(Baseline):
     """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
 
     `activation` is "gelu", or "none": Dense alone, without dropout, as in the released code.
@@ -93,7 +93,7 @@ class TemporalMLP(_Baseline):
         return x
 
 
-class TemporalLSTM(_Baseline):
+class TemporalLSTM(Baseline):
     """`depth` LSTM layers of `width` units, first frame to last; the last output is read."""
 
     def _features(self, x: jax.Array, drop: _Layer) -> jax.Array:
@@ -106,7 +106,7 @@ class TemporalLSTM(_Baseline):
         return x[:, -1]
 
 
-class TemporalTCN(_Baseline):
+class TemporalTCN(Baseline):
     """Residual causal convolutions over time (Bai et al. 2018), dilated by 1, 2, 4, …
 
     Each of the `depth` blocks is x + dropout(GELU(conv(LayerNorm(x)))) with `width` channels and
@@ -136,12 +136,3 @@ class TemporalTCN(_Baseline):
             )(y)
             x = x + drop(nn.gelu(y))
         return x[:, -1]
-
-
-# By name, as `temporal_model.backbone` has it.
-NETWORKS: dict[str, type[TemporalTransformer | TemporalMLP | TemporalLSTM | TemporalTCN]] = {
-    "transformer": TemporalTransformer,
-    "mlp": TemporalMLP,
-    "lstm": TemporalLSTM,
-    "tcn": TemporalTCN,
-}

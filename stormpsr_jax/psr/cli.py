@@ -1,6 +1,7 @@
 """What the commands share: errors of one line with exit code 2, flags by stream. NumPy only."""
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import io
@@ -91,6 +92,14 @@ def per_stream(text: str) -> dict[str, float]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"{value!r} in {text!r} is not a number") from None
     return values
+
+
+def share(text: str) -> float:
+    """The type of a flag that takes a number in 0…1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number in 0…1, such as 0.1")
 
 
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:

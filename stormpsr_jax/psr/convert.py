@@ -3,8 +3,7 @@
 ``convert coco`` and ``convert yolo`` make detection files (`other_detectors`). ``convert frames``
 renumbers the frames of prediction files that count them at another rate than the labels
 (`resample`). ``convert labels`` writes labels of every kind, labels by the clock too, as folders of
-PSR files (`label_files`). ``convert assembly101`` makes a procedure and labels of each toy of
-Assembly101 from its annotations of errors (`assembly101`).
+PSR files (`label_files`).
 """
 
 import argparse
@@ -13,10 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import Errors, for_each, lines_of, tell
+from stormpsr_jax.base.errors import Errors, for_each, lines_of
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
-    assembly101,
     class_maps,
     coco,
     label_files,
@@ -160,37 +158,11 @@ def _main_labels(args: argparse.Namespace) -> None:
 
     for name, known in zip(found, for_each(found.items(), read), strict=True):
         folder = pathlib.Path(args.out) / name
-        _write_labels(folder, procedure, known)
-        print(f"{folder}: {len(known.steps)} steps")
-
-
-def _main_assembly101(args: argparse.Namespace) -> None:
-    toys, left_out = assembly101.read(args.annotations, args.skip)
-    for line in left_out:
-        tell("left out", line)
-    for toy, recordings in toys.items():
-        folder = pathlib.Path(args.out) / toy
         folder.mkdir(parents=True, exist_ok=True)
-        procedure = assembly101.procedure(toy, recordings)
-        files.write_json(folder / "procedure.json", procedure.to_json())
-        pairs = assembly101.pairs_of(recordings)
-        for name, changes in recordings.items():
-            states = assembly101.states(changes, pairs)
-            steps = labels.states_to_steps(*states)
-            with_errors = labels.states_to_steps(*states, with_errors=True)
-            known = label_files.Labels(steps, with_errors, *states)
-            _write_labels(folder / "labels" / name, procedure, known)
-        wrong = sum(c.value == -1 for changes in recordings.values() for c in changes)
-        what = f"{len(recordings)} recordings, {len(pairs)} pairs, {wrong} joined incorrectly"
-        print(f"{folder}: {what}")
-
-
-def _write_labels(folder: pathlib.Path, procedure: Procedure, known: label_files.Labels) -> None:
-    """Writes the PSR files of a recording."""
-    folder.mkdir(parents=True, exist_ok=True)
-    labels.write_steps(folder / label_files.STEPS, known.steps, procedure)
-    labels.write_steps(folder / label_files.WITH_ERRORS, known.with_errors, procedure)
-    labels.write_states(folder / label_files.STATES, known.frames, known.states)
+        labels.write_steps(folder / label_files.STEPS, known.steps, procedure)
+        labels.write_steps(folder / label_files.WITH_ERRORS, known.with_errors, procedure)
+        labels.write_states(folder / label_files.STATES, known.frames, known.states)
+        print(f"{folder}: {len(known.steps)} steps")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -205,9 +177,8 @@ def _parser() -> argparse.ArgumentParser:
         made = formats.add_parser(name, help=what)
         made.set_defaults(run=run)
         made.add_argument("--out", required=True, help=f"folder for {out}")
-        if run is not _main_assembly101:
-            what = "a packaged procedure's name, or a procedure file"
-            made.add_argument("--procedure", required=True, help=what)
+        what = "a packaged procedure's name, or a procedure file"
+        made.add_argument("--procedure", required=True, help=what)
         return made
 
     name = "<rec>_results_pred.csv"
@@ -233,10 +204,6 @@ def _parser() -> argparse.ArgumentParser:
     add_label_flags(add)
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
-    what = "Assembly101's annotations of assembly errors"
-    add = sub("assembly101", what, _main_assembly101, "a folder per toy").add_argument
-    add("--annotations", required=True, help="folder of their CSV files")
-    add("--skip", action="store_true", help="leave out rows that are malformed, and name them")
     what = "frames counted at FROM a second become frames at TO, or at the procedure's rate"
     for one in (coco_results, yolo, frames):
         one.add_argument("--fps", required=one is frames, metavar="FROM[:TO]", help=what)

@@ -204,7 +204,7 @@ class Monitor:
             if not believes:  # else the alert comes if that is believed for long enough
                 alerts.append(self._wrong_part(frame, step // 3, frame))
         elif not announced:
-            message = f"{name(step)} is not expected in variant {self._variant.name}: check"
+            message = f"{name(step)} was not expected: check"
             alerts.append(Alert(frame, "unexpected", message, step))
         for after in self._missed.pop(step, []):
             if self.holds(after):  # undone in the meantime: nothing is out of order any more

@@ -110,6 +110,7 @@ def write_report(
         procedure=procedure,
         fps=fps,
         streams=streams,
+        table=_table(streams),
         looks={stream: all_streams.find(stream) for stream in streams},
         baseline=all_streams.BASELINE,
         recordings=recordings,
@@ -125,6 +126,18 @@ def write_report(
         ],
     )
     files.write_text(path, page)
+
+
+def _table(streams: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any], list[Any]]]:
+    """(stream, what is behind its title, figures, those of its recordings), a row each."""
+    rows = []
+    for name, entry in headline.rows({"streams": streams}):
+        stream = name.removesuffix(" (seen)")
+        of_recordings = list(streams[stream]["recordings"].values())
+        if stream != name:
+            of_recordings = [row["seen"] for row in of_recordings]
+        rows.append((stream, name.removeprefix(stream), entry, of_recordings))
+    return rows
 
 
 def _cards(

@@ -165,9 +165,9 @@ def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
         yield f"* `{name}`: {values}; confidences are {known}"
         if record.get("control") is not None:
             control = risk.Control(**record["control"])
-            bar, num = control.bar(record["risk"]), control.recordings
-            bound = None if bar is None else control.bound(bar)
-            asked = risk.Decision(None, record["risk"], bound, num, default=bar is None)
+            wanted = record["risk"]
+            bound = wanted if control.tells(wanted) else None
+            asked = risk.Decision(None, wanted, bound, control.recordings, default=bound is None)
             yield f"  * {asked.note(name)}"
 
 

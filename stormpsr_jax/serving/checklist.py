@@ -26,6 +26,7 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a checklist: the monitor's state, and (step id, frame) of the others."""
 
     monitor: dict[str, Any]
+    seen: list[tuple[int, int]]
     done: list[tuple[int, int]]
     wrong: list[tuple[int, int]]
     unsure: list[tuple[int, int]]
@@ -39,7 +40,8 @@ class Checklist:
         self._procedure, self._variant = procedure, variant
         self._monitor = Monitor(procedure.at(fps), variant, confidence=confidence)
         self._expected = set(variant.expected)
-        # By step, the frame at which it was completed last.
+        # By step, the frame at which it was seen, or completed, last.
+        self._seen: dict[int, int] = {}
         self._done: dict[int, int] = {}
         self._wrong: dict[int, int] = {}  # those that should not have happened and still hold
         self._unsure: dict[int, int] = {}  # installations of which it is asked whether they are
@@ -58,13 +60,21 @@ class Checklist:
             belief: of each component in 0…1 at it, of a stream that has beliefs.
         """
         events = list(events)
-        steps = [event.step_id for event in events if event.sure]
+        steps = [event.step_id for event in events if event.kind == "report"]
         for event in events:
-            if event.sure:
+            if event.kind == "report":
                 self._unsure.pop(3 * (event.step_id // 3), None)
-            else:
+            elif event.kind == "unsure":
                 self._unsure[event.step_id] = frame
+            elif event.kind == "gone":
+                self._unsure.pop(event.step_id - 2, None)
+            if event.kind in ("seen", "report"):  # the last one counts
+                for other in range(3 * (event.step_id // 3), 3 * (event.step_id // 3) + 3):
+                    self._seen.pop(other, None)
+                if event.kind == "seen":
+                    self._seen[event.step_id] = frame
         for step in steps:
+            corrects = step % 3 == 2 and step - 1 in self._wrong
             for other in {3 * (step // 3) + i for i in range(3)} - {step}:
                 self._wrong.pop(other, None)
                 # Where both are expected, a part is put on for a while: both stay done.
@@ -72,7 +82,7 @@ class Checklist:
                     self._done.pop(other, None)
             if step in self._expected:
                 self._done[step] = frame
-            elif step % 3 == 1 or step not in (self._variant.allowed or ()):
+            elif not corrects and (step % 3 == 1 or step not in (self._variant.allowed or ())):
                 self._wrong[step] = frame
         wrong = None if belief is None else belief.wrong.tolist()
         alerts = self._monitor.update(frame, steps, [] if top is None else [top[:2]], wrong)
@@ -84,9 +94,12 @@ class Checklist:
 
     def _as_known(self, alert: Alert) -> Alert:
         """An alert, which does not call missing what may be there."""
-        if alert.kind not in ("missed", "missing") or alert.step_id not in self._unsure:
+        step = alert.step_id
+        if alert.kind not in ("missed", "missing") or step is None or step % 3:
             return alert
-        part = self._procedure.components[alert.step_id // 3]
+        if step not in self._unsure and step not in self._seen:
+            return alert
+        part = self._procedure.components[step // 3]
         message = f"not sure whether {part} is installed correctly: check"
         kind = "unsure" if alert.kind == "missing" else alert.kind
         return alert._replace(kind=kind, message=message)
@@ -95,6 +108,11 @@ class Checklist:
     def unsure(self) -> list[int]:
         """The installations (3k) that nobody knows to be right or wrong, the oldest first."""
         return list(self._unsure)
+
+    def asks(self, component: int, how: int) -> bool:
+        """Whether a person may say that a component is right (`how` 0), or incorrect (1)."""
+        step = 3 * component
+        return how < 2 and (step in self._unsure or (how == 0 and step + 1 in self._wrong))
 
     def rows(self) -> list[tuple[int, str]]:
         """Returns (step id, status) of the expected steps, and then of wrong ones.
@@ -108,6 +126,8 @@ class Checklist:
         rows, found = [], False
         for step in self._variant.expected:
             status = "done" if step in self._done else "missing" if step in missing else "open"
+            if step in self._seen and step not in self._done:
+                status = "seen"
             if step in self._unsure:
                 status = "unsure"
             ready = all(map(self._in_place, before.get(step, ())))
@@ -118,25 +138,29 @@ class Checklist:
         return rows + [(step, "wrong") for step in sorted(self._wrong)]
 
     def _in_place(self, step: int) -> bool:
-        """Whether a step counts for those that it precedes, as in `Monitor`.
+        """Whether a step counts for those that it precedes, as in `Monitor`, or was seen.
 
         Where a part is expected to be put on and taken off, how it was at the start says nothing.
         """
         k = step // 3
         both = {3 * k, 3 * k + 2} <= self._expected
-        return step in self._done if both else self._monitor.holds(step)
+        held = step in self._done if both else self._monitor.holds(step)
+        return held or step in self._seen or step in self._unsure
 
     def frame(self, step: int) -> int | None:
-        """The frame at which a step was completed that is done or wrong."""
-        return None if step in self._unsure else self._done.get(step, self._wrong.get(step))
+        """The frame at which a step was completed that is done or wrong, or else was seen."""
+        known = self._done.get(step, self._wrong.get(step, self._seen.get(step)))
+        return None if step in self._unsure else known
 
     def state(self) -> State:
         """Returns all that `restore` needs to go on from here."""
-        of_steps = (list(steps.items()) for steps in (self._done, self._wrong, self._unsure))
+        kept = (self._seen, self._done, self._wrong, self._unsure)
+        of_steps = (list(steps.items()) for steps in kept)
         return State(self._monitor.state(), *of_steps)
 
     def restore(self, state: State) -> None:
         """Goes back to a saved state; ValueError if it is of another procedure or variant."""
         self._monitor.restore(state.monitor)
-        self._done, self._wrong = dict(state.done), dict(state.wrong)
+        self._seen, self._done = dict(state.seen), dict(state.done)
+        self._wrong = dict(state.wrong)
         self._unsure = dict(state.unsure)

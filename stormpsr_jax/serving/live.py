@@ -37,10 +37,10 @@ class Step(NamedTuple):
     Attributes:
         step_id: 3k (install component k), 3k + 1 (install it wrong), 3k + 2 (remove).
         name: such as "Install left frame".
-        status: "done", "next", "open", "missing" (what should come after it is done), "unsure" (it
-            is not sure whether it is correct) or "wrong" (done, but not expected; with 3k +
-            1, component k is installed incorrectly).
-        time_s: when it was done, of one that is done or wrong; else None.
+        status: "done", "seen" (it is not known yet whether it is right), "next", "open", "missing"
+            (what should come after it is done), "unsure" (it is not sure whether it is correct) or
+            "wrong" (done, but not expected; with 3k + 1, component k is installed incorrectly).
+        time_s: when it was done or seen, of one that is done, wrong or seen; else None.
         likely: how likely it still holds, in 0…1, of one with a time and a stream with beliefs.
     """
 
@@ -82,7 +82,7 @@ class Window(msgspec.Struct, forbid_unknown_fields=True):
 class State(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a `Live`, with a checksum."""
 
-    format: Literal[6]
+    format: Literal[7]
     model: str
     frame: int | None
     window: Window | None
@@ -213,25 +213,27 @@ class Live:
         likely = None if belief is None else belief.probabilities()
         self.alerts = self._checklist.update(frame, events, self.seen, likely)
         if self.pending:
-            self._unconfirmed += [(event.frame, event.step_id) for event in events]
+            self._unconfirmed += dict.fromkeys((event.frame, event.step_id) for event in events)
         return events
 
     def confirm(self, step: int) -> None:
-        """Takes it from a person that an installation (3k) is right which is not sure.
+        """Takes it from a person that an installation is right (3k), or incorrect (3k + 1).
 
-        With the next picture it is an event of stream "person", with confidence 1, unless that
-        picture, or one that came before the tap, has settled it. Any thread may call this.
+        The part is one that is not sure, or was reported as incorrect. With the next picture it is
+        an event of stream "person", with confidence 1, unless that picture, or one that came before
+        the tap, has settled it. Any thread may call this.
         """
         self._confirmed.append(step)
 
     def _with_confirmed(self, frame: int, events: list[Event]) -> list[Event]:
-        settled = {event.step_id // 3 for event in events}
+        settled = {event.step_id // 3 for event in events if event.kind != "seen"}
         name, at = self.decoder.procedure.step_name, frame / self.fps
         while self._confirmed:
             step = self._confirmed.popleft()
-            if step in self.unsure and step // 3 not in settled:
-                settled.add(step // 3)
-                self.decoder.confirm(step // 3)
+            k, how = divmod(step, 3)
+            if k not in settled and self._checklist.asks(k, how):
+                settled.add(k)
+                self.decoder.confirm(k, how == 0)
                 events = [*events, Event(frame, step, 1.0, checklist.PERSON, {}, name(step), at)]
         return sorted(events, key=lambda event: event.step_id)
 
@@ -321,7 +323,7 @@ class Live:
         kept = self._recogniser.window
         window = kept if kept is None else Window(kept.shape, kept.astype("<f4").tobytes())
         state = State(
-            format=6,
+            format=7,
             model=self._of_model,
             frame=self.frame,
             window=window,

@@ -45,6 +45,7 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a watch: the verdict, and the views that it goes by."""
 
     fits: bool | None
+    ever: bool
     last: list[View]
     since: int
 
@@ -134,9 +135,10 @@ class Watch:
 
     def state(self) -> State:
         """Returns all that `restore` needs."""
-        return State(self.fits, list(self._last), self._since)
+        return State(self.fits, self.ever, list(self._last), self._since)
 
     def restore(self, state: State) -> None:
         """Goes back to a saved state."""
-        self.fits, self._since = state.fits, min(state.since, self.patience)
+        self.fits, self.ever = state.fits, state.ever
+        self._since = min(state.since, self.patience)
         self._last = collections.deque(state.last, maxlen=self.patience)

@@ -46,7 +46,7 @@ def find_errors(context: Context) -> list[str]:
     stages = order.chosen(context)
     renders = any(stage.makes_data for stage in stages) and not context.has_data
     folder, splits = ((), ()) if renders else ((_folder,), (_splits,))
-    for group in (_fields, _config, *folder, _extra, *splits, _stages):
+    for group in (_fields, *folder, _config, _extra, *splits, _stages):
         if found := _collected(group, context, stages):
             return found
     return []
@@ -151,18 +151,20 @@ def _extra(context: Context, _: Sequence[Stage]) -> Iterator[str]:
 def _splits(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
     """Splits that are missing or cannot be opened; opens all that the stages read."""
     reads = [read for stage in stages for read in stage.reads(context)]
+    unread = set[str]()
     pairs = {(read.source, split) for read in reads for split in read.splits}
     for source, split in sorted(pairs, key=lambda pair: (pair[1] == CAD, str(pair[1]))):
         try:
             source(context, split)
         except ValueError as error:
+            unread.add(split)
             yield from str(error).splitlines()
     for split in dict.fromkeys(
         s for read in reads if LABEL_FILES in read.parts for s in read.splits
     ):
         folder = context.folder(split) / "labels" / split
-        if not folder.is_dir():
-            yield f"{folder}: no label files; run the data_prep command again"
+        if split not in unread and not folder.is_dir():
+            yield f"{folder}: is gone; the data_prep command that made it writes it again"
 
 
 def _stages(context: Context, stages: Sequence[Stage]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import detection_scores, headline
+from stormpsr_jax.psr.scoring import detection_scores, headline, wrong_parts
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Settings
@@ -65,10 +65,11 @@ def run(context: Context) -> dict:
     result = scored(context, test, chosen, weights)
     for stream, choice in chosen.items():
         if choice.decision is not None:
-            if result["streams"][stream]["wrong"] is not None:
-                known = {"risk": choice.decision.risk, "bound": choice.decision.bound}
-                result["streams"][stream]["wrong"] |= known
-            result["risk_notes"].append(choice.decision.note(stream))
+            wrong = result["streams"][stream]["wrong"]
+            if wrong is not None:
+                wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
+            note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
+            result["risk_notes"].append(note)
     if choose != "paper":
         result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"

@@ -16,7 +16,7 @@ from stormpsr_jax.data.source import Source
 from stormpsr_jax.networks import architectures, backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.temporal_baselines import NETWORKS
+from stormpsr_jax.networks.temporal_networks import NETWORKS
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.content import Pictures
 from stormpsr_jax.serving.functions import Network, functions

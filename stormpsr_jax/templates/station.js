@@ -1,13 +1,14 @@
 "use strict";
 // The page at the work station. What it shows comes from the server and is only ever set as text.
 
-const SIGNS = { done: "✓", next: "▸", missing: "!", unsure: "?", wrong: "✗", open: "·" };
+const SIGNS = { done: "✓", seen: "", next: "▸", missing: "!", unsure: "?", wrong: "✗", open: "·" };
 const WORDS = {
-  done: "done", next: "next", missing: "missing", unsure: "not sure", wrong: "wrong", open: "open",
+  done: "done", seen: "seen", next: "next", missing: "missing", unsure: "not sure", wrong: "wrong",
+  open: "open",
 };
 const CLASSES = {
-  done: "done", next: "next-step", missing: "missing", unsure: "unsure-step", wrong: "wrong-step",
-  open: "open",
+  done: "done", seen: "seen", next: "next-step", missing: "missing", unsure: "unsure-step",
+  wrong: "wrong-step", open: "open",
 };
 const SOURCES = {
   live: ["good", "Camera live"], playing: ["good", "Video plays"], opening: ["waiting", "Opening…"],
@@ -45,6 +46,7 @@ const state = {
   source: null,
   next: null,
   asked: null, // the step that is asked for
+  wrong: null, // the installation that is shown as incorrect
   alerted: null, // the step that the alert names
 };
 
@@ -95,22 +97,31 @@ function showChecklist(given, waiting, known) {
   const wrong = rows.filter(isWrong);
   const missing = rows.filter((row) => row.status === "missing");
   const unsure = rows.filter((row) => row.status === "unsure");
+  const seen = rows.filter((row) => row.status === "seen");
   const next = rows.find((row) => row.status === "next");
   const complete = expected.length > 0 && done === expected.length && !wrong.length;
-  let text = next ? next.name : "–";
-  if (waiting) text = "Finished: take it away";
-  else if (complete) text = "All steps done";
-  else if (!next && wrong.length) text = wrong[0].name;
-  else if (!next && unsure.length) text = `Not sure: ${unsure[0].name}`;
-  else if (!next && missing.length) text = `Missing: ${missing[0].name}`;
+  // A problem comes before the next step; what is not sure is asked for above.
+  const isIncorrect = wrong.length > 0 && wrong[0].step_id % 3 === 1;
+  let [title, text] = ["Next step", next ? next.name : "–"];
+  if (waiting) [title, text] = ["Finished", "Take it away"];
+  else if (complete) [title, text] = ["Finished", "All steps done"];
+  else if (wrong.length) [title, text] = [isIncorrect ? "Correct this first" : "Not expected: check", wrong[0].name];
+  else if (missing.length) [title, text] = ["Missing: do this first", missing[0].name];
+  else if (!next && unsure.length) [title, text] = ["Not sure: check", unsure[0].name];
+  else if (!next && seen.length) [title, text] = ["Seen: show it to the camera", seen[0].name];
   setText(by("next"), text);
   by("next").hidden = !known;
-  setText(by("next-title"), known ? "Next step" : "Steps");
+  setText(by("next-title"), known ? title : "Steps");
+  const settled = known && !waiting && isIncorrect ? wrong[0].step_id - 1 : null;
+  if (state.wrong !== settled) by("settle").disabled = false;
+  state.wrong = settled;
+  by("settle").hidden = settled === null;
   const card = by("next").parentElement;
   card.classList.toggle("is-complete", complete || waiting);
   card.classList.toggle("is-wrong", wrong.length + missing.length > 0);
   const counts = [`${done} of ${expected.length} done`];
   if (missing.length) counts.push(`${missing.length} missing`);
+  if (seen.length) counts.push(`${seen.length} seen`);
   if (unsure.length) counts.push(`${unsure.length} not sure`);
   if (wrong.length) counts.push(`${wrong.length} wrong`);
   setText(by("count"), counts.join(" · "));
@@ -120,7 +131,7 @@ function showChecklist(given, waiting, known) {
   progress.firstElementChild.style.width = `${(100 * done) / (expected.length || 1)}%`;
   if (known && text !== state.next) {
     state.next = text;
-    announce(complete || waiting ? text : `Next: ${text}`);
+    announce(`${title}: ${text}`);
     keepInSight();
   }
 }
@@ -193,7 +204,7 @@ function showAsk(unsure) {
     if (source) picture.src = source;
     else picture.removeAttribute("src");
   }
-  if (state.asked !== first.step_id) by("ask-confirm").disabled = false;
+  if (state.asked !== first.step_id) by("ask-right").disabled = by("ask-wrong").disabled = false;
   state.asked = first.step_id;
 }
 
@@ -251,26 +262,33 @@ function showRecord(record) {
   let text = record.message || record.step || record.type;
   if (isUnit) text = unitText(record) + (flaws && ` · ${flaws}`);
   else if (record.type === "uncertain") text += " (uncertain)";
+  else if (record.type === "seen") text += " (seen)";
   else if (record.type === "unsure") text += " (not sure)";
+  else if (record.type === "gone") text = `${record.component} was taken off again`;
   else if (record.type === "confirmed") text += " (confirmed by a person)";
   const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
   row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
-  if (["event", "uncertain", "unsure", "confirmed"].includes(record.type)) {
+  if ("step_id" in record && record.type !== "alert") {
     row.dataset.of = `${record.frame}:${record.step_id}`;
   }
-  if (["confirmed", "unsure"].includes(record.type)) row.append(make("span"));
+  if (["confirmed", "seen", "unsure", "gone"].includes(record.type)) row.append(make("span"));
   else if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
   else if (typeof record.confidence === "number") {
     row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));
   }
   const list = by("records");
+  // A step that was seen is listed until it is reported.
+  for (const other of [...list.children]) {
+    if (["event", "confirmed"].includes(record.type) && other.dataset.seen === `${record.step_id}`) other.remove();
+  }
+  if (record.type === "seen") row.dataset.seen = record.step_id;
   if (list.firstElementChild && list.firstElementChild.className === "muted") list.replaceChildren();
   list.prepend(row);
   while (list.children.length > MAX_RECORDS) list.lastElementChild.remove();
   if (isUnit) showAlert(flaws ? `Unit ${record.unit}: ${flaws}` : null);
   else if (isAlert) showAlert(text, record.step_id);
   else if (isOver && state.alerted === record.step_id) showAlert(null);
-  if (!isAlert) announce(text);
+  if (!isAlert && record.type !== "seen") announce(text);
 }
 
 const stepNames = (steps) => (steps || []).map((step) => step.step).join(", ");
@@ -292,17 +310,18 @@ function flawsOf(record) {
 
 function makeUnit(unit) {
   const details = make("details");
-  const end = Date.parse(unit.wall_time);
-  const at = (seconds) => new Date(end - 1000 * (unit.time_s - seconds)).toLocaleTimeString();
   const now = unit.type === "now";
   const flaws = now ? "" : flawsOf(unit);
-  const started = typeof unit.start_s === "number" ? `${at(unit.start_s)} · ` : "";
-  const text = now ? `Unit ${unit.unit}, at hand: steps done: ${unit.steps.length}` : unitText(unit);
+  const rows = [...unit.steps, ...unit.alerts].sort((a, b) => a.time_s - b.time_s);
+  // By the time of what came next, as the seconds of a file stand still while nothing runs.
+  const near = rows[0] || unit;
+  const start = new Date(Date.parse(near.wall_time) - 1000 * (near.time_s - unit.start_s));
+  const started = typeof unit.start_s === "number" ? `${start.toLocaleTimeString()} · ` : "";
+  const text = now ? `Now: unit ${unit.unit}` : unitText(unit);
   const summary = make("summary", flaws || unit.alerts.length ? "bad" : "", `${started}${text}`);
   const counts = [flaws, unit.alerts.length && `alerts: ${unit.alerts.length}`].filter(Boolean);
   if (counts.length) summary.textContent += ` · ${counts.join(" · ")}`;
   const list = make("ol");
-  const rows = [...unit.steps, ...unit.alerts].sort((a, b) => a.time_s - b.time_s);
   for (const row of rows) {
     const item = make("li", row.message ? "bad" : "");
     const picture = make("img");
@@ -310,7 +329,8 @@ function makeUnit(unit) {
     picture.alt = "";
     picture.addEventListener("error", () => picture.remove()); // only the last ones are kept
     picture.src = `snapshot?frame=${encodeURIComponent(row.frame)}`;
-    item.append(make("span", "time", at(row.time_s)), make("span", "", row.message || row.step), picture);
+    const what = `${row.message || row.step}${row.confirmed ? " (confirmed by a person)" : ""}`;
+    item.append(make("span", "time", timeOf(row)), make("span", "", what), picture);
     list.append(item);
   }
   details.append(summary, rows.length ? list : make("p", "muted", "No step"));
@@ -492,19 +512,23 @@ by("reset").addEventListener("click", () => {
   by("confirm").showModal();
 });
 by("ask-picture").addEventListener("load", () => { by("ask-picture").hidden = false; });
-by("ask-confirm").addEventListener("click", async () => {
-  const button = by("ask-confirm");
-  button.disabled = true; // until the next question
+// A person says that an installation (3k) is right, or that it is not (3k + 1).
+async function settle(buttons, step, says) {
+  for (const button of buttons) button.disabled = true; // until the next question
   try {
     const headers = { "Reset-Token": state.resetToken };
-    const response = await fetch(`confirm?step=${state.asked}`, { method: "POST", headers });
+    const response = await fetch(`confirm?step=${step}`, { method: "POST", headers });
     if (!response.ok) throw new Error(response.statusText);
     announce("Confirmed");
   } catch {
-    button.disabled = false;
-    setText(by("ask-more"), "The request failed; please try again.");
+    for (const button of buttons) button.disabled = false;
+    setText(says, "The request failed; please try again.");
   }
-});
+}
+const asked = [by("ask-right"), by("ask-wrong")];
+asked.forEach((button, kind) => button.addEventListener("click", () =>
+  settle(asked, state.asked + kind, by("ask-more"))));
+by("settle").addEventListener("click", () => settle([by("settle")], state.wrong, by("next-title")));
 by("show-today").addEventListener("click", showToday);
 by("close-today").addEventListener("click", () => by("today").close());
 by("cancel").addEventListener("click", () => by("confirm").close());

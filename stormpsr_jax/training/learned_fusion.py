@@ -157,8 +157,9 @@ def fit(
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(one, sets))
     kind = start.kind if start else examples[0].scores.kind
+    rate = procedure.fps / min(min(np.diff(e.scores.frames), default=1) for e in examples)
     weights = [
-        Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()})
+        Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()}, float(rate))
         for params in found
     ]
     loss, losses = jax.jit(learned_fusion.loss), []
@@ -170,7 +171,7 @@ def fit(
     whole = weights[-1]
     if start is not None:
         means = {n: np.mean([w.arrays[n] for w in weights], axis=0) for n in start.arrays}
-        whole = Weights(kind, average, means)
+        whole = Weights(kind, average, means, float(rate))
     return Fitted(whole, [weights[i] for i in fold], before, after)
 
 

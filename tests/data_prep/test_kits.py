@@ -54,13 +54,13 @@ def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, t
     boxed = {}
     for r in train.recordings.values():
         assert r.states[0].tolist() == [0] * 5
-        assert r.states[-1].sum() >= 3
+        assert np.abs(r.states[-1]).sum() >= 3
         classes = procedure.state_classes(r.states)
         shown = r.classes > 0
         np.testing.assert_array_equal(r.classes[shown], classes[shown])
         assert (r.classes[r.states.any(axis=1) == 0] < 0).all(), "nothing to be seen has no box"
         boxed[r.name] = int(shown.sum())
-        built = (r.states == 1).any(axis=0)
+        built = (r.states != 0).any(axis=0)  # a part that stays incorrect holds others, too
         first = np.where(built, (r.states != 0).argmax(axis=0), 10**6)
         assert sum(first[a] <= first[b] for a, b in waits) >= len(waits) - 1  # one may be forgotten
     assert boxed["rehearsal_000"] == 0 < boxed["train_000"] + boxed["train_001"]

@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from data_prep.label import frames
 from data_prep.label.boxes import Box, BoxFolder
 from data_prep.label.keeping import State, keeping
 from data_prep.label.labels import LabelFolder
+from data_prep.label.models import Wanted, training
 from data_prep.label.running import Running
 from data_prep.reading import own_labels
 from data_prep.reading.data_sets import RecordingFiles
@@ -175,6 +177,8 @@ def test_what_own_does_not_take_is_saved_and_told(tmp_path):
         told = labels.warnings("bench", steps)
         assert [frame for frame, _ in told] == [4, 9]
         assert "changes nothing: it is installed since frame 0" in told[0][1]
+        quick = [(0, 0), (3, 3), (5, 6), (7, 7), (9, 6)]  # a rework within a clip is right
+        assert labels.warnings("bench", quick) == []
         for wrong in ([(25, 0)], [(-1, 0)], [(1, 9)], [(1, 0), (1, 0)]):
             with pytest.raises(ValueError, match=r"is not a whole number in|given twice"):
                 write(labels, "bench", film, wrong)
@@ -237,14 +241,14 @@ def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(tmp_path):
         assert boxes.read("bench", film)[0] == drawn
         assert kept.folder.joinpath("boxes/bench.json").stat().st_size < 3000
         found = own_labels.find_boxes(kept.folder / "boxes", ["bench"])["bench"]
-        read = own_labels._read_boxes(found)
+        read = own_labels.read_boxes(found)
         assert read.frames.tolist() == [2, 3, 4, 5, 6]
         assert read.empty.tolist() == [8]
         assert read.boxes[2].tolist() == [(15 + 10) / 64, (12 + 5) / 48, 20 / 64, 10 / 48]
         assert labels_in(kept).errors == {}  # the folder of boxes is that of no recording
         far = [Box(0, 1, 1, 9, 9), Box(24, 30, 30, 9, 9)]
         BoxFolder(kept, 1.0).write("bench", film, far)  # 24 seconds apart
-        assert own_labels._read_boxes(found).frames.tolist() == [0, 24]
+        assert own_labels.read_boxes(found).frames.tolist() == [0, 24]
         # Those of others are all drawn, and kept.
         data = json.loads((kept.folder / "boxes/bench.json").read_text())
         del data["drawn"]
@@ -256,6 +260,31 @@ def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(tmp_path):
         for wrong in (Box(25, 1, 1, 9, 9), Box(1, 100, 1, 9, 9), Box(1, 1, 1, 0, 9)):
             with pytest.raises(ValueError, match="frame"):
                 boxes.write("bench", film, [wrong])
+
+
+def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(tmp_path):
+    film = opened(write_film(tmp_path / "bench.mp4"), 5.0)
+    with keeping(tmp_path / "labels") as kept:
+        boxes, yolo = BoxFolder(kept, 5.0), kept.folder / "boxes/bench"
+        yolo.mkdir(parents=True)
+        (yolo / "000003.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+        (yolo / "000007.txt").write_text("")
+        drawn = [Box(3, 24, 12, 16, 24), Box(7, 0, 0, 0, 0)]
+        assert boxes.read("bench", film)[0] == drawn
+        boxes.write("bench", film, drawn[:1])
+        assert boxes.read("bench", film)[0] == drawn[:1]
+        assert len([*kept.own.glob("before/bench/1/*.txt")]) == 2
+        assert not [*yolo.iterdir()]
+
+
+def test_each_set_of_videos_trains_in_folders_of_its_own():
+    def folders(videos, labels, **wanted):
+        told = training(videos, Path(labels), None, "pump.json", Wanted(**wanted))
+        return tuple(map(str, told[1:]))
+
+    assert folders("a/videos", "a/labels") == ("a/data", "a/runs/pump")
+    assert folders("a/lamps", "a/labels") == ("a/data_lamps", "a/runs/pump_lamps")
+    assert folders("a/videos", "a/new", aspect="pad") == ("a/data_new_pad", "a/runs/pump_new_pad")
 
 
 def test_commands_tell_how_far_they_are_and_can_be_stopped(system):

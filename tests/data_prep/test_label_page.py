@@ -165,9 +165,13 @@ def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path,
             for frame in (99, 301, len(pictures) - 1, 0):
                 is_picture(tab.evaluate(PLAYED, [name, frame]), pictures, frame)
         jump(tab, 200)
+        tab.locator("#speed").select_option("4")
         press(tab, "Space")
-        playwright.expect(tab.locator("[data-frame]")).to_have_text(re.compile("^20[6-9]|2[1-9].$"))
+        playwright.expect(tab.locator("[data-frame]")).to_have_text(
+            re.compile("^20[6-9]|[2-5][1-9].$")
+        )
         assert (tab.locator("#player.is-shown").count() == 1) == plays
+        assert not plays or tab.evaluate("document.querySelector('#player').playbackRate") == 4
         press(tab, "Space")
         frame = int(tab.locator("[data-frame]").inner_text())
         tab.wait_for_selector(f'#picture[data-shown="{frame}"]')

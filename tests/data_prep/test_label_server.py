@@ -106,10 +106,14 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
         boxes = {"revision": video(page, "bench1")["boxes_revision"], "boxes": [box]}
         assert page.ask("/api/videos/bench1/boxes", "PUT", boxes)[2]["boxes"] == [box]
         assert page.ask("/api/videos/bench1/boxes", "PUT", boxes)[0] == 409
-        assert "--boxes=" in page.ask()[2]["commands"][0]
+        wanted = {"aspect": "", "splits": "100/0/0"}
+        told = page.ask("/api/train/plan", "POST", wanted)[2]
+        assert told["shown"]["Boxes"] == "in 1 of these, but none in val: no detector"
+        for bad in ({"aspect": "../x"}, {"crop": "left"}, {"splits": "70/15/15"}):
+            assert page.ask("/api/train/plan", "POST", bad)[0] == 422
         assert save(page, "bench2", video(page, "bench2")["revision"], [(3, 0)])[0] == 200
-        status, _, told = page.ask("/api/train", "POST", {})
-        assert (status, "bench2" in told["error"]) == (409, True)
+        status, _, told = page.ask("/api/train", "POST", wanted)
+        assert (status, "bench2" in told["error"]) == (422, True)
         write_film(product / "videos/bench2.mkv", num=90)
         assert "has changed since" in page.ask("/api/videos/bench2")[2]["error"]
         page.process.send_signal(signal.SIGINT)

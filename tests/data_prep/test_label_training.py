@@ -17,8 +17,8 @@ PROGRAM = f"""
 from data_prep.label import command, project
 whole = project.training
 def training(*given):
-    (own, main), workdir = whole(*given)
-    return [own, main + {FLAGS}], workdir
+    (own, main), *folders = whole(*given)
+    return [own, main + {FLAGS}], *folders
 project.training = training
 command.main()
 """
@@ -32,6 +32,7 @@ def wait_for(tab, name):
 def train(tab, page):
     """Trains by the page; returns when it recognised the next video."""
     press(tab, "Shift+T")
+    playwright.expect(tab.locator("#train-plan")).to_contain_text("3 of 4, 0.8 min")
     tab.locator("#train-start").click()
     state = tab.locator("#train-state")
     playwright.expect(state).to_have_text("Runs")
@@ -63,4 +64,10 @@ def test_films_are_labelled_and_trained_on_and_the_next_one_is_recognised(tab, t
         proposals = page.ask("/api/videos/bench3")[2]["proposals"]
         playwright.expect(tab.locator(".tick.proposal")).to_have_count(len(proposals))
         # The next training, of what is corrected, goes on from these weights.
+        press(tab, "Shift+T")
         playwright.expect(tab.locator("#commands")).to_contain_text("--remake=continue")
+        playwright.expect(tab.locator("#train-replaces")).to_contain_text("its model")
+        start = tab.locator("#train-start")
+        playwright.expect(start).to_be_disabled()
+        tab.locator("#train-replace").check()
+        playwright.expect(start).to_be_enabled()

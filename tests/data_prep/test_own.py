@@ -23,6 +23,7 @@ from tests.support.own_data import (
     STEPS,
     grey,
     make,
+    make_data,
     make_pictures,
     opened,
     rotate,
@@ -80,6 +81,22 @@ def test_rotated_phone_videos_come_out_upright(tmp_path):
                 column = 16 + wide * (a * x + c * y) // 2
                 row = 16 + high * (b * x + d * y) // 2
                 np.testing.assert_allclose(image[row, column], stored, atol=20)
+
+
+def test_a_portrait_video_among_others_is_padded_and_one_without_ending_named(
+    tmp_path, caplog, capsys
+):
+    make_data(tmp_path)
+    rotate(tmp_path / "videos/bench2.mp4", (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000))
+    shutil.copy(tmp_path / "videos/bench1.mp4", tmp_path / "videos/bench4")
+    words = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
+    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    words += [f"--procedure={tmp_path / 'pump.json'}", "--size=32", f"--out={tmp_path / 'out'}"]
+    assert own.main([*words, "--workers=1"]) == 0
+    assert "bench4: is a video whose name has no ending" in capsys.readouterr().err
+    assert "recording bench2: its pictures, of 48x64, have another shape" in caplog.text
+    for name, at in (("bench1", (2, 16)), ("bench2", (16, 2))):
+        assert opened(tmp_path / "out")[name][1].frames(name, [9])[0][at].max() < 20
 
 
 @pytest.mark.usefixtures("system")  # workers

@@ -99,7 +99,7 @@ def test_boxes_of_every_form_are_those_of_their_frames(tmp_path, form):
         if place is None:
             assert not boxed
             continue
-        boxes = place if isinstance(place, asd_labels.Boxes) else own_labels._read_boxes(place)
+        boxes = place if isinstance(place, asd_labels.Boxes) else own_labels.read_boxes(place)
         assert (boxes.frames.tolist(), boxes.empty.tolist()) == (boxed, empty), name
         np.testing.assert_allclose(boxes.boxes, [BOX] * len(boxed))
         assert boxes.classes is None  # the state counts that the labels give

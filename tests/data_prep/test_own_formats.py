@@ -26,7 +26,7 @@ FRAMES = {2: 1, 8: 7, 13: 15}  # the first of which each is shown, at n / 5 s or
 def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path, capsys):
     events = [(float(TIMES[m]), m, name) for m, name in LABELLED.items()]
     made = {"bench1.xml": label_formats.cvat_tracks, "bench2.eaf": label_formats.eaf}
-    made |= {"bench3.txt": label_formats.elan_plain, "bench4.json": label_formats.via}
+    made |= {"bench3.vtt": label_formats.vtt, "bench4.json": label_formats.via}
     (tmp_path / "labels").mkdir()
     for name, write in made.items():
         write_video(tmp_path / "videos" / f"{name[:6]}.mp4", TIMES, "mpeg4")

@@ -102,7 +102,7 @@ def test_annotations_fit_what_is_visible_and_pictures_are_rendered_when_asked_fo
     high = data.boxes[annotated, :2] + data.boxes[annotated, 2:] / 2
     assert low.min() >= -1e-6
     assert high.max() <= 1 + 1e-6
-    assert 0.45 < data.boxes[annotated, 3].mean() < 0.75
+    assert 0.45 < data.boxes[annotated, 3].mean() < 0.8
     # Completions happen under the hands.
     events = np.flatnonzero((data.states[1:] != data.states[:-1]).any(1)) + 1
     assert np.mean(data.visible[events] > 0.9) < 0.1

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import trimesh
 
 from data_prep import cad
 from data_prep.products.meshes import load_product, read_inputs
@@ -34,6 +35,17 @@ def test_parts_in_each_other_are_told_with_how_much_in_the_files_unit():
     assert line.startswith("cup and peg are 0.5 in each other (11% of peg)")
     # A tolerance, as fits have.
     assert told(CUP, box((0.99, 1, 1), (3, 3, 3)), LID) == []
+
+
+@pytest.mark.parametrize(("slot", "lines"), [(0.6, 1), (2.0, 0)])
+def test_a_part_that_few_cameras_see_is_told(slot, lines):
+    """Under a lid, behind a slot in the front wall."""
+    walls = [(0, 0, 1, 4), (3, 0, 4, 4), (1, 3, 3, 4)]
+    walls += [(1, 0, 2 - slot / 2, 0.5), (2 + slot / 2, 0, 3, 0.5)][: 2 * (slot < 2)]
+    cup = trimesh.util.concatenate([box((a, b, 0), (c, d, 3)) for a, b, c, d in walls])
+    peg, built = box((1.2, 0.6, 0), (2.8, 2.8, 2.5)), toy.procedure("cup, peg, lid", "100 111")
+    found = told(cup, peg, LID, procedure=built)
+    assert len([line for line in found if "hardly a camera sees it" in line]) == lines
 
 
 def test_an_order_that_cannot_be_built_is_told_by_name():

@@ -29,7 +29,9 @@ def test_evaluate_contract_of_metrics_json(files, capsys):
     assert result["streams"]["storm"]["f1"] > 0.9
     assert result["streams"]["storm"]["delay_s"] < result["streams"]["asd"]["delay_s"]
     assert result["streams"]["storm"]["settings"]["threshold"] == 1
-    assert "storm" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "storm: Decoder expected, threshold 1.0, decay 0.75, weight 0.5, floor 0.5." in shown
+    assert f"storm        {result['streams']['storm']['segments']['accuracy']:.3f}" in shown
 
 
 def test_evaluate_thresholds_per_stream_and_fps_and_variant(files):
@@ -77,7 +79,8 @@ REFUSED = [
     (["--decoder=naive", "--unseen_decay=1"], "has no --unseen_decay"),
     (["--decay=nan"], "--decay=nan"),
     (["--fps=0"], "--fps=0"),
-    (["--certain=1.1"], "--certain=1.1 is not in 0…1"),
+    (["--certain=1.1"], "--certain: '1.1' is not a number in 0…1"),
+    (["--risk=abc"], "--risk: 'abc' is not a number in 0…1, such as 0.1"),
     (["--certain=0.5", "--protocol=released"], "--certain needs --protocol=paper"),
     (["--certain=0.5", "--sweep=1,2"], "--certain needs --protocol=paper"),
     (["--sweep=1,-1"], "--threshold=-1"),

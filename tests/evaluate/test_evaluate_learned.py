@@ -38,6 +38,21 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     assert alone == {"learned": after["learned"]}
 
 
+def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
+    found = learned_run(scored, f"--scores={scored / 'scores'}")["learned"]
+    said = capsys.readouterr()
+    free = learned_run(scored, f"--scores={scored / 'scores'}", "--risk=1")["learned"]
+    keys = ("pos", "f1", "delay_s", "tp", "fp", "fn")
+    assert [found["seen"][key] for key in keys] == [free[key] for key in keys]
+    for name, r in free["recordings"].items():
+        seen = found["recordings"][name]["seen"]
+        assert seen["events"] == r["events"] == r["seen"]["events"]
+        assert len(found["recordings"][name]["events"]) <= len(seen["events"])
+    assert found["seen"]["wrong"]["accepted"] == free["wrong"]["accepted"]
+    assert "\nlearned (seen) " in said.out
+    assert "incorrect installations here, which chose nothing" in said.err
+
+
 def test_learned_events_are_those_of_decode_and_threshold_is_install(scored):
     found = learned_run(scored, f"--scores={scored / 'scores'}", "--threshold=learned=6")
     settings = learned.LearnedSettings(install=6.0)

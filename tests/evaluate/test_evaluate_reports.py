@@ -74,10 +74,12 @@ def test_compare_streams_and_files(files, capsys):
         )
     )
     assert float(row["difference"]) < 0
+    evaluate.main(["compare", str(late), str(late), "--streams=asd"])
+    assert "f1_tolerant" in capsys.readouterr().out
     for arguments, message in [
         (["compare", files / "out.json"], "required: b"),
         (["compare", files / "out.json", files / "nothing.json"], "nothing.json: cannot be read"),
-        (["compare", late, late, "--streams=asd"], "--streams=asd does not name two"),
+        (["compare", late, late, "--streams=a,b,c"], "names more than two streams"),
         (["tables", files / "labels"], "is not a regular file"),
         (["compare", late, late, f"--samples={10**13}"], "--samples=10000000000000 needs"),
     ]:

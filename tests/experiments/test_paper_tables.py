@@ -19,6 +19,7 @@ from stormpsr_jax.experiments import (
     paper_plan,
     paper_results,
 )
+from stormpsr_jax.experiments.result_tables import KEYS
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import checks, provenance
 from tests.support.tiny import flags_of, tiny
@@ -166,7 +167,7 @@ def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):
     # They are the run's own, and too few recordings choose other settings than the papers'.
     for text in ("STORM-PSR", "ASD, B1 (naive)", "STORM-PSR, with errors"):
         assert rows[f"{text}, detections of --asd"] == own[text]
-    assert str(theirs) in content["note"]
+    assert f"{theirs}, by the papers' settings (of other products T is 6" in content["note"]
     for path in theirs.iterdir():
         path.write_text(path.read_text().splitlines()[0] + "\n")  # no detections
     paper_says(asked)
@@ -188,6 +189,14 @@ def test_without_a_detector_all_rows_are_of_detections_from_elsewhere():
     rows = paper_plan.rows_of(table, config, "meccano", given=True)
     assert all(row.given == row.detects for row in rows)
     assert {row.stream for row in rows} == {"asd", "temporal", "storm"}
+
+
+def test_detections_from_elsewhere_are_alike_for_all_seeds_and_have_no_spread(monkeypatch):
+    monkeypatch.setattr(paper_results, "figures", lambda run, *_: dict.fromkeys(KEYS, float(run)))
+    runs = {("base", seed): seed for seed in range(3)}
+    rows = [paper_plan.Row("x", stream=stream, given=True) for stream in ("asd", "storm")]
+    found = [paper_results._row(row, runs, range(3), "toy", None) for row in rows]
+    assert [(row["seeds"], row["std"]["f1"]) for row in found] == [(1, None), (3, 1.0)]
 
 
 def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):

@@ -121,7 +121,7 @@ def test_station_shows_and_follows_what_happens(server, tab):
     see(tab.locator("#checklist li:first-child .note"), "01:01")
     see(tab.locator("#records li:first-child .what"), "Install pin")
     see(tab.locator("#count"), "1 of 4 done")
-    see(tab.locator("#announcement"), "Next: Install wheel")
+    see(tab.locator("#announcement"), "Next step: Install wheel")
     assert tab.locator("#progress").get_attribute("aria-valuenow") == "1"
     tab.evaluate("again()")  # as after a cut
     server.tell("send", event | {"step": "Install wheel"})
@@ -148,6 +148,7 @@ def test_station_shows_and_follows_what_happens(server, tab):
 
     server.tell("frame", view("done", "done", "done", "done", source="lost"))
     see(tab.locator("#next"), "All steps done")
+    see(tab.locator("#next-title"), "Finished")
     see(tab.locator("#source"), "Camera lost")
     see(tab.locator("#stale"), "Camera lost")
     assert "is-stale" in tab.locator("figure").get_attribute("class")
@@ -190,11 +191,12 @@ def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
     see(tab.locator("#count"), "1 of 4 done · 2 not sure")
     tab.get_by_role("button", name="I have checked: it is correct").click()
     assert server.process.stdout.readline() == "confirm 3\n"
-    assert tab.locator("#ask-confirm").is_disabled(), "until the next question"
+    assert tab.locator("#ask-right").is_disabled(), "until the next question"
     server.tell("send", {"type": "confirmed", "step": "Install wheel", "frame": 8, "step_id": 3})
     server.tell("frame", view("done", "done", "next", "unsure", unsure=asks[1:]))
     see(tab.locator("#ask-text"), f"Show the {EVIL} to the camera")
-    assert tab.locator("#ask-confirm").is_enabled()
+    tab.get_by_role("button", name="It is incorrect").click()
+    assert server.process.stdout.readline() == "confirm 10\n"
     assert tab.locator("#ask-picture").is_hidden()
     see(tab.locator("#records .what").first, "Install wheel (confirmed by a person)")
     unit = {"type": "unit", "unit": 1, "ended": "key", "unsure": [{"step": "Install lid"}]}
@@ -202,6 +204,32 @@ def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
     see(tab.locator("#alert-text"), "Unit 1: not sure: Install lid")
     server.tell("frame", view("done", "done", "next", "open"))
     playwright.expect(tab.locator("#ask")).to_be_hidden()
+
+
+def test_station_shows_problems_before_the_next_step_and_hollow_marks_of_what_was_seen(server, tab):
+    tab.goto(server.url)
+    shown = view("seen", "next", "missing", "done")
+    server.tell("frame", shown)
+    see(tab.locator("#next-title"), "Missing: do this first")
+    see(tab.locator("#next"), NAMES[2])
+    see(tab.locator("#count"), "1 of 4 done · 1 missing · 1 seen")
+    fill = "e => getComputedStyle(e).backgroundColor"
+    marks = [tab.locator(f"#checklist .{of} .sign").evaluate(fill) for of in ("seen", "done")]
+    assert (marks[0], marks[1] != marks[0]) == ("rgba(0, 0, 0, 0)", True)
+    wrong = {"step_id": 4, "name": "Incorrectly installed wheel", "status": "wrong"}
+    server.tell("frame", shown | {"checklist": [*shown["checklist"], wrong]})
+    see(tab.locator("#next-title"), "Correct this first")
+    see(tab.locator("#next"), wrong["name"])
+    tab.locator("#settle").click()
+    assert server.process.stdout.readline() == "confirm 3\n"
+    line = {"type": "seen", "step": "Install rim", "component": "rim", "step_id": 6, "frame": 1}
+    server.tell("send", line)
+    see(tab.locator("#records .what").first, "Install rim (seen)")
+    server.tell("send", line | {"type": "event", "frame": 2})
+    see(tab.locator("#records .what").first, "Install rim")
+    assert tab.get_by_text("Install rim (seen)").count() == 0
+    server.tell("send", line | {"type": "gone", "frame": 3, "step_id": 8})
+    see(tab.locator("#records .what").first, "rim was taken off again")
 
 
 def test_station_ends_an_alert_that_no_longer_holds_and_no_other(server, tab):
@@ -234,24 +262,31 @@ def test_station_strikes_out_what_is_withdrawn(server, tab):
 def test_station_shows_the_units_of_today(server, tab):
     """With the pictures that there are."""
     step = {"step_id": 0, "step": f"Install {EVIL}", "time_s": 63.5, "frame": 7}
+    step["wall_time"] = "2026-05-06T09:30:00+00:00"  # before a restart, that is
     server.tell("snapshot", 7, JPEG)
     unit = {"unit": 1, "ended": "key", "start_s": 60, "duration_s": 75, "done": [step]}
     unit |= {"wall_time": "2026-05-06T10:00:00+00:00", "time_s": 140, "late": [], "wrong": []}
-    unit |= {"missing": [{"step": "Install lid"}], "steps": [step, step | {"frame": 8}]}
+    unit |= {"missing": [{"step": "Install lid"}]}
+    unit |= {"steps": [step, step | {"frame": 8, "confirmed": True}]}
     unit |= {"type": "unit", "alerts": [{"message": "careful", "time_s": 70, "frame": 9}]}
     now = {"type": "now", "unit": 2, "steps": [], "alerts": [], "time_s": 150}
     server.tell("past", [unit, now | {"wall_time": "2026-05-06T10:00:10+00:00"}])
     tab.goto(server.url)
     tab.get_by_role("button", name="Today").click()
     units = tab.locator("#units summary")
-    see(units.first, "Unit 2, at hand: steps done: 0")
+    see(units.first, "Now: unit 2")
     assert units.last.inner_text().endswith(
         "Unit 1 ended: steps done: 1 in 01:15 · missing: Install lid · alerts: 1"
     )
+    time = "t => new Date(t).toLocaleTimeString()"
+    started = tab.evaluate(time, "2026-05-06T09:29:56.500Z")
+    assert units.last.inner_text().startswith(started)
     units.last.click()
+    assert tab.locator("#units .time").first.inner_text() == tab.evaluate(time, step["wall_time"])
     shown = tab.locator("#units details").last.locator("li")
     assert [row.locator("span").last.inner_text() for row in shown.all()] == [
-        *[f"Install {EVIL}"] * 2,
+        f"Install {EVIL}",
+        f"Install {EVIL} (confirmed by a person)",
         "careful",
     ]
     seen = "i => i.complete && i.naturalWidth"
@@ -336,7 +371,7 @@ def test_station_contrast_size_and_room(server, browser, scheme, width, height):
         server.tell("send", {"type": "event", "step": "Install pin", "confidence": 0.9})
     server.tell("send", {"type": "alert", "message": "Install wheel is missing"})
     tab.goto(server.url)
-    see(tab.locator("#next"), "Install lid")
+    see(tab.locator("#next"), NAMES[2])
     see(tab.locator("#alert-text"), "Install wheel is missing")
     texts = tab.evaluate(CONTRASTS)
     tab.locator("#reset").click()

@@ -91,10 +91,10 @@ def same(lines, events):
 
 
 def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
-    trained, even, expected, capsys
+    trained, even, expected, capsys, tmp_path
 ):
-    begin = time.monotonic()
-    assert run(trained, even, "--realtime", "--variant=assembly") == 0
+    begin, clips = time.monotonic(), f"--alert-clips={tmp_path / 'clips'}"
+    assert run(trained, even, "--realtime", "--variant=assembly", clips) == 0
     assert time.monotonic() - begin > SECONDS - 0.2
     lines = lines_of(capsys.readouterr().out)
     same([line for line in lines if line["type"] == "event"], expected)
@@ -104,6 +104,21 @@ def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
     assert len(unit["steps"]) == len(expected)
     assert lines[-1]["type"] == "status"
     assert lines[-1]["latency_p99_ms"] > 0
+    alerts = [line for line in lines if line["type"] == "alert" and line["alert"] != "withdrawn"]
+    alerted = sorted({line["frame"] for line in alerts})
+    shown = sorted((tmp_path / "clips").iterdir(), key=lambda path: int(path.name.split("_")[1]))
+    assert [int(path.name.split("_")[1]) for path in shown] == alerted != []
+    assert len(decoded(shown[0])) == min(alerted[0] + 11, 10 * SECONDS)
+
+
+def test_recognise_says_at_the_end_what_it_did_not_keep_up_with(
+    hurried, trained, even, capsys, monkeypatch
+):
+    monkeypatch.setattr(watch, "KEPT", 0.1)
+    assert run(trained, even, "--realtime", "--variant=assembly") == 0
+    out, err = capsys.readouterr()
+    text = "pictures were dropped: recognition did not keep up with 10 a second\n"
+    assert f"warning: {lines_of(out)[-1]['dropped']} {text}" in err
 
 
 @pytest.mark.parametrize("hold", [[], ["--hold"]])
@@ -314,7 +329,7 @@ def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys
         ([even, "--realtime", "--snapshots"], ["--snapshots is for --mqtt and --webhook"]),
         ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
         (["camera:x"], ["cameras are camera:0"]),
-        ([even, "--realtime", "--certain=2"], ["2.0 is not in 0…1"]),
+        ([even, "--realtime", "--certain=2"], ["'2' is not a number in 0…1"]),
     ):
         assert run(trained, *options) == 2, options
         errors = capsys.readouterr().err

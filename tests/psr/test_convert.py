@@ -1,6 +1,7 @@
 """COCO results, YOLO text files, other frame rates and labels by the clock, to our files."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,12 @@ NAMES = {
     "numbers.yml": "names:\n  0: background\n  3: error_state\n  1: 10\n  2: '11'\n",
     "classes.txt": "background\n10\n11\nerror_state\n",
 }
+
+
+def test_yaml_of_names_says_what_it_needs_where_there_is_numpy_alone(folder, monkeypatch, capsys):
+    write({"data.yaml": NAMES["data.yaml"]}, folder)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert "pip install pyyaml; or give a text file" in refused(capsys, run, *NAMED)
 
 
 def test_category_ids_of_ultralytics_from_0_and_from_1_give_the_same_classes(folder, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.scoring.metrics import score_recording, scored, summarise
 from stormpsr_jax.report import pages, report
 
@@ -297,3 +297,17 @@ def test_headline_is_of_the_stream_that_the_model_recognises_by(tmp_path):
     for default, title in (({"default_stream": "asd"}, "ASD only"), ({}, "STORM-PSR")):
         _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more=default)
         assert ("div", f"F1 · {title}") in page.texts
+
+
+def test_what_was_seen_has_a_row_above_what_is_right_and_a_line_says_which_is_for_whom(tmp_path):
+    right, seen = (score_recording(TRUTH, steps, FPS) for steps in (TRUTH[:2], TRUTH[:4]))
+    entry = summarise({"a": right}) | {"recordings": {"a": right | {"events": [], "seen": seen}}}
+    entry["wrong"] = dict.fromkeys((figure.key for figure in headline.WRONG), 0)
+    entry["seen"] = seen | {"wrong": entry["wrong"] | {"accepted": 7}}
+    more = {"streams": {"learned": entry}}
+    _, page = make(tmp_path / "r.html", {"a": (TRUTH, {"learned": []})}, more)
+    titles = [text for tag, text in page.texts if tag == "th" and "fusion" in text]
+    assert titles == 2 * ["Learned fusion (seen)", "Learned fusion"]
+    cells = [text for tag, text in page.texts if tag == "td"]
+    assert cells.index("4") < cells.index("2") < cells.index("7")
+    assert any("is comparable with the papers" in text for _, text in page.texts)

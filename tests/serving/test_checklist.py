@@ -38,7 +38,7 @@ PROCEDURE = Procedure.from_json(CONTENT)
         ("assembly", [1], "next open open 1"),
         ("assembly", [0, 1, 0], "done next open"),
         ("assembly", [0, 1], "next open open 1"),
-        ("assembly", [1, 2], "next open open 2"),
+        ("assembly", [1, 2], "next open open"),  # which corrects it
         ("jig", [0, 2], "done done next"),  # put on for a while
         ("kit", [], "next open"),  # the seal is on from the start
         ("kit", [3], "done next"),

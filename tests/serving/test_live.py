@@ -113,7 +113,10 @@ def test_beliefs_are_those_of_events_and_parts_sit_wrong(trained):
         for event in events:
             _, right, of_wrong = parts[event.step_id // 3]
             assert (event.evidence["right"], event.evidence["wrong"]) == (right, of_wrong)
-            row = next(step for step in live.progress if step.step_id == event.step_id)
+            rows = [step for step in live.progress if step.step_id == event.step_id]
+            if not rows and event.step_id % 3 == 2:
+                continue  # it corrects what was reported as incorrect
+            (row,) = rows
             assert (row.name, row.time_s) == (event.name, frame / 10)
             if event.step_id % 3 == 1:
                 wrong += 1

@@ -27,6 +27,9 @@ def test_watch_fits_as_soon_as_enough_was_familiar_until_three_minutes_without()
     assert last == 65 + 179  # up to picture 65, a minute of 60 has six of them
     assert set(told[245:]) == {False}
     assert watch.finish() is True  # it fitted for a while
+    again, _ = watched([])
+    again.restore(watch.state())
+    assert (again.fits, again.finish()) == (False, True), "nor is that forgotten over a restart"
     watch, told = watched([0.05] * 180)
     assert told == [None] * 179 + [False]
     assert watch.finish() is False

@@ -6,8 +6,10 @@ import pytest
 
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
+from stormpsr_jax.live.told import Told
 from stormpsr_jax.psr.files import timed_labels, words
 from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.streams import learned_events
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.files.unit import parse_reset
@@ -19,10 +21,18 @@ from tests.support.live_data import COVER, FPS, PROCEDURE, SEAL, Script, frames,
 # With a bar that no belief reaches; the cover's picture shows the seal too.
 SHOWN = frames((live_data.NOTHING, 5), (SEAL, 60), (COVER, 60), (SEAL, 20))
 CONFIRMED_AT = 100
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """So that short recordings will do."""
+    monkeypatch.setattr(learned_events, "PATIENCE", 2.0)
+
+
 NOTHING = Recognised(None, None)
 
 
-def play(shown, path, taps=(), stop_at=None, part_pictures=(), pictures=None):
+def play(shown, path, taps=(), stop_at=None, part_pictures=(), pictures=None, **of_live):
     """The lines, and what the page shows at last before the unit ends."""
     told, views, stop, pictures = [], [], [], [] if pictures is None else pictures
 
@@ -39,9 +49,10 @@ def play(shown, path, taps=(), stop_at=None, part_pictures=(), pictures=None):
         if number == stop_at:
             stop.append(1)
 
-    live = scripted("learned", sure=30.0)
+    reset = parse_reset(of_live.pop("reset", "key"))
+    live = scripted("learned", sure=30.0, **of_live)
     one = Station(
-        live, "x", clock=Clock(FPS, 0.0), reset=parse_reset("key"), state=path,
+        live, "x", clock=Clock(FPS, 0.0), reset=reset, state=path,
         tell=lambda line: told.append(json.loads(line)), part_pictures=part_pictures,
     )  # fmt: skip
     one.restore()
@@ -82,6 +93,41 @@ def test_a_tap_settles_what_is_asked_for_and_nothing_else(tmp_path):
     assert of(told, "unsure") == [0, 3], "it is not asked for again"
 
 
+def test_a_tap_says_that_a_part_is_incorrect_and_another_one_that_it_is_right():
+    """Nobody asks again of what somebody has decided."""
+    live, taps, told = scripted("learned", sure=30.0), {100: [1, 7], 130: [1, 0, 0]}, []
+    for i, (at, picture) in enumerate(SHOWN):
+        if i == 130:
+            assert (live.unsure, live.decoder.assembly) == ([3], (-1, 0, 0))
+        for step in taps.get(i, ()):
+            live.confirm(step)
+        events = live.update(picture, at)
+        told += [(i, event.step_id) for event in events if event.stream == "person"]
+    assert told == [(100, 1), (130, 0)]
+
+
+def test_what_was_seen_ends_no_unit_and_has_no_alert_and_a_tap_does_end_it(tmp_path):
+    shown = [*SHOWN[:60], *frames((live_data.SCREW, 60), start=60)]
+    told, _ = play(shown, tmp_path / "s.json", reset="complete")
+    assert (of(told, "seen"), of(told, "event"), of(told, "alert")) == ([0, 3, 6], [], [])
+    assert {line["state"] for line in told if line["type"] == "seen"} == {"seen"}
+    assert told[-1]["ended"] == "end"
+    told, _ = play(shown, tmp_path / "t.json", reset="complete", taps=(0, 3, 6))
+    (unit,) = (line for line in told if line["type"] == "unit")
+    assert (unit["ended"], ids(unit["done"])) == ("complete", [0, 3, 6])
+    assert all(step["confirmed"] and step["wall_time"] for step in unit["steps"])
+
+
+def test_a_part_that_was_not_sure_and_is_taken_off_is_no_longer_not_sure(tmp_path):
+    shown = frames((SEAL, 60), (live_data.ONLY_COVER, 60))
+    told, shown = play(shown, tmp_path / "s.json", remove=-1.0)
+    assert of(told, "gone") == [2]
+    assert ids(shown["unsure"]) == ids(told[-1]["unsure"]) == [3]
+    tells = Told((0, 0, 0))  # by which OPC UA has its nodes
+    known = [(line["type"], list(tells.unsure)) for line in told if tells.take(line)]
+    assert known == [("unsure", [0]), ("unsure", [0, 3]), ("gone", [3]), ("unit", [])]
+
+
 def test_what_was_never_right_is_asked_for_with_the_picture_in_the_model(tmp_path):
     pictures = []
     parts = (b"seal", None, b"screw")
@@ -97,8 +143,8 @@ def test_pre_labels_call_it_not_sure_and_no_reader_takes_that_for_a_step(tmp_pat
         with results.Writer(folder, "x", PROCEDURE, FPS, 0, pre_labels=key) as writer:
             events = [
                 Event(2, 0, 0.9, "learned", {}, "Install seal", 0.2),
-                Event(3, 3, 0.6, "learned", {"since": 1}, "Install cover", 0.3, sure=False),
-                Event(4, 6, 0.6, "learned", {"since": 1}, "Install screw", 0.4, sure=False),
+                Event(3, 3, 0.6, "learned", {"since": 1}, "Install cover", 0.3, "unsure"),
+                Event(4, 6, 0.6, "learned", {"since": 1}, "Install screw", 0.4, "unsure"),
                 Event(6, 6, 0.9, "learned", {}, "Install screw", 0.6),  # is sure by now
             ]
             writer.write(Chunk(range(9), NOTHING, [None] * 9, events, [None] * 9), [])

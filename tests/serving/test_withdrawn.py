@@ -85,6 +85,23 @@ def test_live_withdraws_nothing_of_its_own_product_that_is_gone():
     assert [step.status for step in live.progress] == ["done"] * 3
 
 
+def test_live_an_assembly_that_comes_back_goes_on_where_it_was_after_a_restart_too():
+    """What was done to it out of sight is reported when it is known again, at that time."""
+    live = scripted(fits=OWN)
+    fed(live, frames((SEAL, 80)))
+    assert fed(live, frames((NOTHING, 3000), start=80)) == []
+    again = scripted(fits=OWN)
+    again.restore(json.loads(json.dumps(live.state())))
+    assert (again.fits, again.withdrawn) == (False, [])
+    known = []
+    for at, picture in frames((COVER, 100), start=3080):
+        known += [(at, event.step_id, again.fits) for event in again.update(picture, at)]
+        assert again.fits or not known
+    ((at, step, fits),) = known
+    assert (at > 3080 / FPS + 1, step, fits) == (True, 3, True)
+    assert [step.status for step in again.progress] == ["done", "done", "next"]
+
+
 def test_live_the_end_of_a_source_may_withdraw_too():
     for fits, steps in ((FOREIGN, IDS), (OWN, [])):
         live = scripted(fits=fits)

@@ -134,6 +134,7 @@ WHOLE = {"stages": tiny().stages, "data.dir": ""}
         ),
         ({"stages": ("predict", "evaluate")}, "neither 'detector' nor 'temporal'"),
         ({"stages": ("embed", "temporal")}, "stage 'embed' takes the result of 'pretrain'"),
+        ({"data.dir": "/no", "stages": ("temporal",)}, "--config.data.dir=/no: no such folder"),
         ({"stages": ("train",)}, "stages names ['train']; known are data, pretrain"),
         ({"stages": ("embed", "pretrain")}, "out of order, or given twice; write pretrain, embed"),
         ({"predict.splits": ("val",)}, "predict.splits lacks test"),

@@ -8,7 +8,7 @@ from data_prep.rendering import ranges
 from data_prep.worlds import motion, worlds
 from stormpsr_jax.configs.fields import field, one_of, wrong_with
 from stormpsr_jax.networks import (
-    temporal_baselines,
+    temporal_networks,
     vit,
 )
 from stormpsr_jax.psr.streams import rules
@@ -43,7 +43,7 @@ def test_choices_are_those_that_the_code_knows():
         "data.synthetic.views": motion.VIEWS,
         "data.synthetic.occlusion": worlds.BENCH.hidden,
         "encoder.remat": (choices.AUTO, *vit.REMAT),
-        "temporal_model.backbone": temporal_baselines.NETWORKS,
+        "temporal_model.backbone": temporal_networks.NETWORKS,
         "evaluate.decoder": rules.DECODERS,
     }
     for name, expected in known.items():

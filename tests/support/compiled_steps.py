@@ -12,11 +12,11 @@ import re
 import sys
 from pathlib import Path
 
-import accelerators
 import jax
 import jax.numpy as jnp
 import numpy as np
 import stage_loops
+import step_memory
 
 from stormpsr_jax.networks.attention import fused_attention
 from stormpsr_jax.networks.dense import Conv
@@ -76,15 +76,15 @@ def check_sums(mesh):
 
 
 def main():
-    mesh = sharding.make_mesh() if TARGET == "cpu" else accelerators.make_mesh(TARGET, DEVICES, 1)
+    mesh = sharding.make_mesh() if TARGET == "cpu" else step_memory.make_mesh(TARGET, DEVICES, 1)
     context = Context(tiny(**CHANGES), FOLDER, mesh)
     stage_loops.make_folders(context, recordings=1)
     found = {}
     if TARGET == "cpu":
         check_sums(mesh)
     for stage, definition in stage_loops.definitions(context).items():
-        batch = accelerators.first_batch(definition)
-        text = compiled_text(stage, accelerators.lower(definition, mesh))
+        batch = stage_loops.first_batch(definition)
+        text = compiled_text(stage, stage_loops.lower(definition, mesh))
         rows = len(next(iter(batch.values())))
         every = {rows, rows * context.num_frames}
         moved = [(op, *s) for result, op in _COLLECTIVE.findall(text) for s in shapes(result)]

@@ -69,14 +69,6 @@ def eaf(path, events, fps, origin=0):
     )
 
 
-def elan_plain(path, events, fps):
-    rows = [
-        "\t".join(["steps", "", clock(start(t)), f"{start(t):.3f}", clock(t), f"{t:.3f}", name])
-        for t, _, name in events
-    ]
-    path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
-
-
 def task(path, events, fps, value):
     result = [
         {
@@ -109,23 +101,7 @@ def labelstudio_seconds(path, events, fps):
     task(path, events, fps, lambda t, _, name: {"start": start(t), "end": t, "labels": [name]})
 
 
-def labelstudio_min(path, events, fps):
-    row = {"video": "/data/a.mp4", "fps": fps, "id": 1, "annotator": 1, "annotation_id": 2}
-    path.write_text(json.dumps([{**row, "videoLabels": [ranges(*event) for event in events]}]))
-
-
-def labelstudio_csv(path, events, fps):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(
-            ["video", "fps", "id", "videoLabels", "annotator", "annotation_id", "lead_time"]
-        )
-        said = json.dumps([ranges(*event) for event in events])
-        rows.writerow(["/data/a.mp4", fps, 1, said, 1, 2, 3.5])
-
-
 BORIS = ["Observation id", "Media file name", "FPS", "Subject", "Behavior", "Behavior type", "Time"]
-AGGREGATED = ["Observation id", "Subject", "Behavior", "Behavior type", "Start (s)", "Stop (s)"]
 
 
 def boris_states(path, events, fps):
@@ -135,25 +111,6 @@ def boris_states(path, events, fps):
         for t, _, name in events:
             for kind, time in (("START", start(t)), ("STOP", t)):
                 rows.writerow(["a", "x/a.mp4", 30, "No focal subject", name, kind, f"{time:.3f}"])
-
-
-def via_csv(path, events, fps):
-    names = sorted({name for *_, name in events})
-    lines = ["# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)"]
-    lines.append('# - metadata of {""1"":""3""} indicates attribute with id "1" set to option "3"')
-    attributes = {
-        "1": {"aname": "TEMPORAL-SEGMENTS", "type": 4, "options": dict(enumerate(names))},
-        "2": {"aname": "hand", "type": 1, "options": {}},
-    }
-    lines.append(f"# ATTRIBUTE = {json.dumps(attributes, separators=(',', ':'))}")
-    lines.append(
-        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,"
-        "spatial_coordinates,metadata"
-    )
-    for i, (t, _, name) in enumerate(events):
-        said = json.dumps({"1": str(names.index(name)), "2": "left"}).replace('"', '""')
-        lines.append(f'"1_{i}","[""a.mp4""]",0,"[{start(t)},{t}]","[]","{said}"')
-    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def via(path, events, fps):
@@ -225,24 +182,9 @@ TIMED = {
     "a.vtt": vtt,
     "a.srt": srt,
     "a.eaf": eaf,
-    "elan_plain.txt": elan_plain,
-    "elan.txt": table(
-        "\t",
-        ["Tier", "Begin Time - hh:mm:ss.ms", "End Time - hh:mm:ss.ms", "Annotation"],
-        lambda t, _, name: ["steps", clock(start(t)), clock(t), name],
-    ),
-    "elan_tiers.txt": table(
-        "\t",
-        ["Begin Time - msec", "End Time - msec", "talk", "Steps"],
-        lambda t, _, name: [round(1000 * start(t)), round(1000 * t), "hm", name],
-    ),
     "labelstudio_seconds.json": labelstudio_seconds,
     "boris.csv": table(",", BORIS, lambda t, _, n: ["a", "a.mp4", 30, "", n, "POINT", f"{t:.3f}"]),
     "boris.tsv": boris_states,
-    "boris_aggregated.csv": table(
-        ",", AGGREGATED, lambda t, _, n: ["a", "", n, "STATE", f"{start(t):.3f}", f"{t:.3f}"]
-    ),
-    "via.csv": via_csv,
     "via.json": via,
     "a.xlsx": xlsx,
 }
@@ -250,8 +192,6 @@ TIMED = {
 FRAMED = {
     "frames.csv": table(",", ["frame", "step"], lambda _, f, name: [f, name]),
     "labelstudio.json": labelstudio,
-    "labelstudio_min.json": labelstudio_min,
-    "labelstudio.csv": labelstudio_csv,
     "cvat_images.xml": cvat_images,
 }
 # ... and those that count pictures of the video.

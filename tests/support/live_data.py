@@ -49,10 +49,10 @@ def detect(images):
     return boxes, classes, first[:, 1:2] / 100, (np.full(len(images), 5.0), states, None)
 
 
-def scripted(stream="asd", fits=None, sure=None) -> Live:
+def scripted(stream="asd", fits=None, sure=None, remove=-2.0) -> Live:
     """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing.
 
-    With `sure` that is the bar of stream "learned" for installations.
+    With `sure` that is the bar of stream "learned" for installations; `remove` is its threshold.
     """
     procedure, variant = PROCEDURE.at(FPS), PROCEDURE.variants["assembly"]
     embed = {"encode": lambda x: x[:, 0, 0].astype(np.float32), "temporal": changed}
@@ -65,9 +65,8 @@ def scripted(stream="asd", fits=None, sure=None) -> Live:
     def decoder():
         if stream != "learned":
             return Decoder(procedure, variant, stream, SETTINGS)
-        return learned.LearnedDecoder(
-            procedure, variant, learned.LearnedSettings(install=0.5, sure=sure), WEIGHTS
-        )
+        settings = learned.LearnedSettings(install=0.5, remove=remove, sure=sure)
+        return learned.LearnedDecoder(procedure, variant, settings, WEIGHTS)
 
     return Live(
         prepare=lambda shown: shown,

@@ -7,7 +7,7 @@ import { ask, by, choose, clamp, clock, say, setText } from "./page.js";
 import * as panels from "./panels.js";
 import { Picture } from "./picture.js";
 import { Timeline } from "./timeline.js";
-import { drawCommands, follow } from "./training.js";
+import { follow, plan } from "./training.js";
 
 const PENDING = { wrong: "Installed incorrectly", remove: "Removed" };
 const PROJECT_MS = 1500; // between two looks at the list of videos
@@ -156,7 +156,7 @@ async function loadProject() {
   app.steps = [];
   for (const step of procedure.steps) app.steps[step.id] = { ...step, part: components[step.component] };
   setText(by("title"), procedure.name);
-  drawCommands(app.project.commands);
+  if (by("train-dialog").open) plan();
   if (app.waits) open(app.waits.name, app.waits.frame);
   if (app.project.videos.some((video) => video.indexed < 1)) planProject();
   draw();
@@ -270,6 +270,14 @@ function play() {
   draw();
 }
 
+by("speed").addEventListener("change", ({ target }) => {
+  const { playing } = picture;
+  picture.stop();
+  picture.speed = Number(target.value);
+  target.blur(); // keys are the page's again
+  if (playing) play();
+});
+
 function undo(isUndo) {
   const done = isUndo ? app.video.undo() : app.video.redo();
   say(done ? (isUndo ? "Undone" : "Redone") : `Nothing to ${isUndo ? "undo" : "redo"}`);
@@ -291,6 +299,7 @@ const toggleDone = () => app.video.change({ done: !app.video.done });
 
 function showTraining() {
   by("train-dialog").showModal();
+  plan();
   follow();
 }
 
@@ -356,7 +365,7 @@ function actionOf(event) {
 document.addEventListener("keydown", (event) => {
   const { target, key } = event;
   if (document.querySelector("dialog[open]") || event.isComposing) return;
-  if (target.matches("input")) {
+  if (target.matches("input, select")) {
     if (key === "Escape") target.blur();
     if (key === "Enter") {
       if (target === field) go(field.value);

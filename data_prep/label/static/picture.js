@@ -19,6 +19,7 @@ export class Picture {
     this.kept = new Map(); // by frame a promise of its picture, the oldest first
     this.video = null;
     this.playing = false;
+    this.speed = 1;
     this.jump = new AbortController(); // ends all fetches
     this.player.addEventListener("error", () => {
       if (!this.player.getAttribute("src")) return;
@@ -128,6 +129,7 @@ export class Picture {
         player.requestVideoFrameCallback(step);
       };
       player.requestVideoFrameCallback(step);
+      player.playbackRate = this.speed;
       await player.play();
     } catch (error) {
       if (error.name !== "AbortError" && this.playing) { // it cannot decode this file
@@ -142,7 +144,7 @@ export class Picture {
     const start = performance.now();
     const isOn = () => this.playing && this.video === video;
     while (isOn()) {
-      const passed = Math.floor(((performance.now() - start) / 1000) * video.fps);
+      const passed = Math.floor(((performance.now() - start) / 1000) * this.speed * video.fps);
       const next = Math.min(frame + passed, video.frames - 1);
       await this.show(next);
       if (!isOn()) return;

@@ -17,7 +17,7 @@ from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, step_name
-from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
+from stormpsr_jax.psr.scoring import headline, metrics, segments, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
@@ -123,8 +123,8 @@ def _in_words(entry: Mapping[str, Any]) -> str:
 
 
 def summary_table(result: Mapping[str, Any]) -> Rows:
-    """A row per stream: the headline figures."""
-    return [{"stream": stream, **headline.values(s)} for stream, s in result["streams"].items()]
+    """A row per stream: the headline figures; one more where a stream also says what was seen."""
+    return [{"stream": name, **headline.values(s)} for name, s in headline.rows(result)]
 
 
 def overview(result: Mapping[str, Any]) -> str:
@@ -142,7 +142,15 @@ def overview(result: Mapping[str, Any]) -> str:
             for row in wrong_parts.summary_table(result)
         ]
     )
-    return f"{text}\n\nincorrect installations\n{wrong}" if wrong else text
+    segmental = tables.format_rows(segments.table(result))
+    parts = {"incorrect installations": wrong, "states frame by frame": segmental}
+    how = [
+        f"{name}: {(stream := streams.find(name)).describe(stream.settings(**entry['settings']))}"
+        for name, entry in result["streams"].items()
+        if "settings" in entry
+    ]
+    shown = [text, *(f"{title}\n{rows}" for title, rows in parts.items() if rows), "\n".join(how)]
+    return "\n\n".join(filter(None, shown))
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:
@@ -364,6 +372,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "sweep": sweep_table,
     "wrong": wrong_parts.summary_table,
     "risk": risk_table,
+    "segments": segments.table,
     "installations": wrong_parts.installations_table,
     "reliability": calibration.table,
 }

@@ -43,7 +43,9 @@ class Bars:
     def decide(self, asked: float) -> risk.Decision:
         """Returns how all recordings together decide."""
         control = risk.control_of(self.bars, list(self.losses.values()))
-        if control.recordings == risk.needed(asked):  # each is decoded as the others decide
+        if 0 < asked < 1 and control.recordings == risk.needed(
+            asked
+        ):  # each is decoded as the others decide
             control = dataclasses.replace(control, recordings=control.recordings - 1)
         return risk.decide(self.stream, self.settings, asked, control, self.weights)
 
@@ -61,17 +63,21 @@ class Bars:
     def rows(self) -> list[dict[str, Any]]:
         """Returns a row per bar: what it accepts, leaves not sure and finds.
 
+        The first, whose bar is None, is of what was seen, where the stream says that.
         "accepted_low" and "accepted_high" are a 95 % interval of the share, by a bootstrap over
         recordings; "until_sure_s" is the mean time from the first event that is not sure to the
         report as installed, of parts that were not sure first.
         """
         found = []
-        for b, bar in enumerate(self.bars):
+        seen = [(None, 0)] if self.stream.fitted else []
+        for bar, b in [*seen, *((bar, b) for b, bar in enumerate(self.bars))]:
             scores, wrong, waits = {}, [], []
             for name, r in self.recordings.items():
                 events = self.events[name][b]
+                if bar is None:
+                    events = [e._replace(kind="report") for e in events if e.kind == "seen"]
                 sure = [event[:2] for event in reported(events)]
-                unsure = [event[:2] for event in events if not event.sure]
+                unsure = [event[:2] for event in events if event.kind == "unsure"]
                 scores[name] = metrics.score_recording(
                     r.truth, metrics.scored(sure, r.with_errors), self.procedure.fps
                 )
@@ -131,10 +137,11 @@ def _waits(events: Sequence[Event]) -> list[int]:
     found = []
     for event in events:
         k = event.step_id // 3
-        if not event.sure:
+        if event.kind == "unsure":
             asked[k] = event.frame
-        elif (since := asked.pop(k, None)) is not None and event.step_id % 3 == 0:
-            found.append(event.frame - since)
+        elif event.kind == "report" and (since := asked.pop(k, None)) is not None:
+            if event.step_id % 3 == 0:
+                found.append(event.frame - since)
     return found
 
 

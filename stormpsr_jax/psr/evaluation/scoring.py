@@ -10,11 +10,12 @@ import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.psr.evaluation import analysis, released, risk_curve
-from stormpsr_jax.psr.files import frame_rates, shifted_classes
+from stormpsr_jax.psr.files import agreement, frame_rates
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import metrics, partial_order, wrong_parts
-from stormpsr_jax.psr.streams import calibration, streams
+from stormpsr_jax.psr.scoring import headline, metrics, partial_order, segments, wrong_parts
+from stormpsr_jax.psr.streams import calibration, learned, streams
+from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.risk import RISK
 from stormpsr_jax.psr.streams.rules import STREAMS, Event, Settings, reported
@@ -56,7 +57,8 @@ def evaluate(
             `risk.RISK` of the learned fusion, and no matter to the others (protocol `paper`).
 
     Returns:
-        The content of metrics.json; "warnings" say where the input may not be what it seems.
+        The content of metrics.json; "warnings" say where the input may not be what it seems,
+        "checks" what is known of how predictions fit the labels.
 
     Raises:
         ValueError: input that cannot be read or does not fit, every error with file, line and
@@ -178,7 +180,7 @@ def evaluate_recordings(
                         events = stream.decode(
                             procedure, recording, how, weights, calibration=calibrated
                         )
-                    found = _score_paper(procedure, recording, events, certain, fps)
+                    found = _score_paper(procedure, recording, events, certain, fps, stream.fitted)
                     judged += calibration.judge(reported(events), recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
@@ -194,10 +196,19 @@ def evaluate_recordings(
                     recording.frames, recording.states, steps, fps, unsure
                 ),
             }
+            counted = metrics.scored(
+                found["events"], recording.with_errors, found.get("uncertain", ())
+            )
+            rows[name]["segments"] = segments.score_recording(recording, counted)
             if recording.visibility is not None:
                 rows[name]["visible"] = _visible(recording.visibility, truth)
         entry = results[stream.name] = summarise(rows)
         entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
+        if protocol == "paper" and stream.fitted:
+            seen = [row["seen"] for row in rows.values()]
+            entry["seen"] = headline.over_recordings(seen, headline.exact_mean)
+            entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
+        entry["segments"] = segments.summarise(row["segments"] for row in rows.values())
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
         entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
@@ -211,9 +222,10 @@ def evaluate_recordings(
             )
         entry["recordings"] = rows
         if decision is not None:
-            notes.append(decision.note(stream.name))
+            notes.append(f"{decision.note(stream.name)} {wrong_parts.in_words(entry['wrong'])}")
     warnings = _check_frame_rates(recordings, scored, results, fps)
-    warnings = warnings or shifted_classes.check(procedure, recordings)
+    checks, better = agreement.check(procedure, recordings)
+    warnings = warnings or better
     result = {
         "protocol": protocol,
         "decoder": decoder,
@@ -227,7 +239,8 @@ def evaluate_recordings(
         **result,
         "both_found": analysis.mean_delays_of_both(result),
         "risk_notes": notes,
-        "warnings": warnings + _check_beginnings(recordings),
+        "checks": [*frame_rates.ends(recordings), *checks],
+        "warnings": warnings + _check_beginnings(recordings) + _check_chosen(procedure, results),
     }
 
 
@@ -254,6 +267,19 @@ def _check_frame_rates(
     return warnings
 
 
+def _check_chosen(procedure: Procedure, results: Mapping[str, Any]) -> list[str]:
+    """Warns where what ships was chosen on the very recordings that it is scored on."""
+    entry = results.get(LEARNED.name, {"recordings": {}})
+    known = sorted(learned.CHOSEN_ON & entry["recordings"].keys())
+    if procedure.name != "industreal" or not known or entry["settings"]["hold"] is None:
+        return []
+    return [
+        f"thresholds and bar of stream {LEARNED.name} for detections alone were chosen with these "
+        f"recordings in view, on which its figures are too good: {', '.join(known)}; `evaluate "
+        "rows` leaves people out"
+    ]
+
+
 def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str]:
     """Warns if recordings do not begin as their variants do, which decoders assume."""
     others = [
@@ -276,17 +302,41 @@ def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[flo
     return [None if math.isnan(fraction) else fraction for fraction in fractions]
 
 
-def _score_paper(
+def _score_seen(
     procedure: Procedure,
     r: LabelledPredictions,
     found: Sequence[Event],
     certain: float,
     fps: float,
 ) -> dict[str, Any]:
-    events = [e for e in found if e.sure and e.confidence >= certain]
-    uncertain = [e for e in found if e.sure and e.confidence < certain]
+    """The same of what was seen: without a bar for installations that is what was reported."""
+    seen = [event for event in found if event.kind == "seen"]
+    if not any(event.kind in ("seen", "unsure", "gone") for event in found):
+        seen = reported(found)
+    events = [event for event in seen if event.confidence >= certain]
+    steps = metrics.scored(events, r.with_errors, [e for e in seen if e.confidence < certain])
+    return {
+        **metrics.score_recording(r.truth, steps, fps, r.visible_from),
+        **partial_order.score_recording(procedure, r.variant, r.truth, steps),
+        "events": [[e.frame, e.step_id, e.confidence] for e in events],
+        "wrong": wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], fps),
+    }
+
+
+def _score_paper(
+    procedure: Procedure,
+    r: LabelledPredictions,
+    found: Sequence[Event],
+    certain: float,
+    fps: float,
+    fitted: bool,
+) -> dict[str, Any]:
+    reports = reported(found)
+    events = [e for e in reports if e.confidence >= certain]
+    uncertain = [e for e in reports if e.confidence < certain]
     predicted = metrics.scored(events, r.with_errors, uncertain)
     return {
+        **({"seen": _score_seen(procedure, r, found, certain, fps)} if fitted else {}),
         **metrics.score_recording(r.truth, predicted, fps, r.visible_from),
         **partial_order.score_recording(procedure, r.variant, r.truth, predicted),
         "perception_fp": None,
@@ -295,7 +345,9 @@ def _score_paper(
         "events": [[e.frame, e.step_id, e.confidence] for e in events],
         "uncertain": [[e.frame, e.step_id, e.confidence] for e in uncertain],
         "unsure": [
-            [e.frame, e.step_id, e.confidence, e.evidence["since"]] for e in found if not e.sure
+            [e.frame, e.step_id, e.confidence, e.evidence["since"]]
+            for e in found
+            if e.kind == "unsure"
         ],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
     }

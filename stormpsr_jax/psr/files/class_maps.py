@@ -117,8 +117,11 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
         if not lines:
             raise ValueError(f"{path}: has no names of classes")
         return dict(enumerate(lines))
-    import yaml  # only here, as nothing else needs it
-
+    try:
+        import yaml  # only here, as nothing else needs it
+    except ModuleNotFoundError:
+        what = "YAML needs pip install pyyaml; or give a text file with a name a line"
+        raise ValueError(f"{path}: {what}") from None
     try:
         # The base loader makes texts, lists and mappings and nothing else: no number in base 8 of
         # the state 0110, and no object.

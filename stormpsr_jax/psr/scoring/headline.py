@@ -134,6 +134,20 @@ def counts(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
     return tuple(figure for figure in of(entries) if not figure.mean)
 
 
+def rows(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns (name, entry) of each row of a table of streams, by the content of metrics.json.
+
+    A stream with a bar for installations has two: what was seen, which is comparable with other
+    methods, and what is right, which is reported as done.
+    """
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for stream, entry in result["streams"].items():
+        if "seen" in entry:
+            found.append((f"{stream} (seen)", entry["seen"]))
+        found.append((stream, entry))
+    return found
+
+
 def values(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the headline figures, by key, of a stream's or a recording's entry."""
     return {figure.key: entry[figure.key] for figure in of([entry])}

@@ -170,11 +170,24 @@ def summarise(recordings: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] 
     return {figure.key: result[figure.key] for figure in headline.WRONG}
 
 
+def in_words(summary: Mapping[str, Any] | None) -> str:
+    """A sentence on how many were accepted, with the 95 % interval of the share (Wilson, 1927)."""
+    if summary is None or not summary["shown"]:
+        return "These recordings show no incorrect installation, so nothing was tested on one."
+    n, share, z = summary["shown"], summary["accepted"] / summary["shown"], 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (
+        f"Of {n} incorrect installations here, which chose nothing, {summary['accepted']} were "
+        f"accepted: {max(middle - half, 0):.0%} to {middle + half:.0%} (95 %)."
+    )
+
+
 def summary_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream of metrics.json; none of a stream of which nothing is known."""
     return [
         {"stream": stream, **{figure.key: s["wrong"][figure.key] for figure in headline.WRONG}}
-        for stream, s in result["streams"].items()
+        for stream, s in headline.rows(result)
         if s.get("wrong") is not None
     ]
 

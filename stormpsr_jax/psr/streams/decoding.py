@@ -82,7 +82,7 @@ class Decoder:
         """The current state vector (K,)."""
         return tuple(self._state)
 
-    def confirm(self, component: int) -> None:
+    def confirm(self, component: int, right: bool = True) -> None:
         """Raises ValueError: sums report a step or do not, and ask nobody."""
         raise ValueError(f"stream {self.stream} is sure of all components")
 

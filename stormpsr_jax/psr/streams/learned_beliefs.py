@@ -31,12 +31,14 @@ P(present) = σ(o_present), P(right) = σ(o_present) σ(o_right), P(wrong) = σ(
 Projection: assemblies that exist, the catalogued states, the variant's initial one, and those that
 differ from one of these in one component, say which components are right together. Over them b(v) ∝
 ρ^[v uncatalogued] · exp Σ_k v_k · clip(logit P(right), ±12), and q_k = Σ_v b(v) v_k takes the place
-of P(right). No order of steps is used.
+of P(right). No order of steps is used. It helps to see a step; that one part is right, another one
+cannot show. `part_evidence` is what speaks for that.
 """
 
 from __future__ import annotations
 
 import collections
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -48,14 +50,26 @@ from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
 
 LIMIT = 12.0  # of a logit: e^-12 is 6 in a million
 _EDGE = 1e-3  # of the catalogued marginal
+# Log odds a second of what `part_inputs` returns; `benchmarks.risk` prints what fits other runs.
+EVIDENCE = (1.8, 0.9, -3.0)
+LOOK = 0.4  # seconds of a look after which a picture adds half
+REMEMBERED = 4.0  # log odds against a part; what was seen before counts no more
 
 
 class Belief(NamedTuple):
-    """Logits (K,) at one frame; with an axis N in front, of a recording."""
+    """Logits (K,) at one frame; with an axis N in front, of a recording.
+
+    Attributes:
+        present, right, wrong: of being there, correctly installed (projected), incorrectly
+            installed.
+        own: of being right and not wrong, by what was seen of the part itself since it last
+            changed (`part_evidence`). Of scores without parts it is `right` before the projection.
+    """
 
     present: np.ndarray
     right: np.ndarray
     wrong: np.ndarray
+    own: np.ndarray
 
     def probabilities(self) -> Belief:
         """Returns the same in 0…1; right and wrong may add up to more after a projection."""
@@ -137,17 +151,18 @@ class Filter:
         weights: Weights,
         rho: float | None,
     ) -> None:
-        self._catalogue = procedure.states.astype(float)
-        self._arrays = weights.arrays
+        self._catalogue, self._fps = procedure.states.astype(float), procedure.fps
+        self._arrays, self._rate = weights.arrays, weights.rate
         self._span = span_frames(weights.average, procedure.fps)
         self._project = None
         if rho is not None:
             self._project = Projection(procedure.states, variant.initial_state, rho)
         self.hidden = weights.arrays["start"][list(variant.initial_state)]  # (K, U)
         self.recent: collections.deque[tuple[int, np.ndarray]] = collections.deque()
+        self.evidence, self.look = np.zeros(procedure.num_components), Look()
 
-    def update(self, frame: int, scores: FrameScores) -> Belief:
-        """Takes the scores of the next frame."""
+    def update(self, frame: int, scores: FrameScores, frame_step: int = 1) -> Belief:
+        """Takes the scores of the next frame; `frame_step` frames pass from picture to picture."""
         batch = scores.each(lambda a: np.asarray(a)[None])
         x = inputs(batch, self._catalogue)[0]
         while self.recent and frame - self.recent[0][0] >= self._span:
@@ -156,17 +171,67 @@ class Filter:
         total = np.zeros_like(x)
         for _, recent in self.recent:
             total += recent
-        self.hidden, o = step(self._arrays, self.hidden, total / len(self.recent))
+        seconds = frame_step / self._fps
+        steps = 1.0 if self._rate is None else seconds * self._rate
+        self.hidden, o = step(self._arrays, self.hidden, total / len(self.recent), steps)
         belief = beliefs_of(o)
+        if scores.parts is not None:
+            adds = self.look.weight(scores, seconds) * part_evidence(scores)
+            evidence = np.clip(self.evidence + adds, -REMEMBERED, LIMIT)
+            self.evidence = np.where(belief.present < 0, 0.0, evidence)  # it begins with the part
+            belief = belief._replace(own=self.evidence)
         if self._project is None:
             return belief
         return belief._replace(right=self._project(belief.right))
 
 
+class Look:
+    """How long the object has been in view, in seconds, as far as it is."""
+
+    def __init__(self) -> None:
+        self.lasted = 0.0
+
+    def weight(self, scores: FrameScores, seconds: float) -> float:
+        """Returns the seconds that a picture counts for, which it lasts.
+
+        Pictures of one look say much the same: the longer it has lasted, the less one adds.
+        """
+        g = float(sigmoid(np.clip(float(scores.objectness), -60, 60)))
+        self.lasted = self.lasted + g * seconds if g > 0.5 else self.lasted * math.exp(-seconds)
+        return seconds * g * g / (1 + self.lasted / LOOK)
+
+
+def part_evidence(scores: FrameScores) -> np.ndarray:
+    """Returns log odds a second that each part (K,) is right and not wrong, as a picture shows it.
+
+    Neither the order nor the catalogue is in it. An error in view speaks against a part, less so
+    where another one looks incorrect; no other part speaks for it.
+    """
+    own, *error = (part_inputs(scores) * EVIDENCE).T
+    return own + np.minimum(sum(error), 0.0)
+
+
+def part_inputs(scores: FrameScores) -> np.ndarray:
+    """Returns what `EVIDENCE` weighs, (K, 3), as far as each part is in view.
+
+    Its logit of being right, cut to ±2; that the picture as a whole shows an error; that it shows
+    one and no other part looks incorrect.
+    """
+    assert scores.parts is not None
+    present, right = np.split(np.asarray(scores.parts, float), 2)
+    there, error = sigmoid(present), math.exp(min(float(scores.states[-1]), 0.0))
+    suspect = there * sigmoid(-right)
+    other = np.full(len(suspect), suspect.max(initial=0.0))  # the most suspect of the others
+    if len(suspect) > 1:
+        other[suspect.argmax()] = np.partition(suspect, -2)[-2]
+    shown = [np.clip(right, -2, 2), np.full(len(right), error), error * (1 - other)]
+    return there[:, None] * np.stack(shown, axis=1)
+
+
 def step(
-    arrays: Mapping[str, np.ndarray], hidden: np.ndarray, x: np.ndarray
+    arrays: Mapping[str, np.ndarray], hidden: np.ndarray, x: np.ndarray, steps: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One step of the recurrent unit of inputs (K, F).
+    """One step of the recurrent unit of inputs (K, F), which counts as so many of them.
 
     Returns `hidden` (K, U) and logits (K, 2): of being present, of being right if present.
     """
@@ -174,7 +239,7 @@ def step(
     a = x @ arrays["input"] + arrays["bias"]
     b = hidden @ arrays["recurrent"]
     gates = sigmoid(a[:, : 2 * U] + b[:, : 2 * U])
-    update, reset = gates[:, :U], gates[:, U:]
+    update, reset = gates[:, :U] ** steps, gates[:, U:]
     new = np.tanh(a[:, 2 * U :] + reset * b[:, 2 * U :])
     hidden = update * hidden + (1 - update) * new
     return hidden, hidden @ arrays["readout"] + x @ arrays["skip"] + arrays["offset"]
@@ -184,11 +249,9 @@ def beliefs_of(o: np.ndarray) -> Belief:
     """Returns the beliefs, without projection, for logits (…, 2) of `step`."""
     present, right = o[..., 0], o[..., 1]
     log_present = -np.logaddexp(0, -present)
-    return Belief(
-        present,
-        _logit_of_log(log_present - np.logaddexp(0, -right)),
-        _logit_of_log(log_present - np.logaddexp(0, right)),
-    )
+    is_right = _logit_of_log(log_present - np.logaddexp(0, -right))
+    wrong = _logit_of_log(log_present - np.logaddexp(0, right))
+    return Belief(present, is_right, wrong, is_right)
 
 
 class Projection:

@@ -1,14 +1,17 @@
 """From the beliefs of the learned fusion to events.
 
-Where the variant allows the step: install (3k) when the
-logit of being right exceeds `install` and the reported state is not right; wrong installation
-(3k + 1) when that of being wrong exceeds `wrong` and it is not wrong; remove (3k + 2) when that of
-being there falls below `remove` and it is right or wrong. Where two of them hold, the surer counts.
-A removal that the variant does not expect may need a lower logit, `unexpected`.
+Where the variant allows the step: install (3k) when the logit of being right exceeds `install` and
+the reported state is not right; incorrect installation (3k + 1) when that of being wrong exceeds
+`wrong` and it is not wrong; remove (3k + 2) when that of being there falls below `remove` and it is
+right or wrong. Where two of them hold, the surer counts. A removal that the variant does not expect
+may need a lower logit, `unexpected`.
 
-With `sure` an installation needs that logit (`risk.py` chooses it). A part that is seen to be
-there, or whose logit of being right exceeds `install`, and that is neither surely right nor wrong,
-is not sure: after `PATIENCE` an event asks for a clear view, once until the part is reported.
+That is how a step is *seen*. With `sure`, the bar that `risk.py` chooses, a second reporter says
+what is *right*: an installation also needs that much evidence of the part itself since it last
+changed (`Belief.own`), which no other part and no prior lifts. So what was reported as incorrect is
+right only after the part has gone, or has been shown right for longer than `REMEMBERED` speaks
+against it. A part that is seen to be there, or to be right, and that is neither right nor wrong, is
+not sure: after `PATIENCE` an event asks for a clear view, once until the part is reported.
 
 Steps that one look at the object shows cross their thresholds some frames apart, in no order that
 means anything. With `hold` a report waits, for so long at most, while another possible step is
@@ -20,6 +23,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +36,9 @@ from stormpsr_jax.psr.streams.rules import Event
 NAME = "learned"
 MAX_HOLD = 60.0
 RISING = -1.0  # logit above which a step may soon exceed its threshold
-PATIENCE = 2.0  # seconds for which a part is not sure before an event says so
+PATIENCE = (
+    8.0  # seconds for which a part is not sure before an event says so; most are right by then
+)
 _STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
 
 
@@ -46,8 +53,8 @@ class LearnedSettings:
             than one component away from it, None leaves the projection out.
         unexpected: as `remove`, of removals that the variant does not expect; None is `remove`.
         hold: seconds that a report waits at most for others that are rising, 0…60; None is 0.
-        sure: logit above which a part is reported as installed, if that is more than `install`;
-            None is `install`, and then no part is not sure.
+        sure: log odds of the part's own evidence above which it is right; None asks for none, and
+            then no part is not sure.
     """
 
     install: float = 3.5
@@ -90,9 +97,8 @@ class Reporter:
         unexpected = settings.remove if settings.unexpected is None else settings.unexpected
         removal = -np.where(expected, settings.remove, unexpected)
         ones = np.ones(len(parts))
-        self._install, self._asks = settings.install, settings.sure is not None
-        sure = max(settings.install, -math.inf if settings.sure is None else settings.sure)
-        self._thresholds = np.stack([sure * ones, settings.wrong * ones, removal])
+        self._install, self._sure = settings.install, settings.sure
+        self._thresholds = np.stack([settings.install * ones, settings.wrong * ones, removal])
         # What a report waits for: neither what goes wrong nor what is not expected to come off.
         self._awaited = np.stack([may_install, np.zeros_like(may_install), expected])
         self.hold = math.ceil((settings.hold or 0.0) * procedure.fps)  # frames
@@ -103,6 +109,23 @@ class Reporter:
         self.unsure, self.asked = np.full(len(parts), -1), np.zeros(len(parts), bool)
         self._patience = math.ceil(PATIENCE * procedure.fps)
 
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs, as plain values for JSON."""
+        return {
+            "reported": self.reported.tolist(),
+            "unsure": self.unsure.tolist(),
+            "asked": self.asked.tolist(),
+            "held": self.held,
+            "pending": [] if self.pending is None else [x.tolist() for x in self.pending],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state."""
+        self.reported, self.unsure = np.array(state["reported"]), np.array(state["unsure"])
+        self.asked, self.held = np.array(state["asked"]), state["held"]
+        waits = state["pending"]
+        self.pending = Belief(*map(np.array, waits)) if waits else None
+
     def update(self, frame: int, belief: Belief) -> list[Event]:
         """Returns the events of the next frame with a belief, by frame and step id."""
         return self.expire(frame - 1) + self._decide(frame, belief, self.hold)
@@ -110,10 +133,10 @@ class Reporter:
     def whole(self, frames: np.ndarray, belief: Belief) -> list[Event]:
         """Returns the events of a recording, as `update` gives them; frames (N,), beliefs (N, K).
 
-        Frames that would change nothing, nearly all, are found at once and left out.
+        Frames that would change nothing, nearly all, are found at once and left out. What still
+        waits at the end is not reported: nothing more was seen.
         """
-        logits = np.stack([belief.right, belief.wrong, -belief.present], axis=1)
-        over, kinds = self._over(logits)
+        _, over, kinds = self._over(belief, axis=1)
         states, over, at = np.array(_STATES)[kinds], np.asarray(over.any(axis=1)), frames
         events: list[Event] = []
         n = 0
@@ -121,9 +144,10 @@ class Reporter:
             if self.held is None:
                 rest = slice(n, None)
                 stirs = over[rest] & (states[rest] != self.reported)
-                if self._asks:
+                if self._sure is not None:
                     own = Belief(*(its[rest] for its in belief))
                     stirs |= self._unsure(own, over[rest]) != (self.unsure >= 0)
+                    stirs |= self._gone(own)
                     waits = (self.unsure >= 0) & ~self.asked
                     stirs |= waits & (at[rest, None] - self.unsure >= self._patience)
                 (some,) = np.nonzero(stirs.any(axis=1))
@@ -132,18 +156,17 @@ class Reporter:
                 n += int(some[0])
             events += self.update(int(at[n]), Belief(*(its[n] for its in belief)))
             n += 1
-        return events + self.expire()
+        return events
 
-    def expire(self, frame: int | None = None) -> list[Event]:
-        """Returns what has waited for long enough at a frame without a belief; None: at any."""
+    def expire(self, frame: int) -> list[Event]:
+        """Returns what has waited for long enough at a frame without a belief."""
         if self.held is None or self.pending is None:
             return []
         due = self.held + self.hold
-        return [] if frame is not None and frame < due else self._decide(due, self.pending, 0)
+        return [] if frame < due else self._decide(due, self.pending, 0)
 
     def _decide(self, frame: int, belief: Belief, hold: int) -> list[Event]:
-        logits = np.stack([belief.right, belief.wrong, -belief.present])
-        over, kinds = self._over(logits)
+        logits, over, kinds = self._over(belief)
         states = np.array(_STATES)[kinds]
         ready = over.any(axis=0) & (states != self.reported)
         if self._waits(frame, ready, logits, hold):
@@ -155,36 +178,47 @@ class Reporter:
             self.reported[k] = states[k]
             self.asked[k] = False
             events.append(self._event(frame, k, int(kinds[k]), belief))
-        if self._asks:
+        if self._sure is not None:
             events += self._ask(frame, belief, np.any(over, axis=0))
             events.sort(key=lambda event: event.step_id)
         return events
 
-    def _over(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether logits (…, 3, K) are over their thresholds, and which of three is (…, K)."""
+    def _over(self, belief: Belief, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits (…, 3, K), which are over their thresholds, and which of three is, (…, K)."""
+        logits = np.stack([belief.right, belief.wrong, -belief.present], axis)
         over = self._may & (logits > self._thresholds)
+        if self._sure is not None:
+            over[..., 0, :] &= belief.own > self._sure
         # After a projection a part may be believed to be right and to be wrong or absent: the surer
         # counts, so that two reports do not take turns.
-        return over, np.where(over, logits, -np.inf).argmax(axis=-2)
+        return logits, over, np.where(over, logits, -np.inf).argmax(axis=-2)
 
-    def _event(self, frame: int, k: int, kind: int, belief: Belief, sure: bool = True) -> Event:
+    def _event(self, frame: int, k: int, kind: int, belief: Belief, is_a: str = "report") -> Event:
         logit = (belief.right, belief.wrong, -belief.present)[kind][k]
         confidence, step_id = float(sigmoid(logit)), 3 * k + kind
         if self._calibration is not None:
             confidence = self._calibration(confidence, step_id)
         evidence = {name: float(sigmoid(its[k])) for name, its in belief._asdict().items()}
-        if not sure:
+        if is_a == "unsure":
             evidence["since"] = int(self.unsure[k])
         name, time = self._procedure.step_name(step_id), frame / self._procedure.fps
-        return Event(frame, step_id, confidence, NAME, evidence, name, time, sure)
+        return Event(frame, step_id, confidence, NAME, evidence, name, time, is_a)
 
     def _ask(self, frame: int, belief: Belief, over: np.ndarray) -> list[Event]:
         """The events of parts that have not been sure for long enough; `over` (K,): what is."""
         unsure = self._unsure(belief, over)
         self.unsure = np.where(unsure, np.where(self.unsure < 0, frame, self.unsure), -1)
         due = unsure & ~self.asked & (frame - self.unsure >= self._patience)
-        self.asked |= due
-        return [self._event(frame, k, 0, belief, sure=False) for k in np.flatnonzero(due).tolist()]
+        gone = self._gone(belief)
+        self.asked = (self.asked | due) & ~gone
+        parts = np.flatnonzero(due).tolist()
+        events = [self._event(frame, k, 0, belief, "unsure") for k in parts]
+        parts = np.flatnonzero(gone).tolist()
+        return events + [self._event(frame, k, 2, belief, "gone") for k in parts]
+
+    def _gone(self, belief: Belief) -> np.ndarray:
+        """Which parts (…, K) an event has called not sure that have been taken off."""
+        return self.asked & (self.reported == 0) & (-belief.present > self._thresholds[2])
 
     def _unsure(self, belief: Belief, over: np.ndarray) -> np.ndarray:
         """Which parts (…, K) are there, or seem right, and neither are reported so nor sure."""

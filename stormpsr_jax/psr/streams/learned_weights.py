@@ -1,6 +1,7 @@
 """The weights of the learned fusion: what they are, their files, and the ones that ship.
 
-A file is JSON: {"format": 2, "kind", "average", "arrays": {name: nested lists of numbers}}. It is
+A file is JSON: {"format": 2, "kind", "average", "rate", "arrays": {name: nested lists of numbers}},
+"rate" being left out where it is not known. It is
 checked for names, shapes and bounds, and nothing in it is executed.
 """
 
@@ -25,6 +26,7 @@ NUM_INPUTS = 12  # F
 MAX_UNITS = 64  # U
 MAX_WEIGHT = 1e3
 MAX_AVERAGE = 60.0  # seconds
+MIN_RATE, MAX_RATE = 0.01, 1000.0  # pictures a second
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,11 +37,13 @@ class Weights:
         kind: of `scores.KINDS`: the scores that they were fitted on.
         average: seconds that inputs are averaged over.
         arrays: by name as in `shapes`, float64.
+        rate: pictures a second that they were fitted at; None of older ones, which count pictures.
     """
 
     kind: str
     average: float
     arrays: Mapping[str, np.ndarray]
+    rate: float | None = None
 
     @property
     def units(self) -> int:
@@ -54,7 +58,9 @@ class Weights:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of the file that `from_json` reads back."""
         arrays = {name: np.asarray(a, float).tolist() for name, a in self.arrays.items()}
-        return {"format": FORMAT, "kind": self.kind, "average": self.average, "arrays": arrays}
+        known = {} if self.rate is None else {"rate": self.rate}
+        content = {"format": FORMAT, "kind": self.kind, "average": self.average}
+        return content | known | {"arrays": arrays}
 
     @classmethod
     def from_json(cls, data: Any, place: str = "weights") -> Weights:
@@ -73,13 +79,16 @@ class Weights:
             known = ", ".join(KINDS)
             raise ValueError(f"{place}: kind: {files.shorten(kind)} is not one of {known}")
         average = files.number(data.get("average"), f"{place}: average", 0, MAX_AVERAGE)
+        rate = data.get("rate")
+        if rate is not None:
+            rate = files.number(rate, f"{place}: rate", MIN_RATE, MAX_RATE)
         given = files.field(data, "arrays", dict, place)
         start = files.field(given, "start", list, f"{place}: arrays")
         units = len(start[0]) if start and isinstance(start[0], list) else 0
         if not 1 <= units <= MAX_UNITS:
             raise ValueError(f"{place}: arrays: start: is not of 1…{MAX_UNITS} units")
         wanted = shapes(units)
-        keys = ("format", "kind", "average", "arrays")
+        keys = ("format", "kind", "average", "rate", "arrays")
         for where, entries, its in ((place, data, keys), (f"{place}: arrays", given, (*wanted,))):
             if unknown := [key for key in entries if key not in its]:
                 raise ValueError(f"{where}: {files.shorten(unknown[0])}: unknown key")
@@ -87,7 +96,7 @@ class Weights:
         for name, shape in wanted.items():
             values = files.field(given, name, list, f"{place}: arrays")
             arrays[name] = _array(values, shape, f"{place}: arrays: {name}")
-        return cls(kind, average, arrays)
+        return cls(kind, average, arrays, rate)
 
 
 def shapes(units: int) -> dict[str, tuple[int, ...]]:

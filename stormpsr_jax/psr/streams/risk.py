@@ -9,8 +9,11 @@ bar is the lowest with
 
 Then the expected loss of a further recording is at most R, if the recordings are exchangeable: the
 next one is drawn as those were. It is no bound for other people, light or products, nor for a part
-that goes wrong in a new way. Fewer than 1/R − 1 recordings (9 for R = .1, 19 for .05) cannot show
-it; then the bar is that of other worlds (`DEFAULTS`), which nothing guarantees for this product.
+that goes wrong in a new way; and it holds approximately alone where the same recordings have chosen
+thresholds or when to stop training. Fewer than 1/R − 1 recordings (9 for R = .1, 19 for .05) cannot
+show it; then the bar is that of other worlds (`DEFAULTS`), which nothing guarantees for this
+product, or the lowest one above it that these recordings do not refute: of so many, so many with a
+loss would be an accident (`REFUTED`) if R held.
 """
 
 from __future__ import annotations
@@ -65,32 +68,49 @@ class Control:
 
         Where even the highest one's is more, that is the bar.
         """
-        if self.recordings < needed(risk):
+        if not self.tells(risk):
             return None
         fit = [bar for bar in self.bars if self.bound(bar) <= risk + 1e-12]
         return min(fit, default=self.bars[-1])
 
+    def tells(self, risk: float) -> bool:
+        """Whether the recordings are enough for a risk."""
+        return risk > 0 and self.recordings >= needed(risk)
+
+    def not_refuted(self, risk: float, least: float) -> float:
+        """Returns the lowest bar from `least` on that these recordings do not refute."""
+        n = self.recordings
+        for bar, loss in zip(self.bars, self.losses, strict=True):
+            lost = math.ceil(n * loss - 1e-9)
+            chance = sum(
+                math.comb(n, i) * risk**i * (1 - risk) ** (n - i) for i in range(lost, n + 1)
+            )
+            if bar >= least and (lost == 0 or chance >= REFUTED):
+                return bar
+        return max(self.bars[-1], least)
+
 
 # Where a product has too few recordings of its own: by kind of the weights, bars by the risk that
-# they had elsewhere (docs/results.md): on rendered toys, and of
-# detections on the authors' real ones, whose few incorrect installations tell no lower risk.
-NEVER = 30.0  # a logit that no belief reaches, the last of `learned.BARS`
+# they are taken for. Those of "scores" were chosen on 80 rendered recordings of two toys, and what
+# they accept elsewhere stands in docs/results.md; those of "detections" on real ones.
+NEVER = 30.0  # that no evidence reaches, the last of `learned.BARS`
 DEFAULTS = {
-    "scores": {0.1: 4.5, 0.06: 5.0, 0.05: 5.5, 0.03: 6.0, 0.01: 8.0, 0.0: NEVER},
+    "scores": {0.2: 1.0, 0.1: 2.5, 0.05: 4.0, 0.0: NEVER},
     "csv": {0.1: 4.5, 0.05: 7.0, 0.0: NEVER},
     "detections": {0.1: 3.75, 0.0: NEVER},
 }
+REFUTED = 0.05  # chance of as many losses or more
 
 
 def default_bar(kind: str, risk: float) -> float:
-    """Returns the strict default of weights of a kind, for a risk in 0…1."""
+    """Returns the default of weights of a kind, for a risk in 0…1."""
     known = DEFAULTS[kind]
     return known[max((one for one in known if one <= risk), default=0.0)]
 
 
 def needed(risk: float) -> int:
-    """Returns how many recordings with an incorrect installation a risk in 0…1 needs."""
-    return math.ceil(1 / risk - 1 - 1e-9) if risk > 0 else 10**9
+    """Returns how many recordings with an incorrect installation a risk above 0 needs."""
+    return math.ceil(1 / risk - 1 - 1e-9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +120,8 @@ class Decision:
     Attributes:
         settings: of the stream, with the bar.
         risk: that was asked for; 1 is without a bar.
-        bound: on the expected share of incorrect installations accepted; None if the bar is the
-            default of other worlds, or there is none.
+        bound: on the expected share of incorrect installations accepted, which is the risk asked
+            for; None if the bar is the default of other worlds, or there is none.
         recordings: with an incorrect installation, that there were to choose by.
         default: whether the bar is that of other worlds.
     """
@@ -118,13 +138,19 @@ class Decision:
             return f"{stream}: --risk=1 sets no limit, so no part is reported as not sure."
         if self.bound is not None:
             return (
-                f"{stream}: of the incorrect installations of a recording at most "
-                f"{self.bound:.0%} are accepted on average, by {self.recordings} recordings with "
-                "one, if further recordings are like these (exchangeable)."
+                f"{stream}: approximately {self.bound:.0%} of the incorrect installations of a "
+                f"recording are accepted at most, on average: {self.recordings} recordings with "
+                "one chose the bar. It holds for further ones that are like these."
             )
-        how = "is the strict default of other products" if self.default else "is not raised"
+        if self.risk == 0:
+            return (
+                f"{stream}: no number of recordings can show a risk of 0: nothing is called right."
+            )
+        how = "is not raised"
+        if self.default:
+            how = "is one that rendered products chose, or a higher one if these refute it"
         return (
-            f"{stream}: a risk of {self.risk:g} needs {needed(self.risk)} recordings with an "
+            f"{stream}: a risk of {self.risk:g} needs {needed(self.risk):,} recordings with an "
             f"incorrect installation, there are {self.recordings}: the bar for installations {how}."
         )
 
@@ -147,13 +173,17 @@ def decide(
         raise ValueError(f"risk {risk} is not in 0…1")
     if risk == 1:
         return Decision(stream.with_bar(settings, None), risk)
+    if control is not None and control.bars != stream.bars(settings):
+        control = None  # of an earlier version, whose bars were of something else
     there = 0 if control is None else control.recordings
     if control is not None and (bar := control.bar(risk)) is not None:
-        return Decision(stream.with_bar(settings, bar), risk, control.bound(bar), there)
+        return Decision(stream.with_bar(settings, bar), risk, risk, there)
     if weights is None or not stream.fitted:
         return Decision(settings, risk, recordings=there)
-    settings = stream.with_bar(settings, default_bar(weights.kind, risk))
-    return Decision(settings, risk, recordings=there, default=True)
+    bar = default_bar(weights.kind, risk)
+    if control is not None and there and risk > 0:
+        bar = control.not_refuted(risk, bar)
+    return Decision(stream.with_bar(settings, bar), risk, recordings=there, default=True)
 
 
 def decode_bars(

@@ -49,9 +49,11 @@ class Event(NamedTuple):
             of the learned fusion the beliefs "present", "right" and "wrong".
         name: of the step, such as "Install left frame".
         time_s: seconds from frame 0 on to `frame`.
-        sure: whether it is a report. An event that is not sure asks for a clear view: the component
-            (step id 3k) changed at frame evidence["since"], and neither that it is installed right
-            nor that it is not is sure. It completes no step.
+        kind: "report", or of the learned fusion also one of three that complete no step. "seen":
+            the step was seen, which is enough where no bar is asked for (`risk.py`).
+            "unsure" asks for a clear view: the component (step id 3k) changed at frame
+            evidence["since"], and neither that it is installed right nor that it is not is sure.
+            "gone" (3k+2) ends that: the component was taken off.
     """
 
     frame: int
@@ -61,17 +63,19 @@ class Event(NamedTuple):
     evidence: dict[str, float]
     name: str
     time_s: float
-    sure: bool = True
+    kind: str = "report"
 
     @property
     def state(self) -> str:
-        """What became of the component: "right", "wrong", "absent" or "unsure"."""
-        return ("right", "wrong", "absent")[self.step_id % 3] if self.sure else "unsure"
+        """What became of the component: "right", "wrong", "absent", "seen" or "unsure"."""
+        if self.kind in ("seen", "unsure"):
+            return self.kind
+        return ("right", "wrong", "absent")[self.step_id % 3]
 
 
 def reported(events: Iterable[Event]) -> list[Event]:
-    """Returns the events that are reports: those that are sure."""
-    return [event for event in events if event.sure]
+    """Returns the events that are reports."""
+    return [event for event in events if event.kind == "report"]
 
 
 @dataclasses.dataclass(frozen=True)

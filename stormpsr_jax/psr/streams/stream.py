@@ -61,8 +61,8 @@ class OnlineDecoder(Protocol):
             ValueError: a frame out of order, or what does not fit the procedure.
         """
 
-    def confirm(self, component: int) -> None:
-        """Takes it from a person that a component which is not sure is installed right."""
+    def confirm(self, component: int, right: bool = True) -> None:
+        """Takes it from a person that a component is installed right, or that it is not."""
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON.

@@ -1,9 +1,8 @@
-"""An ONNX graph with fewer and larger operators: what jax2onnx spells out, by its name.
+"""An ONNX graph with fewer operators, where runtimes gain by it: GELUs and group norms.
 
-Runtimes have one kernel for a GELU and one for a softmax, and none for the chains that JAX traces
-them to. Shapes of reshapes that are known but for the number of rows become constants. A chain that
-is not found stays as it is, so that at worst nothing is gained; what comes out is compared with the
-network in any case (`exporting`).
+Runtimes have a kernel for a GELU, and none for the chain that JAX traces it to; onnxruntime has
+none for a group norm on CPUs. What they bring is in benchmarks/results/recognise-export.md. A chain
+that is not found stays as it is; what comes out is compared with the network (`exporting`).
 """
 
 from __future__ import annotations
@@ -45,21 +44,11 @@ class _Graph:
         """The shape of a value, -1 for what is not known of it; [] if nothing is."""
         return [d.dim_value if d.HasField("dim_value") else -1 for d in self._dims.get(name, ())]
 
-    def axes(self, node: Any) -> list[int]:
-        """Over which axes a node reduces."""
-        return [int(axis) for axis in self.constants.get(node.input[1], ())]
-
     def constant(self, name: str, values: np.ndarray) -> str:
         """Adds one; returns its name."""
         from onnx import numpy_helper
 
         self.graph.initializer.append(numpy_helper.from_array(values, name))
-        return name
-
-    def original(self, name: str) -> str:
-        """The value that was only spread over more rows or columns."""
-        while (node := self.made(name, "Identity", "Expand", "Reshape")) is not None:
-            name = node.input[0]
         return name
 
 
@@ -68,10 +57,7 @@ def rewrite(model: Any) -> None:
     graph = _Graph(model.graph)
     nodes = []
     for node in model.graph.node:
-        _shape(graph, node)
         _gelu(graph, node)
-        _softmax(graph, node)
-        _product(node)
         nodes += _group_norm(graph, node)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -84,15 +70,6 @@ def _become(node: Any, kind: str, inputs: list[str], **attributes: Any) -> None:
 
     new = helper.make_node(kind, inputs, list(node.output), name=node.name, **attributes)
     node.CopyFrom(new)
-
-
-def _shape(graph: _Graph, node: Any) -> None:
-    """Reshapes to what is known but for one dimension: that one is -1."""
-    if node.op_type != "Reshape" or graph.made(node.input[1], "Concat") is None:
-        return
-    dims = graph.dims(node.output[0])
-    if dims and dims.count(-1) <= 1 and 0 not in dims:
-        node.input[1] = graph.constant(f"{node.output[0]}_dims", np.array(dims, np.int64))
 
 
 def _gelu(graph: _Graph, node: Any) -> None:
@@ -112,36 +89,6 @@ def _gelu(graph: _Graph, node: Any) -> None:
         if scaled is not None and graph.factor(scaled, math.sqrt(0.5)) == x:
             _become(node, "Gelu", [x])
             return
-
-
-def _softmax(graph: _Graph, node: Any) -> None:
-    """(exp(x − max x) @ v) / Σ exp(x − max x), over the last axis."""
-    if node.op_type != "Div" or (product := graph.made(node.input[0], "MatMul")) is None:
-        return
-    weights, v = product.input
-    total = graph.made(graph.original(node.input[1]), "ReduceSum")
-    power = graph.made(weights, "Exp")
-    if power is None or total is None or total.input[0] != weights:
-        return
-    if (minus := graph.made(power.input[0], "Sub")) is None:
-        return
-    x = minus.input[0]
-    largest = graph.made(graph.original(minus.input[1]), "ReduceMax")
-    if largest is None or largest.input[0] != x:
-        return
-    last = len(graph.dims(x)) - 1
-    if last < 1 or any(graph.axes(one) not in ([last], [-1]) for one in (total, largest)):
-        return
-    _become(power, "Softmax", [x], axis=-1)
-    _become(node, "MatMul", [power.output[0], v])
-
-
-def _product(node: Any) -> None:
-    """A Gemm that adds nothing, which int8 would pass over."""
-    if node.op_type == "Gemm" and len(node.input) == 2:
-        values = {a.name: a.f if a.name in ("alpha", "beta") else a.i for a in node.attribute}
-        if values.get("alpha", 1) == 1 and not values.get("transA") and not values.get("transB"):
-            _become(node, "MatMul", list(node.input))
 
 
 def _group_norm(graph: _Graph, node: Any) -> list[Any]:

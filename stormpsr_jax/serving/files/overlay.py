@@ -29,7 +29,8 @@ _QUALITY = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": 
 _INK, _MUTED, _PANEL = (255, 255, 255), (170, 176, 184), (12, 15, 20, 185)
 # By status of a step: sign and colour. The sign says it without the colour.
 _SIGNS = {
-    "done": ("✓", (94, 220, 160)),
+    "done": ("●", (94, 220, 160)),
+    "seen": ("○", (94, 220, 160)),
     "next": ("▸", (255, 208, 92)),
     "missing": ("!", (255, 122, 133)),
     "unsure": ("?", (240, 192, 96)),
@@ -153,7 +154,7 @@ class _Drawer:
         lines = [("", f"{time}   {done} of {len(rows) - statuses.count('wrong')} done", _INK)]
         for step, status in rows[start : start + room]:
             sign, colour = _SIGNS[status]
-            ink = _INK if status in ("next", "done") else colour
+            ink = _INK if status in ("next", "done", "seen") else colour
             lines.append((sign, self._procedure.step_name(step), ink))
         longest = max(self._font.getlength(text) for _, text, _ in lines) + self._line
         panel, draw = self._panel(min(longest + 2 * self._margin, 0.42 * self._width), len(lines))

@@ -64,6 +64,7 @@ class Report:
         self._changed: np.ndarray | None = None  # (bins, K), the highest probability
         self._seen: np.ndarray | None = None  # (bins,), the highest confidence of a detection
         self._events: list[Event] = []
+        self._only_seen: list[Event] = []
         self._num_events = self._num_uncertain = 0
         self._certain = certain
         self._pictures: dict[int, bytes] = {}  # by frame
@@ -90,13 +91,15 @@ class Report:
             found = np.where(detected.classes > 0, detected.confidences, 0).max(axis=1, initial=0)
             np.maximum.at(self._seen, bins, found)
         for event in chunk.events:
-            if event.sure:
+            if event.kind in ("report", "gone"):
                 same = [one for one in self._unsure if one.step_id // 3 == event.step_id // 3]
                 for one in same:
                     one.until = event.frame if one.until is None else one.until
-            elif len(self._unsure) < MAX_EVENTS:
+            elif event.kind == "unsure" and len(self._unsure) < MAX_EVENTS:
                 self._asked.setdefault(event.frame, []).append(event.name)
                 self._unsure.append(Unsure(event.step_id, int(event.evidence["since"])))
+        seen = [event for event in chunk.events if event.kind == "seen"]
+        self._only_seen += seen[: max(0, MAX_EVENTS - len(self._only_seen))]
         events = reported(chunk.events)
         for frame, belief in zip(chunk.numbers, chunk.beliefs, strict=True):
             self._least |= {e.step_id: 1.0 for e in events if e.frame == frame}
@@ -161,6 +164,7 @@ class Report:
             changed=self._changed is not None,
             detected=self._seen is not None,
             calibrated=calibrated,
+            seen=bool(self._only_seen),
             unsure=[
                 (
                     self._procedure.step_name(one.step_id),
@@ -218,7 +222,8 @@ class Report:
         """A row per step with its events; below, what the networks say, with the same times."""
         from matplotlib.figure import Figure
 
-        steps = [one.step_id for one in self._events] + [one.step_id for one in self._unsure]
+        marked = sorted([*self._events, *self._only_seen], key=lambda event: event.frame)
+        steps = [one.step_id for one in marked] + [one.step_id for one in self._unsure]
         steps = list(dict.fromkeys(steps))
         steps += [step for step in self._variant.expected if step not in steps]
         curves = self._curves()
@@ -268,11 +273,14 @@ class Report:
             axes.broken_barh(
                 [at], (y, 0.5), facecolor="none", edgecolor=PALETTE["amber"], hatch="////"
             )
-        for event in self._events:
+        for event in [*self._only_seen, *self._events]:
             x, y = (event.frame - self._first) / self._fps, steps.index(event.step_id) + 0.5
             ink = WRONG if event.step_id % 3 == 1 else colour
-            fill = "none" if self._is_uncertain(event) else ink
-            axes.plot([x], [y], "o", ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
+            seen, uncertain = event.kind == "seen", self._is_uncertain(event)
+            fill, mark = "none" if seen or uncertain else ink, "D" if uncertain else "o"
+            axes.plot([x], [y], mark, ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
+            if seen:
+                continue
             text, beside = f"{event.confidence:.2f}", "offset points"
             axes.annotate(text, (x, y), (6, 0), textcoords=beside, fontsize=6.5, va="center")
 

@@ -107,10 +107,11 @@ def recognise(
                 seen = chunk.recognised.top(i)
                 if chunk.fits[i] is not False:
                     alerts += checklist.update(frame, events, seen, chunk.beliefs[i])
-                if not (video or clips or (events and not missing)):
+                pictured = any(event.kind in ("report", "unsure") for event in events)
+                if not (video or clips or (pictured and not missing)):
                     continue
                 picture = next(picture for number, picture in numbered if number == frame)
-                if events:
+                if pictured:
                     report.show(frame, picture)
                 if not (video or clips):
                     continue
@@ -124,7 +125,8 @@ def recognise(
                 if video:
                     write_frame(picture, shown)
                 if clips:
-                    of_events.add(frame, picture, shown, reported(events))
+                    names = [f"{frame:06d}_{event.step_id}" for event in reported(events)]
+                    of_events.add(frame, picture, shown, names)
                 progress(1)
             writer.write(chunk, alerts)
             report.add(chunk, alerts)

@@ -9,15 +9,16 @@ from stormpsr_jax.serving.checklist import PERSON
 
 
 def kind_of(event: Event, certain: float) -> str:
-    """Returns the type of an event's line: "event", "uncertain", "unsure" or "confirmed".
+    """Returns the type of an event's line: "event", "uncertain", "seen", "unsure", "gone" or
+    "confirmed".
 
-    That is one of a confidence below `certain`, one that is not sure, and one that a person has
-    confirmed.
+    That is a report, one of a confidence below `certain`, a step that was seen, one that is not
+    sure, the end of that as the part was taken off, and one that a person has confirmed.
     """
     if event.stream == PERSON:
         return "confirmed"
-    if not event.sure:
-        return "unsure"
+    if event.kind != "report":
+        return event.kind
     return "event" if event.confidence >= certain else "uncertain"
 
 

@@ -176,10 +176,11 @@ class Writer:
             confidence = f"{event.confidence:.4f}"
             time = label_time(event.frame - self._first, self._fps)
             kind = records.kind_of(event, self._certain)
-            if kind not in self._tables:
+            if kind == "unsure" and kind not in self._tables:
                 self._tables[kind] = self._table(self._stack, UNSURE)
-            row = [time, event.name, confidence, event.frame, event.step_id, event.stream]
-            self._tables[kind](row)
+            if kind not in ("seen", "gone"):
+                row = [time, event.name, confidence, event.frame, event.step_id, event.stream]
+                self._tables[kind](row)
             self._add_label(event, kind)
             fits = chunk.fits[event.frame - chunk.numbers[0]]
             record = records.of_event(event, self._procedure, self._calibrated, fits)
@@ -188,8 +189,13 @@ class Writer:
 
     def _add_label(self, event: Event, kind: str) -> None:
         """What is not sure in the end is called so: no step, until a person has decided."""
-        frame = event.frame if event.sure else int(event.evidence["since"])
-        name = event.name if event.sure else f"Not sure: {event.name}"
+        if kind == "gone":
+            self._unsure.pop(event.step_id // 3, None)
+        if kind in ("seen", "gone"):
+            return
+        unsure = kind == "unsure"
+        frame = int(event.evidence["since"]) if unsure else event.frame
+        name = f"Not sure: {event.name}" if unsure else event.name
         label = Written(frame - self._first, frame, event.step_id, name)
         self._unsure.pop(event.step_id // 3, None)
         if kind == "event":

@@ -10,6 +10,7 @@ import msgspec
 
 from stormpsr_jax.base.files import number
 from stormpsr_jax.psr.streams.rules import Event, reported
+from stormpsr_jax.serving.checklist import PERSON
 from stormpsr_jax.serving.live import Live
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
@@ -54,7 +55,7 @@ class State(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         last: that of the last step.
         before: the last frame.
         away: frames for which the object, or what is finished, has not been seen.
-        steps: number and time of each.
+        steps: number and time of each, its wall time, and whether a person has confirmed it.
         num_steps: how many there were.
         late: numbers of those that came after what they should precede.
     """
@@ -65,7 +66,7 @@ class State(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     last: int = 0
     before: int = 0
     away: float = 0.0
-    steps: list[tuple[int, float]] = []
+    steps: list[tuple[int, float, str, bool]] = []
     num_steps: int = 0
     late: list[int] = []
 
@@ -107,7 +108,8 @@ class Unit:
         name, fps = self._live.decoder.procedure.step_name, self._live.fps
         return [
             {"step_id": step, "step": name(step), "time_s": time, "frame": round(time * fps)}
-            for step, time in self.state.steps
+            | {"wall_time": wall, "confirmed": confirmed}
+            for step, time, wall, confirmed in self.state.steps
         ]
 
     def begin(self) -> None:
@@ -122,9 +124,10 @@ class Unit:
         if self.state.away >= TAKEN_AWAY * self._live.fps:
             self.begin()
 
-    def take(self, frame: int, events: Sequence[Event]) -> str | None:
+    def take(self, frame: int, events: Sequence[Event], wall_time: str = "") -> str | None:
         """Takes the frame that `live` was given; returns why the unit ends with it, or None.
 
+        Its `wall_time` is kept with its steps, as the clock of a file stands still in a restart.
         Time that was lost with the source is no absence of the object.
         """
         live, state, seen = self._live, self.state, self._seen()
@@ -134,7 +137,8 @@ class Unit:
             state.num_steps += 1
             state.last = event.frame
             if len(state.steps) < MAX_STEPS:
-                state.steps.append((event.step_id, round(event.frame / live.fps, 6)))
+                time, by_person = round(event.frame / live.fps, 6), event.stream == PERSON
+                state.steps.append((event.step_id, time, wall_time, by_person))
         late = [alert.step_id for alert in live.alerts if alert.kind == "out of order"]
         state.late += [step for step in late if step is not None and step not in state.late]
         self._pass(frame, seen is not None)
@@ -159,16 +163,14 @@ class Unit:
         live, state, procedure = self._live, self.state, self._live.decoder.procedure
         first = live.frame if state.first is None else state.first
         last = max(state.last, first or 0)
+        open_steps = [(one.kind, one.step_id) for one in live.finish() if one.step_id is not None]
+        unsure = [step for kind, step in open_steps if kind == "unsure"]
         ids = {
             "done": [step.step_id for step in live.progress if step.status == "done"],
             "late": state.late,
             "wrong": [step.step_id for step in live.progress if step.status == "wrong"],
-            "unsure": live.unsure,
-            "missing": [
-                alert.step_id
-                for alert in live.finish()
-                if alert.step_id is not None and alert.kind == "missing"
-            ],
+            "unsure": list(dict.fromkeys([*live.unsure, *unsure])),
+            "missing": [step for kind, step in open_steps if kind == "missing"],
         }
 
         def named(step: int) -> dict[str, Any]:

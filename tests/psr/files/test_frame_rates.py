@@ -55,7 +55,7 @@ def test_evaluate_a_small_difference_of_rates_is_a_warning():
     assert "grow 1.2 times as fast" in warning
 
 
-@pytest.mark.parametrize("changes", [{}, {"tail": 3000}, {"late": 60}, {"tail": 5}])
+@pytest.mark.parametrize("changes", [{}, {"tail": 3000}, {"late": 15}, {"tail": 5}])
 def test_evaluate_long_ends_and_late_steps_are_no_warning(changes):
     assert score(**changes)["warnings"] == []
 

@@ -87,6 +87,70 @@ def test_projection_matches_all_assemblies_written_out(rho):
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
+# --- Evidence of a part itself --------------------------------------------------------------------
+
+
+def test_part_evidence_no_other_part_speaks_for_a_part():
+    rng = np.random.default_rng(0)
+    lifted = 0.0
+    for _ in range(2000):
+        parts, states = rng.normal(0, 4, 6), np.log(rng.dirichlet(np.full(4, 0.3)))
+        got = learned_beliefs.part_evidence(FrameScores(np.array(3.0), states, parts))
+        alone = learned_beliefs.part_evidence(
+            FrameScores(np.array(3.0), np.log([1 - 3e-9, 1e-9, 1e-9, 1e-9]), parts)
+        )
+        lifted = max(lifted, float((got - alone).max()))
+        others = parts.copy()
+        others[[1, 2]], others[[4, 5]] = 40.0, 40.0  # all others are surely right
+        sure = learned_beliefs.part_evidence(FrameScores(np.array(3.0), states, others))
+        assert sure[0] <= got[0] + 1e-12
+    assert lifted < 1e-6  # an error in view speaks for nobody
+
+
+def test_evidence_begins_with_the_part_and_a_long_look_adds_less_and_less():
+    decoder = learned.LearnedDecoder(PUMP, PUMP.variants["up"], SETTINGS, WEIGHTS)
+    states = np.log(np.array([0.97, 0.01, 0.01, 0.01]))
+
+    def seen(present, right, count):
+        parts = np.r_[np.full(3, present), np.full(3, right)]
+        temporal = np.r_[np.full(3, -5.0), np.full(3, present), np.full(3, right)]
+        row = FrameScores(np.array(6.0), states, parts, temporal)
+        found = []
+        for _ in range(count):
+            decoder.update(decoder.state()["frame"] + 1, row)
+            found.append(float(decoder.belief.own[0]))
+        return found
+
+    assert seen(-9.0, 5.0, 30)[-1] == 0.0
+    rises = np.diff(seen(9.0, 5.0, 60))[30:]
+    assert (rises > 0).all()
+    assert (np.diff(rises) < 0).all()
+    assert -learned_beliefs.REMEMBERED <= seen(9.0, -9.0, 300)[-1] < 0
+    assert seen(-9.0, -9.0, 30)[-1] == 0.0
+
+
+def test_filter_counts_seconds_and_not_pictures():
+    """At twice the rate, of the same pictures twice each, beliefs are nearly the same."""
+    r = simulate(1)
+    fast = dataclasses.replace(PROCEDURE, fps=2 * PROCEDURE.fps)
+    weights = dataclasses.replace(WEIGHTS, rate=PROCEDURE.fps)
+    one = learned_beliefs.Filter(PROCEDURE, VARIANT, weights, None)
+    two = learned_beliefs.Filter(fast, VARIANT, weights, None)
+    plain = learned_beliefs.Filter(
+        PROCEDURE, VARIANT, dataclasses.replace(weights, rate=None), None
+    )
+    away = []
+    for frame, row in list(r.scores.per_frame())[:300]:
+        expected = one.update(frame, row)
+        assert (plain.update(frame, row).right == expected.right).all()
+        two.update(2 * frame, row)
+        got = two.update(2 * frame + 1, row)
+        away.append(
+            np.abs(learned_beliefs.sigmoid(got.right) - learned_beliefs.sigmoid(expected.right))
+        )
+    assert np.mean(away) < 0.01
+
+
 # --- Beliefs and events ---------------------------------------------------------------------------
 
 
@@ -107,7 +171,7 @@ def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at,
     assert second.state() == whole.state()
 
 
-def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_does(recording):
+def test_decoder_that_waits_goes_on_as_if_never_stopped_and_reports_nothing_at_the_end(recording):
     settings = dataclasses.replace(SETTINGS, hold=5.0)
     said = recording.scores
     # Every other second nothing is said.
@@ -121,7 +185,7 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
     events, waited = [], []
     for frame, row in rows:
         events += decoder.update(frame, row)
-        waited += [frame] * (decoder.state()["held"] is not None)
+        waited += [frame] * (decoder.state()["reporters"][0]["held"] is not None)
         if frame % 50 == 7:
             other = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
             other.restore(json.loads(json.dumps(decoder.state())))
@@ -129,16 +193,13 @@ def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_d
             decoder = other
     assert len(waited) > 10
     seen = said.frames // 10 % 2 == 1
-    assert events + decoder.finish() == decoded(of_frames(seen), settings)
+    assert events == decoded(of_frames(seen), settings)
     # A recording that ends while a report waits.
     cut = seen & (said.frames <= waited[0])
     decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
-    before, finished = (
-        online(decoder, [row for row in rows if row[0] <= waited[0]]),
-        decoder.finish(),
-    )
-    assert {e.frame for e in finished} == {waited[0] + 5 * PROCEDURE.fps}
-    assert before + finished == decoded(of_frames(cut), settings)
+    before = online(decoder, [row for row in rows if row[0] <= waited[0]])
+    assert before == decoded(of_frames(cut), settings)
+    assert all(event.frame <= waited[0] for event in before)
 
 
 def test_decode_order_of_the_components_does_not_matter(recording):

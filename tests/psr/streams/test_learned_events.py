@@ -14,13 +14,18 @@ PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, va
 UP = PUMP.variants["up"]
 
 
+def believed(present, right, wrong, own=None):
+    """A belief whose own evidence is that of being right, unless it is given."""
+    return Belief(present, right, wrong, right if own is None else own)
+
+
 def reports(variant, *rows, settings=SETTINGS):
     """Step ids by frame of the beliefs (present, right, wrong) of component 0, others absent."""
     rest = np.full(2, -10.0)
     reporter = Reporter(PUMP, variant, settings, None)
     found = []
     for frame, logits in enumerate(rows):
-        belief = Belief(*(np.r_[x, rest] for x in logits))
+        belief = believed(*(np.r_[x, rest] for x in logits))
         found.append([e.step_id for e in reporter.update(frame, belief)])
     return found
 
@@ -69,7 +74,7 @@ def held(*rows, settings):
     found = []
     for frame, right in enumerate(rows):
         right = np.array(right, float)
-        belief = Belief(right + 1, right, -9 * np.ones(3))
+        belief = believed(right + 1, right, -9 * np.ones(3))
         found.append([e.step_id for e in reporter.update(frame, belief)])
     return found
 
@@ -87,19 +92,17 @@ def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
 
 
 def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more():
-    rising = Belief(np.array([1.0, 5, -9]), np.array([0.0, 4, -9]), np.full(3, -9.0))
-    gone = Belief(*np.full((3, 3), -0.5))  # says nothing
-    for ends in (None, 10, 60):
+    rising = believed(np.array([1.0, 5, -9]), np.array([0.0, 4, -9]), np.full(3, -9.0))
+    gone = believed(*np.full((3, 3), -0.5))  # says nothing
+    for ends in (10, 60):
         reporter = Reporter(PUMP, UP, LearnedSettings(hold=1.0), None)
         assert [reporter.update(frame, rising) for frame in range(4)] == [[]] * 4
         assert reporter.expire(9) == []
-        if ends is None:  # the recording ends
-            events = reporter.expire()
-        else:  # it is due when nothing is seen, or long before the next belief
-            events = reporter.expire(10) if ends == 10 else reporter.update(ends, gone)
+        # It is due when nothing is seen, or long before the next belief.
+        events = reporter.expire(10) if ends == 10 else reporter.update(ends, gone)
         assert [(e.frame, e.step_id) for e in events] == [(10, 3)]
         assert events[0].evidence["right"] == pytest.approx(1 / (1 + np.exp(-4)))
-        assert reporter.expire() == []
+        assert reporter.expire(99) == []
         assert reporter.held is reporter.pending is None
 
 
@@ -107,26 +110,39 @@ def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
     settings = LearnedSettings(install=3.0, sure=6.0)
     reporter = Reporter(PUMP, UP, settings, None)
     rest = np.full(2, -10.0)
-    there, right, sure, gone = (9, 2, -2), (9, 5, -5), (9, 7, -7), (-9, -9, -9)
+    there, right, sure, gone = (9, 2, -2), (9, 5, -5), (9, 5, -5, 7), (-9, -9, -9)
 
     def states(logits, first, last):
         found = []
         for frame in range(first, last):
-            belief = Belief(*(np.r_[x, rest] for x in logits))
+            belief = believed(*(np.r_[x, rest] for x in logits))
             found += [(e.frame, e.state, e.step_id) for e in reporter.update(frame, belief)]
         return found
 
-    # Seen to be there, then likely to be right: asked once, after two seconds at ten frames each.
-    assert states(there, 0, 15) + states(right, 15, 100) == [(20, "unsure", 0)]
+    # Seen to be there, then likely to be right: asked once, after eight seconds at ten frames each.
+    assert states(there, 0, 15) + states(right, 15, 100) == [(80, "unsure", 0)]
     assert reporter.reported.tolist() == [0, 0, 0]
     assert states(sure, 100, 120) == [(100, "right", 0)]
     # Right and then less sure is no question; taken off and put on again is one.
     assert states(right, 120, 160) == []
     assert states(gone, 160, 161) == [(160, "absent", 2)]
-    assert states(right, 161, 200) == [(181, "unsure", 0)]
-    assert states((9, -5, 5), 200, 210) == [(200, "wrong", 1)]
-    # A hand passes: what is gone within two seconds was nothing.
-    assert states(right, 210, 225) + states((9, 1, -1), 225, 230) == []
+    assert states(right, 161, 300) == [(241, "unsure", 0)]
+    assert states((9, -5, 5), 300, 310) == [(300, "wrong", 1)]
+    # A hand passes: what is gone within eight seconds was nothing.
+    assert states(right, 310, 385) + states((9, 1, -1), 385, 390) == []
+    # Taken off before anybody knew, it is no longer not sure.
+    assert states(gone, 390, 391) == [(390, "absent", 2)]
+    assert states(right, 391, 500) == [(471, "unsure", 0)]
+    assert states(gone, 500, 540) == [(500, "absent", 2)]
+
+
+def test_reporter_right_needs_evidence_of_the_part_itself():
+    careful = LearnedSettings(sure=2.0)
+    others_say_so, itself = (9, 9, -9, 1.5), (9, 9, -9, 2.5)
+    assert reports(UP, others_say_so, itself, settings=careful) == [[], [0]]
+    assert reports(UP, others_say_so, settings=LearnedSettings()) == [[0]]
+    # What was reported as incorrect does not become right because all else is.
+    assert reports(UP, WRONG, others_say_so, itself, settings=careful) == [[1], [], [0]]
 
 
 @pytest.mark.parametrize("sure", [None, 4.0])
@@ -134,12 +150,11 @@ def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
 def test_reporter_a_whole_recording_gives_the_events_of_its_frames_one_by_one(sure, hold):
     rng = np.random.default_rng(0)
     frames = np.cumsum(rng.integers(1, 4, size=3000))
-    steps = rng.normal(size=(3, 3000, 3)) * (rng.random((3, 3000, 1)) < 0.1)
+    steps = rng.normal(size=(4, 3000, 3)) * (rng.random((4, 3000, 1)) < 0.1)
     belief = Belief(*(8 * np.sin(steps.cumsum(axis=1))))
     settings = LearnedSettings(install=2.0, sure=sure, hold=hold, unexpected=-5.0)
     one, expected = Reporter(PUMP, UP, settings, None), []
     for frame, *logits in zip(frames.tolist(), *belief, strict=True):
         expected += one.update(frame, Belief(*logits))
-    expected += one.expire()
     assert len(expected) > 100
     assert Reporter(PUMP, UP, settings, None).whole(frames, belief) == expected

@@ -52,7 +52,8 @@ def test_bars_show_what_sits_right_and_wrong():
     """Three components: right, wrong, half right and a quarter wrong."""
     drawer = overlay._Drawer(PROCEDURE, PICTURES.framing.place(480, 480), 480, 480)
     right, wrong = np.array([1, 0, 0.5]), np.array([0, 1, 0.25])
-    shown = overlay.Shown(0, [(0, "next")], np.full(3, 0.7), None, Belief(right, right, wrong))
+    belief = Belief(right, right, wrong, right)
+    shown = overlay.Shown(0, [(0, "next")], np.full(3, 0.7), None, belief)
     drawn = drawer.draw(np.full((480, 480, 3), 90, np.uint8), shown)
     green, red, orange = (
         (drawn == colour).all(2) for colour in (overlay._RIGHT, overlay._ERROR, overlay._BAR)

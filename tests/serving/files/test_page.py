@@ -26,12 +26,15 @@ def test_report_escapes_names_and_shows_every_event(made, trained, tmp_path, cli
 def test_report_hints_at_steps_that_became_doubtful_or_are_not_sure(tmp_path):
     """By how likely it was since it was reported, not before."""
     report = Report(PROCEDURE, PROCEDURE.variants["assembly"], 10, 0, 4)
-    beliefs = [Belief(*np.array([[1, 1, 0], [p, 0.95, 0], [0, 0, 0]])) for p in (0.1, 0.99, 0.4, 1)]
+    none = np.zeros(3)
+    beliefs = [Belief([1, 1, 0], np.array([p, 0.95, 0]), none, none) for p in (0.1, 0.99, 0.4, 1)]
     events = [Event(1, step, 0.99, "learned", {}, "x", 0.1) for step in (0, 3)]
     doubts = [(2, 0, {"since": 1}), (2, 6, {"since": 0})]
-    events[:0] = [Event(f, s, 0.5, "learned", e, "y", 0.2, sure=False) for f, s, e in doubts]
+    events[:0] = [Event(f, s, 0.5, "learned", e, "y", 0.2, "unsure") for f, s, e in doubts]
+    events[:0] = [Event(0, step, 0.9, "learned", {}, "z", 0.0, "seen") for step in (0, 6)]
     report.add(Chunk(range(4), Recognised(np.zeros((4, 3)), None), [None] * 4, events, beliefs), [])
-    rows, settings = [(0, "done"), (3, "done"), (6, "unsure")], learned.LearnedSettings()
+    rows = [(0, "done"), (3, "done"), (6, "unsure"), (6, "seen")]
+    settings = learned.LearnedSettings()
     report.write(
         tmp_path / "r.html", name="x", rows=rows, stream="learned", settings=settings,
         calibrated=False, source="x.mp4", fits=True,
@@ -40,6 +43,8 @@ def test_report_hints_at_steps_that_became_doubtful_or_are_not_sure(tmp_path):
     assert '<td class="amber">0.40?</td>' in page
     assert "<td>0.95</td>" in page
     assert '<td class="amber">not sure</td>' in page
+    assert (page.count("● done"), page.count("○ seen")) == (2, 1)
+    assert "A ring is a step that was seen" in page
     assert page.count("the end: look at the video") == 1, "the other one was settled"
     assert '<div class="value">2</div><div class="label">steps recognised' in page
     assert "not calibrated on recordings that the model has not seen" in page

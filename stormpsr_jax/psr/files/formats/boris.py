@@ -1,11 +1,10 @@
-"""BORIS: its tabular and its aggregated events, as CSV or TSV. Points and stops are steps.
+"""BORIS: its tabular events, as CSV or TSV. Points and stops are steps.
 
 Times in its exports have the observation's time offset added, which stands in a column, or in a
 line above the header.
 """
 
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
@@ -13,21 +12,14 @@ from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import form, tables
 
 _TABULAR = ("behavior", "time")
-_AGGREGATED = ("behavior", "start (s)", "stop (s)")
 _TYPES = ("behavior type", "status", "type")  # its name in newer, older and oldest versions
 _OFFSET = "time offset (s)"
 _MEDIA = ("media file name", "media file path", "media file")
-_HEADER = (
-    *("Observation id", "Observation date", "Description", "Observation duration"),
-    *("Observation type", "Source", "Media duration (s)", "FPS", "Subject", "Behavior"),
-    *("Behavioral category", "Behavior type", "Time", "Media file name", "Image index"),
-    *("Image file path", "Comment"),
-)
 
 
-def _table(sample: form.Sample, wanted: Sequence[str]) -> list[tuple[csvfile.Line, dict[str, str]]]:
+def _table(sample: form.Sample) -> list[tuple[csvfile.Line, dict[str, str]]]:
     """The rows below the header, by column."""
-    at = sample.header_with(*wanted)
+    at = sample.header_with(*_TABULAR)
     assert at is not None
     names = form.lowered(sample.rows[at][1])
     # Older exports have lines about the observation above the header.
@@ -46,21 +38,21 @@ def _recordings(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(filter(None, (row.get("observation id", ""), *form.recordings_of(media))))
 
 
-def _time(row: Mapping[str, str], name: str, sample: form.Sample, line: csvfile.Line) -> float:
+def _time(row: Mapping[str, str], sample: form.Sample, line: csvfile.Line) -> float:
     """Returns the seconds of the medium."""
     comma = sample.delimiter != ","
-    time = tables.parse_time(row[name], comma, line, name)
+    time = tables.parse_time(row["time"], comma, line, "time")
     offset = row.get(_OFFSET, "")
     if offset in ("", "NA", "None"):
         return time
     offset = offset.replace(",", ".") if comma else offset
     by = line.number(offset, _OFFSET)
     # Both are rounded to milliseconds.
-    return sample.seconds(round(time - by, 3) if by else time, f"line {line}", name)
+    return sample.seconds(round(time - by, 3) if by else time, f"line {line}", "time")
 
 
-def _read_tabular(sample: form.Sample) -> list[form.Entry]:
-    rows = _table(sample, _TABULAR)
+def _read(sample: form.Sample) -> list[form.Entry]:
+    rows = _table(sample)
     kind = next((name for name in _TYPES if rows and name in rows[0][1]), None)
     begun: dict[tuple[str, ...], csvfile.Line] = {}
 
@@ -68,7 +60,7 @@ def _read_tabular(sample: form.Sample) -> list[form.Entry]:
         place = f"line {line}"
         entry = form.Entry(
             row["behavior"],
-            _time(row, "time", sample, line),
+            _time(row, sample, line),
             form.Unit.SECONDS,
             place,
             _recordings(row),
@@ -97,43 +89,17 @@ def _read_tabular(sample: form.Sample) -> list[form.Entry]:
     return entries
 
 
-def _read_aggregated(sample: form.Sample) -> list[form.Entry]:
-    def parse(line: csvfile.Line, row: dict[str, str]) -> form.Entry:
-        # Of a point both are the same, or the stop is left out.
-        names = [name for name in _AGGREGATED[1:] if row[name] not in ("", "NA")]
-        if not names:
-            raise sample.error(f"line {line}", f"{_AGGREGATED[1]}: is missing")
-        times = [_time(row, name, sample, line) for name in names]
-        end = sample.ordered(times[0], times[-1], f"line {line}")
-        return form.Entry(row["behavior"], end, form.Unit.SECONDS, f"line {line}", _recordings(row))
-
-    return for_each(_table(sample, _AGGREGATED), parse)
-
-
-def _write(
-    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
-) -> None:
-    rows = [list(_HEADER)]
-    for _, end, step in form.spans(steps, fps):
-        row = dict.fromkeys(_HEADER, "")
-        row |= {"Observation id": csvfile.plain(video.stem)}
-        row |= {"Media file name": csvfile.plain(video.name), "Observation type": "Media file(s)"}
-        row |= {"FPS": f"{fps:g}", "Subject": "No focal subject", "Behavior": step.name}
-        row |= {"Behavior type": "POINT", "Time": f"{end / 1000:.3f}"}
-        row["Comment"] = "by stormpsr_jax"
-        rows.append(list(row.values()))
-    csvfile.write(path, rows)
-
-
 FORMAT = form.Format(
     key="boris",
-    name="BORIS (tabular or aggregated events, CSV or TSV)",
+    name="BORIS (tabular events, CSV or TSV)",
     clock="seconds of the first medium, to the millisecond, the observation's time offset taken "
     "off; a step is complete at its point, or at the stop of its state",
-    forms=(
-        form.Form(form.has_columns(*_AGGREGATED), _read_aggregated),
-        form.Form(form.has_columns(*_TABULAR), _read_tabular),
+    forms=(form.Form(form.has_columns(*_TABULAR), _read),),
+    others=(
+        form.other(
+            form.has_columns("behavior", "start (s)", "stop (s)"),
+            "a table of BORIS's aggregated events; give the tabular ones instead: "
+            "Observations › Export events › Tabular events, as CSV",
+        ),
     ),
-    ending=".boris.csv",
-    write=_write,
 )

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import enum
 import functools
-import json
 import os
 import pathlib
 import re
@@ -128,13 +127,6 @@ class Sample:
         self.check_size()
         return files.read_json(self.path)
 
-    def json_of(self, text: str, place: str, field: str) -> Any:
-        """Returns what a field with JSON holds; ValueError names the place."""
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError) as wrong:
-            raise self.error(place, f"{field}: not JSON ({type(wrong).__name__})") from wrong
-
     @functools.cached_property
     def xml(self) -> xml_tree.Node:
         """The root of an XML file."""
@@ -230,6 +222,15 @@ class Form:
     read: Callable[[Sample], list[Entry]]
 
 
+def other(marks: tuple[Mark, ...], says: str) -> Form:
+    """A form that is not read: its error `says` what it is, and what to give instead."""
+
+    def read(sample: Sample) -> list[Entry]:
+        raise ValueError(f"{sample.path}: is {says}")
+
+    return Form(marks, read)
+
+
 @dataclasses.dataclass(frozen=True)
 class Written:
     """A completed step, to be written.
@@ -257,7 +258,8 @@ class Format:
         key: its name on a command line.
         name: as people call it.
         clock: how its times become frames; docs/formats.md has the same sentence.
-        forms: the forms that it comes in.
+        forms: the forms that are read.
+        others: further ones of the tool, whose errors name what is read.
         tolerance: seconds by which a time may be off its picture's.
         ending: of the files that `write` writes.
         write: writes labels; None of a format that is only read.
@@ -267,13 +269,15 @@ class Format:
     name: str
     clock: str
     forms: tuple[Form, ...]
+    others: tuple[Form, ...] = ()
     tolerance: float = ROUNDED
     ending: str = ""
     write: Write | None = None
 
     def recognises(self, sample: Sample) -> Form | None:
         """The form that a file has; None if it is none of this format."""
-        return next((form for form in self.forms if _held(form, sample) == len(form.marks)), None)
+        forms = (*self.forms, *self.others)
+        return next((form for form in forms if _held(form, sample) == len(form.marks)), None)
 
     def closest(self, sample: Sample) -> tuple[float, int, str]:
         """How much of a form a file has, as a share and in marks, and the first that it lacks."""
@@ -313,14 +317,3 @@ def is_video(address: str) -> bool:
 def _path_of(address: str) -> pathlib.PurePosixPath:
     path = address.split("?d=")[-1].partition("?")[0]
     return pathlib.PurePosixPath(path.replace("\\", "/"))
-
-
-def milliseconds(frame: int, fps: float) -> int:
-    """Returns the millisecond that a frame is at."""
-    return round(1000 * frame / fps)
-
-
-def spans(steps: Sequence[Written], fps: float) -> list[tuple[int, int, Written]]:
-    """Returns (start, end, step) in milliseconds: the second before each step, to be shown."""
-    ends = [milliseconds(step.frame, fps) for step in steps]
-    return [(max(0, end - 1000), end, step) for end, step in zip(ends, steps, strict=True)]

@@ -16,19 +16,18 @@ from stormpsr_jax.psr.files.formats import (
 )
 from stormpsr_jax.psr.files.formats.form import MAX_BYTES, Entry, Format, Sample
 
-# Tables of people come first: a column more does not make them a tool's.
+# In a comment of VIA's CSV stands JSON, which cannot be read as a table: it is looked for first.
+# Then come tables of people: a column more does not make them a tool's.
 FORMATS = (
+    label_studio.FORMAT,
+    via.FORMAT,
     tables.FORMAT,
     spreadsheet.FORMAT,
-    label_studio.FORMAT,
     elan.FORMAT,
     boris.FORMAT,
-    via.FORMAT,
     cvat.FORMAT,
     subtitles.FORMAT,
 )
-# In a comment of VIA's CSV stands JSON, which cannot be read as a table: it is looked for first.
-_IN_TURN = (via.FORMAT, *(form for form in FORMATS if form is not via.FORMAT))
 WRITTEN = {form.key: form for form in FORMATS if form.write is not None}
 # Files with these endings are labels; those with `MAYBE` are if a format recognises them.
 CERTAIN = (".csv", ".tsv", ".eaf", ".srt", ".vtt", ".xlsx")
@@ -61,7 +60,7 @@ def _is_prose(sample: Sample) -> bool:
 
 def find(sample: Sample) -> Format | None:
     """The format of a file; None if it has none of them."""
-    return next((form for form in _IN_TURN if form.recognises(sample)), None)
+    return next((form for form in FORMATS if form.recognises(sample)), None)
 
 
 def read(
@@ -81,7 +80,7 @@ def read(
             the formats and what it lacks of the one that comes closest.
     """
     sample = Sample(path, check)
-    for format_ in _IN_TURN:
+    for format_ in FORMATS:
         if (form := format_.recognises(sample)) is not None:
             return format_, form.read(sample), sample
     raise ValueError(_unknown(sample))

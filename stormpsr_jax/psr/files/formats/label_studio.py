@@ -1,4 +1,4 @@
-"""Label Studio: timeline labels of a video, as JSON, JSON-MIN or CSV. Regions end with a step.
+"""Label Studio: timeline labels of a video, as JSON. Regions end with a step.
 
 Regions of `TimelineLabels` have frames, which the tool numbers from 1 at the rate that its tag
 `Video` says; with `frameRate="$fps"` that rate stands in the task. Regions of `Labels` on a sound
@@ -6,16 +6,16 @@ that plays along have seconds. Other regions say no time and are not read.
 """
 
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import form
 
 _RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task that are usual for it
-_WHOLE_CSV = ("annotation_id", "annotator")
+_FLAT = ("annotation_id", "annotator")  # what JSON-MIN and CSV have of each task
+_FLAT_SAYS = "JSON-MIN or CSV of Label Studio; give its JSON instead: Export › JSON"
 # What else may be said of a region, beside its label.
 _NOTES = {"choices", "text", "number", "rating", "taxonomy", "datetime"}
 
@@ -74,7 +74,7 @@ def _entries(
     return entries
 
 
-def _read_json(sample: form.Sample) -> list[form.Entry]:
+def _read(sample: form.Sample) -> list[form.Entry]:
     def parse(number: int, task: Any) -> list[form.Entry]:
         place = f"task {number}"
         where = f"{sample.path}: {place}"
@@ -109,46 +109,6 @@ def _read_json(sample: form.Sample) -> list[form.Entry]:
 
 def _tasks(sample: form.Sample) -> list[Any]:
     return sample.json if isinstance(sample.json, list) else [sample.json]
-
-
-def _min_regions(row: Mapping[str, Any], sample: form.Sample, place: str) -> Iterator[Any]:
-    for key, its in row.items():
-        if isinstance(its, list) and its and isinstance(its[0], dict):
-            for n, region in enumerate(its, start=1):
-                if not isinstance(region, dict):
-                    raise sample.error(place, f"{key}: {files.shorten(region)} is not an object")
-                yield f"{place}: {key}: region {n}", region
-
-
-def _read_min(sample: form.Sample) -> list[form.Entry]:
-    def parse(number: int, row: Any) -> list[form.Entry]:
-        if not isinstance(row, dict):
-            raise sample.error(f"task {number}", f"{files.shorten(row)} is not an object")
-        sample.recordings.append(_names(row))
-        regions = _min_regions(row, sample, f"task {number}")
-        return [e for place, region in regions for e in _entries(region, row, sample, place)]
-
-    return [e for its in for_each(enumerate(_tasks(sample), start=1), parse) for e in its]
-
-
-def _read_csv(sample: form.Sample) -> list[form.Entry]:
-    names = [name.strip() for name in sample.rows[0][1]]
-
-    def parse(line: csvfile.Line, row: list[str]) -> list[form.Entry]:
-        line.check_width(row, names)
-        fields: dict[str, Any] = dict(zip(names, row, strict=True))
-        for name, field in fields.items():
-            if field.lstrip().startswith("[{"):
-                fields[name] = sample.json_of(field, f"line {line}", name)
-        rate = next((key for key in _RATES if fields.get(key)), None)
-        if rate is not None:
-            fields[rate] = line.number(fields[rate], rate)
-        regions = _min_regions(fields, sample, f"line {line}")
-        task = {key: its for key, its in fields.items() if its != ""}
-        sample.recordings.append(_names(task))
-        return [e for place, region in regions for e in _entries(region, task, sample, place)]
-
-    return [entry for its in for_each(sample.rows[1:], parse) for entry in its]
 
 
 def _write(
@@ -189,15 +149,17 @@ def _all_tasks(*keys: str) -> form.Mark:
 
 FORMAT = form.Format(
     key="labelstudio",
-    name="Label Studio (JSON, JSON-MIN, CSV)",
+    name="Label Studio (JSON)",
     clock="frame n of timeline labels is at (n − 1) / F seconds, with F the field fps "
     "of the task, or --labels_fps; other regions have seconds; a step is "
     "complete at the end of its region",
     forms=(
-        form.Form((form.IS_JSON, _all_tasks("data", "annotations")), _read_json),
-        form.Form((form.IS_JSON, _all_tasks("data", "predictions")), _read_json),
-        form.Form((form.IS_JSON, _all_tasks("annotation_id", "annotator")), _read_min),
-        form.Form(form.has_columns(*_WHOLE_CSV), _read_csv),
+        form.Form((form.IS_JSON, _all_tasks("data", "annotations")), _read),
+        form.Form((form.IS_JSON, _all_tasks("data", "predictions")), _read),
+    ),
+    others=(
+        form.other((form.IS_JSON, _all_tasks(*_FLAT)), _FLAT_SAYS),
+        form.other(form.has_columns(*_FLAT), _FLAT_SAYS),
     ),
     ending=".json",
     write=_write,

@@ -78,7 +78,9 @@ def _write(
     path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
 ) -> None:
     cues = []
-    for number, (start, end, step) in enumerate(form.spans(steps, fps), start=1):
+    for number, step in enumerate(steps, start=1):
+        end = round(1000 * step.frame / fps)
+        start = max(0, end - 1000)  # the second before the step, to be shown
         # A name that looks like markup would not be read back.
         text = step.name if _TAG.sub("", step.name) == step.name else str(step.step_id)
         cues.append(f"{number}\n{_stamp(start)} --> {_stamp(end)}\n{text}\n")

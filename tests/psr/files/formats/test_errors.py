@@ -16,6 +16,7 @@ from tests.support.commands import refused
 
 PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
 UP = PROCEDURE.variants["up"]
+EXPORTED = pathlib.Path(__file__).parent / "exported"
 EAF = (
     "<ANNOTATION_DOCUMENT><HEADER/>\n<TIME_ORDER>{slots}</TIME_ORDER>\n<TIER TIER_ID='steps'>"
     "<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID='a' TIME_SLOT_REF1='1' TIME_SLOT_REF2='2'>"
@@ -27,10 +28,32 @@ CVAT = "<annotations><version>1.1</version>\n{}</annotations>"
 VIA = {"project": {}, "attribute": {}, "file": {}, "view": {"1": {"fid_list": []}}}
 BORIS = ",".join(label_formats.BORIS)
 MANY = "<meta><project><tasks><task/><task/></tasks></project></meta>\n"
-VIA_CSV = (
-    "# CSV_HEADER = file_list,temporal_coordinates,metadata\n"
-    '"[""a.mp4""]","[0,1]","{""TEMPORAL-SEGMENTS"":""Install cap""}"\n'
-)
+# By file, forms that a tool exports too, and the form that is read instead.
+OTHERS = [
+    ("a.json", (EXPORTED / "label_studio_min.json").read_text(), "Export › JSON"),
+    ("a.csv", (EXPORTED / "label_studio.csv").read_text(), "Export › JSON"),
+    (
+        "a.txt",
+        "Tier\tBegin Time - msec\tEnd Time - msec\tAnnotation\nsteps\t0\t500\tInstall cap\n",
+        "give the .eaf file instead, which ELAN saves by File › Save",
+    ),
+    (
+        "a.txt",
+        "steps\t\t00:00:00.600\t0.600\t00:00:01.000\t1.000\tInstall cap\n",
+        "give the .eaf file instead",
+    ),
+    (
+        "a.csv",
+        '# Exported using VGG Image Annotator\n# ATTRIBUTE = {"1":{"aname":"x"}}\n'
+        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,metadata\n",
+        "give the project instead, a .json file, which VIA saves",
+    ),
+    (
+        "a.tsv",
+        "Observation id\tSubject\tBehavior\tStart (s)\tStop (s)\na\t\tInstall cap\t3,0\t3,5\n",
+        "Export events › Tabular events",
+    ),
+]
 
 
 def task(value, **data):
@@ -120,7 +143,7 @@ ERRORS = [
     (
         "a.csv",
         "Behavior,When\nx,1\n",
-        "closest is BORIS (tabular or aggregated events, CSV or TSV), b",
+        "closest is BORIS (tabular events, CSV or TSV), but it lacks",
     ),
     (
         "a.tsv",
@@ -184,8 +207,6 @@ ERRORS = [
     ("a.json", '{"data": {},', "line 1: not JSON"),
     ("a.json", segment(z=[1, 2], av={"1": "x"}), "metadata '1_x': attribute: 1: is missing"),
     ("a.json", segment(z=[3, 2], av={}), "metadata '1_x': end: 2 is before the start, 3"),
-    ("a.csv", "# ATTRIBUTE = {\n" + VIA_CSV, "line 1: ATTRIBUTE: not JSON"),
-    ("a.csv", "# ATTRIBUTE = {}\n" + VIA_CSV, "line 3: attribute: TEMPORAL-SEGMENTS: is missing"),
     ("a.csv", f"{BORIS}\na,a,1,,Install cap,POINT,NaN\n", "line 2: time: 'NaN' is not a time"),
     ("a.csv", f"{BORIS}\na,a,1,,Install cap,STOP,1\n", "'Install cap' has not begun; correct the"),
     (
@@ -195,6 +216,7 @@ ERRORS = [
     ),
     ("a.csv", f"{BORIS}\na,a,1,,Install cap,JUMP,1\n", "'JUMP' is not POINT, START or STOP"),
     ("a.csv", "Time offset (s),Behavior,Time\n9,Install cap,1\n", "line 2: time: -8.0 is not in 0"),
+    *OTHERS,
 ]
 
 

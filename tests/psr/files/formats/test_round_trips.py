@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import random
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -72,13 +71,6 @@ def test_pre_labels_read_back_unchanged_are_the_same_steps(tmp_path, monkeypatch
 
 def test_pre_labels_name_the_video_and_last_a_second(tmp_path):
     steps = [Written(10, 10, 0, "Install seal"), Written(300, 300, 3, "Install cover")]
-    formats.WRITTEN["elan"].write(tmp_path / "a.eaf", steps, VIDEO, 30)
-    (media,) = ElementTree.parse(tmp_path / "a.eaf").iter("MEDIA_DESCRIPTOR")
-    assert media.get("MEDIA_URL") == VIDEO.absolute().as_uri()
-    assert (media.get("RELATIVE_MEDIA_URL"), media.get("MIME_TYPE")) == (
-        "./a.mov",
-        "video/quicktime",
-    )
     formats.WRITTEN["labelstudio"].write(tmp_path / "a.json", steps, VIDEO, 30)
     (task,) = json.loads((tmp_path / "a.json").read_text())
     regions = [region["value"]["ranges"] for region in task["predictions"][0]["result"]]

@@ -1,6 +1,7 @@
 """What tools write beside times and steps: projects, attributes, offsets, every n-th picture."""
 
 import json
+import re
 
 import pytest
 
@@ -36,7 +37,7 @@ def via_project(steps):
 
 
 def studio_project(steps):
-    """A file of Label Studio, or of its JSON-MIN, with a task a recording."""
+    """A file of Label Studio with a task a recording."""
     return json.dumps(
         [
             {
@@ -48,17 +49,7 @@ def studio_project(steps):
     )
 
 
-def studio_rows(steps):
-    return json.dumps(
-        [
-            {"video": f"x/{name}.mp4", "fps": 10, "annotation_id": 1, "annotator": 1}
-            | ({"steps": [ranges(11, 11, step)]} if step else {})
-            for name, step in steps.items()
-        ]
-    )
-
-
-@pytest.mark.parametrize("project", [via_project, studio_project, studio_rows])
+@pytest.mark.parametrize("project", [via_project, studio_project])
 def test_a_recording_of_a_project_without_a_step_has_none_of_another_one(tmp_path, project):
     content = project({"a": "Install cap", "b": ""})
     for name, steps in (("a", [(10, 3)]), ("b", [])):
@@ -132,8 +123,8 @@ def test_tasks_of_a_project_of_cvat_are_recordings_whose_pictures_it_numbers_on(
         ("Time offset (s),Behavior,Behavior type,Time\n2.5,Install cap,POINT,3.5\n", 1),
         ("Time offset (s),Behavior,Behavior type,Time\n2.5004,Install cap,POINT,2.500\n", 0),
         ("Time offset (s),Behavior,Behavior type,Time\n-2.5,Install cap,POINT,1.0\n", 3.5),
-        ("Time offset (s)\tBehavior\tStart (s)\tStop (s)\n2,5\tInstall cap\t3,0\t3,5\n", 1),
-        ("Time offset (s),Behavior,Start (s),Stop (s)\nNA,Install cap,3,3.5\n", 3.5),
+        ("Time offset (s)\tBehavior\tTime\n2,5\tInstall cap\t3,5\n", 1),
+        ("Time offset (s),Behavior,Time\nNA,Install cap,3.5\n", 3.5),
         ("Time offset (s),2.5\n\nTime,Behavior,Status\n3.5,Install cap,POINT\n", 1),
     ],
 )
@@ -145,13 +136,15 @@ def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
 
 
 def test_tiers_called_steps_are_read_and_others_only_without_them(tmp_path):
-    path = tmp_path / "a.txt"
-    header = "Tier\tBegin Time - msec\tEnd Time - msec\tAnnotation\n"
-    rows = "steps A\t0\t500\tInstall base\ntalk\t0\t700\thm\nsteps B\t0\t900\tInstall cap\n"
-    path.write_text(header + rows)
-    assert label_files.read(path, PROCEDURE, UP).steps == [(5, 0), (9, 3)]
-    path.write_text(header + "Install base\t0\t500\t\nInstall cap\t0\t900\t\n")  # a tier a step
-    assert label_files.read(path, PROCEDURE, UP).steps == [(5, 0), (9, 3)]
+    path = tmp_path / "a.eaf"
+    label_formats.eaf(path, [(0.9, 9, "Install cap")], 10)
+    text = path.read_text()
+    (of_steps,) = re.findall("<TIER .*</TIER>", text)
+    talk = of_steps.replace("Steps of Ann", "talk").replace("Install cap", "hm")
+    path.write_text(text.replace('<TIER TIER_ID="talk"/>', talk))
+    assert label_files.read(path, PROCEDURE, UP).steps == [(9, 3)]
+    path.write_text(text.replace("Install cap", "").replace("Steps of Ann", "Install cap"))
+    assert label_files.read(path, PROCEDURE, UP).steps == [(9, 3)]  # a tier a step
 
 
 @pytest.mark.parametrize(
