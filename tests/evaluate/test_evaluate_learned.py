@@ -29,7 +29,7 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     after = learned_run(scored, f"--scores={scored / 'scores'}")
     assert list(after) == ["asd", "temporal", "storm", "learned"]
     assert {s: after[s] for s in before} == before
-    assert after["learned"]["f1"] > 0.7
+    assert after["learned"]["seen"]["f1"] > 0.7
     assert after["learned"]["settings"] == {
         **{"install": 3.5, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
         **{"unexpected": None, "hold": None, "sure": risk.default_bar("scores", 0.1)},
