@@ -43,9 +43,8 @@ class Bars:
     def decide(self, asked: float) -> risk.Decision:
         """Returns how all recordings together decide."""
         control = risk.control_of(self.bars, list(self.losses.values()))
-        if 0 < asked < 1 and control.recordings == risk.needed(
-            asked
-        ):  # each is decoded as the others decide
+        enough = risk.needed(asked) if 0 < asked < 1 else None
+        if control.recordings == enough:  # each is decoded as the others decide
             control = dataclasses.replace(control, recordings=control.recordings - 1)
         return risk.decide(self.stream, self.settings, asked, control, self.weights)
 

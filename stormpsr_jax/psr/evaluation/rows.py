@@ -117,13 +117,12 @@ def _learned_rows(
                     **metrics.score_recording(r.truth, steps, procedure.fps),
                     "wrong": wrong_parts.score_recording(r.frames, r.states, steps, procedure.fps),
                 }
-        told = {"row": f"learned ({name})", "table": "ours", "T": settings.install, "floor": None}
-        told["T"] = bar if name == "right" else settings.install
+        used, limit = (settings.install, 1.0) if name == "seen" else (bar, RISK)
+        told = {"row": f"learned ({name})", "table": "ours", "T": used, "floor": None}
         none = (None, None, None)
         rows.append(_row(told, "all", judged[0].values(), none))
-        told["T"] = None
-        limit = RISK if name == "right" else 1.0
-        rows.append(_row(told, "left out", left_out(judged, limit), none))
+        others = left_out(judged, limit)
+        rows.append(_row({**told, "T": None}, "left out", others, none))
     return rows
 
 

@@ -173,7 +173,7 @@ def decide(
         raise ValueError(f"risk {risk} is not in 0…1")
     if risk == 1:
         return Decision(stream.with_bar(settings, None), risk)
-    if control is not None and control.bars != stream.bars(settings):
+    if control is not None and tuple(control.bars) != stream.bars(settings):
         control = None  # of an earlier version, whose bars were of something else
     there = 0 if control is None else control.recordings
     if control is not None and (bar := control.bar(risk)) is not None:
