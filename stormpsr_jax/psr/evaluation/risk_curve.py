@@ -50,7 +50,7 @@ class Bars:
 
     def left_out(self, name: str, decision: risk.Decision) -> list[Event] | None:
         """Returns a recording's events at the bar that all others choose; None if it has none."""
-        if decision.bound is not None:  # it was chosen
+        if decision.bound is not None or decision.default:  # they chose it, or may refute it
             others = [losses for other, losses in self.losses.items() if other != name]
             control = risk.control_of(self.bars, others)
             decision = risk.decide(self.stream, self.settings, decision.risk, control, self.weights)
