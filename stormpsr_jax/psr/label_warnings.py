@@ -1,5 +1,6 @@
 """What labels may say, but hardly mean: steps out of place, odd states, changes in haste, hours."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -27,7 +28,10 @@ def of_labels(
 
     `window` are frames of a clip; 0 looks for no changes in haste.
     """
-    warnings = _of_steps(procedure, variant, labels.with_errors)
+    began = variant
+    if len(labels.states):  # what is in place from the first frame on is missing nowhere
+        began = dataclasses.replace(variant, initial_state=tuple(labels.states[0].tolist()))
+    warnings = _of_steps(procedure, began, labels.with_errors)
     last = max((frame for frame, _ in labels.with_errors), default=0)
     if last > _LONG * procedure.fps:
         text = f"the last step is more than {_LONG // 3600} hours after the first picture, as with "

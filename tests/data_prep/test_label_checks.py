@@ -77,6 +77,10 @@ WARNINGS = {
         "20,Install seal\n40,Install cover\n60,Remove cover\n80,Install cover\n100,6\n",
         [],
     ),
+    "a part in place from the first frame on is missing nowhere": (
+        "0,Install seal\n40,Install cover\n60,Install screw\n",
+        [],
+    ),
     "times in milliseconds": (
         "20000,Install seal\n40000,Install cover\n60000,Install screw\n",
         [
