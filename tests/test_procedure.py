@@ -195,7 +195,10 @@ def test_show_names_every_step_state_and_variant(capsys):
         (["show", "nothing"], "'nothing' is neither a file nor a packaged procedure"),
         (["template", "--name=x", "--components=a,a"], "components[1]"),
         (["template", "--name=x", "--components=a", "--fps=0"], "fps"),
-        (["template", "--name=x", "--components=a", "--out=there"], "--out=there: is there already; give"),
+        (
+            ["template", "--name=x", "--components=a", "--out=there"],
+            "--out=there: is there already; give",
+        ),
         (["check"], "procedure"),
         (["grow"], "grow"),
     ],

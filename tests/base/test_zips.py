@@ -172,22 +172,6 @@ def flat(_: Path, member: PurePosixPath) -> PurePosixPath | None:
     return PurePosixPath(member.name) if member.suffix == ".csv" else None
 
 
-def test_what_is_wanted_is_unpacked_and_messages_name_its_place_in_the_zip_file(tmp_path):
-    path = write(tmp_path / "a.zip", {"deep/a.csv": b"1", "b.txt": b"2"})
-
-    def fail():
-        with zips.unpacked([zips.of(path)], flat, path) as folder:
-            assert [file.read_bytes() for file in folder.iterdir()] == [b"1"]
-            found.append(folder)
-            raise ValueError(f"{folder}/a.csv: line 1: bad\n{folder}: few")
-
-    found = []
-    with pytest.raises(ValueError, match=r"a\.zip") as raised:
-        fail()
-    assert str(raised.value) == f"{path}/deep/a.csv: line 1: bad\n{path}: few"
-    assert not found[0].exists()
-
-
 @pytest.mark.parametrize(
     ("members", "message"),
     [

@@ -109,15 +109,14 @@ def test_station_withdraws_after_a_restart_too(tmp_path, stop_at):
 
 @pytest.mark.parametrize(
     ("fits", "then", "verdict"),
-    [(OWN, SCREW, True), (FOREIGN, NOTHING, False), (None, SCREW, None)],
+    [(OWN, (SCREW, 60), True), (FOREIGN, (NOTHING, LONG), False), (None, (SCREW, 60), None)],
 )
 def test_hold_tells_no_step_before_the_verdict(fits, then, verdict):
-    shown = frames(*ALL, (then, LONG))
+    shown = frames(*ALL, then)
     screen = Screen()
     held = played(fits, shown, hold=True, screen=screen)
-    free = played(fits, shown)
     assert steps_of(held, "withdrawn") == []
-    assert steps_of(held, "event") == ([] if verdict is False else steps_of(free, "event"))
+    assert steps_of(held, "event") == ([] if verdict is False else IDS)
     assert {line["fits"] for line in held if line["type"] == "event"} <= {verdict}
     early = screen.views[24]
     assert early["holding"] == early["checking"] == (fits is not None)

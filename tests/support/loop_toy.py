@@ -91,11 +91,11 @@ def run(
     )
 
 
-def acting(act, workers=0):
+def acting(act):
     """Data that calls `act(step)` before the batch of each step, and gives what it returns."""
 
     def data(step):
-        for batch in make_data(step, workers):
+        for batch in make_data(step):
             step += 1
             yield act(step, batch) or batch
 

@@ -14,12 +14,7 @@ from jax.sharding import AxisType, PartitionSpec
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.training import loop
-from stormpsr_jax.training.sharding import (
-    batch_sharding,
-    make_mesh,
-    put,
-    state_shardings,
-)
+from stormpsr_jax.training.sharding import batch_sharding, make_mesh, put, state_shardings
 from tests.support.processes import environment, finish, start
 
 

@@ -107,11 +107,12 @@ def test_decoding_and_scoring_need_numpy_alone(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_evaluate_without_drawing_libraries_scores_and_names_them(tmp_path):
+def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_missing(tmp_path):
     python = bare(tmp_path / "bare", "decode")
     make_files(tmp_path / "files")
     words = ["--procedure=industreal", "--out=metrics.json", "--report=report.html"]
-    words += [f"--{kind}={tmp_path / 'files' / kind}" for kind in ("labels", "asd")]
+    kinds = ("labels", "asd", "visibility")
+    words += ["--sweep=1,2", *(f"--{kind}={tmp_path / 'files' / kind}" for kind in kinds)]
     done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert re.search(r"^asd +[01]\.\d+", done.stdout, re.MULTILINE)
@@ -119,6 +120,13 @@ def test_evaluate_without_drawing_libraries_scores_and_names_them(tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "report.html is not written, all else is done: it needs jinja2 and matplotlib" in line
     assert "pip install 'jinja2" in line
+    python = bare(tmp_path / "drawing", "report")
+    done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "report.html").read_text("utf-8")
+    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step", "Threshold"):
+        assert f"<h3>{title}</h3>" in text
+    assert "Timeline of recording 07_main_c" in text
 
 
 def test_every_command_has_its_help_and_says_in_a_line_what_to_install(tmp_path):
