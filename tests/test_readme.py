@@ -35,19 +35,14 @@ def test_readme_leads_to_every_page():
     assert {*PAGES} - {"README.md"} <= links
 
 
-def by_name(text):
-    """What in a text is installed, or could be, by the name that no index has for this package."""
-    # With "@ git+" behind it comes from the address that stands there.
-    direct = r"(?!(?:\[[^\]\s]*\])? @ (?:git\+|\{FROM\}))"
-    name = rf"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl){direct}"
-    return re.findall(rf"install\b[^\n&;]*?{name}\b|{name}\[", text)
-
-
 def test_no_page_notebook_or_message_installs_the_package_by_its_name():
     """Whoever registered the name on an index would have their code run."""
     sources = [p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in SUFFIXES]
+    # With "@ git+" behind it comes from the address that stands there.
+    direct = r"(?!(?:\[[^\]\s]*\])? @ (?:git\+|\{FROM\}))"
+    name = rf"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl){direct}"
     found = {
-        str(place): by_name(read(place))
+        str(place): re.findall(rf"install\b[^\n&;]*?{name}\b|{name}\[", read(place))
         for place in (*PAGES, *NOTEBOOKS, *(path.relative_to(ROOT) for path in sources))
     }
     assert len(found) > 300

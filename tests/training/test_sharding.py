@@ -42,8 +42,6 @@ def _check():
     assert dict(make_mesh(fsdp=4).shape) == {"data": 2, "fsdp": 4}
     assert dict(make_mesh(data=2, fsdp=-1).shape) == {"data": 2, "fsdp": 4}
     assert make_mesh(data=3).size == 3
-    with pytest.raises(ValueError, match="needs 9 devices, there are 8"):
-        make_mesh(data=-1, fsdp=3)
 
     mesh = make_mesh(data=2, fsdp=4)
     shapes = {
