@@ -122,7 +122,6 @@ class Printed:
 
 EXERCISE = """
 import sys
-import textwrap
 from pathlib import Path
 from stormpsr_jax import __main__, main
 from stormpsr_jax.configs import embeddings, synthetic

@@ -29,7 +29,8 @@ def recognised(fits, runs, batch=16):
 @pytest.mark.parametrize("most", [2**28, 0])
 @pytest.mark.parametrize("batch", [1, 64])
 def test_what_is_kept_may_lie_in_a_file_and_comes_back_as_it_was(monkeypatch, most, batch):
-    _, events, _ = expected = recognised(OWN, SHORT)
+    fits, events, each = expected = recognised(OWN, SHORT)
+    assert {fits, *each} == {True}
     live = scripted()
     assert events == [e for at, p in frames(*SHORT, start=7) for e in live.update(p, at)] != []
     monkeypatch.setattr(kept, "MAX_IN_MEMORY", most)
