@@ -90,12 +90,13 @@ def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_sta
     again.end()
     assert [one.step_id for one in again.withdrawn] == IDS
     assert fed(again, frames(*ALL, start=1000)) == []
-    live = scripted(fits=OWN)
-    fed(live, frames(*ALL, (NOTHING, 100)))
-    live.reset()
-    assert live.fits is True
-    live.end()
-    assert live.withdrawn == []
+    for shown, fits in ([[(SEAL, 80)], True], [[*ALL, (NOTHING, 100)], None]):
+        live = scripted(fits=OWN)
+        fed(live, frames(*shown))
+        live.reset()
+        assert live.fits is fits
+        live.end()
+        assert live.withdrawn == []
 
 
 # --- At the station -------------------------------------------------------------------------------
