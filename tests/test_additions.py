@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from tests.support.guide import additions
@@ -158,12 +159,6 @@ print("all work")
 """
 
 
-def behind(text, place, more):
-    """The text with more behind each of its first places of one; it has to be there."""
-    assert place in text, place
-    return text.replace(place, place + more, 1)
-
-
 def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, tmp_path):
     listed = additions()
     for name in ("stormpsr_jax", "data_prep"):
@@ -175,13 +170,12 @@ def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, t
             assert {shown, pattern} & {*listed[addition][1]}, (addition, path)
             place = tmp_path / path
             if isinstance(content, str):
-                lines = content.split("\n")
-                indent = " " * 12 if content.startswith("\n") else ""
-                place.write_text("\n".join(line.removeprefix(indent) for line in lines))
+                place.write_text(textwrap.dedent(content))
             else:
                 text = place.read_text()
                 for where, more in content.items():
-                    text = behind(text, where, more)
+                    assert where in text, where
+                    text = text.replace(where, where + more, 1)
                 place.write_text(text)
     (tmp_path / "exercise.py").write_text(EXERCISE)
     words = [sys.executable, "exercise.py", rendered / "data", tmp_path / "work"]

@@ -12,23 +12,41 @@ from stormpsr_jax.stages import run as runner
 from tests.support.commands import refused
 
 
-def ended(words, capsys):
+def ended(folder, words, capsys):
     """The exit status of `main` and the lines on stderr."""
     with pytest.raises(SystemExit) as end:
-        main.main(["--config=synthetic", *map(str, words)])
+        main.main([f"--workdir={folder}", *map(str, words)])
     return end.value.code, capsys.readouterr().err.splitlines()
+
+
+CONFIG = "--config=synthetic"
+MINE = "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.get_config()\n    "
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--config.stages=('x',)"], "error: stages names ['x']"),
-        (["--config.data.dir=nowhere", "--config.stages=('temporal',)"], "error: "),
-        (["--from=nowhere"], "error: --from=nowhere: no such work folder"),
-        (["--workdir=file"], "error: "),
-        (["--profile_steps=3,2"], "error: argument --profile_steps: 3,2 is not two step numbers"),
-        (["--config.temporal.stepz=1"], "error: the config has no such field: temporal.stepz"),
-        (["--config.dtype=bf16"], "error: --config.dtype='bf16': is not one of float32, bfloat16"),
+        ([CONFIG, "--config.stages=('x',)"], "stages names ['x']"),
+        ([CONFIG, "--config.data.dir=nowhere", "--config.stages=('temporal',)"], ""),
+        ([CONFIG, "--from=nowhere"], "--from=nowhere: no such work folder"),
+        ([CONFIG, "--workdir=file"], ""),
+        ([CONFIG, "--profile_steps=3,2"], "argument --profile_steps: 3,2 is not two step numbers"),
+        ([CONFIG, "--config.temporal.stepz=1"], "the config has no such field: temporal.stepz"),
+        ([CONFIG, "--config.dtype=bf16"], "--config.dtype='bf16': is not one of float32, bfloat16"),
+        ([CONFIG, "--config.seed=x"], "--config.seed=x"),
+        ([CONFIG, "--config.data.mean.x=1"], "the config has no such field: data.mean.x: "),
+        ([CONFIG, "--config.stages=(1,)"], "--config.stages=(1,): should be like"),
+        ([CONFIG, "--config.seed", "1"], "unrecognized arguments: 1"),
+        ([CONFIG, "--confg=own"], "unrecognized arguments: --confg=own; did you mean --config?"),
+        (["--confg=own"], "unrecognized arguments: --confg; did you mean --config?"),
+        ([], "the following arguments are required: --config"),
+        (["--config=own:cages"], "own:cages: only own:boxes and own:cad are known"),
+        (["--config=synthetic:boxes"], "takes nothing after a colon"),
+        (["--config=nope"], "unknown config 'nope'"),
+        (["--config=mine.py", "return len(1)"], "mine.py: line 5: TypeError: object of type 'int'"),
+        (["--config=mine.py", "raise Exception('a\\nb')"], "mine.py: line 5: Exception: a b"),
+        (["--config=mine.py", "return (c"], "mine.py: line 5: SyntaxError: '(' was never closed"),
+        (["--config=mine.py", "c.seed = 1"], "get_config() returns None, not a ConfigDict"),
     ],
 )
 def test_an_error_found_before_anything_is_computed_is_2(
@@ -37,16 +55,18 @@ def test_an_error_found_before_anything_is_computed_is_2(
     monkeypatch.setattr(runner, "_run_stage", None)  # nothing is computed
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
-    status, lines = ended(["--workdir=run", *words], capsys)
+    (tmp_path / "mine.py").write_text(MINE + words[-1] if words else "")
+    words = words[:1] if "mine.py" in str(words) else words
+    status, lines = ended("run", words, capsys)
     assert status == 2
-    assert any(line.startswith(says) for line in lines), lines
+    assert any(says in line for line in lines), lines
     assert all(line.startswith("error: ") for line in lines), lines
 
 
 def test_a_work_folder_that_another_run_has_is_2(tmp_path, capsys):
     with (tmp_path / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        status, lines = ended([f"--workdir={tmp_path}"], capsys)
+        status, lines = ended(tmp_path, [CONFIG], capsys)
     assert status == 2
     assert "is writing to" in lines[-1]
 
@@ -60,7 +80,7 @@ def test_a_stage_that_fails_is_1(failure, tmp_path, monkeypatch, capsys):
         raise failure
 
     monkeypatch.setattr(runner, "_run_stage", fail)
-    status, lines = ended([f"--workdir={tmp_path}"], capsys)
+    status, lines = ended(tmp_path, [CONFIG], capsys)
     assert status == 1
     assert lines[-1] == f"error: {failure.strerror if failure.args[0] == 28 else failure}"
 

@@ -38,7 +38,7 @@ def first_cell(name, source, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_cell_takes_each_source_with_the_extra_and_says_which(
+def test_the_cell_takes_each_source_with_the_extra_and_says_which_or_what_to_give(
     name, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -56,11 +56,7 @@ def test_the_cell_takes_each_source_with_the_extra_and_says_which(
         asked = first_cell(name, source, monkeypatch)
         assert asked == [f'install --quiet "{package}"']
         assert capsys.readouterr().out == f"Installing {package}\n"
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_cell_says_what_to_give_where_nothing_is_there(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clone").rmdir()
     ways = "give the folder of a clone, the file of a wheel, or git.ADDRESS"
     with pytest.raises(FileNotFoundError, match=f"FROM = 'clone' is not here; {ways}$"):
         first_cell(name, None, monkeypatch)

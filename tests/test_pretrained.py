@@ -31,6 +31,12 @@ def test_pretrained_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
         rendering.make_dataset(tmp_path / "a", seed=trained_on)
 
 
+def fresh_encoder(config, folder, side):
+    encoder = networks.spatial_encoder(Context(config, folder, make_mesh(1, 1)))
+    images = np.zeros((2, side, side, 3), np.float32)
+    return encoder.init(jax.random.key(0), images, train=False)
+
+
 @pytest.mark.usefixtures("system")
 def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     assert FILE.stat().st_size <= 5_000_000
@@ -38,10 +44,7 @@ def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     config = synthetic.get_config()
     assert packaged_or_path(config.init_from) == FILE
     assert packaged_or_path("some/where.safetensors") == Path("some/where.safetensors")
-    context = Context(config, tmp_path, make_mesh(1, 1))
-    size = config.data.synthetic.size
-    images = np.zeros((2, size, size, 3), np.float32)
-    variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
+    variables = fresh_encoder(config, tmp_path, config.data.synthetic.size)
     params, _, number = initialise_from(FILE, variables["params"], variables["batch_stats"])
     taken = jax.tree.leaves(params["encoder"])
     fresh = jax.tree.leaves(variables["params"]["encoder"])
@@ -71,34 +74,31 @@ def test_pretrained_detector_has_what_finds_a_product(tmp_path):
         detector.started(path, fresh_detector(config, tmp_path, 64))
 
 
-def trained(network, workdir, monkeypatch, **changes):
-    """The file of a network that was trained for two steps on four tiny objects, and its config."""
+TINY = {
+    "detector": {"detector.width": 8, "detector.grid": 4},
+    "encoder": {
+        **{"encoder.width": 16, "encoder.depth": 1, "encoder.num_heads": 2, "encoder.stem": (8,)},
+    },
+}
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize("network", TINY)
+def test_general_networks_their_files_are_starting_points(tmp_path, monkeypatch, network):
+    """After two steps on four tiny objects."""
     monkeypatch.setitem(tool.DATA, network, ({"train": 3, "val": 1}, 30, 0.0))
     monkeypatch.setitem(tool.BATCH, network, (2, 2, 2) if network == "encoder" else 4)
     config, name = tool.config_of(network), tool.SECTIONS[network]
     steps = {f"{name}.steps": 2, f"{name}.eval_every": 2, f"{name}.log_every": 1}
-    config.update_from_flattened_dict({"data.synthetic.size": 32, **steps, **changes})
-    path = tool.train(network, config, workdir)
+    config.update_from_flattened_dict({"data.synthetic.size": 32, **steps, **TINY[network]})
+    path = tool.train(network, config, tmp_path)
     with safe_open(path, "numpy") as file:
         about = {key: json.loads(file.metadata()[key]) for key in ("data_seed", "objects", "steps")}
         names = set(file.keys())
     assert about == {"data_seed": 1_000_000_000, "objects": 4, "steps": 2}
-    return path, config, names
-
-
-@pytest.mark.usefixtures("system")
-def test_general_detector_its_file_is_a_starting_point(tmp_path, monkeypatch):
-    tiny = {"detector.width": 8, "detector.grid": 4}
-    path, config, _ = trained("detector", tmp_path, monkeypatch, **tiny)
-    assert detector.started(path, fresh_detector(config, tmp_path, 32))
-
-
-@pytest.mark.usefixtures("system")
-def test_general_encoder_its_file_is_a_starting_point(tmp_path, monkeypatch):
-    tiny = {"encoder.width": 16, "encoder.depth": 1, "encoder.num_heads": 2, "encoder.stem": (8,)}
-    path, config, names = trained("encoder", tmp_path, monkeypatch, **tiny)
-    context = Context(config, tmp_path, make_mesh(1, 1))
-    images = np.zeros((2, 32, 32, 3), np.float32)
-    variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
+    if network == "detector":
+        assert detector.started(path, fresh_detector(config, tmp_path, 32))
+        return
+    variables = fresh_encoder(config, tmp_path, 32)
     _, _, number = initialise_from(path, variables["params"], variables["batch_stats"])
     assert number == len(names)

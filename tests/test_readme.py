@@ -1,15 +1,14 @@
 """README.md and the pages it leads to: commands, configs and fields; test_docs.py has the rest."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
 from stormpsr_jax import __main__ as command
-from stormpsr_jax import evaluate
 from stormpsr_jax.configs import default
 from stormpsr_jax.stages import config_flag
+from tests.support import evaluate_data
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
@@ -36,19 +35,14 @@ def test_readme_leads_to_every_page():
     assert {*PAGES} - {"README.md"} <= links
 
 
-def by_name(text):
-    """What in a text is installed, or could be, by the name that no index has for this package."""
-    # With "@ git+" behind it comes from the address that stands there.
-    direct = r"(?!(?:\[[^\]\s]*\])? @ (?:git\+|\{FROM\}))"
-    name = rf"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl){direct}"
-    return re.findall(rf"install\b[^\n&;]*?{name}\b|{name}\[", text)
-
-
 def test_no_page_notebook_or_message_installs_the_package_by_its_name():
     """Whoever registered the name on an index would have their code run."""
     sources = [p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in SUFFIXES]
+    # With "@ git+" behind it comes from the address that stands there.
+    direct = r"(?!(?:\[[^\]\s]*\])? @ (?:git\+|\{FROM\}))"
+    name = rf"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl){direct}"
     found = {
-        str(place): by_name(read(place))
+        str(place): re.findall(rf"install\b[^\n&;]*?{name}\b|{name}\[", read(place))
         for place in (*PAGES, *NOTEBOOKS, *(path.relative_to(ROOT) for path in sources))
     }
     assert len(found) > 300
@@ -85,38 +79,17 @@ def test_commands_all_are_listed():
 
 def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
     """Of both protocols, with everything that can be asked for."""
-    for folder in ("labels/a_1", "asd", "temporal", "visibility"):
-        (tmp_path / folder).mkdir(parents=True)
-    files = {
-        "pump.json": json.dumps(
-            {
-                "name": "pump",
-                "fps": 10,
-                "components": ["seal"],
-                "states": ["1"],
-                "variants": {"up": {"initial_state": "0", "expected": [0], "recordings": ["*"]}},
-            }
-        ),
-        "labels/a_1/PSR_labels.csv": "00003.jpg,0,Install seal\n",
-        "asd/a_1_results_pred.csv": "name,frame,class,conf,x,y,w,h\na_1,4,1,0.9,0.5,0.5,1,1\n",
-        "temporal/a_1_results_pred.csv": ',clip,framenr,GT,Pred,Conf\n0,a,5,"[1]","[1]","[0.9]"\n',
-        "visibility/a_1.csv": "frame,visible\n3,0.5\n",
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    words = [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'metrics.json'}"]
-    words += [f"--{name}={tmp_path / name}" for name in ("labels", "asd", "temporal", "visibility")]
-    words += ["--threshold=0.2"]
+    files = evaluate_data.make_files(tmp_path / "files", names=("01_assy_a",))
     page = read("docs/formats.md")
     section = page[page.index("\n## metrics.json") : page.index("\n## report.html")]
     explained = set(re.findall(r"`([\w@]+)`", section))
-    for extra in (["--sweep=0.5"], ["--protocol=released"]):
-        evaluate.main([*words, *extra])
-        result = json.loads((tmp_path / "metrics.json").read_text())
+    for extra in ("--sweep=0.5", "--protocol=released"):
+        result = evaluate_data.run(files, f"--visibility={files / 'visibility'}", extra)
         assert set(result["streams"]) == {"asd", "temporal", "storm"} <= explained
         for stream in result["streams"].values():
-            assert stream["tp"] == 1
-            assert keys(result) | keys(stream) | keys(stream["recordings"]["a_1"]) <= explained
+            assert stream["tp"]
+            (recording,) = stream["recordings"].values()
+            assert keys(result) | keys(stream) | keys(recording) <= explained
 
 
 def keys(tree):

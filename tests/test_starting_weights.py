@@ -23,6 +23,7 @@ from tests.support.weights_data import random_state, tiny_encoder
         ((14, 14), (7, 5)),  # smaller
         ((5, 9), (10, 3)),
         ((3, 3), (12, 1)),
+        ((3, 4), (3, 4)),
     ],
 )
 def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
@@ -37,26 +38,7 @@ def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
         np.testing.assert_allclose(out[0, 1:, channel].reshape(new), expected, atol=1e-5)
 
 
-def test_resize_position_embedding_same_grid_is_the_identity_and_oblong_is_asked_for():
-    pos = np.random.default_rng(0).normal(size=(1, 13, 2)).astype(np.float32)
-    same = positions.resize_position_embedding(pos, (3, 4), (3, 4))
-    np.testing.assert_allclose(same, pos, atol=1e-6)
-    with pytest.raises(ValueError, match="12 patches make no square grid"):
-        positions.resize_position_embedding(pos, (3, 4))
-
-
 # --- initialise_from ------------------------------------------------------------------------------
-
-
-def test_initialise_from_position_embedding_is_resized(tmp_path):
-    state = random_state("spatial")
-    small = torch_layout.from_state_dict(state, "spatial")
-    parameters.save_params(tmp_path / "small.safetensors", *small)
-    params = tiny_encoder()[0]
-    params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 26, 8))}}
-    got, *_ = parameters.initialise_from(tmp_path / "small.safetensors", params, tiny_encoder()[1])
-    expected = positions.resize_position_embedding(state["encoder.pos_embed"], (5, 5))
-    np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
 
 
 def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
@@ -81,30 +63,29 @@ def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
         pretrain.starting_point(context, (8, 20))
 
 
-def test_initialise_from_what_does_not_fit_is_named(tmp_path):
-    params, stats = torch_layout.from_state_dict(random_state("spatial"), "spatial")
-    path = tmp_path / "a.safetensors"
-    with_head = params | {"state_head": {"bias": np.zeros(3, np.float32)}}
-    parameters.save_params(path, with_head, stats)
-    with pytest.raises(ValueError, match="unexpected: params/state_head/bias"):
-        parameters.initialise_from(path, *tiny_encoder())
-    without = {name: value for name, value in params.items() if name != "second_head"}
-    parameters.save_params(path, without, stats)
-    with pytest.raises(ValueError, match=r"missing: params/second_head/dense/bias, .*; unex"):
-        parameters.initialise_from(path, *tiny_encoder())
-    parameters.save_params(
-        path,
-        params
-        | {
-            "projection_head": {
-                "kernel": np.zeros((7, 4), np.float32),
-                "bias": np.zeros(5, np.float32),
-            }
-        },
-        stats,
-    )
-    with pytest.raises(ValueError, match=r"projection_head/kernel has shape \(7, 4\).*\(7, 5\)"):
-        parameters.initialise_from(path, *tiny_encoder())
-    safetensors.numpy.save_file(random_state("spatial"), path)
-    with pytest.raises(ValueError, match="weights import"):
+def of(*shape):
+    return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"state_head": {"bias": of(3)}}, "unexpected: params/state_head/bias"),
+        ({"second_head": None}, r"missing: params/second_head/dense/bias, .*; unex"),
+        (
+            {"projection_head": {"kernel": of(7, 4), "bias": of(5)}},
+            r"projection_head/kernel has shape \(7, 4\).*\(7, 5\)",
+        ),
+        (None, "weights import"),  # a state dict as it is published
+    ],
+)
+def test_initialise_from_what_does_not_fit_is_named(tmp_path, changes, message):
+    path, state = tmp_path / "a.safetensors", random_state("spatial")
+    if changes is None:
+        safetensors.numpy.save_file(state, path)
+    else:
+        params, stats = torch_layout.from_state_dict(state, "spatial")
+        params = {name: value for name, value in (params | changes).items() if value is not None}
+        parameters.save_params(path, params, stats)
+    with pytest.raises(ValueError, match=message):
         parameters.initialise_from(path, *tiny_encoder())

@@ -39,23 +39,6 @@ def test_open_locked_one_has_it_and_links_are_refused(tmp_path):
     assert caught.value.filename == str(tmp_path / "link")
 
 
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ('{"a": 1, "a": 2}', "'a' is given twice"),
-        ('{"a": NaN}', "NaN is not a number"),
-        ('{"a": \n', "line 2: not JSON"),
-        ("[" * 100_000, "nested too deeply"),
-    ],
-)
-def test_read_json_errors_name_file_and_place(tmp_path, text, what):
-    path = tmp_path / "a.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=what) as caught:
-        files.read_json(path)
-    assert str(path) in str(caught.value)
-
-
 def test_read_text_errors_what_may_never_end_is_not_read(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", "/dev/zero", "/dev/null"):

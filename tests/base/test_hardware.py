@@ -7,19 +7,6 @@ from stormpsr_jax.base import hardware
 COMMANDS = {"an NVIDIA GPU": "pip install '.[cuda]'", "a TPU": "pip install '.[tpu]'"}
 
 
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """An empty folder in place of the root folder, in which PATH is `bin`."""
-    kinds = [
-        kind._replace(paths=tuple(tmp_path / path.relative_to("/") for path in kind.paths))
-        for kind in hardware.KINDS
-    ]
-    monkeypatch.setattr(hardware, "KINDS", kinds)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     ("path", "name", "platform"),
     [
@@ -30,11 +17,19 @@ def machine(tmp_path, monkeypatch):
     ],
 )
 def test_a_device_that_jax_does_not_see_is_told_with_the_command_that_installs_it(
-    machine, monkeypatch, path, name, platform
+    tmp_path, monkeypatch, path, name, platform
 ):
+    """With an empty folder in place of the root folder, in which PATH is `bin`."""
+    kinds = [
+        kind._replace(paths=tuple(tmp_path / path.relative_to("/") for path in kind.paths))
+        for kind in hardware.KINDS
+    ]
+    monkeypatch.setattr(hardware, "KINDS", kinds)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     assert hardware.unused({"cpu"}) == []
-    (machine / path).parent.mkdir(parents=True)
-    (machine / path).touch(0o755)
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch(0o755)
     (text,) = hardware.unused({"cpu"})
     assert text.startswith(f"this machine has {name} (")
     assert COMMANDS[name] in text

@@ -25,11 +25,6 @@ def labels(**changes):
     return {name: a for name, a in (arrays | changes).items() if a is not None}
 
 
-def read(path, **changes):
-    np.savez(path, **labels(**changes))
-    return folder.read_arrays(path, KEYS, 4, "make it again")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -49,8 +44,9 @@ def read(path, **changes):
 )
 def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, message):
     path = tmp_path / "train.npz"
+    np.savez(path, **labels(**changes))
     with pytest.raises(ValueError, match=f"train.npz: .*{message}"):
-        read(path, **changes)
+        folder.read_arrays(path, KEYS, 4, "make it again")
 
 
 @pytest.mark.parametrize(

@@ -89,17 +89,22 @@ def pipeline(data, kind, workers=0, seed=0):
         }
         states = {name: r.states for name, r in train.recordings.items()}
         return clip_rows.embedded_clips(embeddings, states, sampler, **options)
-    return pipelines.detector_pictures(
-        train,
-        data["cad"],
-        background=0.4,
-        unboxed_share=0.0,
-        cad_share=0.3,
-        cad_wrong=0.4,
-        batch=16,
-        seed=seed,
-        workers=workers,
-    )
+    options = {"background": 0.4, "cad_share": 0.3, "cad_wrong": 0.4, "batch": 16}
+    return pictures(train, data["cad"], seed=seed, workers=workers, **options)
+
+
+def pictures(source, cad=None, **changes):
+    """The detector's batches."""
+    options = {"background": 0.0, "cad_share": 0.0, "cad_wrong": 0.0, "unboxed_share": 0.0}
+    return pipelines.detector_pictures(source, cad, **options | {"seed": 0} | changes)
+
+
+def changed(source, **fields):
+    """A source with other fields of some recordings."""
+    other = copy.copy(source)
+    new = {n: dataclasses.replace(source.recordings[n], **f) for n, f in fields.items()}
+    other.recordings = source.recordings | new
+    return other
 
 
 @pytest.mark.parametrize("kind", ["detector"])  # how loaders share out the elements is one code
@@ -125,10 +130,7 @@ def test_pipelines_start_at_any_step_on_any_number_of_hosts(data, kind, monkeypa
         monkeypatch.setattr(jax, "process_index", lambda host=host: host)
         parts.append(take(pipeline(data, kind), 2, step=3))
     same(
-        [
-            {k: np.concatenate([p[k] for p in batch]) for k in batch[0]}
-            for batch in zip(*parts, strict=True)
-        ],
+        [{k: np.concatenate([p[k] for p in b]) for k in b[0]} for b in zip(*parts, strict=True)],
         expected,
     )
 
@@ -195,15 +197,11 @@ def test_detector_pictures_shares_boxes_and_states(data):
 
 
 def test_detector_pictures_frames_from_anywhere_are_for_the_parts_alone(data):
-    options = {"background": 0.2, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 256, "seed": 0}
-    wrong = copy.copy(data["train"])
-    wrong.recordings = dict(wrong.recordings)
-    states = wrong.recordings["t1"].states.copy()
+    states = data["train"].recordings["t1"].states.copy()
     states[40:50, 0] = -1
-    wrong.recordings["t1"] = dataclasses.replace(wrong.recordings["t1"], states=states)
+    wrong = changed(data["train"], t1={"states": states})
     for source, share in ((data["train"], 0.0), (wrong, 0.55)):  # some of any show it, too
-        batches = pipelines.detector_pictures(source, None, unboxed_share=0.5, **options)
-        (batch,) = take(batches, 1)
+        (batch,) = take(pictures(source, unboxed_share=0.5, background=0.2, batch=256), 1)
         anywhere = batch["class"] == NOT_ANNOTATED
         assert 0.4 < anywhere.mean() < 0.6
         assert (batch["class"][~anywhere] != 0).all()
@@ -217,26 +215,11 @@ def test_detector_pictures_frames_from_anywhere_are_for_the_parts_alone(data):
 
 def test_detector_pictures_every_part_that_sits_wrong_is_drawn_as_often(data):
     """Though one does in forty frames of two recordings and one in a single frame."""
-    recordings = dict(data["cad"].recordings)
-    states = recordings["c1"].states.copy()
+    before = data["cad"].recordings["c1"].states
+    states = before.copy()
     states[30, 3], states[30, 0] = -1, 1  # part 0 alone before and after
-    recordings["c1"] = dataclasses.replace(recordings["c1"], states=states)
-    recordings["c0"] = dataclasses.replace(
-        recordings["c0"], states=data["cad"].recordings["c1"].states
-    )
-    cad = copy.copy(data["cad"])
-    cad.recordings = recordings
-    options = {
-        "background": 0.0,
-        "unboxed_share": 0.0,
-        "batch": 512,
-        "seed": 0,
-        "with_poses": False,
-    }
-    batches = pipelines.detector_pictures(
-        data["train"], cad, cad_share=1.0, cad_wrong=1.0, **options
-    )
-    (batch,) = take(batches, 1)
+    cad = changed(data["cad"], c1={"states": states}, c0={"states": before})
+    (batch,) = take(pictures(data["train"], cad, cad_share=1.0, cad_wrong=1.0, batch=512), 1)
     wrong = batch["state"] == -1
     assert (wrong.sum(1) == 1).all()
     assert 0.44 < wrong[:, 3].mean() < 0.56
@@ -245,18 +228,8 @@ def test_detector_pictures_every_part_that_sits_wrong_is_drawn_as_often(data):
 
 
 def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data):
-    unseen = copy.copy(data["train"])
-    unseen.recordings = {
-        name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
-        for name, r in unseen.recordings.items()
-    }
-    options = {
-        "unboxed_share": 0.0,
-        "cad_share": 0.0,
-        "cad_wrong": 0.0,
-        "batch": 64,
-        "seed": 0,
-        "with_poses": False,
-    }
-    (batch,) = take(pipelines.detector_pictures(unseen, None, background=0.5, **options), 1)
+    recordings = data["train"].recordings.items()
+    classes = {n: np.where(r.classes < 0, NOT_ANNOTATED, r.classes) for n, r in recordings}
+    unseen = changed(data["train"], **{n: {"classes": c} for n, c in classes.items()})
+    (batch,) = take(pictures(unseen, background=0.5, batch=64), 1)
     assert (batch["class"] > 0).all()

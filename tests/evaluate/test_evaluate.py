@@ -32,6 +32,8 @@ def test_evaluate_contract_of_metrics_json(files, capsys):
     shown = capsys.readouterr().out
     assert "storm: Decoder expected, threshold 1.0, decay 0.75, weight 0.5, floor 0.5." in shown
     assert f"storm        {result['streams']['storm']['segments']['accuracy']:.3f}" in shown
+    evaluate.main([word for word in command(files) if not word.startswith("--out")])
+    assert capsys.readouterr().out.startswith("stream ")
 
 
 def test_evaluate_thresholds_per_stream_and_fps_and_variant(files):
@@ -113,12 +115,6 @@ def test_evaluate_errors_are_a_line_each_and_nothing_is_written(
     said = refused(capsys, evaluate.main, words, lines=len(messages)).splitlines()
     assert all(message in line for message, line in zip(messages, said, strict=True))
     assert not (files / "out.json").exists()
-
-
-def test_evaluate_without_out_prints_its_table(files, capsys):
-    words = [word for word in command(files) if not word.startswith("--out")]
-    evaluate.main(words)
-    assert capsys.readouterr().out.startswith("stream ")
 
 
 def test_evaluate_errors_without_predictions_or_steps(files, capsys):

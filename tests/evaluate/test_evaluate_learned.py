@@ -4,11 +4,8 @@ import dataclasses
 import json
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.streams import learned, learned_weights, risk
 from tests.support.commands import refused
-from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
-from tests.support.simulated_scores import simulate
 
 
 def learned_run(folder, *flags, streams=("asd", "temporal")):
@@ -51,20 +48,6 @@ def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
     assert found["seen"]["wrong"]["accepted"] == free["wrong"]["accepted"]
     assert "\nlearned (seen) " in said.out
     assert "incorrect installations here, which chose nothing" in said.err
-
-
-def test_learned_events_are_those_of_decode_and_threshold_is_install(scored):
-    found = learned_run(scored, f"--scores={scored / 'scores'}", "--threshold=learned=6")
-    settings = learned.LearnedSettings(install=6.0)
-    assert found["learned"]["settings"]["install"] == 6.0
-    for seed in range(2):
-        r = simulate(seed)
-        said = scores.read_scores(scored / "scores" / f"{r.name}.npz", SYNTHETIC)
-        weights = learned_weights.default_weights("scores")
-        r.scores = said
-        events = learned.LEARNED.decode(SYNTHETIC, r, settings, weights)
-        got = found["learned"]["recordings"][r.name]["events"]
-        assert got == [[e.frame, e.step_id, e.confidence] for e in events]
 
 
 def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):

@@ -1,32 +1,8 @@
 """What shows a result: the report, tables, comparisons, sweeps over thresholds."""
 
-import sys
-
 from stormpsr_jax import evaluate
 from tests.support.commands import refused
 from tests.support.evaluate_data import command, run
-from tests.support.processes import finish, start
-
-
-def test_report_is_written_where_jax_cannot_be_imported(files):
-    script = (
-        "import importlib, pkgutil, sys\n"
-        "blocked = ('jax', 'jaxlib', 'flax', 'grain', 'optax', 'orbax', 'tensorflow_datasets')\n"
-        "sys.modules.update(dict.fromkeys(blocked))\n"  # None makes an import fail
-        "from stormpsr_jax import evaluate, psr\n"
-        "assert 'matplotlib' not in sys.modules and 'jinja2' not in sys.modules\n"
-        "for m in pkgutil.walk_packages(psr.__path__, 'stormpsr_jax.psr.'):\n"
-        "    importlib.import_module(m.name)\n"
-        "evaluate.main(sys.argv[1:])\n"
-    )
-    page = files / "report.html"
-    flags = [f"--visibility={files / 'visibility'}", "--sweep=1,2", f"--report={page}"]
-    finish(start([sys.executable, "-c", script, *command(files, *flags)]))
-    text = page.read_text(encoding="utf-8")
-    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step", "Threshold"):
-        assert f"<h3>{title}</h3>" in text
-    assert "Timeline of recording 07_main_c" in text
-    assert (files / "out.json").exists()
 
 
 def show(capsys, *arguments):

@@ -88,10 +88,6 @@ def texts(svg):
     return [html.unescape(t) for t in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
 
 
-def drawn(data, title):
-    return pick(figures.analysis_figures(data), title)
-
-
 def pick(found, title):
     (figure,) = (figure for figure in found if figure[0] == title)
     return figure

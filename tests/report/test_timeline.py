@@ -13,19 +13,6 @@ SCORES = {
 }
 
 
-def test_outcomes_golden_every_truth_and_event_once():
-    assert timeline.outcomes(TRUTH, SCORES["asd"], 5) == [
-        ("correct", 0, 20, 30, "+2.0 s"),
-        ("early", 3, 50, 45, "early −1.0 s"),
-    ]
-    assert timeline.outcomes(TRUTH, SCORES["storm"], 5) == [
-        ("correct", 0, 20, 22, "+0.4 s"),
-        ("wrong", 6, None, 70, "wrong"),
-        ("missed", 3, 50, None, "missed"),
-        ("uncertain", 3, None, 60, "uncertain 30%"),
-    ]
-
-
 def test_figure_a_row_per_step_in_the_order_of_the_truth_and_a_lane_per_stream():
     visible = np.arange(100), np.linspace(0, 1, 100)
     figure = timeline.figure(SCORES, TRUTH, PROCEDURE, 5, visible)

@@ -12,9 +12,9 @@ OWN, FOREIGN = Fits({"detector": 0.1}, None), Fits({"detector": 0.9}, None)
 SHORT = ((NOTHING, 30), (SEAL, 20), (COVER, 20), (SCREW, 40))
 
 
-def recognised(fits, runs, batch=16, stream="asd", decode=True):
+def recognised(fits, runs, batch=16):
     """(verdict, events, verdict of each frame) of a recording from frame 7 on."""
-    live = scripted(stream, fits=fits)
+    live = scripted(fits=fits)
     rows = [picture for _, picture in frames(*runs)]
     with Kept(live.watch) as one:
         done = list(one.look(live._make_recogniser(), iter(rows), batch))
@@ -26,20 +26,13 @@ def recognised(fits, runs, batch=16, stream="asd", decode=True):
     return one.fits, events, [one for chunk in chunks for one in chunk.fits]
 
 
-@pytest.mark.parametrize("stream", ["asd", "temporal", "learned"])
-def test_events_of_a_recording_that_fits_are_those_of_live_recognition(stream):
-    fits = OWN if stream == "asd" else None
-    live = scripted(stream)
-    expected = [e for at, p in frames(*SHORT, start=7) for e in live.update(p, at)]
-    verdict, events, each = recognised(fits, SHORT, stream=stream)
-    assert events == expected != []
-    assert {*each, verdict} == ({True} if fits else {None})
-
-
 @pytest.mark.parametrize("most", [2**28, 0])
 @pytest.mark.parametrize("batch", [1, 64])
 def test_what_is_kept_may_lie_in_a_file_and_comes_back_as_it_was(monkeypatch, most, batch):
-    expected = recognised(OWN, SHORT)
+    fits, events, each = expected = recognised(OWN, SHORT)
+    assert {fits, *each} == {True}
+    live = scripted()
+    assert events == [e for at, p in frames(*SHORT, start=7) for e in live.update(p, at)] != []
     monkeypatch.setattr(kept, "MAX_IN_MEMORY", most)
     assert recognised(OWN, SHORT, batch) == expected
 

@@ -1,8 +1,6 @@
 """Trained models without their run: round trip, the same events as from files, any picture."""
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,7 +15,7 @@ from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.rules import STREAMS
-from stormpsr_jax.serving import functions, model
+from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.needs import functions_of
 from stormpsr_jax.serving.recogniser import Views
 from tests.support.model_data import (
@@ -47,17 +45,6 @@ def trained(tmp_path_factory):
 
 def prepared(trained, n: int = 8) -> np.ndarray:
     return np.stack([trained.preprocess(picture) for picture in video(n)])
-
-
-def test_import_package_and_psr_do_without_jax():
-    code = "import stormpsr_jax, stormpsr_jax.psr, sys; print(stormpsr_jax.__version__); "
-    code += "assert not {'jax', 'flax', 'PIL'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == stormpsr_jax.__version__
-    assert stormpsr_jax.load_model is model.load_model
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = stormpsr_jax.nothing
 
 
 def test_networks_match_the_modules_applied_by_hand(trained):
@@ -200,6 +187,8 @@ def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = stormpsr_jax.nothing
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
     with pytest.raises(MemoryError, match=r"a batch of 4,096 \(give a smaller one\) needs"):
         trained.recogniser(batch=4096)

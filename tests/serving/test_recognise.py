@@ -19,7 +19,6 @@ from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import environment
 from tests.support.recognise_data import (
     HEIGHT,
-    TIMES,
     WIDTH,
     by_the_clock,
     found,
@@ -65,17 +64,6 @@ def test_recognise_predictions_decode_to_the_same_events(made):
     assert [event[:2] for event in events] == found(made)
 
 
-def test_events_csv_is_labels_of_the_very_frames(made):
-    timed = timed_labels.read_times(made / "events.csv", PROCEDURE)
-    initial = PROCEDURE.variants["assembly"].initial_state
-    num_frames = int(np.floor(TIMES[-1] * 10)) + 1
-    first, steps = timed_labels.to_frames(
-        made / "events.csv", timed, initial, PROCEDURE, num_frames=num_frames
-    )
-    assert first == initial
-    assert sorted(steps) == sorted(found(made))
-
-
 def test_recognise_pictures_keep_their_numbers(trained, tmp_path, capsys):
     pictures = video(40, HEIGHT, WIDTH)
     folder = write_pictures(tmp_path / "in/c_off", pictures, 100)
@@ -91,30 +79,26 @@ def test_recognise_pictures_keep_their_numbers(trained, tmp_path, capsys):
     assert [e.frame + 100 for e in from_zero] == [e.frame for e in expected]
 
 
-def test_recognise_stream_and_threshold(trained, clip, tmp_path):
-    options = [f"--out={tmp_path}", "--stream=temporal", "--threshold=temporal=2.5", "--batch=5"]
-    assert run(trained, clip, *options, "--variant=disassembly") == 0
-    assert not (tmp_path / "a_up/asd").exists()
-    loaded = stormpsr_jax.load_model(trained)
-    settings = dataclasses.replace(SETTINGS, threshold=2.5)
-    options = {"stream": "temporal", "variant": "disassembly"}
-    events = list(loaded.recognise(clip, settings=settings, **options))
-    assert events
-    assert [event[:2] for event in events] == found(tmp_path / "a_up")
-    assert len(events) < len(list(loaded.recognise(clip, **options)))
-
-
-def test_recognise_the_learned_fusion(clip, tmp_path):
+@pytest.mark.parametrize(
+    ("stream", "threshold", "variant"),
+    [("temporal", 2.5, "disassembly"), ("learned", -1.0, "assembly")],
+)
+def test_recognise_stream_threshold_and_variant(clip, tmp_path, stream, threshold, variant):
     folder = tmp_path / "model"
     write(folder, ("asd", "temporal", "storm", "learned"))
-    options = [f"--out={tmp_path / 'out'}", "--threshold=learned=-1", "--variant=assembly"]
-    assert run(folder, clip, *options) == 0
+    options = [f"--out={tmp_path}", f"--threshold={stream}={threshold}", f"--variant={variant}"]
+    assert run(folder, clip, *options, f"--stream={stream}", "--batch=5") == 0
+    assert (tmp_path / "a_up/asd").exists() == (stream == "learned")
     loaded = stormpsr_jax.load_model(folder)
-    settings = dataclasses.replace(loaded.decide(risk=1).settings, install=-1.0)
-    events = list(loaded.recognise(clip, settings=settings, variant="assembly"))
+    field = "install" if stream == "learned" else "threshold"
+    settings = loaded.decide(risk=1, stream=stream).settings
+    settings = dataclasses.replace(settings, **{field: threshold})
+    options = {"stream": stream, "variant": variant}
+    events = list(loaded.recognise(clip, settings=settings, **options))
     assert events
-    assert {e.stream for e in events} == {"learned"}
-    assert [event[:2] for event in events] == found(tmp_path / "out/a_up")
+    assert {e.stream for e in events} == {stream}
+    assert [event[:2] for event in events] == found(tmp_path / "a_up")
+    assert events != list(loaded.recognise(clip, **options))
 
 
 def test_recognise_finished_ones_are_skipped_and_corrections_kept(trained, clip, tmp_path, capsys):
@@ -231,14 +215,14 @@ def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, c
     assert found(tmp_path / "out/a_up") == found(made)
 
 
-@pytest.mark.parametrize("key", ["labelstudio", "cvat"])
-def test_recognise_writes_pre_labels_of_the_same_steps(trained, clip, tmp_path, key):
-    assert run(trained, clip, f"--out={tmp_path}", f"--format={key}") == 0
+def test_recognise_writes_pre_labels_of_the_same_steps(trained, clip, tmp_path):
+    words = [f"--out={tmp_path}", "--format=labelstudio"]
+    assert run(trained, clip, *words) == 0
     (path,) = (p for p in (tmp_path / "a_up").glob("a_up*"))
     initial = PROCEDURE.variants["assembly"].initial_state
     timed = timed_labels.read_times(path, PROCEDURE)
     _, steps = timed_labels.to_frames(path, timed, initial, PROCEDURE)
     assert sorted(steps) == sorted(found(tmp_path / "a_up"))
     before = contents(tmp_path)
-    assert run(trained, clip, f"--out={tmp_path}", f"--format={key}") == 0
+    assert run(trained, clip, *words) == 0
     assert contents(tmp_path) == before

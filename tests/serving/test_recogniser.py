@@ -33,10 +33,13 @@ def video(n):
 @pytest.mark.parametrize("chunk", [1, 3, 16, 50])
 def test_recogniser_matches_windows_cut_by_hand(chunk):
     images, w, stride = video(50), 16, 4
+    seen = []
+    counting = lambda shown: seen.append(len(shown)) or encode(shown)  # noqa: E731
     recogniser = Recogniser(
-        encode=encode, temporal=temporal, detect=detect, frames=w, stride=stride
+        encode=counting, temporal=temporal, detect=detect, frames=w, stride=stride
     )
     got = [recogniser(images[i : i + chunk]) for i in range(0, len(images), chunk)]
+    assert (sum(seen), len(recogniser.window)) == (50, 16), "every frame once; one window is kept"
     embedded = encode(images)
     for x, row in enumerate(np.concatenate([r.probabilities for r in got])):
         window = [embedded[max(x - w + j, 0)] for j in range(0, w + 1, stride)]
@@ -50,22 +53,6 @@ def test_recogniser_matches_windows_cut_by_hand(chunk):
     assert states.shape == (50, 2)
     np.testing.assert_array_equal(logits, np.full((50, 5), BOUND))
     assert got[0].scores.parts is None
-
-
-def test_recogniser_encodes_every_frame_once_and_memory_is_one_window():
-    seen = []
-
-    def counting(images):
-        seen.append(len(images))
-        return encode(images)
-
-    recogniser = Recogniser(encode=counting, temporal=temporal, detect=None, frames=16, stride=4)
-    for i in range(0, 50, 10):
-        out = recogniser(video(50)[i : i + 10])
-        assert len(recogniser.window) == 16
-    assert sum(seen) == 50
-    assert out.detected is None
-    assert out.scores is None
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 20])

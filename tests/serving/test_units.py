@@ -12,7 +12,7 @@ from stormpsr_jax.live import past
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files import unit
-from stormpsr_jax.serving.files.unit import Reset, parse_reset
+from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.serving.named_files import sealed
 from tests.support.live_data import (
     COVER,
@@ -27,39 +27,14 @@ from tests.support.live_data import (
     scripted,
 )
 from tests.support.model_data import PICTURES
+from tests.support.played import Screen, ids, of, play
 
 WHOLE = [(SEAL, 5), (COVER, 5), (SCREW, 5)]
 
 
-def play(
-    shown, reset="key", *, live=None, stop=(), before=None, outputs=(), screen=None, pictured=(),
-    **options,
-):  # fmt: skip
-    """The lines that are told about pictures, as objects."""
-    told = []
-    one = Station(
-        live or scripted(),
-        "x",
-        clock=Clock(FPS, 0.0),
-        reset=parse_reset(reset),
-        tell=lambda line: told.append(json.loads(line)),
-        **options,
-    )
-    one.restore()
-    capture = Script(shown)
-    if before is not None:
-        capture.before = lambda script: before(one, script, told)
-    one.run(capture, stop, outputs, screen, pictured)
-    return told
-
-
-def ids(unit, *keys):
+def fields(unit, *keys):
     """The step ids of these fields of a unit."""
-    return tuple([step["step_id"] for step in unit[key]] for key in keys)
-
-
-def of(told, kind):
-    return [line for line in told if line["type"] == kind]
+    return tuple(ids(unit[key]) for key in keys)
 
 
 def test_lines_have_every_field():
@@ -79,7 +54,7 @@ def test_lines_have_every_field():
     assert first["wall_time"].endswith("+00:00")
     (done,) = of(told, "unit")
     assert done["ended"] == "end"
-    assert ids(done, "done", "missing", "wrong", "late") == ([0, 3, 6], [], [], [])
+    assert fields(done, "done", "missing", "wrong", "late") == ([0, 3, 6], [], [], [])
     assert done["done"][0] == {"step_id": 0, "step": "Install seal"}
     assert (done["start_s"], done["duration_s"]) == (0.0, events[-1]["time_s"])
     assert [step["time_s"] for step in done["steps"]] == [line["time_s"] for line in events]
@@ -99,10 +74,10 @@ def test_alerts_and_the_unit_name_late_wrong_and_missing_steps():
     ]
     assert alerts[0]["message"] == "Install seal is missing before Install cover"
     (done,) = of(told, "unit")
-    assert ids(done, "late", "missing", "wrong") == ([0], [6], [])
+    assert fields(done, "late", "missing", "wrong") == ([0], [6], [])
     told = play(frames((SEAL, 5), (COVER, 5), (SEAL, 9)))  # the cover was taken off
     assert of(told, "alert")[-1]["alert"] == "unexpected"
-    assert ids(of(told, "unit")[0], "wrong", "missing") == ([5], [3, 6])
+    assert fields(of(told, "unit")[0], "wrong", "missing") == ([5], [3, 6])
 
 
 def test_certain_less_sure_events_are_told_as_uncertain():
@@ -111,7 +86,7 @@ def test_certain_less_sure_events_are_told_as_uncertain():
     told = play(shown, certain=0.8)
     assert [line["step_id"] for line in of(told, "event")] == [0, 6]
     assert [line["step_id"] for line in of(told, "uncertain")] == [3]
-    assert ids(of(told, "unit")[0], "done") == ([0, 3, 6],)
+    assert fields(of(told, "unit")[0], "done") == ([0, 3, 6],)
 
 
 def test_reset_complete_waits_until_the_assembly_is_taken_away():
@@ -128,40 +103,14 @@ def test_reset_complete_waits_until_the_assembly_is_taken_away():
     assert units[1]["start_s"] == sum(count for _, count in first) / FPS
     # Unfinished, it never ends, though nothing is seen.
     (only,) = of(play(frames(*WHOLE[:2], (NOTHING, 200)), "complete"), "unit")
-    assert (only["ended"], *ids(only, "missing")) == ("end", [6])
-
-
-class Screen:
-    """Wants every third picture."""
-
-    def __init__(self):
-        self.records, self.pictures, self.views = [], [], []
-        self.units, self.snapshots = [], {}
-
-    def past(self, units):
-        self.units = units
-
-    def snapshot(self, frame, jpeg):
-        self.snapshots[frame] = jpeg
-
-    def send(self, record):
-        self.records.append(record)
-
-    @property
-    def wants_picture(self):
-        return len(self.views) % 3 == 0
-
-    def frame(self, jpeg, view):
-        json.dumps(view, allow_nan=False)
-        self.pictures.append(jpeg)
-        self.views.append(view)
+    assert (only["ended"], *fields(only, "missing")) == ("end", [6])
 
 
 def test_outputs_get_the_lines_and_a_screen_what_is_known():
-    screen = Screen()
+    screen = Screen(every=3)
 
-    def before(one, script, told):
-        script.connected = len(script.shown) != 8
+    def before(script, number):
+        script.connected = number != 12
         script.trouble = "gone"
 
     shown = frames(*WHOLE, (SCREW, 5))
@@ -228,7 +177,7 @@ def test_a_snapshot_goes_with_each_event_and_alert_to_those_who_want_it():
     for line in pictured.records:
         if line["type"] in kinds:
             jpeg = base64.b64decode(line["snapshot"])
-            assert jpeg == screen.snapshots[line["frame"]]
+            assert jpeg == dict(screen.snapshots)[line["frame"]]
             assert simplejpeg.decode_jpeg(jpeg).shape == (4, 4, 3)
 
 
@@ -245,18 +194,12 @@ def test_state_goes_on_after_any_frame(tmp_path):
             del step["wall_time"]
         return [{k: v for k, v in line.items() if k not in varying} for line in kept]
 
-    expected = fixed(play(list(shown), "complete"))
+    expected = fixed(play(shown, "complete"))
     assert [line["ended"] for line in of(expected, "unit")] == ["complete", "complete"]
     path = tmp_path / "s.json"
     told = []
     for start in range(0, len(shown), 3):
-        stop, left = [], len(shown) - start - 3
-
-        def before(one, script, lines, stop=stop, left=left):
-            if len(script.shown) <= left + 1:
-                stop.append(1)
-
-        told += fixed(play(list(shown[start:]), "complete", state=path, stop=stop, before=before))
+        told += fixed(play(shown[start:], "complete", state=path, stop_at=2))
     assert told == expected
     assert not list(tmp_path.glob("*.part"))
 
@@ -278,7 +221,7 @@ def test_state_is_saved_before_a_line_is_told(tmp_path):
 
 def test_restore_errors_name_the_file(tmp_path):
     path = tmp_path / "s.json"
-    play(frames(*WHOLE[:2]), state=path, stop=(), before=None)
+    play(frames(*WHOLE[:2]), state=path)
     saved = files.read_json(path)
     for change, message in (
         ({"frame": 1.0}, "frame: expected int"),

@@ -1,22 +1,18 @@
 """What is not sure is no step until a clear view or a person has settled it."""
 
-import json
-
 import pytest
 
-from stormpsr_jax.live.capture import Clock
-from stormpsr_jax.live.station import Station
 from stormpsr_jax.live.told import Told
 from stormpsr_jax.psr.files import timed_labels, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned_events
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.files.unit import parse_reset
 from stormpsr_jax.serving.kept import Chunk
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support import live_data
-from tests.support.live_data import COVER, FPS, PROCEDURE, SEAL, Script, frames, scripted
+from tests.support.live_data import COVER, FPS, PROCEDURE, SEAL, frames, scripted
+from tests.support.played import Screen, ids, play, steps_of
 
 # With a bar that no belief reaches; the cover's picture shows the seal too.
 SHOWN = frames((live_data.NOTHING, 5), (SEAL, 60), (COVER, 60), (SEAL, 20))
@@ -32,49 +28,25 @@ def soon(monkeypatch):
 NOTHING = Recognised(None, None)
 
 
-def play(shown, path, taps=(), stop_at=None, part_pictures=(), pictures=None, **of_live):
+def played(shown, path, taps=(), screen=None, reset="key", remove=-2.0, **options):
     """The lines, and what the page shows at last before the unit ends."""
-    told, views, stop, pictures = [], [], [], [] if pictures is None else pictures
+    live, screen = scripted("learned", sure=30.0, remove=remove), screen or Screen()
 
-    class Screen:
-        wants_picture = False
-        frame = staticmethod(lambda jpeg, view: views.append(view))
-        past = staticmethod(lambda *_: None)
-        snapshot = staticmethod(lambda *picture: pictures.append(picture))
-
-    def before(script):
-        number = len(shown) - len(script.shown)
+    def before(script, number):
         for step in taps if number == CONFIRMED_AT else ():
             live.confirm(step)
-        if number == stop_at:
-            stop.append(1)
 
-    reset = parse_reset(of_live.pop("reset", "key"))
-    live = scripted("learned", sure=30.0, **of_live)
-    one = Station(
-        live, "x", clock=Clock(FPS, 0.0), reset=reset, state=path,
-        tell=lambda line: told.append(json.loads(line)), part_pictures=part_pictures,
-    )  # fmt: skip
-    one.restore()
-    one.run(Script(list(shown), before=before), stop, (), Screen())
-    return [line for line in told if line["type"] != "status"], views[-3]
-
-
-def of(told, kind):
-    return [line["step_id"] for line in told if line["type"] == kind]
-
-
-def ids(steps):
-    return [step["step_id"] for step in steps]
+    told = play(shown, reset, live=live, before=before, screen=screen, state=path, **options)
+    return [line for line in told if line["type"] != "status"], screen.views[-3]
 
 
 def test_what_is_not_sure_is_asked_for_and_listed_at_the_end_of_the_unit(tmp_path):
     """As no step, over a restart too."""
     path = tmp_path / "s.json"
-    told, _ = play(SHOWN, path, stop_at=CONFIRMED_AT)
-    again, shown = play(SHOWN[CONFIRMED_AT + 1 :], path)
+    told, _ = played(SHOWN, path, stop_at=CONFIRMED_AT)
+    again, shown = played(SHOWN[CONFIRMED_AT + 1 :], path)
     told += again
-    assert (of(told, "unsure"), of(told, "event")) == ([0, 3], [])
+    assert (steps_of(told, "unsure"), steps_of(told, "event")) == ([0, 3], [])
     assert {line["state"] for line in told if line["type"] == "unsure"} == {"unsure"}
     assert (ids(told[-1]["unsure"]), ids(told[-1]["missing"])) == ([0, 3], [6])
     assert (told[-1]["done"], told[-1]["num_steps"]) == ([], 0)
@@ -83,14 +55,14 @@ def test_what_is_not_sure_is_asked_for_and_listed_at_the_end_of_the_unit(tmp_pat
 
 
 def test_a_tap_settles_what_is_asked_for_and_nothing_else(tmp_path):
-    told, shown = play(SHOWN, tmp_path / "s.json", taps=(0, 6))  # nobody has asked for the screw
+    told, shown = played(SHOWN, tmp_path / "s.json", taps=(0, 6))  # nobody has asked for the screw
     (line,) = (line for line in told if line["type"] == "confirmed")
     assert (line["step_id"], line["state"], line["stream"]) == (0, "right", "person")
     assert (line["confidence"], line["calibrated"]) == (1.0, False)
     assert [row["status"] for row in shown["checklist"]][:2] == ["done", "unsure"]
     assert ids(shown["unsure"]) == ids(told[-1]["unsure"]) == [3]
     assert ids(told[-1]["done"]) == ids(told[-1]["steps"]) == [0]
-    assert of(told, "unsure") == [0, 3], "it is not asked for again"
+    assert steps_of(told, "unsure") == [0, 3], "it is not asked for again"
 
 
 def test_a_tap_says_that_a_part_is_incorrect_and_another_one_that_it_is_right():
@@ -108,11 +80,15 @@ def test_a_tap_says_that_a_part_is_incorrect_and_another_one_that_it_is_right():
 
 def test_what_was_seen_ends_no_unit_and_has_no_alert_and_a_tap_does_end_it(tmp_path):
     shown = [*SHOWN[:60], *frames((live_data.SCREW, 60), start=60)]
-    told, _ = play(shown, tmp_path / "s.json", reset="complete")
-    assert (of(told, "seen"), of(told, "event"), of(told, "alert")) == ([0, 3, 6], [], [])
+    told, _ = played(shown, tmp_path / "s.json", reset="complete")
+    assert (steps_of(told, "seen"), steps_of(told, "event"), steps_of(told, "alert")) == (
+        [0, 3, 6],
+        [],
+        [],
+    )
     assert {line["state"] for line in told if line["type"] == "seen"} == {"seen"}
     assert told[-1]["ended"] == "end"
-    told, _ = play(shown, tmp_path / "t.json", reset="complete", taps=(0, 3, 6))
+    told, _ = played(shown, tmp_path / "t.json", reset="complete", taps=(0, 3, 6))
     (unit,) = (line for line in told if line["type"] == "unit")
     assert (unit["ended"], ids(unit["done"])) == ("complete", [0, 3, 6])
     assert all(step["confirmed"] and step["wall_time"] for step in unit["steps"])
@@ -120,8 +96,8 @@ def test_what_was_seen_ends_no_unit_and_has_no_alert_and_a_tap_does_end_it(tmp_p
 
 def test_a_part_that_was_not_sure_and_is_taken_off_is_no_longer_not_sure(tmp_path):
     shown = frames((SEAL, 60), (live_data.ONLY_COVER, 60))
-    told, shown = play(shown, tmp_path / "s.json", remove=-1.0)
-    assert of(told, "gone") == [2]
+    told, shown = played(shown, tmp_path / "s.json", remove=-1.0)
+    assert steps_of(told, "gone") == [2]
     assert ids(shown["unsure"]) == ids(told[-1]["unsure"]) == [3]
     tells = Told((0, 0, 0))  # by which OPC UA has its nodes
     known = [(line["type"], list(tells.unsure)) for line in told if tells.take(line)]
@@ -129,11 +105,12 @@ def test_a_part_that_was_not_sure_and_is_taken_off_is_no_longer_not_sure(tmp_pat
 
 
 def test_what_was_never_right_is_asked_for_with_the_picture_in_the_model(tmp_path):
-    pictures = []
-    parts = (b"seal", None, b"screw")
-    _, shown = play(SHOWN, tmp_path / "s.json", part_pictures=parts, pictures=pictures)
+    screen, parts = Screen(), (b"seal", None, b"screw")
+    _, shown = played(SHOWN, tmp_path / "s.json", part_pictures=parts, screen=screen)
     assert [step["like"] for step in shown["unsure"]] == [-1, None]
-    assert [picture for picture in pictures if picture[0] < 0] == [(-1, b"seal")], "sent once"
+    assert [picture for picture in screen.snapshots if picture[0] < 0] == [(-1, b"seal")], (
+        "sent once"
+    )
 
 
 def test_pre_labels_call_it_not_sure_and_no_reader_takes_that_for_a_step(tmp_path):

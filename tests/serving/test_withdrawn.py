@@ -2,48 +2,34 @@
 
 import json
 import time
-import types
 
 import pytest
 
-from stormpsr_jax.live.capture import Clock
-from stormpsr_jax.live.station import Station
-from stormpsr_jax.serving.files.unit import parse_reset
+from stormpsr_jax.serving import product_gate_watch
 from stormpsr_jax.serving.product_gate import Fits
-from tests.support.live_data import COVER, FPS, NOTHING, SCREW, SEAL, Script, frames, scripted
+from tests.support.live_data import COVER, FPS, NOTHING, SCREW, SEAL, frames, scripted
+from tests.support.played import Screen, play, steps_of
 
 OWN, FOREIGN = Fits({"detector": 0.1}, None), Fits({"detector": 0.9}, None)
 ALL = ((SEAL, 8), (COVER, 8), (SCREW, 8))
 IDS = [0, 3, 6]
-LONG = 1900  # frames without a familiar picture, after which they are of another product
+LONG = 700  # frames without a familiar picture, after which they are of another product
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """A minute instead of three, so that short recordings will do."""
+    monkeypatch.setattr(product_gate_watch, "HELD", 60.0)
 
 
 def fed(live, shown):
     return [event for at, picture in shown for event in live.update(picture, at)]
 
 
-def played(fits, shown, *, live=None, reset="key", stop_at=None, key_at=None, **options):
-    """The station's lines, but for its status; it is stopped, or a key pressed, so far on."""
-    told, stop = [], []
-
-    def before(script):
-        number = len(shown) - len(script.shown)
-        if number == key_at:
-            one.ask_reset()
-        if number == stop_at:
-            stop.append(1)
-
-    one = Station(
-        live or scripted(fits=fits), "x", clock=Clock(FPS, 0.0), reset=parse_reset(reset),
-        tell=lambda line: told.append(json.loads(line)), **options,
-    )  # fmt: skip
-    one.restore()
-    one.run(Script(list(shown), before=before), stop)
+def played(fits, shown, **options):
+    """The station's lines, but for its status."""
+    told = play(shown, live=scripted(fits=fits), **options)
     return [line for line in told if line["type"] != "status"]
-
-
-def ids(told, kind):
-    return [line["step_id"] for line in told if line["type"] == kind]
 
 
 # --- In Python ------------------------------------------------------------------------------------
@@ -66,7 +52,7 @@ def test_live_withdraws_what_was_told_of_another_product_and_begins_anew():
         assert live.update(picture, at) == []
         if live.withdrawn:
             break
-    assert (live.fits, live.frame) == (False, 1799)
+    assert (live.fits, live.frame) == (False, 599)
     assert [one[:2] for one in live.withdrawn] == [event[:2] for event in told]
     assert [one[2:] for one in live.withdrawn] == [(e.name, e.time_s) for e in told]
     assert live.progress == blank
@@ -74,43 +60,27 @@ def test_live_withdraws_what_was_told_of_another_product_and_begins_anew():
     assert (live.withdrawn, live.alerts) == ([], [])
 
 
-def test_live_withdraws_nothing_of_its_own_product_that_is_gone():
-    live = scripted(fits=OWN)
-    assert [event.step_id for event in fed(live, frames(*ALL, (SCREW, 60)))] == IDS
-    assert live.fits is True
-    for at, picture in frames((NOTHING, 3000), start=84):
-        live.update(picture, at)
-        assert live.withdrawn == []
-    assert live.fits is False
-    assert [step.status for step in live.progress] == ["done"] * 3
-
-
-def test_live_an_assembly_that_comes_back_goes_on_where_it_was_after_a_restart_too():
+def test_live_withdraws_nothing_of_its_own_product_and_goes_on_with_it_after_a_restart_too():
     """What was done to it out of sight is reported when it is known again, at that time."""
     live = scripted(fits=OWN)
-    fed(live, frames((SEAL, 80)))
-    assert fed(live, frames((NOTHING, 3000), start=80)) == []
+    assert [event.step_id for event in fed(live, frames((SEAL, 80)))] == IDS[:1]
+    for at, picture in frames((NOTHING, 1500), start=80):
+        assert (live.update(picture, at), live.withdrawn) == ([], [])
     again = scripted(fits=OWN)
     again.restore(json.loads(json.dumps(live.state())))
     assert (again.fits, again.withdrawn) == (False, [])
+    assert [step.status for step in again.progress] == ["done", "next", "open"]
     known = []
-    for at, picture in frames((COVER, 100), start=3080):
+    for at, picture in frames((COVER, 100), start=1580):
         known += [(at, event.step_id, again.fits) for event in again.update(picture, at)]
         assert again.fits or not known
     ((at, step, fits),) = known
-    assert (at > 3080 / FPS + 1, step, fits) == (True, 3, True)
+    assert (at > 1580 / FPS + 1, step, fits) == (True, 3, True)
     assert [step.status for step in again.progress] == ["done", "done", "next"]
 
 
-def test_live_the_end_of_a_source_may_withdraw_too():
-    for fits, steps in ((FOREIGN, IDS), (OWN, [])):
-        live = scripted(fits=fits)
-        fed(live, frames(*ALL, (NOTHING, 100)))
-        live.end()
-        assert [one.step_id for one in live.withdrawn] == steps
-
-
 def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_state():
+    """Until the source ends, which may withdraw too."""
     live = scripted(fits=FOREIGN)
     fed(live, frames(*ALL))
     live.reset()
@@ -119,47 +89,39 @@ def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_sta
     fed(again, frames((NOTHING, LONG - 200), start=24))
     again.end()
     assert [one.step_id for one in again.withdrawn] == IDS
-    assert fed(again, frames(*ALL, start=2000)) == []
-    live = scripted(fits=OWN)
-    fed(live, frames((SEAL, 80)))
-    live.reset()
-    assert live.fits is True
+    assert fed(again, frames(*ALL, start=1000)) == []
+    for shown, fits in ([[(SEAL, 80)], True], [[*ALL, (NOTHING, 100)], None]):
+        live = scripted(fits=OWN)
+        fed(live, frames(*shown))
+        live.reset()
+        assert live.fits is fits
+        live.end()
+        assert live.withdrawn == []
 
 
 # --- At the station -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop_at", [20, 400, 1700])
+@pytest.mark.parametrize("stop_at", [20, 200, 600])
 def test_station_withdraws_after_a_restart_too(tmp_path, stop_at):
     shown, state = frames(*ALL, (NOTHING, LONG)), {"state": tmp_path / "s.json"}
     told = played(FOREIGN, shown, stop_at=stop_at, **state)
     told += played(FOREIGN, shown[stop_at + 1 :], **state)
-    assert ids(told, "event") == ids(told, "withdrawn") == IDS
+    assert steps_of(told, "event") == steps_of(told, "withdrawn") == IDS
 
 
 @pytest.mark.parametrize(
     ("fits", "then", "verdict"),
-    [(OWN, SCREW, True), (FOREIGN, NOTHING, False), (None, SCREW, None)],
+    [(OWN, (SCREW, 60), True), (FOREIGN, (NOTHING, LONG), False), (None, (SCREW, 60), None)],
 )
 def test_hold_tells_no_step_before_the_verdict(fits, then, verdict):
-    shown = frames(*ALL, (then, LONG))
-    views, held = [], played(fits, shown, hold=True)
-    screen = types.SimpleNamespace(
-        wants_picture=False,
-        frame=lambda jpeg, view: views.append(view),
-        past=lambda units: None,
-        snapshot=lambda frame, jpeg: None,
-    )
-    free = played(fits, shown)
-    assert ids(held, "withdrawn") == []
-    assert ids(held, "event") == ([] if verdict is False else ids(free, "event"))
+    shown = frames(*ALL, then)
+    screen = Screen()
+    held = played(fits, shown, hold=True, screen=screen)
+    assert steps_of(held, "withdrawn") == []
+    assert steps_of(held, "event") == ([] if verdict is False else IDS)
     assert {line["fits"] for line in held if line["type"] == "event"} <= {verdict}
-    one = Station(
-        scripted(fits=fits), "x", clock=Clock(FPS, 0.0), reset=parse_reset("key"), hold=True,
-        tell=lambda line: None,
-    )  # fmt: skip
-    one.run(Script(shown[:40]), (), (), screen)
-    early = views[24]
+    early = screen.views[24]
     assert early["holding"] == early["checking"] == (fits is not None)
     done = [step["status"] for step in early["checklist"]].count("done")
     assert done == (0 if fits else 3)
@@ -170,6 +132,6 @@ def test_hold_keeps_what_waits_over_a_restart_and_tells_it_at_the_end(tmp_path):
     assert played(OWN, shown, stop_at=40, **state) == []
     time.sleep(0.3)
     told = played(OWN, shown[41:], **state)
-    assert ids(told, "event") == IDS
+    assert steps_of(told, "event") == IDS
     assert all(line["latency_ms"] > 300 for line in told if line["type"] == "event")
     assert told[-1]["ended"] == "end"

@@ -1,17 +1,14 @@
 """Trains the toy stage in a process of its own, which tests kill, signal and starve."""
 
-import os
 import sys
 import threading
-import time
-import warnings
 from pathlib import Path
 
 import jax
 
 from stormpsr_jax.base import interruption
 from stormpsr_jax.training import loop
-from tests.support.loop_toy import acting, make_data, run
+from tests.support.loop_toy import make_data, run
 from tests.support.processes import environment, start
 
 
@@ -37,31 +34,19 @@ def _stuck(workdir, where, there):
     run(workdir, evaluate=compute_for_ever)
 
 
-def _main(workdir, action, step_file=None):
+def _main(workdir, action, there=None):
     if action in ("saving", "computing"):
         with interruption.handled():
-            _stuck(workdir, action, step_file)
-        return
-    if action == "disk":
+            _stuck(workdir, action, there)
 
-        def said(step):
-            print(f"begun after {step}", flush=True)
-            return make_data(step)
+    def said(step):
+        print(f"begun after {step}", flush=True)
+        return make_data(step)
 
-        try:
-            run(workdir, data=said)
-        except OSError as error:
-            sys.exit(f"error: {error.filename}: {error.strerror}")
-        return
-
-    def act(step, batch):
-        if step_file:
-            Path(step_file + ".tmp").write_text(str(step))
-            os.replace(step_file + ".tmp", step_file)
-            time.sleep(0.05)
-
-    warnings.simplefilter("error", UserWarning)
-    run(workdir, data=acting(act, int(action)))
+    try:
+        run(workdir, data=said)
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ def example(index, rng):
     return {"x": x.astype(np.float32), "label": np.int32(label)}
 
 
-def make_data(step, workers=0, size=512):
+def make_data(step):
     """The batches of the steps after `step`."""
-    dataset = grain.MapDataset.range(size).seed(3).shuffle().random_map(example).repeat(None)
-    return pipelines.batches(dataset.batch(BATCH, drop_remainder=True), workers, 1)(step)
+    dataset = grain.MapDataset.range(512).seed(3).shuffle().random_map(example).repeat(None)
+    return pipelines.batches(dataset.batch(BATCH, drop_remainder=True), 0, 1)(step)
 
 
 def loss_fn(params, batch_stats, batch, rng):
@@ -91,11 +91,11 @@ def run(
     )
 
 
-def acting(act, workers=0):
+def acting(act):
     """Data that calls `act(step)` before the batch of each step, and gives what it returns."""
 
     def data(step):
-        for batch in make_data(step, workers):
+        for batch in make_data(step):
             step += 1
             yield act(step, batch) or batch
 

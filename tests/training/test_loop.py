@@ -7,16 +7,7 @@ import pytest
 
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.metrics import read_metrics
-from tests.support.loop_toy import (
-    STEPS,
-    acting,
-    assert_same,
-    init,
-    loss_fn,
-    make_data,
-    run,
-    same,
-)
+from tests.support.loop_toy import STEPS, acting, assert_same, init, loss_fn, make_data, run, same
 
 
 def test_train_learns_and_a_finished_stage_takes_no_step_more(undisturbed):

@@ -112,11 +112,7 @@ def condition_loop(logits, states, weight=None):
     return [s / c if c else 0.0 for s, c in zip(sums, counts, strict=True)]
 
 
-@pytest.mark.parametrize(
-    "weight",
-    [None, [2, 0.5, 1, 0, 3, 0.25], [0, 0, 0, 0, 0, 0]],
-    ids=str,
-)
+@pytest.mark.parametrize("weight", [None, [2, 0.5, 1, 0, 3, 0.25], [0, 0, 0, 0, 0, 0]], ids=str)
 def test_condition_bce_matches_float64_loop(weight):
     rng = np.random.default_rng(0)
     logits, states = rng.normal(0, 3, (6, 10)), rng.integers(-1, 2, (6, 5)).astype(np.int8)

@@ -19,13 +19,7 @@ from stormpsr_jax.training.optimizer import (
 
 
 def config(**fields):
-    defaults = {
-        "name": "sgd",
-        "lr": 0.1,
-        "weight_decay": 0.0,
-        "warmup_steps": 0,
-        "clip_norm": 0.0,
-    }
+    defaults = {"name": "sgd", "lr": 0.1, "weight_decay": 0.0, "warmup_steps": 0, "clip_norm": 0.0}
     return ConfigDict(defaults | fields)
 
 

@@ -10,28 +10,12 @@ from stormpsr_jax.training.metrics import read_metrics
 from tests.support.loop_toy import BATCH, run
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def monotonic(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr(pace, "time", made)
-    return made
-
-
-def mesh(kind, devices):
-    device = types.SimpleNamespace(device_kind=kind)
-    return types.SimpleNamespace(devices=np.array([device] * devices), size=devices)
-
-
-def test_pace_rates_are_those_of_the_time_that_steps_take(clock):
-    found = pace.Pace(10, mesh("NVIDIA H100 80GB HBM3", 8), "bfloat16", "clips")
+def test_pace_rates_are_those_of_the_time_that_steps_take(monkeypatch):
+    clock = types.SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(pace, "time", clock)
+    device = types.SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")
+    mesh = types.SimpleNamespace(devices=np.array([device] * 8), size=8)
+    found = pace.Pace(10, mesh, "bfloat16", "clips")
     found.rows, found.operations = 256, 989 * 10**12
     with found.apart():
         clock.now += 50  # compilation

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 import time
 import types
+from unittest import mock
 
 import pytest
 
@@ -17,46 +18,15 @@ from tests.support.tiny import tiny
 WANDB = sinks.Sinks(("wandb",), {"seed": 3, "window": {"frames": 256}})
 
 
-class Service(types.ModuleType):
-    """What `sinks` calls of the package wandb."""
-
-    class Error(Exception):
-        """Base of the package's errors."""
-
-    def __init__(self, mode="offline", key=False):
-        super().__init__("wandb")
-        self.mode, self.key, self.rows = mode, key, []
-
-    def Settings(self, **settings):
-        return types.SimpleNamespace(mode=self.mode, **settings)
-
-    def setup(self):
-        return types.SimpleNamespace(settings=self.Settings())
-
-    def login(self, prompt, verify):
-        assert not prompt
-        assert not verify
-        return self.key
-
-    def init(self, **options):
-        self.id = options["id"]
-        return self
-
-    def define_metric(self, name, step_metric):
-        assert (name, step_metric) == ("pretrain/*", "pretrain/step")
-
-    def log(self, row):
-        self.rows.append(row)
-
-    def finish(self):
-        pass
-
-
 @pytest.fixture
 def service(monkeypatch):
-    def install(**options):
-        made = Service(**options)
+    """Puts something in place of the package wandb, which has a mode and perhaps a key."""
+
+    def install(mode="offline", key=False):
+        made = mock.MagicMock(Error=Exception)
         made.__spec__ = types.SimpleNamespace(origin="wandb/__init__.py")
+        made.setup().settings.mode = mode
+        made.login.side_effect = lambda prompt, verify: key and not (prompt or verify)
         monkeypatch.setitem(sys.modules, "wandb", made)
         return made
 
@@ -81,7 +51,8 @@ def test_the_field_says_which_sinks_there_are(tmp_path, service):
         folder = tmp_path / str(len(names)) / "pretrain"
         assert len(write(folder, which=sinks.Sinks(names))) == 1
         assert len(list(folder.glob("tensorboard/*"))) == board
-        assert len(made.rows) == rows
+        assert made.init().log.call_count == rows
+    made.init().define_metric.assert_called_once_with("pretrain/*", step_metric="pretrain/step")
     context = Context(tiny(metrics_to=("wandb",)), tmp_path, make_mesh(1, 1))
     assert context.sinks.names == ("wandb",)
     assert context.sinks.config["seed"] == 0

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.exported import closure, groups
 from stormpsr_jax.__main__ import COMMANDS
 from stormpsr_jax.base.installed import check_extra, extra
-from tests.support.evaluate_data import make_files
+from tests.support.evaluate_data import command, make_files
 from tests.support.exported import export
 from tests.support.model_data import video, write
 from tests.support.recognise_data import write_video
@@ -107,18 +107,25 @@ def test_decoding_and_scoring_need_numpy_alone(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_evaluate_without_drawing_libraries_scores_and_names_them(tmp_path):
+def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_missing(tmp_path):
     python = bare(tmp_path / "bare", "decode")
-    make_files(tmp_path / "files")
-    words = ["--procedure=industreal", "--out=metrics.json", "--report=report.html"]
-    words += [f"--{kind}={tmp_path / 'files' / kind}" for kind in ("labels", "asd")]
+    files = make_files(tmp_path / "files")
+    flags = [f"--visibility={files / 'visibility'}", "--sweep=1,2", "--report=report.html"]
+    words = command(files, *flags)
     done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert re.search(r"^asd +[01]\.\d+", done.stdout, re.MULTILINE)
-    assert (tmp_path / "metrics.json").is_file()
+    assert (files / "out.json").is_file()
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "report.html is not written, all else is done: it needs jinja2 and matplotlib" in line
     assert "pip install 'jinja2" in line
+    python = bare(tmp_path / "drawing", "report")
+    done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "report.html").read_text("utf-8")
+    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step", "Threshold"):
+        assert f"<h3>{title}</h3>" in text
+    assert "Timeline of recording 07_main_c" in text
 
 
 def test_every_command_has_its_help_and_says_in_a_line_what_to_install(tmp_path):

@@ -1,0 +1,75 @@
+"""A station that is played a script, and a screen for it."""
+
+import json
+
+from stormpsr_jax.live.capture import Clock
+from stormpsr_jax.live.station import Station
+from stormpsr_jax.serving.files.unit import parse_reset
+from tests.support.live_data import FPS, Script, scripted
+
+
+class Screen:
+    """Keeps what it is sent; wants every so manieth picture, or none."""
+
+    def __init__(self, every=0):
+        self.every = every
+        self.records, self.pictures, self.views = [], [], []
+        self.units, self.snapshots = [], []
+
+    def past(self, units):
+        self.units = units
+
+    def snapshot(self, frame, jpeg):
+        self.snapshots.append((frame, jpeg))
+
+    def send(self, record):
+        self.records.append(record)
+
+    @property
+    def wants_picture(self):
+        return bool(self.every) and len(self.views) % self.every == 0
+
+    def frame(self, jpeg, view):
+        json.dumps(view, allow_nan=False)
+        self.pictures.append(jpeg)
+        self.views.append(view)
+
+
+def play(
+    shown, reset="key", *, live=None, stop_at=None, before=None, outputs=(), screen=None,
+    pictured=(), **options,
+):  # fmt: skip
+    """The lines that are told about pictures, as objects.
+
+    It is stopped with picture `stop_at`; `before(script, number)` is called before each picture.
+    """
+    told, stop = [], []
+
+    def each(script):
+        number = len(shown) - len(script.shown)
+        if before:
+            before(script, number)
+        if number == stop_at:
+            stop.append(1)
+
+    tell = lambda line: told.append(json.loads(line))  # noqa: E731
+    clock, live = Clock(FPS, 0.0), live or scripted()
+    one = Station(live, "x", clock=clock, reset=parse_reset(reset), tell=tell, **options)
+    one.restore()
+    one.run(Script(list(shown), before=each), stop, outputs, screen, pictured)
+    return told
+
+
+def of(told, kind):
+    """The lines of a type."""
+    return [line for line in told if line["type"] == kind]
+
+
+def steps_of(told, kind):
+    """Their step ids."""
+    return [line["step_id"] for line in of(told, kind)]
+
+
+def ids(steps):
+    """The ids of the steps of a unit or a view."""
+    return [step["step_id"] for step in steps]
