@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
+
+from tests.support import videos
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = "docs/own-product.md"
@@ -92,17 +93,15 @@ def film(path: Path, completions: list[float], seed: int, seconds: int = 18, fps
     """An object that gets a bar of colour at each completion, hidden around it."""
     rng = np.random.default_rng(seed)
     table = rng.integers(0, 200, (6, 8, 3), np.uint8).repeat(12, 0).repeat(12, 1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
-        for i in range(seconds * fps):
-            picture = table.copy()
-            picture[20:60, 25:75] = (120, 110, 100)
-            for k, end in enumerate(completions):
-                if i / fps >= end:
-                    picture[25 + 10 * k : 33 + 10 * k, 30:70] = COLOURS[k]
-                if abs(i / fps - end) < 0.5:
-                    picture[10:62, 20:60] = (220, 180, 150)
-            picture += rng.integers(0, 9, picture.shape, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+
+    def shown(i: int) -> np.ndarray:
+        picture = table.copy()
+        picture[20:60, 25:75] = (120, 110, 100)
+        for k, end in enumerate(completions):
+            if i / fps >= end:
+                picture[25 + 10 * k : 33 + 10 * k, 30:70] = COLOURS[k]
+            if abs(i / fps - end) < 0.5:
+                picture[10:62, 20:60] = (220, 180, 150)
+        return picture + rng.integers(0, 9, picture.shape, np.uint8)
+
+    videos.write(path, map(shown, range(seconds * fps)), fps=fps)
