@@ -116,23 +116,13 @@ def stopped(out: Path, number: int) -> bool:
 
 
 @pytest.mark.usefixtures("system")  # seconds
-def test_changes_stopped_anywhere_look_unfinished_and_go_on(old, anew, tmp_path):
-    kept = shutil.copytree(old, tmp_path / "kept")
-    number = 0
-    while stopped(old, number):
-        build(old, b="second")
-        assert digests(old) == anew, number
-        shutil.rmtree(old)
-        shutil.copytree(kept, old)
-        number += 1
-    assert number > 10
-
-
-@pytest.mark.usefixtures("system")  # seconds
-def test_changes_stopped_anywhere_can_be_taken_back(old, tmp_path):
+@pytest.mark.parametrize("back", [False, True])
+def test_changes_stopped_anywhere_look_unfinished_and_go_on_or_back(old, anew, tmp_path, back):
     kept, number = shutil.copytree(old, tmp_path / "kept"), 0
     while stopped(old, number):
-        build(old, OLD)
-        assert digests(old) == digests(kept), number
+        build(old, **({"splits": OLD} if back else {"b": "second"}))
+        assert digests(old) == (digests(kept) if back else anew), number
+        shutil.rmtree(old)
+        shutil.copytree(kept, old)
         number += 1
     assert number > 10

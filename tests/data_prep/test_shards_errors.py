@@ -52,8 +52,8 @@ def altered(split, name, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda jpegs: jpegs[:-2], "it has 15 images for its 17 labelled frames"),
-        (lambda jpegs: jpegs * 2, "more images than its 17 labelled frames"),
+        (lambda jpegs: jpegs[:-2], "it has 9 images for its 11 labelled frames"),
+        (lambda jpegs: jpegs * 2, "more images than its 11 labelled frames"),
     ],
 )
 def test_build_too_few_or_too_many_pictures_are_refused(tmp_path, change, message):

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -7,7 +6,6 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.worlds import rendered
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
@@ -123,29 +121,6 @@ def test_clean_renders_show_each_state_wholly():
         assert np.ptp(corners, axis=0).max() < 30
     colourful = [np.ptp(np.array(p), axis=-1).mean() for p in pictures]
     assert colourful[1] > 1.5 * colourful[0]
-
-
-def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeypatch):
-    """What such pictures show is what their states say: other poses in every picture."""
-    made = recipe(size=48)
-    data = made.make("cad", "wrong_21")
-    jpegs = list(data.jpegs)
-    boxed = ~np.isnan(data.boxes).any(axis=1)
-    np.testing.assert_array_equal(data.classes, np.where(boxed, SYNTHETIC.error_class, -1))
-    np.testing.assert_array_equal(boxed, data.visible > 0.9)
-    assert (np.abs(data.states) == SYNTHETIC.states[20]).all()
-    assert (data.states == -1).any(1).all()
-    # The same workplaces and cameras, with every part as it should be.
-    right = [dataclasses.replace(part, wrong=part.right) for part in made.product.parts]
-    monkeypatch.setattr(
-        rendered, "wrong_copy", lambda product, *_: dataclasses.replace(product, parts=tuple(right))
-    )
-    shown = data.visible > 0.5
-    assert shown.any()
-    for i, pair in enumerate(zip(jpegs, made.make("cad", "wrong_21").jpegs, strict=True)):
-        a, b = (simplejpeg.decode_jpeg(x).astype(int) for x in pair)
-        assert np.abs(a[:4, :4] - b[:4, :4]).max() < 3  # the same light and background
-        assert not shown[i] or (np.abs(a - b).max(-1) > 40).sum() > 30
 
 
 # --- The command ----------------------------------------------------------------------------------
