@@ -9,6 +9,7 @@ from PIL import Image
 
 from data_prep.products.product import solid, toy_product
 from data_prep.rendering import scene
+from data_prep.rendering.mesh import affine
 from data_prep.worlds import backgrounds, motion, worlds
 from data_prep.worlds import workplace as workplaces
 from tests.support.recognise_data import write_video
@@ -17,27 +18,13 @@ LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
 SIZE = 64
 
 
-def camera(x=0.3, y=-4.0, z=5.0):
-    return scene.look_at(np.array([x, y, z]), np.zeros(3), 0.1, 0.37)
-
-
-def box(at, size=0.4):
-    mesh = solid("box", (size,) * 3, (0.6, 0.1, 0.1))
-    return scene.Placed(scene.Body(mesh.moved(scene_at(at))), np.eye(4))
-
-
-def scene_at(at):
-    matrix = np.eye(4)
-    matrix[:3, 3] = at
-    return matrix
-
-
 @pytest.mark.parametrize("k", [0.2, -0.1])
 def test_lens_a_point_is_seen_where_radial_distortion_puts_it(k):
     """A small box far from the middle, whose place a pinhole camera tells."""
-    view = camera()
+    view = scene.look_at(np.array([0.3, -4.0, 5.0]), np.zeros(3), 0.1, 0.37)
+    mesh = solid("box", (0.15,) * 3, (0.6, 0.1, 0.1))
     for at in ((1.2, 0.5, 0.1), (-1.0, -0.8, 0.1)):
-        small = box(at, 0.15)
+        small = scene.Placed(scene.Body(mesh), affine(translation=at))
         picture = scene.render(small, [], view, LIGHT, np.full(3, 0.5), 256, lens=k)
         seen = (2 * picture.box[:2] - 1) * (1, -1)
         pinhole = view.project(np.array([at]))[0]

@@ -108,19 +108,13 @@ def test_nothing_changes_under_a_part_that_stays_on():
 # --- Names of recordings ---
 
 
-def _variants(**globs):
-    content = toy.content()
-    only = content["variants"]["all"]
-    return content | {"variants": {n: only | {"recordings": list(g)} for n, g in globs.items()}}
-
-
-def _names(counts, error_recordings=0, **globs):
-    procedure = Procedure.from_json(_variants(**globs))
-    return procedure, names.split_names(procedure, counts, error_recordings)
-
-
 def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
-    procedure, found = _names({"train": 4, "val": 2}, 2, on=["*_assy"], off=["[xy]?-*", "never"])
+    content = toy.content()
+    only = content["variants"].pop("all")
+    for name, globs in (("on", ["*_assy"]), ("off", ["[xy]?-*", "never"])):
+        content["variants"][name] = only | {"recordings": globs}
+    procedure = Procedure.from_json(content)
+    found = names.split_names(procedure, {"train": 4, "val": 2}, 2)
     assert len({name for of_split in found.values() for name in of_split}) == 8
     for of_split in found.values():
         variants = [procedure.variant_for(name).name for name in of_split]

@@ -1,5 +1,6 @@
 """A folder of shards has one run at a time, and label files that are kept as shipped."""
 
+import dataclasses
 import functools
 import os
 import threading
@@ -53,20 +54,18 @@ def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
         assert build(out)  # what is complete is only read
 
 
-def shipping(shipped, split, name):
-    recording = toy_recording(name)
-    recording.label_files = shipped
-    return recording
-
-
 def test_build_shipped_label_files_are_kept_byte_for_byte(tmp_path):
     shipped = {
         "PSR_labels_raw.csv": RAW,
         "PSR_labels.csv": b"000003.jpg,0,put the base there\n",
     }
-    make = functools.partial(shipping, shipped)
-    assert build(tmp_path / "out", make=make, splits={"train": ["a"]})
-    folder = tmp_path / "out/labels/train/a"
+
+    def shipping(data):
+        return dataclasses.replace(data, label_files=shipped)
+
+    make = functools.partial(shards_data.make, change=shipping)
+    assert build(tmp_path / "out", make=make, splits={"train": ["b"]})
+    folder = tmp_path / "out/labels/train/b"
     for file, content in shipped.items():
         assert (folder / file).read_bytes() == content
     derived = (folder / "PSR_labels_with_errors.csv").read_text().splitlines()

@@ -12,22 +12,6 @@ from tests.support.commands import refused
 from tests.support.recipes import SYNTHETIC, recipe
 
 
-def _write_labels(directory):
-    """Short timelines of the 17-component procedure with an incorrect part and a removal."""
-    for split, name, frames in (
-        ("train", "a", (0, 20, 50, 60)),
-        ("train", "b", (0, 30, 31, 70)),
-        ("test", "d", (0, 20, 50, 60)),
-    ):
-        folder = directory / split / name
-        folder.mkdir(parents=True)
-        states = ("0" * 17, "1" + "0" * 16, "1" * 3 + "0" * 14, "0" * 17)
-        rows = [f"{f:05d}.jpg,{','.join(s)}" for f, s in zip(frames, states, strict=True)]
-        rows[2] = rows[2].replace("1,1,1", "1,1,-1")
-        (folder / "PSR_labels_raw.csv").write_text("\n".join(rows) + "\n")
-    return directory
-
-
 def _shown(folder, split):
     """Pictures and labels of each recording of a folder."""
     source = ClipSource(folder, split, SYNTHETIC)
@@ -135,7 +119,10 @@ def test_clean_renders_show_each_state_wholly():
         (["--pace=2", "--timelines=."], "--pace=2.0 is at least 1, and for made-up timelines"),
         (["--error_recordings=3", "--timelines=."], "--error_recordings=3 are made up"),
         (["--error_recordings_step=0"], "--error_recordings_step: 0 is less than 1"),
-        (["--timelines=."], "holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)"),
+        (
+            ["--timelines=labels/train"],
+            "holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)",
+        ),
         (["--time_scale=0", "--timelines=labels"], "--time_scale=0.0 is not positive"),
         (["--views=drone"], "--views: drone is not one of head, overhead, side"),
         (["--backgrounds=."], "holds no picture (.jpg, .png) and no video"),
@@ -144,7 +131,7 @@ def test_clean_renders_show_each_state_wholly():
 def test_a_wrong_flag_is_one_line(tmp_path, flags, expected, capsys, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    if "--timelines=labels" in flags:
-        _write_labels(Path("labels"))
+    Path("labels/train/a").mkdir(parents=True)
+    Path("labels/train/a/PSR_labels_raw.csv").write_text("0.jpg" + ",0" * 17)
     assert expected in refused(capsys, synthetic.main, ["--out=out", *flags])
     assert not Path("out").exists()

@@ -1,6 +1,5 @@
 """Pages whose commands tests give, in a user's folder, and the videos that they are given on."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -10,16 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.support import videos
+from tests.support.processes import ROOT, environment, finish, start
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = ROOT
 PAGE = "docs/own-product.md"
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 220)]
-ENVIRONMENT = {
-    "PYTHONPATH": str(REPOSITORY),
-    "OMP_NUM_THREADS": "1",
-    # Nearly all of the time is compilation.
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-}
 # A few steps of the smallest models.
 SMALL = {
     "init_from": "",
@@ -76,16 +70,11 @@ def follow(folder: Path, name: str, *extra: str, page: str = PAGE) -> str:
             words += extra
         elif words[2] == "data_prep.cad":
             words += ["--per_state=2", "--wrong=2"]
-        result = subprocess.run(
-            [sys.executable, *words[1:]],
-            cwd=folder,
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
+        options = {"cwd": folder, "stderr": subprocess.PIPE}
+        process = start(
+            [sys.executable, *words[1:]], env=environment(OMP_NUM_THREADS="1"), **options
         )
-        assert result.returncode == 0, f"{line}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-        output += result.stdout
+        output += finish(process)[0]
     return output
 
 
