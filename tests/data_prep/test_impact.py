@@ -10,6 +10,7 @@ from data_prep import impact
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.commands import refused
+from tests.support.damage import moved, written
 
 PROCEDURE = load_procedure("impact")
 ASSEMBLY = "20250407_1354_color_front_clipped"
@@ -79,32 +80,26 @@ def test_a_step_is_the_end_of_a_transition(data, tmp_path):
     assert stored[ASSEMBLY].frames.tolist() == [0, 4, 8]  # rows that change nothing are gone
 
 
-def renamed(data):
-    for folder in ("psr/train", "videos"):
-        (data / folder / ASSEMBLY).rename(data / folder / "20260101_0900_color_front_clipped")
-
-
-def written(file, text):
-    return lambda data: (data / "psr/train" / ASSEMBLY / file).write_text(text)
-
-
+OTHER, TRAIN = "20260101_0900_color_front_clipped", f"psr/train/{ASSEMBLY}"
 ERRORS = {
     "PSR_labels_raw.csv: line 6: image: frame 12 is not among the recording's frames 0…11": written(
-        "PSR_labels_raw.csv", RAW[ASSEMBLY] + row(12, 1)
+        f"{TRAIN}/PSR_labels_raw.csv", RAW[ASSEMBLY] + row(12, 1)
     ),
     "PSR_labels_raw.csv: line 1: s_5: '2' is not in": written(
-        "PSR_labels_raw.csv", row(0, 0, k5=2)
+        f"{TRAIN}/PSR_labels_raw.csv", row(0, 0, k5=2)
     ),
     "has states of 2 components, procedure 'impact' has 17": written(
-        "PSR_labels_raw.csv", "0.jpg,0,0\n1.jpg,0,1\n"
+        f"{TRAIN}/PSR_labels_raw.csv", "0.jpg,0,0\n1.jpg,0,1\n"
     ),
     "PSR_labels.csv: line 2: step id: '51' is not in 0…50": written(
-        "PSR_labels.csv", STEPS[ASSEMBLY] + "6.jpg,51,Install more\n"
+        f"{TRAIN}/PSR_labels.csv", STEPS[ASSEMBLY] + "6.jpg,51,Install more\n"
     ),
     "PSR_labels_with_errors.csv: line 3: image: 'x' is not an image name": written(
-        "PSR_labels_with_errors.csv", WITH_ERRORS[ASSEMBLY] + "x,4,y\n"
+        f"{TRAIN}/PSR_labels_with_errors.csv", WITH_ERRORS[ASSEMBLY] + "x,4,y\n"
     ),
-    "no variant matches recording '20260101_0900_color_front_clipped'": renamed,
+    "no variant matches recording '20260101_0900_color_front_clipped'": moved(
+        (TRAIN, f"psr/train/{OTHER}"), (f"videos/{ASSEMBLY}", f"videos/{OTHER}")
+    ),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.products import products
 from data_prep.worlds import names, orders, timelines
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import Procedure
 from tests.support import lantern, toy
 
 LANTERN = Procedure.from_json(lantern.CONTENT)
@@ -32,18 +32,6 @@ def test_every_order_that_precedence_allows_comes_up_and_no_other():
     }
     assert 2 < len(allowed) < 20
     assert _orders(LANTERN) == allowed
-
-
-@pytest.mark.parametrize("name", ["meccano", "industreal", "impact", "synthetic"])
-def test_timelines_of_every_procedure_that_ships(name):
-    procedure = load_procedure(name)
-    orders.check(procedure)
-    for variant, seed in itertools.product(procedure.variants.values(), range(4)):
-        rng = np.random.default_rng(seed)
-        timeline = timelines.draw_timeline(procedure, rng, variant=variant, covers=True)
-        assert tuple(timeline.states[0]) == variant.initial_state
-        assert (np.diff(timeline.frames) > 0).all()
-        assert (timeline.states[1:] != timeline.states[:-1]).any(axis=1).all()
 
 
 @pytest.mark.parametrize(
