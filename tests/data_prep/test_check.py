@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import re
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from data_prep import check
 from data_prep.writing import shards
 from tests.support.commands import refused
+from tests.support.damage import edited, removed, written
 from tests.support.shards_data import build, jpeg, make
 
 SHARD = "clips-train.array_record-00001-of-00003"  # of recording b
@@ -44,26 +44,19 @@ def _flip(folder):
     (folder / SHARD).write_bytes(data)
 
 
-def _no_variant(folder):
-    path = folder / "procedure.json"
-    content = json.loads(path.read_text())
-    content["variants"]["all"]["recordings"] = ["[acd]"]
-    path.write_text(json.dumps(content))
-
-
 DAMAGE = {
-    "missing": (lambda f: (f / SHARD).unlink(), f"{SHARD}: this shard is missing; delete it"),
+    "missing": (removed(SHARD), f"{SHARD}: this shard is missing; delete it"),
     "truncated": (
         lambda f: (f / SHARD).write_bytes((f / SHARD).read_bytes()[:-40_000]),
         f"{SHARD}: has 0 records instead of 3: it is truncated",
     ),
     "flipped": (_flip, f"{SHARD}: damaged, cannot be read"),
-    "no labels": (lambda f: (f / "labels/train.npz").unlink(), "train.npz: missing"),
+    "no labels": (removed("labels/train.npz"), "train.npz: missing"),
     "other K": (
-        lambda f: (f / "labels/train/b/PSR_labels_raw.csv").write_text("1.jpg,0,0\n"),
+        written("labels/train/b/PSR_labels_raw.csv", "1.jpg,0,0\n"),
         "b/PSR_labels_raw.csv: has states of 2 components",
     ),
-    "no variant": (_no_variant, "no variant matches recording 'b'"),
+    "no variant": (edited("procedure.json", '"*"', '"[acd]"'), "no variant matches recording 'b'"),
 }
 
 
@@ -80,8 +73,7 @@ def test_check_names_what_is_wrong(folder, what, capsys):
 
 
 def test_check_unfinished_folder_or_one_of_another_version_is_refused(folder, capsys):
-    path = folder / "settings.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    edited("settings.json", '"version": 1', '"version": 2')(folder)
     assert "settings.json: version: 2 is not 1" in refused(capsys, check.main, [str(folder)])
     (folder / "dataset_info.json").unlink()
     assert "preparation was not finished" in refused(capsys, check.main, [str(folder)])

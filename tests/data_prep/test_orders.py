@@ -11,27 +11,15 @@ from tests.support import lantern, toy
 LANTERN = Procedure.from_json(lantern.CONTENT)
 
 
-def _procedure(states, components="a, b, c, d", **variant):
-    content = toy.content(components, states)
-    content["variants"]["all"] |= variant
-    return Procedure.from_json(content)
-
-
-def _orders(procedure, count=200):
-    (variant,) = procedure.variants.values()
-    rng = np.random.default_rng(0)
-    return {tuple(orders.draw_order(procedure, variant, rng)) for _ in range(count)}
-
-
 def test_every_order_that_precedence_allows_comes_up_and_no_other():
-    pairs = LANTERN.variants["assembly"].precedence
+    variant, rng = LANTERN.variants["assembly"], np.random.default_rng(0)
     allowed = {
         order
         for order in itertools.permutations(range(0, 15, 3))
-        if all(order.index(a) < order.index(b) for a, b in pairs)
+        if all(order.index(a) < order.index(b) for a, b in variant.precedence)
     }
     assert 2 < len(allowed) < 20
-    assert _orders(LANTERN) == allowed
+    assert {tuple(orders.draw_order(LANTERN, variant, rng)) for _ in range(200)} == allowed
 
 
 @pytest.mark.parametrize(
@@ -43,8 +31,10 @@ def test_every_order_that_precedence_allows_comes_up_and_no_other():
     ],
 )
 def test_a_procedure_that_cannot_be_built_is_one_line(variant, message):
+    content = toy.content("a, b, c, d", "1111")
+    content["variants"]["all"] |= variant
     with pytest.raises(ValueError, match=message) as error:
-        orders.check(_procedure("1111", **variant))
+        orders.check(Procedure.from_json(content))
     assert "'toy': variants.all" in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -22,11 +22,6 @@ def state_of(folder: Path) -> dict[str, tuple[str, int]]:
     return {path: (found, (folder / path).stat().st_ino) for path, found in digests(folder).items()}
 
 
-def shard_of(out: Path, name: str) -> str:
-    """The shard of a recording, the only one of its split."""
-    return f"clips-{opened(out)[name][1].split}.array_record-00000-of-00001"
-
-
 @pytest.fixture
 def data(tmp_path) -> Path:
     """Data whose shards are made, after which labels of bench1 and boxes of bench2 change."""
@@ -61,7 +56,8 @@ def test_only_what_has_changed_is_made_again(data):
     after = state_of(data / "out")
     kept = {path for path in after if before.get(path) == after[path]}
     shards_kept = {path for path in kept if path.startswith("clips-")}
-    assert shards_kept == {shard_of(data / "out", "bench3")}
+    split = opened(data / "out")["bench3"][1].split  # which has no other recording
+    assert shards_kept == {f"clips-{split}.array_record-00000-of-00001"}
     labels_kept = {path.split("/")[2] for path in kept if path.endswith("/frames.npz")}
     assert labels_kept == {"bench3"}
     # The same bytes as if it had been made anew.

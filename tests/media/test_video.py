@@ -64,28 +64,21 @@ SEEN = {
 }
 
 
-def write_turned(path: Path, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """A video of one frame with that matrix; returns the frame as it is stored."""
+@pytest.mark.parametrize("how", SEEN)
+def test_video_rotation_of_phones_is_applied(tmp_path, how):
+    (a, b, c, d), seen = SEEN[how]
     quarters = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     quarters[: HEIGHT // 2, : WIDTH // 2, 0] = quarters[: HEIGHT // 2, WIDTH // 2 :, 1] = 200
     quarters[HEIGHT // 2 :, : WIDTH // 2, 2] = 200
-    videos.write(path, [quarters])
+    path = videos.write(tmp_path / "phone.mp4", [quarters])
     data = path.read_bytes()
-    (stored,) = video.decode(Tree(str(path.parent)), path.name)
-    a, b, c, d = matrix
+    (stored,) = video.decode(Tree(str(tmp_path)), path.name)
     at = data.index(b"tkhd") + 4 + 40
     assert struct.unpack(">9i", data[at : at + 36]) == (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
     written = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data[:at] + written + data[at + 36 :])
-    return stored
-
-
-@pytest.mark.parametrize("how", SEEN)
-def test_video_rotation_of_phones_is_applied(tmp_path, how):
-    matrix, seen = SEEN[how]
-    before = write_turned(tmp_path / "phone.mp4", matrix)
-    (after,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
-    np.testing.assert_array_equal(after, seen(before))
+    (after,) = video.decode(Tree(str(tmp_path)), path.name)
+    np.testing.assert_array_equal(after, seen(stored))
 
 
 @pytest.mark.parametrize(
