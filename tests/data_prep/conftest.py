@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.support import check_data, meccano_data, own_data, shards_data
+from tests.support import meccano_data, own_data, shards_data
 
 
 @pytest.fixture(scope="session")
@@ -45,16 +45,10 @@ def built(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    """Clip shards in which a check finds nothing wrong."""
-    return check_data.build(tmp_path_factory.mktemp("data") / "shards")
-
-
 @pytest.fixture
-def folder(whole, tmp_path):
-    """A copy of them."""
-    return shutil.copytree(whole, tmp_path / "shards")
+def folder(built, tmp_path):
+    """A copy of them, in which a check finds nothing wrong."""
+    return shutil.copytree(built, tmp_path / "shards")
 
 
 @pytest.fixture

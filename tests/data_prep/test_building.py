@@ -129,23 +129,3 @@ def test_what_hangs_comes_after_what_holds_it():
         ("arm", "shade"): "arm holds it",
         ("shade", "bulb"): "shade holds it",
     }
-
-
-# --- States ---
-
-
-def brute_force(plan):
-    """All states but the empty one, by trying every one."""
-    rules = [(rule.before, rule.after) for rule in plan.rules]
-    return {
-        state
-        for state in itertools.product((0, 1), repeat=len(plan.order))
-        if any(state) and all(state[a] or not state[b] for a, b in rules)
-    }
-
-
-def test_states_are_all_that_the_rules_allow():
-    plan = made()
-    states, total = building.states(plan, 100)
-    assert {tuple(row) for row in states.tolist()} == brute_force(plan)
-    assert len(states) == total

@@ -1,7 +1,7 @@
 """The command data_prep.check: exit codes, what it finds, the page."""
 
 import dataclasses
-import json
+import functools
 import re
 
 import numpy as np
@@ -9,10 +9,11 @@ import pytest
 
 from data_prep import check
 from data_prep.writing import shards
-from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
 from tests.support.commands import refused
+from tests.support.damage import edited, removed, written
+from tests.support.shards_data import build, jpeg, make
 
-SHARD = "clips-train.array_record-00001-of-00002"  # of recording b
+SHARD = "clips-train.array_record-00001-of-00003"  # of recording b
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all"]])
@@ -29,11 +30,11 @@ def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
     # 4 recordings, 3 completions each, around; and 3 boxes of two states and of error states.
     assert page.count("data:image/jpeg") == 4 * 3 * 3 + 3 * 3
     assert re.findall(r'row">(.*?)</th><td><code>(.*?)</code></td><td>(.*?)</td>', page) == [
-        ("uncatalogued", "", "6 · 0"),
-        ("state 1", "100", "4 · 2"),
+        ("uncatalogued", "", "9 · 0"),
+        ("state 1", "100", "6 · 3"),
         ("state 2", "110", "0 · 0"),
-        ("state 3", "111", "8 · 2"),
-        ("error state", "", "4 · 2"),
+        ("state 3", "111", "12 · 3"),
+        ("error state", "", "6 · 3"),
     ]
 
 
@@ -43,26 +44,19 @@ def _flip(folder):
     (folder / SHARD).write_bytes(data)
 
 
-def _no_variant(folder):
-    path = folder / "procedure.json"
-    content = json.loads(path.read_text())
-    content["variants"]["all"]["recordings"] = ["[acd]"]
-    path.write_text(json.dumps(content))
-
-
 DAMAGE = {
-    "missing": (lambda f: (f / SHARD).unlink(), f"{SHARD}: this shard is missing; delete it"),
+    "missing": (removed(SHARD), f"{SHARD}: this shard is missing; delete it"),
     "truncated": (
         lambda f: (f / SHARD).write_bytes((f / SHARD).read_bytes()[:-40_000]),
         f"{SHARD}: has 0 records instead of 3: it is truncated",
     ),
     "flipped": (_flip, f"{SHARD}: damaged, cannot be read"),
-    "no labels": (lambda f: (f / "labels/train.npz").unlink(), "train.npz: missing"),
+    "no labels": (removed("labels/train.npz"), "train.npz: missing"),
     "other K": (
-        lambda f: (f / "labels/train/b/PSR_labels_raw.csv").write_text("1.jpg,0,0\n"),
+        written("labels/train/b/PSR_labels_raw.csv", "1.jpg,0,0\n"),
         "b/PSR_labels_raw.csv: has states of 2 components",
     ),
-    "no variant": (_no_variant, "no variant matches recording 'b'"),
+    "no variant": (edited("procedure.json", '"*"', '"[acd]"'), "no variant matches recording 'b'"),
 }
 
 
@@ -79,8 +73,7 @@ def test_check_names_what_is_wrong(folder, what, capsys):
 
 
 def test_check_unfinished_folder_or_one_of_another_version_is_refused(folder, capsys):
-    path = folder / "settings.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    edited("settings.json", '"version": 1', '"version": 2')(folder)
     assert "settings.json: version: 2 is not 1" in refused(capsys, check.main, [str(folder)])
     (folder / "dataset_info.json").unlink()
     assert "preparation was not finished" in refused(capsys, check.main, [str(folder)])
@@ -90,8 +83,7 @@ def test_check_finds_the_same_recording_in_two_splits(tmp_path, capsys):
     def copy(split, name):
         return dataclasses.replace(make(split, "a"), name=name)
 
-    splits = {"train": ["a", "b"], "test": ["d"]}
-    shards.build(tmp_path, procedure=PROCEDURE.at(5), image_size=SIZE, splits=splits, make=copy)
+    build(tmp_path, splits={"train": ["a", "b"], "test": ["d"]}, make=copy)
     assert check.main([str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "warning: train/a and train/b have the same pictures" in out
@@ -102,7 +94,7 @@ def test_check_labels_that_are_doubtful_are_a_warning(tmp_path, capsys):
     def other(data):
         return dataclasses.replace(data, states=np.repeat([[0, 0, 0], [1, 0, 1]], (5, 6), axis=0))
 
-    build(tmp_path, other)
+    build(tmp_path, make=functools.partial(make, change=other))
     assert check.main([str(tmp_path)]) == 0
     warning = "warning: state 101 (base, lid on) is not in the procedure's states: b at 0:01.2"
     assert warning in capsys.readouterr().out
@@ -121,9 +113,7 @@ def test_check_page_does_not_grow_with_the_data(tmp_path):
             name, 0, jpegs, states, nothing, np.full(n, -1), np.full(n, np.nan)
         )
 
-    shards.build(
-        tmp_path, procedure=PROCEDURE.at(5), image_size=SIZE, splits={"train": names}, make=one
-    )
+    build(tmp_path, splits={"train": names}, make=one)
     assert check.main([str(tmp_path)]) == 0
     page = (tmp_path / "check.html").read_text()
     assert page.count("data:image/jpeg") == 6 * 10 * 3

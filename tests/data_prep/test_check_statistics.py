@@ -2,13 +2,16 @@
 
 from data_prep.checking import statistics as check_statistics
 from stormpsr_jax.data.annotation import LabelledFrames
-from tests.support.check_data import PROCEDURE, make
+from tests.support.shards_data import toy_procedure, toy_recording
 
 STEPS = [(4, 0), (6, 4), (8, 3), (8, 6)]
 
 
 def test_split_statistics_matches_counts_by_hand():
-    s = check_statistics.split_statistics(_recordings(), PROCEDURE, 5.0, {"a": STEPS, "b": STEPS})
+    made = [toy_recording(name) for name in ("a", "b")]
+    found = [LabelledFrames(d.name, 1, d.states, d.boxes, d.classes, d.visible) for d in made]
+    steps = {"a": STEPS, "b": STEPS}
+    s = check_statistics.split_statistics(found, toy_procedure(), 5.0, steps)
     # 000 is uncatalogued (3 frames), 100 state 1 (2), 1-10 error (2), 111 state 3 (4).
     assert s.frames_by_class.tolist() == [6, 4, 0, 8, 4]
     assert s.boxes_by_class.tolist() == [0, 2, 0, 2, 2]
@@ -34,8 +37,3 @@ def test_split_statistics_matches_counts_by_hand():
         "States never seen": "2",
         "Visible fraction (mean)": "40%",
     }
-
-
-def _recordings():
-    made = [make("train", name) for name in ("a", "b")]
-    return [LabelledFrames(d.name, 1, d.states, d.boxes, d.classes, d.visible) for d in made]

@@ -27,10 +27,6 @@ from tests.support.embeddings_data import (
 )
 
 
-def source_of(folder, split):
-    return FeatureSource(folder / "out", split, load_procedure(folder / "box.json"))
-
-
 @pytest.mark.parametrize(
     "kind", ["float16", "float64", "transposed", "npz", "named", "frames", "big-endian"]
 )
@@ -56,7 +52,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
                 np.savez(path.with_suffix(".npz"), x=array[::2], frames=np.arange(7, 7 + N, 2))
         path.unlink()
     embeddings.main([*words, "--normalise=none"])
-    source = source_of(tmp_path, "val")
+    source = FeatureSource(tmp_path / "out", "val", load_procedure(tmp_path / "box.json"))
     for name in RECORDINGS["val"]:
         if kind == "frames":
             assert (source.frame_step, source.recordings[name].first_frame) == (2, 7)

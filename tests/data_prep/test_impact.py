@@ -1,28 +1,65 @@
 """IMPACT: a part in transition is as before until that ends."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import simplejpeg
 
 from data_prep import impact
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.commands import refused
-from tests.support.impact_data import (
-    ASSEMBLY,
-    DISASSEMBLY,
-    PROCEDURE,
-    RAW,
-    SPLITS,
-    STEPS,
-    WITH_ERRORS,
-    make_data,
-    row,
-)
+from tests.support.damage import moved, written
+
+PROCEDURE = load_procedure("impact")
+ASSEMBLY = "20250407_1354_color_front_clipped"
+DISASSEMBLY = "20250407_1345_color_front_clipped"
+SPLITS = {ASSEMBLY: "train", DISASSEMBLY: "test"}
+NUM_FRAMES = 12
+
+
+def row(frame: int, rest: int, **others: int) -> str:
+    """A line of PSR_labels_raw.csv: components k0, k1, … have values of their own."""
+    state = [others.get(f"k{k}", rest) for k in range(PROCEDURE.num_components)]
+    return f"{frame}.jpg,{','.join(map(str, state))}\n"
+
+
+# A transition that ends, one that is broken off, a change without one, one that does not end.
+RAW = {
+    ASSEMBLY: row(0, 0, k3=-1)
+    + row(2, 0, k1=-1, k3=-1)
+    + row(4, 0, k1=1, k2=-1, k3=1)
+    + row(6, 0, k1=1, k3=1)
+    + row(8, 0, k1=1, k2=1, k3=1, k4=-1),
+    DISASSEMBLY: row(0, 1) + row(3, 1, k0=-1) + row(7, 1, k0=0),
+}
+STEPS = {
+    ASSEMBLY: "4.jpg,3,Install gearbox_housing\n",
+    DISASSEMBLY: "3.jpg,2,Remove anti_vibration_handle\n",  # at its start, as shipped
+}
+WITH_ERRORS = {
+    ASSEMBLY: "2.jpg,4,Incorrectly installed gearbox_housing\n" + STEPS[ASSEMBLY],
+    DISASSEMBLY: "3.jpg,1,Incorrectly installed anti_vibration_handle\n",
+}
 
 
 @pytest.fixture
-def data(tmp_path):
-    return make_data(tmp_path / "data")
+def data(tmp_path) -> Path:
+    """videos/<recording>/0.jpg … and psr/<split>/<recording>/PSR_labels*.csv."""
+    folder = tmp_path / "data"
+    for name, split in SPLITS.items():
+        images = folder / "videos" / name
+        images.mkdir(parents=True)
+        for frame in range(NUM_FRAMES):
+            grey = np.full((36, 64, 3), 20 * frame, np.uint8)
+            (images / f"{frame}.jpg").write_bytes(simplejpeg.encode_jpeg(grey, 95))
+        psr = folder / "psr" / split / name
+        psr.mkdir(parents=True)
+        (psr / "PSR_labels_raw.csv").write_text(RAW[name])
+        (psr / "PSR_labels.csv").write_text(STEPS[name])
+        (psr / "PSR_labels_with_errors.csv").write_text(WITH_ERRORS[name])
+    return folder
 
 
 def test_a_step_is_the_end_of_a_transition(data, tmp_path):
@@ -43,32 +80,26 @@ def test_a_step_is_the_end_of_a_transition(data, tmp_path):
     assert stored[ASSEMBLY].frames.tolist() == [0, 4, 8]  # rows that change nothing are gone
 
 
-def renamed(data):
-    for folder in ("psr/train", "videos"):
-        (data / folder / ASSEMBLY).rename(data / folder / "20260101_0900_color_front_clipped")
-
-
-def written(file, text):
-    return lambda data: (data / "psr/train" / ASSEMBLY / file).write_text(text)
-
-
+OTHER, TRAIN = "20260101_0900_color_front_clipped", f"psr/train/{ASSEMBLY}"
 ERRORS = {
     "PSR_labels_raw.csv: line 6: image: frame 12 is not among the recording's frames 0…11": written(
-        "PSR_labels_raw.csv", RAW[ASSEMBLY] + row(12, 1)
+        f"{TRAIN}/PSR_labels_raw.csv", RAW[ASSEMBLY] + row(12, 1)
     ),
     "PSR_labels_raw.csv: line 1: s_5: '2' is not in": written(
-        "PSR_labels_raw.csv", row(0, 0, k5=2)
+        f"{TRAIN}/PSR_labels_raw.csv", row(0, 0, k5=2)
     ),
     "has states of 2 components, procedure 'impact' has 17": written(
-        "PSR_labels_raw.csv", "0.jpg,0,0\n1.jpg,0,1\n"
+        f"{TRAIN}/PSR_labels_raw.csv", "0.jpg,0,0\n1.jpg,0,1\n"
     ),
     "PSR_labels.csv: line 2: step id: '51' is not in 0…50": written(
-        "PSR_labels.csv", STEPS[ASSEMBLY] + "6.jpg,51,Install more\n"
+        f"{TRAIN}/PSR_labels.csv", STEPS[ASSEMBLY] + "6.jpg,51,Install more\n"
     ),
     "PSR_labels_with_errors.csv: line 3: image: 'x' is not an image name": written(
-        "PSR_labels_with_errors.csv", WITH_ERRORS[ASSEMBLY] + "x,4,y\n"
+        f"{TRAIN}/PSR_labels_with_errors.csv", WITH_ERRORS[ASSEMBLY] + "x,4,y\n"
     ),
-    "no variant matches recording '20260101_0900_color_front_clipped'": renamed,
+    "no variant matches recording '20260101_0900_color_front_clipped'": moved(
+        (TRAIN, f"psr/train/{OTHER}"), (f"videos/{ASSEMBLY}", f"videos/{OTHER}")
+    ),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 from data_prep import industreal
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
+from tests.support.damage import all_of, removed, written
 from tests.support.digests import digests
 from tests.support.industreal_data import (
     BASE,
@@ -95,19 +96,16 @@ def pack(path: Path, files: dict[str, bytes]) -> None:
             file.writestr(name, content)
 
 
-def download(data: Path, folder: Path, top: str = "") -> Path:
+def download(data: Path, folder: Path) -> Path:
     """The recordings in zip files, whose names may be all that tells the split."""
     folder.mkdir()
     parts = {"train_p1": ["01_assy_0_1"], "train_p2": ["02_main_0_1", LATE]}
     parts |= {"val_p1": ["05_assy_1_2"], "test_p1": ["03_assy_0_1"]}
     for part, names in parts.items():
-        found = {}
-        for name in names:
-            above = data / "recordings" / SPLITS[name]
-            for path in sorted((above / name).rglob("*.*")):
-                inside = f"{top.format(split=SPLITS[name])}{path.relative_to(above)}"
-                found[inside] = path.read_bytes()
-        pack(folder / f"{part}.zip", found)
+        above = data / "recordings" / SPLITS[names[0]]
+        paths = [path for name in names for path in sorted((above / name).rglob("*.*"))]
+        inside = {str(path.relative_to(above)): path.read_bytes() for path in paths}
+        pack(folder / f"{part}.zip", inside)
     return folder
 
 
@@ -192,25 +190,6 @@ def second(key: str, **values):
     return boxes_of(lambda content: content[key][1].update(values))
 
 
-def written(file: str, text: str):
-    def damage(data: Path) -> None:
-        (data / file).parent.mkdir(exist_ok=True, parents=True)
-        (data / file).write_text(text)
-
-    return damage
-
-
-def without_pictures(data: Path) -> None:
-    shutil.rmtree(data / "recordings/train/01_assy_0_1/rgb")
-    (data / "recordings/val/05_assy_1_2/PSR_labels_raw.csv").unlink()
-
-
-def videos_twice(data: Path) -> None:
-    shutil.rmtree(data / "recordings/train" / LATE / "rgb")
-    for place in "ab":
-        written(f"{place}/{LATE}.mp4", "")(data)
-
-
 def zipped(data: Path) -> None:
     folder = data / "recordings/test/03_assy_0_1"
     pack(
@@ -243,10 +222,18 @@ ERRORS = {
         [f"{LATE}/PSR_labels_raw.csv: line 2: image: frame 5 is not among", "30…37"],
     ),
     "parts": (
-        without_pictures,
+        removed(
+            "recordings/train/01_assy_0_1/rgb", "recordings/val/05_assy_1_2/PSR_labels_raw.csv"
+        ),
         ["labels without frames (--data): 01_assy_0_1\n", "frames without labels: 05_assy_1_2"],
     ),
-    "two videos": (videos_twice, [f"recording {LATE}: frames in ", f"b/{LATE}.mp4; keep one"]),
+    "two videos": (
+        all_of(
+            removed(f"recordings/train/{LATE}/rgb"),
+            *(written(f"{place}/{LATE}.mp4", "") for place in "ab"),
+        ),
+        [f"recording {LATE}: frames in ", f"b/{LATE}.mp4; keep one"],
+    ),
     "in a zip": (zipped, ["test_p1.zip/03_assy_0_1/PSR_labels.csv: line 1: step id: '33' is not"]),
     "a zip that is not whole": (
         written("recordings of mine.zip", "<!DOCTYPE html>"),

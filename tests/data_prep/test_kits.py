@@ -38,10 +38,6 @@ def _flags(files, out, *more):
     return [f"--meshes={meshes}", f"--procedure={procedure}", f"--out={out}", *FEW, *more]
 
 
-def _of_user(files, **options):
-    return products.from_meshes(files[0], LANTERN, **options)
-
-
 def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, tmp_path):
     out = tmp_path / "data"
     assert synthetic.main(_flags(files, out, *RENDERS)) == 0
@@ -91,7 +87,8 @@ def test_renders_of_a_users_product_are_what_config_cad_learns_from(files, monke
 def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
     """Given in millimetres; here they are those of a lid on the plate, or standing beside."""
     poses = [{"translation": [0, 0, -32]}, {"translation": [0, -60, 0]}]
-    product = _of_user(lantern.write(tmp_path, wrong={"lid": poses})).product
+    meshes, _ = lantern.write(tmp_path, wrong={"lid": poses})
+    product = products.from_meshes(meshes, LANTERN).product
     lid, rng = product.parts[4], np.random.default_rng(0)
     scale = lid.extent[0] / 60  # to the units of the scene
     drawn = [wrong_poses.with_wrong_poses(product, rng).parts for _ in range(20)]

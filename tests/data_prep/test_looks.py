@@ -1,43 +1,31 @@
 """Lens and backgrounds of renders, against what they are by definition."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image
 
-from data_prep.products.product import solid, toy_product
+from data_prep.products.product import solid
 from data_prep.rendering import scene
-from data_prep.worlds import backgrounds, motion, worlds
-from data_prep.worlds import workplace as workplaces
+from data_prep.rendering.mesh import affine
+from data_prep.worlds import backgrounds, worlds
+from tests.support.recipes import recipe
 from tests.support.recognise_data import write_video
 
 LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
 SIZE = 64
 
 
-def camera(x=0.3, y=-4.0, z=5.0):
-    return scene.look_at(np.array([x, y, z]), np.zeros(3), 0.1, 0.37)
-
-
-def box(at, size=0.4):
-    mesh = solid("box", (size,) * 3, (0.6, 0.1, 0.1))
-    return scene.Placed(scene.Body(mesh.moved(scene_at(at))), np.eye(4))
-
-
-def scene_at(at):
-    matrix = np.eye(4)
-    matrix[:3, 3] = at
-    return matrix
-
-
 @pytest.mark.parametrize("k", [0.2, -0.1])
 def test_lens_a_point_is_seen_where_radial_distortion_puts_it(k):
     """A small box far from the middle, whose place a pinhole camera tells."""
-    view = camera()
+    view = scene.look_at(np.array([0.3, -4.0, 5.0]), np.zeros(3), 0.1, 0.37)
+    mesh = solid("box", (0.15,) * 3, (0.6, 0.1, 0.1))
     for at in ((1.2, 0.5, 0.1), (-1.0, -0.8, 0.1)):
-        small = box(at, 0.15)
+        small = scene.Placed(scene.Body(mesh), affine(translation=at))
         picture = scene.render(small, [], view, LIGHT, np.full(3, 0.5), 256, lens=k)
         seen = (2 * picture.box[:2] - 1) * (1, -1)
         pinhole = view.project(np.array([at]))[0]
@@ -45,24 +33,6 @@ def test_lens_a_point_is_seen_where_radial_distortion_puts_it(k):
         whole = 1 + (2 * k if k > 0 else k)
         np.testing.assert_allclose(seen * (1 + k * radius**2) / whole, pinhole, atol=0.02)
         assert np.abs(seen - pinhole).max() > 0.03
-
-
-def still(count=3, **changes):
-    """The head moves to the right, by the same each frame, and looks down all the while."""
-    rng = np.random.default_rng(0)
-    views = motion.plan_views(count, rng, hands=0.0, turn=0.0)
-    path = np.arange(count)[:, None] * [0.6, 0.0, 0.0]
-    steady = {name: np.repeat(getattr(views, name)[:1], count, 0) for name in ("product", "roll")}
-    path = {"camera": views.camera[0] + path, "target": motion.LOOK_AT + path}
-    return dataclasses.replace(views, **steady, **path, **changes)
-
-
-def pictures_in(world, moves, size=SIZE):
-    product = toy_product(11, np.random.default_rng(0))
-    state = np.ones(11, np.int8)
-    body = scene.Body(product.mesh(state))
-    place = workplaces.Workplace(product, lambda _: body, np.random.default_rng(4), world)
-    return [place.picture(moves, i, state, size) for i in range(len(moves.roll))]
 
 
 def test_backgrounds_are_pictures_with_any_names_and_frames_of_videos(tmp_path):
@@ -89,7 +59,9 @@ def test_backgrounds_are_behind_recordings_in_place_of_a_bench(tmp_path):
     assert world.backgrounds
     assert world.unlike_toy() != worlds.BENCH.unlike_toy()
     with_them, without = (
-        pictures_in(w, still(1))[0].image.argmin(-1) == 1
+        recipe(size=SIZE, world=w).make("train", "train_000").jpegs
         for w in (world, dataclasses.replace(world, backgrounds=()))
     )
-    assert with_them.mean() > without.mean() + 0.2
+    for one, other in itertools.islice(zip(with_them, without, strict=True), 3):
+        purple, bench = (simplejpeg.decode_jpeg(jpeg).argmin(-1) == 1 for jpeg in (one, other))
+        assert purple.mean() > bench.mean() + 0.2

@@ -1,10 +1,7 @@
 """MECCANO as it is downloaded: frames, labels, boxes, zips, videos; and what is wrong with some."""
 
-import contextlib
 import shutil
 import zipfile
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +9,9 @@ import pytest
 from data_prep import check, meccano
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from tests.support import videos
 from tests.support.commands import refused
+from tests.support.damage import edited, moved, removed, written
 from tests.support.digests import digests
 from tests.support.meccano_data import (
     FRAMES,
@@ -78,18 +77,11 @@ def test_zip_files_and_workers_give_the_same_bytes(meccano_files, meccano_shards
 
 
 def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):
-    av = pytest.importorskip("av")
-    with contextlib.closing(zipfile.ZipFile(tmp_path / "videos.zip", "w")) as videos:
+    with zipfile.ZipFile(tmp_path / "videos.zip", "w") as file:
         for name, count in FRAMES.items():
-            with av.open(str(tmp_path / f"{name}.mp4"), "w") as container:
-                stream = container.add_stream("mpeg4", rate=12)
-                stream.width, stream.height, stream.pix_fmt = 96, 54, "yuv420p"
-                stream.bit_rate = 8_000_000
-                for frame in range(1, count + 1):
-                    image = av.VideoFrame.from_ndarray(picture(name, frame), format="rgb24")
-                    container.mux(stream.encode(image))
-                container.mux(stream.encode())
-            videos.write(tmp_path / f"{name}.mp4", f"RGB_Videos/{name}.mp4")
+            shown = (picture(name, frame) for frame in range(1, count + 1))
+            path = videos.write(tmp_path / f"{name}.mp4", shown, bit_rate=8_000_000)
+            file.write(path, f"RGB_Videos/{name}.mp4")
     assert make(meccano_files, tmp_path / "out", frames=tmp_path / "videos.zip")
     one, other = (
         ClipSource(folder, "train", PROCEDURE).frames("0001", range(1, 15)).astype(float)
@@ -103,69 +95,35 @@ def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):
 # --- Mistakes -------------------------------------------------------------------------------------
 
 
-def edit(file: str, old: str, new: str) -> Callable:
-    """Another text in the file of a recording."""
-
-    def change(data: Path) -> None:
-        (path,) = data.glob(file)
-        path.write_text(path.read_text().replace(old, new) if old else path.read_text() + new)
-
-    return change
-
-
-def removed(*files: str) -> Callable:
-    """Files less."""
-    return lambda data: [path.unlink() for file in files for path in data.glob(file)]
-
-
-def number_from_0(data: Path) -> None:
-    (image,) = data.glob("frames/*/Train/0001/00001.jpg")
-    image.with_name("00000.jpg").write_bytes(image.read_bytes())
-
-
-def write_frames_again(data: Path) -> None:
-    (data / "frames/again/0001").mkdir(parents=True)
-    (data / "frames/again/0001/00001.jpg").write_bytes(b"")
-
-
-def moved(*names: tuple[str, str]) -> Callable:
-    """Folders elsewhere, and an empty one where the labels were."""
-
-    def change(data: Path) -> None:
-        for old, new in names:
-            (data / old).rename(data / new)
-        (data / "psr").mkdir(exist_ok=True)
-
-    return change
-
-
 LABELS, IN_ORDER = "psr/*/0001/PSR_labels_raw.csv", "psr/*/0001/PSR_labels.csv"
 BOXES, TRAIN, TEST = "asd/*/0001_GT.csv", "frames/RGB_frames/Train", "frames/RGB_frames/Test"
 # By parts of the message, what is done to the data.
 ERRORS = {
     ("Train/0001: frame 5 is missing",): removed(f"{TRAIN}/0001/00005.jpg"),
-    ("Train/0001: the first frame is 0, MECCANO starts at 1",): number_from_0,
+    ("Train/0001: the first frame is 0, MECCANO starts at 1",): written(
+        f"{TRAIN}/0001/00000.jpg", b""
+    ),
     ("0002/PSR_labels_raw.csv: line 5: image: frame 9 is not among", "1…8"): removed(
         f"{TRAIN}/0002/00009.jpg"
     ),
-    ("0001/PSR_labels.csv: line 3: image: frame 15 is not among", "1…14"): edit(
+    ("0001/PSR_labels.csv: line 3: image: frame 15 is not among", "1…14"): edited(
         IN_ORDER, "", "00015.jpg,3,Install\n"
     ),
-    ("0001_GT.csv: line 6: frame 15 is not among", "1…14"): edit(
+    ("0001_GT.csv: line 6: frame 15 is not among", "1…14"): edited(
         BOXES, "", "15,0,1,0.5,0.5,0.1,0.1\n"
     ),
-    ("labels.csv: line 2: step id: '51' is not in 0…50",): edit(IN_ORDER, ",12,", ",51,"),
-    ("0001_GT.csv: line 4: x: the box is outside the picture",): edit(BOXES, "0.95,", "1.01,"),
+    ("labels.csv: line 2: step id: '51' is not in 0…50",): edited(IN_ORDER, ",12,", ",51,"),
+    ("0001_GT.csv: line 4: x: the box is outside the picture",): edited(BOXES, "0.95,", "1.01,"),
     ("psr/training/0001: is in no folder train, val or test", "0002: is in no"): moved(
         ("psr/train", "psr/training"), ("frames/RGB_frames/Train", "frames/RGB_frames/all")
     ),
     ("recording 0001: frames in split val, labels in train",): moved(
         (f"{TRAIN}/0001", "frames/RGB_frames/Val/0001")
     ),
-    ("recording 0001: frames in ", "again/0001; keep one of these"): write_frames_again,
-    ("psr: no folder <train|val|test>/<recording> with a PSR_labels_raw.csv",): moved(
-        ("psr", "elsewhere")
+    ("recording 0001: frames in ", "again/0001; keep one of these"): written(
+        "frames/again/0001/00001.jpg", b""
     ),
+    ("psr: no folder <train|val|test>/<recording> with a PSR_labels_raw.csv",): removed("psr/*"),
     ("labels without frames (--frames): 0008\n", "frames without labels: 0108"): moved(
         (f"{TEST}/0008", f"{TEST}/0108")
     ),

@@ -13,7 +13,6 @@ import simplejpeg
 
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.media.framing import Framing
 from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.own_data import (
@@ -56,31 +55,6 @@ def test_variable_frame_rate_goes_by_time(tmp_path):
         images = source.frames(f"bench{i}", range(recording.num_frames))
         levels = (images.mean(axis=(1, 2, 3)) - 8) / LEVELS
         np.testing.assert_allclose(levels, shown, atol=0.3)
-
-
-def test_rotated_phone_videos_come_out_upright(tmp_path):
-    quarters = np.zeros((48, 64, 3), np.uint8)
-    quarters[:24, :32] = [200, 40, 40]
-    quarters[:24, 32:] = [40, 200, 40]
-    quarters[24:, :32] = [40, 40, 200]
-    turns = [(0, 1, -1, 0), (0, -1, 1, 0), (-1, 0, 0, -1)]
-    one = 0x10000
-    (tmp_path / "labels").mkdir()
-    for i, (a, b, c, d) in enumerate(turns):
-        path = write_video(tmp_path / f"videos/bench{i}.mp4", picture=lambda i: quarters)
-        rotate(path, (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000))
-        (tmp_path / "labels" / f"bench{i}.csv").write_text(STEPS)
-    make(tmp_path, tmp_path / "out", framing=Framing((32, 32), aspect="pad"), splits="100/0/0")
-    for i, (a, b, c, d) in enumerate(turns):
-        image = opened(tmp_path / "out")[f"bench{i}"][1].frames(f"bench{i}", [3])[0]
-        # ISO 14496-12: a point (x, y) of the stored picture is shown at (a x + c y, b x + d y).
-        wide, high = (12, 16) if a == 0 else (16, 12)  # half of what is shown, within bars
-        for y in (-1, 1):
-            for x in (-1, 1):
-                stored = quarters[24 + 12 * y, 32 + 16 * x]
-                column = 16 + wide * (a * x + c * y) // 2
-                row = 16 + high * (b * x + d * y) // 2
-                np.testing.assert_allclose(image[row, column], stored, atol=20)
 
 
 def test_a_portrait_video_among_others_is_padded_and_one_without_ending_named(

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from data_prep import own
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.trees import Tree
 from tests.support.commands import refused
+from tests.support.damage import Damage, all_of, edited, moved, removed, written
 from tests.support.own_data import (
     FPS,
     PROCEDURE,
@@ -25,57 +25,14 @@ from tests.support.own_data import (
 LABELS = "labels/bench1.csv"
 
 
-def replaced(old: str, new: str) -> Callable:
+def replaced(old: str, new: str) -> Damage:
     """Another text in the labels of a recording."""
-
-    def change(data: Path) -> None:
-        assert old in STEPS
-        (data / LABELS).write_text(STEPS.replace(old, new))
-
-    return change
+    return edited(LABELS, old, new)
 
 
-def written(content: str | bytes, file: str = LABELS) -> Callable:
-    """A file of another content."""
-
-    def change(data: Path) -> None:
-        path = data / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    return change
-
-
-def in_psr_format(rows: str) -> Callable:
+def in_psr_format(rows: str) -> Damage:
     """Labels of a recording in a folder."""
-
-    def change(data: Path) -> None:
-        (data / LABELS).unlink()
-        written(rows, "labels/bench1/PSR_labels.csv")(data)
-
-    return change
-
-
-def moved(**names: str) -> Callable:
-    """Pictures of other names."""
-    return lambda data: [
-        (data / "videos" / old).rename(data / "videos" / new) for old, new in names.items()
-    ]
-
-
-def removed(*globs: str) -> Callable:
-    """Files and folders less."""
-
-    def change(data: Path) -> None:
-        for path in [path for glob in globs for path in data.glob(glob)]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    return change
-
-
-def name_x(data: Path) -> None:
-    moved(bench1="x")(data)
-    (data / LABELS).rename(data / "labels/x.csv")
+    return all_of(removed(LABELS), written("labels/bench1/PSR_labels.csv", rows))
 
 
 def cut_video(data: Path) -> None:
@@ -84,25 +41,18 @@ def cut_video(data: Path) -> None:
     (data / "videos/bench1.mp4").write_bytes(content[: int(0.7 * len(content))])
 
 
-def no_label_file(data: Path) -> None:
-    removed("labels/bench2.csv")(data)
-    (data / "labels/bench2.json").write_text('[{"data": {}, "result": []}]')
-
-
-def splits(text: str) -> Callable:
-    return written(text, "splits.csv")
-
-
 # By the message, what is done to the data. More of videos that cannot be read is in tests/media,
 # and more of labels that cannot in tests/psr/files.
 ERRORS = {
     r"bench1.mp4: is cut off: it ends at [0-2]\.. s, its head says (3\.8|4\.0) s": cut_video,
-    r"labels without frames .*: bench1\n.*frames without labels: bench8": moved(bench1="bench8"),
+    r"labels without frames .*: bench1\n.*frames without labels: bench8": moved(
+        ("videos/bench1", "videos/bench8")
+    ),
     "recording bench1: frames in .*again/bench1.mp4 and .*videos/bench1; keep one of .* rename": (
-        written(b"", "videos/again/bench1.mp4")
+        written("videos/again/bench1.mp4", b"")
     ),
     "recording bench1: labels in .*bench1.csv and .*train/bench1.csv; keep one": written(
-        STEPS, "labels/train/bench1.csv"
+        "labels/train/bench1.csv", STEPS
     ),
     "2 recordings are too few to draw train, val, test .*cut a long .*--splits=FILE": removed(
         "videos/bench1", LABELS
@@ -117,8 +67,10 @@ ERRORS = {
     r"line 4: step: 0 \(Install seal\) changes nothing: it is installed since line 2": replaced(
         "3.4,6", "3.4,0"
     ),
-    "bench1.csv: line 2: not UTF-8": written(b"time,step\n1,Install \xfcber\n"),
-    "no variant matches recording 'x' in procedure 'pump'; .*'recordings' globs": name_x,
+    "bench1.csv: line 2: not UTF-8": written(LABELS, b"time,step\n1,Install \xfcber\n"),
+    "no variant matches recording 'x' in procedure 'pump'; .*'recordings' globs": moved(
+        ("videos/bench1", "videos/x"), (LABELS, "labels/x.csv")
+    ),
     "PSR_labels.csv: line 1: image: frame 20 is not among the recording's frames 0…19": (
         in_psr_format("00020.jpg,0,Install seal\n")
     ),
@@ -129,24 +81,27 @@ ERRORS = {
         "00009.jpg,0,x\n00003.jpg,3,x\n"
     ),
     "labels/PSR_labels.csv: belongs into a folder with the recording's name": written(
-        "00009.jpg,0,x\n", "labels/PSR_labels.csv"
+        "labels/PSR_labels.csv", "00009.jpg,0,x\n"
     ),
     "frames without labels: bench2\n.*bench2.json: is of no label format that is known.*closest is "
-    "Label Studio": no_label_file,
-    r"bench\\n3.mp4.*; rename it": written(b"", "videos/bench\n3.mp4"),
+    "Label Studio": all_of(
+        removed("labels/bench2.csv"), written("labels/bench2.json", '[{"data": {}, "result": []}]')
+    ),
+    r"bench\\n3.mp4.*; rename it": written("videos/bench\n3.mp4", b""),
     "--videos=.*: no videos and no folders of images": removed("videos/*", "labels/*"),
     r"splits.csv: has no row for recordings bench2, bench3\n.*: recordings without video and labels"
-    ": bench9": splits("recording,split\nbench1,train\nbench9,val\n"),
-    "splits.csv: line 1: header: has to be recording,split": splits("bench1,train\n"),
-    "line 2: split: 'dev' is not one of train": splits("recording,split\nbench1,dev\n"),
-    "line 3: recording: bench1 is in val above": splits(
-        "recording,split\nbench1,val\nbench1,test\n"
+    ": bench9": written("splits.csv", "recording,split\nbench1,train\nbench9,val\n"),
+    "splits.csv: line 1: header: has to be recording,split": written(
+        "splits.csv", "bench1,train\n"
     ),
-    "bench1.csv: is in no folder .*\n.*bench2: frames in split val, labels in test": lambda data: (
-        (data / "videos/val").mkdir(),
-        (data / "videos/bench2").rename(data / "videos/val/bench2"),
-        written(STEPS, "labels/test/bench2.csv")(data),
-        removed("labels/bench2.csv")(data),
+    "line 2: split: 'dev' is not one of train": written(
+        "splits.csv", "recording,split\nbench1,dev\n"
+    ),
+    "line 3: recording: bench1 is in val above": written(
+        "splits.csv", "recording,split\nbench1,val\nbench1,test\n"
+    ),
+    "bench1.csv: is in no folder .*\n.*bench2: frames in split val, labels in test": moved(
+        ("videos/bench2", "videos/val/bench2"), ("labels/bench2.csv", "labels/test/bench2.csv")
     ),
 }
 

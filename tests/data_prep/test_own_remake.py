@@ -1,6 +1,5 @@
 """Labels, boxes or videos that change after the clip shards have been made: --remake."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from data_prep import own
 from tests.support.commands import refused
+from tests.support.digests import digests
 from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened
 
 BOXES = {
@@ -19,23 +19,7 @@ BOXES = {
 
 def state_of(folder: Path) -> dict[str, tuple[str, int]]:
     """Content and inode of every file: a file that was written again has another inode."""
-    return {
-        str(path.relative_to(folder)): (
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-            path.stat().st_ino,
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {path: content for path, (content, _) in state_of(folder).items()}
-
-
-def shard_of(out: Path, name: str) -> str:
-    """The shard of a recording, the only one of its split."""
-    return f"clips-{opened(out)[name][1].split}.array_record-00000-of-00001"
+    return {path: (found, (folder / path).stat().st_ino) for path, found in digests(folder).items()}
 
 
 @pytest.fixture
@@ -72,12 +56,13 @@ def test_only_what_has_changed_is_made_again(data):
     after = state_of(data / "out")
     kept = {path for path in after if before.get(path) == after[path]}
     shards_kept = {path for path in kept if path.startswith("clips-")}
-    assert shards_kept == {shard_of(data / "out", "bench3")}
+    split = opened(data / "out")["bench3"][1].split  # which has no other recording
+    assert shards_kept == {f"clips-{split}.array_record-00000-of-00001"}
     labels_kept = {path.split("/")[2] for path in kept if path.endswith("/frames.npz")}
     assert labels_kept == {"bench3"}
     # The same bytes as if it had been made anew.
     assert make(data, data / "anew", boxes=data / "boxes")
-    assert contents(data / "out") == contents(data / "anew")
+    assert digests(data / "out") == digests(data / "anew")
     assert opened(data / "out")["bench1"][0].states[12:14, 1].tolist() == [0, 1]
     assert remake(data)  # nothing left to do
     assert state_of(data / "out") == after

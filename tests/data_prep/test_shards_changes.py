@@ -30,12 +30,6 @@ def build(out: Path, splits=NEW, log: Path | None = None, **changed: str) -> Non
     )
 
 
-def refused(out: Path, **arguments) -> list[str]:
-    with pytest.raises(ValueError, match="--remake") as caught:
-        shards_data.build(out, **arguments)
-    return str(caught.value).splitlines()[1:]
-
-
 @pytest.fixture
 def old(tmp_path) -> Path:
     build(tmp_path / "out", OLD)
@@ -76,7 +70,9 @@ def test_changes_that_lose_something_are_named_and_need_the_flag(old):
     before = digests(old)
     sources = {name: {"labels": "first"} for names in NEW.values() for name in names}
     sources["b"] = {"labels": "second"}
-    assert refused(old, splits=NEW, sources=sources) == [
+    with pytest.raises(ValueError, match="--remake") as caught:
+        shards_data.build(old, splits=NEW, sources=sources)
+    assert str(caught.value).splitlines()[1:] == [
         f"recording a: is in {old}, and not given any more",
         f"recording b: its labels are not those that {old} has",
         f"recording c: is in split val now, and in train of {old}",
@@ -116,23 +112,13 @@ def stopped(out: Path, number: int) -> bool:
 
 
 @pytest.mark.usefixtures("system")  # seconds
-def test_changes_stopped_anywhere_look_unfinished_and_go_on(old, anew, tmp_path):
-    kept = shutil.copytree(old, tmp_path / "kept")
-    number = 0
-    while stopped(old, number):
-        build(old, b="second")
-        assert digests(old) == anew, number
-        shutil.rmtree(old)
-        shutil.copytree(kept, old)
-        number += 1
-    assert number > 10
-
-
-@pytest.mark.usefixtures("system")  # seconds
-def test_changes_stopped_anywhere_can_be_taken_back(old, tmp_path):
+@pytest.mark.parametrize("back", [False, True])
+def test_changes_stopped_anywhere_look_unfinished_and_go_on_or_back(old, anew, tmp_path, back):
     kept, number = shutil.copytree(old, tmp_path / "kept"), 0
     while stopped(old, number):
-        build(old, OLD)
-        assert digests(old) == digests(kept), number
+        build(old, **({"splits": OLD} if back else {"b": "second"}))
+        assert digests(old) == (digests(kept) if back else anew), number
+        shutil.rmtree(old)
+        shutil.copytree(kept, old)
         number += 1
     assert number > 10

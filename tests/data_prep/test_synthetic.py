@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -7,27 +6,10 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.worlds import rendered
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
 from tests.support.recipes import SYNTHETIC, recipe
-
-
-def _write_labels(directory):
-    """Short timelines of the 17-component procedure with an incorrect part and a removal."""
-    for split, name, frames in (
-        ("train", "a", (0, 20, 50, 60)),
-        ("train", "b", (0, 30, 31, 70)),
-        ("test", "d", (0, 20, 50, 60)),
-    ):
-        folder = directory / split / name
-        folder.mkdir(parents=True)
-        states = ("0" * 17, "1" + "0" * 16, "1" * 3 + "0" * 14, "0" * 17)
-        rows = [f"{f:05d}.jpg,{','.join(s)}" for f, s in zip(frames, states, strict=True)]
-        rows[2] = rows[2].replace("1,1,1", "1,1,-1")
-        (folder / "PSR_labels_raw.csv").write_text("\n".join(rows) + "\n")
-    return directory
 
 
 def _shown(folder, split):
@@ -125,29 +107,6 @@ def test_clean_renders_show_each_state_wholly():
     assert colourful[1] > 1.5 * colourful[0]
 
 
-def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeypatch):
-    """What such pictures show is what their states say: other poses in every picture."""
-    made = recipe(size=48)
-    data = made.make("cad", "wrong_21")
-    jpegs = list(data.jpegs)
-    boxed = ~np.isnan(data.boxes).any(axis=1)
-    np.testing.assert_array_equal(data.classes, np.where(boxed, SYNTHETIC.error_class, -1))
-    np.testing.assert_array_equal(boxed, data.visible > 0.9)
-    assert (np.abs(data.states) == SYNTHETIC.states[20]).all()
-    assert (data.states == -1).any(1).all()
-    # The same workplaces and cameras, with every part as it should be.
-    right = [dataclasses.replace(part, wrong=part.right) for part in made.product.parts]
-    monkeypatch.setattr(
-        rendered, "wrong_copy", lambda product, *_: dataclasses.replace(product, parts=tuple(right))
-    )
-    shown = data.visible > 0.5
-    assert shown.any()
-    for i, pair in enumerate(zip(jpegs, made.make("cad", "wrong_21").jpegs, strict=True)):
-        a, b = (simplejpeg.decode_jpeg(x).astype(int) for x in pair)
-        assert np.abs(a[:4, :4] - b[:4, :4]).max() < 3  # the same light and background
-        assert not shown[i] or (np.abs(a - b).max(-1) > 40).sum() > 30
-
-
 # --- The command ----------------------------------------------------------------------------------
 
 
@@ -160,7 +119,10 @@ def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeyp
         (["--pace=2", "--timelines=."], "--pace=2.0 is at least 1, and for made-up timelines"),
         (["--error_recordings=3", "--timelines=."], "--error_recordings=3 are made up"),
         (["--error_recordings_step=0"], "--error_recordings_step: 0 is less than 1"),
-        (["--timelines=."], "holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)"),
+        (
+            ["--timelines=labels/train"],
+            "holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)",
+        ),
         (["--time_scale=0", "--timelines=labels"], "--time_scale=0.0 is not positive"),
         (["--views=drone"], "--views: drone is not one of head, overhead, side"),
         (["--backgrounds=."], "holds no picture (.jpg, .png) and no video"),
@@ -169,7 +131,7 @@ def test_renders_of_parts_that_sit_wrong_differ_from_those_of_right_ones(monkeyp
 def test_a_wrong_flag_is_one_line(tmp_path, flags, expected, capsys, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    if "--timelines=labels" in flags:
-        _write_labels(Path("labels"))
+    Path("labels/train/a").mkdir(parents=True)
+    Path("labels/train/a/PSR_labels_raw.csv").write_text("0.jpg" + ",0" * 17)
     assert expected in refused(capsys, synthetic.main, ["--out=out", *flags])
     assert not Path("out").exists()

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image
+
+from tests.support import videos
 
 # fmt: off
 CODECS = {
@@ -25,14 +26,10 @@ def write_videos(folder: Path) -> None:
     """Writes two seconds of video into a file of each container."""
     for ending, codec in {**CODECS, "png.mov": "png"}.items():
         rate = 25 if ending == "mpg" else 12
-        with av.open(str(folder / f"video.{ending}"), "w") as container:
-            stream = container.add_stream(codec, rate=rate)
-            stream.width, stream.height = (128, 96) if codec == "h263" else (64, 48)
-            stream.pix_fmt = FORMATS.get(codec, "yuv420p")
-            for i in range(2 * rate):
-                frame = av.VideoFrame.from_ndarray(shown(i), format="rgb24")
-                container.mux(stream.encode(frame.reformat(stream.width, stream.height)))
-            container.mux(stream.encode())
+        fields = {"pix_fmt": FORMATS.get(codec, "yuv420p")}
+        fields |= {"height": 96, "width": 128} if codec == "h263" else {}
+        path = folder / f"video.{ending}"
+        videos.write(path, map(shown, range(2 * rate)), fps=rate, codec=codec, **fields)
 
 
 def image(mode: str) -> Image.Image:

@@ -7,18 +7,6 @@ from PIL import Image
 from stormpsr_jax.media.framing import ASPECTS, Framing
 
 
-def test_map_boxes_golden_each_aspect():
-    boxes = np.array([[0.5, 0.5, 0.2, 0.4], [np.nan] * 4])
-    place = {a: Framing((100, 100), a).place(1080, 1920) for a in ASPECTS}
-    np.testing.assert_allclose(place["stretch"].map_boxes(boxes), boxes)
-    padded = place["pad"].map_boxes(boxes)  # 100 x 56 pixels between two black bars of 22
-    assert place["pad"].inside == (0, 22, 100, 56)
-    np.testing.assert_allclose(padded[0], [0.5, 0.5, 0.2, 0.4 * 0.56])
-    cropped = place["crop"].map_boxes(boxes)  # the middle 1080 of 1920 columns
-    np.testing.assert_allclose(cropped[0], [0.5, 0.5, 0.2 * 16 / 9, 0.4])
-    assert np.isnan([padded[1], cropped[1]]).all()
-
-
 @pytest.mark.parametrize("region", [(0, 0, 1, 1), (0.2, 0.05, 0.9, 0.8)])
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_prepare_matches_pillow_on_the_part_that_is_used(aspect, region):

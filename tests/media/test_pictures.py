@@ -53,9 +53,6 @@ def test_encode_dct_scaling_does_not_shift_the_picture(shape, size):
     assert np.abs(inner).max() < 0.03
 
 
-BOX = np.array([[0.45, 0.4, 0.3, 0.5]])
-
-
 @pytest.mark.parametrize("region", [framing.WHOLE, (0.2, 0.05, 0.9, 0.8)])
 @pytest.mark.parametrize("aspect", framing.ASPECTS)
 @pytest.mark.parametrize("size", [(64, 64), (40, 90)])
@@ -66,7 +63,10 @@ def test_map_boxes_box_stays_on_its_object(size, aspect, region):
     y0, y1 = (round((0.4 + s * 0.25) * 216) for s in (-1, 1))
     image[y0:y1, x0:x1] = 255
     framing = Framing(size, aspect, region)
-    (box,) = framing.place(216, 384).map_boxes(BOX)
+    box, nothing = framing.place(216, 384).map_boxes(
+        np.array([[0.45, 0.4, 0.3, 0.5], [np.nan] * 4])
+    )
+    assert np.isnan(nothing).all()
     white = fit_one(jpeg(image), size=size, aspect=aspect, region=region)[..., 1] > 172
     rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
     found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]

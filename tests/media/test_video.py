@@ -10,6 +10,7 @@ import pytest
 
 from stormpsr_jax.media import containers, video
 from stormpsr_jax.media.trees import Tree, open_trees
+from tests.support import videos
 from tests.support.pictures_data import HEIGHT, WIDTH, as_zip
 
 
@@ -24,23 +25,14 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(containers, "_in_process", answer)
 
 
-def write_video(path: Path, times=None, fps: float = 12, count: int = 20, codec="mpeg4") -> None:
+def write_video(path: Path, times=None, count: int = 20) -> None:
     """A video whose i-th frame has a white bar at its i-th column pair."""
-    av = pytest.importorskip("av")
-    times = np.arange(count) / fps if times is None else times
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.bit_rate = 4_000_000
-        ticks = 12 if path.suffix == ".avi" else 1200  # a second
-        stream.codec_context.time_base = Fraction(1, ticks)
-        for i, time in enumerate(times):
-            image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
-            image[:, 4 * i : 4 * i + 4] = 255
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    times = np.arange(count) / 12 if times is None else times
+    shown = np.full((len(times), HEIGHT, WIDTH, 3), 40, np.uint8)
+    for i, image in enumerate(shown):
+        image[:, 4 * i : 4 * i + 4] = 255
+    ticks = 12 if path.suffix == ".avi" else 1200
+    videos.write(path, shown, times, ticks=ticks, bit_rate=4_000_000)
 
 
 @pytest.mark.parametrize(
@@ -72,33 +64,21 @@ SEEN = {
 }
 
 
-def write_turned(path: Path, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """A video of one frame with that matrix; returns the frame as it is stored."""
-    av = pytest.importorskip("av")
+@pytest.mark.parametrize("how", SEEN)
+def test_video_rotation_of_phones_is_applied(tmp_path, how):
+    (a, b, c, d), seen = SEEN[how]
     quarters = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     quarters[: HEIGHT // 2, : WIDTH // 2, 0] = quarters[: HEIGHT // 2, WIDTH // 2 :, 1] = 200
     quarters[HEIGHT // 2 :, : WIDTH // 2, 2] = 200
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=12)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(quarters, format="rgb24")))
-        container.mux(stream.encode())
+    path = videos.write(tmp_path / "phone.mp4", [quarters])
     data = path.read_bytes()
-    (stored,) = video.decode(Tree(str(path.parent)), path.name)
-    a, b, c, d = matrix
+    (stored,) = video.decode(Tree(str(tmp_path)), path.name)
     at = data.index(b"tkhd") + 4 + 40
     assert struct.unpack(">9i", data[at : at + 36]) == (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
     written = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data[:at] + written + data[at + 36 :])
-    return stored
-
-
-@pytest.mark.parametrize("how", SEEN)
-def test_video_rotation_of_phones_is_applied(tmp_path, how):
-    matrix, seen = SEEN[how]
-    before = write_turned(tmp_path / "phone.mp4", matrix)
-    (after,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
-    np.testing.assert_array_equal(after, seen(before))
+    (after,) = video.decode(Tree(str(tmp_path)), path.name)
+    np.testing.assert_array_equal(after, seen(stored))
 
 
 @pytest.mark.parametrize(
@@ -111,16 +91,10 @@ def test_video_rotation_of_phones_is_applied(tmp_path, how):
     ],
 )
 def test_a_square_is_seen_as_one_whatever_shape_pixels_have(tmp_path, ending, pixel, size):
-    av = pytest.importorskip("av")
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     width = round(HEIGHT / 2 / (pixel or 1))
     image[HEIGHT // 4 : HEIGHT // 4 + HEIGHT // 2, 8 : 8 + width] = 255
-    with av.open(str(tmp_path / f"a.{ending}"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=12)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = pixel or Fraction(0, 1)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
+    videos.write(tmp_path / f"a.{ending}", [image], sample_aspect_ratio=pixel or Fraction(0, 1))
     (picture,) = video.decode(Tree(str(tmp_path)), f"a.{ending}")
     assert picture.shape == (*size, 3)
     bright = picture[..., 0] > 127
@@ -145,24 +119,6 @@ def test_video_other_frame_rates_are_errors(tmp_path, times, message):
         video.open_constant_rate(Tree(str(tmp_path)), "0001.mp4", 1, 12)
 
 
-NOISE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-
-
-def write_noise(path: Path, codec: str, count: int = 120, pixels: str = "yuv420p") -> bytes:
-    """Pictures that all take about as many bytes; the index is in front where it may be."""
-    import av
-
-    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov", ".3gp") else {}
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=12)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
-        for i in range(count):
-            image = np.ascontiguousarray(np.roll(NOISE, i, axis=(0, 1)).repeat(8, 0).repeat(8, 1))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    return path.read_bytes()
-
-
 CONTAINERS = {
     "avi": ("mjpeg", "yuvj420p"),
     "mp4": ("mpeg4", "yuv420p"),
@@ -174,10 +130,12 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("ending", CONTAINERS)
 def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
-    path = tmp_path / f"a.{ending}"
-    codec, pixels = CONTAINERS[ending]
-    content = write_noise(path, codec, pixels=pixels)
-    tree = Tree(str(tmp_path))
+    """Pictures that all take about as many bytes; the index is in front where it may be."""
+    path, (codec, pixels) = tmp_path / f"a.{ending}", CONTAINERS[ending]
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    shown = (np.roll(noise, i, axis=(0, 1)).repeat(8, 0).repeat(8, 1) for i in range(120))
+    videos.write(path, shown, codec=codec, pix_fmt=pixels, faststart=ending in ("mp4", "mov"))
+    content, tree = path.read_bytes(), Tree(str(tmp_path))
     assert len(containers.read_times(tree, path.name)) == 120
     path.write_bytes(content[: int(len(content) * 0.93)])
     with pytest.raises(
@@ -191,13 +149,8 @@ def write_cut(path: Path, skipped: int, options: dict[str, str], count: int = 61
     import av
 
     whole = path.with_name(f"whole{path.suffix}")
-    with av.open(str(whole), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options=options)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for i in range(count):
-            picture = np.full((48, 64, 3), 4 * i, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+    shown = (np.full((48, 64, 3), 4 * i, np.uint8) for i in range(count))
+    videos.write(whole, shown, fps=10, codec="libx264", options=options)
     with av.open(str(whole)) as container, av.open(str(path), "w") as cut:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         stream = cut.add_stream_from_template(container.streams.video[0])
@@ -249,7 +202,6 @@ def test_read_times_errors_an_mp4_without_its_end_is_told_so_and_not_to_be_conve
 
 
 def test_video_unreadable_ones_are_errors(tmp_path, monkeypatch):
-    pytest.importorskip("av")
     tree = Tree(str(tmp_path))
     (tmp_path / "empty.mp4").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty.mp4: is empty \(0 bytes\)"):

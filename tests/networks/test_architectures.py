@@ -109,6 +109,11 @@ def test_variable_shapes_errors_fields_that_contradict_each_other():
             "width 16 is not divisible by num_heads 3",
         ),
         (ENCODER, (1, 17, 16, 3), "17x16 is not a multiple of patch 8"),
+        (
+            SpatialEncoder(ViT(patch_size=4, stem=(2, 2, 2))),
+            (1, 16, 16, 3),
+            "patch_size 4 is not a multiple of 8",
+        ),
         (CASES[2][1], (1, 6, 6), "a clip of 6 frames, but num_frames is 5"),
     ):
         with pytest.raises(ValueError, match=f"the fields do not fit together .*{message}"):

@@ -1,7 +1,5 @@
 """The spatial encoder against golden outputs, gradients and statistics."""
 
-import sys
-import textwrap
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +15,6 @@ from stormpsr_jax.training.losses import supcon
 from stormpsr_jax.weights.torch_layout import from_state_dict
 from tests.support.drawn import apply, random_variables
 from tests.support.golden import SHARED, SHIPPED, assert_close, needs_shared, under
-from tests.support.processes import environment, finish, start
 from tests.support.weights_data import random_state
 
 
@@ -130,28 +127,3 @@ def test_spatial_microbatches_give_the_big_batch_gradient_in_less_memory():
     )
     with pytest.raises(ValueError, match="12 pictures cannot be cut into 5 microbatches"):
         apply(model.clone(microbatches=5), variables, images)
-
-
-def test_spatial_sharded_batch_is_normalised_as_one():
-    # The statistics of a batch spread over devices are those of the whole batch.
-    program = """
-        import jax, numpy as np
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-        from stormpsr_jax.networks import spatial
-        from stormpsr_jax.networks.vit import ViT
-        assert jax.device_count() == 4
-        model = spatial.SpatialEncoder(ViT(patch_size=4, width=8, depth=1, num_heads=2), hidden=6)
-        # Every device's images come from a distribution of their own.
-        images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
-        images = images * np.repeat([1, 2, 3, 4], 2)[:, None, None, None]
-        variables = jax.jit(model.init)(jax.random.key(0), images)
-        apply = jax.jit(lambda v, x: model.apply(v, x, True, mutable="batch_stats"))
-        mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-        spread = jax.device_put(images, NamedSharding(mesh, P("data")))
-        one, four = apply(variables, images), apply(variables, spread)
-        assert len(four[0]["embedding"].sharding.device_set) == 4
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
-        print("equal")
-    """
-    words = [sys.executable, "-c", textwrap.dedent(program)]
-    assert finish(start(words, env=environment(4)))[0].strip().endswith("equal")

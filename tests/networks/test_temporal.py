@@ -111,12 +111,6 @@ def test_temporal_frames_that_are_not_seen_change_nothing(small, seen):
     assert shapes == jax.eval_shape(model.init, jax.random.key(0), clips)
 
 
-def test_temporal_bad_arguments_are_errors(small):
-    model, variables, _ = small
-    with pytest.raises(ValueError, match="7 frames, but num_frames is 6"):
-        model.apply(variables, np.zeros((1, 7, 8), np.float32))
-
-
 def test_temporal_positions_are_dropped_out_only_if_asked_for(small):
     """Without blocks and hidden layers, there is no other place for dropout."""
     model, _, clips = small

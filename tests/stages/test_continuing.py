@@ -17,7 +17,7 @@ from stormpsr_jax.stages import continuing, order, pretrain, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.checkpoint import BEST, save_best
 from stormpsr_jax.training.sharding import make_mesh
-from tests.support import check_data
+from tests.support import shards_data
 from tests.support.arrays import rewrite
 from tests.support.digests import digests
 from tests.support.tiny import tiny
@@ -157,7 +157,7 @@ def test_kept_weights_are_not_scored_on_what_an_earlier_training_saw(tmp_path, r
     def context(number, stages=("pretrain", "embed"), **splits):
         data = tmp_path / str(number)
         if not data.exists():
-            check_data.build(data, splits=splits)
+            shards_data.build(data, splits=splits)
         fields = {"procedure": "", "data.dir": str(data), "stages": stages}
         config = tiny(**fields, **{"pretrain.cad_per_state": 0, "pretrain.n_states": 2})
         return Context(config, tmp_path / "run", make_mesh(1, 1))

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import time
 from pathlib import Path
 
 from tests.support import shards_data
@@ -25,15 +24,8 @@ def make(
     with log.open("a") as file:
         file.write(f"{name} {os.getpid()}\n")
     data = shards_data.make(split, name, fail=fail)
-    data.jpegs = slowly(data.jpegs, sleep)
+    data.jpegs = shards_data.slowly(data.jpegs, sleep)
     return data
-
-
-def slowly(jpegs, sleep: float):
-    for jpeg in jpegs:
-        for _ in range(round(10 * sleep)):  # Ray's interrupts do not shorten a sleep
-            time.sleep(0.1)
-        yield jpeg
 
 
 def build(out: Path, address: str, log: Path, **options) -> None:

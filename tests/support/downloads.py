@@ -9,9 +9,7 @@ import jax
 import numpy as np
 import safetensors.numpy
 import simplejpeg
-from PIL import Image
 
-from data_prep.industreal_cad import UNITY_CLASSES
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -19,9 +17,8 @@ from stormpsr_jax.weights.torch_layout import to_state_dict
 
 SPLITS = {"train": 2, "val": 1, "test": 1}
 FRAMES = {"train": 300, "val": 100, "test": 100}  # training's are longer than a window of 256
-PAUSE = (
-    0.6  # of a recording, before anything changes: hard backgrounds lie 12 s before a completion
-)
+# Of a recording, before anything changes: hard backgrounds lie 12 s before a completion.
+PAUSE = 0.6
 BLOCK = 8  # pixels
 RENDERS = 4  # of each state
 STATES = """
@@ -128,25 +125,6 @@ def make_renders(folder: Path, size: tuple[int, int], per_state: int = RENDERS) 
         (folder / "images" / names[-1]).write_bytes(jpeg)
     content = {"images": names, "labels": shown, "bbox": [[1, 2, 3, 4]] * len(names)}
     (folder / "labels.json").write_text(json.dumps(content))
-
-
-def make_unity(folder: Path, size: tuple[int, int], shown: list[int]) -> None:
-    """IndustReal's renders as they are downloaded; `shown` are the states.
-
-    0 is a background, 23 an error state. Picture i is of one colour, 10 · i in all channels.
-    """
-    (folder / "images").mkdir(parents=True)
-    height, width = size
-    images, boxes = [], []
-    for i, label in enumerate(shown):
-        name = f"{i:05d}.png"
-        Image.new("RGB", (width, height), (10 * i,) * 3).save(folder / "images" / name)
-        images.append({"id": i, "file_name": name, "width": width, "height": height})
-        box = [width / 4, height / 8, width / 2, height / 4]
-        number = UNITY_CLASSES.index(label)
-        boxes += [{"id": i, "image_id": i, "category_id": number, "bbox": box}] * bool(label)
-    content = {"images": images, "annotations": boxes}
-    (folder / "labels_coco.json").write_text(json.dumps(content))
 
 
 def make_vit(path: Path, **fields) -> None:

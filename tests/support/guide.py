@@ -1,24 +1,19 @@
 """Pages whose commands tests give, in a user's folder, and the videos that they are given on."""
 
-import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.support import videos
+from tests.support.processes import ROOT, environment, finish, start
+
+REPOSITORY = ROOT
 PAGE = "docs/own-product.md"
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 220)]
-ENVIRONMENT = {
-    "PYTHONPATH": str(REPOSITORY),
-    "OMP_NUM_THREADS": "1",
-    # Nearly all of the time is compilation.
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-}
 # A few steps of the smallest models.
 SMALL = {
     "init_from": "",
@@ -75,16 +70,11 @@ def follow(folder: Path, name: str, *extra: str, page: str = PAGE) -> str:
             words += extra
         elif words[2] == "data_prep.cad":
             words += ["--per_state=2", "--wrong=2"]
-        result = subprocess.run(
-            [sys.executable, *words[1:]],
-            cwd=folder,
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
+        options = {"cwd": folder, "stderr": subprocess.PIPE}
+        process = start(
+            [sys.executable, *words[1:]], env=environment(OMP_NUM_THREADS="1"), **options
         )
-        assert result.returncode == 0, f"{line}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-        output += result.stdout
+        output += finish(process)[0]
     return output
 
 
@@ -92,17 +82,15 @@ def film(path: Path, completions: list[float], seed: int, seconds: int = 18, fps
     """An object that gets a bar of colour at each completion, hidden around it."""
     rng = np.random.default_rng(seed)
     table = rng.integers(0, 200, (6, 8, 3), np.uint8).repeat(12, 0).repeat(12, 1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
-        for i in range(seconds * fps):
-            picture = table.copy()
-            picture[20:60, 25:75] = (120, 110, 100)
-            for k, end in enumerate(completions):
-                if i / fps >= end:
-                    picture[25 + 10 * k : 33 + 10 * k, 30:70] = COLOURS[k]
-                if abs(i / fps - end) < 0.5:
-                    picture[10:62, 20:60] = (220, 180, 150)
-            picture += rng.integers(0, 9, picture.shape, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+
+    def shown(i: int) -> np.ndarray:
+        picture = table.copy()
+        picture[20:60, 25:75] = (120, 110, 100)
+        for k, end in enumerate(completions):
+            if i / fps >= end:
+                picture[25 + 10 * k : 33 + 10 * k, 30:70] = COLOURS[k]
+            if abs(i / fps - end) < 0.5:
+                picture[10:62, 20:60] = (220, 180, 150)
+        return picture + rng.integers(0, 9, picture.shape, np.uint8)
+
+    videos.write(path, map(shown, range(seconds * fps)), fps=fps)

@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support import videos
 
 PROCEDURE = load_procedure("industreal")
 LATE = "11_assy_0_1"  # whose pictures begin at 000030.jpg
@@ -98,12 +99,4 @@ def make_data(folder: Path) -> Path:
 
 def write_video(path: Path, name: str, rows: range) -> None:
     """A video of 10 frames/s as all_rgb_videos.zip has them."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 80, 44, "yuv420p"
-        for i in rows:
-            frame = av.VideoFrame.from_ndarray(picture(name, i), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    videos.write(path, (picture(name, i) for i in rows), fps=10)

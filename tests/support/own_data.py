@@ -1,10 +1,8 @@
 """What the tests of a user's own videos have in common: small videos, and labels for them."""
 
 import struct
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import simplejpeg
 
@@ -12,7 +10,7 @@ from data_prep import own
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import Procedure
-from tests.support import toy
+from tests.support import toy, videos
 
 FPS = 5
 CONTENT = toy.content("seal, cover, screw", name="pump", fps=FPS, variant="assembly")
@@ -33,21 +31,11 @@ def grey(i: int) -> int:
 
 def write_video(path: Path, times=TIMES, codec="libx264", picture=None) -> Path:
     """Frames of one grey level each (or picture(i)) at the given times."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unit = Fraction(1, 1000)
+    picture = picture or (lambda i: np.full((48, 64, 3), grey(i), np.uint8))
+    shown = map(picture, range(len(times)))
     # The index of an .mp4 in front, of a .mov at the end.
-    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=30)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.time_base = stream.time_base = unit
-        for i, time in enumerate(times):
-            image = np.full((48, 64, 3), grey(i), np.uint8) if picture is None else picture(i)
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round(time * 1000), unit
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+    faststart = path.suffix == ".mp4"
+    return videos.write(path, shown, times, fps=30, codec=codec, faststart=faststart)
 
 
 STEPS = "time,step\n1,0\n2.05,Install cover\n3.4,6\n"

@@ -47,24 +47,14 @@ def tensor(size, stride, offset=0, of=None) -> bytes:
 # Functions that a pickle may name; {} is a file that would be there if one were called.
 CALLS = [
     ("os", "system", ["touch {}"]),
-    ("posix", "system", ["touch {}"]),
     ("builtins", "eval", ["open('{}', 'w')"]),
-    ("builtins", "exec", ["open('{}', 'w')"]),
     ("__builtin__", "open", ["{}", "w"]),
     ("builtins", "getattr", ["", "__class__"]),
-    ("subprocess", "Popen", ["touch {}"]),
-    ("subprocess", "getoutput", ["touch {}"]),
-    ("os", "mkdir", ["{}"]),
     ("pathlib", "Path.touch", ["{}"]),
-    ("runpy", "run_path", ["{}"]),
-    ("importlib", "import_module", ["antigravity"]),
     ("torch", "load", ["{}"]),
-    ("torch.storage", "_load_from_bytes", ["{}"]),
     ("torch._utils", "_rebuild_tensor_v2.__globals__", []),
     ("collections", "OrderedDict.fromkeys", []),
-    ("numpy.core.multiarray", "scalar", []),
     ("numpy.core.multiarray", "_reconstruct", []),
-    ("argparse", "Namespace", []),
 ]
 
 

@@ -1,7 +1,6 @@
 """Videos and folders of pictures to recognise."""
 
 import csv
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,6 +8,7 @@ import numpy as np
 import simplejpeg
 
 from stormpsr_jax import recognise
+from tests.support import videos
 
 HEIGHT, WIDTH = 48, 64
 COUNT = 75
@@ -19,18 +19,7 @@ TIMES -= TIMES[0]
 
 def write_video(path: Path, pictures: np.ndarray, times: np.ndarray) -> Path:
     """Pictures (N, H, W, 3) shown from these times on, in seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unit = Fraction(1, 1000)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=30)
-        stream.height, stream.width, stream.pix_fmt = *pictures.shape[1:3], "yuv420p"
-        stream.codec_context.time_base = stream.time_base = unit
-        for picture, time in zip(pictures, times, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round(time * 1000), unit
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+    return videos.write(path, pictures, times, fps=30)
 
 
 def decoded(path: Path) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Toy recordings for the tests of the shard builder; worker processes import it."""
+"""Toy recordings as clip shards, whose frames a hand can count; worker processes import it."""
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,39 +21,47 @@ def toy_procedure(**changes) -> Procedure:
     return Procedure.from_json(content | changes)
 
 
-def toy_jpegs(name: str, count: int) -> list[bytes]:
-    rng = np.random.default_rng(ord(name[0]))
-    return [
-        simplejpeg.encode_jpeg(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
-        for _ in range(count)
-    ]
+def jpeg(seed) -> bytes:
+    return simplejpeg.encode_jpeg(
+        np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    )
 
 
 def toy_recording(name: str) -> shards.RecordingData:
-    n = 11 + ord(name[0]) % 7
-    rng = np.random.default_rng(1000 + ord(name[0]))
-    boxes = rng.uniform(0, 1, (n, 4))
-    boxes[rng.uniform(size=n) < 0.5] = np.nan
-    visible = rng.uniform(0, 1, n)
-    visible[::3] = np.nan
+    """11 frames 1…11: 000, 100 from frame 4, 1-10 from 6, 111 from 8."""
+    n = 11
     states = np.zeros((n, 3), int)
     states[3:, 0] = 1
     states[5:, 1] = -1
     states[7:, 1:] = 1
-    states[9:, 2] = 0
+    boxes = np.full((n, 4), np.nan)
+    boxes[[4, 6, 10]] = (0.5, 0.5, 0.4, 0.1)
+    classes = np.full(n, -1)
+    classes[[4, 6, 10]] = (1, 4, 3)
+    classes[0] = -2  # nobody looked
+    visible = np.full(n, np.nan)
+    visible[:2] = (0.2, 0.6)
     return shards.RecordingData(
         name=name,
         first_frame=1,
-        jpegs=iter(toy_jpegs(name, n)),
+        jpegs=iter([jpeg([ord(name[0]), i]) for i in range(n)]),
         states=states,
         boxes=boxes,
-        classes=rng.integers(-1, 5, n),
+        classes=classes,
         visible=visible,
+        poses=np.linspace(-1, 1, 6 * n).reshape(n, 6),
     )
 
 
-def make(split: str, name: str, log: Path | None = None, sleep: float = 0, fail: str = ""):
-    """Toy recordings; module level, so that worker processes can import it."""
+def make(
+    split: str,
+    name: str,
+    log: Path | None = None,
+    sleep: float = 0,
+    fail: str = "",
+    change: Callable | None = None,
+) -> shards.RecordingData:
+    """Toy recordings, of which `change` makes another b."""
     if log is not None:
         with log.open("a") as file:
             file.write(f"{name}\n")
@@ -61,6 +70,8 @@ def make(split: str, name: str, log: Path | None = None, sleep: float = 0, fail:
             os._exit(3)
         raise {"value": ValueError, "key": KeyError}[fail.split(",")[0]](f"no {name} here")
     data = toy_recording(name)
+    if change is not None and name == "b":
+        return change(data)
     if sleep and name != "d":  # the first one made is quick, so that something is finished
         data.jpegs = slowly(data.jpegs, sleep)
     return data
@@ -68,11 +79,12 @@ def make(split: str, name: str, log: Path | None = None, sleep: float = 0, fail:
 
 def slowly(jpegs, sleep):
     for jpeg in jpegs:
-        time.sleep(sleep)
+        for _ in range(round(10 * sleep)):  # Ray's interrupts do not shorten a sleep
+            time.sleep(0.1)
         yield jpeg
 
 
-def build(out: Path, **changes):
+def build(out: Path, **changes) -> bool:
     arguments = {
         "procedure": toy_procedure().at(5),
         "image_size": SIZE,
@@ -80,4 +92,4 @@ def build(out: Path, **changes):
         "make": make,
         "clip_length": 4,
     }
-    shards.build(out, **(arguments | changes))
+    return shards.build(out, **(arguments | changes))

@@ -9,6 +9,13 @@ from stormpsr_jax.networks import spatial, temporal, vit
 from stormpsr_jax.weights import forward, parameters, torch_layout
 from tests.support.weights_data import command, random_state
 
+ENCODER = spatial.SpatialEncoder(
+    vit.ViT(patch_size=8, width=12, depth=1, num_heads=3, stem=(4, 6)), hidden=6, num_components=5
+)
+TRANSFORMER = temporal.TemporalTransformer(
+    num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=5, mlp_dim=7, head="mlp"
+)
+
 # --- Our files -----------------------------------------------------------------------------------
 
 
@@ -86,38 +93,21 @@ def test_import_missing_and_unexpected_names_are_all_listed(kind):
 
 
 def test_builders_models_of_every_option_are_rebuilt_from_their_parameters():
-    images = np.zeros((2, 16, 16, 3), np.float32)
-    encoder = spatial.SpatialEncoder(
-        vit.ViT(patch_size=8, width=12, depth=1, num_heads=3, stem=(4, 6)),
-        hidden=6,
-        projection=4,
-        num_components=5,
-    )
+    images, encoder = np.zeros((2, 16, 16, 3), np.float32), ENCODER.clone(projection=4)
     fresh = jax.eval_shape(encoder.init, jax.random.key(0), images)
     rebuilt = forward.build_spatial(fresh["params"], 3)
     assert jax.eval_shape(rebuilt.init, jax.random.key(0), images) == fresh
     clips = np.zeros((1, 4, 6), np.float32)
-    transformer = temporal.TemporalTransformer(
-        num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=5, mlp_dim=7, head="mlp"
-    )
-    fresh = jax.eval_shape(transformer.init, jax.random.key(0), clips)
+    fresh = jax.eval_shape(TRANSFORMER.init, jax.random.key(0), clips)
     rebuilt = forward.build_temporal(fresh["params"], 2)
     assert jax.eval_shape(rebuilt.init, jax.random.key(0), clips) == fresh
 
 
 def test_import_our_own_additions_pass_whole_and_are_missed_in_part(tmp_path, capsys):
-    encoder = spatial.SpatialEncoder(
-        vit.ViT(patch_size=8, width=12, depth=1, num_heads=3, stem=(4, 6)),
-        hidden=6,
-        num_components=5,
-    )
-    transformer = temporal.TemporalTransformer(
-        num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=5, mlp_dim=7, head="mlp"
-    )
     key = jax.random.key(0)
     shapes = {
-        "spatial": jax.eval_shape(encoder.init, key, np.zeros((2, 16, 16, 3))),
-        "temporal": jax.eval_shape(transformer.init, key, np.zeros((1, 4, 6))),
+        "spatial": jax.eval_shape(ENCODER.init, key, np.zeros((2, 16, 16, 3))),
+        "temporal": jax.eval_shape(TRANSFORMER.init, key, np.zeros((1, 4, 6))),
     }
     fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     parts = {
