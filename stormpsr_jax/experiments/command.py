@@ -69,7 +69,6 @@ def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool =
     parser = OneLineParser(
         prog=f"python -m stormpsr_jax.{name}",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="*", metavar=word, help="see above")
     config_flag.add_config(parser)
