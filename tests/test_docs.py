@@ -1,10 +1,13 @@
 """README.md, docs/ and the other pages: the files, modules, tests and headings they name exist."""
 
+import argparse
 import ast
 import collections
 import functools
 import importlib.util
 import re
+import runpy
+import sys
 import textwrap
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 
 from stormpsr_jax import __main__ as command
 from stormpsr_jax.configs import default
+from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages.provenance import flat_config
 from tests.support.guide import additions
 
@@ -27,6 +31,7 @@ FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests", "tools
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 FIELDS = flat_config(default.get_config()).keys()
 # Endings of files that runs and data sets have.
+COMPARISONS = ("tables", "compare", "rows", "detections", "noise")  # of `evaluate`
 ENDINGS = ("css", "csv", "jpg", "json", "npz", "py", "safetensors", "txt", "zip")
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")
@@ -205,6 +210,39 @@ def test_what_does_not_exist_is_found():
         "np `np.cross` `psr.evaluate`; `psr.none` `Procedure.none` `none.evaluate` `no_such_name()`"
     )
     assert len(missing_names(text)) == 4
+
+
+def flags_of(parser):
+    """The long flags of a parser and of its commands."""
+    for action in parser._actions:
+        yield from (flag for flag in action.option_strings if flag.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for of_command in action.choices.values():
+                yield from flags_of(of_command)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of modules that are imported already
+def test_every_flag_of_every_command_stands_on_a_page(monkeypatch):
+    """On README.md or in docs/, whichever command it is of."""
+    pages = "".join(read(page) for page in PAGES if page.startswith(("README", "docs/")))
+    known = {"--help", "--config.FIELD=VALUE", *re.findall(r"--[\w-]+", pages)}
+    parsers = []
+
+    def seen(parser, *_):
+        parsers.append(parser)
+        parser.exit()
+
+    monkeypatch.setattr(OneLineParser, "parse_known_args", seen)
+    for name in ("logging.basicConfig", "absl.logging.set_verbosity"):  # set for all of a process
+        monkeypatch.setattr(name, lambda *_, **__: None)
+    lines = [[module] for module in command.COMMANDS.values()]
+    lines += [["stormpsr_jax.evaluate", name] for name in COMPARISONS]
+    for words in lines:
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            runpy.run_module(words[0], run_name="__main__")
+    assert len(parsers) == len(lines)
+    assert sorted({flag for parser in parsers for flag in flags_of(parser)} - known) == []
 
 
 def test_limits_stand_where_the_page_says():
