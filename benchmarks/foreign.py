@@ -89,8 +89,9 @@ def taught(model: Model, videos: Sequence[Seen]) -> Fits | None:
     initial, every = model.procedure.initial_classes, round(model.fps / product_gate_own.RATE)
     looks = {}
     for i, seen in enumerate(videos):
-        whole = joined(Looks.of(part, initial) for part in seen)
-        looks[str(i)] = Looks(*(None if column is None else column[::every] for column in whole))
+        *detected, embeddings = joined(Looks.of(part, initial) for part in seen)
+        thinned = None if embeddings is None else embeddings[::every]
+        looks[str(i)] = Looks(*(column[::every] for column in detected), thinned)
     known = None if model.gate is None else model.gate.prototypes
     try:
         return product_gate_own.learn(looks, product_gate_own.RATE, known)

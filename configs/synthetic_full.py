@@ -2,7 +2,7 @@
 
 python -m stormpsr_jax.main --config=synthetic_full --workdir=runs/synthetic_full
 
-The model that ships as `demo` is of an earlier, longer form of it. Hardware: 2 CPU cores.
+The model that ships as `demo` is of a run of it. Hardware: 2 CPU cores.
 """
 
 from ml_collections import ConfigDict

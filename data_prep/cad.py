@@ -23,7 +23,7 @@ z points up, or y with `--up=y`.
 Writes split "cad" of a folder of its own, with a recording per state (`cad_01` is state 1) of
 `--per_state` pictures that have nothing to do with each other: each has its own camera, light,
 background (a plain colour, or a table with loose parts on it) and, three of ten, hands. With
-`--wrong=N` it also has N pictures of each state with incorrect installations (`wrong_01`): parts
+`--wrong=N` it also has N pictures of each state with incorrect installations (wrong_01): parts
 that are turned, shifted, mirrored or on the wrong side, a pose drawn for each. With
 `--turn=DEGREES` these have the product's front (−y, or z with `--up=y`) towards the camera, give or
 take so much, as workers have it most of the time: then a detector learns more from as many

@@ -54,7 +54,6 @@ def command(
             parser = OneLineParser(
                 prog=f"python -m data_prep.{module}",
                 description=text,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
             )
             add_flags(parser)
             flags = parser.parse_args(argv)

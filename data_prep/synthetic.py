@@ -334,7 +334,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--procedure", metavar="FILE", help="of your own product, or a packaged name")
     command.add_poses_flags(parser)
     add(
-        *("--product_seed", "--product-seed"),
+        "--product_seed",
         type=command.at_least(0),
         metavar="N",
         help="a product and a procedure drawn at random",

@@ -1,10 +1,13 @@
 """Decodes, fuses and scores prediction files: ``python -m stormpsr_jax.evaluate --help``.
 
-Needs labels and predictions alone; NumPy only. ``evaluate tables METRICS.json`` shows more of its
-result, ``evaluate compare A.json B.json`` the difference of two, ``evaluate rows`` the rows of the
-published tables that IndustReal's published detections give, ``evaluate detections`` how good
-detections are frame by frame, ``evaluate noise`` how they are wrong. From Python,
-``evaluate.evaluate(…)``, which is `stormpsr_jax.psr.evaluate`.
+Needs labels and predictions alone; NumPy only. From Python it is `stormpsr_jax.psr.evaluate`. Each
+of these commands has a --help of its own:
+
+    evaluate tables METRICS.json      more of its result
+    evaluate compare A.json B.json    the difference of two results
+    evaluate rows                     rows of published tables, of IndustReal's published detections
+    evaluate detections               how good detections are, frame by frame
+    evaluate noise                    how they are wrong
 """
 
 import argparse

@@ -10,7 +10,6 @@ each output differs from the model's by is printed, and stands in DIR/model.json
 products of matrices are of 8-bit numbers: recognise recordings with both, and compare.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.export",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")

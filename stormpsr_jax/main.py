@@ -57,7 +57,6 @@ def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.main",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     config_flag.add_config(parser)
     add = parser.add_argument

@@ -175,7 +175,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.monitor",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_flags(parser, "procedure", "variant", "fps", "out")
     parser.add_argument("--format", **tables.FLAG)

@@ -24,53 +24,51 @@ first; with --plan it is all.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+from collections.abc import Iterator
+from typing import Any
 
-from stormpsr_jax.base import files
 from stormpsr_jax.experiments import command
 
 
-def make_tables(request: command.Request) -> None:
-    """Runs what is missing for the tables that are named, and writes them.
+def plan(args: argparse.Namespace) -> command.Plan:
+    """The runs and the tables that a command line names.
 
     Raises:
-        ValueError: an unknown table, or one that the config cannot give; runs that failed.
+        ValueError: an unknown table, or one that the config cannot give.
     """
     # JAX takes a second to import: flags are read before.
-    from stormpsr_jax.experiments import embedding_map, execute, paper_plan, paper_results
+    from stormpsr_jax.experiments import embedding_map, paper_plan, paper_results
     from stormpsr_jax.experiments.result_tables import markdown
 
     known = list(paper_plan.TABLES)
-    words = request.words
-    tables = known if words == ("all",) else list(dict.fromkeys(words))
+    tables = known if args.words == ["all"] else list(dict.fromkeys(args.words))
     unknown = [table for table in tables if table not in known]
     if unknown or not tables:
         what = f"{unknown[0]!r} is no table" if unknown else "TABLE is missing"
         raise ValueError(f"{what}; known are all, {', '.join(known)}")
     for table in tables:
-        given = request.asd is not None
-        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], request.config, given):
+        given = args.asd is not None
+        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], args.config, given):
             raise ValueError(
                 f"table {table} needs {', '.join(missing)}, which --config.stages leaves out"
             )
     if "embeddings" in tables and importlib.util.find_spec("sklearn") is None:
         raise ValueError(embedding_map.HINT)
-    runs = paper_plan.runs_of(tables, request.config, request.root, request.seeds)
-    if request.asd is not None:
-        paper_results.check_given(request.asd, next(iter(runs.values())))
-    with execute.executed(list(dict.fromkeys(runs.values())), request) as done:
-        folder = request.root / "tables"
+    runs = paper_plan.runs_of(tables, args.config, args.root, args.seeds)
+    if args.asd is not None:
+        paper_results.check_given(args.asd, next(iter(runs.values())))
+
+    def made(runs: command.Runs) -> Iterator[tuple[str, Any, str]]:
         for table in tables:
-            made = {key: run for key, run in runs.items() if run in done}
-            if not any(variant in paper_plan.TABLES[table].variants for variant, _ in made):
-                continue
-            folder.mkdir(exist_ok=True)
-            content = paper_results.content(table, made, request.seeds, folder, request.asd)
-            text = markdown(content)
-            files.write_json(folder / f"{table}.json", content)
-            files.write_text(folder / f"{table}.md", text)
-            print(f"\n{text}\n{folder / f'{table}.md'}", flush=True)
+            if any(variant in paper_plan.TABLES[table].variants for variant, _ in runs):
+                folder = args.root / "tables"
+                found = paper_results.content(table, runs, args.seeds, folder, args.asd)
+                yield f"tables/{table}", found, markdown(found)
+
+    return command.Plan(runs, made)
 
 
 if __name__ == "__main__":
-    command.run(make_tables, "paper", __doc__, "TABLE", takes_asd=True)
+    command.run(plan, "stormpsr_jax.paper", __doc__, "TABLE", takes_asd=True)

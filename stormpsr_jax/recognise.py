@@ -191,7 +191,6 @@ def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.recognise",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = streams.names()
     logits = "; ".join(f"of {s.name}: {s.threshold}" for s in streams.STREAMS if s.threshold)

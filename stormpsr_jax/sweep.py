@@ -15,30 +15,31 @@ and what they print in a .log beside.
 
 from __future__ import annotations
 
-from stormpsr_jax.base import files
+import argparse
+from typing import Any
+
 from stormpsr_jax.experiments import command
 
 
-def make_sweep(request: command.Request) -> None:
-    """Runs what is missing of a sweep, and writes its table.
+def plan(args: argparse.Namespace) -> command.Plan:
+    """The runs of a sweep, and its table.
 
     Raises:
-        ValueError: no such field, or a value that it cannot have; runs that failed.
+        ValueError: no such field, or a value that it cannot have.
     """
     # JAX takes a second to import: flags are read before.
-    from stormpsr_jax.experiments import execute, sweep_plan
+    from stormpsr_jax.experiments import sweep_plan
     from stormpsr_jax.experiments.result_tables import markdown
 
-    values = sweep_plan.parse(request.words, request.config)
-    runs = sweep_plan.runs_of(values, request.config, request.root, request.seeds)
-    with execute.executed(list(dict.fromkeys(runs.values())), request) as done:
-        made = {key: run for key, run in runs.items() if run in done}
-        content = sweep_plan.content(made, request.seeds)
-        text, path = markdown(content), request.root / "sweep.md"
-        files.write_json(path.with_suffix(".json"), content)
-        files.write_text(path, text)
-        print(f"\n{text}\n{path}", flush=True)
+    values = sweep_plan.parse(args.words, args.config)
+    runs = sweep_plan.runs_of(values, args.config, args.root, args.seeds)
+
+    def made(runs: command.Runs) -> list[tuple[str, Any, str]]:
+        found = sweep_plan.content(runs, args.seeds)
+        return [("sweep", found, markdown(found))]
+
+    return command.Plan(runs, made)
 
 
 if __name__ == "__main__":
-    command.run(make_sweep, "sweep", __doc__, "FIELD=VALUE,VALUE")
+    command.run(plan, "stormpsr_jax.sweep", __doc__, "FIELD=VALUE,VALUE")

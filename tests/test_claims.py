@@ -1,6 +1,8 @@
-"""`benchmarks.claims`: its plan, what its runs share, its tables, and one tiny run of all."""
+"""`benchmarks.claims`: what its runs share, and one tiny run of all to the table."""
 
+import argparse
 import json
+import re
 import shutil
 import sys
 
@@ -12,85 +14,53 @@ from tests.support.tiny import TINY, flags_of, tiny
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from benchmarks import claims_plan
-from benchmarks.claims_plan import RECIPE
-from stormpsr_jax.configs import synthetic_full
-from stormpsr_jax.experiments.runs import expected_stages
+from benchmarks import claims
 from stormpsr_jax.psr.evaluation import analysis
 
 STAGES = (*("data", "pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate"),)
-CHANGES = {**TINY, "stages": STAGES}
 
 
-def planned(claims, base, root, seeds=("1",), levels=("default",)):
-    return claims_plan.runs_of(claims, base, root, seeds, levels)
+def planned(root, *words, **changes):
+    config = tiny(**{"stages": STAGES, **changes})
+    return claims.plan(argparse.Namespace(words=words, config=config, root=root, seeds=range(1, 3)))
 
 
-def test_plan_quick_fits_into_25_minutes(tmp_path):
-    runs = planned(claims_plan.QUICK, synthetic_full.get_config(), tmp_path)
-    expected = expected_stages(list(dict.fromkeys(runs.values())))
-    assert claims_plan.seconds(expected) < 0.9 * 25 * 60
-    recipe, last = (runs[name, "default", "1"] for name in (RECIPE, "last_frame"))
-    assert [name for name in expected[recipe] if name != "detections"] == [*recipe.config.stages]
-    assert expected[last] == ["temporal", "predict", "product_gate", "fuse", "evaluate"]
-
-
-def test_plan_seeds_and_levels_have_data_of_their_own(tmp_path):
-    runs = planned(["window"], tiny(), tmp_path, ("1", "2"), ("default", "heavy"))
-    assert len(runs) == 8
-    assert len({run.folder for run in runs.values()}) == 8
-    folders = {(run.config.data.dir, *key[1:]) for key, run in runs.items()}
-    assert len(folders) == 4
-    for (_, level, seed), run in runs.items():
-        assert run.config.seed == run.config.data.synthetic.seed == int(seed)
-        assert run.config.data.synthetic.occlusion == level
-
-
-@pytest.fixture
-def root(finished, tmp_path):
-    """A folder in which the recipe of seed 0 is trained: the finished tiny run is the same."""
-    group = tmp_path / "default_0"
-    shutil.copytree(finished / "data", group / "data")
-    for stage in ("pretrain", "embed", "temporal", "detector"):
-        shutil.copytree(finished / stage, group / RECIPE / stage)
-    return tmp_path
-
-
-def command(root, *words):
-    words = [sys.executable, "-m", "benchmarks.claims", f"--workdir={root}", *words]
-    return [*words, "--config=synthetic_full", *flags_of(CHANGES)]
+def test_seeds_and_paces_have_recordings_of_their_own(tmp_path):
+    runs = planned(tmp_path, "window", "kcas", seed=1).runs
+    assert len({run.folder for run in runs.values()}) == len(runs) == 8
+    folders = {key: run.config.data.dir for key, run in runs.items()}
+    for seed in (1, 2):
+        assert runs["recipe", seed].config.data.synthetic.seed == seed
+        assert folders["recipe", seed] == folders["last_frame", seed]
+        assert folders["paced", seed] == folders["paced_uniform", seed]
+    assert len(set(folders.values())) == 4
+    changes = {"temporal_model.context_frames": 1, "seed": 1}
+    with pytest.raises(ValueError, match="claim window: with this config both sides are the same"):
+        planned(tmp_path, "window", **changes)
 
 
 @pytest.mark.slow
-def test_claims_run_to_the_table(root):
-    words = command(root, "--seeds=0", "--occlusion=default", "--claims=fused,window,start")
-    (said,) = finish(start(words))
-    assert "claim start is left out: with this config both sides are the same" in said
-    assert "[1/2] recipe, occlusion default, seed 0: " in said
-    assert said.count(": taken over from ") == 4
-    logs = {p.stem: p.read_text() for p in (root / "default_0").glob("*.log")}
-    assert logs.keys() == {RECIPE, "last_frame"}
-    for stage in ("pretrain", "embed", "detector"):
-        assert all(f"\n{stage}: done before\n" in log for log in logs.values())
-    assert "\ntemporal …\n" in logs["last_frame"]
-    assert "\ntemporal: done before\n" in logs[RECIPE]
+def test_claims_run_to_the_table(finished, tmp_path):
+    recipe, last = (tmp_path / "seed_0" / name for name in ("recipe", "last_frame"))
+    for stage in ("pretrain", "embed", "temporal", "detector"):
+        shutil.copytree(finished / stage, recipe / stage)
+    words = ["-m", "benchmarks.claims", "fused", "window", "--seeds=1", f"--workdir={tmp_path}"]
+    flags = flags_of({**TINY, "stages": STAGES, "data.dir": finished / "data"})
+    (said,) = finish(start([sys.executable, *words, "--config=synthetic_full", *flags]))
+    logs = [folder.with_suffix(".log").read_text() for folder in (recipe, last)]
+    assert "\ntemporal: done before\n" in logs[0]
+    assert "\npretrain: taken over from " in logs[1]
+    assert "\ntemporal …\n" in logs[1]
 
-    content = json.loads((root / "claims.json").read_text())
-    recipe, last = (
-        analysis.load_result(root / "default_0" / name / "metrics.json")
-        for name in (RECIPE, "last_frame")
+    fused, window, *_ = json.loads((tmp_path / "claims.json").read_text())["claims"]
+    of_recipe, of_last = (
+        analysis.load_result(f / "metrics.json")["streams"] for f in (recipe, last)
     )
-    fused, window = content["claims"]
-    f1 = fused["differences"]["f1"]
-    assert f1["a"] == pytest.approx(recipe["streams"]["asd"]["f1"])
-    assert f1["b"] == pytest.approx(recipe["streams"]["storm"]["f1"])
-    assert window["baseline"] == ["last_frame", "temporal"]
-    pos = window["differences"]["pos"]
-    assert pos["a"] == pytest.approx(last["streams"]["temporal"]["pos"])
-    assert pos["b"] == pytest.approx(recipe["streams"]["temporal"]["pos"])
-    assert pos == window["streams"]["temporal"]["pos"]
-    text = (root / "claims.md").read_text()
+    f1, pos = fused["differences"]["f1"], window["differences"]["pos"]
+    assert (f1["a"], f1["b"]) == pytest.approx((of_recipe["asd"]["f1"], of_recipe["storm"]["f1"]))
+    temporal = of_last["temporal"]["pos"], of_recipe["temporal"]["pos"]
+    assert (pos["a"], pos["b"]) == pytest.approx(temporal)
+    text = (tmp_path / "claims.md").read_text()
     assert text in said
-    assert content["world"] == "toy"
-    assert "| Eq. 9 against ASD alone | asd → storm | 1 | " in text
-    assert "| window against its last frame | temporal | 1 | " in text
+    assert re.search(r"\| Eq. 9 against ASD alone +\| asd → storm +\| 1 ", text)
+    assert "| last_frame: temporal | " in text

@@ -1,15 +1,22 @@
 """README.md, docs/ and the other pages: the files, modules, tests and headings they name exist."""
 
+import argparse
 import ast
+import collections
 import functools
 import importlib.util
 import re
+import runpy
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from stormpsr_jax import __main__ as command
+from stormpsr_jax.configs import default
+from stormpsr_jax.psr.cli import OneLineParser
+from stormpsr_jax.stages.provenance import flat_config
 from tests.support.guide import additions
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +29,10 @@ PROOFS = sorted(f"benchmarks/results/{p.name}" for p in ROOT.glob("benchmarks/re
 NOTEBOOKS = sorted(f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb"))
 FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests", "tools")
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+FIELDS = flat_config(default.get_config()).keys()
+# Endings of files that runs and data sets have.
+COMPARISONS = ("tables", "compare", "rows", "detections", "noise")  # of `evaluate`
+ENDINGS = ("css", "csv", "jpg", "json", "npz", "py", "safetensors", "txt", "zip")
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)(?:::(\w+))?`")
@@ -126,6 +137,57 @@ def missing_imports(text):
     return sorted({f"{module}.{name}" for module, name in named if not exists(module, name)})
 
 
+@functools.cache
+def by_name():
+    """Where modules, packages and classes are, and all words of the sources but backquoted ones."""
+    places, words = collections.defaultdict(set), set()
+    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
+        text = path.read_text("utf-8")
+        module = path.parent.name if path.stem == "__init__" else path.stem
+        for name in (module, *re.findall(r"^class (\w+)", text, re.MULTILINE)):
+            places[name].add(path)
+        words.update(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", text)))
+    return places, words
+
+
+def missing_names(text):
+    """The names between backquotes in code that no source has.
+
+    Of `a.b`, if a is a module, package or class, b is in one of this name. Otherwise the code says
+    elsewhere what a is.
+    """
+    (places, words), found = by_name(), []
+    here = set(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", text)))
+    for name in re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)(?:\([^`\n]*\))?`", text):
+        first, *rest = name.split(".")
+        if rest and (rest[-1] in ENDINGS or name.removeprefix("config.") in FIELDS):
+            continue
+        if first not in places:
+            known = first in (here if rest else words)
+        else:
+            pairs = zip([first, *rest], rest, strict=False)
+            known = all(any(has(p, b) for p in places[a]) for a, b in pairs if a in places)
+        if not known:
+            found.append(name)
+    return found
+
+
+def has(path, name):
+    """Whether a Python file, or the package of an __init__.py, has a name."""
+    folder = path.parent if path.stem == "__init__" else path
+    return name in defined(path) or (folder / name).is_dir() or (folder / f"{name}.py").is_file()
+
+
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "tests"])
+def test_what_docstrings_and_comments_name_exists(folder):
+    wrong = []
+    for path in (ROOT / folder).rglob("*.py"):
+        text, page = path.read_text("utf-8"), path.relative_to(ROOT)
+        names = missing_names(text) + missing_imports(text) + missing_files(page, text)
+        wrong += [f"{page}: {name}" for name in names]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("page", PAGES + PROOFS + NOTEBOOKS)
 def test_what_a_page_names_exists(page):
     """The headings, files, tests, modules, commands and imports of a page."""
@@ -144,6 +206,43 @@ def test_what_does_not_exist_is_found():
     assert len(missing_files(page, text)) == 3
     assert len(missing_modules("python -m stormpsr_jax.none; `stormpsr none`")) == 2
     assert missing_imports("from stormpsr_jax.psr import none, streams")
+    text = (
+        "np `np.cross` `psr.evaluate`; `psr.none` `Procedure.none` `none.evaluate` `no_such_name()`"
+    )
+    assert len(missing_names(text)) == 4
+
+
+def flags_of(parser):
+    """The long flags of a parser and of its commands."""
+    for action in parser._actions:
+        yield from (flag for flag in action.option_strings if flag.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for of_command in action.choices.values():
+                yield from flags_of(of_command)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of modules that are imported already
+def test_every_flag_of_every_command_stands_on_a_page(monkeypatch):
+    """On README.md or in docs/, whichever command it is of."""
+    pages = "".join(read(page) for page in PAGES if page.startswith(("README", "docs/")))
+    known = {"--help", "--config.FIELD=VALUE", *re.findall(r"--[\w-]+", pages)}
+    parsers = []
+
+    def seen(parser, *_):
+        parsers.append(parser)
+        parser.exit()
+
+    monkeypatch.setattr(OneLineParser, "parse_known_args", seen)
+    for name in ("logging.basicConfig", "absl.logging.set_verbosity"):  # set for all of a process
+        monkeypatch.setattr(name, lambda *_, **__: None)
+    lines = [[module] for module in command.COMMANDS.values()]
+    lines += [["stormpsr_jax.evaluate", name] for name in COMPARISONS]
+    for words in lines:
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            runpy.run_module(words[0], run_name="__main__")
+    assert len(parsers) == len(lines)
+    assert sorted({flag for parser in parsers for flag in flags_of(parser)} - known) == []
 
 
 def test_limits_stand_where_the_page_says():

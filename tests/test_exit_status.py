@@ -88,7 +88,7 @@ def test_a_stage_that_fails_is_1(failure, tmp_path, monkeypatch, capsys):
 def experiment(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["paper", *map(str, words)])
     with pytest.raises(SystemExit) as end:
-        command.run(paper.make_tables, "paper", "", "TABLE")
+        command.run(paper.plan, "paper", "", "TABLE", takes_asd=True)
     return end.value.code, capsys.readouterr().err
 
 

@@ -21,7 +21,7 @@ def cad_recordings(
 ) -> dict[str, int]:
     """Names of the recordings of split "cad" and their pictures.
 
-    `cad_01` shows state 1 and nothing else; `wrong_01` shows it at workplaces, with some of its
+    cad_01 shows state 1 and nothing else; wrong_01 shows it at workplaces, with some of its
     parts incorrect. A state without any component has nothing that could, and without a
     `board` nothing to show.
     """

@@ -1,4 +1,4 @@
-"""What the commands that make many runs have in common: flags, mistakes in a line, Ctrl-C."""
+"""Commands that make many runs: their flags, their plan of runs, their tables, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,110 +6,103 @@ import argparse
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
-
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED, EXIT_RESTART
 from stormpsr_jax.main import folders
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 
+if TYPE_CHECKING:
+    from stormpsr_jax.experiments.runs import Run
+
+Runs = Mapping[tuple[str, int], "Run"]
+
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """What a command line asks for.
+class Plan:
+    """What a command makes.
 
     Attributes:
-        words: without the flags.
-        config: of one run.
-        root: folder of all runs and tables.
-        seeds: that every row is trained with: that of the config and those after it.
-        others: work folders whose finished stages are taken over where they are the very same.
-        plan: show what is left to run, and no more.
-        devices_per_run: of this machine, each run at a time has so many; 0: all of them.
-        join: help another command that is at work in `root`.
-        asd: prediction files of detections of the test split, from elsewhere; None without.
+        runs: by (variant, seed), in the order to make them in; see `runs.planned`.
+        tables: gives the tables of those that went to their end: each one's path below --workdir,
+            without an ending, its content, and its text for people.
     """
 
-    words: tuple[str, ...]
-    config: ConfigDict
-    root: Path
-    seeds: range
-    others: tuple[Path, ...] = ()
-    plan: bool = False
-    devices_per_run: int = 1
-    join: bool = False
-    asd: Path | None = None
+    runs: Runs
+    tables: Callable[[Runs], Iterable[tuple[str, Any, str]]]
 
 
-Make = Callable[[Request], None]
+def run(
+    plan: Callable[[argparse.Namespace], Plan],
+    module: str,
+    description: str,
+    word: str,
+    config: str | None = None,
+    *,
+    takes_asd: bool = False,
+) -> None:
+    """Runs the command `python -m MODULE WORD … --config=… …`, which makes what is missing.
 
-
-class RunsFailed(ValueError):
-    """Runs have failed, each of which has said why; no mistake of the command."""
-
-
-def _seeds(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{value} is less than 0")
-    return value
-
-
-def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool = False) -> None:
-    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`; it may have --asd."""
-    parser = OneLineParser(
-        prog=f"python -m stormpsr_jax.{name}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    Args:
+        plan: takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
+        module, description, word: of the command line.
+        config: its default.
+        takes_asd: whether there is --asd.
+    """
+    parser = OneLineParser(prog=f"python -m {module}", description=description)
     parser.add_argument("words", nargs="*", metavar=word, help="see above")
-    config_flag.add_config(parser)
+    config_flag.add_config(parser, config)
     add = parser.add_argument
     what = "folder of all runs and tables"
-    add("--workdir", required=True, type=Path, metavar="DIR", help=what)
+    add("--workdir", dest="root", required=True, type=Path, metavar="DIR", help=what)
     what = "how many seeds every row is trained with (%(default)s)"
-    add("--seeds", type=_seeds, default=3, metavar="N", help=what)
+    add("--seeds", type=_whole(1), default=3, metavar="N", help=what)
     what = "work folders whose stages are taken over, if the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
     add("--plan", action="store_true", help="show what is left to run, and end")
     what = "devices of each run; as many runs as have their own go on at once. 0: all (%(default)s)"
-    add("--devices_per_run", type=_count, default=1, metavar="N", help=what)
+    add("--devices_per_run", type=_whole(0), default=1, metavar="N", help=what)
     add("--join", action="store_true", help="help another command in DIR, with other devices")
     if takes_asd:
         what = "folder, or zip file, of detections of the test split from elsewhere: rows of it too"
         add("--asd", type=Path, metavar="DIR", help=what)
     args = config_flag.parse(parser, None)
-    seed = args.config.seed
-    request = Request(
-        tuple(args.words),
-        args.config,
-        args.workdir.resolve(),
-        range(seed, seed + args.seeds),
-        tuple(folder.resolve() for folder in args.others),
-        args.plan,
-        args.devices_per_run,
-        args.join,
-        args.asd if takes_asd else None,
-    )
+    from stormpsr_jax.experiments import execute  # JAX takes a second to import
+
+    args.seeds = range(args.config.seed, args.config.seed + args.seeds)
+    args.root, args.others = args.root.resolve(), [folder.resolve() for folder in args.others]
     signal.signal(signal.SIGTERM, _stopped)
     try:
-        make(request)
+        made = plan(args)
+        with execute.executed(list(dict.fromkeys(made.runs.values())), args) as done:
+            finished = {key: run for key, run in made.runs.items() if run in done}
+            for name, content, text in made.tables(finished):
+                path = args.root / f"{name}.md"
+                path.parent.mkdir(exist_ok=True)
+                files.write_json(path.with_suffix(".json"), content)
+                files.write_text(path, text)
+                print(f"\n{text}\n{path}", flush=True)
     except (ValueError, OSError, MemoryError) as error:
         for line in message_of(error).splitlines():
             tell("error", line)
-        sys.exit(1 if isinstance(error, RunsFailed | MemoryError) else 2)
+        sys.exit(1 if isinstance(error, execute.RunsFailed | MemoryError) else 2)
     except KeyboardInterrupt as stop:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_RESTART if stop.args else EXIT_INTERRUPTED)
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return number
 
 
 def _stopped(*_: object) -> None:

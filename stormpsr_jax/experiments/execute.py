@@ -6,6 +6,7 @@ the one that has locked it (`main --claims`). So any number of commands work on 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import os
@@ -16,14 +17,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.base.interruption import EXIT_RESTART
 from stormpsr_jax.experiments import places
 from stormpsr_jax.experiments import runs as of_runs
-from stormpsr_jax.experiments.command import Request, RunsFailed
 from stormpsr_jax.experiments.places import Place
 from stormpsr_jax.experiments.runs import Run, changed
 
@@ -104,28 +104,12 @@ class Progress:
         self._expected[run] = []
 
 
-def took(path: Path) -> list[tuple[str, float]]:
-    """The stages that a log says were made, with their seconds."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            found = [_TOOK.fullmatch(line.strip()) for line in file]
-    except FileNotFoundError:
-        return []
-    return [(match[1], float(match[2])) for match in found if match]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Work:
+class _Work(NamedTuple):
     """A run that is being made: its process, and the lock that keeps it from other commands."""
 
     run: Run
     process: subprocess.Popen
     held: BinaryIO
-
-    def last_line(self) -> str:
-        """The last thing that it has said."""
-        with self.run.log.open(encoding="utf-8", errors="replace") as file:
-            return next((line.strip() for line in [*file][::-1] if line.strip()), "")
 
 
 class _Queue:
@@ -136,7 +120,7 @@ class _Queue:
         runs: Sequence[Run],
         progress: Progress,
         others: Sequence[Path],
-        claims: Path | None,
+        claims: Path,
     ):
         self.left, self.failed = list(runs), list[Run]()
         self._order, self._progress, self._others, self._claims = [*runs], progress, others, claims
@@ -172,7 +156,7 @@ class _Queue:
         workers = place.loaders(run.config.data.workers)
         here = dataclasses.replace(run, config=changed(run.config, {"data.workers": workers}))
         others = [*(r.folder for r in self._order if r is not run), *self._others]
-        flags = here.flags(others) + ([f"--claims={self._claims}"] if self._claims else [])
+        flags = [*here.flags(others), f"--claims={self._claims}"]
         with run.log.open("a", encoding="utf-8") as log:
             print("python -m stormpsr_jax.main", *flags, file=log, flush=True)
             process = subprocess.Popen(
@@ -193,18 +177,19 @@ class _Queue:
         """Takes note of a run whose process has ended."""
         work.held.close()
         self._progress.look()
-        run, status, last = work.run, work.process.returncode, work.last_line()
+        run, status = work.run, work.process.returncode
+        said = [line.strip() for line in run.log.read_text("utf-8", "replace").splitlines()]
         self._waits.pop(run, None)
         if not status:
             self._progress.ended(run)
         elif status == EXIT_RESTART:
-            with run.log.open(encoding="utf-8", errors="replace") as log:
-                locks = [found[1] for line in log if (found := _WAITS.fullmatch(line.strip()))]
+            locks = [found[1] for line in said if (found := _WAITS.fullmatch(line))]
             self._waits[run] = Path(locks[-1]) if locks else run.folder / "lock"
             self.left = [r for r in self._order if r in self.left or r is run]
         else:
             self.failed.append(run)
             self._progress.ended(run)
+            last = next(filter(None, reversed(said)), "")
             self._progress.say(run, f"FAILED: {last} (see {run.log})")
 
 
@@ -220,23 +205,16 @@ def _is_free(lock: Path) -> bool:
 def execute_all(
     runs: Sequence[Run],
     progress: Progress,
-    others: Sequence[Path] = (),
-    here: Sequence[Place] = (Place(),),
-    claims: Path | None = None,
-    leads: bool = True,
+    others: Sequence[Path],
+    here: Sequence[Place],
+    claims: Path,
+    leads: bool,
 ) -> list[Run]:
-    """Makes all runs that are not made; a run that fails does not stop the others.
+    """Makes all runs that are not made, in each place one at a time; returns those that failed.
 
-    Args:
-        runs: in the order to make them in; each takes over what any of them has.
-        progress: what says how far they are.
-        others: further work folders to take stages over from.
-        here: where they are made, one in each place at a time.
-        claims: folder of the locks of what they share, wherever they are made.
-        leads: whether to wait for those that other commands make.
-
-    Returns:
-        Those that failed.
+    Each takes over what any of them has, or one of the work folders `others`. A run that fails does
+    not stop the others. `claims` is the folder of the locks of what they share, wherever they are
+    made; who `leads` waits for those that other commands make.
     """
     queue, at_work = _Queue(runs, progress, others, claims), dict[int, _Work]()
     try:
@@ -260,8 +238,12 @@ def execute_all(
     return queue.failed
 
 
+class RunsFailed(ValueError):
+    """Runs have failed, each of which has said why: no error of the command."""
+
+
 @contextlib.contextmanager
-def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
+def executed(runs: Sequence[Run], args: argparse.Namespace) -> Iterator[set[Run]]:
     """Makes all runs of a command that are not made; yields those that went to their end.
 
     A plan shows what is left to make instead, and ends the command. So does what joins another
@@ -272,24 +254,23 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
             command works in the folder, and this one does not join it.
         RunsFailed: at the end, if runs failed.
     """
-    root = request.root
-    raise_all([f"--from={p}: no such work folder" for p in request.others if not p.is_dir()])
-    expected = of_runs.expected_stages(runs, request.others)
-    here = places.find(request.devices_per_run)
+    raise_all([f"--from={p}: no such work folder" for p in args.others if not p.is_dir()])
+    expected = of_runs.expected_stages(runs, args.others)
+    here = places.find(args.devices_per_run)
     progress = Progress(expected, len(here))
-    if request.plan or any(expected.values()):
-        show_plan(progress, expected, len(here))
-    if request.plan:
+    if args.plan or any(expected.values()):
+        _show_plan(progress, expected, len(here))
+    if args.plan:
         sys.exit()
     with contextlib.ExitStack() as held:
-        leads, claims = True, root / "claims"
+        leads = True
         try:
-            held.enter_context(files.only_writer(root / "lock", root, "--workdir"))
+            held.enter_context(files.only_writer(args.root / "lock", args.root, "--workdir"))
         except ValueError as error:
-            if not request.join:
+            if not args.join:
                 raise ValueError(f"{error}; or help it on other devices with --join") from error
             leads = False
-        failed = execute_all(runs, progress, request.others, here, claims, leads)
+        failed = execute_all(runs, progress, args.others, here, args.root / "claims", leads)
         if leads:
             yield set(runs) - set(failed)
     if failed:
@@ -299,7 +280,7 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
         sys.exit()
 
 
-def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]], at_once: int = 1) -> None:
+def _show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]], at_once: int) -> None:
     """Prints the runs, what each makes and takes over, and the time as far as it is known."""
     print("| run | makes | is there or taken over | min |\n|---|---|---|---|")
     for run, stages in expected.items():

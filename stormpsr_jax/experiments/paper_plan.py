@@ -7,20 +7,19 @@ seconds, of the test split.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.experiments.runs import Run, changed, distinct
+from stormpsr_jax.experiments.runs import Changes, Run, changed, planned
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.streams import ASD, STORM, TEMPORAL
 from stormpsr_jax.stages import order
 
 BASE = "base"
 Figures = tuple[float | None, float | None, float | None]  # POS, F1, delay in seconds
-Changes = Callable[[ConfigDict], Mapping[str, Any]]
 
 KEY_FRAME_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # P: t_f
 WINDOWS = (4, 16, 64, 256)  # frames: temporal-F4 … F256 and no-temporal-F4 … F256 of the code
@@ -30,10 +29,6 @@ BACKBONES = ("mlp", "lstm", "tcn", "transformer")
 def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
     chosen = (set(config.stages) | set(also)) - set(without)
     return {"stages": tuple(sorted(chosen, key=order.names().index))}
-
-
-def _key_frames(seconds: float) -> Changes:
-    return lambda _: {"pretrain.t_f": seconds}
 
 
 def _backbone(name: str, frames: int = 0) -> Changes:
@@ -49,12 +44,12 @@ def _backbone(name: str, frames: int = 0) -> Changes:
 
 # Name of a run: what differs from the config. Runs that come out the same are made once.
 VARIANTS: dict[str, Changes] = {
-    BASE: lambda _: {},
-    "no_kfs_no_kcas": lambda _: {"pretrain.steps": 0, "temporal.sampling": "uniform"},
-    "uniform": lambda _: {"temporal.sampling": "uniform"},
-    "gaussian": lambda _: {"temporal.sampling": "gaussian"},
-    "kcas": lambda _: {"temporal.sampling": "kcas"},
-    **{f"t_f_{seconds:g}": _key_frames(seconds) for seconds in KEY_FRAME_SECONDS},
+    BASE: {},
+    "no_kfs_no_kcas": {"pretrain.steps": 0, "temporal.sampling": "uniform"},
+    "uniform": {"temporal.sampling": "uniform"},
+    "gaussian": {"temporal.sampling": "gaussian"},
+    "kcas": {"temporal.sampling": "kcas"},
+    **{f"t_f_{seconds:g}": {"pretrain.t_f": seconds} for seconds in KEY_FRAME_SECONDS},
     **{f"stride_1_{name}": _backbone(name) for name in BACKBONES},
     **{f"w{w}_{name}": _backbone(name, w) for w in WINDOWS for name in ("transformer", "mlp")},
     "frozen": lambda config: _stages(config, without=("finetune",)),
@@ -118,47 +113,35 @@ class Table:
         return tuple(dict.fromkeys([*(row.variant for row in self.rows), *self.runs]))
 
 
+def _by(industreal: Figures | None = None, meccano: Figures | None = None) -> dict[str, Figures]:
+    by = {"industreal": industreal, "meccano": meccano}
+    return {procedure: figures for procedure, figures in by.items() if figures}
+
+
 def _f1(industreal: float, meccano: float) -> dict[str, Figures]:
-    return {"industreal": (None, industreal, None), "meccano": (None, meccano, None)}
+    return _by((None, industreal, None), (None, meccano, None))
 
 
-def _as_published(text: str, decoder: str, published: Figures) -> Row:
-    """A row of I, by the T and the floor that come nearest to its figures (`evaluate rows`)."""
-    return Row(
-        f"{text}, T = 8, floor .25",
-        stream=ASD.name,
-        decoder=decoder,
-        threshold=8.0,
-        confidence=0.25,
-        only="industreal",
-        published={"industreal": published},
-    )
+def _asd(text: str, decoder: str, published: dict[str, Figures], **settings: Any) -> Row:
+    return Row(text, BASE, ASD.name, decoder, published=published, **settings)
 
 
-_STORM = {"industreal": (0.812, 0.901, 15.5), "meccano": (0.377, 0.497, 88.6)}
+# The T and the floor that come nearest to the figures of I (`evaluate rows`).
+_NEAREST: dict[str, Any] = {"threshold": 8.0, "confidence": 0.25, "only": "industreal"}
+_STORM = _by((0.812, 0.901, 15.5), (0.377, 0.497, 88.6))
+_MOVING = _by((0.497, 0.506, 14.2), (0.206, 0.247, 120.3))
+_B3 = _by((0.797, 0.891, 21.0), (0.354, 0.545, 99.8))
 _MAIN = (
-    Row(
-        "ASD, B1 (naive)",
-        stream=ASD.name,
-        decoder="naive",
-        published={"industreal": (0.570, 0.779, 14.9)},
-    ),
-    Row("ASD, B2 (accumulated)", stream=ASD.name, decoder="confidence"),
-    _as_published("ASD, B2", "confidence", (0.731, 0.860, 22.3)),
-    Row(
-        "ASD, B3 (expected)",
-        stream=ASD.name,
-        decoder="expected",
-        published={"industreal": (0.797, 0.891, 21.0), "meccano": (0.354, 0.545, 99.8)},
-    ),
-    _as_published("ASD, B3", "expected", (0.797, 0.883, 22.4)),
-    Row(
-        "spatio-temporal stream",
-        stream=TEMPORAL.name,
-        published={"industreal": (0.497, 0.506, 14.2), "meccano": (0.206, 0.247, 120.3)},
-    ),
+    _asd("ASD, B1 (naive)", "naive", _by((0.570, 0.779, 14.9))),
+    _asd("ASD, B2 (accumulated)", "confidence", {}),
+    _asd("ASD, B2, T = 8, floor .25", "confidence", _by((0.731, 0.860, 22.3)), **_NEAREST),
+    _asd("ASD, B3 (expected)", "expected", _B3),
+    _asd("ASD, B3, T = 8, floor .25", "expected", _by((0.797, 0.883, 22.4)), **_NEAREST),
+    Row("spatio-temporal stream", stream=TEMPORAL.name, published=_MOVING),
     Row("STORM-PSR", published=_STORM),
 )
+_NONE = _by((0.467, 0.511, 62.6), (0.269, 0.358, 102.9))
+_KFS = _by((0.766, 0.892, 30.0), (0.329, 0.459, 135.8))
 TABLES = {
     "main": Table(
         "Both streams and their fusion (P, and B1 to B3 of I)",
@@ -176,16 +159,8 @@ TABLES = {
     "sampling": Table(
         "Key-frame and key-clip-aware sampling (P)",
         (
-            Row(
-                "without KFS and KCAS",
-                "no_kfs_no_kcas",
-                published={"industreal": (0.467, 0.511, 62.6), "meccano": (0.269, 0.358, 102.9)},
-            ),
-            Row(
-                "with KFS alone",
-                "uniform",
-                published={"industreal": (0.766, 0.892, 30.0), "meccano": (0.329, 0.459, 135.8)},
-            ),
+            Row("without KFS and KCAS", "no_kfs_no_kcas", published=_NONE),
+            Row("with KFS alone", "uniform", published=_KFS),
             Row("with both: STORM-PSR", "kcas", published=_STORM),
         ),
         note="Without KFS the encoder keeps its starting weights until it is fine-tuned, and clips "
@@ -216,14 +191,11 @@ TABLES = {
     ),
     "backbones": Table(
         "Temporal networks on every frame of a window, spatio-temporal stream (P)",
-        tuple(
-            Row(text, f"stride_1_{name}", TEMPORAL.name, published=published)
-            for name, text, published in (
-                ("mlp", "MLP", _f1(0.330, 0.156)),
-                ("lstm", "LSTM", _f1(0.470, 0.225)),
-                ("tcn", "TCN", _f1(0.502, 0.151)),
-                ("transformer", "transformer", _f1(0.514, 0.163)),
-            )
+        (
+            Row("MLP", "stride_1_mlp", TEMPORAL.name, published=_f1(0.330, 0.156)),
+            Row("LSTM", "stride_1_lstm", TEMPORAL.name, published=_f1(0.470, 0.225)),
+            Row("TCN", "stride_1_tcn", TEMPORAL.name, published=_f1(0.502, 0.151)),
+            Row("transformer", "stride_1_transformer", TEMPORAL.name, published=_f1(0.514, 0.163)),
         ),
         note="window.stride=1, on embeddings of the pre-trained encoder: without fine-tuning, of "
         "which P does not say whether it was done here.",
@@ -288,11 +260,5 @@ def runs_of(
         },
     )
     wanted = {variant for table in tables for variant in TABLES[table].variants}
-    found = {}
-    for seed in seeds:
-        for variant in filter(wanted.__contains__, VARIANTS):
-            own = changed(base, {"seed": seed, **VARIANTS[variant](base)})
-            folder = root / f"seed_{seed}" / variant
-            found[variant, seed] = Run(f"{variant}, seed {seed}", own, folder)
-    first = distinct(found.values())
-    return {key: first[run] for key, run in found.items()}
+    variants = {name: changes for name, changes in VARIANTS.items() if name in wanted}
+    return planned(base, variants, root, seeds)

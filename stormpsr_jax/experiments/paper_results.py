@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables
+from stormpsr_jax.experiments.command import Runs
 from stormpsr_jax.experiments.paper_plan import TABLES, Row
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import analysis
@@ -25,7 +26,6 @@ from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.stages import evaluate, predict
 
-Runs = Mapping[tuple[str, int], Run]
 _SETTINGS = (
     "by the papers' settings (of other products T is 6, or 1 if 6 finds no step on validation; on "
     "**test** for streams of which the run itself predicts nothing on validation)"
@@ -195,6 +195,7 @@ def _embeddings(runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any
         for seed in seeds
     ]
     drawn = max(by_seed, key=len)  # of one seed, where others may have failed
+    folder.mkdir(exist_ok=True)
     picture = folder / "embeddings.png"
     agreement = embedding_map.draw(drawn, picture)
     rows = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from ml_collections import ConfigDict
 from stormpsr_jax.configs import default
 from stormpsr_jax.stages import order, provenance, remaking
 from stormpsr_jax.stages.context import Context
+
+# What differs from a config, as {field: value}, or what says it of the config.
+Changes = Mapping[str, Any] | Callable[[ConfigDict], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,12 +62,51 @@ def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     return config
 
 
-def distinct(runs: Iterable[Run]) -> dict[Run, Run]:
-    """By run the first one that has the same config: runs that are the same are made once."""
-    found: dict[Run, Run] = {}
-    for run in runs:
-        found[run] = next((known for known in found.values() if known.config == run.config), run)
+def planned(
+    base: ConfigDict,
+    variants: Mapping[str, Changes],
+    root: Path,
+    seeds: Iterable[int],
+    seeded: Sequence[str] = ("seed",),
+) -> dict[tuple[str, int], Run]:
+    """The runs of some variants, by (variant, seed), in the order to make them in.
+
+    Where variants come to the same config, all have the run of the first one. Where they render
+    data of their own, those that render the same share them.
+
+    Args:
+        base: config of all.
+        variants: by name for people, what differs in the config of a seed.
+        root: the folder of all runs.
+        seeds: that every variant is made with.
+        seeded: the fields that have the seed.
+    """
+    found: dict[tuple[str, int], Run] = {}
+    for seed in seeds:
+        of_seed, runs = changed(base, dict.fromkeys(seeded, seed)), list[Run]()
+        for name, changes in variants.items():
+            config = changed(of_seed, changes(of_seed) if callable(changes) else changes)
+            if not config.data.dir:
+                rendered = config.data.synthetic.to_json(sort_keys=True)
+                rendered += config.procedure if config.procedure != base.procedure else ""
+                config = changed(config, {"data.dir": str(root / f"data_{_digest(rendered)}")})
+            run = next((run for run in runs if run.config == config), None)
+            if run is None:
+                folder = root / f"seed_{seed}" / _folder(name)
+                runs.append(run := Run(f"{name}, seed {seed}", config, folder))
+            found[name, seed] = run
     return found
+
+
+def _folder(name: str) -> str:
+    folder = re.sub(r"[^\w.=+-]+", "_", name)
+    # Another name may come to the same.
+    return folder if folder == name.replace(", ", "_") else f"{folder}_{_digest(name)}"
+
+
+def _digest(text: str) -> str:
+    """A name for a text that stays when others come."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def stages_to_make(run: Run) -> list[str]:

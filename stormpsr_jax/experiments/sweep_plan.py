@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.result_tables import KEYS, spread
-from stormpsr_jax.experiments.runs import Run, changed, distinct
+from stormpsr_jax.experiments.runs import Changes, Run, planned
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.stages import checks, config_flag, provenance
 
@@ -58,36 +57,13 @@ def _value(field: str, text: str, like: Any) -> Any:
 def runs_of(
     values: Mapping[str, Sequence[Any]], config: ConfigDict, root: Path, seeds: Sequence[int]
 ) -> dict[tuple[str, int], Run]:
-    """The runs of a sweep, by (what differs, seed).
-
-    Where the config renders its own data, the runs that render the same share them.
-    """
-    found = {}
+    """The runs of a sweep, by (what differs, seed)."""
+    variants: dict[str, Changes] = {}
     for combination in itertools.product(*values.values()):
         differs = dict(zip(values, combination, strict=True))
         text = ", ".join(f"{field}={value}" for field, value in differs.items())
-        combined = changed(config, differs)
-        if not combined.data.dir:
-            rendered = combined.data.synthetic.to_json(sort_keys=True)
-            rendered += differs.get("procedure", "")  # of meshes
-            combined = changed(combined, {"data.dir": str(root / f"data_{_digest(rendered)}")})
-        name = re.sub(r"[^\w.=+-]+", "_", text)
-        if name != text.replace(", ", "_"):  # another text may come to the same
-            name += f"_{_digest(text)}"
-        for seed in seeds:
-            run = Run(
-                f"{text}, seed {seed}",
-                changed(combined, {"seed": seed}),
-                root / f"seed_{seed}" / name,
-            )
-            found[text, seed] = run
-    first = distinct(found.values())
-    return {key: first[run] for key, run in found.items()}
-
-
-def _digest(text: str) -> str:
-    """A name that stays with what it names when further values come."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        variants[text] = differs
+    return planned(config, variants, root, seeds)
 
 
 def content(runs: Mapping[tuple[str, int], Run], seeds: Sequence[int]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Attention(nn.Module):
     """Multi-head self-attention, (B, T, D) -> (B, T, D).
 
     One projection `qkv` holds queries, keys and values in that order, each `num_heads * dim_head`
-    wide, as in the checkpoints that `weights.py` reads. `bias` is one of BIASES. `attention` is
+    wide, as in the checkpoints that `torch_layout` knows. `bias` is one of BIASES. `attention` is
     "xla", or "cudnn" for its fused kernel, which takes a GPU of NVIDIA and bfloat16, and can leave
     out what stands behind the first `tokens` of them, if these are not 0. `queries` tokens ask, the
     first ones, and there are no others in what comes out; 0 is all.

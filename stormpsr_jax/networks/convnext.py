@@ -79,7 +79,7 @@ class ResponseNorm(nn.Module):
 class ConvNeXt(nn.Module):
     """ConvNeXt whose feature is the mean over the picture after the last stage, normalised.
 
-    The defaults are ConvNeXt-T (timm `convnext_tiny`).
+    The defaults are ConvNeXt-T (convnext_tiny of timm).
 
     Attributes:
         width: C of the first stage; each further stage has twice as many channels.

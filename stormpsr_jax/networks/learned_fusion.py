@@ -1,4 +1,4 @@
-"""The recurrent unit of the learned fusion in JAX, for fitting; `psr/learned_beliefs.py` runs it.
+"""The recurrent unit of the learned fusion in JAX, for fitting; `learned_beliefs.py` runs it.
 
 Arrays lie with time in front and rows last: small matrices times long rows are what a CPU does
 fast, and the unit is too small for anything else to be worth it.

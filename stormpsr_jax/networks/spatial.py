@@ -30,7 +30,7 @@ class BatchNorm(nn.Module):
     """Batch normalisation over axis 0 of (B, D), in float32, with PyTorch's running statistics.
 
     The batch is normalised by its biased variance (divide by B), while the running variance
-    collects the unbiased one (divide by B - 1), as `torch.nn.BatchNorm1d` does. flax's BatchNorm
+    collects the unbiased one (divide by B - 1), as PyTorch's BatchNorm1d does. flax's BatchNorm
     uses the biased one for both, which would make resumed released checkpoints drift apart.
     New statistics count 0.1.
 

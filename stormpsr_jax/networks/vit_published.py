@@ -2,11 +2,11 @@
 
 That layout is of timm's `vit_*` models:
 
-| | timm `vit_*` | timm's DINOv3 (`eva.py`) | transformers |
+| | timm `vit_*` | timm's DINOv3 (eva.py) | transformers |
 |---|---|---|---|
 | queries, keys, values | fused | fused | apart |
 | SwiGLU's two halves | fused, the gate first | apart | DINOv2 fused, DINOv3 apart |
-| LayerScale | `ls1.gamma` | `gamma_1` | `layer_scale1.lambda1` |
+| LayerScale | `ls1.gamma` | `gamma_1` | layer_scale1.lambda1 |
 | position of [CLS] with registers | none, or a row | – | a row |
 
 A file's library also says what its arrays do not: how the library fits positions to pictures of

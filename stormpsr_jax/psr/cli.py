@@ -149,10 +149,11 @@ def decoding_settings(
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors take one line, and whose flags are not abbreviated."""
+    """Errors take one line, flags are not abbreviated, a description keeps its lines."""
 
     def __init__(self, **options: Any) -> None:
         print_anything()
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -196,7 +197,11 @@ _FLAGS: dict[str, dict[str, Any]] = {
     },
     "variant": {"help": "of all recordings; otherwise found by their names"},
     "fps": {"type": float, "help": "frames per second; otherwise the procedure's"},
-    "confidence": {"type": float, "default": 0.5, "help": "floor of detections (%(default)s)"},
+    "confidence": {
+        "type": float,
+        "default": 0.5,
+        "help": "detections count above it, not at it (%(default)s)",
+    },
     "out": {"help": "a JSON file to write besides"},
 }
 

@@ -1,9 +1,8 @@
 """What other tools write, to our files: ``python -m stormpsr_jax.psr.convert --help``.
 
-``convert coco`` and ``convert yolo`` make detection files (`other_detectors`). ``convert frames``
-renumbers the frames of prediction files that count them at another rate than the labels
-(`resample`). ``convert labels`` writes labels of every kind, labels by the clock too, as folders of
-PSR files (`label_files`).
+``convert coco`` and ``convert yolo`` make detection files. ``convert frames`` renumbers the frames
+of prediction files that count them at another rate than the labels. ``convert labels`` writes
+labels of every kind, labels by the clock too, as folders of PSR files.
 """
 
 import argparse
@@ -169,7 +168,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.psr.convert",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     formats = parser.add_subparsers(dest="format", required=True)
 

@@ -1,7 +1,7 @@
 """Figures of a result: delays, occlusion, steps, recordings, reliability, thresholds, and more.
 
-Drawn from the content of metrics.json by what `psr.analysis` and `psr.compare` compute. NumPy only;
-matplotlib is imported when a figure is drawn.
+Drawn from the content of metrics.json by what `evaluation.analysis` and `evaluation.compare`
+compute. NumPy only; matplotlib is imported when a figure is drawn.
 """
 
 from __future__ import annotations

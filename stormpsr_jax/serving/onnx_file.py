@@ -14,7 +14,7 @@ from pathlib import Path
 from stormpsr_jax.base.errors import visible
 
 OPSETS = (13, 23)  # versions of the operators: int8 per channel came with the first
-# Of the networks that `models.architectures` knows, as jax2onnx and onnxruntime's int8 write them.
+# Of the networks of `architectures`, as jax2onnx and onnxruntime's int8 write them.
 OPERATORS = frozenset(
     "Abs Add And ArgMax Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger "
     "DequantizeLinear Div Dropout DynamicQuantizeLinear Einsum Equal Erf Exp Expand Flatten Floor "

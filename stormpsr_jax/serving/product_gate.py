@@ -5,8 +5,8 @@ embedding lies where those of training pictures lie (within a distance of a Gaus
 first principal axes, and one variance for all others), times how much the embedding agrees: the
 softmax, over the states, of its cosines with the states' mean embeddings. The two networks learn
 apart from each other; of a product that neither knows they hardly ever see the same state. For a
-stream without an encoder the detector counts. An encoder alone cannot tell: embeddings of most
-other products lie where those of the model's own do (benchmarks/results/foreign.md).
+stream without an encoder the detector counts. A model without a detector cannot tell: embeddings of
+most other products lie where those of its own do (benchmarks/results/foreign.md).
 
 A clear view of the initial state says nothing and does not count: an empty bench, or a bare base
 plate, looks the same whatever is put on it. `product_gate_watch.py` says what follows over time,
@@ -175,25 +175,24 @@ def _rounded(value: Any) -> Any:
 
 
 class Looks(NamedTuple):
-    """What the networks say of N pictures in order; None of a network that is missing.
+    """What a detector, and maybe an encoder, say of N pictures in order.
 
     Attributes:
         confidences: (N,) of the most confident detection of each; 0 where there is none.
         classes: (N,) of it; 0 where there is none.
         initial: (N,) whether that is an initial state.
-        embeddings: (N, D).
+        embeddings: (N, D); None without an encoder.
     """
 
-    confidences: np.ndarray | None
-    classes: np.ndarray | None
-    initial: np.ndarray | None
+    confidences: np.ndarray
+    classes: np.ndarray
+    initial: np.ndarray
     embeddings: np.ndarray | None
 
     @classmethod
     def of(cls, seen: Recognised, initial: Sequence[int]) -> Looks:
-        """Returns it of a chunk; `initial`: classes of the initial states."""
-        if seen.detected is None:
-            return cls(None, None, None, seen.embeddings)
+        """Returns it of a chunk with detections; `initial`: classes of the initial states."""
+        assert seen.detected is not None
         _, classes, confidences = seen.detected
         confidences = np.where(classes > 0, confidences, 0.0)
         top = confidences.argmax(axis=1)[:, None]
@@ -204,28 +203,24 @@ class Looks(NamedTuple):
     def has(self, key: str, model: Fits) -> bool:
         """Whether the networks of a key of `KEYS` have looked at them, and the model knows them."""
         known = self.embeddings is not None and None not in (model.space, model.prototypes)
-        return self.confidences is not None and (key != BOTH or known)
+        return key != BOTH or known
 
     def familiar(self, key: str, model: Fits) -> np.ndarray:
         """How familiar they are by what a key of `KEYS` names: (N,), NaN where one says nothing."""
-        assert self.confidences is not None
-        values = self.confidences
+        values, agreement = self.confidences, np.ones(1)
         if key == BOTH:
             assert self.embeddings is not None
             assert model.space is not None
-            values = values * (model.space.distances(self.embeddings) <= model.space.typical)
-        clear = values > CLEAR  # no mean embedding is of an initial state
-        if key == BOTH:
-            assert self.embeddings is not None
-            assert self.classes is not None
             assert model.prototypes is not None
-            values = values * model.prototypes.agreement(self.embeddings, self.classes)
-        if self.initial is not None:
-            values = np.where(self.initial, np.where(clear, np.nan, 0.0), values)
-        return values
+            values = values * (model.space.distances(self.embeddings) <= model.space.typical)
+            agreement = model.prototypes.agreement(self.embeddings, self.classes)
+        clear = values > CLEAR  # no mean embedding is of an initial state
+        return np.where(self.initial, np.where(clear, np.nan, 0.0), values * agreement)
 
 
 def joined(parts: Iterable[Looks]) -> Looks:
     """Puts the chunks of a recording together."""
-    columns = zip(*parts, strict=True)
-    return Looks(*(None if c[0] is None else np.concatenate(c) for c in columns))
+    *columns, embeddings = zip(*parts, strict=True)
+    confidences, classes, initial = map(np.concatenate, columns)
+    whole = None if embeddings[0] is None else np.concatenate(embeddings)
+    return Looks(confidences, classes, initial, whole)

@@ -84,8 +84,6 @@ def threshold_of(key: str, familiar: Sequence[np.ndarray], rate: float) -> float
 
 def prototypes_of(training: Looks) -> Prototypes | None:
     """The mean embeddings of what the detector sees, weighted by how sure it is."""
-    if training.confidences is None or training.classes is None or training.initial is None:
-        return None
     sure = np.where(training.initial, 0.0, training.confidences)
     classes = np.unique(training.classes[sure > CLEAR])
     if not len(classes):
@@ -116,9 +114,7 @@ def space_of(embeddings: np.ndarray) -> Space:
 
 def typical_of(distances: np.ndarray, looks: Looks) -> float:
     """The distance up to which `TYPICAL` of what is seen lies; what hands hide need not be near."""
-    weights = np.ones(len(distances))
-    if looks.confidences is not None:
-        weights = np.where(np.asarray(looks.initial), 0.0, looks.confidences) + 1e-9
+    weights = np.where(looks.initial, 0.0, looks.confidences) + 1e-9
     order = np.argsort(distances)
     total = np.cumsum(weights[order])
     return float(distances[order][np.searchsorted(total, TYPICAL * total[-1])])

@@ -93,6 +93,8 @@ class Watch:
 
     def of(self, seen: Recognised) -> list[View | None]:
         """What each of the pictures says; None of one that says nothing."""
+        if seen.detected is None:
+            return [None] * seen.num_rows
         return self.views(Looks.of(seen, self._initial), seen.num_rows)
 
     def views(self, looks: Looks, count: int) -> list[View | None]:
@@ -104,8 +106,7 @@ class Watch:
         self.threshold = model.thresholds[key]
         values = sure = looks.familiar(key, model)
         if key == BOTH:
-            assert looks.confidences is not None
-            sure = np.where(np.asarray(looks.initial), 0.0, looks.confidences)
+            sure = np.where(looks.initial, 0.0, looks.confidences)
         pairs = zip(values.tolist(), sure.tolist(), strict=True)
         return [View(value, one) if math.isfinite(value) else None for value, one in pairs]
 

@@ -1,8 +1,9 @@
 """Stage `product_gate`: by what a model tells pictures of its own kind from others.
 
-The networks look at some pictures of each training recording, and at whole validation recordings,
-thinned out to a few pictures a second. Each is looked at in its own light and in others, which are
-made up: brightness, contrast and colour of a bench that training has not seen.
+A model without a detector cannot tell, and nothing is learnt. Otherwise the networks look at some
+pictures of each training recording, and at whole validation recordings, thinned out to a few
+pictures a second. Each is looked at in its own light and in others, which are made up: brightness,
+contrast and colour of a bench that training has not seen.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
@@ -47,18 +47,7 @@ def run(context: Context) -> dict:
         return {}
     stages = [stage.name for stage in predict.networks_of(context)]
     trained = networks.trained(context, stages)
-    sources = {split: context.source(split) for split in SPLITS}
-    pictures = networks.pictures(context, sources["train"], "detector" in trained)
-    most, batch = context.config.detector.max_detections, context.config.predict.batch
-    made = functions(trained, pictures, most, batch)
-
-    two = pictures is not None and pictures.detector_size is not None
-    pairs = {
-        split: (source, context.detector_source(split) if two else None)
-        for split, source in sources.items()
-    }
-    with loop.explained(context.workdir / "predict", "batch"):
-        found = fit(pairs, made, batch, context.procedure)
+    found = _learnt(context, trained) if "detector" in trained else Fits({}, None)
     if not context.config.product_gate.refuses:
         found = dataclasses.replace(found, thresholds={})
     folder = context.workdir / "product_gate"
@@ -67,12 +56,27 @@ def run(context: Context) -> dict:
     return {f"threshold of {key}": value for key, value in found.thresholds.items()}
 
 
+def _learnt(context: Context, trained: Mapping[str, networks.Network]) -> Fits:
+    sources = {split: context.clip_source(split) for split in SPLITS}
+    pictures = networks.pictures(context, sources["train"], True)
+    most, batch = context.config.detector.max_detections, context.config.predict.batch
+    made = functions(trained, pictures, most, batch)
+    assert pictures is not None
+    two = pictures.detector_size is not None
+    pairs = {
+        split: (source, context.detector_source(split) if two else None)
+        for split, source in sources.items()
+    }
+    with loop.explained(context.workdir / "predict", "batch"):
+        return fit(pairs, made, batch, context.procedure)
+
+
 def read(path: Path) -> Fits:
     """Reads what the stage has left in its folder; ValueError: missing or damaged."""
     return Fits.from_json(files.read_json(path / FITS), str(path / FITS))
 
 
-Sources = Mapping[str, tuple[ClipSource | FeatureSource, ClipSource | None]]
+Sources = Mapping[str, tuple[ClipSource, ClipSource | None]]
 
 
 def fit(sources: Sources, made: Mapping[str, Batched], batch: int, procedure: Procedure) -> Fits:
@@ -92,9 +96,8 @@ def fit(sources: Sources, made: Mapping[str, Batched], batch: int, procedure: Pr
     rng = np.random.default_rng(0)
     with Bar(total=total, desc="product_gate", unit="frame") as bar:
         for split, (source, larger) in sources.items():
-            has_light = isinstance(source, ClipSource)
             for name, rows in plans[split]:
-                lights = [None, *(draw_light(rng) for _ in range(LIGHTS if has_light else 0))]
+                lights = [None, *(draw_light(rng) for _ in range(LIGHTS))]
                 for light in lights:
                     parts = _look(made, source, larger, name, rows, batch, light)
                     own = joined(Looks.of(part, initial) for part in parts)
@@ -105,11 +108,11 @@ def fit(sources: Sources, made: Mapping[str, Batched], batch: int, procedure: Pr
     return learn(looks.get("train", []), looks.get("val", []), rate)
 
 
-def _every(source: ClipSource | FeatureSource) -> int:
+def _every(source: ClipSource) -> int:
     return max(1, round(source.fps / source.frame_step / RATE))
 
 
-def _plan(split: str, source: ClipSource | FeatureSource) -> Iterator[tuple[str, np.ndarray]]:
+def _plan(split: str, source: ClipSource) -> Iterator[tuple[str, np.ndarray]]:
     """The rows of each recording that are looked at."""
     every = _every(source)
     if split == "train":
@@ -121,7 +124,7 @@ def _plan(split: str, source: ClipSource | FeatureSource) -> Iterator[tuple[str,
 
 def _look(
     made: Mapping[str, Batched],
-    source: ClipSource | FeatureSource,
+    source: ClipSource,
     larger: ClipSource | None,
     name: str,
     rows: np.ndarray,
@@ -134,12 +137,10 @@ def _look(
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         pictures = lit(source.rows(name, part))
-        detected = embeddings = None
-        if "detect" in made:
-            seen = pictures if larger is None else lit(larger.rows(name, part))
-            detected = Detected(*made["detect"](seen)[:3])
+        seen = pictures if larger is None else lit(larger.rows(name, part))
+        detected, embeddings = Detected(*made["detect"](seen)[:3]), None
         if "temporal" in made:
-            embeddings = made["encode"](pictures) if "encode" in made else pictures
+            embeddings = made["encode"](pictures)
         yield Recognised(None, detected, embeddings=embeddings)
 
 

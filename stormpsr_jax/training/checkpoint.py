@@ -241,7 +241,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
-    """Replaces WORKDIR/best.safetensors atomically, in the format of `weights.save_params`."""
+    """Replaces WORKDIR/best.safetensors atomically, in the format of `parameters.save_params`."""
     tree = hosts.on_every_host((params, batch_stats))
     if jax.process_index() == 0:
         save_params(workdir / BEST, *tree)

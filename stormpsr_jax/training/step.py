@@ -39,7 +39,7 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Step:
     """Returns the pure step (state, sums, batch) -> (state, sums, loss).
 
     `sums` accumulates "count", "loss", "grad_norm" and the metrics of `loss_fn` between log rows.
-    They are plain scalars, which a checkpoint keeps; a collection of `clu.metrics` would need a
+    They are plain scalars, which a checkpoint keeps; a collection of clu.metrics would need a
     class for the names of each stage. The loss is NaN also where only the gradient is not finite.
     """
 

@@ -12,7 +12,6 @@ executed. Our format is `.safetensors` with the flax collections flattened to na
 `params/block_0/fc1/kernel` and `batch_stats/first_head/norm/mean`.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.weights",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (

@@ -1,7 +1,7 @@
 """Names and axes of PyTorch state dicts (timm's backbones, the released code) beside ours.
 
 One table serves both directions; the rows of a backbone are its family's. Our flat names are those
-of a file of `weights.save_params`: collection, modules and leaf joined by "/".
+of a file of `parameters.save_params`: collection, modules and leaf joined by "/".
 """
 
 import math

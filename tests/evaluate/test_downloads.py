@@ -158,8 +158,8 @@ def test_pictures_of_errors_say_how_often_one_is_taken_for_the_intended_state(tm
     asd = tmp_path / "asd"
     asd.mkdir()
     rows = ["name,frame,class,conf,x,y,w,h"]
-    # Frame: (class said, confidence); intended state, kind, clean.
-    said = {5: (7, 0.9), 6: (23, 0.9), 7: (8, 0.9), 8: (7, 0.3), 9: (7, 0.9)}
+    # Frame: (class said, confidence, above a floor of 0.5 or not); intended state, kind, clean.
+    said = {5: (7, 0.9), 6: (23, 0.9), 7: (8, 0.9), 8: (7, 0.5), 9: (7, 0.9)}
     rows += [f"03_assy_0_1,{f},{c},{p},9,9,2,2" for f, (c, p) in said.items()]
     (asd / "03_assy_0_1_results_pred.csv").write_text("\n".join(rows) + "\n")
     labels = {

@@ -3,6 +3,7 @@
 import pytest
 
 from stormpsr_jax import evaluate
+from stormpsr_jax.psr.evaluation import noise
 from tests.support.commands import refused
 from tests.support.evaluate_data import command, fails, run
 
@@ -115,6 +116,13 @@ def test_evaluate_errors_are_a_line_each_and_nothing_is_written(
     said = refused(capsys, evaluate.main, words, lines=len(messages)).splitlines()
     assert all(message in line for message, line in zip(messages, said, strict=True))
     assert not (files / "out.json").exists()
+
+
+def test_help_keeps_the_lines_of_its_description(capsys):
+    for words, text in (([], evaluate.__doc__), (["noise"], noise.__doc__)):
+        with pytest.raises(SystemExit):
+            evaluate.main([*words, "--help"])
+        assert text.strip() in capsys.readouterr().out
 
 
 def test_evaluate_errors_without_predictions_or_steps(files, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import evaluate, paper
-from stormpsr_jax.configs import industreal, meccano, synthetic
+from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments import (
     command,
     embedding_map,
@@ -22,7 +22,7 @@ from stormpsr_jax.experiments import (
 from stormpsr_jax.experiments.result_tables import KEYS
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import checks, provenance
-from tests.support.tiny import flags_of, tiny
+from tests.support.tiny import TINY, flags_of, tiny
 
 ALL = list(paper_plan.TABLES)
 
@@ -70,11 +70,9 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
         assert checks.of_fields(run.config) == []
 
 
-def words(root, words, finished, **changes):
-    changes = {"data.dir": finished / "data", **changes}
-    fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))
-    given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items() if v != usual[f]}
-    return ["--config=synthetic", *flags_of(given | changes), f"--workdir={root}", *words]
+def words(root, words, finished):
+    flags = flags_of({**TINY, "data.dir": finished / "data"})
+    return ["--config=synthetic_full", *flags, f"--workdir={root}", *words]
 
 
 def paper_says(argv):
@@ -83,7 +81,7 @@ def paper_says(argv):
         patch.setattr(sys, "argv", ["paper", *argv])
         patch.setattr(signal, "signal", lambda *_: None)
         with contextlib.suppress(SystemExit):  # of a plan
-            command.run(paper.make_tables, "paper", paper.__doc__, "TABLE", takes_asd=True)
+            command.run(paper.plan, "paper", paper.__doc__, "TABLE", takes_asd=True)
     return said.getvalue()
 
 

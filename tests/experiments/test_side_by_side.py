@@ -8,11 +8,9 @@ import sys
 import pytest
 
 from stormpsr_jax.base import files
-from stormpsr_jax.configs import synthetic
 from stormpsr_jax.experiments import places
-from stormpsr_jax.stages import provenance
 from tests.support.processes import environment, finish, start, wait_until
-from tests.support.tiny import flags_of, tiny
+from tests.support.tiny import TINY, flags_of
 
 NAMES = ("temporal.sampling=kcas", "temporal.sampling=uniform")
 
@@ -20,11 +18,9 @@ NAMES = ("temporal.sampling=kcas", "temporal.sampling=uniform")
 def sweep(root, finished, devices, *flags):
     stages = ("pretrain", "embed", "temporal", "predict", "evaluate")
     changes = {"data.dir": finished / "data", "stages": stages, "seed": 1, "temporal.steps": 60}
-    usual = provenance.flat_config(synthetic.get_config())
-    fixed = {f: v for f, v in provenance.flat_config(tiny()).items() if v != usual[f]}
-    given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items()} | changes
-    words = ["-m", "stormpsr_jax.sweep", "temporal.sampling=kcas,uniform", "--config=synthetic"]
-    words += [*flags_of(given), "--seeds=1", f"--workdir={root}", *flags]
+    words = ["-m", "stormpsr_jax.sweep", "temporal.sampling=kcas,uniform"]
+    words += ["--config=synthetic_full", *flags_of(TINY | changes)]
+    words += ["--seeds=1", f"--workdir={root}", *flags]
     return start([sys.executable, *words], env=environment(devices))
 
 

@@ -8,10 +8,8 @@ import sys
 import pytest
 
 from stormpsr_jax import sweep
-from stormpsr_jax.configs import synthetic
 from stormpsr_jax.experiments import command, sweep_plan
-from stormpsr_jax.stages import provenance
-from tests.support.tiny import flags_of, tiny
+from tests.support.tiny import TINY, flags_of, tiny
 
 
 def test_values_have_the_type_of_their_field():
@@ -62,13 +60,11 @@ def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_
 
 def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, capsys):
     """Thresholds alone are varied, so that nothing is trained."""
-    fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))
-    given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items() if v != usual[f]}
-    flags = flags_of({**given, "data.dir": finished / "data"})
-    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--config=synthetic", *flags]
+    flags = flags_of({**TINY, "data.dir": finished / "data"})
+    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--config=synthetic_full", *flags]
     monkeypatch.setattr(sys, "argv", [*words, f"--workdir={tmp_path}", f"--from={finished}"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    command.run(sweep.make_sweep, "sweep", sweep.__doc__, "FIELD=VALUE,VALUE")
+    command.run(sweep.plan, "sweep", sweep.__doc__, "FIELD=VALUE,VALUE")
     said = capsys.readouterr().out
     content = json.loads((tmp_path / "sweep.json").read_text())
     for decay in (0.5, 1.0):

@@ -65,6 +65,7 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     for line in ("`seed`: 7", "`dtype`: bfloat16", "`pretrain.steps`: 12", "recordings: 40 train"):
         assert f"* {line}" in body
     assert "finetune.steps" not in body  # of a stage that was not run
+    assert "and its variants. It cannot tell whether pictures show this product." in body
     data = files.read_json(rendered / "model.json")
     assert data["weights"]["sha256"] in body
     assert f"by stormpsr_jax {data['package_version']}" in body

@@ -8,7 +8,6 @@ import numpy as np
 from stormpsr_jax.serving import product_gate
 from stormpsr_jax.serving.product_gate import BOTH, Fits, Looks, Prototypes, Space
 from stormpsr_jax.serving.product_gate_learning import learn
-from stormpsr_jax.serving.recogniser import Recognised
 from tests.support.looks import looks, seen
 
 
@@ -30,8 +29,6 @@ def test_a_picture_is_familiar_if_it_is_sure_and_near():
     embeddings = np.array([[0, 0, 0], [9, 0, 0], [0, 0, 0], [0, 0, 0]])
     looked = Looks.of(seen([2, 2, 0, 3], [0.7, 0.8, 0.9, 0.2], embeddings), ())
     np.testing.assert_allclose(looked.familiar("detector", model), [0.7, 0.8, 0, 0.2])
-    alone = Looks.of(Recognised(None, None, None, embeddings), ())
-    assert not any(alone.has(key, model) for key in product_gate.KEYS)
     assert [key for key in product_gate.KEYS if looked.has(key, model)] == ["detector"]
 
 

@@ -5,7 +5,10 @@ import pytest
 
 from stormpsr_jax.serving import product_gate, product_gate_learning
 from stormpsr_jax.serving.product_gate import BOTH
+from stormpsr_jax.stages import product_gate as stage
+from stormpsr_jax.stages.context import Context
 from tests.support.looks import looks
+from tests.support.tiny import tiny
 
 
 def test_learn_the_threshold_is_what_the_best_minute_reaches_in_all_but_one_in_a_hundred():
@@ -41,6 +44,13 @@ def test_learn_of_both_networks_no_less_than_chance_is_asked_for():
         product_gate_learning.learn([looks(rng, 100)], weak, 1.0).thresholds[BOTH]
         == product_gate_learning.CHANCE
     )
+
+
+def test_a_model_without_a_detector_learns_nothing_and_looks_at_no_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage.networks, "trained", lambda *_: {"encoder": None, "temporal": None})
+    context = Context(tiny(**{"data.dir": str(tmp_path / "none")}), tmp_path, mesh=None)
+    assert stage.run(context) == {}
+    assert stage.read(tmp_path / "product_gate").to_json() == product_gate.Fits({}, None).to_json()
 
 
 def test_learn_what_cannot_tell_has_no_threshold():

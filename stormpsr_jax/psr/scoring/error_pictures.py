@@ -82,7 +82,7 @@ def score(
     detections: Mapping[str, Detections],
     confidence: float = 0.5,
 ) -> dict[str, Any]:
-    """Counts what the most confident detection of each picture says, from `confidence` on.
+    """Counts what the most confident detection above `confidence` says of each picture.
 
     Pictures of recordings that are not among the detections are left out. Returns `confidence`,
     `pictures` (scored), `left_out`, and `kinds`: for each, for all, and for those of which all is
@@ -98,7 +98,7 @@ def score(
     for picture in pictures:
         if (known := detections.get(picture.recording)) is None:
             continue
-        here = (known.frames == picture.frame) & (known.confidences >= confidence)
+        here = (known.frames == picture.frame) & (known.confidences > confidence)
         here &= known.classes > 0
         said = "none"
         if here.any():

@@ -82,7 +82,7 @@ FIGURES = (
     Figure("fp", "FP", "False positives: steps reported early or not done."),
     Figure("fn", "FN", "False negatives: the missed steps."),
 )
-# Incorrect installations; `psr.wrong_parts` has the definitions. A delay is the mean over those
+# Incorrect installations; `wrong_parts` has the definitions. A delay is the mean over those
 # found, the others are sums.
 _fewer = functools.partial(Figure, better="low")
 WRONG = (

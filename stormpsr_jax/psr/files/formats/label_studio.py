@@ -1,6 +1,6 @@
 """Label Studio: timeline labels of a video, as JSON. Regions end with a step.
 
-Regions of `TimelineLabels` have frames, which the tool numbers from 1 at the rate that its tag
+Regions of TimelineLabels have frames, which the tool numbers from 1 at the rate that its tag
 `Video` says; with `frameRate="$fps"` that rate stands in the task. Regions of `Labels` on a sound
 that plays along have seconds. Other regions say no time and are not read.
 """
