@@ -74,15 +74,15 @@ class BoxFolder:
             return [], revision([])
         found = own_labels.read_boxes((Tree(str(self.folder)), path.name))
         found.of_frames(0, film.num_frames)
-        cx, cy, w, h = (found.boxes * np.array([film.width, film.height] * 2)).T
-        corners = np.round(np.stack([cx - w / 2, cy - h / 2, w, h], axis=1), 3)
-        corners = np.concatenate([corners, np.zeros((len(found.empty), 4))])
-        frames = np.concatenate([found.frames, found.empty]).tolist()
-        kept = {f: Box(f, *corner) for f, corner in zip(frames, corners.tolist(), strict=True)}
-        drawn = set(kept)
+        corners = found.boxes * ([film.width, film.height] * 2)
+        corners[:, :2] -= corners[:, 2:] / 2
+        drawn = zip(found.frames.tolist(), corners.round(3).tolist(), strict=True)
+        kept = {frame: Box(frame, *corner) for frame, corner in drawn}
+        kept |= {frame: Box(frame, 0, 0, 0, 0) for frame in found.empty.tolist()}
+        frames = set(kept)
         if path.suffix == ".json" and "drawn" in (data := files.read_json(path)):
-            drawn &= files.fit(data["drawn"], set[int], f"{path}: drawn")
-        return [kept[frame] for frame in sorted(drawn)], revision(_files(path))
+            frames &= files.fit(data["drawn"], set[int], f"{path}: drawn")
+        return [kept[frame] for frame in sorted(frames)], revision(_files(path))
 
     def write(self, name: str, film: Film, boxes: Sequence[Box]) -> None:
         """Writes the drawn boxes of a recording.
@@ -107,16 +107,18 @@ class BoxFolder:
 
     def _text(self, name: str, film: Film, drawn: Sequence[Box]) -> str:
         """The COCO file of boxes."""
-        images, annotations = [], []
-        for number, box in enumerate(self._carried(drawn), start=1):
-            size = {"width": film.width, "height": film.height}
-            images.append({"id": number, "file_name": f"{name}/{box.frame:06d}.jpg", **size})
-            if any(box.corner):
-                entry = {"bbox": box.corner, "area": box.w * box.h, "iscrowd": 0}
-                annotations.append({"id": number, "image_id": number, "category_id": 1, **entry})
+        boxes, size = self._carried(drawn), {"width": film.width, "height": film.height}
         content = {
-            "images": images,
-            "annotations": annotations,
+            "images": [
+                {"id": i, "file_name": f"{name}/{box.frame:06d}.jpg", **size}
+                for i, box in enumerate(boxes, start=1)
+            ],
+            "annotations": [
+                {"id": i, "image_id": i, "category_id": 1, "bbox": box.corner}
+                | {"area": box.w * box.h, "iscrowd": 0}
+                for i, box in enumerate(boxes, start=1)
+                if any(box.corner)
+            ],
             "categories": [{"id": 1, "name": "product"}],
             "drawn": [box.frame for box in drawn],
         }

@@ -60,8 +60,6 @@ def _main_detections(args: argparse.Namespace) -> None:
         path = out / f"{name}{predictions.SUFFIX}"
         predictions.write(path, name, rows)
         print(f"{path}: {len(rows.frames)} detections")
-    if classes.missing():
-        print(f"no class maps to the catalogued states {', '.join(map(str, classes.missing()))}")
 
 
 def _from_coco(args: argparse.Namespace, results: Any, classes: ClassMap) -> dict[str, Detections]:

@@ -166,6 +166,12 @@ ERRORS = {
         FILE: coco("bench1/6.jpg", bbox=[16, 12, 16])
     },
     r"images\[0\]: 'bench9/6.jpg' is in no folder named": {FILE: coco("bench9/6.jpg")},
+    r"annotations\[0\]: image_id: 9 is not in images": {
+        FILE: coco("bench1/6.jpg").replace('"image_id": 0', '"image_id": 9')
+    },
+    r"images\[1\]: id: 0 is given twice": {
+        FILE: coco("bench1/6.jpg", "bench1/7.jpg").replace('"id": 1, "file', '"id": 0, "file')
+    },
     r"'bench2/x' does not end in a frame's number, such as 000010.jpg": {FILE: coco("bench2/x")},
     r"annotations\[0\]: attributes: rotation: 'x' is not in": {
         FILE: coco("bench1/6.jpg", attributes={"rotation": "x"})

@@ -1,7 +1,6 @@
 """From the classes of somebody's detector to those of a procedure."""
 
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -95,18 +94,14 @@ class ClassMap:
         self._reported.add(detected)
         raise ValueError(f"{place}: class {files.shorten(detected)} is not in the class map")
 
-    def missing(self) -> list[int]:
-        """Catalogued states (1…S) that no class of the map leads to."""
-        return sorted(set(range(1, self._procedure.error_class)) - set(self._classes.values()))
-
     def __str__(self) -> str:
         procedure, values = self._procedure, set(self._classes.values())
-        num = procedure.num_states
-        text = f"{len(self._classes)} classes: {num - len(self.missing())} of the {num} states of "
-        text += f"procedure {procedure.name!r}"
+        missing = sorted({*range(1, procedure.error_class)} - values)
+        text = f"{len(self._classes)} classes: {procedure.num_states - len(missing)} of the "
+        text += f"{procedure.num_states} states of procedure {procedure.name!r}"
         for c, what in ((procedure.error_class, "error state"), (0, "background")):
             text += f", {what if c in values else 'no ' + what}"
-        return text
+        return f"{text}; not {', '.join(map(str, missing))}" if missing else text
 
 
 def read_names(path: str | os.PathLike) -> dict[int, str]:
@@ -120,11 +115,10 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
     Raises:
         ValueError: not such a file.
     """
-    path = pathlib.Path(path)
-    text = files.read_text(path)
+    text, path = files.read_text(path), os.fspath(path)
     if len(text) > _MAX_NAMES:
         raise ValueError(f"{path}: has more than {_MAX_NAMES} characters; it is no list of names")
-    if path.suffix.lower() not in (".yaml", ".yml"):
+    if not path.lower().endswith((".yaml", ".yml")):
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not lines:
             raise ValueError(f"{path}: has no names of classes")
