@@ -107,18 +107,16 @@ class BoxFolder:
 
     def _text(self, name: str, film: Film, drawn: Sequence[Box]) -> str:
         """The COCO file of boxes."""
-        boxes, size = self._carried(drawn), {"width": film.width, "height": film.height}
+        images, annotations = [], []
+        for number, box in enumerate(self._carried(drawn), start=1):
+            size = {"width": film.width, "height": film.height}
+            images.append({"id": number, "file_name": f"{name}/{box.frame:06d}.jpg", **size})
+            if any(box.corner):
+                entry = {"bbox": box.corner, "area": box.w * box.h, "iscrowd": 0}
+                annotations.append({"id": number, "image_id": number, "category_id": 1, **entry})
         content = {
-            "images": [
-                {"id": i, "file_name": f"{name}/{box.frame:06d}.jpg", **size}
-                for i, box in enumerate(boxes, start=1)
-            ],
-            "annotations": [
-                {"id": i, "image_id": i, "category_id": 1, "bbox": box.corner}
-                | {"area": box.w * box.h, "iscrowd": 0}
-                for i, box in enumerate(boxes, start=1)
-                if any(box.corner)
-            ],
+            "images": images,
+            "annotations": annotations,
             "categories": [{"id": 1, "name": "product"}],
             "drawn": [box.frame for box in drawn],
         }

@@ -3,7 +3,8 @@
 COCO annotations and results, "CVAT for images 1.1", YOLO text files and MECCANO's CSV. Errors name
 file and entry or line, all of them at once. What a class stands for, and of which recording a
 picture is, is for the caller to say: a `Translate` makes of a class as it is in a file, and its
-place, the one that counts; without it true boxes are read, and what they are called does not count.
+place, the one that counts; without it true boxes are read, whose classes do not count, and which
+have to be in the picture.
 """
 
 import math
@@ -46,9 +47,10 @@ def coco(data: Any, path: Path, translate: Translate | None = None) -> list[Pict
     pictures = coco_images(data, path)
 
     def add(place: str, entry: Any) -> None:
-        _picture_of(entry, place, pictures, "images").boxes.append(
-            _coco_box(entry, place, translate)
-        )
+        picture = _picture_of(entry, place, pictures, "images")
+        picture.boxes.append(box := _coco_box(entry, place, translate))
+        if translate is None:
+            picture.shares(box)
 
     _by_id(data, "annotations", path, add, has_id=False)
     return list(pictures.values())
@@ -204,8 +206,10 @@ def cvat(text: str, path: Path) -> list[Picture]:
         size = None
         if boxes:
             size = number(node, "width", 1, _MAX_PIXELS), number(node, "height", 1, _MAX_PIXELS)
-        found = for_each([(child,) for child in boxes], box)
-        return Picture(place, node.attributes.get("name", ""), size, found)
+        found = Picture(place, node.attributes.get("name", ""), size, [])
+        found.boxes.extend(for_each([(child,) for child in boxes], box))
+        for_each([(box,) for box in found.boxes], found.shares)
+        return found
 
     return for_each([(node,) for node in root.of("image")], picture)
 
@@ -235,6 +239,7 @@ def yolo(text: str, path: str, translate: Translate | None = None) -> Picture:
     Raises:
         ValueError: every error, with line and field.
     """
+    picture = Picture(path, os.path.basename(path), (1, 1), [])
 
     def box(line: csvfile.Line, fields: list[str]) -> Box:
         texts, place = [text for text in fields if text], f"{path}: line {line}"
@@ -247,7 +252,8 @@ def yolo(text: str, path: str, translate: Translate | None = None) -> Picture:
         line.check_width(texts[:5], _YOLO[:5])
         values = [line.number(*pair) for pair in zip(texts[1:5], _YOLO[1:5], strict=True)]
         if translate is None:
-            return Box(place, values)
+            picture.shares(found := Box(place, values))
+            return found
         if len(texts) == 5:
             what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
             raise line.error("confidence", what)
@@ -256,8 +262,8 @@ def yolo(text: str, path: str, translate: Translate | None = None) -> Picture:
         return Box(place, values, translate(category, f"{place}: class"), score)
 
     rows = csvfile.rows_of(text, path, delimiter=" ")
-    boxes = for_each([row for row in rows if any(row[1])], box)
-    return Picture(path, os.path.basename(path), (1, 1), boxes)
+    picture.boxes.extend(for_each([row for row in rows if any(row[1])], box))
+    return picture
 
 
 # --- MECCANO --------------------------------------------------------------------------------------
@@ -296,6 +302,7 @@ def meccano(text: str, path: Path) -> tuple[list[Picture], list[tuple[int, int]]
         last, before = frame, interval
         place = f"{path}: line {line}"
         pictures.append(Picture(place, str(frame), (1, 1), [Box(place, values)]))
+        pictures[-1].shares(pictures[-1].boxes[0])
 
     for_each(csvfile.rows_of(text, path), add)
     return pictures, unsure
