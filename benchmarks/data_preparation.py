@@ -32,7 +32,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from data_prep.reading.asd_labels import read_meccano_boxes
+from data_prep.meccano import read_boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
@@ -88,7 +88,7 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
         for name in names
     ]
     from_files.build(
-        functools.partial(read_labels, Format("MECCANO", 1, "--frames", read_meccano_boxes)),
+        functools.partial(read_labels, Format("MECCANO", 1, "--frames", read_boxes)),
         recordings,
         out,
         procedure=procedure,

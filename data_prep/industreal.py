@@ -34,62 +34,57 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command
-from data_prep.reading import asd_labels, data_sets, second_sources
-from data_prep.reading.asd_labels import Boxes
+from data_prep.reading import data_sets, second_sources
 from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import raise_all
 from stormpsr_jax.media import finding
-from stormpsr_jax.psr.files import coco
+from stormpsr_jax.psr.files import box_forms, boxes, class_maps
+from stormpsr_jax.psr.files.boxes import Boxes, Id
 from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
 
 
-def read_boxes(path: str | Path) -> Boxes:
+def read_boxes(place: finding.Place) -> Boxes:
     """Reads the boxes of a recording with their classes, and the classes by the table's names.
 
     Args:
-        path: COCO file of one recording.
+        place: of the COCO file of one recording.
 
     Raises:
         ValueError: all errors, with file and entry; also a table of categories in which numbers
             and names neither agree nor are one off as in the download, and a number that is no
             class.
     """
-    data = files.read_json(path)
-    boxes = asd_labels.of_one(asd_labels.coco_images(data, path), path)
-    table = coco.categories(data, path)
-    states = ("".join(map(str, state)) for state in PROCEDURE.states.tolist())
-    classes = ["background", *states, "error_state"]
-    number = {name: i for i, name in enumerate(classes)}
-    by_name = {key: number.get(category.name, -1) for key, category in table.items()}
-    one_off = by_name.get(1) == 0 and by_name.get(len(classes)) == PROCEDURE.error_class
-    for key, (place, name) in table.items():
+    (tree, name), path = place, finding.show(place)
+    with tree.on_disk(name) as copy:
+        data = files.read_json(copy)
+    table, number = box_forms.coco_categories(data, path), class_maps.by_name(PROCEDURE)
+    by_name = {key: number.get(name, -1) for key, name in table.items()}
+    last = PROCEDURE.error_class
+    one_off = by_name.get(1) == 0 and by_name.get(last + 1) == last
+    for key, name in table.items():
         if not one_off and key != by_name[key]:
             raise ValueError(
-                f"{place}: id {files.shorten(key)} has the name {files.shorten(name)}, which is "
-                "not that of the class of this number; number the categories as classes (0 "
-                "background, 1… the states of the procedure, then error_state), or as the download "
-                f"(1 background … {len(classes)} error_state, where the number is the class)"
+                f"{path}: categories: id {files.shorten(key)} has the name {files.shorten(name)}, "
+                "which is not that of the class of this number; number the categories as classes "
+                "(0 background, 1… the states of the procedure, then error_state), or as the "
+                f"download (1 background … {last + 1} error_state, where the number is the class)"
             )
-    raise_all(
-        [
-            f"{place}: category_id: {files.shorten(category)} is no class of procedure "
-            f"{PROCEDURE.name!r} (0…{PROCEDURE.error_class})"
-            for place, category in zip(boxes.places, boxes.categories, strict=True)
-            if category not in range(len(classes))
-        ]
-    )
-    return dataclasses.replace(
-        boxes,
-        classes=np.array(boxes.categories, np.int64),
-        named=np.array([by_name.get(category, -1) for category in boxes.categories], np.int64),
-        every_frame=True,
-    )
+
+    def check(category: Id, where: str) -> Id:
+        if category not in range(last + 1):
+            what = f"is no class of procedure {PROCEDURE.name!r} (0…{last})"
+            raise ValueError(f"{where}: {files.shorten(category)} {what}")
+        return category
+
+    found = boxes.of_one(box_forms.coco(data, path, check), Path(path).stem)
+    classes = np.array(found.categories, np.int64)
+    named = np.array([by_name.get(category, -1) for category in found.categories], np.int64)
+    return dataclasses.replace(found, classes=classes, named=named, every_frame=True)
 
 
 FORMAT = Format(

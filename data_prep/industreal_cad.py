@@ -35,14 +35,15 @@ import numpy as np
 from absl import logging
 
 from data_prep import command
-from data_prep.reading import asd_labels
 from data_prep.writing import shards
 from stormpsr_jax.base import files, zips
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.media.trees import Tree, join, of_file
-from stormpsr_jax.psr.files import coco
+from stormpsr_jax.psr.files import box_forms
+from stormpsr_jax.psr.files.boxes import Id, Picture, inside
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 LABELS = "labels.json"
@@ -159,21 +160,25 @@ def _shown(labels: Sequence[int]) -> str:
 def _read_coco(data: Any, place: str) -> Iterator[tuple[str, tuple]]:
     """Yields the name of each picture, its class, its box if there is one, and its size."""
     logging.info("%s: %s", place, _check_categories(data, place))
-    several = 0
-    for image in asd_labels.coco_images(data, place):
-        if image.size is None:
-            raise ValueError(f"{image.place}: has no width and height")
-        if len(image.boxes) > 1:  # which of its objects is meant?
-            several += 1
-        elif image.boxes:
-            (box,) = image.boxes
-            if (label := _class_of(box.category)) is None:
-                last = len(UNITY_CLASSES) - 1
-                what = f"category_id: {files.shorten(box.category)} is no class in 0…{last}"
-                raise ValueError(f"{box.place}: {what}")
-            yield image.name, (label, asd_labels.inside(box.box), image.size)
-        else:
-            yield image.name, (0, None, image.size)
+
+    def shown(picture: Picture) -> tuple:
+        if picture.size is None:
+            raise ValueError(f"{picture.place}: has no width and height")
+        size = picture.size[::-1]
+        if len(picture.boxes) != 1:
+            return 0, None, size
+        (box,) = picture.boxes
+        if (label := _class_of(box.category)) is None:
+            last = len(UNITY_CLASSES) - 1
+            what = f"category_id: {files.shorten(box.category)} is no class in 0…{last}"
+            raise ValueError(f"{box.place}: {what}")
+        return label, tuple(inside(picture.shares(box)).tolist()), size
+
+    pictures = box_forms.coco(data, place)
+    for picture, what in zip(pictures, for_each(((p,) for p in pictures), shown), strict=True):
+        if len(picture.boxes) < 2:  # which of several objects is meant?
+            yield picture.name, what
+    several = sum(len(picture.boxes) > 1 for picture in pictures)
     if several:
         logging.warning("%s: pictures with more than one box are left out: %d", place, several)
 
@@ -190,15 +195,15 @@ def _check_categories(data: Any, place: str) -> str:
     states = ("".join(map(str, state)) for state in load_procedure("industreal").states.tolist())
     names = ("background", *states, "errorstate")
     agree, wrong = 0, []
-    categories = coco.categories(data, place) if "categories" in data else {}
+    categories = box_forms.coco_categories(data, place) if "categories" in data else {}
     for number, category in categories.items():
-        name = re.sub(r"[\s,_\[\]()]", "", category.name)
+        name = re.sub(r"[\s,_\[\]()]", "", category)
         if name in ("background", "errorstate") or re.fullmatch("[01]{11}", name):
             label = _class_of(number)
             expected = "no class" if label is None else names[label]
             agree += name == expected
             if name != expected:
-                what = f"id {files.shorten(number)} is {files.shorten(category.name)}"
+                what = f"id {files.shorten(number)} is {files.shorten(category)}"
                 wrong.append(f"{what}, there {expected}")
     if wrong:
         raise ValueError(
@@ -211,7 +216,7 @@ def _check_categories(data: Any, place: str) -> str:
     return "category ids are read as classes of the Unity scene, as none of their names is a state"
 
 
-def _class_of(number: coco.Id) -> int | None:
+def _class_of(number: Id) -> int | None:
     """The class of an id of a category; None if it is no class of the Unity scene."""
     if isinstance(number, int) and 0 <= number < len(UNITY_CLASSES):
         return UNITY_CLASSES[number]

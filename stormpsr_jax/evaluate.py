@@ -38,7 +38,7 @@ from stormpsr_jax.psr.evaluation.scoring import (
 from stormpsr_jax.psr.files import predictions, scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.scoring import detection_scores, error_pictures, true_boxes
+from stormpsr_jax.psr.scoring import detection_scores, error_pictures
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights, read_weights
 from stormpsr_jax.psr.streams.risk import RISK
@@ -207,7 +207,7 @@ def _main_detections(argv: Sequence[str]) -> None:
         with error_pictures.found(pathlib.Path(args.boxes)) as labels:
             if labels is not None:
                 return _error_pictures(args, procedure, labels)
-    recordings = true_boxes.load(
+    recordings = detection_scores.load(
         procedure, args.asd, args.boxes, split=args.split, picture=args.picture
     )
     result = detection_scores.score(procedure, recordings, args.confidence, args.iou)

@@ -16,10 +16,11 @@ import numpy as np
 
 from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, revision
-from data_prep.reading import asd_labels, own_labels
+from data_prep.reading import own_labels
 from stormpsr_jax.base import files
 from stormpsr_jax.media.trees import Tree
-from stormpsr_jax.psr.files import yolo
+from stormpsr_jax.psr.files import box_forms
+from stormpsr_jax.psr.files import boxes as psr_boxes
 from stormpsr_jax.psr.files.label_files import BOXES
 
 CARRIED = 5.0  # seconds: a camera on a head moves
@@ -30,7 +31,7 @@ def _files(path: Path) -> list[Path]:
     """The file itself, or those of YOLO in a folder."""
     if not path.is_dir():
         return [path] if path.is_file() else []
-    return sorted(file for file in path.iterdir() if yolo.is_of_picture(file.name))
+    return sorted(file for file in path.iterdir() if box_forms.is_of_picture(file.name))
 
 
 class Box(msgspec.Struct, frozen=True, order=True):
@@ -73,15 +74,15 @@ class BoxFolder:
             return [], revision([])
         found = own_labels.read_boxes((Tree(str(self.folder)), path.name))
         found.of_frames(0, film.num_frames)
-        cx, cy, w, h = (found.boxes * np.array([film.width, film.height] * 2)).T
-        corners = np.round(np.stack([cx - w / 2, cy - h / 2, w, h], axis=1), 3)
-        corners = np.concatenate([corners, np.zeros((len(found.empty), 4))])
-        frames = np.concatenate([found.frames, found.empty]).tolist()
-        kept = {f: Box(f, *corner) for f, corner in zip(frames, corners.tolist(), strict=True)}
-        drawn = set(kept)
+        corners = found.boxes * ([film.width, film.height] * 2)
+        corners[:, :2] -= corners[:, 2:] / 2
+        drawn = zip(found.frames.tolist(), corners.round(3).tolist(), strict=True)
+        kept = {frame: Box(frame, *corner) for frame, corner in drawn}
+        kept |= {frame: Box(frame, 0, 0, 0, 0) for frame in found.empty.tolist()}
+        frames = set(kept)
         if path.suffix == ".json" and "drawn" in (data := files.read_json(path)):
-            drawn &= files.fit(data["drawn"], set[int], f"{path}: drawn")
-        return [kept[frame] for frame in sorted(drawn)], revision(_files(path))
+            frames &= files.fit(data["drawn"], set[int], f"{path}: drawn")
+        return [kept[frame] for frame in sorted(frames)], revision(_files(path))
 
     def write(self, name: str, film: Film, boxes: Sequence[Box]) -> None:
         """Writes the drawn boxes of a recording.
@@ -92,12 +93,12 @@ class BoxFolder:
         """
         if len(boxes) > MAX_BOXES or len({box.frame for box in boxes}) < len(boxes):
             raise ValueError(f"more than {MAX_BOXES} boxes, or two at one frame")
+        picture = psr_boxes.Picture(name, name, (film.width, film.height), [])
         for box in boxes:
             files.whole(box.frame, "frame", 0, film.num_frames - 1)
-            x, y, w, h = box.corner
             if any(box.corner):
-                share = np.array([x + w / 2, y + h / 2, w, h]) / ([film.width, film.height] * 2)
-                asd_labels.check_box(share.tolist(), f"frame {box.frame}")
+                at = box.x + box.w / 2, box.y + box.h / 2, box.w, box.h
+                picture.shares(psr_boxes.Box(f"frame {box.frame}", at))
         path, target, boxes = self.path(name), self.folder / f"{name}.json", sorted(boxes)
         if boxes != self.read(name, film)[0]:
             ours = path == target and "drawn" in files.read_json(target)

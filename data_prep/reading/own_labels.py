@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.reading import asd_labels, data_sets, recording_labels
-from data_prep.reading.asd_labels import Boxes
+from data_prep.reading import data_sets, recording_labels
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
-from stormpsr_jax.base.errors import one_line
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.media import containers, finding, trees, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import join
-from stormpsr_jax.psr.files import labels, timed_labels, yolo
+from stormpsr_jax.psr.files import box_forms, boxes, labels, timed_labels
+from stormpsr_jax.psr.files.boxes import Boxes, Picture
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import Unit
 from stormpsr_jax.psr.files.timed_labels import Shown
@@ -120,9 +121,22 @@ def read_boxes(place: Place) -> Boxes:
     """Reads the boxes of a recording: of a COCO or CVAT file, or of a folder of YOLO's."""
     tree, name = place
     if tree.exists(name):
-        with tree.on_disk(name) as path:
-            return asd_labels.read_boxes(path)
-    return asd_labels.read_yolo_boxes(tree, name)
+        return boxes.of_one(_pictures(place), Path(name).stem)
+
+    def picture(file: str) -> Picture:
+        with tree.on_disk(join(name, file)) as path:
+            return box_forms.yolo(files.read_text(path), tree.show(join(name, file)))
+
+    there = filter(box_forms.is_of_picture, tree.entries(name)[1])
+    pictures = for_each([(file,) for file in there], picture)
+    return boxes.joined(boxes.by_frame(pictures).values())
+
+
+def _pictures(place: Place) -> list[Picture]:
+    """Those of a COCO or CVAT file."""
+    tree, name = place
+    with tree.on_disk(name) as path:
+        return box_forms.read(path, tree.show(name))
 
 
 def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:
@@ -139,7 +153,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
             mistakes.
     """
     if os.fspath(path).lower().endswith(_SHARED) and os.path.isfile(path):
-        return asd_labels.read_shared_boxes(path, names)
+        return boxes.by_recording(box_forms.read(path, str(path)), names)
     if not os.path.exists(path):
         raise ValueError(f"--boxes={path}: no such folder, COCO or CVAT file")
     places: list[tuple[str, Place]] = []
@@ -150,7 +164,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
                 for file in there
                 if file.lower().endswith(_SHARED)
             ]
-            if folder and any(map(yolo.is_of_picture, there)):
+            if folder and any(map(box_forms.is_of_picture, there)):
                 places.append((folder.rpartition("/")[2], (tree, folder)))
     found = finding.by_name(places)
     if not found:
@@ -159,8 +173,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
             "<recording>/*.txt (YOLO)"
         )
     if len(places) == 1 and not found.keys() & set(names):
-        ((_, (tree, file)),) = places
-        if tree.exists(file):
-            with tree.on_disk(file) as shared:
-                return asd_labels.read_shared_boxes(shared, names)
+        ((_, shared),) = places
+        if shared[0].exists(shared[1]):
+            return boxes.by_recording(_pictures(shared), names)
     return data_sets.only_places(found, "--boxes", "boxes")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
+from stormpsr_jax.psr.files.boxes import Boxes
 from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -126,16 +126,10 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
         ValueError: the errors of all files, with file, line and field; see read_psr_files.
     """
 
-    def read_boxes(place: Place) -> Boxes:
-        assert form.read_boxes is not None
-        tree, name = place
-        with tree.on_disk(name) as path:
-            return form.read_boxes(path)
-
     def read_steps() -> Labels:
         return read_psr_labels(recording, procedure, early_start=form.any_first)
 
-    return with_boxes(recording, read_steps, read_boxes)
+    return with_boxes(recording, read_steps, form.read_boxes)
 
 
 def read_psr_labels(
@@ -151,19 +145,19 @@ def read_psr_labels(
 def with_boxes(
     recording: RecordingFiles,
     read_steps: Callable[[], Labels],
-    read_boxes: Callable[[Place], Boxes],
+    read_boxes: Callable[[Place], Boxes] | None,
 ) -> Labels:
     """Returns labels with the boxes of a recording; ValueError with the errors of both."""
 
+    if (place := recording.boxes) is None:
+        return read_steps()
+
     def boxes_of() -> Boxes:
-        assert recording.boxes is not None
-        place = recording.boxes
+        assert read_boxes is not None
         boxes = place if isinstance(place, Boxes) else read_boxes(place)
         boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
         return boxes
 
-    if recording.boxes is None:
-        return read_steps()
     known, boxes = for_each([(read_steps,), (boxes_of,)], lambda read: read())
     return dataclasses.replace(known, boxes=boxes)
 

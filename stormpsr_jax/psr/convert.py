@@ -1,29 +1,34 @@
 """What other tools write, to our files: ``python -m stormpsr_jax.psr.convert --help``.
 
-``convert coco`` and ``convert yolo`` make detection files. ``convert frames`` renumbers the frames
-of prediction files that count them at another rate than the labels. ``convert labels`` writes
-labels of every kind, labels by the clock too, as folders of PSR files.
+``convert coco`` and ``convert yolo`` make detection files, of COCO results and of YOLO text files;
+the image ids of results are explained by a COCO annotation file, or are frame numbers, or
+``<recording>_<frame>`` as Ultralytics takes them from pictures so named. ``convert frames``
+renumbers the frames of prediction files that count them at another rate than the labels.
+``convert labels`` writes labels of every kind, labels by the clock too, as folders of PSR files.
 """
 
 import argparse
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import Errors, for_each, lines_of
+from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
+    box_forms,
     class_maps,
-    coco,
     label_files,
     labels,
-    other_detectors,
     predictions,
     resample,
     words,
 )
+from stormpsr_jax.psr.files.boxes import Picture, by_frame
 from stormpsr_jax.psr.files.class_maps import ClassMap
+from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 
@@ -43,24 +48,8 @@ def _main_detections(args: argparse.Namespace) -> None:
     content = files.read_json(args.results) if args.format == "coco" else None
     classes = _classes(args, content, procedure)
     print(classes)
-    if args.format == "yolo":
-        found = other_detectors.from_yolo(
-            args.folder, classes, args.recording, args.first_frame or 0
-        )
-        if args.first_frame is None and other_detectors.count_from_one(args.folder):
-            print(
-                "frames have the numbers in the files' names; if these are a video's, which "
-                "Ultralytics counts from 1 and labels from 0, give --first_frame=1"
-            )
-    else:
-        images = None
-        if args.images is not None:
-            data = files.read_json(args.images)
-            images = other_detectors.coco_images(data, args.images, args.recording)
-        try:
-            found = other_detectors.from_coco(content, classes, images, args.recording)
-        except ValueError as error:
-            raise Errors([f"{args.results}: {line}" for line in lines_of(error)]) from error
+    convert = _from_yolo if args.format == "yolo" else _from_coco
+    found = convert(args, content, classes)
     if args.recording is not None:
         files.check_name(args.recording, "--recording")
     out = pathlib.Path(args.out)
@@ -70,14 +59,117 @@ def _main_detections(args: argparse.Namespace) -> None:
         path = out / f"{name}{predictions.SUFFIX}"
         predictions.write(path, name, rows)
         print(f"{path}: {len(rows.frames)} detections")
-    if classes.missing():
-        print(f"no class maps to the catalogued states {', '.join(map(str, classes.missing()))}")
+
+
+def _from_coco(args: argparse.Namespace, results: Any, classes: ClassMap) -> dict[str, Detections]:
+    """Converts COCO results: boxes in 0…1 where --images tells the image sizes, else in pixels."""
+
+    def owner(picture: Picture) -> str:
+        return args.recording or (_named_before if args.images is None else _folder_of)(picture)
+
+    if args.images is None:
+        pictures = box_forms.coco_results(results, args.results, None, classes)
+        return _detections(args.recording, by_frame(pictures, owner))
+    listed = box_forms.coco_images(files.read_json(args.images), args.images)
+    found = by_frame(listed.values(), owner)
+    box_forms.coco_results(results, args.results, listed, classes)  # adds them to the pictures
+    return _detections(args.recording, found)
+
+
+def _from_yolo(args: argparse.Namespace, _: Any, classes: ClassMap) -> dict[str, Detections]:
+    """Converts a folder of YOLO text files.
+
+    A folder without such files may have a folder for each recording, named after it, with the files
+    in it or in its folder "labels". Files are of the recording that their folder is named after,
+    unless it is called "labels", as Ultralytics calls every one, or has those of several videos:
+    then of the one that stands before the frame's number.
+    """
+    folder, first = pathlib.Path(args.folder), args.first_frame or 0
+    if first < 0:
+        raise ValueError(f"--first_frame={first} is not a number from 0 up")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is not a folder")
+    owners = dict.fromkeys(_texts(folder), args.recording)
+    if not owners and args.recording is None:
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+            its = _texts(inner / "labels") or _texts(inner)
+            owners |= {path: files.check_name(inner.name, str(inner)) for path in its}
+    if not owners:
+        raise ValueError(f"{folder}: holds no .txt files of frames")
+
+    def read(path: pathlib.Path) -> Picture:
+        return box_forms.yolo(files.read_text(path), str(path), classes)
+
+    pictures = for_each([(path,) for path in owners], read)
+    numbers = for_each([(picture,) for picture in pictures], Picture.numbered)
+    name = folder.resolve().name
+    if name != "labels" and len({start for start, _ in numbers}) == 1:
+        owners = {path: owner or name for path, owner in owners.items()}
+    counted = [
+        frame > 0 and picture.name.startswith(f"{start}_{frame}")  # Ultralytics does not pad it
+        for picture, (start, frame) in zip(pictures, numbers, strict=True)
+        if start
+    ]
+    if args.first_frame is None and counted and all(counted):
+        print(
+            "frames have the numbers in the files' names; if these are a video's, which "
+            "Ultralytics counts from 1 and labels from 0, give --first_frame=1"
+        )
+    of_place = {str(path): owner for path, owner in owners.items()}
+    found = by_frame(pictures, lambda its: of_place[its.place] or _named_before(its), first)
+    return _detections(args.recording, found)
+
+
+def _detections(
+    recording: str | None, pictures: Mapping[tuple[str, int], Picture]
+) -> dict[str, Detections]:
+    """Returns the detections in pictures by recording; of `recording` also if there are none."""
+    rows: dict[str, list[tuple]] = {} if recording is None else {recording: []}
+    for (name, frame), picture in pictures.items():
+        its, (width, height) = rows.setdefault(name, []), picture.size or (1, 1)
+        for box in picture.boxes:
+            x, y, w, h = box.at
+            at = x / width, y / height, w / width, h / height
+            its.append((frame, box.category, box.score, *at))
+    found = {}
+    for name, its in sorted(rows.items()):
+        table = np.array(its, np.float64).reshape(-1, 7)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        frames, classes = table[:, :2].astype(np.int64).T
+        found[name] = Detections(frames, classes, table[:, 2], table[:, 3:])
+    return found
+
+
+def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(p for p in folder.glob("*.txt") if box_forms.is_of_picture(p.name))
+
+
+def _folder_of(picture: Picture) -> str:
+    """The recording that a picture's folder is named after (the one above, if that is "rgb")."""
+    folders = [name for name in picture.folders if name not in ("rgb", ".", "")]
+    if not folders:
+        raise ValueError(
+            f"{picture.place}: {files.shorten(picture.name)} is in no folder that names its "
+            "recording; pass --recording"
+        )
+    return files.check_name(folders[-1], picture.place)
+
+
+def _named_before(picture: Picture) -> str:
+    """The recording in <recording>_<frame>."""
+    if not (name := picture.numbered()[0]):
+        raise ValueError(
+            f"{picture.place}: {files.shorten(picture.name)} names no recording before the frame's "
+            "number, so --recording is needed (of COCO results, or --images)"
+        )
+    return files.check_name(name, picture.place)
 
 
 def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> ClassMap:
     """What --classes, --names or --offset say of a detector's classes."""
     if args.offset is not None:
-        return ClassMap(args.offset, procedure)
+        ours = range(procedure.error_class + 1)
+        return ClassMap({str(c - args.offset): c for c in ours}, procedure)
     if args.classes is not None:
         place, data = args.classes, files.read_json(args.classes)
         if args.format == "coco" and args.images is not None and isinstance(data, dict):
@@ -93,10 +185,7 @@ def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> Cl
             if first is None:
                 entries = results if isinstance(results, list) else []
                 found = [e.get("category_id") for e in entries if isinstance(e, dict)]
-                try:
-                    first = class_maps.first_category(found, names)
-                except ValueError as error:
-                    raise ValueError(f"{args.results}: {error}") from error
+                first = class_maps.first_category(found, names, args.results)
             print(f"category_id {first} is class 0, {files.shorten(names.get(0))}")
         data = {str(c + first): name for c, name in names.items()}
     try:
@@ -115,7 +204,7 @@ def _categories(path: str) -> dict[str, str]:
     data = files.read_json(path)
     if not isinstance(data, dict) or "categories" not in data:
         return {}
-    return {str(key): category.name for key, category in coco.categories(data, path).items()}
+    return {str(key): name for key, name in box_forms.coco_categories(data, path).items()}
 
 
 def _main_frames(args: argparse.Namespace) -> None:

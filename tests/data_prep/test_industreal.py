@@ -207,11 +207,14 @@ def zipped(data: Path) -> None:
 ERRORS = {
     "class": (second("annotations", category_id=24), ["category_id: 24 is no class of procedure"]),
     "outside": (second("annotations", bbox=[0, 800, 9, 9]), ["annotations[1]: y: the box is out"]),
-    "no number": (second("images", file_name="x"), ["images[1]: 'x' does not end in a frame's"]),
+    "no number": (
+        second("images", file_name="x"),
+        ["images[1]: the name 'x' does not end in"],
+    ),
     "frame": (second("images", file_name="000800.jpg"), ["frame 800 is not among", "0…8"]),
     "table": (
         boxes_of(lambda content: content.update(categories=content["categories"][:5])),
-        ["categories[0]: id 1 has the name 'background', which is not that of the class"],
+        ["categories: id 1 has the name 'background', which is not that of the class"],
     ),
     "two places": (
         written("again/03_assy_0_1/OD_labels.json", "{}"),

@@ -1,15 +1,18 @@
 """Boxes on a user's own videos: formats, frames that were looked at, what is wrong with some."""
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep.reading import asd_labels, own_labels
+from data_prep.reading import own_labels
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files import boxes
 from tests.support.own_data import make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
@@ -99,10 +102,10 @@ def test_boxes_of_every_form_are_those_of_their_frames(tmp_path, form):
         if place is None:
             assert not boxed
             continue
-        boxes = place if isinstance(place, asd_labels.Boxes) else own_labels.read_boxes(place)
-        assert (boxes.frames.tolist(), boxes.empty.tolist()) == (boxed, empty), name
-        np.testing.assert_allclose(boxes.boxes, [BOX] * len(boxed))
-        assert boxes.classes is None  # the state counts that the labels give
+        read = place if isinstance(place, boxes.Boxes) else own_labels.read_boxes(place)
+        assert (read.frames.tolist(), read.empty.tolist()) == (boxed, empty), name
+        np.testing.assert_allclose(read.boxes, [BOX] * len(boxed))
+        assert read.classes is None  # the state counts that the labels give
 
 
 def test_boxes_follow_the_picture_and_other_frames_are_not_annotated(
@@ -146,27 +149,34 @@ ERRORS = {
         "bench2.json": coco("1.jpg"),
         LABELS: "",
     },
-    "bench2/6.txt: and .*bench2/000006.txt are the same frame|000006.txt: and .*6.txt are": {
+    "bench2/6.txt: '6.txt' is frame 6 of the same recording as .*bench2/000006.txt": {
         "bench2/6.txt": "",
         "bench2/000006.txt": "",
     },
     "000020.txt: line 1: frame 20 is not among .* 0…19": {"bench2/000020.txt": "0 .5 .5 .1 .1"},
     "000008.txt: line 1: x: the box is outside": {LABELS: "0 1.5 .5 .1 .1"},
     "000008.txt: line 1: h: is missing": {LABELS: "0 .5 .5 .1"},
-    "8.txt are the same frame": {"bench2/8_jpg.rf.5a1f8c0d93e4.txt": "", "bench2/8.txt": ""},
-    "pump.txt: its name does not end in a frame's number": {"bench2/pump.txt": ""},
+    "5a1f8c0d93e4.txt' is frame 8 of the same recording as .*8.txt: '8.txt'": {
+        "bench2/8_jpg.rf.5a1f8c0d93e4.txt": "",
+        "bench2/8.txt": "",
+    },
+    "pump.txt: the name 'pump.txt' does not end in a frame's number": {"bench2/pump.txt": ""},
     "bench1.json: not COCO": {"bench1.json": "[]"},
     r"annotations\[0\]: bbox: \[16, 12, 16\] is not x, y": {
         FILE: coco("bench1/6.jpg", bbox=[16, 12, 16])
     },
-    r"images\[0\]: file_name: 'bench9/6.jpg' is in no folder named|'bench9/6.jpg' is in no": {
-        FILE: coco("bench9/6.jpg")
+    r"images\[0\]: 'bench9/6.jpg' is in no folder named": {FILE: coco("bench9/6.jpg")},
+    r"annotations\[0\]: image_id: 9 is not in images": {
+        FILE: coco("bench1/6.jpg").replace('"image_id": 0', '"image_id": 9')
+    },
+    r"images\[1\]: id: 0 is given twice": {
+        FILE: coco("bench1/6.jpg", "bench1/7.jpg").replace('"id": 1, "file', '"id": 0, "file')
     },
     r"'bench2/x' does not end in a frame's number, such as 000010.jpg": {FILE: coco("bench2/x")},
     r"annotations\[0\]: attributes: rotation: 'x' is not in": {
         FILE: coco("bench1/6.jpg", attributes={"rotation": "x"})
     },
-    r"line 4: <image>: name: 'bench9/6.jpg' is in no folder": {
+    r"line 4: <image>: 'bench9/6.jpg' is in no folder": {
         "all.xml": cvat(image("bench9/6.jpg", CVAT_BOX))
     },
     r"line 4: <box> ytl: .* number": {"all.xml": cvat(image("bench1/6.jpg", '<box xtl="1"/>'))},
@@ -191,6 +201,14 @@ def test_errors_name_file_and_place(own_pictures, tmp_path, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_errors_about_frames_name_the_place_in_a_zip_file(own_pictures, tmp_path):
+    with zipfile.ZipFile(tmp_path / "boxes.zip", "w") as file:
+        file.writestr("bench1.json", coco("20.jpg"))
+    message = r"boxes.zip/bench1.json: annotations\[0\]: frame 20 is not among"
+    with pytest.raises(ValueError, match=message):
+        make(own_pictures, tmp_path / "out", boxes=tmp_path / "boxes.zip")
+
+
 def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
     """The upright box around a turned one, x, y, w, h in pixels, by its four corners."""
     x, y, w, h = box
@@ -210,7 +228,7 @@ def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
     }
     written(tmp_path, files)
     for name in files:
-        found = asd_labels.read_boxes(tmp_path / name)
+        found = own_labels.read_boxes((Tree(str(tmp_path)), name))
         np.testing.assert_allclose(
             found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9
         )

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from data_prep.reading import asd_labels
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.base.errors import lines_of, one_line
 from stormpsr_jax.data.clips import ClipSource, list_splits
@@ -33,7 +32,7 @@ from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import Tree, open_trees
-from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.files import box_forms, boxes, label_files
 from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.weights import parameters, torch_files
@@ -147,7 +146,7 @@ def make_labels(folder: Path) -> None:
 def read_labels(root: Path, path: Path) -> None:
     variant = live_data.PROCEDURE.variants["assembly"]
     if path.name == "boxes.json":
-        asd_labels.read_boxes(path)
+        boxes.joined(box_forms.read(path, str(path)))
     else:
         path = path.parent if path.parent.name == "rec" else path
         label_files.read(path, live_data.PROCEDURE, variant)

@@ -1,22 +1,56 @@
 """From the classes of somebody's detector to those of a procedure."""
 
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stormpsr_jax.base import files
+from stormpsr_jax.psr.files.boxes import Id
 from stormpsr_jax.psr.procedure import Procedure
 
-_NAMED = {
-    "background": lambda procedure: 0,
-    "error": lambda procedure: procedure.error_class,
-    "error_state": lambda procedure: procedure.error_class,
-}
 # Characters of a file of names, of which YAML takes a second for 60,000. Those of LVIS, of 1203
 # classes, has 40,000.
 _MAX_NAMES = 2**18
+
+
+def by_name(procedure: Procedure) -> dict[str, int]:
+    """Returns the classes of a procedure by what boxes are called: digits of a state, and others.
+
+    The others are "background", "error" and "error_state".
+    """
+    states = procedure.to_json()["states"]
+    errors = dict.fromkeys(("error", "error_state"), procedure.error_class)
+    return {"background": 0, **{state: c for c, state in enumerate(states, start=1)}, **errors}
+
+
+def of_table(names: Mapping[Id, str], procedure: Procedure, place: str) -> dict[Id, int]:
+    """Returns the class of each category id of a COCO file, given their names.
+
+    A category is named as in `by_name`; a state that is not catalogued has class 0. IndustReal's
+    own files, though, name class n as n + 1 (1 "background" … S + 2 "error_state"), while the ids
+    of their boxes are classes: with such a table a class is its id.
+
+    Raises:
+        ValueError: a name that is none of these, or a table that is shifted in part.
+    """
+    known, classes, last = by_name(procedure), dict[Id, int](), procedure.error_class
+    for key, name in names.items():
+        state = len(name) == procedure.num_components and set(name) <= {"0", "1"}
+        if name not in known and not state:
+            raise ValueError(
+                f"{place}: categories: {files.shorten(name)} is neither a state of procedure "
+                f"{procedure.name!r} nor background or error_state"
+            )
+        classes[key] = known.get(name, 0)
+    if names.get(1) != "background" or classes.get(last + 1) != last:
+        return classes
+    if any(key != c + 1 for key, c in classes.items()):
+        raise ValueError(
+            f"{place}: categories: background is 1, but not every state is one above its class in "
+            f"procedure {procedure.name!r}"
+        )
+    return {c: c for c in range(last + 1)}
 
 
 class ClassMap:
@@ -24,77 +58,50 @@ class ClassMap:
 
     Args:
         data: {the detector's class: ours}, where ours is a number in 0…S+1, a catalogued state
-            such as "1100", "background" or "error"; or a whole number that is added to the
-            detector's class.
+            such as "1100", "background" or "error".
 
     Raises:
         ValueError: a class that the procedure does not have, or a catalogued state given twice.
     """
 
-    def __init__(self, data: Mapping[str, Any] | int, procedure: Procedure) -> None:
-        self._procedure = procedure
-        self._offset = data if isinstance(data, int) else None
-        self._classes: dict[str, int] = {}
-        if isinstance(data, int):
-            return
+    def __init__(self, data: Mapping[str, Any], procedure: Procedure) -> None:
         if not isinstance(data, Mapping):
             raise ValueError("a class map is an object {detector's class: class of the procedure}")
-        self._states = {state: c for c, state in enumerate(procedure.to_json()["states"], start=1)}
-        source: dict[int, str] = {}
+        self._procedure, self._reported = procedure, set[Id]()
+        self._classes: dict[str, int] = {}
+        named, source = by_name(procedure), dict[int, str]()
         for name, value in data.items():
-            c = self._parse(name, value)
+            c = named.get(value, -1) if isinstance(value, str) else value
+            if type(c) is not int or not 0 <= c <= procedure.error_class:
+                raise ValueError(
+                    f"class {files.shorten(name)} maps to {files.shorten(value)}, which is none of "
+                    f"0…{procedure.error_class}, 'background', 'error' or a catalogued state of "
+                    f"procedure {procedure.name!r}"
+                )
             if c in source and 1 <= c <= procedure.num_states:
                 both = f"{files.shorten(source[c])} and {files.shorten(name)}"
                 raise ValueError(f"classes {both} both map to class {c}")
-            source[c] = name
-            self._classes[str(name)] = c
+            source[c], self._classes[str(name)] = name, c
 
-    def _parse(self, name: str, value: Any) -> int:
-        procedure = self._procedure
-        if isinstance(value, int) and not isinstance(value, bool):
-            if 0 <= value <= procedure.error_class:
-                return value
-        elif isinstance(value, str):
-            if value in _NAMED:
-                return _NAMED[value](procedure)
-            if value in self._states:
-                return self._states[value]
-        raise ValueError(
-            f"class {files.shorten(name)} maps to {files.shorten(value)}, which is none of "
-            f"0…{procedure.error_class}, 'background', 'error' or a catalogued state of procedure "
-            f"{procedure.name!r}"
-        )
+    def __call__(self, detected: Id, place: str) -> int:
+        """Returns the procedure's class.
 
-    def __call__(self, detected: int | str) -> int:
-        """Returns the procedure's class; ValueError for a class that the map does not have."""
-        if self._offset is not None:
-            c = int(detected) + self._offset
-            if not 0 <= c <= self._procedure.error_class:
-                raise ValueError(
-                    f"class {detected} with offset {self._offset} is not in "
-                    f"0…{self._procedure.error_class}"
-                )
-            return c
-        if str(detected) not in self._classes:
-            raise ValueError(f"class {files.shorten(detected)} is not in the class map")
-        return self._classes[str(detected)]
-
-    def missing(self) -> list[int]:
-        """Catalogued states (1…S) that no class of the map leads to."""
-        if self._offset is not None:
-            return []
-        return sorted(set(range(1, self._procedure.error_class)) - set(self._classes.values()))
+        Raises:
+            ValueError: the map does not have it; names the first place, and at others it is 0.
+        """
+        if str(detected) in self._classes or detected in self._reported:
+            return self._classes.get(str(detected), 0)
+        self._reported.add(detected)
+        raise ValueError(f"{place}: class {files.shorten(detected)} is not in the class map")
 
     def __str__(self) -> str:
-        if self._offset is not None:
-            return f"classes are the detector's with {self._offset} added"
         procedure, values = self._procedure, set(self._classes.values())
-        num = procedure.num_states
-        text = f"{len(self._classes)} classes: {num - len(self.missing())} of the {num} states of "
-        text += f"procedure {procedure.name!r}"
+        missing = sorted({*range(1, procedure.error_class)} - values)
+        text = f"{len(self._classes)} classes: {procedure.num_states - len(missing)} of the "
+        text += f"{procedure.num_states} states of procedure {procedure.name!r}"
         for c, what in ((procedure.error_class, "error state"), (0, "background")):
             text += f", {what if c in values else 'no ' + what}"
-        return text
+        return f"{text}; not {', '.join(map(str, missing))}" if missing else text
 
 
 def read_names(path: str | os.PathLike) -> dict[int, str]:
@@ -108,11 +115,10 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
     Raises:
         ValueError: not such a file.
     """
-    path = pathlib.Path(path)
-    text = files.read_text(path)
+    text, path = files.read_text(path), os.fspath(path)
     if len(text) > _MAX_NAMES:
         raise ValueError(f"{path}: has more than {_MAX_NAMES} characters; it is no list of names")
-    if path.suffix.lower() not in (".yaml", ".yml"):
+    if not path.lower().endswith((".yaml", ".yml")):
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not lines:
             raise ValueError(f"{path}: has no names of classes")
@@ -142,25 +148,23 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
     return {int(key): name for key, name in names.items()}
 
 
-def first_category(categories: Iterable[Any], names: Mapping[int, str]) -> int:
+def first_category(categories: Iterable[Any], names: Mapping[int, str], place: str) -> int:
     """Returns the `category_id` that class 0 has in COCO results, given the names by number from 0.
 
     Ultralytics counted from 0 once and counts from 1 by now; the files do not say which.
 
     Raises:
-        ValueError: both are possible, or neither is.
+        ValueError: both are possible, or neither is; names the place.
     """
     numbers = {c for c in categories if isinstance(c, int) and abs(c) <= files.MAX_WHOLE}
     last = max(names)
-    if not numbers:
-        return 0
     possible = [first for first in (0, 1) if all(0 <= c - first <= last for c in numbers)]
-    if len(possible) == 1:
+    if len(possible) == 1 or not numbers:
         return possible[0]
     what = (
         "may count classes from 0 or from 1" if possible else f"are not those of {last + 1} names"
     )
     raise ValueError(
-        f"category_id: the numbers {min(numbers, default='')}…{max(numbers, default='')} {what}; "
-        "give --first_category=1 if the first class is 1, as Ultralytics writes it by now, or 0"
+        f"{place}: category_id: the numbers {min(numbers)}…{max(numbers)} {what}; give "
+        "--first_category=1 if the first class is 1, as Ultralytics writes it by now, or 0"
     )

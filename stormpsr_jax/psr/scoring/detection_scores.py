@@ -5,16 +5,26 @@ centre y, width, height in any one unit. Classes are those of prediction files: 
 states, S + 1 the error state.
 """
 
+import contextlib
 import dataclasses
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
+from stormpsr_jax.psr.files import box_forms, class_maps, label_files, predictions
+from stormpsr_jax.psr.files.boxes import Id, framed
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
 
 IOU = 0.5  # intersection over union from which on a box is found
+SUFFIX = "_results_gt.csv"
+OD_LABELS = "OD_labels.json"
+_MAX_SHARE = 2  # a box wider or higher than this is in pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,3 +237,117 @@ def _rows(found: Detections, kept: np.ndarray) -> Detections:
     return Detections(
         found.frames[kept], found.classes[kept], found.confidences[kept], found.boxes[kept]
     )
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def load(
+    procedure: Procedure,
+    asd: str | os.PathLike,
+    true: str | os.PathLike | None = None,
+    *,
+    split: str | None = None,
+    picture: tuple[float, float] | None = None,
+) -> dict[str, tuple[Detections, TrueBoxes]]:
+    """Reads detections and true boxes, and brings both to one unit; by recording, for `score`.
+
+    Args:
+        true: folder or zip file of true boxes, or a folder of zip files; None if they lie beside
+            the detections, as in IndustReal's published ones.
+        split: of boxes below folders (or in zip files) of splits, only these.
+        picture: width and height in pixels, where files do not say it.
+
+    Raises:
+        ValueError: every error in every file; recordings with boxes but without detections and the
+            reverse; detections in shares of pictures of unknown size.
+    """
+    where = asd if true is None else true
+    with contextlib.ExitStack() as stack:
+        found = predictions.find(stack.enter_context(predictions.opened(asd, "--asd")))
+        # Zip files of recordings lie beside those of detections, two of which have true boxes too.
+        wanted = OD_LABELS.__eq__ if os.path.isdir(where) else _is_wanted
+        known = _find(stack.enter_context(label_files.opened(where, split, wanted)), split)
+        if not known:
+            raise ValueError(
+                f"{where}: has neither <rec>{SUFFIX} nor <rec>/{OD_LABELS}; see --boxes"
+            )
+        raise_all(
+            [f"{where}: no true boxes of {name}, which {asd} has" for name in found.keys() - known]
+            + [f"{asd}: no detections of {n}, which {where} has" for n in known.keys() - found]
+        )
+
+        def pair(name: str) -> tuple[Detections, TrueBoxes]:
+            path = found[name]
+            try:
+                detected = predictions.read_detections(path, procedure, found.keys() - {name})
+                return detected, _in_unit_of(detected, read(known[name], procedure), picture, path)
+            except ValueError as error:
+                raise Errors(first_of(error, known[name])) from error
+
+        names = sorted(known)
+        return dict(zip(names, for_each([(name,) for name in names], pair), strict=True))
+
+
+def _is_wanted(name: str) -> bool:
+    return name == OD_LABELS or name.endswith(SUFFIX)
+
+
+def _find(folder: pathlib.Path, split: str | None) -> dict[str, pathlib.Path]:
+    """The files of true boxes, by recording; of a recording with both kinds the CSV file."""
+    splits = [name for name in label_files.SPLITS if split in (None, name)]
+    places = [path for name in ("", *splits) for path in (folder / name).glob(f"*/{OD_LABELS}")]
+    return {path.parent.name: path for path in places} | predictions.find(folder, SUFFIX)
+
+
+def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
+    """Reads the true boxes of one recording, in pixels.
+
+    `<rec>_results_gt.csv` has the columns of prediction files, but x, y are the box's upper left
+    corner. `OD_labels.json` is COCO; `class_maps.of_table` says what its categories are. A frame
+    with a box of class 0 is left out: no detector can be right about it.
+
+    Raises:
+        ValueError: every error, with file and place.
+    """
+    size = None
+    if path.name == OD_LABELS:
+        data = files.read_json(path)
+        classes = class_maps.of_table(box_forms.coco_categories(data, path), procedure, str(path))
+
+        def translate(category: Id, place: str) -> int:
+            if category not in classes:
+                raise ValueError(f"{place}: {files.shorten(category)} is not in categories")
+            return classes[category]
+
+        pictures = box_forms.coco(data, path, translate)
+        if len(sizes := {picture.size for picture in pictures}) > 1:
+            raise ValueError(f"{path}: images: pictures of several sizes, which no recording has")
+        (size,) = sizes or (None,)
+        rows = [(f, box) for f, picture in framed(pictures) for box in picture.boxes]
+        if rows and size is None:
+            raise ValueError(f"{path}: images: have no width and height")
+        table = np.array([(f, box.category, *box.at) for f, box in rows]).reshape(-1, 6)
+        frames, labels, at = table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:]
+    else:
+        given = predictions.read_detections(path, procedure)
+        frames, labels, at = given.frames, given.classes, given.boxes.copy()
+        at[:, :2] += at[:, 2:] / 2
+    known = labels > 0
+    return TrueBoxes(frames[known], labels[known], at[known], np.unique(frames[~known]), size)
+
+
+def _in_unit_of(
+    found: Detections,
+    true: TrueBoxes,
+    picture: tuple[float, float] | None,
+    path: pathlib.Path,
+) -> TrueBoxes:
+    if not len(found.boxes) or not len(true.boxes) or found.boxes[:, 2:].max() > _MAX_SHARE:
+        return true
+    if (size := true.size or picture) is None:
+        raise ValueError(
+            f"{path}: has boxes in shares of the picture, and the true ones are in pixels; give "
+            "the size of the pictures with --picture, such as --picture=1280x720"
+        )
+    return dataclasses.replace(true, boxes=true.boxes / np.tile(size, 2))

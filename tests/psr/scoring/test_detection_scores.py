@@ -11,7 +11,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import detection_scores, true_boxes
+from stormpsr_jax.psr.scoring import detection_scores
 from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes
 from tests.support import toy
 from tests.support.commands import refused
@@ -154,16 +154,18 @@ def coco_file(path, names, annotations):
 def test_a_box_has_the_class_of_its_category_id_where_names_are_one_off(tmp_path):
     boxes = [(30 + c, c) for c in range(1, 24)]
     names = dict(enumerate(SHIFTED, start=1))
-    shifted = true_boxes.read(coco_file(tmp_path / "a/OD_labels.json", names, boxes), INDUSTREAL)
+    shifted = detection_scores.read(
+        coco_file(tmp_path / "a/OD_labels.json", names, boxes), INDUSTREAL
+    )
     assert shifted.classes.tolist() == list(range(1, 24))
     assert shifted.frames.tolist() == list(range(31, 54))
     assert shifted.boxes[0].tolist() == [120, 60, 40, 20]
     assert shifted.size == (1280, 720)
     plain = coco_file(tmp_path / "b/OD_labels.json", dict(enumerate(SHIFTED)), boxes)
-    assert true_boxes.read(plain, INDUSTREAL).classes.tolist() == list(range(1, 24))
+    assert detection_scores.read(plain, INDUSTREAL).classes.tolist() == list(range(1, 24))
     names = {7: "11", 8: "01", 9: "error"}
     own = coco_file(tmp_path / "c/OD_labels.json", names, [(31, 7), (32, 8), (33, 9)])
-    read = true_boxes.read(own, TOY)
+    read = detection_scores.read(own, TOY)
     assert (read.classes.tolist(), read.left_out.tolist()) == ([2, 3], [32])
 
 
