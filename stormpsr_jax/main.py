@@ -35,12 +35,13 @@ def run(
     others: Sequence[Path] = (),
     on_start: Callable[[], None] = lambda: None,
     claims: Path | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Runs the stages of a config in a working directory; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, profile_steps, remake, others, on_start, claims)
+    run(config, workdir, profile_steps, remake, others, on_start, claims, keep)
 
 
 def _steps(text: str) -> tuple[int, int]:
@@ -67,6 +68,8 @@ def _parser() -> OneLineParser:
     what += "the old weights, for config.continue_share of the steps"
     choices = ("anew", "continue")
     add("--remake", nargs="?", choices=choices, const="anew", default="", help=what)
+    what = "keep what stages made with other code of the package: these, or all of them"
+    add("--keep", nargs="?", const="all", default="", metavar="STAGE,STAGE", help=what)
     what = "work folders whose finished stages are taken over where they are the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
     what = "folder of locks: what another run with the same one makes now is left to it (status 75)"
@@ -121,6 +124,7 @@ def _run_command(args: argparse.Namespace) -> None:
             args.others,
             on_start=lambda: computing.append(True),
             claims=args.claims,
+            keep=[name for name in args.keep.split(",") if name],
         )
     except SystemExit:
         raise

@@ -21,9 +21,11 @@ from stormpsr_jax.base import files
 
 RECORD = "record.json"
 # By section, {name: JSON value}: "config" {field: value}, "data", "files" and "procedure" {what:
-# checksum}, "stages" {what it reads: checksum of its results, None if it is not finished}.
+# checksum}, "stages" {what it reads: checksum of its results, None if it is not finished},
+# "sources" {file of this project: checksum}, "package" {"version", "commit"}.
 MadeFrom = Mapping[str, Mapping[str, Any]]
 _OTHER = {"data": "other {}", "files": "other {}", "procedure": "another procedure ({})"}
+_OTHER["sources"] = "other code in {}"
 
 
 class Training(msgspec.Struct):
@@ -44,12 +46,14 @@ class Record(msgspec.Struct, omit_defaults=True):
         trained: of weights, the trainings that they went through, its own last.
         results: the checksum of each of its files; None until it is finished.
         facts: what else its maker says of it.
+        kept: "sources" and "package" with which it was kept last, though others made it.
     """
 
     made_from: dict[str, dict[str, Any]]
     trained: list[Training] = []
     results: dict[str, str] | None = None
     facts: dict[str, Any] = {}
+    kept: dict[str, dict[str, Any]] = {}
 
 
 Kind = TypeVar("Kind", bound=Record)
@@ -149,21 +153,22 @@ def of_json(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
+def of_input(path: Path, compute: Callable[[], Any] | None = None, kind: str = "") -> Any:
     """The checksum of an input file, which is read again only when its size or time is another.
 
     It is kept for the user, whatever the work folder: a data set is of many gigabytes.
 
     Args:
-        compute: the checksum, where it is not that of the whole content.
+        compute: the checksum, where it is not that of the whole content; with `kind`, what else is
+            to be known of a file, a JSON value.
     """
     status = os.stat(path)
-    key = [str(path.absolute()), status.st_size, status.st_mtime_ns, compute is None]
+    key = [str(path.absolute()), status.st_size, status.st_mtime_ns, kind or compute is None]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     kept = home / "stormpsr_jax" / "checksums" / f"{of_json(key[::3])}.json"
     with contextlib.suppress(ValueError):
         match files.read_json(kept):
-            case {"of": of, "sum": str(known)} if of == key:
+            case {"of": of, "sum": known} if of == key:
                 return known
     found = files.checksum(path) if compute is None else compute()
     with contextlib.suppress(OSError):  # a home that cannot be written costs time alone

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from stormpsr_jax import main
 from stormpsr_jax.base import files, results
 from stormpsr_jax.stages import (
-    continuing,
     detections,
     detector,
     embed,
@@ -174,7 +173,7 @@ def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
     if change is other_weights:
         now = provenance.made_from(context, pretrain.STAGE)
         record = provenance.read(folder / "pretrain")
-        (line,) = continuing.errors(context, pretrain.STAGE, record, now)
+        (line,) = remaking._refused(context, pretrain.STAGE, record, now)
         assert "has other things changed than its data (other file of init_from)" in line
 
 
