@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED, EXIT_RESTART
-from stormpsr_jax.main import folders
+from stormpsr_jax.main import add_remaking, folders
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 
@@ -32,6 +32,7 @@ class Request:
         devices_per_run: of this machine, each run at a time has so many; 0: all of them.
         join: help another command that is at work in `root`.
         asd: prediction files of detections of the test split, from elsewhere; None without.
+        flags: that every run is given too.
     """
 
     words: tuple[str, ...]
@@ -43,6 +44,7 @@ class Request:
     devices_per_run: int = 1
     join: bool = False
     asd: Path | None = None
+    flags: tuple[str, ...] = ()
 
 
 Make = Callable[[Request], None]
@@ -80,6 +82,7 @@ def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool =
     add("--seeds", type=_seeds, default=3, metavar="N", help=what)
     what = "work folders whose stages are taken over, if the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
+    add_remaking(parser)
     add("--plan", action="store_true", help="show what is left to run, and end")
     what = "devices of each run; as many runs as have their own go on at once. 0: all (%(default)s)"
     add("--devices_per_run", type=_count, default=1, metavar="N", help=what)
@@ -99,6 +102,7 @@ def run(make: Make, name: str, description: str, word: str, *, takes_asd: bool =
         args.devices_per_run,
         args.join,
         args.asd if takes_asd else None,
+        tuple(f"--{name}={vars(args)[name]}" for name in ("remake", "keep") if vars(args)[name]),
     )
     signal.signal(signal.SIGTERM, _stopped)
     try:

@@ -137,9 +137,11 @@ class _Queue:
         progress: Progress,
         others: Sequence[Path],
         claims: Path | None,
+        flags: Sequence[str],
     ):
         self.left, self.failed = list(runs), list[Run]()
         self._order, self._progress, self._others, self._claims = [*runs], progress, others, claims
+        self._flags = flags
         self._waits: dict[Run, Path] = {}  # for this lock, of a stage
         self._elsewhere: set[Run] = set()  # made by somebody else
         for run in runs:  # before any of them looks into the others'
@@ -172,7 +174,9 @@ class _Queue:
         workers = place.loaders(run.config.data.workers)
         here = dataclasses.replace(run, config=changed(run.config, {"data.workers": workers}))
         others = [*(r.folder for r in self._order if r is not run), *self._others]
-        flags = here.flags(others) + ([f"--claims={self._claims}"] if self._claims else [])
+        flags = [*here.flags(others), *self._flags] + (
+            [f"--claims={self._claims}"] if self._claims else []
+        )
         with run.log.open("a", encoding="utf-8") as log:
             print("python -m stormpsr_jax.main", *flags, file=log, flush=True)
             process = subprocess.Popen(
@@ -224,6 +228,7 @@ def execute_all(
     here: Sequence[Place] = (Place(),),
     claims: Path | None = None,
     leads: bool = True,
+    flags: Sequence[str] = (),
 ) -> list[Run]:
     """Makes all runs that are not made; a run that fails does not stop the others.
 
@@ -234,11 +239,12 @@ def execute_all(
         here: where they are made, one in each place at a time.
         claims: folder of the locks of what they share, wherever they are made.
         leads: whether to wait for those that other commands make.
+        flags: that every run is given too.
 
     Returns:
         Those that failed.
     """
-    queue, at_work = _Queue(runs, progress, others, claims), dict[int, _Work]()
+    queue, at_work = _Queue(runs, progress, others, claims, flags), dict[int, _Work]()
     try:
         while queue.left or at_work:
             for i in [*at_work]:
@@ -289,7 +295,8 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
             if not request.join:
                 raise ValueError(f"{error}; or help it on other devices with --join") from error
             leads = False
-        failed = execute_all(runs, progress, request.others, here, claims, leads)
+        others, flags = request.others, request.flags
+        failed = execute_all(runs, progress, others, here, claims, leads, flags)
         if leads:
             yield set(runs) - set(failed)
     if failed:

@@ -77,7 +77,7 @@ def check(context: Context, stages: Sequence[Stage], remake: str) -> None:
             if others and (why := provenance.kept(context, stage, record)):
                 stay.setdefault(why, []).append(stage.name)
             elif others and not (anew and not _is_users(context, stage)):
-                found.append(_by_other_sources(context, stage, others, stage in stages))
+                found.append(_by_other_sources(context, stage, others))
                 continue
         if used and stage not in stages:
             found += _unusable(context, stage, record)
@@ -97,8 +97,8 @@ def _is_users(context: Context, stage: Stage) -> bool:
     return bool(stage.makes_data and context.config.data.dir)
 
 
-def _by_other_sources(context: Context, stage: Stage, others: Sequence[str], chosen: bool) -> str:
-    remedy = "--remake, which makes it again" + ("" if chosen else " (add it to --config.stages)")
+def _by_other_sources(context: Context, stage: Stage, others: Sequence[str]) -> str:
+    remedy = f"--remake with {stage.name!r} in --config.stages, which makes it again"
     if _is_users(context, stage):
         remedy = f"another --config.data.dir (or remove {context.data_dir})"
     return (
@@ -190,7 +190,7 @@ def prepare(context: Context, stage: Stage, remake: str, others: Sequence[Path])
             must not have.
     """
     folder, now = context.workdir / stage.name, provenance.made_from(context, stage)
-    if (other := _take_over(context, stage, now, others)) is not None:
+    if (other := _take_over(context, stage, now, remake, others)) is not None:
         print(f"{stage.name}: taken over from {other}", flush=True)
     before, trained = provenance.read(folder), []
     if before is not None:
@@ -262,17 +262,19 @@ def claim(context: Context, stage: Stage, folder: Path, held: contextlib.ExitSta
 
 
 def _take_over(
-    context: Context, stage: Stage, now: MadeFrom, others: Sequence[Path]
+    context: Context, stage: Stage, now: MadeFrom, remake: str, others: Sequence[Path]
 ) -> Path | None:
     """Links a stage that another work folder has finished, made from the very same.
 
     Returns:
-        That work folder; None if there is none, or the run has made the stage itself, or has begun
-        it in another way.
+        That work folder; None if there is none, or the run has made the stage itself and keeps it,
+        or has begun it in another way.
     """
     own = context.workdir
-    begun = _is_same(context, stage, now, own, finished=False)
-    if not stage.taken_over or ((own / stage.name).exists() and not begun):
+    stays = (own / stage.name).exists() and not _is_same(context, stage, now, own, finished=False)
+    if remake == ANEW and not is_made(context, stage, now):
+        stays = False
+    if not stage.taken_over or stays:
         return None
     for other in others:
         if is_made(context, stage, now, other):
@@ -284,8 +286,14 @@ def _take_over(
     return None
 
 
-def is_made(context: Context, stage: Stage, now: MadeFrom, workdir: Path) -> bool:
-    """Whether a work folder has finished a stage, made from just this and from no older weights."""
+def is_made(
+    context: Context, stage: Stage, now: MadeFrom | None = None, workdir: Path | None = None
+) -> bool:
+    """Whether a work folder has finished a stage, made from just this and from no older weights.
+
+    That is the run's own unless another is given, and what the stage would be made from `now`.
+    """
+    now, workdir = now or provenance.made_from(context, stage), workdir or context.workdir
     known = None not in now["stages"].values()
     return known and _is_same(context, stage, now, workdir, finished=True)
 

@@ -422,7 +422,8 @@ def taken(workdir, other, **changes):
     found = []
     for stage in order.chosen(context):
         now = provenance.made_from(context, stage)
-        if remaking._take_over(context, stage, now, [workdir.parent / "absent", other]) == other:
+        others = [workdir.parent / "absent", other]
+        if remaking._take_over(context, stage, now, "", others) == other:
             found.append(stage.name)
     return found
 
