@@ -153,30 +153,43 @@ def of_json(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def of_input(path: Path, compute: Callable[[], Any] | None = None, kind: str = "") -> Any:
+def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
     """The checksum of an input file, which is read again only when its size or time is another.
 
     It is kept for the user, whatever the work folder: a data set is of many gigabytes.
 
     Args:
-        compute: the checksum, where it is not that of the whole content; with `kind`, what else is
-            to be known of a file, a JSON value.
+        compute: the checksum, where it is not that of the whole content.
     """
     status = os.stat(path)
-    key = [str(path.absolute()), status.st_size, status.st_mtime_ns, kind or compute is None]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = home / "stormpsr_jax" / "checksums" / f"{of_json(key[::3])}.json"
-    with contextlib.suppress(ValueError):
-        match files.read_json(kept):
-            case {"of": of, "sum": known} if of == key:
-                return known
+    key = [str(path.absolute()), status.st_size, status.st_mtime_ns, compute is None]
+    match recalled(key[::3]):
+        case {"of": of, "sum": str(known)} if of == key:
+            return known
     found = files.checksum(path) if compute is None else compute()
-    with contextlib.suppress(OSError):  # a home that cannot be written costs time alone
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        with files.replacing(kept, part):
-            part.write_text(json.dumps({"of": key, "sum": found}))
+    remember(key[::3], {"of": key, "sum": found})
     return found
+
+
+def recalled(key: Any) -> Any:
+    """What was remembered for the user of a JSON value, None if that is nothing."""
+    with contextlib.suppress(ValueError):
+        return files.read_json(_remembered(key))
+    return None
+
+
+def remember(key: Any, content: Any) -> None:
+    """Remembers something for the user; a home that cannot be written costs time alone."""
+    kept = _remembered(key)
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(kept, kept.with_suffix(f".{os.getpid()}")) as part:
+            part.write_text(json.dumps(content))
+
+
+def _remembered(key: Any) -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "stormpsr_jax" / "checksums" / f"{of_json(key)}.json"
 
 
 def of_folder(folder: Path, pattern: str = "**/*") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ SILENT = (
 )
 _OTHER_STAGE = "STAGE"  # of whose results there are checksums
 _TELLING = ("print", "tell", "warn")  # calls whose result nobody uses
-# By definition of a module ("": what runs when it is imported), its checksum and the names in it;
-# and by name what the module imports, as [module, name in it].
-_FORM = "definitions 1"
+# "defined": by name ("": what else runs when a module is imported) a checksum, and the names that
+# it uses; "imported": by name [module, name in it] of all that it may be.
 _Read = dict[str, dict[str, list]]
+_FORM = 1  # of what is remembered
 
 
 def commit() -> str | None:
@@ -52,17 +53,21 @@ def commit() -> str | None:
 
 @functools.cache
 def of(*makers: Callable) -> dict[str, str]:
-    """By file, relative to the clone, the checksum of what functions come to in it."""
+    """By file, relative to the clone, the checksum of what functions come to in it.
+
+    It is remembered for the user, as reading all takes a second, until one of the files is another.
+    """
     left = [(maker.__module__, maker.__qualname__.partition(".")[0]) for maker in makers]
+    key = [_FORM, str(ROOT), *left]
+    match results.recalled(key):
+        case {"stamps": dict(stamps), "found": dict(known)}:
+            if all(_stamp(place) == stamp for place, stamp in stamps.items()):
+                return known
     found: dict[str, dict[str, str]] = {}
     while left:
         module, name = left.pop()
-        path = _path(module)
-        if (
-            path is None
-            or name == _OTHER_STAGE
-            or any(f"{module}.".startswith(f"{one}.") for one in SILENT)
-        ):
+        path, silent = _path(module), any(f"{module}.".startswith(f"{one}.") for one in SILENT)
+        if path is None or silent or name == _OTHER_STAGE:
             continue
         place = path.relative_to(ROOT).as_posix()
         read = _read(path)
@@ -73,7 +78,18 @@ def of(*makers: Callable) -> dict[str, str]:
                 left += [target for name in names for target in _targets(read, module, name)]
             elif one in read["imported"]:
                 left += _targets(read, module, one)
-    return {place: _checksum(reached) for place, reached in sorted(found.items()) if reached}
+    sums = {place: _checksum(reached) for place, reached in sorted(found.items()) if reached}
+    results.remember(key, {"stamps": {place: _stamp(place) for place in found}, "found": sums})
+    return sums
+
+
+@functools.cache
+def _stamp(place: str) -> list[int] | None:
+    """The size and time of a file, None if it is gone."""
+    with contextlib.suppress(OSError):
+        status = os.stat(ROOT / place)
+        return [status.st_size, status.st_mtime_ns]
+    return None
 
 
 def _checksum(content: Any) -> str:
@@ -107,11 +123,7 @@ def _path(module: str) -> Path | None:
 
 @functools.cache
 def _read(path: Path) -> _Read:
-    """What a file defines and imports; kept for the user, as parsing all of them takes a second."""
-    return results.of_input(path, functools.partial(_parse, path), _FORM)
-
-
-def _parse(path: Path) -> _Read:
+    """What a file defines and imports."""
     read: _Read = {"defined": {}, "imported": {}}
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):

@@ -174,9 +174,8 @@ class _Queue:
         workers = place.loaders(run.config.data.workers)
         here = dataclasses.replace(run, config=changed(run.config, {"data.workers": workers}))
         others = [*(r.folder for r in self._order if r is not run), *self._others]
-        flags = [*here.flags(others), *self._flags] + (
-            [f"--claims={self._claims}"] if self._claims else []
-        )
+        flags = [*here.flags(others), *self._flags]
+        flags += [f"--claims={self._claims}"] if self._claims else []
         with run.log.open("a", encoding="utf-8") as log:
             print("python -m stormpsr_jax.main", *flags, file=log, flush=True)
             process = subprocess.Popen(

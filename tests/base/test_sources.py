@@ -59,7 +59,7 @@ run.__module__ = "stormpsr_jax.stage"
 
 
 def forget():
-    for cached in (sources.of, sources._path, sources._read):
+    for cached in (sources.of, sources._path, sources._read, sources._stamp):
         cached.cache_clear()
 
 
