@@ -65,7 +65,7 @@ def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, c
     fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))
     given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items() if v != usual[f]}
     flags = flags_of({**given, "data.dir": finished / "data"})
-    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--config=synthetic", *flags]
+    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--keep", "--config=synthetic", *flags]
     monkeypatch.setattr(sys, "argv", [*words, f"--workdir={tmp_path}", f"--from={finished}"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     command.run(sweep.make_sweep, "sweep", sweep.__doc__, "FIELD=VALUE,VALUE")
@@ -84,3 +84,4 @@ def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, c
         assert result["streams"]["asd"]["settings"]["decay"] == decay
     assert (tmp_path / "sweep.md").read_text() in said
     assert "temporal: taken over from" in said
+    assert "--keep=all" in (tmp_path / f"seed_0/evaluate.decay={decay}.log").read_text()
