@@ -35,12 +35,13 @@ def run(
     others: Sequence[Path] = (),
     on_start: Callable[[], None] = lambda: None,
     claims: Path | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Runs the stages of a config in a working directory; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, profile_steps, remake, others, on_start, claims)
+    run(config, workdir, profile_steps, remake, others, on_start, claims, keep)
 
 
 def _steps(text: str) -> tuple[int, int]:
@@ -62,10 +63,7 @@ def _parser() -> OneLineParser:
     add = parser.add_argument
     what = "folder of this run: checkpoints, predictions, report, model"
     add("--workdir", required=True, type=Path, metavar="DIR", help=what)
-    what = "train again what depends on a change: anew, or where only data have changed on from "
-    what += "the old weights, for config.continue_share of the steps"
-    choices = ("anew", "continue")
-    add("--remake", nargs="?", choices=choices, const="anew", default="", help=what)
+    add_remaking(parser)
     what = "work folders whose finished stages are taken over where they are the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
     what = "folder of locks: what another run with the same one makes now is left to it (status 75)"
@@ -81,6 +79,17 @@ def _parser() -> OneLineParser:
     what = "seconds to wait for the other processes (%(default)s)"
     add("--connect_timeout", type=int, default=120, metavar="SECONDS", help=what)
     return parser
+
+
+def add_remaking(parser: OneLineParser) -> None:
+    """Adds the flags that say what becomes of results that depend on a change."""
+    what = "train again what depends on a change: anew, or where only data have changed on from "
+    what += "the old weights, for config.continue_share of the steps"
+    choices = ("anew", "continue")
+    parser.add_argument("--remake", nargs="?", choices=choices, const="anew", default="", help=what)
+    what = "keep what other code of the package has made: of these stages, or of all"
+    names = "STAGE,STAGE"
+    parser.add_argument("--keep", nargs="?", const="all", default="", metavar=names, help=what)
 
 
 def folders(text: str) -> list[Path]:
@@ -120,6 +129,7 @@ def _run_command(args: argparse.Namespace) -> None:
             args.others,
             on_start=lambda: computing.append(True),
             claims=args.claims,
+            keep=[name for name in args.keep.split(",") if name],
         )
     except SystemExit:
         raise

@@ -43,6 +43,7 @@ from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.detector import is_general
+from stormpsr_jax.stages.stage import train_stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.definition import Definition
@@ -303,7 +304,7 @@ def train(network: str, config: ConfigDict, workdir: Path) -> Path:
     sources = [ClipSource(workdir / "data", split, procedure) for split in objects]
     build = {"encoder": encoder, "detector": detector}[network]
     name = SECTIONS[network]
-    facts = context.train(name, build(context, *sources))
+    facts = train_stage(context, name, build(context, *sources))
     params = load_best(workdir / name)[0]
     if network == "encoder":
         params = params["spatial"]["encoder"]

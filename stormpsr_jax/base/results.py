@@ -21,9 +21,11 @@ from stormpsr_jax.base import files
 
 RECORD = "record.json"
 # By section, {name: JSON value}: "config" {field: value}, "data", "files" and "procedure" {what:
-# checksum}, "stages" {what it reads: checksum of its results, None if it is not finished}.
+# checksum}, "stages" {what it reads: checksum of its results, None if it is not finished},
+# "sources" {file of this project: checksum}, "package" {"version", "commit"}.
 MadeFrom = Mapping[str, Mapping[str, Any]]
 _OTHER = {"data": "other {}", "files": "other {}", "procedure": "another procedure ({})"}
+_OTHER["sources"] = "other code in {}"
 
 
 class Training(msgspec.Struct):
@@ -44,12 +46,14 @@ class Record(msgspec.Struct, omit_defaults=True):
         trained: of weights, the trainings that they went through, its own last.
         results: the checksum of each of its files; None until it is finished.
         facts: what else its maker says of it.
+        kept: "sources" and "package" with which it was kept last, though others made it.
     """
 
     made_from: dict[str, dict[str, Any]]
     trained: list[Training] = []
     results: dict[str, str] | None = None
     facts: dict[str, Any] = {}
+    kept: dict[str, dict[str, Any]] = {}
 
 
 Kind = TypeVar("Kind", bound=Record)
@@ -159,19 +163,33 @@ def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
     """
     status = os.stat(path)
     key = [str(path.absolute()), status.st_size, status.st_mtime_ns, compute is None]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = home / "stormpsr_jax" / "checksums" / f"{of_json(key[::3])}.json"
-    with contextlib.suppress(ValueError):
-        match files.read_json(kept):
-            case {"of": of, "sum": str(known)} if of == key:
-                return known
+    match recalled(key[::3]):
+        case {"of": of, "sum": str(known)} if of == key:
+            return known
     found = files.checksum(path) if compute is None else compute()
-    with contextlib.suppress(OSError):  # a home that cannot be written costs time alone
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        with files.replacing(kept, part):
-            part.write_text(json.dumps({"of": key, "sum": found}))
+    remember(key[::3], {"of": key, "sum": found})
     return found
+
+
+def recalled(key: Any) -> Any:
+    """What was remembered for the user of a JSON value, None if that is nothing."""
+    with contextlib.suppress(ValueError):
+        return files.read_json(_remembered(key))
+    return None
+
+
+def remember(key: Any, content: Any) -> None:
+    """Remembers something for the user; a home that cannot be written costs time alone."""
+    kept = _remembered(key)
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(kept, kept.with_suffix(f".{os.getpid()}")) as part:
+            part.write_text(json.dumps(content))
+
+
+def _remembered(key: Any) -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "stormpsr_jax" / "checksums" / f"{of_json(key)}.json"
 
 
 def of_folder(folder: Path, pattern: str = "**/*") -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED, EXIT_RESTART
-from stormpsr_jax.main import folders
+from stormpsr_jax.main import add_remaking, folders
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 
@@ -64,6 +64,7 @@ def run(
     add("--seeds", type=_whole(1), default=3, metavar="N", help=what)
     what = "work folders whose stages are taken over, if the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
+    add_remaking(parser)
     add("--plan", action="store_true", help="show what is left to run, and end")
     what = "devices of each run; as many runs as have their own go on at once. 0: all (%(default)s)"
     add("--devices_per_run", type=_whole(0), default=1, metavar="N", help=what)

@@ -120,10 +120,10 @@ class _Queue:
         runs: Sequence[Run],
         progress: Progress,
         others: Sequence[Path],
-        claims: Path,
+        flags: Sequence[str],
     ):
         self.left, self.failed = list(runs), list[Run]()
-        self._order, self._progress, self._others, self._claims = [*runs], progress, others, claims
+        self._order, self._progress, self._others, self._flags = [*runs], progress, others, flags
         self._waits: dict[Run, Path] = {}  # for this lock, of a stage
         self._elsewhere: set[Run] = set()  # made by somebody else
         for run in runs:  # before any of them looks into the others'
@@ -156,7 +156,7 @@ class _Queue:
         workers = place.loaders(run.config.data.workers)
         here = dataclasses.replace(run, config=changed(run.config, {"data.workers": workers}))
         others = [*(r.folder for r in self._order if r is not run), *self._others]
-        flags = [*here.flags(others), f"--claims={self._claims}"]
+        flags = [*here.flags(others), *self._flags]
         with run.log.open("a", encoding="utf-8") as log:
             print("python -m stormpsr_jax.main", *flags, file=log, flush=True)
             process = subprocess.Popen(
@@ -207,16 +207,16 @@ def execute_all(
     progress: Progress,
     others: Sequence[Path],
     here: Sequence[Place],
-    claims: Path,
+    flags: Sequence[str],
     leads: bool,
 ) -> list[Run]:
     """Makes all runs that are not made, in each place one at a time; returns those that failed.
 
     Each takes over what any of them has, or one of the work folders `others`. A run that fails does
-    not stop the others. `claims` is the folder of the locks of what they share, wherever they are
-    made; who `leads` waits for those that other commands make.
+    not stop the others. `flags` are those that every run is given too; who `leads` waits for those
+    that other commands make.
     """
-    queue, at_work = _Queue(runs, progress, others, claims), dict[int, _Work]()
+    queue, at_work = _Queue(runs, progress, others, flags), dict[int, _Work]()
     try:
         while queue.left or at_work:
             for i in [*at_work]:
@@ -270,7 +270,10 @@ def executed(runs: Sequence[Run], args: argparse.Namespace) -> Iterator[set[Run]
             if not args.join:
                 raise ValueError(f"{error}; or help it on other devices with --join") from error
             leads = False
-        failed = execute_all(runs, progress, args.others, here, args.root / "claims", leads)
+        # The locks of what the runs share, wherever they are made, lie in one folder.
+        kept = [f"--{name}={vars(args)[name]}" for name in ("remake", "keep") if vars(args)[name]]
+        flags = [*kept, f"--claims={args.root / 'claims'}"]
+        failed = execute_all(runs, progress, args.others, here, flags, leads)
         if leads:
             yield set(runs) - set(failed)
     if failed:

@@ -114,9 +114,8 @@ def stages_to_make(run: Run) -> list[str]:
     context = run.context
     to_make: list[str] = []
     for stage in order.chosen(context):
-        now = provenance.made_from(context, stage)
         again = any(other.name in to_make for other in stage.after(context))
-        if again or not remaking.is_made(run.folder, stage, now):
+        if again or not remaking.is_made(context, stage):
             to_make.append(stage.name)
     return to_make
 

@@ -182,6 +182,6 @@ def _passed(context: Context, stage: Stage) -> bool:
     if not stage.costly or record is None or results.damage(context.workdir, record):
         return False
     try:
-        return remaking.is_made(context.workdir, stage, provenance.made_from(context, stage))
+        return remaking.is_made(context, stage)
     except OSError:  # a file that the config names is gone, which the check says better
         return False

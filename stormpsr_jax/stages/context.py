@@ -26,7 +26,7 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.stages import extra
 from stormpsr_jax.stages.extra import Extra
-from stormpsr_jax.training import hosts, loop
+from stormpsr_jax.training import hosts
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sinks import Sinks
 
@@ -48,7 +48,8 @@ class Context:
     workdir: Path
     mesh: jax.sharding.Mesh | None  # None: to look at what is there, which takes no devices
     profile_steps: tuple[int, int] | None = None  # of every trained stage
-    adapt: Callable[[loop.Definition], loop.Definition] | None = None  # of what is trained
+    adapt: Callable[[Definition], Definition] | None = None  # of what is trained
+    keep: Sequence[str] = ()  # stages that stay though other sources made them; "all"
     _sources: dict[tuple, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
@@ -284,19 +285,6 @@ class Context:
             blur_sigma=c.blur_sigma,
             shift=c.shift if shift else 0.0,
             occluders=occluders,
-        )
-
-    def train(self, name: str, stage: Definition) -> dict[str, Any]:
-        """Trains a stage in WORKDIR/name by the section of the config of that name."""
-        return loop.train(
-            self.workdir / name,
-            stage if self.adapt is None else self.adapt(stage),
-            config=self.config[name],
-            mesh=self.devices,
-            rng=self.key(f"{name}/steps"),
-            dtype=self.config.dtype,
-            profile_steps=self.profile_steps,
-            sinks=self.sinks,
         )
 
     @property

@@ -102,7 +102,7 @@ def run(context: Context) -> dict:
     else:
         files.write_json(workdir / "detections.json", detections)
     _write_model(context, chosen, result, weights)
-    files.write_json(workdir / "metrics.json", result)
+    files.write_json(workdir / "metrics.json", result | {"code": _code(context)})
     figures = {
         f"test/{stream}/{key}": value
         for stream, scores in result["streams"].items()
@@ -281,6 +281,7 @@ def _write_model(
             "made_from": made_from,
             "trained": provenance.trainings(context.workdir, stages),
             "data": _data(context),
+            "code": _code(context),
         },
     )
     writing.write_model(context.workdir / "model", model)
@@ -302,7 +303,15 @@ def _made_from(folder: Path) -> dict[str, Any]:
     """What a finished stage was made from."""
     record = provenance.read(folder)
     assert record is not None  # the runner has left it
-    return record.made_from
+    return {name: of for name, of in record.made_from.items() if name != "sources"}
+
+
+def _code(context: Context) -> dict[str, Any]:
+    """By which code this stage and those behind it were made."""
+    stages = [STAGE]
+    for stage in stages:
+        stages += [other for other in stage.after(context) if other not in stages]
+    return provenance.code(context, stages)
 
 
 def _data(context: Context) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
-from stormpsr_jax.stages.stage import FPS, SPLITS, Reads, Stage
+from stormpsr_jax.stages.stage import FPS, SPLITS, Reads, Stage, train_stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.definition import Definition
@@ -170,7 +170,7 @@ def run(context: Context) -> dict:
     then has the weights of `init_from`, and its head random ones.
     """
     if context.config.pretrain.steps:
-        return context.train("pretrain", build(context))
+        return train_stage(context, "pretrain", build(context))
     params, batch_stats = starting_point(context, context.clip_source("train").image_size)
     if jax.process_index() == 0:
         parameters.save_params(context.workdir / "pretrain" / BEST, params, batch_stats)

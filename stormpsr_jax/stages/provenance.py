@@ -1,4 +1,9 @@
-"""What each stage of a run is made from now, and what WORKDIR/<stage>/record.json says it was."""
+"""What each stage of a run is made from now, and what WORKDIR/<stage>/record.json says it was.
+
+That are fields, data, files, results of other stages, and the sources of this project that can
+change its result. What sources of another state have made is made again or kept, as the user says;
+what another version of the package has made is kept.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +19,15 @@ import msgspec
 import numpy as np
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import results
+import stormpsr_jax
+from stormpsr_jax.base import results, sources
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import MadeFrom, Record
 from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import FPS, LABEL_FILES, LABELS, Stage
+from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Stage
 
 # Fields that change how a run goes and not what comes out; "!" in Stage.fields marks further ones.
 FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
@@ -54,6 +60,7 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
         other.name: of_results(context.workdir / other.name) for other in stage.after(context)
     }
     found: dict[str, Any] = {"config": fields(context.config, stage), "stages": before}
+    found |= {"package": package(), "sources": stage.sources}
     if stage.makes_data:
         return found | {"files": stage.further(context)}
     if not context.has_data:
@@ -66,10 +73,7 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
                 procedure[part] = _of_procedure(context, part)
             for split in read.splits:
                 name = f"{read.owner}{part} of split {split}"
-                if part == LABELS:
-                    path = context.data_dir / "labels" / f"{split}.npz"
-                    data[name] = results.of_input(path)
-                elif part == LABEL_FILES:
+                if part == LABEL_FILES:
                     labels = context.folder(split) / "labels" / split
                     data[name] = results.of_folder(labels, "*/PSR_labels*.csv")
                 else:
@@ -122,10 +126,41 @@ def read(folder: Path) -> Record | None:
         return Record({}, facts={"damage": str(error)})
 
 
-def changes(record: Record, now: MadeFrom) -> list[str]:
+def changes(context: Context, stage: Stage, record: Record, now: MadeFrom) -> list[str]:
     """Says in what a stage was made from something else, for people."""
-    damage = record.facts.get("damage")
-    return [damage] if damage else results.differences(record.made_from, now)
+    if damage := record.facts.get("damage"):
+        return [damage]
+    others = [section for section in now if section not in ("package", "sources")]
+    found = results.differences(record.made_from, now, others)
+    return found + ([] if kept(context, stage, record) else other_sources(stage, record))
+
+
+def other_sources(stage: Stage, record: Record) -> list[str]:
+    """Says which sources are not those that made a stage, or with which it was kept last."""
+    known = {"sources": (record.kept or record.made_from).get("sources", {})}
+    return results.differences(known, {"sources": stage.sources})
+
+
+def kept(context: Context, stage: Stage, record: Record) -> str:
+    """Says why other sources do not make a stage again; empty if they do."""
+    version = (record.kept or record.made_from).get("package", {}).get("version")
+    if version is None:
+        return "an earlier version"
+    if version != stormpsr_jax.__version__:
+        return f"version {version}"
+    return "other sources" if {"all", stage.name}.intersection(context.keep) else ""
+
+
+def package() -> dict[str, Any]:
+    """The version of the package, and the commit in a clone."""
+    return {"version": stormpsr_jax.__version__, "commit": sources.commit()}
+
+
+def code(context: Context, stages: Iterable[Stage]) -> dict[str, Any]:
+    """By which code a run was made: `package`, and a digest of the sources of some stages."""
+    known = {stage.name: read(context.workdir / stage.name) for stage in stages}
+    made_by = {name: record.made_from.get("sources") for name, record in known.items() if record}
+    return package() | {"digest": results.of_json(made_by)}
 
 
 def recordings(context: Context) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files, hardware, interruption, memory
 from stormpsr_jax.base.errors import raise_all, tell
-from stormpsr_jax.stages import checks, continuing, order, provenance, remaking
+from stormpsr_jax.stages import checks, order, provenance, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training import compiled, hosts
@@ -28,6 +28,7 @@ def run(
     others: Sequence[Path] = (),
     on_start: Callable[[], None] = lambda: None,
     claims: Path | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Runs the stages of a config in a working directory.
 
@@ -39,6 +40,7 @@ def run(
         on_start: called once no mistake was found, before anything is computed.
         claims: folder of locks that runs with stages in common share: each is made by one of them,
             and taken over by those that have its work folder among `others`.
+        keep: stages that stay though other sources of the package made them; "all".
 
     Raises:
         ValueError: all mistakes that can be found before anything is computed; a change after which
@@ -48,6 +50,8 @@ def run(
     """
     memory.keep_freed()
     raise_all([f"--from={other}: no such work folder" for other in others if not other.is_dir()])
+    known = ["all", *(stage.name for stage in order.STAGES)]
+    raise_all([f"--keep={name}: no such stage" for name in keep if name not in known])
     hosts.check_agreement(
         {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
     )
@@ -55,7 +59,8 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     with hosts.claimed(workdir), compiled.kept():
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
-        context = Context(config, workdir, mesh, profile_steps)
+        opened = functools.partial(Context, config, workdir, mesh, profile_steps, keep=keep)
+        context = opened()
         hosts.on_process_0(lambda: _check(context, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
@@ -77,7 +82,7 @@ def run(
                 interruption.end(stopped)
             left.remove(stage)
             if made and stage.makes_data:
-                context = Context(config, workdir, mesh, profile_steps)  # which opens what is new
+                context = opened()  # with what is new
                 hosts.on_process_0(functools.partial(_check_data, context))
         interruption.end_if_asked("all stages are done")
 
@@ -120,7 +125,7 @@ def _make(context: Context, stage: Stage, remake: str, others: Sequence[Path]) -
     else:
         start = time.monotonic()
         _say(f"{stage.name} …")
-        facts = stage.make(continuing.prepared(context, stage))
+        facts = stage.make(remaking.prepared(context, stage))
         hosts.wait_for_all(f"{stage.name} run")
         hosts.on_process_0(lambda: remaking.finish(context, stage, facts))
         _say(f"{stage.name}: {time.monotonic() - start:.0f} s")

@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stormpsr_jax.base import sources
 from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import loop
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.definition import Definition
 
 SPLITS = ("train", "val")  # what learns reads these
 # Parts of a split that are no arrays of a source.
-LABELS, LABEL_FILES, FPS = "labels", "label files", "frames per second"
+LABEL_FILES, FPS = "label files", "frames per second"
 Check = Callable[[Context], Iterable[str]]
 
 
@@ -29,7 +31,7 @@ class Reads:
     """What a stage reads of some splits of the data, or of the procedure.
 
     Attributes:
-        parts: "pictures", "states", "boxes", "visible", "poses", LABELS, LABEL_FILES or FPS; of the
+        parts: "pictures", "states", "boxes", "visible", "poses", LABEL_FILES or FPS; of the
             procedure "states", "initial states", "variants of recordings" or "whole". A change of
             one of them makes the stage again. The number of components is read by all.
         splits: their names; none: of the procedure.
@@ -116,9 +118,29 @@ class Stage:
         if self.run:
             return self.run(context)
         assert self.build is not None, f"stage {self.name} has neither run nor build"
-        return context.train(self.name, self.build(context))
+        return train_stage(context, self.name, self.build(context))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """By file of this project, the checksum of what can change its results."""
+        makers = (self.run,) if self.run else (self.build, train_stage)
+        return sources.of(*filter(None, makers))
 
     def result_files(self, workdir: Path) -> list[Path]:
         """Its results, files in WORKDIR."""
         patterns = self.results or ((f"{self.name}/{BEST}",) if self.costly else ())
         return sorted({path for pattern in patterns for path in workdir.glob(pattern)})
+
+
+def train_stage(context: Context, name: str, definition: Definition) -> dict[str, Any]:
+    """Trains a stage in WORKDIR/name by the section of the config of that name."""
+    return loop.train(
+        context.workdir / name,
+        definition if context.adapt is None else context.adapt(definition),
+        config=context.config[name],
+        mesh=context.devices,
+        rng=context.key(f"{name}/steps"),
+        dtype=context.config.dtype,
+        profile_steps=context.profile_steps,
+        sinks=context.sinks,
+    )

@@ -61,7 +61,8 @@ def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_
 def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, capsys):
     """Thresholds alone are varied, so that nothing is trained."""
     flags = flags_of({**TINY, "data.dir": finished / "data"})
-    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--config=synthetic_full", *flags]
+    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--keep", "--config=synthetic_full"]
+    words += flags
     monkeypatch.setattr(sys, "argv", [*words, f"--workdir={tmp_path}", f"--from={finished}"])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     command.run(sweep.plan, "sweep", sweep.__doc__, "FIELD=VALUE,VALUE")
@@ -80,3 +81,4 @@ def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, c
         assert result["streams"]["asd"]["settings"]["decay"] == decay
     assert (tmp_path / "sweep.md").read_text() in said
     assert "temporal: taken over from" in said
+    assert "--keep=all" in (tmp_path / f"seed_0/evaluate.decay={decay}.log").read_text()

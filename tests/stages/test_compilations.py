@@ -8,6 +8,7 @@ import pytest
 from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import detector, embed, finetune, networks, pretrain, temporal
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import train_stage
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.tiny import TRAINED, tiny
 
@@ -49,7 +50,7 @@ def test_every_stage_compiles_a_step_and_what_judges_it_and_later_stages_find_it
         if name == "embed":
             embed.run(context)
         else:
-            context.train(name, STAGES[name].build(context))
+            train_stage(context, name, STAGES[name].build(context))
         counts = collections.Counter(compiled)
         assert set(counts.values()) <= {1}, counts
         large[name] = set(counts) - FEW - NUMBERS

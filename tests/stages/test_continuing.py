@@ -13,7 +13,7 @@ import pytest
 from stormpsr_jax import main
 from stormpsr_jax.base import results
 from stormpsr_jax.base.results import Record, Training
-from stormpsr_jax.stages import continuing, order, pretrain, remaking
+from stormpsr_jax.stages import order, pretrain, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.checkpoint import BEST, save_best
 from stormpsr_jax.training.sharding import make_mesh
@@ -58,7 +58,7 @@ def test_stages_go_on_from_their_weights_and_say_what_these_saw(changed):
     }
     for stage in TRAINED:
         assert f"{stage}: goes on from its weights for 4 steps (" in said
-        assert (changed / stage / continuing.START).read_bytes() == before[stage]
+        assert (changed / stage / remaking.START).read_bytes() == before[stage]
         record = results.read(changed / stage)
         assert record.facts["steps"] == 4
         last = record.trained[-1]
@@ -126,7 +126,7 @@ def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monke
         return call
 
     paths = SimpleNamespace(rmtree=stopping(shutil.rmtree), copyfile=stopping(shutil.copyfile))
-    monkeypatch.setattr(continuing, "shutil", paths)
+    monkeypatch.setattr(remaking, "shutil", paths)
     monkeypatch.setattr(os, "unlink", stopping(os.unlink))
     monkeypatch.setattr(os, "replace", stopping(os.replace))
     ended, number = False, 0
@@ -135,7 +135,7 @@ def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monke
         now = stage_folder(folder)
         calls.clear()
         try:
-            continuing.begin(folder, folder / BEST, now)
+            remaking.begin(folder, folder / BEST, now)
             ended = True
         except KeyboardInterrupt:
             pass
@@ -144,9 +144,9 @@ def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monke
         if read.results is not None:
             assert read.made_from["data"] == {"a": "1"}
             assert (folder / BEST).read_text() == BEST
-            continuing.begin(folder, folder / BEST, now)
+            remaking.begin(folder, folder / BEST, now)
         assert results.read(folder).made_from == now.made_from
-        assert (folder / continuing.START).read_text() == BEST
+        assert (folder / remaking.START).read_text() == BEST
         assert not (folder / "checkpoints").exists()
         number += 1
     assert number > 5

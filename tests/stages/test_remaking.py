@@ -5,16 +5,17 @@ import fnmatch
 import io
 import json
 import shutil
+import subprocess
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+import stormpsr_jax
 from stormpsr_jax import main
 from stormpsr_jax.base import files, results
 from stormpsr_jax.stages import (
-    continuing,
     detections,
     detector,
     embed,
@@ -30,7 +31,8 @@ from stormpsr_jax.stages import (
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.arrays import rewrite
-from tests.support.tiny import TRAINED, tiny
+from tests.support.processes import ROOT
+from tests.support.tiny import TRAINED, command, tiny
 
 LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
 SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "detections", "predict")
@@ -43,10 +45,10 @@ def folder(finished, tmp_path):
     return tmp_path / "run"
 
 
-def run(folder, remake="", others=(), **changes):
+def run(folder, remake="", others=(), keep=(), **changes):
     """Runs it; returns {stage that is made: why again} and the text."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        main.run(tiny(**changes), folder, remake=remake, others=others)
+        main.run(tiny(**changes), folder, remake=remake, others=others, keep=keep)
     text = said.getvalue()
     made = {}
     for line in text.splitlines():
@@ -174,7 +176,7 @@ def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
     if change is other_weights:
         now = provenance.made_from(context, pretrain.STAGE)
         record = provenance.read(folder / "pretrain")
-        (line,) = continuing.errors(context, pretrain.STAGE, record, now)
+        (line,) = remaking._refused(context, pretrain.STAGE, record, now)
         assert "has other things changed than its data (other file of init_from)" in line
 
 
@@ -338,6 +340,78 @@ def test_what_is_unknown_or_left_out_is_refused(folder):
         run(folder)
 
 
+# --- Other code -----------------------------------------------------------------------------------
+
+
+def test_what_other_code_has_made_is_made_again_or_kept_as_the_user_says(folder, tmp_path):
+    """In a copy of the package, whose sources are edited."""
+    for name in ("configs", "data_prep", "stormpsr_jax"):
+        left_out = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=left_out)
+    best = folder / "temporal/best.safetensors"
+    before = best.read_bytes()
+
+    def edit(name, old, new):
+        path = tmp_path / "stormpsr_jax" / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    def again(*flags):
+        stages = ("data", "pretrain", "embed", "temporal")
+        words, env = command(folder, {"stages": stages}, PYTHONPATH=str(tmp_path))
+        return subprocess.run(
+            [*words, *flags], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+
+    loss = "losses.multilabel_bce(changed"
+    edit("stages/temporal.py", '"""XOR loss of a batch', '"""The loss of a batch')
+    edit("report/pages.py", "import contextlib", "CHANGED = 1\nimport contextlib")
+    edit("stages/temporal.py", loss, f"10 * {loss}")
+    stopped = again()
+    assert stopped.returncode == 2, stopped.stderr
+    (line,) = stopped.stderr.splitlines()
+    assert "stage 'temporal' in " in line
+    assert "was made by other code in stormpsr_jax/stages/temporal.py, at the same" in line
+    assert "--remake" in line
+    assert "--keep=temporal" in line
+    remade = again("--remake")
+    assert "temporal: made again (other code in stormpsr_jax/stages/temporal.py)" in remade.stdout
+    assert remade.stdout.count("done before") == 3, remade.stderr
+    assert best.read_bytes() != before
+    edit("stages/temporal.py", f"10 * {loss}", loss)
+    kept = again("--keep")
+    assert "made by other sources of the package, and kept: temporal" in kept.stdout, kept.stderr
+    assert kept.stdout.count("done before") == 4
+
+
+@pytest.mark.parametrize(
+    ("package", "keep", "said"),
+    [
+        ({"version": stormpsr_jax.__version__}, ["temporal"], "made by other sources of the"),
+        ({"version": "0.0.1"}, [], "made by version 0.0.1 of the"),
+        (None, [], "made by an earlier version of the"),
+    ],
+)
+def test_what_is_kept_is_said_once_and_further_edits_are_seen(folder, package, keep, said):
+    record = results.read(folder / "temporal")
+    record.made_from["sources"] = {"stormpsr_jax/stages/temporal.py": "0"}
+    record.made_from["package"] = package
+    if package is None:
+        del record.made_from["package"], record.made_from["sources"]
+    results.write(folder / "temporal", record)
+    made, text = run(folder, keep=keep)
+    assert made == {}
+    assert f"{said} package, and kept: temporal\n" in text
+    made, text = run(folder)
+    assert made == {}
+    assert "and kept" not in text
+    record = results.read(folder / "temporal")
+    record.kept["sources"]["stormpsr_jax/stages/temporal.py"] = "0"
+    results.write(folder / "temporal", record)
+    with pytest.raises(ValueError, match=r"'temporal' .* other code in stormpsr_jax/stages/temp"):
+        run(folder)
+
+
 # --- Other work folders ---------------------------------------------------------------------------
 
 
@@ -348,7 +422,8 @@ def taken(workdir, other, **changes):
     found = []
     for stage in order.chosen(context):
         now = provenance.made_from(context, stage)
-        if remaking._take_over(context, stage, now, [workdir.parent / "absent", other]) == other:
+        others = [workdir.parent / "absent", other]
+        if remaking._take_over(context, stage, now, "", others) == other:
             found.append(stage.name)
     return found
 

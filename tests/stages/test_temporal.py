@@ -7,6 +7,7 @@ from data_prep import embeddings
 from stormpsr_jax.data import clip_rows
 from stormpsr_jax.stages import temporal
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import train_stage
 from stormpsr_jax.training import sharding
 from stormpsr_jax.training.metrics import read_metrics
 from tests.support.digests import digests
@@ -31,7 +32,7 @@ def context_for(folder, workdir, **changes):
 def trained(folder, workdir, **changes):
     """The log and the best weights of a short training."""
     context = context_for(folder, workdir, **changes)
-    context.train("temporal", temporal.build(context))
+    train_stage(context, "temporal", temporal.build(context))
     found = digests(workdir / "temporal")
     return {name: found[name] for name in ("metrics.jsonl", "best.safetensors")}
 

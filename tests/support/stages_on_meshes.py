@@ -21,6 +21,7 @@ import jax
 from data_prep import stage as rendering
 from stormpsr_jax.stages import detector, embed, finetune, pretrain, temporal
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import train_stage
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import load_best, save_best
 from tests.support.tiny import TRAINED, tiny
@@ -120,7 +121,7 @@ def train(folder, name):
         changes["data"] = recorded(context.workdir / stage, definition.data)
         if stage != "finetune":  # which starts from what it reads
             changes["init"] = functools.partial(load_best, folder / "given" / stage)
-        context.train(stage, dataclasses.replace(definition, **changes))
+        train_stage(context, stage, dataclasses.replace(definition, **changes))
 
 
 def split_all(state_shardings):
