@@ -122,7 +122,7 @@ class Server:
         while True:
             await asyncio.sleep(_WATCH)
             now = await asyncio.to_thread(_stamps, folder)
-            changed = [path for path, _ in before.items() ^ now.items()]
+            changed = {path for path, _ in before.items() ^ now.items()}
             before = now
             for path in changed:
                 for name in {path.stem, path.parent.name} & self._project.recordings.keys():
@@ -240,7 +240,8 @@ class Server:
             raise ValueError(f"width: {files.shorten(width)} is not in 1…{_MAX_WIDTH}")
         if (other := self._shown) not in (None, recording):
             async with other.lock:
-                other.frames().close()  # only one keeps pictures
+                if other.film is not None:
+                    other.film.close()  # only one keeps pictures
         self._shown = recording
         async with recording.lock:
             if await request.is_disconnected():  # who has gone on to another frame meanwhile
@@ -270,13 +271,14 @@ class Server:
         return JSONResponse(answer)
 
     async def _post_train(self, request: Request) -> Response:
-        if self._training.state == "running":
-            return JSONResponse({"error": "is running already"}, 409)
         wanted = await _body(request, Wanted)
         async with self._saving:
             plan, commands, workdir = await asyncio.to_thread(self._project.plan, wanted)
         if plan["replaces"] and not wanted.replace:
             return JSONResponse({"error": "agree first to what is replaced"}, 409)
+        if self._training.state == "running":
+            return JSONResponse({"error": "is running already"}, 409)
+        self._training.state = "running"  # before another request has its turn
         self._start(self._train(commands, workdir))
         return JSONResponse({}, 202)
 
