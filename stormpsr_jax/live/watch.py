@@ -15,11 +15,12 @@ import numpy as np
 
 from stormpsr_jax.base import files, installed, interruption
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
-from stormpsr_jax.live import access, receivers, serve
+from stormpsr_jax.live import receivers, serve
 from stormpsr_jax.live.capture import Capture, Clock
 from stormpsr_jax.live.live_sources import live_source
 from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.station import Station
+from stormpsr_jax.pages import access
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import options
 from stormpsr_jax.serving.files.clips import Clips
