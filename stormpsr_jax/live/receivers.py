@@ -37,33 +37,19 @@ class Receiver(NamedTuple):
 RECEIVERS = (
     Receiver(
         {
-            "mqtt": Flag(
-                "sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX", "URL", mqtt.parse
-            ),
-            "home_assistant": Flag(
-                "for --mqtt: Home Assistant on the same broker finds the station by itself"
-            ),
+            "mqtt": Flag("sends the lines to mqtt[s]://[USER@]HOST/PREFIX", "URL", mqtt.parse),
+            "home_assistant": Flag("for --mqtt: Home Assistant there finds the station by itself"),
         },
         lambda args, title, _: mqtt.Mqtt(args.mqtt, title if args.home_assistant else None),
     ),
     Receiver(
-        {
-            "webhook": Flag(
-                "posts each line to http[s]://[USER[:PASSWORD]@]HOST/PATH", "URL", webhook.parse
-            )
-        },
+        {"webhook": Flag("posts each line to http[s]://[USER@]HOST/PATH", "URL", webhook.parse)},
         lambda args, *_: webhook.Webhook(args.webhook),
     ),
     Receiver(
         {
-            "opcua": Flag(
-                "writes the lines to nodes below opc.tcp://[USER[:PASSWORD]@]HOST/PATH#ns=N;s=NAME",
-                "URL",
-                opcua.parse,
-            ),
-            "opcua_keys": Flag(
-                "certificate.pem, key.pem and server.pem, to encrypt", "DIR", opcua.check_keys
-            ),
+            "opcua": Flag("writes nodes of opc.tcp://[USER@]HOST#ns=N;s=NAME", "URL", opcua.parse),
+            "opcua_keys": Flag(f"for --opcua: {', '.join(opcua.KEYS)}", "DIR", opcua.check_keys),
         },
         lambda args, _, told: opcua.OpcUa(args.opcua, args.opcua_keys, told),
         pictures=False,
