@@ -126,7 +126,8 @@ class Station:
             Exception: what ended the source.
         """
         self._outputs, self._pictured = outputs, pictured
-        self._screen = screen and Screen(screen, self._live, self._framing, self._part_pictures)
+        if screen is not None:
+            self._screen = Screen(screen, self._live, self._framing, self._part_pictures)
         self._show_past()
         connected = False
         while not stop:
