@@ -25,9 +25,15 @@ from stormpsr_jax.psr.cli import (
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
-from stormpsr_jax.psr.monitor import ABOUT_WRONG, ERROR_SECONDS, Alert, Monitor
+from stormpsr_jax.psr.monitor import (
+    ABOUT_WRONG,
+    ERROR_SECONDS,
+    Alert,
+    Monitor,
+    score_alerts,
+    summarise_alerts,
+)
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
-from stormpsr_jax.psr.scoring import alerts
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.batch import decode
 from stormpsr_jax.psr.streams.rules import Settings
@@ -147,8 +153,8 @@ def _score(
     if without := [name for name, r in recordings.items() if not len(r.frames)]:
         what = "give no states, so that their alerts are not counted"
         tell("warning", f"{labels}: the labels of {', '.join(without)} {what}")
-    return alerts.summarise(
-        alerts.score_recording(
+    return summarise_alerts(
+        score_alerts(
             r.frames,
             r.states,
             [

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from stormpsr_jax.base import cluster, files, installed, interruption, memory
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
+from stormpsr_jax.live import receivers
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream, share
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import streams
@@ -71,12 +72,8 @@ _OF_LIVE = (
     "reset",
     "serve",
     "token_file",
-    "mqtt",
-    "home_assistant",
-    "webhook",
+    *receivers.FLAGS,
     "snapshots",
-    "opcua",
-    "opcua_keys",
 )
 
 
@@ -99,13 +96,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
         errors.append("a live source is recognised alone; start a process for each")
     if args.serve is None and args.token_file is not None:
         errors.append("--token-file is for --serve")
-    if args.opcua is None and args.opcua_keys is not None:
-        errors.append("--opcua-keys is for --opcua")
-    if args.mqtt is None and args.home_assistant:
-        errors.append("--home-assistant is for --mqtt")
-    if args.mqtt is None and args.webhook is None and args.snapshots:
-        errors.append("--snapshots is for --mqtt and --webhook")
-    return errors
+    return errors + receivers.misplaced(args)
 
 
 def _run_files(args: argparse.Namespace) -> int:
@@ -257,15 +248,7 @@ def _parser() -> OneLineParser:
     what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
     add("--token-file", metavar="FILE", help="its line is the token that the page asks for")
-    add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
-    what = "for --mqtt: Home Assistant on the same broker finds the station by itself"
-    add("--home-assistant", action="store_true", help=what)
-    add("--webhook", metavar="URL", help="posts each line to http[s]://[USER[:PASSWORD]@]HOST/PATH")
-    what = "the lines of events and alerts have a picture, for --mqtt and --webhook"
-    add("--snapshots", action="store_true", help=what)
-    what = "writes the lines to nodes below opc.tcp://[USER[:PASSWORD]@]HOST/PATH#ns=N;s=NAME"
-    add("--opcua", metavar="URL", help=what)
-    add("--opcua-keys", metavar="DIR", help="certificate.pem, key.pem and server.pem, to encrypt")
+    receivers.add_flags(add)
     return parser
 
 

@@ -37,7 +37,7 @@ def _serve(
     poses: str | None,
     up: str,
 ) -> None:
-    from stormpsr_jax.live import access
+    from stormpsr_jax.pages import access
 
     installed.check_extra("live", access.LIBRARIES, "label")
     from data_prep.label import keeping

@@ -8,6 +8,7 @@ import os
 import shlex
 import struct
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ class Recording:
         self.error = ""
         self.lock = asyncio.Lock()
         self._told = tempfile.TemporaryFile()
+        self._telling = threading.Lock()  # of who reads it, or closes it
 
     def build(self, fps: float) -> None:
         """Makes `film`, or `error`."""
@@ -78,7 +80,8 @@ class Recording:
             self._stamp = self._stat()
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self.error = message_of(error)
-        self._told.close()
+        with self._telling:
+            self._told.close()
 
     def _stat(self) -> tuple[int, int]:
         status = os.stat(os.path.join(self.place[0].path, self.place[1]))
@@ -87,9 +90,10 @@ class Recording:
     @property
     def indexed(self) -> float:
         """The share of its index that has been built."""
-        if self._told.closed:
-            return 1.0
-        told = os.pread(self._told.fileno(), 8, 0)
+        with self._telling:
+            if self._told.closed:
+                return 1.0
+            told = os.pread(self._told.fileno(), 8, 0)
         return struct.unpack("d", told)[0] if len(told) == 8 else 0.0
 
     def frames(self) -> Film:

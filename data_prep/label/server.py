@@ -1,6 +1,6 @@
 """Serves the labelling page, on this machine alone.
 
-Who may ask is decided as on the page of a station (`live.access`), with a token always.
+Who may ask is decided as on the page of a station (`pages.access`), with a token always.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -37,8 +37,8 @@ from data_prep.label.project import Changed, Project, Recording
 from data_prep.label.running import Running
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import message_of, tell
-from stormpsr_jax.live import web
-from stormpsr_jax.live.access import HEADERS, POLICY, Access
+from stormpsr_jax.pages import web
+from stormpsr_jax.pages.access import HEADERS, POLICY, Access
 from stormpsr_jax.report import pages
 
 _STATIC = Path(__file__).with_name("static")
@@ -122,7 +122,7 @@ class Server:
         while True:
             await asyncio.sleep(_WATCH)
             now = await asyncio.to_thread(_stamps, folder)
-            changed = [path for path, _ in before.items() ^ now.items()]
+            changed = {path for path, _ in before.items() ^ now.items()}
             before = now
             for path in changed:
                 for name in {path.stem, path.parent.name} & self._project.recordings.keys():
@@ -240,7 +240,8 @@ class Server:
             raise ValueError(f"width: {files.shorten(width)} is not in 1…{_MAX_WIDTH}")
         if (other := self._shown) not in (None, recording):
             async with other.lock:
-                other.frames().close()  # only one keeps pictures
+                if other.film is not None:
+                    other.film.close()  # only one keeps pictures
         self._shown = recording
         async with recording.lock:
             if await request.is_disconnected():  # who has gone on to another frame meanwhile
@@ -270,13 +271,14 @@ class Server:
         return JSONResponse(answer)
 
     async def _post_train(self, request: Request) -> Response:
-        if self._training.state == "running":
-            return JSONResponse({"error": "is running already"}, 409)
         wanted = await _body(request, Wanted)
         async with self._saving:
             plan, commands, workdir = await asyncio.to_thread(self._project.plan, wanted)
         if plan["replaces"] and not wanted.replace:
             return JSONResponse({"error": "agree first to what is replaced"}, 409)
+        if self._training.state == "running":
+            return JSONResponse({"error": "is running already"}, 409)
+        self._training.state = "running"  # before another request has its turn
         self._start(self._train(commands, workdir))
         return JSONResponse({}, 202)
 
@@ -296,14 +298,14 @@ class Server:
         return JSONResponse({}, 202)
 
     async def _get_changes(self, request: Request) -> Response:
-        return EventSourceResponse(self._changes(), ping=_BEAT, sep="\n")
+        return web.events(self._changes(), _BEAT)
 
     async def _changes(self) -> AsyncIterator[ServerSentEvent]:
         news: asyncio.Queue[str] = asyncio.Queue()
         self._watchers.add(news)
         try:
             while True:
-                yield ServerSentEvent(await news.get(), sep="\n")
+                yield web.event(await news.get())
         finally:
             self._watchers.discard(news)
 
@@ -317,11 +319,7 @@ async def _failure(request: Request, error: Exception) -> Response:
 
 async def _body(request: Request, kind: type[Any]) -> Any:
     """Returns what a request sends; ValueError if it is too large, or not what it should be."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_BODY:
-            raise ValueError(f"a request has at most {_MAX_BODY} bytes")
+    body = await web.body(request, _MAX_BODY)
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -18,7 +19,6 @@ import numpy as np
 
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.live import rtsp
 from stormpsr_jax.media import containers, sources, video
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS
 from stormpsr_jax.media.trees import Tree
@@ -32,9 +32,10 @@ PATIENCE = 5.0  # seconds without an answer or any data, after which a source is
 # picture, which some cameras send every twenty seconds only.
 BLIND = 30.0
 _RTSP = {
-    # All over the one connection to the address that was given; no other protocol, no other port.
+    # All over the one connection to the address that was given. Without rtsp on the list, which the
+    # format of the address itself does not need, FFmpeg does not follow a server elsewhere.
     "rtsp_transport": "tcp",
-    "protocol_whitelist": "rtsp,rtp,tcp",
+    "protocol_whitelist": "tcp",
     "allowed_media_types": "video",
     "max_pixels": str(MAX_FRAME_PIXELS),
     "fflags": "nobuffer",
@@ -89,7 +90,7 @@ def live_source(word: str) -> LiveSource:
     if is_live(word) and not camera:
         address, name = _address(word)
         check_extra("video", ["av"], f"{name}: reading it")
-        return _Stream(name, address, "rtsp", _RTSP)
+        return _Device(name, address, "rtsp", _RTSP)
     check_extra("video", ["av"], f"{word}: reading it")
     if camera:
         if not re.fullmatch("camera:[0-9]{1,3}", word, re.ASCII):
@@ -167,21 +168,21 @@ class _Device:
     def __init__(self, name: str, place: str, form: str, options: dict[str, str]):
         self.name, self._place, self._form, self._options = name, place, form, options
 
-    def open(self) -> contextlib.AbstractContextManager[Iterator[Shown]]:
-        return self._opened(self._place)
-
     @contextlib.contextmanager
-    def _opened(self, place: str) -> Iterator[Iterator[Shown]]:
+    def open(self) -> Iterator[Iterator[Shown]]:
         import av
 
         how: dict[str, Any] = {"timeout": (PATIENCE, PATIENCE), **containers.any_encoding(av)}
         try:
-            with av.open(place, format=self._form, options=self._options, **how) as container:
+            with av.open(self._place, format=self._form, options=self._options, **how) as container:
                 if not container.streams.video:
                     raise ValueError(f"{self.name}: there is no video in it")
                 yield self._read(container, container.streams.video[0])
         except av.error.FFmpegError as error:
-            raise ValueError(f"{self.name}: cannot be read ({error.strerror})") from error
+            why = error.strerror
+            if self._form == "rtsp" and error.errno == errno.EINVAL:
+                why = "its server sends to another address, which is not followed"
+            raise ValueError(f"{self.name}: cannot be read ({why})") from error
 
     def _read(self, container: InputContainer, stream: VideoStream) -> Generator[Shown]:
         if stream.codec_context is None:
@@ -197,26 +198,6 @@ class _Device:
                     seen = time.monotonic()
             if time.monotonic() > seen + BLIND:
                 raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
-
-
-class _Stream(_Device):
-    """An RTSP stream, whose server may not send to another one: FFmpeg would go there."""
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[Iterator[Shown]]:
-        try:
-            relay = rtsp.Relay(self._place, PATIENCE)
-        except OSError as error:
-            raise ValueError(f"{self.name}: cannot be read ({error.strerror or error})") from error
-        with contextlib.closing(relay):
-            try:
-                with self._opened(relay.url) as shown:
-                    yield shown
-            except ValueError as error:
-                why = f"{self.name}: {relay.refused}" if relay.refused else str(error)
-                raise ValueError(why) from error
-        if relay.refused:
-            raise ValueError(f"{self.name}: {relay.refused}")
 
 
 class _Playing:

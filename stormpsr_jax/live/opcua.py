@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import datetime
 import importlib.util
 import json
@@ -92,17 +93,14 @@ class OpcUa(Outbox):
         self,
         url: str,
         keys: str | os.PathLike | None = None,
-        *,
-        initial_state: Sequence[int] = (),
-        state: Sequence[int] | None = None,
-        unsure: Mapping[int, str] | None = None,
+        told: Told | None = None,
         **options: Any,
     ):
         """Opens no connection yet.
 
         Args:
             keys: folder of the certificates; None for no encryption.
-            initial_state, state, unsure: see `Told`.
+            told: before; None is nothing, of a product without components.
 
         Raises:
             ValueError: the URL or the folder is none, or asyncua is missing.
@@ -113,7 +111,7 @@ class OpcUa(Outbox):
             raise ValueError(f"--opcua needs asyncua: {installed.extra('opcua')}")
         # It logs what servers say, and tracebacks of it; what matters is raised too.
         logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
-        self._told = Told(initial_state, state, unsure)
+        self._told = Told(()) if told is None else copy.deepcopy(told)
         self._stamped = True  # until the server says that it does not take times
         self._refused: set[str] = set()  # nodes that a line has named
         self._client: Client | None = None

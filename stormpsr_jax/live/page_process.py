@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import json
 import os
 import re
@@ -37,19 +38,19 @@ from collections.abc import AsyncIterator, Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
-from stormpsr_jax.live import serve, web
-from stormpsr_jax.live.access import Access, Address
+from stormpsr_jax.live import serve
+from stormpsr_jax.pages import web
+from stormpsr_jax.pages.access import Access, Address
 from stormpsr_jax.report import pages
 
 _NICE = 10
 _BEAT = 5  # seconds after which a watcher hears something in any case
-_GONE = 30  # seconds after which a watcher that takes nothing any more is left
 _WAIT = 20  # seconds until a request for a picture ends without one
 _MAX_FORM = 4096  # bytes
 _STEP = re.compile(r"[0-9]{1,6}", re.ASCII)
@@ -186,12 +187,10 @@ class _Watchers:
         return self._html("station.html")
 
     async def _post_login(self, request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > _MAX_FORM:
-                break
-        form = dict(urllib.parse.parse_qsl(body[:_MAX_FORM].decode("latin-1")))
+        form: dict[str, str] = {}
+        with contextlib.suppress(ValueError):  # it is too long
+            body = await web.body(request, _MAX_FORM)
+            form = dict(urllib.parse.parse_qsl(body.decode("latin-1")))
         if not self._access.is_token(form.get("token", "").strip()):
             await asyncio.sleep(1)
             return self._login_page(failed=True)
@@ -245,38 +244,28 @@ class _Watchers:
 
     async def _get_events(self, request: Request) -> Response:
         after = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        return EventSourceResponse(
-            self._stream(after),
-            sep="\n",
-            ping=_BEAT,
-            ping_message_factory=lambda: _event("beat", "0"),
-            send_timeout=_GONE,
-        )
+        return web.events(self._stream(after), _BEAT, lambda: web.event("0", "beat"))
 
     async def _stream(self, after: str) -> AsyncIterator[ServerSentEvent]:
         start, _, number = after.partition("-")
         at = int(number) if _ID.fullmatch(after) and start == self._start else 0
         status = view = ""
         hello = {"start": self._start, "title": self._title, "reset_token": self._reset_token}
-        yield _event("hello", json.dumps(hello))
+        yield web.event(json.dumps(hello), "hello")
         while True:
             news = self._news
             for number_of, text in [item for item in self._records if item[0] > at]:
                 at = number_of
-                yield _event("record", text, f"{self._start}-{number_of}")
+                yield web.event(text, "record", f"{self._start}-{number_of}")
             if self._status != status:
                 status = self._status
-                yield _event("record", status)
+                yield web.event(status, "record")
             if self._view != view:
                 view = self._view
-                yield _event("view", view)
+                yield web.event(view, "view")
             if self._closing:  # after the last news, such as that a file has ended
                 return
             await news.wait()
-
-
-def _event(name: str, data: str, number: str | None = None) -> ServerSentEvent:
-    return ServerSentEvent(data, event=name, id=number, sep="\n")
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Response]:

@@ -8,7 +8,7 @@ show.
 
 A picture is encoded once, by recognition, and only if the page wants one.
 
-The `view` of `Page.frame` is what `Station._view` makes, plain values for JSON. Its "box" is
+The `view` of `Page.frame` is what `Screen.show` makes, plain values for JSON. Its "box" is
 None, or {"x0", "y0", "x1", "y1", "label", "error"}: corners in 0…1 of the picture, what it shows,
 and whether that is an error state.
 """
@@ -29,8 +29,8 @@ from typing import Any
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.live.access import LIBRARIES, Access, Address, listening
 from stormpsr_jax.live.outbox import encode
+from stormpsr_jax.pages.access import LIBRARIES, Access, Address, listening
 
 # What the process is told. After the kind: JSON; of a picture its box as JSON, a line, the JPEG.
 # Today's units as JSON; of an event the number of its frame, a line, its JPEG.

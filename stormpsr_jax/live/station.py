@@ -21,6 +21,7 @@ from stormpsr_jax.live import state_file
 from stormpsr_jax.live.capture import Capture, Clock, Taken
 from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.past import Past
+from stormpsr_jax.live.screen import Screen
 from stormpsr_jax.live.serve import Page
 from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
@@ -33,8 +34,6 @@ from stormpsr_jax.serving.live import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
-_SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
-_RATE_SECONDS = 3.0  # that the pictures per second on a page are of
 
 
 class Line(NamedTuple):
@@ -90,21 +89,17 @@ class Station:
         self._path, self._hold, self._tell = state, hold, tell or _print
         self._blank = live.progress
         self._outputs: Sequence[Outbox | Page] = ()
-        self._screen: Page | None = None
+        self._screen: Screen | None = None
         self._asked = threading.Event()
         self._pictured: Sequence[Outbox] = ()
         self._untold: collections.deque[Line] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
         self.told = Told(live.decoder.variant.initial_state)
         self._part_pictures, self._clips = part_pictures, clips
-        self._pictures_shown: set[int] = set()  # components that are asked for with one
-        self._right_at: dict[int, int] = {}  # by installation, when it was last reported right
         self._dropped = 0  # before this process
         self.frame: int | None = None
         self._latencies: list[float] = []
         self._latency: float | None = None  # the last one
-        # Of the last seconds; only with a screen, for whose view it is cut short.
-        self._done_at: collections.deque[float] = collections.deque()
         self._since = self._saved = time.monotonic()
         self._saves = True  # whether the last save was one
 
@@ -130,7 +125,9 @@ class Station:
         Raises:
             Exception: what ended the source.
         """
-        self._outputs, self._screen, self._pictured = outputs, screen, pictured
+        self._outputs, self._pictured = outputs, pictured
+        if screen is not None:
+            self._screen = Screen(screen, self._live, self._framing, self._part_pictures)
         self._show_past()
         connected = False
         while not stop:
@@ -191,8 +188,8 @@ class Station:
             procedure, fits = live.decoder.procedure, live.fits
             content = records.of_event(event, procedure, self._calibrated, fits)
             self._add(kind, content, taken.at, event.frame, jpeg if event in shown else None)
-            if kind == "event" and event.state == "right":
-                self._right_at[event.step_id] = event.frame
+            if kind == "event" and event.state == "right" and self._screen is not None:
+                self._screen.right_at[event.step_id] = event.frame
         for alert in live.alerts:
             self._add("alert", records.of_alert(alert), taken.at, alert.frame, jpeg)
         if self._clips is not None:
@@ -293,7 +290,7 @@ class Station:
     def _say(self, record: Mapping[str, Any], jpeg: bytes | None = None) -> None:
         self._tell(json.dumps(record, ensure_ascii=False, allow_nan=False))
         if jpeg is not None and self._screen is not None:
-            self._screen.snapshot(record["frame"], jpeg)
+            self._screen.page.snapshot(record["frame"], jpeg)
         for output in self._outputs:
             more = {}
             if jpeg is not None and output in self._pictured:
@@ -306,76 +303,25 @@ class Station:
         """Shows the picture that was just taken, or, without one, what has changed."""
         if self._screen is None:
             return
-        jpeg = box = None
-        if taken is not None:
-            self._done_at.append(time.monotonic())
-            if self._screen.wants_picture:
-                jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
-        self._screen.frame(jpeg, self._view(capture) | {"box": box})
+        live, unit, holding = self._live, self._unit, self._hold and self._live.pending
+        known = {
+            "recording": self._name,
+            "time_s": None if self.frame is None else round(self.frame / live.fps, 6),
+            "unit": unit.state.count,
+            "waiting": unit.waiting,
+            "holding": holding,
+            "checklist": [step._asdict() for step in (self._blank if holding else live.progress)],
+            "latency_ms": _milliseconds(self._latency),
+            "dropped": self._dropped + capture.dropped,
+        }
+        self._screen.show(capture, taken, known)
 
     def _show_past(self) -> None:
         """Shows today's units, the one at hand last."""
         if self._screen is not None:
             steps = [] if self._hold and self._live.pending else self._unit.steps
             now = {"unit": self._unit.state.count, "steps": steps}
-            self._screen.past(self._past.units(self._record("now", None) | now))
-
-    def _view(self, capture: Capture) -> dict[str, Any]:
-        live, now = self._live, time.monotonic()
-        live_as = "playing" if capture.is_file else "live"
-        source = live_as if capture.connected else "lost" if capture.trouble else "opening"
-        source = "ended" if capture.ended else source
-        recent = self._done_at
-        while recent and now - recent[0] > _RATE_SECONDS:
-            recent.popleft()
-        holding = self._hold and live.pending
-        unsure = () if live.pending else live.unsure
-        self._pictures_shown &= {step // 3 for step in unsure}
-        view = {
-            "recording": self._name,
-            "time_s": None if self.frame is None else round(self.frame / live.fps, 6),
-            "source": source,
-            "unit": self._unit.state.count,
-            "waiting": self._unit.waiting,
-            "fits": live.fits,
-            "checking": live.pending,
-            "holding": holding,
-            "checklist": [step._asdict() for step in (self._blank if holding else live.progress)],
-            "latency_ms": _milliseconds(self._latency),
-            "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
-            "dropped": self._dropped + capture.dropped,
-            "unsure": [self._asked_of(step) for step in unsure],
-        }
-        if not holding and (beliefs := live.beliefs) is not None:
-            view["beliefs"] = [part._asdict() for part in beliefs]
-        return view
-
-    def _asked_of(self, step: int) -> dict[str, Any]:
-        """What a page asks about an installation that is not sure.
-
-        "like": the frame at which it was right last, in this unit or one before; if there was none,
-        a number below 0 of the model's picture of it, or None.
-        """
-        k, like = step // 3, self._right_at.get(step)
-        picture = self._part_pictures[k] if self._part_pictures else None
-        if like is None and picture is not None:
-            like = -1 - k
-            if k not in self._pictures_shown and self._screen is not None:
-                self._screen.snapshot(like, picture)
-                self._pictures_shown.add(k)
-        component = self._live.decoder.procedure.components[k]
-        return {"step_id": step, "component": component, "like": like}
-
-    def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
-        seen, decoder = self._live.seen, self._live.decoder
-        if seen is None or self._framing is None or seen[1] <= decoder.floor:
-            return None  # weaker detections are no evidence
-        detected, confidence, box = seen
-        corners = overlay.source_box(self._framing.place(*picture.shape[:2]), box)
-        return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {
-            "label": overlay.seen_as(decoder.procedure, detected, confidence),
-            "error": detected == decoder.procedure.error_class,
-        }
+            self._screen.page.past(self._past.units(self._record("now", None) | now))
 
     # --- State ------------------------------------------------------------------------------------
 

@@ -15,11 +15,12 @@ import numpy as np
 
 from stormpsr_jax.base import files, installed, interruption
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
-from stormpsr_jax.live import access, mqtt, opcua, serve, webhook
+from stormpsr_jax.live import receivers, serve
 from stormpsr_jax.live.capture import Capture, Clock
 from stormpsr_jax.live.live_sources import live_source
 from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.station import Station
+from stormpsr_jax.pages import access
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import options
 from stormpsr_jax.serving.files.clips import Clips
@@ -50,15 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.serve is not None:
         with gathering(errors):
             access.Access(access.parse(args.serve), access.read_token(args.token_file))
-    for value, check in (
-        (args.mqtt, mqtt.parse),
-        (args.webhook, webhook.parse),
-        (args.opcua, opcua.parse),
-        (args.opcua_keys, opcua.check_keys),
-    ):
-        if value is not None:
-            with gathering(errors):
-                check(value)
+    errors += receivers.check(args)
     if args.alert_clips is not None:
         with gathering(errors):
             installed.check_extra("video", ["av"], "--alert-clips")
@@ -116,21 +109,12 @@ def run(args: argparse.Namespace) -> int:
             add(page)
             tell("page", page.url)
             page.frame(None, {"recording": source.name, "source": "opening"})
-        if args.mqtt is not None:
-            add(mqtt.Mqtt(args.mqtt, title if args.home_assistant else None))
-        if args.webhook is not None:
-            add(webhook.Webhook(args.webhook))
-        # Of those with a picture: an OPC UA server gets none.
-        receivers = [output for output in outputs if isinstance(output, Outbox)]
-        if args.opcua is not None:
-            server = opcua.OpcUa(
-                args.opcua,
-                args.opcua_keys,
-                initial_state=live.decoder.variant.initial_state,
-                state=station.told.states,
-                unsure=station.told.unsure,
-            )
-            add(server)
+        pictured = []
+        for receiver in receivers.given(args):
+            output = receiver.open(args, title, station.told)
+            add(output)
+            if args.snapshots and receiver.pictures:
+                pictured.append(output)
         # Before the source is opened: compiling takes longer than pictures wait.
         begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
         if reset.kind == "key":
@@ -140,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         capture = Capture(source, clock, live.frame_at, depth=depth, after=station.frame)
         try:
             with capture:
-                station.run(capture, stop, outputs, page, receivers if args.snapshots else ())
+                station.run(capture, stop, outputs, page, pictured)
         except ValueError as error:
             for line in lines_of(error):
                 tell("error", line)

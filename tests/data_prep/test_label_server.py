@@ -2,11 +2,16 @@
 
 import http.client
 import json
+import os
 import signal
+import threading
 import time
+from concurrent import futures
 
 import pytest
 
+from data_prep.label.project import Recording
+from stormpsr_jax.media.trees import Tree
 from tests.data_prep.test_label import write_film
 from tests.support.label_page import TOKEN, LabelPage, command
 from tests.support.own_data import PROCEDURE
@@ -90,15 +95,16 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
         status, _, other = save(page, "bench1", first["revision"], [])  # a second tab
         assert (status, other["revision"]) == (409, saved["revision"])
         assert [(e["frame"], e["step_id"]) for e in other["labels"]] == [(3, 0), (9, 4)]
+        assert next(e for e in told if e)["revision"] == saved["revision"]  # it was seen on disk
         (product / "labels/bench1.csv").write_text("time,step\n2,Install seal\n")
-        assert (
-            next(e for e in told if e and e["revision"] != saved["revision"])["video"] == "bench1"
-        )
+        changed = next(e for e in told if e and e["revision"] != saved["revision"])
+        assert changed["video"] == "bench1"
         assert save(page, "bench1", saved["revision"], [(3, 0)])[0] == 409
         assert save(page, "bench1", "", [(3, 99)])[0] == 409
         revision = video(page, "bench1")["revision"]
         assert save(page, "bench1", revision, [(3, 99)])[0] == 422
         assert save(page, "bench1", revision, [(10, 0)], done=True)[0] == 200
+        assert next(e for e in told if e) != changed  # which was told once
         _, _, project = page.ask()
         found = {entry["name"]: entry["status"] for entry in project["videos"]}
         assert found == {"bench1": "done", "bench2": "unlabelled", "stranger": "unlabelled"}
@@ -114,7 +120,45 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
         assert save(page, "bench2", video(page, "bench2")["revision"], [(3, 0)])[0] == 200
         status, _, told = page.ask("/api/train", "POST", wanted)
         assert (status, "bench2" in told["error"]) == (422, True)
+        assert page.ask("/api/videos/bench2/frames/3.jpg")[0] == 200
         write_film(product / "videos/bench2.mkv", num=90)
         assert "has changed since" in page.ask("/api/videos/bench2")[2]["error"]
+        assert page.ask("/api/videos/bench1/frames/3.jpg")[0] == 200
         page.process.send_signal(signal.SIGINT)
         assert page.process.wait(20) == 130
+
+
+# The page, whose training does nothing for long.
+IDLE = """
+import time
+from data_prep.label import command, project
+def plan(*_):
+    time.sleep(0.2)
+    return {"replaces": []}, [["timeit", "-s", "import time", "time.sleep(60)"]], "runs"
+project.Project.plan = plan
+command.main()
+"""
+
+
+def test_two_clicks_start_one_training(product):
+    with LabelPage(product, product / "pump.json", program=("-c", IDLE)) as page:
+        with futures.ThreadPoolExecutor() as pool:
+            asked = [pool.submit(page.ask, "/api/train", "POST", {"aspect": ""}) for _ in range(2)]
+        assert sorted(one.result()[0] for one in asked) == [202, 409]
+        assert page.ask("/api/train")[2]["state"] == "running"
+
+
+def test_a_video_whose_index_is_just_finished_is_indexed(system, tmp_path, monkeypatch):
+    write_film(tmp_path / "bench.mp4", num=9)
+    recording = Recording("bench", (Tree(str(tmp_path)), "bench.mp4"))
+    building, read = threading.Thread(target=recording.build, args=(5.0,)), os.pread
+
+    def reads_late(*given):
+        building.start()
+        building.join(2)
+        return read(*given)
+
+    monkeypatch.setattr("data_prep.label.project.os.pread", reads_late)
+    assert 0 <= recording.indexed <= 1
+    building.join()
+    assert recording.indexed == 1.0

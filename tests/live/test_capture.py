@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import re
-import socket
 import threading
 import time
 
@@ -142,30 +141,22 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
         opened.append((place, options))
         raise av.error.TimeoutError(110, "Connection timed out")
 
-    server = socket.create_server(("127.0.0.1", 0))
     monkeypatch.setattr(av, "open", fail)
     monkeypatch.setattr(live_sources.sys, "platform", "linux")
     for word, place, form in (
         ("camera:3", "/dev/video3", "v4l2"),
-        # At the relay's port.
-        (
-            f"rtsp://me:secret@127.0.0.1:{server.getsockname()[1]}/x?y",
-            r"rtsp://me:secret@127\.0\.0\.1:\d+/x\?y",
-            "rtsp",
-        ),
+        ("rtsp://me:secret@host:99/x?y", "rtsp://me:secret@host:99/x?y", "rtsp"),
     ):
         source = live_source(word)
         assert "secret" not in source.name
         with pytest.raises(ValueError, match="cannot be read") as raised, source.open():
             pass
         assert "secret" not in str(raised.value)
-        assert re.fullmatch(place, opened[-1][0])
-        assert opened[-1][0] != word
+        assert opened[-1][0] == place
         assert opened[-1][1]["format"] == form
         assert opened[-1][1]["timeout"] == (5.0, 5.0)
-    server.close()
     options = opened[-1][1]["options"]
-    assert options["protocol_whitelist"] == "rtsp,rtp,tcp"
+    assert options["protocol_whitelist"] == "tcp"
     assert options["rtsp_transport"] == "tcp"
     monkeypatch.setattr(live_sources.sys, "platform", "win32")
     with pytest.raises(ValueError, match="on Linux and macOS only"):

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from stormpsr_jax.live import opcua
+from stormpsr_jax.live.told import Told
 from tests.support.opcua_server import Plant
 from tests.support.receivers import make_keys
 
@@ -46,7 +47,7 @@ def ended(output, seconds=5.0):
 
 
 def test_records_are_values_of_nodes_in_their_order(server):
-    with ended(opcua.OpcUa(server.url + NODE, initial_state=(0, 1, 0))) as ours:
+    with ended(opcua.OpcUa(server.url + NODE, told=Told((0, 1, 0)))) as ours:
         for record in (
             event(0),
             event(4),
@@ -101,7 +102,7 @@ def test_states_are_those_of_every_record_before_also_of_dropped_ones(server, mo
     monkeypatch.setattr(opcua.OpcUa, "_written", unless_away)
     alert = {"type": "alert", "message": "careful"}
     url = server.url + NODE
-    with ended(opcua.OpcUa(url, initial_state=(0, 0), size=3, first_pause=0.05)) as ours:
+    with ended(opcua.OpcUa(url, told=Told((0, 0)), size=3, first_pause=0.05)) as ours:
         ours.send(event(0))
         server.wait(1)
         away.set()
@@ -116,7 +117,7 @@ def test_states_are_those_of_every_record_before_also_of_dropped_ones(server, mo
 
 
 def test_a_node_that_is_missing_is_named_once_and_costs_no_other_one(server, capsys):
-    with ended(opcua.OpcUa(server.url + "#ns=2;s=Line9", initial_state=(0,))) as ours:
+    with ended(opcua.OpcUa(server.url + "#ns=2;s=Line9", told=Told((0,)))) as ours:
         for _ in range(3):
             ours.send(event(0))
         server.wait(3, "Line9.Event")

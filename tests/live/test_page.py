@@ -20,7 +20,8 @@ import pytest
 pytest.importorskip("sse_starlette", reason="needs the extra live")
 pytest.importorskip("uvicorn", reason="needs the extra live")
 
-from stormpsr_jax.live import access, serve
+from stormpsr_jax.live import serve
+from stormpsr_jax.pages import access
 
 TOKEN = "a-token-of-24-characters"
 JPEG = b"\xff\xd8 no picture, but nobody here looks"
@@ -307,7 +308,8 @@ def test_recognition_goes_on_and_the_page_comes_back_after_a_flood(system):
 
 OWNER = """
 import time
-from stormpsr_jax.live import access, serve
+from stormpsr_jax.live import serve
+from stormpsr_jax.pages import access
 page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=print, on_confirm=print)
 print(page.url, page._process.pid, flush=True)
 time.sleep(60)

@@ -16,7 +16,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 
 SERVER = """
 import json, sys
-from stormpsr_jax.live import access, serve
+from stormpsr_jax.live import serve
+from stormpsr_jax.pages import access
 host, port, token = sys.argv[1:]
 reset = lambda: print("reset", flush=True)
 confirm = lambda step: print("confirm", step, flush=True)

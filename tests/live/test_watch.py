@@ -142,8 +142,8 @@ def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
     taken = []
 
     class Server:
-        def __init__(self, url, keys, *, initial_state, state, unsure):
-            taken.append((list(initial_state), list(state)))
+        def __init__(self, url, keys, told):
+            taken.append(list(told.states))
 
         def send(self, record):
             pass
@@ -159,7 +159,7 @@ def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
     state["told"] = [-1] * len(state["told"])
     files.write_json(path, sealed(state))
     assert run(*words, "--opcua=opc.tcp://127.0.0.1#ns=2;s=Line7") == 0
-    assert taken == [(list(PROCEDURE.variants["assembly"].initial_state), state["told"])]
+    assert taken == [state["told"]]
 
 
 class Watching:

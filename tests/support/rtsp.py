@@ -60,8 +60,8 @@ class Server:
                         return
                     heard += piece
                 head, _, heard = heard.partition(b"\r\n\r\n")
-                if head.startswith(b"$"):
-                    continue  # what the receiver reports
+                if head.startswith((b"$", b"RTSP/")):
+                    continue  # what the receiver reports, or answers
                 self.heads.append(head.decode())
                 method = head.partition(b" ")[0].decode()
                 number = int(re.search(rb"CSeq: (\d+)", head)[1])

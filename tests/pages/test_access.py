@@ -1,7 +1,7 @@
 import pytest
 
-from stormpsr_jax.live import access
-from stormpsr_jax.live.access import Access, Address
+from stormpsr_jax.pages import access
+from stormpsr_jax.pages.access import Access, Address
 
 TOKEN = "a-token-of-24-characters"
 

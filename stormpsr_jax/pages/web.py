@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import uvicorn
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stormpsr_jax.live.access import HEADERS, Access
+from stormpsr_jax.pages.access import HEADERS, Access
 
 _MAX_CONNECTIONS = 200  # more are answered with status 503
+_GONE = 30  # seconds after which a watcher that takes nothing any more is left
 _MAX_HEAD = 16_384  # bytes of a request's
 
 
@@ -55,6 +57,32 @@ def let_in(answer: Response, access: Access, *, secure: bool = False) -> Respons
     name, value = access.cookie_name, access.cookie
     answer.set_cookie(name, value, httponly=True, samesite="lax", secure=secure)
     return answer
+
+
+async def body(request: Request, most: int) -> bytes:
+    """Returns what a request sends; ValueError if that is more than so many bytes."""
+    found = b""
+    async for part in request.stream():
+        found += part
+        if len(found) > most:
+            raise ValueError(f"a request has at most {most} bytes")
+    return found
+
+
+def event(data: str, name: str | None = None, number: str | None = None) -> ServerSentEvent:
+    """Returns a server-sent event of one line of data."""
+    return ServerSentEvent(data, event=name, id=number, sep="\n")
+
+
+def events(
+    news: AsyncIterator[ServerSentEvent],
+    beat: int,
+    beaten: Callable[[], ServerSentEvent] | None = None,
+) -> Response:
+    """Answers with server-sent events, and with one of `beaten` every `beat` seconds."""
+    return EventSourceResponse(
+        news, sep="\n", ping=beat, ping_message_factory=beaten, send_timeout=_GONE
+    )
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
