@@ -29,7 +29,7 @@ from stormpsr_jax.psr.monitor import ABOUT_WRONG, ERROR_SECONDS, Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 from stormpsr_jax.psr.scoring import alerts
 from stormpsr_jax.psr.streams import rules, streams
-from stormpsr_jax.psr.streams.batch import decode
+from stormpsr_jax.psr.streams.accumulated import decode
 from stormpsr_jax.psr.streams.rules import Settings
 
 _FILES = tuple(KINDS[kind].flag for kind in ("detections", "windows"))

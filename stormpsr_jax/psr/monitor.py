@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams.decoding import top_detection
+from stormpsr_jax.psr.streams.accumulate import top_detection
 from stormpsr_jax.psr.streams.rules import check_same
 
 ABOUT_WRONG = ("wrong part", "error state")

@@ -18,7 +18,7 @@ from stormpsr_jax.psr.streams import calibration, learned, streams
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.risk import RISK
-from stormpsr_jax.psr.streams.rules import STREAMS, Event, Settings, reported
+from stormpsr_jax.psr.streams.rules import Event, Settings, reported
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 PROTOCOLS = ("paper", "released")
@@ -136,8 +136,7 @@ def evaluate_recordings(
     scored = [
         stream
         for stream in streams.available(recordings, decoder)
-        if (weights is not None or not stream.fitted)
-        and (protocol != "released" or stream.name in STREAMS)
+        if (weights is not None or not stream.fitted) and (protocol != "released" or stream.sums)
     ]
     if not scored:
         raise ValueError("no predictions; pass --asd, --temporal or both")

@@ -46,7 +46,7 @@ MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
 class LearnedDecoder:
     """Online decoder of one recording: the scores of a frame in, events out.
 
-    Frames come in ascending order. Like `decoding.Decoder` it has `assembly`, `state` and
+    Frames come in ascending order. Like `accumulated.Decoder` it has `assembly`, `state` and
     `restore`.
 
     Args:

@@ -87,7 +87,7 @@ class Stream(abc.ABC):
         flags: by flag of `evaluate`, the field of the settings that it sets.
         threshold: what its threshold is, if that is not a T of summed evidence.
         columns: by field of the settings, the heading in reports.
-        decoders: of `decoding.DECODERS` those that it has.
+        decoders: of `rules.DECODERS` those that it has.
         fitted: whether it goes by `Weights`, which are fitted on labelled recordings.
         within: how many standard errors of the best its settings may be, when they are chosen.
     """
