@@ -19,7 +19,7 @@ from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.risk import RISK
 from stormpsr_jax.psr.streams.rules import Event, Settings, reported
-from stormpsr_jax.psr.streams.stream import AnySettings, Stream
+from stormpsr_jax.psr.streams.stream import Stream
 
 PROTOCOLS = ("paper", "released")
 
@@ -30,7 +30,7 @@ def evaluate(
     asd_dir: str | os.PathLike | None = None,
     temporal_dir: str | os.PathLike | None = None,
     *,
-    settings: Settings | Mapping[str, AnySettings],
+    settings: Settings | Mapping[str, Any],
     scores_dir: str | os.PathLike | None = None,
     weights: Weights | None = None,
     protocol: str = "paper",
@@ -105,7 +105,7 @@ def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
 def evaluate_recordings(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
-    settings: Settings | Mapping[str, AnySettings],
+    settings: Settings | Mapping[str, Any],
     *,
     weights: Weights | None = None,
     protocol: str = "paper",

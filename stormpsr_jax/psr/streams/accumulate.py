@@ -199,7 +199,9 @@ class Accumulator:
         return Event(frame, step_id, confidence, self._stream, evidence, name, time_s)
 
 
-def _limits(variant: Variant, settings: Settings, num: int) -> list[tuple[float | None, float | None]]:
+def _limits(
+    variant: Variant, settings: Settings, num: int
+) -> list[tuple[float | None, float | None]]:
     """By component the thresholds of its flips from 0 and from 1, None where it may not flip."""
     install = 0.0 if settings.decoder == "naive" else settings.threshold
     removal = install if settings.removal is None else settings.removal

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -18,12 +18,6 @@ from stormpsr_jax.psr.streams.calibration import Calibration, Judged
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import DECODERS, Event, Seen, Settings
-
-
-class AnySettings(Protocol):
-    """A frozen dataclass: how a stream is decoded."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 class OnlineDecoder(Protocol):
