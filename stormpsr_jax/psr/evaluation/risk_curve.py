@@ -17,8 +17,6 @@ from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, reported
 from stormpsr_jax.psr.streams.stream import Stream
 
-SAMPLES, SEED, LEVEL = 2000, 0, 0.95  # of the bootstrap over recordings
-
 
 @dataclasses.dataclass(frozen=True)
 class Bars:
@@ -63,9 +61,9 @@ class Bars:
         """Returns a row per bar: what it accepts, leaves not sure and finds.
 
         The first, whose bar is None, is of what was seen, where the stream says that.
-        "accepted_low" and "accepted_high" are a 95 % interval of the share, by a bootstrap over
-        recordings; "until_sure_s" is the mean time from the first event that is not sure to the
-        report as installed, of parts that were not sure first.
+        "accepted_low" and "accepted_high" are the interval of the share (`wrong_parts.interval`);
+        "until_sure_s" is the mean time from the first event that is not sure to the report as
+        installed, of parts that were not sure first.
         """
         found = []
         seen = [(None, 0)] if self.stream.fitted else []
@@ -87,10 +85,9 @@ class Bars:
                 )
                 waits += _waits(events)
             whole, parts = metrics.summarise(scores), wrong_parts.summarise(wrong)
-            known = [one for one in wrong if one is not None]
-            low, high = _interval(
-                [one["accepted"] for one in known], [one["shown"] for one in known]
-            )
+            low = high = None
+            if parts is not None and parts["shown"]:
+                low, high = wrong_parts.interval(parts["accepted"], parts["shown"])
             keys = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
             found.append(
                 {
@@ -142,15 +139,3 @@ def _waits(events: Sequence[Event]) -> list[int]:
             if event.step_id % 3 == 0:
                 found.append(event.frame - since)
     return found
-
-
-def _interval(accepted: Sequence[int], shown: Sequence[int]) -> tuple[float | None, float | None]:
-    """The interval of the share accepted, over recordings; None without any."""
-    if not sum(shown):
-        return None, None
-    rng = np.random.default_rng(SEED)
-    drawn = rng.integers(len(shown), size=(SAMPLES, len(shown)))
-    totals = np.array(shown)[drawn].sum(axis=1)
-    shares = np.array(accepted)[drawn].sum(axis=1)[totals > 0] / totals[totals > 0]
-    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
