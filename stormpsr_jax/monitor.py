@@ -37,7 +37,7 @@ _FILES = tuple(KINDS[kind].flag for kind in ("detections", "windows"))
 _FLAGS = {
     stream.name: tuple(f"--{KINDS[kind].flag}" for kind in stream.needs)
     for stream in streams.STREAMS
-    if stream.settings is Settings
+    if stream.sums
 }
 
 

@@ -135,7 +135,7 @@ class Accumulator:
             for one in self.sums[k]:
                 if frame > one.blocked_until:
                     evidence[one] = (asd + part if one in evidence else part), part
-        completed = None
+        completed = []
         for one, (y, part) in evidence.items():
             if one.frames:
                 if gap := frame - one.last - 1:
@@ -151,8 +151,8 @@ class Accumulator:
             one.frames += 1
             one.last, one.num_seen = frame, seen[1]
             if one.total > one.limits[-1][0]:
-                completed = [*(completed or ()), one]
-        return [] if completed is None else self._complete(frame, completed)
+                completed.append(one)
+        return self._complete(frame, completed) if completed else []
 
     def _flips(self, shown: int) -> list[Sum]:
         """The sums of components that a detected class shows flipped."""

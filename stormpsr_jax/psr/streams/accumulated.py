@@ -20,7 +20,7 @@ from stormpsr_jax.psr.streams.accumulate import Accumulator
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, Seen, Settings, check_same
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.stream import Stream, named
 
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 # Removals are rarer than installations, so a threshold below that of these is not looked at.
@@ -57,7 +57,7 @@ class Decoder:
         self.procedure, self.variant = procedure, variant
         self.stream, self.settings = stream, settings
         self._calibration = calibration
-        self._weight = of_name(stream).weight_of(settings)
+        self._weight = named(stream, STREAMS).weight_of(settings)
         self._gate = accumulate.gate(settings)
         self._sums = self._fresh()
         self._state = list(variant.initial_state)
@@ -205,7 +205,6 @@ class Accumulated(Stream):
         taken: by field of the settings, the stream whose chosen value it takes. So the fused stream
             searches no floor and gate of its own, which would be ten times as many settings to be
             lucky with.
-        idle: columns of reports that mean nothing to it.
         keeps: whether, where nothing can be chosen, its sums do not decay on frames that show
             nothing. Of detections alone that costs hardly anything in the worlds tried
             (benchmarks/results/noise.md); with windows it has more false acceptances.
@@ -225,7 +224,6 @@ class Accumulated(Stream):
     weight: float | None = None
     varied: Mapping[str, Sequence[float]]
     taken: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    idle: Collection[str] = ()
     keeps: bool = False
 
     def with_threshold(self, settings: Settings, threshold: float) -> Settings:
@@ -257,7 +255,10 @@ class Accumulated(Stream):
 
     def unused(self, decoder: str) -> Collection[str]:
         """Returns the columns without meaning; B1 has no threshold, and a floor in any stream."""
-        return ("weight", "threshold") if decoder == "naive" else self.idle
+        if decoder == "naive":
+            return ("weight", "threshold")
+        own = {"weight": self.weight is None, "confidence": "detections" in self.needs}
+        return [column for column, means in own.items() if not means]
 
     def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[Settings]:
         """Returns the settings that the stream is chosen from, all without removals."""
@@ -345,7 +346,6 @@ ASD = Accumulated(
     needs=("detections",),
     weight=0.0,
     varied={"confidence": CONFIDENCES},
-    idle=("weight",),
     keeps=True,
 )
 TEMPORAL = Accumulated(
@@ -358,7 +358,6 @@ TEMPORAL = Accumulated(
     needs=("windows",),
     weight=1.0,
     varied={"gate": GATES},
-    idle=("weight", "confidence"),
 )
 STORM = Accumulated(
     name="storm",
@@ -373,14 +372,6 @@ STORM = Accumulated(
     taken={"confidence": ASD.name, "gate": TEMPORAL.name},
 )
 STREAMS = (ASD, TEMPORAL, STORM)
-
-
-def of_name(name: str) -> Accumulated:
-    """Returns the stream of this name; ValueError if none that sums up evidence has it."""
-    for stream in STREAMS:
-        if stream.name == name:
-            return stream
-    raise ValueError(f"stream {name!r} is not one of {', '.join(s.name for s in STREAMS)}")
 
 
 # --- Whole recordings -----------------------------------------------------------------------------
@@ -434,7 +425,7 @@ def sweep(
         dataclasses.replace(settings, threshold=threshold, removal=removal)
         for threshold, removal in zip(thresholds, removals, strict=True)
     ]
-    row = of_name(stream)
+    row = named(stream, STREAMS)
     return accumulate.decode_each(
         *(procedure, variant, candidates, detections, temporal),
         weight_of=row.weight_of,

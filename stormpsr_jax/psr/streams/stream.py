@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -252,6 +252,17 @@ class Stream(abc.ABC):
             one = len(flags) == 1
             return f"{flags[0]} is not given" if one else f"it needs {' and '.join(flags)}"
         return None if decoder in self.decoders else f"the {decoder} decoder has no fused one"
+
+
+AnyStream = TypeVar("AnyStream", bound=Stream)
+
+
+def named(name: str, streams: Sequence[AnyStream]) -> AnyStream:
+    """Returns the stream of this name; ValueError if there is none."""
+    for stream in streams:
+        if stream.name == name:
+            return stream
+    raise ValueError(f"stream {name!r} is not one of {', '.join(s.name for s in streams)}")
 
 
 def pictures(recording: LabelledPredictions) -> Iterator[tuple[int, Seen]]:
