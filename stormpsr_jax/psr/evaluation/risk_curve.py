@@ -18,12 +18,13 @@ from stormpsr_jax.psr.streams.rules import Event, reported
 from stormpsr_jax.psr.streams.stream import Stream
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Bars:
     """Recordings decoded at every bar of a stream.
 
     Attributes:
-        procedure, recordings, stream, settings, weights: see `decode`.
+        weights: of a fitted stream; no matter to others.
+        calibration: of the events' confidences.
         bars: (B,) ascending.
         events: by recording, the events at each bar.
         losses: by recording, (B,) of `risk`; None without an incorrect installation.
@@ -34,9 +35,15 @@ class Bars:
     stream: Stream
     settings: Any
     weights: Weights | None
-    bars: tuple[float, ...]
-    events: Mapping[str, list[list[Event]]]
-    losses: Mapping[str, np.ndarray | None]
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        self.bars = self.stream.bars(self.settings)
+        self.events: dict[str, list[list[Event]]] = {}
+        self.losses: dict[str, np.ndarray | None] = {}
+        how = self.stream, self.settings, self.weights, self.calibration
+        for name, r in self.recordings.items():
+            self.events[name], self.losses[name] = risk.decode_bars(self.procedure, r, *how)
 
     def decide(self, asked: float) -> risk.Decision:
         """Returns how all recordings together decide."""
@@ -100,31 +107,6 @@ class Bars:
                 }
             )
         return found
-
-
-def decode(
-    procedure: Procedure,
-    recordings: Mapping[str, LabelledPredictions],
-    stream: Stream,
-    settings: Any,
-    weights: Weights | None,
-    calibration: Calibration | None = None,
-) -> Bars:
-    """Decodes recordings at every bar of a stream; `weights` are of a fitted one."""
-    found = {
-        name: risk.decode_bars(procedure, r, stream, settings, weights, calibration)
-        for name, r in recordings.items()
-    }
-    return Bars(
-        procedure,
-        recordings,
-        stream,
-        settings,
-        weights,
-        stream.bars(settings),
-        {name: events for name, (events, _) in found.items()},
-        {name: losses for name, (_, losses) in found.items()},
-    )
 
 
 def _waits(events: Sequence[Event]) -> list[int]:

@@ -161,7 +161,7 @@ def evaluate_recordings(
         rows: dict[str, dict[str, Any]] = {}
         bars = decision = None
         if protocol == "paper" and (stream.fitted or stream.name in (risks or {})):
-            bars = risk_curve.decode(procedure, recordings, stream, own, weights, calibrated)
+            bars = risk_curve.Bars(procedure, recordings, stream, own, weights, calibrated)
             if (asked := (risks or {}).get(stream.name)) is not None:
                 decision = bars.decide(asked)
         judged: list[calibration.Judged] = []
