@@ -40,8 +40,8 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Capture, Clock, Taken
 from stormpsr_jax.media import sources
+from stormpsr_jax.psr import STREAMS, Settings
 from stormpsr_jax.psr.cli import OneLineParser
-from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from stormpsr_jax.serving import model
 from stormpsr_jax.serving.content import Content, Pictures, StreamRecord, Window
 from stormpsr_jax.serving.files import recording

@@ -22,8 +22,7 @@ from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import batch
-from stormpsr_jax.psr.streams.decoding import Decoder
+from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.psr.streams.rules import Settings
 
 PROCEDURE = load_procedure("meccano")
@@ -94,12 +93,12 @@ def recordings(folder: str | None) -> None:
     settings = Settings(threshold=3.0, window=WINDOW)
     print("fused stream, decoding (B3) and scoring of one recording, in milliseconds")
     print(f"{'recording':<12}{'frames':>8}{'paper':>9}{'released':>10}")
-    print("  paper: batch.sweep and metrics; released: the released code's rules in released.py")
+    print("  paper: decode and metrics; released: the released code's rules in released.py")
     for seed, (name, (states, truth)) in enumerate(timelines(folder).items()):
         predictions = simulate(states, seed)
 
         def paper(predictions=predictions, truth=truth):
-            events = batch.decode(PROCEDURE, VARIANT, "storm", settings, *predictions)
+            events = accumulated.decode(PROCEDURE, VARIANT, "storm", settings, *predictions)
             metrics.score_recording(truth, [e[:2] for e in events], PROCEDURE.fps)
 
         def published(predictions=predictions, truth=truth, states=states):
@@ -116,7 +115,9 @@ def online(folder: str | None) -> None:
     rows = list(zip(detections.classes.tolist(), detections.confidences.tolist(), strict=True))
     print("\nonline decoder, microseconds a frame (five detections and a temporal row each)")
     for stream in ("asd", "temporal", "storm"):
-        decoder = Decoder(PROCEDURE, VARIANT, stream, Settings(threshold=3.0, window=WINDOW))
+        decoder = accumulated.Decoder(
+            PROCEDURE, VARIANT, stream, Settings(threshold=3.0, window=WINDOW)
+        )
         start = time.process_time()
         for frame in range(len(states)):
             found = rows[NUM_DETECTIONS * frame : NUM_DETECTIONS * (frame + 1)]
@@ -135,9 +136,9 @@ def growth() -> None:
         detections = Detections(
             frames, classes, np.full(len(frames), 0.9), np.zeros((len(frames), 4))
         )
-        decode = functools.partial(batch.decode, PROCEDURE, VARIANT, "asd", settings)
+        decode = functools.partial(accumulated.decode, PROCEDURE, VARIANT, "asd", settings)
         seconds = best(functools.partial(decode, detections), 2)
-        decoder = Decoder(PROCEDURE, VARIANT, "asd", settings)
+        decoder = accumulated.Decoder(PROCEDURE, VARIANT, "asd", settings)
         events = 0
         tracemalloc.start()
         for frame in range(0, num, 3):

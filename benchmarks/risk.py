@@ -266,7 +266,7 @@ def main() -> None:
             changes = {key: value for key, value in habits.items() if value is not None}
             worlds[f"{name}, further"] = further(run, args.further, changes)
         for world, recordings in worlds.items():
-            bars = risk_curve.decode(procedure, recordings, LEARNED, settings, weights)
+            bars = risk_curve.Bars(procedure, recordings, LEARNED, settings, weights)
             measured[world] = [{key: row[key] for key in COLUMNS} for row in bars.rows()]
             print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
             losses += bars.losses.values()

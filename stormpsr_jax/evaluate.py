@@ -42,7 +42,6 @@ from stormpsr_jax.psr.scoring import detection_scores, error_pictures
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights, read_weights
 from stormpsr_jax.psr.streams.risk import RISK
-from stormpsr_jax.psr.streams.stream import AnySettings
 
 __all__ = ["evaluate", "main"]
 
@@ -120,7 +119,7 @@ def _write_report(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     result: dict[str, Any],
-    settings: Mapping[str, AnySettings],
+    settings: Mapping[str, Any],
     weights: Weights | None,
 ) -> None:
     from stormpsr_jax.report import belief_strips, figures, pages, report

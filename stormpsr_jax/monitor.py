@@ -35,7 +35,7 @@ from stormpsr_jax.psr.monitor import (
 )
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 from stormpsr_jax.psr.streams import rules, streams
-from stormpsr_jax.psr.streams.batch import decode
+from stormpsr_jax.psr.streams.accumulated import decode
 from stormpsr_jax.psr.streams.rules import Settings
 
 _FILES = tuple(KINDS[kind].flag for kind in ("detections", "windows"))
@@ -43,7 +43,7 @@ _FILES = tuple(KINDS[kind].flag for kind in ("detections", "windows"))
 _FLAGS = {
     stream.name: tuple(f"--{KINDS[kind].flag}" for kind in stream.needs)
     for stream in streams.STREAMS
-    if stream.settings is Settings
+    if stream.sums
 }
 
 

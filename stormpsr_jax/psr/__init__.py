@@ -67,9 +67,11 @@ from stormpsr_jax.psr.scoring.metrics import (
     score_recording,
     summarise,
 )
-from stormpsr_jax.psr.streams.batch import decode, sweep
-from stormpsr_jax.psr.streams.decoding import Decoder
-from stormpsr_jax.psr.streams.rules import DECODERS, STREAMS, Event, Settings
+from stormpsr_jax.psr.streams import accumulated
+from stormpsr_jax.psr.streams.accumulated import Decoder, decode, sweep
+from stormpsr_jax.psr.streams.rules import DECODERS, Event, Settings
+
+STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 
 __all__ = [
     "DECODERS",

@@ -16,7 +16,6 @@ from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.stream import AnySettings
 
 _STDOUT = 1  # number of the open file
 _STORE = re.compile(r"(--[\w.]+=)?(gs|gcs|s3|az|abfss?|hdfs)://.*")
@@ -125,9 +124,7 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     add("--gate", type=per_stream, help=what + f"({default.gate})")
 
 
-def decoding_settings(
-    args: argparse.Namespace, weights: Weights | None = None
-) -> dict[str, AnySettings]:
+def decoding_settings(args: argparse.Namespace, weights: Weights | None = None) -> dict[str, Any]:
     """Returns the settings of every stream, as the flags and --decoder have them.
 
     What no flag says is as `Stream.defaults` has it for the weights of fitted streams.

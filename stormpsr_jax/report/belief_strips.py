@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.metrics import Step
 from stormpsr_jax.psr.streams import learned_beliefs, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, PALETTE, WRONG
 
@@ -29,7 +28,7 @@ MAX_COLUMNS = 400  # more of them cannot be told apart on a screen
 def belief_strips(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
-    settings: Mapping[str, AnySettings],
+    settings: Mapping[str, Any],
     weights: Weights | None,
 ) -> dict[str, str]:
     """Returns by recording an SVG document of the beliefs; none of a recording without frames.

@@ -23,7 +23,7 @@ from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.risk import Control
-from stormpsr_jax.psr.streams.stream import AnySettings, Stream
+from stormpsr_jax.psr.streams.stream import Stream
 from stormpsr_jax.serving import needs
 from stormpsr_jax.serving.product_gate import Fits
 
@@ -110,7 +110,7 @@ class StreamRecord:
         control: what the validation split says of other bars.
     """
 
-    settings: AnySettings
+    settings: Any
     validation: Mapping[str, float | None]
     test: Mapping[str, float | None]
     calibration: Calibration | None = None
@@ -353,7 +353,7 @@ def roles_of(data: Any, place: str) -> Mapping[str, Any]:
 def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
     read, inside = fit(data, _Stream, place), f"{place}: settings"
     absent = {f.name: None for f in dataclasses.fields(stream.settings) if f.default is None}
-    settings: AnySettings = _read(stream.settings, absent | read.settings, inside)
+    settings: Any = _read(stream.settings, absent | read.settings, inside)
     try:
         stream.check(settings)
     except ValueError as error:

@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.risk import RISK, Decision, decide
 from stormpsr_jax.psr.streams.rules import Event
-from stormpsr_jax.psr.streams.stream import AnySettings, OnlineDecoder
+from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.kept import Kept
@@ -83,7 +84,7 @@ class Model:
         self.part_pictures = content.part_pictures or none
         self._content = content
 
-    def settings(self, stream: str | None = None) -> AnySettings:
+    def settings(self, stream: str | None = None) -> Any:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
         return self.decide(stream).settings
 
@@ -108,7 +109,7 @@ class Model:
         """What makes probabilities of a stream's confidences, as learnt on the validation split."""
         return self._content.streams[self._stream(stream)].calibration
 
-    def calibrated(self, stream: str | None = None, settings: AnySettings | None = None) -> bool:
+    def calibrated(self, stream: str | None = None, settings: Any | None = None) -> bool:
         """Whether confidences of events are probabilities.
 
         They are not with other settings than the chosen ones, nor where there were too few
@@ -237,7 +238,7 @@ class Model:
         stream: str | None = None,
         variant: str | None = None,
         recording: str | None = None,
-        settings: AnySettings | None = None,
+        settings: Any | None = None,
     ) -> OnlineDecoder:
         """A decoder with the settings and the calibration of a stream.
 
@@ -303,7 +304,7 @@ class Model:
         variant: str | None = None,
         recording: str | None = None,
         stream: str | None = None,
-        settings: AnySettings | None = None,
+        settings: Any | None = None,
         batch: int | None = None,
     ) -> Iterator[Event]:
         """Recognises the steps of one recording, once its last frame has been checked.
@@ -358,7 +359,7 @@ class Model:
         stream: str | None = None,
         *,
         recording: str | None = None,
-        settings: AnySettings | None = None,
+        settings: Any | None = None,
         batch: int = 1,
     ) -> Live:
         """Recognition picture by picture, as they come from a camera.

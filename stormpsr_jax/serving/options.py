@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stormpsr_jax.base.errors import gathering, raise_all, tell
 from stormpsr_jax.media import sources
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.product_gate_own import gate_of
 
@@ -46,7 +46,7 @@ def settings(
     stream: str | None,
     threshold: Mapping[str, float] | None,
     risk: float | None = None,
-) -> tuple[str, AnySettings]:
+) -> tuple[str, Any]:
     """The stream to decode and its settings with --threshold and --risk.
 
     A threshold without a risk is meant as it is: without a bar for installations.

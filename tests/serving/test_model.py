@@ -10,11 +10,11 @@ import stormpsr_jax
 from stormpsr_jax.base import memory
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.temporal_baselines import TemporalMLP
+from stormpsr_jax.psr import STREAMS
 from stormpsr_jax.psr.files import predictions
-from stormpsr_jax.psr.streams import batch
+from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import STREAMS
 from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.needs import functions_of
 from stormpsr_jax.serving.recogniser import Views
@@ -92,7 +92,7 @@ def through_files(trained, folder, rows, numbers):
     predictions.write_temporal(folder / "temporal.csv", "x", temporal)
     temporal = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
     variant, settings = PROCEDURE.variants["assembly"], trained.settings("temporal")
-    return batch.decode(PROCEDURE, variant, "temporal", settings, None, temporal)
+    return accumulated.decode(PROCEDURE, variant, "temporal", settings, None, temporal)
 
 
 def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):

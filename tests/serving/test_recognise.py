@@ -13,7 +13,7 @@ import pytest
 
 import stormpsr_jax
 from stormpsr_jax.psr.files import predictions, timed_labels
-from stormpsr_jax.psr.streams import batch
+from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.report import pages
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import environment
@@ -60,7 +60,7 @@ def test_recognise_predictions_decode_to_the_same_events(made):
     temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
     assert not temporal.labels.any()
     variant = PROCEDURE.variants["assembly"]
-    events = batch.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
+    events = accumulated.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
     assert [event[:2] for event in events] == found(made)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from stormpsr_jax.psr.streams.decoding import top_detection
+from stormpsr_jax.psr.streams.accumulate import top_detection
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.stream import Stream
 

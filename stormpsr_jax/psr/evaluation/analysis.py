@@ -19,7 +19,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.scoring import headline, metrics, segments, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
-from stormpsr_jax.psr.streams.stream import AnySettings, Stream
+from stormpsr_jax.psr.streams.stream import Stream
 
 Rows = list[dict[str, Any]]
 MAX_DELAY_S = 60.0  # of the curve of F1 by tolerated delay
@@ -323,7 +323,7 @@ def threshold_sweep(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     stream: Stream,
-    settings: AnySettings,
+    settings: Any,
     thresholds: Sequence[float],
     fps: float,
 ) -> Rows:

@@ -2,7 +2,7 @@
 
 The code that came with the STORM-PSR paper (arXiv 2510.12385) departs from the paper's equations.
 Published figures came from it, so this module computes what it computes, quirks included;
-`docs/psr.md` lists them beside protocol `paper` (`decoding.py`, `metrics.py`). Nothing else
+`docs/psr.md` lists them beside protocol `paper` (`accumulate.py`, `metrics.py`). Nothing else
 in the package may depend on this module's choices.
 
 An event is (frame, step id, confidence), as `released_decoding.py` has it.

@@ -17,15 +17,14 @@ from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, reported
 from stormpsr_jax.psr.streams.stream import Stream
 
-SAMPLES, SEED, LEVEL = 2000, 0, 0.95  # of the bootstrap over recordings
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Bars:
     """Recordings decoded at every bar of a stream.
 
     Attributes:
-        procedure, recordings, stream, settings, weights: see `decode`.
+        weights: of a fitted stream; no matter to others.
+        calibration: of the events' confidences.
         bars: (B,) ascending.
         events: by recording, the events at each bar.
         losses: by recording, (B,) of `risk`; None without an incorrect installation.
@@ -36,9 +35,15 @@ class Bars:
     stream: Stream
     settings: Any
     weights: Weights | None
-    bars: tuple[float, ...]
-    events: Mapping[str, list[list[Event]]]
-    losses: Mapping[str, np.ndarray | None]
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        self.bars = self.stream.bars(self.settings)
+        self.events: dict[str, list[list[Event]]] = {}
+        self.losses: dict[str, np.ndarray | None] = {}
+        how = self.stream, self.settings, self.weights, self.calibration
+        for name, r in self.recordings.items():
+            self.events[name], self.losses[name] = risk.decode_bars(self.procedure, r, *how)
 
     def decide(self, asked: float) -> risk.Decision:
         """Returns how all recordings together decide."""
@@ -63,9 +68,9 @@ class Bars:
         """Returns a row per bar: what it accepts, leaves not sure and finds.
 
         The first, whose bar is None, is of what was seen, where the stream says that.
-        "accepted_low" and "accepted_high" are a 95 % interval of the share, by a bootstrap over
-        recordings; "until_sure_s" is the mean time from the first event that is not sure to the
-        report as installed, of parts that were not sure first.
+        "accepted_low" and "accepted_high" are the interval of the share (`wrong_parts.interval`);
+        "until_sure_s" is the mean time from the first event that is not sure to the report as
+        installed, of parts that were not sure first.
         """
         found = []
         seen = [(None, 0)] if self.stream.fitted else []
@@ -87,10 +92,9 @@ class Bars:
                 )
                 waits += _waits(events)
             whole, parts = metrics.summarise(scores), wrong_parts.summarise(wrong)
-            known = [one for one in wrong if one is not None]
-            low, high = _interval(
-                [one["accepted"] for one in known], [one["shown"] for one in known]
-            )
+            low = high = None
+            if parts is not None and parts["shown"]:
+                low, high = wrong_parts.interval(parts["accepted"], parts["shown"])
             keys = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
             found.append(
                 {
@@ -105,31 +109,6 @@ class Bars:
         return found
 
 
-def decode(
-    procedure: Procedure,
-    recordings: Mapping[str, LabelledPredictions],
-    stream: Stream,
-    settings: Any,
-    weights: Weights | None,
-    calibration: Calibration | None = None,
-) -> Bars:
-    """Decodes recordings at every bar of a stream; `weights` are of a fitted one."""
-    found = {
-        name: risk.decode_bars(procedure, r, stream, settings, weights, calibration)
-        for name, r in recordings.items()
-    }
-    return Bars(
-        procedure,
-        recordings,
-        stream,
-        settings,
-        weights,
-        stream.bars(settings),
-        {name: events for name, (events, _) in found.items()},
-        {name: losses for name, (_, losses) in found.items()},
-    )
-
-
 def _waits(events: Sequence[Event]) -> list[int]:
     """The frames from events that are not sure to the report as installed that settles them."""
     asked: dict[int, int] = {}
@@ -142,15 +121,3 @@ def _waits(events: Sequence[Event]) -> list[int]:
             if event.step_id % 3 == 0:
                 found.append(event.frame - since)
     return found
-
-
-def _interval(accepted: Sequence[int], shown: Sequence[int]) -> tuple[float | None, float | None]:
-    """The interval of the share accepted, over recordings; None without any."""
-    if not sum(shown):
-        return None, None
-    rng = np.random.default_rng(SEED)
-    drawn = rng.integers(len(shown), size=(SAMPLES, len(shown)))
-    totals = np.array(shown)[drawn].sum(axis=1)
-    shares = np.array(accepted)[drawn].sum(axis=1)[totals > 0] / totals[totals > 0]
-    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)

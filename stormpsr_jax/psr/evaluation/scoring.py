@@ -18,8 +18,8 @@ from stormpsr_jax.psr.streams import calibration, learned, streams
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.risk import RISK
-from stormpsr_jax.psr.streams.rules import STREAMS, Event, Settings, reported
-from stormpsr_jax.psr.streams.stream import AnySettings, Stream
+from stormpsr_jax.psr.streams.rules import Event, Settings, reported
+from stormpsr_jax.psr.streams.stream import Stream
 
 PROTOCOLS = ("paper", "released")
 
@@ -30,7 +30,7 @@ def evaluate(
     asd_dir: str | os.PathLike | None = None,
     temporal_dir: str | os.PathLike | None = None,
     *,
-    settings: Settings | Mapping[str, AnySettings],
+    settings: Settings | Mapping[str, Any],
     scores_dir: str | os.PathLike | None = None,
     weights: Weights | None = None,
     protocol: str = "paper",
@@ -105,7 +105,7 @@ def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
 def evaluate_recordings(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
-    settings: Settings | Mapping[str, AnySettings],
+    settings: Settings | Mapping[str, Any],
     *,
     weights: Weights | None = None,
     protocol: str = "paper",
@@ -136,8 +136,7 @@ def evaluate_recordings(
     scored = [
         stream
         for stream in streams.available(recordings, decoder)
-        if (weights is not None or not stream.fitted)
-        and (protocol != "released" or stream.name in STREAMS)
+        if (weights is not None or not stream.fitted) and (protocol != "released" or stream.sums)
     ]
     if not scored:
         raise ValueError("no predictions; pass --asd, --temporal or both")
@@ -162,7 +161,7 @@ def evaluate_recordings(
         rows: dict[str, dict[str, Any]] = {}
         bars = decision = None
         if protocol == "paper" and (stream.fitted or stream.name in (risks or {})):
-            bars = risk_curve.decode(procedure, recordings, stream, own, weights, calibrated)
+            bars = risk_curve.Bars(procedure, recordings, stream, own, weights, calibrated)
             if (asked := (risks or {}).get(stream.name)) is not None:
                 decision = bars.decide(asked)
         judged: list[calibration.Judged] = []

@@ -170,16 +170,24 @@ def summarise(recordings: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] 
     return {figure.key: result[figure.key] for figure in headline.WRONG}
 
 
+def interval(accepted: int, shown: int) -> tuple[float, float]:
+    """Returns the 95 % interval of the share accepted (Wilson, 1927); `shown` is 1 or more."""
+    share, z = accepted / shown, 1.96
+    middle = (share + z * z / (2 * shown)) / (1 + z * z / shown)
+    spread = math.sqrt(share * (1 - share) / shown + z * z / (4 * shown * shown))
+    half = z / (1 + z * z / shown) * spread
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
 def in_words(summary: Mapping[str, Any] | None) -> str:
-    """A sentence on how many were accepted, with the 95 % interval of the share (Wilson, 1927)."""
+    """A sentence on how many were accepted, with the interval of the share."""
     if summary is None or not summary["shown"]:
         return "These recordings show no incorrect installation, so nothing was tested on one."
-    n, share, z = summary["shown"], summary["accepted"] / summary["shown"], 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    accepted, shown = summary["accepted"], summary["shown"]
+    low, high = interval(accepted, shown)
     return (
-        f"Of {n} incorrect installations here, which chose nothing, {summary['accepted']} were "
-        f"accepted: {max(middle - half, 0):.0%} to {middle + half:.0%} (95 %)."
+        f"Of {shown} incorrect installations here, which chose nothing, {accepted} were "
+        f"accepted: {low:.0%} to {high:.0%} (95 %)."
     )
 
 

@@ -2,8 +2,7 @@
 
 `learned_beliefs.py` has its equations, `learned_events.py` says when a belief becomes an event.
 
-A frame that is left out leaves all beliefs as they are; what has waited for others (`hold`) is
-reported in time all the same, but never after the last frame. The memory does not grow.
+A frame that is left out leaves all beliefs as they are. The memory does not grow.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
 class LearnedDecoder:
     """Online decoder of one recording: the scores of a frame in, events out.
 
-    Frames come in ascending order. Like `decoding.Decoder` it has `assembly`, `state` and
+    Frames come in ascending order. Like `accumulated.Decoder` it has `assembly`, `state` and
     `restore`.
 
     Args:
@@ -68,16 +67,18 @@ class LearnedDecoder:
         self.settings, self.weights = settings, weights
         self._filter = Filter(procedure, variant, weights, settings.rho)
         right, seen = reporters_of(settings)
-        self._reporter = Reporter(procedure, variant, right, calibration)
-        # Of what was seen, where another one says what is right.
-        self._seen = None if seen is right else Reporter(procedure, variant, seen, calibration)
+        # The first says what is right, the second what was seen, where that is something else.
+        self._reporters = [
+            Reporter(procedure, variant, one, calibration)
+            for one in ([right] if seen is right else [right, seen])
+        ]
         self._frame = -1
         self.belief: Belief | None = None  # at the last frame with scores
 
     @property
     def assembly(self) -> tuple[int, ...]:
         """The state that was reported last (K,), -1 for an incorrect installation."""
-        return tuple(self._reporter.reported.tolist())
+        return tuple(self._reporters[0].reported.tolist())
 
     @property
     def floor(self) -> float:
@@ -102,21 +103,21 @@ class LearnedDecoder:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
         if scores is None:
             self._frame = frame
-            seen = [] if self._seen is None else self._seen.expire(frame)
-            return merged(seen, self._reporter.expire(frame))
+            return []
         for name, values in scores._asdict().items():
             if values is not None and not np.isfinite(values).all():
                 raise ValueError(f"frame {frame}: {name} hold numbers that are not finite")
         self.belief = self._filter.update(frame, scores, frame_step)
         self._frame = frame
-        seen = [] if self._seen is None else self._seen.update(frame, self.belief)
-        return merged(seen, self._reporter.update(frame, self.belief))
+        right, *seen = (one.update(frame, self.belief) for one in self._reporters)
+        return merged(itertools.chain(*seen), right)
 
     def confirm(self, component: int, right: bool = True) -> None:
         """Takes it from a person that a component is installed right, or that it is not."""
-        self._reporter.reported[component] = 1 if right else -1
+        reporter = self._reporters[0]
+        reporter.reported[component] = 1 if right else -1
         # Asked no more, and right only after a clear view, as what was reported as incorrect.
-        self._reporter.unsure[component], self._reporter.asked[component] = -1, not right
+        reporter.unsure[component], reporter.asked[component] = -1, not right
         if not right:
             self._filter.evidence[component] = -REMEMBERED
 
@@ -126,7 +127,6 @@ class LearnedDecoder:
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
-        reporters = [one for one in (self._reporter, self._seen) if one is not None]
         return {
             "procedure": self.procedure.name,
             "variant": self.variant.name,
@@ -134,7 +134,7 @@ class LearnedDecoder:
             "settings": dataclasses.asdict(self.settings),
             "weights": self.weights.checksum,
             "frame": self._frame,
-            "reporters": [one.state() for one in reporters],
+            "reporters": [one.state() for one in self._reporters],
             "evidence": self._filter.evidence.tolist(),
             "look": self._filter.look.lasted,
             "hidden": self._filter.hidden.tolist(),
@@ -149,8 +149,7 @@ class LearnedDecoder:
         if (num := len(state["evidence"])) != len(beliefs.evidence):
             raise ValueError(f"the saved state has {num} components")
         self._frame, self.belief = state["frame"], None
-        reporters = [one for one in (self._reporter, self._seen) if one is not None]
-        for reporter, saved in zip(reporters, state["reporters"], strict=True):
+        for reporter, saved in zip(self._reporters, state["reporters"], strict=True):
             reporter.restore(saved)
         beliefs.evidence = np.array(state["evidence"], float)
         beliefs.look.lasted = state["look"]

@@ -16,7 +16,8 @@ not sure: after `PATIENCE` an event asks for a clear view, once until the part i
 Steps that one look at the object shows cross their thresholds some frames apart, in no order that
 means anything. With `hold` a report waits, for so long at most, while another possible step is
 rising; then all that are over their thresholds are reported at once, by step id. Where nothing is
-seen when that time is up, the last frame that was seen decides.
+seen when that time is up, the last frame that was seen decides. That is for the files of a
+detector, which are decoded as a whole.
 """
 
 from __future__ import annotations
@@ -101,10 +102,8 @@ class Reporter:
         self._thresholds = np.stack([settings.install * ones, settings.wrong * ones, removal])
         # What a report waits for: neither what goes wrong nor what is not expected to come off.
         self._awaited = np.stack([may_install, np.zeros_like(may_install), expected])
-        self.hold = math.ceil((settings.hold or 0.0) * procedure.fps)  # frames
+        self._hold = math.ceil((settings.hold or 0.0) * procedure.fps)  # frames
         self.reported = np.array(variant.initial_state, int)
-        self.held: int | None = None  # the frame since which a report waits
-        self.pending: Belief | None = None  # what it reports
         # Since which frame each part is not sure, -1 if it is, and whether an event has said so.
         self.unsure, self.asked = np.full(len(parts), -1), np.zeros(len(parts), bool)
         self._patience = math.ceil(PATIENCE * procedure.fps)
@@ -115,66 +114,19 @@ class Reporter:
             "reported": self.reported.tolist(),
             "unsure": self.unsure.tolist(),
             "asked": self.asked.tolist(),
-            "held": self.held,
-            "pending": [] if self.pending is None else [x.tolist() for x in self.pending],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state."""
         self.reported, self.unsure = np.array(state["reported"]), np.array(state["unsure"])
-        self.asked, self.held = np.array(state["asked"]), state["held"]
-        waits = state["pending"]
-        self.pending = Belief(*map(np.array, waits)) if waits else None
+        self.asked = np.array(state["asked"])
 
     def update(self, frame: int, belief: Belief) -> list[Event]:
-        """Returns the events of the next frame with a belief, by frame and step id."""
-        return self.expire(frame - 1) + self._decide(frame, belief, self.hold)
-
-    def whole(self, frames: np.ndarray, belief: Belief) -> list[Event]:
-        """Returns the events of a recording, as `update` gives them; frames (N,), beliefs (N, K).
-
-        Frames that would change nothing, nearly all, are found at once and left out. What still
-        waits at the end is not reported: nothing more was seen.
-        """
-        _, over, kinds = self._over(belief, axis=1)
-        states, over, at = np.array(_STATES)[kinds], np.asarray(over.any(axis=1)), frames
-        events: list[Event] = []
-        n = 0
-        while n < len(at):
-            if self.held is None:
-                rest = slice(n, None)
-                stirs = over[rest] & (states[rest] != self.reported)
-                if self._sure is not None:
-                    own = Belief(*(its[rest] for its in belief))
-                    stirs |= self._unsure(own, over[rest]) != (self.unsure >= 0)
-                    stirs |= self._gone(own)
-                    waits = (self.unsure >= 0) & ~self.asked
-                    stirs |= waits & (at[rest, None] - self.unsure >= self._patience)
-                (some,) = np.nonzero(stirs.any(axis=1))
-                if not len(some):
-                    break
-                n += int(some[0])
-            events += self.update(int(at[n]), Belief(*(its[n] for its in belief)))
-            n += 1
-        return events
-
-    def expire(self, frame: int) -> list[Event]:
-        """Returns what has waited for long enough at a frame without a belief."""
-        if self.held is None or self.pending is None:
-            return []
-        due = self.held + self.hold
-        return [] if frame < due else self._decide(due, self.pending, 0)
-
-    def _decide(self, frame: int, belief: Belief, hold: int) -> list[Event]:
-        logits, over, kinds = self._over(belief)
+        """Returns the events of the next frame with a belief, by step id; nothing waits."""
+        _, over, kinds = self._over(belief)
         states = np.array(_STATES)[kinds]
-        ready = over.any(axis=0) & (states != self.reported)
-        if self._waits(frame, ready, logits, hold):
-            self.pending = belief
-            return []
-        self.pending = None
         events = []
-        for k in np.flatnonzero(ready).tolist():
+        for k in np.flatnonzero(over.any(axis=0) & (states != self.reported)).tolist():
             self.reported[k] = states[k]
             self.asked[k] = False
             events.append(self._event(frame, k, int(kinds[k]), belief))
@@ -182,6 +134,55 @@ class Reporter:
             events += self._ask(frame, belief, np.any(over, axis=0))
             events.sort(key=lambda event: event.step_id)
         return events
+
+    def whole(self, frames: np.ndarray, belief: Belief) -> list[Event]:
+        """Returns the events of a recording, of frames (N,) and beliefs (N, K), with `hold`.
+
+        Frames that would change nothing, nearly all, are found at once and left out. What still
+        waits at the end is not reported: nothing more was seen.
+        """
+        _, over, kinds = self._over(belief, axis=1)
+        states, over = np.array(_STATES)[kinds], np.asarray(over.any(axis=1))
+        events: list[Event] = []
+        since: int | None = None  # the frame from which on a report waits
+        waiting = belief  # what it reports
+        n = 0
+        while n < len(frames):
+            if since is None:
+                rest = slice(n, None)
+                stirs = over[rest] & (states[rest] != self.reported)
+                if self._sure is not None:
+                    own = Belief(*(its[rest] for its in belief))
+                    stirs |= self._unsure(own, over[rest]) != (self.unsure >= 0)
+                    stirs |= self._gone(own)
+                    waits = (self.unsure >= 0) & ~self.asked
+                    stirs |= waits & (frames[rest, None] - self.unsure >= self._patience)
+                (some,) = np.nonzero(stirs.any(axis=1))
+                if not len(some):
+                    break
+                n += int(some[0])
+            frame, now = int(frames[n]), Belief(*(its[n] for its in belief))
+            if since is not None and frame > since + self._hold:  # its time was up before
+                events += self.update(since + self._hold, waiting)
+                since = None
+            since, waiting = self._waits(frame, now, since), now
+            if since is None:
+                events += self.update(frame, now)
+            n += 1
+        return events
+
+    def _waits(self, frame: int, belief: Belief, since: int | None) -> int | None:
+        """Returns the frame from which on what is ready waits for others; None: it does not."""
+        if not self._hold:
+            return None
+        logits, over, kinds = self._over(belief)
+        ready = over.any(axis=0) & (np.array(_STATES)[kinds] != self.reported)
+        if not ready.any():
+            return None
+        since = frame if since is None else since
+        away = np.array(_STATES)[:, None] != self.reported
+        rising = self._awaited & away & ~ready & (logits > RISING)
+        return since if rising.any() and frame - since < self._hold else None
 
     def _over(self, belief: Belief, axis: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Logits (…, 3, K), which are over their thresholds, and which of three is, (…, K)."""
@@ -225,17 +226,3 @@ class Reporter:
         there = (belief.present > self._install) & (self.reported == 0)
         seen = there | ((belief.right > self._install) & (self.reported != 1))
         return self._may[0] & seen & ~over
-
-    def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray, hold: int) -> bool:
-        """Whether what is ready (K,) waits for others."""
-        if not ready.any():
-            self.held = None
-            return False
-        if self.held is None:
-            self.held = frame
-        away = np.array(_STATES)[:, None] != self.reported
-        rising = self._awaited & away & ~ready & (logits > RISING)
-        if rising.any() and frame - self.held < hold:
-            return True
-        self.held = None
-        return False

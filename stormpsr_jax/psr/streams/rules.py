@@ -1,20 +1,14 @@
-"""Events, and how summed evidence is decoded: the settings, and what they mean for a stream.
-
-`decoding.py` has the equations, and the decoder that goes by this.
-"""
+"""What is seen in a picture, events, and the settings of summed evidence (`accumulate.py`)."""
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.psr.files.scores import FrameScores
-from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams.calibration import Calibration
 
-STREAMS = ("asd", "temporal", "storm")  # those that sum up evidence
 DECODERS = ("naive", "confidence", "expected")
 LAST_FRAME = 10**12  # of a saved state; a thousand years at 30 frames a second
 
@@ -130,93 +124,8 @@ class Settings:
             raise ValueError(f"--window={self.window} is not a whole number of frames from 0 up")
 
 
-class Rules:
-    """What a stream's settings mean, for the online and the batch decoder alike."""
-
-    def __init__(
-        self,
-        procedure: Procedure,
-        variant: Variant,
-        stream: str,
-        settings: Settings,
-        calibration: Calibration | None = None,
-    ) -> None:
-        naive = settings.decoder == "naive"
-        self.procedure, self.stream = procedure, stream
-        self.calibration = calibration
-        self.weight = share_of_windows(stream, settings)
-        install = 0.0 if naive else settings.threshold
-        removal = install if settings.removal is None else settings.removal
-        # Of component k's flip from 0 (install) and from 1 (remove).
-        self.thresholds = [
-            (install, install if 3 * k + 2 in variant.expected else removal)
-            for k in range(procedure.num_components)
-        ]
-        self.decay, self.unseen_decay = settings.decay, settings.unseen_decay
-        self.changed = max(settings.gate, settings.confidence) if naive else settings.gate
-        num = procedure.num_components
-        steps: Collection[int] = range(3 * num)
-        if settings.decoder == "expected":
-            steps = variant.possible if settings.removal is not None else set(variant.expected)
-        # Whether component k may flip from 0 (install) and from 1 (remove).
-        self.may_flip = [(3 * k in steps, 3 * k + 2 in steps) for k in range(num)]
-
-    def left(self, frames: int, seen: int) -> float:
-        """Returns what the decay leaves of a sum after so many frames without evidence.
-
-        Args:
-            frames: how many there are.
-            seen: how many of them show something; read only if `unseen_decay` is given.
-        """
-        if self.unseen_decay is None:
-            return self.decay**frames
-        return self.decay**seen * self.unseen_decay ** (frames - seen)
-
-    def event(
-        self,
-        frame: int,
-        step_id: int,
-        total: float,
-        temporal: float,
-        support: float,
-        frames: int,
-        since: int,
-    ) -> Event:
-        """Returns the event of a sum that exceeded the threshold."""
-        evidence = {
-            "sum": total,
-            "asd": max(total - temporal, 0.0),
-            "temporal": temporal,
-            "frames": frames,
-            "since": since,
-        }
-        confidence = min(total / support, 1.0)
-        return Event(
-            frame,
-            step_id,
-            confidence if self.calibration is None else self.calibration(confidence, step_id),
-            self.stream,
-            evidence,
-            self.procedure.step_name(step_id),
-            frame / self.procedure.fps,
-        )
-
-
 def check_same(saved: Mapping[str, Any], own: Mapping[str, Any], *keys: str) -> None:
     """Raises ValueError if a saved state is of other things than what is to go on from it."""
     for key in keys:
         if saved[key] != own[key]:
             raise ValueError(f"the saved state is of {key} {saved[key]!r}, here it is {own[key]!r}")
-
-
-def share_of_windows(stream: str, settings: Settings) -> float:
-    """Returns the weight of the temporal stream in a stream of `STREAMS` (Eq. 9).
-
-    Raises:
-        ValueError: an unknown stream, or the fused one with the naive decoder, which has no fusion.
-    """
-    if stream not in STREAMS:
-        raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
-    if stream == "storm" and settings.decoder == "naive":
-        raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
-    return {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]

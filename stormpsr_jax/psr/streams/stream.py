@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol, TypeVar
 
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -18,12 +18,6 @@ from stormpsr_jax.psr.streams.calibration import Calibration, Judged
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import DECODERS, Event, Seen, Settings
-
-
-class AnySettings(Protocol):
-    """A frozen dataclass: how a stream is decoded."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 class OnlineDecoder(Protocol):
@@ -258,6 +252,17 @@ class Stream(abc.ABC):
             one = len(flags) == 1
             return f"{flags[0]} is not given" if one else f"it needs {' and '.join(flags)}"
         return None if decoder in self.decoders else f"the {decoder} decoder has no fused one"
+
+
+AnyStream = TypeVar("AnyStream", bound=Stream)
+
+
+def named(name: str, streams: Sequence[AnyStream]) -> AnyStream:
+    """Returns the stream of this name; ValueError if there is none."""
+    for stream in streams:
+        if stream.name == name:
+            return stream
+    raise ValueError(f"stream {name!r} is not one of {', '.join(s.name for s in streams)}")
 
 
 def pictures(recording: LabelledPredictions) -> Iterator[tuple[int, Seen]]:

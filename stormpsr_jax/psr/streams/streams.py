@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.streams.accumulated import ASD, STORM, TEMPORAL
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.stream import Stream, named
 
 # The last one that a model has is its default.
 STREAMS: tuple[Stream, ...] = (ASD, TEMPORAL, STORM, LEARNED)
@@ -20,10 +20,7 @@ def names() -> list[str]:
 
 def find(name: str) -> Stream:
     """Returns the stream of this name; ValueError if there is none."""
-    for stream in STREAMS:
-        if stream.name == name:
-            return stream
-    raise ValueError(f"stream {name!r} is not one of {', '.join(names())}")
+    return named(name, STREAMS)
 
 
 def available(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[Stream]:

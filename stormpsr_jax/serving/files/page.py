@@ -16,7 +16,6 @@ from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.rules import Event, reported
-from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.checklist import likely
@@ -132,7 +131,7 @@ class Report:
         name: str,
         rows: Sequence[tuple[int, str]],
         stream: str,
-        settings: AnySettings,
+        settings: Any,
         calibrated: bool,
         source: str,
         fits: bool | None,

@@ -7,11 +7,11 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr.streams.rules import reported
-from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results
@@ -38,7 +38,7 @@ class Options:
     """
 
     stream: str | None = None
-    settings: AnySettings | None = None
+    settings: Any | None = None
     batch: int | None = None
     video: bool = False
     clips: bool = False

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.batch import decode, sweep
-from stormpsr_jax.psr.streams.decoding import Decoder
+from stormpsr_jax.psr.streams.accumulated import Decoder, decode, sweep
 from stormpsr_jax.psr.streams.rules import Settings
 
 K = 3

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.files.scores import FrameScores, Scores
+from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import learned, learned_beliefs, learned_weights
 from tests.support import toy
@@ -169,37 +169,6 @@ def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at,
     assert second.assembly == first.assembly
     assert events + online(second, rows[at:]) == expected
     assert second.state() == whole.state()
-
-
-def test_decoder_that_waits_goes_on_as_if_never_stopped_and_reports_nothing_at_the_end(recording):
-    settings = dataclasses.replace(SETTINGS, hold=5.0)
-    said = recording.scores
-    # Every other second nothing is said.
-    rows = [(f, r if f // 10 % 2 else None) for f, r in said.per_frame()]
-
-    def of_frames(frames):
-        parts = said.arrays.each(lambda values: values[frames])
-        return dataclasses.replace(recording, scores=Scores(said.frames[frames], *parts))
-
-    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
-    events, waited = [], []
-    for frame, row in rows:
-        events += decoder.update(frame, row)
-        waited += [frame] * (decoder.state()["reporters"][0]["held"] is not None)
-        if frame % 50 == 7:
-            other = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
-            other.restore(json.loads(json.dumps(decoder.state())))
-            assert other.state() == decoder.state()
-            decoder = other
-    assert len(waited) > 10
-    seen = said.frames // 10 % 2 == 1
-    assert events == decoded(of_frames(seen), settings)
-    # A recording that ends while a report waits.
-    cut = seen & (said.frames <= waited[0])
-    decoder = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
-    before = online(decoder, [row for row in rows if row[0] <= waited[0]])
-    assert before == decoded(of_frames(cut), settings)
-    assert all(event.frame <= waited[0] for event in before)
 
 
 def test_decode_order_of_the_components_does_not_matter(recording):

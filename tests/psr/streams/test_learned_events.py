@@ -70,13 +70,10 @@ def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
 
 def held(*rows, settings):
     """Step ids by frame, where `rows` are the logits of the components' being right."""
-    reporter = Reporter(PUMP, UP, settings, None)
-    found = []
-    for frame, right in enumerate(rows):
-        right = np.array(right, float)
-        belief = believed(right + 1, right, -9 * np.ones(3))
-        found.append([e.step_id for e in reporter.update(frame, belief)])
-    return found
+    right = np.array(rows, float)
+    belief = believed(right + 1, right, np.full(right.shape, -9.0))
+    events = Reporter(PUMP, UP, settings, None).whole(np.arange(len(rows)), belief)
+    return [[e.step_id for e in events if e.frame == n] for n in range(len(rows))]
 
 
 def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
@@ -88,22 +85,21 @@ def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
     # It waits for a second at most, and begins anew where it was not sure for a moment.
     rising = [(0, 4, -9)] * 12
     assert held(*rising, settings=held_for) == [[]] * 10 + [[3], []]
+    assert held(*rising[:10], settings=held_for) == [[]] * 10  # nothing after the last frame
     assert held(*rising[:6], (0, 3, -9), *rising, settings=held_for) == [[]] * 17 + [[3], []]
 
 
 def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more():
     rising = believed(np.array([1.0, 5, -9]), np.array([0.0, 4, -9]), np.full(3, -9.0))
     gone = believed(*np.full((3, 3), -0.5))  # says nothing
-    for ends in (10, 60):
+    beliefs = Belief(
+        *(np.stack([*[one] * 4, last]) for one, last in zip(rising, gone, strict=True))
+    )
+    for ends in (11, 60):
         reporter = Reporter(PUMP, UP, LearnedSettings(hold=1.0), None)
-        assert [reporter.update(frame, rising) for frame in range(4)] == [[]] * 4
-        assert reporter.expire(9) == []
-        # It is due when nothing is seen, or long before the next belief.
-        events = reporter.expire(10) if ends == 10 else reporter.update(ends, gone)
+        events = reporter.whole(np.array([0, 1, 2, 3, ends]), beliefs)
         assert [(e.frame, e.step_id) for e in events] == [(10, 3)]
         assert events[0].evidence["right"] == pytest.approx(1 / (1 + np.exp(-4)))
-        assert reporter.expire(99) == []
-        assert reporter.held is reporter.pending is None
 
 
 def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
@@ -146,13 +142,12 @@ def test_reporter_right_needs_evidence_of_the_part_itself():
 
 
 @pytest.mark.parametrize("sure", [None, 4.0])
-@pytest.mark.parametrize("hold", [None, 1.5])
-def test_reporter_a_whole_recording_gives_the_events_of_its_frames_one_by_one(sure, hold):
+def test_reporter_a_whole_recording_gives_the_events_of_its_frames_one_by_one(sure):
     rng = np.random.default_rng(0)
     frames = np.cumsum(rng.integers(1, 4, size=3000))
     steps = rng.normal(size=(4, 3000, 3)) * (rng.random((4, 3000, 1)) < 0.1)
     belief = Belief(*(8 * np.sin(steps.cumsum(axis=1))))
-    settings = LearnedSettings(install=2.0, sure=sure, hold=hold, unexpected=-5.0)
+    settings = LearnedSettings(install=2.0, sure=sure, unexpected=-5.0)
     one, expected = Reporter(PUMP, UP, settings, None), []
     for frame, *logits in zip(frames.tolist(), *belief, strict=True):
         expected += one.update(frame, Belief(*logits))

@@ -14,7 +14,6 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import (
     accumulated,
-    batch,
     learned,
     risk,
     rules,
@@ -116,7 +115,7 @@ def plain_choice(procedure, recordings, stream, candidates):
     for s in candidates:
         scores = []
         for r in recordings.values():
-            events = batch.decode(procedure, r.variant, stream, s, r.detections, r.temporal)
+            events = accumulated.decode(procedure, r.variant, stream, s, r.detections, r.temporal)
             steps = [(e.frame, e.step_id) for e in events]
             scores.append(metrics.score_recording(r.truth, steps, FPS))
         delays = [x["delay_s"] for x in scores if x["delay_s"] is not None]
