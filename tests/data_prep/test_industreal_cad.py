@@ -126,8 +126,12 @@ def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, c
             box = truth[picture][1].expected
             assert tuple(recording.boxes[row]) == pytest.approx(box, abs=1e-6)
     assert check.check(tmp_path / "out") == 0
+    del data["categories"]
+    data["annotations"] = [a for a in data["annotations"] if UNITY[a["category_id"]] != 5]
     lower = Framing((8, 8), region=(0, 0.5, 1, 1))  # a crop moves boxes and loses some
-    assert make(tmp_path / "data", tmp_path / "cropped", framing=lower)
+    assert make(write(tmp_path / "few", data), tmp_path / "cropped", framing=lower)
+    assert "category ids are read as classes of the Unity scene, as none of their" in caplog.text
+    assert "has no picture of states 5" in caplog.text
     lost = set()
     for name, recording in source(tmp_path / "cropped").recordings.items():
         boxes = [box.expected for label, box in truth.values() if label == int(name[-2:])]
