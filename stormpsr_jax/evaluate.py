@@ -29,7 +29,7 @@ from stormpsr_jax.psr.cli import (
     share,
 )
 from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
-from stormpsr_jax.psr.evaluation.scoring import (
+from stormpsr_jax.psr.evaluation.evaluate import (
     PROTOCOLS,
     evaluate,
     evaluate_recordings,

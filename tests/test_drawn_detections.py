@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from stormpsr_jax.psr.evaluation import scoring
+from stormpsr_jax.psr.evaluation import evaluate
 from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.procedure import load_procedure
@@ -23,7 +23,7 @@ def test_learned_fusion_of_real_detections_is_no_worse_than_the_best_decoder():
         r.scores = scores.from_predictions(r.detections, None, INDUSTREAL)
     weights = learned_weights.default_weights("detections")
     expected = rules.Settings(threshold=6, decay=1.0, confidence=0.5)
-    result = scoring.evaluate_recordings(
+    result = evaluate.evaluate_recordings(
         INDUSTREAL,
         recordings,
         {"asd": expected, "learned": learned.LEARNED.defaults(weights)},

@@ -14,7 +14,7 @@ from stormpsr_jax.live.serve import Page
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.serving.files import overlay
 from stormpsr_jax.serving.files.thumbnails import thumbnail
-from stormpsr_jax.serving.live import Live
+from stormpsr_jax.serving.online import Live
 
 _SHOWN = 1280  # pixels of the longer side of a picture, at most
 _RATE_SECONDS = 3.0  # that the pictures per second are of

@@ -30,7 +30,7 @@ from stormpsr_jax.serving.files import overlay, records
 from stormpsr_jax.serving.files.clips import Clips
 from stormpsr_jax.serving.files.thumbnails import reduced, thumbnail
 from stormpsr_jax.serving.files.unit import Reset, Unit
-from stormpsr_jax.serving.live import Live
+from stormpsr_jax.serving.online import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at

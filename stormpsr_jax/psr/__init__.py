@@ -41,7 +41,7 @@ Online, frame by frame, with a state that can be saved:
 >>> saved = decoder.state()
 """
 
-from stormpsr_jax.psr.evaluation.scoring import evaluate
+from stormpsr_jax.psr.evaluation.evaluate import evaluate
 from stormpsr_jax.psr.files.labels import (
     read_states,
     read_steps,

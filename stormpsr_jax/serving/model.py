@@ -30,8 +30,8 @@ from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.kept import Kept
-from stormpsr_jax.serving.live import Live
 from stormpsr_jax.serving.needs import functions_of
+from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_gate import Fits
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views

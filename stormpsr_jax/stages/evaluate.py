@@ -18,7 +18,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
+from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import detection_scores, headline, wrong_parts

@@ -10,8 +10,8 @@ import stormpsr_jax
 from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.streams import names as stream_names
-from stormpsr_jax.serving.live import LATE
 from stormpsr_jax.serving.named_files import sealed
+from stormpsr_jax.serving.online import LATE
 from tests.support.model_data import PROCEDURE, on_embeddings, video, write
 
 NUM_FRAMES = 100

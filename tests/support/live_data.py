@@ -7,7 +7,7 @@ import numpy as np
 from stormpsr_jax.live.capture import Taken
 from stormpsr_jax.psr import Decoder, Procedure, Settings
 from stormpsr_jax.psr.streams import learned, learned_weights
-from stormpsr_jax.serving.live import Live
+from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import Recogniser
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
+from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
 from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure

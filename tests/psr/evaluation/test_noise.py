@@ -10,7 +10,7 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.evaluation import noise
-from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
+from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.evaluation import scoring
+from stormpsr_jax.psr.evaluation import evaluate
 from stormpsr_jax.psr.files import frame_rates
 from stormpsr_jax.psr.files.labels import read_steps
 from stormpsr_jax.psr.files.predictions import Detections, read_detections, read_temporal
@@ -39,7 +39,7 @@ def recording(name, seed, *, scale=1.0, tail=100, late=4, visibility=None):
 
 def score(**changes):
     recordings = {str(i): recording(str(i), i, **changes) for i in range(3)}
-    return scoring.evaluate_recordings(PROCEDURE, recordings, Settings(threshold=0.5))
+    return evaluate.evaluate_recordings(PROCEDURE, recordings, Settings(threshold=0.5))
 
 
 @pytest.mark.parametrize("scale", [5.0, 2.5, 0.2])
@@ -83,7 +83,7 @@ def test_check_no_false_alarms_on_golden_inputs(name):
                 read_temporal(profile / "temporal" / path.name, procedure),
             )
         settings = Settings(threshold=1.0)
-        assert scoring.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
+        assert evaluate.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
         if profile.name == "clean":
             detections = recordings[key].detections
             faster = dataclasses.replace(detections, frames=5 * detections.frames)

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.evaluation import analysis, compare, released, scoring
+from stormpsr_jax.psr.evaluation import analysis, compare, evaluate, released
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
@@ -113,7 +113,7 @@ def evaluated(procedure, protocol="paper"):
     truth = [(1, 0), (3, 3), (4, 6)]
     found = recording(procedure, truth, [0, 1, 1, 1, 3, 3, 4])
     settings = Settings(decoder="naive")
-    return scoring.evaluate_recordings(procedure, {"r": found}, settings, protocol=protocol)
+    return evaluate.evaluate_recordings(procedure, {"r": found}, settings, protocol=protocol)
 
 
 def test_pos_partial_is_in_results_and_tables_of_a_procedure_with_precedence(free_order, tmp_path):
