@@ -32,6 +32,9 @@ def workdir(finished):
 def test_run_everything_promised_is_there(workdir):
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["protocol"] == "paper"
+    assert metrics["code"].keys() == {"version", "commit", "digest"}
+    model = json.loads((workdir / "model" / "model.json").read_text())
+    assert model["origin"]["code"] == metrics["code"]
     assert set(metrics["streams"]) == {"asd", "temporal", "storm", "learned"}
     for name, stream in metrics["streams"].items():
         assert set(stream["recordings"]) == {"test_000", "test_001"}
