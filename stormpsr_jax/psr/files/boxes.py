@@ -67,7 +67,7 @@ class Picture(NamedTuple):
         return unicodedata.normalize("NFC", self.name.replace("\\", "/")).split("/")[:-1]
 
     def numbered(self) -> tuple[str, int]:
-        """Returns the recording in a name such as `bench_01_000010`, '' if none, and the frame's number.
+        """The recording, '' if none, and the frame number in a name such as bench_01_000010.
 
         Raises:
             ValueError: the name does not end in a number.
