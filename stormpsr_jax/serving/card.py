@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams import streams as all_streams
 
@@ -56,10 +56,11 @@ def card(
         origin = msgspec.convert(data["origin"], _Origin)
     except msgspec.ValidationError:  # whoever wrote the model has put there what they liked
         origin = _Origin()
+    untested = [f"**{wrong_parts.UNTESTED}**"] if origin.data.untested else []
     sections: dict[str, Iterable[str]] = {
         "How to use it": _use(data),
         "Product": _product(data),
-        "Figures": [_world(origin), "", *_figures(data["streams"])],
+        "Figures": [_world(origin), *untested, "", *_figures(data["streams"])],
         "Decoding": _settings(data["streams"]),
         "Networks": _networks(data, parameters, exported),
         "Limits": _limits(data),
@@ -269,6 +270,7 @@ class _Data(msgspec.Struct):
     rendered: bool = False
     scene: dict[str, Any] = {}
     recordings: dict[str, int] = {}  # by split
+    untested: bool = False  # on an incorrect installation
 
 
 class _Origin(msgspec.Struct):

@@ -69,7 +69,7 @@ def run(context: Context) -> dict:
             if wrong is not None:
                 wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
             note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
-            result["risk_notes"].append(note)
+            result["risk_notes"].append(note.rstrip())
     if choose != "paper":
         result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"
@@ -280,7 +280,7 @@ def _write_model(
             "config": provenance.flat_config(context.config),
             "made_from": made_from,
             "trained": provenance.trainings(context.workdir, stages),
-            "data": _data(context),
+            "data": _data(context) | {"untested": bool(wrong_parts.untested(result))},
             "code": _code(context),
         },
     )

@@ -21,7 +21,7 @@ CONFIG = {
     "finetune.steps": 99,
 }
 SCENE = {"seed": 4, "occlusion": "heavy", "world": "bench"}
-DATA = {"rendered": True, "scene": SCENE, "recordings": {"train": 40, "test": 5}}
+DATA = {"rendered": True, "scene": SCENE, "recordings": {"train": 40, "test": 5}, "untested": True}
 
 
 def read(folder):
@@ -53,6 +53,7 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     assert "components: seal, cover, screw" in body
     assert "variant disassembly: begins as `111`, 3 expected steps" in body
     assert "Of 5 recordings of split test of a **rendered** world" in body
+    assert "**Never tested on an incorrect installation: these recordings show none.**" in body
     assert "(`data_prep.synthetic`, seed 4, occlusion heavy, world bench)" in body
     row = next(line for line in body.splitlines() if line.startswith("| `asd`"))
     assert [cell.strip() for cell in row.split("|")[3:5]] == ["0.500", "0.500"]

@@ -143,6 +143,7 @@ def overview(result: Mapping[str, Any]) -> str:
         ]
     )
     segmental = tables.format_rows(segments.table(result))
+    wrong = "\n".join(filter(None, (wrong, wrong_parts.untested(result))))
     parts = {"incorrect installations": wrong, "states frame by frame": segmental}
     how = [
         f"{name}: {(stream := streams.find(name)).describe(stream.settings(**entry['settings']))}"
