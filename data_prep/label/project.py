@@ -186,6 +186,7 @@ class Project:
                 ],
             },
             "model": self.proposals.model,
+            "stream": self.proposals.stream,
             "carried": CARRIED,
             "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(self.parts)],
             "videos": [entry for entry, _ in found.values()],

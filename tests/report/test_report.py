@@ -298,6 +298,8 @@ def test_headline_is_of_the_stream_that_the_model_recognises_by(tmp_path):
     for default, title in (({"default_stream": "asd"}, "ASD only"), ({}, "STORM-PSR")):
         _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more=default)
         assert ("div", f"F1 · {title}") in page.texts
+    _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more={"recognises_by": "asd"})
+    assert ("p", "The model recognises by asd.") in page.texts
 
 
 def test_what_was_seen_has_a_row_above_what_is_right_and_a_line_says_which_is_for_whom(tmp_path):
