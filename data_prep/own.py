@@ -25,9 +25,9 @@ folder of images is taken to have --fps already, and keeps the numbers in its na
 
 Videos without labels are left out, with a line in the log.
 
-Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), unless --videos or
---labels have folders train, val and test, or --splits=FILE says so: a CSV with the header
-`recording,split`.
+Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), so that each has an
+incorrect installation if there are enough, unless --videos or --labels have folders train, val and
+test, or --splits=FILE says so: a CSV with the header `recording,split`.
 
 The same command again makes what is new: videos and labels that have been added. With --remake it
 also makes those again whose labels, boxes or pictures have changed, and takes those out that are
@@ -148,6 +148,7 @@ def find_recordings(
     splits: str = "",
     split_seed: int = 0,
     before: Mapping[str, str] | None = None,
+    terms: Terms | None = None,
 ) -> list[RecordingFiles]:
     """Finds the recordings and brings the parts of each together; see make_dataset.
 
@@ -174,7 +175,14 @@ def find_recordings(
             pictured,
             boxed,
             procedure.fps,
-            functools.partial(own_splits.choose_splits, splits, split_seed, before or {}),
+            functools.partial(
+                own_splits.choose_splits,
+                splits,
+                split_seed,
+                before or {},
+                procedure=procedure,
+                terms=terms,
+            ),
         )
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])
@@ -219,6 +227,7 @@ def make_dataset(
         splits=splits,
         split_seed=split_seed,
         before=own_splits.of_folder(out),
+        terms=terms,
     )
     for split in SPLITS:
         names = [recording.name for recording in found if recording.split == split]

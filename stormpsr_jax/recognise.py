@@ -122,6 +122,7 @@ def _run_files(args: argparse.Namespace) -> int:
     if args.own and args.ray:
         errors.append("--own is learnt on this machine; leave out --ray")
     raise_all(errors)
+    tell("stream", args.stream or model.recognises_by)
     model = options.with_own(model, folder, args.own)
     wanted = Options(
         *settings,

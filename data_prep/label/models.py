@@ -11,6 +11,7 @@ import msgspec
 from data_prep.label.keeping import Keeping
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.folder import model_folder
 from stormpsr_jax.serving.named_files import MODEL
 
@@ -33,6 +34,7 @@ class Proposals:
     Attributes:
         model: a model folder, a work folder or "demo"; None: there are none.
         folder: of the results.
+        stream: by which it recognises, for people; "" without a model.
         parts: the model's pictures of the components, JPEG; None where it has none.
     """
 
@@ -41,6 +43,7 @@ class Proposals:
         self.folder, self._procedure = keeping.own / "proposals", procedure
         keeping.check_inside(self.folder / "NAME")
         self.model: str | None = None
+        self.stream = ""
         self.parts: Sequence[bytes | None] = [None] * procedure.num_components
         if model is not None:
             self.use(model)
@@ -56,6 +59,10 @@ class Proposals:
             self.parts = files.fit(given, list[bytes | None], f"{path}: part_pictures")
         if len(self.parts) != len(known):
             raise ValueError(f"{path}: part_pictures: are not {len(known)}, one for each component")
+        try:
+            self.stream = recognises_by(data)
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(f"{path}: streams: are not those of a model") from error
         self.model = model
 
     def command(self, videos: Sequence[Path]) -> list[str]:

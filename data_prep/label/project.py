@@ -186,6 +186,7 @@ class Project:
                 ],
             },
             "model": self.proposals.model,
+            "stream": self.proposals.stream,
             "carried": CARRIED,
             "parts": [part and f"/api/parts/{k}.jpg" for k, part in enumerate(self.parts)],
             "videos": [entry for entry, _ in found.values()],
@@ -223,7 +224,8 @@ class Project:
             which = (self._videos, folder, kind, self._procedure_file, wanted)
             commands, data, workdir = training(*which)
             before = own_splits.of_folder(data)
-            splits = own_splits.choose_splits(wanted.splits, 0, before, labelled, pictured)
+            given = wanted.splits, 0, before, labelled, pictured, self.procedure
+            splits = own_splits.choose_splits(*given)
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:
                 break

@@ -1,19 +1,24 @@
 """Splits of a user's own recordings: drawn, or given by a file or by folders."""
 
+import collections
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.reading import data_sets
+from data_prep.reading import data_sets, recording_labels
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.data import folder
 from stormpsr_jax.media.finding import Place
-from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files import csvfile, timed_labels
 from stormpsr_jax.psr.files.label_files import SPLITS
+from stormpsr_jax.psr.files.words import Terms
+from stormpsr_jax.psr.procedure import Procedure
 
 DEFAULT_SHARES = "70/15/15"
+
+Kind = tuple[bool, str]  # whether a recording has an incorrect installation; its variant
 
 _SHARES = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3})", re.ASCII)
 
@@ -24,6 +29,8 @@ def choose_splits(
     before: Mapping[str, str],
     labelled: Mapping[str, Place],
     pictured: Mapping[str, Place],
+    procedure: Procedure,
+    terms: Terms | None = None,
 ) -> dict[str, str]:
     """Returns the split of each recording.
 
@@ -33,6 +40,7 @@ def choose_splits(
         before: the splits that recordings have already, which no draw changes: what is scored on
             must not be learnt from later.
         labelled, pictured: the place of each recording.
+        procedure, terms: by which labels are read, for `kinds` of a draw.
 
     Raises:
         ValueError: too few recordings for the draw; recordings without a split or in two.
@@ -42,20 +50,46 @@ def choose_splits(
         return data_sets.splits_of(labelled, pictured, above=False)
     if match := _SHARES.fullmatch(splits or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
-        return draw_splits(list(labelled), shares, seed, before)
+        kinds = {name: _kind(name, labelled[name], procedure, terms) for name in labelled}
+        return draw_splits(list(labelled), shares, seed, before, kinds)
     return _read_splits(Path(splits), labelled)
 
 
+def _kind(name: str, place: Place, procedure: Procedure, terms: Terms | None) -> Kind:
+    tree, path = place
+    try:
+        variant = procedure.variant_for(name).name
+        if tree.exists(path):  # else a folder
+            with tree.on_disk(path) as file:
+                timed = timed_labels.read_times(file, procedure, terms, name, with_pictures=True)
+            return any(step.step_id % 3 == 1 for step in timed), variant
+        frames = range(csvfile.MAX_FRAME + 1)
+        known = recording_labels.read_psr_files(
+            tree, path, name, procedure, frames, early_start=True
+        )
+        return bool((known.states == -1).any()), variant
+    except ValueError:  # which is reported when all labels are read
+        return False, ""
+
+
 def draw_splits(
-    names: Sequence[str], shares: Sequence[int], seed: int, before: Mapping[str, str]
+    names: Sequence[str],
+    shares: Sequence[int],
+    seed: int,
+    before: Mapping[str, str],
+    kinds: Mapping[str, Kind] | None = None,
 ) -> dict[str, str]:
     """Draws the split of each recording; the same arguments give the same splits.
+
+    Incorrect installations go to train, val and test in this order, until each has a recording with
+    one; as far as these leave room, a variant of several recordings is not all in one split.
 
     Args:
         names: of all recordings, in any order.
         shares: of train, val and test; each that is not 0 gets a recording at least.
         before: the splits of recordings that keep them; the others are drawn so that all together
             come as near to the shares as they can.
+        kinds: of all recordings; None: alike.
 
     Raises:
         ValueError: no share at all, or fewer recordings than splits.
@@ -75,7 +109,7 @@ def draw_splits(
         wanted = max(1, round(len(names) * used[split] / sum(used.values()))) - there.count(split)
         empty = [other for other in (first, *others[i + 1 :]) if other not in there]
         for _ in range(min(wanted, len(new) - len(empty))):  # one for each that has none yet
-            chosen[new.pop(0)] = split
+            chosen[_take(new, chosen, kinds or {}, split, (first, *others[i + 1 :]))] = split
     chosen |= dict.fromkeys(new, first)
     if missing := [split for split in used if split not in chosen.values()]:
         how = ", delete --out to draw anew" if before else ""
@@ -85,6 +119,34 @@ def draw_splits(
             f"recording into several{how}, or say with --splits=FILE which one is for what"
         )
     return {name: chosen[name] for name in names}
+
+
+def _take(
+    new: list[str],
+    chosen: Mapping[str, str],
+    kinds: Mapping[str, Kind],
+    split: str,
+    later: Sequence[str],
+) -> str:
+    """Takes out of `new` the recording that `split` gets next; `later` choose after it."""
+    left = collections.Counter(one for name in new for one in enumerate(kinds.get(name, ())))
+    have = collections.defaultdict[tuple, set[str]](set)
+    for name, of in chosen.items():
+        for one in enumerate(kinds.get(name, ())):
+            have[one].add(of)
+
+    def rank(name: str) -> list[int]:
+        """By incorrect installations, then by variants: who else needs it, who lacks it."""
+        found = []
+        for one in enumerate(kinds.get(name, ())):
+            lacks = split not in have[one]
+            needy = {*(later[:1] if lacks else later)} - have[one]
+            elsewhere = have[one] - {later[0]}
+            ranks = [len(needy) >= left[one], -lacks - (not elsewhere)]
+            found += ranks if one[1] else [0, 0]
+        return found
+
+    return new.pop(new.index(min(new, key=rank)))
 
 
 def of_folder(out: str | Path) -> dict[str, str]:

@@ -34,7 +34,7 @@ import socket
 import sys
 import threading
 import urllib.parse
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -64,15 +64,17 @@ def main() -> None:
     setup = json.loads(channel.recv_bytes())
     access = Access(Address(*setup["address"]), setup["token"])
     try:
-        asyncio.run(_serve(channel, listening, setup["title"], access))
+        asyncio.run(_serve(channel, listening, setup, access))
     except Exception as error:
         serve.say(f"{type(error).__name__}: {error}")
         sys.exit(1)
 
 
-async def _serve(channel: Connection, listening: socket.socket, title: str, access: Access) -> None:
+async def _serve(
+    channel: Connection, listening: socket.socket, setup: Mapping[str, Any], access: Access
+) -> None:
     loop = asyncio.get_running_loop()
-    watchers = _Watchers(title, access, channel.send_bytes)
+    watchers = _Watchers(setup, access, channel.send_bytes)
     server = web.server(watchers.app)
     told: set[str] = set()
 
@@ -107,9 +109,10 @@ class _Watchers:
         app: what answers, for an ASGI server.
     """
 
-    def __init__(self, title: str, access: Access, say: Callable[[bytes], None]):
+    def __init__(self, setup: Mapping[str, Any], access: Access, say: Callable[[bytes], None]):
         """`say` tells the recognition what is asked of it, see `page_process`."""
-        self._title, self._access, self._say = title, access, say
+        self._title, self._recognises_by = setup["title"], setup["stream"]
+        self._access, self._say = access, say
         self._reset_token = secrets.token_urlsafe()
         self._start = secrets.token_hex(4)  # tells this server from the one before a restart
         self._records: collections.deque[tuple[int, str]] = collections.deque(maxlen=serve.KEPT)
@@ -178,7 +181,8 @@ class _Watchers:
         return PlainTextResponse("needs the token\n", 401)
 
     def _html(self, name: str, status: int = 200, **values: bool) -> Response:
-        return HTMLResponse(pages.template(name).render(title=self._title, **values), status)
+        shown = pages.template(name).render(title=self._title, stream=self._recognises_by, **values)
+        return HTMLResponse(shown, status)
 
     def _login_page(self, failed: bool = False) -> Response:
         return self._html("station_login.html", 401, failed=failed)

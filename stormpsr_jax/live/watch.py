@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         if missing := pages.missing():
             errors.append(f"--alert-clips needs {missing}")
     raise_all(errors)
+    tell("stream", args.stream or model.recognises_by)
     model = options.with_own(model, model_folder(args.model), args.own)
     (variant,) = options.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
             page = serve.Page(
                 access.parse(args.serve),
                 title=title,
+                stream=args.stream or model.recognises_by,
                 on_reset=station.ask_reset,
                 on_confirm=live.confirm,
                 token=token,

@@ -14,7 +14,7 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.report import pages, timeline
 from stormpsr_jax.report.pages import PALETTE, clock
@@ -119,6 +119,7 @@ def write_report(
             for i, (stage, rows) in enumerate((curves or {}).items())
         },
         notes=[*notes, *analysis.notes(metrics)],
+        untested=wrong_parts.untested(metrics),
         detections=detections,
         figures=[
             (name, caption, pages.inline(text, name, f"f{i}"))

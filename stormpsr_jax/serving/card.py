@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams import streams as all_streams
 
@@ -52,15 +52,13 @@ def card(
         exported: what an export's model.json says of itself.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
-    try:
-        origin = msgspec.convert(data["origin"], _Origin)
-    except msgspec.ValidationError:  # whoever wrote the model has put there what they liked
-        origin = _Origin()
+    origin = _origin(data["origin"])
+    untested = [f"**{wrong_parts.UNTESTED}**"] if origin.data.untested else []
     sections: dict[str, Iterable[str]] = {
         "How to use it": _use(data),
         "Product": _product(data),
-        "Figures": [_world(origin), "", *_figures(data["streams"])],
-        "Decoding": _settings(data["streams"]),
+        "Figures": [_world(origin), *untested, "", *_figures(data["streams"])],
+        "Decoding": [f"It recognises by {recognises_by(data)}.", "", *_settings(data["streams"])],
         "Networks": _networks(data, parameters, exported),
         "Limits": _limits(data),
         "Provenance": _provenance(data, origin),
@@ -77,6 +75,14 @@ def card(
     for title, section in sections.items():
         lines += ["", f"## {title}", "", *section]
     return "\n".join(lines) + "\n"
+
+
+def recognises_by(data: Mapping[str, Any]) -> str:
+    """Says by which stream a model recognises, of the content of its model.json."""
+    there = [name for name in all_streams.names() if name in data["streams"]]
+    f1 = {name: data["streams"][name]["validation"].get("f1") for name in there}
+    val = _origin(data["origin"]).data.recordings.get("val")
+    return all_streams.recognises_by(data.get("default"), f1, val)
 
 
 def _product(data: Mapping[str, Any]) -> Iterator[str]:
@@ -269,6 +275,7 @@ class _Data(msgspec.Struct):
     rendered: bool = False
     scene: dict[str, Any] = {}
     recordings: dict[str, int] = {}  # by split
+    untested: bool = False  # on an incorrect installation
 
 
 class _Origin(msgspec.Struct):
@@ -278,6 +285,13 @@ class _Origin(msgspec.Struct):
     config: dict[str, Any] = {}
     data: _Data = msgspec.field(default_factory=_Data)
     trained: dict[str, list[_Training]] = {}
+
+
+def _origin(data: Any) -> _Origin:
+    try:
+        return msgspec.convert(data, _Origin)
+    except msgspec.ValidationError:  # whoever wrote the model has put there what they liked
+        return _Origin()
 
 
 def _names(names: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.risk import RISK, Decision, decide
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
+from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.kept import Kept
@@ -61,6 +62,7 @@ class Model:
         streams: names, of those of `streams.STREAMS` that it has, in that order.
         default_stream: recognises unless another one is asked for: the last of them, unless the
             model says otherwise.
+        recognises_by: that stream for people, and why, where it is not the last.
         figures: by stream, the "validation" and "test" figures of its run.
         part_pictures: by component a JPEG of it in its place, or None.
         batch: rows computed at once; with it the networks round as they did in the run.
@@ -80,6 +82,9 @@ class Model:
             name: {"validation": record.validation, "test": record.test}
             for name, record in content.streams.items()
         }
+        self.recognises_by = recognises_by(
+            {"default": content.default, "streams": self.figures, "origin": content.origin}
+        )
         none = (None,) * self.procedure.num_components
         self.part_pictures = content.part_pictures or none
         self._content = content

@@ -69,7 +69,7 @@ def run(context: Context) -> dict:
             if wrong is not None:
                 wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
             note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
-            result["risk_notes"].append(note)
+            result["risk_notes"].append(note.rstrip())
     if choose != "paper":
         result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"
@@ -78,6 +78,8 @@ def run(context: Context) -> dict:
         stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
         for stream, choice in chosen.items()
     }
+    f1 = {stream: choice.f1 for stream, choice in chosen.items()}
+    result["recognises_by"] = streams.recognises_by(_default(chosen, choose), f1, len(val))
     detections = score_detections(context, test)
     report.write_report(
         workdir / "report.html",
@@ -93,7 +95,7 @@ def run(context: Context) -> dict:
             if (path := workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=_notes(chosen, None if weights is None else fusion, choose),
+        notes=_notes(chosen, None if weights is None else fusion),
         strips=belief_strips(_procedure(context), test, settings, weights),
         detections=detections,
     )
@@ -206,7 +208,7 @@ def score_detections(
     return result if result["boxes"] else None
 
 
-def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str) -> list[str]:
+def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str]:
     """Says where the settings come from; `fusion` is None where nothing fitted was chosen."""
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
     notes = []
@@ -218,11 +220,6 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str
     if fixed:
         notes.append(
             f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
-        )
-    if (default := _default(chosen, choose)) is not None:
-        notes.append(
-            f"The model recognises by stream {default} unless another one is asked for: there are "
-            "too few validation recordings to know whether the learned fusion is better."
         )
     if fusion is not None:
         fitted = f"fitted on {len(fusion.recordings)} recordings of the validation split"
@@ -280,7 +277,7 @@ def _write_model(
             "config": provenance.flat_config(context.config),
             "made_from": made_from,
             "trained": provenance.trainings(context.workdir, stages),
-            "data": _data(context),
+            "data": _data(context) | {"untested": bool(wrong_parts.untested(result))},
             "code": _code(context),
         },
     )

@@ -347,6 +347,7 @@ def test_proposals_are_accepted_rejected_and_answered_by_their_step(tab, tmp_pat
         opened(tab, server, "demo")
         ghosts = tab.locator(".tick.proposal")
         playwright.expect(ghosts.first).to_be_attached(timeout=400_000)
+        playwright.expect(tab.locator("#proposed-by")).to_have_text("Proposed by learned")
         assert tab.get_by_alt_text("picture of chassis").evaluate("it => it.naturalWidth") == 8
         assert tab.locator("#checklist img").count() == 1
         press(tab, "Shift+J")

@@ -1,12 +1,14 @@
 """Splits of a user's own recordings: drawn, by folders, and as the data folder grows."""
 
+import random
 import shutil
 
 import pytest
 
+from data_prep import own
 from data_prep.reading import own_splits
 from stormpsr_jax.psr.files.label_files import SPLITS
-from tests.support.own_data import STEPS, make, opened, write_pictures
+from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened, write_pictures
 
 
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
@@ -19,6 +21,44 @@ def test_draws_have_the_shares_whatever_the_order(count, expected):
     assert any(other != drawn for other in others)
     assert {*own_splits.draw_splits(names, (1, 50, 49), 0, {}).values()} == {*SPLITS}
     assert {*own_splits.draw_splits(names, (50, 50, 0), 0, {}).values()} == {"train", "val"}
+
+
+def test_draws_spread_incorrect_installations_and_variants():
+    rng = random.Random(0)
+    for _ in range(300):
+        names = [f"r{i}" for i in range(rng.randint(3, 50))]
+        wrong = rng.sample(names, rng.randint(0, len(names) // 2))
+        kinds = {name: (name in wrong, rng.choice("abc")) for name in names}
+        old = rng.sample(names, rng.randint(0, 2))
+        before = {name: rng.choice(SPLITS) for name in old}
+        drawn = own_splits.draw_splits(names, (70, 15, 15), 0, before, kinds)
+        alike = own_splits.draw_splits(names, (70, 15, 15), 0, before)
+        assert sorted(drawn.values()) == sorted(alike.values())  # so many each, as without kinds
+        assert drawn == own_splits.draw_splits(names[::-1], (70, 15, 15), 0, before, kinds)
+        assert drawn.items() >= before.items()
+        if not old:
+            there = {drawn[name] for name in wrong}
+            assert there == {*SPLITS[: min(len(wrong), 3)]} or there == {*SPLITS}
+        alone = {name: (False, kind) for name, (_, kind) in kinds.items()}
+        drawn = own_splits.draw_splits(names, (70, 15, 15), 0, {}, alone)
+        if len(names) > 9:  # val and test have four or more
+            for variant in "abc":
+                its = [drawn[name] for name in names if kinds[name][1] == variant]
+                assert len(its) < 2 or len({*its}) > 1
+
+
+def test_labels_say_which_recordings_have_incorrect_installations(tmp_path):
+    data = make_pictures(tmp_path, [f"bench{i}" for i in range(10)])
+    for i, step in enumerate(("Incorrectly installed cover", "4")):
+        (data / f"labels/bench{i}.csv").write_text(f"time,step\n1,0\n2.05,{step}\n")
+    (data / "labels/bench2.csv").unlink()
+    (data / "labels/bench2").mkdir()
+    states = "000000.jpg,0,0,0\n000005.jpg,1,-1,0\n"
+    (data / "labels/bench2/PSR_labels_raw.csv").write_text(states)
+    for seed in range(5):
+        found = own.find_recordings(data / "videos", data / "labels", PROCEDURE, split_seed=seed)
+        splits = {recording.name: recording.split for recording in found}
+        assert {splits[f"bench{i}"] for i in range(3)} == {*SPLITS}
 
 
 def test_growth_leaves_recordings_as_they_are_in_the_splits_they_have(own_pictures, tmp_path):

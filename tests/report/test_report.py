@@ -201,6 +201,7 @@ def test_report_golden_wrong_parts(tmp_path):
     assert table[second + 2 : second + 5] == ["the end", "as neither", "as incorrect at 0:26"]
     assert f"False alarm of ASD: {parts[1]} reported as incorrect at 0:08." in texts
     assert texts[texts.index("False acceptances · STORM-PSR") + 1] == "0"
+    assert wrong_parts.UNTESTED not in texts
     timeline = text[text.index("Timeline of recording") :]
     timeline = timeline[: timeline.index("</svg>")]
     drawn = re.findall(r"<text[^>]*>([^<]*)</text>", timeline)
@@ -297,6 +298,8 @@ def test_headline_is_of_the_stream_that_the_model_recognises_by(tmp_path):
     for default, title in (({"default_stream": "asd"}, "ASD only"), ({}, "STORM-PSR")):
         _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more=default)
         assert ("div", f"F1 · {title}") in page.texts
+    _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more={"recognises_by": "asd"})
+    assert ("p", "The model recognises by asd.") in page.texts
 
 
 def test_what_was_seen_has_a_row_above_what_is_right_and_a_line_says_which_is_for_whom(tmp_path):
@@ -311,3 +314,5 @@ def test_what_was_seen_has_a_row_above_what_is_right_and_a_line_says_which_is_fo
     cells = [text for tag, text in page.texts if tag == "td"]
     assert cells.index("4") < cells.index("2") < cells.index("7")
     assert any("is comparable with the papers" in text for _, text in page.texts)
+    never = [tag for tag, text in page.texts if text == wrong_parts.UNTESTED]
+    assert never == ["div", "b"]  # in place of 0 of 0, and above the table of them

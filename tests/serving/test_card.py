@@ -8,9 +8,10 @@ import yaml
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.serving import model
+from stormpsr_jax.serving import card, model
 from tests.support.model_data import NETWORKS, SETTINGS, write
 
+FEW = {"recordings": {"val": 2}}
 CONFIG = {
     "seed": 7,
     "stages": ["data", "pretrain", "temporal"],
@@ -21,7 +22,7 @@ CONFIG = {
     "finetune.steps": 99,
 }
 SCENE = {"seed": 4, "occlusion": "heavy", "world": "bench"}
-DATA = {"rendered": True, "scene": SCENE, "recordings": {"train": 40, "test": 5}}
+DATA = {"rendered": True, "scene": SCENE, "recordings": {"train": 40, "test": 5}, "untested": True}
 
 
 def read(folder):
@@ -53,6 +54,7 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     assert "components: seal, cover, screw" in body
     assert "variant disassembly: begins as `111`, 3 expected steps" in body
     assert "Of 5 recordings of split test of a **rendered** world" in body
+    assert "**Never tested on an incorrect installation: these recordings show none.**" in body
     assert "(`data_prep.synthetic`, seed 4, occlusion heavy, world bench)" in body
     row = next(line for line in body.splitlines() if line.startswith("| `asd`"))
     assert [cell.strip() for cell in row.split("|")[3:5]] == ["0.500", "0.500"]
@@ -69,6 +71,21 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     data = files.read_json(rendered / "model.json")
     assert data["weights"]["sha256"] in body
     assert f"by stormpsr_jax {data['package_version']}" in body
+
+
+def test_card_and_model_say_which_stream_recognises_and_what_validation_says_of_others(tmp_path):
+    write(tmp_path, default="asd", origin={"data": FEW})
+    content = files.read_json(tmp_path / "model.json")
+    del content["checksum"]
+    said = "asd, as 2 recordings validate"
+    assert f"It recognises by {said}.\n" in read(tmp_path)[1]
+    content["streams"]["temporal"]["validation"]["f1"] = 0.86
+    said += "; on these temporal has F1 0.86, asd 0.75: --stream=temporal"
+    assert f"It recognises by {said}.\n" in card.card(content, dict.fromkeys(NETWORKS, 1))
+    files.write_json(tmp_path / "model.json", content)
+    assert model.load_model(tmp_path).recognises_by == said
+    assert card.recognises_by(content | {"default": None}) == "storm"
+    assert card.recognises_by(content | {"origin": {}}).startswith("asd, as too few recordings")
 
 
 def test_code_on_the_card_runs(rendered):

@@ -110,7 +110,7 @@ def test_recognise_finished_ones_are_skipped_and_corrections_kept(trained, clip,
     events.write_text("time,step\n1.5,Install seal\n")  # corrected by somebody
     before = contents(out)
     os.utime(source)  # another time, the same content
-    capsys.readouterr()
+    assert capsys.readouterr().err.startswith("stream: storm\n")
     assert run(trained, source, f"--out={out}") == 0
     assert "finished before" in capsys.readouterr().out
     assert contents(out) == before

@@ -151,6 +151,7 @@ function planProject() {
 
 async function loadProject() {
   app.project = await ask("/api/project");
+  setText(by("proposed-by"), app.project.stream && `Proposed by ${app.project.stream}`);
   const { procedure } = app.project;
   const { components } = procedure;
   app.steps = [];

@@ -92,6 +92,8 @@ def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
     sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
+    if said := result.get("recognises_by"):
+        sentences.append(f"The model recognises by {said}.")
     if certain := result.get("certain"):
         sentences.append(
             f"Only events of a confidence of at least {certain:g} are scored; the others are "
@@ -143,6 +145,7 @@ def overview(result: Mapping[str, Any]) -> str:
         ]
     )
     segmental = tables.format_rows(segments.table(result))
+    wrong = "\n".join(filter(None, (wrong, wrong_parts.untested(result))))
     parts = {"incorrect installations": wrong, "states frame by frame": segmental}
     how = [
         f"{name}: {(stream := streams.find(name)).describe(stream.settings(**entry['settings']))}"

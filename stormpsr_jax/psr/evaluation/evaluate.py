@@ -221,7 +221,8 @@ def evaluate_recordings(
             )
         entry["recordings"] = rows
         if decision is not None:
-            notes.append(f"{decision.note(stream.name)} {wrong_parts.in_words(entry['wrong'])}")
+            said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])
+            notes.append(" ".join(said).rstrip())
     warnings = _check_frame_rates(recordings, scored, results, fps)
     checks, better = agreement.check(procedure, recordings)
     warnings = warnings or better

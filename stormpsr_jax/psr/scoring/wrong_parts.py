@@ -29,6 +29,7 @@ from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.scoring.metrics import Step
 
 Rows = list[dict[str, Any]]
+UNTESTED = "Never tested on an incorrect installation: these recordings show none."
 
 
 class WrongInstallation(NamedTuple):
@@ -179,10 +180,16 @@ def interval(accepted: int, shown: int) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
+def untested(result: Mapping[str, Any]) -> str:
+    """UNTESTED, of a metrics.json whose tables are of 0 incorrect installations; otherwise ''."""
+    known = [wrong for entry in result["streams"].values() if (wrong := entry.get("wrong"))]
+    return UNTESTED if known and not any(wrong["shown"] for wrong in known) else ""
+
+
 def in_words(summary: Mapping[str, Any] | None) -> str:
-    """A sentence on how many were accepted, with the interval of the share."""
+    """A sentence on how many were accepted, with the interval; '' where `untested` says it."""
     if summary is None or not summary["shown"]:
-        return "These recordings show no incorrect installation, so nothing was tested on one."
+        return UNTESTED if summary is None else ""
     accepted, shown = summary["accepted"], summary["shown"]
     low, high = interval(accepted, shown)
     return (

@@ -11,6 +11,7 @@ from stormpsr_jax.psr.streams.stream import Stream, named
 STREAMS: tuple[Stream, ...] = (ASD, TEMPORAL, STORM, LEARNED)
 # The method of the paper, and what it is compared with.
 METHOD, BASELINE = STORM, ASD
+CLEARLY = 0.05  # of F1: from there on it is said that validation prefers another stream
 
 
 def names() -> list[str]:
@@ -21,6 +22,27 @@ def names() -> list[str]:
 def find(name: str) -> Stream:
     """Returns the stream of this name; ValueError if there is none."""
     return named(name, STREAMS)
+
+
+def recognises_by(default: str | None, f1: Mapping[str, float | None], val: int | None) -> str:
+    """Says by which stream a model recognises, and why, if that is not the last one.
+
+    Args:
+        default: where too few recordings validate to know whether the last one is better.
+        f1: on validation, of each stream of the model, in order.
+        val: how many recordings validate; None: not known.
+    """
+    last = list(f1)[-1]
+    if default in (None, last):
+        return last
+    number = "too few" if val is None else str(val)
+    text = f"{default}, as {number} recording{' validates' if val == 1 else 's validate'}"
+    known = {name: figure or 0.0 for name, figure in f1.items()}
+    best = max(known, key=known.__getitem__)
+    if known[best] - known[default] > CLEARLY:
+        figures = f"{best} has F1 {known[best]:.2f}, {default} {known[default]:.2f}"
+        text += f"; on these {figures}: --stream={best}"
+    return text
 
 
 def available(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[Stream]:
