@@ -36,7 +36,8 @@ def recognises_by(default: str | None, f1: Mapping[str, float | None], val: int 
     if default in (None, last):
         return last
     number = "too few" if val is None else str(val)
-    text = f"{default}, as {number} recording{' validates' if val == 1 else 's validate'}"
+    why = f"{number} recording{' validates' if val == 1 else 's validate'}"
+    text = f"{default}, as {why if f1[last] else f'{last} found no step on validation'}"
     known = {name: figure or 0.0 for name, figure in f1.items()}
     best = max(known, key=known.__getitem__)
     if known[best] - known[default] > CLEARLY:
