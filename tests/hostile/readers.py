@@ -198,9 +198,9 @@ def make_weights(folder: Path) -> None:
 
 
 def make_old_weights(folder: Path) -> None:
-    tensor = pickles.tensor((3, 4), (4, 1), of=pickles.storage(further=b"N"))
-    raw = np.arange(12, dtype=np.float32).tobytes()
-    (folder / "old.pt").write_bytes(pickles.old_file(pickles.dict_of(w=tensor), {"0": (12, raw)}))
+    tensor = pickles.tensor((9, 999), (999, 1), of=pickles.storage(numel=8991, further=b"N"))
+    data = {"0": (8991, np.arange(8991, dtype=np.float32).tobytes())}
+    (folder / "old.pt").write_bytes(pickles.old_file(pickles.dict_of(w=tensor), data))
 
 
 def read_weights(root: Path, path: Path) -> int:
