@@ -184,7 +184,7 @@ def published(
 
 FAMILY = Family(
     kind="efficientnet",
-    label="EfficientNet",
+    label="Lite EfficientNet",
     architecture="EfficientNetEncoder",
     module=EfficientNet,
     named={"efficientnet_lite0": {"width": 32, "depths": (1, 2, 2, 3, 3, 4, 1)}},
