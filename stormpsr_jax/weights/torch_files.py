@@ -14,7 +14,7 @@ import pickle
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -306,7 +306,7 @@ class _OldReader(_Reader):
         return array
 
 
-def _read_old(file: BinaryIO, path: Path) -> Any:
+def _read_old(file: io.BufferedReader, path: Path) -> Any:
     """The object of a file whose beginning, `OLD`, has been read."""
     size = path.stat().st_size
     memory.check_fits(size, str(path))
