@@ -328,7 +328,7 @@ def _read_old(file: io.BufferedReader, path: Path) -> Any:
         numel = int.from_bytes(file.read(8), "little", signed=True)
         if numel != array.size:
             raise _Refused(f"storage {key[:40]!r} has {numel} elements, not {array.size}")
-        if file.readinto(array.view(np.uint8)) != array.nbytes:
+        if file.readinto(array.view(np.uint8).data) != array.nbytes:
             raise _Refused(f"ends within storage {key[:40]!r}")
     return found
 
