@@ -32,7 +32,7 @@ def _conv(
     channels: int, kernel: int, dtype: Any, name: str, stride: int = 1, groups: int = 1
 ) -> Conv:
     """A convolution padded as TensorFlow does: of an odd number, more at the end."""
-    how = {"conv_general_dilated": _depthwise} if groups > 1 else {}
+    how: dict[str, Any] = {"conv_general_dilated": _depthwise} if groups > 1 else {}
     return Conv(
         channels, (kernel, kernel), stride, feature_group_count=groups, dtype=dtype,
         kernel_init=nn.initializers.he_normal(), name=name, **how,
