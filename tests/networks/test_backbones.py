@@ -55,7 +55,8 @@ def test_run_matches_the_library_at_every_size(name, tmp_path):
 def test_backbones_match_the_models_that_timm_builds():
     """Read off timm's own models by the maker of the fixtures, among them widths of SwiGLU."""
     table = json.loads((FIXTURES / "timm.json").read_text())
-    assert set(table) == {name for name in backbones.BACKBONES if "/" not in name}
+    named = {name for name in backbones.BACKBONES if "/" not in name}
+    assert set(table) == named - {"efficientnet_lite0"}
     for name, row in table.items():
         family = backbones.BACKBONES[name]
         module = family.module(**family.named[name])

@@ -1,6 +1,7 @@
 """Tiny random checkpoints in the released layout, the models that fit them, and the command."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -22,6 +23,10 @@ def random_state(kind: str, seed: int = 0, depth: int = 2) -> dict[str, np.ndarr
     def norm(name, width, running=False):
         for leaf in ("weight", "bias", *(("running_mean", "running_var") if running else ())):
             shapes[f"{name}.{leaf}"] = (width,)
+
+    def conv(name, fan_out, fan_in, size):
+        shapes[f"{name}.weight"] = (fan_out, fan_in, size, size)
+        shapes[f"{name}.bias"] = (fan_out,)
 
     def encoder(p):
         shapes[f"{p}cls_token"] = (1, 1, 8)
@@ -50,6 +55,16 @@ def random_state(kind: str, seed: int = 0, depth: int = 2) -> dict[str, np.ndarr
             linear(f"{p}mlp.fc2", 8, 32)
             shapes[f"{p}gamma"] = (8,)
         norm("head.norm", 8)
+    if kind == "efficientnet":
+        conv("_conv_stem", 8, 3, 3)
+        widths = (8, 4, 6, 10, 20, 28, 48, 80)
+        for i, (C, out) in enumerate(itertools.pairwise(widths)):
+            wide = 6 * C if i else C
+            if i:
+                conv(f"_blocks.{i}._expand_conv", wide, C, 1)
+            conv(f"_blocks.{i}._depthwise_conv", wide, 1, 5 if i in (2, 4, 5) else 3)
+            conv(f"_blocks.{i}._project_conv", out, wide, 1)
+        conv("_conv_head", 320, 80, 1)
     if kind in ("spatial", "storm"):
         p = "spatial_enc." if kind == "storm" else ""
         encoder(f"{p}encoder.")
