@@ -53,4 +53,5 @@ def test_real_recordings_are_learnt_from_choose_and_are_scored(made):
     assert model["origin"]["data"] == {
         "rendered": False,
         "recordings": {"train": 4, "val": 4, "test": 1},
+        "untested": True,
     }
