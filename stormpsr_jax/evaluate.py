@@ -50,6 +50,7 @@ _SAID = {
     "scores": "all that both networks say (--scores)",
     "csv": "prediction files of both streams",
     "detections": "detections alone",
+    "clips": "clips alone, without a detector",
 }
 
 
@@ -289,7 +290,7 @@ def _fusion(
     if args.fusion in (None, "default"):
         return default_weights(kind)
     weights = read_weights(args.fusion)
-    if kind != weights.kind and "detections" in (kind, weights.kind):
+    if kind != weights.kind and {"detections", "clips"} & {kind, weights.kind}:
         raise ValueError(
             f"--fusion={args.fusion}: its weights are for {_SAID[weights.kind]}, and here are "
             f"{_SAID[kind]}"

@@ -5,8 +5,9 @@
 
 Takes the validation recordings of every run (--splits names others; never one that results are
 reported on) and writes fusion_scores.json and fusion_csv.json: of the networks' scores, and of what
-prediction files hold (--kinds names one of them). The runs are of one procedure. Prints the loss on
-recordings that were held out, at the start and at the end.
+prediction files hold. --kinds names others: `clips` is of the temporal network alone, as models
+without boxes have it. The runs are of one frame rate. Prints the loss on recordings that were held
+out, at the start and at the end. Of a recording the first MAX_ROWS pictures count.
 
 Workers make few mistakes, so such recordings teach little of what wrong parts look like to the
 networks. With --rehearsals=N the weights are fitted to N more of every run, of config `synthetic`,
@@ -35,7 +36,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.configs import default
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
-from stormpsr_jax.psr.files.scores import from_predictions
+from stormpsr_jax.psr.files.scores import Scores, from_predictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.streams.learned_weights import write_weights
 from stormpsr_jax.stages import fuse, predict
@@ -45,8 +46,9 @@ from stormpsr_jax.training.sharding import make_mesh
 from tools import drawn_detections
 
 STAGES = ("pretrain", "temporal", "detector")
-# Of drawn recordings: rows, as padding costs what the longest does, and noise on the inputs.
-MAX_ROWS, NOISE = 500, 0.05
+# Rows of a recording, and of drawn ones, as padding costs what the longest does; noise on the
+# inputs of drawn ones.
+MAX_ROWS, DRAWN_ROWS, NOISE = 1200, 500, 0.05
 
 
 def read_run(
@@ -110,10 +112,14 @@ def examples_of(
     examples = []
     for r in recordings:
         scores = r.scores
-        if kind != "scores":
+        if kind == "clips":
+            scores = Scores(scores.frames, None, None, None, scores.temporal)
+        elif kind != "scores":
             scores = from_predictions(r.detections, r.temporal, procedure)
+        arrays = scores.arrays.each(lambda array: array[:MAX_ROWS])
+        scores = Scores(scores.frames[:MAX_ROWS], *arrays)
         initial, states = r.variant.initial_state, r.states_at(scores.frames)
-        examples.append(learned_fusion.Example(scores, states, initial))
+        examples.append(learned_fusion.Example(scores, states, initial, procedure.states))
     return examples
 
 
@@ -122,7 +128,7 @@ def fit_drawn(args: argparse.Namespace) -> None:
     procedure, rng = load_procedure("industreal"), np.random.default_rng(args.seed)
     variants = list(procedure.variants.values())
     recordings = [
-        drawn_detections.draw(procedure, variants[i % len(variants)], rng, max_rows=MAX_ROWS)
+        drawn_detections.draw(procedure, variants[i % len(variants)], rng, max_rows=DRAWN_ROWS)
         for i in range(args.drawn)
     ]
     examples = examples_of(recordings, "detections", procedure)
@@ -130,7 +136,7 @@ def fit_drawn(args: argparse.Namespace) -> None:
     with Bar(total=total, desc="detections", unit="step") as bar:
         fitted = learned_fusion.fit(
             examples,
-            procedure,
+            procedure.fps,
             units=args.units,
             steps=args.steps,
             batch=args.batch,
@@ -158,25 +164,23 @@ def main() -> None:
     if not args.workdir:
         fit_drawn(args)
         return
-    recordings: list[LabelledPredictions] = []
-    rehearsed: list[LabelledPredictions] = []
-    known = None
-    for workdir in args.workdir:
-        procedure, fps, found = read_run(workdir, args.splits.split(","))
-        if known not in (None, (procedure, fps)):
-            parser.error(f"{workdir}: is of another procedure or frame rate than those before")
-        known = procedure, fps
-        recordings += found
-        if args.rehearsals:
-            rehearsed += rehearse(workdir, args.rehearsals)
+    runs = [read_run(workdir, args.splits.split(",")) for workdir in args.workdir]
+    fps = runs[0][1]
+    if others := [str(w) for w, run in zip(args.workdir, runs, strict=True) if run[1] != fps]:
+        parser.error(f"{others[0]}: is of another frame rate than {args.workdir[0]}")
+    rehearsed = [
+        rehearse(workdir, args.rehearsals) if args.rehearsals else [] for workdir in args.workdir
+    ]
     for kind in args.kinds.split(","):
-        examples = examples_of(recordings, kind, procedure)
-        more = examples_of(rehearsed, kind, procedure)
+        examples, more = [], []
+        for (procedure, _, recordings), further in zip(runs, rehearsed, strict=True):
+            examples += examples_of(recordings, kind, procedure)
+            more += examples_of(further, kind, procedure)
         total = learned_fusion.num_steps(args.steps, None)
         with Bar(total=total, desc=kind, unit="step") as bar:
             fitted = learned_fusion.fit(
                 examples + more,
-                procedure.at(fps),
+                fps,
                 units=args.units,
                 steps=args.steps,
                 batch=args.batch,
@@ -188,7 +192,7 @@ def main() -> None:
         if more:
             fitted = learned_fusion.fit(
                 examples,
-                procedure,
+                fps,
                 start=fitted.weights,
                 steps=default.get_config().fuse.steps,
                 batch=args.batch,

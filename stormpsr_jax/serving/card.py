@@ -80,7 +80,8 @@ def card(
 def recognises_by(data: Mapping[str, Any]) -> str:
     """Says by which stream a model recognises, of the content of its model.json."""
     there = [name for name in all_streams.names() if name in data["streams"]]
-    f1 = {name: data["streams"][name]["validation"].get("f1") for name in there}
+    figures = {name: data["streams"][name]["validation"] for name in there}
+    f1 = {name: its.get("seen_f1", its.get("f1")) for name, its in figures.items()}
     val = _origin(data["origin"]).data.recordings.get("val")
     return all_streams.recognises_by(data.get("default"), f1, val)
 

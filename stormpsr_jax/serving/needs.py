@@ -2,15 +2,19 @@
 
 from stormpsr_jax.psr.streams import streams
 
-# By kind of predictions (`recordings.KINDS`), the networks that say it. The temporal network looks
-# at what the encoder makes of pictures, or at ready-made embeddings.
+# By kind of predictions (`recordings.KINDS`), the networks that it cannot do without. The temporal
+# network looks at what the encoder makes of pictures, or at ready-made embeddings.
 _ROLES = {
     "detections": ("detector",),
     "windows": ("temporal",),
-    "scores": ("detector", "temporal"),
+    "scores": ("temporal",),
 }
-# The functions that these networks are used by (`functions.functions`).
-_FUNCTIONS = {"detector": ("detect",), "temporal": ("encode", "temporal")}
+# The functions that say it (`functions.functions`), of those there are.
+_FUNCTIONS = {
+    "detections": ("detect",),
+    "windows": ("encode", "temporal"),
+    "scores": ("detect", "encode", "temporal"),
+}
 
 
 def roles(stream: str) -> list[str]:
@@ -20,5 +24,5 @@ def roles(stream: str) -> list[str]:
 
 
 def functions_of(stream: str) -> list[str]:
-    """Returns the functions that a stream needs, of those there are."""
-    return [name for role in roles(stream) for name in _FUNCTIONS[role]]
+    """Returns the functions that a stream takes, of those there are."""
+    return sorted({name for kind in streams.find(stream).needs for name in _FUNCTIONS[kind]})

@@ -73,7 +73,8 @@ class Recognised:
     Attributes:
         probabilities: (B, K), that each component changed inside the window that ends at the frame.
         detected: in these frames.
-        scores: of B frames, as prediction files have them; None unless both streams are there.
+        scores: of B frames, as prediction files have them; None without a temporal network, and
+            without a detector where that says nothing of states.
         embeddings: (B, D) of the frames.
     """
 
@@ -155,13 +156,13 @@ class Recogniser:
             windows = np.arange(len(new))[:, None] + self._offsets
             probabilities, logits = self._temporal(embedded[windows])
         detected = found = None
+        of_pictures = None, None, None
         if self._detect:
             *columns, of_pictures = self._detect(_view(images, "detector"))
             detected = Detected(*columns)
-            if self._temporal:
-                objectness, states, parts = of_pictures
-                rows = scores.FrameScores(objectness, states, parts, logits)
-                found = scores.as_written(rows)
+        states = logits is not None and logits.shape[1] > probabilities.shape[1]
+        if self._temporal and (self._detect or states):
+            found = scores.as_written(scores.FrameScores(*of_pictures, logits))
         return Recognised(probabilities, detected, found, new)
 
     @property

@@ -57,8 +57,8 @@ def run(context: Context) -> dict:
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
     choose = config.evaluate.choose
-    default = None if fusion is None else fusion.weights
-    chosen = chosen_by(context, val, config.evaluate.decoder, held_out, default=default)
+    will = None if fusion is None else fusion.weights
+    chosen = chosen_by(context, val, config.evaluate.decoder, held_out, default=will)
     fitted = any(streams.find(name).fitted for name in chosen)
     weights = fusion.weights if fusion and fitted else None
     settings = {stream: choice.settings for stream, choice in chosen.items()}
@@ -73,13 +73,14 @@ def run(context: Context) -> dict:
     if choose != "paper":
         result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"
-    result["default_stream"] = _default(chosen, choose) or list(chosen)[-1]
+    default = _default(chosen, weights)
+    result["default_stream"] = default or list(chosen)[-1]
     result["validation"] = {
         stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
         for stream, choice in chosen.items()
     }
-    f1 = {stream: choice.f1 for stream, choice in chosen.items()}
-    result["recognises_by"] = streams.recognises_by(_default(chosen, choose), f1, len(val))
+    f1 = {s: c.f1 if c.seen_f1 is None else c.seen_f1 for s, c in chosen.items()}
+    result["recognises_by"] = streams.recognises_by(default, f1, len(val))
     detections = score_detections(context, test)
     report.write_report(
         workdir / "report.html",
@@ -260,12 +261,16 @@ def _write_model(
         fits=product_gate.read(context.workdir / "product_gate")
         if product_gate.STAGE.is_chosen(context)
         else None,
-        default=_default(chosen, context.config.evaluate.choose),
+        default=_default(chosen, fusion),
         part_pictures=part_pictures.of_training(context),
         streams={
             stream: content.StreamRecord(
                 choice.settings,
-                {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")},
+                {
+                    key: getattr(choice, key)
+                    for key in ("pos", "f1", "delay_s", "seen_f1")
+                    if key != "seen_f1" or choice.seen_f1 is not None
+                },
                 headline.values(result["streams"][stream]),
                 choice.calibration,
                 None if choice.decision is None else choice.decision.risk,
@@ -284,16 +289,14 @@ def _write_model(
     writing.write_model(context.workdir / "model", model)
 
 
-def _default(chosen: Mapping[str, Choice], choose: str) -> str | None:
+def _default(chosen: Mapping[str, Choice], weights: Weights | None) -> str | None:
     """The stream that recognises unless another one is asked for; None: the last one.
 
-    A fitted stream trusts the temporal network as those that its weights were fitted to deserved.
-    Where too few validation recordings could tell whether this one does, the detections alone
-    accept fewer wrong parts (docs/own-product.md, "How many videos").
+    The learned fusion reports right, wrong and not sure. Of networks that were not trained to tell
+    these apart it knows none, so that the method of the paper recognises.
     """
-    last = list(chosen)[-1]
-    untold = streams.find(last).fitted and chosen[last].fixed and choose == "validation"
-    return streams.BASELINE.name if untold and streams.BASELINE.name in chosen else None
+    tells = weights is None or weights.kind != "csv"
+    return None if tells or streams.METHOD.name not in chosen else streams.METHOD.name
 
 
 def _made_from(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stage `fuse`: fits the learned fusion of both streams on the validation split.
+"""Stage `fuse`: fits the learned fusion on the validation split.
 
 WORKDIR/fuse/fusion.json   the weights, as `evaluate --fusion` takes them
 WORKDIR/fuse/folds.json    of each recording those that have not seen it, to choose thresholds by
@@ -26,7 +26,7 @@ from stormpsr_jax.psr.streams.learned_weights import (
     write_weights,
 )
 from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
-from stormpsr_jax.stages import detector, predict
+from stormpsr_jax.stages import detector, predict, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training import learned_fusion
@@ -72,8 +72,11 @@ def run(context: Context) -> dict[str, Any]:
         return {}
     config, folder = context.config.fuse, context.workdir / "fuse"
     known = {name: r for name, r in predict.read_split(context, "val").items() if len(r.frames)}
+    catalogue = context.procedure.states
     examples = [
-        learned_fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
+        learned_fusion.Example(
+            r.scores, r.states_at(r.scores.frames), r.variant.initial_state, catalogue
+        )
         for r in known.values()
         if r.scores is not None  # which stage `predict` leaves for this one
     ]
@@ -93,7 +96,7 @@ def run(context: Context) -> dict[str, Any]:
     with Bar(total=total, desc="fuse", unit="step") as bar:
         fitted = learned_fusion.fit(
             examples,
-            context.procedure.at(context.source("val").fps),
+            context.source("val").fps,
             start=start,
             steps=config.steps,
             learning_rate=LEARNING_RATE,
@@ -128,12 +131,12 @@ def read(folder: Path) -> Fusion:
 
 
 def _check(context: Context) -> list[str]:
-    networks = predict.networks_of(context)
-    if detector.STAGE in networks and len(networks) > 1:
+    tells = detector.STAGE.is_chosen(context) or context.config.temporal.state_loss
+    if temporal.STAGE.is_chosen(context) and tells:
         return []
     return [
-        "stages has 'fuse', which fuses what 'detector' and 'temporal' say; add both, or leave "
-        "it out"
+        "stages has 'fuse', which weighs what 'temporal' says, and 'detector' where it is there; "
+        "add one of them, or set temporal.state_loss, or leave it out"
     ]
 
 

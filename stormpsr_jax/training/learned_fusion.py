@@ -24,7 +24,6 @@ import optax
 from stormpsr_jax.base import memory
 from stormpsr_jax.networks import learned_fusion
 from stormpsr_jax.psr.files.scores import Scores
-from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import learned_beliefs
 from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
 
@@ -39,11 +38,13 @@ class Example:
         scores: of its frames.
         states: (frames, K) true states at these, -1, 0 or 1.
         initial: K values in {0, 1}, the variant's initial state.
+        catalogue: (S, K), the states of its procedure.
     """
 
     scores: Scores
     states: np.ndarray
     initial: Sequence[int]
+    catalogue: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +78,7 @@ class _Data(NamedTuple, Generic[Array]):
 
 def fit(
     examples: Sequence[Example],
-    procedure: Procedure,
+    fps: float,
     *,
     start: Weights | None = None,
     units: int = 8,
@@ -93,8 +94,8 @@ def fit(
     """Fits the weights in `FOLDS` folds; recording i belongs to fold i mod `FOLDS`.
 
     Args:
-        examples: at least as many as folds.
-        procedure: the product.
+        examples: at least as many as folds; they may be of several products.
+        fps: their frames per second.
         start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
             None starts from random ones, drawn to 0. Folds may find different ways from there, so
             their mean means nothing: the fitted ones are those of one more fit, on all recordings.
@@ -113,7 +114,7 @@ def fit(
     if len(examples) < FOLDS:
         raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
     average = start.average if start else average
-    span = learned_beliefs.span_frames(average, procedure.fps)
+    span = learned_beliefs.span_frames(average, fps)
     fold = np.arange(len(examples)) % FOLDS
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:
@@ -122,11 +123,11 @@ def fit(
         centre = jax.tree.map(jnp.zeros_like, first)
     else:
         first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
-    K = procedure.num_components
+    K = max(len(e.initial) for e in examples)
     T, R = max(len(e.states) for e in examples), max(map(len, sets))
     few = R if batch is None else min(batch, R)  # recordings a step sees
     size = (T, few)
-    rows = [_rows(e, procedure, span) for e in examples]
+    rows = [_rows(e, span) for e in examples]
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
@@ -142,8 +143,8 @@ def fit(
 
     def batches(own: np.ndarray) -> Iterator[_Data[jax.Array]]:
         if few == R:
-            return itertools.repeat(_side_by_side([rows[i] for i in own], size))
-        return (_side_by_side([rows[i] for i in drawn], size) for drawn in _draw(own, few, seed))
+            return itertools.repeat(_side_by_side([rows[i] for i in own], size, K))
+        return (_side_by_side([rows[i] for i in drawn], size, K) for drawn in _draw(own, few, seed))
 
     def one(own: np.ndarray) -> learned_fusion.Params:
         params, moments = begin
@@ -157,7 +158,7 @@ def fit(
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(one, sets))
     kind = start.kind if start else examples[0].scores.kind
-    rate = procedure.fps / min(min(np.diff(e.scores.frames), default=1) for e in examples)
+    rate = fps / min(min(np.diff(e.scores.frames), default=1) for e in examples)
     weights = [
         Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()}, float(rate))
         for params in found
@@ -165,7 +166,7 @@ def fit(
     loss, losses = jax.jit(learned_fusion.loss), []
     largest = (T, int(max(np.bincount(fold))))
     for i in range(FOLDS):
-        own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest)
+        own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest, K)
         losses.append([float(loss(first, *own)), float(loss(found[i], *own))])
     before, after = np.mean(losses, axis=0).tolist()
     whole = weights[-1]
@@ -202,9 +203,9 @@ def _empty(size: tuple[int, int], K: int) -> _Data[np.ndarray]:
     )
 
 
-def _rows(example: Example, procedure: Procedure, span: int) -> _Data[np.ndarray]:
+def _rows(example: Example, span: int) -> _Data[np.ndarray]:
     """A recording alone."""
-    x = learned_beliefs.inputs(example.scores.arrays, procedure.states.astype(float))
+    x = learned_beliefs.inputs(example.scores.arrays, example.catalogue.astype(float))
     x = learned_beliefs.averaged(example.scores.frames, x, span).swapaxes(1, 2)
     mask = np.ones(example.states.shape, bool)
     return _Data(x.astype(np.float32), np.array(example.initial), example.states, mask)
@@ -214,12 +215,13 @@ def _on_device(data: _Data[np.ndarray]) -> _Data[jax.Array]:
     return _Data(*map(jnp.asarray, data))
 
 
-def _side_by_side(rows: Sequence[_Data[np.ndarray]], size: tuple[int, int]) -> _Data[jax.Array]:
-    """Recordings in one batch, filled up to a size of (T, R)."""
-    K = len(rows[0].start)
+def _side_by_side(
+    rows: Sequence[_Data[np.ndarray]], size: tuple[int, int], K: int
+) -> _Data[jax.Array]:
+    """Recordings in one batch, filled up to a size of (T, R) and to K components."""
     batch = _empty(size, K)
     for r, own in enumerate(rows):
-        columns, length = slice(r * K, (r + 1) * K), len(own.states)
+        columns, length = slice(r * K, r * K + len(own.start)), len(own.states)
         batch.start[columns] = own.start
         for whole, part in ((batch.x, own.x), (batch.states, own.states), (batch.mask, own.mask)):
             whole[:length, ..., columns] = part

@@ -77,15 +77,19 @@ def test_card_and_model_say_which_stream_recognises_and_what_validation_says_of_
     write(tmp_path, default="asd", origin={"data": FEW})
     content = files.read_json(tmp_path / "model.json")
     del content["checksum"]
-    said = "asd, as 2 recordings validate"
-    assert f"It recognises by {said}.\n" in read(tmp_path)[1]
+    assert "It recognises by asd.\n" in read(tmp_path)[1]
     content["streams"]["temporal"]["validation"]["f1"] = 0.86
-    said += "; on these temporal has F1 0.86, asd 0.75: --stream=temporal"
+    said = "asd; on 2 validation recordings temporal has F1 0.86, asd 0.75: --stream=temporal"
     assert f"It recognises by {said}.\n" in card.card(content, dict.fromkeys(NETWORKS, 1))
     files.write_json(tmp_path / "model.json", content)
     assert model.load_model(tmp_path).recognises_by == said
-    assert card.recognises_by(content | {"default": None}) == "storm"
-    assert card.recognises_by(content | {"origin": {}}).startswith("asd, as too few recordings")
+    storm = content["streams"]["storm"]
+    learned = storm | {"validation": {"f1": 0.5, "seen_f1": 0.84}}
+    content["streams"] |= {"learned": learned}
+    assert card.recognises_by(content | {"default": None}) == "learned"
+    assert card.recognises_by(content | {"default": "storm"}).startswith(
+        "storm, as its networks were not trained to tell right from incorrect"
+    )
 
 
 def test_code_on_the_card_runs(rendered):

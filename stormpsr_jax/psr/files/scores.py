@@ -2,9 +2,9 @@
 
 A prediction file has the top detection of a frame. The learned fusion (`learned_beliefs.py`) reads
 the whole distribution over states, and what the networks say of each part. `scores/<rec>.npz`
-holds that of a recording: members `frames` (int64) and, in float16, `objectness`, `states` and
-where there are any `parts` and `temporal`. Half precision keeps three digits of a logit, which is
-far more than the networks know.
+holds that of a recording: members `frames` (int64) and, in float16, of `objectness`, `states`,
+`parts` and `temporal` those there are; without a detector the last one alone. Half precision keeps
+three digits of a logit, which is far more than the networks know.
 
 Dimension letters: N frames, K components, S catalogued states.
 """
@@ -27,9 +27,9 @@ from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 
 SUFFIX = ".npz"  # of a file's name, after the recording's
-# What scores hold: all that the networks can say, what prediction files of both streams do, and
-# what those of the detector alone do.
-KINDS = ("scores", "csv", "detections")
+# What scores hold: all that the networks can say, what prediction files of both streams do, what
+# those of the detector alone do, and what the temporal network says of clips without a detector.
+KINDS = ("scores", "csv", "detections", "clips")
 # Logits and log-probabilities farther out say nothing more, and half precision has to hold them.
 BOUND = 60.0
 _FREE_BYTES = 2**24  # of arrays that a small file may be packed from
@@ -50,7 +50,7 @@ class FrameScores(NamedTuple):
     """The scores of one frame; with an axis in front of each array, those of several.
 
     Attributes:
-        objectness: logit that the object is there.
+        objectness: logit that the object is there; None without a detector, as are `states`.
         states: (S + 1,) log-probabilities of the states given that it is there, the last of them
             the error state.
         parts: (2K,) logits from the picture, or None: of the components' being present, then of
@@ -59,16 +59,14 @@ class FrameScores(NamedTuple):
             inside the window, of presence at its end, of being right given presence there.
     """
 
-    objectness: np.ndarray
-    states: np.ndarray
+    objectness: np.ndarray | None
+    states: np.ndarray | None
     parts: np.ndarray | None = None
     temporal: np.ndarray | None = None
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> FrameScores:
         """Returns the scores with each array changed; one that is absent stays absent."""
-        parts = None if self.parts is None else change(self.parts)
-        temporal = None if self.temporal is None else change(self.temporal)
-        return FrameScores(change(self.objectness), change(self.states), parts, temporal)
+        return FrameScores(*(None if array is None else change(array) for array in self))
 
 
 @dataclasses.dataclass(eq=False)
@@ -77,15 +75,15 @@ class Scores:
 
     Attributes:
         frames: (N,) int64, strictly ascending.
-        objectness: (N,).
-        states: (N, S + 1).
+        objectness: (N,) or None.
+        states: (N, S + 1) or None.
         parts: (N, 2K) or None.
         temporal: (N, K), (N, 3K) or None.
     """
 
     frames: np.ndarray
-    objectness: np.ndarray
-    states: np.ndarray
+    objectness: np.ndarray | None
+    states: np.ndarray | None
     parts: np.ndarray | None = None
     temporal: np.ndarray | None = None
 
@@ -98,8 +96,11 @@ class Scores:
     def kind(self) -> str:
         """Of `KINDS`: "scores" with all that the networks can say, "csv" without some of it.
 
-        "detections" are of the detector alone, without what it says of single parts.
+        "detections" are of the detector alone, without what it says of single parts; "clips" are
+        without a detector.
         """
+        if self.objectness is None:
+            return "clips"
         if self.parts is None and self.temporal is None:
             return "detections"
         if self.parts is None or self.temporal is None:
@@ -140,12 +141,13 @@ def from_predictions(
     frames_t = none if temporal is None else temporal.frames
     frames = np.union1d(frames_s, frames_t)
     num_states = procedure.num_states
-    objectness = np.full(len(frames), ABSENT)
-    states = np.full((len(frames), num_states + 1), -np.log(num_states + 1))
-    if detections is not None and len(detections.frames):
+    objectness = states = None
+    if detections is not None:
+        objectness = np.full(len(frames), ABSENT)
+        states = np.full((len(frames), num_states + 1), -np.log(num_states + 1))
         first = detections.tops()
         classes, confidences = detections.classes[first], detections.confidences[first]
-        if classes.min() < 0 or classes.max() > procedure.error_class:
+        if len(classes) and not 0 <= classes.min() <= classes.max() <= procedure.error_class:
             raise ValueError(
                 f"a class is not in 0…{procedure.error_class} (procedure {procedure.name!r})"
             )
@@ -208,7 +210,8 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
         reason = text.splitlines()[0][:200]
         raise ValueError(f"{path}: {reason}; write it again, or leave --scores out") from error
     frames = arrays.pop("frames").astype(np.int64)
-    return Scores(frames, **{name: a.astype(np.float32) for name, a in arrays.items()})
+    found = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return Scores(frames, **dict.fromkeys(FrameScores._fields) | found)
 
 
 def _check(arrays: dict[str, np.ndarray], procedure: Procedure) -> None:
@@ -223,7 +226,9 @@ def _check(arrays: dict[str, np.ndarray], procedure: Procedure) -> None:
     }
     if unknown := [name for name in arrays if name not in widths]:
         raise ValueError(f"holds {files.shorten(unknown[0])}, which is none of {', '.join(widths)}")
-    if missing := [name for name in ("frames", "objectness", "states") if name not in arrays]:
+    of_detector = ("objectness", "states")
+    needed = of_detector if {*of_detector, "parts"} & arrays.keys() else ("temporal",)
+    if missing := [name for name in ("frames", *needed) if name not in arrays]:
         raise ValueError(f"holds no {', '.join(missing)}")
     for name, array in arrays.items():
         wanted = [(arrays["frames"].size, *width) for width in widths[name]]
@@ -240,6 +245,8 @@ def _check(arrays: dict[str, np.ndarray], procedure: Procedure) -> None:
         raise ValueError(f"frames are not in 0…{csvfile.MAX_FRAME}")
     if (np.diff(frames) <= 0).any():
         raise ValueError("frames do not ascend")
+    if "states" not in arrays:
+        return
     sums = np.exp(arrays["states"].astype(np.float32)).sum(axis=1)
     if (np.abs(sums - 1) > 0.02).any():  # half precision is off by less
         n = int(np.abs(sums - 1).argmax())

@@ -86,21 +86,22 @@ def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
         ValueError: arrays that do not fit the catalogue.
     """
     num = catalogue.shape[1]
-    N = len(scores.objectness)
+    N = next(len(array) for array in scores if array is not None)
     x = np.zeros((N, num, NUM_INPUTS))
-    g = sigmoid(np.clip(scores.objectness.astype(float), -60, 60))[:, None]
-    p = np.exp(np.minimum(scores.states.astype(float), 0.0))
-    known = p[:, :-1]
-    share = known @ catalogue / np.maximum(known.sum(axis=1), 1e-30)[:, None]
-    share = np.clip(share, _EDGE, 1 - _EDGE)
-    marginal = (np.log(share) - np.log1p(-share)) * g / 3
-    x[..., 0] = marginal
-    x[..., 1] = marginal * known.max(axis=1)[:, None]
-    x[..., 2] = g
-    if scores.parts is not None:
-        x[..., 10:] = _pairs(scores.parts, 2) / 3
-        x[..., 3:5] = x[..., 10:] * g[..., None]
-    x[..., 5] = p[:, -1:] * g
+    if scores.objectness is not None and scores.states is not None:
+        g = sigmoid(np.clip(scores.objectness.astype(float), -60, 60))[:, None]
+        p = np.exp(np.minimum(scores.states.astype(float), 0.0))
+        known = p[:, :-1]
+        share = known @ catalogue / np.maximum(known.sum(axis=1), 1e-30)[:, None]
+        share = np.clip(share, _EDGE, 1 - _EDGE)
+        marginal = (np.log(share) - np.log1p(-share)) * g / 3
+        x[..., 0] = marginal
+        x[..., 1] = marginal * known.max(axis=1)[:, None]
+        x[..., 2] = g
+        x[..., 5] = p[:, -1:] * g
+        if scores.parts is not None:
+            x[..., 10:] = _pairs(scores.parts, 2) / 3
+            x[..., 3:5] = x[..., 10:] * g[..., None]
     if scores.temporal is not None:
         z = _pairs(scores.temporal, scores.temporal.shape[1] // num) / 4
         x[..., 6] = z[..., 0]

@@ -76,6 +76,7 @@ class Choice:
             than two recordings.
         control: what the recordings say of the stream's bars for installations.
         decision: how installations are decided by that; None where no bar was asked for.
+        seen_f1: of what is seen, whatever the bar; None of a stream without one.
     """
 
     settings: Any
@@ -88,6 +89,7 @@ class Choice:
     reliability: dict[str, Any] | None = None
     control: risk.Control | None = None
     decision: risk.Decision | None = None
+    seen_f1: float | None = None
 
 
 def select(
@@ -144,7 +146,7 @@ def select(
             decision = risk.decide(stream, best.settings, asked, control, default)
             (with_bar,) = rated([decision.settings])
             best = dataclasses.replace(
-                with_bar, fixed=best.fixed, control=control, decision=decision
+                with_bar, fixed=best.fixed, control=control, decision=decision, seen_f1=best.f1
             )
         chosen[stream.name] = _calibrated(procedure, recordings, stream, best, own)
     return chosen

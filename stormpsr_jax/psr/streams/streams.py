@@ -25,24 +25,24 @@ def find(name: str) -> Stream:
 
 
 def recognises_by(default: str | None, f1: Mapping[str, float | None], val: int | None) -> str:
-    """Says by which stream a model recognises, and why, if that is not the last one.
+    """Says by which stream a model recognises, and which one validation clearly prefers.
 
     Args:
-        default: where too few recordings validate to know whether the last one is better.
-        f1: on validation, of each stream of the model, in order.
+        default: if that is not the last one of the model.
+        f1: on validation, of each stream of the model, in order; of what was seen.
         val: how many recordings validate; None: not known.
     """
-    last = list(f1)[-1]
-    if default in (None, last):
-        return last
-    number = "too few" if val is None else str(val)
-    why = f"{number} recording{' validates' if val == 1 else 's validate'}"
-    text = f"{default}, as {why if f1[last] else f'{last} found no step on validation'}"
-    known = {name: figure or 0.0 for name, figure in f1.items()}
+    name = default or list(f1)[-1]
+    text = name
+    if name == METHOD.name and LEARNED.name in f1:
+        text += ", as its networks were not trained to tell right from incorrect"
+    known = {stream: figure or 0.0 for stream, figure in f1.items()}
     best = max(known, key=known.__getitem__)
-    if known[best] - known[default] > CLEARLY:
-        figures = f"{best} has F1 {known[best]:.2f}, {default} {known[default]:.2f}"
-        text += f"; on these {figures}: --stream={best}"
+    if known[best] - known[name] > CLEARLY:
+        number = "the" if val is None else str(val)
+        where = f"{number} validation recording{'' if val == 1 else 's'}"
+        figures = f"{best} has F1 {known[best]:.2f}, {name} {known[name]:.2f}"
+        text += f"; on {where} {figures}: --stream={best}"
     return text
 
 

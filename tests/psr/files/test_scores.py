@@ -19,9 +19,11 @@ def small(num=5, full=True):
     return scores.Scores(said.frames[:num] * 3, *cut)
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_scores_what_is_written_comes_back_in_half_precision(tmp_path, full):
-    said = small(full=full)
+@pytest.mark.parametrize("kind", ["scores", "csv", "clips"])
+def test_scores_what_is_written_comes_back_in_half_precision(tmp_path, kind):
+    said = small(full=kind != "csv")
+    if kind == "clips":
+        said = scores.Scores(said.frames, None, None, None, said.temporal)
     scores.write_scores(tmp_path / "r.npz", said)
     got = scores.read_scores(tmp_path / "r.npz", PROCEDURE)
     np.testing.assert_array_equal(got.frames, said.frames)
@@ -32,7 +34,7 @@ def test_scores_what_is_written_comes_back_in_half_precision(tmp_path, full):
         if exact is not None:
             np.testing.assert_array_equal(mine, theirs)
             np.testing.assert_allclose(mine, exact, rtol=1e-3, atol=1e-6)
-    assert got.kind == said.kind == ("scores" if full else "csv")
+    assert got.kind == said.kind == kind
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -51,6 +53,8 @@ def members(**changes):
 
 DAMAGED = [
     (members(states=None), "holds no states"),
+    (members(states=None, objectness=None), "holds no objectness, states"),
+    (members(states=None, objectness=None, parts=None, temporal=None), "holds no temporal"),
     (members(more=np.zeros(3)), "holds 'more', which is none of"),
     (members(parts=np.array([{}], object)), "allow_pickle=False"),
     (members(parts=np.zeros((5, 2 * K + 2), "<f2")), f"not float16 (5, {2 * K})"),
