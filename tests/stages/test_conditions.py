@@ -11,11 +11,14 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 
-from stormpsr_jax import load_model
+from stormpsr_jax import load_model, main
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks.temporal import TemporalTransformer
-from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.psr.files import predictions, scores
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import detector
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
@@ -105,3 +108,30 @@ def test_model_of_three_outputs_recognition_reads_the_changes(finished):
     np.testing.assert_allclose(found, expected, atol=1e-5)
     path = finished / "predictions" / "test" / "temporal" / "test_000_results_pred.csv"
     assert predictions.read_temporal(path, model.procedure).confidences.shape[1] == K
+
+
+def test_a_run_without_a_detector_says_right_wrong_and_not_sure_live_as_in_files(
+    finished, tmp_path
+):
+    without = {"detector", "product_gate"}
+    stages = tuple(stage for stage in tiny().stages if stage not in without)
+    config = tiny(**{"stages": stages, "data.dir": str(finished / "data"), "evaluate.risk": 0.4})
+    main.run(config, tmp_path / "run", others=[finished])
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    model = load_model(tmp_path / "run/model")
+    assert (model.default_stream, set(model.streams)) == ("learned", {"temporal", "learned"})
+    assert metrics["streams"]["learned"]["settings"]["sure"] is not None
+    # Networks that are hardly trained see no step, so beliefs are compared.
+    source = ClipSource(finished / "data", "test", model.procedure)
+    at, weights = model.settings(), model._content.fusion
+    assert weights.kind == "clips"
+    for name in source.recordings:
+        live = model.live(recording=name)
+        for i, picture in enumerate(np.concatenate([p for _, p in source.chunks(name, 50)])):
+            live.update(picture, i / model.fps)
+        path = tmp_path / "run/predictions/test/scores" / f"{name}.npz"
+        variant = model.procedure.variant_for(name)
+        recording = LabelledPredictions(name, variant, [], np.zeros((0, K), np.int8))
+        recording.scores = scores.read_scores(path, model.procedure)
+        found = LEARNED.beliefs(model.procedure.at(model.fps), recording, at, weights)
+        np.testing.assert_array_equal(live.decoder.belief.right, found.right[-1])
