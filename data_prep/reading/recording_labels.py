@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.reading.data_sets import Format, RecordingFiles
-from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import Tree, join
@@ -104,19 +104,16 @@ def _check_frames(
 
     `numbers` are the frames of the rows of the file.
     """
-    lines = [line for line, _ in csvfile.read_rows(path)]
-
-    def check(i: int, frame: int) -> None:
-        what = ""
+    wrong: dict[int, str] = {}
+    for i, frame in enumerate(numbers):
         if frame not in frames and not (early_start and not i and frame < frames.stop):
             where = f"{frames.start}…{frames.stop - 1}{advice}"
-            what = f"frame {frame} is not among the recording's frames {where}"
+            wrong[i] = f"frame {frame} is not among the recording's frames {where}"
         elif i and frame < numbers[i - 1]:
-            what = f"frame {frame} comes after frame {numbers[i - 1]}"
-        if what:
-            raise lines[i].error("image", what)
-
-    for_each(enumerate(numbers), check)
+            wrong[i] = f"frame {frame} comes after frame {numbers[i - 1]}"
+    if wrong:  # only then is the file read again, for the numbers of its lines
+        lines = [line for line, _ in csvfile.read_rows(path)]
+        raise_all([str(lines[i].error("image", what)) for i, what in wrong.items()])
 
 
 def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -> Labels:

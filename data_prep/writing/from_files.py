@@ -31,15 +31,13 @@ def make_recording(
     split: str,
     name: str,
     *,
-    read: Callable[[RecordingFiles, Procedure], Labels],
-    recordings: Mapping[str, RecordingFiles],
+    known_of: Mapping[str, tuple[RecordingFiles, Labels]],
     procedure: Procedure,
     framing: Framing,
 ) -> shards.RecordingData:
-    """Reads one recording; its pictures are read as they are asked for."""
+    """Makes one recording of its labels; its pictures are read as they are asked for."""
     del split
-    recording = recordings[name]
-    known = read(recording, procedure)
+    recording, known = known_of[name]
     frames = recording.pictures
     states = known.per_frame(frames)
     boxes, classes = _boxes(recording, known, procedure.state_classes(states), framing)
@@ -112,7 +110,7 @@ def build(
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
 
     Args:
-        read: reads the labels of a recording; picklable.
+        read: reads the labels of a recording, once.
         notes: lines for the log, before what is said of the labels.
         warnings: for the log; they come when no mistake has been found.
 
@@ -149,8 +147,7 @@ def build(
         splits=splits,
         make=functools.partial(
             make_recording,
-            read=read,
-            recordings={recording.name: recording for recording in found},
+            known_of={recording.name: (recording, known[recording.name]) for recording in found},
             procedure=procedure,
             framing=framing,
         ),
