@@ -16,8 +16,7 @@ from stormpsr_jax.base.files import read_json
 from stormpsr_jax.psr import label_warnings
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import label_files, words
-from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
-from stormpsr_jax.psr.procedure_check import find_errors
+from stormpsr_jax.psr.procedure import Procedure, find_errors, load_procedure, procedure_path
 
 _RENDERER = ("trimesh", "numba")
 _FILE = "a procedure file, or a packaged procedure's name"

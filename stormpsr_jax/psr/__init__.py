@@ -69,7 +69,7 @@ from stormpsr_jax.psr.scoring.metrics import (
 )
 from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.psr.streams.accumulated import Decoder, decode, sweep
-from stormpsr_jax.psr.streams.rules import DECODERS, Event, Settings
+from stormpsr_jax.psr.streams.stream import DECODERS, Event, Settings
 
 STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 

@@ -20,7 +20,7 @@ import numpy as np
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.psr.streams.accumulate import top_detection
-from stormpsr_jax.psr.streams.rules import check_same
+from stormpsr_jax.psr.streams.stream import check_same
 
 ABOUT_WRONG = ("wrong part", "error state")
 KINDS = ("missed", "out of order", "unexpected", *ABOUT_WRONG, "withdrawn", "missing")

@@ -26,7 +26,7 @@ from stormpsr_jax.networks import learned_fusion
 from stormpsr_jax.psr.files.scores import Scores
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import learned_beliefs
-from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
+from stormpsr_jax.psr.streams.learned_beliefs import NUM_INPUTS, Weights
 
 FOLDS = 4
 

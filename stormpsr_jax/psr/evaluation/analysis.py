@@ -357,7 +357,7 @@ def threshold_sweep(
 
 
 def risk_table(result: Mapping[str, Any]) -> Rows:
-    """A row per bar of each stream that has one; see `risk_curve`."""
+    """A row per bar of each stream that has one; see `risk.Bars`."""
     return [
         {"stream": stream, **row}
         for stream, entry in result["streams"].items()

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
-from stormpsr_jax.psr.evaluation import analysis, released, risk_curve
-from stormpsr_jax.psr.files import agreement, frame_rates
+from stormpsr_jax.psr.evaluation import analysis, released
+from stormpsr_jax.psr.files import agreement
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, metrics, partial_order, segments, wrong_parts
-from stormpsr_jax.psr.streams import calibration, learned, streams
+from stormpsr_jax.psr.streams import calibration, learned, risk, streams
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.risk import RISK
-from stormpsr_jax.psr.streams.rules import Event, Settings, reported
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.stream import Event, Settings, Stream, reported
 
 PROTOCOLS = ("paper", "released")
 
@@ -117,7 +116,7 @@ def evaluate_recordings(
     """Scores recordings that were read already; see `evaluate`.
 
     `risks`, by stream, are how much of the incorrect installations may be accepted (protocol
-    `paper`): each recording is decoded with the bar that the others choose (`risk_curve`). Other
+    `paper`): each recording is decoded with the bar that the others choose (`risk.Bars`). Other
     streams go by their settings alone. `weights` are those of fitted streams, of which the learned
     fusion is one; without them these are left out, as they are in protocol `released`.
     `calibrations`, by stream, are of the confidences (protocol `paper`).
@@ -161,7 +160,7 @@ def evaluate_recordings(
         rows: dict[str, dict[str, Any]] = {}
         bars = decision = None
         if protocol == "paper" and (stream.fitted or stream.name in (risks or {})):
-            bars = risk_curve.Bars(procedure, recordings, stream, own, weights, calibrated)
+            bars = risk.Bars(procedure, recordings, stream, own, weights, calibrated)
             if (asked := (risks or {}).get(stream.name)) is not None:
                 decision = bars.decide(asked)
         judged: list[calibration.Judged] = []
@@ -239,7 +238,7 @@ def evaluate_recordings(
         **result,
         "both_found": analysis.mean_delays_of_both(result),
         "risk_notes": notes,
-        "checks": [*frame_rates.ends(recordings), *checks],
+        "checks": [*agreement.ends(recordings), *checks],
         "warnings": warnings + _check_beginnings(recordings) + _check_chosen(procedure, results),
     }
 
@@ -260,7 +259,7 @@ def _check_frame_rates(
             name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
             for name, d in results[stream.name]["recordings"].items()
         }
-        found = frame_rates.check(recordings, stream.name, stream.needs[0], events, fps)
+        found = agreement.check_rates(recordings, stream.name, stream.needs[0], events, fps)
         errors += found[0]
         warnings += found[1]
     raise_all(errors)

@@ -22,7 +22,7 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.scoring.metrics import Step, check_pairs, edit_distance
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 
 Event = tuple[int, int, float]
 # Frame, state vector (empty: background, None: error state), rounded confidence.

@@ -32,7 +32,7 @@ import numpy as np
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import Event, Settings
+from stormpsr_jax.psr.streams.stream import Event, Settings
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -18,9 +18,8 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import accumulate
 from stormpsr_jax.psr.streams.accumulate import Accumulator
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Event, Seen, Settings, check_same
-from stormpsr_jax.psr.streams.stream import Stream, named
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
+from stormpsr_jax.psr.streams.stream import Event, Seen, Settings, Stream, check_same, named
 
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 # Removals are rarer than installations, so a threshold below that of these is not looked at.

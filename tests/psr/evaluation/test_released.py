@@ -10,7 +10,7 @@ from stormpsr_jax.psr.evaluation import released
 from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 
 COMMITTED = pathlib.Path(__file__).parents[1] / "golden"
 SHARED = pathlib.Path(__file__).parents[3] / "../shared"

@@ -1,14 +1,97 @@
-"""Detections of another clock, class order or recording are a warning; those as they are, none."""
+"""What does not fit the labels, clocks and classes, is noticed; good predictions never are."""
+
+import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
 
+from stormpsr_jax.psr.evaluation import evaluate
 from stormpsr_jax.psr.files import agreement
-from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.files.labels import read_steps
+from stormpsr_jax.psr.files.predictions import Detections, read_detections, read_temporal
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.streams.stream import Settings
 from tests.support import toy
 
-PROCEDURE = toy.procedure("a, b, c, d, e", "10000 11000 11100 11110 11111", fps=10)
+SHARED = pathlib.Path(__file__).parents[3] / "../shared"
+FPS = 5.0
+PROCEDURE = toy.procedure("a, b, c, d", "1000 1100 1110 1111", fps=FPS, variant="up")
+FIVE = toy.procedure("a, b, c, d, e", "10000 11000 11100 11110 11111", fps=10)
+NONE = np.zeros((0, 4), np.int8)
+
+
+def recording(name, seed, *, scale=1.0, tail=100, late=4, visibility=None):
+    """Steps at made-up frames, seen `late` frames after; predictions counted `scale` times."""
+    rng = np.random.default_rng(seed)
+    frames = np.sort(rng.choice(np.arange(100, 1000, 10), 4, replace=False))
+    at = np.arange(0, frames[-1] + tail)
+    classes = np.searchsorted(frames + late, at, "right")
+    counted = np.round(at * scale).astype(int)
+    counted, first = np.unique(counted, return_index=True)
+    detections = Detections(
+        counted, classes[first], np.full(len(first), 0.9), np.zeros((len(first), 4))
+    )
+    truth = [(int(frame), 3 * k) for k, frame in enumerate(frames)]
+    variant = PROCEDURE.variants["up"]
+    return LabelledPredictions(name, variant, truth, NONE, detections, None, visibility)
+
+
+def score(**changes):
+    recordings = {str(i): recording(str(i), i, **changes) for i in range(3)}
+    return evaluate.evaluate_recordings(PROCEDURE, recordings, Settings(threshold=0.5))
+
+
+@pytest.mark.parametrize("scale", [5.0, 2.5, 0.2])
+def test_evaluate_errors_another_rate_is_certain(scale):
+    with pytest.raises(ValueError, match=r"--asd count at another rate.*convert frames") as error:
+        score(scale=scale)
+    rate = float(str(error.value).partition("such as ")[2].split()[0])
+    assert rate == pytest.approx(scale * FPS, rel=0.02)
+
+
+def test_evaluate_a_small_difference_of_rates_is_a_warning():
+    (warning,) = score(scale=1.2)["warnings"]
+    assert "grow 1.2 times as fast" in warning
+
+
+@pytest.mark.parametrize("changes", [{}, {"tail": 3000}, {"late": 15}, {"tail": 5}])
+def test_evaluate_long_ends_and_late_steps_are_no_warning(changes):
+    assert score(**changes)["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["industreal", "meccano"])
+def test_check_no_false_alarms_on_golden_inputs(name):
+    golden = SHARED / "golden" / name
+    if not golden.exists():
+        pytest.skip("the golden files are not here")
+    procedure = load_procedure(name)
+    labels = golden / "labels"
+    if name == "meccano":
+        labels = SHARED / "data" / "meccano_psr_labels"
+    for profile in (golden / "clean", golden / "noisy"):
+        recordings = {}
+        for path in sorted((profile / "asd").glob("*_results_pred.csv")):
+            key = path.name.removesuffix("_results_pred.csv")
+            (folder,) = labels.glob(f"**/{key}")
+            recordings[key] = LabelledPredictions(
+                key,
+                procedure.variant_for(key),
+                read_steps(folder / "PSR_labels.csv", procedure),
+                np.zeros((0, procedure.num_components), np.int8),
+                read_detections(path, procedure),
+                read_temporal(profile / "temporal" / path.name, procedure),
+            )
+        settings = Settings(threshold=1.0)
+        assert evaluate.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
+        if profile.name == "clean":
+            detections = recordings[key].detections
+            faster = dataclasses.replace(detections, frames=5 * detections.frames)
+            r = dataclasses.replace(recordings[key], detections=faster, temporal=None)
+            events = {key: [(5 * frame + 3, step) for frame, step in r.truth]}
+            errors, _ = agreement.check_rates({key: r}, "asd", "detections", events, procedure.fps)
+            assert len(errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -26,7 +109,7 @@ PROCEDURE = toy.procedure("a, b, c, d, e", "10000 11000 11100 11110 11111", fps=
 def test_what_looks_wrong_is_said_and_nothing_else(changes, said):
     """Of five recordings, seen a second late and incorrectly in a frame of 20."""
     how = {"change": lambda f: f, "order": range(7), "places": range(5), "late": 10} | changes
-    rng, variant, found, truths = np.random.default_rng(0), PROCEDURE.variants["all"], [], []
+    rng, variant, found, truths = np.random.default_rng(0), FIVE.variants["all"], [], []
     for _ in range(5):
         at = np.sort(rng.choice(np.arange(20, 300), 5, replace=False)) * 10
         frames = np.arange(0, 3300, 2)
@@ -40,6 +123,6 @@ def test_what_looks_wrong_is_said_and_nothing_else(changes, said):
         f"r{i}": LabelledPredictions(f"r{i}", variant, truth, np.zeros((0, 5)), found[place])
         for i, (truth, place) in enumerate(zip(truths, how["places"], strict=True))
     }
-    (fact,), warnings = agreement.check(PROCEDURE, recordings)
+    (fact,), warnings = agreement.check(FIVE, recordings)
     assert "frames with a state agree with the labels; of 25 states after labelled" in fact
     assert [said in warning for warning in warnings] == [True] * (said is not None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.accumulated import Decoder, decode, sweep
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 
 K = 3
 PROCEDURE = Procedure.from_json(
