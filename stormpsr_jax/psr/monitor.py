@@ -23,7 +23,6 @@ from stormpsr_jax.psr.streams.accumulate import top_detection
 from stormpsr_jax.psr.streams.stream import check_same
 
 ABOUT_WRONG = ("wrong part", "error state")
-KINDS = ("missed", "out of order", "unexpected", *ABOUT_WRONG, "withdrawn", "missing")
 MAX_NAMED = 3  # parts, in the alert of an error state
 # Chosen on rendered validation recordings; docs/recognise.md has what they are worth on others.
 ERROR_SECONDS, BELIEF_SECONDS = 3.0, 1.0

@@ -197,7 +197,9 @@ def evaluate_recordings(
             counted = metrics.scored(
                 found["events"], recording.with_errors, found.get("uncertain", ())
             )
-            rows[name]["segments"] = segments.score_recording(recording, counted)
+            rows[name]["segments"] = segments.score_recording(
+                recording.truth, counted, recording.variant.initial_state, recording.last_frame
+            )
             if recording.visibility is not None:
                 rows[name]["visible"] = _visible(recording.visibility, truth)
         entry = results[stream.name] = summarise(rows)
@@ -301,6 +303,25 @@ def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[flo
     return [None if math.isnan(fraction) else fraction for fraction in fractions]
 
 
+def _scores(
+    procedure: Procedure,
+    r: LabelledPredictions,
+    reports: Sequence[Event],
+    certain: float,
+    fps: float,
+) -> tuple[dict[str, Any], list[Event], list[Event], list[metrics.Step]]:
+    """The figures of reports, those that are certain, the others, and the steps that are scored."""
+    events = [e for e in reports if e.confidence >= certain]
+    uncertain = [e for e in reports if e.confidence < certain]
+    steps = metrics.scored(events, r.with_errors, uncertain)
+    figures = metrics.score_recording(r.truth, steps, fps, r.visible_from)
+    if any(one.precedence for one in procedure.variants.values()):
+        figures["pos_partial"] = partial_order.order_similarity(
+            r.truth, steps, r.variant.precedence
+        )
+    return figures, events, uncertain, steps
+
+
 def _score_seen(
     procedure: Procedure,
     r: LabelledPredictions,
@@ -312,12 +333,10 @@ def _score_seen(
     seen = [event for event in found if event.kind == "seen"]
     if not any(event.kind in ("seen", "unsure", "gone") for event in found):
         seen = reported(found)
-    events = [event for event in seen if event.confidence >= certain]
-    steps = metrics.scored(events, r.with_errors, [e for e in seen if e.confidence < certain])
+    figures, events, _, _ = _scores(procedure, r, seen, certain, fps)
     return {
-        **metrics.score_recording(r.truth, steps, fps, r.visible_from),
-        **partial_order.score_recording(procedure, r.variant, r.truth, steps),
-        "events": [[e.frame, e.step_id, e.confidence] for e in events],
+        **figures,
+        "events": [list(e[:3]) for e in events],
         "wrong": wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], fps),
     }
 
@@ -330,23 +349,15 @@ def _score_paper(
     fps: float,
     fitted: bool,
 ) -> dict[str, Any]:
-    reports = reported(found)
-    events = [e for e in reports if e.confidence >= certain]
-    uncertain = [e for e in reports if e.confidence < certain]
-    predicted = metrics.scored(events, r.with_errors, uncertain)
+    figures, events, uncertain, steps = _scores(procedure, r, reported(found), certain, fps)
     return {
         **({"seen": _score_seen(procedure, r, found, certain, fps)} if fitted else {}),
-        **metrics.score_recording(r.truth, predicted, fps, r.visible_from),
-        **partial_order.score_recording(procedure, r.variant, r.truth, predicted),
+        **figures,
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
-        "events": [[e.frame, e.step_id, e.confidence] for e in events],
-        "uncertain": [[e.frame, e.step_id, e.confidence] for e in uncertain],
-        "unsure": [
-            [e.frame, e.step_id, e.confidence, e.evidence["since"]]
-            for e in found
-            if e.kind == "unsure"
-        ],
-        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
+        "events": [list(e[:3]) for e in events],
+        "uncertain": [list(e[:3]) for e in uncertain],
+        "unsure": [[*e[:3], e.evidence["since"]] for e in found if e.kind == "unsure"],
+        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, steps)),
     }

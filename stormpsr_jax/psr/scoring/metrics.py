@@ -74,6 +74,9 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
     """Returns POS, `1 − min(DamLev(Y, Ŷ) / |Y|, 1)`.
 
+    >>> order_similarity([(10, 0), (20, 3), (30, 6), (40, 9)], [(11, 0), (22, 6), (23, 3), (41, 9)])
+    0.75
+
     Args:
         truth, predicted: (frame, step id). The order is that of frames, and of step ids inside one
             frame, in both lists alike.
@@ -150,6 +153,9 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
     same step; as the matching has as many matches as possible, every prediction left over is
     earlier than every truth left over, so each uses up one. The latest predictions use up the
     earliest truths, in time order: those nearest to each other, which changes no count.
+
+    >>> match_steps([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)])
+    Matching(correct=[(0, 100, 112)], early=[(3, 200, 190)], wrong=[(300, 5)], missed=[])
 
     Args:
         truth, predicted: (frame, step id), in any order.
@@ -242,6 +248,10 @@ def score_recording(
 ) -> dict[str, float | int | None]:
     """Scores one recording.
 
+    >>> scores = score_recording([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)], fps=10)
+    >>> scores["pos"], scores["f1"], scores["f1_tolerant"], scores["delay_s"]
+    (0.5, 0.5, 0.8, 1.2)
+
     Args:
         truth, predicted: (frame, step id).
         visible_from: of true steps, the first frame that shows whether they are done right. Steps
@@ -286,6 +296,11 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     The headline figures (`headline.FIGURES`): those that are means, over the recordings in which
     they are defined, of which "undefined" counts the others, and the sums of the counts.
     "pooled_f1", "pooled_precision" and "pooled_recall" follow from the sums of TP, FP and FN.
+
+    >>> found = {"a": [(12, 0)], "b": []}
+    >>> scores = summarise({name: score_recording([(10, 0)], found[name], 10) for name in found})
+    >>> scores["f1"], scores["delay_s"], scores["undefined"]["delay_s"]
+    (0.5, 0.2, 1)
     """
     rows = recordings.values()
     result = headline.over_recordings(rows, headline.exact_mean)

@@ -17,23 +17,33 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions
 from stormpsr_jax.psr.scoring import headline
 
 OVERLAPS = (10, 25, 50)  # per cent
 
 
-def score_recording(r: LabelledPredictions, found: Iterable[labels.Step]) -> dict[str, Any]:
-    """Scores the steps (frame, step id) that were found in a recording.
+def score_recording(
+    truth: Iterable[labels.Step],
+    predicted: Iterable[labels.Step],
+    initial_state: Sequence[int] | str,
+    last: int,
+) -> dict[str, Any]:
+    """Scores the frames 0…`last` of a recording.
+
+    >>> from stormpsr_jax import psr
+    >>> scores = psr.score_segments([(40, 0), (70, 3)], [(50, 0)], "00", 99)
+    >>> scores["accuracy"], scores["edit"], scores["f1@25"]
+    (0.6, 0.6666666666666667, 0.8)
+
+    Args:
+        truth, predicted: (frame, step id).
+        initial_state: (K,) before the first step, or a text such as "01".
 
     Returns:
         "accuracy", "edit" and "f1@10", …, in 0…1, and what sums over recordings need: "frames",
         "correct" (frames), "tp" (for each of `OVERLAPS`), and "segments" (true and found).
     """
-    known = [r.frames, *(getattr(r.of_kind(kind), "frames", []) for kind in KINDS)]
-    last = max([0, *(frame for frame, _ in r.truth), *(int(f[-1]) for f in known if len(f))])
-    start = r.variant.initial_state
-    (true, a), (predicted, b) = (_runs(steps, start, last) for steps in (r.truth, found))
+    (true, a), (predicted, b) = (_runs(steps, initial_state, last) for steps in (truth, predicted))
     same = (a[:, None] == b).all(axis=2)  # (true, found segments)
     ends = np.minimum(true[1:, None], predicted[1:])
     common = np.maximum(ends - np.maximum(true[:-1, None], predicted[:-1]), 0) * same
@@ -57,7 +67,7 @@ def table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _runs(
-    steps: Iterable[labels.Step], initial_state: Sequence[int], last: int
+    steps: Iterable[labels.Step], initial_state: Sequence[int] | str, last: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The starts of the segments and the end of the last one (M + 1,), and the states (M, K)."""
     frames, states = labels.steps_to_states(steps, initial_state, -1)

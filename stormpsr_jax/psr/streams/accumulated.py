@@ -373,9 +373,6 @@ STORM = Accumulated(
 STREAMS = (ASD, TEMPORAL, STORM)
 
 
-# --- Whole recordings -----------------------------------------------------------------------------
-
-
 def decode(
     procedure: Procedure,
     variant: Variant,
@@ -390,44 +387,6 @@ def decode(
 
     Predictions that are not given are no evidence. Raises ValueError as `Decoder`.
     """
-    return sweep(
-        *(procedure, variant, stream, settings, [settings.threshold], detections, temporal),
-        calibration=calibration,
-    )[0]
-
-
-def sweep(
-    procedure: Procedure,
-    variant: Variant,
-    stream: str,
-    settings: Settings,
-    thresholds: Sequence[float],
-    detections: Detections | None = None,
-    temporal: TemporalPredictions | None = None,
-    *,
-    removals: Sequence[float | None] | None = None,
-    calibration: Calibration | None = None,
-) -> list[list[Event]]:
-    """Decodes a whole recording with each of several thresholds T, in any order.
-
-    Args:
-        settings: as for `Decoder`; its threshold is not used.
-        removals: `Settings.removal` beside each threshold; None takes that of `settings`.
-        calibration: of the events' confidences, None leaves them as they are.
-
-    Returns:
-        For each threshold the events, by frame and step id.
-    """
-    if removals is None:
-        removals = [settings.removal] * len(thresholds)
-    candidates = [
-        dataclasses.replace(settings, threshold=threshold, removal=removal)
-        for threshold, removal in zip(thresholds, removals, strict=True)
-    ]
-    row = named(stream, STREAMS)
-    return accumulate.decode_each(
-        *(procedure, variant, candidates, detections, temporal),
-        weight_of=row.weight_of,
-        stream=row.name,
-        calibration=calibration,
-    )
+    none = np.zeros((0, procedure.num_components), np.int8)
+    recording = LabelledPredictions("", variant, [], none, detections, temporal)
+    return named(stream, STREAMS).decode(procedure, recording, settings, calibration=calibration)

@@ -6,15 +6,11 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import segments
-from tests.support import toy
 
 
 def score(truth, found, last):
-    r = LabelledPredictions("r", toy.procedure().variants["all"], truth, np.zeros((0, 3)))
-    r.frames = np.array([last])
-    return segments.score_recording(r, found)
+    return segments.score_recording(truth, found, "000", last)
 
 
 def per_frame(steps, last):
