@@ -101,10 +101,10 @@ from stormpsr_jax.psr.scoring.metrics import (
     match_steps,
     order_similarity,
     score_recording,
+    score_segments,
     summarise,
 )
 from stormpsr_jax.psr.scoring.partial_order import order_similarity as partial_order_similarity
-from stormpsr_jax.psr.scoring.segments import score_recording as score_segments
 from stormpsr_jax.psr.scoring.wrong_parts import score_recording as score_wrong_parts
 from stormpsr_jax.psr.scoring.wrong_parts import wrong_installations
 from stormpsr_jax.psr.streams import accumulated

@@ -13,7 +13,7 @@ from stormpsr_jax.psr.evaluation import analysis, released
 from stormpsr_jax.psr.files import agreement
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import headline, metrics, partial_order, segments, wrong_parts
+from stormpsr_jax.psr.scoring import headline, metrics, partial_order, wrong_parts
 from stormpsr_jax.psr.streams import calibration, learned, risk, streams
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_beliefs import Weights
@@ -197,7 +197,7 @@ def evaluate_recordings(
             counted = metrics.scored(
                 found["events"], recording.with_errors, found.get("uncertain", ())
             )
-            rows[name]["segments"] = segments.score_recording(
+            rows[name]["segments"] = metrics.score_segments(
                 recording.truth, counted, recording.variant.initial_state, recording.last_frame
             )
             if recording.visibility is not None:
@@ -208,7 +208,7 @@ def evaluate_recordings(
             seen = [row["seen"] for row in rows.values()]
             entry["seen"] = headline.over_recordings(seen, headline.exact_mean)
             entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
-        entry["segments"] = segments.summarise(row["segments"] for row in rows.values())
+        entry["segments"] = metrics.summarise_segments(row["segments"] for row in rows.values())
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
         entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
