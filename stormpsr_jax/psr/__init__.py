@@ -65,14 +65,12 @@ And the same of folders of files:
 >>> result = psr.evaluate(procedure, *folders, settings=settings)
 >>> {stream: figures["delay_s"] for stream, figures in result["streams"].items()}
 {'asd': 2.1, 'temporal': 0.1, 'storm': 0.3}
->>> psr.read_steps(root / "labels/a/PSR_labels.csv", procedure)
-[(40, 0)]
->>> psr.read_states(root / "labels/a/PSR_labels_raw.csv", procedure)[0].tolist()
-[0, 40]
->>> len(psr.read_detections(root / "asd/a_results_pred.csv", procedure).frames)
-40
->>> len(psr.read_temporal(root / "temporal/a_results_pred.csv", procedure).frames)
-100
+>>> steps = psr.read_steps(root / "labels/a/PSR_labels.csv", procedure)
+>>> starts, states = psr.read_states(root / "labels/a/PSR_labels_raw.csv", procedure)
+>>> seen = psr.read_detections(root / "asd/a_results_pred.csv", procedure)
+>>> clips = psr.read_temporal(root / "temporal/a_results_pred.csv", procedure)
+>>> steps, starts.tolist(), len(seen.frames), len(clips.frames)
+([(40, 0)], [0, 40], 40, 100)
 >>> psr.load_procedure("industreal").num_states
 22
 """

@@ -18,14 +18,7 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
-from stormpsr_jax.psr.files import (
-    box_forms,
-    class_maps,
-    label_files,
-    labels,
-    predictions,
-    words,
-)
+from stormpsr_jax.psr.files import box_forms, class_maps, label_files, labels, predictions, words
 from stormpsr_jax.psr.files.boxes import Picture, by_frame
 from stormpsr_jax.psr.files.class_maps import ClassMap
 from stormpsr_jax.psr.files.csvfile import MAX_FRAME
@@ -255,10 +248,7 @@ def _main_labels(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m stormpsr_jax.psr.convert",
-        description=__doc__,
-    )
+    parser = OneLineParser(prog="python -m stormpsr_jax.psr.convert", description=__doc__)
     formats = parser.add_subparsers(dest="format", required=True)
 
     def sub(name: str, what: str, run: Callable[..., None], out: str) -> argparse.ArgumentParser:

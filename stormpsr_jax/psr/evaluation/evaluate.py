@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.evaluation import analysis, released
-from stormpsr_jax.psr.files import agreement
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, metrics, partial_order, wrong_parts
@@ -18,7 +18,7 @@ from stormpsr_jax.psr.streams import calibration, learned, risk, streams
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.risk import RISK
-from stormpsr_jax.psr.streams.stream import Event, Settings, Stream, reported
+from stormpsr_jax.psr.streams.stream import Event, Settings, reported
 
 PROTOCOLS = ("paper", "released")
 
@@ -224,7 +224,19 @@ def evaluate_recordings(
         if decision is not None:
             said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])
             notes.append(" ".join(said).rstrip())
-    warnings = _check_frame_rates(recordings, scored, results, fps)
+    rates = []
+    for stream in scored:
+        # Only files of other programs may count otherwise, and events of several tell of none.
+        if len(stream.needs) == 1 and not stream.fitted:
+            events = {
+                name: sorted(event[:2] for event in [*row["events"], *row.get("uncertain", ())])
+                for name, row in results[stream.name]["recordings"].items()
+            }
+            rates.append(
+                agreement.check_rates(recordings, stream.name, stream.needs[0], events, fps)
+            )
+    raise_all([error for errors, _ in rates for error in errors])
+    warnings = [warning for _, found in rates for warning in found]
     checks, better = agreement.check(procedure, recordings)
     warnings = warnings or better
     result = {
@@ -243,29 +255,6 @@ def evaluate_recordings(
         "checks": [*agreement.ends(recordings), *checks],
         "warnings": warnings + _check_beginnings(recordings) + _check_chosen(procedure, results),
     }
-
-
-def _check_frame_rates(
-    recordings: Mapping[str, LabelledPredictions],
-    scored: Sequence[Stream],
-    results: Mapping[str, Any],
-    fps: float,
-) -> list[str]:
-    """Warns if labels and predictions may count frames differently; raises what is certain."""
-    errors, warnings = [], []
-    for stream in scored:
-        # Only files of other programs may count otherwise, and events of several tell of none.
-        if len(stream.needs) > 1 or stream.fitted:
-            continue
-        events = {
-            name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
-            for name, d in results[stream.name]["recordings"].items()
-        }
-        found = agreement.check_rates(recordings, stream.name, stream.needs[0], events, fps)
-        errors += found[0]
-        warnings += found[1]
-    raise_all(errors)
-    return warnings
 
 
 def _check_chosen(procedure: Procedure, results: Mapping[str, Any]) -> list[str]:

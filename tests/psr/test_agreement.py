@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
+from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.evaluation import evaluate
-from stormpsr_jax.psr.files import agreement
 from stormpsr_jax.psr.files.labels import read_steps
 from stormpsr_jax.psr.files.predictions import Detections, read_detections, read_temporal
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
@@ -15,7 +15,7 @@ from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams.stream import Settings
 from tests.support import toy
 
-SHARED = pathlib.Path(__file__).parents[3] / "../shared"
+SHARED = pathlib.Path(__file__).parents[2] / "../shared"
 FPS = 5.0
 PROCEDURE = toy.procedure("a, b, c, d", "1000 1100 1110 1111", fps=FPS, variant="up")
 FIVE = toy.procedure("a, b, c, d, e", "10000 11000 11100 11110 11111", fps=10)
