@@ -298,36 +298,16 @@ def _scores(
     reports: Sequence[Event],
     certain: float,
     fps: float,
-) -> tuple[dict[str, Any], list[Event], list[Event], list[metrics.Step]]:
-    """The figures of reports, those that are certain, the others, and the steps that are scored."""
+) -> tuple[dict[str, Any], list[Event], list[metrics.Step]]:
+    """The figures of reports, the certain ones, and those of them that are scored."""
     events = [e for e in reports if e.confidence >= certain]
-    uncertain = [e for e in reports if e.confidence < certain]
-    steps = metrics.scored(events, r.with_errors, uncertain)
+    steps = metrics.scored(events, r.with_errors, [e for e in reports if e.confidence < certain])
     figures = metrics.score_recording(r.truth, steps, fps, r.visible_from)
     if any(one.precedence for one in procedure.variants.values()):
         figures["pos_partial"] = partial_order.order_similarity(
             r.truth, steps, r.variant.precedence
         )
-    return figures, events, uncertain, steps
-
-
-def _score_seen(
-    procedure: Procedure,
-    r: LabelledPredictions,
-    found: Sequence[Event],
-    certain: float,
-    fps: float,
-) -> dict[str, Any]:
-    """The same of what was seen: without a bar for installations that is what was reported."""
-    seen = [event for event in found if event.kind == "seen"]
-    if not any(event.kind in ("seen", "unsure", "gone") for event in found):
-        seen = reported(found)
-    figures, events, _, _ = _scores(procedure, r, seen, certain, fps)
-    return {
-        **figures,
-        "events": [list(e[:3]) for e in events],
-        "wrong": wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], fps),
-    }
+    return figures, events, steps
 
 
 def _score_paper(
@@ -338,15 +318,23 @@ def _score_paper(
     fps: float,
     fitted: bool,
 ) -> dict[str, Any]:
-    figures, events, uncertain, steps = _scores(procedure, r, reported(found), certain, fps)
+    reports = reported(found)
+    figures, events, steps = _scores(procedure, r, reports, certain, fps)
+    result = {}
+    if fitted:  # what was seen: without a bar for installations that is what was reported
+        with_bar = any(event.kind != "report" for event in found)
+        seen = [event for event in found if event.kind == "seen"] if with_bar else reports
+        of_seen, sure, _ = _scores(procedure, r, seen, certain, fps)
+        wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in sure], fps)
+        result["seen"] = {**of_seen, "events": [list(e[:3]) for e in sure], "wrong": wrong}
     return {
-        **({"seen": _score_seen(procedure, r, found, certain, fps)} if fitted else {}),
+        **result,
         **figures,
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
         "events": [list(e[:3]) for e in events],
-        "uncertain": [list(e[:3]) for e in uncertain],
+        "uncertain": [list(e[:3]) for e in reports if e.confidence < certain],
         "unsure": [[*e[:3], e.evidence["since"]] for e in found if e.kind == "unsure"],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, steps)),
     }

@@ -380,8 +380,6 @@ def decode(
     settings: Settings,
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
-    *,
-    calibration: Calibration | None = None,
 ) -> list[Event]:
     """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
 
@@ -389,4 +387,4 @@ def decode(
     """
     none = np.zeros((0, procedure.num_components), np.int8)
     recording = LabelledPredictions("", variant, [], none, detections, temporal)
-    return named(stream, STREAMS).decode(procedure, recording, settings, calibration=calibration)
+    return named(stream, STREAMS).decode(procedure, recording, settings)
