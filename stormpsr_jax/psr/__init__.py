@@ -26,9 +26,8 @@ a file has the same. It is for what works frame by frame, with a state that can 
 ...     "variants": {"new": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
 ... })
 >>> variant, settings = procedure.variants["new"], psr.Settings(threshold=1.5, window=64)
->>> decoder, monitor = psr.Decoder(procedure, variant, "storm", settings), psr.Monitor(
-...     procedure, variant
-... )
+>>> decoder = psr.Decoder(procedure, variant, "storm", settings)
+>>> monitor = psr.Monitor(procedure, variant)
 >>> for frame in frames.tolist():
 ...     rows = [(2, 0.9)] if frame >= 60 else []
 ...     for event in decoder.update(frame, rows, changes[frame]):
@@ -54,7 +53,8 @@ storm [(43, 0)]
 And the same of folders of files:
 
 >>> import pathlib, tempfile
->>> root = pathlib.Path(tempfile.mkdtemp())
+>>> folder = tempfile.TemporaryDirectory()
+>>> root = pathlib.Path(folder.name)
 >>> for name in ("labels/a", "asd", "temporal"):
 ...     (root / name).mkdir(parents=True)
 >>> psr.write_steps(root / "labels/a/PSR_labels.csv", [(40, 0)], procedure)

@@ -99,7 +99,7 @@ def accumulate(
     if changes is not None:
         temporal = TemporalPredictions(at, *3 * [_shares("changes", changes, shape)])
     own = 0.0 if changes is None else 1.0 if states is None else weight
-    decoder = "confidence" if expected is None else "expected"
+    decoder = "expected" if expected is not None else "confidence" if threshold else "naive"
     variant = Variant("own", initial, tuple(sorted(expected or ())), ())
     settings = Settings(decoder, threshold, decay, own, window, floor, gate=gate)
     (found,) = decode_each(product, variant, [settings], detections, temporal)

@@ -235,10 +235,13 @@ def test_settings_tried_together_give_what_each_gives(data, s, pairs, stream, na
     all_settings(),
     st.sampled_from(["asd", "temporal", "storm"]),
     st.sampled_from(["down", "mend"]),
+    st.booleans(),
 )
-def test_arrays_without_a_procedure_give_what_predictions_give(data, s, stream, name):
+def test_arrays_without_a_procedure_give_what_predictions_give(data, s, stream, name, naive):
     (detections, temporal), variant = data, PROCEDURE.variants[name]
     s = dataclasses.replace(s, removal=None, unseen_decay=None)
+    if naive and stream != "storm":
+        s = dataclasses.replace(s, decoder="naive", threshold=0.0)
     frames = sorted({*detections, *temporal})
     assume(frames)
     tops = [max(detections.get(f, [(0, 0.0)]), key=lambda row: row[1]) for f in frames]
