@@ -336,10 +336,10 @@ def renumbered(
         ValueError: a number that no file may have.
     """
     # A millionth: 11 / 25 · 50 is a little more than 22.
-    changed = np.ceil(found.frames * (target / source) - 1e-6)
-    if len(changed) and changed.max() > MAX_FRAME:
+    exact = np.ceil(found.frames * (target / source) - 1e-6)
+    if len(exact) and exact.max() > MAX_FRAME:
         raise ValueError(f"--fps={source:g}:{target:g} leads to frames after {MAX_FRAME}")
-    changed = changed.astype(np.int64)
+    changed = exact.astype(np.int64)
     if isinstance(found, TemporalPredictions):
         kept = np.diff(changed, append=MAX_FRAME + 1) > 0
         return TemporalPredictions(
