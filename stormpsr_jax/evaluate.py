@@ -11,13 +11,14 @@ of these commands has a --help of its own:
 """
 
 import argparse
+import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import tell
+from stormpsr_jax.base.errors import for_each, tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -34,10 +35,10 @@ from stormpsr_jax.psr.evaluation.evaluate import (
     evaluate_recordings,
     risks_of,
 )
-from stormpsr_jax.psr.files import scores, words
+from stormpsr_jax.psr.files import predictions, scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.scoring import detection_scores
+from stormpsr_jax.psr.scoring import detection_scores, error_pictures
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.streams.risk import RISK
@@ -196,17 +197,34 @@ def _main_detections(argv: Sequence[str]) -> None:
     parser = _parser_of("detections", detection_scores.__doc__, *flags)
     add = parser.add_argument
     what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
-    what += "--asd has them"
+    what += "--asd has them. Or IndustReal's assembly_state_errors: errors by kind"
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
     add("--iou", type=float, default=detection_scores.IOU, help="of a box found (%(default)s)")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
+    if args.boxes is not None:
+        with error_pictures.found(pathlib.Path(args.boxes)) as labels:
+            if labels is not None:
+                return _error_pictures(args, procedure, labels)
     recordings = detection_scores.load(
         procedure, args.asd, args.boxes, split=args.split, picture=args.picture
     )
     result = detection_scores.score(procedure, recordings, args.confidence, args.iou)
     _write_and_print(args, result, detection_scores.tables_of(result))
+
+
+def _error_pictures(args: argparse.Namespace, procedure: Procedure, labels: pathlib.Path) -> None:
+    pictures = error_pictures.read(labels)
+    with predictions.opened(args.asd, "--asd") as folder:
+        names = {picture.recording for picture in pictures}
+        places = {name: path for name, path in predictions.find(folder).items() if name in names}
+        reading = [(path, procedure) for path in places.values()]
+        found = dict(zip(places, for_each(reading, predictions.read_detections), strict=True))
+    result = error_pictures.score(procedure, pictures, found, args.confidence)
+    if result["left_out"]:
+        tell("warning", f"{result['left_out']} pictures are of recordings that --asd does not have")
+    _write_and_print(args, result, [result["kinds"]])
 
 
 def _main_noise(argv: Sequence[str]) -> None:
