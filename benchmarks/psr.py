@@ -23,7 +23,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import accumulated
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 
 PROCEDURE = load_procedure("meccano")
 VARIANT = PROCEDURE.variants["assembly"]

@@ -39,7 +39,7 @@ from data_prep.worlds.workplace import Workplace
 from data_prep.worlds.worlds import WORLDS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr.evaluation import risk_curve, tables
+from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
@@ -49,9 +49,14 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.psr.streams.learned_beliefs import Look, part_inputs, sigmoid
-from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights
-from stormpsr_jax.psr.streams.rules import reported
+from stormpsr_jax.psr.streams.learned_beliefs import (
+    Look,
+    Weights,
+    default_weights,
+    part_inputs,
+    sigmoid,
+)
+from stormpsr_jax.psr.streams.stream import reported
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.recogniser import Recognised, stack
 from tools.fusion_weights import read_run
@@ -266,7 +271,7 @@ def main() -> None:
             changes = {key: value for key, value in habits.items() if value is not None}
             worlds[f"{name}, further"] = further(run, args.further, changes)
         for world, recordings in worlds.items():
-            bars = risk_curve.Bars(procedure, recordings, LEARNED, settings, weights)
+            bars = risk.Bars(procedure, recordings, LEARNED, settings, weights)
             measured[world] = [{key: row[key] for key in COLUMNS} for row in bars.rows()]
             print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
             losses += bars.losses.values()

@@ -34,14 +34,15 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command
-from data_prep.reading import data_sets, second_sources
+from data_prep.reading import boxes, data_sets, second_sources
+from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
 from stormpsr_jax.base import files
 from stormpsr_jax.media import finding
-from stormpsr_jax.psr.files import box_forms, boxes, class_maps
-from stormpsr_jax.psr.files.boxes import Boxes, Id
+from stormpsr_jax.psr.files import box_forms, class_maps
+from stormpsr_jax.psr.files.boxes import Id
 from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
 

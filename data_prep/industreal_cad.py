@@ -35,6 +35,7 @@ import numpy as np
 from absl import logging
 
 from data_prep import command
+from data_prep.reading.boxes import inside
 from data_prep.writing import shards
 from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import for_each
@@ -43,7 +44,7 @@ from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.media.trees import Tree, join, of_file
 from stormpsr_jax.psr.files import box_forms
-from stormpsr_jax.psr.files.boxes import Id, Picture, inside
+from stormpsr_jax.psr.files.boxes import Id, Picture
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 LABELS = "labels.json"

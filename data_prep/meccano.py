@@ -23,6 +23,7 @@ import numpy as np
 
 from data_prep import command
 from data_prep.reading import data_sets, second_sources
+from data_prep.reading.boxes import Boxes, joined
 from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
@@ -30,7 +31,6 @@ from stormpsr_jax.base import files
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.files import box_forms
-from stormpsr_jax.psr.files.boxes import Boxes, joined
 from stormpsr_jax.psr.procedure import load_procedure
 
 

@@ -39,9 +39,10 @@ from stormpsr_jax.psr.files import predictions, scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import detection_scores, error_pictures
-from stormpsr_jax.psr.streams import rules, streams
-from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights, read_weights
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.streams.risk import RISK
+from stormpsr_jax.psr.streams.stream import DECODERS, Settings
 
 __all__ = ["evaluate", "main"]
 
@@ -335,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
     what += "those of the package; without --scores it reads --asd and --temporal"
     add("--fusion", metavar="FILE", help=what)
-    add("--decoder", choices=rules.DECODERS, default=rules.Settings().decoder)
+    add("--decoder", choices=DECODERS, default=Settings().decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add_decoding_flags(parser)
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")

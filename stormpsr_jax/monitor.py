@@ -34,9 +34,9 @@ from stormpsr_jax.psr.monitor import (
     summarise_alerts,
 )
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
-from stormpsr_jax.psr.streams import rules, streams
+from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.accumulated import decode
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import DECODERS, Settings
 
 _FILES = tuple(KINDS[kind].flag for kind in ("detections", "windows"))
 # By stream that sums evidence up, the flags of the files that it needs.
@@ -192,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--stream", choices=list(_FLAGS), help=what)
     what = "seconds that an error state must be seen before it is reported (%(default)s)"
     add("--error_seconds", type=float, default=ERROR_SECONDS, metavar="S", help=what)
-    add("--decoder", choices=rules.DECODERS, default=Settings().decoder)
+    add("--decoder", choices=DECODERS, default=Settings().decoder)
     add_decoding_flags(parser)
     return parser
 

@@ -13,11 +13,10 @@ from typing import Any
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.errors import first_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
-from stormpsr_jax.psr import label_warnings
+from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import label_files, words
-from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
-from stormpsr_jax.psr.procedure_check import find_errors
+from stormpsr_jax.psr.procedure import Procedure, find_errors, load_procedure, procedure_path
 
 _RENDERER = ("trimesh", "numba")
 _FILE = "a procedure file, or a packaged procedure's name"
@@ -49,7 +48,7 @@ def check(args: argparse.Namespace) -> None:
     if args.variant is not None:
         procedure.variant_for("", args.variant)  # which it has to have, said once
     errors: list[str] = []
-    odd: list[tuple[str, label_warnings.LabelWarning]] = []
+    odd: list[tuple[str, agreement.LabelWarning]] = []
     for name, place in found.items():
         try:
             variant = None
@@ -68,9 +67,9 @@ def check(args: argparse.Namespace) -> None:
             what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
             errors.append(f"{where}: {what}")
             continue
-        doubtful = label_warnings.of_labels(procedure, variant, known)
+        doubtful = agreement.of_labels(procedure, variant, known)
         odd += [(name, warning) for warning in doubtful]
-    _print_warnings(label_warnings.grouped(odd, procedure.fps))
+    _print_warnings(agreement.grouped(odd, procedure.fps))
     raise_all(errors)
     print(f"{args.procedure}: no errors")
     recordings = f"{len(found)} recording{'s' if len(found) != 1 else ''}"

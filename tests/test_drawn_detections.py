@@ -9,7 +9,8 @@ from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
-from stormpsr_jax.psr.streams import learned, learned_weights, rules
+from stormpsr_jax.psr.streams import learned, learned_beliefs
+from stormpsr_jax.psr.streams.stream import Settings
 
 INDUSTREAL = load_procedure("industreal")
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "industreal_real"
@@ -21,8 +22,8 @@ def test_learned_fusion_of_real_detections_is_no_worse_than_the_best_decoder():
     recordings = load_recordings(INDUSTREAL, REAL / "labels", REAL / "asd")
     for r in recordings.values():
         r.scores = scores.from_predictions(r.detections, None, INDUSTREAL)
-    weights = learned_weights.default_weights("detections")
-    expected = rules.Settings(threshold=6, decay=1.0, confidence=0.5)
+    weights = learned_beliefs.default_weights("detections")
+    expected = Settings(threshold=6, decay=1.0, confidence=0.5)
     result = evaluate.evaluate_recordings(
         INDUSTREAL,
         recordings,

@@ -15,7 +15,7 @@ from data_prep.checking.folder import Checked
 from data_prep.checking.statistics import Statistics, table
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import LabelledFrames
-from stormpsr_jax.psr.label_warnings import clock
+from stormpsr_jax.psr.agreement import clock
 from stormpsr_jax.report import pages
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread

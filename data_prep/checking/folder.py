@@ -12,7 +12,7 @@ from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.psr import label_warnings
+from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -79,7 +79,7 @@ def open_folder(directory: str | Path) -> Checked:
     for split in sorted(there, key=lambda split: [*label_files.SPLITS, *there].index(split)):
         with gathering(checked.problems):
             checked.sources[split] = ClipSource(folder, split, checked.procedure)
-    found: list[tuple[str, label_warnings.LabelWarning]] = []
+    found: list[tuple[str, agreement.LabelWarning]] = []
     for split, recording in checked.recordings():
         place = folder / "labels" / split / recording.name
         steps = checked.steps.setdefault(split, {})
@@ -90,9 +90,9 @@ def open_folder(directory: str | Path) -> Checked:
             steps[recording.name] = sorted({*read.steps, *wrong})
             if split != RENDERS:
                 variant = checked.procedure.variant_for(recording.name)
-                warnings = label_warnings.of_labels(checked.procedure, variant, read)
+                warnings = agreement.of_labels(checked.procedure, variant, read)
                 found += [(recording.name, warning) for warning in warnings]
-    checked.warnings += label_warnings.grouped(found, checked.fps)
+    checked.warnings += agreement.grouped(found, checked.fps)
     return checked
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.psr import label_warnings
+from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -97,19 +97,19 @@ def check(
         ValueError: all errors in the labels.
     """
     recordings, steps = Counter[str](), Counter[int]()
-    found: list[tuple[str, label_warnings.LabelWarning]] = []
+    found: list[tuple[str, agreement.LabelWarning]] = []
 
     def look(name: str, place: Path) -> None:
         variant = procedure.variant_for(name)
         read = label_files.read(place, procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
-        warnings = label_warnings.of_labels(procedure, variant, read, window)
+        warnings = agreement.of_labels(procedure, variant, read, window)
         found.extend((name, warning) for warning in warnings)
 
     for_each(label_files.find(labels).items(), look)
     lines = _never_seen(procedure, recordings, steps)
-    lines += label_warnings.grouped(found, procedure.fps)
+    lines += agreement.grouped(found, procedure.fps)
     lines += _too_few(procedure, recordings, steps, measured())
     return _table(procedure, recordings, steps), lines
 

@@ -16,7 +16,7 @@ from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
-from stormpsr_jax.psr import label_warnings
+from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files, labels, timed_labels
 from stormpsr_jax.psr.files.formats.form import Unit
 from stormpsr_jax.psr.files.label_files import PSR_FILES
@@ -184,5 +184,5 @@ class LabelFolder:
             return [(int(line.partition(":")[0]), line.partition(": ")[2]) for line in lines]
         states = labels.steps_to_states(changes, first, 0)
         read = label_files.Labels(list(steps), list(steps), *states)
-        found = label_warnings.of_labels(self._procedure, variant, read)
+        found = agreement.of_labels(self._procedure, variant, read)
         return [(warning.frame, warning.text) for warning in found]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from absl import logging
 
+from data_prep.reading.boxes import Boxes
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.finding import Place, show
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
 from stormpsr_jax.media.trees import Tree, join
-from stormpsr_jax.psr.files.boxes import Boxes
 from stormpsr_jax.psr.files.label_files import STATES
 
 _SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)

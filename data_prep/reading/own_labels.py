@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.reading import data_sets, recording_labels
+from data_prep.reading import boxes, data_sets, recording_labels
+from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from stormpsr_jax.base import files
@@ -17,8 +18,8 @@ from stormpsr_jax.media import containers, finding, trees, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import join
-from stormpsr_jax.psr.files import box_forms, boxes, labels, timed_labels
-from stormpsr_jax.psr.files.boxes import Boxes, Picture
+from stormpsr_jax.psr.files import box_forms, labels, timed_labels
+from stormpsr_jax.psr.files.boxes import Picture, by_frame
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import Unit
 from stormpsr_jax.psr.files.timed_labels import Shown
@@ -129,7 +130,7 @@ def read_boxes(place: Place) -> Boxes:
 
     there = filter(box_forms.is_of_picture, tree.entries(name)[1])
     pictures = for_each([(file,) for file in there], picture)
-    return boxes.joined(boxes.by_frame(pictures).values())
+    return boxes.joined(by_frame(pictures).values())
 
 
 def _pictures(place: Place) -> list[Picture]:

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from stormpsr_jax.psr.streams.learned_weights import shapes
+from stormpsr_jax.psr.streams.learned_beliefs import shapes
 
 Params = Mapping[str, jax.Array]
 
 
 def initial(key: jax.Array, units: int) -> dict[str, jax.Array]:
-    """Returns random weights to begin with, by name as in `learned_weights.shapes`.
+    """Returns random weights to begin with, by name as in `learned_beliefs.shapes`.
 
     The update gate is nearly shut at first, so that what was seen is remembered for long.
     """

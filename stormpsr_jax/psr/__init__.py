@@ -1,44 +1,78 @@
-"""Procedures, decoding, fusion and metrics, in NumPy alone.
+"""Steps of a procedure: from what is seen at each frame to events, and from events to scores.
 
-Detections of an assembly in which the front chassis and its pin were added at frame 40 (state 5 of
-IndustReal), seen from frame 60 on, and a clip model that noticed the change at once:
+Functions on arrays and lists, in NumPy alone. A product has K components. Step 3k installs
+component k, 3k + 1 installs it incorrectly, 3k + 2 removes it. A state has 1 for a component that
+is there, 0 for one that is not and -1 for an incorrect one. What happens when is (frame, step id).
+
+Somebody with predictions of their own needs no file. A detector sees the first of two components
+from frame 60 on, and a clip model noticed the change at frame 40; both are fused and scored:
 
 >>> import numpy as np
 >>> from stormpsr_jax import psr
->>> procedure = psr.load_procedure("industreal")
->>> variant = procedure.variant_for("01_assy_0_1")
->>> frames = np.arange(60, 100)
->>> detections = psr.Detections(
-...     frames, np.full(40, 5), np.full(40, 0.9), np.full((40, 4), 0.5)
-... )
->>> clips = np.arange(100)
->>> changed = np.zeros((100, 11))
->>> changed[40:, 1:3] = 0.8  # components 1 and 2
->>> none = np.zeros((100, 11), int)
->>> temporal = psr.TemporalPredictions(clips, none, none, changed)
+>>> frames = np.arange(100)
+>>> confidences = np.where(frames >= 60, 0.9, 0.0)
+>>> changes = np.where(frames[:, None] >= 40, [0.8, 0.0], 0.0)
+>>> events = psr.accumulate("00", frames, ["10"] * 100, confidences, changes, threshold=1.5)
+>>> [(frame, step_id) for frame, step_id, _ in events]
+[(43, 0)]
+>>> psr.score_recording([(40, 0)], [event[:2] for event in events], fps=10)["delay_s"]
+0.3
 
-Each stream alone and both fused (Eq. 9), then scored against the labels:
+A `Procedure` names the components, the states that a detector has as classes, and what is expected;
+a file has the same. It is for what works frame by frame, with a state that can be saved:
 
->>> truth = [(40, 3), (40, 6)]
->>> settings = psr.Settings(decoder="expected", threshold=1.5, window=64)
->>> for stream in psr.STREAMS:
-...     events = psr.decode(procedure, variant, stream, settings, detections, temporal)
-...     scores = psr.score_recording(truth, [e[:2] for e in events], procedure.fps)
-...     print(stream, [e[:2] for e in events], scores["f1"], scores["delay_s"])
-asd [(61, 3), (61, 6)] 1.0 2.1
-temporal [(41, 3), (41, 6)] 1.0 0.1
-storm [(43, 3), (43, 6)] 1.0 0.3
-
-Online, frame by frame, with a state that can be saved:
-
+>>> procedure = psr.Procedure.from_json({
+...     "name": "pump", "fps": 10, "components": ["frame", "wheel"], "states": ["00", "10", "11"],
+...     "variants": {"new": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
+... })
+>>> variant, settings = procedure.variants["new"], psr.Settings(threshold=1.5, window=64)
 >>> decoder = psr.Decoder(procedure, variant, "storm", settings)
->>> for frame in range(100):
-...     rows = [(5, 0.9)] if frame >= 60 else []
-...     for event in decoder.update(frame, rows, changed[frame]):
+>>> monitor = psr.Monitor(procedure, variant)
+>>> for frame in frames.tolist():
+...     rows = [(2, 0.9)] if frame >= 60 else []
+...     for event in decoder.update(frame, rows, changes[frame]):
 ...         print(event.frame, event.time_s, event.name, round(event.confidence, 3))
-43 4.3 Install front chassis 0.4
-43 4.3 Install front chassis pin 0.4
+...         alerts = monitor.update(event.frame, [event.step_id])
+43 4.3 Install frame 0.4
 >>> saved = decoder.state()
+>>> [alert.message for alert in monitor.finish()]
+['Install wheel is missing at the end']
+
+Whole recordings, each stream alone and both fused:
+
+>>> classes = np.full(40, 2)
+>>> detections = psr.Detections(frames[60:], classes, confidences[60:], np.full((40, 4), 0.5))
+>>> temporal = psr.TemporalPredictions(frames, *np.zeros((2, 100, 2), int), changes)
+>>> for stream in psr.STREAMS:
+...     found = psr.decode(procedure, variant, stream, settings, detections, temporal)
+...     print(stream, [event[:2] for event in found])
+asd [(61, 0)]
+temporal [(41, 0)]
+storm [(43, 0)]
+
+And the same of folders of files:
+
+>>> import pathlib, tempfile
+>>> folder = tempfile.TemporaryDirectory()
+>>> root = pathlib.Path(folder.name)
+>>> for name in ("labels/a", "asd", "temporal"):
+...     (root / name).mkdir(parents=True)
+>>> psr.write_steps(root / "labels/a/PSR_labels.csv", [(40, 0)], procedure)
+>>> psr.write_states(root / "labels/a/PSR_labels_raw.csv", [0, 40], [[0, 0], [1, 0]])
+>>> psr.write_detections(root / "asd/a_results_pred.csv", "a", detections)
+>>> psr.write_temporal(root / "temporal/a_results_pred.csv", "a", temporal)
+>>> folders = root / "labels", root / "asd", root / "temporal"
+>>> result = psr.evaluate(procedure, *folders, settings=settings)
+>>> {stream: figures["delay_s"] for stream, figures in result["streams"].items()}
+{'asd': 2.1, 'temporal': 0.1, 'storm': 0.3}
+>>> steps = psr.read_steps(root / "labels/a/PSR_labels.csv", procedure)
+>>> starts, states = psr.read_states(root / "labels/a/PSR_labels_raw.csv", procedure)
+>>> seen = psr.read_detections(root / "asd/a_results_pred.csv", procedure)
+>>> clips = psr.read_temporal(root / "temporal/a_results_pred.csv", procedure)
+>>> steps, starts.tolist(), len(seen.frames), len(clips.frames)
+([(40, 0)], [0, 40], 40, 100)
+>>> psr.load_procedure("industreal").num_states
+22
 """
 
 from stormpsr_jax.psr.evaluation.evaluate import evaluate
@@ -65,43 +99,24 @@ from stormpsr_jax.psr.scoring.metrics import (
     match_steps,
     order_similarity,
     score_recording,
+    score_segments,
     summarise,
 )
+from stormpsr_jax.psr.scoring.partial_order import order_similarity as partial_order_similarity
+from stormpsr_jax.psr.scoring.wrong_parts import score_recording as score_wrong_parts
+from stormpsr_jax.psr.scoring.wrong_parts import wrong_installations
 from stormpsr_jax.psr.streams import accumulated
-from stormpsr_jax.psr.streams.accumulated import Decoder, decode, sweep
-from stormpsr_jax.psr.streams.rules import DECODERS, Event, Settings
+from stormpsr_jax.psr.streams.accumulate import accumulate
+from stormpsr_jax.psr.streams.accumulated import Decoder, decode
+from stormpsr_jax.psr.streams.stream import DECODERS, Event, Settings
 
 STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 
-__all__ = [
-    "DECODERS",
-    "STREAMS",
-    "Alert",
-    "Decoder",
-    "Detections",
-    "Event",
-    "Monitor",
-    "Procedure",
-    "Settings",
-    "TemporalPredictions",
-    "Variant",
-    "decode",
-    "evaluate",
-    "load_procedure",
-    "match_steps",
-    "order_similarity",
-    "read_detections",
-    "read_states",
-    "read_steps",
-    "read_temporal",
-    "score_recording",
-    "states_per_frame",
-    "states_to_steps",
-    "steps_to_states",
-    "summarise",
-    "sweep",
-    "write_detections",
-    "write_states",
-    "write_steps",
-    "write_temporal",
-]
+# In the order of the API's page: functions on arrays, what has a procedure, files.
+__all__ = ["accumulate", "match_steps", "order_similarity", "partial_order_similarity"]
+__all__ += ["score_recording", "score_segments", "score_wrong_parts", "summarise"]
+__all__ += ["states_per_frame", "states_to_steps", "steps_to_states", "wrong_installations"]
+__all__ += ["DECODERS", "STREAMS", "Alert", "Decoder", "Detections", "Event", "Monitor"]
+__all__ += ["Procedure", "Settings", "TemporalPredictions", "Variant", "decode", "load_procedure"]
+__all__ += ["evaluate", "read_detections", "read_states", "read_steps", "read_temporal"]
+__all__ += ["write_detections", "write_states", "write_steps", "write_temporal"]

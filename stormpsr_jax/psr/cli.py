@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.streams import rules, streams
-from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
+from stormpsr_jax.psr.streams.stream import Settings
 
 _STDOUT = 1  # number of the open file
 _STORE = re.compile(r"(--[\w.]+=)?(gs|gcs|s3|az|abfss?|hdfs)://.*")
@@ -103,7 +104,7 @@ def share(text: str) -> float:
 
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of how streams are decoded, which `decoding_settings` reads."""
-    default, add = rules.Settings(), parser.add_argument
+    default, add = Settings(), parser.add_argument
     logits = "".join(f"; {s.name}=2 is {s.threshold}" for s in streams.STREAMS if s.threshold)
     by_stream = "given as --threshold"
     what = f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}"

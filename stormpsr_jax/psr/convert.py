@@ -8,6 +8,7 @@ renumbers the frames of prediction files that count them at another rate than th
 """
 
 import argparse
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,18 +18,11 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
-from stormpsr_jax.psr.files import (
-    box_forms,
-    class_maps,
-    label_files,
-    labels,
-    predictions,
-    resample,
-    words,
-)
+from stormpsr_jax.psr.files import box_forms, class_maps, label_files, labels, predictions, words
 from stormpsr_jax.psr.files.boxes import Picture, by_frame
 from stormpsr_jax.psr.files.class_maps import ClassMap
-from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.files.csvfile import MAX_FRAME
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 
@@ -44,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main_detections(args: argparse.Namespace) -> None:
     """``convert coco`` and ``convert yolo``."""
     procedure = load_procedure(args.procedure)
-    rates = None if args.fps is None else resample.parse_rates(args.fps, procedure)
+    rates = None if args.fps is None else parse_rates(args.fps, procedure)
     content = files.read_json(args.results) if args.format == "coco" else None
     classes = _classes(args, content, procedure)
     print(classes)
@@ -55,7 +49,7 @@ def _main_detections(args: argparse.Namespace) -> None:
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, detections in found.items():
-        rows = detections if rates is None else resample.renumbered(detections, *rates)
+        rows = detections if rates is None else renumbered(detections, *rates)
         path = out / f"{name}{predictions.SUFFIX}"
         predictions.write(path, name, rows)
         print(f"{path}: {len(rows.frames)} detections")
@@ -209,7 +203,7 @@ def _categories(path: str) -> dict[str, str]:
 
 def _main_frames(args: argparse.Namespace) -> None:
     procedure = load_procedure(args.procedure)
-    rates = resample.parse_rates(args.fps, procedure)
+    rates = parse_rates(args.fps, procedure)
     folder, out = pathlib.Path(args.predictions), pathlib.Path(args.out)
     paths = sorted(folder.glob(f"*{predictions.SUFFIX}"))
     if not paths:
@@ -219,7 +213,7 @@ def _main_frames(args: argparse.Namespace) -> None:
     if out.resolve() == folder.resolve():
         raise ValueError(f"--out={out} is --predictions too; converting twice would go unnoticed")
     read = for_each([(path, procedure) for path in paths], predictions.read_either)
-    changed = [resample.renumbered(found, *rates) for found in read]
+    changed = [renumbered(found, *rates) for found in read]
     out.mkdir(parents=True, exist_ok=True)
     for path, before, after in zip(paths, read, changed, strict=True):
         predictions.write(out / path.name, path.name.removesuffix(predictions.SUFFIX), after)
@@ -254,10 +248,7 @@ def _main_labels(args: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m stormpsr_jax.psr.convert",
-        description=__doc__,
-    )
+    parser = OneLineParser(prog="python -m stormpsr_jax.psr.convert", description=__doc__)
     formats = parser.add_subparsers(dest="format", required=True)
 
     def sub(name: str, what: str, run: Callable[..., None], out: str) -> argparse.ArgumentParser:
@@ -305,6 +296,65 @@ def _parser() -> argparse.ArgumentParser:
         add("--names", help=what)
         add("--offset", type=int, help="is added to the detector's classes")
     return parser
+
+
+# --- Frame rates ----------------------------------------------------------------------------------
+
+
+def parse_rates(text: str, procedure: Procedure) -> tuple[float, float]:
+    """Parses "25:5", or "25" for the procedure's rate as the second.
+
+    Raises:
+        ValueError: not two numbers in files.MIN_FPS…files.MAX_FPS.
+    """
+    source, _, target = text.partition(":")
+    try:
+        rates = float(source), float(target) if target else procedure.fps
+    except ValueError:
+        rates = (math.nan, math.nan)
+    if not all(files.MIN_FPS <= rate <= files.MAX_FPS for rate in rates):
+        raise ValueError(
+            f"--fps={text} is not FROM or FROM:TO, frames per second such as 25:5, each in "
+            f"{files.MIN_FPS:g}…{files.MAX_FPS:g}"
+        )
+    return rates
+
+
+def renumbered(
+    found: Detections | TemporalPredictions, source: float, target: float
+) -> Detections | TemporalPredictions:
+    """Renumbers the frames of predictions of either stream.
+
+    A frame at `source` frames a second becomes the first frame at `target` frames a second at or
+    after its time, as a step of labels by the clock does: what was seen then is known from that
+    frame on, and never before. Where several frames fall on one, the best of them is kept: of
+    detections the frame with the most confident row, with all its rows; of the temporal stream's
+    clips the last, which ends nearest to the frame. At a higher rate, the frames between have no
+    rows.
+
+    Raises:
+        ValueError: a number that no file may have.
+    """
+    # A millionth: 11 / 25 · 50 is a little more than 22.
+    exact = np.ceil(found.frames * (target / source) - 1e-6)
+    if len(exact) and exact.max() > MAX_FRAME:
+        raise ValueError(f"--fps={source:g}:{target:g} leads to frames after {MAX_FRAME}")
+    changed = exact.astype(np.int64)
+    if isinstance(found, TemporalPredictions):
+        kept = np.diff(changed, append=MAX_FRAME + 1) > 0
+        return TemporalPredictions(
+            changed[kept], found.labels[kept], found.predicted[kept], found.confidences[kept]
+        )
+    highest: dict[int, tuple[float, int]] = {}  # by new frame: confidence, the old frame of it
+    columns = changed.tolist(), found.confidences.tolist(), found.frames.tolist()
+    for new, confidence, old in zip(*columns, strict=True):
+        if new not in highest or confidence > highest[new][0]:
+            highest[new] = confidence, old
+    chosen = {old for _, old in highest.values()}
+    kept = np.array([frame in chosen for frame in found.frames.tolist()], bool)
+    return Detections(
+        changed[kept], found.classes[kept], found.confidences[kept], found.boxes[kept]
+    )
 
 
 if __name__ == "__main__":

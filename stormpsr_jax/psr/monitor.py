@@ -20,10 +20,9 @@ import numpy as np
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.psr.streams.accumulate import top_detection
-from stormpsr_jax.psr.streams.rules import check_same
+from stormpsr_jax.psr.streams.stream import check_same
 
 ABOUT_WRONG = ("wrong part", "error state")
-KINDS = ("missed", "out of order", "unexpected", *ABOUT_WRONG, "withdrawn", "missing")
 MAX_NAMED = 3  # parts, in the alert of an error state
 # Chosen on rendered validation recordings; docs/recognise.md has what they are worth on others.
 ERROR_SECONDS, BELIEF_SECONDS = 3.0, 1.0

@@ -15,7 +15,7 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.metrics import Step
 from stormpsr_jax.psr.streams import learned_beliefs, streams
-from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, PALETTE, WRONG
 

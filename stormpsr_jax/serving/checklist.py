@@ -11,7 +11,7 @@ import numpy as np
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import Event
 
 PERSON = "person"  # in place of a stream, of an event that somebody has confirmed
 

@@ -21,7 +21,7 @@ from stormpsr_jax.networks.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.risk import Control
 from stormpsr_jax.psr.streams.stream import Stream
 from stormpsr_jax.serving import needs

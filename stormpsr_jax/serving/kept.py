@@ -17,8 +17,7 @@ import numpy as np
 
 from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
-from stormpsr_jax.psr.streams.rules import Event
-from stormpsr_jax.psr.streams.stream import OnlineDecoder
+from stormpsr_jax.psr.streams.stream import Event, OnlineDecoder
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import (
     Detected,

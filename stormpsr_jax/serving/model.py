@@ -25,8 +25,7 @@ from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.risk import RISK, Decision, decide
-from stormpsr_jax.psr.streams.rules import Event
-from stormpsr_jax.psr.streams.stream import OnlineDecoder
+from stormpsr_jax.psr.streams.stream import Event, OnlineDecoder
 from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.folder import model_folder, read_model

@@ -17,8 +17,7 @@ import numpy as np
 
 from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
-from stormpsr_jax.psr.streams.stream import OnlineDecoder
+from stormpsr_jax.psr.streams.stream import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.serving import checklist, product_gate_watch
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.named_files import check_seal, sealed

@@ -11,8 +11,7 @@ import numpy as np
 from stormpsr_jax.base import memory
 from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.files.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
-from stormpsr_jax.psr.streams.rules import Event, Seen
-from stormpsr_jax.psr.streams.stream import OnlineDecoder
+from stormpsr_jax.psr.streams.stream import Event, OnlineDecoder, Seen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

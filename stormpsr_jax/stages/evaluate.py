@@ -23,9 +23,9 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import detection_scores, headline, wrong_parts
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.select import Choice, HeldOut, select
+from stormpsr_jax.psr.streams.stream import Settings
 from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
 from stormpsr_jax.report.figures import analysis_figures

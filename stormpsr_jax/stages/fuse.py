@@ -19,7 +19,7 @@ import jax
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr.files.scores import KINDS
-from stormpsr_jax.psr.streams.learned_weights import (
+from stormpsr_jax.psr.streams.learned_beliefs import (
     Weights,
     default_weights,
     read_weights,

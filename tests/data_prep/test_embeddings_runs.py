@@ -11,7 +11,7 @@ from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams.accumulated import Decoder
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support.digests import digests
 from tests.support.embeddings_data import (

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.streams import learned, learned_weights, risk
+from stormpsr_jax.psr.streams import learned, learned_beliefs, risk
 from tests.support.commands import refused
 
 
@@ -53,7 +53,7 @@ def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
 def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):
     found = learned_run(scored, "--fusion=default", streams=("asd",))
     assert list(found) == ["asd", "learned"]
-    weights = learned_weights.default_weights("detections")
+    weights = learned_beliefs.default_weights("detections")
     assert weights.kind == "detections"
     defaults = learned.LEARNED.defaults(weights)
     bar = risk.default_bar("detections", 0.1)
@@ -67,7 +67,7 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
         ("detections", ("asd", "temporal"), "are for detections alone, and here are prediction"),
     ):
         path = scored / f"{kind}.json"
-        learned_weights.write_weights(path, learned_weights.default_weights(kind))
+        learned_beliefs.write_weights(path, learned_beliefs.default_weights(kind))
         said = refused(capsys, learned_run, scored, f"--fusion={path}", streams=streams)
         assert what in said
 

@@ -18,7 +18,7 @@ import simplejpeg
 import stormpsr_jax
 from stormpsr_jax.base import files
 from stormpsr_jax.live import capture, opcua, watch
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import Event
 from stormpsr_jax.serving import product_gate_watch
 from stormpsr_jax.serving.named_files import sealed
 from stormpsr_jax.serving.product_gate import Fits

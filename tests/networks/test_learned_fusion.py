@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks import learned_fusion
-from stormpsr_jax.psr.streams import learned, learned_beliefs, learned_weights
+from stormpsr_jax.psr.streams import learned, learned_beliefs
 from tests.support.simulated_scores import PROCEDURE, simulate
 
 
@@ -13,7 +13,7 @@ def drawn(units=3, T=20, N=5):
     rng = np.random.default_rng(0)
     params = learned_fusion.initial(jax.random.key(0), units)
     params = {n: a + 0.3 * rng.normal(size=a.shape).astype(np.float32) for n, a in params.items()}
-    x = rng.normal(size=(T, learned_weights.NUM_INPUTS, N)).astype(np.float32)
+    x = rng.normal(size=(T, learned_beliefs.NUM_INPUTS, N)).astype(np.float32)
     start = rng.integers(0, 2, N)
     states = rng.integers(-1, 2, (T, N)).astype(np.int8)
     mask = rng.random((T, N)) < 0.8
@@ -21,7 +21,7 @@ def drawn(units=3, T=20, N=5):
 
 
 def test_logits_matches_the_numpy_rule_on_a_recording():
-    weights = learned_weights.default_weights("scores")
+    weights = learned_beliefs.default_weights("scores")
     said = simulate(1).scores
     frames = said.frames
     x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))
@@ -41,7 +41,7 @@ def test_logits_matches_the_numpy_rule_on_a_recording():
 
 def test_filter_matches_the_inputs_that_the_fit_sees():
     """Frames one by one, and all at once with their means."""
-    weights, recording = learned_weights.default_weights("scores"), simulate(1)
+    weights, recording = learned_beliefs.default_weights("scores"), simulate(1)
     settings, said = learned.LearnedSettings(rho=None), recording.scores
     belief = learned.LEARNED.beliefs(PROCEDURE, recording, settings, weights)
     x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))

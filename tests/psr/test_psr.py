@@ -1,6 +1,7 @@
 """The package: its worked examples and commands are as written, and its public names exist."""
 
 import doctest
+import inspect
 import pathlib
 import re
 import runpy
@@ -14,10 +15,21 @@ DOCS = pathlib.Path(__file__).parents[2] / "docs" / "psr.md"
 COMMANDS = re.findall(r"^python -m (\S+)(.*)$", DOCS.read_text(encoding="utf-8"), re.M)
 
 
-def test_worked_example_golden():
-    outcome = doctest.testmod(psr)
-    assert outcome.attempted > 10
-    assert outcome.failed == 0
+FUNCTIONS = {name: f for name in psr.__all__ if inspect.isfunction(f := getattr(psr, name))}
+
+
+MODULES = sorted({psr.__name__, *(f.__module__ for f in FUNCTIONS.values())})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_worked_examples_golden(module):
+    assert doctest.testmod(sys.modules[module]).failed == 0
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_public_function_has_an_example(name):
+    text = psr.__doc__ + FUNCTIONS[name].__doc__
+    assert re.search(rf"^ *(>>>|\.\.\.) .*\b{name}\(", text, re.M)
 
 
 def test_documented_examples_golden():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import calibration, learned, rules
-from stormpsr_jax.psr.streams.learned_weights import default_weights
+from stormpsr_jax.psr.streams import calibration, learned
+from stormpsr_jax.psr.streams.learned_beliefs import default_weights
+from stormpsr_jax.psr.streams.stream import Settings
 from stormpsr_jax.report import belief_strips, figures, pages
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
 from tests.support.simulated_scores import simulate
@@ -186,7 +187,7 @@ def test_belief_strips_a_drawing_per_recording_with_its_components():
     drawn = belief_strips.belief_strips(
         SYNTHETIC,
         recordings,
-        {"asd": rules.Settings(), "learned": learned.LearnedSettings()},
+        {"asd": Settings(), "learned": learned.LearnedSettings()},
         default_weights("scores"),
     )
     assert list(drawn) == ["r0", "r1"]

@@ -6,7 +6,7 @@ from stormpsr_jax.live.told import Told
 from stormpsr_jax.psr.files import timed_labels, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned_events
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import Event
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.kept import Chunk
 from stormpsr_jax.serving.recogniser import Recognised

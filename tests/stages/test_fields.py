@@ -11,7 +11,7 @@ from stormpsr_jax.networks import (
     temporal_networks,
     vit,
 )
-from stormpsr_jax.psr.streams import rules
+from stormpsr_jax.psr.streams.stream import DECODERS
 from stormpsr_jax.stages import checks
 from stormpsr_jax.training import choices
 
@@ -44,7 +44,7 @@ def test_choices_are_those_that_the_code_knows():
         "data.synthetic.occlusion": worlds.BENCH.hidden,
         "encoder.remat": (choices.AUTO, *vit.REMAT),
         "temporal_model.backbone": temporal_networks.NETWORKS,
-        "evaluate.decoder": rules.DECODERS,
+        "evaluate.decoder": DECODERS,
     }
     for name, expected in known.items():
         assert set(checks.FIELDS[name].choices) == set(expected), name

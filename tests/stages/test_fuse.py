@@ -9,7 +9,7 @@ import pytest
 
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.psr.files import labels, predictions, scores
-from stormpsr_jax.psr.streams import learned_weights
+from stormpsr_jax.psr.streams import learned_beliefs
 from stormpsr_jax.stages import fuse
 from stormpsr_jax.training import learned_fusion
 from tests.support.simulated_scores import PROCEDURE, simulate
@@ -63,7 +63,7 @@ def test_fuse_fits_in_folds_and_comes_back(context):
     assert facts["recordings"] == 5
     assert facts["loss_after"] < facts["loss_before"]
     found = fuse.read(context.workdir / "fuse")
-    shipped = learned_weights.default_weights("scores")
+    shipped = learned_beliefs.default_weights("scores")
     assert found.weights.kind == "scores"
     assert found.weights.checksum != shipped.checksum
     assert len(found.folds) == 4
@@ -82,13 +82,13 @@ def test_fuse_few_recordings_get_the_weights_that_ship(context):
         assert fuse.run(context) == {"recordings": 0}
     assert "3 validation recordings with labelled states are fewer than 4" in said.getvalue()
     found = fuse.read(context.workdir / "fuse")
-    assert found.weights.checksum == learned_weights.default_weights("scores").checksum
+    assert found.weights.checksum == learned_beliefs.default_weights("scores").checksum
     assert found.held_out("r0") is found.weights
 
 
 def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch):
     write_split(context.workdir, "val", range(4), num=30)
-    shipped = learned_weights.default_weights("scores")
+    shipped = learned_beliefs.default_weights("scores")
     fitted = learned_fusion.Fitted(shipped, [shipped] * 4, before=0.1, after=0.2)
     monkeypatch.setattr(learned_fusion, "fit", lambda *_, **__: fitted)
     with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -97,7 +97,7 @@ def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch):
     assert facts["loss_after"] > facts["loss_before"]
     assert "no better on recordings that they have not seen" in said.getvalue()
     found = fuse.read(context.workdir / "fuse")
-    assert found.weights.checksum == learned_weights.default_weights("scores").checksum
+    assert found.weights.checksum == learned_beliefs.default_weights("scores").checksum
     assert not found.recordings
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from stormpsr_jax.live.capture import Taken
 from stormpsr_jax.psr import Decoder, Procedure, Settings
-from stormpsr_jax.psr.streams import learned, learned_weights
+from stormpsr_jax.psr.streams import learned, learned_beliefs
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import Recogniser
@@ -29,7 +29,7 @@ PROCEDURE = Procedure.from_json(
     }
 )
 NOTHING, SEAL, COVER, SCREW, ONLY_COVER = range(5)  # classes; 0 is no detection
-WEIGHTS = learned_weights.default_weights("scores")
+WEIGHTS = learned_beliefs.default_weights("scores")
 SETTINGS = Settings("confidence", threshold=1.5, decay=0.9, window=4)
 
 

@@ -14,7 +14,7 @@ from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.psr import Procedure, Settings
 from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.learned_weights import default_weights
+from stormpsr_jax.psr.streams.learned_beliefs import default_weights
 from stormpsr_jax.serving import content
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.recogniser import decode_row

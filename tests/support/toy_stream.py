@@ -3,8 +3,7 @@
 import dataclasses
 
 from stormpsr_jax.psr.streams.accumulate import top_detection
-from stormpsr_jax.psr.streams.rules import Event
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.stream import Event, Stream
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, step_name
-from stormpsr_jax.psr.scoring import headline, metrics, segments, wrong_parts
+from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.stream import Stream
 
@@ -144,7 +144,7 @@ def overview(result: Mapping[str, Any]) -> str:
             for row in wrong_parts.summary_table(result)
         ]
     )
-    segmental = tables.format_rows(segments.table(result))
+    segmental = tables.format_rows(metrics.segments_table(result))
     wrong = "\n".join(filter(None, (wrong, wrong_parts.untested(result))))
     parts = {"incorrect installations": wrong, "states frame by frame": segmental}
     how = [
@@ -357,7 +357,7 @@ def threshold_sweep(
 
 
 def risk_table(result: Mapping[str, Any]) -> Rows:
-    """A row per bar of each stream that has one; see `risk_curve`."""
+    """A row per bar of each stream that has one; see `risk.Bars`."""
     return [
         {"stream": stream, **row}
         for stream, entry in result["streams"].items()
@@ -375,7 +375,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "sweep": sweep_table,
     "wrong": wrong_parts.summary_table,
     "risk": risk_table,
-    "segments": segments.table,
+    "segments": metrics.segments_table,
     "installations": wrong_parts.installations_table,
     "reliability": calibration.table,
 }

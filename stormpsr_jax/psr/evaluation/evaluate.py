@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base.errors import raise_all
-from stormpsr_jax.psr.evaluation import analysis, released, risk_curve
-from stormpsr_jax.psr.files import agreement, frame_rates
+from stormpsr_jax.psr import agreement
+from stormpsr_jax.psr.evaluation import analysis, released
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import headline, metrics, partial_order, segments, wrong_parts
-from stormpsr_jax.psr.streams import calibration, learned, streams
+from stormpsr_jax.psr.scoring import headline, metrics, partial_order, wrong_parts
+from stormpsr_jax.psr.streams import calibration, learned, risk, streams
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.risk import RISK
-from stormpsr_jax.psr.streams.rules import Event, Settings, reported
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.stream import Event, Settings, reported
 
 PROTOCOLS = ("paper", "released")
 
@@ -117,7 +116,7 @@ def evaluate_recordings(
     """Scores recordings that were read already; see `evaluate`.
 
     `risks`, by stream, are how much of the incorrect installations may be accepted (protocol
-    `paper`): each recording is decoded with the bar that the others choose (`risk_curve`). Other
+    `paper`): each recording is decoded with the bar that the others choose (`risk.Bars`). Other
     streams go by their settings alone. `weights` are those of fitted streams, of which the learned
     fusion is one; without them these are left out, as they are in protocol `released`.
     `calibrations`, by stream, are of the confidences (protocol `paper`).
@@ -161,7 +160,7 @@ def evaluate_recordings(
         rows: dict[str, dict[str, Any]] = {}
         bars = decision = None
         if protocol == "paper" and (stream.fitted or stream.name in (risks or {})):
-            bars = risk_curve.Bars(procedure, recordings, stream, own, weights, calibrated)
+            bars = risk.Bars(procedure, recordings, stream, own, weights, calibrated)
             if (asked := (risks or {}).get(stream.name)) is not None:
                 decision = bars.decide(asked)
         judged: list[calibration.Judged] = []
@@ -198,7 +197,9 @@ def evaluate_recordings(
             counted = metrics.scored(
                 found["events"], recording.with_errors, found.get("uncertain", ())
             )
-            rows[name]["segments"] = segments.score_recording(recording, counted)
+            rows[name]["segments"] = metrics.score_segments(
+                recording.truth, counted, recording.variant.initial_state, recording.last_frame
+            )
             if recording.visibility is not None:
                 rows[name]["visible"] = _visible(recording.visibility, truth)
         entry = results[stream.name] = summarise(rows)
@@ -207,7 +208,7 @@ def evaluate_recordings(
             seen = [row["seen"] for row in rows.values()]
             entry["seen"] = headline.over_recordings(seen, headline.exact_mean)
             entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
-        entry["segments"] = segments.summarise(row["segments"] for row in rows.values())
+        entry["segments"] = metrics.summarise_segments(row["segments"] for row in rows.values())
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
         entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
@@ -223,7 +224,19 @@ def evaluate_recordings(
         if decision is not None:
             said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])
             notes.append(" ".join(said).rstrip())
-    warnings = _check_frame_rates(recordings, scored, results, fps)
+    rates = []
+    for stream in scored:
+        # Only files of other programs may count otherwise, and events of several tell of none.
+        if len(stream.needs) == 1 and not stream.fitted:
+            events = {
+                name: sorted(event[:2] for event in [*row["events"], *row.get("uncertain", ())])
+                for name, row in results[stream.name]["recordings"].items()
+            }
+            rates.append(
+                agreement.check_rates(recordings, stream.name, stream.needs[0], events, fps)
+            )
+    raise_all([error for errors, _ in rates for error in errors])
+    warnings = [warning for _, found in rates for warning in found]
     checks, better = agreement.check(procedure, recordings)
     warnings = warnings or better
     result = {
@@ -239,32 +252,9 @@ def evaluate_recordings(
         **result,
         "both_found": analysis.mean_delays_of_both(result),
         "risk_notes": notes,
-        "checks": [*frame_rates.ends(recordings), *checks],
+        "checks": [*agreement.ends(recordings), *checks],
         "warnings": warnings + _check_beginnings(recordings) + _check_chosen(procedure, results),
     }
-
-
-def _check_frame_rates(
-    recordings: Mapping[str, LabelledPredictions],
-    scored: Sequence[Stream],
-    results: Mapping[str, Any],
-    fps: float,
-) -> list[str]:
-    """Warns if labels and predictions may count frames differently; raises what is certain."""
-    errors, warnings = [], []
-    for stream in scored:
-        # Only files of other programs may count otherwise, and events of several tell of none.
-        if len(stream.needs) > 1 or stream.fitted:
-            continue
-        events = {
-            name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
-            for name, d in results[stream.name]["recordings"].items()
-        }
-        found = frame_rates.check(recordings, stream.name, stream.needs[0], events, fps)
-        errors += found[0]
-        warnings += found[1]
-    raise_all(errors)
-    return warnings
 
 
 def _check_chosen(procedure: Procedure, results: Mapping[str, Any]) -> list[str]:
@@ -302,25 +292,22 @@ def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[flo
     return [None if math.isnan(fraction) else fraction for fraction in fractions]
 
 
-def _score_seen(
+def _scores(
     procedure: Procedure,
     r: LabelledPredictions,
-    found: Sequence[Event],
+    reports: Sequence[Event],
     certain: float,
     fps: float,
-) -> dict[str, Any]:
-    """The same of what was seen: without a bar for installations that is what was reported."""
-    seen = [event for event in found if event.kind == "seen"]
-    if not any(event.kind in ("seen", "unsure", "gone") for event in found):
-        seen = reported(found)
-    events = [event for event in seen if event.confidence >= certain]
-    steps = metrics.scored(events, r.with_errors, [e for e in seen if e.confidence < certain])
-    return {
-        **metrics.score_recording(r.truth, steps, fps, r.visible_from),
-        **partial_order.score_recording(procedure, r.variant, r.truth, steps),
-        "events": [[e.frame, e.step_id, e.confidence] for e in events],
-        "wrong": wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], fps),
-    }
+) -> tuple[dict[str, Any], list[Event], list[metrics.Step]]:
+    """The figures of reports, the certain ones, and those of them that are scored."""
+    events = [e for e in reports if e.confidence >= certain]
+    steps = metrics.scored(events, r.with_errors, [e for e in reports if e.confidence < certain])
+    figures = metrics.score_recording(r.truth, steps, fps, r.visible_from)
+    if any(one.precedence for one in procedure.variants.values()):
+        figures["pos_partial"] = partial_order.order_similarity(
+            r.truth, steps, r.variant.precedence
+        )
+    return figures, events, steps
 
 
 def _score_paper(
@@ -332,22 +319,22 @@ def _score_paper(
     fitted: bool,
 ) -> dict[str, Any]:
     reports = reported(found)
-    events = [e for e in reports if e.confidence >= certain]
-    uncertain = [e for e in reports if e.confidence < certain]
-    predicted = metrics.scored(events, r.with_errors, uncertain)
+    figures, events, steps = _scores(procedure, r, reports, certain, fps)
+    result = {}
+    if fitted:  # what was seen: without a bar for installations that is what was reported
+        with_bar = any(event.kind != "report" for event in found)
+        seen = [event for event in found if event.kind == "seen"] if with_bar else reports
+        of_seen, sure, _ = _scores(procedure, r, seen, certain, fps)
+        wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in sure], fps)
+        result["seen"] = {**of_seen, "events": [list(e[:3]) for e in sure], "wrong": wrong}
     return {
-        **({"seen": _score_seen(procedure, r, found, certain, fps)} if fitted else {}),
-        **metrics.score_recording(r.truth, predicted, fps, r.visible_from),
-        **partial_order.score_recording(procedure, r.variant, r.truth, predicted),
+        **result,
+        **figures,
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
-        "events": [[e.frame, e.step_id, e.confidence] for e in events],
-        "uncertain": [[e.frame, e.step_id, e.confidence] for e in uncertain],
-        "unsure": [
-            [e.frame, e.step_id, e.confidence, e.evidence["since"]]
-            for e in found
-            if e.kind == "unsure"
-        ],
-        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
+        "events": [list(e[:3]) for e in events],
+        "uncertain": [list(e[:3]) for e in reports if e.confidence < certain],
+        "unsure": [[*e[:3], e.evidence["since"]] for e in found if e.kind == "unsure"],
+        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, steps)),
     }

@@ -20,9 +20,9 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.psr.streams.learned_weights import default_weights
+from stormpsr_jax.psr.streams.learned_beliefs import default_weights
 from stormpsr_jax.psr.streams.risk import RISK, default_bar
-from stormpsr_jax.psr.streams.rules import Settings, reported
+from stormpsr_jax.psr.streams.stream import Settings, reported
 from stormpsr_jax.psr.streams.streams import ASD
 
 PROCEDURE = "industreal"

@@ -116,6 +116,9 @@ def states_to_steps(
     step 3k+2. With errors, a component that becomes -1 adds step 3k+1; a component that ceases to
     be -1 without becoming 1 adds nothing, as in the shipped labels.
 
+    >>> states_to_steps([0, 40, 70], [[0, 0], [1, -1], [1, 1]], with_errors=True)
+    [(40, 0), (40, 4), (70, 3)]
+
     Args:
         frames: (M,) frame numbers.
         states: (M, K) values in {-1, 0, 1}, each from its frame on.
@@ -137,13 +140,18 @@ def states_to_steps(
 
 
 def steps_to_states(
-    steps: Iterable[Step], initial_state: Sequence[int], first_frame: int
+    steps: Iterable[Step], initial_state: Sequence[int] | str, first_frame: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Converts steps (frame, step id), in any order, back to state vectors.
 
     Step 3k gives 1, 3k+1 gives -1 and 3k+2 gives 0; of a removal and an incorrect installation in
     one frame the latter holds. Steps do not say when an incorrect part was taken off again, so only
-    states free of -1 → 0 come back exactly. `initial_state` (K) holds from ``first_frame`` on.
+    states free of -1 → 0 come back exactly. `initial_state`, (K,) or a text such as "01", holds
+    from ``first_frame`` on.
+
+    >>> frames, states = steps_to_states([(40, 0), (70, 3)], "00", 0)
+    >>> frames.tolist(), states.tolist()
+    ([0, 40, 70], [[0, 0], [1, 0], [1, 1]])
 
     Returns:
         frames (M,) int64 and states (M, K) int8, a row per change after the initial one.
@@ -152,7 +160,7 @@ def steps_to_states(
         ValueError: a step at or before the first frame, or of a component that does not exist.
     """
     frames = [first_frame]
-    rows = [np.array(initial_state, np.int8)]
+    rows = [np.array([int(value) for value in initial_state], np.int8)]
     # Within a frame and component in the order remove, install, incorrectly install.
     order = {2: 0, 0: 1, 1: 2}
     for frame, step_id in sorted(steps, key=lambda s: (s[0], order[s[1] % 3], s[1])):
@@ -175,6 +183,9 @@ def states_per_frame(
 
     `frames` (M,) are ascending, `states` (M, K) each from its frame on; the first also holds
     before.
+
+    >>> states_per_frame([1, 3], [[0, 0], [1, 0]], 0, 5).tolist()
+    [[0, 0], [0, 0], [0, 0], [1, 0], [1, 0]]
     """
     rows = np.searchsorted(frames, np.arange(first_frame, first_frame + num_frames), "right") - 1
     return np.asarray(states, np.int8)[np.maximum(rows, 0)]

@@ -129,11 +129,6 @@ def means(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
     return tuple(figure for figure in of(entries) if figure.mean)
 
 
-def counts(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
-    """Returns those of them that are counts."""
-    return tuple(figure for figure in of(entries) if not figure.mean)
-
-
 def rows(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Returns (name, entry) of each row of a table of streams, by the content of metrics.json.
 

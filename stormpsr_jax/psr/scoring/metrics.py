@@ -1,8 +1,17 @@
-"""Protocol `paper`: POS, F1 and delay of recognised steps against the labelled ones.
+"""Protocol `paper`: POS, F1 and delay of recognised steps, and of frames segmental metrics.
 
 POS, F1 and the delay τ are those of Schoonbeek et al., IndustReal (WACV 2024), which STORM-PSR
 (arXiv 2510.12385) reports too. Where the papers leave a choice open, ours is said at the function
 that makes it.
+
+Segmental metrics and frame accuracy are for those who compare with action segmentation. The class
+of a frame is the state of all components: that of the labels, and the one that a stream has
+reported by then. Both begin in the variant's initial state, a class like any other; nothing is
+background. F1@k is that of Lea et al., "Temporal Convolutional Networks for Action Segmentation and
+Detection" (CVPR 2017): a segment is right if its overlap (intersection over union) with a true one
+of its class is at least k %, once for each true one. The edit score is 1 less Levenshtein's
+distance of the orders of segments (substitution 1) by the longer length. Over recordings accuracy
+and F1@k are pooled, and the edit score is a mean.
 """
 
 import collections
@@ -12,6 +21,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.scoring import headline
 
 Step = tuple[int, int]  # frame, step id
@@ -73,6 +85,9 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
 
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
     """Returns POS, `1 − min(DamLev(Y, Ŷ) / |Y|, 1)`.
+
+    >>> order_similarity([(10, 0), (20, 3), (30, 6), (40, 9)], [(11, 0), (22, 6), (23, 3), (41, 9)])
+    0.75
 
     Args:
         truth, predicted: (frame, step id). The order is that of frames, and of step ids inside one
@@ -150,6 +165,9 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
     same step; as the matching has as many matches as possible, every prediction left over is
     earlier than every truth left over, so each uses up one. The latest predictions use up the
     earliest truths, in time order: those nearest to each other, which changes no count.
+
+    >>> match_steps([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)])
+    Matching(correct=[(0, 100, 112)], early=[(3, 200, 190)], wrong=[(300, 5)], missed=[])
 
     Args:
         truth, predicted: (frame, step id), in any order.
@@ -242,6 +260,10 @@ def score_recording(
 ) -> dict[str, float | int | None]:
     """Scores one recording.
 
+    >>> scores = score_recording([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)], fps=10)
+    >>> scores["pos"], scores["f1"], scores["f1_tolerant"], scores["delay_s"]
+    (0.5, 0.5, 0.8, 1.2)
+
     Args:
         truth, predicted: (frame, step id).
         visible_from: of true steps, the first frame that shows whether they are done right. Steps
@@ -286,6 +308,11 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     The headline figures (`headline.FIGURES`): those that are means, over the recordings in which
     they are defined, of which "undefined" counts the others, and the sums of the counts.
     "pooled_f1", "pooled_precision" and "pooled_recall" follow from the sums of TP, FP and FN.
+
+    >>> found = {"a": [(12, 0)], "b": []}
+    >>> scores = summarise({name: score_recording([(10, 0)], found[name], 10) for name in found})
+    >>> scores["f1"], scores["delay_s"], scores["undefined"]["delay_s"]
+    (0.5, 0.2, 1)
     """
     rows = recordings.values()
     result = headline.over_recordings(rows, headline.exact_mean)
@@ -301,3 +328,80 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "pooled_recall": tp / (tp + fn) if tp + fn else (0.0 if truths else None),
         "undefined": undefined,
     }
+
+
+# --- Frames and segments --------------------------------------------------------------------------
+
+
+OVERLAPS = (10, 25, 50)  # per cent
+
+
+def score_segments(
+    truth: Iterable[Step],
+    predicted: Iterable[Step],
+    initial_state: Sequence[int] | str,
+    last: int,
+) -> dict[str, Any]:
+    """Scores the frames 0…`last` of a recording.
+
+    >>> scores = score_segments([(40, 0), (70, 3)], [(50, 0)], "00", 99)
+    >>> scores["accuracy"], scores["edit"], scores["f1@25"]
+    (0.6, 0.6666666666666667, 0.8)
+
+    Args:
+        truth, predicted: (frame, step id).
+        initial_state: (K,) before the first step, or a text such as "01".
+
+    Returns:
+        "accuracy", "edit" and "f1@10", …, in 0…1, and what sums over recordings need: "frames",
+        "correct" (frames), "tp" (for each of `OVERLAPS`), and "segments" (true and found).
+    """
+    (true, a), (predicted, b) = (_runs(steps, initial_state, last) for steps in (truth, predicted))
+    same = (a[:, None] == b).all(axis=2)  # (true, found segments)
+    ends = np.minimum(true[1:, None], predicted[1:])
+    common = np.maximum(ends - np.maximum(true[:-1, None], predicted[:-1]), 0) * same
+    share = common / (np.diff(true)[:, None] + np.diff(predicted) - common)
+    best = share.argmax(axis=0)  # each goes by the true one that it overlaps most
+    tp = [len(np.unique(best[share.max(axis=0) >= k / 100])) for k in OVERLAPS]
+    row = {"frames": last + 1, "correct": int(common.sum()), "tp": tp, "segments": [*same.shape]}
+    return {**_pooled([row]), "edit": 1 - _distance(same) / max(same.shape), **row}
+
+
+def summarise_segments(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns the figures of a stream from what `score_segments` gives for its recordings."""
+    rows = list(rows)
+    return {**_pooled(rows), "edit": headline.exact_mean([row["edit"] for row in rows])}
+
+
+def segments_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row per stream of metrics.json that has such figures."""
+    streams = result["streams"].items()
+    return [{"stream": stream, **s["segments"]} for stream, s in streams if "segments" in s]
+
+
+def _runs(
+    steps: Iterable[Step], initial_state: Sequence[int] | str, last: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The starts of the segments and the end of the last one (M + 1,), and the states (M, K)."""
+    frames, states = labels.steps_to_states(steps, initial_state, -1)
+    bounds = np.clip(np.append(frames, last + 1), 0, last + 1)
+    kept = np.diff(bounds) > 0
+    return np.append(bounds[:-1][kept], last + 1), states[kept]
+
+
+def _pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    correct, frames = (sum(row[key] for row in rows) for key in ("correct", "frames"))
+    tp = np.sum([row["tp"] for row in rows], axis=0).tolist()
+    num = sum(sum(row["segments"]) for row in rows)
+    f1 = {f"f1@{k}": 2 * right / num for k, right in zip(OVERLAPS, tp, strict=True)}
+    return {"accuracy": correct / frames, **f1}
+
+
+def _distance(same: np.ndarray) -> int:
+    """Levenshtein's distance of two sequences, of which elements (M, N) are the same."""
+    row = list(range(same.shape[1] + 1))
+    for i, equal in enumerate(same.tolist(), 1):
+        corner, row[0] = row[0], i
+        for j, one in enumerate(equal, 1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (not one))
+    return row[-1]

@@ -12,9 +12,7 @@ of the IMPACT benchmark reports, but for their restricted form of the distance.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.scoring.metrics import Step, edit_distance
 
 MAX_WORK = 4_000_000  # looks at a step in the search, in two seconds
@@ -22,22 +20,15 @@ MAX_STEPS = 2_000  # labelled or recognised ones
 _MATCH, _SWAP = 2, 3  # what a match, and a pair that is the wrong way round, save of the distance
 
 
-def score_recording(
-    procedure: Procedure, variant: Variant, truth: Iterable[Step], predicted: Iterable[Step]
-) -> dict[str, Any]:
-    """Returns {"pos_partial": POS_partial} of a recording, {} where no variant has precedence.
-
-    So nothing changes in the results of procedures that lay down no order.
-    """
-    if not any(one.precedence for one in procedure.variants.values()):
-        return {}
-    return {"pos_partial": order_similarity(truth, predicted, variant.precedence)}
-
-
 def order_similarity(
     truth: Iterable[Step], predicted: Iterable[Step], precedence: Sequence[tuple[int, int]]
 ) -> float | None:
     """Returns POS_partial; see the module's docstring.
+
+    >>> from stormpsr_jax import psr
+    >>> truth, found = [(10, 0), (20, 3), (30, 6)], [(12, 3), (13, 0), (31, 6)]
+    >>> psr.partial_order_similarity(truth, found, precedence=[(0, 6)])
+    1.0
 
     Args:
         truth, predicted: (frame, step id); ordered as for `metrics.order_similarity`.

@@ -70,6 +70,9 @@ def wrong_installations(
 
     `frames` and `states` are as of `spans`; `events` (frame, step id) of a stream, those of one
     frame in the order of the reports.
+
+    >>> wrong_installations([0, 100, 200], [[0], [-1], [1]], [(112, 0), (150, 1)])
+    [WrongInstallation(component=0, start=100, end=200, accepted=112, found=150)]
     """
     reports: dict[int, list[Step]] = {}
     for frame, step_id in sorted(events, key=lambda event: event[0]):
@@ -107,6 +110,12 @@ def score_recording(
     Arguments are as of `wrong_installations`; `unsure` are (frame, step id) of events that are not
     sure. "delay_s", the mean over what is found, is None if nothing is; "installations" are the
     fields of each `WrongInstallation`. None without states: nothing is known then.
+
+    >>> from stormpsr_jax import psr
+    >>> frames, states = [0, 100, 200], [[0, 0], [-1, 0], [1, 0]]
+    >>> scores = psr.score_wrong_parts(frames, states, [(112, 0), (150, 1), (230, 4)], fps=10)
+    >>> [scores[key] for key in ("shown", "accepted", "found", "delay_s", "false_alarms")]
+    [1, 1, 1, 5.0, 1]
     """
     if not len(frames):
         return None

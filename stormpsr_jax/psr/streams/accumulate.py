@@ -26,13 +26,91 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import Event, Settings
+from stormpsr_jax.psr.streams.stream import Event, Settings
+
+State = Sequence[int] | np.ndarray | str  # (K,) values, or a text of 0 and 1
+
+
+def accumulate(
+    initial_state: State,
+    frames: Sequence[int] | np.ndarray,
+    states: Sequence[State] | np.ndarray | None = None,
+    confidences: Sequence[float] | np.ndarray | None = None,
+    changes: Sequence[Sequence[float]] | np.ndarray | None = None,
+    *,
+    expected: Iterable[int] | None = None,
+    threshold: float = 6.0,
+    decay: float = 0.75,
+    weight: float = 0.5,
+    window: int = 256,
+    floor: float = 0.5,
+    gate: float = 0.5,
+) -> list[tuple[int, int, float]]:
+    """Sums up what is seen at N frames into completed steps; no procedure is needed.
+
+    It is B2; with `threshold` 0 B1, with `expected` B3. Of `states` and `changes` one is enough;
+    both are fused by Eq. 9. `Decoder` does the same frame by frame.
+
+    >>> accumulate("00", [1, 2, 3, 4], ["10"] * 4, [0.75] * 4, threshold=2)
+    [(3, 0, 0.75)]
+    >>> accumulate("00", [1, 2, 3, 4], changes=[[0.75, 0]] * 4, threshold=2)
+    [(3, 0, 0.75)]
+    >>> accumulate("00", [1, 2], ["10"] * 2, [1.0] * 2, [[0.75, 0]] * 2, threshold=1)
+    [(2, 0, 0.875)]
+
+    Args:
+        initial_state: (K,) 1 for a component that is there, 0 for one that is not; or "01…".
+        frames: (N,) ascending.
+        states: (N, K) what a detector shows, or N texts. A -1 is the error state, which says
+            nothing of any component.
+        confidences: (N,) of the states, in 0…1; at `floor` or below nothing was seen.
+        changes: (N, K) P(component changed inside the window that ends at the frame).
+        expected: ids of the steps that may complete; None: all.
+        threshold, decay, weight, window, gate: as in `Settings`.
+
+    Returns:
+        (frame, step id, confidence), by frame and step id; 3k installs component k, 3k + 2 removes
+        it.
+
+    Raises:
+        ValueError: arrays that do not fit one another, frames out of order, a number out of range.
+    """
+    at, initial = np.asarray(frames, np.int64), tuple(int(value) for value in initial_state)
+    shape = len(at), len(initial)
+    if (np.diff(at) <= 0).any():
+        raise ValueError("frames do not ascend")
+    shown = np.zeros((0, shape[1]), np.int8)
+    detections = temporal = None
+    if states is not None:
+        rows = [[int(value) for value in state] for state in states]
+        shown = np.array(rows, np.int8).reshape(shape)
+    known = np.unique(shown[(shown >= 0).all(axis=1)], axis=0)
+    product = Procedure("own", 1.0, tuple(map(str, range(shape[1]))), known, {})
+    if states is not None:
+        sure = _shares("confidences", confidences, at.shape)
+        detections = Detections(at, product.state_classes(shown), sure, np.zeros((len(at), 4)))
+    if changes is not None:
+        temporal = TemporalPredictions(at, *3 * [_shares("changes", changes, shape)])
+    own = 0.0 if changes is None else 1.0 if states is None else weight
+    decoder = "expected" if expected is not None else "confidence" if threshold else "naive"
+    variant = Variant("own", initial, tuple(sorted(expected or ())), ())
+    settings = Settings(decoder, threshold, decay, own, window, floor, gate=gate)
+    (found,) = decode_each(product, variant, [settings], detections, temporal)
+    return [event[:3] for event in found]
+
+
+def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(values, float)
+    if array.shape != shape or not ((array >= 0) & (array <= 1)).all():
+        raise ValueError(f"{name} are not numbers in 0…1 of shape {shape}")
+    return array
 
 
 @dataclasses.dataclass(slots=True, eq=False)

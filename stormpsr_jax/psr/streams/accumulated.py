@@ -18,9 +18,8 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import accumulate
 from stormpsr_jax.psr.streams.accumulate import Accumulator
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Event, Seen, Settings, check_same
-from stormpsr_jax.psr.streams.stream import Stream, named
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
+from stormpsr_jax.psr.streams.stream import Event, Seen, Settings, Stream, check_same, named
 
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 # Removals are rarer than installations, so a threshold below that of these is not looked at.
@@ -374,9 +373,6 @@ STORM = Accumulated(
 STREAMS = (ASD, TEMPORAL, STORM)
 
 
-# --- Whole recordings -----------------------------------------------------------------------------
-
-
 def decode(
     procedure: Procedure,
     variant: Variant,
@@ -384,51 +380,11 @@ def decode(
     settings: Settings,
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
-    *,
-    calibration: Calibration | None = None,
 ) -> list[Event]:
     """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
 
     Predictions that are not given are no evidence. Raises ValueError as `Decoder`.
     """
-    return sweep(
-        *(procedure, variant, stream, settings, [settings.threshold], detections, temporal),
-        calibration=calibration,
-    )[0]
-
-
-def sweep(
-    procedure: Procedure,
-    variant: Variant,
-    stream: str,
-    settings: Settings,
-    thresholds: Sequence[float],
-    detections: Detections | None = None,
-    temporal: TemporalPredictions | None = None,
-    *,
-    removals: Sequence[float | None] | None = None,
-    calibration: Calibration | None = None,
-) -> list[list[Event]]:
-    """Decodes a whole recording with each of several thresholds T, in any order.
-
-    Args:
-        settings: as for `Decoder`; its threshold is not used.
-        removals: `Settings.removal` beside each threshold; None takes that of `settings`.
-        calibration: of the events' confidences, None leaves them as they are.
-
-    Returns:
-        For each threshold the events, by frame and step id.
-    """
-    if removals is None:
-        removals = [settings.removal] * len(thresholds)
-    candidates = [
-        dataclasses.replace(settings, threshold=threshold, removal=removal)
-        for threshold, removal in zip(thresholds, removals, strict=True)
-    ]
-    row = named(stream, STREAMS)
-    return accumulate.decode_each(
-        *(procedure, variant, candidates, detections, temporal),
-        weight_of=row.weight_of,
-        stream=row.name,
-        calibration=calibration,
-    )
+    none = np.zeros((0, procedure.num_components), np.int8)
+    recording = LabelledPredictions("", variant, [], none, detections, temporal)
+    return named(stream, STREAMS).decode(procedure, recording, settings)

@@ -19,13 +19,10 @@ from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import calibration as calibrating
-from stormpsr_jax.psr.streams import rules
 from stormpsr_jax.psr.streams.calibration import Calibration, Judged
-from stormpsr_jax.psr.streams.learned_beliefs import REMEMBERED, Belief, Filter
+from stormpsr_jax.psr.streams.learned_beliefs import REMEMBERED, Belief, Filter, Weights
 from stormpsr_jax.psr.streams.learned_events import NAME, LearnedSettings, Reporter
-from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Event, Seen
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.stream import Event, Seen, Settings, Stream, check_same
 
 _T = TypeVar("_T")
 
@@ -144,7 +141,7 @@ class LearnedDecoder:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state; ValueError, and all stays, if it is another decoder's."""
         keys = ("procedure", "variant", "stream", "settings", "weights")
-        rules.check_same(state, self.state(), *keys)
+        check_same(state, self.state(), *keys)
         beliefs = self._filter
         if (num := len(state["evidence"])) != len(beliefs.evidence):
             raise ValueError(f"the saved state has {num} components")
@@ -197,7 +194,7 @@ class Learned(Stream):
             + (f", reported within {hold} s of one another." if hold else ".")
         )
 
-    def grid(self, base: rules.Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
+    def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
         """Returns the default settings with a few thresholds of installations and removals."""
         return [
             dataclasses.replace(LearnedSettings(), install=install, unexpected=unexpected)
@@ -207,7 +204,7 @@ class Learned(Stream):
     def fixed(
         self,
         procedure: Procedure,
-        base: rules.Settings,
+        base: Settings,
         threshold: float = 0.0,
         paper: bool = True,
     ) -> list[LearnedSettings]:

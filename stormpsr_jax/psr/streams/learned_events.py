@@ -32,7 +32,7 @@ import numpy as np
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_beliefs import Belief, sigmoid
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import Event
 
 NAME = "learned"
 MAX_HOLD = 60.0

@@ -47,9 +47,8 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.psr.streams import calibration, risk, streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.rules import Event, Settings, reported
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.learned_beliefs import Weights
+from stormpsr_jax.psr.streams.stream import Event, Settings, Stream, reported
 from stormpsr_jax.psr.streams.streams import BASELINE
 
 MIN_RECORDINGS = 4

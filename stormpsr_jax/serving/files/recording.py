@@ -11,7 +11,7 @@ from typing import Any
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
-from stormpsr_jax.psr.streams.rules import reported
+from stormpsr_jax.psr.streams.stream import reported
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results

@@ -4,7 +4,7 @@ from typing import Any
 
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import Event
 from stormpsr_jax.serving.checklist import PERSON
 
 

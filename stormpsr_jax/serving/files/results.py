@@ -20,7 +20,7 @@ from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import Event
 from stormpsr_jax.serving.files import records
 from stormpsr_jax.serving.kept import Chunk
 

@@ -14,7 +14,7 @@ from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 
 FPS = 2.0
 STATES = ("000", "100", "110", "111")

@@ -6,11 +6,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.evaluation import released, released_decoding
+from stormpsr_jax.psr.evaluation import released
 from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 
 COMMITTED = pathlib.Path(__file__).parents[1] / "golden"
 SHARED = pathlib.Path(__file__).parents[3] / "../shared"
@@ -177,7 +177,7 @@ def test_rounding_matches_round_halves():
     values = np.arange(0, 10_000) / 10_000
     values = np.concatenate([values, (np.arange(0, 100_000, 7) * 10 + 5) / 1_000_000])
     expected = [round(value, 3) for value in values.tolist()]
-    assert released_decoding._rounded(values).tolist() == expected
+    assert released._rounded(values).tolist() == expected
     assert np.round(values, 3).tolist() != expected  # why there is a function for it
 
 

@@ -12,7 +12,7 @@ from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, metrics, partial_order
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.stream import Settings
 from tests.support import toy
 
 

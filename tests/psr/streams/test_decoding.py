@@ -6,13 +6,16 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.accumulated import Decoder, decode, sweep
-from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.accumulate import accumulate
+from stormpsr_jax.psr.streams.accumulated import Decoder, decode
+from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr.streams.streams import find
 
 K = 3
 PROCEDURE = Procedure.from_json(
@@ -217,17 +220,57 @@ def test_decoder_online_and_saved_and_batch_agree(data, s, stream, name, split):
     st.sampled_from(["asd", "temporal", "storm"]),
     st.sampled_from(["down", "mend"]),
 )
-def test_sweep_is_decoding_with_each_threshold(data, s, pairs, stream, name):
+def test_settings_tried_together_give_what_each_gives(data, s, pairs, stream, name):
     variant = PROCEDURE.variants[name]
     predictions = arrays(*data)
-    thresholds, removals = [t for t, _ in pairs], [r for _, r in pairs]
-    plain = sweep(PROCEDURE, variant, stream, s, thresholds, *predictions)
-    both = sweep(PROCEDURE, variant, stream, s, thresholds, *predictions, removals=removals)
-    for (threshold, removal), one, other in zip(pairs, plain, both, strict=True):
-        s = dataclasses.replace(s, threshold=threshold)
-        assert one == decode(PROCEDURE, variant, stream, s, *predictions)
-        changed = dataclasses.replace(s, removal=removal)
-        assert other == decode(PROCEDURE, variant, stream, changed, *predictions)
+    each = [dataclasses.replace(s, threshold=t, removal=removal) for t, removal in pairs]
+    recording = LabelledPredictions("", variant, [], np.zeros((0, K)), *predictions)
+    together = find(stream).decode_each(PROCEDURE, recording, each)
+    assert together == [decode(PROCEDURE, variant, stream, one, *predictions) for one in each]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    streams(),
+    all_settings(),
+    st.sampled_from(["asd", "temporal", "storm"]),
+    st.sampled_from(["down", "mend"]),
+    st.booleans(),
+)
+def test_arrays_without_a_procedure_give_what_predictions_give(data, s, stream, name, naive):
+    (detections, temporal), variant = data, PROCEDURE.variants[name]
+    s = dataclasses.replace(s, removal=None, unseen_decay=None)
+    if naive and stream != "storm":
+        s = dataclasses.replace(s, decoder="naive", threshold=0.0)
+    frames = sorted({*detections, *temporal})
+    assume(frames)
+    tops = [max(detections.get(f, [(0, 0.0)]), key=lambda row: row[1]) for f in frames]
+    shown = ["000", *PROCEDURE.to_json()["states"], (-1, 1, 1)]
+    seen = [shown[c] for c, _ in tops], [sure if c else 0.0 for c, sure in tops]
+    found = accumulate(
+        variant.initial_state,
+        frames,
+        *((None, None) if stream == "temporal" else seen),
+        None if stream == "asd" else [temporal.get(f, [0.0] * K) for f in frames],
+        expected=variant.expected if s.decoder == "expected" else None,
+        **{key: getattr(s, key) for key in ("threshold", "decay", "weight", "window", "gate")},
+        floor=s.confidence,
+    )
+    events = decode(PROCEDURE, variant, stream, s, *arrays(*data))
+    assert found == [event[:3] for event in events]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (([2, 1], ["10"] * 2, [1, 1]), "frames do not ascend"),
+        (([1, 2], ["10"] * 2), r"confidences are not numbers in 0…1 of shape \(2,\)"),
+        (([1], None, None, [[2, 0]]), r"changes are not numbers in 0…1 of shape \(1, 2\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        accumulate("00", *arrays)
 
 
 @pytest.mark.parametrize(

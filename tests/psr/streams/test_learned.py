@@ -10,12 +10,12 @@ import pytest
 
 from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams import learned, learned_beliefs, learned_weights
+from stormpsr_jax.psr.streams import learned, learned_beliefs
 from tests.support import toy
 from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
 
 K, S = PROCEDURE.num_components, PROCEDURE.num_states
-WEIGHTS = learned_weights.default_weights("scores")
+WEIGHTS = learned_beliefs.default_weights("scores")
 SETTINGS = learned.LearnedSettings()
 PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
 
@@ -197,10 +197,10 @@ def test_decode_order_of_the_components_does_not_matter(recording):
 
 @pytest.mark.parametrize("kind", ["scores", "csv"])
 def test_weights_the_files_that_ship_come_back(tmp_path, kind):
-    weights = learned_weights.default_weights(kind)
+    weights = learned_beliefs.default_weights(kind)
     assert weights.kind == kind
-    learned_weights.write_weights(tmp_path / "w.json", weights)
-    again = learned_weights.read_weights(tmp_path / "w.json")
+    learned_beliefs.write_weights(tmp_path / "w.json", weights)
+    again = learned_beliefs.read_weights(tmp_path / "w.json")
     assert again.checksum == weights.checksum
     assert again.units == weights.units
 
@@ -232,6 +232,6 @@ def test_weights_errors_name_the_file_and_the_place(tmp_path, wrong):
     change(data)
     path.write_text(json.dumps(data))
     with pytest.raises(ValueError, match=what) as error:
-        learned_weights.read_weights(path)
+        learned_beliefs.read_weights(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)

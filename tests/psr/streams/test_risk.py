@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.scoring import wrong_parts
-from stormpsr_jax.psr.streams import learned, learned_events, learned_weights, risk, rules
+from stormpsr_jax.psr.streams import learned, learned_beliefs, learned_events, risk
 from stormpsr_jax.psr.streams.learned import LEARNED
+from stormpsr_jax.psr.streams.stream import reported
 from tests.support.simulated_scores import PROCEDURE, simulate
 
-WEIGHTS = learned_weights.default_weights("scores")
+WEIGHTS = learned_beliefs.default_weights("scores")
 
 
 def drawn_losses(rng, count):
@@ -81,7 +82,7 @@ def test_bars_the_higher_the_fewer_are_accepted_and_none_is_silent(recordings, m
     for r in recordings.values():
         found, losses = risk.decode_bars(PROCEDURE, r, LEARNED, learned.LearnedSettings(), WEIGHTS)
         installed = [
-            {e.step_id for e in rules.reported(events) if e.step_id % 3 == 0} for events in found
+            {e.step_id for e in reported(events) if e.step_id % 3 == 0} for events in found
         ]
         assert all(b <= a for a, b in itertools.pairwise(map(len, installed)))
         assert not installed[-1]
@@ -100,7 +101,7 @@ def test_risk_of_1_is_decoding_without_a_bar(recordings):
     assert decision.settings == settings
     for r in recordings.values():
         events = LEARNED.decode(PROCEDURE, r, settings, WEIGHTS)
-        assert rules.reported(events) == events
+        assert reported(events) == events
         assert {event.state for event in events} <= {"right", "wrong", "absent"}
         one = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], 10.0)
         assert one["unsure"] == one["right_unsure"] == 0

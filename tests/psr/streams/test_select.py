@@ -12,22 +12,16 @@ from hypothesis import strategies as st
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import (
-    accumulated,
-    learned,
-    risk,
-    rules,
-    select,
-    streams,
-)
-from stormpsr_jax.psr.streams.learned_weights import default_weights
+from stormpsr_jax.psr.streams import accumulated, learned, risk, select, streams
+from stormpsr_jax.psr.streams.learned_beliefs import default_weights
+from stormpsr_jax.psr.streams.stream import Settings
 from tests.support import toy
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
 from tests.support.simulated_scores import simulate
 
 FPS = 5.0
 PROCEDURE = toy.procedure("a, b", "10 11 00", fps=FPS, variant="up")
-BASE = rules.Settings(window=20)
+BASE = Settings(window=20)
 
 
 def recording(name, seed, weak=0.0):
@@ -71,7 +65,7 @@ def taken_off(name, seed, noise):
 
 def test_select_removals_get_a_threshold_of_their_own():
     recordings = {str(i): taken_off(str(i), i, noise=0.3) for i in range(5)}
-    base = rules.Settings(window=20)
+    base = Settings(window=20)
     choice = select.select(PROCEDURE, recordings, base)["asd"]
     assert (choice.f1, choice.pos) == (1, 1)
     assert choice.settings.removal > choice.settings.threshold
@@ -139,7 +133,7 @@ def plain_choice(procedure, recordings, stream, candidates):
 @pytest.mark.parametrize("decoder", ["naive", "expected"])
 def test_select_matches_plain_search(decoder):
     recordings = {str(i): recording(str(i), i, weak=0.1 * i) for i in range(4)}
-    base = rules.Settings(window=20, decoder=decoder)
+    base = Settings(window=20, decoder=decoder)
     choices = select.select(PROCEDURE, recordings, base)
     assert ("storm" in choices) == (decoder != "naive")
     for stream, choice in choices.items():
@@ -243,7 +237,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     made_up = {r.name: r for r in map(made_up_once, range(4))}
     offset = np.array([-900.0, 0.0])
     blind = dataclasses.replace(WEIGHTS, arrays=dict(WEIGHTS.arrays, offset=offset))
-    base, good = rules.Settings(window=64), dict.fromkeys(made_up, WEIGHTS)
+    base, good = Settings(window=64), dict.fromkeys(made_up, WEIGHTS)
 
     def choose(weights, **options):
         return select.select(SYNTHETIC, made_up, base, weights=weights, **options)["learned"]

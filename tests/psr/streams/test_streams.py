@@ -6,7 +6,7 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.files.recordings import load_recordings
-from stormpsr_jax.psr.streams import learned_weights, streams
+from stormpsr_jax.psr.streams import learned_beliefs, streams
 from stormpsr_jax.psr.streams.stream import pictures
 from tests.support.commands import refused
 from tests.support.evaluate_data import make_scored
@@ -42,7 +42,7 @@ def run(folder, *flags, kinds=("asd", "temporal")):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_recording_decodes_as_its_pictures_one_by_one_do(recordings, name):
-    stream, weights = streams.find(name), learned_weights.default_weights("scores")
+    stream, weights = streams.find(name), learned_beliefs.default_weights("scores")
     options = {"window": 64, "threshold": 1.0} if stream.sums else {}
     settings = stream.settings(**options)
     for r in recordings.values():
