@@ -148,5 +148,6 @@ def test_own_photos_changes_the_encoder_alone_and_takes_it_as_it_is(more):
     config = config_flag.load(f"own:{more},photos".replace(":,", ":"))
     assert backbones.build(config.encoder) == EfficientNet()
     assert (config.init_from, config.pretrain.steps) == ("photos", 0)
-    changed = {name.partition(".")[0] for name, v in flat_config(config).items() if v != plain[name]}
-    assert changed == {"init_from", "encoder", "pretrain", "data", "detector"}
+    changed = [name for name, value in flat_config(config).items() if value != plain[name]]
+    sections = {"init_from", "encoder", "pretrain", "data", "detector"}
+    assert {name.partition(".")[0] for name in changed} == sections
