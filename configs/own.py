@@ -9,6 +9,9 @@ wrong: the risk is 0.4, as 0.2 would leave four in ten correct installations not
 of the parts' meshes as well (`data_prep.cad --wrong=N`, --config.data.cad_dir=DIR), of which the
 detector learns what wrong parts look like: --config=own:cad.
 
+With the extra `photos` and --size=128 (or more) the encoder is one that has seen photographs, as it
+is: --config=own:photos, own:boxes,photos, own:cad,photos. --config.pretrain.steps=240 trains it on.
+
 Fields to look at first:
 * window.frames counts frames of the shards: 64 are 12.8 s at 5 frames/s. Hidden stretches should be
   shorter, and so should be the recordings' shortest pauses between two changes of one component.
@@ -28,15 +31,18 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import synthetic_full
 
+KNOWN = ("boxes", "cad", "photos", "boxes,photos", "cad,photos")  # after the colon
+
 
 def get_config(extra: str = "") -> ConfigDict:
-    """Returns the locked configuration; `extra` is what follows the colon: "", "boxes" or "cad".
+    """Returns the locked configuration; `extra` is what follows the colon: "", or one of KNOWN.
 
     Raises:
         ValueError: something else follows it.
     """
-    if extra not in ("", "boxes", "cad"):
-        raise ValueError(f"own:{extra}: only own:boxes and own:cad are known")
+    if extra not in ("", *KNOWN):
+        raise ValueError(f"own:{extra}: only own:{' and own:'.join(KNOWN)} are known")
+    extra, photos = extra.replace("photos", "").strip(","), "photos" in extra
     c = synthetic_full.get_config()
     c.stages = ("pretrain", "embed", "temporal", "predict", "fuse", "evaluate")
     c.evaluate.risk = 0.4
@@ -56,4 +62,12 @@ def get_config(extra: str = "") -> ConfigDict:
         c.detector.cad_wrong = 0.0
         c.detector.part_loss = 1.0
         c.detector.pose_loss = 0.0
+    if photos:
+        c.init_from = "photos"
+        c.encoder.update(backbone="efficientnet_lite0", image_size=128, stem=())
+        c.encoder.update(patch_size=0, width=0, depth=0, num_heads=0)
+        # Next to no difference to the detector: it normalises what its convolutions make of them.
+        c.data.update(mean=(0.498,) * 3, std=(0.502,) * 3)
+        c.pretrain.steps = 0
+        c.detector.image_size = 64  # as without them
     return c

@@ -35,7 +35,7 @@ PURPOSES = {
     "3mf": "data cad with 3MF files",
     "labels": "labels in a spreadsheet",
     "export": "export, models in ONNX and StableHLO",
-    "photos": "main --config.init_from=photos",
+    "photos": "main --config=own:photos",
     "ray": "data and recognise with --ray",
     "k8s": "main --distributed in pods of Kubernetes",
     "paper": "paper embeddings",

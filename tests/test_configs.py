@@ -11,9 +11,11 @@ import pytest
 
 from stormpsr_jax import configs
 from stormpsr_jax.configs import default
-from stormpsr_jax.networks import detection
+from stormpsr_jax.networks import backbones, detection
+from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.stages import config_flag, networks
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.provenance import flat_config
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.optimizer import make_optimizer
@@ -138,3 +140,14 @@ def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
             changed = config.copy_and_resolve_references()
             (changed[section] if section else changed)[leaf] = value
         assert len(list(config_flag._find_errors(changed, ours))) == 1, field
+
+
+@pytest.mark.parametrize("more", ["", "boxes", "cad"])
+def test_own_photos_changes_the_encoder_alone_and_takes_it_as_it_is(more):
+    plain = flat_config(config_flag.load(f"own:{more}".rstrip(":")))
+    config = config_flag.load(f"own:{more},photos".replace(":,", ":"))
+    assert backbones.build(config.encoder).clone(remat="none") == EfficientNet()
+    assert (config.init_from, config.pretrain.steps) == ("photos", 0)
+    changed = [name for name, value in flat_config(config).items() if value != plain[name]]
+    sections = {"init_from", "encoder", "pretrain", "data", "detector"}
+    assert {name.partition(".")[0] for name in changed} == sections
