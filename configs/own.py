@@ -66,7 +66,7 @@ def get_config(extra: str = "") -> ConfigDict:
         c.init_from = "photos"
         c.encoder.update(backbone="efficientnet_lite0", image_size=128, stem=())
         c.encoder.update(patch_size=0, width=0, depth=0, num_heads=0)
-        # Next to no difference to the detector: it normalises what its convolutions make of them.
+        # Of the detector too, which may start from weights of other ones: the cost is not known.
         c.data.update(mean=(0.498,) * 3, std=(0.502,) * 3)
         c.pretrain.steps = 0
         c.detector.image_size = 64  # as without them

@@ -144,6 +144,7 @@ class Recogniser:
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
         probabilities = logits = new = None
+        tells = self._detect is not None  # of states
         if self._temporal:
             new = _view(images, "encoder")
             new = self._encode(new) if self._encode else new
@@ -154,13 +155,13 @@ class Recogniser:
             self.window = embedded[len(new) :]
             windows = np.arange(len(new))[:, None] + self._offsets
             probabilities, logits = self._temporal(embedded[windows])
+            tells |= logits is not None and logits.shape[1] > probabilities.shape[1]
         detected = found = None
         of_pictures = None, None, None
         if self._detect:
             *columns, of_pictures = self._detect(_view(images, "detector"))
             detected = Detected(*columns)
-        states = logits is not None and logits.shape[1] > probabilities.shape[1]
-        if self._temporal and (self._detect or states):
+        if self._temporal and tells:
             found = scores.as_written(scores.FrameScores(*of_pictures, logits))
         return Recognised(probabilities, detected, found, new)
 

@@ -228,15 +228,15 @@ def evaluate_recordings(
     for stream in scored:
         # Only files of other programs may count otherwise, and events of several tell of none.
         if len(stream.needs) == 1 and not stream.fitted:
-            events = {
+            found = {
                 name: sorted(event[:2] for event in [*row["events"], *row.get("uncertain", ())])
                 for name, row in results[stream.name]["recordings"].items()
             }
             rates.append(
-                agreement.check_rates(recordings, stream.name, stream.needs[0], events, fps)
+                agreement.check_rates(recordings, stream.name, stream.needs[0], found, fps)
             )
     raise_all([error for errors, _ in rates for error in errors])
-    warnings = [warning for _, found in rates for warning in found]
+    warnings = [warning for _, its in rates for warning in its]
     checks, better = agreement.check(procedure, recordings)
     warnings = warnings or better
     result = {

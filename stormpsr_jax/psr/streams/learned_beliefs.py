@@ -333,6 +333,7 @@ class Look:
 
         Pictures of one look say much the same: the longer it has lasted, the less one adds.
         """
+        assert scores.objectness is not None
         g = float(sigmoid(np.clip(float(scores.objectness), -60, 60)))
         self.lasted = self.lasted + g * seconds if g > 0.5 else self.lasted * math.exp(-seconds)
         return seconds * g * g / (1 + self.lasted / LOOK)
@@ -355,6 +356,7 @@ def part_inputs(scores: FrameScores) -> np.ndarray:
     one and no other part looks incorrect.
     """
     assert scores.parts is not None
+    assert scores.states is not None
     present, right = np.split(np.asarray(scores.parts, float), 2)
     there, error = sigmoid(present), math.exp(min(float(scores.states[-1]), 0.0))
     suspect = there * sigmoid(-right)
