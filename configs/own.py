@@ -5,7 +5,7 @@ python -m stormpsr_jax.main --config=own --config.data.dir=DATA --workdir=RUN
 
 With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=own:boxes. Without,
 `learned` weighs what the temporal network alone says of clips, which tells little of right and
-wrong: the risk is 0.4, as 0.2 would leave four in ten correct installations not sure. With renders
+wrong: the risk is 0.4; 0.2 left four in ten correct ones not sure (our renders). With renders
 of the parts' meshes as well (`data_prep.cad --wrong=N`, --config.data.cad_dir=DIR), of which the
 detector learns what wrong parts look like: --config=own:cad.
 

@@ -266,11 +266,8 @@ def _write_model(
         streams={
             stream: content.StreamRecord(
                 choice.settings,
-                {
-                    key: getattr(choice, key)
-                    for key in ("pos", "f1", "delay_s", "seen_f1")
-                    if key != "seen_f1" or choice.seen_f1 is not None
-                },
+                {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")}
+                | ({} if choice.seen_f1 is None else {"seen_f1": choice.seen_f1}),
                 headline.values(result["streams"][stream]),
                 choice.calibration,
                 None if choice.decision is None else choice.decision.risk,

@@ -324,7 +324,7 @@ LEARNED = Learned(
     colour="purple",
     meaning="All that the networks say, weighed over time by a small recurrent network that was "
     "fitted on labelled recordings. Its thresholds are logits of its beliefs.",
-    summary="both, by a fusion fitted on validation recordings (not in the paper)",
+    summary="all networks, by a fusion fitted on validation recordings (not in the paper)",
     needs=("scores",),
     settings=LearnedSettings,
     flags={"threshold": "install"},
