@@ -56,7 +56,7 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.serving.files.results import label_time
 
 ROOT = Path(__file__).parents[1]
@@ -299,7 +299,7 @@ def measured(folder: Path, number: int, procedure: Procedure) -> dict[str, Any]:
         "errors": errors_shown(folder, procedure, "train"),
         "streams": {
             name: {key: stream[key] for key in ("f1", "pos", "delay_s", "wrong")}
-            for name, stream in result["streams"].items()
+            for name, stream in headline.rows(result)
         },
     }
 

@@ -12,8 +12,6 @@ from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 
 _FILE = Path(__file__).with_name("accuracy_over_videos.json")  # benchmarks.own_product --videos
 WINDOW = 64  # frames of a clip in configs/own.py
@@ -26,7 +24,7 @@ class Row(msgspec.Struct):
     Attributes:
         videos: to learn from: `train` of them, and `val` to choose by.
         errors: how often each part is put on wrong in those of train.
-        streams: by stream F1, POS and so on, as in metrics.json.
+        streams: by row of the results F1, POS and so on, as in metrics.json.
     """
 
     videos: int
@@ -38,7 +36,7 @@ class Row(msgspec.Struct):
     @property
     def stream(self) -> str:
         """That a model folder recognises by unless another one is asked for."""
-        return default_stream([*self.streams][-1], self.val)
+        return [*self.streams][-1]
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -68,12 +66,6 @@ class Curve(msgspec.Struct):
     def nearest(self, videos: int) -> Row:
         """The row of the most videos that are no more than so many, or else the first row."""
         return [row for row in self.rows if row.videos <= videos or row is self.rows[0]][-1]
-
-
-def default_stream(last: str, val: int) -> str:
-    """That a model recognises by whose last stream is `last`, of so many in val; see `evaluate`."""
-    untold = streams.find(last).fitted and val < MIN_RECORDINGS
-    return streams.BASELINE.name if untold else last
 
 
 def measured() -> Curve:

@@ -31,6 +31,7 @@ from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -38,8 +39,8 @@ from stormpsr_jax.psr.procedure import Procedure
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _KINDS = ("install", "wrong", "remove")
 _QUALITY = 90  # of JPEG
-# By config: minutes that it takes besides those of each minute of video, and its last stream.
-_COSTS = {"own": (3, "temporal"), "own:boxes": (7, "learned")}
+# By config: minutes that it takes besides those of each minute of video.
+_COSTS = {"own": 3, "own:boxes": 7}
 _OF_VIDEO = 0.1
 
 
@@ -230,7 +231,7 @@ class Project:
             if not missing:
                 break
         lacking = f", but none in {' or '.join(sorted(missing))}: no detector" * bool(missing)
-        rest, last = _COSTS["own" if missing else "own:boxes"]
+        rest = _COSTS["own" if missing else "own:boxes"]
         seconds = sum(entry["frames"] for entry in done.values()) / self.procedure.fps
         shapes = [entry["width"] / entry["height"] for entry in done.values()]
         mixed = max(shapes) / min(shapes) - 1 >= SAME_ASPECT
@@ -241,16 +242,17 @@ class Project:
             f"{workdir}: its model, by the one trained on, if that is better" * workdir.exists(),
         ]
         of_split = {split: [n for n in splits if splits[n] == split] for split in SPLITS}
-        stream = label_checks.default_stream(last, len(of_split["val"]))
         shown = {
             "Videos": f"{len(done)} of {len(entries)}, {seconds / 60:.1f} min",
             "Boxes": f"in {len(boxed)} of these{lacking}" if boxed else "none: no detector",
             "Splits": "; ".join(f"{split}: {', '.join(its)}" for split, its in of_split.items()),
             "Aspect": wanted.aspect or ("pad: the videos differ in shape" if mixed else "stretch"),
             "Takes": f"about {rest + _OF_VIDEO * seconds / 60:.0f} min on two cores",
-            "Stream": stream if stream == last else f"{stream}, as val has too few for {last}",
             "Model": str(workdir),
         }
+        if (result := workdir / "metrics.json").exists():  # of the training before
+            found = analysis.record_next(analysis.load_result(result))
+            shown["Record next"] = " ".join(found) or "nothing stands out"
         told = {"shown": shown, "replaces": [line for line in replaces if line]}
         return told | {"commands": [*map(_shown, commands)]}, commands, workdir
 

@@ -96,7 +96,10 @@ def run(context: Context) -> dict:
             if (path := workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=_notes(chosen, None if weights is None else fusion),
+        notes=[
+            *_notes(chosen, None if weights is None else fusion),
+            *analysis.record_next(result),
+        ],
         strips=belief_strips(_procedure(context), test, settings, weights),
         detections=detections,
     )
@@ -326,7 +329,7 @@ def show(context: Context) -> None:
     """Prints the table of a finished run, and where to look further."""
     result = analysis.load_result(context.workdir / "metrics.json")
     print(analysis.overview(result))
-    for note in analysis.notes(result):
+    for note in [*analysis.notes(result), *analysis.record_next(result)]:
         print(note)
     for name in ("metrics.json", "report.html", "model"):
         print(context.workdir / name)

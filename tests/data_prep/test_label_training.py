@@ -67,6 +67,7 @@ def test_films_are_labelled_and_trained_on_and_the_next_one_is_recognised(tab, t
         press(tab, "Shift+T")
         playwright.expect(tab.locator("#commands")).to_contain_text("--remake=continue")
         playwright.expect(tab.locator("#train-replaces")).to_contain_text("its model")
+        playwright.expect(tab.locator("#train-plan")).to_contain_text("Record next")
         start = tab.locator("#train-start")
         playwright.expect(start).to_be_disabled()
         tab.locator("#train-replace").check()

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.scoring.metrics import score_recording, scored, summarise
@@ -300,6 +301,20 @@ def test_headline_is_of_the_stream_that_the_model_recognises_by(tmp_path):
         assert ("div", f"F1 · {title}") in page.texts
     _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more={"recognises_by": "asd"})
     assert ("p", "The model recognises by asd.") in page.texts
+
+
+def test_what_to_record_next_is_named(tmp_path):
+    entry = summarise({"a": score_recording(TRUTH, scored(EVENTS["asd"], False), FPS)})
+    wrong = {"installations": [[k, 10, 90, accepted, None] for k, accepted in ((0, 20), (1, None))]}
+    row = {"truth": TRUTH, "events": EVENTS["asd"], "wrong": wrong}
+    procedure = load_procedure("synthetic")
+    result = {"fps": FPS, "components": procedure.components, "default_stream": "asd"}
+    found = analysis.record_next(result | {"streams": {"asd": entry | {"recordings": {"a": row}}}})
+    first, second, *_ = procedure.components
+    assert f"finds worst: {procedure.step_name(3)} (0 of 1 found" in found[0]
+    assert found[1] == f"Incorrect installations that asd accepted: {first} 1 of 1."
+    assert found[2].startswith("Never tested on an incorrect installation: ")
+    assert not {first, second} & set(found[2].removesuffix(".").split(": ")[1].split(", "))
 
 
 def test_what_was_seen_has_a_row_above_what_is_right_and_a_line_says_which_is_for_whom(tmp_path):
