@@ -332,18 +332,18 @@ def follow_numbers(
 
 
 def table(curve: label_checks.Curve) -> list[str]:
-    """The rows as lines of a Markdown table, with the stream of the model folder."""
+    """The rows as lines of a Markdown table."""
     shown = curve.rows[0].figures["wrong"]["shown"]
     lines = [
-        "| videos | for validation | incorrect per part | stream | F1 | POS | delay (s) | "
+        "| videos | for validation | incorrect per part | F1 | POS | delay (s) | "
         f"accepted of {shown} |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in curve.rows:
         its = row.figures
         delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f}"
         lines.append(
-            f"| {row.videos} | {row.val} | {row.of_a_part} | `{row.stream}` | {its['f1']:.2f} | "
+            f"| {row.videos} | {row.val} | {row.of_a_part} | {its['f1']:.2f} | "
             f"{its['pos']:.2f} | {delay} | {its['wrong']['accepted']} |"
         )
     return lines

@@ -11,8 +11,8 @@ and confidences, and those for testing are scored (docs/own-product.md).
 Fields to look at first:
 * data.synthetic.poses, .up: right and wrong places of parts, and what points up, if the meshes
   are not in their assembled places with z up (`python -m data_prep.cad --help`).
-* data.synthetic.world: "anywhere" where the camera is fixed and low. It is better there, and may be
-  worse from a head's (docs/own-product.md).
+* data.synthetic.world: "toy" has a head's camera alone. "anywhere", the default, has cameras from 10
+  degrees up, benches of any texture, and gloss: films have more in common with it.
 * data.synthetic.product_seed in place of meshes and procedure: a product drawn at random.
 * data.synthetic.size, up to 640, with data.synthetic.recordings, .cad_per_state and .cad_wrong:
   what rendering takes, which a line tells before it starts; finished recordings are kept.
@@ -36,6 +36,7 @@ from stormpsr_jax.configs import synthetic_full
 def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = synthetic_full.get_config()
+    c.data.synthetic.world = "anywhere"
     c.procedure = ""  # has to be named, but for a product that is drawn
     c.embed.every = 1  # as its figures were measured
     # Renders do not show what the product looks like through a camera: `recognise --own`.

@@ -34,14 +34,9 @@ class Row(msgspec.Struct):
     streams: dict[str, dict[str, Any]]
 
     @property
-    def stream(self) -> str:
-        """That a model folder recognises by unless another one is asked for."""
-        return [*self.streams][-1]
-
-    @property
     def figures(self) -> dict[str, Any]:
-        """Those of `stream`."""
-        return self.streams[self.stream]
+        """Those of the stream that a model folder recognises by."""
+        return [*self.streams.values()][-1]
 
     @property
     def of_a_part(self) -> int:
