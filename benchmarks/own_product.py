@@ -1,6 +1,6 @@
 """A product that the package has not seen: filmed, labelled and trained on as the guide says.
 
-    python -m benchmarks.own_product --workdir=runs/own_product [--rehearsals=N] [--meshes]
+    python -m benchmarks.own_product --workdir=runs/own_product [--rehearsals=N]
     python -m benchmarks.own_product --workdir=runs/own_videos --renderer=vtk --videos=3,6,12,24,46
 
 Renders videos of a desk lamp being assembled at a table, hands in front of it; a third of its parts
@@ -12,10 +12,8 @@ WORKDIR/videos/<split>, labels, boxes   what a user would have: MP4, labels by t
 WORKDIR/run/metrics.json, report.html   what comes of it
 
 --rehearsals=N adds recordings for training in which every other part is put on wrong first, each
-time in another way; they have no boxes. --meshes writes the parts' meshes too, and the detector
-learns from renders of them (configs/own.py:cad). Each choice needs a WORKDIR of its own; a copy of
-another one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed
-on to the run.
+time in another way; they have no boxes. Each choice needs a WORKDIR of its own; a copy of another
+one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed on.
 
 --renderer=vtk has them filmed by another program (`benchmarks.films`), whose pictures no part
 of this package was made with.
@@ -40,7 +38,6 @@ from typing import Any
 import av
 import matplotlib.figure
 import numpy as np
-import trimesh
 
 from data_prep.checking import label_checks
 from data_prep.products.product import Part, Product, solid
@@ -216,16 +213,6 @@ def film_all(
     parallel.run(one, jobs, workers, "videos", None, folder)
 
 
-def write_meshes(folder: Path) -> None:
-    """Writes an STL file of each part where it belongs, and the parts' colours."""
-    folder.mkdir(exist_ok=True)
-    for name, part in zip(LAMP, lamp().parts, strict=True):
-        mesh = part.mesh.moved(part.right)
-        trimesh.Trimesh(mesh.vertices, mesh.faces).export(folder / f"{name}.stl")
-    colours = {name: "#" + bytes(round(255 * c) for c in LAMP[name][1]).hex() for name in LAMP}
-    files.write_json(folder / "poses.json", {"colors": colours})
-
-
 # --- The guide ------------------------------------------------------------------------------------
 
 
@@ -236,18 +223,13 @@ def run(module: str, *arguments: str) -> None:
     subprocess.run(words, cwd=ROOT, check=True)
 
 
-def follow(folder: Path, meshes: bool, fields: Sequence[str]) -> None:
+def follow(folder: Path, fields: Sequence[str]) -> None:
     """Gives the guide's commands, from the videos to metrics.json."""
     data, procedure = f"{folder}/data", f"--procedure={folder}/lamp.json"
     sources = [f"--{name}={folder}/{name}" for name in ("videos", "labels", "boxes")]
     run("data_prep.own", *sources, procedure, f"--out={data}", "--size=64")
     run("data_prep.check", data)
     words = ["--config=own:boxes", f"--config.data.dir={data}", f"--workdir={folder}/run", *fields]
-    if meshes:
-        write_meshes(folder / "meshes")
-        renders = ["--per_state=100", "--wrong=300", "--size=64", f"--out={folder}/cad"]
-        run("data_prep.cad", f"--meshes={folder}/meshes", procedure, *renders)
-        words[:1] = ["--config=own:cad", f"--config.data.cad_dir={folder}/cad"]
     run("stormpsr_jax.main", *words)
 
 
@@ -317,7 +299,7 @@ def follow_numbers(
         folder = pool / f"of_{number}"
         lay_out(pool, folder, number)
         files.write_json(folder / "lamp.json", procedure.to_json())
-        follow(folder, meshes=False, fields=fields)
+        follow(folder, fields)
         rows.append(measured(folder, number, procedure))
     content = {
         "product": f"a desk lamp of six parts, {FILMED[renderer]}",
@@ -369,7 +351,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--workdir", type=Path, metavar="DIR", help="where all of it goes")
     add("--plot", action="store_true", help="draw docs/videos.webp, and end")
     add("--rehearsals", type=int, default=0, metavar="N", help="recordings full of wrong parts (0)")
-    add("--meshes", action="store_true", help="the detector learns from renders of meshes, too")
     add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
     what = "numbers of videos, each of which the guide is followed with"
     how = "that films: this package's, or VTK with its own hands, tables and light (%(default)s)"
@@ -382,8 +363,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args.workdir:
         parser.error("the following arguments are required: --workdir")
-    if args.videos and (args.meshes or args.rehearsals):
-        parser.error("--videos goes without --meshes and without --rehearsals")
+    if args.videos and args.rehearsals:
+        parser.error("--videos goes without --rehearsals")
     folder = args.workdir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -395,7 +376,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             places = guide_places(args.rehearsals)
             film_all(folder, procedure, places, args.workers, args.renderer)
-            follow(folder, args.meshes, fields)
+            follow(folder, fields)
     except subprocess.CalledProcessError as error:
         return error.returncode  # it has said why
     return 0

@@ -11,8 +11,8 @@ and confidences, and those for testing are scored (docs/own-product.md).
 Fields to look at first:
 * data.synthetic.poses, .up: right and wrong places of parts, and what points up, if the meshes
   are not in their assembled places with z up (`python -m data_prep.cad --help`).
-* data.synthetic.world: "toy" has a head's camera alone. "anywhere", the default, has cameras from 10
-  degrees up, benches of any texture, and gloss: films have more in common with it.
+* data.synthetic.world: "anywhere", the default, has cameras from 10 degrees up, benches of any
+  texture, and gloss: films have more in common with it than with "toy", a head's camera alone.
 * data.synthetic.product_seed in place of meshes and procedure: a product drawn at random.
 * data.synthetic.size, up to 640, with data.synthetic.recordings, .cad_per_state and .cad_wrong:
   what rendering takes, which a line tells before it starts; finished recordings are kept.
@@ -24,8 +24,8 @@ Fields to look at first:
 * evaluate.risk: the share of incorrect installations that may be reported as installed, by what
   renders show.
 Hardware: 2 CPU cores, ten minutes. Measured on films of another renderer, from a head's camera
-(docs/own-product.md), four products, two seeds each: F1 .87 to .98, POS .62 to .94, 8 of 82 wrong
-parts accepted. Real video was never tried.
+(docs/own-product.md), world "toy", four products, two seeds each: F1 .87 to .98, POS .62 to .94, 8
+of 82 wrong parts accepted. Real video was never tried.
 """
 
 from ml_collections import ConfigDict

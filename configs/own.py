@@ -5,12 +5,11 @@ python -m stormpsr_jax.main --config=own --config.data.dir=DATA --workdir=RUN
 
 With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=own:boxes. Without,
 `learned` weighs what the temporal network alone says of clips, which tells little of right and
-wrong: the risk is 0.4; 0.2 left four in ten correct ones not sure (our renders). With renders
-of the parts' meshes as well (`data_prep.cad --wrong=N`, --config.data.cad_dir=DIR), of which the
-detector learns what wrong parts look like: --config=own:cad.
+wrong: the risk is 0.4; 0.2 left four in ten correct ones not sure (our renders). With meshes
+of the parts, configs/cad.py trains on renders and on DATA together.
 
 With the extra `photos` and --size=128 (or more) the encoder is one that has seen photographs, as it
-is: --config=own:photos, own:boxes,photos, own:cad,photos. --config.pretrain.steps=240 trains it on.
+is: --config=own:photos, own:boxes,photos. --config.pretrain.steps=240 trains it on.
 
 Fields to look at first:
 * window.frames counts frames of the shards: 64 are 12.8 s at 5 frames/s. Hidden stretches should be
@@ -31,7 +30,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import synthetic_full
 
-KNOWN = ("boxes", "cad", "photos", "boxes,photos", "cad,photos")  # after the colon
+KNOWN = ("boxes", "photos", "boxes,photos")  # after the colon
 
 
 def get_config(extra: str = "") -> ConfigDict:
@@ -42,26 +41,22 @@ def get_config(extra: str = "") -> ConfigDict:
     """
     if extra not in ("", *KNOWN):
         raise ValueError(f"own:{extra}: only own:{' and own:'.join(KNOWN)} are known")
-    extra, photos = extra.replace("photos", "").strip(","), "photos" in extra
+    boxes, photos = "boxes" in extra, "photos" in extra
     c = synthetic_full.get_config()
     c.stages = ("pretrain", "embed", "temporal", "predict", "fuse", "evaluate")
     c.evaluate.risk = 0.4
-    if extra:
+    if boxes:
         c.evaluate.risk = 0.1
+        # Measured with it (benchmarks/results/own-product-videos.md).
+        c.detector.init_from = "general_detector"
         learning = ("pretrain", "embed", "temporal", "detector")
         c.stages = (*learning, "predict", "product_gate", "fuse", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
     c.embed.every = 1  # a handful of recordings has no clip to spare
-    c.augment.occluders = 0.0  # data_prep.cad renders hands
+    c.augment.occluders = 0.0
     c.pretrain.cad_per_state = 0
     c.pretrain.n_per_state = 4
-    if extra == "boxes":  # measured with it (benchmarks/results/own-product-videos.md)
-        c.detector.init_from = "general_detector"
-    if extra != "cad":
-        c.detector.cad = 0.0
-        c.detector.cad_wrong = 0.0
-        c.detector.part_loss = 1.0
-        c.detector.pose_loss = 0.0
+    c.detector.update(cad=0.0, cad_wrong=0.0, part_loss=1.0, pose_loss=0.0)
     if photos:
         c.init_from = "photos"
         c.encoder.update(backbone="efficientnet_lite0", image_size=128, stem=())

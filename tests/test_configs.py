@@ -142,7 +142,7 @@ def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
         assert len(list(config_flag._find_errors(changed, ours))) == 1, field
 
 
-@pytest.mark.parametrize("more", ["", "boxes", "cad"])
+@pytest.mark.parametrize("more", ["", "boxes"])
 def test_own_photos_changes_the_encoder_alone_and_takes_it_as_it_is(more):
     plain = flat_config(config_flag.load(f"own:{more}".rstrip(":")))
     config = config_flag.load(f"own:{more},photos".replace(":,", ":"))

@@ -40,7 +40,7 @@ MINE = "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.g
         ([CONFIG, "--confg=own"], "unrecognized arguments: --confg=own; did you mean --config?"),
         (["--confg=own"], "unrecognized arguments: --confg; did you mean --config?"),
         ([], "the following arguments are required: --config"),
-        (["--config=own:cages"], "own:cages: only own:boxes and own:cad and own:photos and "),
+        (["--config=own:cages"], "own:cages: only own:boxes and own:photos and "),
         (["--config=synthetic:boxes"], "takes nothing after a colon"),
         (["--config=nope"], "unknown config 'nope'"),
         (["--config=mine.py", "return len(1)"], "mine.py: line 5: TypeError: object of type 'int'"),

@@ -154,9 +154,8 @@ def _warn(context: Context) -> None:
             "warning",
             f"--config.detector.part_loss={config.part_loss}, but detector.cad_wrong=0: what an "
             "incorrect part looks like is learnt from the training recordings alone (wrong "
-            f"parts in them: {shown}), and others will hardly be noticed; render some with "
-            "data_prep.cad --wrong=N and give data.cad_dir, detector.cad and detector.cad_wrong, "
-            "or label more",
+            f"parts in them: {shown}), and others will hardly be noticed; train on renders too "
+            "(--config=cad with data.extra, docs/own-product.md), or label more",
         )
 
 

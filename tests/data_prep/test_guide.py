@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-import trimesh
 
-from data_prep.rendering.mesh import affine
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
@@ -77,12 +75,6 @@ def test_guide_with_boxes(user):
     follow(user, "boxes", "--config.stages=('detector','predict','evaluate')")
     result = json.loads((user / "runs/pump_boxes/metrics.json").read_text())
     assert list(result["streams"]) == ["asd"]
-    (user / "meshes").mkdir()
-    for k, name in enumerate(("seal", "cover", "screw")):
-        box = trimesh.creation.box((2, 2, 1), affine(translation=(0, 0, k)))
-        box.export(user / "meshes" / f"{name}.stl")
-    assert "wrong parts in them" not in follow(user, "cad", "--config.stages=('detector',)")
-    assert (user / "runs/pump_cad/detector/best.safetensors").is_file()
 
 
 def example(name: str, user: Path, monkeypatch, tmp_path) -> dict:

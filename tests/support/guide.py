@@ -68,8 +68,6 @@ def follow(folder: Path, name: str, *extra: str, page: str = PAGE) -> str:
         if words[2] == "stormpsr_jax.main":
             words += [f"--config.{key}={value}" for key, value in SMALL.items()]
             words += extra
-        elif words[2] == "data_prep.cad":
-            words += ["--per_state=2", "--wrong=2"]
         options = {"cwd": folder, "stderr": subprocess.PIPE}
         process = start(
             [sys.executable, *words[1:]], env=environment(OMP_NUM_THREADS="1"), **options
