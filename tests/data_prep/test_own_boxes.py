@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data_prep.reading import own_labels
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import boxes
 from tests.support.own_data import make, opened
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep import own
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.trees import Tree
 from tests.support.commands import refused
 from tests.support.damage import Damage, all_of, edited, moved, removed, written
 from tests.support.own_data import (
