@@ -167,8 +167,8 @@ def load_recordings(
                 r.frames, r.states = known.frames, known.states
             shown = Place(place.tree, join(place.name, predictions.VISIBLE_FROM))
             if not place.is_file() and attempt(shown, shown.is_file):
-                read = predictions.read_visible_from
-                r.visible_from = attempt(shown, shown.read, read, procedure)
+                args = predictions.read_visible_from, procedure
+                r.visible_from = attempt(shown, shown.read, *args)
         others = found.keys() - {name}
         for kind in KINDS.values():
             if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:
