@@ -36,10 +36,10 @@ from data_prep.meccano import read_boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.procedure import load_procedure
 
 QUALITY = 92

@@ -35,9 +35,9 @@ from data_prep.writing import output, parallel
 from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.progress import Progress
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
-from stormpsr_jax.media.finding import Place
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.label_files import STATES, STEPS
 from stormpsr_jax.psr.procedure import Procedure

@@ -39,10 +39,10 @@ from data_prep.reading.boxes import inside
 from data_prep.writing import shards
 from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.base.trees import Tree, join, of_file
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.media.trees import Tree, join, of_file
 from stormpsr_jax.psr.files import box_forms
 from stormpsr_jax.psr.files.boxes import Id, Picture
 from stormpsr_jax.psr.procedure import Procedure, load_procedure

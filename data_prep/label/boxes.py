@@ -18,7 +18,7 @@ from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, revision
 from data_prep.reading import own_labels
 from stormpsr_jax.base import files
-from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.psr.files import box_forms
 from stormpsr_jax.psr.files import boxes as psr_boxes
 from stormpsr_jax.psr.files.label_files import BOXES

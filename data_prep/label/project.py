@@ -28,9 +28,8 @@ from data_prep.label.models import Proposals, Wanted, training, uncertainty
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base.errors import message_of
+from stormpsr_jax.base.trees import Place, Tree
 from stormpsr_jax.media import finding, video
-from stormpsr_jax.media.finding import Place
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -75,7 +74,7 @@ class Recording:
         try:
             if not video.is_video(self.place[1]):
                 what = "is a folder of pictures, and videos alone are labelled here"
-                raise ValueError(f"{finding.show(self.place)}: {what}")
+                raise ValueError(f"{self.place}: {what}")
             self.film = Film(self.place, fps, self._told.fileno())
             self._stamp = self._stat()
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -102,7 +101,7 @@ class Recording:
             raise ValueError(self.error or f"{self.name}: its index is not built yet")
         if self._stat() != self._stamp:
             what = "has changed since it was opened; start the command again"
-            raise ValueError(f"{finding.show(self.place)}: {what}")
+            raise ValueError(f"{self.place}: {what}")
         return self.film
 
     def jpeg(self, frame: int, width: int) -> bytes:

@@ -11,10 +11,9 @@ from absl import logging
 
 from data_prep.reading.boxes import Boxes
 from stormpsr_jax.base.errors import gathering, raise_all
+from stormpsr_jax.base.trees import Place, Tree, join
 from stormpsr_jax.media import finding, pictures, video
-from stormpsr_jax.media.finding import Place, show
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files.label_files import STATES
 
 _SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)
@@ -117,7 +116,7 @@ def find_labels(trees: Iterable[Tree], flag: str, file: str = STATES) -> dict[st
         ValueError: there are none, or all recordings that are in two places.
     """
     found = finding.by_name(
-        (folder.rpartition("/")[2], (tree, folder))
+        (folder.rpartition("/")[2], Place(tree, folder))
         for tree in trees
         for folder, _, files in tree.walk()
         if file in files
@@ -140,7 +139,7 @@ def find_files(
         ValueError: all recordings that have two, and all names that cannot be those of recordings.
     """
     found = finding.by_name(
-        (name, (tree, join(folder, file)))
+        (name, Place(tree, join(folder, file)))
         for tree in trees
         for folder, _, files in tree.walk()
         for file in files
@@ -153,7 +152,7 @@ def only_places(found: Mapping[str, Sequence[Place]], flag: str, what: str) -> d
     """Returns the place of each recording; ValueError names all that have several."""
     raise_all(
         [
-            f"{flag}: recording {name}: {what} in {' and '.join(map(show, its))}; keep one of "
+            f"{flag}: recording {name}: {what} in {' and '.join(map(str, its))}; keep one of "
             "these or, if they are of several recordings, rename all but one"
             for name, its in found.items()
             if len(its) > 1
@@ -179,7 +178,7 @@ def splits_of(
         of_pictures = split_of(*pictured[name], above)
         of_labels = split_of(*place, above) or of_pictures
         if of_labels is None:
-            problems.append(f"{show(place)}: is in no folder train, val or test")
+            problems.append(f"{place}: is in no folder train, val or test")
         elif of_pictures not in (None, of_labels):
             problems.append(
                 f"recording {name}: frames in split {of_pictures}, labels in {of_labels}"

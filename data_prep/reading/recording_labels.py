@@ -10,9 +10,8 @@ import numpy as np
 from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.errors import for_each, raise_all
-from stormpsr_jax.media.finding import Place
+from stormpsr_jax.base.trees import Place, Tree, join
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
 from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
 from stormpsr_jax.psr.procedure import Procedure

@@ -3,7 +3,7 @@
 A tar file that somebody names is read likewise.
 
 `zipfile` takes .8 KiB a member, and data sets have a hundred thousand and more in each of several
-files. So a process keeps one of them open, the one that it has read from last.
+files. So a process keeps few of them open, those that it has read from last.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ import posixpath
 import re
 import stat
 import struct
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from stormpsr_jax.base import files, memory
-from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.base.tars import TarArchive
 
 MAX_DEPTH, MAX_FOLDERS, MAX_PATH = 64, 2**16, 1024  # of paths in a zip file; the last in characters
-MAX_MEMBERS = 10_000  # that `unpacked` unpacks; IndustReal has 84 recordings
+MAX_OPEN = 3  # labels and the predictions of two streams are read by turns
+MAX_MEMBERS = 10_000  # that are unpacked; IndustReal has 84 recordings
 MAX_BYTES = files.MAX_TEXT  # of these together
 # Of labels and predictions that are unpacked, however small the zip file is: as tables or JSON they
 # take up to 80 times as much memory.
@@ -45,8 +43,6 @@ _PART = re.compile(r"(.+\.zip)\.([0-9]{3})", re.IGNORECASE | re.ASCII | re.DOTAL
 # Paths that nothing is wrong with, as nearly all are; the others are looked at more closely.
 _PLAIN = re.compile(r"(?:[\w-][\w. -]*/)*(?:[\w-][\w. -]*)?")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# (zip file, path of a member) → where in the folder it belongs, None for what is not wanted.
-Place = Callable[[Path, PurePosixPath], PurePosixPath | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +99,17 @@ class Zip:
         """Returns the bytes that a file has unpacked, as declared; ValueError: there is none."""
         return self._member(name).file_size
 
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ValueError if files have more in them, all together, than is unpacked."""
+        size = sum(map(self.size, names))
+        packed, place = sum(map(os.path.getsize, self.parts)), printable(self.path)
+        memory.check_growth(packed, size, FREE_BYTES, f"{place}: what is in it")
+        if len(names) > MAX_MEMBERS or size > MAX_BYTES:
+            raise ValueError(
+                f"{place}: {len(names):,} files of {size:,} bytes are wanted of it, of which "
+                f"{MAX_MEMBERS:,} files and {MAX_BYTES:,} bytes are the most that is read"
+            )
+
     def _member(self, name: str) -> zipfile.ZipInfo:
         if (member := _open(self).members.get(name)) is None:
             raise ValueError(f"{self.show(name)}: no such file in the zip file")
@@ -148,6 +155,11 @@ def find(folder: str, names: Iterable[str]) -> dict[str, Zip]:
         name: Zip(os.path.join(folder, name), tuple(os.path.join(folder, p) for p in parts))
         for name, parts in sorted((found | pieces).items())
     }
+
+
+def is_packed(path: str) -> bool:
+    """Says whether a path is called like that of a zip file, of a part of one or of a tar file."""
+    return path.lower().endswith((".zip", ".tar")) or _PART.fullmatch(path) is not None
 
 
 def of(path: str | os.PathLike) -> Zip:
@@ -292,9 +304,11 @@ def _open(zip: Zip) -> _Opened:
     try:
         status = [os.stat(part) for part in zip.parts]
         key = zip, os.getpid(), *((s.st_size, s.st_mtime_ns) for s in status)
-        if (opened := _kept.get(key)) is None:
-            _kept.clear()  # before another one takes its memory
-            opened = _kept[key] = _Opened(zip)
+        if (opened := _kept.pop(key, None)) is None:
+            while len(_kept) >= MAX_OPEN:  # before another one takes its memory
+                _kept.pop(next(iter(_kept)))
+            opened = _Opened(zip)
+        _kept[key] = opened
         return opened
     except OSError as error:
         where = printable(error.filename or zip.path)
@@ -309,61 +323,3 @@ def _open(zip: Zip) -> _Opened:
         raise ValueError(
             f"{printable(zip.path)}: not a whole zip file ({error}); {advice}"
         ) from error
-
-
-# --- Unpacking ------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def unpacked(zips: Iterable[Zip], place: Place, path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a folder with the wanted files of zip files; it is removed at the end of the block.
-
-    Args:
-        place: says where each member belongs.
-        path: stands for the folder in messages: the zip file, or the folder of the zip files.
-
-    Raises:
-        ValueError: a zip file that is not whole, or has more in it than the limits above; names
-            that no file can have; two members for one place. What a ValueError inside of the block
-            says of an unpacked file names its place in the zip file.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        copies: dict[str, str] = {}  # the place in the zip file of each
-        for zip in zips:
-            _unpack(zip, place, Path(folder), copies)
-        try:
-            yield Path(folder)
-        except ValueError as error:
-            lines = lines_of(error)
-            for copy, member in copies.items():
-                lines = [line.replace(copy, member) for line in lines]
-            raise_all([line.replace(folder, os.fspath(path)) for line in lines])
-
-
-def _unpack(zip: Zip, place: Place, folder: Path, copies: dict[str, str]) -> None:
-    """Unpacks what is wanted of a zip file into a folder."""
-    found = [(name, place(Path(zip.path), PurePosixPath(name))) for name in zip.members()]
-    wanted = {name: target for name, target in found if target is not None}
-    if len(wanted) + len(copies) > MAX_MEMBERS:
-        raise ValueError(
-            f"{printable(zip.path)}: with it there are more than the {MAX_MEMBERS} files that are "
-            "read"
-        )
-    size = sum(_open(zip).members[name].file_size for name in wanted)
-    packed, what = sum(map(os.path.getsize, zip.parts)), f"{printable(zip.path)}: what is in it"
-    memory.check_growth(packed, size, FREE_BYTES, what)
-    if size > MAX_BYTES:
-        raise ValueError(
-            f"{printable(zip.path)}: what is wanted of it has {size:,} bytes, {MAX_BYTES:,} are "
-            "the most that is read"
-        )
-    for name, target in wanted.items():
-        where = zip.show(name)
-        copy = folder.joinpath(*(files.check_name(part, where) for part in target.parts))
-        if str(copy) in copies:
-            raise ValueError(f"{where}: is in {copies[str(copy)]} too; keep one")
-        file, _ = zip.open(name, MAX_BYTES)
-        with file, read_errors(where):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(file.read())
-        copies[str(copy)] = where

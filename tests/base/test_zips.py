@@ -5,7 +5,7 @@ import pickle
 import random
 import struct
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
@@ -161,26 +161,18 @@ def test_a_file_that_is_a_link_or_unfolds_or_lies_is_not_read(tmp_path):
         found.open("large.csv", 2**20)[0].read()
 
 
-# --- Unpacking ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"x/a.csv": b"", "y/a.csv": b""}, r"a\.zip/y/a\.csv: is in .*a\.zip/x/a\.csv too; keep"),
-        ({"x/.csv.csv": b""}, "begins with a dot"),
-        ({f"{i}.csv": b"" for i in range(4)}, "more than the 3 files that are read"),
+        ({f"{i}.csv": b"" for i in range(4)}, "a.zip: 4 files of 0 bytes are wanted .* 3 files"),
         ({f"{i}.csv": bytes(2**21) for i in range(3)}, "6,291,456 bytes, more than 20 times"),
-        ({"a.csv": random.Random(0).randbytes(2**20 + 1)}, "1,048,577 bytes, 1,048,576 are"),
+        ({"a.csv": random.Random(0).randbytes(2**20 + 1)}, "1,048,577 bytes .* 1,048,576 bytes"),
     ],
 )
-def test_nothing_is_unpacked_of_a_zip_file_that_has_too_much(
-    tmp_path, monkeypatch, members, message
-):
+def test_nothing_is_read_of_a_zip_file_that_has_too_much(tmp_path, monkeypatch, members, message):
     monkeypatch.setattr(zips, "MAX_MEMBERS", 3)
     if len(members) == 1:
         monkeypatch.setattr(zips, "MAX_BYTES", 2**20)
     path = write(tmp_path / "a.zip", members, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(ValueError, match=message):
-        with zips.unpacked([zips.of(path)], lambda _, member: PurePosixPath(member.name), path):
-            pass
+        zips.of(path).check([*members])

@@ -19,8 +19,8 @@ from data_prep.products.glb_files import written
 from data_prep.products.product import toy_product
 from data_prep.reading import own_labels
 from stormpsr_jax import demo
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import video
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.labels import steps_to_states
 from stormpsr_jax.psr.procedure import load_procedure

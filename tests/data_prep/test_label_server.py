@@ -11,7 +11,7 @@ from concurrent import futures
 import pytest
 
 from data_prep.label.project import Recording
-from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.base.trees import Tree
 from tests.data_prep.test_label import write_film
 from tests.support.label_page import TOKEN, LabelPage, command
 from tests.support.own_data import PROCEDURE

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data_prep.reading import boxes, own_labels
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree
 from tests.support.own_data import make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
