@@ -28,7 +28,7 @@ from data_prep.label.models import Proposals, Wanted, training, uncertainty
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base.errors import message_of
-from stormpsr_jax.base.trees import Place, Tree
+from stormpsr_jax.base.trees import Place, Tree, place_of
 from stormpsr_jax.media import finding, video
 from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.files.words import Terms
@@ -217,7 +217,7 @@ class Project:
         folder, boxes, boxed = self.labels.keeping.folder, self.boxes.folder, set[str]()
         if boxes.is_dir() and any(path.is_file() for path in boxes.rglob("*")):
             boxed = done.keys() & own_labels.find_boxes(boxes, done)
-        labelled = {name: (Tree(str(folder)), self.labels.paths[name].name) for name in done}
+        labelled = {name: place_of(self.labels.paths[name]) for name in done}
         pictured = {name: self.recordings[name].place for name in done}
         for kind in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, kind, self._procedure_file, wanted)

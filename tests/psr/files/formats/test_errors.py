@@ -264,7 +264,7 @@ def test_errors_of_all_files_come_at_once(toy_file, capsys):
     (root / "val/a").rmdir()
     (root / "train/a/1.csv").unlink()
     (root / "train/a/PSR_labels.csv").write_text("1.jpg,9,x\n")
-    (root / "train/a/PSR_labels_raw.csv").write_text("1.jpg,9\n")
+    (root / "train/a/PSR_labels_raw.csv").write_text("1.jpg,9,0\n")
     (root / "b/1.csv").write_text("time,step\n1,x\n")
     said = refused(capsys, labels, toy_file, lines=3).splitlines()
     places = ("a/PSR_labels.csv: line 1", "a/PSR_labels_raw.csv: line 1", "b/1.csv: line 2")
