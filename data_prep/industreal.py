@@ -61,9 +61,7 @@ def read_boxes(place: Place) -> Boxes:
             and names neither agree nor are one off as in the download, and a number that is no
             class.
     """
-    (tree, name), path = place, str(place)
-    with tree.on_disk(name) as copy:
-        data = files.read_json(copy)
+    data, path = place.read(files.read_json), str(place)
     table, number = box_forms.coco_categories(data, path), class_maps.by_name(PROCEDURE)
     by_name = {key: number.get(name, -1) for key, name in table.items()}
     last = PROCEDURE.error_class
@@ -126,7 +124,7 @@ def make_dataset(
             trees,
             "--data",
             "boxes",
-            lambda folder, file: folder.rpartition("/")[2] if file == _BOXES and folder else None,
+            lambda file: file.above.last or None if file.last == _BOXES else None,
         )
         found = data_sets.match(
             FORMAT,

@@ -37,9 +37,9 @@ from absl import logging
 from data_prep import command
 from data_prep.reading.boxes import inside
 from data_prep.writing import shards
-from stormpsr_jax.base import files, zips
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.base.trees import Tree, join, of_file
+from stormpsr_jax.base.trees import Tree, join, zip_of
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
@@ -283,7 +283,7 @@ def make_dataset(
     procedure = load_procedure("industreal")
     with command.open_downloads("data", data, spare=lambda name: True) as trees:
         if Path(data).is_dir():
-            trees += [of_file(zips.of(path)) for path in Path(data).glob(f"{SYNTH}*.tar")]
+            trees += [zip_of(path) for path in Path(data).glob(f"{SYNTH}*.tar")]
         layout, place, found = read_renders(trees, f"--data={data}")
     states = range(1, procedure.num_states + 1)
     by_state = {state: [r for r in found if r.label == state] for state in states}

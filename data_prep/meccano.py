@@ -36,10 +36,7 @@ from stormpsr_jax.psr.procedure import load_procedure
 
 def read_boxes(place: Place) -> Boxes:
     """Reads `<recording>_GT.csv`; errors as of `box_forms.meccano`."""
-    tree, name = place
-    with tree.on_disk(name) as path:
-        text = files.read_text(path)
-    pictures, unsure = box_forms.meccano(text, tree.show(name))
+    pictures, unsure = box_forms.meccano(place.read(files.read_text), str(place))
     ranges = np.array(unsure, np.int64).reshape(-1, 2)
     return dataclasses.replace(joined(pictures), every_frame=True, unsure=ranges)
 
@@ -58,7 +55,7 @@ def find_boxes(asd_labels: str | Path) -> dict[str, Place]:
         open_trees(asd_labels),
         "--asd_labels",
         "boxes",
-        lambda _, file: file.removesuffix(_BOXES) if file.endswith(_BOXES) else None,
+        lambda file: file.last.removesuffix(_BOXES) if file.last.endswith(_BOXES) else None,
     )
     if not found:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")

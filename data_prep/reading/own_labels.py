@@ -119,8 +119,7 @@ def read_boxes(place: Place) -> Boxes:
         return boxes.of_one(_pictures(place), Path(place.name).stem)
 
     def picture(name: str) -> Picture:
-        file = Place(place.tree, join(place.name, name))
-        return box_forms.yolo(file.read(files.read_text), str(file))
+        return box_forms.yolo((place / name).read(files.read_text), str(place / name))
 
     there = filter(box_forms.is_of_picture, place.tree.entries(place.name)[1])
     pictures = for_each([(name,) for name in there], picture)

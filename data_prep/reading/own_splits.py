@@ -46,7 +46,7 @@ def choose_splits(
         ValueError: too few recordings for the draw; recordings without a split or in two.
     """
     places = (*labelled.values(), *pictured.values())
-    if not splits and any(data_sets.split_of(*place, above=False) for place in places):
+    if not splits and any(label_files.split_of(place, above=False) for place in places):
         return data_sets.splits_of(labelled, pictured, above=False)
     if match := _SHARES.fullmatch(splits or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
@@ -62,7 +62,7 @@ def _kind(name: str, place: Place, procedure: Procedure, terms: Terms | None) ->
             timed = label_files.read_times(place, procedure, terms, name, with_pictures=True)
             return any(step.step_id % 3 == 1 for step in timed), variant
         frames = range(csvfile.MAX_FRAME + 1)
-        known = recording_labels.read_psr_files(*place, name, procedure, frames, early_start=True)
+        known = recording_labels.read_psr_files(place, name, procedure, frames, early_start=True)
         return bool((known.states == -1).any()), variant
     except ValueError:  # which is reported when all labels are read
         return False, ""

@@ -3,17 +3,21 @@
 All are trees of folders and files, whose names are given with / between them, relative to the top.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import os
 import shutil
+import stat
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, ClassVar, NamedTuple, TypeVar
 
-from stormpsr_jax.base import files, zips
+from stormpsr_jax.base import files, memory, zips
 from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.base.zips import printable, read_errors
 
@@ -25,19 +29,19 @@ _ENDS = 2**16  # bytes at either end of a file that tell its content
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """A folder, a zip or a tar file, or a single file. Picklable.
+    """A folder, a zip or a tar file (`Zip`), or a single file. Picklable.
 
     Attributes:
         path: of the folder or zip file; of one in parts, the path that it would have joined.
         left_out: names of folders that `walk` leaves out; always also `zips.LEFT_OUT`.
-        zip: the zip or tar file; None for a folder.
         only: the one file of the folder that the tree has; '' for a whole folder.
+        packed: whether it is a zip or a tar file.
     """
 
     path: str
     left_out: frozenset[str] = frozenset()
-    zip: zips.Zip | None = None
     only: str = ""
+    packed: ClassVar[bool] = False
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""
@@ -54,7 +58,7 @@ class Tree:
         """
         if self.only:
             return [], [self.only]
-        folders, names = self._scan(folder) if self.zip is None else self.zip.entries(folder)
+        folders, names = self._scan(folder)
         return (
             sorted(name for name in folders if not name.startswith(".")),
             sorted(name for name in names if not name.startswith(".")),
@@ -85,8 +89,6 @@ class Tree:
 
     def exists(self, name: str) -> bool:
         """Says whether there is a file of that name; ValueError for what is no regular file."""
-        if self.zip is not None:
-            return name in self.zip
         path = os.path.join(self.path, name)
         if not os.path.lexists(path) or os.path.isdir(path):
             return False
@@ -95,8 +97,6 @@ class Tree:
 
     def size(self, name: str) -> int:
         """Returns how many bytes a file has, unpacked; ValueError if there is none."""
-        if self.zip is not None:
-            return self.zip.size(name)
         with read_errors(self.show(name)):
             return os.stat(os.path.join(self.path, name)).st_size
 
@@ -135,8 +135,6 @@ class Tree:
 
     def open(self, name: str) -> tuple[IO[bytes], int]:
         """Returns an open file and its size in bytes; ValueError if it cannot be opened."""
-        if self.zip is not None:
-            return self.zip.open(name, MAX_FILE_BYTES)
         with read_errors(self.show(name)):
             file = Path(self.path, name).open("rb")
             return file, os.fstat(file.fileno()).st_size
@@ -144,21 +142,10 @@ class Tree:
     @contextlib.contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
         """Gives a label file as a path; messages of a ValueError name its place in the zip file."""
-        if self.zip is None:
-            yield Path(self.path, name)
-            return
-        packed, size = self.zip.open(name, zips.FREE_BYTES)
-        with packed, tempfile.TemporaryDirectory() as folder:
-            place, copy = self.show(name), Path(folder, PurePosixPath(name).name)
-            if size > files.MAX_TEXT:
-                what = f"has {size:,} bytes, {files.MAX_TEXT:,} are the most that is read"
-                raise ValueError(f"{place}: {what}")
-            with read_errors(place), copy.open("wb") as file:
-                shutil.copyfileobj(packed, file)
-            try:
-                yield copy
-            except ValueError as error:
-                raise_all([line.replace(str(copy), place) for line in lines_of(error)])
+        yield Path(self.path, name)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ValueError if files of a zip file have more in them than is read together."""
 
     def walk(
         self, folder: str = "", above: tuple[object, ...] = ()
@@ -169,7 +156,7 @@ class Tree:
         ValueError if one leads back to a folder `above` it.
         """
         identity: object = folder
-        if self.zip is None and not self.only:
+        if not self.packed and not self.only:
             with read_errors(self.show(folder)):
                 status = os.stat(os.path.join(self.path, folder))
             identity = (status.st_dev, status.st_ino)
@@ -183,6 +170,82 @@ class Tree:
         for name in folders:
             yield from self.walk(join(folder, name), (*above, identity))
 
+    def files(self) -> Iterator[Place]:
+        """Yields all files, those of a folder in order; errors as of `walk`."""
+        for folder, _, names in self.walk():
+            yield from (Place(self, join(folder, name)) for name in names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Zip(Tree):
+    """A zip or a tar file; a process opens it when it first reads from it.
+
+    Attributes:
+        parts: paths of the files that it is, in order.
+    """
+
+    parts: tuple[str, ...] = ()
+    packed: ClassVar[bool] = True
+
+    @property
+    def archive(self) -> zips.Archive:
+        """The open file; ValueError if it cannot be read."""
+        return zips.opened(self.path, self.parts)
+
+    def _scan(self, folder: str) -> tuple[list[str], list[str]]:
+        if (found := self.archive.folders.get(folder)) is None:
+            raise ValueError(f"{self.show(folder)}: no such folder in the zip file")
+        return found[0], [name.rpartition("/")[2] for name in found[1]]
+
+    def exists(self, name: str) -> bool:
+        """As of a folder, without one on a disk."""
+        return name in self.archive.members
+
+    def size(self, name: str) -> int:
+        """As it is declared."""
+        return self._member(name).file_size
+
+    def open(self, name: str, free: int = MAX_FILE_BYTES) -> tuple[IO[bytes], int]:
+        """As of a folder; `free`: bytes that it may have however few they are packed."""
+        archive, member, place = self.archive.file, self._member(name), self.show(name)
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
+        memory.check_growth(member.compress_size, member.file_size, free, f"{place}: what is in it")
+        with read_errors(place):
+            return archive.open(member), member.file_size
+
+    @contextlib.contextmanager
+    def on_disk(self, name: str) -> Iterator[Path]:
+        """A copy, for as long as the block runs."""
+        packed, size = self.open(name, zips.FREE_BYTES)
+        with packed, tempfile.TemporaryDirectory() as folder:
+            place, copy = self.show(name), Path(folder, PurePosixPath(name).name)
+            if size > files.MAX_TEXT:
+                what = f"has {size:,} bytes, {files.MAX_TEXT:,} are the most that is read"
+                raise ValueError(f"{place}: {what}")
+            with read_errors(place), copy.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+            try:
+                yield copy
+            except ValueError as error:
+                raise_all([line.replace(str(copy), place) for line in lines_of(error)])
+
+    def check(self, names: Sequence[str]) -> None:
+        """As of a folder, which has no such limit."""
+        size = sum(map(self.size, names))
+        packed, place = sum(map(os.path.getsize, self.parts)), self.show("")
+        memory.check_growth(packed, size, zips.FREE_BYTES, f"{place}: what is in it")
+        if len(names) > zips.MAX_MEMBERS or size > zips.MAX_BYTES:
+            raise ValueError(
+                f"{place}: {len(names):,} files of {size:,} bytes are wanted of it, of which "
+                f"{zips.MAX_MEMBERS:,} files and {zips.MAX_BYTES:,} bytes are the most that is read"
+            )
+
+    def _member(self, name: str) -> zipfile.ZipInfo:
+        if (member := self.archive.members.get(name)) is None:
+            raise ValueError(f"{self.show(name)}: no such file in the zip file")
+        return member
+
 
 class Place(NamedTuple):
     """A folder or file of a tree; as a text it is the place as messages name it."""
@@ -192,6 +255,19 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return self.tree.show(self.name)
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.tree, join(self.name, name))
+
+    @property
+    def last(self) -> str:
+        """The name of the file or folder itself; '' of the top."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def above(self) -> Place:
+        """The folder that it is in."""
+        return Place(self.tree, self.name.rpartition("/")[0])
 
     def is_file(self) -> bool:
         """Says whether it is a file; ValueError for what is neither that nor a folder."""
@@ -234,14 +310,14 @@ def open_trees(
     is wrong with it is added to `unread`.
 
     Raises:
-        ValueError: there is nothing at that path; see zips.Zip.
+        ValueError: there is nothing at that path; see `zips.opened`.
     """
     path, left_out = os.fspath(path), frozenset(left_out)
     trees = [open_tree(path, left_out)]
     if os.path.isdir(path):
-        for name, file in zips.find(path, trees[0].entries()[1]).items():
+        for name, parts in zips.find(path, trees[0].entries()[1]).items():
             try:
-                trees.append(of_file(file, left_out))
+                trees.append(zip_of(parts[0], left_out))
             except ValueError as error:
                 if unread is None or not spare(name):
                     raise
@@ -257,13 +333,15 @@ def open_tree(path: str, left_out: frozenset[str] = frozenset()) -> Tree:
         raise ValueError(f"{path}: no such folder or zip file")
     if not zips.is_packed(path):
         return Tree(os.path.dirname(path), only=os.path.basename(path))
-    return of_file(zips.of(path), left_out)
+    return zip_of(path, left_out)
 
 
-def of_file(file: zips.Zip, left_out: frozenset[str] = frozenset()) -> Tree:
-    """Returns the tree of a zip or tar file; ValueError if it cannot be read."""
-    file.entries("")  # can it be read?
-    return Tree(file.path, left_out, file)
+def zip_of(path: str | os.PathLike, left_out: frozenset[str] = frozenset()) -> Zip:
+    """Returns the zip or tar file at a path, maybe of a part; ValueError if it cannot be read."""
+    whole, parts = zips.parts_of(path)
+    tree = Zip(whole, left_out, parts=parts)
+    tree.entries()  # can it be read?
+    return tree
 
 
 def _check_regular(path: str, place: str) -> None:

@@ -12,14 +12,14 @@ import os
 import pathlib
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, lines_of, raise_all
-from stormpsr_jax.base.trees import Place, Tree, join, of_file, open_tree, place_of
+from stormpsr_jax.base.trees import Place, Tree, join, open_tree, place_of, zip_of
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import CVAT_FILE, MAX_BYTES, Sample
@@ -33,6 +33,9 @@ STEPS, WITH_ERRORS, STATES = PSR_FILES = (
     "PSR_labels_raw.csv",
 )
 SPLITS = ("train", "val", "test")
+_SPLIT = re.compile(
+    rf"({'|'.join(SPLITS)})(?:_p[0-9]+|(?![a-z]).*\.zip)?", re.IGNORECASE | re.ASCII
+)
 BOXES = "boxes"  # folder of those that the labelling page has drawn
 # Zip files on IndustReal's page without labels of recordings, which may lie beside those with them.
 OTHER_DOWNLOADS = frozenset(
@@ -142,24 +145,25 @@ def downloads(folder: str, split: str | None = None) -> list[Tree]:
     `OTHER_DOWNLOADS`, and those whose name begins with another split, are not opened.
     """
     return [
-        of_file(file)
-        for name, file in zips.find(folder, os.listdir(folder)).items()
+        zip_of(parts[0])
+        for name, parts in zips.find(folder, os.listdir(folder)).items()
         if name not in OTHER_DOWNLOADS and (split is None or _split_in(name) in (split, ""))
     ]
 
 
-def split_of(place: Place) -> str:
-    """Returns the split of whose folder or zip file a place is; '' if of none."""
-    above = [part for part in place.name.split("/")[:-1] if part in SPLITS]
-    if above or place.tree.zip is None:
-        return above[-1] if above else ""
-    return _split_in(os.path.basename(place.tree.path))
+def split_of(place: Place, above: bool | None = None) -> str:
+    """Returns the split that the nearest folder above is named after, such as test_p1; '' if none.
+
+    The name of the tree itself is one of these if `above`; by itself, that of a zip file.
+    """
+    above = place.tree.packed if above is None else above
+    tops = [os.path.basename(os.path.abspath(place.tree.path))] * above
+    return next(filter(None, map(_split_in, [*reversed(place.name.split("/")[:-1]), *tops])), "")
 
 
 def _split_in(name: str) -> str:
-    """The split that a zip file is named after, such as train_p1.zip; '' if none."""
-    match = re.match(rf"({'|'.join(SPLITS)})(?![a-z])", name)
-    return match[1] if match else ""
+    match = _SPLIT.fullmatch(name)
+    return match[1].lower() if match else ""
 
 
 def is_of(split: str | None, place: Place) -> bool:
@@ -190,7 +194,7 @@ def look(
     errors: dict[str, list[str]] = {}
     shared: dict[str, list[tuple[str, Labelled]]] = {}
     passed = {os.path.realpath(leave_out)} if leave_out else set()
-    passed |= {os.path.realpath(tree.path) for tree in trees if tree.zip}
+    passed |= {os.path.realpath(tree.path) for tree in trees if tree.packed}
 
     def add(tree: Tree, folder: str, file: str) -> bool:
         """Says whether it is a label file."""
@@ -198,7 +202,7 @@ def look(
         if os.path.realpath(place.path) in passed or not _may_have_labels(place):
             return False
         own = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
-        if tree.zip is not None and place.name == CVAT_FILE:
+        if tree.packed and place.name == CVAT_FILE:
             own = pathlib.Path(tree.path).stem
         try:
             if file in PSR_FILES:
@@ -216,7 +220,7 @@ def look(
         return bool(names)
 
     for tree in trees:
-        psr_files: list[str] = []
+        of_psr: list[str] = []
         for folder, below, names in tree.walk():
             above, last = posixpath.split(folder)
             psr = [join(folder, name) for name in names if name in PSR_FILES]
@@ -226,17 +230,16 @@ def look(
                 continue
             if psr and folder:
                 places.setdefault(last, []).append(Labelled(tree, folder))
-                psr_files += psr
+                of_psr += psr
             elif last != BOXES:
                 lists = {"splits.csv"}
                 if set(below) & set(SPLITS):
                     lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
                 there = [add(tree, folder, name) for name in names if name not in lists]
                 is_own = folder and last not in SPLITS and above.rpartition("/")[2] in ("", *SPLITS)
-                if is_own and not tree.zip and not below and not any(there):
+                if is_own and not tree.packed and not below and not any(there):
                     empty.append(Place(tree, folder))
-        if tree.zip is not None:
-            tree.zip.check(psr_files)
+        tree.check(of_psr)
     for name, its in shared.items():
         named = [place for own, place in its if own == name]  # a copy for each recording
         its_own = named if len(named) == 1 else dict.fromkeys(place for _, place in its)
@@ -255,7 +258,7 @@ def _may_have_labels(place: Place) -> bool:
     name = place.name.lower()
     if not name.endswith(formats.MAYBE):
         return name.endswith(formats.CERTAIN)
-    packed_in_packed = place.tree.zip is not None and name.endswith(".zip")
+    packed_in_packed = place.tree.packed and name.endswith(".zip")
     return not packed_in_packed and place.tree.size(place.name) <= MAX_BYTES
 
 
@@ -350,14 +353,20 @@ def read(
         ValueError: every error, with file, line and field.
     """
     place = path if isinstance(path, Place) else place_of(path)
-    if not place.is_file():
-        return _read_folder(place, procedure, needed)
-    frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
-    timed = read_times(place, procedure, terms, recording)
-    if variant is not None:
-        first, steps = timed_labels.to_frames(place, timed, variant.initial_state, procedure)
-        frames, states = labels.steps_to_states(steps, first, 0)
-    return _labels({}, frames, states)
+    known: dict[str, Any] = {}
+    if place.is_file():
+        timed = read_times(place, procedure, terms, recording)
+        if variant is not None:
+            first, steps = timed_labels.to_frames(place, timed, variant.initial_state, procedure)
+            known[STATES] = labels.steps_to_states(steps, first, 0)
+    else:
+        there = psr_files(place)
+        if needed is not None:  # without states, no other file says what is asked for
+            there = [n for n in there if n in (needed, STATES)] if STATES in there else [needed]
+        known = read_files(place, there, procedure)
+    nothing = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
+    frames, states = known.pop(STATES, nothing)
+    return _labels(known, frames, states)
 
 
 def read_times(place: Place, *args: Any, **options: Any) -> list[timed_labels.TimedStep]:
@@ -372,27 +381,41 @@ def parsed(place: Place) -> Parsed:
     return getattr(place, "parsed", None) or place.read(formats.read)
 
 
-def _read_folder(place: Place, procedure: Procedure, needed: str | None) -> Labels:
-    frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
-    steps: dict[str, list[labels.Step]] = {}
-    errors: list[str] = []
-    here = place.tree.entries(place.name)[1]
-    there = [name for name in PSR_FILES if name in here]
-    if needed is not None and STATES not in there:
-        there = [needed]  # without states, no other file says what is asked for
-    for name in there:
-        if needed is not None and name not in (needed, STATES):
-            continue
-        file = Place(place.tree, join(place.name, name))
+def psr_files(folder: Place) -> list[str]:
+    """Returns the names of the PSR label files in a folder; ValueError if it cannot be listed."""
+    there = folder.tree.entries(folder.name)[1]
+    return [name for name in PSR_FILES if name in there]
+
+
+def read_files(
+    folder: Place,
+    names: Iterable[str],
+    procedure: Procedure,
+    check: Callable[[pathlib.Path, list[int]], None] = lambda path, frames: None,
+) -> dict[str, Any]:
+    """Returns what PSR label files say, by name: [(frame, step id)], or frames and states.
+
+    Args:
+        check: of a file and the frames of its rows; raises ValueError for what is wrong with them.
+
+    Raises:
+        ValueError: the first errors of each file, with line and field, and how many more it has.
+    """
+
+    def read_file(path: pathlib.Path) -> Any:
+        is_states = path.name == STATES
+        said: Any = (labels.read_states if is_states else labels.read_steps)(path, procedure)
+        check(path, said[0].tolist() if is_states else [frame for frame, _ in said])
+        return said
+
+    found, errors = dict[str, Any](), list[str]()
+    for name in names:
         try:
-            if name == STATES:
-                frames, states = file.read(labels.read_states, procedure)
-            else:
-                steps[name] = file.read(labels.read_steps, procedure)
+            found[name] = (folder / name).read(read_file)
         except ValueError as error:
-            errors += first_of(error, file)
+            errors += first_of(error, folder / name)
     raise_all(errors)
-    return _labels(steps, frames, states)
+    return found
 
 
 def _labels(

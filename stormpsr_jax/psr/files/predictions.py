@@ -132,17 +132,15 @@ def find(path: str | os.PathLike, flag: str, suffix: str = SUFFIX) -> dict[str, 
             folder = join(folder, below[0])
         return {}
     places: dict[str, Place] = {}
-    for folder, _, names in tree.walk():
-        for file in names:
-            if file.endswith(suffix):
-                place, name = Place(tree, join(folder, file)), file.removesuffix(suffix)
-                if name in places:
-                    raise ValueError(f"{place}: is in {places[name]} too; keep one")
-                places[files.check_name(name, str(place))] = place
+    for place in tree.files():
+        if place.last.endswith(suffix):
+            name = files.check_name(place.last.removesuffix(suffix), str(place))
+            if name in places:
+                raise ValueError(f"{place}: is in {places[name]} too; keep one")
+            places[name] = place
     if not places:
         raise ValueError(f"{path}: the zip file has no <recording>{suffix}")
-    if tree.zip is not None:
-        tree.zip.check([place.name for place in places.values()])
+    tree.check([place.name for place in places.values()])
     return places
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base.errors import first_of, raise_all
-from stormpsr_jax.base.trees import Place, join
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.files import label_files, labels, predictions
 from stormpsr_jax.psr.files import scores as score_files
 from stormpsr_jax.psr.files.words import Terms
@@ -171,7 +171,7 @@ def load_recordings(
             if known is not None:
                 r.truth = known.with_errors if with_errors else known.steps
                 r.frames, r.states = known.frames, known.states
-            shown = Place(place.tree, join(place.name, predictions.VISIBLE_FROM))
+            shown = place / predictions.VISIBLE_FROM
             if not place.is_file() and attempt(shown, shown.is_file):
                 args = predictions.read_visible_from, procedure
                 r.visible_from = attempt(shown, shown.read, *args)

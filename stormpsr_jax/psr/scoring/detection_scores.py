@@ -15,7 +15,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
-from stormpsr_jax.base.trees import Place, Tree, join, open_tree
+from stormpsr_jax.base.trees import Place, Tree, open_tree
 from stormpsr_jax.psr.files import box_forms, class_maps, label_files, predictions
 from stormpsr_jax.psr.files.boxes import Id, framed
 from stormpsr_jax.psr.files.predictions import Detections
@@ -299,18 +299,16 @@ def _look(trees: Iterable[Tree], split: str | None) -> dict[str, Place]:
     found: dict[str, Place] = {}
     for tree in trees:
         its: dict[str, Place] = {}
-        for folder, _, names in tree.walk():
-            for file in names:
-                place = Place(tree, join(folder, file))
-                if file.endswith(SUFFIX):
-                    before = its.get(name := file.removesuffix(SUFFIX))
-                    if before is not None and before.name.endswith(SUFFIX):
-                        raise ValueError(f"{place}: is in {before} too; keep one")
-                    its[name] = place
-                elif folder and file == OD_LABELS and label_files.is_of(split, Place(tree, folder)):
-                    its.setdefault(folder.rpartition("/")[2], place)
-        if tree.zip is not None:
-            tree.zip.check([place.name for place in its.values()])
+        for place in tree.files():
+            if place.last.endswith(SUFFIX):
+                before = its.get(name := place.last.removesuffix(SUFFIX))
+                if before is not None and before.name.endswith(SUFFIX):
+                    raise ValueError(f"{place}: is in {before} too; keep one")
+                its[name] = place
+            elif place.last == OD_LABELS and (name := place.above.last):
+                if label_files.is_of(split, place.above):
+                    its.setdefault(name, place)
+        tree.check([place.name for place in its.values()])
         found |= its
     return found
 

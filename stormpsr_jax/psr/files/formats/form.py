@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stormpsr_jax.base import files, trees, zips
+from stormpsr_jax.base import files, trees
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import xml_tree
 
@@ -94,7 +94,7 @@ class Sample:
         """What kind of file it is: "zip", "xml", "json" or "text"; by CVAT's file in its zip."""
         if self._is_zip:
             with contextlib.suppress(ValueError):
-                if CVAT_FILE in zips.of(self.path):
+                if trees.zip_of(self.path).exists(CVAT_FILE):
                     return "xml"
             return "zip"
         start = self.head.lstrip()[:1]
@@ -111,7 +111,7 @@ class Sample:
             self.check_size()
         if not self._is_zip:
             return files.read_text(self.path)
-        with trees.of_file(zips.of(self.path)).on_disk(CVAT_FILE) as path:
+        with trees.zip_of(self.path).on_disk(CVAT_FILE) as path:
             return files.read_text(path)
 
     def check_size(self) -> None:
