@@ -72,7 +72,7 @@ class Recording:
     def build(self, fps: float) -> None:
         """Makes `film`, or `error`."""
         try:
-            if not video.is_video(self.place[1]):
+            if not video.is_video(self.place.name):
                 what = "is a folder of pictures, and videos alone are labelled here"
                 raise ValueError(f"{self.place}: {what}")
             self.film = Film(self.place, fps, self._told.fileno())
@@ -83,7 +83,7 @@ class Recording:
             self._told.close()
 
     def _stat(self) -> tuple[int, int]:
-        status = os.stat(os.path.join(self.place[0].path, self.place[1]))
+        status = os.stat(self.place.path)
         return status.st_mtime_ns, status.st_size
 
     @property
@@ -258,8 +258,7 @@ class Project:
         if self.proposals.model is None:
             return None
         videos = [video for video in self.overview()["videos"] if video["frames"]]
-        places = [self.recordings[v["name"]].place for v in videos if v["status"] != "done"]
-        todo = [Path(tree.path, name) for tree, name in places]
+        todo = [self.recordings[v["name"]].place.path for v in videos if v["status"] != "done"]
         return self.proposals.command(todo) if todo else None
 
     def _look(self, recording: Recording) -> tuple[dict[str, Any], Labels | None]:

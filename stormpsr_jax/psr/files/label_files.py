@@ -41,15 +41,10 @@ BOXES = "boxes"  # folder of those that the labelling page has drawn
 OTHER_DOWNLOADS = frozenset(
     f"{name}.zip"
     for name in (
-        "all_rgb_videos",
-        "action_recognition_labels",
-        "action_recognition_model_weights",
-        "part_geometries",
-        "ASD_results_IndustRealplusSynthetic_test",
-        "ASD_results_SyntheticOnly_test",
-        "assembly_state_detection_model_weights",
-        "assembly_state_detection_synthetic_data",
-    )
+        "all_rgb_videos action_recognition_labels action_recognition_model_weights part_geometries "
+        "ASD_results_IndustRealplusSynthetic_test ASD_results_SyntheticOnly_test "
+        "assembly_state_detection_model_weights assembly_state_detection_synthetic_data"
+    ).split()
 )
 
 

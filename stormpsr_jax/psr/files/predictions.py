@@ -18,7 +18,6 @@ from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.labels import Step, check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
-_MAX_DEPTH = 64  # of folders in folders
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 VISIBLE_FROM = "PSR_labels_visible_from.csv"  # beside the labels of a render
 _VISIBILITY_HEADER = ["frame", "visible"]
@@ -121,23 +120,16 @@ def find(path: str | os.PathLike, flag: str, suffix: str = SUFFIX) -> dict[str, 
     path = os.fspath(path)
     if not os.path.exists(path):
         raise ValueError(f"{path}: is not a folder; {flag} takes one, or a zip file")
-    tree = open_tree(path)
-    if os.path.isdir(path):
-        folder = ""
-        for _ in range(_MAX_DEPTH):
-            below, names = tree.entries(folder)
-            found = {n.removesuffix(suffix): n for n in names if n.endswith(suffix)}
-            if found or len(below) != 1 or os.path.islink(os.path.join(path, folder, below[0])):
-                return {name: Place(tree, join(folder, file)) for name, file in found.items()}
-            folder = join(folder, below[0])
-        return {}
-    places: dict[str, Place] = {}
-    for place in tree.files():
-        if place.last.endswith(suffix):
-            name = files.check_name(place.last.removesuffix(suffix), str(place))
+    tree, places = open_tree(path), dict[str, Place]()
+    for folder, below, names in tree.walk():
+        for file in (name for name in names if name.endswith(suffix)):
+            place = Place(tree, join(folder, file))
+            name = files.check_name(file.removesuffix(suffix), str(place))
             if name in places:
                 raise ValueError(f"{place}: is in {places[name]} too; keep one")
             places[name] = place
+        if os.path.isdir(path) and (places or len(below) != 1):
+            return places
     if not places:
         raise ValueError(f"{path}: the zip file has no <recording>{suffix}")
     tree.check([place.name for place in places.values()])
