@@ -84,8 +84,9 @@ def read_psr_files(
             known[STATES] = labels.steps_to_states(known.get(of, []), initial, frames.start)
         except ValueError as error:
             raise ValueError(f"{folder / of}: {error}") from error
-    steps = known[STEPS] if STEPS in known else labels.states_to_steps(*known[STATES])
-    return Labels(*known[STATES], steps, files, digest)
+    changes, states = known[STATES]
+    steps = known[STEPS] if STEPS in known else labels.states_to_steps(changes, states)
+    return Labels(changes, states, steps, files, digest)
 
 
 def _check_frames(
