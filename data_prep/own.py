@@ -82,7 +82,7 @@ def find_recordings(
     """
     pictured = finding.find_pictures(command.open_flag("videos", videos))
     found = label_files.look(command.open_flag("labels", labels), None, pictured, splits)
-    found.raise_errors()
+    raise_all(found.lines)
     labelled = found.labels
     if not labelled and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")

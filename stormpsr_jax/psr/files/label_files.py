@@ -92,9 +92,10 @@ class Found(NamedTuple):
     errors: dict[str, list[str]]
     empty: list[Place]
 
-    def raise_errors(self) -> None:
-        """Raises ValueError with all of them, if there are any."""
-        raise_all([line for lines in self.errors.values() for line in lines])
+    @property
+    def lines(self) -> list[str]:
+        """All errors."""
+        return [line for lines in self.errors.values() for line in lines]
 
 
 def find(
@@ -120,9 +121,9 @@ def find(
     if is_folder and not found.labels and not found.errors:
         packed = look(downloads(path, split), split, known)
         found = packed if packed.labels or packed.errors else found
-    found.raise_errors()
     what = f"neither {STEPS} nor another CSV, nor a labelling tool's file"
-    raise_all([f"{at}: holds no labels of recording {at.path.name}: {what}" for at in found.empty])
+    empty = [f"{at}: holds no labels of recording {at.last}: {what}" for at in found.empty]
+    raise_all([*found.lines, *empty])
     if not found.labels:
         if not zips.is_packed(path):
             raise_all(unknown(path))
@@ -219,7 +220,7 @@ def look(
         for folder, below, names in tree.walk():
             above, last = posixpath.split(folder)
             psr = [join(folder, name) for name in names if name in PSR_FILES]
-            if (psr and folder) or last == BOXES:
+            if (psr and folder and last not in SPLITS) or last == BOXES:
                 below.clear()
             if not is_of(split, Place(tree, folder if psr else join(folder, ""))):
                 continue
