@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,8 +59,8 @@ def write(files, folder):
 
 def run(*words):
     convert.main([*words, "--procedure=toy.json", "--out=asd"])
-    found = predictions.find(Path("asd"))
-    return {name: read_detections(path, PROCEDURE) for name, path in found.items()}
+    found = predictions.find("asd", "--asd")
+    return {name: place.read(read_detections, PROCEDURE) for name, place in found.items()}
 
 
 COCO = ("coco", "--results=results.json")
