@@ -279,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     frames.add_argument("--predictions", required=True, help=what)
     what = "labels of every kind, as folders of PSR files"
     add = sub("labels", what, _main_labels, "a folder per recording").add_argument
-    add("--labels", required=True, help="folder of labels")
+    add("--labels", required=True, help="folder, zip or file of labels")
     add_label_flags(add)
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
