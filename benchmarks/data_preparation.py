@@ -36,10 +36,10 @@ from data_prep.meccano import read_boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
+from stormpsr_jax.base.trees import Place, Tree
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.procedure import load_procedure
 
 QUALITY = 92
@@ -83,7 +83,7 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
     labels = Tree(str(frames.parent / "labels"))
     recordings = [
         RecordingFiles(
-            name, "train", ImageFiles(Tree(str(frames)), name, 1, count), (labels, name), None
+            name, "train", ImageFiles(Tree(str(frames)), name, 1, count), Place(labels, name), None
         )
         for name in names
     ]

@@ -27,7 +27,7 @@ from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media.video import open_resampled
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.procedure import Procedure

@@ -10,11 +10,11 @@ from typing import Any
 
 import absl.logging
 
-from stormpsr_jax.base import cluster, installed, memory
+from stormpsr_jax.base import cluster, installed, memory, trees
 from stormpsr_jax.base.errors import lines_of, raise_all
-from stormpsr_jax.media import framing, trees
+from stormpsr_jax.base.trees import Tree
+from stormpsr_jax.media import framing
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.psr.procedure import load_procedure
 

@@ -35,9 +35,9 @@ from data_prep.writing import output, parallel
 from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.progress import Progress
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
-from stormpsr_jax.media.finding import Place
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.label_files import STATES, STEPS
 from stormpsr_jax.psr.procedure import Procedure
@@ -153,7 +153,7 @@ def _plan(
         command.open_flag("features", features),
         "--features",
         "arrays",
-        lambda _, file: file[:-4] if file.endswith((".npy", ".npz")) else None,
+        lambda file: file.last[:-4] if file.last.endswith((".npy", ".npz")) else None,
     )
     labelled = data_sets.find_labels(
         command.open_flag("labels", label_dir), f"--labels={label_dir}", STEPS
@@ -169,7 +169,7 @@ def _plan(
         chosen = data_sets.splits_of(both, arrays)
     headers: dict[str, embedding_files.Header] = {}
     known: dict[str, Labels] = {}
-    paths = {name: Path(arrays[name][0].path, arrays[name][1]) for name in both}
+    paths = {name: arrays[name].path for name in both}
     for name, path in paths.items():
         with gathering(errors):
             headers[name] = embedding_files.read_header(path, stride, first_frame or 0)
@@ -199,7 +199,7 @@ def _read_labels(
         "--first_frame and --stride"
     )
     return recording_labels.read_psr_files(
-        *place, name, procedure, frames, advice=advice, early_start=True
+        place, name, procedure, frames, advice=advice, early_start=True
     )
 
 

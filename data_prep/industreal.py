@@ -40,6 +40,7 @@ from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
 from stormpsr_jax.base import files
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.media import finding
 from stormpsr_jax.psr.files import box_forms, class_maps
 from stormpsr_jax.psr.files.boxes import Id
@@ -49,7 +50,7 @@ from stormpsr_jax.psr.procedure import load_procedure
 PROCEDURE = load_procedure("industreal")
 
 
-def read_boxes(place: finding.Place) -> Boxes:
+def read_boxes(place: Place) -> Boxes:
     """Reads the boxes of a recording with their classes, and the classes by the table's names.
 
     Args:
@@ -60,9 +61,7 @@ def read_boxes(place: finding.Place) -> Boxes:
             and names neither agree nor are one off as in the download, and a number that is no
             class.
     """
-    (tree, name), path = place, finding.show(place)
-    with tree.on_disk(name) as copy:
-        data = files.read_json(copy)
+    data, path = place.read(files.read_json), str(place)
     table, number = box_forms.coco_categories(data, path), class_maps.by_name(PROCEDURE)
     by_name = {key: number.get(name, -1) for key, name in table.items()}
     last = PROCEDURE.error_class
@@ -125,7 +124,7 @@ def make_dataset(
             trees,
             "--data",
             "boxes",
-            lambda folder, file: folder.rpartition("/")[2] if file == _BOXES and folder else None,
+            lambda file: file.above.last or None if file.last == _BOXES else None,
         )
         found = data_sets.match(
             FORMAT,

@@ -37,12 +37,12 @@ from absl import logging
 from data_prep import command
 from data_prep.reading.boxes import inside
 from data_prep.writing import shards
-from stormpsr_jax.base import files, zips
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.base.trees import Place, Tree, zip_of
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.media.trees import Tree, join, of_file
 from stormpsr_jax.psr.files import box_forms
 from stormpsr_jax.psr.files.boxes import Id, Picture
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -95,7 +95,7 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
         ValueError: there are none, or several such folders; all errors in the labels.
     """
     found = [
-        (tree, folder, layout)
+        (Place(tree, folder), layout)
         for tree in trees
         for folder, folders, names in tree.walk()
         if IMAGES in folders and (layout := LABELS if LABELS in names else COCO) in names
@@ -105,27 +105,26 @@ def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Rende
             f"{flag}: has neither {COCO} nor {LABELS} beside a folder {IMAGES}; give the folder of "
             "IndustReal's synthetic pictures"
         )
-    named = [one for one in found if one[1].rpartition("/")[2] == SYNTH]
+    named = [one for one in found if one[0].last == SYNTH]
     if len(found) > 1 and len(named) == 1:  # beside the pictures of other studies
         found = named
     if len(found) > 1:
-        shown = " and ".join(tree.show(folder) for tree, folder, _ in found)
+        shown = " and ".join(str(folder) for folder, _ in found)
         raise ValueError(f"{flag}: renders in {shown}; give one of them")
-    ((tree, folder, layout),) = found
-    images, place = join(folder, IMAGES), tree.show(join(folder, layout))
-    names = [name for name in tree.entries(images)[1] if name.lower().endswith(_PICTURES)]
-    with tree.on_disk(join(folder, layout)) as path:
-        data = files.read_json(path)
+    ((folder, layout),) = found
+    tree, images, place = folder.tree, folder / IMAGES, str(folder / layout)
+    names = [name for name in tree.entries(images.name)[1] if name.lower().endswith(_PICTURES)]
+    data = (folder / layout).read(files.read_json)
     labelled = dict((_read_json if layout == LABELS else _read_coco)(data, place))
     if unknown := sorted(labelled.keys() - {*names}):
         raise ValueError(
-            f"{place}: {files.shorten(unknown[0])} is no picture in {tree.show(images)}, nor are "
+            f"{place}: {files.shorten(unknown[0])} is no picture in {images}, nor are "
             f"{len(unknown) - 1} more that it lists"
         )
     if more := len({*names} - labelled.keys()):
         logging.warning("%s: pictures that are left out: %d of %d", place, more, len(names))
-    renders = [Render(tree, join(images, name), *labelled[name]) for name in sorted(labelled)]
-    return layout, tree.show(folder), renders
+    renders = [Render(tree, (images / name).name, *labelled[name]) for name in sorted(labelled)]
+    return layout, str(folder), renders
 
 
 def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
@@ -283,7 +282,7 @@ def make_dataset(
     procedure = load_procedure("industreal")
     with command.open_downloads("data", data, spare=lambda name: True) as trees:
         if Path(data).is_dir():
-            trees += [of_file(zips.of(path)) for path in Path(data).glob(f"{SYNTH}*.tar")]
+            trees += [zip_of(path) for path in Path(data).glob(f"{SYNTH}*.tar")]
         layout, place, found = read_renders(trees, f"--data={data}")
     states = range(1, procedure.num_states + 1)
     by_state = {state: [r for r in found if r.label == state] for state in states}

@@ -18,7 +18,6 @@ give the file as --words.
 
 import argparse
 import csv
-import itertools
 import os
 import sys
 from pathlib import Path
@@ -32,7 +31,6 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import csvfile, label_files, words
-from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.procedure import Procedure
 
 
@@ -51,9 +49,9 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
-    paths = {path: None for path in label_files.find(labels).values() if not path.is_dir()}
-    entries = itertools.chain(*for_each(zip(paths), lambda path: formats.read(path)[1]))
-    texts = [entry.text for entry in entries]
+    places = {place: None for place in label_files.find(labels).values() if place.is_file()}
+    known = for_each(zip(places), label_files.parsed)
+    texts = [entry.text for parsed in known for entry in parsed.entries]
     rows = words.draft(texts, procedure)
     if not rows:
         raise ValueError(f"--labels={labels}: holds PSR label files alone, which have no words")

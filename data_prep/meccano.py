@@ -28,18 +28,15 @@ from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
 from stormpsr_jax.base import files
+from stormpsr_jax.base.trees import Place, open_trees
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.files import box_forms
 from stormpsr_jax.psr.procedure import load_procedure
 
 
-def read_boxes(place: finding.Place) -> Boxes:
+def read_boxes(place: Place) -> Boxes:
     """Reads `<recording>_GT.csv`; errors as of `box_forms.meccano`."""
-    tree, name = place
-    with tree.on_disk(name) as path:
-        text = files.read_text(path)
-    pictures, unsure = box_forms.meccano(text, tree.show(name))
+    pictures, unsure = box_forms.meccano(place.read(files.read_text), str(place))
     ranges = np.array(unsure, np.int64).reshape(-1, 2)
     return dataclasses.replace(joined(pictures), every_frame=True, unsure=ranges)
 
@@ -48,7 +45,7 @@ FORMAT = Format("MECCANO", 1, "--frames", read_boxes, download=data_sets.known_d
 _BOXES = "_GT.csv"
 
 
-def find_boxes(asd_labels: str | Path) -> dict[str, finding.Place]:
+def find_boxes(asd_labels: str | Path) -> dict[str, Place]:
     """Returns the files <recording>_GT.csv by recording.
 
     Raises:
@@ -58,7 +55,7 @@ def find_boxes(asd_labels: str | Path) -> dict[str, finding.Place]:
         open_trees(asd_labels),
         "--asd_labels",
         "boxes",
-        lambda _, file: file.removesuffix(_BOXES) if file.endswith(_BOXES) else None,
+        lambda file: file.last.removesuffix(_BOXES) if file.last.endswith(_BOXES) else None,
     )
     if not found:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")

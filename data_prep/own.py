@@ -54,89 +54,11 @@ from data_prep.writing import from_files
 from stormpsr_jax.base.errors import for_each, lines_of, raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
-from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.files.formats.form import CVAT_FILE, MAX_BYTES
-from stormpsr_jax.psr.files.label_files import PSR_FILES, SPLITS
+from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.files.words import Terms, terms
 from stormpsr_jax.psr.procedure import Procedure
-
-
-def find_labels(
-    labels: str | Path, leave_out: str = "", known: Collection[str] = ()
-) -> dict[str, list[Place]]:
-    """Finds the labels of each recording: folders of PSR label files, and files of label formats.
-
-    A file that lies in a folder other than train, val and test is of the recording that the
-    folder is named after. One of several recordings, as tools export a project, is of all of them,
-    but for those that another such file is called like.
-
-    Args:
-        labels: folder or zip file, or a labelling tool's file.
-        leave_out: path of a CSV file that holds no labels.
-        known: names of recordings, of several that a tool has for one the one that counts.
-
-    Returns:
-        By recording, each place found.
-
-    Raises:
-        ValueError: all label files that lie where they belong to no recording, and all names that
-            cannot be those of recordings.
-    """
-    leave_out = os.path.realpath(leave_out) if leave_out else ""
-    places: list[tuple[str, Place]] = []
-    shared: dict[str, list[tuple[str, Place]]] = {}
-
-    def add(tree: Tree, folder: str, file: str) -> None:
-        path, last = join(folder, file), folder.rpartition("/")[2]
-        if os.path.realpath(os.path.join(tree.path, path)) == leave_out:
-            return
-        if _is_label_file(tree, path):
-            if file in PSR_FILES:
-                what = "belongs into a folder with the recording's name"
-                raise ValueError(f"{tree.show(path)}: {what}")
-            own = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
-            if tree.zip is not None and path == CVAT_FILE:
-                own = Path(tree.path).stem
-            with tree.on_disk(path) as copy:
-                names = label_files.recordings_in(copy, own, known)
-            if len(names) == 1:
-                places.append((names[0], (tree, path)))
-            else:
-                for name in names:
-                    shared.setdefault(name, []).append((own, (tree, path)))
-
-    found: list[tuple[Tree, str, str]] = []
-    if os.path.isfile(labels) and formats.is_label_file(labels):
-        folder, file = os.path.split(labels)
-        tree = Tree(folder or ".")
-        if file.lower().endswith(".zip"):
-            (tree,), file = command.open_flag("labels", labels), CVAT_FILE
-        found = [(tree, "", file)]
-    for tree in [] if found else command.open_flag("labels", labels):
-        for folder, _, files in tree.walk():
-            if folder and any(file in files for file in PSR_FILES):
-                places.append((folder.rpartition("/")[2], (tree, folder)))
-            else:
-                found += [(tree, folder, file) for file in files]
-    for_each(found, add)
-    for name, its in shared.items():
-        named = [place for own, place in its if own == name]
-        places += [(name, place) for place in (named if len(named) == 1 else dict(its).values())]
-    return finding.by_name(places)
-
-
-def _is_label_file(tree: Tree, path: str) -> bool:
-    if path.lower().endswith(formats.CERTAIN):
-        return True
-    if not path.lower().endswith(formats.MAYBE) or tree.size(path) > MAX_BYTES:
-        return False
-    if path.lower().endswith(".zip"):  # a tree of its own
-        return False
-    with tree.on_disk(path) as copy:
-        return formats.is_label_file(copy)
 
 
 def find_recordings(
@@ -159,10 +81,11 @@ def find_recordings(
             mistakes in a COCO file of several recordings.
     """
     pictured = finding.find_pictures(command.open_flag("videos", videos))
-    found = find_labels(labels, splits, pictured)
-    if not found and not pictured:
+    found = label_files.look(command.open_flag("labels", labels), None, pictured, splits)
+    raise_all(found.lines)
+    labelled = found.labels
+    if not labelled and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
-    labelled = data_sets.only_places(found, f"--labels={labels}", "labels")
     without = [name for name in pictured if name not in labelled]
     why = label_files.unknown(labels, without) if without and os.path.isdir(labels) else []
     if without and (why or not labelled):
@@ -196,7 +119,7 @@ def _of_projects(labelled: Mapping[str, Place], known: Collection[str]) -> list[
         names = [name for name in labelled if labelled[name] == place]
         if len(names) > 1 and not set(names) <= set(known):
             lines.append(
-                f"{finding.show(place)}: has labels of {', '.join(names)}, as the labelling tool "
+                f"{place}: has labels of {', '.join(names)}, as the labelling tool "
                 "calls the videos; give those in --videos these names"
             )
     return lines

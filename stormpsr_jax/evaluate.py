@@ -11,7 +11,6 @@ of these commands has a --help of its own:
 """
 
 import argparse
-import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, tell
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -205,9 +205,9 @@ def _main_detections(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
     if args.boxes is not None:
-        with error_pictures.found(pathlib.Path(args.boxes)) as labels:
-            if labels is not None:
-                return _error_pictures(args, procedure, labels)
+        labels = error_pictures.found(args.boxes)
+        if labels is not None:
+            return _error_pictures(args, procedure, labels.read(error_pictures.read))
     recordings = detection_scores.load(
         procedure, args.asd, args.boxes, split=args.split, picture=args.picture
     )
@@ -215,13 +215,14 @@ def _main_detections(argv: Sequence[str]) -> None:
     _write_and_print(args, result, detection_scores.tables_of(result))
 
 
-def _error_pictures(args: argparse.Namespace, procedure: Procedure, labels: pathlib.Path) -> None:
-    pictures = error_pictures.read(labels)
-    with predictions.opened(args.asd, "--asd") as folder:
-        names = {picture.recording for picture in pictures}
-        places = {name: path for name, path in predictions.find(folder).items() if name in names}
-        reading = [(path, procedure) for path in places.values()]
-        found = dict(zip(places, for_each(reading, predictions.read_detections), strict=True))
+def _error_pictures(
+    args: argparse.Namespace, procedure: Procedure, pictures: Sequence[error_pictures.Picture]
+) -> None:
+    names = {picture.recording for picture in pictures}
+    places = {n: at for n, at in predictions.find(args.asd, "--asd").items() if n in names}
+    reading = [(at, predictions.read_detections, procedure) for at in places.values()]
+    read = for_each(reading, Place.read)
+    found = dict(zip(places, read, strict=True))
     result = error_pictures.score(procedure, pictures, found, args.confidence)
     if result["left_out"]:
         tell("warning", f"{result['left_out']} pictures are of recordings that --asd does not have")

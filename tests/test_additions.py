@@ -153,7 +153,7 @@ assert metrics.summarise({"a": metrics.score_recording([(1, 0)], [(2, 0)], 1.0)}
 assert headline.FIGURES[0].key == "steps"
 assert "data museum" in __main__.usage() and "museum's videos" in __main__.usage()
 (work / "labels.txt").write_text("# steps\\nInstall base at 3.5\\n")
-form, (entry,), _ = formats.read(work / "labels.txt")
+form, (entry,), *_ = formats.read(work / "labels.txt")
 assert form.key == "lines" and "Install base" in str(entry)
 print("all work")
 """

@@ -8,6 +8,7 @@ import msgspec
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms
@@ -86,7 +87,7 @@ def check(
     recordings, steps = Counter[str](), Counter[int]()
     found: list[tuple[str, agreement.LabelWarning]] = []
 
-    def look(name: str, place: Path) -> None:
+    def look(name: str, place: Place) -> None:
         variant = procedure.variant_for(name)
         read = label_files.read(place, procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.reading import own_labels
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.media import containers, video
-from stormpsr_jax.media.finding import Place, show
 
 # 43 pictures of 1080p. Each thread of a decoder may hold on to as much memory besides.
 KEPT_BYTES = 2**27
@@ -101,7 +101,7 @@ class Film:
             ValueError: it cannot be decoded.
         """
         decoded = self._decoded(int(self._pictures[frame]))
-        return video.upright(decoded, show(self._place), self._stream.sample_aspect_ratio, scale)
+        return video.upright(decoded, str(self._place), self._stream.sample_aspect_ratio, scale)
 
     def _decoded(self, wanted: int) -> Any:
         """The decoder's frame of a picture; where it shows none, of the last one before it."""
@@ -179,7 +179,7 @@ class Film:
             return None
         self._next = len(self._ticks)
         if last is None and first:
-            raise ValueError(f"{show(self._place)}: picture {wanted} cannot be decoded")
+            raise ValueError(f"{self._place}: picture {wanted} cannot be decoded")
         return last
 
     def _keep(self, place: int, frame: Any) -> None:

@@ -16,6 +16,7 @@ from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files, labels, timed_labels
 from stormpsr_jax.psr.files.formats.form import Unit
@@ -62,7 +63,9 @@ class LabelFolder:
     def find(self) -> None:
         """Looks again."""
         folder = self.keeping.folder
-        self.paths, self.errors = label_files.look(folder, known=self._names)
+        found = label_files.look([Tree(str(folder))], known=self._names)
+        self.paths = {name: place.path for name, place in found.labels.items()}
+        self.errors = found.errors
 
     def read(self, name: str, film: Film) -> Labels:
         """Reads the labels of a recording.

@@ -28,9 +28,8 @@ from data_prep.label.models import Proposals, Wanted, training, uncertainty
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base.errors import message_of
+from stormpsr_jax.base.trees import Place, Tree, place_of
 from stormpsr_jax.media import finding, video
-from stormpsr_jax.media.finding import Place
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.files.words import Terms
@@ -74,9 +73,9 @@ class Recording:
     def build(self, fps: float) -> None:
         """Makes `film`, or `error`."""
         try:
-            if not video.is_video(self.place[1]):
+            if not video.is_video(self.place.name):
                 what = "is a folder of pictures, and videos alone are labelled here"
-                raise ValueError(f"{finding.show(self.place)}: {what}")
+                raise ValueError(f"{self.place}: {what}")
             self.film = Film(self.place, fps, self._told.fileno())
             self._stamp = self._stat()
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -85,7 +84,7 @@ class Recording:
             self._told.close()
 
     def _stat(self) -> tuple[int, int]:
-        status = os.stat(os.path.join(self.place[0].path, self.place[1]))
+        status = os.stat(self.place.path)
         return status.st_mtime_ns, status.st_size
 
     @property
@@ -103,7 +102,7 @@ class Recording:
             raise ValueError(self.error or f"{self.name}: its index is not built yet")
         if self._stat() != self._stamp:
             what = "has changed since it was opened; start the command again"
-            raise ValueError(f"{finding.show(self.place)}: {what}")
+            raise ValueError(f"{self.place}: {what}")
         return self.film
 
     def jpeg(self, frame: int, width: int) -> bytes:
@@ -219,7 +218,7 @@ class Project:
         folder, boxes, boxed = self.labels.keeping.folder, self.boxes.folder, set[str]()
         if boxes.is_dir() and any(path.is_file() for path in boxes.rglob("*")):
             boxed = done.keys() & own_labels.find_boxes(boxes, done)
-        labelled = {name: (Tree(str(folder)), self.labels.paths[name].name) for name in done}
+        labelled = {name: place_of(self.labels.paths[name]) for name in done}
         pictured = {name: self.recordings[name].place for name in done}
         for kind in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, kind, self._procedure_file, wanted)
@@ -261,8 +260,7 @@ class Project:
         if self.proposals.model is None:
             return None
         videos = [video for video in self.overview()["videos"] if video["frames"]]
-        places = [self.recordings[v["name"]].place for v in videos if v["status"] != "done"]
-        todo = [Path(tree.path, name) for tree, name in places]
+        todo = [self.recordings[v["name"]].place.path for v in videos if v["status"] != "done"]
         return self.proposals.command(todo) if todo else None
 
     def _look(self, recording: Recording) -> tuple[dict[str, Any], Labels | None]:

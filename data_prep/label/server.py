@@ -213,9 +213,8 @@ class Server:
         return FileResponse(_STATIC / name)
 
     async def _get_media(self, request: Request) -> Response:
-        tree, name = self._recording(request).place
-        path = Path(tree.path, name)
-        kind = _MEDIA.get(path.suffix.lower()) or mimetypes.guess_type(name)[0]
+        path = self._recording(request).place.path
+        kind = _MEDIA.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
         return FileResponse(path, media_type=kind or "application/octet-stream")
 
     async def _get_project(self, request: Request) -> Response:

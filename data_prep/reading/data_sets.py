@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,13 +9,10 @@ from absl import logging
 
 from data_prep.reading.boxes import Boxes
 from stormpsr_jax.base.errors import gathering, raise_all
+from stormpsr_jax.base.trees import Place, Tree
 from stormpsr_jax.media import finding, pictures, video
-from stormpsr_jax.media.finding import Place, show
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-from stormpsr_jax.media.trees import Tree, join
-from stormpsr_jax.psr.files.label_files import STATES
-
-_SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)
+from stormpsr_jax.psr.files.label_files import STATES, split_of
 
 # Put together from the code, label files and results that the authors and others have published.
 # Nobody who wrote it has seen the archives of pictures.
@@ -116,35 +111,30 @@ def find_labels(trees: Iterable[Tree], flag: str, file: str = STATES) -> dict[st
     Raises:
         ValueError: there are none, or all recordings that are in two places.
     """
-    found = finding.by_name(
-        (folder.rpartition("/")[2], (tree, folder))
-        for tree in trees
-        for folder, _, files in tree.walk()
-        if file in files
-    )
-    if not found:
+    folders = [its.above for tree in trees for its in tree.files() if its.last == file]
+    if not folders:
         raise ValueError(f"{flag}: no folder <train|val|test>/<recording> with a {file} is in it")
+    found = finding.by_name((folder.last, folder) for folder in folders)
     return only_places(found, flag, "labels")
 
 
 def find_files(
-    trees: Iterable[Tree], flag: str, what: str, recording_of: Callable[[str, str], str | None]
+    trees: Iterable[Tree], flag: str, what: str, recording_of: Callable[[Place], str | None]
 ) -> dict[str, Place]:
     """Returns a file of each recording.
 
     Args:
         what: is in the files.
-        recording_of: (folder, file name) -> name of the recording; None of another file.
+        recording_of: a file -> name of the recording; None of another file.
 
     Raises:
         ValueError: all recordings that have two, and all names that cannot be those of recordings.
     """
     found = finding.by_name(
-        (name, (tree, join(folder, file)))
+        (name, file)
         for tree in trees
-        for folder, _, files in tree.walk()
-        for file in files
-        if (name := recording_of(folder, file)) is not None
+        for file in tree.files()
+        if (name := recording_of(file)) is not None
     )
     return only_places(found, flag, what)
 
@@ -153,7 +143,7 @@ def only_places(found: Mapping[str, Sequence[Place]], flag: str, what: str) -> d
     """Returns the place of each recording; ValueError names all that have several."""
     raise_all(
         [
-            f"{flag}: recording {name}: {what} in {' and '.join(map(show, its))}; keep one of "
+            f"{flag}: recording {name}: {what} in {' and '.join(map(str, its))}; keep one of "
             "these or, if they are of several recordings, rename all but one"
             for name, its in found.items()
             if len(its) > 1
@@ -169,18 +159,18 @@ def splits_of(
 
     Args:
         labelled, pictured: places by recording.
-        above: see split_of.
+        above: see `label_files.split_of`.
 
     Raises:
         ValueError: all recordings that are in no split, or whose pictures are in another one.
     """
     splits, problems = {}, []
     for name, place in labelled.items():
-        of_pictures = split_of(*pictured[name], above)
-        of_labels = split_of(*place, above) or of_pictures
-        if of_labels is None:
-            problems.append(f"{show(place)}: is in no folder train, val or test")
-        elif of_pictures not in (None, of_labels):
+        of_pictures = split_of(pictured[name], above)
+        of_labels = split_of(place, above) or of_pictures
+        if not of_labels:
+            problems.append(f"{place}: is in no folder train, val or test")
+        elif of_pictures not in ("", of_labels):
             problems.append(
                 f"recording {name}: frames in split {of_pictures}, labels in {of_labels}"
             )
@@ -188,18 +178,6 @@ def splits_of(
             splits[name] = of_labels
     raise_all(problems)
     return splits
-
-
-def split_of(tree: Tree, folder: str, above: bool = True) -> str | None:
-    """Returns the nearest folder above called train, val or test (also test_p1); None if none is.
-
-    The name of the tree itself, such as a zip file's, is one of these if `above`.
-    """
-    tops = [os.path.basename(os.path.abspath(tree.path))] * above
-    for part in [*reversed(folder.split("/")[:-1]), *tops]:
-        if match := _SPLIT.fullmatch(part):
-            return match[1].lower()
-    return None
 
 
 def match(

@@ -12,15 +12,13 @@ from data_prep.reading import boxes, data_sets, recording_labels
 from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, trees
 from stormpsr_jax.base.errors import for_each, one_line
-from stormpsr_jax.media import containers, finding, trees, video
-from stormpsr_jax.media.finding import Place
+from stormpsr_jax.base.trees import Place, join
+from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.media.trees import join
-from stormpsr_jax.psr.files import box_forms, labels, timed_labels
+from stormpsr_jax.psr.files import box_forms, label_files, labels, timed_labels
 from stormpsr_jax.psr.files.boxes import Picture, by_frame
-from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import Unit
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
@@ -46,8 +44,7 @@ def read_labels(
 
     def read_steps() -> Labels:
         procedure.variant_for(recording.name)  # which it has to have
-        tree, name = recording.labels
-        if tree.exists(name):
+        if recording.labels.is_file():
             return _read_timed(recording, procedure, terms or Terms())
         return recording_labels.read_psr_labels(recording, procedure)
 
@@ -55,23 +52,21 @@ def read_labels(
 
 
 def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
-    tree, name = recording.labels
-    first = recording.pictures.first_frame
+    place, first = recording.labels, recording.pictures.first_frame
     initial = procedure.variant_for(recording.name).initial_state
-    with tree.on_disk(name) as path:
-        timed = timed_labels.read_times(path, procedure, terms, recording.name, with_pictures=True)
-        first_state, steps = timed_labels.to_frames(
-            path,
-            timed,
-            initial,
-            procedure,
-            first_frame=first,
-            num_frames=recording.pictures.num_frames,
-            shown=functools.partial(_shown, recording.pictures, procedure.fps),
-        )
-        said = tree.read(name)
-        if len(timed_labels.recordings(path)) > 1:  # those of others may change
-            said = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
+    timed = label_files.read_times(place, procedure, terms, recording.name, with_pictures=True)
+    first_state, steps = timed_labels.to_frames(
+        place,
+        timed,
+        initial,
+        procedure,
+        first_frame=first,
+        num_frames=recording.pictures.num_frames,
+        shown=functools.partial(_shown, recording.pictures, procedure.fps),
+    )
+    said = place.tree.read(place.name)
+    if len(label_files.parsed(place).recordings) > 1:  # those of others may change
+        said = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
     frames, states = labels.steps_to_states(steps, first_state, first)
     derived = labels.states_to_steps(frames, states)
     checksum = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(said))
@@ -83,11 +78,11 @@ def other_rates(found: Iterable[RecordingFiles], labels_fps: float) -> list[str]
     names: list[str] = []
     rates: list[float] = []
     for recording in found:
-        pictures, (tree, label) = recording.pictures, recording.labels
-        if not (isinstance(pictures, video.Video) and tree.exists(label)):
+        pictures, place = recording.pictures, recording.labels
+        if not (isinstance(pictures, video.Video) and place.is_file()):
             continue
-        with tree.on_disk(label) as path:
-            counted = any(entry.unit is not Unit.SECONDS for entry in formats.read(path)[1])
+        entries = label_files.parsed(place).entries
+        counted = any(entry.unit is not Unit.SECONDS for entry in entries)
         times = containers.read_times(pictures.tree, pictures.name)
         rate = (len(times) - 1) / float(times[-1] - times[0]) if counted and len(times) > 1 else 0
         if rate and abs(labels_fps / rate - 1) > _SAME_RATE:
@@ -120,24 +115,20 @@ def shown_of(times: np.ndarray, fps: float) -> Shown:
 
 def read_boxes(place: Place) -> Boxes:
     """Reads the boxes of a recording: of a COCO or CVAT file, or of a folder of YOLO's."""
-    tree, name = place
-    if tree.exists(name):
-        return boxes.of_one(_pictures(place), Path(name).stem)
+    if place.is_file():
+        return boxes.of_one(_pictures(place), Path(place.name).stem)
 
-    def picture(file: str) -> Picture:
-        with tree.on_disk(join(name, file)) as path:
-            return box_forms.yolo(files.read_text(path), tree.show(join(name, file)))
+    def picture(name: str) -> Picture:
+        return box_forms.yolo((place / name).read(files.read_text), str(place / name))
 
-    there = filter(box_forms.is_of_picture, tree.entries(name)[1])
-    pictures = for_each([(file,) for file in there], picture)
+    there = filter(box_forms.is_of_picture, place.tree.entries(place.name)[1])
+    pictures = for_each([(name,) for name in there], picture)
     return boxes.joined(by_frame(pictures).values())
 
 
 def _pictures(place: Place) -> list[Picture]:
     """Those of a COCO or CVAT file."""
-    tree, name = place
-    with tree.on_disk(name) as path:
-        return box_forms.read(path, tree.show(name))
+    return place.read(box_forms.read, str(place))
 
 
 def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:
@@ -153,28 +144,26 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
         ValueError: there are none, a recording has both, or a file of all recordings has
             mistakes.
     """
-    if os.fspath(path).lower().endswith(_SHARED) and os.path.isfile(path):
-        return boxes.by_recording(box_forms.read(path, str(path)), names)
     if not os.path.exists(path):
         raise ValueError(f"--boxes={path}: no such folder, COCO or CVAT file")
     places: list[tuple[str, Place]] = []
     for tree in trees.open_trees(path):
         for folder, _, there in tree.walk():
             places += [
-                (file.rpartition(".")[0], (tree, join(folder, file)))
+                (file.rpartition(".")[0], Place(tree, join(folder, file)))
                 for file in there
                 if file.lower().endswith(_SHARED)
             ]
             if folder and any(map(box_forms.is_of_picture, there)):
-                places.append((folder.rpartition("/")[2], (tree, folder)))
+                places.append((folder.rpartition("/")[2], Place(tree, folder)))
     found = finding.by_name(places)
     if not found:
         raise ValueError(
             f"--boxes={path}: has no <recording>.json (COCO), <recording>.xml (CVAT) or "
             "<recording>/*.txt (YOLO)"
         )
-    if len(places) == 1 and not found.keys() & set(names):
-        ((_, shared),) = places
-        if shared[0].exists(shared[1]):
+    (_, shared), *others = places
+    if not others and (shared.tree.only or not found.keys() & set(names)):
+        if shared.is_file():
             return boxes.by_recording(_pictures(shared), names)
     return data_sets.only_places(found, "--boxes", "boxes")

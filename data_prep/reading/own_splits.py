@@ -9,9 +9,9 @@ from pathlib import Path
 from data_prep.reading import data_sets, recording_labels
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, raise_all
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.data import folder
-from stormpsr_jax.media.finding import Place
-from stormpsr_jax.psr.files import csvfile, timed_labels
+from stormpsr_jax.psr.files import csvfile, label_files
 from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -46,7 +46,7 @@ def choose_splits(
         ValueError: too few recordings for the draw; recordings without a split or in two.
     """
     places = (*labelled.values(), *pictured.values())
-    if not splits and any(data_sets.split_of(*place, above=False) for place in places):
+    if not splits and any(label_files.split_of(place, above=False) for place in places):
         return data_sets.splits_of(labelled, pictured, above=False)
     if match := _SHARES.fullmatch(splits or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
@@ -56,17 +56,13 @@ def choose_splits(
 
 
 def _kind(name: str, place: Place, procedure: Procedure, terms: Terms | None) -> Kind:
-    tree, path = place
     try:
         variant = procedure.variant_for(name).name
-        if tree.exists(path):  # else a folder
-            with tree.on_disk(path) as file:
-                timed = timed_labels.read_times(file, procedure, terms, name, with_pictures=True)
+        if place.is_file():
+            timed = label_files.read_times(place, procedure, terms, name, with_pictures=True)
             return any(step.step_id % 3 == 1 for step in timed), variant
         frames = range(csvfile.MAX_FRAME + 1)
-        known = recording_labels.read_psr_files(
-            tree, path, name, procedure, frames, early_start=True
-        )
+        known = recording_labels.read_psr_files(place, name, procedure, frames, early_start=True)
         return bool((known.states == -1).any()), variant
     except ValueError:  # which is reported when all labels are read
         return False, ""

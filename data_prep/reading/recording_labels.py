@@ -10,11 +10,10 @@ import numpy as np
 from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.errors import for_each, raise_all
-from stormpsr_jax.media.finding import Place
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.media.trees import Tree, join
-from stormpsr_jax.psr.files import csvfile, labels
-from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
+from stormpsr_jax.psr.files import csvfile, label_files, labels
+from stormpsr_jax.psr.files.label_files import STATES, STEPS, WITH_ERRORS
 from stormpsr_jax.psr.procedure import Procedure
 
 
@@ -45,8 +44,7 @@ class Labels:
 
 
 def read_psr_files(
-    tree: Tree,
-    folder: str,
+    folder: Place,
     name: str,
     procedure: Procedure,
     frames: range,
@@ -60,7 +58,7 @@ def read_psr_files(
     and the initial state of the procedure's variant.
 
     Args:
-        tree, folder: where they are.
+        folder: where they are.
         frames: numbers of its frames.
         advice: ends the message about a label of another frame.
         early_start: whether the first state may be from before the recording.
@@ -69,32 +67,26 @@ def read_psr_files(
         ValueError: the errors of all files, with file, line and field; also frames outside the
             recording and rows out of order.
     """
-    digest, files, steps = 0, {}, {}
-    states: tuple[np.ndarray, np.ndarray] | None = None
 
-    def read_file(file: str) -> None:
-        nonlocal digest, states
-        files[file] = tree.read(join(folder, file))
+    def check(path: Path, numbers: list[int]) -> None:
+        _check_frames(path, numbers, frames, advice, early_start and path.name == STATES)
+
+    there = label_files.psr_files(folder)
+    known = label_files.read_files(folder, there, procedure, check)
+    digest, files = 0, {}
+    for file in there:
+        files[file] = folder.tree.read((folder / file).name)
         digest = zlib.crc32(files[file], zlib.crc32(file.encode(), digest))
-        with tree.on_disk(join(folder, file)) as path:
-            if file == STATES:
-                states = labels.read_states(path, procedure)
-                _check_frames(path, states[0].tolist(), frames, advice, early_start)
-            else:
-                steps[file] = labels.read_steps(path, procedure)
-                _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
-
-    there = tree.entries(folder)[1]
-    for_each([(file,) for file in PSR_FILES if file in there], read_file)
-    if states is None:
-        known = next((file for file in (WITH_ERRORS, STEPS) if file in steps), STEPS)
+    if STATES not in known:
+        of = next((file for file in (WITH_ERRORS, STEPS) if file in known), STEPS)
         initial = procedure.variant_for(name).initial_state
         try:
-            states = labels.steps_to_states(steps.get(known, []), initial, frames.start)
+            known[STATES] = labels.steps_to_states(known.get(of, []), initial, frames.start)
         except ValueError as error:
-            raise ValueError(f"{tree.show(join(folder, known))}: {error}") from error
-    known_steps = steps[STEPS] if STEPS in steps else labels.states_to_steps(*states)
-    return Labels(*states, known_steps, files, digest)
+            raise ValueError(f"{folder / of}: {error}") from error
+    changes, states = known[STATES]
+    steps = known[STEPS] if STEPS in known else labels.states_to_steps(changes, states)
+    return Labels(changes, states, steps, files, digest)
 
 
 def _check_frames(
@@ -135,8 +127,8 @@ def read_psr_labels(
     """Reads the PSR label files of a recording with pictures; see read_psr_files."""
     first = recording.pictures.first_frame
     frames = range(first, first + recording.pictures.num_frames)
-    place = recording.labels
-    return read_psr_files(*place, recording.name, procedure, frames, early_start=early_start)
+    where = recording.labels, recording.name
+    return read_psr_files(*where, procedure, frames, early_start=early_start)
 
 
 def with_boxes(

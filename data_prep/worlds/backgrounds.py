@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stormpsr_jax.base.trees import Tree, join
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree, join
 
 MOST = 64  # pictures that are kept
 _OF_VIDEO = 8  # frames of each video, from its first to its last

@@ -3,35 +3,31 @@
 A tar file that somebody names is read likewise.
 
 `zipfile` takes .8 KiB a member, and data sets have a hundred thousand and more in each of several
-files. So a process keeps one of them open, the one that it has read from last.
+files. So a process keeps few of them open, those that it has read from last.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import lzma
 import os
 import posixpath
 import re
-import stat
 import struct
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-from stormpsr_jax.base import files, memory
-from stormpsr_jax.base.errors import lines_of, raise_all
+from stormpsr_jax.base import files
 from stormpsr_jax.base.tars import TarArchive
 
 MAX_DEPTH, MAX_FOLDERS, MAX_PATH = 64, 2**16, 1024  # of paths in a zip file; the last in characters
-MAX_MEMBERS = 10_000  # that `unpacked` unpacks; IndustReal has 84 recordings
+MAX_OPEN = 3  # labels and the predictions of two streams are read by turns
+MAX_MEMBERS = 10_000  # that are read together; IndustReal has 84 recordings
 MAX_BYTES = files.MAX_TEXT  # of these together
-# Of labels and predictions that are unpacked, however small the zip file is: as tables or JSON they
+# Of labels and predictions that are read, however small the zip file is: as tables or JSON they
 # take up to 80 times as much memory.
 FREE_BYTES = 2**22
 # What zipfile raises; RuntimeError: the member is encrypted.
@@ -45,72 +41,6 @@ _PART = re.compile(r"(.+\.zip)\.([0-9]{3})", re.IGNORECASE | re.ASCII | re.DOTAL
 # Paths that nothing is wrong with, as nearly all are; the others are looked at more closely.
 _PLAIN = re.compile(r"(?:[\w-][\w. -]*/)*(?:[\w-][\w. -]*)?")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# (zip file, path of a member) → where in the folder it belongs, None for what is not wanted.
-Place = Callable[[Path, PurePosixPath], PurePosixPath | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Zip:
-    """A zip file. Picklable; a process opens it when it first reads from it.
-
-    Attributes:
-        path: of the file; of one in parts, the path that it would have joined.
-        parts: paths of the files that it is, in order.
-    """
-
-    path: str
-    parts: tuple[str, ...]
-
-    def entries(self, folder: str) -> tuple[list[str], list[str]]:
-        """Returns the names of the folders and of the files in a folder; '' is the top.
-
-        Raises:
-            ValueError: there is no such folder, or the zip file cannot be read: it is no whole one,
-                or has names that no file should have.
-        """
-        found = _open(self).folders.get(folder)
-        if found is None:
-            raise ValueError(f"{self.show(folder)}: no such folder in the zip file")
-        folders, members = found
-        return list(folders), [name.rpartition("/")[2] for name in members]
-
-    def __contains__(self, name: str) -> bool:
-        """Whether there is a file of that name; ValueError as for `entries`."""
-        return name in _open(self).members
-
-    def members(self) -> list[str]:
-        """Returns the paths of all files; ValueError as for `entries`."""
-        return list(_open(self).members)
-
-    def open(self, name: str, free: int) -> tuple[IO[bytes], int]:
-        """Returns an open file, and its size in bytes as the zip file declares it.
-
-        Args:
-            free: bytes that it may have however few they are packed.
-
-        Raises:
-            ValueError: there is none, it is a link, or has more than `free` bytes and far more than
-                it has packed; as for `entries` too.
-        """
-        archive, member, place = _open(self).archive, self._member(name), self.show(name)
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
-        memory.check_growth(member.compress_size, member.file_size, free, f"{place}: what is in it")
-        with read_errors(place):
-            return archive.open(member), member.file_size
-
-    def size(self, name: str) -> int:
-        """Returns the bytes that a file has unpacked, as declared; ValueError: there is none."""
-        return self._member(name).file_size
-
-    def _member(self, name: str) -> zipfile.ZipInfo:
-        if (member := _open(self).members.get(name)) is None:
-            raise ValueError(f"{self.show(name)}: no such file in the zip file")
-        return member
-
-    def show(self, name: str) -> str:
-        """Returns the place of a file or folder as messages name it, without control characters."""
-        return printable(f"{self.path}/{name}" if name else self.path)
 
 
 def printable(place: str) -> str:
@@ -129,11 +59,8 @@ def read_errors(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: cannot be unpacked ({error})") from error
 
 
-# --- Finding --------------------------------------------------------------------------------------
-
-
-def find(folder: str, names: Iterable[str]) -> dict[str, Zip]:
-    """Returns the zip files among the files of a folder, by name.
+def find(folder: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the paths of the parts of the zip files among the files of a folder, by name.
 
     `x.zip.001`, `x.zip.002`, … are x.zip cut into pieces. Beside x.zip they are left alone.
     """
@@ -145,21 +72,23 @@ def find(folder: str, names: Iterable[str]) -> dict[str, Zip]:
         if match and match[1] not in found:
             pieces.setdefault(match[1], []).append(name)
     return {
-        name: Zip(os.path.join(folder, name), tuple(os.path.join(folder, p) for p in parts))
+        name: tuple(os.path.join(folder, part) for part in parts)
         for name, parts in sorted((found | pieces).items())
     }
 
 
-def of(path: str | os.PathLike) -> Zip:
-    """Returns the zip file at a path, which may be that of one of its parts."""
+def parts_of(path: str | os.PathLike) -> tuple[str, tuple[str, ...]]:
+    """Returns the path of a whole zip file and those of its parts, given that of any of these."""
     folder, name = os.path.split(path)
     if match := _PART.fullmatch(name):
         parts = [part for part in os.listdir(folder or ".") if part.startswith(match[1] + ".")]
-        return find(folder, parts)[match[1]]
-    return Zip(os.fspath(path), (os.fspath(path),))
+        return os.path.join(folder, match[1]), find(folder, parts)[match[1]]
+    return os.fspath(path), (os.fspath(path),)
 
 
-# --- Opening --------------------------------------------------------------------------------------
+def is_packed(path: str) -> bool:
+    """Says whether a path is called like that of a zip file, of a part of one or of a tar file."""
+    return path.lower().endswith((".zip", ".tar")) or _PART.fullmatch(path) is not None
 
 
 class _Joined(io.RawIOBase):
@@ -201,7 +130,7 @@ class _Joined(io.RawIOBase):
         super().close()
 
 
-class _Opened:
+class Archive:
     """An open zip file.
 
     Attributes:
@@ -209,161 +138,111 @@ class _Opened:
         folders: of each, the names of the folders in it, and the paths of the files.
     """
 
-    def __init__(self, zip: Zip):
-        file: Any = zip.parts[0] if len(zip.parts) == 1 else io.BufferedReader(_Joined(zip.parts))
+    def __init__(self, path: str, parts: Sequence[str]):
+        file: Any = parts[0] if len(parts) == 1 else io.BufferedReader(_Joined(parts))
         # Without it, names that are not marked as UTF-8, which they nearly always are, are CP 437.
-        self.archive: zipfile.ZipFile | TarArchive = (
-            TarArchive(zip.path)
-            if zip.path.endswith(".tar")
+        self.file: zipfile.ZipFile | TarArchive = (
+            TarArchive(path)
+            if path.endswith(".tar")
             else zipfile.ZipFile(file, metadata_encoding="utf-8")
         )
+        self._path = path
         self.members: dict[str, zipfile.ZipInfo] = {}
         self.folders: dict[str, tuple[list[str], list[str]]] = {"": ([], [])}
         packed = 0
-        for member in self.archive.infolist():
+        for member in self.file.infolist():
             packed += member.compress_size
             name = member.orig_filename
             if not _PLAIN.fullmatch(name):
-                name = _checked(zip, name)
+                name = _checked(path, name)
             folder, _, last = name.rpartition("/")
             if last and name in self.members:
-                raise ValueError(f"{zip.show(name)}: is in the zip file twice")
+                raise ValueError(f"{printable(f'{path}/{name}')}: is in the zip file twice")
             if LEFT_OUT in folder.split("/"):
                 continue
-            _check_limits(zip, name, len(self.folders))
-            inside = self.folders.get(folder) or self._add(zip, folder)
+            self._check_limits(name)
+            inside = self.folders.get(folder) or self._add(folder)
             if last:
                 self.members[name] = member
                 inside[1].append(name)
-        if packed > (size := sum(os.path.getsize(part) for part in zip.parts)):
+        if packed > (size := sum(os.path.getsize(part) for part in parts)):
             raise zipfile.BadZipFile(f"its files overlap: they take {packed} bytes of {size}")
-        self.archive.NameToInfo.clear()  # `members` has them
-        self.archive.filelist.clear()
+        self.file.NameToInfo.clear()  # `members` has them
+        self.file.filelist.clear()
 
-    def _add(self, zip: Zip, path: str) -> tuple[list[str], list[str]]:
+    def _add(self, path: str) -> tuple[list[str], list[str]]:
         if path not in self.folders:
-            _check_limits(zip, path, len(self.folders))
+            self._check_limits(path)
             above, _, name = path.rpartition("/")
-            self._add(zip, above)[0].append(name)
+            self._add(above)[0].append(name)
             self.folders[path] = [], []
         return self.folders[path]
 
+    def _check_limits(self, name: str) -> None:
+        too_many = len(self.folders) > MAX_FOLDERS
+        if too_many or len(name) > MAX_PATH or name.count("/") >= MAX_DEPTH:
+            raise ValueError(
+                f"{printable(self._path)}: has more than {MAX_FOLDERS:,} folders, or nested more "
+                f"than {MAX_DEPTH} deep, or paths of more than {MAX_PATH:,} characters; unpack "
+                "what you need of it, and give the folder"
+            )
 
-def _check_limits(zip: Zip, name: str, folders: int) -> None:
-    if len(name) > MAX_PATH or name.count("/") >= MAX_DEPTH or folders > MAX_FOLDERS:
-        raise ValueError(
-            f"{printable(zip.path)}: has more than {MAX_FOLDERS:,} folders, or nested more than "
-            f"{MAX_DEPTH} deep, or paths of more than {MAX_PATH:,} characters; unpack what you "
-            "need of it, and give the folder"
-        )
 
-
-def _checked(zip: Zip, name: str) -> str:
+def _checked(zip: str, name: str) -> str:
     """Returns the path of a file or folder in a zip file; ValueError if it is no decent one."""
     name = name.replace("\\", "/")  # of some Windows programs
     shown = files.shorten(name)
     if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
         raise ValueError(
-            f"{printable(zip.path)}: {shown} leads out of the zip file; nothing of such a file is "
-            "read"
+            f"{printable(zip)}: {shown} leads out of the zip file; nothing of such a file is read"
         )
     if _CONTROL.search(name):
         raise ValueError(
-            f"{printable(zip.path)}: the name {shown} in the zip file has control characters in "
-            "it; rename that file, and pack it again"
+            f"{printable(zip)}: the name {shown} in the zip file has control characters in it; "
+            "rename that file, and pack it again"
         )
     is_folder = name.endswith(("/", "/.")) or name in ("", ".")
     path = posixpath.normpath(name)
     return ("" if path == "." else path) + "/" * is_folder
 
 
-_kept: dict[tuple[object, ...], _Opened] = {}
+_kept: dict[tuple[object, ...], Archive] = {}
 
 
-def _open(zip: Zip) -> _Opened:
-    """The open zip file; ValueError as for `Zip.entries`."""
-    for number, part in enumerate(zip.parts, start=1):
+def opened(path: str, parts: Sequence[str]) -> Archive:
+    """Returns an open zip file.
+
+    Args:
+        path: of the file; of one in parts, the path that it would have joined.
+        parts: paths of the files that it is, in order.
+
+    Raises:
+        ValueError: it is no whole one, or has names that no file should have.
+    """
+    for number, part in enumerate(parts, start=1):
         if _PART.fullmatch(part) and int(part[-3:]) != number:
             raise ValueError(
-                f"{printable(zip.path)}.{number:03d} is missing, "
+                f"{printable(path)}.{number:03d} is missing, "
                 f"{printable(os.path.basename(part))} is there: they are parts of one zip file; "
                 "download it too, or move the others elsewhere"
             )
     try:
-        status = [os.stat(part) for part in zip.parts]
-        key = zip, os.getpid(), *((s.st_size, s.st_mtime_ns) for s in status)
-        if (opened := _kept.get(key)) is None:
-            _kept.clear()  # before another one takes its memory
-            opened = _kept[key] = _Opened(zip)
-        return opened
+        status = [os.stat(part) for part in parts]
+        key = path, *parts, os.getpid(), *((s.st_size, s.st_mtime_ns) for s in status)
+        if (archive := _kept.pop(key, None)) is None:
+            while len(_kept) >= MAX_OPEN:  # before another one takes its memory
+                _kept.pop(next(iter(_kept)))
+            archive = Archive(path, parts)
+        _kept[key] = archive
+        return archive
     except OSError as error:
-        where = printable(error.filename or zip.path)
+        where = printable(error.filename or path)
         raise ValueError(f"{where}: cannot be read ({error.strerror or error})") from error
     except (*UNPACKING, MemoryError) as error:
         advice = "download it again if it should be one, or else move it elsewhere"
-        if (last := zip.parts[-1]) != zip.path:
+        if (last := parts[-1]) != path:
             advice = (
                 f"of its parts, the last of which here is {printable(os.path.basename(last))}, "
                 "one is missing, cut off or has another's name; download them again"
             )
-        raise ValueError(
-            f"{printable(zip.path)}: not a whole zip file ({error}); {advice}"
-        ) from error
-
-
-# --- Unpacking ------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def unpacked(zips: Iterable[Zip], place: Place, path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a folder with the wanted files of zip files; it is removed at the end of the block.
-
-    Args:
-        place: says where each member belongs.
-        path: stands for the folder in messages: the zip file, or the folder of the zip files.
-
-    Raises:
-        ValueError: a zip file that is not whole, or has more in it than the limits above; names
-            that no file can have; two members for one place. What a ValueError inside of the block
-            says of an unpacked file names its place in the zip file.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        copies: dict[str, str] = {}  # the place in the zip file of each
-        for zip in zips:
-            _unpack(zip, place, Path(folder), copies)
-        try:
-            yield Path(folder)
-        except ValueError as error:
-            lines = lines_of(error)
-            for copy, member in copies.items():
-                lines = [line.replace(copy, member) for line in lines]
-            raise_all([line.replace(folder, os.fspath(path)) for line in lines])
-
-
-def _unpack(zip: Zip, place: Place, folder: Path, copies: dict[str, str]) -> None:
-    """Unpacks what is wanted of a zip file into a folder."""
-    found = [(name, place(Path(zip.path), PurePosixPath(name))) for name in zip.members()]
-    wanted = {name: target for name, target in found if target is not None}
-    if len(wanted) + len(copies) > MAX_MEMBERS:
-        raise ValueError(
-            f"{printable(zip.path)}: with it there are more than the {MAX_MEMBERS} files that are "
-            "read"
-        )
-    size = sum(_open(zip).members[name].file_size for name in wanted)
-    packed, what = sum(map(os.path.getsize, zip.parts)), f"{printable(zip.path)}: what is in it"
-    memory.check_growth(packed, size, FREE_BYTES, what)
-    if size > MAX_BYTES:
-        raise ValueError(
-            f"{printable(zip.path)}: what is wanted of it has {size:,} bytes, {MAX_BYTES:,} are "
-            "the most that is read"
-        )
-    for name, target in wanted.items():
-        where = zip.show(name)
-        copy = folder.joinpath(*(files.check_name(part, where) for part in target.parts))
-        if str(copy) in copies:
-            raise ValueError(f"{where}: is in {copies[str(copy)]} too; keep one")
-        file, _ = zip.open(name, MAX_BYTES)
-        with file, read_errors(where):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(file.read())
-        copies[str(copy)] = where
+        raise ValueError(f"{printable(path)}: not a whole zip file ({error}); {advice}") from error

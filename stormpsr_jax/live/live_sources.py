@@ -19,9 +19,9 @@ import numpy as np
 
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import containers, sources, video
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS
-from stormpsr_jax.media.trees import Tree
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -21,10 +21,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import installed
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.base.zips import read_errors
 from stormpsr_jax.media import limited
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
-from stormpsr_jax.media.trees import Tree
 
 _LOG = logging.getLogger(__name__)
 

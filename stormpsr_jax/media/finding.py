@@ -4,13 +4,12 @@ import contextlib
 import re
 from collections.abc import Iterable
 
-from stormpsr_jax.base.errors import raise_all, tell
+from stormpsr_jax.base.errors import gathering, raise_all, tell
 from stormpsr_jax.base.files import check_name
+from stormpsr_jax.base.trees import Place, Tree, join
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-from stormpsr_jax.media.trees import Tree, join
 
-Place = tuple[Tree, str]  # a folder or file of a tree
 _MAGIC = re.compile(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)  # how videos begin
 
 
@@ -33,11 +32,11 @@ def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Pla
             above, _, last = folder.rpartition("/")
             if pictures.has_images(files) and folder and inside in ("", last.lower()):
                 name = above.rpartition("/")[2] if inside else last
-                places.append((name, (tree, folder)))
+                places.append((name, Place(tree, folder)))
             for file in filter(video.is_video, files):
                 stem = file.rpartition(".")[0]
                 name = last if inside and stem.lower() == inside else stem
-                places.append((name, (tree, join(folder, file))))
+                places.append((name, Place(tree, join(folder, file))))
             for file in (name for name in files if "." not in name):
                 with contextlib.suppress(ValueError), tree.open(join(folder, file))[0] as content:
                     if _MAGIC.match(content.read(12)):
@@ -53,14 +52,10 @@ def by_name(places: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
         ValueError: all names that cannot be those of recordings.
     """
     found: dict[str, list[Place]] = {}
-    problems = []
+    problems: list[str] = []
     for name, place in places:
-        where = show(place)
-        try:
-            name = check_name(name, where)
-            found.setdefault(name, []).append(place)
-        except ValueError as error:
-            problems.append(str(error))
+        with gathering(problems):
+            found.setdefault(check_name(name, str(place)), []).append(place)
     raise_all(problems)
     return dict(sorted(found.items()))
 
@@ -74,8 +69,3 @@ def open_recording(tree: Tree, name: str, fps: float) -> Pictures:
         return video.open_resampled(tree, name, fps)
     numbers = pictures.number_images(tree, name, tree.entries(name)[1])
     return ImageFiles(tree, name, min(numbers), len(numbers))
-
-
-def show(place: Place) -> str:
-    """Returns a place as messages name it."""
-    return place[0].show(place[1])

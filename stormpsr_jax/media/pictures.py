@@ -22,9 +22,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from stormpsr_jax.base.trees import Tree, join
 from stormpsr_jax.media.framing import Framing, Placement
 from stormpsr_jax.media.jpegs import decode_reduced
-from stormpsr_jax.media.trees import Tree, join
 
 _LOG = logging.getLogger(__name__)
 

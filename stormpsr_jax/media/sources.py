@@ -12,10 +12,10 @@ from pathlib import Path
 from stormpsr_jax import demo
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import gathering
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.base.zips import read_errors
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.media.trees import Tree
 
 
 @dataclasses.dataclass(frozen=True)

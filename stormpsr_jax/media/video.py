@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media.containers import check_frames, open_video, read_times
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
-from stormpsr_jax.media.trees import Tree
 
 _LOG = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from stormpsr_jax.media.trees import open_trees
+from stormpsr_jax.base.trees import open_trees
 
 FILES = {"synth/labels.json": b"{}", "synth/images/1.png": b"abc", "./top.txt": b"x" * 600}
 

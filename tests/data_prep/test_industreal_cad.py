@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from data_prep import check, industreal_cad
+from stormpsr_jax.base.trees import open_trees
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support import downloads
 from tests.support.commands import refused

@@ -19,8 +19,8 @@ from data_prep.label.models import Wanted, training
 from data_prep.label.running import Running
 from data_prep.reading import own_labels
 from data_prep.reading.data_sets import RecordingFiles
+from stormpsr_jax.base.trees import place_of
 from stormpsr_jax.media import video
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files.words import Terms
 from tests.data_prep.test_own_formats import cvat_project
 from tests.support.own_data import PROCEDURE
@@ -50,7 +50,7 @@ def write_film(path, codec="libx264", *, num=150, variable=False, start=0, **opt
             for packet in list(source.demux(video=0))[start:-1]:
                 packet.stream = stream
                 container.mux(packet)
-    return Tree(str(path.parent)), path.name
+    return place_of(path)
 
 
 def opened(place, fps):
@@ -123,7 +123,7 @@ def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, f
             steps = list(zip(at, (0, 4, 2, 3, 6, 1), strict=True))
             assert write(labels_in(kept, fps), "bench", film, steps).steps == steps
             found = RecordingFiles(
-                "bench", "train", pictures, (Tree(str(tmp_path / "labels")), "bench.csv"), None
+                "bench", "train", pictures, place_of(tmp_path / "labels/bench.csv"), None
             )
             read = own_labels.read_labels(found, procedure)
             assert read.frames.tolist() == [0, *at]

@@ -19,8 +19,8 @@ from data_prep.products.glb_files import written
 from data_prep.products.product import toy_product
 from data_prep.reading import own_labels
 from stormpsr_jax import demo
+from stormpsr_jax.base.trees import Tree, place_of
 from stormpsr_jax.media import video
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.labels import steps_to_states
 from stormpsr_jax.psr.procedure import load_procedure
@@ -326,7 +326,7 @@ def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path)
         saved(tab)
         tab.reload()
         playwright.expect(tab.locator(".span")).to_have_count(4)
-        found = own_labels.read_boxes((Tree(str(tmp_path / "labels/boxes")), "part2.json"))
+        found = own_labels.read_boxes(place_of(tmp_path / "labels/boxes/part2.json"))
         assert found.frames.tolist() == list(range(10, 21))
         corners = found.boxes[:, :2] - found.boxes[:, 2:] / 2  # in 0…1
         drawn = [[0.25, 0.25], [50 / 160, 20 / 96], [0.45, 0.25]]

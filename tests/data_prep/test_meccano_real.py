@@ -10,9 +10,9 @@ from data_prep.reading import data_sets
 from data_prep.reading.notes import describe
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
+from stormpsr_jax.base.trees import Tree, open_trees
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree, open_trees
 from tests.support.meccano_data import PROCEDURE, REPOSITORY, SIZE
 
 REAL = REPOSITORY / "../shared/data"

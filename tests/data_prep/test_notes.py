@@ -5,8 +5,8 @@ import numpy as np
 from data_prep.reading import notes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels
 from tests.support.own_data import PROCEDURE
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data_prep.reading import boxes, own_labels
+from stormpsr_jax.base.trees import Place, Tree
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree
 from tests.support.own_data import make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
@@ -227,7 +227,7 @@ def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
     }
     written(tmp_path, files)
     for name in files:
-        found = own_labels.read_boxes((Tree(str(tmp_path)), name))
+        found = own_labels.read_boxes(Place(Tree(str(tmp_path)), name))
         np.testing.assert_allclose(
             found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9
         )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep import own
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.trees import Tree
 from tests.support.commands import refused
 from tests.support.damage import Damage, all_of, edited, moved, removed, written
 from tests.support.own_data import (
@@ -80,7 +80,7 @@ ERRORS = {
     "PSR_labels.csv: line 2: image: frame 3 comes after frame 9": in_psr_format(
         "00009.jpg,0,x\n00003.jpg,3,x\n"
     ),
-    "labels/PSR_labels.csv: belongs into a folder with the recording's name": written(
+    "labels/PSR_labels.csv: belongs into a folder of the recording's name": written(
         "labels/PSR_labels.csv", "00009.jpg,0,x\n"
     ),
     "frames without labels: bench2\n.*bench2.json: is of no label format that is known.*closest is "

@@ -3,8 +3,8 @@
 from data_prep import industreal
 from data_prep.reading import second_sources
 from data_prep.reading.data_sets import RecordingFiles, known_download
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.media.video import Video
 from tests.support.industreal_data import LATE, first_frame
 

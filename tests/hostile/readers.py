@@ -27,12 +27,12 @@ import numpy as np
 from data_prep.reading import boxes
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.base.errors import lines_of, one_line
+from stormpsr_jax.base.trees import Tree, open_trees
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree, open_trees
 from stormpsr_jax.psr.files import box_forms, label_files
 from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.stages import config_flag

@@ -17,8 +17,8 @@ from pathlib import Path
 import av
 import pytest
 
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import containers
-from stormpsr_jax.media.trees import Tree
 from tests.hostile import good_media
 from tests.hostile.mp4 import box
 

@@ -9,8 +9,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import video
-from stormpsr_jax.media.trees import Tree
 from tests.hostile.mp4 import fragmented, mp4
 from tests.support.processes import environment
 
@@ -36,7 +36,7 @@ HOSTILE = {
 OPEN = """
 import resource, sys
 from stormpsr_jax.media import video
-from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.base.trees import Tree
 from tests.support.peak_memory import peak_mebibytes
 try:
     video.open_resampled(Tree(sys.argv[1]), "run.mp4", 5.0)

@@ -8,9 +8,9 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageOps
 
+from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import finding, framing, pictures
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.trees import Tree
 from tests.support.pictures_data import HEIGHT, WIDTH, jpeg, photograph
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stormpsr_jax.base.trees import Tree, open_trees
 from stormpsr_jax.media import containers, video
-from stormpsr_jax.media.trees import Tree, open_trees
 from tests.support import videos
 from tests.support.pictures_data import HEIGHT, WIDTH, as_zip
 

@@ -4,24 +4,26 @@ A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_
 both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
 a file NAME of one of the `formats`, or one such file in a folder of the recording's name; or a file
 of any name that has the labels of several, as tools export a project. All may lie below folders
-train, val and test. `opened` also takes zip files of IndustReal's recordings as
-downloaded.
+train, val and test, and in zip files, such as those of IndustReal's recordings as downloaded.
 """
 
-import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
+import posixpath
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import files, zips
 from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, lines_of, raise_all
+from stormpsr_jax.base.trees import Place, Tree, join, open_tree, place_of, zip_of
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats.form import CVAT_FILE, MAX_BYTES, Sample
+from stormpsr_jax.psr.files.formats.formats import Parsed
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -31,20 +33,18 @@ STEPS, WITH_ERRORS, STATES = PSR_FILES = (
     "PSR_labels_raw.csv",
 )
 SPLITS = ("train", "val", "test")
+_SPLIT = re.compile(
+    rf"({'|'.join(SPLITS)})(?:_p[0-9]+|(?![a-z]).*\.zip)?", re.IGNORECASE | re.ASCII
+)
 BOXES = "boxes"  # folder of those that the labelling page has drawn
 # Zip files on IndustReal's page without labels of recordings, which may lie beside those with them.
 OTHER_DOWNLOADS = frozenset(
     f"{name}.zip"
     for name in (
-        "all_rgb_videos",
-        "action_recognition_labels",
-        "action_recognition_model_weights",
-        "part_geometries",
-        "ASD_results_IndustRealplusSynthetic_test",
-        "ASD_results_SyntheticOnly_test",
-        "assembly_state_detection_model_weights",
-        "assembly_state_detection_synthetic_data",
-    )
+        "all_rgb_videos action_recognition_labels action_recognition_model_weights part_geometries "
+        "ASD_results_IndustRealplusSynthetic_test ASD_results_SyntheticOnly_test "
+        "assembly_state_detection_model_weights assembly_state_detection_synthetic_data"
+    ).split()
 )
 
 
@@ -65,88 +65,47 @@ class Labels:
     states: np.ndarray
 
 
-@contextlib.contextmanager
-def opened(
-    path: str | os.PathLike,
-    split: str | None = None,
-    wanted: Callable[[str], bool] = PSR_FILES.__contains__,
-) -> Iterator[pathlib.Path]:
-    """Gives the folder of labels that a download has, for `find`.
+class Labelled(Place):
+    """Where a recording's labels are: a folder of PSR files, or a file of a label format.
 
-    Args:
-        path: a folder of labels or a labelling tool's file, which is given as it is; a zip file of
-            recordings, whose label
-            files are unpacked for as long as the block lasts; a folder of such zip files, or one
-            with a folder `recordings`. `OTHER_DOWNLOADS` are not opened.
-        split: zip files whose name begins with another one are not opened.
-        wanted: says by its name whether a file is a label file.
-
-    Raises:
-        ValueError: `path` is none of these, or see `zips.unpacked`.
+    Attributes:
+        parsed: what such a file says, for the process that has read it; None of a folder, and of a
+            file with errors, which reading it tells.
     """
-    root = pathlib.Path(path)
-    place = functools.partial(_place, wanted)
-    if root.is_file() and formats.is_label_file(root):
-        yield root
-        return
-    if root.is_file():
-        with zips.unpacked([zips.of(root)], place, root) as folder:
-            if not any(folder.iterdir()):
-                raise ValueError(f"{root}: the zip file has no labels of a recording")
-            yield folder
-        return
-    found = {} if _has_labels(root, wanted) else zips.find(str(root), os.listdir(root))
-    found = {name: file for name, file in found.items() if name not in OTHER_DOWNLOADS}
-    if split is not None:
-        found = {n: file for n, file in found.items() if _split_of(n) in (split, "")}
-    if found:
-        with zips.unpacked(found.values(), place, root) as folder:
-            if any(folder.iterdir()):
-                yield folder
-                return
-    if any((root / "recordings" / name).is_dir() for name in SPLITS):
-        root /= "recordings"
-    yield root
+
+    parsed: Parsed | None = None
+
+    def __reduce__(self) -> tuple[type[Place], tuple[Tree, str]]:
+        return Place, (self.tree, self.name)
 
 
-def _has_labels(root: pathlib.Path, wanted: Callable[[str], bool]) -> bool:
-    """Whether a folder has labels itself, or below the folders of splits."""
-    if not root.is_dir():
-        raise ValueError(f"{root}: is not a folder; --labels takes one, or a zip file")
-    folders = [root, *(root / split for split in SPLITS if (root / split).is_dir())]
-    below = [path for folder in folders for path in folder.iterdir()]
-    return any(
-        any(wanted(file.name) for file in path.iterdir())
-        if path.is_dir()
-        else formats.is_label_file(path)
-        for path in below
-    )
+class Found(NamedTuple):
+    """The labels of a set of recordings.
 
+    Attributes:
+        labels: by recording, sorted.
+        errors: what is wrong, by the name of the folder or file that it is of.
+        empty: folders at the place of a recording's, without labels and without folders.
+    """
 
-def _place(
-    wanted: Callable[[str], bool], path: pathlib.Path, member: pathlib.PurePosixPath
-) -> pathlib.PurePosixPath | None:
-    """Where a label file of a zip file belongs: below its split, if that is known."""
-    if not wanted(member.name):
-        return None
-    above = [part for part in member.parts[:-2] if part in SPLITS]
-    return pathlib.PurePosixPath(above[-1] if above else _split_of(path.name), *member.parts[-2:])
+    labels: dict[str, Labelled]
+    errors: dict[str, list[str]]
+    empty: list[Place]
 
-
-def _split_of(name: str) -> str:
-    """The split that a zip file is named after, such as train_p1.zip; '' if none."""
-    match = re.match(rf"({'|'.join(SPLITS)})(?![a-z])", name)
-    return match[1] if match else ""
+    @property
+    def lines(self) -> list[str]:
+        """All errors."""
+        return [line for lines in self.errors.values() for line in lines]
 
 
 def find(
-    folder: str | os.PathLike, split: str | None = None, known: Collection[str] = ()
-) -> dict[str, pathlib.Path]:
+    path: str | os.PathLike, split: str | None = None, known: Collection[str] = ()
+) -> dict[str, Labelled]:
     """Finds the labels of each recording: a folder of PSR files, or a file of a label format.
 
     Args:
-        folder: of labels; or a file of a label format.
-        split: of the folders train, val and test only this one is looked into.
+        path: a folder or zip file of labels, a labelling tool's file, or a folder of `downloads`.
+        split: of folders and zip files that are called after splits only this one is looked into.
         known: names of recordings, of several that a tool has for one the one that counts.
 
     Returns:
@@ -155,64 +114,152 @@ def find(
     Raises:
         ValueError: every folder and file that is not what it should be, or no labels at all.
     """
-    root = pathlib.Path(folder)
-    found, errors = look(root, split, known)
-    raise_all([line for lines in errors.values() for line in lines])
-    if not found:
-        raise_all(unknown(root))
+    path, is_folder = os.fspath(path), os.path.isdir(path)
+    if not is_folder and not os.path.isfile(path):
+        raise ValueError(f"{path}: is not a folder; --labels takes one, or a zip file")
+    found = look([open_tree(path)], split, known)
+    if is_folder and not found.labels and not found.errors:
+        packed = look(downloads(path, split), split, known)
+        found = packed if packed.labels or packed.errors else found
+    what = f"neither {STEPS} nor another CSV, nor a labelling tool's file"
+    empty = [f"{at}: holds no labels of recording {at.last}: {what}" for at in found.empty]
+    raise_all([*found.lines, *empty])
+    if not found.labels:
+        if not zips.is_packed(path):
+            raise_all(unknown(path))
         raise ValueError(
-            f"{root}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
+            f"{path}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
             f"with {STEPS} or a file NAME.csv per recording, or a file of "
             f"{', '.join(form.name for form in formats.FORMATS)}"
         )
-    return found
+    return found.labels
+
+
+def downloads(folder: str, split: str | None = None) -> list[Tree]:
+    """Returns the zip files of recordings in a folder; they count if no labels lie beside them.
+
+    `OTHER_DOWNLOADS`, and those whose name begins with another split, are not opened.
+    """
+    return [
+        zip_of(parts[0])
+        for name, parts in zips.find(folder, os.listdir(folder)).items()
+        if name not in OTHER_DOWNLOADS and (split is None or _split_in(name) in (split, ""))
+    ]
+
+
+def split_of(place: Place, above: bool | None = None) -> str:
+    """Returns the split that the nearest folder above is named after, such as test_p1; '' if none.
+
+    The name of the tree itself is one of these if `above`; by itself, that of a zip file.
+    """
+    above = place.tree.packed if above is None else above
+    tops = [os.path.basename(os.path.abspath(place.tree.path))] * above
+    return next(filter(None, map(_split_in, [*reversed(place.name.split("/")[:-1]), *tops])), "")
+
+
+def _split_in(name: str) -> str:
+    match = _SPLIT.fullmatch(name)
+    return match[1].lower() if match else ""
+
+
+def is_of(split: str | None, place: Place) -> bool:
+    """Says whether a place is of a split, or of none; None: of any."""
+    return split is None or split_of(place) in (split, "")
 
 
 def look(
-    root: pathlib.Path, split: str | None = None, known: Collection[str] = ()
-) -> tuple[dict[str, pathlib.Path], dict[str, list[str]]]:
-    """Looks for labels as `find` does; returns them, and what is wrong by the name it is of."""
-    found: dict[str, pathlib.Path] = {}
+    trees: Iterable[Tree],
+    split: str | None = None,
+    known: Collection[str] = (),
+    leave_out: str = "",
+) -> Found:
+    """Looks for labels in trees, as `find` does.
+
+    A file in a folder other than train, val and test is of the recording that the folder is named
+    after. One of several recordings, as tools export a project, is of all of them, but for those
+    that another such file is called like.
+
+    Args:
+        leave_out: path of a CSV file that holds no labels.
+
+    Raises:
+        ValueError: folders and zip files that cannot be read.
+    """
+    trees, empty = list(trees), list[Place]()
+    places: dict[str, list[Labelled]] = {}
     errors: dict[str, list[str]] = {}
-    shared: dict[str, list[pathlib.Path]] = {}  # files of several recordings, by each of them
-    whole = root.is_file() and formats.is_label_file(root)
-    places = [(root, path) for path in ([root] if whole else _entries(root))]
-    lists = {"splits.csv"}
-    if any((root / name).is_dir() for name in SPLITS):
-        lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
-    while places:
-        parent, path = places.pop(0)
+    shared: dict[str, list[tuple[str, Labelled]]] = {}
+    passed = {os.path.realpath(leave_out)} if leave_out else set()
+    passed |= {os.path.realpath(tree.path) for tree in trees if tree.packed}
+
+    def add(tree: Tree, folder: str, file: str) -> bool:
+        """Says whether it is a label file."""
+        place, last = Labelled(tree, join(folder, file)), folder.rpartition("/")[2]
+        if os.path.realpath(place.path) in passed or not _may_have_labels(place):
+            return False
+        own = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
+        if tree.packed and place.name == CVAT_FILE:
+            own = pathlib.Path(tree.path).stem
         try:
-            if path.is_dir() and parent == root and path.name in SPLITS and not _psr_files(path):
-                if split in (None, path.name):
-                    places += [(path, below) for below in _entries(path)]
-            elif path.is_dir() and path.name == BOXES and not _psr_files(path):
-                continue
-            elif path.is_dir():
-                _add(found, path.name, _labels_in(path))
-            elif path.name in PSR_FILES:
-                raise ValueError(f"{path}: belongs into a folder of the recording's name")
-            elif path.name not in lists and formats.is_label_file(path):
-                names = recordings_in(path, path.stem, known)
+            if file in PSR_FILES:
+                raise ValueError(f"{place}: belongs into a folder of the recording's name")
+            names, place.parsed = place.read(_parse, own, known)
+            for name in names:
+                name = files.check_name(name, str(place))
                 if len(names) == 1:
-                    _add(found, names[0], path)
+                    places.setdefault(name, []).append(place)
                 else:
-                    for name in names:
-                        shared.setdefault(name, []).append(path)
+                    shared.setdefault(name, []).append((own, place))
         except ValueError as error:
-            errors.setdefault(path.name if path.is_dir() else path.stem, []).extend(lines_of(error))
-    for name, paths in shared.items():
-        named = [path for path in paths if path.stem == name]  # a copy for each recording
-        for path in named if len(named) == 1 else paths:
-            try:
-                _add(found, name, path)
-            except ValueError as error:
-                errors.setdefault(name, []).append(str(error))
-    return dict(sorted(found.items())), errors
+            errors.setdefault(own, []).extend(lines_of(error))
+            return True
+        return bool(names)
+
+    for tree in trees:
+        of_psr: list[str] = []
+        for folder, below, names in tree.walk():
+            above, last = posixpath.split(folder)
+            psr = [join(folder, name) for name in names if name in PSR_FILES]
+            if (psr and folder and last not in SPLITS) or last == BOXES:
+                below.clear()
+            if not is_of(split, Place(tree, folder if psr else join(folder, ""))):
+                continue
+            if psr and folder:
+                places.setdefault(last, []).append(Labelled(tree, folder))
+                of_psr += psr
+            elif last != BOXES:
+                lists = {"splits.csv"}
+                if set(below) & set(SPLITS):
+                    lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
+                there = [add(tree, folder, name) for name in names if name not in lists]
+                is_own = folder and last not in SPLITS and above.rpartition("/")[2] in ("", *SPLITS)
+                if is_own and not tree.packed and not below and not any(there):
+                    empty.append(Place(tree, folder))
+        tree.check(of_psr)
+    for name, its in shared.items():
+        named = [place for own, place in its if own == name]  # a copy for each recording
+        its_own = named if len(named) == 1 else dict.fromkeys(place for _, place in its)
+        places.setdefault(name, []).extend(its_own)
+    for name, several in places.items():
+        if len(several) > 1:
+            errors.setdefault(name, []).append(
+                f"recording {name}: labels in {' and '.join(map(str, several))}; keep one of these "
+                "or, if they are of several recordings, rename all but one"
+            )
+    return Found({name: places[name][0] for name in sorted(places)}, errors, empty)
 
 
-def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> list[str]:
-    """Returns the recordings whose labels are in a file of a label format, by their names.
+def _may_have_labels(place: Place) -> bool:
+    """Whether a file is one to be looked into, by its ending and its size."""
+    name = place.name.lower()
+    if not name.endswith(formats.MAYBE):
+        return name.endswith(formats.CERTAIN)
+    packed_in_packed = place.tree.packed and name.endswith(".zip")
+    return not packed_in_packed and place.tree.size(place.name) <= MAX_BYTES
+
+
+def _parse(path: pathlib.Path, own: str, known: Collection[str]) -> tuple[list[str], Parsed | None]:
+    """The recordings whose labels are in a file, and what it says; ([], None) if it has none.
 
     Args:
         own: the recording that the file is called like. It has the labels of a file of one, but if
@@ -223,17 +270,21 @@ def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> 
         ValueError: of several recordings some have no name, or two the same; or what is wrong with
             a tool's file that is called like none of `known`.
     """
+    sample = Sample(path)
+    if not formats.is_label_file(sample):
+        return [], None
     try:
-        groups = timed_labels.recordings(path)
+        parsed = formats.read(sample)
     except ValueError:
         if known and own not in known and path.suffix.lower() in formats.MAYBE:
             raise
-        return [own]  # what is wrong is said when it is read
+        return [own], None  # what is wrong is said when it is read
+    groups = parsed.recordings
     if len(groups) < 2:
         names = [own, *(name for group in groups for name in group)]
         if path.suffix.lower() == ".zip":  # CVAT puts a task's name into that of its zip file
             own = max((name for name in names[1:] if name in own), key=len, default=own)
-        return [next((name for name in names if name in known), own)]
+        return [next((name for name in names if name in known), own)], parsed
     if () in groups:
         raise ValueError(
             f"{path}: has labels of several recordings, and labels that name none of them; give "
@@ -245,7 +296,7 @@ def recordings_in(path: pathlib.Path, own: str, known: Collection[str] = ()) -> 
             f"{path}: has two recordings that are called {files.shorten(name)}; rename one in the "
             "labelling tool, or take it out"
         )
-    return [files.check_name(name, str(path)) for name in chosen]
+    return chosen, parsed
 
 
 def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
@@ -256,10 +307,11 @@ def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> 
         for what the labelling page keeps there.
     """
     found: list[str] = []
-    for path in sorted(pathlib.Path(folder).rglob("*")):
+    root = pathlib.Path(folder)
+    for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
         if len(found) == MAX_PER_FILE:
             break
-        folders = path.relative_to(folder).parts[:-1]
+        folders = path.relative_to(root).parts[:-1]
         if BOXES in folders or any(name.startswith(".") for name in folders):
             continue
         if (names is None or path.stem in names) and path.suffix.lower() in formats.MAYBE:
@@ -270,38 +322,8 @@ def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> 
     return found
 
 
-def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: is not a folder; --labels takes one, or a tool's file")
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _psr_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The PSR files of a folder, dangling links too: reading them tells what is wrong."""
-    return [folder / name for name in PSR_FILES if os.path.lexists(folder / name)]
-
-
-def _labels_in(folder: pathlib.Path) -> pathlib.Path:
-    """The labels in a recording's folder: itself, or its file of a label format."""
-    if _psr_files(folder):
-        return folder
-    timed = [p for p in _entries(folder) if not p.is_dir() and formats.is_label_file(p)]
-    if len(timed) != 1:
-        what = "several CSV files or others with labels, one is needed"
-        what = what if timed else f"neither {STEPS} nor another CSV, nor a labelling tool's file"
-        raise ValueError(f"{folder}: holds no labels of recording {folder.name}: {what}")
-    return timed[0]
-
-
-def _add(found: dict[str, pathlib.Path], name: str, path: pathlib.Path) -> None:
-    files.check_name(name, str(path))
-    if name in found:
-        raise ValueError(f"{path}: recording {name} has labels in {found[name]} too; keep one")
-    found[name] = path
-
-
 def read(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Place,
     procedure: Procedure,
     variant: Variant | None,
     *,
@@ -326,36 +348,70 @@ def read(
     Raises:
         ValueError: every error, with file, line and field.
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        return _read_folder(path, procedure, needed)
-    frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
-    timed = timed_labels.read_times(path, procedure, terms, recording)
-    if variant is not None:
-        first, steps = timed_labels.to_frames(path, timed, variant.initial_state, procedure)
-        frames, states = labels.steps_to_states(steps, first, 0)
-    return _labels({}, frames, states)
+    place = path if isinstance(path, Place) else place_of(path)
+    known: dict[str, Any] = {}
+    if place.is_file():
+        timed = read_times(place, procedure, terms, recording)
+        if variant is not None:
+            first, steps = timed_labels.to_frames(place, timed, variant.initial_state, procedure)
+            known[STATES] = labels.steps_to_states(steps, first, 0)
+    else:
+        there = psr_files(place)
+        if needed is not None:  # without states, no other file says what is asked for
+            there = [n for n in there if n in (needed, STATES)] if STATES in there else [needed]
+        known = read_files(place, there, procedure)
+    nothing = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
+    frames, states = known.pop(STATES, nothing)
+    return _labels(known, frames, states)
 
 
-def _read_folder(path: pathlib.Path, procedure: Procedure, needed: str | None) -> Labels:
-    frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
-    steps: dict[str, list[labels.Step]] = {}
-    errors: list[str] = []
-    there = [file.name for file in _psr_files(path)]
-    if needed is not None and STATES not in there:
-        there = [needed]  # without states, no other file says what is asked for
-    for name in there:
-        if needed is not None and name not in (needed, STATES):
-            continue
+def read_times(place: Place, *args: Any, **options: Any) -> list[timed_labels.TimedStep]:
+    """Returns the labels of a file, `timed_labels.read_times`, without parsing it again."""
+    if isinstance(place, Labelled) and place.parsed is not None:
+        return timed_labels.read_times(place, *args, **options, parsed=place.parsed)
+    return place.read(timed_labels.read_times, *args, **options)
+
+
+def parsed(place: Place) -> Parsed:
+    """Returns what a file of a label format says, without parsing it again."""
+    return getattr(place, "parsed", None) or place.read(formats.read)
+
+
+def psr_files(folder: Place) -> list[str]:
+    """Returns the names of the PSR label files in a folder; ValueError if it cannot be listed."""
+    there = folder.tree.entries(folder.name)[1]
+    return [name for name in PSR_FILES if name in there]
+
+
+def read_files(
+    folder: Place,
+    names: Iterable[str],
+    procedure: Procedure,
+    check: Callable[[pathlib.Path, list[int]], None] = lambda path, frames: None,
+) -> dict[str, Any]:
+    """Returns what PSR label files say, by name: [(frame, step id)], or frames and states.
+
+    Args:
+        check: of a file and the frames of its rows; raises ValueError for what is wrong with them.
+
+    Raises:
+        ValueError: the first errors of each file, with line and field, and how many more it has.
+    """
+
+    def read_file(path: pathlib.Path) -> Any:
+        is_states = path.name == STATES
+        said: Any = (labels.read_states if is_states else labels.read_steps)(path, procedure)
+        check(path, said[0].tolist() if is_states else [frame for frame, _ in said])
+        return said
+
+    found, errors = dict[str, Any](), list[str]()
+    for name in names:
         try:
-            if name == STATES:
-                frames, states = labels.read_states(path / name, procedure)
-            else:
-                steps[name] = labels.read_steps(path / name, procedure)
+            found[name] = (folder / name).read(read_file)
         except ValueError as error:
-            errors += first_of(error, path / name)
+            errors += first_of(error, folder / name)
     raise_all(errors)
-    return _labels(steps, frames, states)
+    return found
 
 
 def _labels(

@@ -6,19 +6,18 @@ import dataclasses
 import itertools
 import operator
 import os
-import pathlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stormpsr_jax.base import files, zips
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.base.trees import Place, join, open_tree
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.labels import Step, check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
-_MAX_DEPTH = 64  # of folders in folders
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 VISIBLE_FROM = "PSR_labels_visible_from.csv"  # beside the labels of a render
 _VISIBILITY_HEADER = ["frame", "visible"]
@@ -107,46 +106,34 @@ def as_written(values: Iterable[float], decimals: int) -> list[float]:
     return [float(f"{value:.{decimals}f}") for value in values]
 
 
-@contextlib.contextmanager
-def opened(path: str | os.PathLike, flag: str) -> Iterator[pathlib.Path]:
-    """Gives the folder of a stream's files, for `find`: a folder as it is, or of a zip file.
+def find(path: str | os.PathLike, flag: str, suffix: str = SUFFIX) -> dict[str, Place]:
+    """Returns the files ``<rec>_results_pred.csv`` of a folder or a zip file, by recording.
 
-    Of a zip file, such as the detections published with IndustReal, the files named
-    ``<rec>_results_pred.csv`` are unpacked for as long as the block lasts, wherever they lie in it.
+    Where a folder has none and nothing but one folder, as a zip file unpacks, it is that folder's,
+    and so on. In a zip file, such as the detections published with IndustReal, they may lie
+    anywhere.
 
     Raises:
-        ValueError: `path`, which was given with `flag`, is neither; see `zips.unpacked` too.
+        ValueError: `path`, which was given with `flag`, is neither, has two files of a recording,
+            or is a zip file without any or with more in them than is read.
     """
-    root = pathlib.Path(path)
-    if root.is_dir():
-        yield root
-        return
-    if not root.is_file():
-        raise ValueError(f"{root}: is not a folder; {flag} takes one, or a zip file")
-    with zips.unpacked([zips.of(root)], _place, root) as folder:
-        if not any(folder.iterdir()):
-            raise ValueError(f"{root}: the zip file has no <recording>{SUFFIX}")
-        yield folder
-
-
-def _place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
-    return pathlib.PurePosixPath(member.name) if member.name.endswith(SUFFIX) else None
-
-
-def find(folder: pathlib.Path, suffix: str = SUFFIX) -> dict[str, pathlib.Path]:
-    """Returns the files ``<rec>_results_pred.csv`` of a folder, by recording.
-
-    Where it has none and nothing but one folder, as a zip file unpacks, it is that folder's, and so
-    on.
-    """
-    for _ in range(_MAX_DEPTH):
-        entries = list(folder.iterdir())
-        found = {p.name.removesuffix(suffix): p for p in entries if p.name.endswith(suffix)}
-        below = [p for p in entries if not p.name.startswith(".") and p.is_dir()]
-        if found or len(below) != 1 or below[0].is_symlink():
-            return found
-        (folder,) = below
-    return {}
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise ValueError(f"{path}: is not a folder; {flag} takes one, or a zip file")
+    tree, places = open_tree(path), dict[str, Place]()
+    for folder, below, names in tree.walk():
+        for file in (name for name in names if name.endswith(suffix)):
+            place = Place(tree, join(folder, file))
+            name = files.check_name(file.removesuffix(suffix), str(place))
+            if name in places:
+                raise ValueError(f"{place}: is in {places[name]} too; keep one")
+            places[name] = place
+        if os.path.isdir(path) and (places or len(below) != 1):
+            return places
+    if not places:
+        raise ValueError(f"{path}: the zip file has no <recording>{suffix}")
+    tree.check([place.name for place in places.values()])
+    return places
 
 
 def read_detections(

@@ -1,6 +1,5 @@
 """The labels and predictions of a set of recordings, found in their folders and read."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base.errors import first_of, raise_all
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.files import label_files, labels, predictions
 from stormpsr_jax.psr.files import scores as score_files
 from stormpsr_jax.psr.files.words import Terms
@@ -102,10 +102,9 @@ def load_recordings(
     """Reads the labels of recordings, and their predictions `<rec>_results_pred.csv`.
 
     Args:
-        labels_dir: what `label_files.find` finds in what `label_files.opened` gives; None reads
-            predictions alone.
-        asd_dir, temporal_dir: folders or zip files of predictions (`predictions.opened`); None for
-            a stream that is absent.
+        labels_dir: what `label_files.find` takes; None reads predictions alone.
+        asd_dir, temporal_dir: folders or zip files of predictions (`predictions.find`); None for a
+            stream that is absent.
         scores_dir: `<rec>.npz` per recording (`scores.read_scores`); None without them.
         visibility_dir: `<rec>.csv` per recording, where known.
         variant: of all recordings; None finds each one's by its name.
@@ -133,73 +132,69 @@ def load_recordings(
             errors.extend(first_of(error, place))
             return None
 
-    with contextlib.ExitStack() as stack:
-        folders = {"--asd": asd_dir, "--temporal": temporal_dir}
-        given = {flag: path for flag, path in folders.items() if path is not None}
-        found: Mapping[str, pathlib.Path | None]
-        streams = {
-            flag: predictions.find(stack.enter_context(predictions.opened(path, flag)))
-            for flag, path in given.items()
-        }
-        if labels_dir is None:
-            found = _of_predictions(given, streams)
-        else:
-            wanted = {*label_files.PSR_FILES, predictions.VISIBLE_FROM}.__contains__
-            opened = stack.enter_context(label_files.opened(labels_dir, split, wanted))
-            known = {name for predicted in streams.values() for name in predicted}
-            found = labelled = label_files.find(opened, split, known)
-            if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
-                raise ValueError(
-                    f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
-                    "give the folder of labels as --labels, and that of predictions as --asd or "
-                    "--temporal"
-                )
-            for flag, predicted in streams.items():
-                errors += _name_errors(predicted, given[flag], flag, labels_dir, labelled)
-        if scores_dir is not None:
-            streams["--scores"] = predictions.find(pathlib.Path(scores_dir), score_files.SUFFIX)
-            errors += [
-                f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
-                f"--labels={labels_dir}; stage predict writes it"
-                for name in sorted(found.keys() - streams["--scores"].keys())
-            ]
-        raise_all(errors)
-        recordings = {}
-        needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
-        readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
-        for name, place in found.items():
-            own = attempt(name, procedure.variant_for, name, variant)
-            r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
-            r.with_errors = with_errors
-            if place is not None:
-                options = {"needed": needed, "terms": terms, "recording": name}
-                known = attempt(place, label_files.read, place, procedure, own, **options)
-                if known is not None:
-                    r.truth = known.with_errors if with_errors else known.steps
-                    r.frames, r.states = known.frames, known.states
-                shown = place / predictions.VISIBLE_FROM
-                if os.path.lexists(shown):
-                    r.visible_from = attempt(shown, predictions.read_visible_from, shown, procedure)
-            others = found.keys() - {name}
-            for kind in KINDS.values():
-                if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:
-                    continue
-                if kind.flag == "scores":
-                    r.scores = attempt(path, score_files.read_scores, path, procedure)
-                else:
-                    read = readers[f"--{kind.flag}"]
-                    setattr(r, kind.field, attempt(path, read, path, procedure, others))
-            if visibility_dir is not None:
-                path = pathlib.Path(visibility_dir) / f"{name}.csv"
-                if os.path.lexists(path):
-                    r.visibility = attempt(path, predictions.read_visibility, path)
-            recordings[name] = r
-        raise_all(errors)
-    return recordings
+    folders = {"--asd": asd_dir, "--temporal": temporal_dir}
+    given = {flag: path for flag, path in folders.items() if path is not None}
+    found: Mapping[str, Place | None]
+    streams = {flag: predictions.find(path, flag) for flag, path in given.items()}
+    if labels_dir is None:
+        found = _of_predictions(given, streams)
+    else:
+        known = {name for predicted in streams.values() for name in predicted}
+        found = labelled = label_files.find(labels_dir, split, known)
+        if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
+            raise ValueError(
+                f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
+                "give the folder of labels as --labels, and that of predictions as --asd or "
+                "--temporal"
+            )
+        for flag, predicted in streams.items():
+            errors += _name_errors(predicted, given[flag], flag, labels_dir, labelled)
+    if scores_dir is not None:
+        streams["--scores"] = predictions.find(scores_dir, "--scores", score_files.SUFFIX)
+        errors += [
+            f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
+            f"--labels={labels_dir}; stage predict writes it"
+            for name in sorted(found.keys() - streams["--scores"].keys())
+        ]
+    raise_all(errors)
+    recordings = {}
+    needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
+    readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
+    # From one zip file after the other: to open one takes long.
+    for name, place in sorted(found.items(), key=lambda item: item[1].tree.path if item[1] else ""):
+        own = attempt(name, procedure.variant_for, name, variant)
+        r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
+        r.with_errors = with_errors
+        if place is not None:
+            options = {"needed": needed, "terms": terms, "recording": name}
+            known = attempt(place, label_files.read, place, procedure, own, **options)
+            if known is not None:
+                r.truth = known.with_errors if with_errors else known.steps
+                r.frames, r.states = known.frames, known.states
+            shown = place / predictions.VISIBLE_FROM
+            if not place.is_file() and attempt(shown, shown.is_file):
+                args = predictions.read_visible_from, procedure
+                r.visible_from = attempt(shown, shown.read, *args)
+        others = found.keys() - {name}
+        for kind in KINDS.values():
+            if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:
+                continue
+            if kind.flag == "scores":
+                r.scores = attempt(path, path.read, score_files.read_scores, procedure)
+            else:
+                read = readers[f"--{kind.flag}"]
+                setattr(r, kind.field, attempt(path, path.read, read, procedure, others))
+        if visibility_dir is not None:
+            table = pathlib.Path(visibility_dir) / f"{name}.csv"
+            if os.path.lexists(table):
+                r.visibility = attempt(table, predictions.read_visibility, table)
+        recordings[name] = r
+    raise_all(errors)
+    return dict(sorted(recordings.items()))
 
 
 def _of_predictions(
-    given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, pathlib.Path]]
+    given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, Place]]
 ) -> dict[str, None]:
     """The recordings of predictions without labels; ValueError where a folder lacks some."""
     for flag, its in streams.items():
@@ -220,16 +215,16 @@ def _of_predictions(
 
 
 def _name_errors(
-    predicted: Mapping[str, pathlib.Path],
+    predicted: Mapping[str, Place],
     folder: str | os.PathLike,
     flag: str,
     root: str | os.PathLike,
-    labelled: Mapping[str, pathlib.Path],
+    labelled: Mapping[str, Place],
 ) -> list[str]:
     errors = []
     for name in sorted(labelled.keys() - predicted.keys()):
         advice = _ADVICE
-        if (split := labelled[name].parent.name) in label_files.SPLITS:
+        if split := label_files.split_of(labelled[name]):
             advice += f", and --split leaves out other splits than one (this is of {split})"
         errors.append(
             f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "

@@ -21,9 +21,11 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, note, raise_all
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.files.formats.form import Entry, Unit
+from stormpsr_jax.psr.files.formats.form import Entry, Sample, Unit
+from stormpsr_jax.psr.files.formats.formats import Parsed
 from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.files.words import Steps, Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -71,12 +73,13 @@ class Shown:
 
 
 def read_times(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Place,
     procedure: Procedure,
     terms: Terms | None = None,
     recording: str | None = None,
     *,
     with_pictures: bool = False,
+    parsed: Parsed | None = None,
 ) -> list[TimedStep]:
     """Reads the labels of a recording in any format, in order of the times.
 
@@ -85,6 +88,7 @@ def read_times(
         recording: whose labels are wanted, of a file with several; None for the file's name.
         with_pictures: whether those of the recording are at hand, so that numbers of pictures go
             by these and not by the tool's rate.
+        parsed: the content of the file, where it has been read before.
 
     Raises:
         ValueError: all errors, each with file, line (or entry) and field.
@@ -95,9 +99,10 @@ def read_times(
     def find(entry: Entry) -> int | None:
         return steps.find(entry.text, f"{path}: {entry.place}: step")
 
-    format_, every, sample = formats.read(path, find)
-    known = [*sample.recordings, *sample.unlabelled]
-    entries = _of_recording(every, known, recording or pathlib.Path(path).stem, path)
+    if parsed is None:
+        assert not isinstance(path, Place)
+        parsed = formats.read(Sample(path, find))
+    entries = _of_recording(parsed, recording or pathlib.Path(str(path)).stem, path)
 
     def parse(entry: Entry) -> list[TimedStep]:
         step_id = find(entry)
@@ -116,33 +121,19 @@ def read_times(
                 f"{path}: {entry.place}: time: counts frames at the rate set in the tool, "
                 "which the file does not say; give --labels_fps=F"
             )
-        return [TimedStep(at, entry.place, step_id, unit, format_.tolerance)]
+        return [TimedStep(at, entry.place, step_id, unit, parsed.format.tolerance)]
 
     timed = [step for its in for_each([(entry,) for entry in entries], parse) for step in its]
     return sorted(timed, key=lambda step: step.at)
 
 
-def recordings(path: str | os.PathLike) -> list[tuple[str, ...]]:
-    """Returns the names that each recording has whose labels are in a file, of any format.
-
-    A file of one recording may have none: (). ValueError: see `formats.read`.
-    """
-    _, entries, sample = formats.read(path)
-    return list(dict.fromkeys([*sample.recordings, *(entry.recordings for entry in entries)]))
-
-
-def _of_recording(
-    entries: Sequence[Entry],
-    recordings: Sequence[tuple[str, ...]],
-    name: str,
-    path: str | os.PathLike,
-) -> Sequence[Entry]:
+def _of_recording(parsed: Parsed, name: str, path: object) -> list[Entry]:
     """The entries of a recording, where the tool has put those of several into a file."""
-    groups = dict.fromkeys([*recordings, *(entry.recordings for entry in entries)])
+    groups = dict.fromkeys([*parsed.recordings, *parsed.unlabelled])
     if len(groups) < 2:
-        return entries
+        return parsed.entries
     if any(name in group for group in groups):
-        return [entry for entry in entries if name in entry.recordings]
+        return [entry for entry in parsed.entries if name in entry.recordings]
     found = ", ".join(
         files.shorten(group[-1] if group else "(none)") for group in list(groups)[:10]
     )
@@ -153,7 +144,7 @@ def _of_recording(
 
 
 def to_frames(
-    path: str | os.PathLike,
+    path: str | os.PathLike | Place,
     timed: Sequence[TimedStep],
     initial_state: Sequence[int],
     procedure: Procedure,
@@ -227,7 +218,7 @@ def to_frames(
 
 
 def frame_of(
-    step: TimedStep, fps: float, first_frame: int, shown: Shown | None, path: str | os.PathLike
+    step: TimedStep, fps: float, first_frame: int, shown: Shown | None, path: object
 ) -> int:
     """Returns the frame that a step counts from; it may be one after the last.
 

@@ -5,17 +5,17 @@ centre y, width, height in any one unit. Classes are those of prediction files: 
 states, S + 1 the error state.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
+from stormpsr_jax.base.trees import Place, Tree, open_tree
 from stormpsr_jax.psr.files import box_forms, class_maps, label_files, predictions
 from stormpsr_jax.psr.files.boxes import Id, framed
 from stormpsr_jax.psr.files.predictions import Detections
@@ -262,42 +262,55 @@ def load(
         ValueError: every error in every file; recordings with boxes but without detections and the
             reverse; detections in shares of pictures of unknown size.
     """
-    where = asd if true is None else true
-    with contextlib.ExitStack() as stack:
-        found = predictions.find(stack.enter_context(predictions.opened(asd, "--asd")))
-        # Zip files of recordings lie beside those of detections, two of which have true boxes too.
-        wanted = OD_LABELS.__eq__ if os.path.isdir(where) else _is_wanted
-        known = _find(stack.enter_context(label_files.opened(where, split, wanted)), split)
-        if not known:
-            raise ValueError(
-                f"{where}: has neither <rec>{SUFFIX} nor <rec>/{OD_LABELS}; see --boxes"
-            )
-        raise_all(
-            [f"{where}: no true boxes of {name}, which {asd} has" for name in found.keys() - known]
-            + [f"{asd}: no detections of {n}, which {where} has" for n in known.keys() - found]
-        )
+    where = os.fspath(asd if true is None else true)
+    found = predictions.find(asd, "--asd")
+    known = _find(where, split)
+    if not known:
+        raise ValueError(f"{where}: has neither <rec>{SUFFIX} nor <rec>/{OD_LABELS}; see --boxes")
+    raise_all(
+        [f"{where}: no true boxes of {name}, which {asd} has" for name in found.keys() - known]
+        + [f"{asd}: no detections of {n}, which {where} has" for n in known.keys() - found]
+    )
 
-        def pair(name: str) -> tuple[Detections, TrueBoxes]:
-            path = found[name]
-            try:
-                detected = predictions.read_detections(path, procedure, found.keys() - {name})
-                return detected, _in_unit_of(detected, read(known[name], procedure), picture, path)
-            except ValueError as error:
-                raise Errors(first_of(error, known[name])) from error
+    def pair(name: str) -> tuple[Detections, TrueBoxes]:
+        place, others = found[name], found.keys() - {name}
+        try:
+            detected = place.read(predictions.read_detections, procedure, others)
+            its = known[name].read(read, procedure)
+            return detected, _in_unit_of(detected, its, picture, place)
+        except ValueError as error:
+            raise Errors(first_of(error, known[name])) from error
 
-        names = sorted(known)
-        return dict(zip(names, for_each([(name,) for name in names], pair), strict=True))
+    names = sorted(known)
+    return dict(zip(names, for_each([(name,) for name in names], pair), strict=True))
 
 
-def _is_wanted(name: str) -> bool:
-    return name == OD_LABELS or name.endswith(SUFFIX)
-
-
-def _find(folder: pathlib.Path, split: str | None) -> dict[str, pathlib.Path]:
+def _find(path: str, split: str | None) -> dict[str, Place]:
     """The files of true boxes, by recording; of a recording with both kinds the CSV file."""
-    splits = [name for name in label_files.SPLITS if split in (None, name)]
-    places = [path for name in ("", *splits) for path in (folder / name).glob(f"*/{OD_LABELS}")]
-    return {path.parent.name: path for path in places} | predictions.find(folder, SUFFIX)
+    if not os.path.exists(path):
+        raise ValueError(f"{path}: is not a folder; --boxes takes one, or a zip file")
+    there = _look([open_tree(path)], split)
+    if there or not os.path.isdir(path):
+        return there
+    return _look(label_files.downloads(path, split), split)
+
+
+def _look(trees: Iterable[Tree], split: str | None) -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    for tree in trees:
+        its: dict[str, Place] = {}
+        for place in tree.files():
+            if place.last.endswith(SUFFIX):
+                before = its.get(name := place.last.removesuffix(SUFFIX))
+                if before is not None and before.name.endswith(SUFFIX):
+                    raise ValueError(f"{place}: is in {before} too; keep one")
+                its[name] = place
+            elif place.last == OD_LABELS and (name := place.above.last):
+                if label_files.is_of(split, place.above):
+                    its.setdefault(name, place)
+        tree.check([place.name for place in its.values()])
+        found |= its
+    return found
 
 
 def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
@@ -341,7 +354,7 @@ def _in_unit_of(
     found: Detections,
     true: TrueBoxes,
     picture: tuple[float, float] | None,
-    path: pathlib.Path,
+    path: Place,
 ) -> TrueBoxes:
     if not len(found.boxes) or not len(true.boxes) or found.boxes[:, 2:].max() > _MAX_SHARE:
         return true

@@ -8,14 +8,15 @@ of error; `clean`, 1 where all of the object is seen.
 """
 
 import collections
-import contextlib
+import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stormpsr_jax.base import files, zips
+from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.base.trees import Place, open_tree
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -36,19 +37,13 @@ class Picture(NamedTuple):
     clean: bool
 
 
-@contextlib.contextmanager
-def found(path: pathlib.Path) -> Iterator[pathlib.Path | None]:
-    """Gives the file of labels in such a folder or tar file, or the one above it, or None."""
-    inside = (f"{FOLDER}/{LABELS}", LABELS)
-    with contextlib.ExitStack() as stack:
-        root = path
-        if path.is_file() and path.name.endswith(".tar"):
-            root = stack.enter_context(zips.unpacked([zips.of(path)], _place, path))
-        yield next((root / name for name in inside if (root / name).is_file()), None)
-
-
-def _place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
-    return member if str(member) in (f"{FOLDER}/{LABELS}", LABELS) else None
+def found(path: str) -> Place | None:
+    """Returns the file of labels in such a folder or tar file, or the one above it, or None."""
+    if not (os.path.isdir(path) or (os.path.isfile(path) and path.endswith(".tar"))):
+        return None
+    tree = open_tree(path)
+    places = (Place(tree, name) for name in (f"{FOLDER}/{LABELS}", LABELS))
+    return next((place for place in places if place.is_file()), None)
 
 
 def read(path: pathlib.Path) -> list[Picture]:

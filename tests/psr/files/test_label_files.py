@@ -33,7 +33,7 @@ def test_find_every_kind_and_place(tmp_path):
     for other in ("splits.csv", "README.md", ".hidden.csv"):
         (tmp_path / other).write_text("x")
     found = label_files.find(tmp_path)
-    places = {name: str(path.relative_to(tmp_path)) for name, path in found.items()}
+    places = {name: place.name for name, place in found.items()}
     assert places == {
         "a": "a",
         "b": "train/b",

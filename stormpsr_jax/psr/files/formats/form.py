@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stormpsr_jax.base import files, zips
+from stormpsr_jax.base import files, trees
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import xml_tree
 
@@ -94,7 +94,7 @@ class Sample:
         """What kind of file it is: "zip", "xml", "json" or "text"; by CVAT's file in its zip."""
         if self._is_zip:
             with contextlib.suppress(ValueError):
-                if CVAT_FILE in zips.of(self.path):
+                if trees.zip_of(self.path).exists(CVAT_FILE):
                     return "xml"
             return "zip"
         start = self.head.lstrip()[:1]
@@ -111,8 +111,8 @@ class Sample:
             self.check_size()
         if not self._is_zip:
             return files.read_text(self.path)
-        with zips.unpacked([zips.of(self.path)], _cvat_place, self.path) as folder:
-            return files.read_text(folder / CVAT_FILE)
+        with trees.zip_of(self.path).on_disk(CVAT_FILE) as path:
+            return files.read_text(path)
 
     def check_size(self) -> None:
         """Raises ValueError if the file is larger than `MAX_BYTES`."""
@@ -178,10 +178,6 @@ class Sample:
         if end < start:
             raise self.error(place, f"end: {end:g} is before the start, {start:g}")
         return end
-
-
-def _cvat_place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
-    return member if str(member) == CVAT_FILE else None
 
 
 def lowered(row: Sequence[str]) -> list[str]:

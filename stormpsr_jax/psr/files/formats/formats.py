@@ -1,7 +1,7 @@
 """The label formats, and how a file finds its own: by what is in it, whatever it is called."""
 
 import os
-from collections.abc import Callable
+from typing import NamedTuple
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.files.formats import (
@@ -13,7 +13,7 @@ from stormpsr_jax.psr.files.formats import (
     tables,
     via,
 )
-from stormpsr_jax.psr.files.formats.form import MAX_BYTES, Entry, Format, Sample
+from stormpsr_jax.psr.files.formats.form import Entry, Format, Sample
 
 # In a comment of VIA's CSV stands JSON, which cannot be read as a table: it is looked for first.
 # Then come tables of people: a column more does not make them a tool's.
@@ -33,22 +33,31 @@ CERTAIN = (".csv", ".tsv", ".eaf", ".srt", ".vtt", ".xlsx")
 MAYBE = (".json", ".xml", ".txt", ".zip")
 
 
-def is_label_file(path: str | os.PathLike) -> bool:
-    """Says whether a file has labels, whatever else lies in a folder of them.
+class Parsed(NamedTuple):
+    """What a label file says.
 
-    Raises:
-        ValueError: it seems to be, but cannot be read.
+    Attributes:
+        entries: in the order of the file.
+        recordings: the names of each recording whose labels it has; () of one without a name.
+        unlabelled: see `Sample`.
     """
-    name, sample = os.fspath(path).lower(), Sample(path)
-    if name.endswith(MAYBE):
-        if files.check_regular(path, "give a file on a disk").st_size > MAX_BYTES:
+
+    format: Format
+    entries: list[Entry]
+    recordings: list[tuple[str, ...]]
+    unlabelled: list[tuple[str, ...]]
+
+
+def is_label_file(sample: Sample) -> bool:
+    """Says whether a file has labels; ValueError: it seems to have, but cannot be read."""
+    name = str(sample.path).lower()
+    if name.endswith(".txt"):
+        text = Sample(sample.path)
+        if _is_prose(text):
             return False
-        if name.endswith(".txt"):
-            if _is_prose(sample):
-                return False
-            sample.text += "\n"  # whether its last line is whole, a reader says
-        return find(sample) is not None
-    return name.endswith(CERTAIN)
+        text.text += "\n"  # whether its last line is whole, a reader says
+        return find(text) is not None
+    return name.endswith(CERTAIN) or (name.endswith(MAYBE) and find(sample) is not None)
 
 
 def _is_prose(sample: Sample) -> bool:
@@ -62,26 +71,19 @@ def find(sample: Sample) -> Format | None:
     return next((form for form in FORMATS if form.recognises(sample)), None)
 
 
-def read(
-    path: str | os.PathLike, check: Callable[[Entry], object] | None = None
-) -> tuple[Format, list[Entry], Sample]:
+def read(file: Sample | str | os.PathLike) -> Parsed:
     """Reads a label file of any format.
-
-    Args:
-        check: see `Sample`.
-
-    Returns:
-        its format, what it says in the order of the file, and the file, which has further
-        recordings.
 
     Raises:
         ValueError: all errors, each with file and line or entry; of a file that is of no format,
             the formats and what it lacks of the one that comes closest.
     """
-    sample = Sample(path, check)
+    sample = file if isinstance(file, Sample) else Sample(file)
     for format_ in FORMATS:
         if (form := format_.recognises(sample)) is not None:
-            return format_, form.read(sample), sample
+            entries = form.read(sample)
+            groups = dict.fromkeys([*sample.recordings, *(entry.recordings for entry in entries)])
+            return Parsed(format_, entries, list(groups), sample.unlabelled)
     raise ValueError(_unknown(sample))
 
 

@@ -254,20 +254,20 @@ def test_errors_of_all_files_come_at_once(toy_file, capsys):
         (root / name / "1.csv").write_text("time,step\n1,0\n")
     (root / "c/2.csv").write_text("time,step\n1,0\n")
     (root / "d.json").symlink_to(root / "gone")
-    said = refused(capsys, labels, toy_file, lines=3).splitlines()
-    assert "labels/c: holds no labels of recording c: several CSV files" in said[0]
-    assert "d.json: cannot be read (No such file" in said[1]
-    assert "val/a/1.csv: recording a has labels in" in said[2]
-    (root / "c/2.csv").unlink()
+    assert "d.json: is a link to" in refused(capsys, labels, toy_file)
     (root / "d.json").unlink()
+    said = refused(capsys, labels, toy_file, lines=2).splitlines()
+    assert "recording c: labels in" in said[0]
+    assert "recording a: labels in" in said[1]
+    (root / "c/2.csv").unlink()
     (root / "val/a/1.csv").unlink()
     (root / "val/a").rmdir()
     (root / "train/a/1.csv").unlink()
     (root / "train/a/PSR_labels.csv").write_text("1.jpg,9,x\n")
-    (root / "train/a/PSR_labels_raw.csv").symlink_to(root / "gone")
+    (root / "train/a/PSR_labels_raw.csv").write_text("1.jpg,9,0\n")
     (root / "b/1.csv").write_text("time,step\n1,x\n")
     said = refused(capsys, labels, toy_file, lines=3).splitlines()
-    places = ("a/PSR_labels.csv: line 1", "a/PSR_labels_raw.csv: cannot be read", "b/1.csv: line 2")
+    places = ("a/PSR_labels.csv: line 1", "a/PSR_labels_raw.csv: line 1", "b/1.csv: line 2")
     assert all(place in line for place, line in zip(places, said, strict=True))
 
 

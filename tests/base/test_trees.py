@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from stormpsr_jax.base.trees import Tree, open_trees
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.media.trees import Tree, open_trees
 from tests.support.pictures_data import as_zip, jpeg, photograph
 
 
