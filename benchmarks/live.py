@@ -197,7 +197,7 @@ def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) 
         opened,
         variant,
         folder / "results",
-        recording.Options(),
+        recording.RecordingOptions(),
         source=path,
     )
     return opened.num_frames / loaded.fps / (time.perf_counter() - start)

@@ -252,7 +252,6 @@ def described() -> Section:
     c.product_gate.refuses = True
 
     c.fuse = Section()  # the learned fusion of both streams, fitted on validation
-    c.fuse.init = one_of("default", "scratch")  # start: weights of the package | random
     c.fuse.steps = field(150, 0)  # 0: nothing is fitted, the package's weights are taken
 
     c.evaluate = Section()

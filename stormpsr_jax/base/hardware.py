@@ -11,7 +11,7 @@ from typing import NamedTuple
 from stormpsr_jax.base import installed
 
 
-class Kind(NamedTuple):
+class Accelerator(NamedTuple):
     """A kind of accelerator: its name, JAX's word for it, the extra, and signs that one is there.
 
     Signs are paths of devices, and the program that its driver puts on PATH.
@@ -26,8 +26,8 @@ class Kind(NamedTuple):
 
 _NVIDIA = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia"))
 KINDS = (
-    Kind("an NVIDIA GPU", "gpu", "cuda", _NVIDIA, "nvidia-smi"),
-    Kind("a TPU", "tpu", "tpu", (Path("/dev/accel0"),)),
+    Accelerator("an NVIDIA GPU", "gpu", "cuda", _NVIDIA, "nvidia-smi"),
+    Accelerator("a TPU", "tpu", "tpu", (Path("/dev/accel0"),)),
 )
 
 
@@ -50,7 +50,7 @@ def unused(platforms: Collection[str]) -> list[str]:
     ]
 
 
-def _sign(kind: Kind) -> str:
+def _sign(kind: Accelerator) -> str:
     """By what a device of this kind is noticed; "" if there is none."""
     found = [str(path) for path in kind.paths if path.exists()]
     if kind.program and shutil.which(kind.program):

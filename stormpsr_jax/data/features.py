@@ -16,7 +16,7 @@ import numpy as np
 
 from stormpsr_jax.base import files, npy
 from stormpsr_jax.data import folder
-from stormpsr_jax.data.source import Numbers, Source
+from stormpsr_jax.data.source import Numbers, RowSource
 from stormpsr_jax.psr.procedure import Procedure
 
 # Written last of all: the folder is complete.
@@ -93,7 +93,7 @@ class EmbeddedRecording:
         return np.broadcast_to(np.float32(np.nan), (self.num_frames,))
 
 
-class FeatureSource(Source):
+class FeatureSource(RowSource):
     """One split of a folder of ready-made embeddings; picklable, and safe for several threads.
 
     Attributes:

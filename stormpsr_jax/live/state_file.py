@@ -22,11 +22,11 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     start: float
     frame: int | None
     dropped: int
-    unit: unit.State
+    unit: unit.UnitState
     told: list[int]
     untold: list[dict[str, Any]]
     live: dict[str, Any]
-    past: past.State
+    past: past.PastState
     format: Literal[5] = 5
     checksum: str = ""
 

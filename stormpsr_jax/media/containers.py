@@ -241,14 +241,6 @@ def read_index(tree: Tree, name: str, told: int) -> Index:
     return Index(times, answer["late"], *numbers.reshape(2, -1))
 
 
-def count_frames(tree: Tree, name: str) -> int:
-    """Returns how many frames a video has, as its head says; where that is silent, by its index.
-
-    It is read as `read_times` reads it, and errors are the same.
-    """
-    return _in_process("count", tree, name)[0]["count"]
-
-
 def _in_process(
     task: str, tree: Tree, name: str, told: int | None = None
 ) -> tuple[dict[str, Any], bytes]:
@@ -268,10 +260,6 @@ def _answer(
     task: str, tree: Tree, name: str, told: int | None = None
 ) -> tuple[dict[str, Any], bytes]:
     """What is asked of a video, and its arrays as bytes; ValueError as for `read_times`."""
-    if task == "count":
-        with open_video(tree, name) as (_, stream):
-            if stream.frames:
-                return {"count": stream.frames}, b""
     index, trimmed = _read_index(tree, name, told)
     answer = {"count": len(index.times), "trimmed": trimmed, "late": index.late}
     arrays = index.times, index.keys, index.starts
@@ -355,9 +343,8 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 
 def _main() -> None:
     """Writes what is asked of a video, or its error, to stdout; `_in_process` says what."""
-    task, tree, name, told = pickle.load(
-        sys.stdin.buffer
-    )  # of the process that has started this one
+    # Of the process that has started this one.
+    task, tree, name, told = pickle.load(sys.stdin.buffer)
     try:
         limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
         answer, body = _answer(task, tree, name, told)

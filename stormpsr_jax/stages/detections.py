@@ -70,7 +70,7 @@ def _path(context: Context, split: str, name: str) -> Path:
     return context.workdir / "detections" / split / f"{name}.npz"
 
 
-class Kept:
+class KeptDetections:
     """What the detector says of a recording's pictures, in order, as `functions` has it."""
 
     def __init__(self, context: Context, split: str, name: str):

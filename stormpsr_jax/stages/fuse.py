@@ -91,7 +91,7 @@ def run(context: Context) -> dict[str, Any]:
         few = f"{len(known)} validation recordings with labelled states are fewer than {least}"
         _ship(folder, kind, few)
         return {"recordings": 0}
-    start = default_weights(kind) if config.init == "default" else None
+    start = default_weights(kind)
     total = learned_fusion.num_steps(config.steps, start)
     with Bar(total=total, desc="fuse", unit="step") as bar:
         fitted = learned_fusion.fit(
@@ -106,7 +106,7 @@ def run(context: Context) -> dict[str, Any]:
         )
     losses = {"loss_before": fitted.before, "loss_after": fitted.after}
     facts = {"recordings": len(examples), **losses}
-    if start is not None and not fitted.after < fitted.before:
+    if not fitted.after < fitted.before:
         _ship(folder, kind, "fitted weights are no better on recordings that they have not seen")
         return facts | {"recordings": 0}
     folds = list({id(w): w for w in fitted.held_out}.values())

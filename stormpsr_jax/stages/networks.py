@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.source import Source
+from stormpsr_jax.data.source import RowSource
 from stormpsr_jax.networks import architectures, backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
@@ -104,7 +104,7 @@ def _build(kind: type[nn.Module], section: Mapping[str, Any], **given: Any) -> A
     return kind(**{name: value for name, value in section.items() if name in names}, **given)
 
 
-def pictures(context: Context, source: Source, with_detector: bool = False) -> Pictures | None:
+def pictures(context: Context, source: RowSource, with_detector: bool = False) -> Pictures | None:
     """How the pictures of a source become network input; None if they are embeddings already.
 
     They are of the encoder's size; with_detector: the detector may see another one.

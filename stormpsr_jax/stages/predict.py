@@ -87,7 +87,7 @@ def _recording(
     recogniser = Recogniser(
         encode=None,  # before, several batches at a time
         temporal=made.get("temporal"),
-        detect=detections.Kept(context, split, name) if detects else None,
+        detect=detections.KeptDetections(context, split, name) if detects else None,
         frames=window.frames,
         stride=window.stride,
     )
