@@ -67,7 +67,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
                 found = paper_results.content(table, runs, args.seeds, folder, args.asd)
                 yield f"tables/{table}", found, markdown(found)
 
-    return command.Plan(runs, made)
+    return runs, made
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
         found = sweep_plan.content(runs, args.seeds)
         return [("sweep", found, markdown(found))]
 
-    return command.Plan(runs, made)
+    return runs, made
 
 
 if __name__ == "__main__":

@@ -68,13 +68,8 @@ class Pictures:
         """(H, W) that the network of this role sees."""
         return self.detector_size or self.size if role == "detector" else self.size
 
-    @property
-    def framing(self) -> Framing:
-        """The part of a picture that is used and how it fills `size`."""
-        return self.framing_of("encoder")
-
     def framing_of(self, role: str) -> Framing:
-        """The same for what the network of this role sees."""
+        """The part of a picture that is used, and how it fills what the network of a role sees."""
         return Framing(self.size_of(role), self.aspect, self.region)
 
 

@@ -77,7 +77,7 @@ def temporal_encoder(context: Context) -> nn.Module:
         section = {"dropout": section["dropout"], "context_frames": section["context_frames"]} | own
     return _build(
         NETWORKS[name],
-        section | NETWORKS[name].of_clips(context.num_frames, section["context_frames"]),
+        section | NETWORKS[name].of_clips(context.window.num_frames, section["context_frames"]),
         num_components=context.procedure.num_components,
         outputs=3 if context.config.temporal.state_loss else 1,
         dtype=context.dtype,

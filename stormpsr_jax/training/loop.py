@@ -213,7 +213,9 @@ class _Loop:
             if self.step % config.log_every == 0 or self.step == last:
                 self.check_losses(0)
                 self.log()
-                overdue = hosts.agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
+                overdue = hosts.of_process_0(
+                    time.monotonic() - self.saved_time > checkpoint_seconds
+                )
             evaluate = self.stage.evaluate
             if evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)
@@ -348,7 +350,7 @@ class _Loop:
         value = self.metrics[self.stage.best]
         better = math.isfinite(value) and (self.best_value is None or value > self.best_value)
         # A resumed run comes to the same evaluations, so the file may be ahead of its checkpoint.
-        if hosts.agreed(better):  # hosts of different kinds may differ in the last digit
+        if hosts.of_process_0(better):  # hosts of different kinds may differ in the last digit
             self.best_step, self.best_value = self.step, value
             save_best(self.workdir, self.state.params, self.state.batch_stats)
 
