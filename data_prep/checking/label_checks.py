@@ -86,10 +86,6 @@ def check(
 ) -> tuple[list[str], list[str]]:
     """Reads all labels, counts what is in them and warns of what looks wrong.
 
-    Args:
-        labels: folder of labels of any kind.
-        window: frames of a clip.
-
     Returns:
         The table of recordings and of each part's steps; and the warnings, a line each.
 

@@ -32,10 +32,8 @@ def measure(
 ) -> RenderingCost:
     """Makes the first frames of a recording of each kind.
 
-    Args:
-        make: (split, name) → a recording whose pictures are made as they are asked for.
-        recordings: (split, name) of all that are to be made.
-        num_frames: by name.
+    `recordings` are (split, name) of all that are to be made; `make` makes the pictures of one as
+    they are asked for.
     """
     kinds: dict[str, list[tuple[str, str]]] = {}
     for split, name in recordings:

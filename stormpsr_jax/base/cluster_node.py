@@ -65,12 +65,7 @@ class _Kept(logging.Handler):
 
 
 def work(shared: bytes, job: bytes, tell: Callable[[int, int], None]) -> tuple:
-    """Does a task, in a process of a node.
-
-    Args:
-        shared: a pickled (Owner, pickled function).
-        job: a pickled job of it.
-        tell: is told the number of frames and how many are done.
+    """Does a task, in a process of a node; `shared` is a pickled (Owner, pickled function).
 
     Returns:
         Why this node cannot do it (then nothing else), what the function returned, or its exception

@@ -35,9 +35,6 @@ def unused(platforms: Collection[str]) -> list[str]:
     """Returns a sentence with the remedy for each kind that is here and that JAX does not see.
 
     None where JAX_PLATFORMS says what JAX is to use.
-
-    Args:
-        platforms: of the devices that JAX sees.
     """
     if os.environ.get("JAX_PLATFORMS"):
         return []

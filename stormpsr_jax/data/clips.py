@@ -361,10 +361,6 @@ def read_labels(
 ) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
     """Returns the recordings of a split, in shard order, and their numbers of records.
 
-    Args:
-        path: labels/<split>.npz.
-        num_components: K of their states.
-
     Raises:
         ValueError: it is missing or damaged, or has states of another width.
     """

@@ -38,8 +38,7 @@ def run(
 
     Args:
         plan: takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
-        module, description, word: of the command line.
-        config: its default.
+        config: default of the command line's.
         takes_asd: whether there is --asd.
     """
     parser = OneLineParser(prog=f"python -m {module}", description=description)

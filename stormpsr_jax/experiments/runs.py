@@ -121,12 +121,7 @@ def stages_to_make(run: Run) -> list[str]:
 
 
 def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Run, list[str]]:
-    """By run the stages that are left to make if all runs go well, one after the other.
-
-    Args:
-        runs: in the order to make them in.
-        others: further work folders to take stages over from.
-    """
+    """By run the stages that are left to make if all runs go well, one after the other."""
     others = list(others)
     made: set[str] = set()
     found = {}

@@ -51,15 +51,7 @@ def parse(url: str) -> tuple[Url, str]:
 
 
 def discovery(prefix: str, name: str) -> tuple[str, str]:
-    """What Home Assistant finds a station by (its "MQTT discovery" of devices).
-
-    Args:
-        prefix: of the station's topics.
-        name: of the device, for people.
-
-    Returns:
-        A topic, and JSON.
-    """
+    """The topic and the JSON by which Home Assistant finds a station (its "MQTT discovery")."""
     key = "stormpsr_" + re.sub("[^A-Za-z0-9]", "_", prefix)
 
     def last(of: str, kind: str) -> dict[str, str]:

@@ -43,11 +43,7 @@ class Screen:
         self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
 
     def show(self, capture: Capture, taken: Taken | None, known: Mapping[str, Any]) -> None:
-        """Shows the picture that was just taken, or, without one, what has changed.
-
-        Args:
-            known: what the station knows, plain values for JSON.
-        """
+        """Shows the picture that was just taken, or, without one, what has changed."""
         jpeg = box = None
         if taken is not None:
             self._done_at.append(time.monotonic())

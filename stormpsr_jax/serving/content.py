@@ -123,9 +123,6 @@ class Networks(Protocol):
     def functions(self, content: Content, batch: int) -> Mapping[str, Function]:
         """The networks as functions of arrays, made once for equal batches.
 
-        Args:
-            content: of the model that they are of.
-
         Returns:
             Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B,
             D); "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect",
@@ -233,10 +230,6 @@ def kept(data: Any, place: str) -> str:
 
 def parse(data: Any, place: str, networks: Networks) -> Content:
     """Checks the content of model.json, all but what says how the networks are kept.
-
-    Args:
-        data: what the file holds, of a format that `kept` knows.
-        networks: of which nothing is computed here.
 
     Raises:
         ValueError: the first mistake, with its place.

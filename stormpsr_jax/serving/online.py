@@ -118,14 +118,7 @@ class Live:
         frame_step: int,
         of_model: str,
     ):
-        """Is made by `Model.live`.
-
-        Args:
-            prepare: a picture → a row for the recogniser.
-            recogniser, decoder: make one at its start.
-            frame_step: frames from one row to the next.
-            of_model: tells the model from others.
-        """
+        """Is made by `Model.live`; `recogniser` and `decoder` make one at its start."""
         self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
         self.fps, self._step = fps, frame_step
         self.watch = watch

@@ -61,10 +61,9 @@ class Watch:
     """
 
     def __init__(self, fits: Fits | None, rate: float, initial: Sequence[int]):
-        """Begins.
+        """Begins; without `fits` it cannot tell.
 
         Args:
-            fits: of the model; None cannot tell.
             rate: pictures per second of the source.
             initial: classes of the initial states.
         """

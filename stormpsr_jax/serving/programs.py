@@ -124,10 +124,6 @@ def declared(data: Mapping[str, Any], place: str) -> Programs:
 def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
     """The programs, from the files beside model.json.
 
-    Args:
-        path: of model.json.
-        content: the same, checked, with `declared` programs.
-
     Raises:
         ValueError: a file is damaged, holds what no export writes, or does not fit model.json; or
             the library that runs it is missing.

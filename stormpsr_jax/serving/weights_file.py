@@ -48,10 +48,6 @@ def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
 def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks:
     """The networks with their variables, from the file beside model.json.
 
-    Args:
-        model: path of model.json.
-        content: the same, checked, with `declared` networks.
-
     Raises:
         ValueError: the file is damaged, or does not fit.
     """

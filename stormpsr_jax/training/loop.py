@@ -259,11 +259,7 @@ class _Loop:
         return compiled
 
     def steps_until(self, *further: int) -> int:
-        """The steps of a dispatch: at most up to the next one after which something is done.
-
-        Args:
-            further: steps besides those of the config.
-        """
+        """The steps of a dispatch: at most up to the next one after which something is done."""
         config, last = self.config, self.config.steps
         every = [config.log_every, config.checkpoint_every]
         every += [config.eval_every] if self.stage.evaluate else []
@@ -380,12 +376,7 @@ def _check_best(workdir: Path, abstract: tuple[Any, Any], values: dict) -> None:
 
 @contextmanager
 def explained(workdir: Path, batch_field: str) -> Iterator[None]:
-    """Turns the two failures of a machine that is too small into errors that say what to do.
-
-    Args:
-        workdir: the stage's folder; its name is the stage's name.
-        batch_field: field of the stage's config that sets the batch size.
-    """
+    """Turns the two failures of a machine that is too small into errors that say what to do."""
     try:
         yield
     except Exception as error:

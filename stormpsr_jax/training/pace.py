@@ -24,14 +24,7 @@ class Pace:
     """
 
     def __init__(self, step: int, mesh: Mesh, dtype: str, unit: str):
-        """Begins.
-
-        Args:
-            step: that training begins at.
-            mesh: the devices.
-            dtype: of activations.
-            unit: what a row of a batch is, "pictures" or "clips".
-        """
+        """Begins at a step; `unit`: what a row of a batch is, "pictures" or "clips"."""
         device = mesh.devices.flat[0]
         peak = peak_flops(device.device_kind, dtype)
         self._peak = peak and peak * mesh.size

@@ -103,10 +103,6 @@ LEAVES: dict[str, tuple[Leaf, ...]] = {
 def _arrays(kind: str, names: Collection[str]) -> Iterator[tuple[str | None, str, Leaf]]:
     """The arrays that a model of one kind with these names has to have.
 
-    Args:
-        kind: one of `parameters.KINDS`.
-        names: of a state dict or of ours, which tell how many blocks and which options it has.
-
     Yields:
         (name in the state dict, None if it has no place there; our flat name; the leaf).
     """

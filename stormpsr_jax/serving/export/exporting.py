@@ -50,7 +50,7 @@ def export_model(
     Args:
         folder: as `load_model` takes it.
         out: the folder to make; its parent is made too.
-        program: "onnx" or "stablehlo".
+        program: one of WRITERS.
         int8: of "onnx": whether products of matrices are of 8-bit numbers.
 
     Returns:

@@ -102,9 +102,6 @@ class _OneBar(contextlib.ExitStack):
 def recognise(job: Request, progress: Progress, model: Model | None = None) -> Done:
     """Recognises a source, unless it is finished; says what came of it.
 
-    Args:
-        model: of job.model, if it is open already.
-
     Raises:
         ValueError: it cannot be read, has changed meanwhile, or its results would take the place of
             something that was changed by hand.
