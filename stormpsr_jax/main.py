@@ -6,8 +6,6 @@ A finished stage is skipped, an interrupted one resumes, and one that depends on
 again, so running the same command again is always right.
 """
 
-from __future__ import annotations
-
 from stormpsr_jax.base import interruption
 
 if __name__ == "__main__":  # before the imports below, which take a second

@@ -22,8 +22,6 @@ VARIANT.log beside. The plan of what is left, with the time as far as it was mea
 first; with --plan it is all.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 from collections.abc import Iterator

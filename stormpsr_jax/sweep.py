@@ -13,8 +13,6 @@ of the test split, means over seeds ± standard deviation. Runs are in WORKDIR/s
 and what they print in a .log beside.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

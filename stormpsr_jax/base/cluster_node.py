@@ -1,7 +1,5 @@
 """A task of a Ray cluster on the node that does it; see `cluster`."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

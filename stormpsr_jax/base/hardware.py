@@ -1,7 +1,5 @@
 """GPUs and TPUs of this machine that JAX does not use, because its package for them is missing."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Collection

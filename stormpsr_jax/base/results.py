@@ -4,8 +4,6 @@ A result is files with one record, FOLDER/record.json: written when the result i
 when it is finished, then with the checksums of its files. Fresh is what has an equal record.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

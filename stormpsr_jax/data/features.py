@@ -5,8 +5,6 @@ recording belongs to video frame `first_frame` + i · `stride`. Frame numbers st
 video, as in labels and predictions; only the rows of an array are counted without gaps.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os

@@ -4,8 +4,6 @@ The queue is the folder: a run is whose lock is held, and a stage that several r
 the one that has locked it (`main --claims`). So any number of commands work on the same runs.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses

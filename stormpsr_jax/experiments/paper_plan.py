@@ -4,8 +4,6 @@ P is STORM-PSR (arXiv 2510.12385), I is IndustReal (WACV 2024). Figures are POS,
 seconds, of the test split.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,9 +60,6 @@ class Entry:
     """A row of a table.
 
     Attributes:
-        text: for people.
-        variant: whose run.
-        stream: of it.
         decoder: of predictions; '' is the config's.
         threshold: T; None is the one that the run chose.
         confidence: floor of detections; None is the one that the run chose.
@@ -96,10 +91,8 @@ class Table:
     """A table of the paper, or a figure of it.
 
     Attributes:
-        title: for people.
         rows: of POS, F1 and delay; a table without rows is measured by code of its own.
         runs: variants that it takes besides those of its rows.
-        note: stands below it.
     """
 
     title: str
@@ -249,10 +242,7 @@ def runs_of(
     """The runs that tables take, by (variant, seed), in the order to make them in.
 
     Args:
-        tables: their names.
         config: of the row of the whole method. Where it renders its own data, all runs share them.
-        root: the folder of all runs.
-        seeds: that every row is trained with.
     """
     base = changed(
         config,

@@ -1,7 +1,5 @@
 """The figures of the paper's tables, from finished runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -38,10 +36,7 @@ def content(
     """A table as WORKDIR/tables/<table>.json has it.
 
     Args:
-        table: its name.
         runs: by (variant, seed), those that went to their end.
-        seeds: of all runs.
-        folder: for pictures.
         asd: detections from elsewhere.
 
     Returns:

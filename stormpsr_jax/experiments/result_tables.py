@@ -1,7 +1,5 @@
 """Tables of figures over seeds: mean ± standard deviation, beside published ones where known."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -8,8 +8,6 @@
 Needs paho-mqtt (extra `live`), which is imported when there is a broker to connect to.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

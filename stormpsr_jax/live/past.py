@@ -1,7 +1,5 @@
 """The units of today, which the page shows: each with its steps, times and alerts."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Mapping
 from typing import Any

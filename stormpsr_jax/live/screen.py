@@ -1,7 +1,5 @@
 """What the page of a station shows of the pictures and of what is known."""
 
-from __future__ import annotations
-
 import collections
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +22,6 @@ class Screen:
     """Shows the pictures of a station on its page.
 
     Attributes:
-        page: that they are shown on.
         right_at: by installation, when it was last reported right, a frame.
     """
 

@@ -1,7 +1,5 @@
 """The state file of a work station: what is in it, and whether it may be gone on from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Live recognition at a work station: pictures in, lines of JSON out, a state that is saved."""
 
-from __future__ import annotations
-
 import base64
 import collections
 import datetime

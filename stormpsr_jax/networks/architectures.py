@@ -9,8 +9,6 @@ in the modules themselves (`stored.py`).
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

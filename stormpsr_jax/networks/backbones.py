@@ -3,8 +3,6 @@
 A further family is one file with a `Family`, and its line in FAMILIES.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Collection, Mapping

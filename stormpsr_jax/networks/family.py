@@ -4,8 +4,6 @@
 pictures, learning rates of layers and model folders work from these values.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping

@@ -1,7 +1,5 @@
 """How far a procedure is: each step done, next, missing, not sure or wrong, and alerts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

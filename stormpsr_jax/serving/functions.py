@@ -1,7 +1,5 @@
 """The networks of a model as functions of arrays."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

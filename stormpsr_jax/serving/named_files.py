@@ -1,7 +1,5 @@
 """The files of a model folder, each of which `model.json` names with its size and checksum."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

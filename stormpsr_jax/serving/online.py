@@ -4,8 +4,6 @@ The clock decides which frame a picture is, so that the time axis of the decoder
 is that of the video, whatever is late, dropped or lost in between.
 """
 
-from __future__ import annotations
-
 import collections
 import math
 import numbers

@@ -8,8 +8,6 @@ first minute on whose mean reaches a threshold, with that share, until there was
 minutes.
 """
 
-from __future__ import annotations
-
 import collections
 import itertools
 import math

@@ -7,8 +7,6 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 detections of a picture.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal

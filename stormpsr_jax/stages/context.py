@@ -1,7 +1,5 @@
 """What every stage is given: config, working directory and mesh, and what follows from them."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib.resources

@@ -4,8 +4,6 @@ It belongs to `predict`, and stands apart so that runs with the same detector sh
 of a seed do that the paper's tables take.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3.
 """
 
-from __future__ import annotations
-
 import zlib
 from typing import Any
 

@@ -7,8 +7,6 @@ With fuse.steps=0, with fewer recordings than folds, or where the fitted ones ar
 recordings that they have not seen, the weights are those that ship with the package.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The networks that the config describes, and those that a run has trained."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Stage `predict`: both streams over every recording to score, as prediction files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 

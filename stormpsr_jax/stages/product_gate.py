@@ -6,8 +6,6 @@ pictures a second. Each is looked at in its own light and in others, which are m
 contrast and colour of a bench that training has not seen.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path

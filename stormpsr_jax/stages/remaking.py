@@ -10,8 +10,6 @@ stage never hands on worse ones. A record lists all trainings that its weights w
 the recordings that each of them saw.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

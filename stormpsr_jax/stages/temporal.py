@@ -3,8 +3,6 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, binary cross-entropy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

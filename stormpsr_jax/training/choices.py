@@ -3,8 +3,6 @@
 None of it changes what is computed, but for the last digits.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any

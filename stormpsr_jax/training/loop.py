@@ -213,9 +213,8 @@ class _Loop:
             if self.step % config.log_every == 0 or self.step == last:
                 self.check_losses(0)
                 self.log()
-                overdue = hosts.of_process_0(
-                    time.monotonic() - self.saved_time > checkpoint_seconds
-                )
+                late = time.monotonic() - self.saved_time > checkpoint_seconds
+                overdue = bool(hosts.of_process_0(late))
             evaluate = self.stage.evaluate
             if evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)

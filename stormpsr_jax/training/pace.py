@@ -3,8 +3,6 @@
 These figures differ from run to run, so they are no part of metrics.jsonl.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

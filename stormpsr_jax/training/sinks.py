@@ -1,7 +1,5 @@
 """Where the metrics of a run go besides metrics.jsonl: TensorBoard files, Weights & Biases."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib.util

@@ -3,8 +3,6 @@
 Dimension letters: B batch.
 """
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import importlib.metadata

@@ -1,7 +1,5 @@
 """Sources to recognise into folders of results: here one by one, or on the nodes of a cluster."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -27,9 +25,7 @@ class Request:
     """A source and what is wanted of it.
 
     Attributes:
-        source: where the pictures are.
         out: folder of the folder of its results.
-        model: folder of the model.
         checksum: of its model.json.
     """
 

@@ -1,7 +1,5 @@
 """One recording from its pictures to the folder of its results."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging

@@ -1,7 +1,5 @@
 """Units: one assembly after the other, where each ends, and what is told about it then."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
