@@ -148,7 +148,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
         text = f"# Claims\n\n{_NOTE}\n\n{shown}\n\n{markdown(variants)}"
         return [("claims", {"claims": rows, "variants": variants}, text)]
 
-    return command.Plan(runs, made)
+    return runs, made
 
 
 def differences(name: str, runs: command.Runs) -> list[dict[str, Any]]:

@@ -66,10 +66,10 @@ GROWTH, SLOWER = 16.0, 1.25  # MiB, and times, that a day of frames may cost
 def untrained(config, size: int, folder: Path) -> None:
     """Writes a model of the config's networks with random weights."""
     context = Context(config, Path(), make_mesh())
-    num, window, data = context.num_frames, context.window, config.data
+    window, data = context.window, config.data
     large = config.detector.image_size or size
     images = np.zeros((2, size, size, 3), np.float32)
-    embeddings = np.zeros((1, num, config.encoder.hidden), np.float32)
+    embeddings = np.zeros((1, window.num_frames, config.encoder.hidden), np.float32)
     found = {}
     for role, module, x in (
         ("encoder", networks.spatial_encoder(context), images),
@@ -197,7 +197,7 @@ def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) 
         opened,
         variant,
         folder / "results",
-        recording.Options(),
+        recording.RecordingOptions(),
         source=path,
     )
     return opened.num_frames / loaded.fps / (time.perf_counter() - start)

@@ -1,7 +1,5 @@
 """What stands in configs/default.py: the default of each field with the values that it may have."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import types

@@ -23,21 +23,10 @@ def get_config(extra: str = "") -> ConfigDict:
     """Returns the locked configuration; see `default.paper`."""
     c = default.get_config()
     c.procedure = "industreal"
-    c.init_from = "vit_small_patch16_224.safetensors"  # a file of `weights import`, in this folder
-    c.dtype = "bfloat16"
     c.data.mean = (0.608, 0.545, 0.520)
     c.data.std = (0.172, 0.197, 0.188)
-    c.data.workers = -1  # as many as the devices need
-    c.encoder.image_size = 224
     c.pretrain.n_per_state = 8  # STORM-PSR: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8
-    c.pretrain.backgrounds = 16  # as the released code draws them: so many,
     c.pretrain.background_gap = 10.2  # of the frames 102 to 121 before a change
     c.pretrain.background_span = 2.0
-    c.detector.image_size = 640  # like YOLOv8-m: 77.8 GFLOPs a picture, YOLOv8-m has 78.9
-    c.detector.levels = 3
-    c.detector.width = 52
-    c.detector.depth = 2
-    c.detector.grid = 24
-    c.evaluate.choose = "paper"  # T = 6, weight ½; .threshold=8 is T of the scripts
-    return default.paper(c, "industreal", extra)
+    return default.paper(c, "industreal", extra)  # T = 6, weight ½; .threshold=8: the scripts'

@@ -23,19 +23,8 @@ def get_config(extra: str = "") -> ConfigDict:
     """Returns the locked configuration; see `default.paper`."""
     c = default.get_config()
     c.procedure = "meccano"
-    c.init_from = "vit_small_patch16_224.safetensors"  # a file of `weights import`, in this folder
-    c.dtype = "bfloat16"
     c.data.mean = (0.4144, 0.4014, 0.3777)
     c.data.std = (0.2312, 0.2458, 0.2684)
-    c.data.workers = -1  # as many as the devices need
-    c.encoder.image_size = 224
-    c.pretrain.backgrounds = 16  # as the released code draws them: so many,
     c.pretrain.background_gap = 8.5  # of the frames 102 to 121 before a change
     c.pretrain.background_span = 1.66
-    c.detector.image_size = 640  # like YOLOv8-m: 77.8 GFLOPs a picture, YOLOv8-m has 78.9
-    c.detector.levels = 3
-    c.detector.width = 52
-    c.detector.depth = 2
-    c.detector.grid = 24
-    c.evaluate.choose = "paper"  # T = 1, weight ½; two validation recordings choose little
-    return default.paper(c, "meccano", extra)
+    return default.paper(c, "meccano", extra)  # T = 1, weight ½: two recordings choose little

@@ -95,9 +95,6 @@ def write_page(
 ) -> list[str]:
     """Writes the page of a procedure whose parts have meshes, and returns the warnings.
 
-    Args:
-        y_up: y of the meshes points up, not z.
-
     Raises:
         ValueError: a mesh is missing or wrong.
         OSError: the page cannot be written.

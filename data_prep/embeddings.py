@@ -47,7 +47,7 @@ _ROWS = 4096  # at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Conversion:
     """A recording: where it comes from, where it goes, and what its headers and labels say.
 
     Attributes:
@@ -142,7 +142,7 @@ def _plan(
     stride: int | None,
     first_frame: int | None,
     normalise: str,
-) -> list[Job]:
+) -> list[Conversion]:
     """Reads headers and labels of all recordings; every error in them becomes part of one error.
 
     Returns:
@@ -183,7 +183,7 @@ def _plan(
             errors.append(f"{features}: recordings have different {what}: {shown}")
     raise_all(errors)
     jobs = [
-        Job(out, chosen[name], name, paths[name], *headers[name], known[name], normalise)
+        Conversion(out, chosen[name], name, paths[name], *headers[name], known[name], normalise)
         for name in both
     ]
     return sorted(jobs, key=lambda job: (job.split, job.name))
@@ -203,18 +203,18 @@ def _read_labels(
     )
 
 
-def _sources(job: Job) -> dict[str, Any]:
+def _sources(job: Conversion) -> dict[str, Any]:
     return {"features": results.of_input(job.source), "labels": job.labels.digest}
 
 
-def _is_finished(job: Job) -> bool:
+def _is_finished(job: Conversion) -> bool:
     try:
         return EmbeddingFile(job.path).shape == job.shape
     except (OSError, ValueError):
         return False
 
 
-def _write_labels(job: Job) -> None:
+def _write_labels(job: Conversion) -> None:
     folder = job.out / "labels" / job.split / job.name
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in job.labels.files.items():
@@ -224,7 +224,7 @@ def _write_labels(job: Job) -> None:
             labels.write_states(path, job.labels.frames, job.labels.states)
 
 
-def _write_split_labels(out: Path, split: str, jobs: list[Job]) -> None:
+def _write_split_labels(out: Path, split: str, jobs: list[Conversion]) -> None:
     states = [
         labels.states_per_frame(
             job.labels.frames, job.labels.states, job.first_frame, job.stride * job.shape[0]
@@ -241,7 +241,7 @@ def _write_split_labels(out: Path, split: str, jobs: list[Job]) -> None:
     )
 
 
-def _convert(job: Job, progress: Progress) -> None:
+def _convert(job: Conversion, progress: Progress) -> None:
     """Writes the embeddings of a recording as float32 rows, in pieces."""
     progress.begin(job.shape[0])
     job.path.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +256,7 @@ def _convert(job: Job, progress: Progress) -> None:
             progress.advance(len(values))
 
 
-def _float32(values: np.ndarray, job: Job, first_frame: int) -> np.ndarray:
+def _float32(values: np.ndarray, job: Conversion, first_frame: int) -> np.ndarray:
     """Checks rows (B, D), of which the first belongs to first_frame, and normalises them."""
     with np.errstate(over="ignore"):
         rows = values.astype(np.float32)
@@ -273,8 +273,8 @@ def _float32(values: np.ndarray, job: Job, first_frame: int) -> np.ndarray:
 
 
 def _notes(
-    jobs: list[Job],
-    by_split: Mapping[str, list[Job]],
+    jobs: list[Conversion],
+    by_split: Mapping[str, list[Conversion]],
     first_frame: int | None,
     procedure: Procedure,
 ) -> list[str]:

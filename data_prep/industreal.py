@@ -53,9 +53,6 @@ PROCEDURE = load_procedure("industreal")
 def read_boxes(place: Place) -> Boxes:
     """Reads the boxes of a recording with their classes, and the classes by the table's names.
 
-    Args:
-        place: of the COCO file of one recording.
-
     Raises:
         ValueError: all errors, with file and entry; also a table of categories in which numbers
             and names neither agree nor are one off as in the download, and a number that is no

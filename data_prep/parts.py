@@ -29,9 +29,6 @@ from stormpsr_jax.base import files
 def split(*, model: str | Path, out: str | Path) -> None:
     """Writes the folder of meshes; see the module's docstring.
 
-    Args:
-        out: the folder, which must not exist yet.
-
     Raises:
         ValueError: an argument or the file is wrong; names it.
         OSError: the folder cannot be written.

@@ -3,8 +3,6 @@
 Of the synthetic assembly, of a product whose part meshes are given, or of one drawn at random.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -50,7 +50,7 @@ _DEVICE_SECONDS = 60  # after which a device that does not answer counts as brok
 _FRAMES = 48  # of the video
 
 
-class Line(NamedTuple):
+class Found(NamedTuple):
     """A line of the report: "ok", "missing" (optional) or "broken" (needed), and a text."""
 
     status: str
@@ -70,16 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(broken)
 
 
-def versions() -> Iterator[Line]:
+def versions() -> Iterator[Found]:
     """Of this package, Python and the system."""
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     name = f"stormpsr-jax {_version('stormpsr-jax') or '(not installed)'}"
-    yield Line(
+    yield Found(
         "ok", f"{name}, Python {platform.python_version()}, {system}, {os.cpu_count()} cores"
     )
 
 
-def packages() -> Iterator[Line]:
+def packages() -> Iterator[Found]:
     """Whether the packages that every installation needs can be imported, and are recent enough."""
     modules = {
         owner.lower().replace("_", "-"): module
@@ -96,17 +96,17 @@ def packages() -> Iterator[Line]:
             from packaging.specifiers import SpecifierSet
 
             if not SpecifierSet(wanted).contains(version or "0", prereleases=True):
-                yield Line("broken", f"{name} {version}: needs {wanted}; {remedy}")
+                yield Found("broken", f"{name} {version}: needs {wanted}; {remedy}")
                 continue
         except Exception as error:  # a library may fail in any way when it is loaded
-            yield Line("broken", f"{name} {version}: {type(error).__name__}: {error}; {remedy}")
+            yield Found("broken", f"{name} {version}: {type(error).__name__}: {error}; {remedy}")
             continue
         found.append(f"{name} {version}".strip())
     if found:
-        yield Line("ok", ", ".join(found))
+        yield Found("ok", ", ".join(found))
 
 
-def devices() -> Iterator[Line]:
+def devices() -> Iterator[Found]:
     """What JAX computes on, how fast, and whether there is a GPU that it does not use.
 
     JAX runs in a process of its own, as a device that another program has may never answer.
@@ -124,18 +124,18 @@ def devices() -> Iterator[Line]:
         )
         found = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
-        yield Line("broken", f"devices: JAX has not answered within {_DEVICE_SECONDS} s")
+        yield Found("broken", f"devices: JAX has not answered within {_DEVICE_SECONDS} s")
         return
     except (OSError, ValueError, IndexError):
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        yield Line("broken", f"devices: JAX finds none: {last}")
+        yield Found("broken", f"devices: JAX finds none: {last}")
         return
     for kind, number, size, rate, side, _ in found:
         memory_of_each = f" with {size / 2**30:.0f} GiB each" if size else ""
         rates = f"{rate / 1e9:,.0f} GFLOP/s (matmul of {side} × {side} in float32)"
-        yield Line("ok", f"devices: {number} × {kind}{memory_of_each}, {rates}")
+        yield Found("ok", f"devices: {number} × {kind}{memory_of_each}, {rates}")
     for text in hardware.unused({row[-1] for row in found}):
-        yield Line("missing", text)
+        yield Found("missing", text)
 
 
 def measure_devices() -> None:
@@ -160,19 +160,19 @@ def measure_devices() -> None:
     print(json.dumps(rows))
 
 
-def memories() -> Iterator[Line]:
+def memories() -> Iterator[Found]:
     """Whether a run could begin, and what is free."""
     try:
         memory.check_start()
     except MemoryError as error:
-        yield Line("broken", f"memory: {error}")
+        yield Found("broken", f"memory: {error}")
         return
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     free = memory.available_bytes()
-    yield Line("ok", f"memory: {free / 2**30:.1f} GiB free of {total / 2**30:.1f} GiB")
+    yield Found("ok", f"memory: {free / 2**30:.1f} GiB free of {total / 2**30:.1f} GiB")
 
 
-def video() -> Iterator[Line]:
+def video() -> Iterator[Found]:
     """The codecs of PyAV, and how fast it decodes the demo to RGB; nothing without PyAV."""
     if _version("av") is None:
         return
@@ -183,18 +183,18 @@ def video() -> Iterator[Line]:
             ", ".join(name for name in names if name in av.codecs_available) or "none"
             for names in (_DECODERS, _ENCODERS)
         )
-        yield Line("ok", f"video: PyAV {av.__version__} reads {reads}, writes {writes}")
+        yield Found("ok", f"video: PyAV {av.__version__} reads {reads}, writes {writes}")
         start, shape = time.perf_counter(), (0, 0)
         with av.open(str(demo.VIDEO)) as container:
             for _, frame in zip(range(_FRAMES), container.decode(video=0), strict=False):
                 shape = frame.to_ndarray(format="rgb24").shape[:2]
         rate = _FRAMES / (time.perf_counter() - start)
-        yield Line("ok", f"decoding: {rate:,.0f} frames/s ({shape[1]} × {shape[0]})")
+        yield Found("ok", f"decoding: {rate:,.0f} frames/s ({shape[1]} × {shape[0]})")
     except Exception as error:  # as in `packages`
-        yield Line("missing", f"video: PyAV fails: {type(error).__name__}: {message_of(error)}")
+        yield Found("missing", f"video: PyAV fails: {type(error).__name__}: {message_of(error)}")
 
 
-def extras() -> Iterator[Line]:
+def extras() -> Iterator[Found]:
     """Which optional packages there are, and which commands need the others."""
     for extra, wanted in installed.requirements().items():
         names = [name for name in wanted if name not in installed.requirements()[""]]
@@ -203,9 +203,9 @@ def extras() -> Iterator[Line]:
         purpose = PURPOSES.get(extra, f"the extra {extra}")
         if lacking := [name for name in names if _version(name) is None]:
             what = f"{', '.join(lacking)} for {purpose}"
-            yield Line("missing", f"{what}: {installed.extra(extra)}")
+            yield Found("missing", f"{what}: {installed.extra(extra)}")
         else:
-            yield Line("ok", f"{', '.join(names)} for {purpose}")
+            yield Found("ok", f"{', '.join(names)} for {purpose}")
 
 
 def _version(package: str) -> str | None:

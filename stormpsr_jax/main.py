@@ -6,8 +6,6 @@ A finished stage is skipped, an interrupted one resumes, and one that depends on
 again, so running the same command again is always right.
 """
 
-from __future__ import annotations
-
 from stormpsr_jax.base import interruption
 
 if __name__ == "__main__":  # before the imports below, which take a second
@@ -16,8 +14,9 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,21 +26,12 @@ from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 
 
-def run(
-    config: ConfigDict,
-    workdir: Path,
-    profile_steps: tuple[int, int] | None = None,
-    remake: str = "",
-    others: Sequence[Path] = (),
-    on_start: Callable[[], None] = lambda: None,
-    claims: Path | None = None,
-    keep: Sequence[str] = (),
-) -> None:
+def run(config: ConfigDict, workdir: Path, **options: Any) -> None:
     """Runs the stages of a config in a working directory; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, profile_steps, remake, others, on_start, claims, keep)
+    run(config, workdir, **options)
 
 
 def _steps(text: str) -> tuple[int, int]:
@@ -124,9 +114,9 @@ def _run_command(args: argparse.Namespace) -> None:
         run(
             args.config,
             args.workdir,
-            args.profile_steps,
-            args.remake,
-            args.others,
+            profile_steps=args.profile_steps,
+            remake=args.remake,
+            others=args.others,
             on_start=lambda: computing.append(True),
             claims=args.claims,
             keep=[name for name in args.keep.split(",") if name],

@@ -22,8 +22,6 @@ VARIANT.log beside. The plan of what is left, with the time as far as it was mea
 first; with --plan it is all.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 from collections.abc import Iterator
@@ -67,7 +65,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
                 found = paper_results.content(table, runs, args.seeds, folder, args.asd)
                 yield f"tables/{table}", found, markdown(found)
 
-    return command.Plan(runs, made)
+    return runs, made
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.report import pages
     from stormpsr_jax.serving import options
     from stormpsr_jax.serving.files import jobs, results
-    from stormpsr_jax.serving.files.recording import Options
+    from stormpsr_jax.serving.files.recording import RecordingOptions
     from stormpsr_jax.serving.folder import model_folder
 
     out = Path(args.out)
@@ -124,7 +124,7 @@ def _run_files(args: argparse.Namespace) -> int:
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
     model = options.with_own(model, folder, args.own)
-    wanted = Options(
+    wanted = RecordingOptions(
         *settings,
         batch=args.batch,
         video=args.video,
@@ -135,7 +135,7 @@ def _run_files(args: argparse.Namespace) -> int:
     )
     checksum = files.checksum(folder / "model.json")
     asked = [
-        jobs.Job(source, out, folder, checksum, variant, wanted)
+        jobs.Request(source, out, folder, checksum, variant, wanted)
         for source, variant in zip(found, variants, strict=True)
     ]
     failed = foreign = 0

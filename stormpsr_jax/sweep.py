@@ -13,8 +13,6 @@ of the test split, means over seeds ± standard deviation. Runs are in WORKDIR/s
 and what they print in a .log beside.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 
@@ -38,7 +36,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
         found = sweep_plan.content(runs, args.seeds)
         return [("sweep", found, markdown(found))]
 
-    return command.Plan(runs, made)
+    return runs, made
 
 
 if __name__ == "__main__":

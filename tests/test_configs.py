@@ -48,7 +48,7 @@ def test_config_every_stage_is_built_at_full_size(name, tmp_path):
     detector = networks.detector(context)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     pictures = jax.ShapeDtypeStruct((2, large, large, 3), jnp.float32)
-    clips = jax.ShapeDtypeStruct((2, context.num_frames, config.encoder.hidden), jnp.float32)
+    clips = jax.ShapeDtypeStruct((2, context.window.num_frames, config.encoder.hidden), jnp.float32)
     encoder = jax.eval_shape(lambda x: spatial.init(key, x, train=False), images)
     transformer = jax.eval_shape(lambda x: temporal.init(key, x, train=False), clips)
     detecting = jax.eval_shape(lambda x: detector.init(key, x, train=False), pictures)
@@ -94,7 +94,7 @@ def test_config_every_stage_is_built_at_full_size(name, tmp_path):
         assert jax.tree.structure(updates) == jax.tree.structure(variables["params"])
         logging.info("%s %s: %.2f M parameters", name, stage, count(updates) / 1e6)
     assert count(encoder["params"]) / 1e6 == pytest.approx(millions, rel=0.05)
-    assert config.window.frames // config.window.stride + 1 == context.num_frames
+    assert config.window.frames // config.window.stride + 1 == context.window.num_frames
 
 
 @pytest.mark.parametrize("name", ["meccano", "industreal"])

@@ -11,7 +11,7 @@ from stormpsr_jax.base import installed
 @pytest.fixture
 def diagnosed(monkeypatch, capsys):
     """Status and lines of the command, without devices."""
-    monkeypatch.setattr(doctor, "devices", lambda: [doctor.Line("ok", "devices: none asked")])
+    monkeypatch.setattr(doctor, "devices", lambda: [doctor.Found("ok", "devices: none asked")])
 
     def diagnose():
         status = doctor.main([])

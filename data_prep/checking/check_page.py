@@ -29,9 +29,6 @@ THUMBNAIL = 160  # pixels of the shorter side at least, if the pictures are as l
 def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) -> None:
     """Writes the page.
 
-    Args:
-        checked: with at least one split.
-
     Raises:
         OSError: the file cannot be written.
     """

@@ -19,7 +19,7 @@ WINDOW = 64  # frames of a clip in configs/own.py
 NEARLY = 0.95  # of the highest F1 that was measured
 
 
-class Row(msgspec.Struct):
+class MeasuredRow(msgspec.Struct):
     """What a number of videos came to.
 
     Attributes:
@@ -51,15 +51,15 @@ class Curve(msgspec.Struct):
     product: str
     config: str
     test: int
-    rows: list[Row]
+    rows: list[MeasuredRow]
 
     @property
-    def enough(self) -> Row:
+    def enough(self) -> MeasuredRow:
         """The fewest videos with nearly the highest F1 that was measured."""
         best = max(row.figures["f1"] for row in self.rows)
         return next(row for row in self.rows if row.figures["f1"] >= NEARLY * best)
 
-    def nearest(self, videos: int) -> Row:
+    def nearest(self, videos: int) -> MeasuredRow:
         """The row of the most videos that are no more than so many, or else the first row."""
         return [row for row in self.rows if row.videos <= videos or row is self.rows[0]][-1]
 
@@ -73,10 +73,6 @@ def check(
     procedure: Procedure, labels: str | Path, terms: Terms, window: int
 ) -> tuple[list[str], list[str]]:
     """Reads all labels, counts what is in them and warns of what looks wrong.
-
-    Args:
-        labels: folder of labels of any kind.
-        window: frames of a clip.
 
     Returns:
         The table of recordings and of each part's steps; and the warnings, a line each.

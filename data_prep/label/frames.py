@@ -43,11 +43,6 @@ class Film:
     def __init__(self, place: Place, fps: float, told: int):
         """Builds the index of a video.
 
-        Args:
-            place: of it.
-            fps: frames a second.
-            told: see `containers.read_index`.
-
         Raises:
             ValueError: `data_prep.own` would not take it either.
         """

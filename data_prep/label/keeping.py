@@ -34,12 +34,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Keeping:
-    """Writes into one folder.
-
-    Attributes:
-        folder: of the labels.
-        own: its `.label`.
-    """
+    """Writes into one folder."""
 
     def __init__(self, folder: Path):
         """Ends what a kill has interrupted; errors as of `keeping`."""
@@ -64,8 +59,6 @@ class Keeping:
         """Writes a file, whole; a kill leaves it as it was, or as it is to be.
 
         Args:
-            name: of the recording.
-            target: the file.
             text: what it is to hold; None removes it.
             others: files of others whose place it takes, and which may be itself; they are copied
                 to `before` first.

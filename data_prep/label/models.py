@@ -123,12 +123,6 @@ def training(
     Beside the labels they make folders, of their own where videos and labels have other names than
     in the guide, and where pictures are made another way.
 
-    Args:
-        videos: folder of the videos.
-        labels: folder of the labels.
-        boxes: folder of the boxes; None without any.
-        procedure: its file, or the name of one that ships.
-
     Returns:
         modules and their arguments; the data folder; the work folder.
     """

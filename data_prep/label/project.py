@@ -55,8 +55,6 @@ class Recording:
     """A recording.
 
     Attributes:
-        name: of it.
-        place: its video.
         film: its frames; None while its index is built, or if it cannot be read.
         error: why it cannot be read; '' if it can, as far as is known.
         lock: of who uses `film`.
@@ -133,10 +131,7 @@ class Project:
     """The videos and labels of a product.
 
     Attributes:
-        procedure: the product.
         recordings: by name, sorted.
-        labels, boxes: of them.
-        proposals: of a model.
     """
 
     def __init__(

@@ -73,11 +73,7 @@ class _PutBoxes(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Server:
-    """Answers the page.
-
-    Attributes:
-        app: what answers, for an ASGI server.
-    """
+    """Answers the page."""
 
     def __init__(self, project: Project, access: Access):
         self._project, self._access = project, access

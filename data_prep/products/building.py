@@ -45,11 +45,8 @@ class Plan:
 def plan(relations: Relations, names: Sequence[str], steps: Sequence[Sequence[int]] = ()) -> Plan:
     """Plans how a product is built.
 
-    Args:
-        relations: of its K parts.
-        names: of the parts, for words.
-        steps: numbers of the parts by building step, if that is given; every part of a step comes
-            before those of the next one.
+    `steps` are numbers of the parts by building step, if that is given; every part of a step comes
+    before those of the next one.
     """
     count = len(names)
     step_of = {k: s for s, step in enumerate(steps) for k in step}

@@ -68,12 +68,7 @@ def _is_unread(extension: str, content: Any) -> bool:
 
 
 def colours(geometry: Any, materials: Sequence[Any]) -> np.ndarray | None:
-    """Display colours in 0..1, (3,) or (F, 3); None if a mesh has none. Textures are not read.
-
-    Args:
-        geometry: of the file that `prepared` returns.
-        materials: and its materials.
-    """
+    """Display colours in 0..1, (3,) or (F, 3); None if a mesh has none. Textures are not read."""
     linear, material = None, getattr(geometry.visual, "material", None)
     if material is not None:
         how = materials[int(material.name)].get("pbrMetallicRoughness", {})

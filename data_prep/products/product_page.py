@@ -45,7 +45,7 @@ def write(
         OSError: the file cannot be written.
     """
     # One for all, so that they can be compared.
-    camera = _camera(product.mesh(np.ones(len(product.parts))))
+    camera = views.around(product.mesh(np.ones(len(product.parts))), _AROUND, _ABOVE)
     chosen = np.linspace(0, procedure.num_states - 1, min(procedure.num_states, MAX_STATES))
     states = [
         {
@@ -77,7 +77,7 @@ def write(
 def part_pictures(product: Product) -> list[bytes]:
     """Returns a JPEG of each part alone, turned as it is in the product."""
     meshes = [part.mesh.moved(part.right) for part in product.parts]
-    return [_picture(_camera(mesh), mesh) for mesh in meshes]
+    return [_picture(views.around(mesh, _AROUND, _ABOVE), mesh) for mesh in meshes]
 
 
 def _component(
@@ -102,10 +102,6 @@ def _component(
 def _installed(procedure: Procedure, state: np.ndarray) -> str:
     names = [name for name, bit in zip(procedure.components, state, strict=True) if bit]
     return ", ".join(names)
-
-
-def _camera(mesh: Mesh) -> Camera:
-    return views.around(mesh, _AROUND, _ABOVE)
 
 
 def _inline(camera: Camera, mesh: Mesh) -> str:

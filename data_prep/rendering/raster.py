@@ -289,7 +289,7 @@ def colour(
         view: (3, 3) from (u, v, 1) to the direction in which a point of the picture is seen.
         position: (3,) of the camera.
         ground: (2, 3) the two colours of the table where nothing is seen.
-        waves: (2, 3) of its grain, see `scene.Table`; all 0 of one that has none.
+        waves: (2, 3) of its grain, see `scene.Tabletop`; all 0 of one that has none.
         backdrop: (H, W, 3) float32 linear colours, seen there instead of the table; (0, 0, 3) is
             none.
         picture: (H, W, 3) float32.

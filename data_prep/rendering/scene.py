@@ -112,7 +112,7 @@ class Light:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class Tabletop:
     """A plane z = 0 with a soft grain between two colours.
 
     Attributes:
@@ -124,7 +124,7 @@ class Table:
     waves: np.ndarray
 
 
-Ground = Table | Texture | Backdrop | np.ndarray
+Ground = Tabletop | Texture | Backdrop | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +292,7 @@ def _seen_ground(
     colours, waves = np.zeros((2, 3)), np.zeros((2, 3))
     backdrop = np.zeros((0, 0, 3), np.float32)
     level = light.ambient + max(light.direction[2], 0.0) * light.diffuse
-    if isinstance(ground, Table):
+    if isinstance(ground, Tabletop):
         colours, waves = ground.colours * level, ground.waves
     elif isinstance(ground, Texture):
         backdrop = seen_texture(ground, level, view, position, size)

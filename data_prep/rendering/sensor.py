@@ -10,11 +10,7 @@ _MEAN, _DEVIATION = 4 * 127.5, 2 * ((256**2 - 1) / 12) ** 0.5
 
 
 def exposed(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 of a display image (H, W, 3) float32 in 0..1.
-
-    Args:
-        level: the standard deviation of the noise, in units of the image.
-    """
+    """(H, W, 3) uint8 of a display image (H, W, 3) float32 in 0..1; `level`: deviation of noise."""
     words = rng.bit_generator.random_raw(-(-image.size // 2))
     pixels = np.empty(image.shape, np.uint8)
     _expose(image.reshape(-1), words.view(np.uint8).reshape(-1, 4), level, pixels.reshape(-1))

@@ -165,7 +165,6 @@ def plan_recording(
 
     Args:
         places: (K, 2) x, y of the components on the product; hands work there.
-        views: what it may be seen from.
         shown: what the parts do, with the frames of `timeline`, by which all else moves; None is
             `timeline`.
         stand_ins: by component, the part that is in its place where it is installed incorrectly.
@@ -317,7 +316,6 @@ def plan_views(
         hands: share of frames with hands on the product.
         turn: standard deviation of how far the product is turned from its usual way round, in
             radians; None turns it any way round.
-        views: what it may be seen from.
     """
     direction, distance, _ = _views(rng, count, views)
     tilt = rng.uniform(-0.22, 0.22, (count, 2)) * (rng.random((count, 1)) < 0.3)

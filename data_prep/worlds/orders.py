@@ -38,13 +38,7 @@ def waits_for(variant: Variant, step: int) -> set[int]:
 def moves(
     procedure: Procedure, variant: Variant, state: np.ndarray, done: Collection[int]
 ) -> list[Move]:
-    """What can be done next, in the order of the catalogued states that it leads to.
-
-    Args:
-        variant: one of it.
-        state: (K,) of 0 and 1.
-        done: expected steps that have been done.
-    """
+    """What can be done next, in the order of the catalogued states that it leads to."""
     left = {
         step
         for step in variant.expected

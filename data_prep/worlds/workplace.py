@@ -19,7 +19,7 @@ from data_prep.rendering.scene import (
     Light,
     Picture,
     Placed,
-    Table,
+    Tabletop,
     look_at,
     render,
 )
@@ -167,7 +167,7 @@ def _draw_ground(rng: np.random.Generator, benches: Benches) -> Ground:
     waves = rng.uniform(((-1, 2, 0), (-1, -0.5, 0)), ((1, 7, 6), (1, 0.5, 6)))
     colours = _display([base, grain]).astype(np.float32)
     if not benches.textures:
-        return Table(colours, waves)
+        return Tabletop(colours, waves)
     return texture(one(benches.textures, rng), colours, benches.fine.draw(rng), rng)
 
 

@@ -31,7 +31,6 @@ class Lights:
     """One distant lamp and what comes from everywhere.
 
     Attributes:
-        level: brightness.
         warmth: what red has more, and blue less.
         ambient: share of the light that comes from everywhere.
         drift: share by which the brightness goes up and down within a recording.
@@ -116,11 +115,9 @@ class World:
     """What is drawn, by kind.
 
     Attributes:
-        name: of WORLDS.
         habits: what people do, and when.
         hidden: how long the product is in view, by level of occlusion.
         nearly_right: share of the incorrect parts which are turned or shifted only a little.
-        paint: of the product's parts.
         cameras: what the product may be seen from.
         exposure: factor on the light that a camera takes in.
         shutter: share of the time between frames in which it takes it in, and smears what moves.

@@ -17,7 +17,7 @@ FILE = 3 * 2**15  # bytes that a shard has besides its frames: it comes in block
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class RenderingCost:
     """Of recordings: frames, seconds of one process that makes them, bytes that they fill."""
 
     frames: int
@@ -29,13 +29,11 @@ def measure(
     make: Callable[[str, str], RecordingData],
     recordings: Sequence[tuple[str, str]],
     num_frames: Mapping[str, int],
-) -> Cost:
+) -> RenderingCost:
     """Makes the first frames of a recording of each kind.
 
-    Args:
-        make: (split, name) → a recording whose pictures are made as they are asked for.
-        recordings: (split, name) of all that are to be made.
-        num_frames: by name.
+    `recordings` are (split, name) of all that are to be made; `make` makes the pictures of one as
+    they are asked for.
     """
     kinds: dict[str, list[tuple[str, str]]] = {}
     for split, name in recordings:
@@ -51,7 +49,7 @@ def measure(
         frames = sum(num_frames[name] for _, name in of_kind)
         seconds += frames * (time.monotonic() - start) / max(1, len(made) - 1)
         size += frames * sum(made) / len(made) + len(of_kind) * FILE
-    return Cost(sum(num_frames[name] for _, name in recordings), seconds, size)
+    return RenderingCost(sum(num_frames[name] for _, name in recordings), seconds, size)
 
 
 def _kind(split: str, name: str) -> str:
@@ -60,7 +58,7 @@ def _kind(split: str, name: str) -> str:
     return stem if split == "cad" else stem.replace(split, "recording", 1)
 
 
-def tell(cost: Cost, workers: Workers, out: Path) -> str:
+def tell(cost: RenderingCost, workers: Workers, out: Path) -> str:
     """A line of what it takes, with how many processes, and of the room that there is."""
     if isinstance(workers, int):
         count = min(workers, os.cpu_count() or 1)

@@ -23,7 +23,7 @@ class Stopped(Exception):
     """Raised inside a job that is given up: another one failed, or the user interrupted."""
 
 
-class Progress:
+class JobProgress:
     """Counts the frames of one job, where the process that shows the bar can see them."""
 
     def __init__(self, counts: MutableSequence[int], index: int):
@@ -86,7 +86,7 @@ def run(
     pool: concurrent.futures.Executor
     if workers <= 1:
         pool = concurrent.futures.ThreadPoolExecutor(1)
-        calls = [partial(function, job, Progress(counts, i)) for i, job in enumerate(jobs)]
+        calls = [partial(function, job, JobProgress(counts, i)) for i, job in enumerate(jobs)]
     else:
         pool = concurrent.futures.ProcessPoolExecutor(
             workers, context, initializer=_start_worker, initargs=(function, counts)
@@ -164,4 +164,4 @@ def _start_worker(
 def _run_in_worker(index: int, job: Any) -> None:
     if _counts[0]:
         raise Stopped
-    _function(job, Progress(_counts, index))
+    _function(job, JobProgress(_counts, index))

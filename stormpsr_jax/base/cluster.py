@@ -4,8 +4,6 @@ The machines share a disk: tasks read and write the paths that they would on one
 comes out is what one machine makes, and what a killed node has begun another one begins anew.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """A task of a Ray cluster on the node that does it; see `cluster`."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os
@@ -65,12 +63,7 @@ class _Kept(logging.Handler):
 
 
 def work(shared: bytes, job: bytes, tell: Callable[[int, int], None]) -> tuple:
-    """Does a task, in a process of a node.
-
-    Args:
-        shared: a pickled (Owner, pickled function).
-        job: a pickled job of it.
-        tell: is told the number of frames and how many are done.
+    """Does a task, in a process of a node; `shared` is a pickled (Owner, pickled function).
 
     Returns:
         Why this node cannot do it (then nothing else), what the function returned, or its exception

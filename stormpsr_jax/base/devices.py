@@ -1,7 +1,5 @@
 """What accelerators can compute at most, for training logs and benchmarks; options for CPUs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar

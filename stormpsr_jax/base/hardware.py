@@ -1,7 +1,5 @@
 """GPUs and TPUs of this machine that JAX does not use, because its package for them is missing."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Collection
@@ -11,7 +9,7 @@ from typing import NamedTuple
 from stormpsr_jax.base import installed
 
 
-class Kind(NamedTuple):
+class Accelerator(NamedTuple):
     """A kind of accelerator: its name, JAX's word for it, the extra, and signs that one is there.
 
     Signs are paths of devices, and the program that its driver puts on PATH.
@@ -26,8 +24,8 @@ class Kind(NamedTuple):
 
 _NVIDIA = (Path("/dev/nvidia0"), Path("/proc/driver/nvidia"))
 KINDS = (
-    Kind("an NVIDIA GPU", "gpu", "cuda", _NVIDIA, "nvidia-smi"),
-    Kind("a TPU", "tpu", "tpu", (Path("/dev/accel0"),)),
+    Accelerator("an NVIDIA GPU", "gpu", "cuda", _NVIDIA, "nvidia-smi"),
+    Accelerator("a TPU", "tpu", "tpu", (Path("/dev/accel0"),)),
 )
 
 
@@ -35,9 +33,6 @@ def unused(platforms: Collection[str]) -> list[str]:
     """Returns a sentence with the remedy for each kind that is here and that JAX does not see.
 
     None where JAX_PLATFORMS says what JAX is to use.
-
-    Args:
-        platforms: of the devices that JAX sees.
     """
     if os.environ.get("JAX_PLATFORMS"):
         return []
@@ -50,7 +45,7 @@ def unused(platforms: Collection[str]) -> list[str]:
     ]
 
 
-def _sign(kind: Kind) -> str:
+def _sign(kind: Accelerator) -> str:
     """By what a device of this kind is noticed; "" if there is none."""
     found = [str(path) for path in kind.paths if path.exists()]
     if kind.program and shutil.which(kind.program):

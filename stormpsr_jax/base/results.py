@@ -4,8 +4,6 @@ A result is files with one record, FOLDER/record.json: written when the result i
 when it is finished, then with the checksums of its files. Fresh is what has an equal record.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -156,10 +154,8 @@ def of_json(content: Any) -> str:
 def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
     """The checksum of an input file, which is read again only when its size or time is another.
 
-    It is kept for the user, whatever the work folder: a data set is of many gigabytes.
-
-    Args:
-        compute: the checksum, where it is not that of the whole content.
+    It is kept for the user, whatever the work folder: a data set is of many gigabytes. `compute`
+    gives it where it is not that of the whole content.
     """
     status = os.stat(path)
     key = [str(path.absolute()), status.st_size, status.st_mtime_ns, compute is None]

@@ -4,8 +4,6 @@ Found from the text, definition by definition, without importing anything. Left 
 docstrings, what a message says, and the modules that only tell, draw or wait (`SILENT`).
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import functools

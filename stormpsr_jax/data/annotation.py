@@ -1,7 +1,5 @@
 """The labels of frames; those without a box: looked at and empty, or not looked at."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -3,8 +3,6 @@
 No flips: the left and the right part of an assembly differ.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Clips of embeddings, or the rows of one table of all where the devices take them themselves."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.annotation import LabelledFrames
-from stormpsr_jax.data.source import Numbers, Source
+from stormpsr_jax.data.source import Numbers, RowSource
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -78,7 +78,7 @@ def difference(source: ClipSource, large: ClipSource) -> str:
     return "" if framings[0] == framings[1] else "pictures (--aspect, --crop)"
 
 
-class ClipSource(Source):
+class ClipSource(RowSource):
     """One split of a data folder. Picklable: each process opens its own readers when it needs them.
 
     Safe to use from several threads.
@@ -360,10 +360,6 @@ def read_labels(
     path: Path, num_components: int, advice: str = "run the same data_prep command again"
 ) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
     """Returns the recordings of a split, in shard order, and their numbers of records.
-
-    Args:
-        path: labels/<split>.npz.
-        num_components: K of their states.
 
     Raises:
         ValueError: it is missing or damaged, or has states of another width.

@@ -5,8 +5,6 @@ recording belongs to video frame `first_frame` + i · `stride`. Frame numbers st
 video, as in labels and predictions; only the rows of an array are counted without gaps.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os
@@ -16,7 +14,7 @@ import numpy as np
 
 from stormpsr_jax.base import files, npy
 from stormpsr_jax.data import folder
-from stormpsr_jax.data.source import Numbers, Source
+from stormpsr_jax.data.source import Numbers, RowSource
 from stormpsr_jax.psr.procedure import Procedure
 
 # Written last of all: the folder is complete.
@@ -93,7 +91,7 @@ class EmbeddedRecording:
         return np.broadcast_to(np.float32(np.nan), (self.num_frames,))
 
 
-class FeatureSource(Source):
+class FeatureSource(RowSource):
     """One split of a folder of ready-made embeddings; picklable, and safe for several threads.
 
     Attributes:

@@ -6,8 +6,6 @@ global batch. A pipeline is a function step → iterator over the batches from t
 at a step is all that resuming takes.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence

@@ -4,8 +4,6 @@ Everything here works on label arrays alone; no picture is opened. A draw is a f
 generator it is given, so that a pipeline which seeds it by (seed, index) repeats no draw.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ import numpy as np
 Numbers = Sequence[int] | np.ndarray  # of frames or rows
 
 
-class Source:
+class RowSource:
     """One split of a data folder.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -20,21 +19,10 @@ from stormpsr_jax.stages import config_flag
 if TYPE_CHECKING:
     from stormpsr_jax.experiments.runs import Run
 
-Runs = Mapping[tuple[str, int], "Run"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a command makes.
-
-    Attributes:
-        runs: by (variant, seed), in the order to make them in; see `runs.planned`.
-        tables: gives the tables of those that went to their end: each one's path below --workdir,
-            without an ending, its content, and its text for people.
-    """
-
-    runs: Runs
-    tables: Callable[[Runs], Iterable[tuple[str, Any, str]]]
+Runs = Mapping[tuple[str, int], "Run"]  # by (variant, seed), as `runs.planned` has them
+# The runs of a command, and what gives the tables of those that went to their end: each one's path
+# below --workdir, without an ending, its content, and its text for people.
+Plan = tuple[Runs, Callable[[Runs], Iterable[tuple[str, Any, str]]]]
 
 
 def run(
@@ -50,8 +38,7 @@ def run(
 
     Args:
         plan: takes what was parsed, with `words`, `config`, `seeds` as a range, and `root`.
-        module, description, word: of the command line.
-        config: its default.
+        config: default of the command line's.
         takes_asd: whether there is --asd.
     """
     parser = OneLineParser(prog=f"python -m {module}", description=description)
@@ -79,10 +66,10 @@ def run(
     args.root, args.others = args.root.resolve(), [folder.resolve() for folder in args.others]
     signal.signal(signal.SIGTERM, _stopped)
     try:
-        made = plan(args)
-        with execute.executed(list(dict.fromkeys(made.runs.values())), args) as done:
-            finished = {key: run for key, run in made.runs.items() if run in done}
-            for name, content, text in made.tables(finished):
+        runs, tables = plan(args)
+        with execute.executed(list(dict.fromkeys(runs.values())), args) as done:
+            finished = {key: run for key, run in runs.items() if run in done}
+            for name, content, text in tables(finished):
                 path = args.root / f"{name}.md"
                 path.parent.mkdir(exist_ok=True)
                 files.write_json(path.with_suffix(".json"), content)

@@ -1,7 +1,5 @@
 """The embeddings of key frames on a plane, coloured by assembly state."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,7 +29,6 @@ def draw(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
 
     Args:
         runs: by the text above each.
-        path: of the PNG to write.
 
     Returns:
         By the same text, the share of key frames whose nearest one of another recording shows the

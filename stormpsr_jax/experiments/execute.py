@@ -4,8 +4,6 @@ The queue is the folder: a run is whose lock is held, and a stage that several r
 the one that has locked it (`main --claims`). So any number of commands work on the same runs.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses
@@ -33,7 +31,7 @@ _WAITS = re.compile(r"\w+: another run makes it, which has locked (.+)")
 _LOOK_SECONDS = 0.2
 
 
-class Progress:
+class Outlook:
     """Lines that say how far all runs are, and how long the rest takes as far as that is known.
 
     It reads them from the runs' logs, whoever makes the runs. A stage is expected to take as long
@@ -118,7 +116,7 @@ class _Queue:
     def __init__(
         self,
         runs: Sequence[Run],
-        progress: Progress,
+        progress: Outlook,
         others: Sequence[Path],
         flags: Sequence[str],
     ):
@@ -204,7 +202,7 @@ def _is_free(lock: Path) -> bool:
 
 def execute_all(
     runs: Sequence[Run],
-    progress: Progress,
+    progress: Outlook,
     others: Sequence[Path],
     here: Sequence[Place],
     flags: Sequence[str],
@@ -257,7 +255,7 @@ def executed(runs: Sequence[Run], args: argparse.Namespace) -> Iterator[set[Run]
     raise_all([f"--from={p}: no such work folder" for p in args.others if not p.is_dir()])
     expected = of_runs.expected_stages(runs, args.others)
     here = places.find(args.devices_per_run)
-    progress = Progress(expected, len(here))
+    progress = Outlook(expected, len(here))
     if args.plan or any(expected.values()):
         _show_plan(progress, expected, len(here))
     if args.plan:
@@ -283,7 +281,7 @@ def executed(runs: Sequence[Run], args: argparse.Namespace) -> Iterator[set[Run]
         sys.exit()
 
 
-def _show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]], at_once: int) -> None:
+def _show_plan(progress: Outlook, expected: Mapping[Run, Sequence[str]], at_once: int) -> None:
     """Prints the runs, what each makes and takes over, and the time as far as it is known."""
     print("| run | makes | is there or taken over | min |\n|---|---|---|---|")
     for run, stages in expected.items():

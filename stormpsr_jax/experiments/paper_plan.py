@@ -4,8 +4,6 @@ P is STORM-PSR (arXiv 2510.12385), I is IndustReal (WACV 2024). Figures are POS,
 seconds, of the test split.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,13 +56,10 @@ VARIANTS: dict[str, Changes] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Entry:
     """A row of a table.
 
     Attributes:
-        text: for people.
-        variant: whose run.
-        stream: of it.
         decoder: of predictions; '' is the config's.
         threshold: T; None is the one that the run chose.
         confidence: floor of detections; None is the one that the run chose.
@@ -96,14 +91,12 @@ class Table:
     """A table of the paper, or a figure of it.
 
     Attributes:
-        title: for people.
         rows: of POS, F1 and delay; a table without rows is measured by code of its own.
         runs: variants that it takes besides those of its rows.
-        note: stands below it.
     """
 
     title: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[Entry, ...] = ()
     runs: tuple[str, ...] = ()
     note: str = ""
 
@@ -122,8 +115,8 @@ def _f1(industreal: float, meccano: float) -> dict[str, Figures]:
     return _by((None, industreal, None), (None, meccano, None))
 
 
-def _asd(text: str, decoder: str, published: dict[str, Figures], **settings: Any) -> Row:
-    return Row(text, BASE, ASD.name, decoder, published=published, **settings)
+def _asd(text: str, decoder: str, published: dict[str, Figures], **settings: Any) -> Entry:
+    return Entry(text, BASE, ASD.name, decoder, published=published, **settings)
 
 
 # The T and the floor that come nearest to the figures of I (`evaluate rows`).
@@ -137,8 +130,8 @@ _MAIN = (
     _asd("ASD, B2, T = 8, floor .25", "confidence", _by((0.731, 0.860, 22.3)), **_NEAREST),
     _asd("ASD, B3 (expected)", "expected", _B3),
     _asd("ASD, B3, T = 8, floor .25", "expected", _by((0.797, 0.883, 22.4)), **_NEAREST),
-    Row("spatio-temporal stream", stream=TEMPORAL.name, published=_MOVING),
-    Row("STORM-PSR", published=_STORM),
+    Entry("spatio-temporal stream", stream=TEMPORAL.name, published=_MOVING),
+    Entry("STORM-PSR", published=_STORM),
 )
 _NONE = _by((0.467, 0.511, 62.6), (0.269, 0.358, 102.9))
 _KFS = _by((0.766, 0.892, 30.0), (0.329, 0.459, 135.8))
@@ -159,9 +152,9 @@ TABLES = {
     "sampling": Table(
         "Key-frame and key-clip-aware sampling (P)",
         (
-            Row("without KFS and KCAS", "no_kfs_no_kcas", published=_NONE),
-            Row("with KFS alone", "uniform", published=_KFS),
-            Row("with both: STORM-PSR", "kcas", published=_STORM),
+            Entry("without KFS and KCAS", "no_kfs_no_kcas", published=_NONE),
+            Entry("with KFS alone", "uniform", published=_KFS),
+            Entry("with both: STORM-PSR", "kcas", published=_STORM),
         ),
         note="Without KFS the encoder keeps its starting weights until it is fine-tuned, and clips "
         "are drawn uniformly where KCAS is off.",
@@ -169,19 +162,19 @@ TABLES = {
     "clips": Table(
         "Sampling of training clips, spatio-temporal stream (P)",
         (
-            Row("uniform", "uniform", TEMPORAL.name, published=_f1(0.419, 0.138)),
-            Row("Gaussian", "gaussian", TEMPORAL.name, published=_f1(0.382, 0.175)),
-            Row("KCAS", "kcas", TEMPORAL.name, published=_f1(0.506, 0.247)),
+            Entry("uniform", "uniform", TEMPORAL.name, published=_f1(0.419, 0.138)),
+            Entry("Gaussian", "gaussian", TEMPORAL.name, published=_f1(0.382, 0.175)),
+            Entry("KCAS", "kcas", TEMPORAL.name, published=_f1(0.506, 0.247)),
         ),
     ),
     "t_f": Table(
         "Seconds after a completion that KFS draws from, spatio-temporal stream (P)",
-        tuple(Row(f"t_f = {t:g} s", f"t_f_{t:g}", TEMPORAL.name) for t in KEY_FRAME_SECONDS),
+        tuple(Entry(f"t_f = {t:g} s", f"t_f_{t:g}", TEMPORAL.name) for t in KEY_FRAME_SECONDS),
     ),
     "window": Table(
         "Length of the window, spatio-temporal stream (P)",
         tuple(
-            Row(f"w = {w}, {text}", f"w{w}_{name}", TEMPORAL.name)
+            Entry(f"w = {w}, {text}", f"w{w}_{name}", TEMPORAL.name)
             for name, text in (("transformer", "temporal"), ("mlp", "no temporal"))
             for w in WINDOWS
         ),
@@ -192,10 +185,12 @@ TABLES = {
     "backbones": Table(
         "Temporal networks on every frame of a window, spatio-temporal stream (P)",
         (
-            Row("MLP", "stride_1_mlp", TEMPORAL.name, published=_f1(0.330, 0.156)),
-            Row("LSTM", "stride_1_lstm", TEMPORAL.name, published=_f1(0.470, 0.225)),
-            Row("TCN", "stride_1_tcn", TEMPORAL.name, published=_f1(0.502, 0.151)),
-            Row("transformer", "stride_1_transformer", TEMPORAL.name, published=_f1(0.514, 0.163)),
+            Entry("MLP", "stride_1_mlp", TEMPORAL.name, published=_f1(0.330, 0.156)),
+            Entry("LSTM", "stride_1_lstm", TEMPORAL.name, published=_f1(0.470, 0.225)),
+            Entry("TCN", "stride_1_tcn", TEMPORAL.name, published=_f1(0.502, 0.151)),
+            Entry(
+                "transformer", "stride_1_transformer", TEMPORAL.name, published=_f1(0.514, 0.163)
+            ),
         ),
         note="window.stride=1, on embeddings of the pre-trained encoder: without fine-tuning, of "
         "which P does not say whether it was done here.",
@@ -203,7 +198,7 @@ TABLES = {
     "finetune": Table(
         "Frozen encoder against end-to-end fine-tuning",
         tuple(
-            Row(f"{text}, {stream}", variant, stream)
+            Entry(f"{text}, {stream}", variant, stream)
             for variant, text in (("frozen", "frozen"), ("finetuned", "fine-tuned"))
             for stream in (TEMPORAL.name, STORM.name)
         ),
@@ -218,7 +213,7 @@ DETECTOR_PUBLISHED = {"industreal": 0.838, "meccano": 0.120}  # mAP@50, P
 SPEED_PUBLISHED = {ASD.name: 284.8, STORM.name: 75.1}  # P, on an A100
 
 
-def rows_of(table: Table, config: ConfigDict, procedure: str, given: bool) -> list[Row]:
+def rows_of(table: Table, config: ConfigDict, procedure: str, given: bool) -> list[Entry]:
     """The rows of a table, with --asd (`given`) those that need detections by these as well."""
     rows = [row for row in table.rows if row.only in ("", procedure)]
     own = [row for row in rows if not row.detects or not given or "detector" in config.stages]
@@ -247,10 +242,7 @@ def runs_of(
     """The runs that tables take, by (variant, seed), in the order to make them in.
 
     Args:
-        tables: their names.
         config: of the row of the whole method. Where it renders its own data, all runs share them.
-        root: the folder of all runs.
-        seeds: that every row is trained with.
     """
     base = changed(
         config,

@@ -1,7 +1,5 @@
 """The figures of the paper's tables, from finished runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -16,7 +14,7 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables
 from stormpsr_jax.experiments.command import Runs
-from stormpsr_jax.experiments.paper_plan import TABLES, Row
+from stormpsr_jax.experiments.paper_plan import TABLES, Entry
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files.recordings import load_recordings
@@ -38,10 +36,7 @@ def content(
     """A table as WORKDIR/tables/<table>.json has it.
 
     Args:
-        table: its name.
         runs: by (variant, seed), those that went to their end.
-        seeds: of all runs.
-        folder: for pictures.
         asd: detections from elsewhere.
 
     Returns:
@@ -78,7 +73,7 @@ def content(
 
 
 def _row(
-    row: Row, runs: Runs, seeds: Sequence[int], procedure: str, asd: Path | None
+    row: Entry, runs: Runs, seeds: Sequence[int], procedure: str, asd: Path | None
 ) -> dict[str, Any]:
     there = [runs[row.variant, seed] for seed in seeds if (row.variant, seed) in runs]
     if row.given and row.stream == streams.BASELINE.name:
@@ -88,7 +83,7 @@ def _row(
     return result_tables.spread(row.text, found, result_tables.KEYS, published)
 
 
-def figures(run: Run, row: Row, asd: Path | None = None) -> dict[str, float | None]:
+def figures(run: Run, row: Entry, asd: Path | None = None) -> dict[str, float | None]:
     """POS, F1 and delay in seconds of a row, means over the recordings of the test split."""
     decoder = row.decoder or run.config.evaluate.decoder
     changed = {"threshold": row.threshold, "confidence": row.confidence}

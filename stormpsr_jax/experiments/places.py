@@ -1,7 +1,5 @@
 """The devices of this machine, shared out over runs that are made side by side."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import subprocess

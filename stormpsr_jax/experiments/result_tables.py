@@ -1,7 +1,5 @@
 """Tables of figures over seeds: mean ± standard deviation, beside published ones where known."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,11 +30,7 @@ def spread(
 ) -> dict[str, Any]:
     """A row of a table: mean and standard deviation over the seeds in which a figure is defined.
 
-    Args:
-        text: for people.
-        found: the figures of each seed.
-        keys: of the figures, the columns.
-        published: figures, where they are known.
+    `found` are the figures of each seed, `keys` those of the columns.
     """
     defined = {key: [v for f in found if (v := f[key]) is not None] for key in keys}
     return {
@@ -49,11 +43,7 @@ def spread(
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """A table for people.
-
-    Args:
-        content: "title", "columns", "rows" by `spread`, "note", and maybe "picture", a file's name.
-    """
+    """A table for people, of `paper_results.content` or `sweep_plan.content`."""
     columns = content["columns"]
     known = [c for c in columns if any(r["published"][c] is not None for r in content["rows"])]
     headings = [_HEADINGS[c][0] for c in columns] + [f"published {_HEADINGS[c][0]}" for c in known]

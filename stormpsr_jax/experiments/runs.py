@@ -1,7 +1,5 @@
 """Runs that belong together: each in a work folder of its own, with what they can share."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import re
@@ -24,7 +22,6 @@ class Run:
     """One run of `stormpsr_jax.main`.
 
     Attributes:
-        name: for people.
         config: of it, which names the data folder that it shares with others.
         folder: its work folder. What it prints is beside it, in <folder>.log.
     """
@@ -75,10 +72,7 @@ def planned(
     data of their own, those that render the same share them.
 
     Args:
-        base: config of all.
         variants: by name for people, what differs in the config of a seed.
-        root: the folder of all runs.
-        seeds: that every variant is made with.
         seeded: the fields that have the seed.
     """
     found: dict[tuple[str, int], Run] = {}
@@ -121,12 +115,7 @@ def stages_to_make(run: Run) -> list[str]:
 
 
 def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Run, list[str]]:
-    """By run the stages that are left to make if all runs go well, one after the other.
-
-    Args:
-        runs: in the order to make them in.
-        others: further work folders to take stages over from.
-    """
+    """By run the stages that are left to make if all runs go well, one after the other."""
     others = list(others)
     made: set[str] = set()
     found = {}

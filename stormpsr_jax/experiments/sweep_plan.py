@@ -1,7 +1,5 @@
 """A sweep over config fields: its runs, and the table of what comes of them."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +22,6 @@ def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
 
     Args:
         words: FIELD=VALUE,VALUE… each; commas inside of brackets belong to a value.
-        config: whose fields they are.
 
     Raises:
         ValueError: a word of another form, no such field, or a value that it cannot have.

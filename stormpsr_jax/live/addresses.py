@@ -1,7 +1,5 @@
 """The addresses of receivers: none of their mistakes repeats a password."""
 
-from __future__ import annotations
-
 import os
 import urllib.parse
 from collections.abc import Mapping

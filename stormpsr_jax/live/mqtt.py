@@ -8,8 +8,6 @@
 Needs paho-mqtt (extra `live`), which is imported when there is a broker to connect to.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re
@@ -51,15 +49,7 @@ def parse(url: str) -> tuple[Url, str]:
 
 
 def discovery(prefix: str, name: str) -> tuple[str, str]:
-    """What Home Assistant finds a station by (its "MQTT discovery" of devices).
-
-    Args:
-        prefix: of the station's topics.
-        name: of the device, for people.
-
-    Returns:
-        A topic, and JSON.
-    """
+    """The topic and the JSON by which Home Assistant finds a station (its "MQTT discovery")."""
     key = "stormpsr_" + re.sub("[^A-Za-z0-9]", "_", prefix)
 
     def last(of: str, kind: str) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """A bounded queue between live recognition, which never waits, and a receiver that may be away."""
 
-from __future__ import annotations
-
 import collections
 import json
 import threading

@@ -21,8 +21,6 @@ Who may do what is decided by the path that was asked for, as the server has it,
 the header Host could bend.
 """
 
-from __future__ import annotations
-
 import asyncio
 import collections
 import contextlib
@@ -103,11 +101,7 @@ async def _serve(
 
 
 class _Watchers:
-    """Answers all watchers, who keep nothing, but ask here; used in the server's thread alone.
-
-    Attributes:
-        app: what answers, for an ASGI server.
-    """
+    """Answers all watchers, who keep nothing, but ask here; used in the server's thread alone."""
 
     def __init__(self, setup: Mapping[str, Any], access: Access, say: Callable[[bytes], None]):
         """`say` tells the recognition what is asked of it, see `page_process`."""

@@ -1,7 +1,5 @@
 """The units of today, which the page shows: each with its steps, times and alerts."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +11,7 @@ MAX_UNITS, MAX_ALERTS = 200, 100  # of today; of a unit
 _Record = dict[str, Any]
 
 
-class State(msgspec.Struct, forbid_unknown_fields=True):
+class PastState(msgspec.Struct, forbid_unknown_fields=True):
     """Lines of units, each with its "alerts", and the alerts of the unit at hand."""
 
     units: list[_Record] = []
@@ -24,7 +22,7 @@ class Past:
     """Gathers lines that were told. The memory does not grow."""
 
     def __init__(self) -> None:
-        self.state = State()
+        self.state = PastState()
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Takes the next line."""

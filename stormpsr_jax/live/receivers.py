@@ -1,7 +1,5 @@
 """The receivers of the lines of live recognition: a row for each."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

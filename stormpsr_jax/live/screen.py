@@ -1,7 +1,5 @@
 """What the page of a station shows of the pictures and of what is known."""
 
-from __future__ import annotations
-
 import collections
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +22,6 @@ class Screen:
     """Shows the pictures of a station on its page.
 
     Attributes:
-        page: that they are shown on.
         right_at: by installation, when it was last reported right, a frame.
     """
 
@@ -43,11 +40,7 @@ class Screen:
         self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
 
     def show(self, capture: Capture, taken: Taken | None, known: Mapping[str, Any]) -> None:
-        """Shows the picture that was just taken, or, without one, what has changed.
-
-        Args:
-            known: what the station knows, plain values for JSON.
-        """
+        """Shows the picture that was just taken, or, without one, what has changed."""
         jpeg = box = None
         if taken is not None:
             self._done_at.append(time.monotonic())

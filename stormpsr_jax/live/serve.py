@@ -13,8 +13,6 @@ None, or {"x0", "y0", "x1", "y1", "label", "error"}: corners in 0…1 of the pic
 and whether that is an error state.
 """
 
-from __future__ import annotations
-
 import collections
 import json
 import os
@@ -49,11 +47,7 @@ _MAX_ANSWER = 32  # bytes of what the process says
 
 
 class Page:
-    """Serves the page of one work station.
-
-    Attributes:
-        url: where it is.
-    """
+    """Serves the page of one work station."""
 
     def __init__(
         self,

@@ -1,7 +1,5 @@
 """The state file of a work station: what is in it, and whether it may be gone on from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +20,11 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     start: float
     frame: int | None
     dropped: int
-    unit: unit.State
+    unit: unit.UnitState
     told: list[int]
     untold: list[dict[str, Any]]
     live: dict[str, Any]
-    past: past.State
+    past: past.PastState
     format: Literal[5] = 5
     checksum: str = ""
 

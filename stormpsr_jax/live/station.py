@@ -1,7 +1,5 @@
 """Live recognition at a work station: pictures in, lines of JSON out, a state that is saved."""
 
-from __future__ import annotations
-
 import base64
 import collections
 import datetime
@@ -36,7 +34,7 @@ STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 
 
-class Line(NamedTuple):
+class Untold(NamedTuple):
     """What is to be told: a record, when its picture came, by `time.monotonic()`, and its JPEG."""
 
     record: dict[str, Any]
@@ -92,7 +90,7 @@ class Station:
         self._screen: Screen | None = None
         self._asked = threading.Event()
         self._pictured: Sequence[Outbox] = ()
-        self._untold: collections.deque[Line] = collections.deque(maxlen=state_file.MAX_UNTOLD)
+        self._untold: collections.deque[Untold] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
         self.told = Told(live.decoder.variant.initial_state)
         self._part_pictures, self._clips = part_pictures, clips
@@ -234,7 +232,7 @@ class Station:
         frame: int | None = None,
         jpeg: bytes | None = None,
     ) -> None:
-        self._untold.append(Line({**self._record(kind, at, frame), **content}, at, jpeg))
+        self._untold.append(Untold({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
         """The fields of all records; `frame` is another one than the last, which was held back."""
@@ -368,7 +366,7 @@ class Station:
         name = self._live.decoder.procedure.step_name
         unsure = {step: name(step) for step in self._live.unsure}
         self.told = Told(self._live.decoder.variant.initial_state, saved.told, unsure)
-        self._untold.extend(Line(record, _came(record)) for record in saved.untold)
+        self._untold.extend(Untold(record, _came(record)) for record in saved.untold)
         self._past.state = saved.past
         if self.frame is not None:
             # Never back, though the clock of the machine may have been set.

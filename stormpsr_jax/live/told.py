@@ -1,7 +1,5 @@
 """What the lines of live recognition have told of the unit at hand."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

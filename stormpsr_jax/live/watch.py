@@ -1,7 +1,5 @@
 """Live recognition as a command: the source, the model, the keys, the state file."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools

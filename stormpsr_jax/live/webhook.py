@@ -5,8 +5,6 @@ sent again with growing pauses, under the same Idempotency-Key, by which a recei
 has the record already. Redirects are not followed, and proxies of the environment are not used.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import http.client

@@ -193,18 +193,18 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
             times or times that go back, there are more of them than the file can have, or reading
             it takes more than that process may.
     """
-    answer, body = _in_process("times", tree, name)
-    times, place = np.frombuffer(body), tree.show(name)
-    if warn and answer["trimmed"] > len(times):
+    (times, late, *_), trimmed = _in_process(tree, name)
+    place = tree.show(name)
+    if warn and trimmed > len(times):
         _LOG.warning(
             "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
-            *(place, len(times), answer["trimmed"] + len(times), _CONVERT),
+            *(place, len(times), trimmed + len(times), _CONVERT),
         )
-    if warn and answer["late"] > MAX_LATE:
+    if warn and late > MAX_LATE:
         _LOG.warning(
             "%s: its first picture comes %.2f s after its beginning, which is where players count "
             "from; here times count from that picture, so that those of a player are as much less",
-            *(place, answer["late"]),
+            *(place, late),
         )
     return times
 
@@ -235,47 +235,22 @@ def read_index(tree: Tree, name: str, told: int) -> Index:
     Raises:
         ValueError: as of `read_times`.
     """
-    answer, body = _in_process("index", tree, name, told)
-    count = answer["count"]
-    times, numbers = np.frombuffer(body, count=count), np.frombuffer(body[8 * count :], np.int64)
-    return Index(times, answer["late"], *numbers.reshape(2, -1))
+    return _in_process(tree, name, told)[0]
 
 
-def count_frames(tree: Tree, name: str) -> int:
-    """Returns how many frames a video has, as its head says; where that is silent, by its index.
-
-    It is read as `read_times` reads it, and errors are the same.
-    """
-    return _in_process("count", tree, name)[0]["count"]
-
-
-def _in_process(
-    task: str, tree: Tree, name: str, told: int | None = None
-) -> tuple[dict[str, Any], bytes]:
-    """What `_answer` says, in a process with limits."""
+def _in_process(tree: Tree, name: str, told: int | None = None) -> tuple[Index, int]:
+    """What `_read_index` returns, in a process with limits."""
     place = tree.show(name)
     _check_av(place)
     files = () if told is None else (told,)
-    output = limited.call(__name__, (task, tree, name, told), lambda _: place, _CONVERT, files)
+    output = limited.call(__name__, (tree, name, told), lambda _: place, _CONVERT, files)
     head, _, body = output.partition(b"\n")
     answer = json.loads(head)
     if "error" in answer:
         raise ValueError(answer["error"])
-    return answer, body
-
-
-def _answer(
-    task: str, tree: Tree, name: str, told: int | None = None
-) -> tuple[dict[str, Any], bytes]:
-    """What is asked of a video, and its arrays as bytes; ValueError as for `read_times`."""
-    if task == "count":
-        with open_video(tree, name) as (_, stream):
-            if stream.frames:
-                return {"count": stream.frames}, b""
-    index, trimmed = _read_index(tree, name, told)
-    answer = {"count": len(index.times), "trimmed": trimmed, "late": index.late}
-    arrays = index.times, index.keys, index.starts
-    return answer, b"".join(array.tobytes() for array in arrays[: 3 if task == "index" else 1])
+    count = answer["count"]
+    times, numbers = np.frombuffer(body, count=count), np.frombuffer(body[8 * count :], np.int64)
+    return Index(times, answer["late"], *numbers.reshape(2, -1)), answer["trimmed"]
 
 
 def _read_index(tree: Tree, name: str, told: int | None = None) -> tuple[Index, int]:
@@ -354,13 +329,13 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 
 
 def _main() -> None:
-    """Writes what is asked of a video, or its error, to stdout; `_in_process` says what."""
-    task, tree, name, told = pickle.load(
-        sys.stdin.buffer
-    )  # of the process that has started this one
+    """Writes the index of a video, or the error in reading it, to stdout for `_in_process`."""
+    tree, name, told = pickle.load(sys.stdin.buffer)  # of the process that has started this one
     try:
         limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
-        answer, body = _answer(task, tree, name, told)
+        index, trimmed = _read_index(tree, name, told)
+        answer = dict[str, Any](count=len(index.times), trimmed=trimmed, late=index.late)
+        body = b"".join(array.tobytes() for array in (index.times, index.keys, index.starts))
     except ValueError as error:
         answer, body = {"error": str(error)}, b""
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)

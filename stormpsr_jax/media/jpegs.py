@@ -4,8 +4,6 @@ libjpeg-turbo decodes at k/8 of the size of a picture. That costs less than deco
 leaves less to resize.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

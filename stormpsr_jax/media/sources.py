@@ -1,7 +1,5 @@
 """What there is to recognise: video files, folders of them, globs, folders of numbered pictures."""
 
-from __future__ import annotations
-
 import dataclasses
 import glob
 import hashlib

@@ -9,8 +9,6 @@ in the modules themselves (`stored.py`).
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -70,7 +68,6 @@ def build(role: str, data: Any, place: str) -> nn.Module:
     """Builds the network that `describe` described.
 
     Args:
-        role: a key of ROLES.
         place: the file and where in it they stand, for messages.
 
     Raises:
@@ -137,9 +134,6 @@ def variable_shapes(
     module: nn.Module, input_shape: tuple[int, ...]
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that `apply` needs, by names such as `params/head/kernel`; allocates nothing.
-
-    Args:
-        input_shape: of a batch of its input.
 
     Raises:
         ValueError: the fields of the network, or the input, do not fit together.

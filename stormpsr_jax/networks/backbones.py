@@ -3,8 +3,6 @@
 A further family is one file with a `Family`, and its line in FAMILIES.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Collection, Mapping
@@ -21,12 +19,7 @@ BACKBONES = {name: family for family in FAMILIES for name in family.named}
 
 
 def build(section: Mapping[str, Any], **given: Any) -> nn.Module:
-    """The backbone that a config's section `encoder` describes.
-
-    Args:
-        section: its fields other than 0, "" and () replace those of the published model.
-        given: fields that do not stand there.
-    """
+    """The backbone of a config's section `encoder`: what is not 0, "" or () replaces its own."""
     family = BACKBONES[section["backbone"]]
     own = _names(family)
     changes = {name: value for name, value in section.items() if name in own and value}

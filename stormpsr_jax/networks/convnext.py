@@ -15,7 +15,7 @@ import numpy as np
 
 from stormpsr_jax.networks import family
 from stormpsr_jax.networks.dense import Conv, Dense, spread
-from stormpsr_jax.networks.family import Family, Row
+from stormpsr_jax.networks.family import Family, Layer
 from stormpsr_jax.networks.stored import stored
 from stormpsr_jax.networks.vit import REMAT, gelu
 
@@ -184,7 +184,7 @@ def _named() -> dict[str, dict[str, Any]]:
 NAMED = _named()
 
 
-def rows(names: Collection[str]) -> Iterator[Row]:
+def rows(names: Collection[str]) -> Iterator[Layer]:
     """The layers of a ConvNeXt with these names of arrays, of either layout."""
     depths: dict[int, int] = {}
     for name in names:
@@ -193,25 +193,25 @@ def rows(names: Collection[str]) -> Iterator[Row]:
             depths[stage] = max(depths.get(stage, 0), int(found[3]) + 1)
     gains = any(name.endswith("gamma") for name in names) or not depths
     responses = any(re.search(r"grn[./]", name) for name in names)
-    yield Row("stem.0", "stem", family.CONV)
-    yield Row("stem.1", "stem_norm", family.NORM)
+    yield Layer("stem.0", "stem", family.CONV)
+    yield Layer("stem.1", "stem_norm", family.NORM)
     # At least one block, so that a file without any fails by the names that it lacks.
     for stage in range(max(depths, default=0) + 1):
         torch = f"stages.{stage}."
         if stage:
-            yield Row(f"{torch}downsample.0", f"downsample_norm_{stage}", family.NORM)
-            yield Row(f"{torch}downsample.1", f"downsample_{stage}", family.CONV)
+            yield Layer(f"{torch}downsample.0", f"downsample_norm_{stage}", family.NORM)
+            yield Layer(f"{torch}downsample.1", f"downsample_{stage}", family.CONV)
         for i in range(depths.get(stage, 1)):
             block, ours = f"{torch}blocks.{i}.", f"block_{stage}_{i}/"
-            yield Row(f"{block}conv_dw", f"{ours}conv_dw", family.CONV)
-            yield Row(f"{block}norm", f"{ours}norm", family.NORM)
-            yield Row(f"{block}mlp.fc1", f"{ours}fc1", family.DENSE)
-            yield Row(f"{block}mlp.fc2", f"{ours}fc2", family.DENSE)
+            yield Layer(f"{block}conv_dw", f"{ours}conv_dw", family.CONV)
+            yield Layer(f"{block}norm", f"{ours}norm", family.NORM)
+            yield Layer(f"{block}mlp.fc1", f"{ours}fc1", family.DENSE)
+            yield Layer(f"{block}mlp.fc2", f"{ours}fc2", family.DENSE)
             if gains:
-                yield Row(f"{block}gamma", f"{ours}gamma", family.VECTOR)
+                yield Layer(f"{block}gamma", f"{ours}gamma", family.VECTOR)
             if responses:
-                yield Row(f"{block}mlp.grn", f"{ours}grn", family.NORM)
-    yield Row("head.norm", "norm", family.NORM)
+                yield Layer(f"{block}mlp.grn", f"{ours}grn", family.NORM)
+    yield Layer("head.norm", "norm", family.NORM)
 
 
 def fields_of(

@@ -4,8 +4,6 @@ Gradients are summed over rows, and then over devices, before anything is rounde
 flax's layers, which round the parameters first, devices would send each other bfloat16 sums.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

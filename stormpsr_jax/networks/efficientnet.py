@@ -16,7 +16,7 @@ import numpy as np
 
 from stormpsr_jax.networks import family
 from stormpsr_jax.networks.dense import Conv, spread
-from stormpsr_jax.networks.family import Family, Row
+from stormpsr_jax.networks.family import Family, Layer
 from stormpsr_jax.networks.stored import stored
 from stormpsr_jax.networks.vit import REMAT
 
@@ -141,14 +141,14 @@ class EfficientNet(nn.Module):
         return x.mean(axis=(1, 2))
 
 
-def rows(names: Collection[str]) -> Iterator[Row]:
+def rows(names: Collection[str]) -> Iterator[Layer]:
     """The layers of an EfficientNet with these names of arrays, of either layout."""
-    yield Row("_conv_stem", "stem", family.CONV)
+    yield Layer("_conv_stem", "stem", family.CONV)
     # At least one block, so that a file without any fails by the names that it lacks.
     for i in range(max(1, family.count(r"^(?:_blocks\.|block_)(\d{1,4})[./]", names))):
         for part in ("expand", "depthwise", "project")[i == 0 :]:
-            yield Row(f"_blocks.{i}._{part}_conv", f"block_{i}/{part}", family.CONV)
-    yield Row("_conv_head", "conv_head", family.CONV)
+            yield Layer(f"_blocks.{i}._{part}_conv", f"block_{i}/{part}", family.CONV)
+    yield Layer("_conv_head", "conv_head", family.CONV)
 
 
 def fields_of(

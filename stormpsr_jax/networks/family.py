@@ -4,8 +4,6 @@
 pictures, learning rates of layers and model folders work from these values.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,14 +14,14 @@ import flax.linen as nn
 import numpy as np
 
 LIBRARIES = TIMM, TRANSFORMERS = "timm", "transformers"
-# Layers of a network as state dicts of PyTorch and flax have them, for `Row.layer`; `weights`
+# Layers of a network as state dicts of PyTorch and flax have them, for `Layer.layer`; `weights`
 # has their arrays.
 DENSE, DENSE_WITHOUT_BIAS, CONV, NORM, BATCH_NORM = "dense", "bare dense", "conv", "norm", "batch"
 PATCHES = "patches"  # a convolution whose stride is its kernel, ours as a matrix product
 VECTOR, TOKENS = "vector", "tokens"  # one array of one axis, and of three
 
 
-class Row(NamedTuple):
+class Layer(NamedTuple):
     """A layer of a network in both layouts.
 
     Attributes:
@@ -77,7 +75,7 @@ class Family:
     named: Mapping[str, Mapping[str, Any]]
     landmark: str
     mark: str
-    rows: Callable[[Collection[str]], Iterable[Row]]
+    rows: Callable[[Collection[str]], Iterable[Layer]]
     fields_of: Callable[[Mapping, int | None, str | None], dict[str, Any]]
     published: Callable[[Mapping[str, np.ndarray], str | Path], tuple[dict[str, np.ndarray], str]]
     exported: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict

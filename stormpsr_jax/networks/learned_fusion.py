@@ -6,8 +6,6 @@ fast, and the unit is too small for anything else to be worth it.
 Dimension letters: T frames, N rows (a component of a recording each), F inputs, U units.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

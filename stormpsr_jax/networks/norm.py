@@ -1,7 +1,5 @@
 """Layer normalisation in front of a dense layer, which moves less memory in bfloat16."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -3,8 +3,6 @@
 A step of training says by `jax.sharding.use_abstract_mesh` which devices share its batches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fields of networks that a model folder holds: each stands in its module with what it may be."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Any, Literal
 

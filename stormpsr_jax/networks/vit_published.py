@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax.networks import family
-from stormpsr_jax.networks.family import TIMM, TRANSFORMERS, Row
+from stormpsr_jax.networks.family import TIMM, TRANSFORMERS, Layer
 
 # (pattern, replacement) on names of transformers: ViT, DINOv2 with and without registers, DINOv3.
 _TRANSFORMERS = (
@@ -169,21 +169,21 @@ _BLOCK_OPTIONS = (
 )
 
 
-def rows(names: Collection[str]) -> Iterator[Row]:
+def rows(names: Collection[str]) -> Iterator[Layer]:
     """The layers of a ViT with these names of arrays, in the layout of `to_timm` or in ours."""
     endings = {re.sub(r"^(?:blocks\.\d{1,9}\.|block_\d{1,9}/)", "", name) for name in names}
 
     def has(*ends: str) -> bool:
         return not endings.isdisjoint(ends)
 
-    yield Row("cls_token", "cls_token", family.TOKENS)
+    yield Layer("cls_token", "cls_token", family.TOKENS)
     bias = has("attn.qkv.bias", "attn/qkv/bias")
     bias |= not has("attn.qkv.weight", "attn/qkv/kernel")  # a file cut off
     # Models with rotary positions have no bias of keys.
     if bias or has("pos_embed"):
-        yield Row("pos_embed", "pos_embed", family.TOKENS)
+        yield Layer("pos_embed", "pos_embed", family.TOKENS)
     if has("reg_token", "registers"):
-        yield Row("reg_token", "registers", family.TOKENS)
+        yield Layer("reg_token", "registers", family.TOKENS)
     qkv = family.DENSE if bias else family.DENSE_WITHOUT_BIAS
     block = [*_BLOCK, ("attn.qkv", "attn/qkv", qkv)]
     for pairs in _BLOCK_OPTIONS:
@@ -192,11 +192,11 @@ def rows(names: Collection[str]) -> Iterator[Row]:
     # At least one block, so that a file without any fails by the names that it lacks.
     for i in range(max(1, family.count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
         for torch, ours, layer in block:
-            yield Row(f"blocks.{i}.{torch}", f"block_{i}/{ours}", layer)
-    yield Row("patch_embed.proj", "patch_embed", family.PATCHES)
-    yield Row("norm", "norm", family.NORM)
+            yield Layer(f"blocks.{i}.{torch}", f"block_{i}/{ours}", layer)
+    yield Layer("patch_embed.proj", "patch_embed", family.PATCHES)
+    yield Layer("norm", "norm", family.NORM)
     if has("norm_pre.weight", "norm_pre.bias", "norm_pre/scale", "norm_pre/bias"):
-        yield Row("norm_pre", "norm_pre", family.NORM)
+        yield Layer("norm_pre", "norm_pre", family.NORM)
     for i in range(family.count(r"^stem_(?:norm_)?(\d{1,9})/", names)):  # ours alone
-        yield Row(None, f"stem_{i}", family.CONV)
-        yield Row(None, f"stem_norm_{i}", family.NORM)
+        yield Layer(None, f"stem_{i}", family.CONV)
+        yield Layer(None, f"stem_norm_{i}", family.NORM)

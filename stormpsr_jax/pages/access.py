@@ -8,8 +8,6 @@ made for other pages are refused; and what is no GET has to come from this very
 origin.
 """
 
-from __future__ import annotations
-
 import errno
 import hmac
 import ipaddress

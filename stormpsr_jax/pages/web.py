@@ -1,7 +1,5 @@
 """How a page is served: who gets an answer, and what goes with each of them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import uvicorn

@@ -18,7 +18,7 @@ from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.report import pages, timeline
 from stormpsr_jax.report.pages import PALETTE, clock
-from stormpsr_jax.report.timeline import Mark, Step, Visible
+from stormpsr_jax.report.timeline import Outcome, Step, Visible
 
 MAX_THUMBNAILS = 12
 
@@ -144,7 +144,7 @@ def _table(streams: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]
 def _cards(
     recording: str,
     truth: Sequence[Step],
-    marks: Mapping[str, Sequence[Mark]],
+    marks: Mapping[str, Sequence[Outcome]],
     thumbnails: Callable[[str, int], bytes | None] | None,
     procedure: Procedure,
     fps: float,

@@ -41,7 +41,7 @@ Visible = tuple[np.ndarray, np.ndarray]
 Interval = tuple[int, int, int | None]  # start, component, end
 
 
-class Mark(NamedTuple):
+class Outcome(NamedTuple):
     """The outcome of a truth, of an event, or of the two together."""
 
     kind: str  # a key of _MARKERS or _WRONG_MARKERS; "unsure" from `truth` until `event`
@@ -51,33 +51,33 @@ class Mark(NamedTuple):
     text: str  # the delay, or the kind in words
 
 
-def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Mark]:
+def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Outcome]:
     """Returns the outcome of every truth and event of one stream, `row` being its scores."""
     events, uncertain = row.get("events", ()), row.get("uncertain", ())
     matching = match_steps(truth, scored(events, row.get("with_errors", False), uncertain))
     marks = [
-        *(Mark("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
-        *(Mark("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
-        *(Mark("wrong", s, None, e, "wrong") for e, s in matching.wrong),
-        *(Mark("missed", s, t, None, "missed") for t, s in matching.missed),
+        *(Outcome("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
+        *(Outcome("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
+        *(Outcome("wrong", s, None, e, "wrong") for e, s in matching.wrong),
+        *(Outcome("missed", s, t, None, "missed") for t, s in matching.missed),
     ]
     for frame, s, confidence in uncertain:
         s -= s % 3 == 1  # reports of a wrong part stand in the row of its installation
-        marks.append(Mark("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
+        marks.append(Outcome("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
     for frame, s, _, since in row.get("unsure", ()):
         later = (e[0] for e in events if e[1] // 3 == s // 3 and e[0] >= frame)
-        marks.append(Mark("unsure", s, since, min(later, default=None), ""))
+        marks.append(Outcome("unsure", s, since, min(later, default=None), ""))
     if row.get("wrong") is None:
         return marks
     wrong = [WrongInstallation(*values) for values in row["wrong"]["installations"]]
     for k, start, _, accepted, called in wrong:
         if accepted is not None:
-            marks.append(Mark("accepted", 3 * k, None, accepted, "as installed"))
+            marks.append(Outcome("accepted", 3 * k, None, accepted, "as installed"))
         if called is not None:
             text = f"as incorrect +{(called - start) / fps:.1f} s"
-            marks.append(Mark("found", 3 * k, None, called, text))
+            marks.append(Outcome("found", 3 * k, None, called, text))
     for frame, s in false_alarms(wrong, scored(events, with_errors=True)):
-        marks.append(Mark("alarm", s - 1, None, frame, "false alarm"))
+        marks.append(Outcome("alarm", s - 1, None, frame, "false alarm"))
     return marks
 
 
@@ -126,7 +126,7 @@ def figure(
 
 
 def draw(
-    marks: Mapping[str, Sequence[Mark]],
+    marks: Mapping[str, Sequence[Outcome]],
     wrong: Collection[Interval],
     truth: Sequence[Step],
     procedure: Procedure,
@@ -222,7 +222,7 @@ def draw(
 
 def _draw_lane(
     axes: Axes,
-    marks: Sequence[Mark],
+    marks: Sequence[Outcome],
     rows: Mapping[int, int],
     lane: float,
     colour: str,

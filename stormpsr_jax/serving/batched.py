@@ -1,7 +1,5 @@
 """A function of JAX, fed batches of one size over this host's devices."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any

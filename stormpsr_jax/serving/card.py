@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from stormpsr_jax.base import results
 from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams import streams as all_streams
@@ -251,8 +252,12 @@ def _provenance(data: Mapping[str, Any], origin: _Origin) -> Iterator[str]:
     # What weights saw that were trained on when data had changed; names are in model.json.
     for stage, known in origin.trained.items():
         if len(known) > 1:
-            parts = [f"{one.steps} steps on {len(one.names)} recordings" for one in known]
-            gone = len(set().union(*(one.names for one in known[:-1])) - known[-1].names)
+            seen = [set().union(*one.recordings.values()) for one in known]
+            parts = [
+                f"{one.steps} steps on {len(names)} recordings"
+                for one, names in zip(known, seen, strict=True)
+            ]
+            gone = len(set().union(*seen[:-1]) - seen[-1])
             line = f"* {_text(stage)} was trained {', then '.join(parts)}"
             what = f"; of what its weights saw, {gone} recordings are not among the last ones"
             yield line + what * bool(gone)
@@ -261,15 +266,6 @@ def _provenance(data: Mapping[str, Any], origin: _Origin) -> Iterator[str]:
         "* licence: none is stated here. Weights that training started from, and the data, have "
         "theirs; who publishes this model adds `license:` to the head of this file."
     )
-
-
-class _Training(msgspec.Struct):
-    steps: int
-    recordings: dict[str, list[str]]
-
-    @property
-    def names(self) -> set[str]:
-        return {name for names in self.recordings.values() for name in names}
 
 
 class _Data(msgspec.Struct):
@@ -285,7 +281,7 @@ class _Origin(msgspec.Struct):
     made_from: Any = None
     config: dict[str, Any] = {}
     data: _Data = msgspec.field(default_factory=_Data)
-    trained: dict[str, list[_Training]] = {}
+    trained: dict[str, list[results.Training]] = {}
 
 
 def _origin(data: Any) -> _Origin:

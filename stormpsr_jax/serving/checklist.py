@@ -1,7 +1,5 @@
 """How far a procedure is: each step done, next, missing, not sure or wrong, and alerts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +20,7 @@ def likely(step: int, belief: Belief) -> float:
     return float((belief.right[k], belief.wrong[k], 1 - belief.present[k])[kind])
 
 
-class State(msgspec.Struct, forbid_unknown_fields=True):
+class ChecklistState(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a checklist: the monitor's state, and (step id, frame) of the others."""
 
     monitor: dict[str, Any]
@@ -152,13 +150,13 @@ class Checklist:
         known = self._done.get(step, self._wrong.get(step, self._seen.get(step)))
         return None if step in self._unsure else known
 
-    def state(self) -> State:
+    def state(self) -> ChecklistState:
         """Returns all that `restore` needs to go on from here."""
         kept = (self._seen, self._done, self._wrong, self._unsure)
         of_steps = (list(steps.items()) for steps in kept)
-        return State(self._monitor.state(), *of_steps)
+        return ChecklistState(self._monitor.state(), *of_steps)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: ChecklistState) -> None:
         """Goes back to a saved state; ValueError if it is of another procedure or variant."""
         self._monitor.restore(state.monitor)
         self._seen, self._done = dict(state.seen), dict(state.done)

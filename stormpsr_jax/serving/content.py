@@ -68,13 +68,8 @@ class Pictures:
         """(H, W) that the network of this role sees."""
         return self.detector_size or self.size if role == "detector" else self.size
 
-    @property
-    def framing(self) -> Framing:
-        """The part of a picture that is used and how it fills `size`."""
-        return self.framing_of("encoder")
-
     def framing_of(self, role: str) -> Framing:
-        """The same for what the network of this role sees."""
+        """The part of a picture that is used, and how it fills what the network of a role sees."""
         return Framing(self.size_of(role), self.aspect, self.region)
 
 
@@ -127,9 +122,6 @@ class Networks(Protocol):
 
     def functions(self, content: Content, batch: int) -> Mapping[str, Function]:
         """The networks as functions of arrays, made once for equal batches.
-
-        Args:
-            content: of the model that they are of.
 
         Returns:
             Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B,
@@ -238,10 +230,6 @@ def kept(data: Any, place: str) -> str:
 
 def parse(data: Any, place: str, networks: Networks) -> Content:
     """Checks the content of model.json, all but what says how the networks are kept.
-
-    Args:
-        data: what the file holds, of a format that `kept` knows.
-        networks: of which nothing is computed here.
 
     Raises:
         ValueError: the first mistake, with its place.

@@ -6,8 +6,6 @@ taken. A folder that is damaged, or whose files come from different runs, is ref
 names the checksums of the others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from pathlib import Path

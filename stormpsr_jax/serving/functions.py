@@ -1,7 +1,5 @@
 """The networks of a model as functions of arrays."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -79,12 +77,8 @@ def functions(
     Stage `predict` and a loaded model call this, so that both compute the same. They are compiled
     for `batch` rows at a time. On a CPU they compute in float32, whatever the networks' dtype, and
     networks of at most SMALL operations a row compute each by itself, so that it rounds alike
-    whether many rows come or one. `pictures` normalise; None without a network on pictures.
-
-    Returns:
-        Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
-            "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
-            boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
+    whether many rows come or one. `pictures` normalise; None without a network on pictures. What
+    there is, and its shapes, says `content.Networks.functions`.
     """
     made = {}
     for role, network in networks.items():
@@ -126,12 +120,7 @@ def statistics(pictures: Pictures | None) -> Statistics | None:
 def bodies(
     of_pictures: Statistics | None, max_detections: int
 ) -> dict[str, tuple[str, Callable[[nn.Module, Variables, jax.Array], Any]]]:
-    """By role, the name of what `functions` makes of it, and of a module, variables and rows it.
-
-    Args:
-        of_pictures: `statistics`; None without a network on pictures.
-        max_detections: M.
-    """
+    """By role, the name of what `functions` makes of it, and of a module, variables and rows it."""
 
     def normalise(images: jax.Array) -> jax.Array:
         assert of_pictures is not None  # a network looks at them

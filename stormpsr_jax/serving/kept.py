@@ -89,12 +89,8 @@ class Kept:
     ) -> Iterator[Chunk]:
         """Yields all rows, with the events of those that fit.
 
-        Rows before the first verdict go by that.
-
-        Args:
-            decoder: of the recording, at its start.
-            first_frame: number of the first row's.
-            frame_step: frames from one row to the next.
+        Rows before the first verdict go by that. `decoder` is of the recording, at its start;
+        `frame_step`: frames from one row to the next.
         """
         told = (one for _, fits in self._chunks for one in fits if one is not None)
         first = next(told, self.fits)

@@ -1,7 +1,5 @@
 """The files of a model folder, each of which `model.json` names with its size and checksum."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -47,11 +45,7 @@ def check_regular(path: Path) -> None:
 
 
 def read_file(path: Path, declared: Mapping[str, Any], times: int = 1) -> bytes:
-    """Returns the content of a file that model.json names.
-
-    Args:
-        declared: its `sha256` and `size`.
-        times: how many times its size is needed in memory.
+    """Returns the content of a file that model.json names, which takes `times` its size in memory.
 
     Raises:
         ValueError: it is not that file, or cannot be read.

@@ -4,8 +4,6 @@ The clock decides which frame a picture is, so that the time axis of the decoder
 is that of the video, whatever is late, dropped or lost in between.
 """
 
-from __future__ import annotations
-
 import collections
 import math
 import numbers
@@ -50,7 +48,7 @@ class Step(NamedTuple):
     likely: float | None = None
 
 
-class Part(NamedTuple):
+class PartBelief(NamedTuple):
     """How likely a component is correct, and incorrect, in 0…1."""
 
     component: str
@@ -71,23 +69,23 @@ class Withdrawn(NamedTuple):
     time_s: float
 
 
-class Window(msgspec.Struct, forbid_unknown_fields=True):
+class SavedWindow(msgspec.Struct, forbid_unknown_fields=True):
     """The embeddings of the window, (frames, D)."""
 
     shape: tuple[int, int]
     float32: bytes
 
 
-class State(msgspec.Struct, forbid_unknown_fields=True):
+class LiveState(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a `Live`, with a checksum."""
 
     format: Literal[7]
     model: str
     frame: int | None
-    window: Window | None
+    window: SavedWindow | None
     decoder: dict[str, Any]
-    checklist: checklist.State
-    fits: product_gate_watch.State
+    checklist: checklist.ChecklistState
+    fits: product_gate_watch.WatchState
     unconfirmed: list[tuple[int, int]]
     checksum: str = ""
 
@@ -118,14 +116,7 @@ class Live:
         frame_step: int,
         of_model: str,
     ):
-        """Is made by `Model.live`.
-
-        Args:
-            prepare: a picture → a row for the recogniser.
-            recogniser, decoder: make one at its start.
-            frame_step: frames from one row to the next.
-            of_model: tells the model from others.
-        """
+        """Is made by `Model.live`; `recogniser` and `decoder` make one at its start."""
         self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
         self.fps, self._step = fps, frame_step
         self.watch = watch
@@ -301,14 +292,14 @@ class Live:
         return found
 
     @property
-    def beliefs(self) -> list[Part] | None:
+    def beliefs(self) -> list[PartBelief] | None:
         """What is believed of each component since the last picture; None without beliefs."""
         belief = self.decoder.belief
         if belief is None:
             return None
         likely = belief.probabilities()
         rows = self.decoder.procedure.components, likely.right.tolist(), likely.wrong.tolist()
-        return [Part(*row) for row in zip(*rows, strict=True)]
+        return [PartBelief(*row) for row in zip(*rows, strict=True)]
 
     @property
     def detects(self) -> bool:
@@ -320,8 +311,8 @@ class Live:
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
         kept = self._recogniser.window
-        window = kept if kept is None else Window(kept.shape, kept.astype("<f4").tobytes())
-        state = State(
+        window = kept if kept is None else SavedWindow(kept.shape, kept.astype("<f4").tobytes())
+        state = LiveState(
             format=7,
             model=self._of_model,
             frame=self.frame,
@@ -342,7 +333,7 @@ class Live:
         """
         decoder, recogniser = self._make_decoder(), self._make_recogniser()
         steps = self._make_checklist(decoder)
-        saved = fit(state, State, "the saved state")
+        saved = fit(state, LiveState, "the saved state")
         if saved.model != self._of_model:
             raise ValueError(
                 f"the saved state is of a model of {shorten(saved.model)}, this one is of "

@@ -6,8 +6,6 @@ message is read as far as that takes, by the numbers of its fields (onnx.proto o
 arrays are passed over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

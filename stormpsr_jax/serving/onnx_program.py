@@ -1,7 +1,5 @@
 """Networks in ONNX, run by onnxruntime on the CPU."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

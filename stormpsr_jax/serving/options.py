@@ -1,7 +1,5 @@
 """What the command line of `recognise` says about the model, for files and live sources alike."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

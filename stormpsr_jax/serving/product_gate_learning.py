@@ -4,8 +4,6 @@ The threshold is what the best minute reaches in all but one in a hundred of the
 recordings, in their own light and in others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ embeddings lie and how familiar pictures are is learnt from them, of each video 
 the states look like stays as it was learnt in training, as nothing else knows the states.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence

@@ -8,8 +8,6 @@ first minute on whose mean reaches a threshold, with that share, until there was
 minutes.
 """
 
-from __future__ import annotations
-
 import collections
 import itertools
 import math
@@ -28,7 +26,7 @@ ENOUGH = 10.0  # seconds of a file from which on it may be said not to fit
 SHARE, SURE = 0.15, 3.0
 
 
-class View(NamedTuple):
+class Sighting(NamedTuple):
     """What a picture says.
 
     Attributes:
@@ -41,12 +39,12 @@ class View(NamedTuple):
     sure: float
 
 
-class State(msgspec.Struct, forbid_unknown_fields=True):
+class WatchState(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a watch: the verdict, and the views that it goes by."""
 
     fits: bool | None
     ever: bool
-    last: list[View]
+    last: list[Sighting]
     since: int
 
 
@@ -61,10 +59,9 @@ class Watch:
     """
 
     def __init__(self, fits: Fits | None, rate: float, initial: Sequence[int]):
-        """Begins.
+        """Begins; without `fits` it cannot tell.
 
         Args:
-            fits: of the model; None cannot tell.
             rate: pictures per second of the source.
             initial: classes of the initial states.
         """
@@ -75,7 +72,7 @@ class Watch:
         )
         self._sure = SURE * rate
         self._since = 0  # pictures that counted after the last minute that fitted
-        self._last: collections.deque[View] = collections.deque(maxlen=self.patience)
+        self._last: collections.deque[Sighting] = collections.deque(maxlen=self.patience)
         self.fits: bool | None = None
         self.ever = False
         self.threshold: float | None = None
@@ -91,13 +88,13 @@ class Watch:
         familiar = math.fsum(view.familiar for view in self._last)
         return sure >= least and familiar >= SHARE * sure
 
-    def of(self, seen: Recognised) -> list[View | None]:
+    def of(self, seen: Recognised) -> list[Sighting | None]:
         """What each of the pictures says; None of one that says nothing."""
         if seen.detected is None:
             return [None] * seen.num_rows
         return self.views(Looks.of(seen, self._initial), seen.num_rows)
 
-    def views(self, looks: Looks, count: int) -> list[View | None]:
+    def views(self, looks: Looks, count: int) -> list[Sighting | None]:
         """The same of what the networks say of so many pictures."""
         model = self._of_model or Fits({}, None)
         key = next((k for k in model.thresholds if looks.has(k, model)), None)
@@ -108,9 +105,9 @@ class Watch:
         if key == BOTH:
             sure = np.where(looks.initial, 0.0, looks.confidences)
         pairs = zip(values.tolist(), sure.tolist(), strict=True)
-        return [View(value, one) if math.isfinite(value) else None for value, one in pairs]
+        return [Sighting(value, one) if math.isfinite(value) else None for value, one in pairs]
 
-    def update(self, view: View | None) -> bool | None:
+    def update(self, view: Sighting | None) -> bool | None:
         """Takes the next picture's, and returns `fits`."""
         if view is not None and self.threshold is not None:
             self._last.append(view)
@@ -134,11 +131,11 @@ class Watch:
         """Whether it is not known yet and may be."""
         return self.threshold is not None and self.fits is None
 
-    def state(self) -> State:
+    def state(self) -> WatchState:
         """Returns all that `restore` needs."""
-        return State(self.fits, self.ever, list(self._last), self._since)
+        return WatchState(self.fits, self.ever, list(self._last), self._since)
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: WatchState) -> None:
         """Goes back to a saved state."""
         self.fits, self.ever = state.fits, state.ever
         self._since = min(state.since, self.patience)

@@ -1,7 +1,5 @@
 """A network as one file that a library runs: what all kinds of it share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol

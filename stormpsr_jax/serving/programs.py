@@ -7,8 +7,6 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 detections of a picture.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -123,10 +121,6 @@ def declared(data: Mapping[str, Any], place: str) -> Programs:
 
 def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
     """The programs, from the files beside model.json.
-
-    Args:
-        path: of model.json.
-        content: the same, checked, with `declared` programs.
 
     Raises:
         ValueError: a file is damaged, holds what no export writes, or does not fit model.json; or

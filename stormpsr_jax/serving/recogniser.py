@@ -116,15 +116,10 @@ class Recogniser:
         frames: int,
         stride: int,
     ):
-        """Takes the streams as functions of arrays.
+        """Takes the streams as functions of arrays, see `content.Networks.functions`.
 
         Args:
-            encode: uint8 pictures (B, H, W, 3) → embeddings (B, D); None where the frames come as
-                embeddings already.
-            temporal: embeddings (B, T, D) → probabilities (B, K) and logits, as
-                `FrameScores.temporal`.
-            detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M), and
-                `FrameScores` but for the last of them.
+            encode: None where the frames come as embeddings already.
             frames: w, frames that a window spans.
             stride: every stride-th frame of the window is looked at.
         """

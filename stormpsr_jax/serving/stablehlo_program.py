@@ -1,7 +1,5 @@
 """Networks in StableHLO, run by JAX on whatever device it has."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 Dimension letters: B batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -47,10 +45,6 @@ def declared(data: Mapping[str, Any], place: str) -> FlaxNetworks:
 
 def read(model: Path, data: Mapping[str, Any], content: Content) -> FlaxNetworks:
     """The networks with their variables, from the file beside model.json.
-
-    Args:
-        model: path of model.json.
-        content: the same, checked, with `declared` networks.
 
     Raises:
         ValueError: the file is damaged, or does not fit.

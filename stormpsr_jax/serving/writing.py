@@ -3,8 +3,6 @@
 Dimension letters: D features.
 """
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import datetime

@@ -1,7 +1,5 @@
 """What is wrong with a run, before anything is computed: config, data, networks, batches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 

@@ -94,9 +94,6 @@ def parse(parser: OneLineParser, argv: Sequence[str] | None) -> argparse.Namespa
 def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
     """Returns the config that a value of --config means, with other values of some fields.
 
-    Args:
-        fields: words like --config.seed=1.
-
     Raises:
         ValueError: what is wrong with it, a line each.
     """

@@ -1,7 +1,5 @@
 """What every stage is given: config, working directory and mesh, and what follows from them."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib.resources
@@ -207,11 +205,6 @@ class Context:
         """
         window, step = self.config.window, self.frame_step
         return Window(window.frames // step, window.stride // step, step)
-
-    @property
-    def num_frames(self) -> int:
-        """T, frames of a clip that are encoded."""
-        return self.window.num_frames
 
     def clip_options(
         self, source: ClipSource | FeatureSource, batch: int, seed: int, every: int = 1

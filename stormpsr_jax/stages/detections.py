@@ -4,8 +4,6 @@ It belongs to `predict`, and stands apart so that runs with the same detector sh
 of a seed do that the paper's tables take.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +68,7 @@ def _path(context: Context, split: str, name: str) -> Path:
     return context.workdir / "detections" / split / f"{name}.npz"
 
 
-class Kept:
+class KeptDetections:
     """What the detector says of a recording's pictures, in order, as `functions` has it."""
 
     def __init__(self, context: Context, split: str, name: str):

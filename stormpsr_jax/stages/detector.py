@@ -1,7 +1,5 @@
 """Stage `detector`: assembly state detection, a box and a state in one picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ Pictures that repeat the one before, as where a video was brought to a higher fr
 time of it. With `embed.every`, frames between those that are encoded repeat the one before as well.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator

@@ -4,8 +4,6 @@ Thresholds, floor, gate and fusion weight are chosen on the validation split alo
 split has boxes, detections.json says how good the detector is there, frame by frame.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Labelled real recordings that join rendered ones: what becomes of each of their splits."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

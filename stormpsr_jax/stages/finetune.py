@@ -3,8 +3,6 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3.
 """
 
-from __future__ import annotations
-
 import zlib
 from typing import Any
 
@@ -30,7 +28,7 @@ def build(context: Context) -> Definition:
     """
     config = context.config.finetune
     train, val = context.clip_source("train"), context.clip_source("val")
-    pictures = config.batch * context.num_frames
+    pictures = config.batch * context.window.num_frames
     spatial = networks.encoder_to_train(context, train.image_size, pictures)
     transformer = networks.to_train(context, networks.temporal_encoder(context))
     val_states = {name: r.states for name, r in val.recordings.items()}
@@ -85,7 +83,7 @@ def build(context: Context) -> Definition:
 
 def _check(context: Context) -> list[str]:
     size, clips = learning.image_size(context), context.config.finetune.batch
-    pictures = clips * context.num_frames
+    pictures = clips * context.window.num_frames
     model = networks.encoder_to_train(context, size, pictures, "none")
     return [
         *learning.window_errors(context),

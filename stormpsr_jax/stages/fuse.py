@@ -7,8 +7,6 @@ With fuse.steps=0, with fewer recordings than folds, or where the fitted ones ar
 recordings that they have not seen, the weights are those that ship with the package.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,7 +89,7 @@ def run(context: Context) -> dict[str, Any]:
         few = f"{len(known)} validation recordings with labelled states are fewer than {least}"
         _ship(folder, kind, few)
         return {"recordings": 0}
-    start = default_weights(kind) if config.init == "default" else None
+    start = default_weights(kind)
     total = learned_fusion.num_steps(config.steps, start)
     with Bar(total=total, desc="fuse", unit="step") as bar:
         fitted = learned_fusion.fit(
@@ -106,7 +104,7 @@ def run(context: Context) -> dict[str, Any]:
         )
     losses = {"loss_before": fitted.before, "loss_after": fitted.after}
     facts = {"recordings": len(examples), **losses}
-    if start is not None and not fitted.after < fitted.before:
+    if not fitted.after < fitted.before:
         _ship(folder, kind, "fitted weights are no better on recordings that they have not seen")
         return facts | {"recordings": 0}
     folds = list({id(w): w for w in fitted.held_out}.values())

@@ -1,7 +1,5 @@
 """What stages that train have in common: the fields they read, and what has to fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

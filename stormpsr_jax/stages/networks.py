@@ -1,7 +1,5 @@
 """The networks that the config describes, and those that a run has trained."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.source import Source
+from stormpsr_jax.data.source import RowSource
 from stormpsr_jax.networks import architectures, backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
@@ -77,7 +75,7 @@ def temporal_encoder(context: Context) -> nn.Module:
         section = {"dropout": section["dropout"], "context_frames": section["context_frames"]} | own
     return _build(
         NETWORKS[name],
-        section | NETWORKS[name].of_clips(context.num_frames, section["context_frames"]),
+        section | NETWORKS[name].of_clips(context.window.num_frames, section["context_frames"]),
         num_components=context.procedure.num_components,
         outputs=3 if context.config.temporal.state_loss else 1,
         dtype=context.dtype,
@@ -104,7 +102,7 @@ def _build(kind: type[nn.Module], section: Mapping[str, Any], **given: Any) -> A
     return kind(**{name: value for name, value in section.items() if name in names}, **given)
 
 
-def pictures(context: Context, source: Source, with_detector: bool = False) -> Pictures | None:
+def pictures(context: Context, source: RowSource, with_detector: bool = False) -> Pictures | None:
     """How the pictures of a source become network input; None if they are embeddings already.
 
     They are of the encoder's size; with_detector: the detector may see another one.

@@ -1,7 +1,5 @@
 """The stages that there are, in the order in which a run makes them."""
 
-from __future__ import annotations
-
 import importlib
 
 from stormpsr_jax.stages import (

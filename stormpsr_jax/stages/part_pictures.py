@@ -1,7 +1,5 @@
 """A picture of each part in its place, which a page shows where it asks to see that part."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from stormpsr_jax.serving.files.thumbnails import thumbnail

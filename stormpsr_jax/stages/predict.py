@@ -1,7 +1,5 @@
 """Stage `predict`: both streams over every recording to score, as prediction files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -87,7 +85,7 @@ def _recording(
     recogniser = Recogniser(
         encode=None,  # before, several batches at a time
         temporal=made.get("temporal"),
-        detect=detections.Kept(context, split, name) if detects else None,
+        detect=detections.KeptDetections(context, split, name) if detects else None,
         frames=window.frames,
         stride=window.stride,
     )

@@ -3,8 +3,6 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.2: key-frame sampling and the supervised contrastive loss.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -6,8 +6,6 @@ pictures a second. Each is looked at in its own light and in others, which are m
 contrast and colour of a bench that training has not seen.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,14 +78,10 @@ Sources = Mapping[str, tuple[ClipSource, ClipSource | None]]
 
 
 def fit(sources: Sources, made: Mapping[str, Batched], batch: int, procedure: Procedure) -> Fits:
-    """Learns it.
+    """Learns it, with the networks as functions (`made`), `batch` pictures at once.
 
-    Args:
-        sources: by split, "train" and "val", what the encoder sees, and the same in another size
-            for the detector, if that has one.
-        made: the networks as functions.
-        batch: pictures at once.
-        procedure: the product.
+    `sources` are by split, "train" and "val", what the encoder sees, and the same in another size
+    for the detector, if that has one.
     """
     initial = procedure.initial_classes
     looks: dict[str, list[Looks]] = {}

@@ -5,8 +5,6 @@ change its result. What sources of another state have made is made again or kept
 what another version of the package has made is kept.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import functools
 import hashlib

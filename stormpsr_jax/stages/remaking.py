@@ -10,8 +10,6 @@ stage never hands on worse ones. A record lists all trainings that its weights w
 the recordings that each of them saw.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io
@@ -244,10 +242,7 @@ def _training(context: Context, stage: Stage, steps: int) -> Training:
 def claim(context: Context, stage: Stage, folder: Path, held: contextlib.ExitStack) -> bool:
     """Locks a stage that several runs may have, until `held` is closed; False if another has.
 
-    Args:
-        context: of the run, in which the stages before this one are finished.
-        stage: to be made.
-        held: is given the lock.
+    The stages before it are finished.
     """
     if not (stage.taken_over or stage.makes_data):
         return True

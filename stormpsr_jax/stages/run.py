@@ -1,7 +1,5 @@
 """Runs the stages of a config: mistakes first, then what is not made yet or depends on a change."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import time

@@ -3,8 +3,6 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, binary cross-entropy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +34,7 @@ def build(context: Context) -> Definition:
     val_states = {name: r.states for name, r in val.recordings.items()}
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = next(iter(val_embeddings.values())).shape[1]
-    shape = (1, context.num_frames, width)
+    shape = (1, context.window.num_frames, width)
     every = 1 if context.ready_made else context.config.embed.every
 
     def init() -> tuple[Params, Params]:
@@ -97,7 +95,7 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _check(context: Context) -> list[str]:
-    rows, T = context.config.temporal.batch, context.num_frames
+    rows, T = context.config.temporal.batch, context.window.num_frames
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = context.config.encoder.hidden
     if context.ready_made:

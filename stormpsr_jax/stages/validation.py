@@ -4,8 +4,6 @@ The frames and clips are shared out over the processes, and each process compute
 its devices. What they find is put together before it is judged, so all come to the same figures.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 from collections.abc import Mapping

@@ -51,13 +51,7 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Any, values: dict) -> None:
-        """Starts saving and returns; the state may be donated at once.
-
-        Args:
-            step: number of training steps done.
-            state: tree of arrays.
-            values: what JSON can hold.
-        """
+        """Starts saving and returns; the state may be donated at once, `values` are for JSON."""
         self._manager.save(
             step,
             args=ocp.args.Composite(

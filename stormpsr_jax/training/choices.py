@@ -3,8 +3,6 @@
 None of it changes what is computed, but for the last digits.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any
@@ -53,8 +51,6 @@ def attention(asked: str, dtype: Any, device: jax.Device) -> str:
 
     Args:
         asked: that, or "auto": cuDNN's kernel where there is one, else XLA.
-        dtype: of the activations.
-        device: of those that train.
 
     Raises:
         ValueError: cuDNN is asked for and has no kernel for this device or dtype.
@@ -82,7 +78,6 @@ def remat(asked: str, backbone: nn.Module, image_size: tuple[int, int], pictures
     Args:
         asked: that, or "auto": as little as the devices' memory allows. On a CPU nothing, as XLA
             for CPU undoes it.
-        backbone: a network of `backbones.build`.
         image_size: (H, W) in pixels.
         pictures: that a device encodes at once.
     """
@@ -95,12 +90,7 @@ def remat(asked: str, backbone: nn.Module, image_size: tuple[int, int], pictures
 def fitting_remat(
     backbone: nn.Module, image_size: tuple[int, int], pictures: float, memory: float
 ) -> str:
-    """The first of REMAT with which a step fits; the last if none does.
-
-    Args:
-        backbone, image_size, pictures: as in `remat`.
-        memory: bytes of a device.
-    """
+    """The first of REMAT with which a step fits into a device's bytes; the last if none does."""
     for name in REMAT:
         fixed, each = kept_bytes(backbone.clone(remat=name), image_size)
         if fixed + pictures * each <= _SHARE * memory:

@@ -3,8 +3,6 @@
 ~/.cache/stormpsr_jax/compiled/<jaxlib and processor>/<program>-cache
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

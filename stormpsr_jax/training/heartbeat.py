@@ -32,12 +32,7 @@ class Heartbeat:
     """Says, from a thread of its own, that this process is alive, and notices which one is not."""
 
     def __init__(self, client: Any, process_id: int):
-        """Begins to beat.
-
-        Args:
-            client: JAX's, of the run.
-            process_id: of this process.
-        """
+        """Begins to beat; `client` is JAX's, of the run."""
         self._client, self._id = client, process_id
         self._number, self._cut_off = 0, False
         # Of each process: its newest beat, and when that came.

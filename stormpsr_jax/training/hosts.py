@@ -194,13 +194,8 @@ def check_agreement(config: dict[str, Any]) -> None:
     )
 
 
-def agreed(flag: bool) -> bool:
-    """Returns process 0's flag: clocks and views of a network disk differ between hosts."""
-    return bool(of_process_0(flag))
-
-
 def of_process_0(number: int) -> int:
-    """Returns process 0's number, of 31 bits."""
+    """Returns process 0's number, of 31 bits: clocks, for one, differ between hosts."""
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))

@@ -6,8 +6,6 @@ they believe of these is what thresholds can be chosen on.
 Dimension letters: R recordings, T frames, K components, N = R · K rows, F inputs, U units.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import dataclasses
 import functools

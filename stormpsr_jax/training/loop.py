@@ -213,7 +213,8 @@ class _Loop:
             if self.step % config.log_every == 0 or self.step == last:
                 self.check_losses(0)
                 self.log()
-                overdue = hosts.agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
+                late = time.monotonic() - self.saved_time > checkpoint_seconds
+                overdue = bool(hosts.of_process_0(late))
             evaluate = self.stage.evaluate
             if evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)
@@ -257,11 +258,7 @@ class _Loop:
         return compiled
 
     def steps_until(self, *further: int) -> int:
-        """The steps of a dispatch: at most up to the next one after which something is done.
-
-        Args:
-            further: steps besides those of the config.
-        """
+        """The steps of a dispatch: at most up to the next one after which something is done."""
         config, last = self.config, self.config.steps
         every = [config.log_every, config.checkpoint_every]
         every += [config.eval_every] if self.stage.evaluate else []
@@ -348,7 +345,7 @@ class _Loop:
         value = self.metrics[self.stage.best]
         better = math.isfinite(value) and (self.best_value is None or value > self.best_value)
         # A resumed run comes to the same evaluations, so the file may be ahead of its checkpoint.
-        if hosts.agreed(better):  # hosts of different kinds may differ in the last digit
+        if hosts.of_process_0(better):  # hosts of different kinds may differ in the last digit
             self.best_step, self.best_value = self.step, value
             save_best(self.workdir, self.state.params, self.state.batch_stats)
 
@@ -378,12 +375,7 @@ def _check_best(workdir: Path, abstract: tuple[Any, Any], values: dict) -> None:
 
 @contextmanager
 def explained(workdir: Path, batch_field: str) -> Iterator[None]:
-    """Turns the two failures of a machine that is too small into errors that say what to do.
-
-    Args:
-        workdir: the stage's folder; its name is the stage's name.
-        batch_field: field of the stage's config that sets the batch size.
-    """
+    """Turns the two failures of a machine that is too small into errors that say what to do."""
     try:
         yield
     except Exception as error:

@@ -28,7 +28,8 @@ def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Ar
         The loss, a float32 scalar; 0 if there is no label >= 0.
     """
     z = z.astype(jnp.float32)
-    logits = _matmul(z, z.T) / temperature
+    # Divided by 0.07, an error of 1e-3 (TF32, or bfloat16 passes on a TPU) would be visible.
+    logits = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST) / temperature
     others = ~jnp.eye(len(z), dtype=bool)
     log_denominator = jax.nn.logsumexp(logits, axis=1, where=others)
     in_class = labels >= 0
@@ -37,11 +38,6 @@ def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Ar
     mean_positive = jnp.where(positives, logits, 0).sum(axis=1) / jnp.maximum(num_positives, 1)
     per_anchor = jnp.where(num_positives > 0, log_denominator - mean_positive, 0)
     return per_anchor.sum() / jnp.maximum(in_class.sum(), 1)
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    # Divided by 0.07, an error of 1e-3 (TF32, or bfloat16 passes on a TPU) would be visible.
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:

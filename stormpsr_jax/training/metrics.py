@@ -23,13 +23,7 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, step: int = 0, sinks: Sinks | None = None):
-        """Opens all.
-
-        Args:
-            workdir: the stage's folder.
-            step: that training resumes from.
-            sinks: None is TensorBoard alone.
-        """
+        """Opens all, in the stage's folder; without `sinks`, TensorBoard's alone."""
         self._rows: TextIO | None = None
         self._sinks: list[Sink] = []
         if jax.process_index() != 0:
@@ -44,11 +38,7 @@ class MetricWriter:
         scalars: Mapping[str, float],
         timings: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes one row {"step": step, **scalars}, and another of `timings`; both to the sinks.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Writes one row {"step": step, **scalars}, and another of `timings`; both to the sinks."""
         if self._rows is None:
             return
         # Rows reach the file before the checkpoint of the same step is made.

@@ -79,12 +79,7 @@ def layer_lr_scale(
 
 
 def optimisation(config: ConfigDict, lr_scale: Mapping[str, float] | None = None) -> dict:
-    """Returns the fields `optimizer` and `schedule` of a `definition.Definition`.
-
-    Args:
-        config: the section of a stage: its `optimizer` and `steps`.
-        lr_scale: see `make_optimizer`.
-    """
+    """Returns the fields `optimizer` and `schedule` of a `definition.Definition`."""
     return {
         "optimizer": lambda params: make_optimizer(
             config.optimizer, config.steps, params, lr_scale

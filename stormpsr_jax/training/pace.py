@@ -3,8 +3,6 @@
 These figures differ from run to run, so they are no part of metrics.jsonl.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,14 +22,7 @@ class Pace:
     """
 
     def __init__(self, step: int, mesh: Mesh, dtype: str, unit: str):
-        """Begins.
-
-        Args:
-            step: that training begins at.
-            mesh: the devices.
-            dtype: of activations.
-            unit: what a row of a batch is, "pictures" or "clips".
-        """
+        """Begins at a step; `unit`: what a row of a batch is, "pictures" or "clips"."""
         device = mesh.devices.flat[0]
         peak = peak_flops(device.device_kind, dtype)
         self._peak = peak and peak * mesh.size

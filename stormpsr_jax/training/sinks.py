@@ -1,7 +1,5 @@
 """Where the metrics of a run go besides metrics.jsonl: TensorBoard files, Weights & Biases."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib.util
@@ -43,12 +41,7 @@ class Sinks:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def open(self, folder: Path, step: int = 0) -> list[Sink]:
-        """Opens those of a stage on process 0, and none on the others.
-
-        Args:
-            folder: of the stage, in the work folder of the run.
-            step: that training resumes from.
-        """
+        """Opens those of a stage, by its folder, on process 0, and none on the others."""
         if jax.process_index() != 0:
             return []
         return [SINKS[name](folder, step, self.config) for name in self.names]

@@ -58,7 +58,6 @@ def forward(
 
     Args:
         kind: one of `parameters.KINDS`.
-        params: parameters, for their shapes.
         heads: of the backbone; None as in `Family.fields_of`.
         temporal_heads: None is 8.
         library: of a backbone, that published the parameters.

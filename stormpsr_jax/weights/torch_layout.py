@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from stormpsr_jax.networks import backbones, family
-from stormpsr_jax.networks.family import Family, Row
+from stormpsr_jax.networks.family import Family, Layer
 
 # Where the backbone of each kind is, in the state dict and in our flat names.
 BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {
@@ -21,19 +21,19 @@ BACKBONE_AT = {f.kind: ("", "params/") for f in backbones.FAMILIES} | {
     "storm": ("spatial_enc.encoder.", "params/spatial/encoder/"),
 }
 _HEADS = (
-    Row("first_head.0", "first_head/dense", family.DENSE),
-    Row("first_head.1", "first_head/norm", family.BATCH_NORM),
-    Row("second_head.0", "second_head/dense", family.DENSE),
-    Row("second_head.1", "second_head/norm", family.BATCH_NORM),
-    Row("second_head.3", "projection_head", family.DENSE),
+    Layer("first_head.0", "first_head/dense", family.DENSE),
+    Layer("first_head.1", "first_head/norm", family.BATCH_NORM),
+    Layer("second_head.0", "second_head/dense", family.DENSE),
+    Layer("second_head.1", "second_head/norm", family.BATCH_NORM),
+    Layer("second_head.3", "projection_head", family.DENSE),
 )
 _TEMPORAL_BLOCK = (
-    Row("0.fn.norm", "norm1", family.NORM),
-    Row("0.fn.fn.to_qkv", "attn/qkv", family.DENSE_WITHOUT_BIAS),
-    Row("0.fn.fn.to_out.0", "attn/proj", family.DENSE),
-    Row("1.fn.norm", "norm2", family.NORM),
-    Row("1.fn.fn.net.0", "fc1", family.DENSE),
-    Row("1.fn.fn.net.3", "fc2", family.DENSE),
+    Layer("0.fn.norm", "norm1", family.NORM),
+    Layer("0.fn.fn.to_qkv", "attn/qkv", family.DENSE_WITHOUT_BIAS),
+    Layer("0.fn.fn.to_out.0", "attn/proj", family.DENSE),
+    Layer("1.fn.norm", "norm2", family.NORM),
+    Layer("1.fn.fn.net.0", "fc1", family.DENSE),
+    Layer("1.fn.fn.net.3", "fc2", family.DENSE),
 )
 
 
@@ -103,10 +103,6 @@ LEAVES: dict[str, tuple[Leaf, ...]] = {
 def _arrays(kind: str, names: Collection[str]) -> Iterator[tuple[str | None, str, Leaf]]:
     """The arrays that a model of one kind with these names has to have.
 
-    Args:
-        kind: one of `parameters.KINDS`.
-        names: of a state dict or of ours, which tell how many blocks and which options it has.
-
     Yields:
         (name in the state dict, None if it has no place there; our flat name; the leaf).
     """
@@ -116,30 +112,30 @@ def _arrays(kind: str, names: Collection[str]) -> Iterator[tuple[str | None, str
             yield torch, f"{leaf.collection}/{row.ours}{leaf.ours}", leaf
 
 
-def _rows(kind: str, names: Collection[str]) -> Iterator[Row]:
+def _rows(kind: str, names: Collection[str]) -> Iterator[Layer]:
     if kind in BACKBONE_AT:
         torch, ours = BACKBONE_AT[kind]
         inner = {n.removeprefix(at) for at in (torch, ours) for n in names if n.startswith(at)}
         for row in _family(kind, inner).rows(inner):
             path = f"{ours.removeprefix('params/')}{row.ours}"
-            yield Row(None if row.torch is None else f"{torch}{row.torch}", path, row.layer)
+            yield Layer(None if row.torch is None else f"{torch}{row.torch}", path, row.layer)
     if kind in ("spatial", "storm"):
         torch, ours = ("spatial_enc.", "spatial/") if kind == "storm" else ("", "")
         for row in _HEADS:
-            yield Row(f"{torch}{row.torch}", f"{ours}{row.ours}", row.layer)
+            yield Layer(f"{torch}{row.torch}", f"{ours}{row.ours}", row.layer)
         yield from _ours_alone(f"{ours}state_head", names)
     if kind in ("temporal", "storm"):
         ours = "temporal/" if kind == "storm" else ""
         for name in ("cls_token", "pos_embedding"):
-            yield Row(f"temporal_enc.{name}", f"{ours}{name}", family.TOKENS)
+            yield Layer(f"temporal_enc.{name}", f"{ours}{name}", family.TOKENS)
         blocks = rf"^(?:temporal_enc\.layers\.|params/{ours}block_)(\d{{1,9}})[./]"
         # At least one block, so that a file without any fails by the names that it lacks.
         for i in range(max(1, family.count(blocks, names))):
             for row in _TEMPORAL_BLOCK:
                 torch, path = f"temporal_enc.layers.{i}.{row.torch}", f"{ours}block_{i}/{row.ours}"
-                yield Row(torch, path, row.layer)
-        yield Row("mlp_head.0", f"{ours}head_norm", family.NORM)
-        yield Row("mlp_head.1", f"{ours}head", family.DENSE)
+                yield Layer(torch, path, row.layer)
+        yield Layer("mlp_head.0", f"{ours}head_norm", family.NORM)
+        yield Layer("mlp_head.1", f"{ours}head", family.DENSE)
         yield from _ours_alone(f"{ours}head_hidden", names)
 
 
@@ -151,10 +147,10 @@ def _family(kind: str, names: Collection[str]) -> Family:
     return backbones.family_published(names) or backbones.family_of(tops)
 
 
-def _ours_alone(path: str, names: Collection[str]) -> Iterator[Row]:
+def _ours_alone(path: str, names: Collection[str]) -> Iterator[Layer]:
     """A Dense layer that no state dict has, if the names have any part of it."""
     if any(name.startswith(f"params/{path}/") for name in names):
-        yield Row(None, path, family.DENSE)
+        yield Layer(None, path, family.DENSE)
 
 
 def _ignored(kind: str, name: str) -> bool:

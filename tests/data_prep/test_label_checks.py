@@ -6,7 +6,7 @@ import pytest
 
 from data_prep import labels
 from data_prep.checking import label_checks
-from data_prep.checking.label_checks import Curve, Row
+from data_prep.checking.label_checks import Curve, MeasuredRow
 from stormpsr_jax import procedure as procedure_command
 from tests.support import toy
 from tests.support.commands import refused
@@ -28,7 +28,7 @@ def row(videos, f1, errors):
     wrong = {"accepted": 4, "shown": 13}
     figures = {"f1": f1, "pos": f1 - 0.1, "delay_s": None, "wrong": wrong}
     parts = dict.fromkeys(("a", "b"), errors)
-    return Row(videos, videos - 4, 4, parts, {"temporal": {}, "learned": figures})
+    return MeasuredRow(videos, videos - 4, 4, parts, {"temporal": {}, "learned": figures})
 
 
 CURVE = Curve("a lamp", "own:boxes", 12, [row(3, 0.4, 1), row(6, 0.78, 2), row(12, 0.8, 5)])

@@ -192,7 +192,7 @@ def test_without_a_detector_all_rows_are_of_detections_from_elsewhere():
 def test_detections_from_elsewhere_are_alike_for_all_seeds_and_have_no_spread(monkeypatch):
     monkeypatch.setattr(paper_results, "figures", lambda run, *_: dict.fromkeys(KEYS, float(run)))
     runs = {("base", seed): seed for seed in range(3)}
-    rows = [paper_plan.Row("x", stream=stream, given=True) for stream in ("asd", "storm")]
+    rows = [paper_plan.Entry("x", stream=stream, given=True) for stream in ("asd", "storm")]
     found = [paper_results._row(row, runs, range(3), "toy", None) for row in rows]
     assert [(row["seeds"], row["std"]["f1"]) for row in found] == [(1, None), (3, 1.0)]
 

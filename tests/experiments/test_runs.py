@@ -57,7 +57,7 @@ def test_a_plan_leaves_out_what_other_work_folders_have(tmp_path, finished, chan
 def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
     a, b = run_of(tmp_path, "a"), run_of(tmp_path, "b")
     expected = {a: ["embed", "temporal"], b: ["temporal"]}
-    progress = execute.Progress(expected)
+    progress = execute.Outlook(expected)
     assert progress.seconds("temporal") is None
     assert progress.left() == "time left not known yet"
     progress.made(a, "temporal", 600)
@@ -68,7 +68,7 @@ def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
     assert progress.left() == "about 0 min left"
     # The log of an earlier command tells too.
     a.log.write_text("data: done before\ntemporal: 30 s\nembed: 5 s\nnonsense: x s\n")
-    again = execute.Progress(expected)
+    again = execute.Outlook(expected)
     assert (again.seconds("temporal"), again.seconds("embed")) == (30, 5)
 
 

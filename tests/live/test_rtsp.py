@@ -102,7 +102,7 @@ def watch(kills: int, seed: int) -> tuple[Seen, list[tuple[float, float]]]:
         source.name,
         clock=clock,
         reset=Reset(),
-        framing=PICTURES.framing,
+        framing=PICTURES.framing_of("encoder"),
         tell=lambda line: None,
     )
     errors = []

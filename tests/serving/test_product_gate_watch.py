@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.serving.product_gate import BOTH, Fits, Prototypes, Space
-from stormpsr_jax.serving.product_gate_watch import View, Watch
+from stormpsr_jax.serving.product_gate_watch import Sighting, Watch
 from tests.support.looks import seen
 
 
@@ -16,7 +16,7 @@ def watched(values, rate=1.0, threshold=0.1):
 
 def view(value):
     """Of one network: as sure as it is familiar."""
-    return None if value is None else View(value, value)
+    return None if value is None else Sighting(value, value)
 
 
 def test_watch_fits_as_soon_as_enough_was_familiar_until_three_minutes_without():
@@ -38,13 +38,13 @@ def test_watch_fits_as_soon_as_enough_was_familiar_until_three_minutes_without()
 def test_watch_a_share_of_what_the_detector_is_sure_of_has_to_be_familiar():
     """Three seconds of it at least, and of another product on the same bench too little is."""
     watch, _ = watched([], threshold=0.01)
-    told = [watch.update(View(0.9, 0.9)) for _ in range(4)]
+    told = [watch.update(Sighting(0.9, 0.9)) for _ in range(4)]
     assert told == [None, None, None, True]  # 2.7 s are too few to tell
-    assert [watch.update(View(0.1, 0.9)) for _ in range(300)][-1] is False
+    assert [watch.update(Sighting(0.1, 0.9)) for _ in range(300)][-1] is False
     for share, verdict in ((0.14, False), (0.16, True)):
         watch, _ = watched([], threshold=0.01)
         for _ in range(180):
-            watch.update(View(share * 0.5, 0.5))
+            watch.update(Sighting(share * 0.5, 0.5))
         assert watch.fits is verdict
 
 

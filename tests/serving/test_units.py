@@ -116,7 +116,12 @@ def test_outputs_get_the_lines_and_a_screen_what_is_known():
     shown = frames(*WHOLE, (SCREW, 5))
     shown[3] = (0.3, np.tile(picture(SEAL), (650, 325, 1)))
     told = play(
-        shown, "complete", before=before, outputs=[screen], screen=screen, framing=PICTURES.framing
+        shown,
+        "complete",
+        before=before,
+        outputs=[screen],
+        screen=screen,
+        framing=PICTURES.framing_of("encoder"),
     )
     assert screen.records == told
     sizes = [jpeg and simplejpeg.decode_jpeg_header(jpeg)[:2] for jpeg in screen.pictures]

@@ -86,7 +86,7 @@ def main():
         batch = stage_loops.first_batch(definition)
         text = compiled_text(stage, stage_loops.lower(definition, mesh))
         rows = len(next(iter(batch.values())))
-        every = {rows, rows * context.num_frames}
+        every = {rows, rows * context.window.num_frames}
         moved = [(op, *s) for result, op in _COLLECTIVE.findall(text) for s in shapes(result)]
         found[stage] = {
             "moved": moved,

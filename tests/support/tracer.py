@@ -12,7 +12,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from data_prep.rendering import scene
-from data_prep.rendering.scene import Body, Camera, Light, Picture, Placed, Table
+from data_prep.rendering.scene import Body, Camera, Light, Picture, Placed, Tabletop
 
 
 class Traced:
@@ -78,7 +78,7 @@ class Scene:
     camera: Camera
     placed: Sequence[Placed]
     light: Light
-    ground: Table | np.ndarray
+    ground: Tabletop | np.ndarray
 
     def trace(self, xy: np.ndarray) -> Hits:
         """Rays through picture points (N, 2)."""
@@ -101,7 +101,7 @@ class Scene:
         return Hits(colours, depth, face, meets)
 
     def _background(self, directions: np.ndarray) -> np.ndarray:
-        if not isinstance(self.ground, Table):
+        if not isinstance(self.ground, Tabletop):
             return np.broadcast_to(self.ground, directions.shape)
         position = self.camera.position
         # Rays to the horizon or above it see the table far away.

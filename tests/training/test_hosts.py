@@ -163,7 +163,7 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
         print("restored", damage_and_restore(make_mesh(1, 4)), flush=True)
         return
     value = float(total(x)) / 2
-    flag = hosts.agreed(index == "0")
+    flag = bool(hosts.of_process_0(index == "0"))
     print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)
     own = np.arange(7, dtype=np.float32)[hosts.part(7)] ** 2
     print("rows", hosts.together(own, 7).astype(int).tolist(), flush=True)

@@ -3,8 +3,6 @@
 Dimension letters: B batch.
 """
 
-from __future__ import annotations
-
 import datetime
 import hashlib
 import importlib.metadata
@@ -50,7 +48,7 @@ def export_model(
     Args:
         folder: as `load_model` takes it.
         out: the folder to make; its parent is made too.
-        program: "onnx" or "stablehlo".
+        program: one of WRITERS.
         int8: of "onnx": whether products of matrices are of 8-bit numbers.
 
     Returns:

@@ -5,8 +5,6 @@ none for a group norm on CPUs. What they bring is in benchmarks/results/recognis
 that is not found stays as it is; what comes out is compared with the network (`exporting`).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A function of JAX as ONNX, by jax2onnx, and in int8 by onnxruntime."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import tempfile

@@ -1,7 +1,5 @@
 """A function of JAX as StableHLO, for any device and any number of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

@@ -1,7 +1,5 @@
 """A short annotated video of each event, or live of each alert."""
 
-from __future__ import annotations
-
 import collections
 import math
 from collections.abc import Iterable

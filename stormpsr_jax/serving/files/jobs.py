@@ -1,7 +1,5 @@
 """Sources to recognise into folders of results: here one by one, or on the nodes of a cluster."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -18,18 +16,16 @@ from stormpsr_jax.base.progress import Bar, Progress
 from stormpsr_jax.media.sources import Source
 from stormpsr_jax.serving import options
 from stormpsr_jax.serving.files import recording, results
-from stormpsr_jax.serving.files.recording import Options
+from stormpsr_jax.serving.files.recording import RecordingOptions
 from stormpsr_jax.serving.model import Model
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Request:
     """A source and what is wanted of it.
 
     Attributes:
-        source: where the pictures are.
         out: folder of the folder of its results.
-        model: folder of the model.
         checksum: of its model.json.
     """
 
@@ -38,7 +34,7 @@ class Job:
     model: Path
     checksum: str
     variant: str
-    options: Options
+    options: RecordingOptions
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -55,10 +51,10 @@ class Done(NamedTuple):
 
 
 # A job that has ended, what tells of it, or its exception.
-End = tuple[Job, Done | None, Exception | None]
+End = tuple[Request, Done | None, Exception | None]
 
 
-def here(jobs: Sequence[Job], model: Model) -> Generator[End]:
+def here(jobs: Sequence[Request], model: Model) -> Generator[End]:
     """Recognises one source after the other, each with a bar of its own."""
     end: End
     for i, job in enumerate(jobs):
@@ -70,7 +66,7 @@ def here(jobs: Sequence[Job], model: Model) -> Generator[End]:
         yield end
 
 
-def on_cluster(nodes: str, jobs: Sequence[Job], lock: Path) -> Generator[End]:
+def on_cluster(nodes: str, jobs: Sequence[Request], lock: Path) -> Generator[End]:
     """Recognises sources on the nodes, which have to see `lock`; whichever ends first comes first.
 
     A task takes a GPU for itself where the cluster has any. What tasks leave that are given up is
@@ -99,11 +95,8 @@ class _OneBar(contextlib.ExitStack):
         self.advance = bar.update
 
 
-def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
+def recognise(job: Request, progress: Progress, model: Model | None = None) -> Done:
     """Recognises a source, unless it is finished; says what came of it.
-
-    Args:
-        model: of job.model, if it is open already.
 
     Raises:
         ValueError: it cannot be read, has changed meanwhile, or its results would take the place of

@@ -4,8 +4,6 @@ PyAV encodes it and is imported when there is one to write; Pillow draws, in the
 matplotlib brings along, which has most scripts.
 """
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 import functools

@@ -1,7 +1,5 @@
 """One recording from its pictures to the folder of its results."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging
@@ -26,7 +24,7 @@ _DEPTH = 8  # pictures that are read ahead of those that are shown
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class RecordingOptions:
     """What is wanted of a recording.
 
     Attributes:
@@ -53,7 +51,7 @@ def recognise(
     pictures: Pictures,
     variant: str,
     folder: Path,
-    options: Options,
+    options: RecordingOptions,
     *,
     source: Path,
     progress: Callable[[int], object] = lambda count: None,

@@ -25,12 +25,7 @@ def kind_of(event: Event, certain: float) -> str:
 def of_event(
     event: Event, procedure: Procedure, calibrated: bool, fits: bool | None
 ) -> dict[str, Any]:
-    """Returns what an event says, without when it was.
-
-    Args:
-        calibrated: whether its confidence is a probability.
-        fits: whether the pictures show the product; None where that is not known.
-    """
+    """Returns what an event says, without when it was."""
     return {
         "step_id": event.step_id,
         "step": event.name,

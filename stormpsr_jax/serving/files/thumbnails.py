@@ -1,7 +1,5 @@
 """Pictures as small JPEG files, for reports, pages and short videos."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Units: one assembly after the other, where each ends, and what is told about it then."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +44,7 @@ def parse_reset(text: str) -> Reset:
         ) from None
 
 
-class State(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class UnitState(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A unit, as it is saved.
 
     Attributes:
@@ -86,11 +84,11 @@ class Unit:
                 "object; --reset=complete or key, or another --stream"
             )
         self._live, self._reset = live, reset
-        self.state = State()
+        self.state = UnitState()
 
     def restart(self) -> None:
         """Begins the unit at hand anew, as nothing that was told of it is true."""
-        self.state = State(count=self.state.count, before=self.state.before)
+        self.state = UnitState(count=self.state.count, before=self.state.before)
 
     @property
     def began(self) -> bool:
@@ -189,5 +187,5 @@ class Unit:
         if why == "complete" and live.detects:
             finished = procedure.state_class(live.decoder.assembly)
         live.reset()
-        self.state = State(count=state.count + 1, before=state.before, finished=finished)
+        self.state = UnitState(count=state.count + 1, before=state.before, finished=finished)
         return record

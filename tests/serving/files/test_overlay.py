@@ -32,7 +32,9 @@ def test_large_pictures_become_smaller_in_a_video(tmp_path):
     assert reduced(picture[:1440, :2560]).shape == (1440, 2560, 3)
     box = 2, 0.9, np.array([0.5, 0.5, 0.5, 0.5])
     shown = overlay.Shown(0.5, [(0, "next")], None, box)
-    with overlay.writing_video(tmp_path / "x.mp4", PROCEDURE, PICTURES.framing, 5) as write_frame:
+    with overlay.writing_video(
+        tmp_path / "x.mp4", PROCEDURE, PICTURES.framing_of("encoder"), 5
+    ) as write_frame:
         write_frame(reduced(picture), shown)
     (drawn,) = decoded(tmp_path / "x.mp4").astype(int)
     edge = np.abs(drawn[540] - overlay._BOX).sum(1) < 60
@@ -42,7 +44,11 @@ def test_large_pictures_become_smaller_in_a_video(tmp_path):
 @pytest.mark.parametrize("region", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.9, 0.7)])
 @pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
 def test_source_box_is_the_inverse_of_the_preparation(aspect, region):
-    place = dataclasses.replace(PICTURES, aspect=aspect, region=region).framing.place(480, 640)
+    place = (
+        dataclasses.replace(PICTURES, aspect=aspect, region=region)
+        .framing_of("encoder")
+        .place(480, 640)
+    )
     box = np.array([0.45, 0.5, 0.1, 0.06])  # in the middle, so that nothing cuts it
     corners = overlay.source_box(place, place.map_boxes(box[None])[0])
     np.testing.assert_allclose(corners, [0.4, 0.47, 0.5, 0.53], atol=1e-8)
@@ -50,7 +56,7 @@ def test_source_box_is_the_inverse_of_the_preparation(aspect, region):
 
 def test_bars_show_what_sits_right_and_wrong():
     """Three components: right, wrong, half right and a quarter wrong."""
-    drawer = overlay._Drawer(PROCEDURE, PICTURES.framing.place(480, 480), 480, 480)
+    drawer = overlay._Drawer(PROCEDURE, PICTURES.framing_of("encoder").place(480, 480), 480, 480)
     right, wrong = np.array([1, 0, 0.5]), np.array([0, 1, 0.25])
     belief = Belief(right, right, wrong, right)
     shown = overlay.Shown(0, [(0, "next")], np.full(3, 0.7), None, belief)
