@@ -1,5 +1,3 @@
-"""Two systems over several runs."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""The whole job on tiny pictures: all stages, again, killed, on other devices, with mistakes."""
-
 import dataclasses
 import json
 import shutil
@@ -115,7 +113,6 @@ def test_live_recognises_exactly_what_metrics_json_says(workdir):
 
 
 def test_training_never_reads_the_test_split(finished):
-    """The run was trained while its test pictures and labels were somewhere else."""
     hidden = finished / "hidden"
     for stage in TRAINED:
         assert (finished / stage / "record.json").stat().st_mtime_ns < hidden.stat().st_mtime_ns
@@ -155,7 +152,6 @@ def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
 
 
 def test_killed_in_stages_of_every_kind_same_result(workdir, tmp_path):
-    """SIGKILL in stages when their first files appear; then the command runs to the end."""
     stages = ("data", "pretrain", "embed", "temporal", "predict")
     words, env = command(tmp_path / "run")
     marks = {
@@ -229,7 +225,6 @@ def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
 def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
     workdir, tmp_path, field, before, monkeypatch
 ):
-    """Batches of terabytes are refused before anything of them is made."""
     # Networks so small never compute a whole batch at once.
     monkeypatch.setattr(functions, "SMALL", 0)
     stage = field.partition(".")[0]

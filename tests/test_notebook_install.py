@@ -1,5 +1,3 @@
-"""The first cell of each notebook: installs from a clone, a wheel or an address, and says which."""
-
 import importlib.util
 import sys
 

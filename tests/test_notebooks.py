@@ -1,5 +1,3 @@
-"""The notebooks run where only the wheel is, and the outputs kept in them are what they give."""
-
 import json
 import re
 from pathlib import Path
@@ -39,7 +37,6 @@ def says(done, kept):
 
 
 def shown(cell):
-    """The types of what a cell displays."""
     return [sorted(o.data) for o in cell.outputs if o.output_type != "stream"]
 
 
@@ -143,7 +140,6 @@ MECCANO_ROWS = {"train": 164_657, "val": 32_600, "test": 102_119}
 
 
 def computed(device):
-    """What the notebook computes for a device: its names."""
     source = type("Source", (), {"width": 128})
     names = {"device": device, "rows": MECCANO_ROWS, "ready": False, "MINUTES": 50}
     names["splits"] = {"train": source}

@@ -1,5 +1,3 @@
-"""The wheel: what is in it, and that it works in an empty folder; and the command `stormpsr`."""
-
 import os
 import re
 import subprocess

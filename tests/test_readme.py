@@ -78,7 +78,6 @@ def test_commands_all_are_listed():
 
 
 def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
-    """Of both protocols, with everything that can be asked for."""
     files = evaluate_data.make_files(tmp_path / "files", names=("01_assy_a",))
     page = read("docs/formats.md")
     section = page[page.index("\n## metrics.json") : page.index("\n## report.html")]

@@ -1,5 +1,3 @@
-"""Weights that a run starts from: `initialise_from`, and position embeddings of another grid."""
-
 from unittest import mock
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Types: mypy finds nothing in the product, by its settings in pyproject.toml."""
-
 import sys
 
 import pytest

@@ -1,5 +1,3 @@
-"""Embedding files and folders: rows on demand, few open files, sent to processes as a path."""
-
 import pickle
 
 import numpy as np

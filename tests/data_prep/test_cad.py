@@ -1,5 +1,3 @@
-"""`data_prep.cad`: renders of states, from meshes as a user has them."""
-
 import functools
 import itertools
 import json
@@ -76,7 +74,6 @@ def test_poses_lead_to_the_parts(shown):
 
 
 def test_wrong_parts_are_told_and_differ_from_the_same_picture_with_right_ones(shown):
-    """Cameras, lights and tables stay as they are where all parts sit right instead."""
     wrong, right = shown
     differ = []
     for c in (2, 3, 4):

@@ -1,5 +1,3 @@
-"""The command data_prep.check: exit codes, what it finds, the page."""
-
 import dataclasses
 import functools
 import re

@@ -1,5 +1,3 @@
-"""data_prep.check shows boxes of each state, and holds all of them against the step labels."""
-
 import base64
 import dataclasses
 import re

@@ -1,5 +1,3 @@
-"""The statistics of a folder of clip shards, against counts by hand and published ones."""
-
 from data_prep.checking import statistics as check_statistics
 from stormpsr_jax.data.annotation import LabelledFrames
 from tests.support.shards_data import toy_procedure, toy_recording

@@ -1,5 +1,3 @@
-"""Ready-made embeddings from files of every kind to a data folder, and what is refused."""
-
 import os
 import pickle
 import re

@@ -1,5 +1,3 @@
-"""Stages that run on ready-made embeddings: they learn, and strides change nothing."""
-
 import json
 
 import numpy as np

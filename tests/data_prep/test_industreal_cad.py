@@ -1,5 +1,3 @@
-"""IndustReal's synthetic pictures in the two layouts that are read; what is wrong with some."""
-
 import io
 import json
 import random

@@ -1,5 +1,3 @@
-"""The files of the labelling page: its frames and labels are those of `data_prep.own`."""
-
 import asyncio
 import gc
 import json

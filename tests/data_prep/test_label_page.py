@@ -380,7 +380,6 @@ RANDOM_KEYS = [
 
 
 def is_whole(server, tab):
-    """What the page shows is what the file says."""
     saved(tab)
     shown = tab.locator("#rows .label > button").evaluate_all(
         "buttons => buttons.map((b) => [Number(b.dataset.at), b.children[1].textContent])"

@@ -1,5 +1,3 @@
-"""Films are labelled, trained on, and the next one recognised, by the labelling page alone."""
-
 import json
 import time
 

@@ -1,5 +1,3 @@
-"""MECCANO as it is downloaded: frames, labels, boxes, zips, videos; and what is wrong with some."""
-
 import shutil
 import zipfile
 

@@ -1,5 +1,3 @@
-"""The real label files of MECCANO."""
-
 import itertools
 
 import numpy as np
@@ -39,7 +37,6 @@ def real():
 
 
 def rows_of(name: str) -> list[tuple[int, int]]:
-    """(frame, visible interval) of an ASD file."""
     (path,) = (REAL / "meccano_asd_labels").glob(f"*/{name}_GT.csv")
     return [(int(row[0]), int(row[2])) for row in np.loadtxt(path, delimiter=",")]
 

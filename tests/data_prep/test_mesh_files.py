@@ -1,5 +1,3 @@
-"""Files of meshes: what is read of each format, and the process that reads them."""
-
 import numpy as np
 import pytest
 import trimesh
@@ -171,7 +169,6 @@ def test_colours_of_3mf_are_those_of_materials_and_of_colour_groups(path):
 
 
 def test_a_3mf_file_that_unfolds_is_refused_before_it_is_unpacked(path):
-    """Text that packs to a thousandth."""
     files.write(path, OBJECT + " " * (three_mf.FREE_BYTES + 1), files.item(1))
     assert path.stat().st_size < 2**18
     with pytest.raises(ValueError, match=r"base\.3mf has 67,[0-9,]+ bytes, more than 20 times"):
@@ -208,7 +205,6 @@ def test_a_damaged_step_file_is_one_line(text, tmp_path):
 
 
 def test_a_mesh_that_unfolds_is_not_loaded(meshes, monkeypatch):
-    """A GLB that shows the same 80 triangles so many times."""
     mesh = trimesh.creation.icosphere(subdivisions=1)
 
     def repeat(content, count=6000):

@@ -1,5 +1,3 @@
-"""A user's own videos: times, rotation, forms of labels, names, exported frames, the command."""
-
 import json
 import os
 import shutil
@@ -89,7 +87,6 @@ def test_workers_zip_and_globs_give_the_same_bytes(own_videos, tmp_path):
 
 
 def test_what_the_labelling_page_keeps_is_no_label(tmp_path):
-    """Of a video that was begun, and then left."""
     data = make_pictures(tmp_path, ["bench1", "bench2"])
     (data / "labels/bench2.csv").unlink()
     for folder in (".label/state", "boxes"):

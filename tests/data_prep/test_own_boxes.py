@@ -1,5 +1,3 @@
-"""Boxes on a user's own videos: formats, frames that were looked at, what is wrong with some."""
-
 import json
 import zipfile
 from collections.abc import Sequence

@@ -1,5 +1,3 @@
-"""Mistakes in a user's own videos and labels: each is one message that names the place."""
-
 import json
 import re
 import shutil
@@ -26,12 +24,10 @@ LABELS = "labels/bench1.csv"
 
 
 def replaced(old: str, new: str) -> Damage:
-    """Another text in the labels of a recording."""
     return edited(LABELS, old, new)
 
 
 def in_psr_format(rows: str) -> Damage:
-    """Labels of a recording in a folder."""
     return all_of(removed(LABELS), written("labels/bench1/PSR_labels.csv", rows))
 
 

@@ -1,5 +1,3 @@
-"""Labels of labelling tools become clip shards, in the frames that show what was labelled."""
-
 import contextlib
 import json
 import re

@@ -1,5 +1,3 @@
-"""Labels, boxes or videos that change after the clip shards have been made: --remake."""
-
 import json
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Folders of clip shards: what is in them, and how others read it."""
-
 import sys
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Arguments and recordings that do not fit, and makers that fail: one clear error each."""
-
 import dataclasses
 import functools
 

@@ -1,5 +1,3 @@
-"""What is left of a run that was stopped, and what the next one makes of it."""
-
 import functools
 import os
 import shutil

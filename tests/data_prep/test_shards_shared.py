@@ -1,5 +1,3 @@
-"""A folder of shards has one run at a time, and label files that are kept as shipped."""
-
 import dataclasses
 import functools
 import os

@@ -13,7 +13,6 @@ from tests.support.recipes import SYNTHETIC, recipe
 
 
 def _shown(folder, split):
-    """Pictures and labels of each recording of a folder."""
     source = ClipSource(folder, split, SYNTHETIC)
     return {n: (source.jpegs(n, source.numbers(n)), r) for n, r in source.recordings.items()}
 

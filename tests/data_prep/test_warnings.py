@@ -1,5 +1,3 @@
-"""Warnings about a product and its procedure before anything is rendered."""
-
 import json
 
 import numpy as np

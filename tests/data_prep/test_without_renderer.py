@@ -1,5 +1,3 @@
-"""The commands that render, on a machine without the libraries that draw."""
-
 import subprocess
 import sys
 

@@ -1,5 +1,3 @@
-"""Incorrect parts look so, in any number of ways, and a state says which they are."""
-
 import functools
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""`stormpsr_jax.paper`: its plan, and tables of a finished tiny run."""
-
 import contextlib
 import io
 import json

@@ -78,8 +78,6 @@ def ask(page, path="/", method="GET", body=None, **headers):
 
 
 class Events:
-    """Server-sent events as they come: (name, id, data)."""
-
     def __init__(self, page, after="", **headers):
         self._connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=10)
         self._connection.request("GET", f"/events?after={after}", headers=headers)

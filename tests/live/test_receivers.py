@@ -1,5 +1,3 @@
-"""All receivers of live recognition: what each does wherever a network may fail."""
-
 import contextlib
 import itertools
 import shutil
@@ -72,7 +70,6 @@ def kind(system, request):
 
 @contextlib.contextmanager
 def taking(kind, port, request, tls=None):
-    """A receiver that takes records."""
     act = {"mqtt": broker, "webhook": web_server()}.get(kind)
     plant = request.getfixturevalue("plant") if kind == "opcua" else None
     with Double(act or passing_on(plant.port), port, tls) as double:

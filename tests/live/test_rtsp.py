@@ -60,7 +60,6 @@ def serve(port: str) -> subprocess.Popen:
 
 
 def number_of(picture: np.ndarray) -> int:
-    """Which one it is, as drawn on it."""
     bits = [
         int(picture[SIDE * (k // COLUMNS) + SIDE // 2, SIDE * (k % COLUMNS) + SIDE // 2, 0]) > 127
         for k in range(BITS)

@@ -1,5 +1,3 @@
-"""networks/dense.py against flax's layer."""
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

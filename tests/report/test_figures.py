@@ -1,5 +1,3 @@
-"""The figures of a result hold the numbers of its tables, and nothing where nothing is known."""
-
 import copy
 import html
 import re

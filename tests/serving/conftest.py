@@ -1,5 +1,3 @@
-"""A model, a video and the results of it."""
-
 import pytest
 
 from tests.support.model_data import video, write

@@ -1,5 +1,3 @@
-"""The model card beside a model: what it says, and what it never says."""
-
 import re
 
 import jax

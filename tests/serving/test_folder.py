@@ -1,5 +1,3 @@
-"""Model folders: written whole, and every kind of damage is one line that names the file."""
-
 import hashlib
 import json
 import re

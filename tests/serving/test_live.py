@@ -1,5 +1,3 @@
-"""Recognition picture by picture: the events of whole recordings, saved states, the clock."""
-
 import copy
 import json
 

@@ -1,5 +1,3 @@
-"""Trained models without their run: round trip, the same events as from files, any picture."""
-
 import dataclasses
 
 import jax
@@ -37,7 +35,6 @@ NUM_FRAMES = 150
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A model with all streams."""
     folder = tmp_path_factory.mktemp("run") / "model"
     write(folder)
     return stormpsr_jax.load_model(folder)
@@ -128,7 +125,6 @@ def test_recognise_learned_is_the_default_and_has_settings_of_its_own(tmp_path):
 
 
 def test_model_two_sizes_of_pictures(trained, tmp_path):
-    """Each network sees what it would see in a model of its own."""
     large = dataclasses.replace(PICTURES, size=(48, 48))
     write(tmp_path / "large", ["asd"], pictures=large, networks={"detector": NETWORKS["detector"]})
     write(tmp_path / "both", pictures=dataclasses.replace(PICTURES, detector_size=(48, 48)))

@@ -1,5 +1,3 @@
-"""Whether the pictures of a source fit, over time and live."""
-
 import numpy as np
 import pytest
 
@@ -49,7 +47,6 @@ def test_watch_a_share_of_what_the_detector_is_sure_of_has_to_be_familiar():
 
 
 def test_watch_a_bare_base_plate_in_clear_view_is_no_other_product():
-    """However long it lies there, with both networks as with the detector alone."""
     space = Space(np.zeros(2), np.eye(2)[:1], np.ones(1), 1.0, typical=9.0)
     thresholds = {BOTH: 0.01, "detector": 0.01}
     model = Fits(thresholds, space, Prototypes(np.array([2]), np.eye(2)[:1]))

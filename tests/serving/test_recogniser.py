@@ -1,5 +1,3 @@
-"""The recogniser fed frame by frame, in chunks, and against windows cut by hand."""
-
 import jax
 import numpy as np
 import pytest

@@ -1,5 +1,3 @@
-"""A run whose encoder is a published backbone: config, starting point, a whole run."""
-
 import subprocess
 from pathlib import Path
 
@@ -48,7 +46,6 @@ def context(folder, name, path):
 )
 @pytest.mark.usefixtures("system")
 def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(case, name, tmp_path):
-    """From the file as published, and from an imported one."""
     path, arrays = published(case, tmp_path)
     ours = tmp_path / "ours.safetensors"
     flags = [f"--checkpoint={path}", f"--out={ours}"]

@@ -1,5 +1,3 @@
-"""Labelled real recordings beside rendered ones, and products that a config names."""
-
 import dataclasses
 import shutil
 

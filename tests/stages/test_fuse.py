@@ -1,5 +1,3 @@
-"""Stage fuse on made-up predictions: fitted or shipped weights, its files, and what is refused."""
-
 import contextlib
 import io
 import types
@@ -18,7 +16,6 @@ K = PROCEDURE.num_components
 
 
 def write_split(folder, split, seeds, num=120):
-    """Labels, predictions and scores of the last frames of recordings."""
     for seed in seeds:
         r = simulate(seed)
         place = folder / "data" / "labels" / split / r.name

@@ -1,5 +1,3 @@
-"""Each network looks at pictures of its own size, all of the same frames."""
-
 import json
 import shutil
 
@@ -72,7 +70,6 @@ def test_predict_the_detector_sees_its_own_pictures(rendered, tmp_path, own_fold
 
 
 def spoil(folder, key, value):
-    """Changes the settings of a data folder."""
     settings = json.loads((folder / "settings.json").read_text())
     settings[key] = value
     (folder / "settings.json").write_text(json.dumps(settings))

@@ -1,5 +1,3 @@
-"""Three parts as a user has them, each in another format; and all that may be wrong with them."""
-
 import json
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""How commands refuse what they are given."""
-
 from collections.abc import Callable
 
 import pytest

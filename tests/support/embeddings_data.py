@@ -1,5 +1,3 @@
-"""What the tests of embeddings have in common: features and labels of a toy."""
-
 import importlib
 import json
 

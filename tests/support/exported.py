@@ -1,5 +1,3 @@
-"""Exported models."""
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Tiny models with random weights, for the tests of model folders."""
-
 import dataclasses
 import functools
 

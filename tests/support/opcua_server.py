@@ -1,5 +1,3 @@
-"""An OPC UA server on loopback whose nodes live recognition writes to."""
-
 import json
 import logging
 import threading
@@ -81,7 +79,6 @@ class Plant:
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
 
     def wait(self, number, name="Line7.Event"):
-        """Waits until a node was written so often."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.of(name)) >= number, 20), self.written
 

@@ -1,5 +1,3 @@
-"""Processes that tests start: their environment, their ports, how they end."""
-
 import os
 import socket
 import subprocess

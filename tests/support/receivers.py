@@ -116,8 +116,6 @@ def _text(packet):
 
 
 def passing_on(port):
-    """Is in the way to a server of this machine."""
-
     def copy(source, target):
         with contextlib.suppress(OSError):
             while data := source.recv(4096):
@@ -170,8 +168,6 @@ def make_keys(folder, name):
 
 
 class Said:
-    """What stderr has said so far."""
-
     def __init__(self, capsys):
         self._capsys, self.text = capsys, ""
 

@@ -1,5 +1,3 @@
-"""Small 3MF files, written by hand."""
-
 import zipfile
 
 _TYPES = (

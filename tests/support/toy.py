@@ -1,5 +1,3 @@
-"""Toy procedures of a few components."""
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,5 +36,4 @@ def content(
 
 
 def procedure(*words: str, **options: Any) -> Procedure:
-    """The procedure of such a file."""
     return Procedure.from_json(content(*words, **options))

@@ -16,8 +16,6 @@ from data_prep.rendering.scene import Body, Camera, Light, Picture, Placed, Tabl
 
 
 class Traced:
-    """A body that rays can hit."""
-
     def __init__(self, body: Body):
         self._scene = EmbreeScene()
         TriangleMesh(self._scene, body.vertices.astype(np.float32), body.faces)

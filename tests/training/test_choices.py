@@ -1,5 +1,3 @@
-"""What a training step does differently on one kind of device than on another."""
-
 import types
 
 import jax

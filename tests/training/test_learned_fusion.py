@@ -1,5 +1,3 @@
-"""The fit of the learned fusion on made-up recordings."""
-
 import dataclasses
 
 import jax
@@ -13,7 +11,6 @@ from tests.support.simulated_scores import PROCEDURE, simulate
 
 
 def example(seed, num=150):
-    """The first frames, in which some parts are put on."""
     r = simulate(seed)
     cut = dataclasses.replace(
         r.scores, **{f: getattr(r.scores, f)[-num:] for f in ("frames", "objectness", "states")}
@@ -64,7 +61,6 @@ def test_fit_the_same_again_and_from_nothing_one_more_fit(examples):
 
 
 def test_fit_a_fold_does_not_see_its_recording(examples, start):
-    """Other labels of recording 1 change all folds but that of recording 1."""
     options = {"start": start, "steps": 2}
     before = learned_fusion.fit(examples[:4], PROCEDURE.fps, **options)
     spoilt = [*examples[:4]]

@@ -1,5 +1,3 @@
-"""The training loop on a tiny network: what it computes, keeps and leaves."""
-
 import jax
 import numpy as np
 import optax

@@ -1,5 +1,3 @@
-"""Several steps in a dispatch give what they give one by one, to the last bit."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""What goes wrong in training ends it with a line that says where, and what to do."""
-
 import subprocess
 import sys
 import time

@@ -1,5 +1,3 @@
-"""Training that is stopped by a signal or by Ctrl-C goes on as if it had not been."""
-
 import os
 import signal
 import time

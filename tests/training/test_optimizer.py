@@ -90,7 +90,6 @@ def test_make_optimizer_matches_optax_over_several_steps(fields, reference):
 
 
 def test_layer_lr_scale_falls_by_one_decay_a_layer():
-    """On the real encoder: every parameter has the factor of its depth, none is forgotten."""
     encoder = SpatialEncoder(ViT(patch_size=4, width=8, depth=3, num_heads=2, stem=(4,)), hidden=4)
     spatial = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))["params"]
     params = {"spatial": spatial, "temporal": {"kernel": jnp.ones(2)}}

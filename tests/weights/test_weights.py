@@ -1,5 +1,3 @@
-"""Import and export of checkpoints, and what our own files hold."""
-
 import jax
 import numpy as np
 import pytest

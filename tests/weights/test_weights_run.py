@@ -1,5 +1,3 @@
-"""`weights run` on golden checkpoints of the released code, and on tiny random ones."""
-
 import numpy as np
 import pytest
 import safetensors.numpy

@@ -1,5 +1,3 @@
-"""Exported models: what they compute, what they are refused for, and that nothing above changes."""
-
 import itertools
 import json
 import shutil
