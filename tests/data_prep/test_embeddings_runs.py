@@ -8,9 +8,6 @@ from stormpsr_jax import main
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.streams.accumulated import Decoder
-from stormpsr_jax.psr.streams.stream import Settings
-from stormpsr_jax.serving.recogniser import Recognised
 from tests.support.digests import digests
 from tests.support.embeddings_data import (
     FIRST,
@@ -21,7 +18,6 @@ from tests.support.embeddings_data import (
     states_of,
     write,
 )
-from tests.support.model_data import decode
 
 
 @pytest.mark.usefixtures("system")
@@ -48,33 +44,6 @@ def test_run_learns_predicts_and_scores_without_a_picture(tmp_path):
     before = digests(workdir)
     main.run(config_for(tmp_path / "out"), workdir)
     assert digests(workdir) == before
-
-
-def perfect(stride):
-    """What a network says that is sure of each change for a window, from rows of some frames."""
-    states = states_of("k").astype(float)
-    rows = np.arange(0, N, stride)
-    confidences = np.abs(states[rows] - states[np.maximum(rows - W, 0)])
-    return Recognised(confidences, None)
-
-
-@pytest.mark.parametrize("threshold", [1.0, 2.0, 6.0])
-def test_decode_thresholds_are_in_reach_at_any_stride(tmp_path, threshold):
-    """Sums decay at frames without evidence: of rows on every 4th alone, none exceeds 1.8."""
-    write(tmp_path)
-    procedure = load_procedure(tmp_path / "box.json")
-    settings = Settings(threshold=threshold, window=W)
-    found = {}
-    for stride in (1, 4):
-        decoder = Decoder(procedure, procedure.variants["any"], "temporal", settings)
-        frames = FIRST + np.arange(0, N, stride)
-        found[stride] = decode(decoder, frames.tolist(), perfect(stride), stride)
-        assert [event.step_id for event in found[stride]] == [0, 3, 6, 9]
-    for dense, strided in zip(found[1], found[4], strict=True):
-        assert 0 <= strided.frame - dense.frame < 4
-    left_alone = Decoder(procedure, procedure.variants["any"], "temporal", settings)
-    events = decode(left_alone, (FIRST + np.arange(0, N, 4)).tolist(), perfect(4))
-    assert bool(events) == (threshold < 1.8)
 
 
 def test_errors_of_a_run_on_embeddings(tmp_path):

@@ -28,16 +28,18 @@ def test_build_other_arguments_are_refused(built, change, message):
 @pytest.mark.parametrize(
     ("kind", "workers", "error", "message"),
     [
-        ("value", 1, ValueError, "recording train/b: no b here"),
-        ("value", 2, ValueError, "recording train/b: no b here"),
-        ("key", 1, RuntimeError, "recording train/b: KeyError: 'no b here'"),
+        ("value", 1, ValueError, "recording test/d: no d here"),
+        ("value", 2, ValueError, "recording test/d: no d here"),
+        ("key", 1, RuntimeError, "recording test/d: KeyError: 'no d here'"),
     ],
 )
 @pytest.mark.usefixtures("system")  # workers
 def test_build_failure_names_the_recording(tmp_path, kind, workers, error, message):
-    failing = functools.partial(make, fail=f"{kind},b")
+    failing = functools.partial(make, fail=f"{kind},d", log=tmp_path / "log")
     with pytest.raises(error, match=message):
         build(tmp_path / "out", make=failing, workers=workers)
+    begun = (tmp_path / "log").read_text().split()
+    assert workers > 1 or begun in (["d"], ["d", "a"]), "the next may have begun, no other one"
     assert not (tmp_path / "out" / "dataset_info.json").exists()
     assert not list((tmp_path / "out").glob("unfinished/*"))
 
