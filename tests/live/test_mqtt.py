@@ -13,7 +13,8 @@ import jinja2
 import pytest
 
 from stormpsr_jax.live import mqtt
-from tests.support.receivers import Double, broker, free_port
+from tests.support.processes import free_port
+from tests.support.receivers import Double, broker
 
 pytest.importorskip("paho", reason="needs the extra live")
 

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from stormpsr_jax.live import mqtt, opcua, outbox, webhook
+from tests.support.processes import free_port
 from tests.support.receivers import (
     REFUSED,
     Double,
     Said,
     broker,
-    free_port,
     hanging_up,
     make_keys,
     passing_on,

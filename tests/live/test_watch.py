@@ -22,7 +22,7 @@ from stormpsr_jax.serving.named_files import sealed
 from stormpsr_jax.serving.product_gate import Fits
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
-from tests.support.processes import free_address, start, wait_until
+from tests.support.processes import free_port, start, wait_until
 from tests.support.receivers import Double, web_server
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
 
@@ -243,7 +243,7 @@ def follow(port):
 
 @needs_live
 def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, tmp_path):
-    receiver, port = Double(web_server()), int(free_address().rpartition(":")[2])
+    receiver, port = Double(web_server()), free_port()
     options = [tmp_path, f"--state={tmp_path / 's.json'}", f"--serve={port}"]
     options.append(f"--webhook=http://127.0.0.1:{receiver.port}/line/7")
     try:

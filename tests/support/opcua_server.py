@@ -35,9 +35,7 @@ class _Users(UserManager):
 class Plant:
     """Serves all nodes Line7.NAME, and of Line9 those that are needed; keeps what is written.
 
-    Args:
-        user: (user, password) that are needed; None lets everybody in.
-        keys: (certificate, key) with which alone it speaks; None for no encryption.
+    It needs this (user, password), and speaks with these keys (certificate, key) alone.
     """
 
     def __init__(self, user=None, keys=None):

@@ -149,11 +149,6 @@ def hanging_up(double, connection):
     connection.recv(4096)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 def make_keys(folder, name):
     """Makes certificate.pem and key.pem in a folder, for localhost and the URI urn:NAME."""
     folder.mkdir(exist_ok=True)
