@@ -24,6 +24,7 @@ from tests.support.own_data import (
     make_pictures,
     opened,
     rotate,
+    words,
     write_pictures,
     write_video,
 )
@@ -61,10 +62,7 @@ def test_a_portrait_video_among_others_is_padded_and_one_without_ending_named(
     make_data(tmp_path)
     rotate(tmp_path / "videos/bench2.mp4", (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000))
     shutil.copy(tmp_path / "videos/bench1.mp4", tmp_path / "videos/bench4")
-    words = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    words += [f"--procedure={tmp_path / 'pump.json'}", "--size=32", f"--out={tmp_path / 'out'}"]
-    assert own.main([*words, "--workers=1"]) == 0
+    assert own.main(words(tmp_path, tmp_path / "out", "--size=32", "--workers=1")) == 0
     assert "bench4: is a video whose name has no ending" in capsys.readouterr().err
     assert "recording bench2: its pictures, of 48x64, have another shape" in caplog.text
     for name, at in (("bench1", (2, 16)), ("bench2", (16, 2))):
@@ -193,22 +191,19 @@ def test_names_in_both_normal_forms_are_one_name(tmp_path):
 def words_for(source: Path, tmp_path: Path) -> list[str]:
     """The words of a command on a copy of videos and labels, to make tmp_path/out."""
     data = shutil.copytree(source, tmp_path / "data", ignore=shutil.ignore_patterns("out"))
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    flags = [f"--{name}={data / name}" for name in ("videos", "labels")]
-    flags += [f"--procedure={tmp_path}/pump.json", f"--out={tmp_path}/out"]
-    return [*flags, "--size=16", "--workers=1"]
+    return words(data, tmp_path / "out", "--size=16", "--workers=1")
 
 
 def test_command_makes_shards_of_another_rate(own_videos, tmp_path, capsys):
-    words = words_for(own_videos, tmp_path)
-    assert own.main([*words, "--fps=10", "--splits=50/25/25"]) == 0
+    flags = words_for(own_videos, tmp_path)
+    assert own.main([*flags, "--fps=10", "--splits=50/25/25"]) == 0
     source = ClipSource(tmp_path / "out", "train", PROCEDURE)
     (recording,) = source.recordings.values()
     assert (source.fps, recording.num_frames) == (10, 39)
     assert recording.states[:, 0].tolist() == [0] * 10 + [1] * 29
     videos = tmp_path / "data/videos"
     os.rename(videos / "bench1.mp4", os.fsencode(videos) + b"/bench\xff.mp4")
-    said = refused(capsys, own.main, words)
+    said = refused(capsys, own.main, flags)
     assert said.startswith("error: --videos: ")
     assert r"bench\xff.mp4' is not UTF-8; rename it" in said
 

@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,14 +10,7 @@ from stormpsr_jax.media import finding
 from stormpsr_jax.media.trees import Tree
 from tests.support.commands import refused
 from tests.support.damage import Damage, all_of, edited, moved, removed, written
-from tests.support.own_data import (
-    FPS,
-    PROCEDURE,
-    STEPS,
-    make,
-    write_pictures,
-    write_video,
-)
+from tests.support.own_data import FPS, STEPS, make, words, write_pictures, write_video
 
 LABELS = "labels/bench1.csv"
 
@@ -108,11 +100,9 @@ def test_errors_are_named(own_pictures, tmp_path, message, capsys):
     for part in ("videos", "labels"):
         shutil.copytree(own_pictures / part, data / part)
     ERRORS[message](data)
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    flags = [f"--{part}={data / part}" for part in ("videos", "labels")]
+    flags = words(data, tmp_path / "out", "--workers=1")
     if (data / "splits.csv").exists():
         flags.append(f"--splits={data / 'splits.csv'}")
-    flags += [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'out'}", "--workers=1"]
     assert re.search(message, refused(capsys, own.main, flags, lines=None))
     assert not (tmp_path / "out").exists()
 

@@ -6,7 +6,7 @@ import pytest
 from data_prep import own
 from tests.support.commands import refused
 from tests.support.digests import digests
-from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened
+from tests.support.own_data import STEPS, make, make_pictures, opened, words
 
 BOXES = {
     "images": [{"id": 7, "file_name": "000006.jpg", "width": 64, "height": 48}],
@@ -67,9 +67,7 @@ def test_only_what_has_changed_is_made_again(data):
 
 
 def test_command_has_the_flag(data, capsys):
-    (data / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    flags = [f"--{key}={data}/{key}" for key in ("videos", "labels")]
-    flags += [f"--procedure={data}/pump.json", "--size=8", "--workers=1", f"--out={data}/small"]
+    flags = words(data, data / "small", "--size=8", "--workers=1")
     assert own.main(flags) == 0
     (data / "labels/bench1.csv").write_text(STEPS)
     said = refused(capsys, own.main, flags, lines=2)

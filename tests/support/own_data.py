@@ -1,3 +1,4 @@
+import json
 import struct
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def make(data: Path, out: Path, **changes) -> bool:
         "framing": Framing((24, 32)),
     }
     return own.make_dataset(out, **(arguments | changes))
+
+
+def words(data: Path, out: Path, *more: str) -> list[str]:
+    """Those of the command `data own`."""
+    (data / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    given = {"videos": "videos", "labels": "labels", "procedure": "pump.json"}
+    return [*(f"--{flag}={data / name}" for flag, name in given.items()), f"--out={out}", *more]
 
 
 def opened(out: Path) -> dict:
