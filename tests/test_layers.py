@@ -22,3 +22,9 @@ def test_rooms_import_downwards_only():
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     (output,) = finish(start([sys.executable, "-c", command, "--no-logo", "--no-cache"]))
     assert "0 broken" in output
+
+
+def test_the_product_passes_the_type_checker(tmp_path):
+    pytest.importorskip("mypy", reason="needs the extra dev")
+    (output,) = finish(start([sys.executable, "-m", "mypy", f"--cache-dir={tmp_path}"]))
+    assert "no issues found" in output
