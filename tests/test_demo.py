@@ -125,9 +125,6 @@ def test_demo_ships_within_its_size():
         assert 5 <= seconds <= 30
 
 
-# --- Where they come from -------------------------------------------------------------------------
-
-
 def test_demo_provenance_is_of_these_files():
     there = {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file()}
     there = {name for name in there if "__pycache__" not in name}

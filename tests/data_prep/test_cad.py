@@ -106,9 +106,6 @@ def test_views_differ_and_hands_hide(meshes, tmp_path, monkeypatch):
     assert digests(tmp_path / "out") == digests(tmp_path / "again")
 
 
-# --- The product ----------------------------------------------------------------------------------
-
-
 def _bounds(product, state):
     vertices = product.mesh(state).vertices
     return np.stack([vertices.min(0), vertices.max(0)])
@@ -135,9 +132,6 @@ def test_triangles_look_outwards_also_of_inverted_and_mirrored_meshes(meshes):
     for part in cad_files.product(meshes).parts:
         centres = part.mesh.vertices[part.mesh.faces].mean(1)
         assert (np.einsum("ij,ij->i", Body(part.mesh).normals, centres) > 0).all()
-
-
-# --- The command ----------------------------------------------------------------------------------
 
 
 def _arguments(meshes, folder, out="out"):

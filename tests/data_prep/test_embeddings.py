@@ -100,9 +100,6 @@ def test_same_bytes_when_interrupted_and_for_any_workers(tmp_path, monkeypatch, 
     assert all(path.stat().st_ino == inode for path, inode in finished.items())
 
 
-# --- What is refused ------------------------------------------------------------------------------
-
-
 class Harmful:
     """Runs code when it is unpickled."""
 

@@ -42,9 +42,6 @@ def read(path: Path) -> dict:
     return {render.path.rpartition("/")[2]: (render.label, render.box) for render in pictures}
 
 
-# --- The download: labels_coco.json ---------------------------------------------------------------
-
-
 def png(level: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (WIDTH, HEIGHT), (level,) * 3).save(file, "PNG")
@@ -140,9 +137,6 @@ def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, c
     assert lost == {True, False}
 
 
-# --- The layout of the authors' code --------------------------------------------------------------
-
-
 @pytest.fixture
 def synth(tmp_path):
     downloads.make_renders(tmp_path / "synth", SIZE, per_state=2)
@@ -191,9 +185,6 @@ def test_synth_is_taken_of_the_download_that_has_it_unpacked_or_as_tar(synth, tm
         ).read_bytes()
     found, of_tar = source(tmp_path / "out"), source(tmp_path / "of_tar")
     np.testing.assert_array_equal(found.rows("cad_07", [1]), of_tar.rows("cad_07", [1]))
-
-
-# --- Mistakes -------------------------------------------------------------------------------------
 
 
 def coco(key: str, **change):

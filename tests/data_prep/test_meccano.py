@@ -97,9 +97,6 @@ def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):
     assert shuffled.min() > 25  # so 15 means: the same frame
 
 
-# --- Mistakes -------------------------------------------------------------------------------------
-
-
 LABELS, IN_ORDER = "psr/*/0001/PSR_labels_raw.csv", "psr/*/0001/PSR_labels.csv"
 BOXES, TRAIN, TEST = "asd/*/0001_GT.csv", "frames/RGB_frames/Train", "frames/RGB_frames/Test"
 # By parts of the message, what is done to the data.

@@ -115,8 +115,6 @@ def test_linear_vertex_colours_of_a_glb_count_times_its_materials(
     np.testing.assert_allclose(piece.colours, 12 * [expected], atol=1e-4)
 
 
-# --- 3MF ------------------------------------------------------------------------------------------
-
 BLOCK = trimesh.creation.box(bounds=[(0, 10, 20), (1, 12, 23)])
 OBJECT = (
     f'<object id="1" type="model" name="block">{files.mesh(BLOCK.vertices, BLOCK.faces)}</object>'
@@ -175,9 +173,6 @@ def test_a_3mf_file_that_unfolds_is_refused_before_it_is_unpacked(path):
         mesh_files.read_all([path])
 
 
-# --- STEP -----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("unit", "millimetres"), [(".MILLI.,", 1), ("$,", 1000)])
 def test_a_step_block_has_its_bounds_in_millimetres_and_its_colour(unit, millimetres, tmp_path):
     pytest.importorskip("cascadio")
@@ -199,9 +194,6 @@ def test_a_damaged_step_file_is_one_line(text, tmp_path):
     with pytest.raises(ValueError, match=r"base\.stp: not a readable STEP file") as error:
         mesh_files.read(tmp_path / "base.stp")
     assert "\n" not in str(error.value)
-
-
-# --- The process that reads -----------------------------------------------------------------------
 
 
 def test_a_mesh_that_unfolds_is_not_loaded(meshes, monkeypatch):

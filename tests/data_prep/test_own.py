@@ -79,9 +79,6 @@ def test_workers_zip_and_globs_give_the_same_bytes(own_videos, tmp_path):
     assert digests(out) == digests(own_videos / "out")
 
 
-# --- Labels ---------------------------------------------------------------------------------------
-
-
 def test_what_the_labelling_page_keeps_is_no_label(tmp_path):
     data = make_pictures(tmp_path, ["bench1", "bench2"])
     (data / "labels/bench2.csv").unlink()
@@ -151,9 +148,6 @@ def test_folders_of_images_keep_their_numbers(tmp_path):
     assert source.frames("bench3", [107]).mean() == pytest.approx(grey(6), abs=2)
 
 
-# --- Names ----------------------------------------------------------------------------------------
-
-
 def test_names_in_both_normal_forms_are_one_name(tmp_path):
     """Videos as macOS names them, everything else as other systems do, or the other way round."""
     names = ("bench_Prüfstand", "bench_é", "bench_ö")
@@ -181,9 +175,6 @@ def test_names_in_both_normal_forms_are_one_name(tmp_path):
     assert splits == dict(zip(map(nfc, names), ("train", "val", "test"), strict=True))
     boxed = [name for name, (recording, _) in recordings.items() if recording.classes[6] == 1]
     assert sorted(boxed) == sorted(map(nfc, names[:2]))
-
-
-# --- The command ----------------------------------------------------------------------------------
 
 
 def words_for(source: Path, tmp_path: Path) -> list[str]:

@@ -161,9 +161,6 @@ def test_build_too_few_or_too_many_pictures_are_refused(tmp_path, change, messag
     assert not list(tmp_path.glob("unfinished/*"))
 
 
-RAW = b"00001.jpg,0,0,0\n00004.jpg,1,0,0\n00006.jpg,1,-1,0\n00008.jpg,1,1,1\n00010.jpg,1,1,0\n"
-
-
 def test_build_only_the_glob_is_made_and_the_longest_first(built, tmp_path, capsys):
     out, log = tmp_path / "out", tmp_path / "log"
     make = functools.partial(shards_data.make, log=log)
@@ -201,21 +198,3 @@ def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
     assert not (out / "unfinished").exists()
     with output.only_writer(out):
         assert build(out)  # what is complete is only read
-
-
-def test_build_shipped_label_files_are_kept_byte_for_byte(tmp_path):
-    shipped = {
-        "PSR_labels_raw.csv": RAW,
-        "PSR_labels.csv": b"000003.jpg,0,put the base there\n",
-    }
-
-    def shipping(data):
-        return dataclasses.replace(data, label_files=shipped)
-
-    make = functools.partial(shards_data.make, change=shipping)
-    assert build(tmp_path / "out", make=make, splits={"train": ["b"]})
-    folder = tmp_path / "out/labels/train/b"
-    for file, content in shipped.items():
-        assert (folder / file).read_bytes() == content
-    derived = (folder / "PSR_labels_with_errors.csv").read_text().splitlines()
-    assert [line.split(",")[:2] for line in derived][:2] == [["00004.jpg", "0"], ["00006.jpg", "4"]]

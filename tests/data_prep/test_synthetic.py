@@ -18,9 +18,6 @@ def _shown(folder, split):
     return {n: (source.jpegs(n, source.numbers(n)), r) for n, r in source.recordings.items()}
 
 
-# --- Folders --------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A folder with all kinds of recordings, and one of the usual ones."""
@@ -59,9 +56,6 @@ def test_rehearsals_are_full_of_errors_and_have_no_boxes(folders):
         assert (r.visible > 0).any()
     assert max(shares[False]) < 0.25
     assert 0.3 < np.mean(shares[True]) < 0.7
-
-
-# --- Recordings -----------------------------------------------------------------------------------
 
 
 def test_annotations_fit_what_is_visible_and_pictures_are_rendered_when_asked_for(monkeypatch):
@@ -105,9 +99,6 @@ def test_clean_renders_show_each_state_wholly():
         assert np.ptp(corners, axis=0).max() < 30
     colourful = [np.ptp(np.array(p), axis=-1).mean() for p in pictures]
     assert colourful[1] > 1.5 * colourful[0]
-
-
-# --- The command ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

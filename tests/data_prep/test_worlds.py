@@ -86,9 +86,6 @@ def test_half_lower_and_upper_have_nothing_in_common():
         assert set(low) | set(high) == set(whole)
 
 
-# --- Laws of time ---------------------------------------------------------------------------------
-
-
 @functools.cache
 def drawn(count=60):
     rngs = map(np.random.default_rng, range(count))

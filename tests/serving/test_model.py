@@ -182,9 +182,6 @@ def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
         trained.recogniser(batch=4096)
 
 
-# --- A fifth stream -------------------------------------------------------------------------------
-
-
 def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkeypatch):
     monkeypatch.setattr(all_streams, "STREAMS", (*all_streams.STREAMS, BOTH))
     write(tmp_path / "model", ("both",), Agreement(1.0))

@@ -29,9 +29,6 @@ def played(fits, shown, **options):
     return [line for line in told if line["type"] != "status"]
 
 
-# --- In Python ------------------------------------------------------------------------------------
-
-
 def test_live_tells_at_once_what_a_model_without_a_gate_tells():
     shown = frames((NOTHING, 30), *ALL, (SCREW, 60))
     free, live = scripted(), scripted(fits=OWN)
@@ -93,9 +90,6 @@ def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_sta
         assert live.fits is fits
         live.end()
         assert live.withdrawn == []
-
-
-# --- At the station -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stop_at", [20, 200, 600])

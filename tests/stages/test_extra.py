@@ -108,9 +108,6 @@ def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options
     assert message in found
 
 
-# --- Stage data ---
-
-
 def config_of(files, **changes):
     config = cad.get_config()
     config.procedure = str(files[1])

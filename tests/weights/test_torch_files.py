@@ -47,9 +47,6 @@ def write(tmp_path):
     return write
 
 
-# --- Tensors --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("size", "stride", "offset", "expected"),
     [
@@ -80,9 +77,6 @@ def test_read_pth_big_endian_files_and_parameters(write):
     parameter = call("torch._utils", "_rebuild_parameter", tensor((12,), (1,)), b"\x88", b"}")
     path = write(dict_of(w=parameter), {"0": TWELVE.astype(">f4").tobytes()}, byteorder=b"big")
     np.testing.assert_array_equal(torch_files.read_pth(path)["w"], TWELVE)
-
-
-# --- Refusals -------------------------------------------------------------------------------------
 
 
 def test_read_pth_any_other_name_is_refused_by_name_whatever_way_it_is_called(write, tmp_path):
@@ -161,9 +155,6 @@ def test_read_pth_what_pythons_pickle_writes_is_read(tmp_path, protocol):
     assert read == checkpoint
 
 
-# --- Before PyTorch 1.6 ---------------------------------------------------------------------------
-
-
 def old_tensor(size=(3, 4), stride=(4, 1), offset=0, **of):
     return tensor(size, stride, offset, storage(**{"further": b"N", **of}))
 
@@ -215,9 +206,6 @@ def test_read_pth_before_pytorch_1_6_damaged_or_hostile_is_a_line(how, tmp_path)
     assert str(error.value).isprintable()
 
 
-# --- State dicts ----------------------------------------------------------------------------------
-
-
 def test_read_state_dict_wrappers_and_nesting_are_taken_off(write):
     w = tensor((12,), (1,))
     inner = b"}" + MARK + text("module.a.w") + w + text("module.b.w") + w + b"u"
@@ -263,9 +251,6 @@ def test_read_state_dict_what_is_none_is_an_error(write, tmp_path, monkeypatch):
     np.savez(tmp_path / "b.npz", w=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match=r"b\.npz.*allow_pickle"):
         torch_files.read_state_dict(tmp_path / "b.npz")
-
-
-# --- Safetensors ----------------------------------------------------------------------------------
 
 
 def write_safetensors(path, dtype: str, shape: list[int], num_bytes: int):

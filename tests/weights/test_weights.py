@@ -17,8 +17,6 @@ TRANSFORMER = temporal.TemporalTransformer(
     num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=5, mlp_dim=7, head="mlp"
 )
 
-# --- Our files -----------------------------------------------------------------------------------
-
 
 def test_load_params_errors_a_flipped_bit_is_named(tmp_path):
     path = tmp_path / "weights.safetensors"
@@ -58,9 +56,6 @@ def test_write_safetensors_same_bytes_whatever_the_order(tmp_path):
     with safetensors.safe_open(tmp_path / "0", framework="numpy") as file:
         assert file.metadata() == notes
         np.testing.assert_array_equal(file.get_tensor("a"), np.arange(4.0))
-
-
-# --- import and export ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", parameters.KINDS)

@@ -60,9 +60,6 @@ def outputs(model, images):
     return found
 
 
-# --- What they compute ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path, form):
     """Of logits, which can be tens, within that share of the largest."""
@@ -152,9 +149,6 @@ def test_the_detector_that_turns_pictures_upright_can_be_exported(system, tmp_pa
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
-# --- What is refused ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 def test_a_damaged_program_is_refused(copied, form):
     folder = copied(form)
@@ -207,9 +201,6 @@ def test_a_program_that_calls_into_the_process_is_refused(copied):
     (folder / "encoder.stablehlo").write_bytes(exported.serialize())
     declare(folder, "encoder")
     assert "calls 'xla_ffi_python_cpu_callback', which no export does" in refusal(folder)
-
-
-# --- The command ----------------------------------------------------------------------------------
 
 
 def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_path, capsys):
