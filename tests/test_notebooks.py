@@ -48,7 +48,6 @@ def code_cells(notebook):
 
 
 def run_from(unpacked, name, folder, parameters=None):
-    """Runs a notebook in an empty folder with the wheel's modules before any installed ones."""
     notebook = read(name)
     where = nbformat.v4.new_code_cell("import stormpsr_jax\nprint(stormpsr_jax.__file__)", id="x")
     notebook.cells.append(where)
@@ -58,7 +57,6 @@ def run_from(unpacked, name, folder, parameters=None):
 
 
 def check_kept(kept, done):
-    """Pictures are shown, and kept outputs, if there are any, are of the kinds that cells give."""
     images = [name for name, cell in done.items() if ["image/png", "text/plain"] in shown(cell)]
     assert images == ["pictures", "timeline"]
     if any(cell.execution_count for cell in kept.values()):

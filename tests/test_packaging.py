@@ -10,7 +10,6 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(unpacked, cwd, *words):
-    """Runs Python in an empty folder with the wheel's modules before any installed ones."""
     return subprocess.run(
         [sys.executable, *words],
         cwd=cwd,

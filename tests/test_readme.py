@@ -92,7 +92,6 @@ def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
 
 
 def keys(tree):
-    """The names of the fields at the top of an object, and of those in its nested objects."""
     found = set(tree)
     for name, value in tree.items():
         if name not in ("streams", "recordings"):

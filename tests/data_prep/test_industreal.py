@@ -50,7 +50,6 @@ def copy(data, tmp_path) -> Path:
 
 
 def check(out: Path, late: int = 30) -> None:
-    """All recordings are there, with their pictures, numbers and classes."""
     for split in ("train", "val", "test"):
         source = ClipSource(out, split, PROCEDURE)
         assert source.fps == 10
@@ -171,8 +170,6 @@ def test_videos_and_labels_alone_do(data, tmp_path):
 
 
 def boxes_of(change):
-    """Other content of the boxes of 03_assy_0_1."""
-
     def damage(data: Path) -> None:
         path = data / "recordings/test/03_assy_0_1/OD_labels.json"
         content = json.loads(path.read_text())

@@ -37,7 +37,6 @@ def source(out):
 
 
 def read(path: Path) -> dict:
-    """(class, box) of each picture."""
     _, _, pictures = industreal_cad.read_renders(open_trees(path), "--data")
     return {render.path.rpartition("/")[2]: (render.label, render.box) for render in pictures}
 
@@ -75,7 +74,6 @@ def write(folder: Path, data: dict) -> Path:
 
 
 def expected(data: dict) -> dict:
-    """{name: (class, box)} of what `content` gives."""
     result = {image["file_name"]: (0, None) for image in data["images"]}
     for a in data["annotations"]:
         x, y, w, h = a["bbox"]

@@ -28,7 +28,6 @@ def wait_for(tab, name):
 
 
 def train(tab, page):
-    """Trains by the page; returns when it recognised the next video."""
     press(tab, "Shift+T")
     playwright.expect(tab.locator("#train-plan")).to_contain_text("3 of 4, 0.8 min")
     tab.locator("#train-start").click()

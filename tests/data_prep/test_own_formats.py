@@ -71,7 +71,6 @@ def test_a_rate_of_labels_that_the_videos_do_not_have_is_a_warning(tmp_path, cap
 
 
 def cvat_project(names):
-    """CVAT's XML of a project: a task of 125 pictures for each video, three tags each."""
     tasks = "".join(
         f"<task><id>{i}</id><name>{name}.mp4</name><size>125</size></task>"
         for i, name in enumerate(names)

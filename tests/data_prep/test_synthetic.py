@@ -20,7 +20,6 @@ def _shown(folder, split):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A folder with all kinds of recordings, and one of the usual ones."""
     folder = tmp_path_factory.mktemp("synthetic")
     make = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=1, recordings={"train": 2, "test": 1}

@@ -100,7 +100,6 @@ def folder(tmp_path):
 
 
 def load(folder):
-    """As the commands do, but for the process that reads."""
     inputs = read_inputs(folder, PROCEDURE)
     drawn = [np.full(3, value) for value in (0.2, 0.4, 0.6)]
     return load_product(inputs, PROCEDURE, y_up=False, drawn=drawn)

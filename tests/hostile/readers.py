@@ -356,7 +356,6 @@ class Attempts:
 
 
 def serve(connection: Any, folder: Path) -> None:
-    """The process: makes the attempts that it is asked for."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     attempts = Attempts(folder)
     while True:

@@ -160,8 +160,6 @@ def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
 
 
 class Watching:
-    """The command as a process, whose lines go into a file."""
-
     def __init__(self, trained, source, folder, *options, **of_process):
         command = [sys.executable, "-c", PATIENT, f"--model={trained}"]
         command += [str(source), "--realtime", *map(str, options)]

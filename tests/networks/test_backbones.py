@@ -17,7 +17,6 @@ CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
 
 
 def published(name, folder):
-    """(path of the case's file as published, its arrays)."""
     arrays = dict(np.load(FIXTURES / f"{name}.npz"))
     state = {
         key.removeprefix("state/"): np.float32(value)

@@ -94,7 +94,6 @@ def pick(found, title):
 
 @pytest.fixture(scope="module")
 def every():
-    """All figures of `full`."""
     data = full()
     before = copy.deepcopy(data)
     found = figures.analysis_figures(data)

@@ -25,7 +25,6 @@ SMALL = {
 
 
 def published(case, folder):
-    """(path of the file as published, its arrays)."""
     arrays = dict(np.load(FIXTURES / f"{case}.npz"))
     state = {k[6:]: np.float32(v) for k, v in arrays.items() if k.startswith("state/")}
     safetensors.numpy.save_file(state, folder / f"{case}.safetensors")

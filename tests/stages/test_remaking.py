@@ -416,7 +416,6 @@ def test_what_is_kept_is_said_once_and_further_edits_are_seen(folder, package, k
 
 
 def taken(workdir, other, **changes):
-    """The stages that a run of a changed config takes over."""
     workdir.mkdir()
     context = Context(tiny(**{"data.dir": str(other / "data"), **changes}), workdir, mesh=None)
     found = []

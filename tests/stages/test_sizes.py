@@ -38,7 +38,6 @@ def test_stages_train_on_pictures_of_their_size(rendered, tmp_path, stage, size)
 
 
 def write_random(context):
-    """A detector that was never trained."""
     (context.workdir / "detector").mkdir(parents=True)
     checkpoint.save_best(context.workdir / "detector", *detector.build(context).init())
 

@@ -19,7 +19,6 @@ COLOURS = {"base": "#ff0000", "front wheel": "#00ff00", "lid": [0, 0, 1]}
 
 
 def write(folder):
-    """Writes the meshes in red, green and blue."""
     folder.mkdir()
     for name, mesh in PARTS.items():
         mesh.export(folder / name)

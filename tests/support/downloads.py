@@ -132,7 +132,6 @@ def make_vit(path: Path, **fields) -> None:
 
 
 def pack(path: Path, folder: Path, inside: Path) -> None:
-    """A zip file of all that is in `inside`, named from `folder` on."""
     with zipfile.ZipFile(path, "w") as file:
         for member in sorted(inside.rglob("*")):
             file.write(member, member.relative_to(folder))

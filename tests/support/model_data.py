@@ -104,7 +104,6 @@ def write(
     calibration=None,
     **changes,
 ) -> None:
-    """Writes a model folder; `changes` replace the fields of its content."""
     record = content.StreamRecord(settings, FIGURES, FIGURES | {"f1": 0.5}, calibration)
     records = dict.fromkeys(streams, record)
     if "learned" in records:
@@ -146,6 +145,5 @@ def on_embeddings(folder, module):
 
 
 def decode(decoder, frames, recognised, frame_step=1):
-    """The events that complete in consecutive rows."""
     rows = enumerate(frames)
     return [e for i, frame in rows for e in decode_row(decoder, frame, recognised, i, frame_step)]

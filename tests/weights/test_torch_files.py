@@ -9,7 +9,6 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.weights import torch_files
@@ -117,7 +116,6 @@ def test_read_pth_keeps_the_numbers_of_an_optimizer(write):
 
 
 def test_read_pth_bombs_stay_small(write, monkeypatch):
-    """Small files that ask for much: memory stays far below what they name."""
     # A tuple of itself twice, forty times over: 2⁴⁰ leaves, but forty tuples.
     doubled = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(40))
     assert len(torch_files.read_pth(write(doubled))) == 2
@@ -214,19 +212,6 @@ def test_read_state_dict_wrappers_and_nesting_are_taken_off(write):
         state = torch_files.read_state_dict(path)
         assert list(state) == ["a.w", "b.w"]
         np.testing.assert_array_equal(state["b.w"], TWELVE)
-
-
-def test_read_state_dict_formats_agree(write, tmp_path):
-    safetensors.numpy.save_file({"w": TWELVE}, tmp_path / "a.safetensors")
-    np.savez(tmp_path / "a.npz", w=TWELVE)
-    for path in (
-        tmp_path / "a.safetensors",
-        tmp_path / "a.npz",
-        write(dict_of(w=tensor((12,), (1,)))),
-    ):
-        state = torch_files.read_state_dict(path)
-        assert list(state) == ["w"]
-        np.testing.assert_array_equal(state["w"], TWELVE)
 
 
 def test_read_state_dict_what_is_none_is_an_error(write, tmp_path, monkeypatch):

@@ -35,7 +35,6 @@ def made(sound, tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    """A function that gives a copy of an export, to damage."""
     return lambda form: shutil.copytree(made[form], tmp_path / form)
 
 
@@ -76,7 +75,6 @@ def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path
 
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 def test_events_are_those_of_the_model_whole_live_and_from_the_other_ones_state(sound, made, form):
-    """A station may be given an export while a unit is on it."""
     ours, theirs = (stormpsr_jax.load_model(f) for f in (sound, made[form]))
     assert ours.streams == theirs.streams
     told = [[(e.frame, e.step_id) for e in m.recognise(IMAGES, variant="assembly")]
