@@ -254,7 +254,6 @@ def test_other_settings_are_scored_without_training_and_stages_left_out_are_seen
     made, text = run(folder, stages=LIGHT, **{"evaluate.decay": 0.5})
     assert list(made) == ["predict", "evaluate"]
     assert "evaluate: made again (evaluate.decay 0.75 → 0.5" in text
-    assert "data: done before" in text
     assert not (folder / "predictions" / "test" / "asd").exists()
     model = json.loads((folder / "model" / "model.json").read_text())
     for streams in (metrics(folder)["streams"], model["streams"]):
@@ -272,7 +271,6 @@ def test_weights_are_not_thrown_away_unasked(folder):
         run(folder, **change)
     made, _ = run(folder, "anew", **change)
     assert list(made) == ["temporal", "predict", "evaluate"]
-    assert "another result of temporal" in made["predict"]
     networks = json.loads((folder / "model" / "model.json").read_text())["networks"]
     assert networks["temporal"]["outputs"] == 1
 
