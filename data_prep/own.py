@@ -52,8 +52,8 @@ from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
 from stormpsr_jax.base.errors import for_each, lines_of, raise_all
+from stormpsr_jax.base.trees import Place
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.finding import Place
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.label_files import SPLITS

@@ -1,5 +1,3 @@
-"""For all tests."""
-
 import atexit
 import collections
 import os

@@ -42,7 +42,6 @@ SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
 def command(script):
-    """How its head says that it is run; nothing where it is a part of others."""
     said = re.search(
         rf"python (-m benchmarks\.{script.stem}|benchmarks/{script.name})\b", head(script)
     )

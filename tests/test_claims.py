@@ -1,5 +1,3 @@
-"""`benchmarks.claims`: what its runs share, and one tiny run of all to the table."""
-
 import argparse
 import json
 import re

@@ -1,5 +1,3 @@
-"""Two systems over several runs."""
-
 import numpy as np
 import pytest
 
@@ -25,7 +23,6 @@ def result(delays):
 
 
 def systems(seed, shift, num=12):
-    """Two systems on the same recordings, b later than a by `shift` frames."""
     delays = np.random.default_rng(seed).integers(0, 9, num).tolist()
     return result(delays), result([delay + shift for delay in delays])
 

@@ -1,5 +1,3 @@
-"""The configs as they ship: full-size models are built, with shapes and parameter counts logged."""
-
 import importlib
 import logging
 from pathlib import Path
@@ -36,7 +34,6 @@ def count(tree):
 @pytest.mark.usefixtures("system")  # costly
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_config_every_stage_is_built_at_full_size(name, tmp_path):
-    """Traces initialisation, loss, gradient and update of every model; only the batch is small."""
     size, millions = FULL_SIZE[name]
     large = config_of(name).detector.image_size or size
     config = config_of(name)

@@ -1,5 +1,3 @@
-"""The model and the video that ship: that they work anywhere, and what made them."""
-
 import contextlib
 import io
 import json
@@ -26,7 +24,6 @@ ABOUT = files.read_json(demo.PROVENANCE)
 
 
 def listing():
-    """Every file of the package's folder and when it was written."""
     paths = (p for p in FOLDER.parent.rglob("*") if "__pycache__" not in p.parts)
     return {p: p.stat().st_mtime_ns for p in paths}
 
@@ -68,7 +65,6 @@ def test_demo_finds_what_its_provenance_says(recognised):
 
 
 def test_demo_the_docs_have_what_evaluate_prints_of_it(recognised, capsys, tmp_path):
-    """Another processor rounds otherwise: delays may differ by a frame or two."""
     text = (ROOT / "benchmarks/results/recognise-demo.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"<!-- figures of the demo -->\n```\n(.*?)```", text, re.DOTALL)
     folders = [f"--{stream}={recognised / stream}" for stream in ("asd", "temporal")]
@@ -127,9 +123,6 @@ def test_demo_ships_within_its_size():
             picture.load()
             seconds += picture.info["duration"] / 1000
         assert 5 <= seconds <= 30
-
-
-# --- Where they come from -------------------------------------------------------------------------
 
 
 def test_demo_provenance_is_of_these_files():

@@ -1,5 +1,3 @@
-"""README.md, docs/ and the other pages: the files, modules, tests and headings they name exist."""
-
 import argparse
 import ast
 import collections
@@ -68,7 +66,6 @@ def defined(path):
 
 
 def broken_links(page, text):
-    """The links of a page that lead nowhere."""
     found = []
     for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
         name, _, anchor = link.partition("#")
@@ -101,7 +98,6 @@ def missing_files(page, text):
 
 
 def missing_modules(text):
-    """The modules after `python -m` and the commands after `stormpsr` that do not exist."""
     found = []
     for module in re.findall(r"python -m ([a-z_]\w*(?:\.\w+)*)", text):
         spec = importlib.util.find_spec(module)
@@ -130,7 +126,6 @@ def exists(module, name):
 
 
 def missing_imports(text):
-    """What examples import from the package, and full names between backquotes, if not there."""
     named = re.findall(r"`(stormpsr_jax(?:\.\w+)*)\.(\w+)[`(]", text)
     for module, names in re.findall(r"\bfrom (stormpsr_jax(?:\.\w+)*) import ([\w, ]+)", text):
         named += [(module, name.split()[0]) for name in names.split(",")]
@@ -190,7 +185,6 @@ def test_what_docstrings_and_comments_name_exists(folder):
 
 @pytest.mark.parametrize("page", PAGES + PROOFS + NOTEBOOKS)
 def test_what_a_page_names_exists(page):
-    """The headings, files, tests, modules, commands and imports of a page."""
     text = read(page)
     assert missing_modules(text) + missing_imports(text) == []
     if page not in NOTEBOOKS:
@@ -213,7 +207,6 @@ def test_what_does_not_exist_is_found():
 
 
 def flags_of(parser):
-    """The long flags of a parser and of its commands."""
     for action in parser._actions:
         yield from (flag for flag in action.option_strings if flag.startswith("--"))
         if isinstance(action, argparse._SubParsersAction):
@@ -223,7 +216,6 @@ def flags_of(parser):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of modules that are imported already
 def test_every_flag_of_every_command_stands_on_a_page(monkeypatch):
-    """On README.md or in docs/, whichever command it is of."""
     pages = "".join(read(page) for page in PAGES if page.startswith(("README", "docs/")))
     known = {"--help", "--config.FIELD=VALUE", *re.findall(r"--[\w-]+", pages)}
     parsers = []
@@ -280,7 +272,6 @@ def test_layout_lists_every_room():
 
 
 def test_contributing_says_which_files_each_addition_touches():
-    """No addition touches more files than the page promises, and they exist."""
     listed = additions()
     assert len(listed) == 13
     for addition, (number, paths) in listed.items():

@@ -10,7 +10,6 @@ from stormpsr_jax.base import installed
 
 @pytest.fixture
 def diagnosed(monkeypatch, capsys):
-    """Status and lines of the command, without devices."""
     monkeypatch.setattr(doctor, "devices", lambda: [doctor.Found("ok", "devices: none asked")])
 
     def diagnose():

@@ -1,5 +1,3 @@
-"""The weights that ship, which were fitted to drawn detections, on real ones."""
-
 import pathlib
 
 import pytest

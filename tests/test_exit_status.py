@@ -13,7 +13,6 @@ from tests.support.commands import refused
 
 
 def ended(folder, words, capsys):
-    """The exit status of `main` and the lines on stderr."""
     with pytest.raises(SystemExit) as end:
         main.main([f"--workdir={folder}", *map(str, words)])
     return end.value.code, capsys.readouterr().err.splitlines()

@@ -1,5 +1,3 @@
-"""Films by another renderer: what is labelled is what is seen."""
-
 import numpy as np
 import pytest
 

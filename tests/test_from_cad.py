@@ -1,5 +1,3 @@
-"""`benchmarks.from_cad`: what is learnt from, and what is scored."""
-
 import sys
 
 import pytest

@@ -1,5 +1,3 @@
-"""The rooms of the code: they import downwards only, and nothing imports in circles."""
-
 import re
 import sys
 
@@ -20,8 +18,13 @@ def test_contributing_draws_every_door_from_the_core_to_what_prepares_data():
 
 
 def test_rooms_import_downwards_only():
-    """The contracts of pyproject.toml."""
     pytest.importorskip("importlinter", reason="needs the extra dev")
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     (output,) = finish(start([sys.executable, "-c", command, "--no-logo", "--no-cache"]))
     assert "0 broken" in output
+
+
+def test_the_product_passes_the_type_checker(tmp_path):
+    pytest.importorskip("mypy", reason="needs the extra dev")
+    (output,) = finish(start([sys.executable, "-m", "mypy", f"--cache-dir={tmp_path}"]))
+    assert "no issues found" in output

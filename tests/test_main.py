@@ -1,5 +1,3 @@
-"""The whole job on tiny pictures: all stages, again, killed, on other devices, with mistakes."""
-
 import dataclasses
 import json
 import shutil
@@ -23,17 +21,11 @@ from tests.support.processes import ROOT
 from tests.support.tiny import TRAINED, command, tiny
 
 
-@pytest.fixture
-def workdir(finished):
-    """A finished run, not to be changed."""
-    return finished
-
-
-def test_run_everything_promised_is_there(workdir):
-    metrics = json.loads((workdir / "metrics.json").read_text())
+def test_run_everything_promised_is_there(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["protocol"] == "paper"
     assert metrics["code"].keys() == {"version", "commit", "digest"}
-    model = json.loads((workdir / "model" / "model.json").read_text())
+    model = json.loads((finished / "model" / "model.json").read_text())
     assert model["origin"]["code"] == metrics["code"]
     assert set(metrics["streams"]) == {"asd", "temporal", "storm", "learned"}
     for name, stream in metrics["streams"].items():
@@ -41,36 +33,36 @@ def test_run_everything_promised_is_there(workdir):
         fields = {"threshold", "confidence", "weight"} if name != "learned" else {"install", "rho"}
         assert fields <= stream["settings"].keys()
     assert set(metrics["validation"]) == set(metrics["streams"])
-    report = (workdir / "report.html").read_text()
+    report = (finished / "report.html").read_text()
     assert "<svg" in report
-    detections = json.loads((workdir / "detections.json").read_text())
+    detections = json.loads((finished / "detections.json").read_text())
     assert detections["recordings"] == ["test_000", "test_001"]
     assert sum(row["boxes"] for row in detections["classes"]) == detections["boxes"] > 0
     assert 0 <= detections["map_all"] <= detections["map"] <= 1
     rows = np.array(detections["confusion"]).sum(axis=1)
     assert rows[1:].tolist() == [row["boxes"] for row in detections["classes"]]
     assert "Detections, frame by frame" in report
-    done = json.loads((workdir / "evaluate" / "record.json").read_text())
+    done = json.loads((finished / "evaluate" / "record.json").read_text())
     assert "boxes of split test" in done["made_from"]["data"]  # other boxes score anew
     assert "detections.json" in " ".join(done["results"])
     for split in ("val", "test"):
         for stream in ("asd", "temporal"):
-            names = sorted(p.name for p in (workdir / "predictions" / split / stream).iterdir())
+            names = sorted(p.name for p in (finished / "predictions" / split / stream).iterdir())
             assert names == [f"{split}_00{i}_results_pred.csv" for i in range(2)]
-        names = sorted(p.name for p in (workdir / "predictions" / split / "scores").iterdir())
+        names = sorted(p.name for p in (finished / "predictions" / split / "scores").iterdir())
         assert names == [f"{split}_00{i}.npz" for i in range(2)]
         visibility = (
-            workdir / "predictions" / split / "visibility" / f"{split}_000.csv"
+            finished / "predictions" / split / "visibility" / f"{split}_000.csv"
         ).read_text()
         assert visibility.startswith("frame,visible\n")
 
 
-def test_run_again_changes_nothing(workdir, capsys):
-    before = digests(workdir)
+def test_run_again_changes_nothing(finished, capsys):
+    before = digests(finished)
     start = time.monotonic()
-    main.run(tiny(), workdir)
+    main.run(tiny(), finished)
     assert time.monotonic() - start < 30
-    assert digests(workdir) == before
+    assert digests(finished) == before
     assert "storm" in capsys.readouterr().out  # the table
 
 
@@ -79,14 +71,14 @@ def for_any_pictures(model):
     return Model(dataclasses.replace(model._content, fits=None))
 
 
-def test_live_recognises_exactly_what_metrics_json_says(workdir):
+def test_live_recognises_exactly_what_metrics_json_says(finished):
     """Picture by picture, and where it goes on from a saved state, at twenty random frames.
 
     That whole recordings have the same events, tests/serving/test_live.py shows.
     """
-    model = for_any_pictures(load_model(workdir / "model"))
-    metrics = json.loads((workdir / "metrics.json").read_text())
-    source = ClipSource(workdir / "data", "test", model.procedure)
+    model = for_any_pictures(load_model(finished / "model"))
+    metrics = json.loads((finished / "metrics.json").read_text())
+    source = ClipSource(finished / "data", "test", model.procedure)
     rng, events, cuts = np.random.default_rng(0), 0, 0
     assert set(model.streams) == set(metrics["streams"])
     for stream, found in metrics["streams"].items():
@@ -115,7 +107,6 @@ def test_live_recognises_exactly_what_metrics_json_says(workdir):
 
 
 def test_training_never_reads_the_test_split(finished):
-    """The run was trained while its test pictures and labels were somewhere else."""
     hidden = finished / "hidden"
     for stage in TRAINED:
         assert (finished / stage / "record.json").stat().st_mtime_ns < hidden.stat().st_mtime_ns
@@ -123,7 +114,7 @@ def test_training_never_reads_the_test_split(finished):
 
 
 def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
-    workdir, tmp_path, monkeypatch
+    finished, tmp_path, monkeypatch
 ):
     seen = set()
     select = evaluate_stage.select
@@ -137,7 +128,7 @@ def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
         return found
 
     monkeypatch.setattr(evaluate_stage, "select", spy)
-    shutil.copytree(workdir, tmp_path / "run")
+    shutil.copytree(finished, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "evaluate")
     main.run(tiny(**{"evaluate.risk": 0.2}), tmp_path / "run")
     assert seen == {"val_000", "val_001"}
@@ -145,7 +136,7 @@ def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
     assert "learned: a risk of 0.2 needs 4 recordings with an incorrect installation" in report
     assert "needs 4 recordings" in (tmp_path / "run/model/README.md").read_text()
     result = json.loads((tmp_path / "run/metrics.json").read_text())
-    before = json.loads((workdir / "metrics.json").read_text())
+    before = json.loads((finished / "metrics.json").read_text())
     assert result["streams"]["asd"]["settings"]["threshold"] == 0.5
     # Of the others nothing but the paper's can be chosen.
     assert list(result["paper_settings"]) == ["asd"]
@@ -154,8 +145,7 @@ def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
     assert before["paper_settings"] == result["paper_settings"]
 
 
-def test_killed_in_stages_of_every_kind_same_result(workdir, tmp_path):
-    """SIGKILL in stages when their first files appear; then the command runs to the end."""
+def test_killed_in_stages_of_every_kind_same_result(finished, tmp_path):
     stages = ("data", "pretrain", "embed", "temporal", "predict")
     words, env = command(tmp_path / "run")
     marks = {
@@ -180,7 +170,7 @@ def test_killed_in_stages_of_every_kind_same_result(workdir, tmp_path):
     subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True)
     assert len(killed) == len(stages)
     ours, theirs = (
-        json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "run", workdir)
+        json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "run", finished)
     )
     assert ours == theirs
 
@@ -198,10 +188,10 @@ def test_sigterm_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_p
     main.run(tiny(stages=("data",)), tmp_path / "run")
 
 
-def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
+def test_cad_folder_is_used_and_must_fit(finished, tmp_path):
     """Clean renders of another folder train the encoder as those beside the recordings do."""
     without = tmp_path / "without"
-    shutil.copytree(workdir / "data", without)
+    shutil.copytree(finished / "data", without)
     for path in [*without.glob("clips-cad*"), without / "labels" / "cad.npz"]:
         path.unlink()
     settings = json.loads((without / "settings.json").read_text())
@@ -210,13 +200,13 @@ def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
     changes = {"data.dir": str(without), "stages": ("pretrain",)}
     with pytest.raises(ValueError, match="has no split 'cad'"):
         main.run(tiny(**changes), tmp_path / "a")
-    main.run(tiny(**changes, **{"data.cad_dir": str(workdir / "data")}), tmp_path / "b")
+    main.run(tiny(**changes, **{"data.cad_dir": str(finished / "data")}), tmp_path / "b")
     best = Path("pretrain") / "best.safetensors"
-    assert (tmp_path / "b" / best).read_bytes() == (workdir / best).read_bytes()
+    assert (tmp_path / "b" / best).read_bytes() == (finished / best).read_bytes()
     settings["image_size"] = [64, 64]
     (without / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"the CAD pictures are \(32, 32\) pixels"):
-        main.run(tiny(**changes, **{"data.cad_dir": str(workdir / "data")}), tmp_path / "c")
+        main.run(tiny(**changes, **{"data.cad_dir": str(finished / "data")}), tmp_path / "c")
 
 
 @pytest.mark.parametrize(
@@ -227,15 +217,14 @@ def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
     ],
 )
 def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
-    workdir, tmp_path, field, before, monkeypatch
+    finished, tmp_path, field, before, monkeypatch
 ):
-    """Batches of terabytes are refused before anything of them is made."""
     # Networks so small never compute a whole batch at once.
     monkeypatch.setattr(functions, "SMALL", 0)
     stage = field.partition(".")[0]
     for name in before:
-        shutil.copytree(workdir / name, tmp_path / name)
-    changes = {field: 2**28, "data.dir": str(workdir / "data")}
+        shutil.copytree(finished / name, tmp_path / name)
+    changes = {field: 2**28, "data.dir": str(finished / "data")}
     if stage == "predict":  # whose field allows no such batch
         changes[field] = 64
         large = lambda *given: functions.functions(*given[:-1], 2**42)  # noqa: E731

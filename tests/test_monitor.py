@@ -1,5 +1,3 @@
-"""The command `monitor`: alerts of prediction files, the same as of the decoder frame by frame."""
-
 import json
 
 import numpy as np
@@ -18,7 +16,6 @@ SEAL, COVER, BOTH, ERROR = 1, 2, 3, PROCEDURE.error_class
 
 
 def detections(*shown):
-    """Detections of (class, number of frames), a row a frame."""
     classes = np.repeat(*np.transpose(shown))
     count = len(classes)
     boxes = np.full((count, 4), 0.5)

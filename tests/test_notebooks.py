@@ -1,11 +1,12 @@
-"""The notebooks run where only the wheel is, and the outputs kept in them are what they give."""
-
+import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from data_prep import embeddings
 from stormpsr_jax.psr.evaluation import analysis
@@ -39,7 +40,6 @@ def says(done, kept):
 
 
 def shown(cell):
-    """The types of what a cell displays."""
     return [sorted(o.data) for o in cell.outputs if o.output_type != "stream"]
 
 
@@ -48,7 +48,6 @@ def code_cells(notebook):
 
 
 def run_from(unpacked, name, folder, parameters=None):
-    """Runs a notebook in an empty folder with the wheel's modules before any installed ones."""
     notebook = read(name)
     where = nbformat.v4.new_code_cell("import stormpsr_jax\nprint(stormpsr_jax.__file__)", id="x")
     notebook.cells.append(where)
@@ -58,7 +57,6 @@ def run_from(unpacked, name, folder, parameters=None):
 
 
 def check_kept(kept, done):
-    """Pictures are shown, and kept outputs, if there are any, are of the kinds that cells give."""
     images = [name for name, cell in done.items() if ["image/png", "text/plain"] in shown(cell)]
     assert images == ["pictures", "timeline"]
     if any(cell.execution_count for cell in kept.values()):
@@ -143,7 +141,6 @@ MECCANO_ROWS = {"train": 164_657, "val": 32_600, "test": 102_119}
 
 
 def computed(device):
-    """What the notebook computes for a device: its names."""
     source = type("Source", (), {"width": 128})
     names = {"device": device, "rows": MECCANO_ROWS, "ready": False, "MINUTES": 50}
     names["splits"] = {"train": source}
@@ -177,3 +174,58 @@ def test_meccano_says_what_is_missing(tmp_path):
     (tmp_path / "dataset_info.json").touch()
     with pytest.raises(FileNotFoundError, match=r"none.safetensors is missing"):
         exec(source_of("meccano", "data"), names)
+
+
+class Shell:
+    """In place of IPython: keeps the words that pip would get."""
+
+    def __init__(self, names):
+        self.names, self.asked = names, []
+
+    def run_line_magic(self, magic, line):
+        assert magic == "pip"
+        self.asked.append(line.format(**self.names))  # as IPython puts values in
+
+
+def first_cell(name, source, monkeypatch):
+    """What pip is asked for by the cell where the package is missing, with this FROM."""
+    code = source_of(name, "install")
+    assert 'FROM = "clone"' in code
+    if source is not None:
+        code = code.replace('FROM = "clone"', f"FROM = {source!r}")
+    names = {}
+    shell = Shell(names)
+    names["get_ipython"] = lambda: shell
+    find = importlib.util.find_spec
+    missing = lambda module: None if module == "stormpsr_jax" else find(module)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
+    exec(TransformerManager().transform_cell(code), names)
+    return shell.asked
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_cell_takes_each_source_with_the_extra_and_says_which_or_what_to_give(
+    name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clone").mkdir()
+    wheel = tmp_path / "stormpsr_jax-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    extra = {"quickstart": "video", "training": "synthetic", "meccano": "cuda"}[name]
+    address = "git+https://example.org/a/b@main"
+    for source, package in (
+        (None, f"{tmp_path / 'clone'}[{extra}]"),
+        (wheel.name, f"{wheel}[{extra}]"),
+        (str(wheel), f"{wheel}[{extra}]"),
+        (address, "stormpsr-jax" + f"[{extra}] @ {address}"),
+    ):
+        asked = first_cell(name, source, monkeypatch)
+        assert asked == [f'install --quiet "{package}"']
+        assert capsys.readouterr().out == f"Installing {package}\n"
+    (tmp_path / "clone").rmdir()
+    ways = "give the folder of a clone, the file of a wheel, or git.ADDRESS"
+    with pytest.raises(FileNotFoundError, match=f"FROM = 'clone' is not here; {ways}$"):
+        first_cell(name, None, monkeypatch)
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    with pytest.raises(FileNotFoundError, match="; on Colab: !git clone ADDRESS clone, or upload"):
+        first_cell(name, None, monkeypatch)

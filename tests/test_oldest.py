@@ -1,5 +1,3 @@
-"""The oldest versions allowed of what listens to others or reads what they send."""
-
 import importlib.metadata
 import os
 import re
@@ -15,7 +13,6 @@ LISTENING = ("live", "opcua", "video")  # extras
 
 
 def pinned():
-    """Versions by name, of tests/oldest.txt."""
     lines = (ROOT / "tests/oldest.txt").read_text().splitlines()
     return dict(line.split("==") for line in lines if not line.startswith("#"))
 

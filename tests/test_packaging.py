@@ -1,5 +1,3 @@
-"""The wheel: what is in it, and that it works in an empty folder; and the command `stormpsr`."""
-
 import os
 import re
 import subprocess
@@ -12,7 +10,6 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(unpacked, cwd, *words):
-    """Runs Python in an empty folder with the wheel's modules before any installed ones."""
     return subprocess.run(
         [sys.executable, *words],
         cwd=cwd,

@@ -1,5 +1,3 @@
-"""The encoder and the detector that runs start from: where they came from, and that they fit."""
-
 import contextlib
 import json
 from pathlib import Path
@@ -94,7 +92,6 @@ TINY = {
 @pytest.mark.usefixtures("system")
 @pytest.mark.parametrize("network", TINY)
 def test_general_networks_their_files_are_starting_points(tmp_path, monkeypatch, network):
-    """After two steps on four tiny objects."""
     monkeypatch.setitem(tool.DATA, network, ({"train": 3, "val": 1}, 30, 0.0))
     monkeypatch.setitem(tool.BATCH, network, (2, 2, 2) if network == "encoder" else 4)
     config, name = tool.config_of(network), tool.SECTIONS[network]

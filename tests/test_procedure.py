@@ -1,5 +1,3 @@
-"""The procedure command."""
-
 import json
 import re
 
@@ -21,7 +19,6 @@ def written(tmp_path, capsys):
 
 
 def checked(capsys, path):
-    """The warnings of a file that has no errors."""
     command.main(["check", str(path)])
     *warnings, last = capsys.readouterr().out.splitlines()
     assert last == f"{path}: no errors"

@@ -78,7 +78,6 @@ def test_commands_all_are_listed():
 
 
 def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
-    """Of both protocols, with everything that can be asked for."""
     files = evaluate_data.make_files(tmp_path / "files", names=("01_assy_a",))
     page = read("docs/formats.md")
     section = page[page.index("\n## metrics.json") : page.index("\n## report.html")]
@@ -93,7 +92,6 @@ def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
 
 
 def keys(tree):
-    """The names of the fields at the top of an object, and of those in its nested objects."""
     found = set(tree)
     for name, value in tree.items():
         if name not in ("streams", "recordings"):

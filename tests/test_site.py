@@ -1,5 +1,3 @@
-"""The site of the pages: it is built without a warning, so that no link in it is broken."""
-
 import subprocess
 import sys
 from pathlib import Path

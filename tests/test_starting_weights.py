@@ -1,5 +1,3 @@
-"""Weights that a run starts from: `initialise_from`, and position embeddings of another grid."""
-
 from unittest import mock
 
 import numpy as np
@@ -11,8 +9,6 @@ from stormpsr_jax.networks import positions
 from stormpsr_jax.stages import pretrain
 from stormpsr_jax.weights import parameters, torch_layout
 from tests.support.weights_data import random_state, tiny_encoder
-
-# --- Position embeddings --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -36,9 +32,6 @@ def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
         assert field.mode == "F"
         expected = np.asarray(field.resize(new[::-1], Image.Resampling.BICUBIC))
         np.testing.assert_allclose(out[0, 1:, channel].reshape(new), expected, atol=1e-5)
-
-
-# --- initialise_from ------------------------------------------------------------------------------
 
 
 def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):

@@ -1,5 +1,3 @@
-"""Augmentation against NumPy and SciPy, and the properties it must have."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np

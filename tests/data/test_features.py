@@ -1,5 +1,3 @@
-"""Embedding files and folders: rows on demand, few open files, sent to processes as a path."""
-
 import pickle
 
 import numpy as np
@@ -10,15 +8,6 @@ from stormpsr_jax.data.features import EmbeddingFile
 
 def rows(seed, count=50, width=6):
     return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
-
-
-def test_embedding_file_matches_the_array_for_every_way_of_picking_rows(tmp_path):
-    array = rows(0)
-    np.save(tmp_path / "a.npy", array)
-    file = EmbeddingFile(tmp_path / "a.npy")
-    assert (len(file), file.shape) == (50, (50, 6))
-    for pick in (3, slice(2, 40, 3), np.array([5, 5, 0]), np.array([[1, 2], [3, 49]])):
-        np.testing.assert_array_equal(file[pick], array[pick])
 
 
 def test_embedding_file_travels_as_a_path(tmp_path):

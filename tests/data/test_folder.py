@@ -1,5 +1,3 @@
-"""Settings and labels of a data folder that somebody made up."""
-
 import json
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Pipelines on small shards: the same for any worker count, right labels, one split only."""
-
 import copy
 import dataclasses
 

@@ -1,5 +1,3 @@
-"""KFS, KCAS and XOR labels against densities, plain loops and the rules of the method."""
-
 import importlib
 
 import numpy as np

@@ -9,13 +9,11 @@ from tests.support import meccano_data, own_data, shards_data
 
 @pytest.fixture(scope="session")
 def meccano_files(tmp_path_factory):
-    """A small MECCANO."""
     return meccano_data.make_data(tmp_path_factory.mktemp("meccano"))
 
 
 @pytest.fixture(scope="session")
 def meccano_shards(meccano_files, tmp_path_factory):
-    """Its clip shards."""
     out = tmp_path_factory.mktemp("made") / "shards"
     assert meccano_data.make(meccano_files, out)
     return out
@@ -39,7 +37,6 @@ def own_pictures(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """The clip shards of toy recordings."""
     folder = tmp_path_factory.mktemp("shards") / "data"
     shards_data.build(folder)
     return folder

@@ -71,9 +71,6 @@ def test_boxes_are_in_each_others_way_as_their_corners_say():
     np.testing.assert_allclose(found.volumes, np.prod(highs - lows, axis=1))
 
 
-# --- Orders ---
-
-
 def made(meshes=CUP, names=NAMES, steps=()):
     return building.plan(relations.find(product(*meshes)), names, steps)
 

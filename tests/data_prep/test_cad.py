@@ -1,5 +1,3 @@
-"""`data_prep.cad`: renders of states, from meshes as a user has them."""
-
 import functools
 import itertools
 import json
@@ -76,7 +74,6 @@ def test_poses_lead_to_the_parts(shown):
 
 
 def test_wrong_parts_are_told_and_differ_from_the_same_picture_with_right_ones(shown):
-    """Cameras, lights and tables stay as they are where all parts sit right instead."""
     wrong, right = shown
     differ = []
     for c in (2, 3, 4):
@@ -109,9 +106,6 @@ def test_views_differ_and_hands_hide(meshes, tmp_path, monkeypatch):
     assert digests(tmp_path / "out") == digests(tmp_path / "again")
 
 
-# --- The product ----------------------------------------------------------------------------------
-
-
 def _bounds(product, state):
     vertices = product.mesh(state).vertices
     return np.stack([vertices.min(0), vertices.max(0)])
@@ -138,9 +132,6 @@ def test_triangles_look_outwards_also_of_inverted_and_mirrored_meshes(meshes):
     for part in cad_files.product(meshes).parts:
         centres = part.mesh.vertices[part.mesh.faces].mean(1)
         assert (np.einsum("ij,ij->i", Body(part.mesh).normals, centres) > 0).all()
-
-
-# --- The command ----------------------------------------------------------------------------------
 
 
 def _arguments(meshes, folder, out="out"):

@@ -1,5 +1,4 @@
-"""Ready-made embeddings from files of every kind to a data folder, and what is refused."""
-
+import json
 import os
 import pickle
 import re
@@ -8,7 +7,9 @@ import numpy as np
 import pytest
 
 from data_prep import embeddings
+from stormpsr_jax import main
 from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -16,10 +17,12 @@ from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.embeddings_data import (
     FIRST,
+    PROCEDURE,
     RECORDINGS,
     D,
     K,
     N,
+    W,
     config_for,
     features_of,
     states_of,
@@ -95,9 +98,6 @@ def test_same_bytes_when_interrupted_and_for_any_workers(tmp_path, monkeypatch, 
     embeddings.main(other)
     assert digests(tmp_path / "three") == whole
     assert all(path.stat().st_ino == inode for path, inode in finished.items())
-
-
-# --- What is refused ------------------------------------------------------------------------------
 
 
 class Harmful:
@@ -208,3 +208,45 @@ def test_a_folder_made_from_something_else_is_refused(tmp_path, capsys):
     np.save(tmp_path / "features/train/a.npy", rows)
     said = refused(capsys, embeddings.main, words, lines=None)
     assert "was made from other features or labels of train/a" in said
+
+
+@pytest.mark.usefixtures("system")
+def test_run_learns_predicts_and_scores_without_a_picture(tmp_path):
+    stride = 4
+    words = write(tmp_path, change=lambda array: array[::stride])
+    embeddings.main([*words, f"--stride={stride}"])
+    workdir = tmp_path / "run"
+    main.run(config_for(tmp_path / "out"), workdir)
+    result = json.loads((workdir / "metrics.json").read_text())
+    assert set(result["streams"]) == {"temporal"}
+    assert result["streams"]["temporal"]["f1"] > 0.85
+    assert result["streams"]["temporal"]["delay_s"] < W / PROCEDURE["fps"]
+    assert result["fps"] == PROCEDURE["fps"]
+    procedure = load_procedure(tmp_path / "box.json")
+    path = workdir / "predictions" / "test" / "temporal" / "k_results_pred.csv"
+    predicted = predictions.read_temporal(path, procedure)
+    # A row of every frame, or one that stands for those up to the next.
+    np.testing.assert_array_equal(predicted.frames, np.arange(FIRST, FIRST + N))
+    at = (predicted.frames - FIRST) // stride * stride
+    np.testing.assert_array_equal(predicted.confidences, predicted.confidences[at])
+    states = states_of("k")
+    np.testing.assert_array_equal(predicted.labels, states[at] ^ states[np.maximum(at - W, 0)])
+    before = digests(workdir)
+    main.run(config_for(tmp_path / "out"), workdir)
+    assert digests(workdir) == before
+
+
+def test_errors_of_a_run_on_embeddings(tmp_path):
+    embeddings.main(write(tmp_path))
+    out = tmp_path / "out"
+    for stages in (("pretrain", "temporal"), ("detector",)):
+        with pytest.raises(ValueError, match=f"{stages[0]} in config.stages cannot run without"):
+            main.run(config_for(out, stages=stages), tmp_path / stages[0])
+    with pytest.raises(ValueError, match="procedure 'meccano' asked for"):
+        main.run(config_for(out, procedure="meccano"), tmp_path / "meccano")
+    with pytest.raises(ValueError, match="no split 'cad'; it has test, train, val"):
+        FeatureSource(out, "cad", load_procedure(tmp_path / "box.json"))
+    path = out / "features" / "train" / "a.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"a\.npy cannot be used.*truncated.*run data_prep"):
+        main.run(config_for(out), tmp_path / "truncated")

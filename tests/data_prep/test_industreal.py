@@ -1,5 +1,3 @@
-"""IndustReal's downloads in the forms in which people have them, and what is wrong with some."""
-
 import io
 import json
 import shutil
@@ -52,7 +50,6 @@ def copy(data, tmp_path) -> Path:
 
 
 def check(out: Path, late: int = 30) -> None:
-    """All recordings are there, with their pictures, numbers and classes."""
     for split in ("train", "val", "test"):
         source = ClipSource(out, split, PROCEDURE)
         assert source.fps == 10
@@ -110,7 +107,6 @@ def download(data: Path, folder: Path) -> Path:
 
 
 def others(folder: Path) -> None:
-    """Everything else of the page."""
     (folder / "staging").mkdir()
     write_videos(folder / "staging")
     videos = {path.name: path.read_bytes() for path in sorted((folder / "staging").iterdir())}
@@ -165,7 +161,6 @@ def test_all_downloads_may_lie_in_one_folder_whole_or_not(data, made, tmp_path, 
 
 
 def test_videos_and_labels_alone_do(data, tmp_path):
-    """rgb.mp4 in the recording's folder, or a video of its name anywhere."""
     pytest.importorskip("av")
     shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("rgb"))
     write_videos(tmp_path / "data")
@@ -175,8 +170,6 @@ def test_videos_and_labels_alone_do(data, tmp_path):
 
 
 def boxes_of(change):
-    """Other content of the boxes of 03_assy_0_1."""
-
     def damage(data: Path) -> None:
         path = data / "recordings/test/03_assy_0_1/OD_labels.json"
         content = json.loads(path.read_text())

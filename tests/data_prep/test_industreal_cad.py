@@ -1,5 +1,3 @@
-"""IndustReal's synthetic pictures in the two layouts that are read; what is wrong with some."""
-
 import io
 import json
 import random
@@ -39,12 +37,8 @@ def source(out):
 
 
 def read(path: Path) -> dict:
-    """(class, box) of each picture."""
     _, _, pictures = industreal_cad.read_renders(open_trees(path), "--data")
     return {render.path.rpartition("/")[2]: (render.label, render.box) for render in pictures}
-
-
-# --- The download: labels_coco.json ---------------------------------------------------------------
 
 
 def png(level: int) -> bytes:
@@ -80,7 +74,6 @@ def write(folder: Path, data: dict) -> Path:
 
 
 def expected(data: dict) -> dict:
-    """{name: (class, box)} of what `content` gives."""
     result = {image["file_name"]: (0, None) for image in data["images"]}
     for a in data["annotations"]:
         x, y, w, h = a["bbox"]
@@ -142,9 +135,6 @@ def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, c
     assert lost == {True, False}
 
 
-# --- The layout of the authors' code --------------------------------------------------------------
-
-
 @pytest.fixture
 def synth(tmp_path):
     downloads.make_renders(tmp_path / "synth", SIZE, per_state=2)
@@ -193,9 +183,6 @@ def test_synth_is_taken_of_the_download_that_has_it_unpacked_or_as_tar(synth, tm
         ).read_bytes()
     found, of_tar = source(tmp_path / "out"), source(tmp_path / "of_tar")
     np.testing.assert_array_equal(found.rows("cad_07", [1]), of_tar.rows("cad_07", [1]))
-
-
-# --- Mistakes -------------------------------------------------------------------------------------
 
 
 def coco(key: str, **change):

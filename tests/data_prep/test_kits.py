@@ -81,9 +81,6 @@ def test_renders_of_a_users_product_are_what_config_cad_learns_from(files, monke
     assert values == [[usual[name] for name in names], [1, 2, 1, 3], [100, 0, 0, 1]]
 
 
-# --- Incorrect parts ---
-
-
 def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
     """Given in millimetres; here they are those of a lid on the plate, or standing beside."""
     poses = [{"translation": [0, 0, -32]}, {"translation": [0, -60, 0]}]

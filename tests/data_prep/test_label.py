@@ -1,11 +1,8 @@
-"""The files of the labelling page: its frames and labels are those of `data_prep.own`."""
-
 import asyncio
 import gc
 import json
 import random
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ from stormpsr_jax.base.trees import place_of
 from stormpsr_jax.media import video
 from stormpsr_jax.psr.files.words import Terms
 from tests.data_prep.test_own_formats import cvat_project
+from tests.support import videos
 from tests.support.own_data import PROCEDURE
 
 av = pytest.importorskip("av", reason="needs the extra video")
@@ -32,18 +30,10 @@ def write_film(path, codec="libx264", *, num=150, variable=False, start=0, **opt
     """Small pictures, no two alike; without the first packets, as one that was cut."""
     draw = np.random.default_rng(0)
     whole = path.with_name(f"whole-{path.name}") if start else path
-    with av.open(str(whole), "w") as container:
-        stream = container.add_stream(codec, rate=30, options={"g": "30", "bf": "2", **options})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        if variable:
-            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
-        for i in range(num):
-            picture = draw.integers(0, 255, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            if variable:
-                frame.pts, frame.time_base = 37 * i + int(draw.integers(30)), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    small = draw.integers(0, 255, (num, 6, 8, 3), np.uint8)
+    times = [(37 * i + int(draw.integers(30))) / 1000 for i in range(num)] if variable else None
+    coding = {"codec": codec, "fps": 30, "options": {"g": "30", "bf": "2", **options}}
+    videos.write(whole, small.repeat(8, 1).repeat(8, 2), times, **coding)
     if start:
         with av.open(str(whole)) as source, av.open(str(path), "w") as container:
             stream = container.add_stream_from_template(source.streams.video[0])

@@ -7,7 +7,6 @@ import json
 import random
 import re
 import shutil
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from stormpsr_jax.media import video
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.labels import steps_to_states
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support import videos
 from tests.support.contrasts import CONTRASTS
 from tests.support.label_page import LabelPage
 from tests.support.own_data import rotate
@@ -43,25 +43,19 @@ SECONDS, RATE = 110, 10
 
 def film(path, codec, pts=None, turned=False):
     """Pictures that tell their number, by bright and dark blocks."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE)
-        stream.width, stream.height = (96, 160) if turned else (160, 96)
-        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, 1000)
-        stream.codec_context.time_base = Fraction(1, 1000)
-        stream.codec_context.gop_size = 40
-        if codec.startswith("lib"):
-            stream.options = {"preset": "ultrafast", "x265-params": "log-level=none"}
-        for i in range(SECONDS * RATE):
-            bits = [40 + 170 * (i >> bit & 1) for bit in range(11)]
-            blocks = np.full((6, 10), 90, np.uint8)
-            blocks[1, 1:7], blocks[4, 1:6] = bits[:6], bits[6:]
-            picture = np.stack([blocks.repeat(16, 0).repeat(16, 1)] * 3, -1)
-            if turned:
-                picture = np.ascontiguousarray(np.rot90(picture))
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round(pts(i)) if pts else 100 * i, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+
+    def shown(i):
+        bits = [40 + 170 * (i >> bit & 1) for bit in range(11)]
+        blocks = np.full((6, 10), 90, np.uint8)
+        blocks[1, 1:7], blocks[4, 1:6] = bits[:6], bits[6:]
+        picture = np.stack([blocks.repeat(16, 0).repeat(16, 1)] * 3, -1)
+        return np.ascontiguousarray(np.rot90(picture)) if turned else picture
+
+    count = range(SECONDS * RATE)
+    times = [(pts(i) if pts else 100 * i) / 1000 for i in count]
+    fast = {"preset": "ultrafast", "x265-params": "log-level=none"}
+    coding = {"codec": codec, "options": fast if codec.startswith("lib") else {}}
+    videos.write(path, map(shown, count), times, fps=RATE, gop_size=40, **coding)
     if turned:
         rotate(path, (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000))
 
@@ -380,7 +374,6 @@ RANDOM_KEYS = [
 
 
 def is_whole(server, tab):
-    """What the page shows is what the file says."""
     saved(tab)
     shown = tab.locator("#rows .label > button").evaluate_all(
         "buttons => buttons.map((b) => [Number(b.dataset.at), b.children[1].textContent])"

@@ -1,5 +1,3 @@
-"""Films are labelled, trained on, and the next one recognised, by the labelling page alone."""
-
 import json
 import time
 
@@ -30,7 +28,6 @@ def wait_for(tab, name):
 
 
 def train(tab, page):
-    """Trains by the page; returns when it recognised the next video."""
     press(tab, "Shift+T")
     playwright.expect(tab.locator("#train-plan")).to_contain_text("3 of 4, 0.8 min")
     tab.locator("#train-start").click()

@@ -12,7 +12,6 @@ STAGES = "--config.stages=('pretrain','embed','temporal','predict','evaluate')"
 
 
 def add_video(folder, i):
-    """A video and the times of its steps."""
     completions = [3.0 + i, 8.0 + i, 13.0 + i / 2]
     film(folder / "videos" / f"bench_{i:02d}.mp4", completions, i)
     return completions

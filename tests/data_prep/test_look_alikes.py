@@ -1,5 +1,3 @@
-"""Parts look the same if one mesh is the other one moved, in the same colour."""
-
 import numpy as np
 import pytest
 import trimesh

@@ -1,5 +1,3 @@
-"""Lens and backgrounds of renders, against what they are by definition."""
-
 import dataclasses
 import itertools
 

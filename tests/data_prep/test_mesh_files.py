@@ -1,5 +1,3 @@
-"""Files of meshes: what is read of each format, and the process that reads them."""
-
 import numpy as np
 import pytest
 import trimesh
@@ -117,8 +115,6 @@ def test_linear_vertex_colours_of_a_glb_count_times_its_materials(
     np.testing.assert_allclose(piece.colours, 12 * [expected], atol=1e-4)
 
 
-# --- 3MF ------------------------------------------------------------------------------------------
-
 BLOCK = trimesh.creation.box(bounds=[(0, 10, 20), (1, 12, 23)])
 OBJECT = (
     f'<object id="1" type="model" name="block">{files.mesh(BLOCK.vertices, BLOCK.faces)}</object>'
@@ -171,14 +167,10 @@ def test_colours_of_3mf_are_those_of_materials_and_of_colour_groups(path):
 
 
 def test_a_3mf_file_that_unfolds_is_refused_before_it_is_unpacked(path):
-    """Text that packs to a thousandth."""
     files.write(path, OBJECT + " " * (three_mf.FREE_BYTES + 1), files.item(1))
     assert path.stat().st_size < 2**18
     with pytest.raises(ValueError, match=r"base\.3mf has 67,[0-9,]+ bytes, more than 20 times"):
         mesh_files.read_all([path])
-
-
-# --- STEP -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("unit", "millimetres"), [(".MILLI.,", 1), ("$,", 1000)])
@@ -204,11 +196,7 @@ def test_a_damaged_step_file_is_one_line(text, tmp_path):
     assert "\n" not in str(error.value)
 
 
-# --- The process that reads -----------------------------------------------------------------------
-
-
 def test_a_mesh_that_unfolds_is_not_loaded(meshes, monkeypatch):
-    """A GLB that shows the same 80 triangles so many times."""
     mesh = trimesh.creation.icosphere(subdivisions=1)
 
     def repeat(content, count=6000):

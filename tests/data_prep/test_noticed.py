@@ -92,7 +92,6 @@ def test_an_installation_is_visible_once_the_hands_are_off_it(name, hidden, expe
 
 
 def test_renders_tell_of_every_part_that_is_labelled_wrong(monkeypatch):
-    """Of a product that is out of view nothing is wrong."""
     made = recipe()
     data = made.make("cad", "wrong_21")
     assert (data.states < 0).any(axis=1).all()

@@ -39,9 +39,6 @@ def test_a_procedure_that_cannot_be_built_is_one_line(variant, message):
     assert "\n" not in str(error.value)
 
 
-# --- Timelines of products whose parts cover others ---
-
-
 def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch):
     monkeypatch.setattr(timelines, "UNDONE", 0.0)
     monkeypatch.setattr(timelines, "FORGOTTEN", 1.0)
@@ -83,9 +80,6 @@ def test_nothing_changes_under_a_part_that_stays_on():
                 assert not stays or old[a // 3] == new[a // 3], (product, seed)
 
 
-# --- Names of recordings ---
-
-
 def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
     content = toy.content()
     only = content["variants"].pop("all")
@@ -99,9 +93,6 @@ def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
         assert variants == ["on", "off"] * (len(of_split) // 2)
     assert found["train"][-1] == "x0-rehearsal_001"
     assert [names.is_rehearsal(name) for name in found["train"]] == [False] * 4 + [True] * 2
-
-
-# --- Products drawn at random ---
 
 
 def test_a_drawn_product_can_be_built_and_its_catalogue_is_all_that_its_order_allows():

@@ -1,5 +1,3 @@
-"""A user's own videos: times, rotation, forms of labels, names, exported frames, the command."""
-
 import json
 import os
 import shutil
@@ -27,11 +25,10 @@ from tests.support.own_data import (
     make_pictures,
     opened,
     rotate,
+    words,
     write_pictures,
     write_video,
 )
-
-# --- Videos ---------------------------------------------------------------------------------------
 
 
 def test_variable_frame_rate_goes_by_time(tmp_path):
@@ -64,10 +61,7 @@ def test_a_portrait_video_among_others_is_padded_and_one_without_ending_named(
     make_data(tmp_path)
     rotate(tmp_path / "videos/bench2.mp4", (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000))
     shutil.copy(tmp_path / "videos/bench1.mp4", tmp_path / "videos/bench4")
-    words = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    words += [f"--procedure={tmp_path / 'pump.json'}", "--size=32", f"--out={tmp_path / 'out'}"]
-    assert own.main([*words, "--workers=1"]) == 0
+    assert own.main(words(tmp_path, tmp_path / "out", "--size=32", "--workers=1")) == 0
     assert "bench4: is a video whose name has no ending" in capsys.readouterr().err
     assert "recording bench2: its pictures, of 48x64, have another shape" in caplog.text
     for name, at in (("bench1", (2, 16)), ("bench2", (16, 2))):
@@ -86,11 +80,7 @@ def test_workers_zip_and_globs_give_the_same_bytes(own_videos, tmp_path):
     assert digests(out) == digests(own_videos / "out")
 
 
-# --- Labels ---------------------------------------------------------------------------------------
-
-
 def test_what_the_labelling_page_keeps_is_no_label(tmp_path):
-    """Of a video that was begun, and then left."""
     data = make_pictures(tmp_path, ["bench1", "bench2"])
     (data / "labels/bench2.csv").unlink()
     for folder in (".label/state", "boxes"):
@@ -162,9 +152,6 @@ def test_folders_of_images_keep_their_numbers(tmp_path):
     assert source.frames("bench3", [107]).mean() == pytest.approx(grey(6), abs=2)
 
 
-# --- Names ----------------------------------------------------------------------------------------
-
-
 def test_names_in_both_normal_forms_are_one_name(tmp_path):
     """Videos as macOS names them, everything else as other systems do, or the other way round."""
     names = ("bench_Prüfstand", "bench_é", "bench_ö")
@@ -194,28 +181,22 @@ def test_names_in_both_normal_forms_are_one_name(tmp_path):
     assert sorted(boxed) == sorted(map(nfc, names[:2]))
 
 
-# --- The command ----------------------------------------------------------------------------------
-
-
 def words_for(source: Path, tmp_path: Path) -> list[str]:
     """The words of a command on a copy of videos and labels, to make tmp_path/out."""
     data = shutil.copytree(source, tmp_path / "data", ignore=shutil.ignore_patterns("out"))
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    flags = [f"--{name}={data / name}" for name in ("videos", "labels")]
-    flags += [f"--procedure={tmp_path}/pump.json", f"--out={tmp_path}/out"]
-    return [*flags, "--size=16", "--workers=1"]
+    return words(data, tmp_path / "out", "--size=16", "--workers=1")
 
 
 def test_command_makes_shards_of_another_rate(own_videos, tmp_path, capsys):
-    words = words_for(own_videos, tmp_path)
-    assert own.main([*words, "--fps=10", "--splits=50/25/25"]) == 0
+    flags = words_for(own_videos, tmp_path)
+    assert own.main([*flags, "--fps=10", "--splits=50/25/25"]) == 0
     source = ClipSource(tmp_path / "out", "train", PROCEDURE)
     (recording,) = source.recordings.values()
     assert (source.fps, recording.num_frames) == (10, 39)
     assert recording.states[:, 0].tolist() == [0] * 10 + [1] * 29
     videos = tmp_path / "data/videos"
     os.rename(videos / "bench1.mp4", os.fsencode(videos) + b"/bench\xff.mp4")
-    said = refused(capsys, own.main, words)
+    said = refused(capsys, own.main, flags)
     assert said.startswith("error: --videos: ")
     assert r"bench\xff.mp4' is not UTF-8; rename it" in said
 
@@ -239,3 +220,81 @@ def test_exported_frames_are_those_of_the_shards_and_of_one_rate(own_pictures, t
     line = f"{tmp_path}/frames/bench1/000008.jpg: is there from another export (2 of its pictures"
     assert line in said
     assert said.count("error: ") == 3
+
+
+BOXES = {
+    "images": [{"id": 7, "file_name": "000006.jpg", "width": 64, "height": 48}],
+    "categories": [{"id": 1, "name": "pump"}],
+    "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [16, 12, 16, 24]}],
+}
+
+
+def state_of(folder: Path) -> dict[str, tuple[str, int]]:
+    """Content and inode of every file: a file that was written again has another inode."""
+    return {path: (found, (folder / path).stat().st_ino) for path, found in digests(folder).items()}
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Data whose shards are made, after which labels of bench1 and boxes of bench2 change."""
+    folder = make_pictures(tmp_path / "data")
+    boxes = folder / "boxes"
+    boxes.mkdir()
+    for name in ("bench1", "bench2", "bench3"):
+        (boxes / f"{name}.json").write_text(json.dumps(BOXES))
+    assert make(folder, folder / "out", boxes=boxes)
+    (folder / "labels/bench1.csv").write_text(STEPS.replace("2.05", "2.45"))
+    moved = BOXES | {"annotations": [BOXES["annotations"][0] | {"bbox": [16, 12, 20, 24]}]}
+    (boxes / "bench2.json").write_text(json.dumps(moved))
+    return folder
+
+
+def remake(data: Path, **changes) -> bool:
+    return make(data, data / "out", **({"boxes": data / "boxes", "remake": True} | changes))
+
+
+def test_only_what_has_changed_is_made_again(data):
+    before = state_of(data / "out")
+    with pytest.raises(ValueError, match="--remake") as caught:
+        remake(data, remake=False)
+    first, *lines = str(caught.value).splitlines()
+    assert "give the same command with --remake" in first
+    assert [line.partition(" are not those")[0] for line in lines] == [
+        "recording bench1: its labels",
+        "recording bench2: its boxes",
+    ]
+    assert state_of(data / "out") == before
+    assert remake(data)
+    after = state_of(data / "out")
+    kept = {path for path in after if before.get(path) == after[path]}
+    shards_kept = {path for path in kept if path.startswith("clips-")}
+    split = opened(data / "out")["bench3"][1].split  # which has no other recording
+    assert shards_kept == {f"clips-{split}.array_record-00000-of-00001"}
+    labels_kept = {path.split("/")[2] for path in kept if path.endswith("/frames.npz")}
+    assert labels_kept == {"bench3"}
+    # The same bytes as if it had been made anew.
+    assert make(data, data / "anew", boxes=data / "boxes")
+    assert digests(data / "out") == digests(data / "anew")
+    assert opened(data / "out")["bench1"][0].states[12:14, 1].tolist() == [0, 1]
+    assert remake(data)  # nothing left to do
+    assert state_of(data / "out") == after
+
+
+def test_command_has_the_flag(data, capsys):
+    flags = words(data, data / "small", "--size=8", "--workers=1")
+    assert own.main(flags) == 0
+    (data / "labels/bench1.csv").write_text(STEPS)
+    said = refused(capsys, own.main, flags, lines=2)
+    assert said.count("error: ") == 2
+    assert "no boxes in split" not in said
+    assert own.main([*flags, "--remake"]) == 0
+
+
+def test_a_picture_that_was_exchanged_is_noticed_wherever_it_is(tmp_path):
+    folder = make_pictures(tmp_path / "data")
+    assert make(folder, folder / "out")
+    names = sorted((folder / "videos/bench2").glob("*.jpg"))
+    names[5].write_bytes(names[-1].read_bytes() + bytes(9))
+    with pytest.raises(ValueError, match="recording bench2: its pictures are not those"):
+        make(folder, folder / "out")
+    assert make(folder, folder / "out", remake=True)

@@ -1,5 +1,3 @@
-"""Labels of labelling tools become clip shards, in the frames that show what was labelled."""
-
 import contextlib
 import json
 import re
@@ -14,7 +12,7 @@ from stormpsr_jax import evaluate, procedure
 from stormpsr_jax.psr import convert
 from tests.support import label_formats
 from tests.support.commands import refused
-from tests.support.own_data import PROCEDURE, opened, write_video
+from tests.support.own_data import PROCEDURE, opened, words, write_video
 
 # Of a variable frame rate: pictures at uneven times, two of which no frame at 5 a second shows.
 TIMES = np.array([0, 0.07, 0.2, 0.35, 0.5, 0.61, 0.9, 1.0, 1.4, 1.45, 1.55, 1.6, 2.1, 2.9, 3.3])
@@ -32,9 +30,7 @@ def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path, capsy
         write_video(tmp_path / "videos" / f"{name[:6]}.mp4", TIMES, "mpeg4")
         write(tmp_path / "labels" / name, events, 5)
     (tmp_path / "words.csv").write_text("word,step\nscrew on,Install screw\n")
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    flags = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
-    flags += [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'data'}", "--size=32"]
+    flags = words(tmp_path, tmp_path / "data", "--size=32")
     with pytest.raises(SystemExit):
         own.main(flags)
     err = capsys.readouterr().err
@@ -64,12 +60,10 @@ def test_a_rate_of_labels_that_the_videos_do_not_have_is_a_warning(tmp_path, cap
     label_formats.cvat_tracks(tmp_path / "labels/bench2.xml", events, 25)
     rows = "".join(f"{frame},{name}\n" for _, frame, name in events)
     (tmp_path / "labels/bench3.csv").write_text("frame,step\n" + rows)
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
-    flags = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
-    flags += [f"--procedure={tmp_path / 'pump.json'}", "--size=32"]
     for rate, of_csv in ((30, 13), (25, 15)):
         caplog.clear()
-        assert own.main([*flags, f"--labels_fps={rate}", f"--out={tmp_path / str(rate)}"]) == 0
+        flags = words(tmp_path, tmp_path / str(rate), "--size=32", f"--labels_fps={rate}")
+        assert own.main(flags) == 0
         assert ("have 25 pictures a second" in caplog.text) == (rate == 30)
         for name, (recording, _) in opened(tmp_path / str(rate)).items():
             last = int(np.flatnonzero(np.diff(recording.states.sum(1)))[-1]) + 1
@@ -77,7 +71,6 @@ def test_a_rate_of_labels_that_the_videos_do_not_have_is_a_warning(tmp_path, cap
 
 
 def cvat_project(names):
-    """CVAT's XML of a project: a task of 125 pictures for each video, three tags each."""
     tasks = "".join(
         f"<task><id>{i}</id><name>{name}.mp4</name><size>125</size></task>"
         for i, name in enumerate(names)
@@ -97,10 +90,8 @@ def test_an_export_of_a_whole_project_is_read_as_it_is(tmp_path, capsys):
     names = [f"bench{i}" for i in range(1, 4)]
     for name in names:
         write_video(tmp_path / "videos" / f"{name}.mp4", np.arange(0, 5, 0.04), "mpeg4")
-    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
     path = tmp_path / "project_pump_annotations.zip"  # as CVAT names it
-    flags = [f"--procedure={tmp_path / 'pump.json'}", f"--videos={tmp_path / 'videos'}"]
-    flags += [f"--labels={path}", "--size=32", f"--out={tmp_path / 'data'}"]
+    flags = words(tmp_path, tmp_path / "data", "--size=32", f"--labels={path}")
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("annotations.xml", cvat_project(["bench1", "bench2", "other"]))
     said = refused(capsys, own.main, flags, lines=3).splitlines()
@@ -113,9 +104,10 @@ def test_an_export_of_a_whole_project_is_read_as_it_is(tmp_path, capsys):
     for recording, _ in opened(tmp_path / "data").values():
         changes = (np.flatnonzero(np.diff(recording.states.sum(1))) + 1).tolist()
         assert changes == [5, 10, 15], recording.name
-    labels_command.main(["check", str(path), flags[0], "--labels_fps=25"])
+    labels_command.main(["check", str(path), flags[2], "--labels_fps=25"])
     assert "3 recordings (assembly 3), 9 steps" in capsys.readouterr().out
-    convert.main(["labels", *flags[:3:2], "--labels_fps=25", f"--out={tmp_path / 'psr'}"])
+    given = [flags[2], f"--labels={path}", "--labels_fps=25"]
+    convert.main(["labels", *given, f"--out={tmp_path / 'psr'}"])
     assert sorted(folder.name for folder in (tmp_path / "psr").iterdir()) == names
 
 

@@ -1,5 +1,3 @@
-"""Splits of a user's own recordings: drawn, by folders, and as the data folder grows."""
-
 import random
 import shutil
 

@@ -1,5 +1,3 @@
-"""`data_prep.parts`: one file becomes a mesh for each component."""
-
 import numpy as np
 import pytest
 import trimesh

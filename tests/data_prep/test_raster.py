@@ -52,7 +52,6 @@ def drawn(kind: str) -> list[tuple]:
 
 
 def opened(mesh: Mesh) -> Mesh:
-    """A mesh with a few faces less, and some that are turned round."""
     faces = mesh.faces[3:].copy()
     faces[::5] = faces[::5, ::-1]
     return Mesh(mesh.vertices, faces, mesh.colours[3:])

@@ -1,5 +1,3 @@
-"""What is known of the downloads, held against what was found of them."""
-
 from data_prep import industreal
 from data_prep.reading import second_sources
 from data_prep.reading.data_sets import RecordingFiles, known_download

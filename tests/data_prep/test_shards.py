@@ -1,6 +1,8 @@
-"""Folders of clip shards: what is in them, and how others read it."""
-
+import dataclasses
+import functools
+import os
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_prep.writing import output, shards
 from stormpsr_jax.psr.files import labels
+from tests.support import shards_data
 from tests.support.digests import digests
 from tests.support.processes import finish, start
-from tests.support.shards_data import SPLITS, build, toy_procedure, toy_recording
+from tests.support.shards_data import SPLITS, build, make, toy_procedure, toy_recording
 
 
 def test_build_readable_by_tfds(built):
@@ -101,3 +105,96 @@ def test_build_memory_is_flat_in_recording_length(tmp_path):
         peaks.append(peak)
     assert frame_bytes * 1800 > 50e6  # what holding the longer recording would cost in addition
     assert peaks[1] < peaks[0] + 15
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"procedure": toy_procedure().at(6)}, "fps 5.0 → 6.0"),
+        ({"image_size": (24, 24)}, "image_size"),
+        ({"splits": {"train": ["a", "b", "c"]}}, r"splits.test \['d'\] → absent"),
+        ({"settings": {"seed": {"scene": 1}}}, "settings.seed.scene absent → 1"),
+        ({"procedure": toy_procedure(name="other").at(5)}, "name toy → other"),
+        ({"procedure": toy_procedure(states=["100"]).at(5)}, r"states \["),
+    ],
+)
+def test_build_other_arguments_are_refused(built, change, message):
+    before = digests(built)
+    with pytest.raises(ValueError, match=f"made with other arguments .*{message}.*another folder"):
+        build(built, **change)
+    assert digests(built) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "error", "message"),
+    [
+        ("value", 1, ValueError, "recording test/d: no d here"),
+        ("value", 2, ValueError, "recording test/d: no d here"),
+        ("key", 1, RuntimeError, "recording test/d: KeyError: 'no d here'"),
+    ],
+)
+@pytest.mark.usefixtures("system")  # workers
+def test_build_failure_names_the_recording(tmp_path, kind, workers, error, message):
+    failing = functools.partial(make, fail=f"{kind},d", log=tmp_path / "log")
+    with pytest.raises(error, match=message):
+        build(tmp_path / "out", make=failing, workers=workers)
+    begun = (tmp_path / "log").read_text().split()
+    assert workers > 1 or begun in (["d"], ["d", "a"]), "the next may have begun, no other one"
+    assert not (tmp_path / "out" / "dataset_info.json").exists()
+    assert not list((tmp_path / "out").glob("unfinished/*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda jpegs: jpegs[:-2], "it has 9 images for its 11 labelled frames"),
+        (lambda jpegs: jpegs * 2, "more images than its 11 labelled frames"),
+    ],
+)
+def test_build_too_few_or_too_many_pictures_are_refused(tmp_path, change, message):
+    def altered(data):
+        return dataclasses.replace(data, jpegs=change(list(data.jpegs)))
+
+    with pytest.raises(ValueError, match=rf"recording train/b: .*{message}"):
+        build(tmp_path, make=functools.partial(make, change=altered), splits={"train": ["b"]})
+    assert not list(tmp_path.glob("clips-*"))
+    assert not list(tmp_path.glob("unfinished/*"))
+
+
+def test_build_only_the_glob_is_made_and_the_longest_first(built, tmp_path, capsys):
+    out, log = tmp_path / "out", tmp_path / "log"
+    make = functools.partial(shards_data.make, log=log)
+    assert not build(
+        out, make=make, recordings="[ac]", num_frames={"a": 6, "b": 60, "c": 7, "d": 9}
+    )
+    assert log.read_text().split() == ["c", "a"]
+    assert "2 of 4 recordings are still missing (d, b)" in capsys.readouterr().out
+    assert not (out / "dataset_info.json").exists()
+    assert not build(out, make=make, recordings="test/*")
+    assert build(out, make=make, recordings="train/*")  # completes the folder
+    assert log.read_text().split() == ["c", "a", "d", "b"]
+    assert digests(out) == digests(built)
+    assert build(out, make=None, recordings="a")
+    with pytest.raises(ValueError, match=r"--recordings=x\* matches none of the 4"):
+        build(tmp_path / "other", recordings="x*")
+
+
+def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
+    out, begun, go_on = tmp_path / "out", threading.Event(), threading.Event()
+
+    def slow(split: str, name: str) -> shards.RecordingData:
+        begun.set()
+        assert go_on.wait(60)
+        return toy_recording(name)
+
+    first = threading.Thread(target=build, args=(out,), kwargs={"make": slow})
+    first.start()
+    assert begun.wait(60)
+    with pytest.raises(ValueError, match=rf"another process \({os.getpid()} on .* writing to"):
+        build(out)
+    go_on.set()
+    first.join(60)
+    assert digests(out) == digests(built)  # the second one disturbed nothing
+    assert not (out / "unfinished").exists()
+    with output.only_writer(out):
+        assert build(out)  # what is complete is only read

@@ -1,5 +1,3 @@
-"""Recordings that come, go, are corrected or change their split after a folder has been made."""
-
 import functools
 import os
 import shutil

@@ -1,5 +1,3 @@
-"""What is left of a run that was stopped, and what the next one makes of it."""
-
 import functools
 import os
 import shutil
@@ -57,7 +55,6 @@ def test_build_interrupted_and_run_again_gives_the_same_bytes(built, tmp_path, s
 
 
 def wait_until_gone(out: Path) -> None:
-    """Waits until the processes that left unfinished files are gone."""
     deadline = time.monotonic() + 60
     for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*[0-9]")}:
         while is_running(pid):

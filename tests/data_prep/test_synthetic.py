@@ -6,6 +6,7 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
+from data_prep.products import products
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
@@ -13,17 +14,12 @@ from tests.support.recipes import SYNTHETIC, recipe
 
 
 def _shown(folder, split):
-    """Pictures and labels of each recording of a folder."""
     source = ClipSource(folder, split, SYNTHETIC)
     return {n: (source.jpegs(n, source.numbers(n)), r) for n, r in source.recordings.items()}
 
 
-# --- Folders --------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A folder with all kinds of recordings, and one of the usual ones."""
     folder = tmp_path_factory.mktemp("synthetic")
     make = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=1, recordings={"train": 2, "test": 1}
@@ -59,9 +55,6 @@ def test_rehearsals_are_full_of_errors_and_have_no_boxes(folders):
         assert (r.visible > 0).any()
     assert max(shares[False]) < 0.25
     assert 0.3 < np.mean(shares[True]) < 0.7
-
-
-# --- Recordings -----------------------------------------------------------------------------------
 
 
 def test_annotations_fit_what_is_visible_and_pictures_are_rendered_when_asked_for(monkeypatch):
@@ -107,9 +100,6 @@ def test_clean_renders_show_each_state_wholly():
     assert colourful[1] > 1.5 * colourful[0]
 
 
-# --- The command ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -135,3 +125,22 @@ def test_a_wrong_flag_is_one_line(tmp_path, flags, expected, capsys, monkeypatch
     Path("labels/train/a/PSR_labels_raw.csv").write_text("0.jpg" + ",0" * 17)
     assert expected in refused(capsys, synthetic.main, ["--out=out", *flags])
     assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_what_is_told_of_a_product_comes_true_and_of_a_finished_folder_nothing(tmp_path, capsys):
+    def make():
+        synthetic.make_dataset(
+            tmp_path, of=products.drawn(2), size=16, fps=1, recordings={"val": 2}, cad_per_state=2
+        )
+        return capsys.readouterr().out
+
+    (line,) = make().splitlines()
+    size = sum(path.stat().st_size for path in tmp_path.glob("clips-*"))
+    frames = int(line.partition(" ")[0].replace(",", ""))
+    with np.load(tmp_path / "labels" / "val.npz") as file:
+        assert frames == len(file["states"]) + 2 * products.drawn(2).procedure.num_states
+    told = float(line.partition(" MB")[0].rpartition(" ")[2]) * 1e6
+    assert told == pytest.approx(size, rel=0.3)
+    assert "a minute or less" in line
+    assert make() == ""

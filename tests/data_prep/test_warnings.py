@@ -1,5 +1,3 @@
-"""Warnings about a product and its procedure before anything is rendered."""
-
 import json
 
 import numpy as np
@@ -102,7 +100,6 @@ def folder(tmp_path):
 
 
 def load(folder):
-    """As the commands do, but for the process that reads."""
     inputs = read_inputs(folder, PROCEDURE)
     drawn = [np.full(3, value) for value in (0.2, 0.4, 0.6)]
     return load_product(inputs, PROCEDURE, y_up=False, drawn=drawn)

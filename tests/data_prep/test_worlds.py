@@ -1,5 +1,3 @@
-"""Worlds: each is as it always was, `bench` as its laws say, and each kind a field."""
-
 import dataclasses
 import functools
 import hashlib
@@ -88,12 +86,8 @@ def test_half_lower_and_upper_have_nothing_in_common():
         assert set(low) | set(high) == set(whole)
 
 
-# --- Laws of time ---------------------------------------------------------------------------------
-
-
 @functools.cache
 def drawn(count=60):
-    """Timelines of bench."""
     rngs = map(np.random.default_rng, range(count))
     habits = worlds.BENCH.habits
     return [timelines.draw_timeline(SYNTHETIC, rng, habits=habits) for rng in rngs]
@@ -123,7 +117,6 @@ def test_bench_errors_are_those_of_real_recordings():
 
 
 def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():
-    """With hands that come and go, and a head that turns away."""
     boxed, away = [], []
     slow = dataclasses.replace(SYNTHETIC, fps=0.5)
     for i in range(3):

@@ -1,5 +1,3 @@
-"""Incorrect parts look so, in any number of ways, and a state says which they are."""
-
 import functools
 
 import numpy as np
@@ -64,19 +62,3 @@ def test_wrong_pose_the_surface_is_visibly_elsewhere(name):
     distances = [apart(name, wrong_poses.wrong_pose(PARTS[name], rng)) for _ in range(9)]
     assert min(distances) > 0.04
     assert np.median(distances) > 0.1
-
-
-def test_wrong_copy_right_parts_stay_where_they_belong():
-    state = np.array([1, -1, 0, 1, 0, -1, 0, 0, 1, 0, 1], np.int8)
-    mesh = wrong_poses.wrong_copy(TOY, state, np.random.default_rng(0)).mesh(state)
-    right = TOY.mesh(np.abs(state))
-    assert mesh.faces.shape == right.faces.shape
-    np.testing.assert_array_equal(mesh.colours, right.colours)
-    first = len(TOY.board.vertices)
-    np.testing.assert_array_equal(mesh.vertices[:first], right.vertices[:first])
-    for p, value in zip(TOY.parts, state, strict=True):
-        if value:
-            rows = slice(first, first := first + len(p.mesh.vertices))
-            same = np.abs(mesh.vertices[rows] - right.vertices[rows]).max() < 1e-12
-            assert same == (value > 0)
-    assert first == len(mesh.vertices)

@@ -1,5 +1,3 @@
-"""`stormpsr_jax.paper`: its plan, and tables of a finished tiny run."""
-
 import contextlib
 import io
 import json
@@ -87,7 +85,6 @@ def paper_says(argv):
 
 @pytest.fixture(scope="module")
 def made(finished, tmp_path_factory):
-    """Tables of the finished tiny run, whose stages are taken over."""
     root = tmp_path_factory.mktemp("paper")
     asked = ["main", "finetune", "detector", "--seeds=1", f"--from={finished}"]
     return root, paper_says(words(root, asked, finished))

@@ -1,5 +1,3 @@
-"""Runs that belong together: what they share, how far they are, their tables."""
-
 import pytest
 
 from stormpsr_jax.experiments import execute

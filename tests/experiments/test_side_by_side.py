@@ -1,5 +1,3 @@
-"""Runs side by side: figures, what they share, one that is killed, a second command."""
-
 import json
 import os
 import signal

@@ -1,5 +1,3 @@
-"""`stormpsr_jax.sweep`: fields and values of a command line, its runs, its table."""
-
 import json
 import re
 import signal

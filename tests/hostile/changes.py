@@ -63,7 +63,6 @@ OF_BYTES: dict[str, Callable[[random.Random, bytes], bytes]] = {
 
 
 def damage(rng: random.Random, path: Path) -> str:
-    """Damages a file and says how."""
     way = rng.choice((*OF_BYTES, "bits flipped", "cut", "removed", "a pipe", "a folder", "a link"))
     if way in OF_BYTES:
         path.write_bytes(OF_BYTES[way](rng, path.read_bytes()))
@@ -118,7 +117,6 @@ OF_TEXT: dict[str, Callable[[random.Random, bytes], bytes]] = {
 
 
 def change_text(rng: random.Random, path: Path) -> str:
-    """Changes a text of lines and says how."""
     way = rng.choice(list(OF_TEXT))
     path.write_bytes(OF_TEXT[way](rng, path.read_bytes()))
     return way

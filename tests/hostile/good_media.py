@@ -23,7 +23,6 @@ def shown(i: int) -> np.ndarray:
 
 
 def write_videos(folder: Path) -> None:
-    """Writes two seconds of video into a file of each container."""
     for ending, codec in {**CODECS, "png.mov": "png"}.items():
         rate = 25 if ending == "mpg" else 12
         fields = {"pix_fmt": FORMATS.get(codec, "yuv420p")}
@@ -33,6 +32,5 @@ def write_videos(folder: Path) -> None:
 
 
 def image(mode: str) -> Image.Image:
-    """A picture of a mode of Pillow."""
     picture = Image.fromarray(shown(0))
     return picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)

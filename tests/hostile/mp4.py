@@ -26,16 +26,9 @@ def mp4(
     edits: int = 0,
     more: bytes = b"",
 ) -> bytes:
-    """An MP4 file of MPEG-4 video whose samples lie one after the other.
+    """An MP4 file of MPEG-4 video whose samples, each of `size` bytes, lie one after the other.
 
-    Args:
-        samples: how many there are.
-        data: bytes that there are of them.
-        gap: ticks from one to the next.
-        ticks: of a second.
-        size: bytes of each.
-        edits: each of which shows all of the video; 0 for no list of them.
-        more: boxes at the end of the head.
+    Of them there are `data` bytes. Each of the edits shows all of the video.
     """
     length = min(samples * gap, 2**32 - 1)
     entry = bytes(6) + struct.pack(">H16xHHIIIH32xHh", 1, 64, 48, 72 << 16, 72 << 16, 0, 1, 24, -1)

@@ -54,17 +54,9 @@ MEMORY = 2**33  # bytes of address space, more than anything sound takes
 
 
 class Reader(NamedTuple):
-    """A reader.
-
-    Attributes:
-        make: writes good files into a folder.
-        read: reads one of them, in that folder; returns what can be compared.
-        sealed: whether a checksum tells of damage, so that the result is right or an error.
-    """
-
-    make: Callable[[Path], object]
-    read: Callable[[Path, Path], object]
-    sealed: bool = False
+    make: Callable[[Path], object]  # writes good files into a folder
+    read: Callable[[Path, Path], object]  # one of them, in that folder, to what can be compared
+    sealed: bool = False  # a checksum tells of damage: the result is right or an error
 
 
 def digest(values: Any) -> int:
@@ -364,7 +356,6 @@ class Attempts:
 
 
 def serve(connection: Any, folder: Path) -> None:
-    """The process: makes the attempts that it is asked for."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     attempts = Attempts(folder)
     while True:

@@ -1,5 +1,3 @@
-"""Live sources: which they are, their clock, what is dropped, how a lost one is opened again."""
-
 import contextlib
 import itertools
 import re

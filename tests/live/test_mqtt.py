@@ -13,7 +13,8 @@ import jinja2
 import pytest
 
 from stormpsr_jax.live import mqtt
-from tests.support.receivers import Double, broker, free_port
+from tests.support.processes import free_port
+from tests.support.receivers import Double, broker
 
 pytest.importorskip("paho", reason="needs the extra live")
 
@@ -23,7 +24,6 @@ needs_broker = pytest.mark.skipif(BROKER is None, reason="no mosquitto (Debian: 
 
 @contextlib.contextmanager
 def mosquitto(folder, *lines):
-    """Serves with these lines in its configuration; gives its port."""
     port, config = free_port(), folder / "mosquitto.conf"
     # Another user than the one who starts it could not read the folders of tests.
     config.write_text("\n".join([f"listener {port} 127.0.0.1", "user root", *lines, ""]))
@@ -38,8 +38,6 @@ def mosquitto(folder, *lines):
 
 
 class Subscriber:
-    """Somebody else's client."""
-
     def __init__(self, port, name):
         from paho.mqtt import client, enums
 
@@ -97,7 +95,6 @@ def test_topics_and_last_will(system, tmp_path):
 
 @needs_broker
 def test_home_assistant_finds_the_station_and_its_templates_hold(system, tmp_path):
-    """Only where it is asked for."""
     with mosquitto(tmp_path, "allow_anonymous true") as port:
         for name in (None, "pump · up"):
             ours = mqtt.Mqtt(f"mqtt://127.0.0.1:{port}/line/7", name)

@@ -110,10 +110,15 @@ def test_states_are_those_of_every_record_before_also_of_dropped_ones(server, mo
         assert tried.wait(5)  # it is under way, and no longer in the queue
         for record in ({"type": "unit", "unit": 1}, event(3), alert, alert, event(1)):
             ours.send(record)
+            ours.send({**STATUS, "connected": False})
+        ours.send(STATUS)
         away.clear()
         server.wait(5)
     assert ours.dropped == 2
     assert server.of("Line7.States") == [[1, 0], [-1, 1]]
+    assert server.of("Line7.Connected") == [True], "of the statuses the newest one"
+    ours.send(alert)
+    assert ours.dropped == 3, "counted after the end too"
 
 
 def test_a_node_that_is_missing_is_named_once_and_costs_no_other_one(server, capsys):

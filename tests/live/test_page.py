@@ -78,8 +78,6 @@ def ask(page, path="/", method="GET", body=None, **headers):
 
 
 class Events:
-    """Server-sent events as they come: (name, id, data)."""
-
     def __init__(self, page, after="", **headers):
         self._connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=10)
         self._connection.request("GET", f"/events?after={after}", headers=headers)
@@ -326,13 +324,14 @@ def test_a_page_ends_with_the_process_that_has_it_and_its_address_is_free(system
 
 
 def test_errors_one_line(system, monkeypatch):
-    def refuse(match, address=LOOPBACK):
-        with pytest.raises(ValueError, match=match), serving(address):
-            pass
-
+    message = r"--serve=127.0.0.1:\d+: cannot be opened \(Address"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = access.Address(*taken.getsockname())
-        refuse(r"--serve=127.0.0.1:\d+: cannot be opened \(Address", address)
-    refuse("needs a token", ALL)
+        with pytest.raises(ValueError, match=message), serving(address):
+            pass
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    refuse(r"--serve needs 'starlette': pip install '\.\[")
+    with (
+        pytest.raises(ValueError, match=r"--serve needs 'starlette': pip install '\.\["),
+        serving(),
+    ):
+        pass

@@ -1,5 +1,3 @@
-"""All receivers of live recognition: what each does wherever a network may fail."""
-
 import contextlib
 import itertools
 import shutil
@@ -9,12 +7,12 @@ import time
 import pytest
 
 from stormpsr_jax.live import mqtt, opcua, outbox, webhook
+from tests.support.processes import free_port
 from tests.support.receivers import (
     REFUSED,
     Double,
     Said,
     broker,
-    free_port,
     hanging_up,
     make_keys,
     passing_on,
@@ -72,7 +70,6 @@ def kind(system, request):
 
 @contextlib.contextmanager
 def taking(kind, port, request, tls=None):
-    """A receiver that takes records."""
     act = {"mqtt": broker, "webhook": web_server()}.get(kind)
     plant = request.getfixturevalue("plant") if kind == "opcua" else None
     with Double(act or passing_on(plant.port), port, tls) as double:

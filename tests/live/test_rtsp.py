@@ -18,7 +18,7 @@ from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files.unit import Reset
 from tests.support.live_data import scripted
 from tests.support.model_data import PICTURES
-from tests.support.processes import free_address
+from tests.support.processes import free_port
 
 PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's modules
 SERVER = Path(__file__).parents[1] / "support" / "rtsp_server.py"
@@ -60,7 +60,6 @@ def serve(port: str) -> subprocess.Popen:
 
 
 def number_of(picture: np.ndarray) -> int:
-    """Which one it is, as drawn on it."""
     bits = [
         int(picture[SIDE * (k // COLUMNS) + SIDE // 2, SIDE * (k % COLUMNS) + SIDE // 2, 0]) > 127
         for k in range(BITS)
@@ -93,7 +92,7 @@ class Seen:
 
 def watch(kills: int, seed: int) -> tuple[Seen, list[tuple[float, float]]]:
     """What is seen while the server is killed so often; when it was gone: (from, to)."""
-    port, chance, gaps, stop = free_address().rpartition(":")[2], random.Random(seed), [], []
+    port, chance, gaps, stop = str(free_port()), random.Random(seed), [], []
     server, seen = serve(port), Seen()
     live, clock = scripted("temporal"), Clock(FPS)
     source = live_source(f"rtsp://127.0.0.1:{port}/numbers")

@@ -60,7 +60,6 @@ class Server:
         self.process.stdin.flush()
 
     def end(self):
-        """Ends in order, as at the end of a file."""
         self.process.communicate()
 
     def kill(self):
@@ -261,7 +260,6 @@ def test_station_strikes_out_what_is_withdrawn(server, tab):
 
 
 def test_station_shows_the_units_of_today(server, tab):
-    """With the pictures that there are."""
     step = {"step_id": 0, "step": f"Install {EVIL}", "time_s": 63.5, "frame": 7}
     step["wall_time"] = "2026-05-06T09:30:00+00:00"  # before a restart, that is
     server.tell("snapshot", 7, JPEG)

@@ -1,5 +1,3 @@
-"""The command on live sources: lines, mistakes, Ctrl-C, kills with --state."""
-
 import http.client
 import importlib.util
 import json
@@ -24,7 +22,7 @@ from stormpsr_jax.serving.named_files import sealed
 from stormpsr_jax.serving.product_gate import Fits
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
-from tests.support.processes import free_address, start, wait_until
+from tests.support.processes import free_port, start, wait_until
 from tests.support.receivers import Double, web_server
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
 
@@ -63,7 +61,6 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def even(tmp_path_factory):
-    """A video that has the model's frame rate."""
     pictures = video(SECONDS * 10, HEIGHT, WIDTH)
     times = np.arange(len(pictures)) / 10
     return write_video(tmp_path_factory.mktemp("even") / "a_up.mp4", pictures, times)
@@ -163,8 +160,6 @@ def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
 
 
 class Watching:
-    """The command as a process, whose lines go into a file."""
-
     def __init__(self, trained, source, folder, *options, **of_process):
         command = [sys.executable, "-c", PATIENT, f"--model={trained}"]
         command += [str(source), "--realtime", *map(str, options)]
@@ -179,7 +174,6 @@ class Watching:
         wait_until(lambda: any(line["type"] == kind for line in self.lines()), self.process, 300)
 
     def end(self, code=0):
-        """Waits for the end; returns the lines."""
         _, errors = self.process.communicate(timeout=300)
         assert self.process.returncode == code, errors
         return self.lines()
@@ -188,7 +182,6 @@ class Watching:
 def test_recognise_killed_and_started_again_tells_each_event_once(
     trained, even, expected, tmp_path
 ):
-    """On the line of an event, and at another moment."""
     options = (tmp_path, f"--state={tmp_path / 's.json'}")
     lines, chance = [], random.Random(0)
     for kill in range(2):
@@ -229,14 +222,12 @@ needs_live = pytest.mark.skipif(
 
 
 def ask(port, path):
-    """The answer of a page, still to be read."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", path)
     return connection.getresponse()
 
 
 def follow(port):
-    """The view of a page, once its file plays."""
     answer, name = ask(port, "/events"), ""
     for line in answer:
         field, _, value = line.decode().rstrip("\n").partition(": ")
@@ -250,7 +241,7 @@ def follow(port):
 
 @needs_live
 def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, tmp_path):
-    receiver, port = Double(web_server()), int(free_address().rpartition(":")[2])
+    receiver, port = Double(web_server()), free_port()
     options = [tmp_path, f"--state={tmp_path / 's.json'}", f"--serve={port}"]
     options.append(f"--webhook=http://127.0.0.1:{receiver.port}/line/7")
     try:

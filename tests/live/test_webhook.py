@@ -1,5 +1,3 @@
-"""Against a web server on loopback that fails at times."""
-
 from stormpsr_jax.live import webhook
 from tests.support.receivers import Double, web_server
 

@@ -1,5 +1,3 @@
-"""Networks as plain values and back: the same network, and its sizes without building it."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np

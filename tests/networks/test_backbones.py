@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.networks import backbones, vit
+from stormpsr_jax.networks import backbones, vit, vit_family
 from stormpsr_jax.weights import parameters
 from tests.support.weights_data import command
 
@@ -17,7 +17,6 @@ CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
 
 
 def published(name, folder):
-    """(path of the case's file as published, its arrays)."""
     arrays = dict(np.load(FIXTURES / f"{name}.npz"))
     state = {
         key.removeprefix("state/"): np.float32(value)
@@ -62,6 +61,14 @@ def test_backbones_match_the_models_that_timm_builds():
         module = family.module(**family.named[name])
         found = {key: getattr(module, key) for key in row}
         assert json.loads(json.dumps(found)) == row, name  # tuples are lists there
+
+
+def test_the_largest_dinov3_has_no_bias_of_queries_and_values():
+    """In neither library; all other DINOv3 of transformers do."""
+    names = [name for name in vit_family.NAMED if name.startswith("facebook/dinov3-")]
+    without = {name for name in names if vit_family.NAMED[name]["bias"] == "none"}
+    assert without == {f"facebook/dinov3-vit7b16-pretrain-{of}" for of in ("lvd1689m", "sat493m")}
+    assert vit_family.NAMED["vit_7b_patch16_dinov3"]["bias"] == "none"
 
 
 def test_fields_numbers_of_the_config_replace_the_backbones():

@@ -1,5 +1,3 @@
-"""networks/dense.py against flax's layer."""
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,8 +10,6 @@ X = np.random.default_rng(0).normal(size=(3, 5, 8)).astype(np.float32)
 
 
 def gradients(layer: nn.Module):
-    """What compiles to the gradients of parameters and input."""
-
     def loss(params, x):
         return (layer.apply({"params": params}, x) ** 2).sum()
 

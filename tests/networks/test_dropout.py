@@ -1,5 +1,3 @@
-"""Dropout against flax's and JAX's own random numbers."""
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,8 +18,6 @@ def test_bernoulli_matches_jax(p, shape, monkeypatch):
 
 
 class Twice(nn.Module):
-    """Applies a dropout layer twice, so that two masks are drawn."""
-
     layer: type
 
     @nn.compact

@@ -1,5 +1,3 @@
-"""EfficientNet-Lite0 against a pass in NumPy, and a step of its training."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,5 +1,3 @@
-"""The recurrent unit in JAX against the one in NumPy, and its gradient against JAX's own."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +38,6 @@ def test_logits_matches_the_numpy_rule_on_a_recording():
 
 
 def test_filter_matches_the_inputs_that_the_fit_sees():
-    """Frames one by one, and all at once with their means."""
     weights, recording = learned_beliefs.default_weights("scores"), simulate(1)
     settings, said = learned.LearnedSettings(rho=None), recording.scores
     belief = learned.LEARNED.beliefs(PROCEDURE, recording, settings, weights)

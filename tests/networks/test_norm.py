@@ -1,5 +1,3 @@
-"""Layer normalisation and the dense layer behind it, against flax's and float64."""
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,8 +10,6 @@ EPSILON = 1e-6
 
 
 class Behind(nn.Module):
-    """A dense layer behind a norm, of ours or of flax's."""
-
     norm: type
     dense: type
     dtype: type

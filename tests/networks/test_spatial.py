@@ -1,5 +1,3 @@
-"""The spatial encoder against golden outputs, gradients and statistics."""
-
 from typing import Any
 
 import flax.linen as nn

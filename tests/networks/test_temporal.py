@@ -1,5 +1,3 @@
-"""The temporal transformer against golden activations, gradients and short trainings."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np

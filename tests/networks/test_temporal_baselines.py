@@ -1,5 +1,3 @@
-"""The ablation's temporal encoders: what each can and cannot see of a clip."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +76,6 @@ def test_without_activation_the_mlp_is_two_matrix_products_and_a_norm():
 
 
 def test_temporal_baselines_matches_lstm_in_a_plain_loop():
-    """One layer against the recurrence written out in float64."""
     model = temporal_baselines.TemporalLSTM(K, depth=1, width=5)
     x, _ = clips(4, 3)
     variables = jax.jit(model.init)(jax.random.key(0), x)

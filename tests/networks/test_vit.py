@@ -1,5 +1,3 @@
-"""The ViT against golden activations, a NumPy transcription and its own symmetries."""
-
 import functools
 import math
 

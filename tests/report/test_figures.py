@@ -1,5 +1,3 @@
-"""The figures of a result hold the numbers of its tables, and nothing where nothing is known."""
-
 import copy
 import html
 import re
@@ -96,7 +94,6 @@ def pick(found, title):
 
 @pytest.fixture(scope="module")
 def every():
-    """All figures of `full`."""
     data = full()
     before = copy.deepcopy(data)
     found = figures.analysis_figures(data)

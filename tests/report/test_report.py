@@ -1,5 +1,3 @@
-"""The report is read back with Python's own HTML parser, and made where JAX cannot be imported."""
-
 import base64
 import html.parser
 import re

@@ -1,5 +1,3 @@
-"""A recording's timeline as a figure of its own; tests of the report look at it within a page."""
-
 import numpy as np
 
 from stormpsr_jax.psr.procedure import load_procedure

@@ -1,5 +1,3 @@
-"""A model, a video and the results of it."""
-
 import pytest
 
 from tests.support.model_data import video, write
@@ -8,7 +6,6 @@ from tests.support.recognise_data import COUNT, HEIGHT, TIMES, WIDTH, run, write
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The folder of a model with all streams."""
     folder = tmp_path_factory.mktemp("run") / "model"
     write(folder)
     return folder
@@ -23,7 +20,6 @@ def clip(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def made(trained, clip, tmp_path_factory):
-    """The folder of its results."""
     out = tmp_path_factory.mktemp("out")
     assert run(trained.parent, clip, f"--out={out}", "--video") == 0
     return out / "a_up"

@@ -1,5 +1,3 @@
-"""The model card beside a model: what it says, and what it never says."""
-
 import re
 
 import jax
@@ -26,7 +24,6 @@ DATA = {"rendered": True, "scene": SCENE, "recordings": {"train": 40, "test": 5}
 
 
 def read(folder):
-    """(The YAML in front, the text after it) of a card."""
     text = (folder / "README.md").read_text("utf-8")
     start, head, body = text.split("---\n", 2)
     assert start == ""

@@ -1,5 +1,3 @@
-"""The checklist: done, next, missing and wrong steps."""
-
 import pytest
 
 from stormpsr_jax.psr import Event, Procedure

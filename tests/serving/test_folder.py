@@ -1,5 +1,3 @@
-"""Model folders: written whole, and every kind of damage is one line that names the file."""
-
 import hashlib
 import json
 import re
@@ -77,9 +75,6 @@ def rewrite(folder, arrays: dict | None = None, content: bytes | None = None) ->
         change(folder, "weights", key, value=value)
 
 
-# --- Writing --------------------------------------------------------------------------------------
-
-
 def test_write_model_an_older_model_is_replaced_or_left_whole(folder, monkeypatch):
     before = (folder / MODEL).read_bytes()
     other = {"networks": NETWORKS | {"detector": network(DETECTOR, (1, 32, 32, 3), 9)}}
@@ -135,9 +130,6 @@ def test_part_pictures_are_kept_by_a_copy_and_nothing_but_jpegs(tmp_path):
         write(tmp_path, part_pictures=[jpeg])
     with pytest.raises(ValueError, match=r"part_pictures\[1\]: is no JPEG file"):
         write(tmp_path, part_pictures=[None, b"<svg>", None])
-
-
-# --- Damage ---------------------------------------------------------------------------------------
 
 
 def test_read_model_errors_arrays_that_do_not_fit(folder):
@@ -208,9 +200,6 @@ def test_read_model_a_changed_field_is_noticed_unless_the_checksum_is_deleted(fo
     assert "was damaged or changed: it differs from its checksum" in refusal(folder, MODEL)
     change(folder, "checksum", value=del_)
     assert read_model(folder).fps == 12
-
-
-# --- Whole ----------------------------------------------------------------------------------------
 
 
 def test_copy_model_rounds_parameters_to_half_precision_and_nothing_else(sound, tmp_path):

@@ -1,5 +1,3 @@
-"""Recognition picture by picture: the events of whole recordings, saved states, the clock."""
-
 import copy
 import json
 
@@ -7,12 +5,11 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.serving.named_files import sealed
 from stormpsr_jax.serving.online import LATE
-from tests.support.model_data import PROCEDURE, on_embeddings, video, write
+from tests.support.model_data import PROCEDURE, video, write
 
 NUM_FRAMES = 100
 IMAGES = video(NUM_FRAMES)
@@ -118,19 +115,6 @@ def test_beliefs_are_those_of_events_and_parts_sit_wrong(trained):
     feed(storm := trained.live("assembly", "storm"), range(NUM_FRAMES))
     assert storm.beliefs is None
     assert {step.likely for step in storm.progress} == {None}
-
-
-def test_live_embeddings_with_a_stride(tmp_path):
-    trained = stormpsr_jax.load_model(on_embeddings(tmp_path, TemporalMLP(3, depth=1, width=8)))
-    rows = np.random.default_rng(0).normal(size=(NUM_FRAMES, 6)).astype(np.float32)
-    expected = list(trained.recognise(rows, variant="assembly"))
-    assert expected
-    live = trained.live("assembly")
-    found = [e for i, row in enumerate(rows) for e in live.update(row, 0.4 * i)]
-    assert [e[:2] for e in found] == [e[:2] for e in expected]
-    assert not live.detects
-    with pytest.raises(ValueError, match=r"float \(B, 6\), not float32 \(1, 5\)"):
-        live.update(rows[0, :5], 100.0)
 
 
 @pytest.mark.parametrize(

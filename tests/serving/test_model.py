@@ -1,5 +1,3 @@
-"""Trained models without their run: round trip, the same events as from files, any picture."""
-
 import dataclasses
 
 import jax
@@ -15,7 +13,6 @@ from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.needs import functions_of
 from stormpsr_jax.serving.recogniser import Views
 from tests.support.model_data import (
@@ -37,7 +34,6 @@ NUM_FRAMES = 150
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A model with all streams."""
     folder = tmp_path_factory.mktemp("run") / "model"
     write(folder)
     return stormpsr_jax.load_model(folder)
@@ -64,17 +60,6 @@ def test_networks_match_the_modules_applied_by_hand(trained):
     np.testing.assert_allclose(boxes, expected[0], atol=1e-4)
     np.testing.assert_array_equal(classes, expected[1])
     np.testing.assert_allclose(confidences, expected[2], atol=1e-3)
-
-
-def test_networks_training_run_and_loaded_model_agree_to_the_last_bit(trained):
-    """What only training needs (dropout, remat, microbatches, heads) changes no bit."""
-    images = prepared(trained)
-    here = functions.functions(NETWORKS, PICTURES, 2, 16)
-    np.testing.assert_array_equal(here["encode"](images), trained.encode(images))
-    clips = trained.encode(images).reshape(2, 4, 16)
-    np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
-    for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
 
 
 def through_files(trained, folder, rows, numbers):
@@ -128,7 +113,6 @@ def test_recognise_learned_is_the_default_and_has_settings_of_its_own(tmp_path):
 
 
 def test_model_two_sizes_of_pictures(trained, tmp_path):
-    """Each network sees what it would see in a model of its own."""
     large = dataclasses.replace(PICTURES, size=(48, 48))
     write(tmp_path / "large", ["asd"], pictures=large, networks={"detector": NETWORKS["detector"]})
     write(tmp_path / "both", pictures=dataclasses.replace(PICTURES, detector_size=(48, 48)))
@@ -167,6 +151,10 @@ def test_load_model_embeddings_with_a_stride(tmp_path):
     found = list(trained.recognise(chunks, **options))
     assert [e[:4] for e in found] == [e[:4] for e in expected]
     assert {(event.frame - 3) % 4 for event in found} - {0}  # a row stands for its next frames too
+    live = trained.live("assembly", "temporal")
+    told = [event for i, row in enumerate(rows) for event in live.update(row, 0.4 * i)]
+    assert [(e.frame + 3, e.step_id) for e in told] == [e[:2] for e in found]
+    assert not live.detects
     with pytest.raises(ValueError, match="takes embeddings, not pictures"):
         trained.preprocess(video(1)[0])
     with pytest.raises(ValueError, match=r"float \(B, 6\), not float32 \(150, 5\)"):
@@ -192,9 +180,6 @@ def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
     with pytest.raises(MemoryError, match=r"a batch of 4,096 \(give a smaller one\) needs"):
         trained.recogniser(batch=4096)
-
-
-# --- A fifth stream -------------------------------------------------------------------------------
 
 
 def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkeypatch):

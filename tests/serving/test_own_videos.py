@@ -1,5 +1,3 @@
-"""`recognise --own`: unlabelled videos say what the model's product looks like here."""
-
 import json
 import shutil
 import types

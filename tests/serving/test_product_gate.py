@@ -1,5 +1,3 @@
-"""Whether pictures are of a model's kind: what is familiar, and how it is written and read."""
-
 import json
 import math
 

@@ -1,5 +1,3 @@
-"""What is familiar to a model, and the thresholds of it, as they are learnt."""
-
 import numpy as np
 import pytest
 

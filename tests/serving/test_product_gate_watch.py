@@ -1,7 +1,4 @@
-"""Whether the pictures of a source fit, over time and live."""
-
 import numpy as np
-import pytest
 
 from stormpsr_jax.serving.product_gate import BOTH, Fits, Prototypes, Space
 from stormpsr_jax.serving.product_gate_watch import Sighting, Watch
@@ -49,7 +46,6 @@ def test_watch_a_share_of_what_the_detector_is_sure_of_has_to_be_familiar():
 
 
 def test_watch_a_bare_base_plate_in_clear_view_is_no_other_product():
-    """However long it lies there, with both networks as with the detector alone."""
     space = Space(np.zeros(2), np.eye(2)[:1], np.ones(1), 1.0, typical=9.0)
     thresholds = {BOTH: 0.01, "detector": 0.01}
     model = Fits(thresholds, space, Prototypes(np.array([2]), np.eye(2)[:1]))
@@ -59,12 +55,3 @@ def test_watch_a_bare_base_plate_in_clear_view_is_no_other_product():
             (one,) = watch.of(seen([shown], [0.9], embeddings))
             told.append(watch.update(one))
         assert told[20:] == [True] * 405
-
-
-@pytest.mark.parametrize(
-    ("count", "value", "fits_at_end"), [(9, 0.0, None), (10, 0.0, False), (10, 0.2, True)]
-)
-def test_watch_a_short_file_is_judged_by_what_there_is(count, value, fits_at_end):
-    watch, told = watched([value] * count)
-    assert set(told) == {None}
-    assert watch.finish() is fits_at_end

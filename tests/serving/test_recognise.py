@@ -1,5 +1,3 @@
-"""The command `recognise`: what it finds, writes, skips and refuses."""
-
 import dataclasses
 import json
 import os
@@ -55,7 +53,6 @@ def test_recognise_a_video_gives_the_events_of_its_decoded_pictures(trained, cli
 
 
 def test_recognise_predictions_decode_to_the_same_events(made):
-    """Read by the readers of `evaluate`, and decoded as it does."""
     detections = predictions.read_detections(made / "asd/a_up_results_pred.csv", PROCEDURE)
     temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
     assert not temporal.labels.any()

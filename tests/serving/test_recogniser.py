@@ -1,11 +1,7 @@
-"""The recogniser fed frame by frame, in chunks, and against windows cut by hand."""
-
-import jax
 import numpy as np
 import pytest
 
 from stormpsr_jax.psr.files.scores import BOUND
-from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.recogniser import Recogniser
 
 
@@ -53,19 +49,3 @@ def test_recogniser_matches_windows_cut_by_hand(chunk):
     assert states.shape == (50, 2)
     np.testing.assert_array_equal(logits, np.full((50, 5), BOUND))
     assert got[0].scores.parts is None
-
-
-@pytest.mark.parametrize("rows", [0, 1, 7, 8, 20])
-def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
-    traced = []
-
-    def function(variables, x, count):
-        traced.append(x.shape)
-        return {"a": x * variables["scale"], "b": jax.numpy.sum(x, axis=1)}
-
-    batched = Batched(jax.jit(function), {"scale": np.float32(3)}, batch=8)
-    x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
-    out = batched(x)
-    np.testing.assert_allclose(out["a"], 3 * x, rtol=1e-6)
-    np.testing.assert_allclose(out["b"], x.sum(1), rtol=1e-5)
-    assert set(traced) == {(8, 4)}, "more than one shape was compiled"

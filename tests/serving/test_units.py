@@ -1,5 +1,3 @@
-"""Lines, units, resets, outputs and the saved state of live recognition."""
-
 import base64
 import json
 
@@ -33,7 +31,6 @@ WHOLE = [(SEAL, 5), (COVER, 5), (SCREW, 5)]
 
 
 def fields(unit, *keys):
-    """The step ids of these fields of a unit."""
     return tuple(ids(unit[key]) for key in keys)
 
 
@@ -148,7 +145,6 @@ def test_outputs_get_the_lines_and_a_screen_what_is_known():
 
 
 def test_the_units_of_today_stay_over_a_restart(tmp_path, monkeypatch):
-    """With their steps, times and alerts."""
     path, screen = tmp_path / "s.json", Screen()
     told = play(frames((COVER, 5), (SEAL, 5)), screen=screen, state=path)
     first, now = screen.units
@@ -210,7 +206,6 @@ def test_state_goes_on_after_any_frame(tmp_path):
 
 
 def test_state_is_saved_before_a_line_is_told(tmp_path):
-    """Who is killed on its line has told it, and does not tell it again."""
     path = tmp_path / "s.json"
     seen = []
 

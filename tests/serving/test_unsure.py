@@ -1,5 +1,3 @@
-"""What is not sure is no step until a clear view or a person has settled it."""
-
 import pytest
 
 from stormpsr_jax.live.told import Told
@@ -21,7 +19,6 @@ CONFIRMED_AT = 100
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """So that short recordings will do."""
     monkeypatch.setattr(learned_events, "PATIENCE", 2.0)
 
 
@@ -41,7 +38,6 @@ def played(shown, path, taps=(), screen=None, reset="key", remove=-2.0, **option
 
 
 def test_what_is_not_sure_is_asked_for_and_listed_at_the_end_of_the_unit(tmp_path):
-    """As no step, over a restart too."""
     path = tmp_path / "s.json"
     told, _ = played(SHOWN, path, stop_at=CONFIRMED_AT)
     again, shown = played(SHOWN[CONFIRMED_AT + 1 :], path)
@@ -66,7 +62,6 @@ def test_a_tap_settles_what_is_asked_for_and_nothing_else(tmp_path):
 
 
 def test_a_tap_says_that_a_part_is_incorrect_and_another_one_that_it_is_right():
-    """Nobody asks again of what somebody has decided."""
     live, taps, told = scripted("learned", sure=30.0), {100: [1, 7], 130: [1, 0, 0]}, []
     for i, (at, picture) in enumerate(SHOWN):
         if i == 130:

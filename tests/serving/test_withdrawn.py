@@ -1,5 +1,3 @@
-"""Steps are told at once, and withdrawn if it turns out that they are of another product."""
-
 import json
 import time
 
@@ -27,12 +25,8 @@ def fed(live, shown):
 
 
 def played(fits, shown, **options):
-    """The station's lines, but for its status."""
     told = play(shown, live=scripted(fits=fits), **options)
     return [line for line in told if line["type"] != "status"]
-
-
-# --- In Python ------------------------------------------------------------------------------------
 
 
 def test_live_tells_at_once_what_a_model_without_a_gate_tells():
@@ -80,7 +74,6 @@ def test_live_withdraws_nothing_of_its_own_product_and_goes_on_with_it_after_a_r
 
 
 def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_state():
-    """Until the source ends, which may withdraw too."""
     live = scripted(fits=FOREIGN)
     fed(live, frames(*ALL))
     live.reset()
@@ -97,9 +90,6 @@ def test_live_the_verdict_and_what_is_unconfirmed_outlast_a_unit_and_a_saved_sta
         assert live.fits is fits
         live.end()
         assert live.withdrawn == []
-
-
-# --- At the station -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stop_at", [20, 200, 600])

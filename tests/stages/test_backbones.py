@@ -1,5 +1,3 @@
-"""A run whose encoder is a published backbone: config, starting point, a whole run."""
-
 import subprocess
 from pathlib import Path
 
@@ -27,7 +25,6 @@ SMALL = {
 
 
 def published(case, folder):
-    """(path of the file as published, its arrays)."""
     arrays = dict(np.load(FIXTURES / f"{case}.npz"))
     state = {k[6:]: np.float32(v) for k, v in arrays.items() if k.startswith("state/")}
     safetensors.numpy.save_file(state, folder / f"{case}.safetensors")
@@ -48,7 +45,6 @@ def context(folder, name, path):
 )
 @pytest.mark.usefixtures("system")
 def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(case, name, tmp_path):
-    """From the file as published, and from an imported one."""
     path, arrays = published(case, tmp_path)
     ours = tmp_path / "ours.safetensors"
     flags = [f"--checkpoint={path}", f"--out={ours}"]

@@ -1,5 +1,3 @@
-"""A run of config `cad`: from part meshes, a procedure and a few real recordings to a model."""
-
 import dataclasses
 import json
 

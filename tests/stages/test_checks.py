@@ -1,5 +1,3 @@
-"""What is wrong with a run is said at once, all of it, each with its remedy."""
-
 import json
 import shutil
 

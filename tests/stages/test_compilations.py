@@ -1,5 +1,3 @@
-"""Each stage compiles its step once, and what it is judged by once, however often it is judged."""
-
 import collections
 
 import jax

@@ -1,5 +1,3 @@
-"""Networks that tell each component's condition: the loss of clips, and what a run reports."""
-
 import json
 import types
 

@@ -1,5 +1,3 @@
-"""What a run gives its stages: how clean renders are normalised."""
-
 import numpy as np
 
 from stormpsr_jax.stages.context import Context
@@ -21,7 +19,6 @@ def context(folder, **changes):
 
 
 def test_normalise_renders_have_the_statistics_of_their_folder(rendered, tmp_path):
-    """Whoever rendered them, and wherever they lie: beside the recordings or in another folder."""
     cad = context(rendered).source("cad")
     pictures = np.concatenate(
         [cad.rows(name, range(r.num_frames)) for name, r in cad.recordings.items()]

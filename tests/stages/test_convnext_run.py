@@ -1,5 +1,3 @@
-"""A run whose encoder is a ConvNeXt, from pre-training to recognition with its model folder."""
-
 import subprocess
 
 import numpy as np

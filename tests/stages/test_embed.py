@@ -1,5 +1,3 @@
-"""Stage embed: pictures that repeat the one before are encoded once."""
-
 from collections import deque
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Labelled real recordings beside rendered ones, and products that a config names."""
-
 import dataclasses
 import shutil
 
@@ -108,9 +106,6 @@ def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options
     (found,) = checks.find_errors(context_of(rendered, tmp_path, real))
     assert found.startswith(f"--config.data.extra={real}: does not go with the other recordings")
     assert message in found
-
-
-# --- Stage data ---
 
 
 def config_of(files, **changes):

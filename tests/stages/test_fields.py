@@ -1,5 +1,3 @@
-"""What configs/default.py says of each field, and that the code that reads it agrees."""
-
 import math
 
 import pytest

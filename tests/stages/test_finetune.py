@@ -1,5 +1,3 @@
-"""Stage `finetune`: which clips it draws, and what becomes of BatchNorm."""
-
 import jax
 import numpy as np
 import pytest
@@ -22,7 +20,6 @@ def first_rows(stage, context, count):
 
 
 def test_finetune_draws_other_clips_than_temporal(finished):
-    """Its 40 first clips are not those of `temporal`, nor those of another seed of it."""
     fields = {"finetune.batch": 8, "temporal.batch": 8}
     draws = {}
     for seed in (0, 1):

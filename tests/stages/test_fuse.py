@@ -1,7 +1,3 @@
-"""Stage fuse on made-up predictions: fitted or shipped weights, its files, and what is refused."""
-
-import contextlib
-import io
 import types
 
 import numpy as np
@@ -18,7 +14,6 @@ K = PROCEDURE.num_components
 
 
 def write_split(folder, split, seeds, num=120):
-    """Labels, predictions and scores of the last frames of recordings."""
     for seed in seeds:
         r = simulate(seed)
         place = folder / "data" / "labels" / split / r.name
@@ -76,26 +71,25 @@ def test_fuse_fits_in_folds_and_comes_back(context):
         np.testing.assert_allclose(a, shipped.arrays[name], atol=0.2)
 
 
-def test_fuse_few_recordings_get_the_weights_that_ship(context):
+def test_fuse_few_recordings_get_the_weights_that_ship(context, capsys):
     write_split(context.workdir, "val", range(3))
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert fuse.run(context) == {"recordings": 0}
-    assert "3 validation recordings with labelled states are fewer than 4" in said.getvalue()
+    assert fuse.run(context) == {"recordings": 0}
+    said = capsys.readouterr().out
+    assert "3 validation recordings with labelled states are fewer than 4" in said
     found = fuse.read(context.workdir / "fuse")
     assert found.weights.checksum == learned_beliefs.default_weights("scores").checksum
     assert found.held_out("r0") is found.weights
 
 
-def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch):
+def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch, capsys):
     write_split(context.workdir, "val", range(4), num=30)
     shipped = learned_beliefs.default_weights("scores")
     fitted = learned_fusion.Fitted(shipped, [shipped] * 4, before=0.1, after=0.2)
     monkeypatch.setattr(learned_fusion, "fit", lambda *_, **__: fitted)
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        facts = fuse.run(context)
+    facts = fuse.run(context)
     assert facts["recordings"] == 0
     assert facts["loss_after"] > facts["loss_before"]
-    assert "no better on recordings that they have not seen" in said.getvalue()
+    assert "no better on recordings that they have not seen" in capsys.readouterr().out
     found = fuse.read(context.workdir / "fuse")
     assert found.weights.checksum == learned_beliefs.default_weights("scores").checksum
     assert not found.recordings

@@ -1,5 +1,3 @@
-"""A stage describes itself: when it is made, made again, and refused."""
-
 import pytest
 
 from stormpsr_jax import main

@@ -1,5 +1,3 @@
-"""The pictures of parts that a model has for people."""
-
 import dataclasses
 
 import numpy as np

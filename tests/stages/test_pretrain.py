@@ -1,5 +1,3 @@
-"""Stage `pretrain`: what the encoder starts from, and what it is without any step."""
-
 import json
 
 import jax
@@ -30,7 +28,6 @@ def test_starting_point_says_whether_it_starts_from_random_weights(tmp_path, cap
 
 
 def without_kfs(finished, **changes):
-    """A config without key-frame sampling, on the finished pictures."""
     stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
     fields = {"stages": stages, "data.dir": str(finished / "data"), "pretrain.steps": 0}
     fields |= {"finetune.steps": 2, "finetune.eval_every": 2, "temporal.steps": 4}
@@ -42,7 +39,6 @@ def flat(tree):
 
 
 def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished, tmp_path, capsys):
-    """All stages, the model folder and the report; the second time nothing is made again."""
     start, _ = parameters.load_params(finished / "pretrain" / "best.safetensors")
     path, run = tmp_path / "published.safetensors", tmp_path / "run"
     parameters.save_params(path, start["encoder"])

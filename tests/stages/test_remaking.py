@@ -40,7 +40,6 @@ SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "detections",
 
 @pytest.fixture
 def folder(finished, tmp_path):
-    """A copy of a finished run."""
     shutil.copytree(finished, tmp_path / "run")
     return tmp_path / "run"
 
@@ -208,7 +207,6 @@ class Reading:
     [pretrain, embed, temporal, finetune, detector, detections, predict, product_gate],
 )
 def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
-    """Whatever field a stage reads is on its record, or is one that changes no result."""
     name = stage.__name__.rpartition(".")[2]
     stages = ("pretrain", "embed", "temporal", "finetune", "detector", "detections")
     for before in ("data", *stages):
@@ -416,7 +414,6 @@ def test_what_is_kept_is_said_once_and_further_edits_are_seen(folder, package, k
 
 
 def taken(workdir, other, **changes):
-    """The stages that a run of a changed config takes over."""
     workdir.mkdir()
     context = Context(tiny(**{"data.dir": str(other / "data"), **changes}), workdir, mesh=None)
     found = []

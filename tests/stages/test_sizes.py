@@ -1,5 +1,3 @@
-"""Each network looks at pictures of its own size, all of the same frames."""
-
 import json
 import shutil
 
@@ -40,7 +38,6 @@ def test_stages_train_on_pictures_of_their_size(rendered, tmp_path, stage, size)
 
 
 def write_random(context):
-    """A detector that was never trained."""
     (context.workdir / "detector").mkdir(parents=True)
     checkpoint.save_best(context.workdir / "detector", *detector.build(context).init())
 
@@ -72,7 +69,6 @@ def test_predict_the_detector_sees_its_own_pictures(rendered, tmp_path, own_fold
 
 
 def spoil(folder, key, value):
-    """Changes the settings of a data folder."""
     settings = json.loads((folder / "settings.json").read_text())
     settings[key] = value
     (folder / "settings.json").write_text(json.dumps(settings))

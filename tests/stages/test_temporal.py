@@ -1,5 +1,3 @@
-"""The temporal stage: embeddings on the devices or on the host, one step or many in a dispatch."""
-
 import numpy as np
 import pytest
 

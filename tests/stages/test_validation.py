@@ -1,5 +1,3 @@
-"""What a detector is judged by on the validation split."""
-
 import functools
 
 import numpy as np

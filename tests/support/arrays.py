@@ -1,5 +1,3 @@
-"""Files of arrays that are changed after they have been written."""
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +16,6 @@ def rewrite(path: Path, **changes: Callable | None) -> None:
 
 
 def filled(index, value) -> Callable:
-    """A change: this value there."""
-
     def change(array):
         array[index] = value
         return array

@@ -28,7 +28,6 @@ def shell(low, high, wall):
 
 
 def product(*meshes, colours=None, **options):
-    """Meshes in their places, with linear colours (3,), as a product."""
     parts = []
     for k, mesh in enumerate(meshes):
         vertices = np.asarray(mesh.vertices, float)

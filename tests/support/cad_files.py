@@ -1,5 +1,3 @@
-"""Three parts as a user has them, each in another format; and all that may be wrong with them."""
-
 import json
 
 import numpy as np
@@ -21,7 +19,6 @@ COLOURS = {"base": "#ff0000", "front wheel": "#00ff00", "lid": [0, 0, 1]}
 
 
 def write(folder):
-    """Writes the meshes in red, green and blue."""
     folder.mkdir()
     for name, mesh in PARTS.items():
         mesh.export(folder / name)
@@ -58,12 +55,10 @@ def _with_a_hole(path):
     trimesh.Trimesh(corners, np.arange(36).reshape(-1, 3), process=False).export(path)
 
 
-def _as_ply(folder, as_text, end=None):
-    (folder / "base.stl").unlink()
-    kind = "ascii" if as_text else "binary_little_endian"
-    data = PARTS["base.stl"].export(file_type="ply", encoding=kind.partition("_")[0])
-    data = data if isinstance(data, bytes) else data.encode()
-    (folder / "base.ply").write_bytes(data[:end])
+def _cut_ply(path):
+    path.with_suffix(".stl").unlink()
+    PARTS["base.stl"].export(path, encoding="ascii")
+    path.write_bytes(path.read_bytes()[:-30])
 
 
 def _flat(path):
@@ -119,7 +114,7 @@ WRONG = {
         "base.stl: not a readable STL mesh (ValueError: ends within a solid",
     ),
     "cut ply": (
-        lambda m: _as_ply(m, as_text=True, end=-30),
+        lambda m: _cut_ply(m / "base.ply"),
         "base.ply: not a readable PLY mesh (ValueError: ends early)",
     ),
     "draco": (

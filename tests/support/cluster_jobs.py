@@ -29,13 +29,11 @@ def make(
 
 
 def build(out: Path, address: str, log: Path, **options) -> None:
-    """Makes the recordings of shards_data on a cluster."""
     make_one = functools.partial(make, log=log, **options)
     shards_data.build(out, make=make_one, workers=address)
 
 
 def begun(log: Path) -> list[tuple[str, int]]:
-    """What has been begun, and by which process."""
     lines = log.read_text().splitlines() if log.exists() else []
     return [(name, int(process)) for name, process in map(str.split, lines)]
 

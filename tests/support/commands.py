@@ -1,18 +1,10 @@
-"""How commands refuse what they are given."""
-
 from collections.abc import Callable
 
 import pytest
 
 
 def refused(capsys, command: Callable, *arguments, lines: int | None = 1, **options) -> str:
-    """What a command that ends with status 2 says on stderr, the last line of it an error.
-
-    Args:
-        capsys: that of the test.
-        command: it, and what it is called with.
-        lines: of what it says; None for any number.
-    """
+    """What a command that ends with status 2 says on stderr, in so many lines (None for any)."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         command(*arguments, **options)

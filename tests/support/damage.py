@@ -8,8 +8,6 @@ Damage = Callable[[Path], object]
 
 
 def written(file: str, content: str | bytes) -> Damage:
-    """A file of other content, or a further one."""
-
     def damage(data: Path) -> None:
         (data / file).parent.mkdir(parents=True, exist_ok=True)
         (data / file).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -18,8 +16,6 @@ def written(file: str, content: str | bytes) -> Damage:
 
 
 def edited(file: str, old: str, new: str) -> Damage:
-    """Another text in a file; at its end for no old one."""
-
     def damage(data: Path) -> None:
         (path,) = data.glob(file)
         text = path.read_text()
@@ -30,8 +26,6 @@ def edited(file: str, old: str, new: str) -> Damage:
 
 
 def removed(*globs: str) -> Damage:
-    """Files and folders less."""
-
     def damage(data: Path) -> None:
         for path in [path for glob in globs for path in data.glob(glob)]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -40,8 +34,6 @@ def removed(*globs: str) -> Damage:
 
 
 def moved(*names: tuple[str, str]) -> Damage:
-    """Files and folders elsewhere, (old, new)."""
-
     def damage(data: Path) -> None:
         for old, new in names:
             (data / new).parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.weights.torch_layout import to_state_dict
+from tests.support.industreal_data import TABLE
 
 SPLITS = {"train": 2, "val": 1, "test": 1}
 FRAMES = {"train": 300, "val": 100, "test": 100}  # training's are longer than a window of 256
@@ -21,11 +22,6 @@ FRAMES = {"train": 300, "val": 100, "test": 100}  # training's are longer than a
 PAUSE = 0.6
 BLOCK = 8  # pixels
 RENDERS = 4  # of each state
-STATES = """
-    10000000000 10010010000 10010100000 10010110000 11100000000 11110010000 11110100000 11110110000
-    11110111100 11110111110 11110110001 11110111101 11110111111 11110101111 11110011111 11110011110
-    11110101110 11100001110 11101101110 11101011110 11101111110 11101111111
-"""  # IndustReal's classes 1…22
 
 
 def pictures(count: int, size: tuple[int, int], seed: int) -> list[bytes]:
@@ -83,9 +79,6 @@ def make_industreal(folder: Path, size: tuple[int, int]) -> None:
     procedure, number = load_procedure("industreal"), 0
     (folder / "IndustReal").mkdir()
     height, width = size
-    # The number of a category is the class; the table of names is one off, as in the download.
-    names = ["background", *STATES.split(), "error_state"]
-    categories = [{"id": n + 1, "name": name} for n, name in enumerate(names)]
     for split, count in SPLITS.items():
         for _ in range(count):
             number += 1
@@ -107,7 +100,7 @@ def make_industreal(folder: Path, size: tuple[int, int]) -> None:
                 {"id": i, "image_id": image["id"], "category_id": 1 + i % 22, "bbox": box}
                 for i, image in enumerate(images)
             ]
-            coco = {"images": images, "categories": categories, "annotations": boxes}
+            coco = {"images": images, "categories": TABLE, "annotations": boxes}
             (recording / "OD_labels.json").write_text(json.dumps(coco))
             (recording / "gaze.csv").write_text("000000.jpg,1,2\n")
         staged = folder / "staging" / split
@@ -139,7 +132,6 @@ def make_vit(path: Path, **fields) -> None:
 
 
 def pack(path: Path, folder: Path, inside: Path) -> None:
-    """A zip file of all that is in `inside`, named from `folder` on."""
     with zipfile.ZipFile(path, "w") as file:
         for member in sorted(inside.rglob("*")):
             file.write(member, member.relative_to(folder))

@@ -1,5 +1,3 @@
-"""Networks whose parameters are all drawn, and their application."""
-
 import jax
 import numpy as np
 

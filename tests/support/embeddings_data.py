@@ -1,5 +1,3 @@
-"""What the tests of embeddings have in common: features and labels of a toy."""
-
 import importlib
 import json
 
@@ -55,7 +53,6 @@ def features_of(name, width=D, scale=5.0):
 
 
 def write(folder, change=lambda array: array, raw=True):
-    """Writes features, labels and the procedure file; returns the command's words."""
     (folder / "box.json").parent.mkdir(parents=True, exist_ok=True)
     (folder / "box.json").write_text(json.dumps(PROCEDURE))
     procedure = load_procedure(folder / "box.json")

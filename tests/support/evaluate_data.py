@@ -1,5 +1,3 @@
-"""Folders of labels and predictions for the tests of `evaluate`, and how these run it."""
-
 import json
 
 import numpy as np
@@ -51,7 +49,6 @@ def make_files(root, names=("01_assy_a", "02_assy_b", "07_main_c")):
 
 
 def make_scored(root):
-    """Labels, predictions and scores of made-up recordings."""
     for kind in ("labels", "asd", "temporal", "scores"):
         (root / kind).mkdir()
     for seed in range(2):

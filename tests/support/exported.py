@@ -1,5 +1,3 @@
-"""Exported models."""
-
 import hashlib
 import json
 from pathlib import Path
@@ -14,7 +12,6 @@ FORMS = ("onnx", "int8", "stablehlo")
 
 
 def export(model: Path, out: Path, form: str) -> Path:
-    """Exports a model in one of FORMS; returns the folder."""
     export_model(model, out, "onnx" if form == "int8" else form, int8=form == "int8")
     return out
 

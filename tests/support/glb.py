@@ -1,5 +1,3 @@
-"""GLB files with other content in their head."""
-
 import json
 import struct
 

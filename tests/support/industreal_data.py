@@ -32,7 +32,6 @@ TABLE = [{"id": n + 1, "name": name, "supercategory": ""} for n, name in enumera
 
 
 def first_frame(name: str) -> int:
-    """The number of a recording's first picture."""
     return 30 if name == LATE else 0
 
 

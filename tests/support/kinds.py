@@ -73,7 +73,6 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def begin() -> None:
-    """Forgets what was seen before a test."""
     _seen.clear()
 
 
@@ -101,6 +100,5 @@ def _start_process(process, start=multiprocessing.process.BaseProcess.start) -> 
 
 
 def install() -> None:
-    """Sees what is done from now on, whoever does it in this process."""
     sys.addaudithook(_see)
     multiprocessing.process.BaseProcess.start = _start_process

@@ -11,7 +11,6 @@ import openpyxl
 
 
 def clock(time, comma="."):
-    """A time as h:mm:ss.mmm, rounded as tools do it."""
     total = round(1000 * time)
     minutes, rest = divmod(total, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{comma}{rest % 1000:03d}"

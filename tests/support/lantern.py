@@ -6,20 +6,11 @@ from typing import Any
 
 import trimesh
 
-CONTENT: dict[str, Any] = {
-    "name": "lantern",
-    "fps": 5,
-    "components": ["plate", "post", "lamp", "box", "lid"],
-    "states": ["00000", "10000", "11000", "10010", "11010", "11100", "11110", "11111"],
-    "variants": {
-        "assembly": {
-            "initial_state": "00000",
-            "expected": [0, 3, 6, 9, 12],
-            "recordings": ["*"],
-            "precedence": [[0, 3], [3, 6], [0, 9], [6, 12], [9, 12]],
-        }
-    },
-}
+from tests.support import toy
+
+STATES = "00000 10000 11000 10010 11010 11100 11110 11111"
+CONTENT = toy.content("plate, post, lamp, box, lid", STATES, name="lantern", variant="assembly")
+CONTENT["variants"]["assembly"]["precedence"] = [[0, 3], [3, 6], [0, 9], [6, 12], [9, 12]]
 
 
 def _box(*bounds: tuple[float, float, float]) -> trimesh.Trimesh:
@@ -33,12 +24,7 @@ def _cylinder(radius: float, x: float, bottom: float, top: float) -> trimesh.Tri
 
 
 def write(folder: Path, **poses: Any) -> tuple[Path, Path]:
-    """Writes meshes and procedure; returns the folder of the meshes and the procedure's file.
-
-    Args:
-        folder: for both.
-        poses: content of poses.json, if there is any.
-    """
+    """Writes meshes, procedure and poses.json; returns the meshes' folder and the procedure."""
     meshes, procedure = folder / "meshes", folder / "lantern.json"
     meshes.mkdir(parents=True)
     for name, mesh in {

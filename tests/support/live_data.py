@@ -10,24 +10,14 @@ from stormpsr_jax.psr.streams import learned, learned_beliefs
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_gate_watch import Watch
 from stormpsr_jax.serving.recogniser import Recogniser
+from tests.support import toy
 
 FPS = 10.0
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "pump",
-        "fps": 10,
-        "components": ["seal", "cover", "screw"],
-        "states": ["100", "110", "111", "010"],
-        "variants": {
-            "assembly": {
-                "initial_state": "000",
-                "expected": [0, 3, 6],
-                "recordings": ["*"],
-                "precedence": [[0, 3]],
-            }
-        },
-    }
+CONTENT = toy.content(
+    "seal, cover, screw", "100 110 111 010", name="pump", fps=10, variant="assembly"
 )
+CONTENT["variants"]["assembly"]["precedence"] = [[0, 3]]
+PROCEDURE = Procedure.from_json(CONTENT)
 NOTHING, SEAL, COVER, SCREW, ONLY_COVER = range(5)  # classes; 0 is no detection
 WEIGHTS = learned_beliefs.default_weights("scores")
 SETTINGS = Settings("confidence", threshold=1.5, decay=0.9, window=4)

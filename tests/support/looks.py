@@ -1,5 +1,3 @@
-"""What networks say of pictures, made up."""
-
 import numpy as np
 
 from stormpsr_jax.serving.product_gate import Looks

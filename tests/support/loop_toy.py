@@ -1,5 +1,3 @@
-"""A stage of a tiny network, which the tests of the training loop train."""
-
 import dataclasses
 from pathlib import Path
 

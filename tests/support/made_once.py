@@ -10,13 +10,7 @@ from stormpsr_jax.base import files
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Returns the folder of this name, which the first process that asks for it has filled.
-
-    Args:
-        factory: the fixture `tmp_path_factory`.
-        name: of the folder.
-        make: fills it; the folder is not there yet.
-    """
+    """Returns the folder of this name, which the first process that asks for it has filled."""
     base = factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         base = base.parent  # of all workers

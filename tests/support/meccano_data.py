@@ -1,5 +1,3 @@
-"""What the tests of MECCANO have in common: small recordings in its layout."""
-
 from pathlib import Path
 
 import numpy as np

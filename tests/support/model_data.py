@@ -1,5 +1,3 @@
-"""Tiny models with random weights, for the tests of model folders."""
-
 import dataclasses
 import functools
 
@@ -19,19 +17,15 @@ from stormpsr_jax.serving import content
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.recogniser import decode_row
 from stormpsr_jax.serving.writing import write_model
+from tests.support import toy
 
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "pump",
-        "fps": 10,
-        "components": ["seal", "cover", "screw"],
-        "states": ["100", "110", "101", "111"],
-        "variants": {
-            "assembly": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["*_up"]},
-            "disassembly": {"initial_state": "111", "expected": [8, 5, 2], "recordings": ["*_off"]},
-        },
-    }
+CONTENT = toy.content(
+    "seal, cover, screw", "100 110 101 111", name="pump", fps=10, variant="assembly"
 )
+CONTENT["variants"]["assembly"]["recordings"] = ["*_up"]
+OFF = {"initial_state": "111", "expected": [8, 5, 2], "recordings": ["*_off"]}
+CONTENT["variants"]["disassembly"] = OFF
+PROCEDURE = Procedure.from_json(CONTENT)
 SIZE, WINDOW = (32, 32), content.Window(frames=12, stride=4)
 PICTURES = content.Pictures(SIZE, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 SETTINGS = Settings("confidence", threshold=1.0, window=12, confidence=0.05)
@@ -110,7 +104,6 @@ def write(
     calibration=None,
     **changes,
 ) -> None:
-    """Writes a model folder; `changes` replace the fields of its content."""
     record = content.StreamRecord(settings, FIGURES, FIGURES | {"f1": 0.5}, calibration)
     records = dict.fromkeys(streams, record)
     if "learned" in records:
@@ -152,6 +145,5 @@ def on_embeddings(folder, module):
 
 
 def decode(decoder, frames, recognised, frame_step=1):
-    """The events that complete in consecutive rows."""
     rows = enumerate(frames)
     return [e for i, frame in rows for e in decode_row(decoder, frame, recognised, i, frame_step)]

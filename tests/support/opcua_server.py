@@ -1,5 +1,3 @@
-"""An OPC UA server on loopback whose nodes live recognition writes to."""
-
 import json
 import logging
 import threading
@@ -37,9 +35,7 @@ class _Users(UserManager):
 class Plant:
     """Serves all nodes Line7.NAME, and of Line9 those that are needed; keeps what is written.
 
-    Args:
-        user: (user, password) that are needed; None lets everybody in.
-        keys: (certificate, key) with which alone it speaks; None for no encryption.
+    It needs this (user, password), and speaks with these keys (certificate, key) alone.
     """
 
     def __init__(self, user=None, keys=None):
@@ -81,7 +77,6 @@ class Plant:
         self.url = f"opc.tcp://127.0.0.1:{self.port}"
 
     def wait(self, number, name="Line7.Event"):
-        """Waits until a node was written so often."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.of(name)) >= number, 20), self.written
 

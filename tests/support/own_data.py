@@ -1,5 +1,4 @@
-"""What the tests of a user's own videos have in common: small videos, and labels for them."""
-
+import json
 import struct
 from pathlib import Path
 
@@ -51,7 +50,6 @@ def make_data(folder: Path, names=("bench1", "bench2", "bench3")) -> Path:
 
 
 def write_pictures(folder: Path, first: int = 0, shape=(48, 64), levels=grey) -> None:
-    """The same as image files."""
     folder.mkdir(parents=True)
     for i in range(len(TIMES)):
         jpeg = simplejpeg.encode_jpeg(np.full((*shape, 3), levels(i), np.uint8), 95)
@@ -77,8 +75,14 @@ def make(data: Path, out: Path, **changes) -> bool:
     return own.make_dataset(out, **(arguments | changes))
 
 
+def words(data: Path, out: Path, *more: str) -> list[str]:
+    """Those of the command `data own`."""
+    (data / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    given = {"videos": "videos", "labels": "labels", "procedure": "pump.json"}
+    return [*(f"--{flag}={data / name}" for flag, name in given.items()), f"--out={out}", *more]
+
+
 def opened(out: Path) -> dict:
-    """All recordings of a folder by name, and their sources."""
     sources = [ClipSource(out, split, PROCEDURE) for split in list_splits(out)]
     return {name: (r, s) for s in sources for name, r in s.recordings.items()}
 

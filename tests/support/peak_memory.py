@@ -1,5 +1,3 @@
-"""The most memory that this process has had."""
-
 import re
 import resource
 import sys
@@ -18,5 +16,4 @@ def peak_mebibytes() -> int:
 
 
 def forget_peak() -> None:
-    """Has the peak begin anew; on Linux alone."""
     Path("/proc/self/clear_refs").write_text("5")

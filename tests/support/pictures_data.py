@@ -1,5 +1,3 @@
-"""What the tests of pictures and trees have in common."""
-
 import zipfile
 from pathlib import Path
 

@@ -61,15 +61,12 @@ def play(
 
 
 def of(told, kind):
-    """The lines of a type."""
     return [line for line in told if line["type"] == kind]
 
 
 def steps_of(told, kind):
-    """Their step ids."""
     return [line["step_id"] for line in of(told, kind)]
 
 
 def ids(steps):
-    """The ids of the steps of a unit or a view."""
     return [step["step_id"] for step in steps]

@@ -1,5 +1,3 @@
-"""Processes that tests start: their environment, their ports, how they end."""
-
 import os
 import socket
 import subprocess
@@ -10,10 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def free_address() -> str:
-    """localhost with a port that nothing listens on."""
+def free_port() -> int:
     with socket.create_server(("localhost", 0)) as server:
-        return f"localhost:{server.getsockname()[1]}"
+        return server.getsockname()[1]
+
+
+def free_address() -> str:
+    return f"localhost:{free_port()}"
 
 
 def environment(devices: int = 1, **variables: str) -> dict[str, str]:

@@ -116,8 +116,6 @@ def _text(packet):
 
 
 def passing_on(port):
-    """Is in the way to a server of this machine."""
-
     def copy(source, target):
         with contextlib.suppress(OSError):
             while data := source.recv(4096):
@@ -151,11 +149,6 @@ def hanging_up(double, connection):
     connection.recv(4096)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 def make_keys(folder, name):
     """Makes certificate.pem and key.pem in a folder, for localhost and the URI urn:NAME."""
     folder.mkdir(exist_ok=True)
@@ -170,8 +163,6 @@ def make_keys(folder, name):
 
 
 class Said:
-    """What stderr has said so far."""
-
     def __init__(self, capsys):
         self._capsys, self.text = capsys, ""
 

@@ -1,5 +1,3 @@
-"""What toy recordings are made of."""
-
 from data_prep.products.product import toy_product
 from data_prep.rendering import seeds
 from data_prep.synthetic import Recipe

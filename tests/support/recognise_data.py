@@ -1,5 +1,3 @@
-"""Videos and folders of pictures to recognise."""
-
 import csv
 from pathlib import Path
 
@@ -23,13 +21,11 @@ def write_video(path: Path, pictures: np.ndarray, times: np.ndarray) -> Path:
 
 
 def decoded(path: Path) -> np.ndarray:
-    """All pictures of a video, as FFmpeg gives them."""
     with av.open(str(path)) as container:
         return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
 
 
 def write_pictures(folder: Path, pictures: np.ndarray, first: int) -> Path:
-    """A folder of numbered pictures."""
     folder.mkdir(parents=True)
     for i, picture in enumerate(pictures):
         jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 95)
@@ -38,7 +34,6 @@ def write_pictures(folder: Path, pictures: np.ndarray, first: int) -> Path:
 
 
 def run(model: Path, *words) -> int:
-    """The exit status of the command."""
     try:
         return recognise.main([f"--model={model}", *map(str, words)])
     except SystemExit as error:
@@ -53,11 +48,9 @@ def by_the_clock(path) -> np.ndarray:
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """The rows of events.csv."""
     with open(folder / "events.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def found(folder: Path) -> list[tuple[int, int]]:
-    """(frame, step id) of the rows of events.csv."""
     return [(int(row["frame"]), int(row["step_id"])) for row in rows_of(folder)]

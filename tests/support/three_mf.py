@@ -1,5 +1,3 @@
-"""Small 3MF files, written by hand."""
-
 import zipfile
 
 _TYPES = (
@@ -19,7 +17,6 @@ _MATERIAL = "http://schemas.microsoft.com/3dmanufacturing/material/2015/02"
 
 
 def write(path, resources, build, unit="millimeter"):
-    """A file with these elements in <resources> and <build>."""
     model = (
         f'<?xml version="1.0"?><model unit="{unit}" xmlns="{_CORE}" xmlns:m="{_MATERIAL}">'
         f"<resources>{resources}</resources><build>{build}</build></model>"

@@ -63,14 +63,12 @@ TINY = {
 
 
 def tiny(**changes):
-    """The config, with some fields changed."""
     config = synthetic_full.get_config()
     config.update_from_flattened_dict({**TINY, **changes})
     return config
 
 
 def flags_of(fields):
-    """The command-line flags that set fields of a config."""
     return [f"--config.{field}={value}" for field, value in dict(fields).items()]
 
 

@@ -1,5 +1,3 @@
-"""Toy procedures of a few components."""
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +13,7 @@ def content(
     variant: str = "all",
     expected: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """That of a procedure file.
-
-    Args:
-        components: their names.
-        states: the catalogue.
-        name: of the procedure.
-        fps: its frame rate.
-        variant: the name of the only one, which all recordings are of; it begins with nothing.
-        expected: its steps; otherwise every component is installed.
-    """
+    """That of a procedure file with one variant, which installs all unless `expected` differs."""
     names = components.split(", ")
     steps = range(0, 3 * len(names), 3) if expected is None else expected
     only = {"initial_state": "0" * len(names), "expected": list(steps), "recordings": ["*"]}
@@ -38,5 +27,4 @@ def content(
 
 
 def procedure(*words: str, **options: Any) -> Procedure:
-    """The procedure of such a file."""
     return Procedure.from_json(content(*words, **options))

@@ -18,8 +18,6 @@ class Agreement:
 
 
 class Decoder:
-    """Its online decoder."""
-
     stream, belief, floor = "both", None, 0.0
 
     def __init__(self, procedure, variant, settings):

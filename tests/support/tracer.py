@@ -16,8 +16,6 @@ from data_prep.rendering.scene import Body, Camera, Light, Picture, Placed, Tabl
 
 
 class Traced:
-    """A body that rays can hit."""
-
     def __init__(self, body: Body):
         self._scene = EmbreeScene()
         TriangleMesh(self._scene, body.vertices.astype(np.float32), body.faces)
@@ -25,12 +23,7 @@ class Traced:
     def first_hits(
         self, pose: np.ndarray, origin: np.ndarray, directions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Nearest hits of rays from one point (3,) along directions (N, 3), world coordinates.
-
-        Returns:
-            Distance in units of the direction's length (N,), inf without a hit, and face (N,),
-            -1 without one.
-        """
+        """Distances (N,), inf without a hit, and faces (N,), -1 without one, along world rays."""
         local = np.ascontiguousarray(directions @ pose[:3, :3].astype(np.float32))
         start = ((origin - pose[:3, 3]) @ pose[:3, :3]).astype(np.float32)
         hits = self._scene.run(np.tile(start, (len(local), 1)), local, output=1)
@@ -56,19 +49,12 @@ def grid(size: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Hits:
-    """What N rays meet.
+    """What N rays meet."""
 
-    Attributes:
-        colours: (N, 3) float32, linear.
-        depth: (N,) along the camera's axis, inf of nothing.
-        face: (N,) counted over all bodies, -1 of nothing.
-        meets: (bodies, N) whether a ray meets a body, hidden or not.
-    """
-
-    colours: np.ndarray
-    depth: np.ndarray
-    face: np.ndarray
-    meets: np.ndarray
+    colours: np.ndarray  # (N, 3) float32, linear
+    depth: np.ndarray  # (N,) along the camera's axis, inf of nothing
+    face: np.ndarray  # (N,) counted over all bodies, -1 of nothing
+    meets: np.ndarray  # (bodies, N) whether a ray meets a body, hidden or not
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,3 @@
-"""Videos that tests write."""
-
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""Tiny random checkpoints in the released layout, the models that fit them, and the command."""
-
 import functools
 import itertools
 

@@ -1,5 +1,3 @@
-"""A training run that nothing disturbed, by which the others are judged."""
-
 import json
 
 import pytest
@@ -10,8 +8,6 @@ from tests.support.made_once import made_once
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """Its work folder, and what `train` returned."""
-
     def make(folder):
         folder.mkdir()
         (folder / "facts.json").write_text(json.dumps(run(folder / "toy")))

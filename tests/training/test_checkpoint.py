@@ -12,7 +12,6 @@ def state(value):
 
 @pytest.fixture
 def saved(tmp_path):
-    """A folder with checkpoints 2 and 3 of three."""
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2, 3):
         checkpoints.save(step, state(step), {"best": step / 7})

@@ -1,5 +1,3 @@
-"""What a training step does differently on one kind of device than on another."""
-
 import types
 
 import jax
@@ -38,7 +36,6 @@ def test_a_kernel_that_is_not_there_is_an_error(dtype, on):
 
 
 def test_operations_of_the_fused_kernel_are_counted(monkeypatch):
-    """As those of XLA's attention, and once more the logits in the backward pass."""
     from jax._src.cudnn import fused_attention_stablehlo as fused
 
     monkeypatch.setattr(fused, "check_cudnn_version", lambda: 92800)

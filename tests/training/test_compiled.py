@@ -1,5 +1,3 @@
-"""Compiled programs are found again, and unreadable ones are compiled anew."""
-
 import os
 import time
 
@@ -23,7 +21,6 @@ def folder(tmp_path, monkeypatch):
 
 
 def compute():
-    """What a program computes, and how often it was found compiled."""
     hits = []
 
     def listen(event, **_):

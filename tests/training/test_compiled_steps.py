@@ -1,5 +1,3 @@
-"""What devices send each other in the compiled step of each stage, and what each is given."""
-
 import importlib.util
 import json
 import math

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax.training import hosts
-from tests.support.processes import ROOT, environment, free_address, start
+from tests.support.processes import ROOT, environment, free_address, free_port, start
 
 CRASH = "Check failure stack trace"  # of C++, as when JAX ends a process
 CONFIG = {"temporal.steps": 12, "seed": 0}
@@ -38,7 +38,7 @@ def test_hosts_same_config_agrees_and_flags_are_process_zeros():
 
 
 def test_connect_asks_the_launcher():
-    port = free_address().split(":")[1]
+    port = str(free_port())
     processes = []
     for i in range(2):
         slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}

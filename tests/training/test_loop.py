@@ -1,13 +1,32 @@
-"""The training loop on a tiny network: what it computes, keeps and leaves."""
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from stormpsr_jax.base import interruption
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.metrics import read_metrics
-from tests.support.loop_toy import STEPS, acting, assert_same, init, loss_fn, make_data, run, same
+from tests.support import loop_process
+from tests.support.loop_process import start_script
+from tests.support.loop_toy import (
+    STEPS,
+    acting,
+    assert_same,
+    init,
+    loss_fn,
+    make_data,
+    run,
+    same,
+    steps_saved,
+)
+from tests.support.processes import environment, finish, start, wait_until
 
 
 def test_train_learns_and_a_finished_stage_takes_no_step_more(undisturbed):
@@ -74,3 +93,140 @@ def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
     assert_same(tmp_path / "toy", undisturbed)
     run(tmp_path / "late", config={"steps": 4}, profile_steps=(3, 50))
     assert calls[2:] == ["start_trace", "stop_trace"]
+
+
+@pytest.mark.parametrize("most", [5, 50])
+def test_train_results_do_not_depend_on_the_steps_in_a_dispatch(tmp_path, undisturbed, most):
+    """Log rows, evaluations and checkpoints too come after the same steps."""
+    workdir = tmp_path / "toy"
+    run(workdir, config={"steps_per_dispatch": most})
+    assert steps_saved(workdir) == [20, 24]
+    assert_same(workdir, undisturbed)
+
+
+def test_train_a_dispatch_says_in_which_step_the_loss_was_not_finite(tmp_path):
+    def poison(step, batch):
+        return batch | {"x": batch["x"] * np.nan} if step == 11 else batch
+
+    with pytest.raises(FloatingPointError, match=r"'toy'.* at step 11; .*toy/checkpoints/8"):
+        run(tmp_path / "toy", data=acting(poison), config={"steps_per_dispatch": 50})
+    assert steps_saved(tmp_path / "toy") == [4, 8]
+
+
+def test_train_arrays_that_are_held_on_the_devices_are_in_every_batch(tmp_path, undisturbed):
+    """Here the pictures themselves, of which a batch has the rows alone."""
+    seen = []
+    run(tmp_path / "seen", data=acting(lambda step, batch: seen.append(batch["x"])))
+
+    def rows(step, batch):
+        batch = dict(batch)
+        return {"rows": 16 * (step - 1) + np.arange(16, dtype=np.int32), "label": batch["label"]}
+
+    def picks(params, batch_stats, batch, rng):
+        return loss_fn(params, batch_stats, batch | {"x": batch["all"][batch["rows"]]}, rng)
+
+    run(
+        tmp_path / "toy",
+        data=acting(rows),
+        loss_fn=picks,
+        held=lambda: {"all": np.concatenate(seen)},
+        config={"steps_per_dispatch": 4},
+    )
+    assert_same(tmp_path / "toy", undisturbed)
+
+
+def test_train_out_of_memory_names_stage_and_field(tmp_path):
+    def exhaust(step, batch):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    with pytest.raises(MemoryError, match=r"stage 'toy'.*--config\.toy\.n_per_state.*9 TiB"):
+        run(tmp_path / "toy", data=acting(exhaust), batch_field="n_per_state")
+
+    def huge(params, batch_stats, batch, rng):
+        rows = jnp.broadcast_to(batch["x"].sum(), (2**22, 2**22)) * params["Dense_0"]["bias"][0]
+        return (jnp.sin(rows) @ jnp.cos(rows)).sum(), ({}, batch_stats)
+
+    with pytest.raises(MemoryError, match=r"--config\.toy\.batch"):
+        run(tmp_path / "toy", loss_fn=huge)
+
+
+MOUNTED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+
+
+def may_mount():
+    try:
+        words = [*MOUNTED, "mount -t tmpfs -o size=20k tmpfs /tmp"]
+        return subprocess.run(words, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk")
+def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path):
+    train = f"{sys.executable} {loop_process.__file__} {tmp_path}/disk/toy disk"
+    script = f"""
+        mkdir {tmp_path}/disk && mount -t tmpfs -o size=300k tmpfs {tmp_path}/disk || exit 99
+        {train} 2> {tmp_path}/errors; echo $? > {tmp_path}/status
+        ls {tmp_path}/disk/toy/checkpoints > {tmp_path}/left
+        mount -o remount,size=20m {tmp_path}/disk && {train}"""
+    begun = time.monotonic()
+    output = finish(start([*MOUNTED, script], env=environment()))[0]
+    assert time.monotonic() - begun < 120
+    assert (tmp_path / "status").read_text() == "1\n"
+    lines = (tmp_path / "errors").read_text().split("\n")
+    errors = [line for line in lines if line and not line.startswith("toy:")]  # the progress bar
+    assert len(errors) == 1, errors
+    assert "stage 'toy': the disk is full; free some space and run the same" in errors[0]
+    assert lines[-2:] == [*errors, ""]
+    whole = [int(name) for name in (tmp_path / "left").read_text().split() if name.isdigit()]
+    assert f"begun after {max(whole, default=0)}" in output.splitlines()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_train_sigterm_and_ctrl_c_save_and_say_how_to_go_on(
+    tmp_path, undisturbed, number, status, capfd
+):
+    workdir = tmp_path / "toy"
+
+    def act(step, batch):
+        if step == 7:
+            send(number)
+
+    with pytest.raises(SystemExit) as stopped, interruption.handled():
+        run(workdir, data=acting(act))
+    assert stopped.value.code == status
+    # Step 7 is neither a log nor a checkpoint step: the open log row must survive too.
+    assert steps_saved(workdir)[-1] == 7
+    assert "toy: stopped and saved at step 7; run the same command" in capfd.readouterr().out
+    begun = []
+    run(workdir, data=acting(lambda step, batch: begun.append(step)))
+    assert begun[0] == 8, "it started over"
+    assert_same(workdir, undisturbed)
+
+
+def send(number):
+    """A signal to this process, which it has seen when this returns."""
+    os.kill(os.getpid(), number)
+    deadline = time.monotonic() + 10
+    while not interruption._received and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("where", "number", "status"),
+    [("saving", signal.SIGTERM, 75), ("computing", signal.SIGINT, 130)],
+)
+def test_train_a_second_signal_ends_at_once(tmp_path, where, number, status):
+    """Also where the main thread waits for a checkpoint, or is deep inside of JAX."""
+    process = start_script(tmp_path / "toy", where, tmp_path / "there")
+    wait_until((tmp_path / "there").exists, process)
+    process.send_signal(number)
+    name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
+    for line in process.stdout:
+        if line == f"{name}: saving what there is; a second one ends at once\n":
+            break
+    process.send_signal(number)
+    begun = time.monotonic()
+    output = finish(process, code=status, timeout=20)[0]
+    assert output.splitlines()[-1] == f"{name}: ended"
+    assert time.monotonic() - begun < 5

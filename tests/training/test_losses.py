@@ -1,5 +1,3 @@
-"""Losses against golden values and plain float64 transcriptions."""
-
 import math
 
 import jax

@@ -90,8 +90,8 @@ def test_make_optimizer_matches_optax_over_several_steps(fields, reference):
 
 
 def test_layer_lr_scale_falls_by_one_decay_a_layer():
-    """On the real encoder: every parameter has the factor of its depth, none is forgotten."""
-    encoder = SpatialEncoder(ViT(patch_size=4, width=8, depth=3, num_heads=2, stem=(4,)), hidden=4)
+    vit = ViT(patch_size=4, width=8, depth=3, num_heads=2, stem=(4,), registers=2)
+    encoder = SpatialEncoder(vit, hidden=4)
     spatial = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))["params"]
     params = {"spatial": spatial, "temporal": {"kernel": jnp.ones(2)}}
     layers = encoder.encoder.layers
@@ -99,7 +99,7 @@ def test_layer_lr_scale_falls_by_one_decay_a_layer():
     assert factors["temporal"]["kernel"] == 1
     expected = {"norm": 0.1, "block_2": 0.05, "block_1": 0.025, "block_0": 0.0125}
     vit = factors["spatial"].pop("encoder")
-    for name in ("patch_embed", "cls_token", "pos_embed", "stem_0", "stem_norm_0"):
+    for name in ("patch_embed", "cls_token", "registers", "pos_embed", "stem_0", "stem_norm_0"):
         expected[name] = 0.00625
     assert vit.keys() == expected.keys()
     for name, value in expected.items():

@@ -1,5 +1,3 @@
-"""Rates of training: of steps, rows and arithmetic, without what is no part of a step."""
-
 import types
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""Metrics besides metrics.jsonl: which sinks a run has, and Weights & Biases."""
-
 import importlib.util
 import sys
 import time

@@ -1,5 +1,3 @@
-"""Every stage gives the losses of one device on any mesh, and over several processes."""
-
 import json
 import shutil
 import sys

@@ -9,7 +9,6 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.weights import torch_files
@@ -47,9 +46,6 @@ def write(tmp_path):
     return write
 
 
-# --- Tensors --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("size", "stride", "offset", "expected"),
     [
@@ -80,9 +76,6 @@ def test_read_pth_big_endian_files_and_parameters(write):
     parameter = call("torch._utils", "_rebuild_parameter", tensor((12,), (1,)), b"\x88", b"}")
     path = write(dict_of(w=parameter), {"0": TWELVE.astype(">f4").tobytes()}, byteorder=b"big")
     np.testing.assert_array_equal(torch_files.read_pth(path)["w"], TWELVE)
-
-
-# --- Refusals -------------------------------------------------------------------------------------
 
 
 def test_read_pth_any_other_name_is_refused_by_name_whatever_way_it_is_called(write, tmp_path):
@@ -123,7 +116,6 @@ def test_read_pth_keeps_the_numbers_of_an_optimizer(write):
 
 
 def test_read_pth_bombs_stay_small(write, monkeypatch):
-    """Small files that ask for much: memory stays far below what they name."""
     # A tuple of itself twice, forty times over: 2⁴⁰ leaves, but forty tuples.
     doubled = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(40))
     assert len(torch_files.read_pth(write(doubled))) == 2
@@ -159,9 +151,6 @@ def test_read_pth_what_pythons_pickle_writes_is_read(tmp_path, protocol):
         archive.writestr("archive/data.pkl", pickle.dumps(checkpoint, protocol))
     read = torch_files.read_pth(path)
     assert read == checkpoint
-
-
-# --- Before PyTorch 1.6 ---------------------------------------------------------------------------
 
 
 def old_tensor(size=(3, 4), stride=(4, 1), offset=0, **of):
@@ -215,9 +204,6 @@ def test_read_pth_before_pytorch_1_6_damaged_or_hostile_is_a_line(how, tmp_path)
     assert str(error.value).isprintable()
 
 
-# --- State dicts ----------------------------------------------------------------------------------
-
-
 def test_read_state_dict_wrappers_and_nesting_are_taken_off(write):
     w = tensor((12,), (1,))
     inner = b"}" + MARK + text("module.a.w") + w + text("module.b.w") + w + b"u"
@@ -226,19 +212,6 @@ def test_read_state_dict_wrappers_and_nesting_are_taken_off(write):
         state = torch_files.read_state_dict(path)
         assert list(state) == ["a.w", "b.w"]
         np.testing.assert_array_equal(state["b.w"], TWELVE)
-
-
-def test_read_state_dict_formats_agree(write, tmp_path):
-    safetensors.numpy.save_file({"w": TWELVE}, tmp_path / "a.safetensors")
-    np.savez(tmp_path / "a.npz", w=TWELVE)
-    for path in (
-        tmp_path / "a.safetensors",
-        tmp_path / "a.npz",
-        write(dict_of(w=tensor((12,), (1,)))),
-    ):
-        state = torch_files.read_state_dict(path)
-        assert list(state) == ["w"]
-        np.testing.assert_array_equal(state["w"], TWELVE)
 
 
 def test_read_state_dict_what_is_none_is_an_error(write, tmp_path, monkeypatch):
@@ -263,9 +236,6 @@ def test_read_state_dict_what_is_none_is_an_error(write, tmp_path, monkeypatch):
     np.savez(tmp_path / "b.npz", w=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match=r"b\.npz.*allow_pickle"):
         torch_files.read_state_dict(tmp_path / "b.npz")
-
-
-# --- Safetensors ----------------------------------------------------------------------------------
 
 
 def write_safetensors(path, dtype: str, shape: list[int], num_bytes: int):

@@ -1,5 +1,3 @@
-"""Exported models: what they compute, what they are refused for, and that nothing above changes."""
-
 import itertools
 import json
 import shutil
@@ -37,7 +35,6 @@ def made(sound, tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    """A function that gives a copy of an export, to damage."""
     return lambda form: shutil.copytree(made[form], tmp_path / form)
 
 
@@ -62,9 +59,6 @@ def outputs(model, images):
     return found
 
 
-# --- What they compute ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path, form):
     """Of logits, which can be tens, within that share of the largest."""
@@ -81,7 +75,6 @@ def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path
 
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 def test_events_are_those_of_the_model_whole_live_and_from_the_other_ones_state(sound, made, form):
-    """A station may be given an export while a unit is on it."""
     ours, theirs = (stormpsr_jax.load_model(f) for f in (sound, made[form]))
     assert ours.streams == theirs.streams
     told = [[(e.frame, e.step_id) for e in m.recognise(IMAGES, variant="assembly")]
@@ -154,9 +147,6 @@ def test_the_detector_that_turns_pictures_upright_can_be_exported(system, tmp_pa
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
-# --- What is refused ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 def test_a_damaged_program_is_refused(copied, form):
     folder = copied(form)
@@ -209,9 +199,6 @@ def test_a_program_that_calls_into_the_process_is_refused(copied):
     (folder / "encoder.stablehlo").write_bytes(exported.serialize())
     declare(folder, "encoder")
     assert "calls 'xla_ffi_python_cpu_callback', which no export does" in refusal(folder)
-
-
-# --- The command ----------------------------------------------------------------------------------
 
 
 def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_path, capsys):

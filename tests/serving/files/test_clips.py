@@ -1,5 +1,3 @@
-"""Clips of events, and events that are listed as uncertain."""
-
 import csv
 import json
 

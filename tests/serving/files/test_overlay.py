@@ -1,5 +1,3 @@
-"""The annotated video."""
-
 import dataclasses
 
 import av

@@ -1,5 +1,3 @@
-"""The report of a recognised recording."""
-
 import numpy as np
 
 from stormpsr_jax.psr import Event

@@ -1,5 +1,3 @@
-"""Whatever events there are, events.csv reads back as labels of the very states."""
-
 import numpy as np
 import pytest
 
