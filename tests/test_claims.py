@@ -24,7 +24,7 @@ def planned(root, *words, **changes):
 
 
 def test_seeds_and_paces_have_recordings_of_their_own(tmp_path):
-    runs = planned(tmp_path, "window", "kcas", seed=1).runs
+    runs = planned(tmp_path, "window", "kcas", seed=1)[0]
     assert len({run.folder for run in runs.values()}) == len(runs) == 8
     folders = {key: run.config.data.dir for key, run in runs.items()}
     for seed in (1, 2):
