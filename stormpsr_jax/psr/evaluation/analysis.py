@@ -124,7 +124,8 @@ def record_next(result: Mapping[str, Any]) -> list[str]:
     steps = [row for row in steps_table(result) if row["stream"] == stream]
     errors = {row["name"]: row["truths"] - row["tp"] + row["fp"] for row in steps}
     of_steps = [
-        f"{row['name']} ({row['tp']} of {row['truths']} found, {row['fp']} false reports)"
+        f"{row['name']} ({row['tp']} of {row['truths']} found"
+        f"{f', {false} false reports' if (false := row['fp']) else ''})"
         for row in sorted(steps, key=lambda row: -errors[row["name"]])
         if errors[row["name"]]
     ]
