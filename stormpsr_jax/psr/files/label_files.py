@@ -233,7 +233,7 @@ def look(
                     lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
                 there = [add(tree, folder, name) for name in names if name not in lists]
                 is_own = folder and last not in SPLITS and above.rpartition("/")[2] in ("", *SPLITS)
-                if is_own and not tree.packed and not below and not any(there):
+                if is_own and not tree.packed and not {*below} - {*PSR_FILES} and not any(there):
                     empty.append(Place(tree, folder))
         tree.check(of_psr)
     for name, its in shared.items():
