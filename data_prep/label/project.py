@@ -245,7 +245,10 @@ class Project:
             "Model": str(workdir),
         }
         if (result := workdir / "metrics.json").exists():  # of the training before
-            found = analysis.record_next(analysis.load_result(result))
+            try:
+                found = analysis.record_next(analysis.load_result(result))
+            except ValueError as error:  # of another version, which a training replaces
+                found = [message_of(error)]
             shown["Record next"] = " ".join(found) or "nothing stands out"
         told = {"shown": shown, "replaces": [line for line in replaces if line]}
         return told | {"commands": [*map(_shown, commands)]}, commands, workdir

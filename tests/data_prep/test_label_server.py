@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent import futures
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,11 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
         wanted = {"aspect": "", "splits": "100/0/0"}
         told = page.ask("/api/train/plan", "POST", wanted)[2]
         assert told["shown"]["Boxes"] == "in 1 of these, but none in val: no detector"
+        before = Path(told["shown"]["Model"], "metrics.json")  # of another version
+        before.parent.mkdir(parents=True)
+        before.write_text('{"streams": {"asd": 1}}')
+        told = page.ask("/api/train/plan", "POST", wanted)[2]
+        assert "is no result of this version" in told["shown"]["Record next"]
         for bad in ({"aspect": "../x"}, {"crop": "left"}, {"splits": "70/15/15"}):
             assert page.ask("/api/train/plan", "POST", bad)[0] == 422
         assert save(page, "bench2", video(page, "bench2")["revision"], [(3, 0)])[0] == 200

@@ -120,12 +120,12 @@ def record_next(result: Mapping[str, Any]) -> list[str]:
     They name the steps that its stream found worst, the parts whose incorrect installations it
     accepted, and what its test recordings never show.
     """
-    stream = result["default_stream"]
+    stream = result.get("default_stream", [*result["streams"]][-1])
     steps = [row for row in steps_table(result) if row["stream"] == stream]
     errors = {row["name"]: row["truths"] - row["tp"] + row["fp"] for row in steps}
     of_steps = [
         f"{row['name']} ({row['tp']} of {row['truths']} found"
-        f"{f', {false} false reports' if (false := row['fp']) else ''})"
+        f"{f', {false} falsely reported' if (false := row['fp']) else ''})"
         for row in sorted(steps, key=lambda row: -errors[row["name"]])
         if errors[row["name"]]
     ]
