@@ -18,15 +18,14 @@ Fields to look at first:
   what rendering takes, which a line tells before it starts; finished recordings are kept.
 * data.synthetic.fps: that of the procedure where real recordings join.
 * init_from: general_encoder, which ships, fits the encoder of configs/synthetic_full.py, from which
-  everything else comes, as detector.init_from=general_detector does ('' for one of another shape). A
+  everything else comes, as detector.init_from=general_detector does ('' fits any shape). A
   published ViT of today takes --config.encoder.backbone=NAME, its weights as init_from, and
   encoder.patch_size, .width, .depth and .num_heads 0, .stem '()' (docs/research.md#backbones).
 * evaluate.risk: the share of incorrect installations that may be reported as installed, by what
   renders show.
 Hardware: 2 CPU cores; ten minutes with half of detector.steps. Measured with these, on films of
-another renderer, from a head's camera
-(docs/own-product.md), world "toy", four products, two seeds each: F1 .87 to .98, POS .62 to .94, 8
-of 82 wrong parts accepted. Real video was never tried.
+another renderer, from a head's camera (docs/own-product.md), world "toy", four products, two seeds
+each: F1 .87 to .98, POS .62 to .94, 8 of 82 wrong parts accepted. Real video was never tried.
 """
 
 from ml_collections import ConfigDict
