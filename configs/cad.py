@@ -11,8 +11,8 @@ and confidences, and those for testing are scored (docs/own-product.md).
 Fields to look at first:
 * data.synthetic.poses, .up: right and wrong places of parts, and what points up, if the meshes
   are not in their assembled places with z up (`python -m data_prep.cad --help`).
-* data.synthetic.world: "anywhere", the default, has cameras from 10 degrees up, benches of any
-  texture, and gloss; "toy" has a head's camera alone, and is better there for some products.
+* data.synthetic.world: "anywhere", the default, has half of its recordings from a head's camera, as
+  "toy" has all, and half from cameras 10 degrees up and more, benches of any texture, and gloss.
 * data.synthetic.product_seed in place of meshes and procedure: a product drawn at random.
 * data.synthetic.size, up to 640, with data.synthetic.recordings, .cad_per_state and .cad_wrong:
   what rendering takes, which a line tells before it starts; finished recordings are kept.

@@ -209,9 +209,12 @@ class Recipe:
         )
 
     def _world_of(self, name: str) -> World:
+        world = self.world
+        if world.also and _stream(self.seed, "world", name=name).random() < 0.5:
+            world = world.also
         if not is_rehearsal(name):
-            return self.world
-        return dataclasses.replace(self.world, habits=TOY.habits, hidden=TOY.hidden)
+            return world
+        return dataclasses.replace(world, habits=TOY.habits, hidden=TOY.hidden)
 
     def make(self, split: str, name: str) -> shards.RecordingData:
         """Renders one recording, picture by picture as they are asked for."""

@@ -5,8 +5,9 @@ product tells a lot. `bench` is like what a head-worn camera sees at a real benc
 seldom whole in view, people take their time, what looks fitted may not be, and light, bench and
 things around are of any kind. Its laws of time are fitted to the labels of real recordings, and
 those of what is in view to the published detections of IndustReal (benchmarks/results/noise.md).
-`anywhere` has the habits of `toy` and looks of all stations: worn cameras and fixed ones, low down
-too, one hand or two, dull and shiny things, and benches of any colour or texture, noise included.
+`anywhere` has the habits of `toy`. Half of its recordings have its looks too, and half those of all
+stations: worn cameras and fixed ones, low down too, one hand or two, dull and shiny things, and
+benches of any colour or texture, noise included.
 
 A world is one value, of which `chosen` cuts all ranges of looks to their lower or upper halves, so
 that a network can be tested on looks that none of its training pictures had.
@@ -125,6 +126,7 @@ class World:
         noise: standard deviation of a pixel's noise, of 1.
         jpeg: quality of the files.
         backgrounds: JPEG files; one is behind each recording, in place of a bench.
+        also: what half of the recordings are of, in place of this world.
     """
 
     name: str
@@ -143,6 +145,7 @@ class World:
     noise: Range
     jpeg: Range
     backgrounds: tuple[bytes, ...] = ()
+    also: "World | None" = None
 
     def unlike_toy(self) -> dict[str, Any]:
         """What recordings of it depend on, as JSON values, unless it is `toy` as it is."""
@@ -281,6 +284,7 @@ ANYWHERE = dataclasses.replace(
     lens=Range(-0.03, 0.07),
     noise=Range(0.004, 0.035),
     jpeg=Range(60, 95),
+    also=TOY,
 )
 WORLDS = {world.name: world for world in (TOY, BENCH, ANYWHERE)}
 _LOOKS = (
@@ -309,6 +313,9 @@ def chosen(
         ValueError: backgrounds that cannot be read.
     """
     world = WORLDS[name]
+    if world.also:
+        how = {"looks": looks, "views": views, "backgrounds": backgrounds, "size": size}
+        world = dataclasses.replace(world, also=chosen(world.also.name, **how))
     if views:
         world = dataclasses.replace(world, cameras=tuple(VIEWS[view] for view in views))
     world = dataclasses.replace(

@@ -45,6 +45,17 @@ def test_golden_pictures_and_states(name, monkeypatch):
     assert digest.hexdigest() == GOLDEN[name]
 
 
+def test_anywhere_half_of_its_recordings_are_those_of_toy():
+    def first(world, name):
+        return next(iter(recording(world, name).jpegs))
+
+    names = [f"train_{i:03d}" for i in range(6)]
+    same = [first(worlds.ANYWHERE, name) == first(worlds.TOY, name) for name in names]
+    assert 0 < sum(same) < 6
+    cut = worlds.chosen("anywhere", looks="lower", views=("side",))
+    assert cut.also == worlds.chosen("toy", looks="lower", views=("side",))
+
+
 def test_command_makes_a_world_of_its_flags(monkeypatch):
     told = {}
     monkeypatch.setattr(synthetic, "make_dataset", lambda out, **given: told.update(given))
