@@ -14,6 +14,7 @@ that a network can be tested on looks that none of its training pictures had.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -314,8 +315,8 @@ def chosen(
     """
     world = WORLDS[name]
     if world.also:
-        how = {"looks": looks, "views": views, "backgrounds": backgrounds, "size": size}
-        world = dataclasses.replace(world, also=chosen(world.also.name, **how))
+        cut = functools.partial(chosen, looks=looks, views=views, backgrounds=backgrounds)
+        world = dataclasses.replace(world, also=cut(world.also.name, size=size))
     if views:
         world = dataclasses.replace(world, cameras=tuple(VIEWS[view] for view in views))
     world = dataclasses.replace(
