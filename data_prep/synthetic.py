@@ -62,7 +62,7 @@ WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
 _TOLD = ("seed", "occlusion", "error_recordings_step", "time_scale", "pace")  # of a recipe
 # Flags with the values of configs/cad.py for a product of a user, else of configs/default.py.
-_RENDERED = ("cad_per_state", "cad_wrong", "error_recordings", "error_recordings_step")
+_RENDERED = ("cad_per_state", "cad_wrong", "error_recordings", "error_recordings_step", "world")
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
 
 
@@ -304,7 +304,6 @@ def _make(
     workers: Workers,
     recordings: str,
     seed: int,
-    world: str,
     looks: str,
     views: Sequence[str],
     backgrounds: str,
@@ -317,6 +316,7 @@ def _make(
     usual = cad.get_config() if of and not given["timelines"] else default.get_config()
     for name in (name for name in _RENDERED if given[name] is None):
         given[name] = usual.data.synthetic[name]
+    world = given.pop("world")
     drawn = worlds.chosen(world, looks=looks, views=views, backgrounds=backgrounds, size=size)
     given |= {"size": size, "workers": workers, "glob": recordings, "recordings": counts}
     make_dataset(out, seed=seed, of=of, world=drawn, **given)
@@ -361,7 +361,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
-    add("--world", choices=worlds.WORLDS, default=TOY.name, help="kind, real or any looks (toy)")
+    what = "kind, real or any looks (toy; your product: anywhere)"
+    add("--world", choices=worlds.WORLDS, help=what)
     add("--looks", choices=HALVES, default=HALVES[0], help="half of all ranges of looks (all)")
     what = f"cameras, of {', '.join(VIEWS)}; otherwise the world's own"
     add("--views", type=_views, default=(), metavar="NAME,…", help=what)

@@ -62,6 +62,8 @@ def test_command_makes_a_world_of_its_flags(monkeypatch):
     synthetic.main(["--out=x", "--world=bench", "--looks=lower", "--views=side"])
     expected = worlds.chosen("bench", looks="lower", views=("side",))
     assert told["world"] == expected
+    synthetic.main(["--out=x", "--product_seed=1"])
+    assert told["world"] == worlds.ANYWHERE
     synthetic.main(["--out=x"])
     assert told["world"] == worlds.TOY
     assert worlds.TOY.unlike_toy() == {}
