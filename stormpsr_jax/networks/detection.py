@@ -149,20 +149,20 @@ def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, 
     """Mean absolute error of where the product lies, in units of its size in the picture.
 
     Args:
-        found: (B, 6), of `Detector`.
+        found: (R, B, 6), of `Detector`.
         poses: (B, 6), see `data.annotation.LabelledFrames`; NaN rows do not count.
 
     Returns:
-        The scalar loss, and the metrics "pose" (the same) and "turn" (by how many degrees the x
-        axis is wrong, mean); 0 where no row counts.
+        The scalar loss, a mean over R, and the metrics "pose" (the same) and "turn" (by how many
+        degrees the x axis of the last is wrong, mean); 0 where no row counts.
     """
     known = jnp.isfinite(poses).all(-1)
     poses = jnp.where(known[:, None], poses, 1.0)  # keep NaN out of the gradients
     count = jnp.maximum(known.sum(), 1)
     size = jnp.linalg.norm(poses[:, 2:], axis=-1)
-    error = jnp.abs(found - poses).mean(-1) / (size + _EPS)
+    error = jnp.abs(found - poses).mean((0, -1)) / (size + _EPS)
     loss = jnp.where(known, error, 0.0).sum() / count
-    turns = [jnp.arctan2(row[:, 3], row[:, 2]) for row in (found, poses)]
+    turns = [jnp.arctan2(row[:, 3], row[:, 2]) for row in (found[-1], poses)]
     turn = jnp.abs(jnp.degrees(jnp.angle(jnp.exp(1j * (turns[0] - turns[1])))))
     return loss, {"pose": loss, "turn": jnp.where(known, turn, 0.0).sum() / count}
 

@@ -6,7 +6,8 @@ once, from features resampled inside the likeliest box, with every part at its o
 pooled features hardly starts to learn such states, and a head on fixed places does at once.
 
 Which way round the product lies still moves its parts within the box. Where renders tell it
-(`upright`), one head learns that, and another reads the state from the picture turned upright.
+(`upright`), one head learns that, and another reads the state from the picture turned upright. That
+picture shows by how much the first was off, so a third one corrects it (`corrections`).
 """
 
 import math
@@ -120,6 +121,23 @@ def anchor_points(height: int, width: int, levels: int) -> tuple[np.ndarray, np.
     return np.concatenate(points).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
+class Correction(nn.Module):
+    """By how much a pose is off, read from pictures that it turned upright."""
+
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pictures: jax.Array) -> jax.Array:
+        """(B, H, W, 3) → (B, 6) float32 in units of the axes of the pose, at first about 0."""
+        x = ConvNorm(2 * self.width, 4, 4, dtype=self.dtype)(pictures)
+        for _ in range(2):
+            x = ConvNorm(4 * self.width, 2, dtype=self.dtype)(x)
+        x = nn.relu(Dense(128, dtype=self.dtype)(x.reshape(x.shape[0], -1)))
+        start = nn.initializers.normal(0.01)
+        return Dense(6, kernel_init=start)(x.astype(jnp.float32))
+
+
 class Detector(nn.Module):
     """Boxes, state logits and objectness at every feature point.
 
@@ -136,6 +154,7 @@ class Detector(nn.Module):
             features; 0 leaves it out.
         upright: a head "pose" tells how the product lies in the picture, and the state is read from
             the picture turned upright, instead of from the inside of the box.
+        corrections: times that the picture turned upright by a pose corrects it.
         dtype: of activations; parameters and outputs are float32.
     """
 
@@ -146,6 +165,7 @@ class Detector(nn.Module):
     grid: int = stored(1, 128, default=12)
     num_components: int = stored(0, MAX_COMPONENTS, default=0)
     upright: bool = stored(False, True, default=False)
+    corrections: int = stored(0, 8, default=0)
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -160,7 +180,8 @@ class Detector(nn.Module):
             if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
             logit that it is there. Points in the order of `anchor_points`. With `num_components`
             also "parts" (B, 2K) logits: K that the component is installed, K that it sits right if
-            it is; with `upright` "pose" (B, 6), see `data.annotation.LabelledFrames`.
+            it is; with `upright` "pose" (1 + corrections, B, 6), the last the best, see
+            `data.annotation.LabelledFrames`.
 
         Raises:
             ValueError: H or W is not a multiple of 4.
@@ -191,9 +212,9 @@ class Detector(nn.Module):
         x = crop(fine, box, self.grid, margin=1.2)
         outputs = {"boxes": boxes, "objectness": objectness}
         if self.upright:
-            outputs["pose"] = pose = self._pose(x, box)
+            outputs["pose"] = poses = self._corrected(images, self._pose(x, box))
             # What the parts look like says nothing about where they are.
-            pictures = straighten(images, jax.lax.stop_gradient(pose), 4 * self.grid)
+            pictures = straighten(images, jax.lax.stop_gradient(poses[-1]), 4 * self.grid)
             x = ConvNorm(2 * self.width, 4, 4, dtype=self.dtype, name="upright_stem")(pictures)
         x = self._hidden(x, "state")
         logits = Dense(self.num_classes, name="logits")(x)
@@ -215,6 +236,20 @@ class Detector(nn.Module):
         found = Dense(6, name="pose")(self._hidden(x, "pose"))
         side = box[:, 2:].max(axis=1, keepdims=True)
         return jnp.concatenate([box[:, :2], jnp.zeros_like(box)], 1) + found * side / 2
+
+    def _corrected(self, images: jax.Array, pose: jax.Array) -> jax.Array:
+        """Poses (1 + corrections, B, 6): the first, and each later one of what that one shows."""
+        poses = [pose]
+        if self.corrections:
+            correction = Correction(self.width, self.dtype, name="correction")
+        for _ in range(self.corrections):
+            pose = jax.lax.stop_gradient(poses[-1])
+            # With its surroundings: what is cut off cannot be seen to be off.
+            wide = pose.at[:, 2:].multiply(1.3)
+            found = correction(straighten(images, wide, 4 * self.grid))
+            axes = pose[:, 2:].reshape(-1, 2, 2)
+            poses.append(pose + (found.reshape(-1, 3, 2) @ axes).reshape(-1, 6))
+        return jnp.stack(poses)
 
     def _boxes(
         self, features: Sequence[jax.Array], image_size: tuple[int, int]

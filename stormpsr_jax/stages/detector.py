@@ -90,7 +90,8 @@ def _kept(config: ConfigDict, model: Detector) -> dict[str, float]:
     if not model.upright or config.pose_loss:
         return {}
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
-    return {name: 0.0 for name in shapes if name == "stem" or name.startswith("pose")}
+    known = ("pose", "correction")
+    return {name: 0.0 for name in shapes if name == "stem" or name.startswith(known)}
 
 
 def is_general(module: str) -> bool:

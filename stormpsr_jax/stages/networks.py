@@ -85,13 +85,15 @@ def temporal_encoder(context: Context) -> nn.Module:
 def detector(context: Context) -> Detector:
     """The assembly state detector."""
     config = context.config.detector
+    # A start that knows how products lie serves where no render tells it.
+    upright = config.pose_loss > 0 or bool(config.init_from)
     return _build(
         Detector,
         config,
         num_classes=context.procedure.num_states + 1,
         num_components=context.procedure.num_components if config.part_loss else 0,
-        # A start that knows how products lie serves where no render tells it.
-        upright=config.pose_loss > 0 or bool(config.init_from),
+        upright=upright,
+        corrections=2 if upright else 0,  # a third gains little (benchmarks/results/bench.md)
         dtype=context.dtype,
     )
 

@@ -29,7 +29,7 @@ CASES = [
     ("temporal", TemporalLSTM(3, 3, depth=1, width=4), (2, 5, 6)),
     ("temporal", TemporalTCN(3, 3, depth=1, width=4), (2, 5, 6)),
     ("detector", Detector(4, width=4, grid=4, num_components=3), (2, 16, 24, 3)),
-    ("detector", Detector(4, width=4, grid=4, upright=True), (2, 16, 24, 3)),
+    ("detector", Detector(4, width=4, grid=4, upright=True, corrections=2), (2, 16, 24, 3)),
 ]
 
 

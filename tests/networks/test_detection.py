@@ -103,14 +103,17 @@ def test_pose_loss_turns_in_degrees_and_sizes_of_the_product():
         (np.array([0.5, 0.5, -0.3, 0.0, 0.0, 0.4]), (0.6 + 0.8) / 6 / 0.5, 180.0),
     ):
         both = jnp.asarray([found, np.full(6, 7.0)], jnp.float32)
-        value, metrics = pose_loss(both, poses)
+        value, metrics = pose_loss(both[None], poses)
         np.testing.assert_allclose(value, loss, atol=1e-6)
         np.testing.assert_allclose(metrics["turn"], turn, atol=1e-3)
-        gradient = jax.grad(lambda both: pose_loss(both, poses)[0])(both)
+        gradient = jax.grad(lambda both: pose_loss(both[None], poses)[0])(both)
         assert np.isfinite(gradient).all()
         assert not gradient[1].any()
-    value, metrics = pose_loss(both, np.full((2, 6), np.nan, np.float32))
+    value, metrics = pose_loss(both[None], np.full((2, 6), np.nan, np.float32))
     assert value == metrics["turn"] == 0
+    # Of several estimates the mean counts, and the turn of the last.
+    value, metrics = pose_loss(jnp.asarray([both, poses]), poses)
+    assert (round(float(value), 3), metrics["turn"]) == (0.233, 0)
 
 
 def test_point_targets_matches_scalar_transcription():
