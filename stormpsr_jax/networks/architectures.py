@@ -25,7 +25,7 @@ from stormpsr_jax.base.files import field, fit, shorten
 from stormpsr_jax.networks import backbones, temporal_networks
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.stored import stored_types, training_only
+from stormpsr_jax.networks.stored import later_defaults, stored_types, training_only
 
 # By role and architecture, the class of the network, and of the one inside of it if there is one.
 ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
@@ -82,6 +82,7 @@ def build(role: str, data: Any, place: str) -> nn.Module:
     types = {"architecture": str, "dtype": Literal["float32", "bfloat16"]}
     for kind in kinds:
         types |= stored_types(kind)
+        data = later_defaults(kind) | data
     fields = msgspec.defstruct("Fields", types.items(), forbid_unknown_fields=True)
     values = msgspec.structs.asdict(fit(data, fields, place))
     values["dtype"] = jnp.dtype(values["dtype"])

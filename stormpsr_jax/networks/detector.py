@@ -165,7 +165,7 @@ class Detector(nn.Module):
     grid: int = stored(1, 128, default=12)
     num_components: int = stored(0, MAX_COMPONENTS, default=0)
     upright: bool = stored(False, True, default=False)
-    corrections: int = stored(0, 8, default=0)
+    corrections: int = stored(0, 8, default=0, later=True)
     dtype: Any = jnp.float32
 
     @nn.compact

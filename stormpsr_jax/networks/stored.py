@@ -10,12 +10,13 @@ MAX_CLIP = 4_096  # T
 _MAX_LIST = 8  # values of a field that is a list
 
 
-def stored(*values: Any, default: Any = dataclasses.MISSING) -> Any:
+def stored(*values: Any, default: Any = dataclasses.MISSING, later: bool = False) -> Any:
     """A field that has to be known to build the network again for recognition.
 
     Args:
         values: the lowest and highest number, or the texts to choose from, or (False, True).
         default: a tuple makes it a list of such values; by default there is no default.
+        later: model folders of before do not hold it; theirs is the default.
     """
     kind: Any = type(values[0])
     if kind is str:
@@ -24,13 +25,19 @@ def stored(*values: Any, default: Any = dataclasses.MISSING) -> Any:
         kind = Annotated[kind, msgspec.Meta(ge=values[0], le=values[1])]
     if isinstance(default, tuple):
         kind = Annotated[tuple[kind, ...], msgspec.Meta(max_length=_MAX_LIST)]
-    return dataclasses.field(default=default, metadata={"stored": kind})
+    return dataclasses.field(default=default, metadata={"stored": kind, "later": later})
 
 
 def stored_types(module: type) -> dict[str, Any]:
     """The types of a module's stored fields, by name, for `files.fit`."""
     fields = dataclasses.fields(module)
     return {field.name: field.metadata["stored"] for field in fields if "stored" in field.metadata}
+
+
+def later_defaults(module: type) -> dict[str, Any]:
+    """The defaults of the fields that model folders of before do not hold, by name."""
+    fields = dataclasses.fields(module)
+    return {field.name: field.default for field in fields if field.metadata.get("later")}
 
 
 def training_only(module: type) -> dict[str, Any]:
