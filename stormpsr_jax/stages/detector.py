@@ -111,7 +111,8 @@ def started(path: Path, fresh: Params) -> Params:
     except ValueError as error:
         raise ValueError(
             f"--config.detector.init_from={path}: is of a detector of another width, depth, levels "
-            f"or grid; leave these as they were, or set it to '' ({error})"
+            "or grid, or of an older version; leave these as they were, make the file again, or set "
+            f"it to '' ({error})"
         ) from error
     return {**fresh, **params}
 
