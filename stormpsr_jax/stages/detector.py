@@ -111,8 +111,8 @@ def started(path: Path, fresh: Params) -> Params:
     except ValueError as error:
         raise ValueError(
             f"--config.detector.init_from={path}: is of a detector of another width, depth, levels "
-            "or grid, or of an older version; leave these as they were, make the file again, or set "
-            f"it to '' ({error})"
+            "or grid, or of an older version; leave these as they were, make the file again, or "
+            f"set it to '' ({error})"
         ) from error
     return {**fresh, **params}
 
