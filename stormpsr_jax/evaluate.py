@@ -5,7 +5,6 @@ of these commands has a --help of its own:
 
     evaluate tables METRICS.json      more of its result
     evaluate compare A.json B.json    the difference of two results
-    evaluate rows                     rows of published tables, of IndustReal's published detections
     evaluate detections               how good detections are, frame by frame
     evaluate noise                    how they are wrong
 """
@@ -28,7 +27,7 @@ from stormpsr_jax.psr.cli import (
     fail_for,
     share,
 )
-from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
+from stormpsr_jax.psr.evaluation import analysis, compare, noise, tables
 from stormpsr_jax.psr.evaluation.evaluate import (
     PROTOCOLS,
     evaluate,
@@ -61,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = {
         "tables": _main_tables,
         "compare": _main_compare,
-        "rows": _main_rows,
         "detections": _main_detections,
         "noise": _main_noise,
     }
@@ -175,22 +173,6 @@ def _main_compare(argv: Sequence[str]) -> None:
     results = analysis.load_result(args.a), analysis.load_result(args.b)
     how = {"samples": args.samples, "level": args.level, "seed": args.seed}
     print(tables.format_rows(compare.compare(*results, pair, **how), args.format))
-
-
-def _main_rows(argv: Sequence[str]) -> None:
-    parser = _parser_of("rows", rows.__doc__, "asd", "split")
-    parser.add_argument("--labels", required=True, help="folder, or zip files, of label files")
-    parser.set_defaults(split="test")
-    args = parser.parse_args(argv)
-    procedure = load_procedure(rows.PROCEDURE)
-    recordings = load_recordings(procedure, args.labels, args.asd, split=args.split)
-    if len(recordings) != rows.NUM_RECORDINGS:
-        print(
-            f"{len(recordings)} recordings are here; the published figures are means over "
-            f"{rows.NUM_RECORDINGS}, all of split test",
-            file=sys.stderr,
-        )
-    print(tables.format_rows(rows.table(procedure, recordings), args.format))
 
 
 def _main_detections(argv: Sequence[str]) -> None:

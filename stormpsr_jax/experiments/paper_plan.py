@@ -119,7 +119,7 @@ def _asd(text: str, decoder: str, published: dict[str, Figures], **settings: Any
     return Entry(text, BASE, ASD.name, decoder, published=published, **settings)
 
 
-# The T and the floor that come nearest to the figures of I (`evaluate rows`).
+# The T and the floor that come nearest to the figures of I (docs/research.md).
 _NEAREST: dict[str, Any] = {"threshold": 8.0, "confidence": 0.25, "only": "industreal"}
 _STORM = _by((0.812, 0.901, 15.5), (0.377, 0.497, 88.6))
 _MOVING = _by((0.497, 0.506, 14.2), (0.206, 0.247, 120.3))

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import pathlib
 import shutil
 import tarfile
 import zipfile
@@ -10,7 +9,6 @@ import zipfile
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.evaluation import rows
 from stormpsr_jax.psr.files.recordings import load_recordings
 from tests.support.commands import refused
 from tests.support.evaluate_data import PROCEDURE, fails, run
@@ -106,49 +104,6 @@ def test_errors_in_a_zip_file_name_the_place_in_it(files, capsys):
     with pytest.raises(ValueError) as error:
         load_recordings(PROCEDURE, folder / "train_p1.zip")
     assert str(error.value).startswith(f"{folder}/train_p1.zip/03_assy_d/PSR_labels.csv: line 1")
-
-
-def rows_of(files, capsys, *flags):
-    evaluate.main(["rows", f"--asd={files / 'asd'}", "--format=csv", *flags])
-    said = capsys.readouterr()
-    header, *lines = [line.split(",") for line in said.out.splitlines()]
-    return [dict(zip(header, line, strict=True)) for line in lines], said.err
-
-
-def test_rows_prints_what_evaluate_scores_beside_the_published_figures(files, capsys):
-    table, said = rows_of(files, capsys, f"--labels={files / 'labels'}")
-    assert "3 recordings are here; the published figures are means over 32" in said
-    *papers, seen, _, right, left_out = table
-    assert [(r["row"], r["table"]) for r in papers[::3]] == [(r.name, r.source) for r in rows.ROWS]
-    assert {r["of"] for r in papers} == {"all", "no errors", "errors"}
-    assert (seen["row"], right["row"]) == ("learned (seen)", "learned (right)")
-    assert (left_out["of"], left_out["recordings"]) == ("left out", "3")
-    result = run(files, "--decoder=naive", streams=("asd",))["streams"]["asd"]
-    ours = table[0]
-    assert float(ours["POS"]) == pytest.approx(result["pos"])
-    assert float(ours["F1"]) == pytest.approx(result["f1"])
-    assert float(ours["delay"]) == pytest.approx(result["delay_s"])
-    assert (ours["POS published"], ours["F1 published"]) == ("0.57", "0.779")
-    errors = [r["contains_errors"] for r in result["recordings"].values()]
-    counted = {r["of"]: int(r["recordings"]) for r in table[:3]}
-    assert counted == {"all": 3, "no errors": 3 - sum(errors), "errors": sum(errors)}
-
-
-REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "industreal_real"
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real detections are not here")
-def test_rows_of_real_detections_are_those_of_the_page(capsys):
-    evaluate.main(["rows", f"--asd={REAL / 'asd'}", f"--labels={REAL / 'labels'}", "--format=csv"])
-    table = [line.split(",") for line in capsys.readouterr().out.splitlines()]
-    root = pathlib.Path(__file__).parents[2]
-    page = (root / "benchmarks" / "results" / "research-rows.md").read_text()
-    for line in table[1:]:
-        if line[4] in ("all", "left out"):
-            ours = " / ".join(
-                f"{float(x):.{d}f}" for x, d in zip(line[6:9], (3, 3, 1), strict=True)
-            )
-            assert ours.replace("0.", ".", 2) in page, ours
 
 
 def test_pictures_of_errors_say_how_often_one_is_taken_for_the_intended_state(tmp_path, capsys):

@@ -10,11 +10,9 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.evaluation import noise
-from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
 from stormpsr_jax.psr.files.predictions import Detections
-from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure
 
 FPS = 2.0
 STATES = ("000", "100", "110", "111")
@@ -74,33 +72,6 @@ def test_figures_golden():
 REAL = pathlib.Path(__file__).parents[4] / "shared" / "data" / "industreal_real"
 PAGE = pathlib.Path(__file__).parents[3] / "benchmarks" / "results" / "noise.md"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the real detections are not here")
-
-
-@real
-@pytest.mark.parametrize(
-    ("row", "kept"),
-    [
-        ("| B1 |", {"decoder": "naive"}),
-        ("| B2, T 6, floor .5 |", {"decoder": "confidence"}),
-        ("| B3, T 6, floor .5 |", {}),
-        ("| B2, T 8, floor .25 |", {"decoder": "confidence", "threshold": 8.0, "confidence": 0.25}),
-        ("| B3, T 8, floor .25 |", {"threshold": 8.0, "confidence": 0.25}),
-    ],
-)
-def test_decays_of_real_detections_are_those_of_the_page(row, kept):
-    decays = [{}] if "B1" in row else [{}, {"unseen_decay": 1.0}, {"decay": 1.0}]
-    cells = [" / ".join(decoded(**kept, **decay)) for decay in decays]
-    (line,) = [line for line in PAGE.read_text().splitlines() if line.startswith(row)]
-    assert [cell.strip() for cell in line.split("|")[2 : 2 + len(cells)]] == cells
-
-
-def decoded(**kept):
-    """POS, F1, and delay with the wrong parts accepted, as the page writes them."""
-    procedure = load_procedure("industreal")
-    recordings = load_recordings(procedure, REAL / "labels", REAL / "asd")
-    found = evaluate_recordings(procedure, recordings, Settings(**kept))["streams"]["asd"]
-    pos, f1 = (f"{found[key]:.3f}".removeprefix("0") for key in ("pos", "f1"))
-    return pos, f1, f"{found['delay_s']:.1f} s, {found['wrong']['accepted']}"
 
 
 @real
