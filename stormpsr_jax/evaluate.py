@@ -6,7 +6,6 @@ of these commands has a --help of its own:
     evaluate tables METRICS.json      more of its result
     evaluate compare A.json B.json    the difference of two results
     evaluate detections               how good detections are, frame by frame
-    evaluate noise                    how they are wrong
 """
 
 import argparse
@@ -16,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import for_each, tell
-from stormpsr_jax.base.trees import Place
+from stormpsr_jax.base.errors import tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -27,17 +25,17 @@ from stormpsr_jax.psr.cli import (
     fail_for,
     share,
 )
-from stormpsr_jax.psr.evaluation import analysis, compare, noise, tables
+from stormpsr_jax.psr.evaluation import analysis, compare, tables
 from stormpsr_jax.psr.evaluation.evaluate import (
     PROTOCOLS,
     evaluate,
     evaluate_recordings,
     risks_of,
 )
-from stormpsr_jax.psr.files import predictions, scores, words
+from stormpsr_jax.psr.files import scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.scoring import detection_scores, error_pictures
+from stormpsr_jax.psr.scoring import detection_scores
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.streams.risk import RISK
@@ -61,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "tables": _main_tables,
         "compare": _main_compare,
         "detections": _main_detections,
-        "noise": _main_noise,
     }
     try:
         if argv and argv[0] in commands:
@@ -180,49 +177,20 @@ def _main_detections(argv: Sequence[str]) -> None:
     parser = _parser_of("detections", detection_scores.__doc__, *flags)
     add = parser.add_argument
     what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
-    what += "--asd has them. Or IndustReal's assembly_state_errors: errors by kind"
+    what += "--asd has them"
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
     add("--iou", type=float, default=detection_scores.IOU, help="of a box found (%(default)s)")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
-    if args.boxes is not None:
-        labels = error_pictures.found(args.boxes)
-        if labels is not None:
-            return _error_pictures(args, procedure, labels.read(error_pictures.read))
     recordings = detection_scores.load(
         procedure, args.asd, args.boxes, split=args.split, picture=args.picture
     )
     result = detection_scores.score(procedure, recordings, args.confidence, args.iou)
-    _write_and_print(args, result, detection_scores.tables_of(result))
-
-
-def _error_pictures(
-    args: argparse.Namespace, procedure: Procedure, pictures: Sequence[error_pictures.Picture]
-) -> None:
-    names = {picture.recording for picture in pictures}
-    places = {n: at for n, at in predictions.find(args.asd, "--asd").items() if n in names}
-    reading = [(at, predictions.read_detections, procedure) for at in places.values()]
-    read = for_each(reading, Place.read)
-    found = dict(zip(places, read, strict=True))
-    result = error_pictures.score(procedure, pictures, found, args.confidence)
-    if result["left_out"]:
-        tell("warning", f"{result['left_out']} pictures are of recordings that --asd does not have")
-    _write_and_print(args, result, [result["kinds"]])
-
-
-def _main_noise(argv: Sequence[str]) -> None:
-    flags = ("procedure", "split", "asd", "variant", "fps", "confidence", "out")
-    parser = _parser_of("noise", noise.__doc__, *flags)
-    what = "folder, or zip files, with <rec>/PSR_labels_raw.csv"
-    parser.add_argument("--labels", required=True, help=what)
-    args = parser.parse_args(argv)
-    procedure = load_procedure(args.procedure).at(args.fps)
-    recordings = load_recordings(
-        procedure, args.labels, args.asd, variant=args.variant, split=args.split
-    )
-    result = noise.measure(procedure, recordings, args.confidence)
-    _write_and_print(args, result, (noise.table(result), noise.confidence_table(result)))
+    if args.out is not None:
+        files.write_json(args.out, result)
+    for rows_of in detection_scores.tables_of(result):
+        print(tables.format_rows(rows_of, args.format), end="\n\n")
 
 
 def _parser_of(name: str, description: str | None, *flags: str) -> OneLineParser:
@@ -230,15 +198,6 @@ def _parser_of(name: str, description: str | None, *flags: str) -> OneLineParser
     add_flags(parser, *flags)
     parser.add_argument("--format", **tables.FLAG)
     return parser
-
-
-def _write_and_print(
-    args: argparse.Namespace, result: Any, shown: Sequence[Sequence[Mapping[str, Any]]]
-) -> None:
-    if args.out is not None:
-        files.write_json(args.out, result)
-    for rows_of in shown:
-        print(tables.format_rows(rows_of, args.format), end="\n\n")
 
 
 def _size(text: str) -> tuple[float, float]:

@@ -2,8 +2,8 @@
 
 No picture is rendered: a procedure is carried out in a random order that its catalogue knows, at a
 random pace, with incorrect parts; a detector looks at it now and then, and says what it sees.
-The figures below are chosen so that `evaluate noise` says of the result what it says of the
-published detections of IndustReal (benchmarks/results/noise.md): the object is seen a tenth of the
+The figures below are chosen so that the result is wrong as the published detections of IndustReal
+are (benchmarks/results/noise.md has how both were measured): the object is seen a tenth of the
 time, what is shown wrongly is shown for long, and surely, and is mostly a state that comes later; a
 incorrect part is shown as right half of the time, and hardly ever as an error.
 

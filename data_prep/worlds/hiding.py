@@ -136,8 +136,8 @@ def _log_normal(law: tuple[float, float], rng: np.random.Generator) -> float:
 
 
 _SHORTEST_AWAY = 3.0  # seconds, in which a head can turn and turn back
-# The gap and the looks are chosen so that `evaluate noise` says of recordings what it says of real
-# ones (benchmarks/results/noise.md): a tenth of the time is in view, four fifths are in gaps of
+# The gap and the looks are chosen so that the product is in view as often as in real recordings
+# (benchmarks/results/noise.md): a tenth of the time is in view, four fifths are in gaps of
 # over 10 s.
 GLIMPSES = {
     "light": Glimpses(gap=(4.0, 1.6), look=(2.4, 1.0)),

@@ -1,16 +1,11 @@
 """`evaluate` on files as they come from a download: zip files, rows without a detection, splits."""
 
-import csv
-import json
 import shutil
-import tarfile
 import zipfile
 
 import pytest
 
-from stormpsr_jax import evaluate
 from stormpsr_jax.psr.files.recordings import load_recordings
-from tests.support.commands import refused
 from tests.support.evaluate_data import PROCEDURE, fails, run
 
 HEADER = "clip,framenr,bb_class,bb_conf,bb_x,bb_y,bb_w,bb_h\n"
@@ -104,44 +99,3 @@ def test_errors_in_a_zip_file_name_the_place_in_it(files, capsys):
     with pytest.raises(ValueError) as error:
         load_recordings(PROCEDURE, folder / "train_p1.zip")
     assert str(error.value).startswith(f"{folder}/train_p1.zip/03_assy_d/PSR_labels.csv: line 1")
-
-
-def test_pictures_of_errors_say_how_often_one_is_taken_for_the_intended_state(tmp_path, capsys):
-    """By kind, as IndustReal's pictures of error states have it."""
-    folder = tmp_path / "download" / "assembly_state_errors"
-    folder.mkdir(parents=True)
-    asd = tmp_path / "asd"
-    asd.mkdir()
-    rows = ["name,frame,class,conf,x,y,w,h"]
-    # Frame: (class said, confidence, above a floor of 0.5 or not); intended state, kind, clean.
-    said = {5: (7, 0.9), 6: (23, 0.9), 7: (8, 0.9), 8: (7, 0.5), 9: (7, 0.9)}
-    rows += [f"03_assy_0_1,{f},{c},{p},9,9,2,2" for f, (c, p) in said.items()]
-    (asd / "03_assy_0_1_results_pred.csv").write_text("\n".join(rows) + "\n")
-    labels = {
-        "images": [f"03_assy_0_1_{frame:06d}.jpg" for frame in said] + ["99_assy_0_1_000001.jpg"],
-        "labels": [23] * 6,
-        "intended": [7] * 6,
-        "error_cat": [2, 2, 3, 3, 1, 1],
-        "clean": [1, 0, 1, 1, 1, 1],
-    }
-    (folder / "labels.json").write_text(json.dumps(labels))
-    with tarfile.open(tmp_path / "errors.tar", "w") as tar:
-        tar.add(folder, folder.name)
-    words = ["detections", "--procedure=industreal", f"--asd={asd}", "--format=csv"]
-    for boxes in (folder, folder.parent, tmp_path / "errors.tar"):
-        evaluate.main([*words, f"--boxes={boxes}", f"--out={tmp_path / 'errors.json'}"])
-        printed = capsys.readouterr()
-        kinds = {row["kind"]: row for row in csv.DictReader(printed.out.strip().splitlines())}
-        assert [kinds["placement"][key] for key in ("pictures", "intended", "error")] == list("211")
-        assert [kinds["orientation"][key] for key in ("another", "none")] == ["1", "1"]
-        assert float(kinds["missing part"]["share"]) == 1
-        assert kinds["wrong part"]["share"] == ""
-        assert kinds["all"]["pictures"] == "5"
-        assert kinds["all, whole object seen"]["intended"] == "2"
-        assert "1 pictures are of recordings that --asd does not have" in printed.err
-    assert json.loads((tmp_path / "errors.json").read_text())["left_out"] == 1
-    labels["error_cat"][0] = "2"
-    (folder / "labels.json").write_text(json.dumps(labels))
-    said = refused(capsys, evaluate.main, [*words, f"--boxes={folder}"])
-    assert "labels.json: [0]: " in said
-    assert "is not <recording>_<frame> and whole numbers" in said

@@ -3,7 +3,7 @@
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.evaluation import noise
+from stormpsr_jax.psr.scoring import detection_scores
 from tests.support.commands import refused
 from tests.support.evaluate_data import command, fails, run
 
@@ -120,7 +120,7 @@ def test_evaluate_errors_are_a_line_each_and_nothing_is_written(
 
 
 def test_help_keeps_the_lines_of_its_description(capsys):
-    for words, text in (([], evaluate.__doc__), (["noise"], noise.__doc__)):
+    for words, text in (([], evaluate.__doc__), (["detections"], detection_scores.__doc__)):
         with pytest.raises(SystemExit):
             evaluate.main([*words, "--help"])
         assert text.strip() in capsys.readouterr().out
