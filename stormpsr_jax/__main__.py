@@ -16,7 +16,6 @@ COMMANDS = {
     "sweep": "stormpsr_jax.sweep",
     "recognise": "stormpsr_jax.recognise",
     "evaluate": "stormpsr_jax.evaluate",
-    "monitor": "stormpsr_jax.monitor",
     "procedure": "stormpsr_jax.procedure",
     "label": "data_prep.label",
     "convert": "stormpsr_jax.psr.convert",

@@ -19,7 +19,6 @@ from stormpsr_jax.base.errors import tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
-    add_flags,
     add_label_flags,
     decoding_settings,
     fail_for,
@@ -32,7 +31,7 @@ from stormpsr_jax.psr.evaluation.evaluate import (
     evaluate_recordings,
     risks_of,
 )
-from stormpsr_jax.psr.files import scores, words
+from stormpsr_jax.psr.files import label_files, scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import detection_scores
@@ -173,14 +172,18 @@ def _main_compare(argv: Sequence[str]) -> None:
 
 
 def _main_detections(argv: Sequence[str]) -> None:
-    flags = ("procedure", "asd", "split", "confidence", "out")
-    parser = _parser_of("detections", detection_scores.__doc__, *flags)
+    parser = _parser_of("detections", detection_scores.__doc__)
+    _add_procedure_and_split(parser)
     add = parser.add_argument
+    add("--asd", required=True, help="folder, or zip file, with <rec>_results_pred.csv")
     what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
     what += "--asd has them"
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
     add("--iou", type=float, default=detection_scores.IOU, help="of a box found (%(default)s)")
+    what = "detections count above it, not at it (%(default)s)"
+    add("--confidence", type=float, default=0.5, help=what)
+    add("--out", help="a JSON file to write besides")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
     recordings = detection_scores.load(
@@ -193,11 +196,17 @@ def _main_detections(argv: Sequence[str]) -> None:
         print(tables.format_rows(rows_of, args.format), end="\n\n")
 
 
-def _parser_of(name: str, description: str | None, *flags: str) -> OneLineParser:
+def _parser_of(name: str, description: str | None) -> OneLineParser:
     parser = OneLineParser(prog=f"python -m stormpsr_jax.evaluate {name}", description=description)
-    add_flags(parser, *flags)
     parser.add_argument("--format", **tables.FLAG)
     return parser
+
+
+def _add_procedure_and_split(parser: OneLineParser) -> None:
+    what = "a packaged procedure's name, or a procedure file"
+    parser.add_argument("--procedure", required=True, help=what)
+    what = "of labels (or boxes) that lie below folders of splits"
+    parser.add_argument("--split", choices=label_files.SPLITS, help=what)
 
 
 def _size(text: str) -> tuple[float, float]:
@@ -267,8 +276,10 @@ def _numbers(text: str) -> list[float]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
-    add_flags(parser, "procedure", "split", "variant", "fps")
+    _add_procedure_and_split(parser)
     add = parser.add_argument
+    add("--variant", help="of all recordings; otherwise found by their names")
+    add("--fps", type=float, help="frames per second; otherwise the procedure's")
     what = "folder with <rec>/PSR_labels.csv, or zip files of these; or labelling tools' files"
     add("--labels", required=True, help=what)
     add_label_flags(add)

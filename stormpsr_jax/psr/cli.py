@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
-from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.stream import Settings
@@ -183,31 +182,6 @@ class OneLineParser(argparse.ArgumentParser):
                 message = f"unrecognized arguments: {' '.join(unknown)}"
             message += f"; did you mean {near[0]}?" if near else ""
         fail(re.sub(r"://\S*@", "://", message) + "; see --help")
-
-
-# Flags that several commands have.
-_FLAGS: dict[str, dict[str, Any]] = {
-    "procedure": {"required": True, "help": "a packaged procedure's name, or a procedure file"},
-    "asd": {"required": True, "help": "folder, or zip file, with <rec>_results_pred.csv"},
-    "split": {
-        "choices": label_files.SPLITS,
-        "help": "of labels (or boxes) that lie below folders of splits",
-    },
-    "variant": {"help": "of all recordings; otherwise found by their names"},
-    "fps": {"type": float, "help": "frames per second; otherwise the procedure's"},
-    "confidence": {
-        "type": float,
-        "default": 0.5,
-        "help": "detections count above it, not at it (%(default)s)",
-    },
-    "out": {"help": "a JSON file to write besides"},
-}
-
-
-def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Adds flags that several commands have, by their names."""
-    for name in names:
-        parser.add_argument(f"--{name}", **_FLAGS[name])
 
 
 def add_label_flags(add: Callable[..., Any]) -> None:

@@ -15,19 +15,14 @@ states are shown, for as long.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.psr.streams.accumulate import top_detection
 from stormpsr_jax.psr.streams.stream import check_same
 
-ABOUT_WRONG = ("wrong part", "error state")
 MAX_NAMED = 3  # parts, in the alert of an error state
 # Chosen on rendered validation recordings; docs/recognise.md has what they are worth on others.
 ERROR_SECONDS, BELIEF_SECONDS = 3.0, 1.0
 BELIEVED = 0.5
-_COUNTED = ("alerts", "true", "shown", "noticed")
 
 
 class Alert(NamedTuple):
@@ -277,42 +272,3 @@ class Monitor:
         ]
         names = [self._procedure.components[k] for k in ready]
         return " or ".join(names) if 0 < len(names) <= MAX_NAMED else "a part"
-
-
-# --- Against labels -----------------------------------------------------------------------------
-
-
-def score_alerts(
-    frames: np.ndarray, states: np.ndarray, alerts: Sequence[tuple[int, int | None]]
-) -> dict[str, int]:
-    """Counts the alerts of incorrect installations of one recording against its labels.
-
-    An alert is true if at its frame the component that it names is incorrect, or any one where it
-    names none. An incorrect installation (`wrong_parts`) is noticed if such an alert comes while it
-    lasts.
-
-    `frames` (M,) are ascending, `states` (M, K) the true ones, each from its frame on, and alerts
-    are (frame, component that is named or None), without those that were taken back. Returns how
-    many "alerts" there are, how many of them are "true", wrong installations "shown" and "noticed".
-    """
-    wrong = wrong_parts.spans(frames, states, -1)
-
-    def meets(alert: tuple[int, int | None], span: tuple[int, int, float]) -> bool:
-        (frame, named), (k, start, end) = alert, span
-        return named in (None, k) and start <= frame < end
-
-    return {
-        "alerts": len(alerts),
-        "true": sum(any(meets(alert, span) for span in wrong) for alert in alerts),
-        "shown": len(wrong),
-        "noticed": sum(any(meets(alert, span) for alert in alerts) for span in wrong),
-    }
-
-
-def summarise_alerts(recordings: Iterable[Mapping[str, int]]) -> dict[str, Any]:
-    """Returns the sums, and "precision" and "recall"; None where there is nothing to go by."""
-    known = list(recordings)
-    total: dict[str, Any] = {key: sum(one[key] for one in known) for key in _COUNTED}
-    for name, part, whole in (("precision", "true", "alerts"), ("recall", "noticed", "shown")):
-        total[name] = total[part] / total[whole] if total[whole] else None
-    return total

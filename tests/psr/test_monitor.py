@@ -2,12 +2,10 @@
 
 import json
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr.monitor import Monitor, score_alerts, summarise_alerts
+from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure
 from tests.support import toy
 
@@ -155,30 +153,3 @@ def test_finish_what_comes_off_and_on_again_must_have_done_both():
     monitor.restore(saved)
     monitor.update(3, [3])
     assert monitor.finish() == []
-
-
-FRAMES = np.array([0, 10, 20, 40])
-STATES = np.array([[0, 0], [-1, 0], [1, -1], [1, 1]])  # part 0 in 10…19, part 1 in 20…39
-
-
-@pytest.mark.parametrize(
-    ("told", "true", "noticed"),
-    [
-        ([], 0, 0),
-        ([(15, 0)], 1, 1),
-        ([(9, 0), (20, 0), (40, 1)], 0, 0),
-        ([(15, 1), (15, None)], 1, 1),
-        ([(12, 0), (18, 0), (25, None)], 3, 2),
-    ],
-)
-def test_an_alert_is_true_while_the_part_that_it_names_is_incorrect(told, true, noticed):
-    found = score_alerts(FRAMES, STATES, told)
-    assert found == {"alerts": len(told), "true": true, "shown": 2, "noticed": noticed}
-
-
-def test_precision_and_recall_are_of_all_recordings():
-    one = score_alerts(FRAMES, STATES, [(15, 0), (5, 0)])
-    found = summarise_alerts([one, one])
-    assert (found["precision"], found["recall"]) == (0.5, 0.5)
-    nothing = summarise_alerts([])
-    assert (nothing["precision"], nothing["recall"]) == (None, None)

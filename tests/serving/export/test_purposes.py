@@ -93,7 +93,7 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
 def test_decoding_and_scoring_need_numpy_alone(tmp_path):
     python = bare(tmp_path / "bare", "decode")
     code = (
-        "import stormpsr_jax.psr, stormpsr_jax.evaluate, stormpsr_jax.monitor, sys;"
+        "import stormpsr_jax.psr, stormpsr_jax.evaluate, sys;"
         "print(sorted({n.partition('.')[0] for n in sys.modules} - sys.stdlib_module_names))"
     )
     done = run(python, "-c", code, cwd=tmp_path)
