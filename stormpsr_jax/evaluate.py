@@ -107,7 +107,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         tell("warning", warning)
     print(analysis.overview(result))
     if args.report is not None:  # last: drawing needs libraries, which nothing above does
-        _write_report(args.report, procedure, recordings, result, settings, weights)
+        _write_report(args.report, procedure, recordings, result)
 
 
 def _write_report(
@@ -115,14 +115,11 @@ def _write_report(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     result: dict[str, Any],
-    settings: Mapping[str, Any],
-    weights: Weights | None,
 ) -> None:
-    from stormpsr_jax.report import belief_strips, figures, pages, report
+    from stormpsr_jax.report import figures, pages, report
 
     if missing := pages.missing():
         raise ValueError(f"--report={path} is not written, all else is done: it needs {missing}")
-    strips = belief_strips.belief_strips(procedure, recordings, settings, weights)
     report.write_report(
         path,
         title=f"Steps of {procedure.name}",
@@ -135,7 +132,6 @@ def _write_report(
             if r.visibility is not None and len(r.visibility[0])
         },
         figures=figures.analysis_figures(result),
-        strips=strips,
     )
 
 

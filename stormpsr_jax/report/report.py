@@ -35,7 +35,6 @@ def write_report(
     curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     notes: Sequence[str] = (),
     figures: Sequence[tuple[str, str, str]] = (),
-    strips: Mapping[str, str] | None = None,
     detections: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report.
@@ -55,7 +54,6 @@ def write_report(
             "val/NAME".
         notes: paragraphs of plain text below the results.
         figures: (title, caption, SVG text); `pages.svg` makes one that suits light and dark mode.
-        strips: by recording, SVG text of what the learned fusion believes.
         detections: of `detection_scores.score`, the content of detections.json.
 
     Raises:
@@ -95,9 +93,6 @@ def write_report(
                 "visible": None
                 if seen is None or not np.isfinite(seen[1]).any()
                 else float(np.nanmean(seen[1])),
-                "beliefs": pages.inline(strips[name], f"Beliefs in recording {name}", f"b{i}")
-                if strips and name in strips
-                else None,
                 "timeline": pages.inline(drawn, f"Timeline of recording {name}", f"t{i}"),
                 "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
                 "num_frames": len({frame for frame, _ in truth[name]}),

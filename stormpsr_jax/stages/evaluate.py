@@ -25,7 +25,6 @@ from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.select import Choice, HeldOut, select
 from stormpsr_jax.psr.streams.stream import Settings
 from stormpsr_jax.report import report
-from stormpsr_jax.report.belief_strips import belief_strips
 from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.functions import FlaxNetworks
@@ -98,7 +97,6 @@ def run(context: Context) -> dict:
             *_notes(chosen, None if weights is None else fusion),
             *analysis.record_next(result),
         ],
-        strips=belief_strips(_procedure(context), test, settings, weights),
         detections=detections,
     )
     if detections is None:

@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import calibration, learned
-from stormpsr_jax.psr.streams.learned_beliefs import default_weights
-from stormpsr_jax.psr.streams.stream import Settings
-from stormpsr_jax.report import belief_strips, figures, pages
-from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
-from tests.support.simulated_scores import simulate
+from stormpsr_jax.psr.streams import calibration
+from stormpsr_jax.report import figures, pages
 
 FPS = 4.0
 TRUTH = {
@@ -177,20 +173,3 @@ def test_figures_long_products_and_sets_are_cut_and_say_so():
     assert "The 40 recordings with the lowest F1, of 50." in caption
     assert {t for t in texts(svg) if t.startswith("r0")} == {f"r{i:03d}" for i in range(10, 50)}
     assert len(svg) < 300_000
-
-
-def test_belief_strips_a_drawing_per_recording_with_its_components():
-    recordings = {r.name: r for r in map(simulate, range(2))}
-    drawn = belief_strips.belief_strips(
-        SYNTHETIC,
-        recordings,
-        {"asd": Settings(), "learned": learned.LearnedSettings()},
-        default_weights("scores"),
-    )
-    assert list(drawn) == ["r0", "r1"]
-    for text in drawn.values():
-        assert all(component in text for component in SYNTHETIC.components)
-        assert "data:image/png;base64" in text
-        page = str(pages.inline(text, "Beliefs", "b0"))
-        assert page.startswith("<svg")
-        assert "data:image/png;base64" in page
