@@ -22,7 +22,7 @@ def test_tables_all_of_them_in_every_format(files, capsys):
         "reliability",
     ):
         assert f"\n{name}\nstream " in text
-        for form in ("text", "csv", "markdown", "latex"):
+        for form in ("text", "csv", "markdown"):
             table = show(
                 capsys, "tables", files / "out.json", f"--table={name}", f"--format={form}"
             )

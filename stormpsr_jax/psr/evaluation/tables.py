@@ -1,4 +1,4 @@
-"""Tables as text, CSV, Markdown and LaTeX."""
+"""Tables as text, CSV and Markdown."""
 
 import csv
 import io
@@ -8,12 +8,8 @@ from typing import Any
 from stormpsr_jax.base.errors import visible
 from stormpsr_jax.psr.files import csvfile
 
-FORMATS = ("text", "csv", "markdown", "latex")
+FORMATS = ("text", "csv", "markdown")
 FLAG: dict[str, Any] = {"choices": FORMATS, "default": "text"}  # of commands that print tables
-_LATEX = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
-)
 
 
 def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
@@ -23,7 +19,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
         rows: one mapping per row, all with the same keys; None is shown as a dash, in CSV as an
             empty field; fractions with three decimals, in CSV in full.
             Texts of outside cannot become formulas or escape sequences.
-        form: "text", "csv" (for programs), "markdown" or "latex" (booktabs).
+        form: "text", "csv" (for programs) or "markdown".
 
     Raises:
         ValueError: an unknown form.
@@ -41,11 +37,6 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
         writer.writerows([_field(row[key]) for key in header] for row in rows)
         return file.getvalue().rstrip("\n")
     cells = [[_cell(row[key]) for key in header] for row in rows]
-    if form == "latex":
-        lines = [r"\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}"]
-        lines += [r"\toprule", _latex(header), r"\midrule"]
-        lines += [_latex(row) for row in cells]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     aligned = [
         [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
@@ -69,7 +60,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
-
-
-def _latex(cells: Sequence[str]) -> str:
-    return " & ".join(c.translate(_LATEX).replace("–", "--") for c in cells) + r" \\"

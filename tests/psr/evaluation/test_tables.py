@@ -28,16 +28,3 @@ def test_markdown_cells_by_column():
     assert not lines[1].split("|")[1].strip().endswith(":")
     assert [c.strip() for c in lines[3].split("|")[1:-1]] == ["storm", "–", "12", "x, y"]
     assert r"50 % of a_b\|c" in lines[2]
-
-
-def test_latex_golden():
-    assert format_rows(ROWS, "latex").splitlines() == [
-        r"\begin{tabular}{lrrl}",
-        r"\toprule",
-        r"stream & f1 & tp & name \\",
-        r"\midrule",
-        r"asd & 0.123 & 3 & 50 \% of a\_b|c \\",
-        r"storm & -- & 12 & x, y \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
