@@ -91,7 +91,6 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         settings,
         weights=weights,
         protocol=args.protocol,
-        sweep=args.sweep,
         certain=args.certain,
         risks=_risks(args),
     )
@@ -263,13 +262,6 @@ def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     return [(name, why) for name, why in reasons if why is not None]
 
 
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 1,2,4") from None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     _add_procedure_and_split(parser)
@@ -288,7 +280,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--decoder", choices=DECODERS, default=Settings().decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add_decoding_flags(parser)
-    add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
     what = "events of a lower confidence are listed as uncertain and not scored (%(default)s)"
     add("--certain", type=share, default=0.0, help=what)
     what = (

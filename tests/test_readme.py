@@ -82,7 +82,7 @@ def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
     page = read("docs/formats.md")
     section = page[page.index("\n## metrics.json") : page.index("\n## report.html")]
     explained = set(re.findall(r"`([\w@]+)`", section))
-    for extra in ("--sweep=0.5", "--protocol=released"):
+    for extra in ("--protocol=paper", "--protocol=released"):
         result = evaluate_data.run(files, f"--visibility={files / 'visibility'}", extra)
         assert set(result["streams"]) == {"asd", "temporal", "storm"} <= explained
         for stream in result["streams"].values():

@@ -1,4 +1,4 @@
-"""Figures of a result: delays, occlusion, steps, recordings, reliability, thresholds, and more.
+"""Figures of a result: delays, occlusion, steps, recordings, reliability and more.
 
 Drawn from the content of metrics.json by what `evaluation.analysis` and `evaluation.compare`
 compute. NumPy only; matplotlib is imported when a figure is drawn.
@@ -36,15 +36,14 @@ def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
     Args:
         result: the content of metrics.json: "protocol", "fps", "components" and, by stream and
             recording, "pos", "f1", "delay_s", "truth" and "events". The figure of occlusion needs
-            the recordings' "visible" too, that of thresholds the streams' "sweep",
-            that of reliability their "reliability".
+            the recordings' "visible" too, that of reliability the streams' "reliability".
 
     Returns:
         (title, caption, SVG) of each figure. One without any data is left out.
     """
     draw: Sequence[Callable[[Result], Drawn]] = (
         *(_delays, _tolerance, _occlusion, _steps),
-        *(_recordings, _differences, _reliability, _risk, _sweep),
+        *(_recordings, _differences, _reliability, _risk),
     )
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
     figures = []
@@ -352,30 +351,3 @@ def _risk(result: Result) -> Drawn:
         "Dotted: the risk that was asked for."
     )
     return "Correct, incorrect or not sure", caption, figure
-
-
-def _sweep(result: Result) -> Drawn:
-    rows = analysis.sweep_table(result)
-    if not rows:
-        return None
-    figure, panels = _axes(2.6, 3)
-    for axes, key, label in zip(
-        panels,
-        ("precision", "recall", "delay_s"),
-        ("Precision", "Recall", "Mean delay in seconds"),
-        strict=True,
-    ):
-        for stream in _streams(result):
-            points = sorted(
-                (row["threshold"], row[key])
-                for row in rows
-                if row["stream"] == stream and row[key] is not None
-            )
-            x, y = zip(*points, strict=True) if points else ((), ())
-            axes.plot(x, y, "o-", ms=3.5, color=_colour(stream), label=_title(stream))
-        axes.set(xlabel="Threshold T", ylabel=label)
-        if key != "delay_s":
-            axes.set_ylim(0, 1.03)
-    _legend(figure, panels[0], 3)
-    caption = "Precision and recall of all steps pooled, and the mean delay, by the threshold T."
-    return "Threshold", caption, figure

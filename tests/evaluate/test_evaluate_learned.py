@@ -74,7 +74,5 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
 
 def test_learned_errors_of_scores_that_are_missing_or_alone(scored, capsys):
     folder = f"--scores={scored / 'scores'}"
-    said = refused(capsys, learned_run, scored, folder, "--sweep=1,2", streams=())
-    assert "--sweep needs --asd or --temporal" in said
     (scored / "scores" / "r1.npz").unlink()
     assert "no r1.npz for the recording r1" in refused(capsys, learned_run, scored, folder)

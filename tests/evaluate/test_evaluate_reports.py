@@ -1,4 +1,4 @@
-"""What shows a result: the report, tables, comparisons, sweeps over thresholds."""
+"""What shows a result: the report, tables, comparisons."""
 
 from stormpsr_jax import evaluate
 from tests.support.commands import refused
@@ -11,15 +11,11 @@ def show(capsys, *arguments):
 
 
 def test_tables_all_of_them_in_every_format(files, capsys):
-    result = run(files, f"--visibility={files / 'visibility'}", "--sweep=0.5,1,2,8")
+    result = run(files, f"--visibility={files / 'visibility'}")
     capsys.readouterr()
-    rows = result["streams"]["storm"]["sweep"]
-    assert [row["threshold"] for row in rows] == [0.5, 1, 2, 8]
-    assert rows[1]["f1"] == result["streams"]["storm"]["f1"]
     text = show(capsys, "tables", files / "out.json")
     for name in (
-        *("summary", "recordings", "steps", "delays", "tolerance", "occlusion", "sweep"),
-        "reliability",
+        *("summary", "recordings", "steps", "delays", "tolerance", "occlusion", "reliability"),
     ):
         assert f"\n{name}\nstream " in text
         for form in ("text", "csv", "markdown"):

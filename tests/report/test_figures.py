@@ -36,7 +36,6 @@ EVERY = [
     "Recordings",
     "What fusion changes",
     "Reliability of confidences",
-    "Threshold",
 ]
 
 
@@ -59,7 +58,7 @@ def result(truth=None, events=None, protocol="paper", names=("a", "b", "c", "d")
 
 
 def full():
-    """With the visible fractions, the sweep and the reliability too."""
+    """With the visible fractions and the reliability too."""
     data = result()
     for stream in data["streams"].values():
         judged = [calibration.Judged(0.9, n > 0) for n in range(10)]
@@ -67,15 +66,6 @@ def full():
         stream["reliability"] = calibration.reliability(judged)
         for row in stream["recordings"].values():
             row["visible"] = [0.1, 0.6, None][: len(row["truth"])]
-        stream["sweep"] = [
-            {
-                **dict.fromkeys(("precision", "recall", "pos", "f1"), 1 / t),
-                **dict.fromkeys(("tp", "fp", "fn"), 3),
-                "threshold": t,
-                "delay_s": None if t == 8 else t,
-            }
-            for t in (8.0, 1.0, 2.0)
-        ]
     return data
 
 
@@ -116,9 +106,7 @@ def undrawn(monkeypatch):
 
 def test_figures_leave_out_what_is_unknown(undrawn):
     titles = [title for title, _, _ in figures.analysis_figures(result())]
-    assert titles == [
-        t for t in EVERY if t not in ("Occlusion", "Reliability of confidences", "Threshold")
-    ]
+    assert titles == [t for t in EVERY if t not in ("Occlusion", "Reliability of confidences")]
     one = result({"r1": TRUTH["r1"]}, {"asd": {"r1": EVENTS["asd"]["r1"]}})
     titles = [title for title, _, _ in figures.analysis_figures(one)]
     assert titles == ["Delay", "F1 by tolerated delay", "Outcome by step"]

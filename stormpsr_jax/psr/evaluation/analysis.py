@@ -7,7 +7,7 @@ does not say which truth an event belongs to.
 import collections
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,9 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.psr.evaluation import tables
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import Procedure, step_name
+from stormpsr_jax.psr.procedure import step_name
 from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
-from stormpsr_jax.psr.streams.stream import Stream
 
 Rows = list[dict[str, Any]]
 MAX_DELAY_S = 60.0  # of the curve of F1 by tolerated delay
@@ -347,49 +345,6 @@ def occlusion_table(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def sweep_table(result: Mapping[str, Any]) -> Rows:
-    """A row per stream and threshold, if the result was made with --sweep."""
-    return [
-        {"stream": stream, **row}
-        for stream, s in result["streams"].items()
-        for row in s.get("sweep", [])
-    ]
-
-
-def threshold_sweep(
-    procedure: Procedure,
-    recordings: Mapping[str, LabelledPredictions],
-    stream: Stream,
-    settings: Any,
-    thresholds: Sequence[float],
-    fps: float,
-) -> Rows:
-    """Scores a stream at many thresholds, decoding each recording once.
-
-    Returns:
-        A row per threshold: pooled precision and recall, and the headline figures.
-    """
-    scores: list[dict[str, dict[str, Any]]] = [{} for _ in thresholds]
-    candidates = [stream.with_threshold(settings, threshold) for threshold in thresholds]
-    for name, r in recordings.items():
-        found = stream.decode_each(procedure, r, candidates)
-        for by_name, events in zip(scores, found, strict=True):
-            steps = metrics.scored(events, r.with_errors)
-            by_name[name] = metrics.score_recording(r.truth, steps, fps)
-    rows = []
-    for threshold, by_name in zip(thresholds, scores, strict=True):
-        s = metrics.summarise(by_name)
-        rows.append(
-            {
-                "threshold": threshold,
-                "precision": s["pooled_precision"],
-                "recall": s["pooled_recall"],
-                **headline.values(s),
-            }
-        )
-    return rows
-
-
 def risk_table(result: Mapping[str, Any]) -> Rows:
     """A row per bar of each stream that has one; see `risk.Bars`."""
     return [
@@ -406,7 +361,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "delays": delays_table,
     "tolerance": tolerance_table,
     "occlusion": occlusion_table,
-    "sweep": sweep_table,
     "wrong": wrong_parts.summary_table,
     "risk": risk_table,
     "segments": metrics.segments_table,

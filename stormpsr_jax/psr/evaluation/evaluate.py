@@ -36,7 +36,6 @@ def evaluate(
     variant: str | None = None,
     visibility_dir: str | os.PathLike | None = None,
     with_errors: bool = False,
-    sweep: Sequence[float] = (),
     certain: float = 0.0,
     risk: float | None = None,
 ) -> dict[str, Any]:
@@ -49,7 +48,6 @@ def evaluate(
         weights: of the learned fusion; without them, or without scores, it is left out.
         protocol: "paper" or "released".
         variant: of all recordings; None finds each one's by its name.
-        sweep: thresholds at which each stream is scored besides (protocol `paper`).
         certain: events of a lower confidence are listed as uncertain and not scored (protocol
             `paper`).
         risk: how much of the incorrect installations may be accepted, of all streams; None is
@@ -79,7 +77,6 @@ def evaluate(
         settings,
         weights=weights,
         protocol=protocol,
-        sweep=sweep,
         certain=certain,
         risks=risks_of(risk, protocol),
     )
@@ -108,7 +105,6 @@ def evaluate_recordings(
     *,
     weights: Weights | None = None,
     protocol: str = "paper",
-    sweep: Sequence[float] = (),
     certain: float = 0.0,
     risks: Mapping[str, float] | None = None,
     calibrations: Mapping[str, calibration.Calibration] | None = None,
@@ -139,18 +135,12 @@ def evaluate_recordings(
     ]
     if not scored:
         raise ValueError("no predictions; pass --asd, --temporal or both")
-    if sweep and (protocol == "released" or decoder == "naive"):
-        raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
-    if sweep and not any(stream.sums for stream in scored):
-        raise ValueError("--sweep needs --asd or --temporal: a stream that sums up evidence")
     if not 0 <= certain <= 1:
         raise ValueError(f"--certain={certain} is not in 0…1")
-    if certain and (protocol == "released" or sweep):
-        raise ValueError("--certain needs --protocol=paper, and no --sweep: that scores all events")
+    if certain and protocol == "released":
+        raise ValueError("--certain needs --protocol=paper")
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
-    for threshold in sweep:  # the settings refuse what cannot be a threshold
-        scored[0].with_threshold(settings[scored[0].name], threshold)
     summarise = released.summarise if protocol == "released" else metrics.summarise
     results: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
@@ -216,10 +206,6 @@ def evaluate_recordings(
             entry["risk"] = bars.rows()
         if decision is not None and entry["wrong"] is not None:
             entry["wrong"] |= {"risk": decision.risk, "bound": decision.bound}
-        if sweep and stream.sums:
-            entry["sweep"] = analysis.threshold_sweep(
-                procedure, recordings, stream, own, sweep, fps
-            )
         entry["recordings"] = rows
         if decision is not None:
             said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])

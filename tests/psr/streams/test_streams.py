@@ -54,19 +54,17 @@ def test_a_whole_recording_decodes_as_its_pictures_one_by_one_do(recordings, nam
 
 
 def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, capsys):
-    found = run(scored, f"--report={scored / 'r.html'}", "--threshold=both=4", "--sweep=1,2")
+    found = run(scored, f"--report={scored / 'r.html'}", "--threshold=both=4")
     assert list(found) == ["asd", "temporal", "storm", "both"]
     assert found["both"]["settings"] == {"pictures": 4.0}
     assert found["both"]["tp"] > 10
-    assert "sweep" in found["storm"]
-    assert "sweep" not in found["both"]  # no T of summed evidence
     shown = (scored / "r.html").read_text()
     assert "Both agree" in shown
     assert "<th>Pictures</th>" in shown
     assert "var(--amber)" in shown
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "STREAMS", streams.STREAMS[:-1])
-        assert run(scored, "--sweep=1,2") == {s: found[s] for s in ("asd", "temporal", "storm")}
+        assert run(scored) == {s: found[s] for s in ("asd", "temporal", "storm")}
     # A number alone is meant for those that sum up evidence.
     assert run(scored, "--threshold=9")["both"]["settings"] == {"pictures": 2.0}
     capsys.readouterr()

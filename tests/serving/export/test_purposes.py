@@ -110,7 +110,7 @@ def test_decoding_and_scoring_need_numpy_alone(tmp_path):
 def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_missing(tmp_path):
     python = bare(tmp_path / "bare", "decode")
     files = make_files(tmp_path / "files")
-    flags = [f"--visibility={files / 'visibility'}", "--sweep=1,2", "--report=report.html"]
+    flags = [f"--visibility={files / 'visibility'}", "--report=report.html"]
     words = command(files, *flags)
     done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
     assert done.returncode == 2
@@ -123,7 +123,7 @@ def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_m
     done = run(python, "-m", "stormpsr_jax.evaluate", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report.html").read_text("utf-8")
-    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step", "Threshold"):
+    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step"):
         assert f"<h3>{title}</h3>" in text
     assert "Timeline of recording 07_main_c" in text
 
