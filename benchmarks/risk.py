@@ -1,4 +1,4 @@
-"""Incorrect installations accepted against correct ones left not sure, over the bar of `--risk`.
+"""Incorrect installations accepted against correct ones without a verdict, over the bars of risk.
 
     python -m benchmarks.risk RUN… [--further=60] [--wrong=0.25] [--corrected=0.5] [--record=risk]
     python -m benchmarks.risk --plot
@@ -7,10 +7,10 @@ RUN are work folders of finished runs with a learned fusion, or "demo", the mode
 the test split of each run and, with --further, so many more recordings in its world, rendered here,
 in which each part is installed incorrectly first with the chance --wrong, and corrected with the
 chance --corrected, of which --later come some steps later. All are decoded with the weights of the
-learned fusion that ship. Prints the table of each and of all together: what is seen (no bar), and
-what is right at each bar, by which `risk.DEFAULTS` were chosen; what the alerts of incorrect
-installations come to at the default risk, by recording; and the weights of a part's evidence that
-fit these recordings best (`learned_beliefs.EVIDENCE`). --record keeps the tables in
+learned fusion that ship, of --kind. Prints the table of each and of all together: what is seen (no
+bar), and what is right at each bar, of which the accepted share of all is `risk.PRIOR`; what the
+alerts of incorrect installations come to at the default risk, by recording; and the weights of a
+part's evidence that fit these recordings best (`evidence.EVIDENCE`). --record keeps the tables in
 benchmarks/results; --plot draws docs/risk.webp from the results that are kept as "risk".
 """
 
@@ -41,21 +41,20 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.files.scores import Scores
+from stormpsr_jax.psr.files.scores import KINDS, Scores, from_predictions
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.psr.streams import risk
+from stormpsr_jax.psr.streams.evidence import Evidence, part_inputs, sigmoid
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_beliefs import (
-    Look,
     Weights,
     default_weights,
-    part_inputs,
-    sigmoid,
 )
+from stormpsr_jax.psr.streams.learned_events import removal_logits
 from stormpsr_jax.psr.streams.stream import reported
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.recogniser import Recognised, stack
@@ -64,8 +63,7 @@ from tools.fusion_weights import read_run
 DEMO = "demo"
 SIZE, NOISE, SEED = 64, 2.5, 9000  # pixels, grey levels, of what is rendered here
 OF_ERRORS = ("wrong part", "error state")  # kinds of alerts
-COLUMNS = ("bar", "shown", "accepted", "accepted_low", "accepted_high", "unsure")
-COLUMNS += ("right_installations", "right_unsure", "pos", "f1", "delay_s", "until_sure_s")
+PARTS = ("shown", "accepted", "unsure", "right_installations", "right_unsure", "no_verdict")
 
 Recordings = dict[str, LabelledPredictions]
 
@@ -125,6 +123,20 @@ def recognised(model: Model, rows: list[np.ndarray]) -> tuple[Scores, Detections
     return scores, Detections(frames, classes, confidences, np.zeros((len(frames), 4)))
 
 
+def of_kind(r: LabelledPredictions, kind: str, procedure: Procedure) -> Scores:
+    """What weights of a kind read of a recording with all scores."""
+    K, said = procedure.num_components, r.scores
+    if kind == "scores":
+        return said
+    if kind == "clips":
+        return Scores(said.frames, None, None, None, said.temporal)
+    windows = None
+    if kind == "csv":
+        none = np.zeros((len(said.frames), K), int)
+        windows = TemporalPredictions(said.frames, none, none, sigmoid(said.temporal[:, :K]))
+    return from_predictions(r.detections, windows, procedure)
+
+
 def further(name: str, count: int, changes: dict[str, float]) -> Recordings:
     """More recordings of a run's product, as its model sees them; `changes` of the habits."""
     model = load_model(name if name == DEMO else Path(name) / "model")
@@ -153,10 +165,13 @@ def evidence(procedure: Procedure, recordings: Recordings) -> np.ndarray:
     what is summed up since it was installed, at twelve moments of each installation.
     """
     rows, right = [], []
+    settings, seconds = LEARNED.defaults(default_weights("scores")), 1 / procedure.fps
     for r in recordings.values():
-        look, says = Look(), []
-        for _, seen in r.scores.per_frame():
-            says.append(look.weight(seen, 1 / procedure.fps) * part_inputs(seen))
+        one = Evidence(r.variant.initial_state, removal_logits(r.variant, settings))
+        says = []
+        present = r.states_at(r.scores.frames) != 0
+        for (_, seen), there in zip(r.scores.per_frame(), present, strict=True):
+            says.append(one.weight(seen, there, seconds)[:, None] * part_inputs(seen))
         sums = np.cumsum(says, axis=0)
         for value in (1, -1):
             for k, start, end in wrong_parts.spans(r.frames, r.states, value):
@@ -172,6 +187,36 @@ def evidence(procedure: Procedure, recordings: Recordings) -> np.ndarray:
         curvature = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(len(weights))
         weights += np.linalg.solve(curvature, x.T @ (y - p) - 1e-3 * weights)
     return weights
+
+
+def rows_of(
+    procedure: Procedure, recordings: Recordings, settings: Any, weights: Weights
+) -> list[dict[str, Any]]:
+    """A row for what is seen, whose bar is None, and one per bar for what is right."""
+    bars = LEARNED.bars(settings)
+    found: list[dict[str, Any]] = []
+    decoded = {
+        name: LEARNED.decode_each(
+            procedure, r, [LEARNED.with_bar(settings, bar) for bar in (None, *bars)], weights
+        )
+        for name, r in recordings.items()
+    }
+    for b, bar in enumerate((None, *bars)):
+        scores, wrong = {}, []
+        for name, r in recordings.items():
+            events = decoded[name][b]
+            sure = [event[:2] for event in reported(events)]
+            unsure = [event[:2] for event in events if event.kind == "unsure"]
+            steps = metrics.scored(sure, r.with_errors)
+            scores[name] = metrics.score_recording(r.truth, steps, procedure.fps)
+            one = wrong_parts.score_recording(r.frames, r.states, sure, procedure.fps, unsure)
+            wrong.append(one)
+        whole, parts = metrics.summarise(scores), wrong_parts.summarise(wrong)
+        low, high = wrong_parts.interval(parts["accepted"], parts["shown"])
+        row = {"bar": bar, **{key: parts[key] for key in PARTS}}
+        row |= {"accepted_low": low, "accepted_high": high}
+        found.append(row | {key: whole[key] for key in ("pos", "f1", "delay_s")})
+    return found
 
 
 def alerts(
@@ -196,32 +241,31 @@ def alerts(
     return counts
 
 
-def together(rows: list[dict[str, Any]], tests: list[dict[str, Any]], control: Any) -> list[dict]:
+def together(rows: Sequence[Sequence[dict[str, Any]]], tests: Any) -> list[dict[str, Any]]:
     """The rows of all worlds as one table; F1, POS and delay of the rows of test splits."""
-    sums = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
     found = []
-    for bar in (None, *control.bars):
-        row: dict[str, Any] = {"bar": bar}
-        row |= {key: sum(one[key] for one in rows if one["bar"] == bar) for key in sums}
-        row["bound"] = None if bar is None else control.bound(bar)
+    for i, first in enumerate(rows[0]):
+        row = {"bar": first["bar"], **{key: sum(its[i][key] for its in rows) for key in PARTS}}
+        row["accepted_share"] = row["accepted"] / row["shown"]
         for key in ("f1", "pos", "delay_s"):
-            values = [one[key] for one in tests if one["bar"] == bar and one[key] is not None]
+            values = [its[i][key] for its in tests if its[i][key] is not None]
             row[f"test_{key}"] = float(np.mean(values)) if values else None
         found.append(row)
     return found
 
 
 def plot(measured: record.Tables) -> matplotlib.figure.Figure:
-    """Incorrect installations accepted against correct ones not sure: of each model, and of all."""
+    """Incorrect ones accepted against correct ones without a verdict: of each model, and of all."""
     figure = matplotlib.figure.Figure((7, 3.5), layout="constrained")
     axes = figure.subplots()
-    named: dict[float | None, str] = {None: " seen"}
-    named |= {bar: f" R = {asked:g}" for asked, bar in risk.DEFAULTS["scores"].items()}
+    settings, named = LEARNED.defaults(default_weights("scores")), {None: " seen"}
+    for asked in (0.2, 0.1, 0.05):
+        chosen = risk.decide(LEARNED, settings, asked, None, "scores").settings
+        named[chosen.sure] = f" R = {asked:g}"
     for title, rows in measured.items():
         if title != "all" and not title.endswith(", further"):
             continue  # a test split shows a dozen incorrect installations
-        rows = [row for row in rows if row["bar"] is None or row["bar"] <= 8]
-        x = [100 * row["right_unsure"] / row["right_installations"] for row in rows]
+        x = [100 * row["no_verdict"] / row["right_installations"] for row in rows]
         y = [100 * row["accepted"] / row["shown"] for row in rows]
         if title != "all":
             axes.plot(x, y, lw=0.8, label=f"model {title.removesuffix(', further')}")
@@ -230,7 +274,7 @@ def plot(measured: record.Tables) -> matplotlib.figure.Figure:
         for left, up, row in zip(x, y, rows, strict=True):
             if row["bar"] in named:
                 axes.annotate(named[row["bar"]], (left, up), va="bottom")
-    axes.set(xlabel="correct installations left not sure, %")
+    axes.set(xlabel="correct installations without a verdict, %")
     axes.set(ylabel="incorrect installations accepted, %", xlim=(0, None), ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -244,6 +288,7 @@ def main() -> None:
     add("--further", type=int, default=0, help="recordings of each run's product (0)")
     for habit in ("wrong", "corrected", "later"):
         add(f"--{habit}", type=float, help="chance in these recordings; otherwise the world's")
+    add("--kind", choices=KINDS, default="scores", help="of the weights that decode")
     add("--record", metavar="NAME", help="keep the tables in benchmarks/results")
     add("--plot", action="store_true", help="draw docs/risk.webp, and end")
     args = parser.parse_args()
@@ -253,9 +298,9 @@ def main() -> None:
         return
     if not args.runs:
         parser.error("name a RUN or demo, or --plot")
-    weights, losses = default_weights("scores"), []
+    weights = default_weights(args.kind)
     settings = LEARNED.defaults(weights)
-    chosen = risk.decide(LEARNED, settings, risk.RISK, None, weights).settings
+    chosen = risk.decide(LEARNED, settings, risk.RISK, None, args.kind).settings
     measured: dict[str, list[dict[str, Any]]] = {"all": [], "alerts": []}
     for run in args.runs:
         worlds, name = {}, Path(run).name
@@ -271,21 +316,20 @@ def main() -> None:
             changes = {key: value for key, value in habits.items() if value is not None}
             worlds[f"{name}, further"] = further(run, args.further, changes)
         for world, recordings in worlds.items():
-            bars = risk.Bars(procedure, recordings, LEARNED, settings, weights)
-            measured[world] = [{key: row[key] for key in COLUMNS} for row in bars.rows()]
-            print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
-            losses += bars.losses.values()
+            if args.kind == "scores":
+                print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
+            for r in recordings.values():
+                r.scores = of_kind(r, args.kind, procedure)
+            measured[world] = rows_of(procedure, recordings, settings, weights)
             said = alerts(procedure, recordings, chosen, weights)
             measured["alerts"].append({"world": world} | said)
-    control = risk.control_of(LEARNED.bars(settings), losses)
     rows = {world: of for world, of in measured.items() if world not in ("all", "alerts")}
-    tests = [row for world, of in rows.items() if world.endswith(", test") for row in of]
-    measured["all"] = together([row for of in rows.values() for row in of], tests, control)
+    tests = [of for world, of in rows.items() if world.endswith(", test")]
+    measured["all"] = together(list(rows.values()), tests)
     for title, of in measured.items():
         print(f"\n{title}\n{tables.format_rows(of)}")
     if args.record:
-        notes = f"bounds by {control.recordings} recordings"
-        record.save(args.record, measured, notes)
+        record.save(args.record, measured, f"weights of kind {args.kind}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def analysis_figures(result: Result) -> list[tuple[str, str, str]]:
     """
     draw: Sequence[Callable[[Result], Drawn]] = (
         *(_delays, _tolerance, _occlusion, _steps),
-        *(_recordings, _differences, _reliability, _risk),
+        *(_recordings, _differences, _reliability),
     )
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
     figures = []
@@ -317,37 +317,3 @@ def _reliability(result: Result) -> Drawn:
         f"from it. {values}."
     )
     return "Reliability of confidences", caption, figure
-
-
-def _risk(result: Result) -> Drawn:
-    rows = [row for row in analysis.risk_table(result) if row["shown"]]
-    if not rows:
-        return None
-    figure, (axes,) = _axes(2.6)
-    for stream in _streams(result):
-        own = [row for row in rows if row["stream"] == stream]
-        if not own:
-            continue
-        x = [row["right_unsure"] / max(row["right_installations"], 1) for row in own]
-        y, low, high = (
-            np.array([row[key] for row in own])
-            for key in ("accepted", "accepted_low", "accepted_high")
-        )
-        y = y / own[0]["shown"]
-        colour = _colour(stream)
-        axes.errorbar(
-            x, y, [np.maximum(y - low, 0), np.maximum(high - y, 0)],
-            fmt="o-", ms=3.5, lw=1.4, elinewidth=0.6, color=colour, label=_title(stream),
-        )  # fmt: skip
-        risk = result["streams"][stream]["wrong"].get("risk")
-        if risk is not None and risk < 1:
-            axes.axhline(risk, color=MUTED, lw=0.8, ls=":")
-    axes.set(xlabel="Share of correct installations left not sure", ylim=(-0.03, 1.03))
-    axes.set(ylabel="Share of incorrect ones accepted", xlim=(-0.03, 1.03))
-    _legend(figure, axes, 3)
-    caption = (
-        f"A point per bar for installations, of {rows[0]['shown']} incorrect and "
-        f"{rows[0]['right_installations']} correct ones; bars are 95 % intervals over recordings. "
-        "Dotted: the risk that was asked for."
-    )
-    return "Correct, incorrect or not sure", caption, figure

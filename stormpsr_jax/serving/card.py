@@ -59,7 +59,11 @@ def card(
         "How to use it": _use(data),
         "Product": _product(data),
         "Figures": [_world(origin), *untested, "", *_figures(data["streams"])],
-        "Decoding": [f"It recognises by {recognises_by(data)}.", "", *_settings(data["streams"])],
+        "Decoding": [
+            f"It recognises by {recognises_by(data)}.",
+            "",
+            *_settings(data["streams"], data["fusion"] and data["fusion"]["kind"]),
+        ],
         "Networks": _networks(data, parameters, exported),
         "Limits": _limits(data),
         "Provenance": _provenance(data, origin),
@@ -159,7 +163,7 @@ def _figures(streams: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"* {figure.label}: {figure.meaning}" for figure in figures)
 
 
-def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
+def _settings(streams: Mapping[str, Any], kind: str | None) -> Iterator[str]:
     yield "Chosen on split validation, or those of the paper:"
     yield ""
     for name, record in streams.items():
@@ -172,10 +176,9 @@ def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
         known = "calibrated probabilities" if learnt else "no probabilities"
         yield f"* `{name}`: {values}; confidences are {known}"
         if record.get("control") is not None:
-            control = risk.Control(**record["control"])
-            wanted = record["risk"]
-            bound = wanted if control.tells(wanted) else None
-            asked = risk.Decision(None, wanted, bound, control.recordings, default=bound is None)
+            stream, control = all_streams.find(name), risk.Control(**record["control"])
+            settings = stream.settings(**record["settings"])
+            asked = risk.decide(stream, settings, record["risk"], control, kind)
             yield f"  * {asked.note(name)}"
 
 

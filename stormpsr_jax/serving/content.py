@@ -358,5 +358,6 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
     control = None
     if read.control is not None:
         inside = f"{place}: control"
-        control = _read(Control, read.control, inside)
+        older = {"silent": (), "lasting": None}  # which models of before do not have
+        control = _read(Control, older | read.control, inside)
     return StreamRecord(settings, read.validation, read.test, calibration, read.risk, control)

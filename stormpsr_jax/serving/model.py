@@ -106,8 +106,9 @@ class Model:
         found, record = streams.find(name), self._content.streams[name]
         if risk is None:
             risk = (RISK if found.fitted else 1.0) if record.risk is None else record.risk
-        weights = self._content.fusion
-        return decide(found, record.settings, risk, record.control, weights)
+        fusion = self._content.fusion
+        kind = None if fusion is None else fusion.kind
+        return decide(found, record.settings, risk, record.control, kind)
 
     def calibration(self, stream: str | None = None) -> Calibration | None:
         """What makes probabilities of a stream's confidences, as learnt on the validation split."""

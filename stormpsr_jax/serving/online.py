@@ -7,6 +7,7 @@ is that of the video, whatever is late, dropped or lost in between.
 import collections
 import math
 import numbers
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,7 @@ MAX_UNCONFIRMED = 1000  # steps; older ones are not withdrawn
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
+RATE_OF = 5  # gaps between pictures that tell a camera's rate
 
 
 class Step(NamedTuple):
@@ -79,9 +81,10 @@ class SavedWindow(msgspec.Struct, forbid_unknown_fields=True):
 class LiveState(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a `Live`, with a checksum."""
 
-    format: Literal[7]
+    format: Literal[8]
     model: str
     frame: int | None
+    gaps: list[int]
     window: SavedWindow | None
     decoder: dict[str, Any]
     checklist: checklist.ChecklistState
@@ -140,6 +143,7 @@ class Live:
         self.seen: tuple[int, float, np.ndarray] | None = None
         self.changed: np.ndarray | None = None
         self.frame: int | None = None
+        self._gaps: collections.deque[int] = collections.deque(maxlen=RATE_OF)
         # Steps that a person has confirmed since the last picture; other threads add to them.
         self._confirmed: collections.deque[int] = collections.deque()
 
@@ -188,6 +192,9 @@ class Live:
         if self.frame is not None:
             passed = (frame - self.frame) // self._step
             self._recogniser.miss(passed - 1)
+            self._gaps.append(passed)
+        # A picture of a slow camera stands for those up to it; one after a dropout does not.
+        stands = min(passed, statistics.median_low(self._gaps or [1]))
         recognised = self._recogniser(stack([row]))
         self.frame, self.seen = frame, recognised.top(0)
         probabilities = recognised.probabilities
@@ -197,7 +204,7 @@ class Live:
         self.alerts = []
         if self.fits is False:
             return []
-        events = decode_row(self.decoder, frame, recognised, 0, self._step)
+        events = decode_row(self.decoder, frame, recognised, 0, self._step * stands)
         events = self._with_confirmed(frame, events)
         belief = self.decoder.belief
         likely = None if belief is None else belief.probabilities()
@@ -313,9 +320,10 @@ class Live:
         kept = self._recogniser.window
         window = kept if kept is None else SavedWindow(kept.shape, kept.astype("<f4").tobytes())
         state = LiveState(
-            format=7,
+            format=8,
             model=self._of_model,
             frame=self.frame,
+            gaps=list(self._gaps),
             window=window,
             decoder=self.decoder.state(),
             checklist=self._checklist.state(),
@@ -351,3 +359,4 @@ class Live:
         self._unconfirmed += saved.unconfirmed
         self.alerts, self.withdrawn, self.seen, self.changed = [], [], None, None
         self.frame = saved.frame
+        self._gaps = collections.deque(saved.gaps, RATE_OF)

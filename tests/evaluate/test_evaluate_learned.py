@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.streams import learned, learned_beliefs, risk
+from stormpsr_jax.psr.streams import evidence, learned, learned_beliefs
 from tests.support.commands import refused
 
 
@@ -27,11 +27,13 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     assert list(after) == ["asd", "temporal", "storm", "learned"]
     assert {s: after[s] for s in before} == before
     assert after["learned"]["seen"]["f1"] > 0.7
+    assert after["learned"]["settings"].pop("sure") in learned.BARS
     assert after["learned"]["settings"] == {
-        **{"install": 3.5, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
-        **{"unexpected": None, "hold": None, "sure": risk.default_bar("scores", 0.1)},
+        **{"install": 3.0, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
+        **{"unexpected": None, "hold": None},
     }
     alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())
+    del alone["learned"]["settings"]["sure"]
     assert alone == {"learned": after["learned"]}
 
 
@@ -56,8 +58,8 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
     weights = learned_beliefs.default_weights("detections")
     assert weights.kind == "detections"
     defaults = learned.LEARNED.defaults(weights)
-    bar = risk.default_bar("detections", 0.1)
-    assert found["learned"]["settings"] == {**dataclasses.asdict(defaults), "sure": bar}
+    assert found["learned"]["settings"].pop("sure") in (*learned.BARS, evidence.CAP)
+    assert found["learned"]["settings"] | {"sure": None} == dataclasses.asdict(defaults)
     free = learned_run(scored, "--fusion=default", "--risk=1", streams=("asd",))
     assert free["learned"]["settings"] == dataclasses.asdict(defaults)
     other = learned_run(scored, "--fusion=default", "--threshold=learned=9", streams=("asd",))

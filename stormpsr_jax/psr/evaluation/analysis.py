@@ -345,15 +345,6 @@ def occlusion_table(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def risk_table(result: Mapping[str, Any]) -> Rows:
-    """A row per bar of each stream that has one; see `risk.Bars`."""
-    return [
-        {"stream": stream, **row}
-        for stream, entry in result["streams"].items()
-        for row in entry.get("risk", ())
-    ]
-
-
 TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "summary": summary_table,
     "recordings": recordings_table,
@@ -362,7 +353,6 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
     "tolerance": tolerance_table,
     "occlusion": occlusion_table,
     "wrong": wrong_parts.summary_table,
-    "risk": risk_table,
     "segments": metrics.segments_table,
     "installations": wrong_parts.installations_table,
     "reliability": calibration.table,

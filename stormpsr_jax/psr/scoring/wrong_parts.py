@@ -133,6 +133,10 @@ def score_recording(
         last = [one for one in said.get(k, ()) if one[0] < (math.inf if end is None else end)]
         return bool(last) and not max(last)[1]
 
+    def stands(k: int, start: float, end: float) -> bool:
+        of_k = [one for one in events if one[1] // 3 == k and one[0] < end]
+        return bool(of_k) and sorted(of_k, key=lambda one: one[0])[-1][1] == 3 * k
+
     return {
         "shown": len(wrong),
         "accepted": sum(w.accepted is not None for w in wrong),
@@ -145,6 +149,7 @@ def score_recording(
         "right_installations": len(right),
         "unsure": sum(left(w.component, w.start, w.end) for w in wrong),
         "right_unsure": sum(left(*span) for span in right),
+        "no_verdict": sum(not stands(*span) for span in right),
         "installations": [list(w) for w in wrong],
     }
 

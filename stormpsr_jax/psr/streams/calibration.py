@@ -7,7 +7,7 @@ Newton's method as in Lin, Lin and Weng (A note on Platt's probabilistic outputs
 parameters, so that 20 events are enough, and its smoothed targets leave nothing certain. Reports of
 wrong parts are right much less often than installations and removals: they have a map of their own.
 The beliefs of the learned fusion are probabilities to begin with, of hundreds of recordings, which
-what a dozen say can make worse: `fit_if_better` leaves them alone unless it clearly helps.
+what a dozen say does not make better: they are taken as they are (`STATED`).
 
 How far stated confidences and what came true lie apart is the expected calibration error (Naeini et
 al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015): the mean over bins
@@ -28,7 +28,6 @@ from stormpsr_jax.psr.scoring import metrics, wrong_parts
 MIN_EVENTS = 20  # that a slope is learnt from
 MAX_BINS = 10
 EVENTS_PER_BIN = 10  # at least, without which the share of right ones is mostly chance
-CLEARLY = 2.0  # standard errors
 # Confidences nearer to 0 and 1 than this are not told apart: their logits have no bounds.
 EDGE = 1e-3
 
@@ -131,24 +130,6 @@ def fit(judged: Iterable[Judged]) -> Calibration:
     return dataclasses.replace(_fit([one for one in judged if not one.of_wrong]), wrong=wrong)
 
 
-def fit_if_better(recordings: Sequence[Sequence[Judged]]) -> Calibration:
-    """Returns `fit` if it clearly tells more than the confidences as they are, else `STATED`.
-
-    That is: on recordings that it has not seen it has the lower log loss, by more than `CLEARLY`
-    standard errors of the recordings' differences. With fewer than two nothing can be told.
-    """
-    gains = [
-        sum(_log_loss(one, STATED) - _log_loss(one, calibration) for one in own)
-        for own, calibration in _left_out(recordings)
-    ]
-    if len(gains) < 2:
-        return STATED
-    error = float(np.std(gains, ddof=1)) / math.sqrt(len(gains))
-    if np.mean(gains) <= CLEARLY * error:
-        return STATED
-    return fit(one for own in recordings for one in own)
-
-
 def _fit(judged: Sequence[Judged]) -> Calibration:
     """`fit` of events that are taken alike, by confidence."""
     right = np.array([one.right for one in judged], bool)
@@ -180,11 +161,6 @@ def _left_out(
     """Each recording's events, and what is learnt from all others."""
     for i, own in enumerate(recordings):
         yield own, fit(one for j, other in enumerate(recordings) if j != i for one in other)
-
-
-def _log_loss(one: Judged, calibration: Calibration) -> float:
-    chance = calibration(one.confidence, one.step_id)
-    return -math.log(chance if one.right else 1 - chance)
 
 
 def reliability(judged: Iterable[Judged]) -> dict[str, Any]:

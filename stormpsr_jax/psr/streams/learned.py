@@ -18,25 +18,24 @@ import numpy as np
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams import calibration as calibrating
-from stormpsr_jax.psr.streams.calibration import Calibration, Judged
-from stormpsr_jax.psr.streams.learned_beliefs import REMEMBERED, Belief, Filter, Weights
-from stormpsr_jax.psr.streams.learned_events import NAME, LearnedSettings, Reporter
+from stormpsr_jax.psr.streams.calibration import STATED, Calibration, Judged
+from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter, Weights
+from stormpsr_jax.psr.streams.learned_events import (
+    NAME,
+    LearnedSettings,
+    Reporter,
+    removal_logits,
+)
 from stormpsr_jax.psr.streams.stream import Event, Seen, Settings, Stream, check_same
 
 _T = TypeVar("_T")
 
-# Logits that installations are chosen from. A threshold of all removals is unstable on a dozen
-# recordings, and wrong parts are rarer still. A dozen recordings often show none that lower
-# thresholds than these accept, as the next dozen does.
-INSTALL = (3.0, 3.5)
-# And those of removals that are not expected. People who rework take parts off, which a high logit
+# Logits of removals that are not expected. People who rework take parts off, which a high logit
 # finds; where hands hide the product for long, hidden parts look as if they had been taken off.
+# Other thresholds are not chosen: a dozen recordings tell too little of them.
 UNEXPECTED = (None, -6.0)
-# Of a part's own evidence, which an installation has to exceed to be right (`risk.py`); the last
-# one is out of reach.
-BARS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 3.75, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 10.0, 30.0)
-MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
+# Of a part's own evidence, which an installation has to exceed to be right (`risk.py`).
+BARS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0)
 
 
 class LearnedDecoder:
@@ -62,7 +61,8 @@ class LearnedDecoder:
     ) -> None:
         self.procedure, self.variant = procedure, variant
         self.settings, self.weights = settings, weights
-        self._filter = Filter(procedure, variant, weights, settings.rho)
+        removal = removal_logits(variant, settings)
+        self._filter = Filter(procedure, variant, weights, settings.rho, removal)
         right, seen = reporters_of(settings)
         # The first says what is right, the second what was seen, where that is something else.
         self._reporters = [
@@ -110,13 +110,14 @@ class LearnedDecoder:
         return merged(itertools.chain(*seen), right)
 
     def confirm(self, component: int, right: bool = True) -> None:
-        """Takes it from a person that a component is installed right, or that it is not."""
-        reporter = self._reporters[0]
-        reporter.reported[component] = 1 if right else -1
-        # Asked no more, and right only after a clear view, as what was reported as incorrect.
-        reporter.unsure[component], reporter.asked[component] = -1, not right
-        if not right:
-            self._filter.evidence[component] = -REMEMBERED
+        """Takes it from a person that a component is installed right, or that it is not.
+
+        That stands until the part is off.
+        """
+        self._filter.evidence.say(component, right)
+        for reporter in self._reporters:
+            reporter.reported[component] = 1 if right else -1
+            reporter.unsure[component] = -1
 
     def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
         """Takes a picture; beliefs stay as they are between pictures."""
@@ -132,8 +133,8 @@ class LearnedDecoder:
             "weights": self.weights.checksum,
             "frame": self._frame,
             "reporters": [one.state() for one in self._reporters],
-            "evidence": self._filter.evidence.tolist(),
-            "look": self._filter.look.lasted,
+            "evidence": self._filter.evidence.state(),
+            "begin": self._filter.begin,
             "hidden": self._filter.hidden.tolist(),
             "recent": [[frame, x.tolist()] for frame, x in self._filter.recent],
         }
@@ -143,13 +144,11 @@ class LearnedDecoder:
         keys = ("procedure", "variant", "stream", "settings", "weights")
         check_same(state, self.state(), *keys)
         beliefs = self._filter
-        if (num := len(state["evidence"])) != len(beliefs.evidence):
-            raise ValueError(f"the saved state has {num} components")
+        beliefs.evidence.restore(state["evidence"])
         self._frame, self.belief = state["frame"], None
         for reporter, saved in zip(self._reporters, state["reporters"], strict=True):
             reporter.restore(saved)
-        beliefs.evidence = np.array(state["evidence"], float)
-        beliefs.look.lasted = state["look"]
+        beliefs.begin = state["begin"]
         beliefs.hidden = np.array(state["hidden"])
         beliefs.recent = collections.deque((frame, np.array(x)) for frame, x in state["recent"])
 
@@ -160,16 +159,8 @@ class LearnedDecoder:
 # Of weights for detections alone, which are fitted to drawn ones (`tools/drawn_detections.py`).
 # Chosen on real detections, by people: benchmarks/results/noise.md.
 _OF_KIND = {
-    "detections": LearnedSettings(install=2.5, rho=None, unexpected=-6.0, hold=30.0),
+    "detections": LearnedSettings(install=2.5, rho=None, unexpected=-6.0, hold=5.0),
 }
-
-
-# IndustReal's test recordings that this was: its figures on them are somewhat too good.
-CHOSEN_ON = frozenset(
-    "03_assy_0_1 03_assy_1_3 03_main_0_1 08_assy_0_1 08_assy_2_4 08_main_0_1 10_assy_0_1 "
-    "10_assy_3_2 10_main_0_1 10_main_3_4 13_assy_0_1 13_main_0_1 13_main_1_3 13_main_2_1 "
-    "18_assy_0_1 18_assy_2_5 18_main_0_1".split()
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -191,15 +182,12 @@ class Learned(Stream):
             + ("" if sure is None else f"right above {sure} of the part's own evidence, ")
             + f"wrong above {settings.wrong}, removed below {settings.remove}"
             + ("" if unexpected is None else f" (unexpectedly below {unexpected})")
-            + (f", reported within {hold} s of one another." if hold else ".")
+            + (f"; what is seen within {hold} s is reported together." if hold else ".")
         )
 
     def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
-        """Returns the default settings with a few thresholds of installations and removals."""
-        return [
-            dataclasses.replace(LearnedSettings(), install=install, unexpected=unexpected)
-            for unexpected, install in itertools.product(UNEXPECTED, INSTALL)
-        ]
+        """Returns the default settings with thresholds of removals that are not expected."""
+        return [LearnedSettings(unexpected=unexpected) for unexpected in UNEXPECTED]
 
     def fixed(
         self,
@@ -212,7 +200,7 @@ class Learned(Stream):
         return [LearnedSettings()]
 
     def bars(self, settings: LearnedSettings) -> tuple[float, ...]:
-        """Returns logits of being right, the last of which none exceeds."""
+        """Returns log odds of the part's own evidence."""
         return BARS
 
     def with_bar(self, settings: LearnedSettings, bar: float | None) -> LearnedSettings:
@@ -220,13 +208,8 @@ class Learned(Stream):
         return dataclasses.replace(settings, sure=bar)
 
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration | None:
-        """Learns what confidences mean only where that clearly helps: they are probabilities.
-
-        Too few recordings cannot tell whether they are those of this product: None.
-        """
-        if len(judged) < MIN_RECORDINGS:
-            return None
-        return calibrating.fit_if_better(judged)
+        """Returns `STATED`: beliefs are probabilities of hundreds of recordings."""
+        return STATED
 
     def decoder(
         self,
@@ -266,7 +249,8 @@ class Learned(Stream):
             right, without = reporters_of(settings)
             for one in {right, without} - decoded.keys():
                 reporter = Reporter(procedure, recording.variant, one, calibration)
-                decoded[one] = reporter.whole(frames, belief)
+                events = reporter.whole(frames, belief)
+                decoded[one] = grouped(events, (one.hold or 0.0) * procedure.fps)
             seen = [] if without is right else decoded[without]
             found.append(merged(seen, decoded[right]))
         return found
@@ -283,9 +267,11 @@ class Learned(Stream):
         The recording keeps them: settings are chosen, and figures drawn, by the same ones.
         """
         weights, scores = _given(weights, "weights"), _given(recording.scores, "scores")
-        of = (procedure, recording.variant, scores, weights, settings.rho)
+        removal = removal_logits(recording.variant, settings)
+        of = (procedure, recording.variant, scores, weights, settings.rho, tuple(removal.tolist()))
         if recording.believed is None or recording.believed[0] != of:
-            one = Filter(procedure, recording.variant, weights, settings.rho)
+            begin = int(recording.frames[0]) if len(recording.frames) else None
+            one = Filter(procedure, recording.variant, weights, settings.rho, removal, begin)
             step = int(min(np.diff(scores.frames), default=1))
             rows = [one.update(frame, row, step) for frame, row in scores.per_frame()]
             none = np.zeros((len(Belief._fields), 0, procedure.num_components))
@@ -297,11 +283,30 @@ class Learned(Stream):
 def reporters_of(settings: LearnedSettings) -> tuple[LearnedSettings, LearnedSettings]:
     """Returns the settings of who says what is right, and what was seen; without a bar, the same.
 
-    What waits for others (`hold`) waits for its order alone, of which the bar keeps little.
+    What is reported together (`hold`) is so for its order alone, of which the bar keeps little.
     """
     if settings.sure is None:
         return settings, settings
     return dataclasses.replace(settings, hold=None), dataclasses.replace(settings, sure=None)
+
+
+def grouped(events: Sequence[Event], frames: float) -> list[Event]:
+    """Returns events in which those of so many frames are of the last of their frames.
+
+    A group begins with the first event that is in none. What one look shows crosses its thresholds
+    some frames apart, in no order that means anything.
+    """
+    groups: list[list[Event]] = []
+    for event in events:
+        if groups and event.frame - groups[-1][0].frame <= frames:
+            groups[-1].append(event)
+        else:
+            groups.append([event])
+    return [
+        event._replace(frame=group[-1].frame, time_s=group[-1].time_s)
+        for group in groups
+        for event in sorted(group, key=lambda event: event.step_id)
+    ]
 
 
 def merged(seen: Iterable[Event], events: Iterable[Event]) -> list[Event]:

@@ -32,7 +32,7 @@ Projection: assemblies that exist, the catalogued states, the variant's initial 
 differ from one of these in one component, say which components are right together. Over them b(v) ∝
 ρ^[v uncatalogued] · exp Σ_k v_k · clip(logit P(right), ±12), and q_k = Σ_v b(v) v_k takes the place
 of P(right). No order of steps is used. It helps to see a step; that one part is right, another one
-cannot show. `part_evidence` is what speaks for that.
+cannot show: `evidence.py` has what speaks for that.
 
 A file of weights is JSON: {"format": 2, "kind", "average", "rate", "arrays": {name: nested lists of
 numbers}}, "rate" being left out where it is not known. It is checked for names, shapes and bounds,
@@ -45,7 +45,6 @@ import collections
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -56,6 +55,7 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.files.scores import KINDS, FrameScores
 from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.evidence import Evidence, sigmoid
 
 FORMAT = 2
 PACKAGED = pathlib.Path(__file__).parents[2] / "pretrained"
@@ -186,10 +186,6 @@ def default_weights(kind: str) -> Weights:
 
 LIMIT = 12.0  # of a logit: e^-12 is 6 in a million
 _EDGE = 1e-3  # of the catalogued marginal
-# Log odds a second of what `part_inputs` returns; `benchmarks.risk` prints what fits other runs.
-EVIDENCE = (1.8, 0.9, -3.0)
-LOOK = 0.4  # seconds of a look after which a picture adds half
-REMEMBERED = 4.0  # log odds against a part; what was seen before counts no more
 
 
 class Belief(NamedTuple):
@@ -198,8 +194,7 @@ class Belief(NamedTuple):
     Attributes:
         present, right, wrong: of being there, correctly installed (projected), incorrectly
             installed.
-        own: of being right and not wrong, by what was seen of the part itself since it last
-            changed (`part_evidence`). Of scores without parts it is `right` before the projection.
+        own: of being right and not wrong, by what was seen of the part itself (`evidence.py`).
     """
 
     present: np.ndarray
@@ -287,7 +282,16 @@ class Filter:
         variant: Variant,
         weights: Weights,
         rho: float | None,
+        removal: np.ndarray,
+        begin: int | None = None,
     ) -> None:
+        """Of the start of a recording.
+
+        Args:
+            rho: of the projection; None leaves it out.
+            removal: (K,) logits of P(present) below which a part is off.
+            begin: frame at which the recording begins; None is the first one that is taken.
+        """
         self._catalogue, self._fps = procedure.states.astype(float), procedure.fps
         self._arrays, self._rate = weights.arrays, weights.rate
         self._span = span_frames(weights.average, procedure.fps)
@@ -296,7 +300,7 @@ class Filter:
             self._project = Projection(procedure.states, variant.initial_state, rho)
         self.hidden = weights.arrays["start"][list(variant.initial_state)]  # (K, U)
         self.recent: collections.deque[tuple[int, np.ndarray]] = collections.deque()
-        self.evidence, self.look = np.zeros(procedure.num_components), Look()
+        self.evidence, self.begin = Evidence(variant.initial_state, removal), begin
 
     def update(self, frame: int, scores: FrameScores, frame_step: int = 1) -> Belief:
         """Takes the scores of the next frame; `frame_step` frames pass from picture to picture."""
@@ -312,59 +316,13 @@ class Filter:
         steps = 1.0 if self._rate is None else seconds * self._rate
         self.hidden, o = step(self._arrays, self.hidden, total / len(self.recent), steps)
         belief = beliefs_of(o)
-        if scores.parts is not None:
-            adds = self.look.weight(scores, seconds) * part_evidence(scores)
-            evidence = np.clip(self.evidence + adds, -REMEMBERED, LIMIT)
-            self.evidence = np.where(belief.present < 0, 0.0, evidence)  # it begins with the part
-            belief = belief._replace(own=self.evidence)
-        if self._project is None:
-            return belief
-        return belief._replace(right=self._project(belief.right))
-
-
-class Look:
-    """How long the object has been in view, in seconds, as far as it is."""
-
-    def __init__(self) -> None:
-        self.lasted = 0.0
-
-    def weight(self, scores: FrameScores, seconds: float) -> float:
-        """Returns the seconds that a picture counts for, which it lasts.
-
-        Pictures of one look say much the same: the longer it has lasted, the less one adds.
-        """
-        assert scores.objectness is not None
-        g = float(sigmoid(np.clip(float(scores.objectness), -60, 60)))
-        self.lasted = self.lasted + g * seconds if g > 0.5 else self.lasted * math.exp(-seconds)
-        return seconds * g * g / (1 + self.lasted / LOOK)
-
-
-def part_evidence(scores: FrameScores) -> np.ndarray:
-    """Returns log odds a second that each part (K,) is right and not wrong, as a picture shows it.
-
-    Neither the order nor the catalogue is in it. An error in view speaks against a part, less so
-    where another one looks incorrect; no other part speaks for it.
-    """
-    own, *error = (part_inputs(scores) * EVIDENCE).T
-    return own + np.minimum(sum(error), 0.0)
-
-
-def part_inputs(scores: FrameScores) -> np.ndarray:
-    """Returns what `EVIDENCE` weighs, (K, 3), as far as each part is in view.
-
-    Its logit of being right, cut to ±2; that the picture as a whole shows an error; that it shows
-    one and no other part looks incorrect.
-    """
-    assert scores.parts is not None
-    assert scores.states is not None
-    present, right = np.split(np.asarray(scores.parts, float), 2)
-    there, error = sigmoid(present), math.exp(min(float(scores.states[-1]), 0.0))
-    suspect = there * sigmoid(-right)
-    other = np.full(len(suspect), suspect.max(initial=0.0))  # the most suspect of the others
-    if len(suspect) > 1:
-        other[suspect.argmax()] = np.partition(suspect, -2)[-2]
-    shown = [np.clip(right, -2, 2), np.full(len(right), error), error * (1 - other)]
-    return there[:, None] * np.stack(shown, axis=1)
+        self.begin = frame if self.begin is None else self.begin
+        time = (frame - self.begin) / self._fps
+        own = self.evidence.update(scores, *belief[:3], time, seconds)
+        right = belief.right if self._project is None else self._project(belief.right)
+        said = LIMIT * self.evidence.said  # a person's word is believed as long as it stands
+        right, wrong = np.where(said, said, right), np.where(said, -said, belief.wrong)
+        return Belief(belief.present, right, wrong, own)
 
 
 def step(
@@ -431,11 +389,6 @@ class Projection:
         # Where next to nothing is left, it is what was lost in the difference of two sums.
         floor = 1e-12 * weight.sum()
         return np.log(np.maximum(one, floor)) - np.log(np.maximum(zero, floor))
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Returns 1 / (1 + e^-x), which does not overflow."""
-    return 0.5 + 0.5 * np.tanh(x / 2)
 
 
 def _logit_of_log(log_p: np.ndarray) -> np.ndarray:

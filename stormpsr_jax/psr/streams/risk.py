@@ -1,38 +1,65 @@
 """How high the bar for installations has to be, so that few incorrect ones are accepted.
 
-Conformal risk control (Angelopoulos et al., arXiv 2208.02814). The loss of a recording is the share
-of its incorrect installations that are reported as installed (`wrong_parts`), in 0…1; it falls as
-the bar rises. Of n recordings with an incorrect installation, whose mean loss at bar λ is R̂(λ), the
-bar is the lowest with
+The loss of a recording is the share of its incorrect installations that are reported as installed
+(`wrong_parts`), in 0…1; it falls as the bar rises. Of n recordings with an incorrect installation
+the mean loss at bar λ is R̂(λ). What other products lost at it, p₀(λ), counts as A recordings more
+(the plainest form of few-shot conformal prediction, Fisch et al., arXiv 2102.08898), and the bar is
+the lowest with
 
-    (n · R̂(λ) + 1) / (n + 1) ≤ R.
+    (A · p₀(λ) + n · R̂(λ)) / (A + n) ≤ R.
 
-Then the expected loss of a further recording is at most R, if the recordings are exchangeable: the
-next one is drawn as those were. It is no bound for other people, light or products, nor for a part
-that goes wrong in a new way; and it holds approximately alone where the same recordings have chosen
-thresholds or when to stop training. Fewer than 1/R − 1 recordings (9 for R = .1, 19 for .05) cannot
-show it; then the bar is that of other worlds (`DEFAULTS`), which nothing guarantees for this
-product, or the lowest one above it that these recordings do not refute: of so many, so many with a
-loss would be an accident (`REFUTED`) if R held.
+`PRIOR` has p₀ by kind of the weights, and A = `PRIOR_RECORDINGS`. For streams without weights p₀ is
+1 and A is 1, which is conformal risk control (Angelopoulos et al., arXiv 2208.02814).
+
+The expected loss of a further recording is at most R, if it is drawn as those n were, where
+
+    (n · R̂(λ) + 1) / (n + 1) ≤ R
+
+holds at the bar that was chosen; otherwise nothing guarantees R for this product. It is no bound
+for other people, light or products, nor for a part that goes wrong in a new way; and it holds
+approximately alone where the same recordings have chosen thresholds or when to stop training.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.evidence import CAP
 from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.stream import Event, Stream, reported
 
 RISK = 0.1  # that is asked for where nobody says another one
+PRIOR_RECORDINGS = 20  # A: the two errors that most people have shall not rule alone
+# p₀ at each of `learned.BARS`. docs/results.md says what each was measured on.
+PRIOR: dict[str, tuple[float, ...]] = {
+    "scores": (
+        *(0.3, 0.25, 0.2, 0.1, 0.095, 0.09, 0.07, 0.055),
+        *(0.045, 0.04, 0.035, 0.03, 0.025, 0.02),
+    ),
+    "csv": (
+        *(0.6, 0.5, 0.4, 0.4, 0.3, 0.3, 0.2, 0.2),
+        *(0.2, 0.15, 0.15, 0.1, 0.1, 0.08),
+    ),
+    "detections": (
+        *(0.636, 0.636, 0.636, 0.636, 0.636, 0.636, 0.545, 0.455),
+        *(0.364, 0.091, 0.091, 0.045, 0.045, 0.045),
+    ),
+    "clips": (
+        *(0.5, 0.5, 0.5, 0.4, 0.4, 0.4, 0.3, 0.3),
+        *(0.2, 0.1, 0.1, 0.1, 0.05, 0.05),
+    ),
+}
+# Where a risk leaves most correct installations without a verdict, one of these is named.
+RISKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,76 +69,45 @@ class Control:
     Attributes:
         bars: (B,) ascending.
         losses: (B,) mean loss of the recordings at each, not rising.
-        recordings: how many have an incorrect installation.
+        recordings: n, how many have an incorrect installation.
+        silent: (B,) share of the correct installations that have no verdict; () if not known.
+        lasting: of the recordings, how many have an incorrect installation that outlasts another
+            step; None if not known.
     """
 
     bars: tuple[float, ...]
     losses: tuple[float, ...]
     recordings: int
+    silent: tuple[float, ...] = ()
+    lasting: int | None = None
 
     def __post_init__(self) -> None:
-        if not (len(self.bars) == len(self.losses) > 0 and self.recordings >= 0):
-            raise ValueError("bars, losses and recordings do not fit one another")
+        num = len(self.bars)
+        if not (len(self.losses) == num > 0 and len(self.silent) in (0, num)):
+            raise ValueError("bars, losses and silent do not fit one another")
+        if self.recordings < 0:
+            raise ValueError(f"recordings {self.recordings} is not a number from 0 up")
         if not all(math.isfinite(bar) for bar in self.bars):
             raise ValueError("bars hold numbers that are not finite")
-        if not all(0 <= loss <= 1 for loss in self.losses):
-            raise ValueError("losses hold numbers that are not in 0…1")
+        if not all(0 <= one <= 1 for one in (*self.losses, *self.silent)):
+            raise ValueError("losses or silent hold numbers that are not in 0…1")
 
     def bound(self, bar: float) -> float:
         """Returns the bound on the expected loss at a bar, which is one of `bars`."""
         loss = self.losses[self.bars.index(bar)]
         return (self.recordings * loss + 1) / (self.recordings + 1)
 
-    def bar(self, risk: float) -> float | None:
-        """Returns the lowest bar whose bound is at most `risk`; None: the recordings are too few.
+    def bar(self, risk: float, prior: Sequence[float] | None = None) -> float | None:
+        """Returns the lowest bar that is low enough in risk; None: not even the highest one is.
 
-        Where even the highest one's is more, that is the bar.
+        `prior` (B,) is p₀; None is that of a stream without weights.
         """
-        if not self.tells(risk):
-            return None
-        fit = [bar for bar in self.bars if self.bound(bar) <= risk + 1e-12]
-        return min(fit, default=self.bars[-1])
-
-    def tells(self, risk: float) -> bool:
-        """Whether the recordings are enough for a risk."""
-        return risk > 0 and self.recordings >= needed(risk)
-
-    def not_refuted(self, risk: float, least: float) -> float:
-        """Returns the lowest bar from `least` on that these recordings do not refute."""
+        A, prior = (1, (1.0,) * len(self.bars)) if prior is None else (PRIOR_RECORDINGS, prior)
         n = self.recordings
-        for bar, loss in zip(self.bars, self.losses, strict=True):
-            lost = math.ceil(n * loss - 1e-9)
-            chance = sum(
-                math.comb(n, i) * risk**i * (1 - risk) ** (n - i) for i in range(lost, n + 1)
-            )
-            if bar >= least and (lost == 0 or chance >= REFUTED):
+        for bar, p, loss in zip(self.bars, prior, self.losses, strict=True):
+            if (A * p + n * loss) / (A + n) <= risk + 1e-12:
                 return bar
-        return max(self.bars[-1], least)
-
-
-# Where a product has too few recordings of its own: by kind of the weights, bars by the risk that
-# they are taken for. Those of "scores" were chosen on 80 rendered recordings of two toys, and what
-# they accept elsewhere stands in docs/results.md; those of "detections" on real ones, those of
-# "clips" on 60 rendered recordings of three worlds that the weights were fitted on.
-NEVER = 30.0  # that no evidence reaches, the last of `learned.BARS`
-DEFAULTS = {
-    "scores": {0.2: 1.0, 0.1: 2.5, 0.05: 4.0, 0.0: NEVER},
-    "csv": {0.1: 4.5, 0.05: 7.0, 0.0: NEVER},
-    "detections": {0.1: 3.75, 0.0: NEVER},
-    "clips": {0.4: 3.0, 0.2: 3.5, 0.05: 3.75, 0.0: NEVER},
-}
-REFUTED = 0.05  # chance of as many losses or more
-
-
-def default_bar(kind: str, risk: float) -> float:
-    """Returns the default of weights of a kind, for a risk in 0…1."""
-    known = DEFAULTS[kind]
-    return known[max((one for one in known if one <= risk), default=0.0)]
-
-
-def needed(risk: float) -> int:
-    """Returns how many recordings with an incorrect installation a risk above 0 needs."""
-    return math.ceil(1 / risk - 1 - 1e-9)
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,42 +118,61 @@ class Decision:
         settings: of the stream, with the bar.
         risk: that was asked for; 1 is without a bar.
         bound: on the expected share of incorrect installations accepted, which is the risk asked
-            for; None if the bar is the default of other worlds, or there is none.
-        recordings: with an incorrect installation, that there were to choose by.
-        default: whether the bar is that of other worlds.
+            for; None if it does not hold at the bar, or there is no bar.
+        recordings: n, with an incorrect installation, that there were to choose by.
+        mixed: whether what other products lost had a say.
+        reached: whether there is a bar for this risk; otherwise nothing is right.
+        silent: share of the correct installations of these recordings that have no verdict at the
+            bar; None if not known.
+        possible: where that is more than half, the least risk at which it is not; None: none.
+        corrected: whether all incorrect installations were corrected before another step.
     """
 
     settings: Any
     risk: float
     bound: float | None = None
     recordings: int = 0
-    default: bool = False
+    mixed: bool = False
+    reached: bool = True
+    silent: float | None = None
+    possible: float | None = None
+    corrected: bool = False
 
     def note(self, stream: str) -> str:
-        """Returns a sentence for people."""
+        """Returns sentences for people."""
         if self.risk >= 1:
             return f"{stream}: --risk=1 sets no limit, so no part is reported as not sure."
         if self.bound is not None:
-            return (
+            said = (
                 f"{stream}: approximately {self.bound:.0%} of the incorrect installations of a "
                 f"recording are accepted at most, on average: {self.recordings} recordings with "
-                "one chose the bar. It holds for further ones that are like these."
+                "one show it. It holds for further ones that are like these."
             )
-        if self.risk == 0:
-            return (
-                f"{stream}: no number of recordings can show a risk of 0: nothing is called right."
+        elif not self.reached:
+            said = f"{stream}: no bar is known to keep a risk of {self.risk:g}: "
+            said += "nothing is called right." if self.mixed else "the bar is not raised."
+        else:
+            said = (
+                f"{stream}: mixed: the bar goes by what models of other products accepted, and by "
+                f"the recordings with an incorrect installation ({self.recordings}), so a risk of "
+                f"{self.risk:g} is not guaranteed for this product."
             )
-        how = "is not raised"
-        if self.default:
-            how = "is one that rendered products chose, or a higher one if these refute it"
-        return (
-            f"{stream}: a risk of {self.risk:g} needs {needed(self.risk):,} recordings with an "
-            f"incorrect installation, there are {self.recordings}: the bar for installations {how}."
-        )
+        if self.corrected:
+            said += (
+                " All incorrect installations were corrected before the next step, which says "
+                "little of those that stay."
+            )
+        if self.silent is not None and self.silent > 0.5:
+            less = "no risk up to 0.5" if self.possible is None else f"a risk of {self.possible:g}"
+            said += (
+                f" {self.silent:.0%} of the correct installations get no verdict at it: a station "
+                f"cannot tick them; {less} leaves at most half without."
+            )
+        return said
 
 
 def decide(
-    stream: Stream, settings: Any, risk: float, control: Control | None, weights: Weights | None
+    stream: Stream, settings: Any, risk: float, control: Control | None, kind: str | None
 ) -> Decision:
     """Returns how installations are decided at a risk.
 
@@ -165,7 +180,7 @@ def decide(
         settings: without a bar.
         risk: in 0…1; 1 is none.
         control: what validation recordings say; None without any.
-        weights: of a fitted stream, whose kind has a default where the recordings are too few.
+        kind: of the weights of a fitted stream, of `scores.KINDS`.
 
     Raises:
         ValueError: a risk that is not in 0…1.
@@ -174,17 +189,54 @@ def decide(
         raise ValueError(f"risk {risk} is not in 0…1")
     if risk == 1:
         return Decision(stream.with_bar(settings, None), risk)
-    if control is not None and tuple(control.bars) != stream.bars(settings):
-        control = None  # of an earlier version, whose bars were of something else
-    there = 0 if control is None else control.recordings
-    if control is not None and (bar := control.bar(risk)) is not None:
-        return Decision(stream.with_bar(settings, bar), risk, risk, there)
-    if weights is None or not stream.fitted:
-        return Decision(settings, risk, recordings=there)
-    bar = default_bar(weights.kind, risk)
-    if control is not None and there and risk > 0:
-        bar = control.not_refuted(risk, bar)
-    return Decision(stream.with_bar(settings, bar), risk, recordings=there, default=True)
+    bars = stream.bars(settings)
+    if control is None or tuple(control.bars) != bars:  # or of an earlier version
+        control = Control(bars, (0.0,) * len(bars), 0)
+    prior = PRIOR[kind] if kind is not None and stream.fitted else None
+    n, bar = control.recordings, control.bar(risk, prior)
+    if prior is None and bar is None:  # too few recordings, and no other product to go by
+        return Decision(settings, risk, recordings=n, reached=False)
+
+    def silent(bar: float | None) -> float | None:
+        if not control.silent:
+            return None
+        return 1.0 if bar is None else control.silent[bars.index(bar)]
+
+    share, possible = silent(bar), None
+    if share is not None and share > 0.5:
+        shares = ((one, silent(control.bar(one, prior))) for one in RISKS if one > risk)
+        possible = next((one for one, s in shares if s is not None and s <= 0.5), None)
+    holds = bar is not None and control.bound(bar) <= risk + 1e-12
+    return Decision(
+        stream.with_bar(settings, CAP if bar is None else bar),  # which no evidence exceeds
+        risk,
+        risk if holds else None,
+        n,
+        mixed=prior is not None,
+        reached=bar is not None,
+        silent=share,
+        possible=possible,
+        corrected=bool(n) and control.lasting == 0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AtBars:
+    """A recording decoded at each bar of a stream.
+
+    Attributes:
+        events: (B,) lists.
+        losses: (B,), not rising; None without an incorrect installation.
+        right: its correct installations.
+        silent: (B,) those of them that have no verdict at each bar.
+        lasting: whether an incorrect installation outlasts another step.
+    """
+
+    events: list[list[Event]]
+    losses: np.ndarray | None = None
+    right: int = 0
+    silent: np.ndarray | int = 0
+    lasting: bool = False
 
 
 def decode_bars(
@@ -194,32 +246,41 @@ def decode_bars(
     settings: Any,
     weights: Weights | None,
     calibration: Calibration | None = None,
-) -> tuple[list[list[Event]], np.ndarray | None]:
-    """Decodes a recording at each bar of a stream.
-
-    Returns:
-        The events at each bar, and the losses (B,), not rising; None without an incorrect
-        installation.
-    """
+) -> AtBars:
+    """Decodes a recording at each bar of a stream."""
     bars = stream.bars(settings)
     candidates = [stream.with_bar(settings, bar) for bar in bars]
     found = stream.decode_each(procedure, recording, candidates, weights, calibration=calibration)
-    losses = []
-    for events in found:
-        steps = [event[:2] for event in reported(events)]
-        one = wrong_parts.score_recording(recording.frames, recording.states, steps, procedure.fps)
-        if one is None or not one["shown"]:
-            return found, None
-        losses.append(one["accepted"] / one["shown"])
+    steps = [[event[:2] for event in reported(events)] for events in found]
+    frames, states = recording.frames, recording.states
+    scored = [wrong_parts.score_recording(frames, states, one, procedure.fps) for one in steps]
+    rows = [one for one in scored if one is not None]
+    if not rows:
+        return AtBars(found)
+    silent, right = np.array([one["no_verdict"] for one in rows]), rows[0]["right_installations"]
+    if not rows[0]["shown"]:
+        return AtBars(found, None, right, silent)
+    losses = np.array([one["accepted"] / one["shown"] for one in rows])
+    changes = frames[1:][(np.diff(np.abs(states), axis=0) != 0).any(axis=1)]
+    lasting = any(
+        ((changes > start) & (changes < end)).any()
+        for _, start, end in wrong_parts.spans(frames, states, -1)
+    )
     # A decoder may accept at a bar what it does not at a lower one, by another order of reports.
-    return found, np.maximum.accumulate(np.array(losses)[::-1])[::-1]
+    return AtBars(found, np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
 
 
-def control_of(bars: Sequence[float], losses: Sequence[np.ndarray | None]) -> Control:
-    """Returns what recordings say, of which each has losses (B,) or None."""
-    known = [one for one in losses if one is not None]
-    mean = np.mean(known, axis=0) if known else np.ones(len(bars))
-    return Control(tuple(bars), tuple(mean.tolist()), len(known))
+def control_of(bars: Sequence[float], recordings: Iterable[AtBars]) -> Control:
+    """Returns what recordings say together."""
+    recordings = list(recordings)
+    known = [one.losses for one in recordings if one.losses is not None]
+    losses = np.mean(known, axis=0) if known else np.zeros(len(bars))
+    silent: tuple[float, ...] = ()
+    if right := sum(one.right for one in recordings):
+        none = np.zeros(len(bars))
+        silent = tuple((np.sum([none + one.silent for one in recordings], axis=0) / right).tolist())
+    lasting = sum(one.lasting for one in recordings)
+    return Control(tuple(bars), tuple(losses.tolist()), len(known), silent, lasting)
 
 
 def measure(
@@ -230,116 +291,45 @@ def measure(
     weights: Mapping[str, Weights] | None,
 ) -> Control:
     """Returns what recordings say of a stream's bars; `weights`, by recording, have not seen it."""
-    losses = [
-        decode_bars(procedure, r, stream, settings, None if weights is None else weights[name])[1]
+    found = [
+        decode_bars(procedure, r, stream, settings, None if weights is None else weights[name])
         for name, r in recordings.items()
     ]
-    return control_of(stream.bars(settings), losses)
+    return control_of(stream.bars(settings), found)
 
 
-# --- Incorrect installations accepted against correct ones left not sure --------------------------
-
-
-@dataclasses.dataclass
 class Bars:
-    """Recordings decoded at every bar of a stream.
+    """Recordings decoded at every bar of a stream, each to be judged by what the others say."""
 
-    Attributes:
-        weights: of a fitted stream; no matter to others.
-        calibration: of the events' confidences.
-        bars: (B,) ascending.
-        events: by recording, the events at each bar.
-        losses: by recording, (B,) of `risk`; None without an incorrect installation.
-    """
+    def __init__(
+        self,
+        procedure: Procedure,
+        recordings: Mapping[str, LabelledPredictions],
+        stream: Stream,
+        settings: Any,
+        weights: Weights | None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._procedure, self._recordings = procedure, recordings
+        self._stream, self._settings, self._weights = stream, settings, weights
+        self._calibration, self.bars = calibration, stream.bars(settings)
+        how = stream, settings, weights, calibration
+        self._found = {n: decode_bars(procedure, r, *how) for n, r in recordings.items()}
 
-    procedure: Procedure
-    recordings: Mapping[str, LabelledPredictions]
-    stream: Stream
-    settings: Any
-    weights: Weights | None
-    calibration: Calibration | None = None
+    def decide(self, asked: float, left_out: str = "") -> Decision:
+        """Returns how the recordings decide, without the one that is left out."""
+        others = [found for name, found in self._found.items() if name != left_out]
+        control = control_of(self.bars, others)
+        kind = None if self._weights is None else self._weights.kind
+        return decide(self._stream, self._settings, asked, control, kind)
 
-    def __post_init__(self) -> None:
-        self.bars = self.stream.bars(self.settings)
-        self.events: dict[str, list[list[Event]]] = {}
-        self.losses: dict[str, np.ndarray | None] = {}
-        how = self.stream, self.settings, self.weights, self.calibration
-        for name, r in self.recordings.items():
-            self.events[name], self.losses[name] = decode_bars(self.procedure, r, *how)
-
-    def decide(self, asked: float) -> Decision:
-        """Returns how all recordings together decide."""
-        control = control_of(self.bars, list(self.losses.values()))
-        enough = needed(asked) if 0 < asked < 1 else None
-        if control.recordings == enough:  # each is decoded as the others decide
-            control = dataclasses.replace(control, recordings=control.recordings - 1)
-        return decide(self.stream, self.settings, asked, control, self.weights)
-
-    def left_out(self, name: str, decision: Decision) -> list[Event] | None:
-        """Returns a recording's events at the bar that all others choose; None if it has none."""
-        if decision.bound is not None or decision.default:  # they chose it, or may refute it
-            others = [losses for other, losses in self.losses.items() if other != name]
-            control = control_of(self.bars, others)
-            decision = decide(self.stream, self.settings, decision.risk, control, self.weights)
-        for bar, events in zip(self.bars, self.events[name], strict=True):
-            if self.stream.with_bar(self.settings, bar) == decision.settings:
+    def events(self, name: str, asked: float) -> list[Event]:
+        """Returns a recording's events as all others decide."""
+        settings = self.decide(asked, left_out=name).settings
+        for bar, events in zip(self.bars, self._found[name].events, strict=True):
+            if self._stream.with_bar(self._settings, bar) == settings:
                 return events
-        return None
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Returns a row per bar: what it accepts, leaves not sure and finds.
-
-        The first, whose bar is None, is of what was seen, where the stream says that.
-        "accepted_low" and "accepted_high" are the interval of the share (`wrong_parts.interval`);
-        "until_sure_s" is the mean time from the first event that is not sure to the report as
-        installed, of parts that were not sure first.
-        """
-        found = []
-        seen = [(None, 0)] if self.stream.fitted else []
-        for bar, b in [*seen, *((bar, b) for b, bar in enumerate(self.bars))]:
-            scores, wrong, waits = {}, [], []
-            for name, r in self.recordings.items():
-                events = self.events[name][b]
-                if bar is None:
-                    events = [e._replace(kind="report") for e in events if e.kind == "seen"]
-                sure = [event[:2] for event in reported(events)]
-                unsure = [event[:2] for event in events if event.kind == "unsure"]
-                scores[name] = metrics.score_recording(
-                    r.truth, metrics.scored(sure, r.with_errors), self.procedure.fps
-                )
-                wrong.append(
-                    wrong_parts.score_recording(
-                        r.frames, r.states, sure, self.procedure.fps, unsure
-                    )
-                )
-                waits += _waits(events)
-            whole, parts = metrics.summarise(scores), wrong_parts.summarise(wrong)
-            low = high = None
-            if parts is not None and parts["shown"]:
-                low, high = wrong_parts.interval(parts["accepted"], parts["shown"])
-            keys = ("shown", "accepted", "unsure", "right_installations", "right_unsure")
-            found.append(
-                {
-                    "bar": bar,
-                    **{key: None if parts is None else parts[key] for key in keys},
-                    "accepted_low": low,
-                    "accepted_high": high,
-                    **{key: whole[key] for key in ("pos", "f1", "delay_s")},
-                    "until_sure_s": float(np.mean(waits)) / self.procedure.fps if waits else None,
-                }
-            )
-        return found
-
-
-def _waits(events: Sequence[Event]) -> list[int]:
-    """The frames from events that are not sure to the report as installed that settles them."""
-    asked: dict[int, int] = {}
-    found = []
-    for event in events:
-        k = event.step_id // 3
-        if event.kind == "unsure":
-            asked[k] = event.frame
-        elif event.kind == "report" and (since := asked.pop(k, None)) is not None:
-            if event.step_id % 3 == 0:
-                found.append(event.frame - since)
-    return found
+        one, how = self._recordings[name], self._weights
+        return self._stream.decode(
+            self._procedure, one, settings, how, calibration=self._calibration
+        )

@@ -142,7 +142,8 @@ def select(
             best = dataclasses.replace(best, fixed=True)
         if stream.fitted:
             control = risk.measure(procedure, recordings, stream, best.settings, own)
-            decision = risk.decide(stream, best.settings, asked, control, default)
+            kind = None if default is None else default.kind
+            decision = risk.decide(stream, best.settings, asked, control, kind)
             (with_bar,) = rated([decision.settings])
             best = dataclasses.replace(
                 with_bar, fixed=best.fixed, control=control, decision=decision, seen_f1=best.f1

@@ -18,13 +18,15 @@ def walk(frames, states, events, unsure):
     """The figures, from frame to frame."""
     end = max([int(frames[-1]), *(frame for frame, _ in events + unsure)]) + 2
     installations, right, alarms = [], [], 0
-    left = {"unsure": 0, "right_unsure": 0}
+    left = {"unsure": 0, "right_unsure": 0, "no_verdict": 0}
     for k in range(states.shape[1]):
         state = last_correct = report = wrong = good = said = None
         for frame in range(end):
             rows = [row for at, row in zip(frames, states, strict=True) if at <= frame]
             before, state = state, int(rows[-1][k]) if rows else None
             here = [s % 3 for f, s in events if f == frame and s // 3 == k]
+            if state != before and good is not None:
+                left["no_verdict"] += report is None or report[0] != INSTALL
             if here:
                 report = (here[-1], frame)
             if state != before and wrong is not None:
@@ -59,6 +61,7 @@ def walk(frames, states, events, unsure):
                 good = None
         left["unsure"] += wrong is not None and said == "unsure"
         left["right_unsure"] += good is not None and said == "unsure"
+        left["no_verdict"] += good is not None and (report is None or report[0] != INSTALL)
     delays = [(w["found"] - w["start"]) / FPS for w in installations if w["found"] is not None]
     return {
         "shown": len(installations),

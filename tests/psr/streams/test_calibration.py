@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Variant
-from stormpsr_jax.psr.streams import calibration, learned
 from stormpsr_jax.psr.streams.calibration import Judged, fit, judge, reliability
 
 CHANCES = st.integers(0, 64).map(lambda n: n / 64)
@@ -82,26 +81,6 @@ def log_loss(judged, calibrated):
     chances = np.array([calibrated(c) for c, _, _ in judged])
     right = np.array([one.right for one in judged])
     return -np.log(np.where(right, chances, 1 - chances)).sum()
-
-
-@pytest.mark.parametrize(("slope", "kept"), [(1.0, True), (0.3, False)])
-def test_fit_if_better_leaves_what_is_right_already(slope, kept):
-    """Of true chances, almost always; of overconfident ones with plenty of recordings, never."""
-    found = []
-    for seed in range(6):
-        recordings = [simulated(100 * seed + i, 12, slope, 0.0) for i in range(24)]
-        found.append(calibration.fit_if_better(recordings))
-        gains = []  # a slow plain version
-        for i, own in enumerate(recordings):
-            others = fit([one for other in recordings[:i] + recordings[i + 1 :] for one in other])
-            gains.append(log_loss(own, calibration.STATED) - log_loss(own, others))
-        clear = np.mean(gains) > 2 * scipy.stats.sem(gains)
-        every = [one for own in recordings for one in own]
-        assert found[-1] == (fit(every) if clear else calibration.STATED)
-    assert sum(one is calibration.STATED for one in found) == pytest.approx(6 * kept, abs=1)
-    assert calibration.fit_if_better([simulated(0, 100)]) is calibration.STATED
-    few = [simulated(0, 100)] * (learned.MIN_RECORDINGS - 1)
-    assert learned.LEARNED.calibrate(few) is None, "nobody has compared them with this product"
 
 
 def test_reliability_golden_values():

@@ -10,13 +10,14 @@ import pytest
 
 from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams import learned, learned_beliefs
+from stormpsr_jax.psr.streams import evidence, learned, learned_beliefs
 from tests.support import toy
 from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
 
 K, S = PROCEDURE.num_components, PROCEDURE.num_states
 WEIGHTS = learned_beliefs.default_weights("scores")
 SETTINGS = learned.LearnedSettings()
+OFF = np.full(K, -2.0)  # logits of a removal
 PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
 
 
@@ -87,57 +88,15 @@ def test_projection_matches_all_assemblies_written_out(rho):
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
-# --- Evidence of a part itself --------------------------------------------------------------------
-
-
-def test_part_evidence_no_other_part_speaks_for_a_part():
-    rng = np.random.default_rng(0)
-    lifted = 0.0
-    for _ in range(2000):
-        parts, states = rng.normal(0, 4, 6), np.log(rng.dirichlet(np.full(4, 0.3)))
-        got = learned_beliefs.part_evidence(FrameScores(np.array(3.0), states, parts))
-        alone = learned_beliefs.part_evidence(
-            FrameScores(np.array(3.0), np.log([1 - 3e-9, 1e-9, 1e-9, 1e-9]), parts)
-        )
-        lifted = max(lifted, float((got - alone).max()))
-        others = parts.copy()
-        others[[1, 2]], others[[4, 5]] = 40.0, 40.0  # all others are surely right
-        sure = learned_beliefs.part_evidence(FrameScores(np.array(3.0), states, others))
-        assert sure[0] <= got[0] + 1e-12
-    assert lifted < 1e-6  # an error in view speaks for nobody
-
-
-def test_evidence_begins_with_the_part_and_a_long_look_adds_less_and_less():
-    decoder = learned.LearnedDecoder(PUMP, PUMP.variants["up"], SETTINGS, WEIGHTS)
-    states = np.log(np.array([0.97, 0.01, 0.01, 0.01]))
-
-    def seen(present, right, count):
-        parts = np.r_[np.full(3, present), np.full(3, right)]
-        temporal = np.r_[np.full(3, -5.0), np.full(3, present), np.full(3, right)]
-        row = FrameScores(np.array(6.0), states, parts, temporal)
-        found = []
-        for _ in range(count):
-            decoder.update(decoder.state()["frame"] + 1, row)
-            found.append(float(decoder.belief.own[0]))
-        return found
-
-    assert seen(-9.0, 5.0, 30)[-1] == 0.0
-    rises = np.diff(seen(9.0, 5.0, 60))[30:]
-    assert (rises > 0).all()
-    assert (np.diff(rises) < 0).all()
-    assert -learned_beliefs.REMEMBERED <= seen(9.0, -9.0, 300)[-1] < 0
-    assert seen(-9.0, -9.0, 30)[-1] == 0.0
-
-
 def test_filter_counts_seconds_and_not_pictures():
     """At twice the rate, of the same pictures twice each, beliefs are nearly the same."""
     r = simulate(1)
     fast = dataclasses.replace(PROCEDURE, fps=2 * PROCEDURE.fps)
     weights = dataclasses.replace(WEIGHTS, rate=PROCEDURE.fps)
-    one = learned_beliefs.Filter(PROCEDURE, VARIANT, weights, None)
-    two = learned_beliefs.Filter(fast, VARIANT, weights, None)
+    one = learned_beliefs.Filter(PROCEDURE, VARIANT, weights, None, OFF)
+    two = learned_beliefs.Filter(fast, VARIANT, weights, None, OFF)
     plain = learned_beliefs.Filter(
-        PROCEDURE, VARIANT, dataclasses.replace(weights, rate=None), None
+        PROCEDURE, VARIANT, dataclasses.replace(weights, rate=None), None, OFF
     )
     away = []
     for frame, row in list(r.scores.per_frame())[:300]:
@@ -145,9 +104,7 @@ def test_filter_counts_seconds_and_not_pictures():
         assert (plain.update(frame, row).right == expected.right).all()
         two.update(2 * frame, row)
         got = two.update(2 * frame + 1, row)
-        away.append(
-            np.abs(learned_beliefs.sigmoid(got.right) - learned_beliefs.sigmoid(expected.right))
-        )
+        away.append(np.abs(evidence.sigmoid(got.right) - evidence.sigmoid(expected.right)))
     assert np.mean(away) < 0.01
 
 

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.psr.streams.learned_events import LearnedSettings, Reporter
+from stormpsr_jax.psr.streams.stream import Event
 from tests.support import toy
 
 SETTINGS = LearnedSettings()
@@ -68,38 +70,15 @@ def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
     assert reports(UP, RIGHT, less, far) == [[0], [2], []]
 
 
-def held(*rows, settings):
-    """Step ids by frame, where `rows` are the logits of the components' being right."""
-    right = np.array(rows, float)
-    belief = believed(right + 1, right, np.full(right.shape, -9.0))
-    events = Reporter(PUMP, UP, settings, None).whole(np.arange(len(rows)), belief)
-    return [[e.step_id for e in events if e.frame == n] for n in range(len(rows))]
+def test_grouped_what_is_seen_within_some_frames_is_reported_together_by_step_id():
+    def event(frame, step):
+        return Event(frame, step, 0.9, "learned", {}, "", frame / 10)
 
-
-def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
-    rows = [(-9, 4, -9), (0, 4, -9), (2, 4, -9), (5, 4, -9)]
-    held_for = LearnedSettings(hold=1.0)
-    assert held(*rows[1:], settings=LearnedSettings()) == [[3], [], [0]]
-    assert held(*rows[1:], settings=held_for) == [[], [], [0, 3]]
-    assert held(*rows, settings=held_for)[0] == [3]  # nothing else is rising
-    # It waits for a second at most, and begins anew where it was not sure for a moment.
-    rising = [(0, 4, -9)] * 12
-    assert held(*rising, settings=held_for) == [[]] * 10 + [[3], []]
-    assert held(*rising[:10], settings=held_for) == [[]] * 10  # nothing after the last frame
-    assert held(*rising[:6], (0, 3, -9), *rising, settings=held_for) == [[]] * 17 + [[3], []]
-
-
-def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more():
-    rising = believed(np.array([1.0, 5, -9]), np.array([0.0, 4, -9]), np.full(3, -9.0))
-    gone = believed(*np.full((3, 3), -0.5))  # says nothing
-    beliefs = Belief(
-        *(np.stack([*[one] * 4, last]) for one, last in zip(rising, gone, strict=True))
-    )
-    for ends in (11, 60):
-        reporter = Reporter(PUMP, UP, LearnedSettings(hold=1.0), None)
-        events = reporter.whole(np.array([0, 1, 2, 3, ends]), beliefs)
-        assert [(e.frame, e.step_id) for e in events] == [(10, 3)]
-        assert events[0].evidence["right"] == pytest.approx(1 / (1 + np.exp(-4)))
+    events = [event(n, step) for n, step in ((3, 6), (10, 3), (12, 0), (20, 9), (31, 12))]
+    found = learned.grouped(events, 10)
+    assert [(e.frame, e.step_id) for e in found] == [(12, 0), (12, 3), (12, 6), (20, 9), (31, 12)]
+    assert [e.time_s for e in found] == [1.2, 1.2, 1.2, 2.0, 3.1]
+    assert learned.grouped(events, 0) == events
 
 
 def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
@@ -130,6 +109,23 @@ def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
     assert states(gone, 390, 391) == [(390, "absent", 2)]
     assert states(right, 391, 500) == [(471, "unsure", 0)]
     assert states(gone, 500, 540) == [(500, "absent", 2)]
+
+
+def test_reporter_the_bar_takes_right_out_and_does_not_make_it_incorrect():
+    careful = LearnedSettings(sure=2.0)
+    both = (9, 6, 0.1, 1.0)
+    assert reports(UP, both, settings=careful) == [[]]
+    assert reports(UP, (9, 0.05, 0.1, 1.0), settings=careful) == [[1]]
+
+
+def test_reporter_a_part_not_sure_is_gone_by_the_threshold_of_what_is_expected():
+    settings = LearnedSettings(sure=6.0, unexpected=-6.0)
+    reporter, rest = Reporter(PUMP, UP, settings, None), np.full(2, -10.0)
+    rows = [(9, 5, -5, 0)] * 90 + [(-3, -9, -9, 0)]
+    found = []
+    for frame, logits in enumerate(rows):
+        found += reporter.update(frame, believed(*(np.r_[x, rest] for x in logits)))
+    assert [(e.frame, e.kind) for e in found] == [(80, "unsure"), (90, "gone")]
 
 
 def test_reporter_right_needs_evidence_of_the_part_itself():
