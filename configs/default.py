@@ -271,5 +271,4 @@ def described() -> Section:
     # Share of incorrect installations that may be reported as installed by the learned fusion; what
     # is not sure enough for that is "not sure". 1 = any
     c.evaluate.risk = field(0.1, 0, 1)
-    c.evaluate.certain = field(0.0, 0, 1)  # events below are listed as uncertain, not scored
     return c
