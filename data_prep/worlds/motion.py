@@ -49,11 +49,6 @@ class View:
 
 
 HEAD = View(Range(50, 66), Range(-22, 22), Range(6.0, 7.2))
-VIEWS = {
-    "head": HEAD,
-    "overhead": View(Range(78, 86), Range(-20, 20), Range(6.4, 8.0), 0.0),
-    "side": View(Range(30, 45), Range(35, 75), Range(6.4, 8.0), 0.0),
-}
 
 
 @dataclasses.dataclass(frozen=True)
