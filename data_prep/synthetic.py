@@ -36,7 +36,13 @@ from data_prep.worlds.copies import copy_of
 from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import Motion, plan_recording, plan_views
 from data_prep.worlds.names import is_rehearsal, split_names
-from data_prep.worlds.timelines import Timeline, draw_timeline, in_pictures, warnings
+from data_prep.worlds.timelines import (
+    Timeline,
+    draw_timeline,
+    in_pictures,
+    warnings,
+    with_last_look,
+)
 from data_prep.worlds.workplace import Workplace, bodies_of, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import cost, shards
@@ -161,8 +167,8 @@ class Recipe:
     renders: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def timeline(self, split: str, name: str) -> Timeline:
-        """What happens in a recording."""
-        return draw_timeline(
+        """What happens in a recording. Nobody looks at a rehearsal's product in the end."""
+        drawn = draw_timeline(
             self.procedure,
             _stream(self.seed, "recording", split, name),
             REHEARSED_WRONG if is_rehearsal(name) else None,
@@ -170,6 +176,10 @@ class Recipe:
             variant=self.procedure.variant_for(name),
             covers=self.product.kit,
         )
+        if is_rehearsal(name):
+            return drawn
+        look = _stream(self.seed, "last look", split, name)
+        return with_last_look(drawn, self.procedure.fps, look)
 
     def _world_of(self, name: str) -> World:
         world = self.world

@@ -19,6 +19,7 @@ LATER = (1, 4)  # events, the last is not among them
 # Seconds.
 LEAD_IN = (3.0, 8.0)
 TAIL = (7.0, 12.0)
+LAST_LOOK = (2.0, 30.0)  # at the finished product, after that
 UNCATALOGUED = 0.2  # share of the frames in such states, from which on it is told
 
 
@@ -69,12 +70,14 @@ class Timeline:
     Attributes:
         frames: (M,) int64 ascending, the first is `first_frame`.
         states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
+        last_look: so many frames of the N, the last, have the finished product in clear view.
     """
 
     first_frame: int
     num_frames: int
     frames: np.ndarray
     states: np.ndarray
+    last_look: int = 0
 
     def per_frame(self) -> np.ndarray:
         """(N, K) int8, the state of each frame."""
@@ -122,6 +125,13 @@ def draw_timeline(
     frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
     end = max(frames, default=0) + int(rng.uniform(*TAIL) * procedure.fps)
     return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
+
+
+def with_last_look(timeline: Timeline, fps: float, rng: np.random.Generator) -> Timeline:
+    """The timeline after which the finished product is looked at, as people do; all else stays."""
+    look = round(rng.uniform(*LAST_LOOK) * fps)
+    longer = timeline.num_frames + look
+    return dataclasses.replace(timeline, num_frames=longer, last_look=look)
 
 
 def _joined(

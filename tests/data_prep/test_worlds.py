@@ -29,7 +29,8 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_pictures_and_states(name, monkeypatch):
-    """The pixels that are encoded, and with which quality."""
+    """The pixels that are encoded, and with which quality, but for the last look."""
+    monkeypatch.setattr(timelines, "LAST_LOOK", (0.0, 0.0))
     digest = hashlib.sha256()
 
     def keep(pixels, *options, **more):
@@ -42,6 +43,34 @@ def test_golden_pictures_and_states(name, monkeypatch):
         list(itertools.islice(data.jpegs, 60))
         digest.update(data.states.tobytes() + data.visible.tobytes() + data.boxes.tobytes())
     assert digest.hexdigest() == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", ["toy", "bench"])
+def test_the_finished_product_is_looked_at_last_and_nothing_else_is_other_than_without(
+    name, monkeypatch
+):
+    slow = dataclasses.replace(SYNTHETIC, fps=2.0)
+    seconds = []
+    for number in range(4):
+        told = recording(worlds.WORLDS[name], f"train_{number:03d}", size=16, procedure=slow)
+        with monkeypatch.context() as patch:
+            patch.setattr(timelines, "LAST_LOOK", (0.0, 0.0))
+            before = recording(worlds.WORLDS[name], f"train_{number:03d}", size=16, procedure=slow)
+        shown, pictures = list(told.jpegs), list(before.jpegs)
+        count = len(pictures)
+        assert shown[:count] == pictures
+        assert (told.states[:count] == before.states).all()
+        assert (told.states[count:] == told.states[count - 1]).all()
+        assert (told.visible[count + 2 :] > 0.9).all()  # hands and head take a second
+        seconds.append((len(shown) - count) / slow.fps)
+    assert all(2 <= s <= 30 for s in seconds)
+    assert np.ptp(seconds) > 5
+
+
+def test_rehearsals_end_without_a_last_look():
+    rehearsed = recipe(error_recordings_step=4).timeline("train", "rehearsal_001")
+    assert rehearsed.last_look == 0
+    assert recipe().timeline("train", "train_000").last_look > 0
 
 
 def test_anywhere_half_of_its_recordings_are_those_of_toy():
