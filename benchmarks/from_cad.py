@@ -1,7 +1,7 @@
 """From CAD to a recogniser: trained on renders of a product alone, judged by another renderer.
 
     python -m benchmarks.from_cad --workdir=runs/from_cad [--products=toy,lamp,1,2] [--seeds=0,1]
-        [--films=12] [--real=0,1,3,10] [--by=vtk,cartoon|looks] [--from=cad,same,films]
+        [--films=12] [--real=0,1,3,10] [--by=vtk,cartoon] [--from=cad,films]
 
 Writes the meshes and the procedure of each product as files, as a user would have them: of the toy,
 of the lamp of benchmarks.own_product, and of products drawn at random (a number is a seed, of
@@ -12,14 +12,11 @@ fitting in a pose of its own. With --by=vtk,cartoon a model is scored on films o
 itself on each. --real adds so many labelled films of each style to what is learnt, a fifth of them
 for validation, and shows what each number comes to.
 
-With --by=looks the films are rendered as what is learnt is, but every range that looks are drawn
-from (paint, lights, tables, hands, camera paths, lens, noise, compression) is cut to its upper
-half, and for what is learnt to its lower one. --from names what is learnt from: renders and the
-labelled films ("cad"), renders with the looks of the films ("same", of --by=looks alone), or the
-labelled films alone ("films", three or more).
+--from names what is learnt from: renders and the labelled films ("cad"), or the labelled films
+alone ("films", three or more).
 
 WORKDIR/PRODUCT/{meshes, procedure.json, films, seed_N/real_M/metrics.json}; for other films and
-sources the last folder says so (real_M_looks_same). What is there already is not made again. Flags
+sources the last folder says so (real_M_films). What is there already is not made again. Flags
 --config.FIELD=VALUE are passed on to the runs.
 """
 
@@ -58,9 +55,7 @@ WRONG = 1 / 6  # chance that a part is put on wrong first
 BOX_EVERY = 10  # frames
 X264 = {"preset": "veryfast", "crf": "20", "threads": "1"}
 STYLES = {"vtk": "", "cartoon": "cartoon_"}  # of films, and how their names begin
-LOOKS = ("looks",)
-SOURCES = ("cad", "same", "films")
-FILMS_SEED = 10**6  # of renders that stand for films; those that are learnt from have small ones
+SOURCES = ("cad", "films")
 STREAMS = ("asd", "temporal", "storm", "learned")
 
 
@@ -88,7 +83,7 @@ def prepare(folder: Path, name: str) -> tuple[products.OfUser, list[str]]:
     meshes, path = folder / "meshes", folder / "procedure.json"
     if name == "toy":
         procedure = load_procedure("synthetic")
-        product = toy_product(procedure.num_components, seeds.streams(0, "product")[0])
+        product = toy_product(seeds.streams(0, "product")[0])
         files.write_json(path, procedure.to_json())
         write_meshes(meshes, product, procedure)
     elif name == "lamp":
@@ -177,26 +172,6 @@ def prepare_films(films: Path, procedure: Path, case: "Case", out: Path) -> None
     )
 
 
-def prepare_looks(meshes: Path, procedure: Path, numbers: tuple[int, int], out: Path) -> None:
-    """Makes the data folder OUT/data of renders with looks that no other render has.
-
-    Args:
-        numbers: of films that are scored, and that can be learnt from.
-    """
-    scored, real = numbers
-    val = sum(split_of(i) == "val" for i in range(real))
-    counts = [f"--train={real - val}", f"--val={val}", f"--test={scored}"]
-    counts += ["--cad_per_state=0", "--cad_wrong=0", "--error_recordings=0"]
-    content = files.read_json(procedure)
-    for variant in content["variants"].values():
-        # Those that are learnt from, film_train_000 and so on, join renders of the plain names.
-        variant["recordings"] = ["film_*", "test_*"]
-    named = out / "procedure.json"
-    files.write_json(named, content)
-    of = [f"--meshes={meshes}", f"--procedure={named}", f"--seed={FILMS_SEED}"]
-    own_product.run("data_prep.synthetic", *of, "--looks=upper", *counts, f"--out={out}/data")
-
-
 @dataclasses.dataclass(frozen=True)
 class Case:
     """What is learnt from, and what is scored.
@@ -204,7 +179,7 @@ class Case:
     Attributes:
         seed: of the run, and of what it renders.
         real: number of films that are learnt from.
-        by: styles of films, or ("looks",).
+        by: styles of films.
         source: of SOURCES, what is learnt from.
         films: number that are scored.
     """
@@ -230,18 +205,12 @@ def train(folder: Path, words: Sequence[str], case: Case, fields: Sequence[str])
         procedure, extra = run / "procedure.json", run / "extra"
         extra.mkdir(parents=True, exist_ok=True)
         files.write_json(procedure, files.read_json(folder / "procedure.json"))
-        if case.by != LOOKS:
-            prepare_films(folder / "films", procedure, case, extra)
-        else:
-            prepare_looks(folder / "meshes", procedure, (case.films, case.real), extra)
+        prepare_films(folder / "films", procedure, case, extra)
         if case.source == "films":
             given = ["--config=own:boxes", f"--config.data.dir={extra}/data"]
         else:
             given = ["--config=cad", *words, f"--config.data.extra={extra}/data"]
             given.append(f"--config.data.synthetic.seed={case.seed}")
-            if case.by == LOOKS:
-                looks = {"cad": "lower", "same": "upper"}[case.source]
-                given.append(f"--config.data.synthetic.looks={looks}")
         where = [f"--workdir={run}", f"--config.seed={case.seed}"]
         own_product.run("stormpsr_jax.main", *given, *where, *fields)
     return files.read_json(run / "metrics.json")["streams"]
@@ -283,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seeds", type=_numbers, default=[0, 1], metavar="N,N", help="of the runs (0,1)")
     add("--films", type=int, default=12, metavar="N", help="that are scored (%(default)s)")
     add("--real", type=_numbers, default=[0], metavar="N,N", help="films to learn from (0)")
-    scored = "films: vtk, cartoon, vtk,cartoon or looks (%(default)s)"
+    scored = "films: vtk, cartoon or vtk,cartoon (%(default)s)"
     add(
         "--by",
         type=lambda text: tuple(text.split(",")),
@@ -291,11 +260,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="S,S",
         help=scored,
     )
-    add("--from", dest="sources", default="cad", metavar="S,S", help="of cad, same, films (cad)")
+    add("--from", dest="sources", default="cad", metavar="S,S", help="of cad, films (cad)")
     add("--workers", type=int, default=2, metavar="N", help="that film (%(default)s)")
     args, fields = parser.parse_known_args(argv)
-    if args.by != LOOKS and (unknown := set(args.by) - set(STYLES)):
-        parser.error(f"--by={','.join(unknown)}: {', '.join(STYLES)} are known, or looks alone")
+    if unknown := set(args.by) - set(STYLES):
+        parser.error(f"--by={','.join(unknown)}: {', '.join(STYLES)} are known")
     cases = [
         Case(seed, real, args.by, source, args.films)
         for seed in args.seeds
@@ -305,13 +274,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for case in cases:
         if case.source not in SOURCES:
             parser.error(f"--from={case.source}: {', '.join(SOURCES)} are known")
-        if case.source == "same" and case.by != LOOKS:
-            parser.error("--from=same: the looks of the films are known with --by=looks alone")
         if case.source == "films" and case.real < 3:
             parser.error(f"--from=films: {case.real} films are too few; --real=3 or more")
     names = args.products.split(",")
-    if args.by == LOOKS and any(name.isdigit() for name in names):
-        parser.error("--by=looks takes products with meshes: toy, lamp, folders")
     for name in names:
         known = name in ("toy", "lamp") or name.isdigit() or (Path(name) / "meshes").is_dir()
         if not known:
@@ -326,8 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         of, words = prepare(folder, name)
         files.write_json(folder / "procedure.json", of.procedure.to_json())
-        if args.by != LOOKS:
-            film_all(folder / "films", of, args.by, args.films, max(args.real), args.workers)
+        film_all(folder / "films", of, args.by, args.films, max(args.real), args.workers)
         for case in cases:
             try:
                 streams = train(folder, words, case, fields)
@@ -335,8 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return error.returncode  # it has said why
             for by in args.by:
                 for stream in (stream for stream in STREAMS if stream in streams):
-                    its = streams[stream]
-                    its = its if case.by == LOOKS else of_style(its, by)
+                    its = of_style(streams[stream], by)
                     rows.append(row(folder.name, case, by, stream, its))
             print("\n".join(rows), flush=True)
     return 0

@@ -57,7 +57,7 @@ print(time.process_time() - start)
 def recording(size: int, spread: bool, count: int) -> Iterator[scene.Picture]:
     """`count` pictures of a recording, drawn as they are asked for: its first, or all over it."""
     procedure = load_procedure("synthetic")
-    product = toy_product(procedure.num_components, seeds.streams(0, "product")[0])
+    product = toy_product(seeds.streams(0, "product")[0])
     when, how, looks, _ = seeds.streams(0, "recording", "train", "train_000")
     timeline = draw_timeline(procedure, when)
     places = np.array([part.right[:2, 3] for part in product.parts])

@@ -89,9 +89,7 @@ def drawn(
 def recipe(model: Model, habits: Habits) -> synthetic.Recipe:
     """Of further recordings of the model's product in its world, whose people have these habits."""
     made, procedure = model.origin["config"], model.procedure.at(model.fps)
-    product = toy_product(
-        procedure.num_components, seeds.streams(made["data.synthetic.seed"], "product")[0]
-    )
+    product = toy_product(seeds.streams(made["data.synthetic.seed"], "product")[0])
     world = dataclasses.replace(WORLDS[made["data.synthetic.world"]], habits=habits)
     occlusion = made["data.synthetic.occlusion"]
     return synthetic.Recipe(procedure, product, SEED, occlusion, SIZE, world=world)

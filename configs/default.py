@@ -112,9 +112,6 @@ def described() -> Section:
     c.data.synthetic.seed = field(0, 0, 2**31 - 1)  # timelines, colours, lights, camera paths
     c.data.synthetic.occlusion = one_of("light", "default", "heavy", default="default")
     c.data.synthetic.world = one_of("toy", "bench", "anywhere")  # kind, real, any look
-    c.data.synthetic.looks = one_of("all", "lower", "upper")  # half of each range of looks
-    c.data.synthetic.views = one_of("head", "overhead", "side", default=())  # () = the world's own
-    c.data.synthetic.backgrounds = ""  # folder of pictures and videos of a bench; '' = a drawn one
     c.data.synthetic.recordings = Section()
     c.data.synthetic.recordings.train = field(40, 0)
     c.data.synthetic.recordings.val = field(12, 0)
@@ -130,9 +127,6 @@ def described() -> Section:
     c.data.synthetic.up = one_of("z", "y")  # axis of the meshes that points up
     c.data.synthetic.product_seed = field(-1, 0, 10**9, also=(-1, "none"))  # a drawn product's
     c.data.synthetic.workers = field(2, 1, 1024)  # rendering processes
-    c.data.synthetic.timelines = ""  # folder of label timelines to play; '' = made-up ones
-    c.data.synthetic.time_scale = field(1.0, 1e-6)  # label times are divided by this
-    c.data.synthetic.pace = field(1.0, 1, 1000)  # factor on made-up pauses between events
 
     c.window = Section()  # Sec. 3: one clip
     c.window.frames = field(256, 1, 10**5)  # w: a clip spans frames x - w … x
@@ -271,5 +265,4 @@ def described() -> Section:
     # Share of incorrect installations that may be reported as installed by the learned fusion; what
     # is not sure enough for that is "not sure". 1 = any
     c.evaluate.risk = field(0.1, 0, 1)
-    c.evaluate.certain = field(0.0, 0, 1)  # events below are listed as uncertain, not scored
     return c

@@ -4,7 +4,6 @@ Of the synthetic assembly, of a product whose part meshes are given, or of one d
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,8 +25,7 @@ def run(context: Context) -> dict:
 
     config = context.config.data.synthetic
     options = config.to_dict()
-    drawn = {key: options.pop(key) for key in ("looks", "views", "backgrounds")}
-    options["world"] = worlds.chosen(options["world"], size=config.size, **drawn)
+    options["world"] = worlds.WORLDS[options["world"]]
     told = {name: options.pop(name) for name in ("meshes", "poses", "up")}
     seed = options.pop("product_seed")
     of = products.find(
@@ -56,7 +54,7 @@ def _of_product(context: Context) -> Iterator[str]:
         if procedure:
             which = f"{fields}product_seed={config.product_seed}"
             yield f"{which}: draws a product and its procedure; set --config.procedure=''"
-    elif not procedure and (config.meshes or not config.timelines):
+    elif not procedure:
         yield (
             "--config.procedure='': name the product to render, with --config.procedure=FILE and "
             f"{fields}meshes=DIR, or draw one with {fields}product_seed=N"
@@ -65,8 +63,8 @@ def _of_product(context: Context) -> Iterator[str]:
         from data_prep.products import meshes  # rendering is an extra
 
         meshes.read_inputs(config.meshes, context.procedure, config.poses)
-    elif procedure:
-        toy = load_procedure("meccano" if config.timelines else "synthetic")
+    else:
+        toy = load_procedure("synthetic")
         if what := procedure_differences(context.procedure, toy):
             yield (
                 f"--config.procedure={procedure}: stage 'data' renders the toy of procedure "
@@ -88,17 +86,12 @@ def _of_sizes(context: Context) -> Iterator[str]:
 def _further(context: Context) -> dict[str, Any]:
     """What is in files that the config names."""
     config = context.config.data.synthetic
-    found: dict[str, Any] = {
-        name: results.of_folder(Path(config[name]))
-        for name in ("timelines", "backgrounds")
-        if config[name]
-    }
     if not config.meshes:
-        return found
+        return {}
     from data_prep.products import meshes  # rendering is an extra
 
     inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses)
-    return found | {
+    return {
         "meshes or poses": inputs.digest,
         "procedure": results.of_json(context.procedure.to_json()),
     }

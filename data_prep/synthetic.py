@@ -9,7 +9,6 @@ stretches, above all around each step completion. It is a toy of coloured parts;
     python -m data_prep.synthetic --out=DIR --meshes=MESHES --procedure=FILE
     python -m data_prep.synthetic --out=DIR --product_seed=7
     python -m data_prep.synthetic --out=DIR --world=bench
-    python -m data_prep.synthetic --out=DIR --timelines=LABELS --time_scale=12
 
 Every recording is a function of the seed, its split and its name alone.
 """
@@ -30,27 +29,24 @@ from data_prep.products.product import Product, toy_product
 from data_prep.products.products import OfUser
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering import seeds
-from data_prep.rendering.ranges import HALVES, Range
+from data_prep.rendering.ranges import Range
 from data_prep.rendering.scene import Body
 from data_prep.worlds import noticed, orders, rendered, worlds
 from data_prep.worlds.copies import copy_of
 from data_prep.worlds.hiding import OCCLUSIONS
-from data_prep.worlds.motion import VIEWS, Motion, plan_recording, plan_views
+from data_prep.worlds.motion import Motion, plan_recording, plan_views
 from data_prep.worlds.names import is_rehearsal, split_names
 from data_prep.worlds.timelines import (
-    LABEL_FILES,
     Timeline,
     draw_timeline,
-    find_timelines,
     in_pictures,
-    read_timeline,
     warnings,
+    with_last_look,
 )
 from data_prep.worlds.workplace import Workplace, bodies_of, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.base import results
 from stormpsr_jax.configs import cad, default
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -60,7 +56,7 @@ FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
-_TOLD = ("seed", "occlusion", "error_recordings_step", "time_scale", "pace")  # of a recipe
+_TOLD = ("seed", "occlusion", "error_recordings_step")  # of a recipe
 # Flags with the values of configs/cad.py for a product of a user, else of configs/default.py.
 _RENDERED = ("cad_per_state", "cad_wrong", "error_recordings", "error_recordings_step", "world")
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
@@ -76,7 +72,6 @@ def make_dataset(
     cad_wrong: int = 0,
     error_recordings: int = 0,
     workers: Workers = 1,
-    timelines: str | Path | None = None,
     glob: str = "*",
     of: OfUser | None = None,
     **of_recipe: Any,
@@ -90,44 +85,29 @@ def make_dataset(
 
     Args:
         seed: below FIRST_OBJECT_SEED.
-        recordings: per split, RECORDINGS by default; `timelines` come with their own.
-        of: the product, a toy by default. Timelines that are played are then of its procedure.
+        recordings: per split, RECORDINGS by default.
+        of: the product, a toy by default.
         **of_recipe: further fields of Recipe; all others are as `--help` says of the flags.
 
     Raises:
-        ValueError: an argument is out of range, a label file is malformed, or the procedure cannot
-            be built in its order.
+        ValueError: an argument is out of range, or the procedure cannot be built in its order.
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
             f"--seed={seed} is not in [0, {FIRST_OBJECT_SEED}): seeds from there on are of what "
             "networks start from, so that none has seen the product of a run."
         )
-    if timelines and error_recordings:
-        raise ValueError(
-            f"--error_recordings={error_recordings} are made up, --timelines played: give one."
-        )
-    procedure = of.procedure if of else load_procedure("meccano" if timelines else "synthetic")
+    procedure = of.procedure if of else load_procedure("synthetic")
     if fps is not None:
         procedure = procedure.at(fps)
     stream = _stream(seed, "product")
-    product = of.product if of else toy_product(procedure.num_components, stream)
+    product = of.product if of else toy_product(stream)
     board = len(product.board.faces) > 0
     renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
-    recipe = Recipe(
-        procedure, product, seed=seed, timelines=timelines, renders=renders, **of_recipe
-    )
-    if not recipe.pace >= 1 or (timelines and recipe.pace != 1):
-        raise ValueError(
-            f"--pace={recipe.pace} is at least 1, and for made-up timelines; real ones have "
-            "--time_scale."
-        )
-    if timelines:
-        splits = {split: tuple(paths) for split, paths in find_timelines(timelines).items()}
-    else:
-        orders.check(procedure)
-        counts = RECORDINGS if recordings is None else recordings
-        splits = split_names(procedure, counts, error_recordings)
+    recipe = Recipe(procedure, product, seed=seed, renders=renders, **of_recipe)
+    orders.check(procedure)
+    counts = RECORDINGS if recordings is None else recordings
+    splits = split_names(procedure, counts, error_recordings)
     told = {name: recipe.timeline(split, name) for split, names in splits.items() for name in names}
     if renders:
         splits["cad"] = tuple(renders)
@@ -152,7 +132,6 @@ def make_dataset(
             "cad_per_state": cad_per_state,
             "cad_wrong": cad_wrong,
             "error_recordings": error_recordings,
-            "timelines": results.of_folder(Path(timelines), LABEL_FILES) if timelines else None,
             **(of.settings if of else {}),
             **recipe.world.unlike_toy(),
         },
@@ -171,9 +150,6 @@ class Recipe:
     Attributes:
         product: the toy, or a kit.
         occlusion: a key of OCCLUSIONS.
-        timelines: as in make_dataset.
-        time_scale: their frame numbers are divided by it.
-        pace: in made-up recordings, pauses between events are this many times as long, at least 1.
         error_recordings_step: only every so many-th frame of theirs is rendered, and shown until
             the next: so they cost less, and windows of such strides see no less in them.
         world: what is drawn of looks and habits. Rehearsals have the habits of `toy`, as nobody
@@ -186,27 +162,24 @@ class Recipe:
     seed: int = 0
     occlusion: str = "default"
     size: int = 64
-    timelines: str | Path | None = None
-    time_scale: float = 1.0
-    pace: float = 1.0
     error_recordings_step: int = 1
     world: World = TOY
     renders: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def timeline(self, split: str, name: str) -> Timeline:
-        """What happens in a recording: read from its labels, or made up."""
-        if self.timelines:
-            path = find_timelines(self.timelines)[split][name]
-            return read_timeline(path, self.procedure, self.time_scale)
-        return draw_timeline(
+        """What happens in a recording. Nobody looks at a rehearsal's product in the end."""
+        drawn = draw_timeline(
             self.procedure,
             _stream(self.seed, "recording", split, name),
-            self.pace,
             REHEARSED_WRONG if is_rehearsal(name) else None,
             self._world_of(name).habits,
             variant=self.procedure.variant_for(name),
             covers=self.product.kit,
         )
+        if is_rehearsal(name):
+            return drawn
+        look = _stream(self.seed, "last look", split, name)
+        return with_last_look(drawn, self.procedure.fps, look)
 
     def _world_of(self, name: str) -> World:
         world = self.world
@@ -304,29 +277,18 @@ def _make(
     workers: Workers,
     recordings: str,
     seed: int,
-    looks: str,
-    views: Sequence[str],
-    backgrounds: str,
     **given: Any,
 ) -> None:
     """What the command does."""
     counts = {split: given.pop(split) for split in RECORDINGS}
     told = {name: given.pop(name) for name in ("meshes", "procedure", "poses", "up")}
     of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed)
-    usual = cad.get_config() if of and not given["timelines"] else default.get_config()
+    usual = cad.get_config() if of else default.get_config()
     for name in (name for name in _RENDERED if given[name] is None):
         given[name] = usual.data.synthetic[name]
-    world = given.pop("world")
-    drawn = worlds.chosen(world, looks=looks, views=views, backgrounds=backgrounds, size=size)
+    world = worlds.WORLDS[given.pop("world")]
     given |= {"size": size, "workers": workers, "glob": recordings, "recordings": counts}
-    make_dataset(out, seed=seed, of=of, world=drawn, **given)
-
-
-def _views(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := set(names) - VIEWS.keys():
-        raise argparse.ArgumentTypeError(f"{unknown.pop()} is not one of {', '.join(VIEWS)}")
-    return names
+    make_dataset(out, seed=seed, of=of, world=world, **given)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -358,15 +320,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames for which a picture of them is shown (1; your product: 4)",
     )
-    add("--timelines", metavar="DIR", help="label timelines to play")
-    add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
-    add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
     what = "kind, real or any looks (toy; your product: anywhere)"
     add("--world", choices=worlds.WORLDS, help=what)
-    add("--looks", choices=HALVES, default=HALVES[0], help="half of all ranges of looks (all)")
-    what = f"cameras, of {', '.join(VIEWS)}; otherwise the world's own"
-    add("--views", type=_views, default=(), metavar="NAME,…", help=what)
-    add("--backgrounds", default="", metavar="DIR", help="pictures and videos of your empty bench")
 
 
 main = command.command("synthetic", __doc__, _add_flags, _make, renders=True)

@@ -91,7 +91,6 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         settings,
         weights=weights,
         protocol=args.protocol,
-        certain=args.certain,
         risks=_risks(args),
     )
     if args.out is not None:
@@ -280,8 +279,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--decoder", choices=DECODERS, default=Settings().decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add_decoding_flags(parser)
-    what = "events of a lower confidence are listed as uncertain and not scored (%(default)s)"
-    add("--certain", type=share, default=0.0, help=what)
     what = (
         "share of the incorrect installations that may be reported as installed, of all streams; "
     )

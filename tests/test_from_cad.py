@@ -34,21 +34,6 @@ def given(monkeypatch, tmp_path):
     return train
 
 
-def case(source, by=from_cad.LOOKS, real=10):
-    return from_cad.Case(seed=0, real=real, by=by, source=source, films=12)
-
-
-@pytest.mark.parametrize(("source", "looks"), [("cad", "lower"), ("same", "upper")])
-def test_renders_have_the_other_looks_of_films_or_the_same(given, source, looks):
-    (of_films, films), (of_run, run) = given(case(source))
-    assert (of_films, of_run) == ("data_prep.synthetic", "stormpsr_jax.main")
-    assert films["looks"] == "upper"
-    assert (films["train"], films["val"], films["test"]) == ("8", "2", "12")
-    assert int(films["seed"]) != int(run["config.data.synthetic.seed"])
-    assert (run["config"], run["config.data.synthetic.looks"]) == ("cad", looks)
-    assert run["config.data.extra"] == films["out"]
-
-
 def test_a_product_may_be_a_folder_with_meshes_and_a_procedure(tmp_path, capsys):
     meshes, procedure = lantern.write(tmp_path)
     given = tmp_path / "given"

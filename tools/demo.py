@@ -95,8 +95,6 @@ def read_run(workdir: Path) -> dict[str, Any]:
     config = load_model(workdir / "model").origin["config"]
     if "data" not in config["stages"]:
         raise ValueError(f"{workdir}: the run has not rendered recordings of its own")
-    if config["data.synthetic.timelines"]:
-        raise ValueError(f"{workdir}: its recordings play labels of other data")
     return config
 
 
@@ -182,7 +180,7 @@ def plan(name: str, procedure: Procedure, seed: int) -> Timeline:
 
 def render(name: str, procedure: Procedure, seed: int, size: int) -> tuple[RecordingData, list]:
     """A recording and its pictures as JPEG files; the data are whole once those have been made."""
-    product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
+    product = toy_product(seeds.streams(seed, "product")[0])
     recipe = synthetic.Recipe(procedure, product, seed=seed, occlusion=OCCLUSION, size=size)
     data = recipe.make(SPLIT, name)
     return data, list(Bar(iterable=data.jpegs, total=len(data.states), desc=name, unit="frame"))
@@ -194,7 +192,7 @@ def stories(procedure: Procedure, seed: int) -> Iterator[tuple[str, Story]]:
     Each is a minute or two long; one part is incorrect and put right later, another is taken off
     and put on again, and hands are out of the way for a while before each of the two is put right.
     """
-    product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
+    product = toy_product(seeds.streams(seed, "product")[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     for number in itertools.count():
         name = f"{SPLIT}_{number:04d}"

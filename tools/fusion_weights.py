@@ -67,8 +67,8 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
     out = workdir / "rehearsed"
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
     procedure, made = load_procedure(config.procedure), config.data.synthetic
-    product = toy_product(procedure.num_components, seeds.streams(made.seed, "product")[0])
-    told = {name: made[name] for name in ("seed", "occlusion", "size", "pace")}
+    product = toy_product(seeds.streams(made.seed, "product")[0])
+    told = {name: made[name] for name in ("seed", "occlusion", "size")}
     shards.build(
         out / "data",
         procedure=procedure,

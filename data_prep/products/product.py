@@ -128,30 +128,6 @@ _VEHICLE = (
     ("ladder", (0.76, 0.65, 0.62), (-0.02, 0.82, 0.1), (0.92, 0.62, 0.24)),  # ladder
     ("barrel", (0.23, 0.85, 0.85), (-0.02, -0.82, 0.1), (0.9, 0.52, 0.5)),  # fuel tank
 )
-# The order of procedures/meccano.json: a motorbike laid out flat, its front to the right.
-_MOTORBIKE = (
-    ("box", (0.62, 0.75, 0.45), (0.92, 0.86, 0.1), (0.5, 0.74, 0.34)),  # left damping fork
-    ("roller", (0.54, 0.8, 0.95), (0.92, -0.86, 0.1), (0.48, 0.74, 0.4)),  # right damping fork
-    ("angle", (0.07, 0.95, 0.95), (-0.9, 0.86, 0.1), (0.54, 0.72, 0.3)),  # left rear chassis
-    ("wedge", (0.1, 0.75, 0.45), (-0.9, -0.86, 0.1), (0.54, 0.74, 0.36)),  # right rear chassis
-    ("ladder", (0.37, 0.9, 0.5), (0.31, 0.86, 0.1), (0.56, 0.76, 0.24)),  # left frame
-    ("arch", (0.23, 0.85, 0.85), (0.31, -0.86, 0.1), (0.56, 0.7, 0.4)),  # right frame
-    ("triangle", (0.88, 0.6, 0.95), (-1.52, 0.86, 0.1), (0.54, 0.78, 0.3)),  # left tail wing
-    ("pyramid", (0.76, 0.65, 0.62), (-1.52, -0.86, 0.1), (0.54, 0.74, 0.42)),  # right tail wing
-    ("cone", (0.15, 0.35, 1.0), (0.92, 0.0, 0.1), (0.52, 0.6, 0.46)),  # headlamp
-    ("cross", (0.99, 0.9, 0.8), (1.52, 0.86, 0.1), (0.54, 0.76, 0.26)),  # left handle
-    ("star", (0.48, 0.9, 0.6), (1.52, -0.86, 0.1), (0.6, 0.8, 0.26)),  # right handle
-    ("ring", (0.0, 0.0, 0.06), (1.52, 0.0, 0.1), (0.56, 0.84, 0.28)),  # front wheel
-    ("cylinder", (0.0, 0.0, 0.3), (-1.52, 0.0, 0.1), (0.54, 0.8, 0.3)),  # rear wheel
-    ("hexagon", (0.0, 0.0, 1.0), (-0.3, 0.86, 0.1), (0.54, 0.72, 0.3)),  # swingarm
-    ("sphere", (0.015, 0.7, 1.0), (0.31, 0.0, 0.1), (0.56, 0.76, 0.46)),  # fuel tank
-    ("tray", (0.145, 0.95, 0.98), (-0.9, 0.0, 0.1), (0.52, 0.74, 0.3)),  # tail wings pin
-    ("block", (0.67, 0.45, 0.95), (-0.3, 0.0, 0.1), (0.54, 0.74, 0.42)),  # drive shaft
-)
-_LAYOUTS = {
-    11: (_VEHICLE, (3.5, 2.5)),
-    17: (_MOTORBIKE, (3.75, 2.75)),
-}
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
@@ -182,28 +158,19 @@ def _board(size: Vector, rgb: np.ndarray) -> Mesh:
     return board.moved(affine(translation=(0, 0, BOARD_THICKNESS / 2)))
 
 
-def toy_product(num_components: int, rng: np.random.Generator) -> Product:
-    """The fixed product: a vehicle (11 components) or a motorbike (17).
+def toy_product(rng: np.random.Generator) -> Product:
+    """The fixed product: a vehicle of 11 components.
 
     `rng` shifts hue, saturation and value a little; geometry never changes.
-
-    Raises:
-        ValueError: no product has that many components.
     """
-    if num_components not in _LAYOUTS:
-        raise ValueError(
-            f"There is a toy product with {sorted(_LAYOUTS)} components, none with "
-            f"{num_components}: play timelines of such a procedure (--timelines)."
-        )
-    rows, board = _LAYOUTS[num_components]
     sides = np.random.default_rng(0)  # the same wrong poses for every seed
     parts = []
-    for shape, hsv, place, size in rows:
+    for shape, hsv, place, size in _VEHICLE:
         shift = rng.uniform(-1, 1, 3) * (0.012, 0.05, 0.04)
         hue, saturation, value = np.asarray(hsv) + shift * (1, hsv[1] > 0, 1)
         rgb = _rgb(hue, np.clip(saturation, 0, 1), np.clip(value, 0.03, 1))
         parts.append(_part(shape, rgb, place, size, 0.0, sides))
-    return Product(_board(board, _rgb(0.1, 0.14, 0.72)), tuple(parts))
+    return Product(_board((3.5, 2.5), _rgb(0.1, 0.14, 0.72)), tuple(parts))
 
 
 def random_product(seed: int, num_components: int) -> Product:

@@ -1,11 +1,10 @@
-"""What is behind everything: textures that lie on the table, and pictures of the user's bench."""
+"""What is behind everything: textures that lie on the table."""
 
 import dataclasses
 
 import numpy as np
 
 TEXTURE = 192  # pixels a side
-_IN_VIEW = 0.8  # of a backdrop's shorter side; it moves with the camera
 REACH = 7.0  # half of what a texture covers of the table; beyond, it is mirrored
 
 
@@ -15,13 +14,6 @@ class Texture:
 
     albedo: np.ndarray
     fine: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Backdrop:
-    """A picture (h, w, 3) of linear colours behind everything, of which a part is seen."""
-
-    picture: np.ndarray
 
 
 def _noise(rng: np.random.Generator, across: int, along: int) -> np.ndarray:
@@ -133,31 +125,8 @@ def seen_texture(
         view: (3, 3), as `scene.Camera.view` has it.
         position: (3,) of the camera.
     """
-    from data_prep.rendering.resampled import lay  # here and below, as --help does without
+    from data_prep.rendering.resampled import lay  # here, as --help does without
 
     seen = np.empty((size, size, 3), np.float32)
     lay(ground.albedo, ground.fine / (2 * REACH), view, position, level, seen)
     return seen
-
-
-def seen_backdrop(ground: Backdrop, level: np.ndarray, view: np.ndarray, size: int) -> np.ndarray:
-    """The part of a picture that is behind everything, (size, size, 3) float32 linear.
-
-    The part moves as the camera turns: to where it looks, in the directions of the world.
-    """
-    from data_prep.rendering.resampled import resample
-
-    height, width = ground.picture.shape[:2]
-    side = _IN_VIEW * min(height, width)
-    middle = view @ np.array([size / 2, size / 2, 1.0])
-    middle /= np.linalg.norm(middle)
-    # In the middle of its room at an elevation of 55°, by half of it for 45°.
-    turn = np.arctan2(middle[0], max(middle[1], 0.05)) / (np.pi / 4)
-    rise = (np.arcsin(-middle[2]) - np.radians(55)) / (np.pi / 4)
-    room = np.array([width - side, height - side]) / 2
-    left, top = room * (1 + np.tanh([turn, rise]))
-    grid = (np.arange(size) + 0.5) * side / size - 0.5
-    x, y = np.broadcast_arrays(left + grid, (top + grid)[:, None])
-    seen = np.empty((size, size, 3), np.float32)
-    resample(ground.picture, np.ascontiguousarray(x), np.ascontiguousarray(y), seen)
-    return seen * level.astype(np.float32)

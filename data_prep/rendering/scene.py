@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.rendering.grounds import Backdrop, Texture, seen_backdrop, seen_texture
+from data_prep.rendering.grounds import Texture, seen_texture
 from data_prep.rendering.lens import bend
 from data_prep.rendering.mesh import Mesh, cross, join
 
@@ -124,7 +124,7 @@ class Tabletop:
     waves: np.ndarray
 
 
-Ground = Tabletop | Texture | Backdrop | np.ndarray
+Ground = Tabletop | Texture | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,8 +296,6 @@ def _seen_ground(
         colours, waves = ground.colours * level, ground.waves
     elif isinstance(ground, Texture):
         backdrop = seen_texture(ground, level, view, position, size)
-    elif isinstance(ground, Backdrop):
-        backdrop = seen_backdrop(ground, level, view, size)
     else:
         colours = np.tile(np.asarray(ground, np.float64), (2, 1))
     return colours, waves, backdrop

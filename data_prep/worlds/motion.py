@@ -49,11 +49,6 @@ class View:
 
 
 HEAD = View(Range(50, 66), Range(-22, 22), Range(6.0, 7.2))
-VIEWS = {
-    "head": HEAD,
-    "overhead": View(Range(78, 86), Range(-20, 20), Range(6.4, 8.0), 0.0),
-    "side": View(Range(30, 45), Range(35, 75), Range(6.4, 8.0), 0.0),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +131,11 @@ def _eased(time: np.ndarray, keys: Sequence[float], values: np.ndarray, move: fl
     return result
 
 
+def _ended(time: np.ndarray, end: float, move: float) -> np.ndarray:
+    """(N, 1): 1 until the end, and within `move` s after it smoothly 0."""
+    return _eased(time, [0.0, end], np.array([[1.0], [0.0]]), move)
+
+
 def _views(
     rng: np.random.Generator, count: int, views: Sequence[View]
 ) -> tuple[np.ndarray, np.ndarray, float]:
@@ -163,6 +163,8 @@ def plan_recording(
 ) -> Motion:
     """The movements of a recording.
 
+    In its last look all stays as it is, but that hands go away, and the head comes back.
+
     Args:
         places: (K, 2) x, y of the components on the product; hands work there.
         shown: what the parts do, with the frames of `timeline`, by which all else moves; None is
@@ -170,10 +172,11 @@ def plan_recording(
         stand_ins: by component, the part that is in its place where it is installed incorrectly.
     """
     count = timeline.num_frames
-    time = np.arange(count) / fps
+    time, end = np.arange(count) / fps, (count - timeline.last_look) / fps
+    working = np.minimum(time, end)
     events = [(frame / fps, changed) for frame, changed in changes(timeline)]
-    segments = occlusion.segments([t for t, _ in events], count / fps, rng)
-    product = _move_product(time, segments, rng)
+    segments = occlusion.segments([t for t, _ in events], end, rng)
+    product = _move_product(working, segments, rng)
     direction, distance, wander = _views(rng, 1, views)
     if not wander:
         segments = [(a, b, "cover" if kind == "away" else kind) for a, b, kind in segments]
@@ -199,8 +202,10 @@ def plan_recording(
                 if part is not None:
                     carried[(time >= start) & (time < stop) & (carried < 0)] = part
                     fetches.append(start if part == on else stop)
-    reach, aim = _move_hands(time, segments, fetches, events, places, product, rng)
-    elsewhere = _look_elsewhere(time, segments, rng)
+    reach, aim = _move_hands(working, segments, fetches, events, places, product, rng)
+    elsewhere = _look_elsewhere(working, segments, rng)
+    reach *= _ended(time, end, MOVE)
+    elsewhere *= _ended(time, end, TURN)
     return Motion(
         product,
         direction * distance,

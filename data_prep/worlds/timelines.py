@@ -1,14 +1,12 @@
-"""Timelines: which state holds from which frame on. Made up, or read from real label files."""
+"""Timelines: which state holds from which frame on."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from data_prep.worlds import orders
 from data_prep.worlds.orders import Event
-from stormpsr_jax.base.files import check_name
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -21,7 +19,7 @@ LATER = (1, 4)  # events, the last is not among them
 # Seconds.
 LEAD_IN = (3.0, 8.0)
 TAIL = (7.0, 12.0)
-LABEL_FILES = "*/*/PSR_labels_raw.csv"
+LAST_LOOK = (2.0, 30.0)  # at the finished product, after that
 UNCATALOGUED = 0.2  # share of the frames in such states, from which on it is told
 
 
@@ -72,12 +70,14 @@ class Timeline:
     Attributes:
         frames: (M,) int64 ascending, the first is `first_frame`.
         states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
+        last_look: so many frames of the N, the last, have the finished product in clear view.
     """
 
     first_frame: int
     num_frames: int
     frames: np.ndarray
     states: np.ndarray
+    last_look: int = 0
 
     def per_frame(self) -> np.ndarray:
         """(N, K) int8, the state of each frame."""
@@ -87,7 +87,6 @@ class Timeline:
 def draw_timeline(
     procedure: Procedure,
     rng: np.random.Generator,
-    pace: float = 1.0,
     wrong: float | None = None,
     habits: Habits = USUAL,
     variant: Variant | None = None,
@@ -100,8 +99,6 @@ def draw_timeline(
 
     Args:
         procedure: that `orders.check` finds nothing wrong with.
-        pace: pauses before events are this many times as long, at least 1; what happens is the
-            same.
         wrong: chance that a component is put on wrong first; None is that of `habits`.
         variant: what is done; None is the procedure's only one.
         covers: parts cover others, as they do not in the toys: to make up for a forgotten step,
@@ -123,11 +120,18 @@ def draw_timeline(
         state = state.copy()
         state[list(event)] = list(event.values())
         states.append(state)
-    pauses = pace * habits.draw_pauses(len(events), rng)
+    pauses = habits.draw_pauses(len(events), rng)
     pauses[:1] += rng.uniform(*LEAD_IN)
     frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
     end = max(frames, default=0) + int(rng.uniform(*TAIL) * procedure.fps)
     return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
+
+
+def with_last_look(timeline: Timeline, fps: float, rng: np.random.Generator) -> Timeline:
+    """The timeline after which the finished product is looked at, as people do; all else stays."""
+    look = round(rng.uniform(*LAST_LOOK) * fps)
+    longer = timeline.num_frames + look
+    return dataclasses.replace(timeline, num_frames=longer, last_look=look)
 
 
 def _joined(
@@ -258,44 +262,6 @@ def warnings(procedure: Procedure, drawn: Sequence[Timeline]) -> list[str]:
         "are not among its states, and the detection stream does not learn them; list those that "
         "its order comes through"
     ]
-
-
-def find_timelines(directory: str | Path) -> dict[str, dict[str, Path]]:
-    """The label files of a folder of timelines: {split: {recording: its PSR_labels_raw.csv}}.
-
-    Raises:
-        ValueError: there is no <split>/<recording>/PSR_labels_raw.csv in it, or a name that no
-            recording can have.
-    """
-    found: dict[str, dict[str, Path]] = {}
-    for path in sorted(Path(directory).glob(LABEL_FILES)):
-        name = check_name(path.parent.name, str(path.parent))
-        found.setdefault(path.parent.parent.name, {})[name] = path
-    if not found:
-        raise ValueError(
-            f"{directory} holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)."
-        )
-    return found
-
-
-def read_timeline(path: Path, procedure: Procedure, time_scale: float) -> Timeline:
-    """Reads a real timeline and divides its frame numbers by `time_scale`.
-
-    Changes at different frames stay at different frames, in order; those at one frame stay
-    together. The recording ends some seconds (the middle of TAIL) after the last change.
-
-    Raises:
-        ValueError: the file is malformed, or `time_scale` is not positive.
-    """
-    if not time_scale > 0:
-        raise ValueError(f"--time_scale={time_scale} is not positive.")
-    frames, states = labels.read_states(path, procedure)
-    frames = np.rint(frames / time_scale).astype(np.int64)
-    # frame[i] >= frame[i-1] + 1: a running maximum of the slack over the row number.
-    row = np.arange(len(frames))
-    frames = np.maximum.accumulate(frames - row) + row
-    end = int(frames[-1]) + 1 + round(sum(TAIL) / 2 * procedure.fps)
-    return Timeline(int(frames[0]), end - int(frames[0]), frames, states)
 
 
 def in_pictures(

@@ -5,11 +5,10 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
-import simplejpeg
 from numpy.typing import ArrayLike
 
 from data_prep.products.product import Product, solid
-from data_prep.rendering.grounds import Backdrop, texture
+from data_prep.rendering.grounds import texture
 from data_prep.rendering.mesh import Mesh, affine, join
 from data_prep.rendering.ranges import one
 from data_prep.rendering.scene import (
@@ -40,12 +39,6 @@ _CLUTTER = np.array(["box", "cylinder", "barrel", "hexagon"])
 
 def _display(colour: ArrayLike) -> np.ndarray:
     return np.asarray(colour, np.float64) ** 2
-
-
-@functools.lru_cache(8)
-def decoded(jpeg: bytes) -> np.ndarray:
-    """(h, w, 3) float32 linear colours of a JPEG file."""
-    return (simplejpeg.decode_jpeg(jpeg).astype(np.float32) / 255) ** 2
 
 
 def _draw_light(rng: np.random.Generator, lights: Lights, exposure: float) -> Light:
@@ -83,8 +76,6 @@ class Workplace:
             [radii * np.cos(angles), 0.3 + radii * np.sin(angles)], axis=1
         )
         self._clutter = _draw_clutter(rng, world.clutter, product)
-        if world.backgrounds:
-            self._ground = Backdrop(decoded(one(world.backgrounds, rng)))
         self._lens = world.lens.draw(rng)
         self._shutter = world.shutter.draw(rng)
         self._drift = world.lights.drift.draw(rng)

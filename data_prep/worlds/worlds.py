@@ -8,21 +8,16 @@ those of what is in view to the published detections of IndustReal (benchmarks/r
 `anywhere` has the habits of `toy`. Half of its recordings have its looks too, and half those of all
 stations: worn cameras and fixed ones, low down too, one hand or two, dull and shiny things, and
 benches of any colour or texture, noise included.
-
-A world is one value, of which `chosen` cuts all ranges of looks to their lower or upper halves, so
-that a network can be tested on looks that none of its training pictures had.
 """
 
 import dataclasses
-import functools
 import zlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from data_prep.rendering.ranges import Range, half
+from data_prep.rendering.ranges import Range
 from data_prep.worlds.hiding import GLIMPSES, OCCLUSIONS, Glimpses, Occlusion
-from data_prep.worlds.motion import HEAD, VIEWS, View
+from data_prep.worlds.motion import HEAD, View
 from data_prep.worlds.timelines import USUAL, Habits
 
 Colour = tuple[float, float, float]  # as displayed, in 0..1
@@ -126,7 +121,6 @@ class World:
         lens: distortion, see `rendering.lens`.
         noise: standard deviation of a pixel's noise, of 1.
         jpeg: quality of the files.
-        backgrounds: JPEG files; one is behind each recording, in place of a bench.
         also: what half of the recordings are of, in place of this world.
     """
 
@@ -145,7 +139,6 @@ class World:
     lens: Range
     noise: Range
     jpeg: Range
-    backgrounds: tuple[bytes, ...] = ()
     also: "World | None" = None
 
     def unlike_toy(self) -> dict[str, Any]:
@@ -288,42 +281,3 @@ ANYWHERE = dataclasses.replace(
     also=TOY,
 )
 WORLDS = {world.name: world for world in (TOY, BENCH, ANYWHERE)}
-_LOOKS = (
-    "paint", "lights", "benches", "clutter", "hands", "cameras", "exposure", "shutter", "lens",
-    "noise", "jpeg",
-)  # fmt: skip
-
-
-def chosen(
-    name: str,
-    *,
-    looks: str = "all",
-    views: Sequence[str] = (),
-    backgrounds: str | Path = "",
-    size: int = 64,
-) -> World:
-    """A world, or a change of one.
-
-    Args:
-        looks: of `ranges.HALVES`, what all ranges of looks are cut to.
-        views: of `motion.VIEWS`, the cameras; none are the world's own.
-        backgrounds: folder of pictures and videos of a bench; "" is none.
-        size: of the pictures to render, in pixels.
-
-    Raises:
-        ValueError: backgrounds that cannot be read.
-    """
-    world = WORLDS[name]
-    if world.also:
-        cut = functools.partial(chosen, looks=looks, views=views, backgrounds=backgrounds)
-        world = dataclasses.replace(world, also=cut(world.also.name, size=size))
-    if views:
-        world = dataclasses.replace(world, cameras=tuple(VIEWS[view] for view in views))
-    world = dataclasses.replace(
-        world, **{kind: half(getattr(world, kind), looks) for kind in _LOOKS}
-    )
-    if not backgrounds:
-        return world
-    from data_prep.worlds.backgrounds import read  # here, as --help does without it
-
-    return dataclasses.replace(world, backgrounds=read(backgrounds, size))

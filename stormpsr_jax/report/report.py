@@ -85,11 +85,6 @@ def write_report(
                     if mark.kind == "alarm" and mark.event is not None
                 ],
                 "unsure": any(row.get("unsure") for row in scores.values()),
-                "uncertain": [
-                    (stream, procedure.step_name(step), clock(frame / fps), confidence)
-                    for stream, row in scores.items()
-                    for frame, step, confidence in row.get("uncertain", ())
-                ],
                 "visible": None
                 if seen is None or not np.isfinite(seen[1]).any()
                 else float(np.nanmean(seen[1])),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D", "uncertain": "o"}
+_MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D"}
 # Reported as installed while it is incorrect, as wrong, as wrong without being so.
 _WRONG_MARKERS = {"accepted": "s", "found": "v", "alarm": "v"}
 
@@ -53,17 +53,14 @@ class Outcome(NamedTuple):
 
 def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Outcome]:
     """Returns the outcome of every truth and event of one stream, `row` being its scores."""
-    events, uncertain = row.get("events", ()), row.get("uncertain", ())
-    matching = match_steps(truth, scored(events, row.get("with_errors", False), uncertain))
+    events = row.get("events", ())
+    matching = match_steps(truth, scored(events, row.get("with_errors", False)))
     marks = [
         *(Outcome("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
         *(Outcome("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
         *(Outcome("wrong", s, None, e, "wrong") for e, s in matching.wrong),
         *(Outcome("missed", s, t, None, "missed") for t, s in matching.missed),
     ]
-    for frame, s, confidence in uncertain:
-        s -= s % 3 == 1  # reports of a wrong part stand in the row of its installation
-        marks.append(Outcome("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
     for frame, s, _, since in row.get("unsure", ()):
         later = (e[0] for e in events if e[1] // 3 == s // 3 and e[0] >= frame)
         marks.append(Outcome("unsure", s, since, min(later, default=None), ""))
@@ -246,7 +243,7 @@ def _draw_lane(
             axes.barh(y, origin - x, 0.17, x, ec=colour, fill=False, hatch="/////", linewidth=0)
     for kind, of_kind in points.items():
         ink = WRONG if kind in _WRONG_MARKERS else colour
-        hollow = kind in ("missed", "alarm", "uncertain")
+        hollow = kind in ("missed", "alarm")
         face = PAPER if hollow else ink
         size, edge = (4.2, 1.3) if hollow else (5.5, 0.4)
         look = {"ms": size, "mew": edge, "color": ink, "mfc": face, "clip_on": False, "zorder": 4}

@@ -149,7 +149,6 @@ def scored(
         test,
         {stream: choice.settings for stream, choice in chosen.items()},
         weights=weights,
-        certain=context.config.evaluate.certain,
         calibrations={
             stream: choice.calibration
             for stream, choice in chosen.items()

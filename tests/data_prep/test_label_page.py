@@ -276,7 +276,7 @@ def test_two_tabs_other_programs_and_kills(tab, tmp_path):
 def test_contrast_room_and_pictures_of_parts(tab, tmp_path, scheme):
     tab.emulate_media(color_scheme=scheme)
     (tmp_path / "meshes").mkdir()
-    product = toy_product(11, np.random.default_rng(0))
+    product = toy_product(np.random.default_rng(0))
     for part, name in zip(product.parts, PROCEDURE.components, strict=True):
         mesh = written([part.mesh.moved(part.right)])
         (tmp_path / f"meshes/{name}.glb").write_bytes(mesh)

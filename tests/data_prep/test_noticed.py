@@ -22,7 +22,7 @@ def _timeline(k):
 
 
 def test_a_ball_that_is_turned_a_little_gets_a_pose_that_can_be_seen():
-    product, timeline = toy_product(11, np.random.default_rng(0)), _timeline(LOAD)
+    product, timeline = toy_product(np.random.default_rng(0)), _timeline(LOAD)
     ball = product.parts[LOAD]
     views = motion.plan_views(timeline.num_frames, np.random.default_rng(1), hands=0)
     states, found = timeline.per_frame(), noticed.spells(timeline)

@@ -30,13 +30,13 @@ def drawn(kind: str) -> list[tuple]:
     workplace.render = keep
     try:
         if kind == "clean":
-            product = toy_product(11, rng)
+            product = toy_product(rng)
             bodies = [scene.Body(product.mesh(state)) for state in rng.integers(-1, 2, (6, 11))]
             views = motion.plan_views(6, rng, hands=0)
             for i, body in enumerate(bodies):
                 clean_picture(body, views, i, SIZE, rng)
         for _ in range(6 if kind != "clean" else 0):
-            product = toy_product(17, rng) if kind == "toy" else random_product(7, 11)
+            product = toy_product(rng) if kind == "toy" else random_product(7, 11)
             if kind == "cad":  # nothing is known of such meshes
                 product = dataclasses.replace(
                     product,

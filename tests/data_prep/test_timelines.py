@@ -1,7 +1,5 @@
-import csv
 import hashlib
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ from data_prep.worlds import orders, timelines
 from data_prep.worlds.timelines import USUAL, Habits
 from stormpsr_jax.psr.procedure import load_procedure
 
-LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
 SYNTHETIC = load_procedure("synthetic")
 
 
@@ -62,27 +59,3 @@ def test_draw_timeline_of_the_toy_before_errors_stayed_is_what_it_has_been():
         digest.update(timeline.frames.astype("<i8").tobytes() + timeline.states.tobytes())
         digest.update(str(timeline.num_frames).encode())
     assert digest.hexdigest()[:16] == "0cbb7ba476c137c2"
-
-
-@pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
-def test_read_timeline_real_states_in_real_order():
-    procedure = load_procedure("meccano")
-    found = timelines.find_timelines(LABELS)
-    assert {split: len(names) for split, names in found.items()} == {
-        "train": 11,
-        "val": 2,
-        "test": 7,
-    }
-    for split, names in found.items():
-        for name in names:
-            with open(LABELS / split / name / "PSR_labels_raw.csv", newline="") as file:
-                rows = list(csv.reader(file))
-            timeline = timelines.read_timeline(found[split][name], procedure, 12.5)
-            np.testing.assert_array_equal(timeline.states, [list(map(int, r[1:])) for r in rows])
-            original = np.array([int(r[0].split(".")[0]) for r in rows])
-            assert (np.diff(timeline.frames) > 0).all()
-            # Rounded, and moved only where two changes would meet.
-            moved = timeline.frames - original / 12.5
-            assert (moved >= -0.5).all()
-            assert moved.max() < 5
-            assert timeline.num_frames > timeline.frames[-1] - timeline.first_frame + 5 * 12

@@ -8,7 +8,6 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.rendering.ranges import HALVES, Range, half
 from data_prep.worlds import timelines, worlds
 from tests.support.recipes import SYNTHETIC, recipe
 
@@ -30,7 +29,8 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_pictures_and_states(name, monkeypatch):
-    """The pixels that are encoded, and with which quality."""
+    """The pixels that are encoded, and with which quality, but for the last look."""
+    monkeypatch.setattr(timelines, "LAST_LOOK", (0.0, 0.0))
     digest = hashlib.sha256()
 
     def keep(pixels, *options, **more):
@@ -45,6 +45,34 @@ def test_golden_pictures_and_states(name, monkeypatch):
     assert digest.hexdigest() == GOLDEN[name]
 
 
+@pytest.mark.parametrize("name", ["toy", "bench"])
+def test_the_finished_product_is_looked_at_last_and_nothing_else_is_other_than_without(
+    name, monkeypatch
+):
+    slow = dataclasses.replace(SYNTHETIC, fps=2.0)
+    seconds = []
+    for number in range(4):
+        told = recording(worlds.WORLDS[name], f"train_{number:03d}", size=16, procedure=slow)
+        with monkeypatch.context() as patch:
+            patch.setattr(timelines, "LAST_LOOK", (0.0, 0.0))
+            before = recording(worlds.WORLDS[name], f"train_{number:03d}", size=16, procedure=slow)
+        shown, pictures = list(told.jpegs), list(before.jpegs)
+        count = len(pictures)
+        assert shown[:count] == pictures
+        assert (told.states[:count] == before.states).all()
+        assert (told.states[count:] == told.states[count - 1]).all()
+        assert (told.visible[count + 2 :] > 0.9).all()  # hands and head take a second
+        seconds.append((len(shown) - count) / slow.fps)
+    assert all(2 <= s <= 30 for s in seconds)
+    assert np.ptp(seconds) > 5
+
+
+def test_rehearsals_end_without_a_last_look():
+    rehearsed = recipe(error_recordings_step=4).timeline("train", "rehearsal_001")
+    assert rehearsed.last_look == 0
+    assert recipe().timeline("train", "train_000").last_look > 0
+
+
 def test_anywhere_half_of_its_recordings_are_those_of_toy():
     def first(world, name):
         return next(iter(recording(world, name).jpegs))
@@ -52,51 +80,21 @@ def test_anywhere_half_of_its_recordings_are_those_of_toy():
     names = [f"train_{i:03d}" for i in range(6)]
     same = [first(worlds.ANYWHERE, name) == first(worlds.TOY, name) for name in names]
     assert 0 < sum(same) < 6
-    cut = worlds.chosen("anywhere", looks="lower", views=("side",))
-    assert cut.also == worlds.chosen("toy", looks="lower", views=("side",))
 
 
 def test_command_makes_a_world_of_its_flags(monkeypatch):
     told = {}
     monkeypatch.setattr(synthetic, "make_dataset", lambda out, **given: told.update(given))
-    synthetic.main(["--out=x", "--world=bench", "--looks=lower", "--views=side"])
-    expected = worlds.chosen("bench", looks="lower", views=("side",))
-    assert told["world"] == expected
+    synthetic.main(["--out=x", "--world=bench"])
+    assert told["world"] == worlds.BENCH
     synthetic.main(["--out=x", "--product_seed=1"])
     assert told["world"] == worlds.ANYWHERE
     synthetic.main(["--out=x"])
     assert told["world"] == worlds.TOY
     assert worlds.TOY.unlike_toy() == {}
-    assert expected.unlike_toy()["world"] == "bench"
-    assert expected.unlike_toy() != worlds.BENCH.unlike_toy()
-
-
-def test_half_lower_and_upper_have_nothing_in_common():
-    value = (Range(0.0, 2.0), Range(3.0, 3.0), worlds.BENCH.hands, worlds.BENCH.cameras)
-    lower, upper = (half(worlds.BENCH, which) for which in HALVES[1:])
-    assert half(value, "all") is value
-
-    def leaves(value):
-        if isinstance(value, Range) or not isinstance(value, tuple):
-            if dataclasses.is_dataclass(value):
-                return [
-                    leaf
-                    for f in dataclasses.fields(value)
-                    for leaf in leaves(getattr(value, f.name))
-                ]
-            return [value]
-        return [value] if len(value) > 1 else [leaf for item in value for leaf in leaves(item)]
-
-    pairs = list(zip(leaves(lower), leaves(upper), leaves(worlds.BENCH), strict=True))
-    ranges = [pair for pair in pairs if isinstance(pair[0], Range) and pair[2].low < pair[2].high]
-    assert len(ranges) > 15
-    for low, high, whole in ranges:
-        assert whole.low == low.low < low.high < high.low < high.high == whole.high
-    options = [pair for pair in pairs if type(pair[0]) is tuple and len(pair[2]) > 1]
-    assert len(options) >= 5
-    for low, high, whole in options:
-        assert not set(low) & set(high)
-        assert set(low) | set(high) == set(whole)
+    assert worlds.BENCH.unlike_toy()["world"] == "bench"
+    brighter = dataclasses.replace(worlds.BENCH, exposure=worlds.ANYWHERE.exposure)
+    assert brighter.unlike_toy() != worlds.BENCH.unlike_toy()
 
 
 @functools.cache

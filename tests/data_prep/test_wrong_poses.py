@@ -9,7 +9,7 @@ from data_prep.products import wrong_poses
 from data_prep.products.product import Part, toy_product
 from data_prep.rendering.mesh import Mesh, affine
 
-TOY = toy_product(11, np.random.default_rng(0))
+TOY = toy_product(np.random.default_rng(0))
 
 
 def part(mesh, place=(0.8, 0.5, 0.3)):

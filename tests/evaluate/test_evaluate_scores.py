@@ -1,13 +1,9 @@
-"""What is scored: errors, incorrect installations, removals, and only events that are certain."""
-
-import statistics
+"""What is scored: errors, incorrect installations, removals."""
 
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.files import labels, predictions
-from stormpsr_jax.psr.scoring import metrics
 from tests.support.commands import refused
 from tests.support.evaluate_data import PROCEDURE, command, put_wrong, run
 
@@ -44,30 +40,6 @@ def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
     assert "incorrect installations\n" in capsys.readouterr().out
     evaluate.main(["tables", str(files / "out.json"), "--table=installations", "--format=csv"])
     assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
-
-
-def test_evaluate_certain_events_alone_are_scored(files, capsys):
-    plain = run(files)
-    middle = statistics.median(
-        e[2] for r in plain["streams"]["asd"]["recordings"].values() for e in r["events"]
-    )
-    result = run(files, f"--certain={middle}")
-    assert "confidence of at least" in analysis.notes(result)[0]
-    assert run(files, "--certain=0") == plain
-    assert (result["certain"], plain["certain"]) == (middle, 0)
-    split = 0
-    for stream, s in result["streams"].items():
-        assert s["reliability"] == plain["streams"][stream]["reliability"]
-        for name, r in s["recordings"].items():
-            every = plain["streams"][stream]["recordings"][name]
-            assert every["uncertain"] == []
-            assert r["events"] == [e for e in every["events"] if e[2] >= middle]
-            assert r["uncertain"] == [e for e in every["events"] if e[2] < middle]
-            found = [e[:2] for e in r["events"]]
-            assert r["f1"] == metrics.score_recording(r["truth"], found, 10)["f1"]
-            split += bool(r["events"] and r["uncertain"])
-        assert s["tp"] + s["fp"] == sum(len(r["events"]) for r in s["recordings"].values())
-    assert split >= 2
 
 
 def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):

@@ -266,33 +266,6 @@ def test_report_undefined_figures_are_dashes(tmp_path):
     assert "0.000" not in cells  # neither F1 nor pooled F1
 
 
-def test_report_uncertain_events_are_listed(tmp_path):
-    row = score_recording([(5, 0)], [(7, 0)], FPS) | {"events": [[7, 0, 0.9]]}
-    uncertain = {"uncertain": [[100, 0, 0.414], [20, 4, 0.2]]}
-    for more, certain in ((uncertain, 0.825), ({"uncertain": []}, 0.0), ({}, None)):
-        streams = {"asd": summarise({"a": row}) | {"recordings": {"a": row | more}}}
-        metrics = {"protocol": "paper", "decoder": "expected", "streams": streams}
-        metrics |= {} if certain is None else {"certain": certain}
-        path = tmp_path / "report.html"
-        text, page = make(path, {"a": ([(5, 0)], {"asd": []})}, metrics=metrics)
-        said = [text for _, text in page.texts]
-        if not certain:
-            assert not any("ncertain" in text for text in said)
-            continue
-        table = said[said.index("Uncertain events") :]
-        procedure = load_procedure("synthetic")
-        rows = [[procedure.step_name(0), "ASD", "0:20", "41 %"]]
-        rows += [[procedure.step_name(4), "ASD", "0:04", "20 %"]]
-        assert table[5:13] == rows[0] + rows[1]
-        assert "uncertain: below a confidence of 82.5 %, not scored" in said
-        timeline = text[text.index("Timeline of recording") :]
-        drawn = re.findall(r"<text[^>]*>([^<]*)</text>", timeline[: timeline.index("</svg>")])
-        assert {"uncertain 41%", "uncertain 20%", "+0.4 s"} <= set(drawn)
-        # A report of a wrong part stands in the row of the part.
-        assert procedure.step_name(3) in drawn
-        assert procedure.step_name(4) not in drawn
-
-
 def test_headline_is_of_the_stream_that_the_model_recognises_by(tmp_path):
     for default, title in (({"default_stream": "asd"}, "ASD only"), ({}, "STORM-PSR")):
         _, page = make(tmp_path / "r.html", {"one": (TRUTH, EVENTS)}, more=default)

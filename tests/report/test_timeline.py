@@ -7,7 +7,7 @@ PROCEDURE = load_procedure("synthetic")
 TRUTH = [(50, 3), (20, 0)]
 SCORES = {
     "asd": {"events": [[30, 0, 0.9], [45, 3, 0.8]]},
-    "storm": {"events": [[22, 0, 0.9], [70, 6, 0.4]], "uncertain": [[60, 4, 0.3]]},
+    "storm": {"events": [[22, 0, 0.9], [70, 6, 0.4]]},
 }
 
 

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from data_prep.rendering import ranges
-from data_prep.worlds import motion, worlds
+from data_prep.worlds import worlds
 from stormpsr_jax.configs.fields import field, one_of, wrong_with
 from stormpsr_jax.networks import (
     temporal_networks,
@@ -37,8 +36,6 @@ def test_a_value_out_of_range_is_named_and_the_default_is_none(described, value,
 def test_choices_are_those_that_the_code_knows():
     known = {
         "data.synthetic.world": worlds.WORLDS,
-        "data.synthetic.looks": ranges.HALVES,
-        "data.synthetic.views": motion.VIEWS,
         "data.synthetic.occlusion": worlds.BENCH.hidden,
         "encoder.remat": (choices.AUTO, *vit.REMAT),
         "temporal_model.backbone": temporal_networks.NETWORKS,

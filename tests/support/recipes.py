@@ -4,11 +4,11 @@ from data_prep.synthetic import Recipe
 from data_prep.worlds import rendered
 from stormpsr_jax.psr.procedure import load_procedure
 
-SYNTHETIC, MECCANO = load_procedure("synthetic"), load_procedure("meccano")
+SYNTHETIC = load_procedure("synthetic")
 
 
 def recipe(procedure=SYNTHETIC, **options):
     """With two pictures of each state, right and wrong; by default of 16 pixels."""
-    product = toy_product(procedure.num_components, seeds.streams(0, "product")[0])
+    product = toy_product(seeds.streams(0, "product")[0])
     renders = rendered.cad_recordings(procedure, 2, 2)
     return Recipe(procedure, product, **{"size": 16, "renders": renders} | options)

@@ -33,6 +33,8 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
         ValueError: not JSON, or not what ``evaluate`` writes, so that no table can be made of it.
     """
     result = files.read_json(path)
+    if isinstance(result, dict) and result.get("certain"):
+        raise ValueError(f"{path}: was scored with --certain, which is gone; run evaluate again")
     try:
         for table in TABLES.values():
             table(result)
@@ -47,8 +49,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
     """Returns what became of each step of a recording's entry in metrics.json."""
-    uncertain = recording.get("uncertain", ())
-    events = metrics.scored(recording["events"], recording.get("with_errors", False), uncertain)
+    events = metrics.scored(recording["events"], recording.get("with_errors", False))
     return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
 
 
@@ -93,11 +94,6 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
     if said := result.get("recognises_by"):
         sentences.append(f"The model recognises by {said}.")
-    if certain := result.get("certain"):
-        sentences.append(
-            f"Only events of a confidence of at least {certain:g} are scored; the others are "
-            "listed as uncertain."
-        )
     sentences += result.get("risk_notes", ())
     if (both := result.get("both_found")) is not None:
         names = (streams.BASELINE.name, streams.METHOD.name)

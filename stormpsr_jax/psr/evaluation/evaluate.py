@@ -35,7 +35,6 @@ def evaluate(
     variant: str | None = None,
     visibility_dir: str | os.PathLike | None = None,
     with_errors: bool = False,
-    certain: float = 0.0,
     risk: float | None = None,
 ) -> dict[str, Any]:
     """Reads a folder of labels and one or two of predictions and scores them.
@@ -47,8 +46,6 @@ def evaluate(
         weights: of the learned fusion; without them, or without scores, it is left out.
         protocol: "paper" or "released".
         variant: of all recordings; None finds each one's by its name.
-        certain: events of a lower confidence are listed as uncertain and not scored (protocol
-            `paper`).
         risk: how much of the incorrect installations may be accepted, of all streams; None is
             `risk.RISK` of the learned fusion, and no matter to the others (protocol `paper`).
 
@@ -76,7 +73,6 @@ def evaluate(
         settings,
         weights=weights,
         protocol=protocol,
-        certain=certain,
         risks=risks_of(risk, protocol),
     )
 
@@ -104,7 +100,6 @@ def evaluate_recordings(
     *,
     weights: Weights | None = None,
     protocol: str = "paper",
-    certain: float = 0.0,
     risks: Mapping[str, float] | None = None,
     calibrations: Mapping[str, calibration.Calibration] | None = None,
 ) -> dict[str, Any]:
@@ -134,10 +129,6 @@ def evaluate_recordings(
     ]
     if not scored:
         raise ValueError("no predictions; pass --asd, --temporal or both")
-    if not 0 <= certain <= 1:
-        raise ValueError(f"--certain={certain} is not in 0…1")
-    if certain and protocol == "released":
-        raise ValueError("--certain needs --protocol=paper")
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
     summarise = released.summarise if protocol == "released" else metrics.summarise
@@ -165,7 +156,7 @@ def evaluate_recordings(
                         events = stream.decode(
                             procedure, recording, own, weights, calibration=calibrated
                         )
-                    found = _score_paper(procedure, recording, events, certain, fps, stream.fitted)
+                    found = _score_paper(procedure, recording, events, fps, stream.fitted)
                     judged += calibration.judge(reported(events), recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
@@ -181,9 +172,7 @@ def evaluate_recordings(
                     recording.frames, recording.states, steps, fps, unsure
                 ),
             }
-            counted = metrics.scored(
-                found["events"], recording.with_errors, found.get("uncertain", ())
-            )
+            counted = metrics.scored(found["events"], recording.with_errors)
             rows[name]["segments"] = metrics.score_segments(
                 recording.truth, counted, recording.variant.initial_state, recording.last_frame
             )
@@ -210,7 +199,7 @@ def evaluate_recordings(
         # Only files of other programs may count otherwise, and events of several tell of none.
         if len(stream.needs) == 1 and not stream.fitted:
             found = {
-                name: sorted(event[:2] for event in [*row["events"], *row.get("uncertain", ())])
+                name: sorted(event[:2] for event in row["events"])
                 for name, row in results[stream.name]["recordings"].items()
             }
             rates.append(
@@ -226,7 +215,6 @@ def evaluate_recordings(
         "procedure": procedure.name,
         "components": list(procedure.components),
         "fps": fps,
-        "certain": certain,
         "streams": results,
     }
     return {
@@ -264,45 +252,41 @@ def _scores(
     procedure: Procedure,
     r: LabelledPredictions,
     reports: Sequence[Event],
-    certain: float,
     fps: float,
-) -> tuple[dict[str, Any], list[Event], list[metrics.Step]]:
-    """The figures of reports, the certain ones, and those of them that are scored."""
-    events = [e for e in reports if e.confidence >= certain]
-    steps = metrics.scored(events, r.with_errors, [e for e in reports if e.confidence < certain])
+) -> tuple[dict[str, Any], list[metrics.Step]]:
+    """The figures of reports, and those of them that are scored."""
+    steps = metrics.scored(reports, r.with_errors)
     figures = metrics.score_recording(r.truth, steps, fps, r.visible_from)
     if any(one.precedence for one in procedure.variants.values()):
         figures["pos_partial"] = partial_order.order_similarity(
             r.truth, steps, r.variant.precedence
         )
-    return figures, events, steps
+    return figures, steps
 
 
 def _score_paper(
     procedure: Procedure,
     r: LabelledPredictions,
     found: Sequence[Event],
-    certain: float,
     fps: float,
     fitted: bool,
 ) -> dict[str, Any]:
     reports = reported(found)
-    figures, events, steps = _scores(procedure, r, reports, certain, fps)
+    figures, steps = _scores(procedure, r, reports, fps)
     result = {}
     if fitted:  # what was seen: without a bar for installations that is what was reported
         with_bar = any(event.kind != "report" for event in found)
         seen = [event for event in found if event.kind == "seen"] if with_bar else reports
-        of_seen, sure, _ = _scores(procedure, r, seen, certain, fps)
-        wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in sure], fps)
-        result["seen"] = {**of_seen, "events": [list(e[:3]) for e in sure], "wrong": wrong}
+        of_seen, _ = _scores(procedure, r, seen, fps)
+        wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in seen], fps)
+        result["seen"] = {**of_seen, "events": [list(e[:3]) for e in seen], "wrong": wrong}
     return {
         **result,
         **figures,
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
-        "events": [list(e[:3]) for e in events],
-        "uncertain": [list(e[:3]) for e in reports if e.confidence < certain],
+        "events": [list(e[:3]) for e in reports],
         "unsure": [[*e[:3], e.evidence["since"]] for e in found if e.kind == "unsure"],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, steps)),
     }

@@ -227,26 +227,20 @@ def tolerant_f1(truth: Sequence[Step], predicted: Sequence[Step], tolerance: flo
     return f1_score(*match_steps(truth, later).counts()) if truth else None
 
 
-def scored(
-    events: Iterable[Sequence[Any]],
-    with_errors: bool = False,
-    uncertain: Iterable[Sequence[Any]] = (),
-) -> list[Step]:
+def scored(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[Step]:
     """Returns the (frame, step id) of those events (frame, step id, …) that are scored.
 
     POS, F1 and delay are about steps that were completed correctly. Reports of wrong parts (3k+1)
     are left out, unless the truth was read with its incorrect installations; `wrong_parts` scores
     them. That a part reported as wrong was taken off (3k+2 after 3k+1) is left out in any case:
-    labels have no step for it. The `uncertain` events of the recording are not scored either, but
-    one of them may be the report that a removal follows.
+    labels have no step for it.
     """
     kept: list[Step] = []
     reported: dict[int, int] = {}
-    every = [(True, *event[:2]) for event in events] + [(False, *event[:2]) for event in uncertain]
-    for certain, frame, step_id in sorted(every, key=lambda event: event[1]):
+    for frame, step_id in sorted((event[:2] for event in events), key=lambda event: event[0]):
         k, kind = divmod(step_id, 3)
         of_wrong = kind == 2 and reported.get(k) == 1
-        if certain and not of_wrong and (with_errors or kind != 1):
+        if not of_wrong and (with_errors or kind != 1):
             kept.append((frame, step_id))
         reported[k] = kind
     return kept

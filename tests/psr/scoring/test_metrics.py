@@ -171,10 +171,6 @@ def test_scored_reports_of_wrong_parts_count_only_with_errors():
     events = [(5, 1, 0.9), (7, 2, 0.9), (9, 0, 0.9), (11, 2, 0.9)]
     assert metrics.scored(events) == [(9, 0), (11, 2)]
     assert metrics.scored(events, with_errors=True) == [(5, 1), (9, 0), (11, 2)]
-    # Nor does the one that follows an uncertain report, which is not scored itself.
-    for with_errors in (False, True):
-        assert metrics.scored(events[1:], with_errors, events[:1]) == [(9, 0), (11, 2)]
-    assert metrics.scored(events[:3], uncertain=events[3:]) == [(9, 0)]
 
 
 def test_score_golden_early_wrong_missed_and_repeated():
