@@ -25,7 +25,7 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     untold: list[dict[str, Any]]
     live: dict[str, Any]
     past: past.PastState
-    format: Literal[5] = 5
+    format: Literal[6] = 6
     checksum: str = ""
 
 

@@ -115,7 +115,8 @@ class Kept:
             for one in there
         ]
         detected = Detected(*read[1:4]) if there[1] else None
-        return Recognised(read[0], detected, FrameScores(*read[4:]) if there[4] else None)
+        # Of clips without a detector the objectness, their first array, is absent.
+        return Recognised(read[0], detected, FrameScores(*read[4:]) if any(there[4:]) else None)
 
 
 def _arrays(seen: Recognised) -> list[np.ndarray | None]:

@@ -10,6 +10,7 @@ import simplejpeg
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
+from tests.support import run_table
 from tests.support.guide import REPOSITORY, block, film, follow
 
 
@@ -49,7 +50,7 @@ def test_guide_labels_of_wrong_parts(user, tmp_path):
     assert truth.states[-1].tolist() == [1, 1, 1]
 
 
-def test_guide_with_boxes(user):
+def test_guide_with_boxes(user, tmp_path):
     follow(user, "export")
     pictures = sorted((user / "frames").rglob("*.jpg"))
     assert [path.name for path in pictures[:2]] == ["000000.jpg", "000010.jpg"]
@@ -71,10 +72,28 @@ def test_guide_with_boxes(user):
         ]
         content = coco | {"images": images, "annotations": boxes}
         (user / "labels/boxes" / f"{folder.name}.json").write_text(json.dumps(content))
-    # The other stages are those of the run without boxes.
-    follow(user, "boxes", "--config.stages=('detector','predict','evaluate')")
+    learning = "('pretrain','embed','temporal','detector','predict','fuse','evaluate')"
+    follow(user, "boxes", f"--config.stages={learning}")
     result = json.loads((user / "runs/pump_boxes/metrics.json").read_text())
-    assert list(result["streams"]) == ["asd"]
+    assert list(result["streams"]) == ["asd", "temporal", "storm", "learned"]
+    gives_its_table(user, "runs/pump_boxes", "data_boxes", tmp_path)
+
+
+def test_guide_without_boxes(user, tmp_path):
+    follow(user, "train")
+    gives_its_table(user, "runs/pump", "data", tmp_path)
+
+
+def gives_its_table(user: Path, run: str, data: str, out: Path) -> None:
+    """Recognition of a run's test video finds what the run's own predictions are decoded to."""
+    low, expected = run_table.check(user / run, user / data, out)
+    ((name, (_, of_stored)),) = expected.items()
+    film = user / f"videos/{name}.mp4"
+    _, of_film = run_table.recognised(user / run, [film], out / "film", *low)[name]
+    # What is stored has been compressed once more, by which a step can come a frame later.
+    of_film, of_stored = (sorted((s, f) for f, s in one) for one in (of_film, of_stored))
+    assert [step for step, _ in of_film] == [step for step, _ in of_stored]
+    assert np.abs(np.subtract(of_film, of_stored)).max() <= 2
 
 
 def example(name: str, user: Path, monkeypatch, tmp_path) -> dict:

@@ -9,7 +9,7 @@ from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.serving.named_files import sealed
 from stormpsr_jax.serving.online import LATE
-from tests.support.model_data import PROCEDURE, video, write
+from tests.support.model_data import PROCEDURE, of_clips, video, write
 
 NUM_FRAMES = 100
 IMAGES = video(NUM_FRAMES)
@@ -26,6 +26,17 @@ def trained(tmp_path_factory):
 
 def feed(live, frames, fps=10.0):
     return [event for frame in frames for event in live.update(IMAGES[frame], frame / fps)]
+
+
+def test_a_model_of_clips_alone_has_them_too(tmp_path):
+    """Without a detector its scores have no objectness."""
+    write(tmp_path / "model", ("temporal", "learned"), **of_clips())
+    model = stormpsr_jax.load_model(tmp_path / "model")
+    settings = learned.LearnedSettings(install=-3.0, wrong=-3.0)
+    options = {"variant": "assembly", "stream": "learned", "settings": settings}
+    expected = feed(model.live(**options), range(NUM_FRAMES))
+    assert len(expected) > 3
+    assert list(model.recognise(IMAGES, batch=7, **options)) == expected
 
 
 def through_json(state):

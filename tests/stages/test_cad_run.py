@@ -6,7 +6,7 @@ import pytest
 import stormpsr_jax
 from stormpsr_jax.configs import cad
 from stormpsr_jax.psr.procedure import load_procedure
-from tests.support import lantern, real_data
+from tests.support import lantern, real_data, run_table
 from tests.support.guide import REPOSITORY, block, follow
 from tests.support.tiny import TINY, TRAINED, flags_of
 
@@ -55,3 +55,8 @@ def test_real_recordings_are_learnt_from_choose_and_are_scored(made):
         "recordings": {"train": 4, "val": 4, "test": 1},
         "untested": True,
     }
+
+
+def test_recognition_gives_what_the_table_says(made, tmp_path):
+    folder, _ = made
+    run_table.check(folder / "runs/pump_cad", folder / "data_boxes", tmp_path)

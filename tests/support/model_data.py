@@ -127,6 +127,20 @@ def write(
     write_model(folder, content.Content(**fields))
 
 
+def of_clips() -> dict:
+    """What `write` takes for a model without a detector, whose clips tell what holds at their end.
+
+    The temporal network's logits have deviation 2 over clips of random embeddings.
+    """
+    module = dataclasses.replace(TEMPORAL, outputs=3)
+    temporal = network(module, (1, 4, 16), 2)
+    clips = np.random.default_rng(0).normal(0, 1, (64, 4, 16)).astype(np.float32)
+    logits = module.apply(temporal.variables, clips)
+    standardise(temporal.variables["params"]["head"], logits)
+    networks = {"encoder": NETWORKS["encoder"], "temporal": temporal}
+    return {"networks": networks, "fusion": default_weights("clips")}
+
+
 def on_embeddings(folder, module):
     """A model on embeddings (6,) of every 4th frame, whose probabilities lie on both sides of ½."""
     variables = network(module, (1, 4, 6), 5).variables

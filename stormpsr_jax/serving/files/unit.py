@@ -50,7 +50,6 @@ class UnitState(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         finished: the class of what is to be taken away before it begins.
         first: the frame in which the object was seen first.
-        last: that of the last step.
         before: the last frame.
         away: frames for which the object, or what is finished, has not been seen.
         steps: number and time of each, its wall time, and whether a person has confirmed it.
@@ -61,7 +60,6 @@ class UnitState(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     count: int = 1
     finished: int | None = None
     first: int | None = None
-    last: int = 0
     before: int = 0
     away: float = 0.0
     steps: list[tuple[int, float, str, bool]] = []
@@ -133,7 +131,6 @@ class Unit:
             state.first = frame
         for event in reported(events):
             state.num_steps += 1
-            state.last = event.frame
             if len(state.steps) < MAX_STEPS:
                 time, by_person = round(event.frame / live.fps, 6), event.stream == PERSON
                 state.steps.append((event.step_id, time, wall_time, by_person))
@@ -159,8 +156,9 @@ class Unit:
     def end(self, why: str) -> dict[str, Any]:
         """Returns what is told about the unit, and resets `live` and this for the next one."""
         live, state, procedure = self._live, self.state, self._live.decoder.procedure
-        first = live.frame if state.first is None else state.first
-        last = max(state.last, first or 0)
+        last = live.frame
+        first = last if state.first is None else state.first
+        duration = 0 if last is None or first is None else last - first
         open_steps = [(one.kind, one.step_id) for one in live.finish() if one.step_id is not None]
         unsure = [step for kind, step in open_steps if kind == "unsure"]
         ids = {
@@ -178,7 +176,7 @@ class Unit:
             "unit": state.count,
             "ended": why,
             "start_s": None if first is None else round(first / live.fps, 6),
-            "duration_s": 0.0 if first is None else round((last - first) / live.fps, 6),
+            "duration_s": round(duration / live.fps, 6),
             "steps": self.steps,
             "num_steps": state.num_steps,
             **{key: [named(step) for step in steps] for key, steps in ids.items()},

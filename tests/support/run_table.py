@@ -1,0 +1,70 @@
+"""What the table of a finished run says of its test recordings, beside what recognition gives."""
+
+import json
+from pathlib import Path
+
+from stormpsr_jax import evaluate, recognise
+from stormpsr_jax.base import files
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import load_procedure
+
+Steps = list[tuple[int, int]]  # (frame, step id)
+STREAM = "learned"
+
+
+def pictures(data: Path, folder: Path) -> list[Path]:
+    """Writes the stored pictures of the test recordings as folders of numbered ones."""
+    source = ClipSource(data, "test", load_procedure(data / "procedure.json"))
+    for name, recording in source.recordings.items():
+        (folder / name).mkdir(parents=True)
+        numbers = source.numbers(name)
+        assert len(numbers) == recording.num_frames
+        for number, jpeg in zip(numbers, source.jpegs(name, numbers), strict=True):
+            (folder / name / f"{number:06d}.jpg").write_bytes(jpeg)
+    return sorted(folder.iterdir())
+
+
+def recognised(run: Path, sources: list[Path], out: Path, *words: str) -> dict[str, list[Steps]]:
+    """By recording, what the command sees and what it reports, by stream `learned`."""
+    flags = [f"--model={run}", f"--stream={STREAM}", f"--out={out}", *words]
+    assert recognise.main([*map(str, sources), *flags]) == 0
+    found = {}
+    for source in sources:
+        lines = [json.loads(line) for line in open(out / source.stem / "events.jsonl")]
+        seen, told = (
+            [(line["frame"], line["step_id"]) for line in lines if line["type"] == kind]
+            for kind in ("seen", "event")
+        )
+        found[source.stem] = [told if "--risk=1" in words else seen, told]
+    return found
+
+
+def told(table: Path) -> dict[str, list[Steps]]:
+    """The same as metrics.json of the run, or what `evaluate` has written, says it."""
+    recordings = files.read_json(table)["streams"][STREAM]["recordings"]
+    return {
+        name: [[(e[0], e[1]) for e in part["events"]] for part in (one["seen"], one)]
+        for name, one in recordings.items()
+    }
+
+
+def check(run: Path, data: Path, out: Path) -> tuple[list[str], dict[str, list[Steps]]]:
+    """Asserts that recognition of the stored pictures gives the run's table.
+
+    By the run's own settings, and as networks of a few steps tell little, also by a threshold so
+    low that steps are seen. Returns the flags of that, and what is told then.
+    """
+    stored = pictures(data, out / "pictures")
+    assert recognised(run, stored, out / "own") == told(run / "metrics.json")
+    flags = [f"--procedure={data / 'procedure.json'}", f"--labels={data / 'labels/test'}"]
+    flags += [f"--scores={run / 'predictions/test/scores'}", f"--out={out / 'low.json'}"]
+    flags += [f"--fusion={run / 'fuse/fusion.json'}"]
+    for threshold in range(3, -9, -1):
+        low = ["--risk=1", f"--threshold={STREAM}={threshold}"]
+        evaluate.main([*flags, *low])
+        expected = told(out / "low.json")
+        if all(len(right) >= 2 for _, right in expected.values()):
+            break
+    assert all(len(right) >= 2 for _, right in expected.values())
+    assert recognised(run, stored, out / "low", *low) == expected
+    return low, expected
