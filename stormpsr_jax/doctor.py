@@ -41,7 +41,6 @@ PURPOSES = {
     "paper": "paper embeddings",
     "wandb": "main --config.metrics_to with wandb",
     "live": "recognise --mqtt, recognise --serve",
-    "opcua": "recognise --opcua",
 }
 _FOR_DEVELOPERS = ("benchmark", "dev", "docs")
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")

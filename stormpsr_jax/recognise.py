@@ -13,7 +13,7 @@ another product than the model's, of which no steps are reported.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
---serve shows it all on a page; --mqtt, --webhook and --opcua send the lines on.
+--serve shows it all on a page; --mqtt and --webhook send the lines on.
 """
 
 import argparse

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from stormpsr_jax.base.errors import gathering
-from stormpsr_jax.live import mqtt, opcua, webhook
+from stormpsr_jax.live import mqtt, webhook
 from stormpsr_jax.live.outbox import Outbox
-from stormpsr_jax.live.told import Told
 
 
 class Flag(NamedTuple):
@@ -23,13 +22,11 @@ class Receiver(NamedTuple):
 
     Attributes:
         flags: by name; the first one takes the address, and the others need it.
-        open: makes it, of the command line, a title for people, and what was told so far.
-        pictures: whether it takes those of events and alerts.
+        open: makes it, of the command line and a title for people.
     """
 
     flags: Mapping[str, Flag]
-    open: Callable[[argparse.Namespace, str, Told], Outbox]
-    pictures: bool = True
+    open: Callable[[argparse.Namespace, str], Outbox]
 
 
 RECEIVERS = (
@@ -38,23 +35,15 @@ RECEIVERS = (
             "mqtt": Flag("sends the lines to mqtt[s]://[USER@]HOST/PREFIX", "URL", mqtt.parse),
             "home_assistant": Flag("for --mqtt: Home Assistant there finds the station by itself"),
         },
-        lambda args, title, _: mqtt.Mqtt(args.mqtt, title if args.home_assistant else None),
+        lambda args, title: mqtt.Mqtt(args.mqtt, title if args.home_assistant else None),
     ),
     Receiver(
         {"webhook": Flag("posts each line to http[s]://[USER@]HOST/PATH", "URL", webhook.parse)},
-        lambda args, *_: webhook.Webhook(args.webhook),
-    ),
-    Receiver(
-        {
-            "opcua": Flag("writes nodes of opc.tcp://[USER@]HOST#ns=N;s=NAME", "URL", opcua.parse),
-            "opcua_keys": Flag(f"for --opcua: {', '.join(opcua.KEYS)}", "DIR", opcua.check_keys),
-        },
-        lambda args, _, told: opcua.OpcUa(args.opcua, args.opcua_keys, told),
-        pictures=False,
+        lambda args, _: webhook.Webhook(args.webhook),
     ),
 )
 FLAGS = {name: flag for receiver in RECEIVERS for name, flag in receiver.flags.items()}
-_PICTURED = [next(iter(receiver.flags)) for receiver in RECEIVERS if receiver.pictures]
+_ADDRESSES = [next(iter(receiver.flags)) for receiver in RECEIVERS]
 
 
 def add_flags(add: Callable[..., Any]) -> None:
@@ -63,7 +52,7 @@ def add_flags(add: Callable[..., Any]) -> None:
         # Without a type: argparse would print a wrong value, which may hold a password.
         how = {"metavar": flag.metavar} if flag.metavar else {"action": "store_true"}
         add(_shown(name), help=flag.help, **how)
-    what = f"the lines of events and alerts have a picture, for {_all(_PICTURED)}"
+    what = f"the lines of events and alerts have a picture, for {_all(_ADDRESSES)}"
     add("--snapshots", action="store_true", help=what)
 
 
@@ -75,8 +64,8 @@ def misplaced(args: argparse.Namespace) -> list[str]:
         for name in others
         if getattr(args, address) is None and getattr(args, name)
     ]
-    if args.snapshots and all(getattr(args, address) is None for address in _PICTURED):
-        errors.append(f"--snapshots is for {_all(_PICTURED)}")
+    if args.snapshots and all(getattr(args, address) is None for address in _ADDRESSES):
+        errors.append(f"--snapshots is for {_all(_ADDRESSES)}")
     return errors
 
 

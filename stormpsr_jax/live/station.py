@@ -21,7 +21,6 @@ from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.past import Past
 from stormpsr_jax.live.screen import Screen
 from stormpsr_jax.live.serve import Page
-from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
 from stormpsr_jax.serving.files import overlay, records
@@ -47,7 +46,6 @@ class Station:
 
     Attributes:
         frame: the last one that was taken, of any unit, from which a restored one goes on.
-        told: of the components, what the lines of the unit at hand say.
     """
 
     def __init__(
@@ -92,7 +90,6 @@ class Station:
         self._pictured: Sequence[Outbox] = ()
         self._untold: collections.deque[Untold] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
-        self.told = Told(live.decoder.variant.initial_state)
         self._part_pictures, self._clips = part_pictures, clips
         self._dropped = 0  # before this process
         self.frame: int | None = None
@@ -257,7 +254,6 @@ class Station:
         untold = list(self._untold)
         self._untold.clear()
         for line in untold:
-            self.told.take(line.record)
             self._past.take(line.record)
         self._save(capture)
         for record, at, jpeg in untold:
@@ -334,7 +330,6 @@ class Station:
             frame=self.frame,
             dropped=self._dropped + capture.dropped,
             unit=self._unit.state,
-            told=self.told.states,
             untold=[line.record for line in self._untold],
             live=self._live.state(),
             past=self._past.state,
@@ -363,9 +358,6 @@ class Station:
             text = f"{path}: {str(error).removeprefix(f'{path}: ')}"
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
         self.frame, self._dropped, self._unit.state = saved.frame, saved.dropped, saved.unit
-        name = self._live.decoder.procedure.step_name
-        unsure = {step: name(step) for step in self._live.unsure}
-        self.told = Told(self._live.decoder.variant.initial_state, saved.told, unsure)
         self._untold.extend(Untold(record, _came(record)) for record in saved.untold)
         self._past.state = saved.past
         if self.frame is not None:

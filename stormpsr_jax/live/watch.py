@@ -111,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
             page.frame(None, {"recording": source.name, "source": "opening"})
         pictured = []
         for receiver in receivers.given(args):
-            output = receiver.open(args, title, station.told)
+            output = receiver.open(args, title)
             add(output)
-            if args.snapshots and receiver.pictures:
+            if args.snapshots:
                 pictured.append(output)
         # Before the source is opened: compiling takes longer than pictures wait.
         begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
