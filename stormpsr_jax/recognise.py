@@ -72,8 +72,7 @@ _OF_LIVE = (
     "reset",
     "serve",
     "token_file",
-    *receivers.FLAGS,
-    "snapshots",
+    *receivers.RECEIVERS,
 )
 
 
@@ -96,7 +95,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
         errors.append("a live source is recognised alone; start a process for each")
     if args.serve is None and args.token_file is not None:
         errors.append("--token-file is for --serve")
-    return errors + receivers.misplaced(args)
+    return errors
 
 
 def _run_files(args: argparse.Namespace) -> int:

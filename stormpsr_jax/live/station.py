@@ -1,6 +1,5 @@
 """Live recognition at a work station: pictures in, lines of JSON out, a state that is saved."""
 
-import base64
 import collections
 import datetime
 import json
@@ -87,7 +86,6 @@ class Station:
         self._outputs: Sequence[Outbox | Page] = ()
         self._screen: Screen | None = None
         self._asked = threading.Event()
-        self._pictured: Sequence[Outbox] = ()
         self._untold: collections.deque[Untold] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
         self._part_pictures, self._clips = part_pictures, clips
@@ -108,19 +106,16 @@ class Station:
         stop: Sequence,
         outputs: Sequence[Outbox | Page] = (),
         screen: Page | None = None,
-        pictured: Sequence[Outbox] = (),
     ) -> None:
         """Takes the pictures of a source until it ends, or `stop` is not empty any more.
 
         Args:
             outputs: are told the same as stdout.
-            pictured: those of the outputs whose events and alerts have a picture, "snapshot": a
-                JPEG in base64.
 
         Raises:
             Exception: what ended the source.
         """
-        self._outputs, self._pictured = outputs, pictured
+        self._outputs = outputs
         if screen is not None:
             self._screen = Screen(screen, self._live, self._framing, self._part_pictures)
         self._show_past()
@@ -176,7 +171,7 @@ class Station:
             return
         jpeg = None
         shown = [event for event in events if event.kind in ("report", "unsure")]
-        if (shown or live.alerts) and (self._screen is not None or self._pictured):
+        if (shown or live.alerts) and self._screen is not None:
             jpeg = thumbnail(taken.picture)
         for event in events:
             kind = records.kind_of(event, self._certain)
@@ -286,10 +281,7 @@ class Station:
         if jpeg is not None and self._screen is not None:
             self._screen.page.snapshot(record["frame"], jpeg)
         for output in self._outputs:
-            more = {}
-            if jpeg is not None and output in self._pictured:
-                more = {"snapshot": base64.b64encode(jpeg).decode()}
-            output.send({**record, **more})
+            output.send(record)
 
     # --- Screen -----------------------------------------------------------------------------------
 

@@ -284,8 +284,6 @@ def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys
         (["--serve", "8765", even, "--realtime"], ["--serve 8765: write --serve=8765"]),
         ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
         ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
-        ([even, "--realtime", "--home-assistant"], ["--home-assistant is for --mqtt"]),
-        ([even, "--realtime", "--snapshots"], ["--snapshots is for --mqtt and --webhook"]),
         ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
         (["camera:x"], ["cameras are camera:0"]),
         ([even, "--realtime", "--certain=2"], ["'2' is not a number in 0…1"]),
