@@ -39,7 +39,6 @@ PURPOSES = {
     "ray": "data and recognise with --ray",
     "k8s": "main --distributed in pods of Kubernetes",
     "paper": "paper embeddings",
-    "wandb": "main --config.metrics_to with wandb",
     "live": "recognise --mqtt, recognise --serve",
 }
 _FOR_DEVELOPERS = ("benchmark", "dev", "docs")
