@@ -92,7 +92,6 @@ def described() -> Section:
     c.continue_share = field(0.3, 0.001, 1)  # of a stage's steps, with main --remake=continue
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
     c.attention = one_of("auto", "xla", "cudnn")  # in training; auto: cuDNN's kernel, if it fits
-    c.metrics_to = one_of("tensorboard", "wandb", default=("tensorboard",))  # with metrics.jsonl
     c.mesh = Section()  # devices per axis; -1 = all that are left
     c.mesh.data = field(-1, 1, also=(-1, "the rest"))
     c.mesh.fsdp = field(1, 1, also=(-1, "the rest"))

@@ -39,9 +39,7 @@ PURPOSES = {
     "ray": "data and recognise with --ray",
     "k8s": "main --distributed in pods of Kubernetes",
     "paper": "paper embeddings",
-    "wandb": "main --config.metrics_to with wandb",
     "live": "recognise --mqtt, recognise --serve",
-    "opcua": "recognise --opcua",
 }
 _FOR_DEVELOPERS = ("benchmark", "dev", "docs")
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")

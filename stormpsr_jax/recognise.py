@@ -13,7 +13,7 @@ another product than the model's, of which no steps are reported.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
---serve shows it all on a page; --mqtt, --webhook and --opcua send the lines on.
+--serve shows it all on a page; --mqtt and --webhook send the lines on.
 """
 
 import argparse
@@ -72,8 +72,7 @@ _OF_LIVE = (
     "reset",
     "serve",
     "token_file",
-    *receivers.FLAGS,
-    "snapshots",
+    *receivers.RECEIVERS,
 )
 
 
@@ -96,7 +95,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
         errors.append("a live source is recognised alone; start a process for each")
     if args.serve is None and args.token_file is not None:
         errors.append("--token-file is for --serve")
-    return errors + receivers.misplaced(args)
+    return errors
 
 
 def _run_files(args: argparse.Namespace) -> int:

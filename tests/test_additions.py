@@ -93,25 +93,6 @@ ADDITIONS = {
             "    subtitles.FORMAT,\n": "    lines.FORMAT,\n",
         },
     },
-    "a sink of training metrics": {
-        "stormpsr_jax/training/sinks.py": {
-            '    "wandb": WandB,\n': '    "printed": Printed,\n',
-            "# By name, as": """ config.metrics_to has them:
-class Printed:
-    def __init__(self, folder, step, config):
-        self.stage = folder.name
-
-    def write(self, step, scalars):
-        print(self.stage, step, dict(scalars))
-
-    def close(self):
-        pass
-
-
-#""",
-        },
-        DEFAULT: {'one_of("tensorboard", "wandb"': ', "printed"'},
-    },
     "a field of a config": {
         DEFAULT: {"    c.embed = Section()\n": "    c.embed.loud = False\n"},
         "stormpsr_jax/stages/embed.py": {
@@ -142,11 +123,9 @@ try:
 except SystemExit as end:
     assert end.code == 2
 config = synthetic.get_config()
-config.temporal_model.backbone, config.metrics_to = "mean", ("printed",)
+config.temporal_model.backbone = "mean"
 context = Context(config, work, None)
 architectures.check(networks.temporal_encoder(context), "here")
-(sink,) = context.sinks.open(work / "embed")
-sink.write(1, {"loss": 2.0})
 assert config.embed.loud is False
 assert streams.names()[-1] == "both"
 assert metrics.summarise({"a": metrics.score_recording([(1, 0)], [(2, 0)], 1.0)})["steps"] == 1
@@ -183,4 +162,3 @@ def test_each_addition_takes_the_files_that_the_list_names_and_works(rendered, t
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.stdout.endswith("all work\n"), done.stdout + done.stderr
     assert "error: --config.count.least=3: is odd" in done.stderr
-    assert "embed 1 {'loss': 2.0}" in done.stdout

@@ -1,7 +1,6 @@
 """The templates of tools/cluster/ for Slurm and Kubernetes, as far as they can be tried here."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from data_prep import synthetic
 from stormpsr_jax import main, recognise
 from stormpsr_jax.base import memory
 from stormpsr_jax.stages import config_flag
-from stormpsr_jax.training import hosts
 from tests.support.commands import refused
 from tests.support.processes import ROOT
 
@@ -63,28 +61,6 @@ def test_the_job_of_kubernetes_has_a_command_that_main_takes_and_rights_to_find_
     assert "get" in granted["jobs"]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {"cuda", "k8s"} <= extras["optional-dependencies"].keys()
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        (
-            {"SLURM_STEP_TASKS_PER_NODE": "8(x2)", "CUDA_VISIBLE_DEVICES": "0"},
-            "each of 8 processes of a node 1 GPU alone",
-        ),
-        ({"SLURM_STEP_TASKS_PER_NODE": "2", "CUDA_VISIBLE_DEVICES": "0,1"}, ""),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "--distributed in a pod needs 'kubernetes'"),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "TPU_WORKER_ID": "0"}, ""),
-        ({}, ""),
-    ],
-)
-def test_what_jax_could_not_start_with_is_refused(variables, message, monkeypatch):
-    monkeypatch.setattr(hosts.installed.importlib.util, "find_spec", lambda name: None)
-    if message:
-        with pytest.raises(ValueError, match=re.escape(message)):
-            hosts._check_launcher(variables)
-    else:
-        hosts._check_launcher(variables)
 
 
 def test_batches_that_do_not_fit_into_shared_memory_are_refused(tmp_path):

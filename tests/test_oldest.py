@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-LISTENING = ("live", "opcua", "video")  # extras
+LISTENING = ("live", "video")  # extras
 
 
 def pinned():

@@ -19,7 +19,7 @@ PACKAGES = ("stormpsr_jax", "data_prep")
 _BASE = ("cluster", "errors", "hardware", "installed", "interruption", "memory", "progress")
 SILENT = (
     *(f"stormpsr_jax.base.{name}" for name in _BASE),
-    *(f"stormpsr_jax.training.{name}" for name in ("compiled", "heartbeat", "pace", "sinks")),
+    *(f"stormpsr_jax.training.{name}" for name in ("pace", "tensorboard")),
     *(f"stormpsr_jax.{name}" for name in ("report", "serving.card", "stages.provenance")),
 )
 _OTHER_STAGE = "STAGE"  # of whose results there are checksums

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Url(NamedTuple):
-    """SCHEME://[USER[:PASSWORD]@]HOST[:PORT][PATH][?QUERY][#FRAGMENT], as `parse` reads it.
+    """SCHEME://[USER[:PASSWORD]@]HOST[:PORT][PATH][?QUERY], as `parse` reads it.
 
     User and password are decoded, what comes after the port is as it was written. The port is that
     of the scheme where none was given.
@@ -20,7 +20,6 @@ class Url(NamedTuple):
     password: str | None
     path: str
     query: str
-    fragment: str
 
     def __repr__(self) -> str:
         """The server alone: user and password are secret, and the path of a webhook often is."""
@@ -62,5 +61,4 @@ def parse(text: str, form: str, ports: Mapping[str, int | None], variable: str) 
         None if user is None else known,
         parts.path,
         parts.query,
-        parts.fragment,
     )

@@ -3,13 +3,11 @@
 * PREFIX/available: "online" or "offline", retained; also where we are gone without a word.
 * PREFIX/events: events, alerts and finished units, in their order, at least once each (QoS 1).
 * PREFIX/status: the newest status, retained.
-* homeassistant/device/…/config: with ``--home-assistant`` what the three above mean, retained.
 
 Needs paho-mqtt (extra `live`), which is imported when there is a broker to connect to.
 """
 
 import importlib.util
-import json
 import re
 import secrets
 import threading
@@ -48,52 +46,11 @@ def parse(url: str) -> tuple[Url, str]:
     return broker, prefix
 
 
-def discovery(prefix: str, name: str) -> tuple[str, str]:
-    """The topic and the JSON by which Home Assistant finds a station (its "MQTT discovery")."""
-    key = "stormpsr_" + re.sub("[^A-Za-z0-9]", "_", prefix)
-
-    def last(of: str, kind: str) -> dict[str, str]:
-        """The newest line of a type; a template has to give a value for each of the others too."""
-        value = f"{{{{ value_json.{of} if value_json.type == '{kind}' else this.state }}}}"
-        return {"platform": "sensor", "state_topic": f"{prefix}/events", "value_template": value}
-
-    of_status = {"state_topic": f"{prefix}/status"}
-    connected = "{{ 'ON' if value_json.connected else 'OFF' }}"
-    entities: dict[str, dict[str, str]] = {
-        "Last step": last("step", "event"),
-        "Not sure": last("step", "unsure"),
-        "Last alert": last("message", "alert"),
-        "Last unit": last("ended", "unit"),
-        "Unit": {"platform": "sensor", **of_status, "value_template": "{{ value_json.unit }}"},
-        "Source": {
-            **{"platform": "binary_sensor", "device_class": "connectivity"},
-            **of_status,
-            "value_template": connected,
-        },
-    }
-    components = {
-        (short := entity.lower().replace(" ", "_")): content
-        | {"name": entity, "unique_id": f"{key}_{short}"}
-        for entity, content in entities.items()
-    }
-    content = {
-        "device": {"identifiers": [key], "name": name},
-        "origin": {"name": "stormpsr-jax"},
-        "components": components,
-        "availability_topic": f"{prefix}/available",
-        "qos": 1,
-    }
-    return f"homeassistant/device/{key}/config", json.dumps(content, ensure_ascii=False)
-
-
 class Mqtt(Outbox):
     """Publishes records; connects, and connects again, by itself."""
 
-    def __init__(self, url: str, device: str | None = None):
+    def __init__(self, url: str):
         """Starts to connect, and returns at once.
-
-        Args:
-            device: the name under which Home Assistant finds it; None tells it nothing.
 
         Raises:
             ValueError: the URL is none, or paho-mqtt is missing.
@@ -103,7 +60,6 @@ class Mqtt(Outbox):
             raise ValueError(f"--mqtt needs paho-mqtt: {installed.extra('live')}")
         from paho.mqtt import client, enums
 
-        self._discovery = None if device is None else discovery(self._prefix, device)
         self._connected = self._refused = False
         self._acknowledged: set[int] = set()  # ids of messages that the broker has taken
         self._news = threading.Condition()
@@ -171,8 +127,6 @@ class Mqtt(Outbox):
             self.warn(f"refuses the connection: {reason}; goes on trying")
             return
         # Not kept for a further connection, which says it anew.
-        if self._discovery is not None:
-            client.publish(*self._discovery, qos=0, retain=True)
         client.publish(self._topic("available"), "online", qos=0, retain=True)
         with self._news:
             self._connected = True

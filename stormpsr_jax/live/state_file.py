@@ -14,14 +14,13 @@ MAX_UNTOLD = 2000  # lines that wait with --hold; then the oldest goes
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True):
-    """A saved state; `live` is that of `Live`, `told` that of `Told`, `untold` lines that wait."""
+    """A saved state; `live` is that of `Live`, `untold` lines that wait."""
 
     source: str
     start: float
     frame: int | None
     dropped: int
     unit: unit.UnitState
-    told: list[int]
     untold: list[dict[str, Any]]
     live: dict[str, Any]
     past: past.PastState

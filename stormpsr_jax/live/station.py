@@ -1,6 +1,5 @@
 """Live recognition at a work station: pictures in, lines of JSON out, a state that is saved."""
 
-import base64
 import collections
 import datetime
 import json
@@ -21,7 +20,6 @@ from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.past import Past
 from stormpsr_jax.live.screen import Screen
 from stormpsr_jax.live.serve import Page
-from stormpsr_jax.live.told import Told
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
 from stormpsr_jax.serving.files import overlay, records
@@ -47,7 +45,6 @@ class Station:
 
     Attributes:
         frame: the last one that was taken, of any unit, from which a restored one goes on.
-        told: of the components, what the lines of the unit at hand say.
     """
 
     def __init__(
@@ -89,10 +86,8 @@ class Station:
         self._outputs: Sequence[Outbox | Page] = ()
         self._screen: Screen | None = None
         self._asked = threading.Event()
-        self._pictured: Sequence[Outbox] = ()
         self._untold: collections.deque[Untold] = collections.deque(maxlen=state_file.MAX_UNTOLD)
         self._past = Past()
-        self.told = Told(live.decoder.variant.initial_state)
         self._part_pictures, self._clips = part_pictures, clips
         self._dropped = 0  # before this process
         self.frame: int | None = None
@@ -111,19 +106,16 @@ class Station:
         stop: Sequence,
         outputs: Sequence[Outbox | Page] = (),
         screen: Page | None = None,
-        pictured: Sequence[Outbox] = (),
     ) -> None:
         """Takes the pictures of a source until it ends, or `stop` is not empty any more.
 
         Args:
             outputs: are told the same as stdout.
-            pictured: those of the outputs whose events and alerts have a picture, "snapshot": a
-                JPEG in base64.
 
         Raises:
             Exception: what ended the source.
         """
-        self._outputs, self._pictured = outputs, pictured
+        self._outputs = outputs
         if screen is not None:
             self._screen = Screen(screen, self._live, self._framing, self._part_pictures)
         self._show_past()
@@ -179,7 +171,7 @@ class Station:
             return
         jpeg = None
         shown = [event for event in events if event.kind in ("report", "unsure")]
-        if (shown or live.alerts) and (self._screen is not None or self._pictured):
+        if (shown or live.alerts) and self._screen is not None:
             jpeg = thumbnail(taken.picture)
         for event in events:
             kind = records.kind_of(event, self._certain)
@@ -257,7 +249,6 @@ class Station:
         untold = list(self._untold)
         self._untold.clear()
         for line in untold:
-            self.told.take(line.record)
             self._past.take(line.record)
         self._save(capture)
         for record, at, jpeg in untold:
@@ -290,10 +281,7 @@ class Station:
         if jpeg is not None and self._screen is not None:
             self._screen.page.snapshot(record["frame"], jpeg)
         for output in self._outputs:
-            more = {}
-            if jpeg is not None and output in self._pictured:
-                more = {"snapshot": base64.b64encode(jpeg).decode()}
-            output.send({**record, **more})
+            output.send(record)
 
     # --- Screen -----------------------------------------------------------------------------------
 
@@ -334,7 +322,6 @@ class Station:
             frame=self.frame,
             dropped=self._dropped + capture.dropped,
             unit=self._unit.state,
-            told=self.told.states,
             untold=[line.record for line in self._untold],
             live=self._live.state(),
             past=self._past.state,
@@ -363,9 +350,6 @@ class Station:
             text = f"{path}: {str(error).removeprefix(f'{path}: ')}"
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
         self.frame, self._dropped, self._unit.state = saved.frame, saved.dropped, saved.unit
-        name = self._live.decoder.procedure.step_name
-        unsure = {step: name(step) for step in self._live.unsure}
-        self.told = Told(self._live.decoder.variant.initial_state, saved.told, unsure)
         self._untold.extend(Untold(record, _came(record)) for record in saved.untold)
         self._past.state = saved.past
         if self.frame is not None:

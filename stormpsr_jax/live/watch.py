@@ -109,12 +109,8 @@ def run(args: argparse.Namespace) -> int:
             add(page)
             tell("page", page.url)
             page.frame(None, {"recording": source.name, "source": "opening"})
-        pictured = []
-        for receiver in receivers.given(args):
-            output = receiver.open(args, title, station.told)
-            add(output)
-            if args.snapshots and receiver.pictures:
-                pictured.append(output)
+        for receiver, url in receivers.given(args):
+            add(receiver.open(url))
         # Before the source is opened: compiling takes longer than pictures wait.
         begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
         if reset.kind == "key":
@@ -124,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         capture = Capture(source, clock, live.frame_at, depth=depth, after=station.frame)
         try:
             with capture:
-                station.run(capture, stop, outputs, page, pictured)
+                station.run(capture, stop, outputs, page)
         except ValueError as error:
             for line in lines_of(error):
                 tell("error", line)

@@ -14,7 +14,6 @@ from stormpsr_jax.networks import backbones
 from stormpsr_jax.stages import order, provenance, remaking
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import LABEL_FILES, Stage
-from stormpsr_jax.training import sinks
 
 FIELDS = dict(fields.flatten(default.described()))
 
@@ -61,7 +60,6 @@ def _collected(check: Callable[..., Iterable[str]], *arguments: object) -> list[
 def _fields(context: Context, _: Sequence[Stage]) -> Iterator[str]:
     config, known = context.config, order.names()
     yield from of_fields(config)
-    yield from sinks.find_errors(tuple(config.metrics_to))
     unknown = [name for name in config.stages if name not in known]
     right = [name for name in known if name in config.stages]
     if unknown or not right:

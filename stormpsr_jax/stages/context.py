@@ -28,7 +28,6 @@ from stormpsr_jax.stages import extra
 from stormpsr_jax.stages.extra import Extra
 from stormpsr_jax.training import hosts
 from stormpsr_jax.training.definition import Definition
-from stormpsr_jax.training.sinks import Sinks
 
 CAD = "cad"  # the split of clean renders
 PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
@@ -290,8 +289,3 @@ class Context:
             shift=c.shift if shift else 0.0,
             occluders=occluders,
         )
-
-    @property
-    def sinks(self) -> Sinks:
-        """Where metrics go."""
-        return Sinks(tuple(self.config.metrics_to), self.config.to_dict())

@@ -42,6 +42,7 @@ from stormpsr_jax.stages import (
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
+from stormpsr_jax.training.tensorboard import TensorBoard
 
 
 def run(context: Context) -> dict:
@@ -111,9 +112,9 @@ def run(context: Context) -> dict:
         for key, value in headline.values(scores).items()
         if value is not None
     }
-    for sink in context.sinks.open(workdir / "evaluate"):
-        sink.write(0, figures)
-        sink.close()
+    board = TensorBoard(workdir / "evaluate")
+    board.write(0, figures)
+    board.close()
     return {}
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from stormpsr_jax.base.errors import raise_all, tell
 from stormpsr_jax.stages import checks, order, provenance, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
-from stormpsr_jax.training import compiled, hosts
+from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
 
 
@@ -55,7 +56,8 @@ def run(
     )
     hosts.here()  # together, for the first time: process 0 alone opens data below
     workdir.mkdir(parents=True, exist_ok=True)
-    with hosts.claimed(workdir), compiled.kept():
+    _keep_compiled()
+    with hosts.claimed(workdir):
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
         opened = functools.partial(Context, config, workdir, mesh, profile_steps, keep=keep)
         context = opened()
@@ -83,6 +85,14 @@ def run(
                 context = opened()  # with what is new
                 hosts.on_process_0(functools.partial(_check_data, context))
         interruption.end_if_asked("all stages are done")
+
+
+def _keep_compiled() -> None:
+    """Has JAX keep compiled programs for later runs of this user, unless it was told where."""
+    if not jax.config.jax_compilation_cache_dir:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = os.path.join(cache, "stormpsr_jax", "compiled")
+        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def _check_data(context: Context) -> None:

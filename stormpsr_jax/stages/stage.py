@@ -142,5 +142,4 @@ def train_stage(context: Context, name: str, definition: Definition) -> dict[str
         rng=context.key(f"{name}/steps"),
         dtype=context.config.dtype,
         profile_steps=context.profile_steps,
-        sinks=context.sinks,
     )

@@ -2,17 +2,15 @@
 
 import contextlib
 import functools
-import importlib
 import json
 import os
 import platform
-import re
 import sys
 import threading
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,10 @@ from jax.experimental import multihost_utils
 
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line, tell
-from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
 # Of a device: twice what decodes for the fastest stage on an H100, by docs/scale.md.
 LOADERS = 4
-_JOB_SET = "tools/cluster/jobset.yaml"
-# Private: publicly, JAX has neither its store of keys and values, in which processes of a run tell
-# each other things without a device, nor their number and this one's without waiting for all.
-_state = importlib.import_module("jax._src.distributed").global_state
-
 PACKAGE = Path(__file__).parents[1]
-# JAX's own; `heartbeat` comes before it.
-_JAX_HEARTBEAT_SECONDS = 60
 _MAX_TEXT = 2**16  # bytes of a config
 # What errors of JAX say of which another process is the cause.
 _LOST = (
@@ -46,7 +36,8 @@ _LOST = (
     "NCCL",
     "coordination service",
 )
-_heartbeat: Heartbeat | None = None  # of this process, once it is connected to others
+HEARTBEAT_SECONDS = 30  # without a sign of life, after which JAX ends the others
+_LAST_SECONDS = 4.0  # in which the others print their own errors, before process 0 ends them
 
 
 def connect(
@@ -68,15 +59,12 @@ def connect(
         ValueError: some of the three without the others, or none of those launchers. If the
             others do not come in time, the process says so in a line and ends.
     """
-    global _heartbeat
     named = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     if missing := [name for name, value in named.items() if value is None]:
         if len(missing) < len(named):
             flags = ", ".join(f"--{name}" for name in missing)
             raise ValueError(f"{flags} missing: give all of --coordinator, --num_processes and "
                              "--process_id, or --distributed alone")  # fmt: skip
-    if coordinator is None:
-        _check_launcher(os.environ)
     # After its own timeout, JAX ends the process from C++ with a stack trace; this comes earlier.
     watch = threading.Timer(timeout, _give_up, (coordinator, num_processes, process_id, timeout))
     watch.daemon = True
@@ -89,59 +77,23 @@ def connect(
             # Inside a Slurm allocation, JAX would otherwise give this process a single GPU.
             cluster_detection_method=None if coordinator is None else "deactivate",
             initialization_timeout=timeout + 60,
-            heartbeat_timeout_seconds=_JAX_HEARTBEAT_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+        jax.process_count()  # waits for all of them, of which some may expect another number
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         where = "--distributed: no launcher has given this process the addresses of the others"
         if coordinator is not None:
             where = f"--coordinator={coordinator}"
         instead = "give --coordinator=host:port, --num_processes and --process_id"
-        if "403" in reason:
-            instead = f"the pod's service account needs the Role of {_JOB_SET}, or {instead}"
         raise ValueError(f"{where} ({reason}); {instead}") from error
-    else:
-        if several():
-            _heartbeat = Heartbeat(_state.client, _state.process_id)
-        _check_count()
     finally:
         watch.cancel()
 
 
 def several() -> bool:
-    """Whether this process is one of several; unlike JAX's answer, it waits for none of them."""
-    return (_state.num_processes or 1) > 1
-
-
-def _check_launcher(variables: Mapping[str, str]) -> None:
-    """Raises ValueError if a launcher gives its processes what JAX cannot start with."""
-    tasks = variables.get("SLURM_STEP_TASKS_PER_NODE", "1")  # such as 8(x2)
-    visible = variables.get("CUDA_VISIBLE_DEVICES", "")
-    seen, here = len(visible.split(",")), int(re.split(r"\D", tasks)[0] or 1)
-    if visible and seen < here:
-        raise ValueError(
-            f"--distributed: Slurm shows each of {here} processes of a node {seen} GPU alone "
-            "(--gpus-per-task, --gpu-bind), where JAX counts those of the node; start them by srun "
-            f"with --gpus-per-node={here} in their place, and each takes one"
-        )
-    if "KUBERNETES_SERVICE_HOST" in variables and "TPU_WORKER_ID" not in variables:
-        installed.check_extra("k8s", ["kubernetes"], "--distributed in a pod")
-
-
-def _check_count() -> None:
-    """Raises ValueError if another process was told of another number of processes.
-
-    JAX would wait for processes that never come.
-    """
-    key = "stormpsr_jax/num_processes/{}"
-    _state.client.key_value_set(key.format(_state.process_id), str(_state.num_processes))
-    for i in range(_state.num_processes if _state.process_id == 0 else 1):
-        other = int(_state.client.blocking_key_value_get(key.format(i), 60_000))
-        if other != _state.num_processes:
-            raise ValueError(
-                f"process {_state.process_id} was started with --num_processes="
-                f"{_state.num_processes}, process {i} with {other}; give all the same"
-            )
+    """Whether this process is one of several; where it never connected, JAX is not started."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def _give_up(
@@ -336,15 +288,13 @@ def fail(error: BaseException, with_traceback: bool = False, status: int = 1) ->
     """Ends this process of several with a line, or a traceback, without waiting for the others.
 
     A regular exit would wait for them, and they may be waiting for this one. An error of the
-    connection only says that another process has ended: which one, `heartbeat` finds out.
+    connection only says that another process has ended.
     """
-    index = _state.process_id
+    index = jax.process_index()
     of_another = isinstance(error, jax.errors.JaxRuntimeError) and any(
         word in str(error) for word in _LOST
     )
     if with_traceback and of_another and not os.environ.get("STORMPSR_TRACEBACK"):
-        if _heartbeat:
-            _heartbeat.connection_lost()
         error = RuntimeError(
             f"process {index} lost the connection to another process, which says why, or was "
             "killed; run the same command again on all"
@@ -353,9 +303,6 @@ def fail(error: BaseException, with_traceback: bool = False, status: int = 1) ->
     lines = [f"error: {one_line(line)}" for line in str(error).split("\n")]
     text = "".join(traceback.format_exception(error)) if with_traceback else "\n".join(lines)
     print(text.rstrip(), file=sys.stderr, flush=True)
-    if _heartbeat:
-        _heartbeat.end(failed=True)
     if index == 0:
-        # The others, which end with process 0, print their own errors and read that of this one.
-        time.sleep(2 * BEAT_SECONDS)
+        time.sleep(_LAST_SECONDS)
     os._exit(status)

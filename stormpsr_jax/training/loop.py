@@ -25,7 +25,6 @@ from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.metrics import MetricWriter
 from stormpsr_jax.training.pace import Pace
-from stormpsr_jax.training.sinks import Sinks
 from stormpsr_jax.training.step import Params, TrainState, jit_step, jit_steps, new_state
 
 # Dispatches in flight before the host looks at their losses: the device never waits for the host,
@@ -49,7 +48,6 @@ def train(
     dtype: str = "float32",
     checkpoint_seconds: float = 600.0,
     profile_steps: tuple[int, int] | None = None,
-    sinks: Sinks | None = None,
 ) -> dict[str, Any]:
     """Trains one stage, or continues it where its newest checkpoint is.
 
@@ -66,7 +64,6 @@ def train(
         checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
-        sinks: of metrics; None is TensorBoard alone.
 
     Returns:
         "steps", "best_step" and "metrics" of the last evaluation.
@@ -83,7 +80,7 @@ def train(
     with explained(workdir, stage.batch_field), interruption.noted() as stop_asked:
         checkpoints, begun = Checkpoints(workdir), time.monotonic()
         try:
-            loop = _Loop(workdir, stage, config, mesh, rng, dtype, checkpoints, sinks)
+            loop = _Loop(workdir, stage, config, mesh, rng, dtype, checkpoints)
             try:
                 if stage.evaluate and stage.evaluate_start and loop.step == 0:
                     with loop.pace.apart():
@@ -112,7 +109,6 @@ class _Loop:
         rng: jax.Array,
         dtype: str,
         checkpoints: Checkpoints,
-        sinks: Sinks | None,
     ):
         self.workdir, self.stage, self.config, self.mesh = workdir, stage, config, mesh
         self.checkpoints = checkpoints
@@ -160,7 +156,7 @@ class _Loop:
         make = jit_steps if self.several else jit_step
         self.train_step = make(stage.loss_fn, optimizer, shardings, mesh)
         self.pace = Pace(self.step, mesh, dtype, stage.unit)
-        self.writer = MetricWriter(workdir, self.step, sinks)
+        self.writer = MetricWriter(workdir, self.step)
         self.progress: Bar | None = None
 
     def run(

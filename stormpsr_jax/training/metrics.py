@@ -1,4 +1,4 @@
-"""The metrics of a stage: metrics.jsonl and pace.jsonl for programs, and sinks for people."""
+"""The metrics of a stage: metrics.jsonl and pace.jsonl, and a file for TensorBoard."""
 
 import contextlib
 import json
@@ -9,11 +9,11 @@ from typing import TextIO
 import jax
 
 from stormpsr_jax.base import files
-from stormpsr_jax.training.sinks import Sink, Sinks
+from stormpsr_jax.training.tensorboard import TensorBoard
 
 
 class MetricWriter:
-    """Appends rows to WORKDIR/metrics.jsonl, and gives them to the sinks.
+    """Appends rows to WORKDIR/metrics.jsonl, and gives them to TensorBoard.
 
     Only process 0 writes. Rows beyond `step`, the step that training resumes from, are cut, so that
     the file of an interrupted run equals that of an undisturbed one. Timings differ from run to run
@@ -22,15 +22,14 @@ class MetricWriter:
     Files are written by the thread that calls: where the disk is full it gets the OSError.
     """
 
-    def __init__(self, workdir: Path, step: int = 0, sinks: Sinks | None = None):
-        """Opens all, in the stage's folder; without `sinks`, TensorBoard's alone."""
+    def __init__(self, workdir: Path, step: int = 0):
+        """Opens all, in the stage's folder."""
         self._rows: TextIO | None = None
-        self._sinks: list[Sink] = []
         if jax.process_index() != 0:
             return
         self._rows = _open(workdir / "metrics.jsonl", step)
         self._pace = _open(workdir / "pace.jsonl", step)
-        self._sinks = (sinks or Sinks()).open(workdir, step)
+        self._board = TensorBoard(workdir, step)
 
     def write(
         self,
@@ -38,7 +37,7 @@ class MetricWriter:
         scalars: Mapping[str, float],
         timings: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes one row {"step": step, **scalars}, and another of `timings`; both to the sinks."""
+        """Writes one row {"step": step, **scalars}, and another of `timings`."""
         if self._rows is None:
             return
         # Rows reach the file before the checkpoint of the same step is made.
@@ -46,17 +45,17 @@ class MetricWriter:
         if timings:
             print(json.dumps({"step": step, **timings}), file=self._pace, flush=True)
         known = {n: v for n, v in {**scalars, **(timings or {})}.items() if v is not None}
-        for sink in self._sinks:
-            sink.write(step, known)
+        self._board.write(step, known)
 
     def close(self) -> None:
         """Closes all."""
-        for file in (self._rows, self._pace) if self._rows else ():
+        if self._rows is None:
+            return
+        for file in (self._rows, self._pace):
             # All rows are out already, except those that there was no room for.
             with contextlib.suppress(OSError):
                 file.close()
-        for sink in self._sinks:
-            sink.close()
+        self._board.close()
 
 
 def _open(path: Path, step: int) -> TextIO:

@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 
-import jinja2
 import pytest
 
 from stormpsr_jax.live import mqtt
@@ -91,36 +90,6 @@ def test_topics_and_last_will(system, tmp_path):
         ours.close()
         later.wait(lambda s: s.of("line/7/available")[-1] == "offline")
         later.close()
-
-
-@needs_broker
-def test_home_assistant_finds_the_station_and_its_templates_hold(system, tmp_path):
-    with mosquitto(tmp_path, "allow_anonymous true") as port:
-        for name in (None, "pump · up"):
-            ours = mqtt.Mqtt(f"mqtt://127.0.0.1:{port}/line/7", name)
-            ours.send({"type": "event"})
-            ours.close()
-        later = Subscriber(port, "later")
-        topic = "homeassistant/device/stormpsr_line_7/config"
-        later.wait(lambda s: s.of(topic))
-        (text,) = later.of(topic)
-        later.close()
-    found = json.loads(text)
-    assert found["device"] == {"identifiers": ["stormpsr_line_7"], "name": "pump · up"}
-    assert found["availability_topic"] == "line/7/available"
-    parts = found["components"]
-    assert len({part["unique_id"] for part in parts.values()}) == len(parts)
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
-
-    def shown(part, record):
-        template = environment.from_string(parts[part]["value_template"])
-        return template.render(value_json=record, this={"state": "as before"})
-
-    assert shown("last_step", {"type": "event", "step": "Install pin"}) == "Install pin"
-    assert shown("last_step", {"type": "alert", "message": "look"}) == "as before"
-    assert shown("last_alert", {"type": "alert", "message": "look"}) == "look"
-    assert shown("source", {"type": "status", "connected": False, "unit": 3}) == "OFF"
-    assert shown("unit", {"type": "status", "connected": False, "unit": 3}) == "3"
 
 
 def test_a_cut_loses_nothing_and_the_name_stays_the_same(system):

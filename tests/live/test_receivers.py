@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from stormpsr_jax.live import mqtt, opcua, outbox, webhook
+from stormpsr_jax.live import mqtt, outbox, webhook
 from tests.support.processes import free_port
 from tests.support.receivers import (
     REFUSED,
@@ -15,7 +15,6 @@ from tests.support.receivers import (
     broker,
     hanging_up,
     make_keys,
-    passing_on,
     saying,
     web_server,
 )
@@ -36,10 +35,6 @@ SINKS = {
         ),
         "http://127.0.0.1:{}",
     ),
-    "opcua": (
-        lambda port: opcua.OpcUa(f"opc.tcp://127.0.0.1:{port}#ns=2;s=Line7", first_pause=0.05),
-        "opc.tcp://127.0.0.1:{}#ns=2;s=Line7",
-    ),
 }
 FAULTS = {
     "is down": None,
@@ -49,33 +44,18 @@ FAULTS = {
     "refuses": {
         "mqtt": saying(REFUSED),
         "webhook": saying(b"HTTP/1.1 503 \x1b[31m\r\n\r\n"),
-        "opcua": saying(b"ERRF" + bytes(12)),
     },
 }
 
 
-@pytest.fixture(scope="module")
-def plant(system):
-    from tests.support.opcua_server import Plant
-
-    with contextlib.closing(Plant()) as plant:
-        yield plant
-
-
 @pytest.fixture(params=SINKS)
 def kind(system, request):
-    pytest.importorskip({"mqtt": "paho", "opcua": "asyncua"}.get(request.param, "json"))
+    pytest.importorskip({"mqtt": "paho"}.get(request.param, "json"))
     return request.param
 
 
-@contextlib.contextmanager
-def taking(kind, port, request, tls=None):
-    act = {"mqtt": broker, "webhook": web_server()}.get(kind)
-    plant = request.getfixturevalue("plant") if kind == "opcua" else None
-    with Double(act or passing_on(plant.port), port, tls) as double:
-        if plant is not None:
-            plant.written.clear()
-        yield plant or double
+def taking(kind, port=0, tls=None):
+    return Double({"mqtt": broker, "webhook": web_server()}[kind], port, tls)
 
 
 @pytest.fixture
@@ -90,9 +70,8 @@ def event(number):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_receiver_is_named_waited_for_and_gets_everything_when_it_is_back(
-    fault, kind, said, request, monkeypatch
+    fault, kind, said, monkeypatch
 ):
-    monkeypatch.setattr(opcua, "TIMEOUT", 0.5)
     monkeypatch.setattr(webhook, "TIMEOUT", 0.5)
     start, name = SINKS[kind]
     port, act = free_port(), FAULTS[fault]
@@ -104,8 +83,7 @@ def test_a_receiver_is_named_waited_for_and_gets_everything_when_it_is_back(
             ours.send(event(number))
         assert time.perf_counter() - begin < 0.3, "send waits for nobody"
         said.wait(f"warning: {name.format(port)}: ")
-    monkeypatch.setattr(opcua, "TIMEOUT", 3)
-    with taking(kind, port, request) as taker:
+    with taking(kind, port) as taker:
         taker.wait(3)
         ours.close()
         assert list(dict.fromkeys(taker.steps())) == [0, 1, 2]
@@ -134,14 +112,13 @@ def test_close_is_bounded_and_counts_what_did_not_arrive(kind, said):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
-@pytest.mark.parametrize("kind", ["mqtt", "webhook"], indirect=True)
-def test_certificates_are_checked(kind, tmp_path, request, monkeypatch, said):
+def test_certificates_are_checked(kind, tmp_path, monkeypatch, said):
     start, _ = SINKS[kind]
-    keys = make_keys(tmp_path / "keys", "station")
+    keys = make_keys(tmp_path / "keys")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(keys / "certificate.pem", keys / "key.pem")
     dropped = []
-    with taking(kind, 0, request, context) as taker:
+    with taking(kind, tls=context) as taker:
         for trusted in (False, True):
             if trusted:
                 monkeypatch.setenv("SSL_CERT_FILE", str(keys / "certificate.pem"))
@@ -154,22 +131,22 @@ def test_certificates_are_checked(kind, tmp_path, request, monkeypatch, said):
 
 
 BAD_URLS = [
-    ("{}://u:hunter2@host:0/a#ns=2;s=x"),
-    ("{}://u:hunter2@host:port/a#ns=2;s=x"),
-    ("{}://u:hunter2/x@host/a#ns=2;s=x"),
-    ("{}://u:hunter2@[::1/a#ns=2;s=x"),
-    ("{}://u:hunter2@ho st/a#ns=2;s=x"),
-    ("{}://u:hunter2@" + "h" * 70 + "/a#ns=2;s=x"),
-    ("{}://u:hunter2@host/a\r\nb#ns=2;s=x"),
-    ("{}:///hunter2#ns=2;s=x"),
+    ("{}://u:hunter2@host:0/a"),
+    ("{}://u:hunter2@host:port/a"),
+    ("{}://u:hunter2/x@host/a"),
+    ("{}://u:hunter2@[::1/a"),
+    ("{}://u:hunter2@ho st/a"),
+    ("{}://u:hunter2@" + "h" * 70 + "/a"),
+    ("{}://u:hunter2@host/a\r\nb"),
+    ("{}:///hunter2"),
     ("host/hunter2"),
-    ("ftp://u:hunter2@host/a#ns=2;s=x"),
+    ("ftp://u:hunter2@host/a"),
 ]
 BAD = [
     *[
         (parse, url.format(scheme))
         for (parse, scheme), url in itertools.product(
-            [(mqtt.parse, "mqtt"), (webhook.parse, "http"), (opcua.parse, "opc.tcp")], BAD_URLS
+            [(mqtt.parse, "mqtt"), (webhook.parse, "http")], BAD_URLS
         )
     ],
     (mqtt.parse, "mqtt://u:hunter2@host/"),
@@ -180,16 +157,11 @@ BAD = [
     (mqtt.parse, "mqtt://u:hunter2@host/" + "a" * 201),
     (webhook.parse, "http://host/hunter2 b"),
     (webhook.parse, "http://host/hunter2/ü"),
-    (opcua.parse, "opc.tcp://u:hunter2@host"),
-    (opcua.parse, "opc.tcp://u:hunter2@host#ns=2;i=7"),
-    (opcua.parse, "opc.tcp://u:hunter2@host#ns=70000;s=x"),
-    (opcua.parse, "opc.tcp://u:hunter2@host/?a=1#ns=2;s=x"),
-    (opcua.parse, f"opc.tcp://u:hunter2@host#ns=2;s={'x' * 201}"),
 ]
 
 
 @pytest.mark.parametrize(("parse", "url"), BAD)
 def test_what_is_no_address_is_refused_in_a_line_that_repeats_no_password(parse, url):
-    with pytest.raises(ValueError, match=r"^--(mqtt|webhook|opcua): must be like .*$") as error:
+    with pytest.raises(ValueError, match=r"^--(mqtt|webhook): must be like .*$") as error:
         parse(url)
     assert "hunter2" not in str(error.value)

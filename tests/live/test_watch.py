@@ -14,11 +14,9 @@ import pytest
 import simplejpeg
 
 import stormpsr_jax
-from stormpsr_jax.base import files
-from stormpsr_jax.live import capture, opcua, watch
+from stormpsr_jax.live import capture, watch
 from stormpsr_jax.psr.streams.stream import Event
 from stormpsr_jax.serving import product_gate_watch
-from stormpsr_jax.serving.named_files import sealed
 from stormpsr_jax.serving.product_gate import Fits
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
@@ -131,32 +129,6 @@ def test_recognise_steps_of_another_product_are_withdrawn_or_never_told(
         told = [(line["frame"], line["step_id"]) for line in lines if line["type"] == kind]
         assert told == ([] if hold else steps)
     assert lines[-1]["fits"] is False
-
-
-def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
-    hurried, trained, even, tmp_path, monkeypatch
-):
-    taken = []
-
-    class Server:
-        def __init__(self, url, keys, told):
-            taken.append(list(told.states))
-
-        def send(self, record):
-            pass
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(opcua, "OpcUa", Server)
-    path = tmp_path / "s.json"
-    words = (trained, even, "--realtime", "--variant=assembly", f"--state={path}")
-    assert run(*words) == 0
-    state = files.read_json(path)
-    state["told"] = [-1] * len(state["told"])
-    files.write_json(path, sealed(state))
-    assert run(*words, "--opcua=opc.tcp://127.0.0.1#ns=2;s=Line7") == 0
-    assert taken == [state["told"]]
 
 
 class Watching:
@@ -292,7 +264,7 @@ def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys
         (
             [
                 *(even, "--out=x", "--serve", "--state=y", "--reset=key", "--token-file=t"),
-                *("--hold", "--mqtt=m://me:secret@h", "--webhook=w", "--opcua=o://me:secret@h"),
+                *("--hold", "--mqtt=m://me:secret@h", "--webhook=w"),
             ],
             [
                 f"--{name} is for live sources"
@@ -306,18 +278,12 @@ def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys
                 "--realtime",
                 "--mqtt=x://me:secret@h/p",
                 "--webhook=ftp://secret",
-                "--opcua=opc.tcp://me:secret@h",
-                "--opcua-keys=/nowhere",
             ],
-            [f"--{name}: must be like" for name in ("mqtt", "webhook", "opcua")]
-            + ["--opcua-keys=/nowhere: has no certificate.pem"],
+            [f"--{name}: must be like" for name in ("mqtt", "webhook")],
         ),
         (["--serve", "8765", even, "--realtime"], ["--serve 8765: write --serve=8765"]),
         ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
         ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
-        ([even, "--realtime", "--opcua-keys=k"], ["--opcua-keys is for --opcua"]),
-        ([even, "--realtime", "--home-assistant"], ["--home-assistant is for --mqtt"]),
-        ([even, "--realtime", "--snapshots"], ["--snapshots is for --mqtt and --webhook"]),
         ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
         (["camera:x"], ["cameras are camera:0"]),
         ([even, "--realtime", "--certain=2"], ["'2' is not a number in 0…1"]),

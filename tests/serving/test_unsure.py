@@ -1,6 +1,5 @@
 import pytest
 
-from stormpsr_jax.live.told import Told
 from stormpsr_jax.psr.files import timed_labels, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned_events
@@ -94,9 +93,6 @@ def test_a_part_that_was_not_sure_and_is_taken_off_is_no_longer_not_sure(tmp_pat
     told, shown = played(shown, tmp_path / "s.json", remove=-1.0)
     assert steps_of(told, "gone") == [2]
     assert ids(shown["unsure"]) == ids(told[-1]["unsure"]) == [3]
-    tells = Told((0, 0, 0))  # by which OPC UA has its nodes
-    known = [(line["type"], list(tells.unsure)) for line in told if tells.take(line)]
-    assert known == [("unsure", [0]), ("unsure", [0, 3]), ("gone", [3]), ("unit", [])]
 
 
 def test_what_was_never_right_is_asked_for_with_the_picture_in_the_model(tmp_path):

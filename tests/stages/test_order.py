@@ -1,8 +1,9 @@
+import jax
 import pytest
 
 from stormpsr_jax import main
 from stormpsr_jax.base import files, results
-from stormpsr_jax.stages import order
+from stormpsr_jax.stages import order, run
 from stormpsr_jax.stages.stage import Reads, Stage
 from tests.support.tiny import tiny
 
@@ -62,3 +63,15 @@ def test_a_new_stage_is_made_once_and_again_after_a_change(finished, tmp_path, m
     assert files.read_json(tmp_path / "run" / "count" / "counts.json")["seed"] == 7
     with pytest.raises(ValueError, match="stage 'later' takes the result of 'count'"):
         main.run(tiny(stages=("later",), **{"data.dir": str(finished / "data")}), tmp_path / "b")
+
+
+def test_compiled_programs_are_kept_for_the_user_unless_jax_was_told_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for told, kept in (("mine", "mine"), (None, str(tmp_path / "stormpsr_jax/compiled"))):
+            jax.config.update("jax_compilation_cache_dir", told)
+            run._keep_compiled()
+            assert jax.config.jax_compilation_cache_dir == kept
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

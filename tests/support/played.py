@@ -36,9 +36,8 @@ class Screen:
 
 
 def play(
-    shown, reset="key", *, live=None, stop_at=None, before=None, outputs=(), screen=None,
-    pictured=(), **options,
-):  # fmt: skip
+    shown, reset="key", *, live=None, stop_at=None, before=None, outputs=(), screen=None, **options
+):
     """The lines that are told about pictures, as objects.
 
     It is stopped with picture `stop_at`; `before(script, number)` is called before each picture.
@@ -56,7 +55,7 @@ def play(
     clock, live = Clock(FPS, 0.0), live or scripted()
     one = Station(live, "x", clock=clock, reset=parse_reset(reset), tell=tell, **options)
     one.restore()
-    one.run(Script(list(shown), before=each), stop, outputs, screen, pictured)
+    one.run(Script(list(shown), before=each), stop, outputs, screen)
     return told
 
 

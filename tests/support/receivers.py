@@ -115,23 +115,6 @@ def _text(packet):
     return packet.read(int.from_bytes(packet.read(2))).decode()
 
 
-def passing_on(port):
-    def copy(source, target):
-        with contextlib.suppress(OSError):
-            while data := source.recv(4096):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
-
-    def act(double, connection):
-        with socket.create_connection(("127.0.0.1", port)) as other:
-            back = threading.Thread(target=copy, args=(other, connection))
-            back.start()
-            copy(connection, other)
-            back.join()
-
-    return act
-
-
 def saying(*answers):
     """Says these bytes, waits until the other side has gone, and takes nothing."""
 
@@ -149,16 +132,13 @@ def hanging_up(double, connection):
     connection.recv(4096)
 
 
-def make_keys(folder, name):
-    """Makes certificate.pem and key.pem in a folder, for localhost and the URI urn:NAME."""
-    folder.mkdir(exist_ok=True)
+def make_keys(folder):
+    """Makes certificate.pem and key.pem in a folder, for this machine."""
+    folder.mkdir()
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     command += ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
-    names = f"subjectAltName=URI:urn:{name},DNS:localhost,IP:127.0.0.1"
-    usage = "digitalSignature,nonRepudiation,keyEncipherment,dataEncipherment"
-    command += ["-subj", f"/CN={name}", "-addext", names, "-addext", f"keyUsage={usage}"]
+    command += ["-subj", "/CN=station", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run(command, check=True, capture_output=True)
-    (folder / "key.pem").chmod(0o600)
     return folder
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from stormpsr_jax.training import hosts
 from tests.support.processes import ROOT, environment, free_address, free_port, start
 
-CRASH = "Check failure stack trace"  # of C++, as when JAX ends a process
 CONFIG = {"temporal.steps": 12, "seed": 0}
 
 
@@ -71,13 +70,13 @@ def test_hosts_another_config_and_other_code_are_named_on_every_process():
     assert "processes [1, 2] run another config or other code than process 0" in first
 
 
-def test_hosts_dead_process_is_named_by_the_others():
+def test_hosts_dead_process_ends_the_others():
     (code0, first), (dead, _), (code2, third) = together("work", "die", "work")
     assert dead == -9
-    assert (code0, code2) == (1, 1), first + third
-    for text in (first, third):
-        assert "error: process 1 has not been heard of for 8 s" in text
-        assert CRASH not in text
+    assert code0 != 0
+    assert "another task died" in first, "by JAX, which process 0 hears of no broken connection"
+    assert code2 == 1
+    assert "error: process 2 lost the connection to another process, which says why" in third
 
 
 def test_hosts_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
@@ -134,6 +133,8 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
     config = dict(CONFIG)
     if action == "other config":
         config["temporal.steps"] = 13
+    if action in ("work", "die"):
+        hosts.HEARTBEAT_SECONDS = 5
     if action == "other code":
         hosts.PACKAGE = Path(__file__).parent
     if action == "own folder":
