@@ -2,7 +2,7 @@
 
 Times are seconds, or m:ss or h:mm:ss with a decimal point. Rows may be in any order, other columns
 are not read, and files that a spreadsheet has saved with semicolons and decimal commas are
-understood. The header alone says that nothing was done.
+understood. With the header alone there are no labels in it.
 
 In a spreadsheet (.xlsx) the first sheet is such a table. Formulas are refused.
 """
