@@ -19,7 +19,7 @@ from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.psr.files import box_forms, label_files, labels, timed_labels
 from stormpsr_jax.psr.files.boxes import Picture, by_frame
-from stormpsr_jax.psr.files.formats.form import Unit
+from stormpsr_jax.psr.files.formats.sample import Unit
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
