@@ -6,11 +6,11 @@ docs/own-product.md takes you from there to a trained model. For a recording NAM
 
 * --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
 * --labels holds NAME.csv with the header `time,step` (as `stormpsr label` writes it),
-  `start,end,step` (seconds, or m:ss) or `frame,step`; or NAME.json, NAME.eaf, … of Label Studio,
-  ELAN, BORIS, VIA 3 or CVAT, subtitles or a spreadsheet (docs/formats.md has them all); or the
-  export of a whole project, of any name; or a folder NAME with PSR_labels.csv and perhaps
-  PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are known by what is in them. --words
-  says what labels call the steps; `python -m data_prep.labels map` drafts that file;
+  `start,end,step` (seconds, or m:ss) or `frame,step`; or NAME.json, NAME.xml or NAME.eaf of Label
+  Studio, CVAT or ELAN (docs/formats.md); or the export of a whole project, of any name; or a folder
+  NAME with PSR_labels.csv and perhaps PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are
+  known by what is in them. --words says what labels call the steps; `python -m data_prep.labels
+  map` drafts that file;
 * --boxes, if given, holds NAME.json (COCO), NAME.xml (CVAT for images 1.1) or a folder NAME of YOLO
   text files; or it is a COCO or CVAT file, or holds just one, with images NAME/000010.jpg of all
   recordings. Coordinates are those of the original picture, upright; without boxes the detector

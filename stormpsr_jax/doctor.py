@@ -33,7 +33,6 @@ PURPOSES = {
     "synthetic": "data synthetic, data cad, main --config=synthetic, =cad",
     "step": "data cad with STEP files",
     "3mf": "data cad with 3MF files",
-    "labels": "labels in a spreadsheet",
     "export": "export, models in ONNX and StableHLO",
     "photos": "main --config=own:photos",
     "ray": "data and recognise with --ray",

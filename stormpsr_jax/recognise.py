@@ -27,7 +27,6 @@ from stormpsr_jax.base import cluster, files, installed, interruption, memory
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
 from stormpsr_jax.live import receivers
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream, share
-from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import streams
 
 
@@ -129,7 +128,6 @@ def _run_files(args: argparse.Namespace) -> int:
         video=args.video,
         clips=args.clips,
         certain=args.certain,
-        pre_labels=args.format,
         gate=model.gate_checksum if args.own else None,
     )
     checksum = files.checksum(folder / "model.json")
@@ -221,11 +219,6 @@ def _parser() -> OneLineParser:
     add("--own", metavar="VIDEOS", help=what + "like here (otherwise it goes by its training)")
     add("--video", action="store_true", help="write an annotated video too")
     add("--clips", action="store_true", help="write a short video of each event too")
-    add(
-        "--format",
-        choices=list(formats.WRITTEN),
-        help="write labels for a labelling tool too, to be corrected there",
-    )
     add(
         "--batch",
         type=_batch,

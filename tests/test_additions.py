@@ -79,18 +79,20 @@ ADDITIONS = {
     },
     "a label format": {
         "stormpsr_jax/psr/files/formats/lines.py": """
-            from stormpsr_jax.psr.files.formats import form
+            from stormpsr_jax.psr.files.formats.sample import Entry, Format, Unit
+
+            def recognises(sample):
+                return sample.kind == "text" and sample.text.startswith("# steps")
 
             def read(sample):
                 rows = (line.split(" at ") for line in sample.text.splitlines()[1:])
-                return [form.Entry(s, float(t), form.Unit.SECONDS, "a line") for s, t in rows]
+                return [Entry(s, float(t), Unit.SECONDS, "a line") for s, t in rows]
 
-            MARK = form.Mark("a first line '# steps'", lambda s: s.text.startswith("# steps"))
-            FORMAT = form.Format("lines", "lines", "seconds", (form.Form((MARK,), read),))
+            FORMAT = Format("lines", recognises, read)
             """,
         "stormpsr_jax/psr/files/formats/formats.py": {
-            "    label_studio,\n": "    lines,\n",
-            "    subtitles.FORMAT,\n": "    lines.FORMAT,\n",
+            "import cvat, elan, label_studio, tables": ", lines",
+            "FORMATS = (": "lines.FORMAT, ",
         },
     },
     "a field of a config": {
@@ -133,7 +135,7 @@ assert headline.FIGURES[0].key == "steps"
 assert "data museum" in __main__.usage() and "museum's videos" in __main__.usage()
 (work / "labels.txt").write_text("# steps\\nInstall base at 3.5\\n")
 form, (entry,), *_ = formats.read(work / "labels.txt")
-assert form.key == "lines" and "Install base" in str(entry)
+assert form.name == "lines" and "Install base" in str(entry)
 print("all work")
 """
 

@@ -92,6 +92,7 @@ def open_folder(directory: str | Path) -> Checked:
                 variant = checked.procedure.variant_for(recording.name)
                 warnings = agreement.of_labels(checked.procedure, variant, read)
                 found += [(recording.name, warning) for warning in warnings]
+                checked.warnings += agreement.without_steps(variant, read, place)
     checked.warnings += agreement.grouped(found, checked.fps)
     return checked
 

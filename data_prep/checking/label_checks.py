@@ -82,6 +82,7 @@ def check(
     """
     recordings, steps = Counter[str](), Counter[int]()
     found: list[tuple[str, agreement.LabelWarning]] = []
+    empty: list[str] = []
 
     def look(name: str, place: Place) -> None:
         variant = procedure.variant_for(name)
@@ -90,9 +91,10 @@ def check(
         steps.update(step for _, step in read.with_errors)
         warnings = agreement.of_labels(procedure, variant, read, window)
         found.extend((name, warning) for warning in warnings)
+        empty.extend(agreement.without_steps(variant, read, place))
 
     for_each(label_files.find(labels).items(), look)
-    lines = _never_seen(procedure, recordings, steps)
+    lines = empty + _never_seen(procedure, recordings, steps)
     lines += agreement.grouped(found, procedure.fps)
     lines += _too_few(procedure, recordings, steps, measured())
     return _table(procedure, recordings, steps), lines

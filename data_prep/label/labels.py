@@ -19,7 +19,7 @@ from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files, labels, timed_labels
-from stormpsr_jax.psr.files.formats.form import Unit
+from stormpsr_jax.psr.files.formats.sample import Unit
 from stormpsr_jax.psr.files.label_files import PSR_FILES
 from stormpsr_jax.psr.files.timed_labels import TimedStep
 from stormpsr_jax.psr.files.words import Terms

@@ -210,6 +210,9 @@ class Project:
             raise ValueError("no video is done")
         if unread := [name for name, entry in done.items() if not entry["frames"]]:
             raise ValueError(f"not read yet, or not readable: {', '.join(unread)}")
+        read = self.labels.read
+        if empty := [n for n in done if not read(n, self.recordings[n].frames()).steps]:
+            raise ValueError(f"done, but without a step: {', '.join(empty)}; label its steps first")
         folder, boxes, boxed = self.labels.keeping.folder, self.boxes.folder, set[str]()
         if boxes.is_dir() and any(path.is_file() for path in boxes.rglob("*")):
             boxed = done.keys() & own_labels.find_boxes(boxes, done)

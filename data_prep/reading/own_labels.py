@@ -19,7 +19,7 @@ from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.psr.files import box_forms, label_files, labels, timed_labels
 from stormpsr_jax.psr.files.boxes import Picture, by_frame
-from stormpsr_jax.psr.files.formats.form import Unit
+from stormpsr_jax.psr.files.formats.sample import Unit
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -46,15 +46,29 @@ def read_labels(
         procedure.variant_for(recording.name)  # which it has to have
         if recording.labels.is_file():
             return _read_timed(recording, procedure, terms or Terms())
-        return recording_labels.read_psr_labels(recording, procedure)
+        found = recording_labels.read_psr_labels(recording, procedure)
+        if label_files.STATES not in found.files and len(found.states) == 1:
+            raise ValueError(_unlabelled(recording.labels, recording.name))
+        return found
 
     return recording_labels.with_boxes(recording, read_steps, read_boxes)
+
+
+def _unlabelled(place: object, name: str) -> str:
+    """What is wrong with labels without a step: hardly anybody films that nothing happens."""
+    return (
+        f"{place}: no step of {name} is labelled; label it, or take the labels away, so that its "
+        f"video is left out (where nothing is to happen, {name}/{label_files.STATES} says so with "
+        "the first state alone)"
+    )
 
 
 def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
     place, first = recording.labels, recording.pictures.first_frame
     initial = procedure.variant_for(recording.name).initial_state
     timed = label_files.read_times(place, procedure, terms, recording.name, with_pictures=True)
+    if not timed:
+        raise ValueError(_unlabelled(place, recording.name))
     first_state, steps = timed_labels.to_frames(
         place,
         timed,

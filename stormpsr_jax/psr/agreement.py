@@ -1,7 +1,7 @@
 """Whether labels, procedure and predictions agree: warnings of what may be, but is hardly meant.
 
 `of_labels` looks at the labels of a recording alone: steps out of place, odd states, changes in
-haste, hours.
+haste, hours; `without_steps` at whether they have a step at all.
 
 `check` compares the states of detections with the labelled ones. Another clock, classes in another
 order or exchanged files still give high figures. Of the published detections of 17 recordings of
@@ -64,6 +64,17 @@ def of_labels(
         warnings.append(LabelWarning(last, text))
     warnings += _of_states(procedure, variant, labels.frames, labels.states)
     return sorted(warnings + _of_pauses(procedure, labels.frames, labels.states, window))
+
+
+def without_steps(variant: Variant, labels: Labels, place: object) -> list[str]:
+    """Returns a line if labels say that nothing happens, as a file with a header alone does.
+
+    `place` is their file or folder, as the line names it.
+    """
+    if labels.with_errors or (np.asarray(labels.states) != variant.initial_state).any():
+        return []
+    what = "no step is labelled, as if nothing happened in the recording; label it, or take it out"
+    return [f"{place}: {what}"]
 
 
 def _of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[LabelWarning]:

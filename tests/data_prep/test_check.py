@@ -102,6 +102,16 @@ def test_check_labels_that_are_doubtful_are_a_warning(tmp_path, capsys):
     assert warning in capsys.readouterr().out
 
 
+def test_check_a_recording_without_a_step_is_a_warning(tmp_path, capsys):
+    def other(data):
+        return dataclasses.replace(data, states=np.zeros_like(data.states))
+
+    build(tmp_path, make=functools.partial(make, change=other))
+    assert check.main([str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"warning: {tmp_path}/labels/train/b: no step is labelled, as if nothing" in said
+
+
 def test_check_page_does_not_grow_with_the_data(tmp_path):
     names = [f"r{i:02d}" for i in range(7)]
 

@@ -128,7 +128,7 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
     table = "start;end;step;who\n0,1;1,0;Install seal;me\n"
     (root / "bench1.csv").write_text(table)
     (root / "repair1/PSR_labels.csv").write_text("00009.jpg,8,Remove screw\n")
-    (root / "bench2.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nInstall seal\n")
+    (root / "bench2.txt").write_text("step\ttime\nInstall seal\t1\n")
     (root / "all.xml").write_text(cvat_project(["bench3", "bench4"]))
     with keeping(root) as kept:
         labels = labels_in(kept)
@@ -149,7 +149,7 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
         assert there == {".label", "all.xml", "bench1.csv", "bench2.csv", "repair1.csv"}
         assert (root / "bench1.csv").read_text() == "time,step\n2.4,Install cover\n"
         assert (root / ".label/before/bench1/1/bench1.csv").read_text() == table
-        assert (root / ".label/before/bench2/1/bench2.srt").exists()
+        assert (root / ".label/before/bench2/1/bench2.txt").exists()
         assert (root / ".label/before/repair1/1/PSR_labels.csv").exists()
         assert not list((root / ".label/before").glob("*/2"))
         write(labels, "bench1", film, [])
@@ -178,7 +178,7 @@ def test_what_own_does_not_take_is_saved_and_told(tmp_path):
 def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
     film, root = opened(write_film(tmp_path / "bench.mp4"), 5.0), tmp_path / "labels"
     root.mkdir()
-    (root / "bench.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nInstall seal\n")
+    (root / "bench.txt").write_text("step\ttime\nInstall seal\t1\n")
     outside = tmp_path / "precious.csv"
     outside.write_text("time,step\n")
 
@@ -189,9 +189,9 @@ def test_a_kill_between_two_files_leaves_one_of_them(tmp_path, monkeypatch):
         patch.setattr("data_prep.label.keeping._remove", killed)
         with pytest.raises(KeyboardInterrupt):
             write(labels_in(kept), "bench", film, [(3, 0)])
-    assert (root / "bench.srt").exists()
+    assert (root / "bench.txt").exists()
     with keeping(root) as kept:
-        assert not (root / "bench.srt").exists()
+        assert not (root / "bench.txt").exists()
         assert labels_in(kept).read("bench", film).steps == [(3, 0)]
     (root / "bench.csv").write_text("frame,step\n3,0\n")
     with keeping(root) as kept, monkeypatch.context() as patch:

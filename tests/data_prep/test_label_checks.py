@@ -116,6 +116,14 @@ def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
     ]
 
 
+def test_a_file_with_a_header_alone_is_named(said):
+    warnings, _ = said({"bench_01": GOOD, "bench_02": ""})
+    assert warnings[0] == (
+        f"{said.folder}/labels/bench_02.csv: no step is labelled, as if nothing happened in the "
+        "recording; label it, or take it out"
+    )
+
+
 def test_labels_with_errors_are_refused(said, capsys):
     (said.folder / "labels/bench_01.csv").write_text("time,step\n20,Install lid\n")
     words = ["check", f"{said.folder}/labels", f"--procedure={said.folder}/pump.json"]

@@ -104,6 +104,10 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
         assert save(page, "bench1", "", [(3, 99)])[0] == 409
         revision = video(page, "bench1")["revision"]
         assert save(page, "bench1", revision, [(3, 99)])[0] == 422
+        revision = save(page, "bench1", revision, [], done=True)[2]["revision"]
+        wanted = {"aspect": "", "splits": "100/0/0"}
+        status, _, refused = page.ask("/api/train/plan", "POST", wanted)
+        assert (status, "done, but without a step: bench1" in refused["error"]) == (422, True)
         assert save(page, "bench1", revision, [(10, 0)], done=True)[0] == 200
         assert next(e for e in told if e) != changed  # which was told once
         _, _, project = page.ask()
@@ -113,7 +117,6 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
         boxes = {"revision": video(page, "bench1")["boxes_revision"], "boxes": [box]}
         assert page.ask("/api/videos/bench1/boxes", "PUT", boxes)[2]["boxes"] == [box]
         assert page.ask("/api/videos/bench1/boxes", "PUT", boxes)[0] == 409
-        wanted = {"aspect": "", "splits": "100/0/0"}
         told = page.ask("/api/train/plan", "POST", wanted)[2]
         assert told["shown"]["Boxes"] == "in 1 of these, but none in val: no detector"
         before = Path(told["shown"]["Model"], "metrics.json")  # of another version

@@ -92,7 +92,9 @@ def test_what_the_labelling_page_keeps_is_no_label(tmp_path):
 
 def test_forms_of_labels_are_one_and_each_file_is_parsed_once(tmp_path, monkeypatch):
     parsed, read = [], formats.read
-    monkeypatch.setattr(formats, "read", lambda sample: parsed.append(sample) or read(sample))
+    monkeypatch.setattr(
+        formats, "read", lambda path, *check: parsed.append(path) or read(path, *check)
+    )
     data = make_pictures(tmp_path / "data", [f"bench{i}" for i in range(1, 6)])
     labels = data / "labels"
     (labels / "bench2.csv").write_text(
@@ -113,7 +115,7 @@ def test_forms_of_labels_are_one_and_each_file_is_parsed_once(tmp_path, monkeypa
     for name, (recording, _) in recordings.items():
         np.testing.assert_array_equal(recording.states, expected, err_msg=name)
     assert len(recordings) == 5
-    assert [sample.path.name for sample in parsed] == ["bench1.csv", "bench2.csv", "mine.csv"]
+    assert [path.name for path in parsed] == ["bench1.csv", "bench2.csv", "mine.csv"]
     for path in (tmp_path / "out/labels").rglob("PSR_labels.csv"):
         if path.parent.name != "bench4":  # kept as it is
             rows = [row.split(",")[:2] for row in path.read_text().split() if "," in row]

@@ -42,6 +42,12 @@ ERRORS = {
     "recording bench1: labels in .*bench1.csv and .*train/bench1.csv; keep one": written(
         "labels/train/bench1.csv", STEPS
     ),
+    "labels/bench1.csv: no step of bench1 is labelled; label it, or take the labels away": written(
+        LABELS, "time,step\n"
+    ),
+    "labels/bench1: no step of bench1 is labelled; .* bench1/PSR_labels_raw.csv says so": (
+        in_psr_format("")
+    ),
     "2 recordings are too few to draw train, val, test .*cut a long .*--splits=FILE": removed(
         "videos/bench1", LABELS
     ),

@@ -277,12 +277,10 @@ READERS = {
 CHANGES = {
     ".json": changes.change_json,
     **dict.fromkeys((".jpg", ".png"), changes.change_picture),
-    **dict.fromkeys((".zip", ".pth", ".xlsx"), changes.change_zip),
+    **dict.fromkeys((".zip", ".pth"), changes.change_zip),
     ".npz": changes.change_arrays,
     ".safetensors": changes.change_header,
-    **dict.fromkeys(
-        (".csv", ".txt", ".tsv", ".xml", ".vtt", ".srt", ".eaf", ".py"), changes.change_text
-    ),
+    **dict.fromkeys((".csv", ".txt", ".xml", ".eaf", ".py"), changes.change_text),
 }
 # What is no damage, or what a reader takes for the absence of a file that need not be there.
 HARMLESS = ("appended", "removed", "a link", "a folder")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.psr.files import predictions, timed_labels
+from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.report import pages
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
@@ -210,16 +210,3 @@ def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, c
     assert run(trained, source, f"--out={tmp_path / 'out'}") == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "a_up"]
     assert found(tmp_path / "out/a_up") == found(made)
-
-
-def test_recognise_writes_pre_labels_of_the_same_steps(trained, clip, tmp_path):
-    words = [f"--out={tmp_path}", "--format=labelstudio"]
-    assert run(trained, clip, *words) == 0
-    (path,) = (p for p in (tmp_path / "a_up").glob("a_up*"))
-    initial = PROCEDURE.variants["assembly"].initial_state
-    timed = timed_labels.read_times(path, PROCEDURE)
-    _, steps = timed_labels.to_frames(path, timed, initial, PROCEDURE)
-    assert sorted(steps) == sorted(found(tmp_path / "a_up"))
-    before = contents(tmp_path)
-    assert run(trained, clip, *words) == 0
-    assert contents(tmp_path) == before

@@ -1,14 +1,9 @@
 import pytest
 
-from stormpsr_jax.psr.files import timed_labels, words
-from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned_events
-from stormpsr_jax.psr.streams.stream import Event
-from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.kept import Chunk
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support import live_data
-from tests.support.live_data import COVER, FPS, PROCEDURE, SEAL, frames, scripted
+from tests.support.live_data import COVER, SEAL, frames, scripted
 from tests.support.played import Screen, ids, play, steps_of
 
 # With a bar that no belief reaches; the cover's picture shows the seal too.
@@ -102,25 +97,3 @@ def test_what_was_never_right_is_asked_for_with_the_picture_in_the_model(tmp_pat
     assert [picture for picture in screen.snapshots if picture[0] < 0] == [(-1, b"seal")], (
         "sent once"
     )
-
-
-def test_pre_labels_call_it_not_sure_and_no_reader_takes_that_for_a_step(tmp_path):
-    for key, form in formats.WRITTEN.items():
-        folder = tmp_path / key
-        folder.mkdir()
-        with results.Writer(folder, "x", PROCEDURE, FPS, 0, pre_labels=key) as writer:
-            events = [
-                Event(2, 0, 0.9, "learned", {}, "Install seal", 0.2),
-                Event(3, 3, 0.6, "learned", {"since": 1}, "Install cover", 0.3, "unsure"),
-                Event(4, 6, 0.6, "learned", {"since": 1}, "Install screw", 0.4, "unsure"),
-                Event(6, 6, 0.9, "learned", {}, "Install screw", 0.6),  # is sure by now
-            ]
-            writer.write(Chunk(range(9), NOTHING, [None] * 9, events, [None] * 9), [])
-        path = folder / f"x{form.ending}"
-        text = path.read_text(encoding="utf-8")
-        assert "Install screw" in text.replace("Not sure: Install cover", "")
-        assert "Not sure: Install screw" not in text
-        with pytest.raises(ValueError, match=r"Not sure: Install cover.* is no step"):
-            timed_labels.read_times(path, PROCEDURE)
-    (row,) = words.draft(["Not sure: Install cover"], PROCEDURE)
-    assert row[1:] == ("", "none found"), "nor does a guess take it for one"

@@ -7,14 +7,6 @@ end at the completion.
 import csv
 import json
 
-import openpyxl
-
-
-def clock(time, comma="."):
-    total = round(1000 * time)
-    minutes, rest = divmod(total, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{comma}{rest % 1000:03d}"
-
 
 def start(time):
     return max(0.0, time - 0.4)
@@ -27,21 +19,6 @@ def table(delimiter, header, row):
             rows.writerows([header, *(row(*event) for event in events)])
 
     return write
-
-
-def vtt(path, events, fps):
-    cues = [
-        f"{clock(start(t))} --> {clock(t)} align:left\n<v Ann>{name}</v>\n" for t, _, name in events
-    ]
-    path.write_text("WEBVTT - steps\n\nNOTE by hand\n\n" + "\n".join(cues), encoding="utf-8")
-
-
-def srt(path, events, fps):
-    cues = [
-        f"{i}\r\n{clock(start(t), ',')} --> {clock(t, ',')}\r\n<i>{name}</i>\r\n"
-        for i, (t, _, name) in enumerate(events, 1)
-    ]
-    path.write_text("\r\n".join(cues), encoding="utf-8-sig", newline="")
 
 
 def eaf(path, events, fps, origin=0):
@@ -100,50 +77,6 @@ def labelstudio_seconds(path, events, fps):
     task(path, events, fps, lambda t, _, name: {"start": start(t), "end": t, "labels": [name]})
 
 
-BORIS = ["Observation id", "Media file name", "FPS", "Subject", "Behavior", "Behavior type", "Time"]
-
-
-def boris_states(path, events, fps):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
-        rows.writerow(BORIS)
-        for t, _, name in events:
-            for kind, time in (("START", start(t)), ("STOP", t)):
-                rows.writerow(["a", "x/a.mp4", 30, "No focal subject", name, kind, f"{time:.3f}"])
-
-
-def via(path, events, fps):
-    names = sorted({name for *_, name in events})
-    path.write_text(
-        json.dumps(
-            {
-                "project": {"pname": "x"},
-                "config": {},
-                "attribute": {
-                    "1": {
-                        "aname": "TEMPORAL-SEGMENTS",
-                        "type": 4,
-                        "options": dict(enumerate(names)),
-                    },
-                    "2": {"aname": "hand", "type": 1, "options": {}},
-                },
-                "file": {"1": {"fid": 1, "fname": "a.mp4", "type": 4, "loc": 1, "src": ""}},
-                "metadata": {
-                    f"1_{i}": {
-                        "vid": "1",
-                        "z": [start(t), t],
-                        "xy": [],
-                        "av": {"1": str(names.index(name)), "2": "left"},
-                    }
-                    for i, (t, _, name) in enumerate(events)
-                }
-                | {"1_all": {"vid": "1", "z": [], "xy": [], "av": {}}},
-                "view": {"1": {"fid_list": ["1"]}},
-            }
-        )
-    )
-
-
 def cvat_images(path, events, fps):
     images = "".join(
         f'<image id="{f}" name="a/{f:06d}.jpg" width="4" height="4">'
@@ -164,13 +97,6 @@ def cvat_tracks(path, events, fps):
     path.write_text(f"<annotations><version>1.1</version><meta/>\n{tracks}</annotations>")
 
 
-def xlsx(path, events, fps):
-    book = openpyxl.Workbook()
-    for row in (["Step", "Time", "who"], *([name, t, "Ann"] for t, _, name in events)):
-        book.active.append(row)
-    book.save(path)
-
-
 # By file name, those whose times are seconds (or frames of the product, or ticks at its rate) ...
 TIMED = {
     "times.csv": table(",", ["time", "step"], lambda t, _, name: [f"{t:.9f}", name]),
@@ -178,14 +104,8 @@ TIMED = {
     "intervals.csv": table(
         ",", ["start", "end", "step"], lambda t, _, n: [f"{start(t):.9f}", f"{t:.9f}", n]
     ),
-    "a.vtt": vtt,
-    "a.srt": srt,
     "a.eaf": eaf,
     "labelstudio_seconds.json": labelstudio_seconds,
-    "boris.csv": table(",", BORIS, lambda t, _, n: ["a", "a.mp4", 30, "", n, "POINT", f"{t:.3f}"]),
-    "boris.tsv": boris_states,
-    "via.json": via,
-    "a.xlsx": xlsx,
 }
 # ... those that count frames of the product ...
 FRAMED = {

@@ -22,8 +22,8 @@ from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, lines_of, raise_all
 from stormpsr_jax.base.trees import Place, Tree, join, open_tree, place_of, zip_of
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.files.formats.form import CVAT_FILE, MAX_BYTES, Sample
 from stormpsr_jax.psr.files.formats.formats import Parsed
+from stormpsr_jax.psr.files.formats.sample import MAX_BYTES
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -198,8 +198,6 @@ def look(
         if os.path.realpath(place.path) in passed or not _may_have_labels(place):
             return False
         own = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
-        if tree.packed and place.name == CVAT_FILE:
-            own = pathlib.Path(tree.path).stem
         try:
             if file in PSR_FILES:
                 raise ValueError(f"{place}: belongs into a folder of the recording's name")
@@ -254,8 +252,7 @@ def _may_have_labels(place: Place) -> bool:
     name = place.name.lower()
     if not name.endswith(formats.MAYBE):
         return name.endswith(formats.CERTAIN)
-    packed_in_packed = place.tree.packed and name.endswith(".zip")
-    return not packed_in_packed and place.tree.size(place.name) <= MAX_BYTES
+    return place.tree.size(place.name) <= MAX_BYTES
 
 
 def _parse(path: pathlib.Path, own: str, known: Collection[str]) -> tuple[list[str], Parsed | None]:
@@ -270,11 +267,10 @@ def _parse(path: pathlib.Path, own: str, known: Collection[str]) -> tuple[list[s
         ValueError: of several recordings some have no name, or two the same; or what is wrong with
             a tool's file that is called like none of `known`.
     """
-    sample = Sample(path)
-    if not formats.is_label_file(sample):
+    if not formats.is_label_file(path):
         return [], None
     try:
-        parsed = formats.read(sample)
+        parsed = formats.read(path)
     except ValueError:
         if known and own not in known and path.suffix.lower() in formats.MAYBE:
             raise
@@ -282,8 +278,6 @@ def _parse(path: pathlib.Path, own: str, known: Collection[str]) -> tuple[list[s
     groups = parsed.recordings
     if len(groups) < 2:
         names = [own, *(name for group in groups for name in group)]
-        if path.suffix.lower() == ".zip":  # CVAT puts a task's name into that of its zip file
-            own = max((name for name in names[1:] if name in own), key=len, default=own)
         return [next((name for name in names if name in known), own)], parsed
     if () in groups:
         raise ValueError(

@@ -24,8 +24,8 @@ from stormpsr_jax.base.errors import for_each, note, raise_all
 from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.files.formats.form import Entry, Sample, Unit
 from stormpsr_jax.psr.files.formats.formats import Parsed
+from stormpsr_jax.psr.files.formats.sample import Entry, Unit
 from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.files.words import Steps, Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -101,7 +101,7 @@ def read_times(
 
     if parsed is None:
         assert not isinstance(path, Place)
-        parsed = formats.read(Sample(path, find))
+        parsed = formats.read(path, find)
     entries = _of_recording(parsed, recording or pathlib.Path(str(path)).stem, path)
 
     def parse(entry: Entry) -> list[TimedStep]:
@@ -129,13 +129,12 @@ def read_times(
 
 def _of_recording(parsed: Parsed, name: str, path: object) -> list[Entry]:
     """The entries of a recording, where the tool has put those of several into a file."""
-    groups = dict.fromkeys([*parsed.recordings, *parsed.unlabelled])
-    if len(groups) < 2:
+    if len(parsed.recordings) < 2:
         return parsed.entries
-    if any(name in group for group in groups):
+    if any(name in group for group in parsed.recordings):
         return [entry for entry in parsed.entries if name in entry.recordings]
     found = ", ".join(
-        files.shorten(group[-1] if group else "(none)") for group in list(groups)[:10]
+        files.shorten(group[-1] if group else "(none)") for group in parsed.recordings[:10]
     )
     raise ValueError(
         f"{path}: has labels of several recordings ({found}), none of them {files.shorten(name)}; "

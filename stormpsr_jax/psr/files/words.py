@@ -163,8 +163,6 @@ def draft(texts: Iterable[str], procedure: Procedure) -> list[tuple[str, str, st
 def _guess(text: str, procedure: Procedure) -> int | None:
     """The step of the component whose name is in a text; None if none is, or several are."""
     words = f" {_spaced(text)} "
-    if words.startswith(" not sure "):  # a pre-label that nobody has decided yet
-        return None
     named = {
         name: k
         for k, name in enumerate(procedure.components)

@@ -31,7 +31,6 @@ class RecordingOptions:
         stream, settings: how its events are decoded; None for the model's own.
         video, clips: write the annotated video, and one of each event, of some seconds.
         certain: events of a lower confidence are listed as uncertain.
-        pre_labels: key of the format of labels that is written too; None for none.
         gate: checksum of what tells the product, if that is not the model's.
     """
 
@@ -41,7 +40,6 @@ class RecordingOptions:
     video: bool = False
     clips: bool = False
     certain: float = 0.0
-    pre_labels: str | None = None
     gate: str | None = None
 
 
@@ -84,10 +82,7 @@ def recognise(
         for count in kept.look(model.recogniser(batch, decoder.stream), rows, batch):
             progress(count)
         writer = stack.enter_context(
-            results.Writer(
-                *(folder, name, procedure, fps, first, certain, options.pre_labels, calibrated),
-                video=source,
-            )
+            results.Writer(folder, name, procedure, fps, first, certain, calibrated)
         )
         if video:
             write_frame = stack.enter_context(

@@ -16,11 +16,8 @@ import numpy as np
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.psr.files import predictions
-from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.stream import Event
 from stormpsr_jax.serving.files import records
 from stormpsr_jax.serving.kept import Chunk
 
@@ -123,21 +120,14 @@ class Writer:
         fps: float,
         first_frame: int,
         certain: float = 0.0,
-        pre_labels: str | None = None,
         calibrated: bool = True,
-        video: Path | None = None,
     ):
         """Writes into `folder`; times count from the frame `first_frame` on.
 
-        With `certain`, events of a lower confidence have a table of their own. `pre_labels` is the
-        key of a format in which a labelling tool gets the others, with `video`, where they are
-        from; `calibrated` says whether confidences are probabilities.
+        With `certain`, events of a lower confidence have a table of their own; `calibrated` says
+        whether confidences are probabilities.
         """
         self._calibrated = calibrated
-        self._video = video or Path(f"{recording}.mp4")
-        self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
-        self._written: list[Written] = []
-        self._unsure: dict[int, Written] = {}  # by component, what is not sure until now
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
@@ -164,10 +154,6 @@ class Writer:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
-        if self._form is not None and self._form.write is not None and error[0] is None:
-            path = self._folder / f"{self._recording}{self._form.ending}"
-            written = sorted([*self._written, *self._unsure.values()], key=lambda one: one.frame)
-            self._form.write(path, written, self._video, self._fps)
 
     def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
         """Writes what the networks say about the next frames, and their events and alerts."""
@@ -181,27 +167,10 @@ class Writer:
             if kind not in ("seen", "gone"):
                 row = [time, event.name, confidence, event.frame, event.step_id, event.stream]
                 self._tables[kind](row)
-            self._add_label(event, kind)
             fits = chunk.fits[event.frame - chunk.numbers[0]]
             record = records.of_event(event, self._procedure, self._calibrated, fits)
             self._line({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)
-
-    def _add_label(self, event: Event, kind: str) -> None:
-        """What is not sure in the end is called so: no step, until a person has decided."""
-        if kind == "gone":
-            self._unsure.pop(event.step_id // 3, None)
-        if kind in ("seen", "gone"):
-            return
-        unsure = kind == "unsure"
-        frame = int(event.evidence["since"]) if unsure else event.frame
-        name = f"Not sure: {event.name}" if unsure else event.name
-        label = Written(frame - self._first, frame, event.step_id, name)
-        self._unsure.pop(event.step_id // 3, None)
-        if kind == "event":
-            self._written.append(label)
-        elif kind == "unsure":
-            self._unsure[event.step_id // 3] = label
 
     def write_alerts(self, alerts: list[Alert]) -> None:
         """Writes alerts into events.jsonl."""

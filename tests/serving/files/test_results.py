@@ -3,7 +3,6 @@ import pytest
 
 from stormpsr_jax.psr import Decoder, Settings
 from stormpsr_jax.psr.files import labels, timed_labels
-from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.serving.files import results
@@ -39,7 +38,7 @@ def of_reporter(rng, frames):
     ("first", "count", "fps"), [(0, 1, 10), (0, 2, 10), (0, 60, 29.97), (1, 60, 10), (70, 60, 240)]
 )
 def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
-    at_first, wrong, keys = 0, 0, list(formats.WRITTEN)
+    at_first = wrong = 0
     for seed in range(8):
         rng, frames = np.random.default_rng(seed), range(first, first + count)
         said = of_reporter(rng, frames) if stream == "learned" else of_decoder(rng, frames, stream)
@@ -47,23 +46,17 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
         events = [event for of_frame in events for event in of_frame]
         folder = tmp_path / str(seed)
         folder.mkdir()
-        key = keys[seed % len(keys)]
-        with results.Writer(folder, "x", PROCEDURE, fps, first, pre_labels=key) as writer:
+        with results.Writer(folder, "x", PROCEDURE, fps, first) as writer:
             writer.write(Chunk(frames, NOTHING, [None] * len(frames), events, []), [])
-        read = []
-        for path in (folder / results.EVENTS, folder / f"x{formats.WRITTEN[key].ending}"):
-            read.append(
-                timed_labels.to_frames(
-                    path,
-                    timed_labels.read_times(path, PROCEDURE),
-                    VARIANT.initial_state,
-                    PROCEDURE.at(fps),
-                    first_frame=first,
-                    num_frames=count,
-                )
-            )
-        (start, steps), of_tool = read
-        assert of_tool == (start, steps), key
+        path = folder / results.EVENTS
+        start, steps = timed_labels.to_frames(
+            path,
+            timed_labels.read_times(path, PROCEDURE),
+            VARIANT.initial_state,
+            PROCEDURE.at(fps),
+            first_frame=first,
+            num_frames=count,
+        )
         assert steps == [event[:2] for event in events if event.frame > first]
         per_frame = labels.states_per_frame(
             *labels.steps_to_states(steps, start, first), first, count

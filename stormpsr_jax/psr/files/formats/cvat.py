@@ -1,19 +1,23 @@
-"""CVAT: XML 1.1 "for images" and "for video", or a zip of it. Tags and tracks are steps by labels.
+"""CVAT: XML 1.1 "for images" and "for video". Tags and tracks are steps by their labels.
 
 A tag, or a shape of one image, is complete at its picture; a track at the last one of the task that
 shows it.
 """
 
 import dataclasses
-import pathlib
 import re
 from collections.abc import Sequence
-from xml.sax.saxutils import escape, quoteattr
 
-from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats import form
+from stormpsr_jax.psr.files.formats.sample import (
+    Entry,
+    Format,
+    Sample,
+    Unit,
+    is_video,
+    recordings_of,
+)
 from stormpsr_jax.psr.files.formats.xml_tree import Node
 
 _STEP = re.compile(r"\s*step\s*=\s*([0-9]{1,9})\s*", re.ASCII)
@@ -21,7 +25,7 @@ _STEP = re.compile(r"\s*step\s*=\s*([0-9]{1,9})\s*", re.ASCII)
 _OF_VIDEO = re.compile(r"frame_([0-9]{1,9})(?:\.[A-Za-z]+)?", re.IGNORECASE | re.ASCII)
 
 
-def _label(node: Node, sample: form.Sample, place: str) -> str:
+def _label(node: Node, sample: Sample, place: str) -> str:
     if not (label := node.attributes.get("label", "").strip()):
         raise sample.error(place, "label: is missing")
     return label
@@ -48,7 +52,7 @@ def _step(nodes: Sequence[Node]) -> int:
     return max([1, *(int(match[1]) for match in found)])
 
 
-def _tasks(nodes: Sequence[Node], sample: form.Sample) -> dict[str, _Task]:
+def _tasks(nodes: Sequence[Node], sample: Sample) -> dict[str, _Task]:
     """The tasks by their ids."""
     found: dict[str, _Task] = {}
     offset: int | None = 0
@@ -58,9 +62,7 @@ def _tasks(nodes: Sequence[Node], sample: form.Sample) -> dict[str, _Task]:
         if texts.get("subset") != subset:
             subset, offset = texts.get("subset"), 0
         called = [texts[tag] for tag in ("name", "source") if texts.get(tag)]
-        stems = [
-            stem for name in called for stem in form.recordings_of(name) if form.is_video(name)
-        ]
+        stems = [stem for name in called for stem in recordings_of(name) if is_video(name)]
         end, step = None, _step([node])
         if "size" in texts:
             start = sample.whole(texts.get("start_frame", 0), node.place, "start_frame")
@@ -72,7 +74,7 @@ def _tasks(nodes: Sequence[Node], sample: form.Sample) -> dict[str, _Task]:
     return found
 
 
-def _read(sample: form.Sample) -> list[form.Entry]:
+def _read(sample: Sample) -> list[Entry]:
     meta = [node for meta in sample.xml.of("meta") for node in meta.children]
     projects = [tasks for node in meta if node.tag == "project" for tasks in node.of("tasks")]
     nodes = [task for its in projects for task in its.of("task")]
@@ -83,50 +85,50 @@ def _read(sample: form.Sample) -> list[form.Entry]:
     if several and len(set(called)) < len(called):
         raise sample.error("<meta>", "tasks of the project have the same name; rename them in CVAT")
 
-    def parse(node: Node) -> list[form.Entry]:
+    def parse(node: Node) -> list[Entry]:
         own = node.attributes.get("task_id", "") if several else next(iter(tasks), "")
         task = tasks.get(own, _Task((), None, None, step))
         return [placed(entry, task, node) for entry in read(node, task.step if several else step)]
 
-    def placed(entry: form.Entry, task: _Task, node: Node) -> form.Entry:
+    def placed(entry: Entry, task: _Task, node: Node) -> Entry:
         """The entry with the names and the numbers of its video."""
         at = entry.at
-        if several and entry.unit is form.Unit.PICTURES:
+        if several and entry.unit is Unit.PICTURES:
             at = -1 if task.offset is None or task.end is None else at - task.offset
             if task.end is None or not 0 <= at < task.end:
                 what = "is from a project of several videos, and the file does not say which"
                 raise sample.error(node.place, f"{what}; export each task by itself")
         return dataclasses.replace(entry, at=at, recordings=entry.recordings or task.names)
 
-    def read(node: Node, step: int) -> list[form.Entry]:
+    def read(node: Node, step: int) -> list[Entry]:
         if node.tag == "image":
             return _of_image(node, sample)
         if node.tag == "track":
             return _of_track(node, sample, step)
         frame = sample.whole(node.attributes.get("frame"), node.place, "frame")
-        return [form.Entry(_label(node, sample, node.place), frame, form.Unit.PICTURES, node.place)]
+        return [Entry(_label(node, sample, node.place), frame, Unit.PICTURES, node.place)]
 
     said = [(node,) for node in sample.xml.children if node.tag in ("image", "track", "tag")]
     return [entry for its in for_each(said, parse) for entry in its]
 
 
-def _of_image(node: Node, sample: form.Sample) -> list[form.Entry]:
+def _of_image(node: Node, sample: Sample) -> list[Entry]:
     if not node.children:
         return []
     name = node.attributes.get("name", "").replace("\\", "/")
     folder, _, last = name.rpartition("/")
     if match := _OF_VIDEO.fullmatch(last):
-        at, unit = int(match[1]), form.Unit.PICTURES
+        at, unit = int(match[1]), Unit.PICTURES
     else:
-        at, unit = csvfile.Line(sample.path, node.line).image(name), form.Unit.FRAMES
+        at, unit = csvfile.Line(sample.path, node.line).image(name), Unit.FRAMES
     of = (folder.rpartition("/")[2],) if folder else ()
     return [
-        form.Entry(_label(child, sample, child.place), at, unit, child.place, of)
+        Entry(_label(child, sample, child.place), at, unit, child.place, of)
         for child in node.children
     ]
 
 
-def _of_track(track: Node, sample: form.Sample, step: int) -> list[form.Entry]:
+def _of_track(track: Node, sample: Sample, step: int) -> list[Entry]:
     """The completions of a track; `step` is from a picture of the task to its next one."""
     label = _label(track, sample, track.place)
     shapes = sorted(
@@ -142,56 +144,17 @@ def _of_track(track: Node, sample: form.Sample, step: int) -> list[form.Entry]:
         elif last is not None:
             # Between two keyframes a track is shown too, up to where it is outside.
             end = max(last, frame - step)
-            entries.append(form.Entry(label, end, form.Unit.PICTURES, track.place))
+            entries.append(Entry(label, end, Unit.PICTURES, track.place))
             last = None
     if last is not None:
-        entries.append(form.Entry(label, last, form.Unit.PICTURES, track.place))
+        entries.append(Entry(label, last, Unit.PICTURES, track.place))
     return entries
 
 
-def _write(
-    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
-) -> None:
-    """Tags of the pictures that `data_prep.own --export_frames` writes."""
-    by_frame: dict[int, list[str]] = {}
-    for step in steps:
-        by_frame.setdefault(step.number, []).append(step.name)
-    labels = dict.fromkeys(step.name for step in steps)
-    lines = [
-        '<?xml version="1.0" encoding="utf-8"?>',
-        "<annotations>",
-        "  <version>1.1</version>",
-        f"  <meta><task><name>{escape(video.stem)}</name><mode>annotation</mode><labels>",
-        *(
-            f"    <label><name>{escape(name)}</name><type>tag</type><attributes/></label>"
-            for name in labels
-        ),
-        "  </labels></task></meta>",
-    ]
-    for number, (frame, names) in enumerate(by_frame.items()):
-        tags = "".join(f'<tag label={quoteattr(name)} source="auto"></tag>' for name in names)
-        lines.append(f'  <image id="{number}" name="{frame:06d}.jpg">{tags}</image>')
-    files.write_text(path, "\n".join([*lines, "</annotations>"]) + "\n")
+def _recognises(sample: Sample) -> bool:
+    if sample.kind != "xml" or sample.xml.tag != "annotations":
+        return False
+    return [node.text.strip() for node in sample.xml.of("version")] == ["1.1"]
 
 
-FORMAT = form.Format(
-    key="cvat",
-    name="CVAT (XML 1.1 for images or for video, or its zip)",
-    clock="pictures of the video from 0, by its timestamps or --labels_fps; numbers in "
-    "names of images, but for frame_N, are frames of the product",
-    forms=(
-        form.Form(
-            (
-                form.IS_XML,
-                form.Mark("a root <annotations>", lambda sample: sample.xml.tag == "annotations"),
-                form.Mark(
-                    "<version>1.1",
-                    lambda s: [node.text.strip() for node in s.xml.of("version")] == ["1.1"],
-                ),
-            ),
-            _read,
-        ),
-    ),
-    ending=".xml",
-    write=_write,
-)
+FORMAT = Format("CVAT (XML 1.1 for images or for video)", _recognises, _read)

@@ -4,19 +4,17 @@ Tiers whose names begin with "steps" are read, and all tiers if there are none. 
 stands for what its tier is called.
 """
 
-import re
 from collections.abc import Mapping
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.psr.files.formats import form
+from stormpsr_jax.psr.files.formats.sample import MAX_SECONDS, Entry, Format, Sample, Unit
 from stormpsr_jax.psr.files.formats.xml_tree import Node
 
 _TIER = "steps"
-_MAX = int(1000 * form.MAX_SECONDS)
+_MAX = int(1000 * MAX_SECONDS)
 # How many milliseconds they last: frames of television are allowed in the place of those.
 _UNITS = {"milliseconds": 1.0, "PAL-frames": 40.0, "NTSC-frames": 1001 / 30}
-_TIME = re.compile(r"(?:[0-9]{1,4}:[0-5][0-9]:)?[0-9]{1,9}\.[0-9]{1,3}", re.ASCII)
 
 
 def _chosen(tiers: Mapping[str, list]) -> dict[str, list]:
@@ -24,7 +22,7 @@ def _chosen(tiers: Mapping[str, list]) -> dict[str, list]:
     return named or dict(tiers)
 
 
-def _read(sample: form.Sample) -> list[form.Entry]:
+def _read(sample: Sample) -> list[Entry]:
     root = sample.xml
     header = (root.of("HEADER") or [Node("HEADER", {}, root.line)])[0]
     unit = header.attributes.get("TIME_UNITS", "milliseconds")
@@ -59,7 +57,7 @@ def _read(sample: form.Sample) -> list[form.Entry]:
         if node.attributes.get("PREVIOUS_ANNOTATION")
     }
 
-    def parse(tier: str, node: Node) -> form.Entry:
+    def parse(tier: str, node: Node) -> Entry:
         place = f"{node.place} of tier {files.shorten(tier)}"
         aligned = node
         for _ in range(len(tiers) + 1):  # one tier may hang on another
@@ -82,30 +80,13 @@ def _read(sample: form.Sample) -> list[form.Entry]:
             times.append(slots[slot] * _UNITS[unit] + origin)
         end = sample.ordered(times[0], times[1], place) / 1000
         text = "".join(value.text for value in node.of("ANNOTATION_VALUE")).strip()
-        return form.Entry(text or tier.strip(), end, form.Unit.SECONDS, place)
+        return Entry(text or tier.strip(), end, Unit.SECONDS, place)
 
     return for_each([(tier, node) for tier, its in _chosen(tiers).items() for node in its], parse)
 
 
-def _is_text_export(sample: form.Sample) -> bool:
-    """Whether the first row has a begin and an end: the names of these columns, or two times."""
-    named = [name for name in sample.columns if name.startswith(("begin time", "end time"))]
-    return len(named) >= 2 or len(list(filter(_TIME.fullmatch, sample.columns))) >= 2
+def _recognises(sample: Sample) -> bool:
+    return sample.kind == "xml" and sample.xml.tag == "ANNOTATION_DOCUMENT"
 
 
-_ROOT = form.Mark("a root <ANNOTATION_DOCUMENT>", lambda s: s.xml.tag == "ANNOTATION_DOCUMENT")
-_TABS = form.Mark("tabs", lambda s: s.delimiter == "\t")
-_TIMES = form.Mark("begin and end", _is_text_export)
-FORMAT = form.Format(
-    key="elan",
-    name="ELAN (.eaf)",
-    clock="milliseconds (or frames, by TIME_UNITS) of the first medium, its TIME_ORIGIN added; "
-    "a step is complete at the end of its annotation",
-    forms=(form.Form((form.IS_XML, _ROOT), _read),),
-    others=(
-        form.other(
-            (form.IS_TABLE, _TABS, _TIMES),
-            "text that ELAN exported; give the .eaf file instead, which ELAN saves by File › Save",
-        ),
-    ),
-)
+FORMAT = Format("ELAN (.eaf)", _recognises, _read)

@@ -5,17 +5,21 @@ Regions of TimelineLabels have frames, which the tool numbers from 1 at the rate
 that plays along have seconds. Other regions say no time and are not read.
 """
 
-import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.psr.files.formats import form
+from stormpsr_jax.psr.files.formats.sample import (
+    Entry,
+    Format,
+    Sample,
+    Unit,
+    is_video,
+    recordings_of,
+)
 
 _RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task that are usual for it
-_FLAT = ("annotation_id", "annotator")  # what JSON-MIN and CSV have of each task
-_FLAT_SAYS = "JSON-MIN or CSV of Label Studio; give its JSON instead: Export › JSON"
 # What else may be said of a region, beside its label.
 _NOTES = {"choices", "text", "number", "rating", "taxonomy", "datetime"}
 
@@ -25,13 +29,13 @@ def _names(task: Mapping[str, Any]) -> tuple[str, ...]:
     addresses = [
         its for its in task.values() if isinstance(its, str) and ("/" in its or "." in its)
     ]
-    addresses = [address for address in addresses if form.is_video(address)] or addresses
-    return tuple(name for address in addresses for name in form.recordings_of(address))
+    addresses = [address for address in addresses if is_video(address)] or addresses
+    return tuple(name for address in addresses for name in recordings_of(address))
 
 
 def _entries(
-    value: Mapping[str, Any], task: Mapping[str, Any], sample: form.Sample, place: str
-) -> list[form.Entry]:
+    value: Mapping[str, Any], task: Mapping[str, Any], sample: Sample, place: str
+) -> list[Entry]:
     """The labels of a region that says when."""
     texts = [
         text
@@ -55,27 +59,27 @@ def _entries(
         if not isinstance(span, dict):
             raise sample.error(place, f"ranges: {files.shorten(span)} is not an object")
         start, end = (span.get(key) for key in ("start", "end"))
-        unit = form.Unit.SECONDS
+        unit = Unit.SECONDS
         if "ranges" in value:
             # Numbered from 1.
             low, high = (
                 sample.whole(v, place, f, low=1) - 1 for v, f in ((start, "start"), (end, "end"))
             )
             at: float = sample.ordered(low, high, place)
-            unit = form.Unit.TICKS
+            unit = Unit.TICKS
             if rate is not None:
                 where = f"{sample.path}: {place}: fps"
                 at /= files.number(rate, where, files.MIN_FPS, files.MAX_FPS)
-                unit = form.Unit.SECONDS
+                unit = Unit.SECONDS
         else:
             begun = sample.seconds(start, place, "start")
             at = sample.ordered(begun, sample.seconds(end, place, "end"), place)
-        entries += [form.Entry(text.strip(), at, unit, place, names) for text in texts]
+        entries += [Entry(text.strip(), at, unit, place, names) for text in texts]
     return entries
 
 
-def _read(sample: form.Sample) -> list[form.Entry]:
-    def parse(number: int, task: Any) -> list[form.Entry]:
+def _read(sample: Sample) -> list[Entry]:
+    def parse(number: int, task: Any) -> list[Entry]:
         place = f"task {number}"
         where = f"{sample.path}: {place}"
         data = files.field(task, "data", dict, where)
@@ -107,60 +111,17 @@ def _read(sample: form.Sample) -> list[form.Entry]:
     return [entry for its in found for entry in its]
 
 
-def _tasks(sample: form.Sample) -> list[Any]:
+def _tasks(sample: Sample) -> list[Any]:
     return sample.json if isinstance(sample.json, list) else [sample.json]
 
 
-def _write(
-    path: pathlib.Path, steps: Sequence[form.Written], video: pathlib.Path, fps: float
-) -> None:
-    """A task with one prediction, to be imported; its frames are the product's, from 1.
-
-    A region lasts the second before its step, so that it can be seen and taken hold of.
-    """
-    second = max(1, round(fps))
-    result = [
-        {
-            "id": f"step{number}",
-            "from_name": "steps",
-            "to_name": "video",
-            "type": "timelinelabels",
-            "value": {
-                "ranges": [{"start": max(1, step.frame + 1 - second), "end": step.frame + 1}],
-                "timelinelabels": [step.name],
-            },
-        }
-        for number, step in enumerate(steps, start=1)
-    ]
-    prediction = {"model_version": "stormpsr_jax", "result": result}
-    task = {"data": {"video": video.name, "fps": fps}, "predictions": [prediction]}
-    files.write_json(path, [task])
+def _recognises(sample: Sample) -> bool:
+    return (
+        sample.kind == "json"
+        and bool(tasks := _tasks(sample))
+        and all(isinstance(task, dict) and "data" in task for task in tasks)
+        and all({"annotations", "predictions"} & task.keys() for task in tasks)
+    )
 
 
-def _all_tasks(*keys: str) -> form.Mark:
-    def holds(sample: form.Sample) -> bool:
-        tasks = _tasks(sample)
-        return bool(tasks) and all(
-            isinstance(task, dict) and set(keys) <= task.keys() for task in tasks
-        )
-
-    return form.Mark(f"tasks with {' and '.join(keys)}", holds)
-
-
-FORMAT = form.Format(
-    key="labelstudio",
-    name="Label Studio (JSON)",
-    clock="frame n of timeline labels is at (n − 1) / F seconds, with F the field fps "
-    "of the task, or --labels_fps; other regions have seconds; a step is "
-    "complete at the end of its region",
-    forms=(
-        form.Form((form.IS_JSON, _all_tasks("data", "annotations")), _read),
-        form.Form((form.IS_JSON, _all_tasks("data", "predictions")), _read),
-    ),
-    others=(
-        form.other((form.IS_JSON, _all_tasks(*_FLAT)), _FLAT_SAYS),
-        form.other(form.has_columns(*_FLAT), _FLAT_SAYS),
-    ),
-    ending=".json",
-    write=_write,
-)
+FORMAT = Format("Label Studio (JSON)", _recognises, _read)

@@ -1,6 +1,5 @@
 """XML of labelling tools as a tree: without document types, so without entities of any kind."""
 
-import contextlib
 import dataclasses
 import os
 from xml.parsers import expat
@@ -26,23 +25,6 @@ class Node:
     def of(self, tag: str) -> list["Node"]:
         """The children with a tag."""
         return [child for child in self.children if child.tag == tag]
-
-
-def check_without_types(data: bytes, place: str) -> None:
-    """Raises ValueError if XML that another library is to read has a document type; names `place`.
-
-    What is no XML at all is left to that library.
-    """
-
-    def refuse(*_: object) -> None:
-        raise ValueError(
-            f"{place}: has a document type (<!DOCTYPE …>), which is not read; save it anew"
-        )
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    with contextlib.suppress(expat.ExpatError):
-        parser.Parse(data, True)
 
 
 def parse(text: str, path: str | os.PathLike) -> Node:

@@ -1,9 +1,6 @@
 """Labels of every format come back in the frame that they were written for."""
 
 import bisect
-import json
-import os
-import pathlib
 import random
 
 import numpy as np
@@ -11,27 +8,11 @@ import pytest
 
 from stormpsr_jax.media import video
 from stormpsr_jax.psr.files import label_files, timed_labels
-from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
-from tests.support import label_formats
+from tests.support import label_formats, toy
 
-NAMES = ["seal & <gasket>", "Deckel, groß", 'screw "M4"', "b-in--ding", "{\\an8}"]
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 10,
-        "components": NAMES,
-        "states": ["11111"],
-        "variants": {"up": {"initial_state": "00000", "expected": [0], "recordings": ["*"]}},
-    }
-)
-PLAIN = Procedure.from_json(
-    {**PROCEDURE.to_json(), "components": ["seal", "cover", "screw", "pin", "cap"]}
-)
+PROCEDURE = toy.procedure("seal, cover, screw, pin, cap", "11111", name="toy", fps=10, variant="up")
 UP = PROCEDURE.variants["up"]
-VIDEO = pathlib.Path("my videos/a.mov")
 RATES = [0.1, 1.0, 5, 10, 12.5, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120, 240, 999, 1000]
 
 
@@ -58,41 +39,21 @@ def kept(steps):
     return label_files.labels.states_to_steps(frames, states, with_errors=True)
 
 
-@pytest.mark.parametrize("key", formats.WRITTEN)
-def test_pre_labels_read_back_unchanged_are_the_same_steps(tmp_path, monkeypatch, key):
-    monkeypatch.setattr(os, "fsync", lambda number: None)
-    form = formats.WRITTEN[key]
-    path = tmp_path / f"a{form.ending}"
-    for fps, steps in [*recordings(40), (10, [])]:
-        form.write(path, [Written(f, f, s, PROCEDURE.step_name(s)) for f, s in steps], VIDEO, fps)
-        assert formats.read(path)[0] is form
-        assert read(path, PROCEDURE, fps) == kept(steps)
-
-
-def test_pre_labels_name_the_video_and_last_a_second(tmp_path):
-    steps = [Written(10, 10, 0, "Install seal"), Written(300, 300, 3, "Install cover")]
-    formats.WRITTEN["labelstudio"].write(tmp_path / "a.json", steps, VIDEO, 30)
-    (task,) = json.loads((tmp_path / "a.json").read_text())
-    regions = [region["value"]["ranges"] for region in task["predictions"][0]["result"]]
-    assert regions == [[{"start": 1, "end": 11}], [{"start": 271, "end": 301}]]
-    assert task["data"]["video"] == "a.mov"
-
-
 @pytest.mark.parametrize("name", [*label_formats.TIMED, *label_formats.FRAMED])
 def test_labels_by_hand_are_exact_to_the_frame(tmp_path, name):
     write = (label_formats.TIMED | label_formats.FRAMED)[name]
     for fps, steps in recordings(40):
-        write(tmp_path / name, [(f / fps, f, PLAIN.step_name(s)) for f, s in steps], fps)
-        assert read(tmp_path / name, PLAIN, fps) == kept(steps)
+        write(tmp_path / name, [(f / fps, f, PROCEDURE.step_name(s)) for f, s in steps], fps)
+        assert read(tmp_path / name, PROCEDURE, fps) == kept(steps)
 
 
 def test_pictures_of_a_constant_rate_are_exact_to_the_frame(tmp_path):
     path = tmp_path / "a.xml"
     for fps, steps in recordings(40):
-        label_formats.cvat_tracks(path, [(0, f, PLAIN.step_name(s)) for f, s in steps], fps)
+        label_formats.cvat_tracks(path, [(0, f, PROCEDURE.step_name(s)) for f, s in steps], fps)
         with pytest.raises(ValueError, match=r"counts the pictures of the video.* --labels_fps=F"):
-            read(path, PLAIN, fps)
-        assert read(path, PLAIN, fps, Terms(fps=fps)) == kept(steps)
+            read(path, PROCEDURE, fps)
+        assert read(path, PROCEDURE, fps, Terms(fps=fps)) == kept(steps)
 
 
 @pytest.mark.parametrize("name", [*label_formats.TIMED, *label_formats.PICTURED])
@@ -100,7 +61,7 @@ def test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_pic
     tmp_path, name
 ):
     """The truth is found frame by frame, as the video is resampled."""
-    exact = name not in ("times.csv", "tabs.txt", "intervals.csv", "a.xlsx")
+    exact = name not in ("times.csv", "tabs.txt", "intervals.csv")
     write = (label_formats.TIMED | label_formats.PICTURED)[name]
     rng = np.random.default_rng(36)
     for _ in range(40):
@@ -120,16 +81,16 @@ def test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_pic
             else:  # times of people count as they stand
                 later = [n for n, t in enumerate(grid) if t >= times[m] - 1e-8]
             steps.append((later[0] if later else len(grid) - 1, step_id, m))
-        events = [(times[m], m, PLAIN.step_name(step_id)) for _, step_id, m in steps]
+        events = [(times[m], m, PROCEDURE.step_name(step_id)) for _, step_id, m in steps]
         write(tmp_path / name, events, fps)
         repeats = video.resample(times, fps)
         shown = timed_labels.Shown(times, np.cumsum(repeats) - repeats)
-        timed = timed_labels.read_times(tmp_path / name, PLAIN)
+        timed = timed_labels.read_times(tmp_path / name, PROCEDURE)
         _, found = timed_labels.to_frames(
             tmp_path / name,
             timed,
             UP.initial_state,
-            PLAIN.at(fps),
+            PROCEDURE.at(fps),
             num_frames=len(grid),
             shown=lambda shown=shown: shown,
         )

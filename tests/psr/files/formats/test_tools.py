@@ -12,28 +12,10 @@ from tests.support import label_formats, toy
 PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
 UP = PROCEDURE.variants["up"]
 CVAT = "<annotations><version>1.1</version>\n{}</annotations>"
-VIA = {"project": {}, "attribute": {}, "file": {}, "view": {"1": {"fid_list": []}}}
 
 
 def ranges(start, end, label="Install cap"):
     return {"ranges": [{"start": start, "end": end}], "timelinelabels": [label]}
-
-
-def via_project(steps):
-    """A project of VIA with a video a recording, and a segment for each step that it has."""
-    numbers = {name: str(number) for number, name in enumerate(steps, start=1)}
-    content = {
-        **VIA,
-        "attribute": {"1": {"aname": "TEMPORAL-SEGMENTS", "options": {}}},
-        "file": {number: {"fname": f"{name}.mp4"} for name, number in numbers.items()},
-        "view": {number: {"fid_list": [number]} for number in numbers.values()},
-        "metadata": {
-            name: {"vid": numbers[name], "z": [0, 1], "av": {"1": step}}
-            for name, step in steps.items()
-            if step
-        },
-    }
-    return json.dumps(content)
 
 
 def studio_project(steps):
@@ -49,16 +31,15 @@ def studio_project(steps):
     )
 
 
-@pytest.mark.parametrize("project", [via_project, studio_project])
-def test_a_recording_of_a_project_without_a_step_has_none_of_another_one(tmp_path, project):
-    content = project({"a": "Install cap", "b": ""})
+def test_a_recording_of_a_project_without_a_step_has_none_of_another_one(tmp_path):
+    content = studio_project({"a": "Install cap", "b": ""})
     for name, steps in (("a", [(10, 3)]), ("b", [])):
         (tmp_path / f"{name}.json").write_text(content)
         assert label_files.read(tmp_path / f"{name}.json", PROCEDURE, UP).steps == steps
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(ValueError, match=r"of several recordings \('a', 'b'\), none of them 'c'"):
         label_files.read(tmp_path / "c.json", PROCEDURE, UP)
-    (tmp_path / "c.json").write_text(project({"a": "Install cap"}))  # the only one
+    (tmp_path / "c.json").write_text(studio_project({"a": "Install cap"}))  # the only one
     assert label_files.read(tmp_path / "c.json", PROCEDURE, UP).steps == [(10, 3)]
 
 
@@ -115,24 +96,6 @@ def test_tasks_of_a_project_of_cvat_are_recordings_whose_pictures_it_numbers_on(
     path.write_text(CVAT.format(project.format(task(1, "one") + task(2, "one"))))
     with pytest.raises(ValueError, match="tasks of the project have the same name"):
         formats.read(path)
-
-
-@pytest.mark.parametrize(
-    ("table", "at"),
-    [
-        ("Time offset (s),Behavior,Behavior type,Time\n2.5,Install cap,POINT,3.5\n", 1),
-        ("Time offset (s),Behavior,Behavior type,Time\n2.5004,Install cap,POINT,2.500\n", 0),
-        ("Time offset (s),Behavior,Behavior type,Time\n-2.5,Install cap,POINT,1.0\n", 3.5),
-        ("Time offset (s)\tBehavior\tTime\n2,5\tInstall cap\t3,5\n", 1),
-        ("Time offset (s),Behavior,Time\nNA,Install cap,3.5\n", 3.5),
-        ("Time offset (s),2.5\n\nTime,Behavior,Status\n3.5,Install cap,POINT\n", 1),
-    ],
-)
-def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
-    path = tmp_path / "a.csv"
-    path.write_text(table)
-    (entry,) = formats.read(path)[1]
-    assert entry.at == at
 
 
 def test_tiers_called_steps_are_read_and_others_only_without_them(tmp_path):

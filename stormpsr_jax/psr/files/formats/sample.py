@@ -1,10 +1,8 @@
-"""What a label format is: the marks by which a file is recognised, and what is read from it.
+"""A label file as the formats see it, and the entries that they read from it.
 
-A format is one value in one file of this room. It reads a `Sample` into `Entry` values: what the
-tool says, and when. Nobody but `timed_labels` turns these into steps and frames.
+Nobody but `timed_labels` turns these into steps and frames.
 """
 
-import contextlib
 import dataclasses
 import enum
 import functools
@@ -14,9 +12,9 @@ import re
 import unicodedata
 import urllib.parse
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from stormpsr_jax.base import files, trees
+from stormpsr_jax.base import files
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import xml_tree
 
@@ -24,12 +22,10 @@ MAX_SECONDS = 1e9
 MAX_BYTES = 2**28  # of a file that is not a plain table
 # Tools round times, most of them to milliseconds, and so do containers of videos.
 ROUNDED = 1e-3
-CVAT_FILE = "annotations.xml"  # in the zip file that CVAT exports
 _VIDEO = re.compile(
     r"\.(mp4|m4v|mov|avi|mkv|webm|3gp|mpe?g|m?2?ts|wmv|flv|ogv)", re.IGNORECASE | re.ASCII
 )
 _UPLOADED = re.compile("^[0-9a-f]{8}-")
-_HEADER_WITHIN = 60  # lines: BORIS writes some about the observation above its header
 
 
 class Unit(enum.Enum):
@@ -67,55 +63,36 @@ class Sample:
     Attributes:
         check: raises ValueError for an entry that its reader will not take, so that a table's
             mistakes of all kinds come in the order of its lines.
-        recordings: the names of each recording that is labelled, if maybe with nothing, of forms
+        recordings: the names of each recording that is labelled, if maybe with nothing, of formats
             that say so; see `Entry.recordings`.
-        unlabelled: those of further recordings, of which nobody knows whether somebody labelled
-            them.
     """
 
     def __init__(self, path: str | os.PathLike, check: Callable[[Entry], object] | None = None):
         self.path = pathlib.Path(path)
         self.check = check or (lambda entry: None)
         self.recordings: list[tuple[str, ...]] = []
-        self.unlabelled: list[tuple[str, ...]] = []
-
-    @functools.cached_property
-    def head(self) -> bytes:
-        """The first bytes, without a byte order mark."""
-        files.check_regular(self.path, "give a file on a disk")
-        try:
-            with self.path.open("rb") as file:
-                return file.read(64).removeprefix(b"\xef\xbb\xbf")
-        except OSError as error:
-            raise ValueError(f"{self.path}: cannot be read ({error.strerror})") from error
 
     @functools.cached_property
     def kind(self) -> str:
-        """What kind of file it is: "zip", "xml", "json" or "text"; by CVAT's file in its zip."""
-        if self._is_zip:
-            with contextlib.suppress(ValueError):
-                if trees.zip_of(self.path).exists(CVAT_FILE):
-                    return "xml"
+        """What kind of file it is: "zip", "xml", "json" or "text"."""
+        files.check_regular(self.path, "give a file on a disk")
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(64).removeprefix(b"\xef\xbb\xbf")
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be read ({error.strerror})") from error
+        if head.startswith(b"PK\x03\x04"):
             return "zip"
-        start = self.head.lstrip()[:1]
-        return {b"<": "xml", b"{": "json", b"[": "json"}.get(start, "text")
-
-    @property
-    def _is_zip(self) -> bool:
-        return self.head.startswith(b"PK\x03\x04")
+        return {b"<": "xml", b"{": "json", b"[": "json"}.get(head.lstrip()[:1], "text")
 
     @functools.cached_property
     def text(self) -> str:
         """The text, line ends as they are."""
         if self.kind != "text":
-            self.check_size()
-        if not self._is_zip:
-            return files.read_text(self.path)
-        with trees.zip_of(self.path).on_disk(CVAT_FILE) as path:
-            return files.read_text(path)
+            self._check_size()
+        return files.read_text(self.path)
 
-    def check_size(self) -> None:
-        """Raises ValueError if the file is larger than `MAX_BYTES`."""
+    def _check_size(self) -> None:
         if self.path.stat().st_size > MAX_BYTES:
             raise ValueError(
                 f"{self.path}: is larger than {MAX_BYTES} bytes, the most of a label file"
@@ -124,7 +101,7 @@ class Sample:
     @functools.cached_property
     def json(self) -> Any:
         """The content of a JSON file."""
-        self.check_size()
+        self._check_size()
         return files.read_json(self.path)
 
     @functools.cached_property
@@ -135,10 +112,14 @@ class Sample:
     @functools.cached_property
     def delimiter(self) -> str:
         """What stands between the fields of a table: what its first line has most of."""
-        line = self.text.lstrip("\r\n").partition("\n")[0]
+        line = self._first_line
         if "\t" in line and line.count("\t") >= line.count(","):
             return "\t"
         return ";" if ";" in line and "," not in line else ","
+
+    @property
+    def _first_line(self) -> str:
+        return self.text.lstrip("\r\n").partition("\n")[0]
 
     @functools.cached_property
     def rows(self) -> list[csvfile.Row]:
@@ -148,14 +129,8 @@ class Sample:
     @functools.cached_property
     def columns(self) -> list[str]:
         """The fields of a table's first row, in small letters."""
-        return lowered(self.rows[0][1]) if self.rows else []
-
-    def header_with(self, *names: str) -> int | None:
-        """The number of the first row of a table that has all these columns; None without one."""
-        for i, (_, row) in enumerate(self.rows[:_HEADER_WITHIN]):
-            if set(names) <= set(lowered(row)):
-                return i
-        return None
+        rows = csvfile.rows_of(self._first_line, self.path, self.delimiter)
+        return lowered(rows[0][1]) if rows else []
 
     def error(self, place: str, what: str) -> ValueError:
         """Returns the error for one place of the file."""
@@ -185,112 +160,20 @@ def lowered(row: Sequence[str]) -> list[str]:
     return [field.strip().lower() for field in row]
 
 
-@dataclasses.dataclass(frozen=True)
-class Mark:
-    """Something that a file of a form has: `holds` is asked only if the marks before it hold."""
-
-    says: str
-    holds: Callable[[Sample], bool]
-
-
-IS_JSON = Mark("JSON", lambda sample: sample.kind == "json")
-IS_XML = Mark("XML", lambda sample: sample.kind == "xml")
-IS_TABLE = Mark("a table", lambda sample: sample.kind == "text")
-
-
-def has_columns(*names: str) -> tuple[Mark, ...]:
-    """The marks of a table with these columns, in any of its first rows."""
-
-    def has(name: str) -> Callable[[Sample], bool]:
-        return lambda sample: sample.header_with(name) is not None
-
-    together = Mark(
-        f"{' and '.join(names)} in one header", lambda s: s.header_with(*names) is not None
-    )
-    return (IS_TABLE, *(Mark(f"a column {name!r}", has(name)) for name in names), together)
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """A form in which a tool writes its labels: a file with all `marks` is `read`."""
-
-    marks: tuple[Mark, ...]
-    read: Callable[[Sample], list[Entry]]
-
-
-def other(marks: tuple[Mark, ...], says: str) -> Form:
-    """A form that is not read: its error `says` what it is, and what to give instead."""
-
-    def read(sample: Sample) -> list[Entry]:
-        raise ValueError(f"{sample.path}: is {says}")
-
-    return Form(marks, read)
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """A completed step, to be written.
-
-    Attributes:
-        frame: counted from 0 at the recording's first one.
-        number: of the same frame; another where pictures are numbered otherwise.
-    """
-
-    frame: int
-    number: int
-    step_id: int
-    name: str
-
-
-# write(path, steps in order of time, the video or folder of pictures, frames per second)
-Write = Callable[[pathlib.Path, Sequence[Written], pathlib.Path, float], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A label format.
 
     Attributes:
-        key: its name on a command line.
         name: as people call it.
-        clock: how its times become frames; docs/formats.md has the same sentence.
-        forms: the forms that are read.
-        others: further ones of the tool, whose errors name what is read.
+        recognises: whether a file is of it; ValueError if it seems to be, and cannot be read.
+        read: what such a file says; ValueError with all errors, each with its place.
         tolerance: seconds by which a time may be off its picture's.
-        ending: of the files that `write` writes.
-        write: writes labels; None of a format that is only read.
     """
 
-    key: str
     name: str
-    clock: str
-    forms: tuple[Form, ...]
-    others: tuple[Form, ...] = ()
+    recognises: Callable[[Sample], bool]
+    read: Callable[[Sample], list[Entry]]
     tolerance: float = ROUNDED
-    ending: str = ""
-    write: Write | None = None
-
-    def recognises(self, sample: Sample) -> Form | None:
-        """The form that a file has; None if it is none of this format."""
-        forms = (*self.forms, *self.others)
-        return next((form for form in forms if _held(form, sample) == len(form.marks)), None)
-
-    def closest(self, sample: Sample) -> tuple[float, int, str]:
-        """How much of a form a file has, as a share and in marks, and the first that it lacks."""
-        shares = []
-        for form in self.forms:
-            held = _held(form, sample)
-            missing = form.marks[held].says if held < len(form.marks) else ""
-            shares.append((held / len(form.marks), held, missing))
-        return max(shares, key=lambda share: share[0])
-
-
-def _held(form: Form, sample: Sample) -> int:
-    """How many marks hold, up to the first that does not."""
-    for i, mark in enumerate(form.marks):
-        if not mark.holds(sample):
-            return i
-    return len(form.marks)
 
 
 def recordings_of(address: str) -> tuple[str, ...]:
