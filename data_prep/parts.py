@@ -7,8 +7,7 @@ GLB for each component, named after it, in the coordinates of the assembled prod
 file of several objects (GLB, 3MF, STEP, OBJ): each of them is a component, with its name in the
 file. Where an OBJ has no objects (`o`), its groups (`g`) are such.
 
-You may add `order.json`, a list of steps, each a list of components: [["base"], ["left wheel",
-"right wheel"]], and colours and poses in a poses.json (data_prep.cad --help).
+You may add colours and poses in a poses.json (data_prep.cad --help).
 """
 
 import argparse

@@ -23,7 +23,6 @@ from stormpsr_jax.psr.procedure import Procedure
 
 RADIUS = 2.0  # half the diagonal of a complete product, in the units of the scene (about 5 cm)
 POSES = "poses.json"
-ORDER = "order.json"  # of building, for a draft of a procedure
 COLOURS, WRONG = "colors", "wrong"  # keys of poses.json; the others are components
 Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 # What a product that hands put together measures from corner to corner, in millimetres.
