@@ -31,8 +31,6 @@ _MODULES = {
 PURPOSES = {
     "video": "recognise and data own with videos, recognise --video",
     "synthetic": "data synthetic, data cad, main --config=synthetic, =cad",
-    "step": "data cad with STEP files",
-    "3mf": "data cad with 3MF files",
     "labels": "labels in a spreadsheet",
     "export": "export, models in ONNX and StableHLO",
     "photos": "main --config=own:photos",

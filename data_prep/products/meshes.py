@@ -62,7 +62,7 @@ def read_inputs(
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,
-            meshes of no component, files that are too large, and mistakes in poses.json.
+            meshes of no component or of another format, and mistakes in poses.json.
     """
     directory = Path(directory)
     found: dict[int, Path] = {}
@@ -224,8 +224,8 @@ def load_product(
     """
     meshes = []
     coloured = []
-    loaded = mesh_files.read_all(inputs.files)
-    for k, (path, pose, pieces) in enumerate(zip(inputs.files, inputs.poses, loaded, strict=True)):
+    for k, (path, pose) in enumerate(zip(inputs.files, inputs.poses, strict=True)):
+        pieces = mesh_files.read(path)
         mesh = join([Mesh(piece.vertices, piece.faces, piece.colours) for piece in pieces])
         if (own := inputs.colours[k]) is not None:
             mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 # The packages on which the bytes of data folders and results depend.
 _LIBRARIES = (
-    "array-record", "av", "cascadio", "flax", "jax", "jaxlib", "lib3mf", "numba", "numpy",
+    "array-record", "av", "cascadio", "flax", "jax", "jaxlib", "numba", "numpy",
     "onnxruntime", "pillow", "protobuf", "simplejpeg", "tensorflow-datasets", "trimesh",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[2]

@@ -22,8 +22,6 @@ PARTS = {
 }
 COLOURS = {"lid": "#2030c0", "cup": "#c03020", "peg": "#20a030", "foot": "#808080"}
 
-pytestmark = pytest.mark.usefixtures("read_here")
-
 
 @pytest.fixture
 def meshes(tmp_path):

@@ -11,7 +11,6 @@ from tests.support import toy
 from tests.support.boxes import box, product, shell
 
 PROCEDURE = toy.procedure("cup, peg, lid", "100 110 111")
-pytestmark = pytest.mark.usefixtures("read_here")
 CUP = shell((0, 0, 0), (4, 4, 3), 1)
 PEG, LID = box((1, 1, 1), (3, 3, 3)), box((0, 0, 3), (4, 4, 4))
 COLOURS = ((0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5))
