@@ -2,9 +2,10 @@
 
     python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
 
-DIR holds one file per component (STL, OBJ, PLY, GLB or, with the extras `step` and `3mf`, STEP and
-3MF), named after it ("front wheel.stl"; case, spaces, _ and - make no difference) or after its
-index ("7.stl", the first component being 0); `data_prep.parts` makes such a folder of one file.
+DIR holds one file per component (STL, OBJ, PLY or GLB; with `pip install cascadio` STEP, with `pip
+install lxml networkx` 3MF), named after it ("front wheel.stl"; case, spaces, _ and - make no
+difference) or after its index ("7.stl", the first component being 0); `data_prep.parts` makes such
+a folder of one file.
 The parts are in the coordinates of the assembled product, in any unit (what is read from STEP and
 3MF is in millimetres), or `poses.json` in DIR says where they go:
 

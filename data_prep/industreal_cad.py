@@ -2,23 +2,14 @@
 
     python -m data_prep.industreal_cad --data=DIR --out=DIR
 
---data is a folder or zip file with the pictures and what they show, maybe among other downloads:
-
-    labels_coco.json images/…png                     the download, as it is (.zip.001 and .zip.002),
-                                                     joined or unpacked
-    synth/labels.json synth/images/…                 as the code of STORM-PSR (its --syn_path), and
-                                                     a download too, unpacked or synth.tar
-
-labels.json goes before labels_coco.json; of several folders, as the download with synth/ has, synth
-is taken. In labels.json, lists `images` and `labels` of one length, classes are IndustReal's: 0
-background, 1…22 states, and above those states that are not in the catalogue. Its list `bbox` is
-not read: nothing published uses it or says whether the pictures are cut to it. labels_coco.json
-also has boxes, and its classes have the order of the Unity scene that rendered the pictures; a
-picture without a box shows none of them.
+--data is the unpacked download: a folder with labels_coco.json and images/…png, or the folder that
+this one is in. The classes of labels_coco.json have the order of the Unity scene that rendered the
+pictures; a picture without a box shows none of them.
 
 Writes split "cad" of a folder of its own, which a run takes with --config.data.cad_dir: a recording
 a catalogued state (`cad_01` is state 1), whose pictures have nothing to do with each other.
-Backgrounds, error states and states that are not in the catalogue are left out.
+Pictures without a box or with several, error states and states that are not in the catalogue are
+left out.
 """
 
 import argparse
@@ -27,7 +18,7 @@ import functools
 import re
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -39,24 +30,21 @@ from data_prep.reading.boxes import inside
 from data_prep.writing import shards
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.base.trees import Place, Tree, zip_of
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.files import box_forms
-from stormpsr_jax.psr.files.boxes import Id, Picture
+from stormpsr_jax.psr.files.boxes import Picture
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
-LABELS = "labels.json"
-SYNTH = "synth"  # its folder in the download that has it
 COCO = "labels_coco.json"
 IMAGES = "images"
-_PICTURES = (".png", ".jpg", ".jpeg")
+_ENDS = 2**16  # bytes at either end of a picture that tell its content
 # IndustReal's class of each class of the Unity scene.
-UNITY_CLASSES = (
+CLASSES = dict(enumerate((
     0, 15, 12, 2, 19, 22, 14, 20, 3, 11, 8, 4,
     10, 18, 1, 7, 9, 21, 13, 5, 6, 17, 16, 23,
-)  # fmt: skip
+)))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,163 +52,98 @@ class Render:
     """One picture.
 
     Attributes:
-        tree, path: where it is.
         label: its class.
-        box: cx, cy, w, h in 0…1; None where it is not known.
-        size: (H, W) of the picture that the box was measured on; None where it is not known.
+        box: cx, cy, w, h in 0…1.
+        size: (H, W) of the picture that the box was measured on.
     """
 
-    tree: Tree
-    path: str
+    path: Path
     label: int
-    box: tuple[float, ...] | None = None
-    size: tuple[float, float] | None = None
+    box: tuple[float, ...]
+    size: tuple[float, float]
 
 
-def fingerprint(pictures: Sequence[Render]) -> dict[str, int]:
-    """Numbers that tell other labels and other pictures, of which not all are read."""
-    labels = "\n".join(f"{r.path} {r.label} {r.box}" for r in pictures)
-    shown = pictures[0].tree.fingerprint_all([r.path for r in pictures])  # all are of one tree
-    return {"labels": zlib.crc32(labels.encode()), "pictures": shown}
-
-
-def read_renders(trees: Iterable[Tree], flag: str) -> tuple[str, str, list[Render]]:
-    """Finds the renders in a folder or zip file, and reads what they show.
-
-    Returns:
-        The layout ("labels.json" or "labels_coco.json"), the place of the folder for messages, and
-        the pictures by name.
+def read_renders(data: Path) -> tuple[Path, list[Render]]:
+    """Returns the folder of the pictures, and those with one box, by name.
 
     Raises:
         ValueError: there are none, or several such folders; all errors in the labels.
     """
-    found = [
-        (Place(tree, folder), layout)
-        for tree in trees
-        for folder, folders, names in tree.walk()
-        if IMAGES in folders and (layout := LABELS if LABELS in names else COCO) in names
-    ]
+    if not data.is_dir():
+        raise ValueError(f"--data={data}: no such folder; unpack the download and give its folder")
+    found = [p.parent for p in sorted((*data.glob(COCO), *data.glob(f"*/{COCO}")))]
+    found = [folder for folder in found if (folder / IMAGES).is_dir()]
     if not found:
         raise ValueError(
-            f"{flag}: has neither {COCO} nor {LABELS} beside a folder {IMAGES}; give the folder of "
-            "IndustReal's synthetic pictures"
+            f"--data={data}: has no {COCO} beside a folder {IMAGES}; give IndustReal's synthetic "
+            "pictures, unpacked (zip and tar files and labels.json are not read)"
         )
-    named = [one for one in found if one[0].last == SYNTH]
-    if len(found) > 1 and len(named) == 1:  # beside the pictures of other studies
-        found = named
     if len(found) > 1:
-        shown = " and ".join(str(folder) for folder, _ in found)
-        raise ValueError(f"{flag}: renders in {shown}; give one of them")
-    ((folder, layout),) = found
-    tree, images, place = folder.tree, folder / IMAGES, str(folder / layout)
-    names = [name for name in tree.entries(images.name)[1] if name.lower().endswith(_PICTURES)]
-    data = (folder / layout).read(files.read_json)
-    labelled = dict((_read_json if layout == LABELS else _read_coco)(data, place))
-    if unknown := sorted(labelled.keys() - {*names}):
+        raise ValueError(f"--data: renders in {' and '.join(map(str, found))}; give one of them")
+    (folder,) = found
+    place = str(folder / COCO)
+    content = files.read_json(folder / COCO)
+    _check_categories(content, place)
+    shown = box_forms.coco(content, place)
+    there = {path.name for path in (folder / IMAGES).iterdir()}
+    if unknown := sorted({picture.name for picture in shown} - there):
         raise ValueError(
-            f"{place}: {files.shorten(unknown[0])} is no picture in {images}, nor are "
+            f"{place}: {files.shorten(unknown[0])} is no picture in {folder / IMAGES}, nor are "
             f"{len(unknown) - 1} more that it lists"
         )
-    if more := len({*names} - labelled.keys()):
-        logging.warning("%s: pictures that are left out: %d of %d", place, more, len(names))
-    renders = [Render(tree, (images / name).name, *labelled[name]) for name in sorted(labelled)]
-    return layout, str(folder), renders
-
-
-def _read_json(data: Any, place: str) -> Iterator[tuple[str, tuple[int]]]:
-    """Yields the name and the class of each picture."""
-    names, labels = (files.field(data, key, list, place) for key in ("images", "labels"))
-    different = len({*map(str, names)})
-    if not len(names) == len(labels) == different:
-        raise ValueError(
-            f"{place}: images has {len(names)} entries, {different} of them different, labels "
-            f"{len(labels)}; each picture needs one label"
-        )
-    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
-        if not isinstance(name, str) or type(label) is not int or label < 0:
-            raise ValueError(
-                f"{place}: labels[{i}]: {files.shorten(label)} of {files.shorten(name)} is not a "
-                "whole number from 0 up of a picture's name"
-            )
-        yield name, (label,)
-    logging.info("%s: %s", place, _shown(labels))
-
-
-def _shown(labels: Sequence[int]) -> str:
-    """What the classes of labels.json are, for the log."""
-    states = load_procedure("industreal").num_states
-    kinds = [min(label, states + 1) for label in labels]
-    return (
-        f"{kinds.count(0)} of class 0, {kinds.count(states + 1)} above {states}. The classes are "
-        "taken for IndustReal's; nothing in the file says that they are in that order: look at "
-        "some pictures of each recording"
-    )
-
-
-def _read_coco(data: Any, place: str) -> Iterator[tuple[str, tuple]]:
-    """Yields the name of each picture, its class, its box if there is one, and its size."""
-    logging.info("%s: %s", place, _check_categories(data, place))
-
-    def shown(picture: Picture) -> tuple:
-        if picture.size is None:
-            raise ValueError(f"{picture.place}: has no width and height")
-        size = picture.size[::-1]
-        if len(picture.boxes) != 1:
-            return 0, None, size
-        (box,) = picture.boxes
-        if (label := _class_of(box.category)) is None:
-            last = len(UNITY_CLASSES) - 1
-            what = f"category_id: {files.shorten(box.category)} is no class in 0…{last}"
-            raise ValueError(f"{box.place}: {what}")
-        return label, tuple(inside(picture.shares(box)).tolist()), size
-
-    pictures = box_forms.coco(data, place)
-    for picture, what in zip(pictures, for_each(((p,) for p in pictures), shown), strict=True):
-        if len(picture.boxes) < 2:  # which of several objects is meant?
-            yield picture.name, what
-    several = sum(len(picture.boxes) > 1 for picture in pictures)
-    if several:
+    if more := len(there) - len(shown):
+        logging.warning("%s: pictures that are left out: %d of %d", place, more, len(there))
+    several = sum(len(picture.boxes) > 1 for picture in shown)
+    if several:  # which of several objects is meant?
         logging.warning("%s: pictures with more than one box are left out: %d", place, several)
+    boxed = [picture for picture in shown if len(picture.boxes) == 1]
+    read = functools.partial(_render, folder / IMAGES)
+    return folder, sorted(for_each(((p,) for p in boxed), read), key=lambda r: r.path.name)
 
 
-def _check_categories(data: Any, place: str) -> str:
-    """Holds the names of categories against the classes of the Unity scene, by their ids.
+def _render(folder: Path, picture: Picture) -> Render:
+    if picture.size is None:
+        raise ValueError(f"{picture.place}: has no width and height")
+    (box,) = picture.boxes
+    if box.category not in CLASSES:
+        what = f"category_id: {files.shorten(box.category)} is no class in 0…{len(CLASSES) - 1}"
+        raise ValueError(f"{box.place}: {what}")
+    shares = tuple(inside(picture.shares(box)).tolist())
+    return Render(folder / picture.name, CLASSES[box.category], shares, picture.size[::-1])
 
-    Returns:
-        What came out, for the log. A name that tells no state says nothing.
 
-    Raises:
-        ValueError: a name tells another state; then the ids are not what they are taken for.
+def _check_categories(data: Any, place: str) -> None:
+    """Raises ValueError if a category's name is a state, but not that of its id's class.
+
+    Then ids are not what they are taken for.
     """
-    states = ("".join(map(str, state)) for state in load_procedure("industreal").states.tolist())
-    names = ("background", *states, "errorstate")
-    agree, wrong = 0, []
+    states = load_procedure("industreal").states.tolist()
+    names = ["background", *("".join(map(str, state)) for state in states), "error state"]
     categories = box_forms.coco_categories(data, place) if "categories" in data else {}
     for number, category in categories.items():
         name = re.sub(r"[\s,_\[\]()]", "", category)
-        if name in ("background", "errorstate") or re.fullmatch("[01]{11}", name):
-            label = _class_of(number)
-            expected = "no class" if label is None else names[label]
-            agree += name == expected
-            if name != expected:
-                what = f"id {files.shorten(number)} is {files.shorten(category)}"
-                wrong.append(f"{what}, there {expected}")
-    if wrong:
-        raise ValueError(
-            f"{place}: categories: {len(wrong)} of {agree + len(wrong)} names are not those of the "
-            f"Unity scene's classes, which the ids are taken for ({wrong[0]}); number them so, or "
-            f"give a {LABELS} with IndustReal's classes"
-        )
-    if agree:
-        return f"{agree} of {len(categories)} names of categories say the same state as their ids"
-    return "category ids are read as classes of the Unity scene, as none of their names is a state"
+        expected = names[CLASSES[number]] if number in CLASSES else "nothing"
+        if re.fullmatch("[01]{11}", name) and name != expected:
+            raise ValueError(
+                f"{place}: categories: id {files.shorten(number)} is {files.shorten(category)}, in "
+                f"the Unity scene {expected}; number them as there"
+            )
 
 
-def _class_of(number: Id) -> int | None:
-    """The class of an id of a category; None if it is no class of the Unity scene."""
-    if isinstance(number, int) and 0 <= number < len(UNITY_CLASSES):
-        return UNITY_CLASSES[number]
-    return None
+def fingerprint(folder: Path, shown: Sequence[Render]) -> dict[str, int]:
+    """Numbers that tell other labels and other pictures, of which three are opened."""
+    names = [r.path.relative_to(folder).as_posix() for r in shown]
+    labels = "\n".join(f"{name} {r.label} {r.box}" for name, r in zip(names, shown, strict=True))
+    sizes = ",".join(str(r.path.stat().st_size) for r in shown)
+    ends = []
+    for render in (shown[0], shown[len(shown) // 2], shown[-1]):
+        data = render.path.read_bytes()
+        begin = zlib.crc32(data[:_ENDS], zlib.crc32(str(len(data)).encode()))
+        ends.append(zlib.crc32(data[-_ENDS:], begin))
+    return {
+        "labels": zlib.crc32(labels.encode()),
+        "pictures": zlib.crc32(f"{sizes} {ends}".encode()),
+    }
 
 
 def make_recording(
@@ -239,17 +162,15 @@ def make_recording(
 
     def jpegs() -> Iterator[bytes]:
         for i, render in enumerate(shown):
-            place, picture = render.tree.show(render.path), render.tree.read(render.path)
-            if render.box is not None:
-                size = pictures.size_of(place, picture)
-                if render.size not in (None, size):
-                    raise ValueError(
-                        f"{place}: is {size[0]}x{size[1]} (HxW), {COCO} says "
-                        f"{render.size[0]:g}x{render.size[1]:g}; unpack or download it again"
-                    )
-                placement = framing.place(*size)
-                boxes[i] = placement.map_boxes(np.array([render.box]))[0]
-                classes[i] = NOT_ANNOTATED if np.isnan(boxes[i, 0]) else label
+            place, picture = str(render.path), render.path.read_bytes()
+            size = pictures.size_of(place, picture)
+            if size != render.size:
+                raise ValueError(
+                    f"{place}: is {size[0]}x{size[1]} (HxW), {COCO} says "
+                    f"{render.size[0]:g}x{render.size[1]:g}; unpack or download it again"
+                )
+            boxes[i] = framing.place(*size).map_boxes(np.array([render.box]))[0]
+            classes[i] = NOT_ANNOTATED if np.isnan(boxes[i, 0]) else label
             yield from pictures.encode([(place, picture)], framing)  # each of a size of its own
 
     return shards.RecordingData(
@@ -280,29 +201,20 @@ def make_dataset(
         OSError: `out` cannot be written.
     """
     procedure = load_procedure("industreal")
-    with command.open_downloads("data", data, spare=lambda name: True) as trees:
-        if Path(data).is_dir():
-            trees += [zip_of(path) for path in Path(data).glob(f"{SYNTH}*.tar")]
-        layout, place, found = read_renders(trees, f"--data={data}")
-    states = range(1, procedure.num_states + 1)
-    by_state = {state: [r for r in found if r.label == state] for state in states}
-    missing = [str(state) for state, shown in by_state.items() if not shown]
-    if len(missing) == len(by_state):
+    folder, found = read_renders(Path(data))
+    by_state = {
+        f"cad_{state:02d}": [render for render in found if render.label == state]
+        for state in range(1, procedure.num_states + 1)
+    }
+    named = {name: shown for name, shown in by_state.items() if shown}
+    if not named:
         raise ValueError(
-            f"{place}: none of its {len(found)} pictures shows a state of the catalogue (labels "
-            f"1…{procedure.num_states})"
+            f"{folder}: none of its {len(found)} pictures with a box shows a state of the catalogue"
         )
-    taken = sum(map(len, by_state.values()))
-    logging.info(
-        "%s: %d pictures of %d states; %d of no catalogued state are left out",
-        place,
-        taken,
-        len(by_state) - len(missing),
-        len(found) - taken,
-    )
-    if missing:
-        logging.warning("%s: has no picture of states %s", place, ", ".join(missing))
-    named = {f"cad_{state:02d}": shown for state, shown in by_state.items() if shown}
+    taken = sum(map(len, named.values()))
+    logging.info("%s: %d pictures of %d states are taken", folder, taken, len(named))
+    if missing := by_state.keys() - named.keys():
+        logging.warning("%s: has no picture for %s", folder, ", ".join(sorted(missing)))
     return shards.build(
         out,
         procedure=procedure,
@@ -311,15 +223,15 @@ def make_dataset(
         make=functools.partial(
             make_recording, recordings=named, procedure=procedure, framing=framing
         ),
-        settings={"source": f"industreal_cad, {layout}", **shards.described(framing)},
-        sources={name: fingerprint(shown) for name, shown in named.items()},
+        settings={"source": f"industreal_cad, {COCO}", **shards.described(framing)},
+        sources={name: fingerprint(Path(data), shown) for name, shown in named.items()},
         num_frames={name: len(shown) for name, shown in named.items()},
         **making,
     )
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of renders")
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of the renders")
     command.add_recording_flags(parser)
 
 

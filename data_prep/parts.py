@@ -1,14 +1,13 @@
 """Writes a mesh for each part of a product that comes as one file.
 
-    python -m data_prep.parts --model=pump.step --out=meshes
+    python -m data_prep.parts --model=pump.glb --out=meshes
 
 --out becomes a folder for `--meshes` of data_prep.cad, data_prep.synthetic and `procedure draft`: a
 GLB for each component, named after it, in the coordinates of the assembled product. --model is a
-file of several objects (GLB, 3MF, STEP, OBJ): each of them is a component, with its name in the
+file of several objects (GLB, OBJ, STEP, 3MF): each of them is a component, with its name in the
 file. Where an OBJ has no objects (`o`), its groups (`g`) are such.
 
-You may add `order.json`, a list of steps, each a list of components: [["base"], ["left wheel",
-"right wheel"]], and colours and poses in a poses.json (data_prep.cad --help).
+You may add colours and poses in a poses.json (data_prep.cad --help).
 """
 
 import argparse
@@ -37,7 +36,7 @@ def split(*, model: str | Path, out: str | Path) -> None:
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a folder that is not")
     mesh_files.check_file(model)
-    (pieces,) = mesh_files.read_all([model])
+    pieces = mesh_files.read(model)
     objects = collections.defaultdict(list)
     for piece in pieces:
         objects[piece.number].append(piece)

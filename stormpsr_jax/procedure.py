@@ -21,6 +21,10 @@ from stormpsr_jax.psr.procedure import Procedure, find_errors, load_procedure, p
 _RENDERER = ("trimesh", "numba")
 _FILE = "a procedure file, or a packaged procedure's name"
 _DRAFTS = "data_prep.draft"  # beside the core, which does not import it
+_IN_ORDER = (
+    "the parts are built in the order of their files' names: put the components in the order in "
+    "which they are built, and add states and precedence if there are other orders"
+)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -133,19 +137,18 @@ def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]
 
 
 def _draft(args: argparse.Namespace) -> None:
-    """Writes a procedure drafted from the meshes of a product's parts, and a page to look at."""
+    """Writes a procedure with the parts of a folder of meshes, in the order of their names."""
     drafts = _drafts("procedure draft")
     _check_new(args.out)
     name = args.name or pathlib.Path(args.meshes).resolve().name
-    how = {"fps": args.fps, "limit": args.states, "y_up": args.up == "y"}
-    made = drafts.draft(args.meshes, name=name, **how)
-    procedure = Procedure.from_json(made.content)
-    if args.page is not None:
-        made.write_page(args.page)
+    content = template(name, drafts.part_names(args.meshes), args.fps)
+    content["variants"]["assembly"]["precedence"] = []
+    content["draft"] = [_IN_ORDER]
     with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
-        file.write(_dump(made.content) + "\n")
-    _print_warnings(made.content["draft"])
-    print(f"{args.out}: a draft of {procedure.num_components} parts, {procedure.num_states} states")
+        file.write(_dump(content) + "\n")
+    _print_warnings(content["draft"])
+    count = len(content["components"])
+    print(f"{args.out}: a draft of {count} parts, {count} states")
 
 
 def _drafts(what: str) -> types.ModuleType:
@@ -255,24 +258,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--components", required=True, help="their names, with commas between them")
     add("--fps", type=float, default=5.0, help="frames per second (%(default)s)")
     add("--out", help="the file to write, which must not exist; otherwise it is printed")
-    add = action("draft", _draft, "write a first one from meshes of parts")
-    add("--meshes", required=True, metavar="DIR", help="a mesh for each part, and order.json")
+    add = action("draft", _draft, "write one with the parts that have meshes, to be put in order")
+    add("--meshes", required=True, metavar="DIR", help="a mesh for each part, named after it")
     add("--out", required=True, metavar="FILE", help="the file to write, which must not exist")
     add("--name", help="of the product (the folder's name)")
     add("--fps", type=float, default=5.0, help="frames per second (%(default)s)")
-    what = "catalogue at most so many states (%(default)s)"
-    add("--states", type=int, default=100, metavar="N", help=what)
-    _add_page_flags(add, "write a page with pictures of states and incorrect installations")
     add = action("show", _show, "components, step ids, states and variants")
     add("procedure", help=_FILE)
     add("--meshes", metavar="DIR", help="a mesh for each component, for --page")
-    _add_page_flags(add, "write that page, instead of printing")
-    return parser
-
-
-def _add_page_flags(add: Callable[..., Any], what: str) -> None:
+    what = "write a page with pictures of states and incorrect installations, instead of printing"
     add("--page", metavar="FILE.html", help=what)
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
+    return parser
 
 
 if __name__ == "__main__":

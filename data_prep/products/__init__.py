@@ -1,1 +1,1 @@
-"""What is assembled: the toys, meshes of users' parts, and how parts go together."""
+"""What is assembled: the toys, and meshes of users' parts."""

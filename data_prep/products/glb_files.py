@@ -6,65 +6,44 @@ Colours are linear in them, and display colours everywhere else (glTF 2.0, 3.9.2
 import json
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.rendering.mesh import Mesh
 
-# Extensions of GLB without which a file is something else, and which are not read.
-_UNREAD = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "EXT_mesh_gpu_instancing")
-_QUANTISED = "KHR_mesh_quantization"  # is read, but for numbers that stand for shares
+# Beginnings of extensions without which shapes and places are the same.
+_LOOKS = ("KHR_materials_", "KHR_texture_", "EXT_texture_")
 # trimesh takes bytes for all colours; what has a name of its own it leaves as it is.
 _COLOURS, _KEPT = "COLOR_0", "_COLOR_0"
 
 
-def prepared(path: Path, data: bytes) -> tuple[bytes, list[Any]]:
+def prepared(data: bytes) -> tuple[bytes, list[Any]]:
     """A GLB file whose materials are named by their numbers, and these materials.
 
     Raises:
         ValueError: it refers to other files, needs what is not read, or is none.
     """
-    try:
-        magic, version, _, length, kind = struct.unpack_from("<4sII I4s", data)
-        if magic != b"glTF" or kind != b"JSON":
-            raise ValueError("no GLB header")
-        content = json.loads(data[20 : 20 + length])
-        entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
-        uris = [str(e["uri"]) for e in entries if "uri" in e]
-        needed = [e for e in content.get("extensionsRequired") or [] if _is_unread(e, content)]
-        materials = content.get("materials", [])
-        known = [dict(material) for material in materials]
-        for number, material in enumerate(materials):
-            material["name"] = str(number)
-        for mesh in content.get("meshes", []):
-            for attributes in (primitive["attributes"] for primitive in mesh["primitives"]):
-                if _COLOURS in attributes:
-                    attributes[_KEPT] = attributes.pop(_COLOURS)
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever malformed content may raise
-        raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
-    for uri in uris:
-        if not uri.startswith("data:"):
-            raise ValueError(
-                f"{path}: refers to another file ({uri[:60]!r}); export it with everything embedded"
-            )
-    if needed:
-        raise ValueError(f"{path}: needs {needed[0]}, which is not read; export it without")
+    magic, version, _, length, kind = struct.unpack_from("<4sII I4s", data)
+    if magic != b"glTF" or kind != b"JSON":
+        raise ValueError("no GLB header")
+    content = json.loads(data[20 : 20 + length])
+    for entry in (e for key in ("buffers", "images") for e in content.get(key, [])):
+        if not entry.get("uri", "data:").startswith("data:"):
+            raise ValueError("refers to another file; export it with everything embedded")
+    for extension in content.get("extensionsRequired", []):
+        if not extension.startswith(_LOOKS):
+            raise ValueError(f"needs {extension}, which is not read; export it without")
+    known = [dict(material) for material in content.get("materials", [])]
+    for number, material in enumerate(content.get("materials", [])):
+        material["name"] = str(number)
+    for attributes in (p["attributes"] for m in content.get("meshes", []) for p in m["primitives"]):
+        if _COLOURS in attributes:
+            attributes[_KEPT] = attributes.pop(_COLOURS)
     text = json.dumps(content).encode()
     text += b" " * (-len(text) % 4)
     whole = text + data[20 + length :]
     return struct.pack("<4sIII4s", magic, version, 20 + len(whole), len(text), kind) + whole, known
-
-
-def _is_unread(extension: str, content: Any) -> bool:
-    """Whether a GLB with an extension shows something else to who does not know it."""
-    if extension != _QUANTISED:
-        return extension in _UNREAD
-    places = [p["attributes"]["POSITION"] for m in content["meshes"] for p in m["primitives"]]
-    return any(content["accessors"][i].get("normalized") for i in places)
 
 
 def colours(geometry: Any, materials: Sequence[Any]) -> np.ndarray | None:

@@ -23,7 +23,6 @@ from stormpsr_jax.psr.procedure import Procedure
 
 RADIUS = 2.0  # half the diagonal of a complete product, in the units of the scene (about 5 cm)
 POSES = "poses.json"
-ORDER = "order.json"  # of building, for a draft of a procedure
 COLOURS, WRONG = "colors", "wrong"  # keys of poses.json; the others are components
 Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 # What a product that hands put together measures from corner to corner, in millimetres.
@@ -63,7 +62,7 @@ def read_inputs(
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,
-            meshes of no component, files that are too large, and mistakes in poses.json.
+            meshes of no component or of another format, and mistakes in poses.json.
     """
     directory = Path(directory)
     found: dict[int, Path] = {}
@@ -225,8 +224,8 @@ def load_product(
     """
     meshes = []
     coloured = []
-    loaded = mesh_files.read_all(inputs.files)
-    for k, (path, pose, pieces) in enumerate(zip(inputs.files, inputs.poses, loaded, strict=True)):
+    for k, (path, pose) in enumerate(zip(inputs.files, inputs.poses, strict=True)):
+        pieces = mesh_files.read(path)
         mesh = join([Mesh(piece.vertices, piece.faces, piece.colours) for piece in pieces])
         if (own := inputs.colours[k]) is not None:
             mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))

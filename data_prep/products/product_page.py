@@ -1,10 +1,9 @@
-"""Pictures of a product before anything is trained: its states, parts, wrong fittings, order.
+"""Pictures of a product before anything is trained: its states, parts and wrong fittings.
 
 A page of them is one HTML file that needs nothing else.
 """
 
 import base64
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,48 +27,55 @@ _GROUND = np.full(3, 0.82)
 
 
 def write(
-    path: str | Path,
-    product: Product,
-    procedure: Procedure,
-    warnings: Sequence[str],
-    rules: Sequence[str] = (),
+    path: str | Path, product: Product, procedure: Procedure, warnings: Sequence[str]
 ) -> None:
-    """Writes the page.
+    """Writes the page; OSError if it cannot be written.
 
     Args:
         product: its K parts in their right places, in the order of the components.
         procedure: of K components.
-        rules: why each pair of precedence holds, where the only variant was drafted.
-
-    Raises:
-        OSError: the file cannot be written.
     """
-    # One for all, so that they can be compared.
-    camera = views.around(product.mesh(np.ones(len(product.parts))), _AROUND, _ABOVE)
-    chosen = np.linspace(0, procedure.num_states - 1, min(procedure.num_states, MAX_STATES))
-    states = [
-        {
-            "number": int(s) + 1,
-            "digits": "".join(map(str, procedure.states[s].tolist())),
-            "parts": _installed(procedure, procedure.states[s]),
-            "jpeg": _inline(camera, product.mesh(procedure.states[s])),
-        }
-        for s in chosen.round().astype(int)
-    ]
+    every = np.ones(len(product.parts), np.int8)
+    camera = views.around(product.mesh(every), _AROUND, _ABOVE)  # one, to compare pictures
     rng = np.random.default_rng(0)
     wrong = [wrong_poses.with_wrong_poses(product, rng) for _ in range(WRONG)]
+
+    def shown(of: Product, state: np.ndarray) -> str:
+        return base64.b64encode(_picture(camera, of.mesh(state))).decode()
+
+    def installed(state: np.ndarray) -> str:
+        return ", ".join(procedure.components[k] for k in np.flatnonzero(state))
+
+    def component(k: int) -> dict:
+        """Part k as it should sit and as it may not, in the smallest state that has it."""
+        states = procedure.states[procedure.states[:, k] == 1]
+        alone = np.eye(len(every), dtype=np.int8)[k]
+        row = states[states.sum(axis=1).argmin()] if len(states) else alone
+        part = product.parts[k]
+        return {
+            "number": k,
+            "name": procedure.components[k],
+            "size": " × ".join(f"{edge / product.scale:.3g}" for edge in part.extent),
+            "faces": len(part.mesh.faces),
+            "with": installed(row - alone),
+            "right": shown(product, row),
+            "wrong": [shown(other, row - 2 * alone) for other in wrong],
+        }
+
+    chosen = np.linspace(0, procedure.num_states - 1, min(procedure.num_states, MAX_STATES))
     text = pages.template("product.html").render(
         procedure=procedure,
         warnings=warnings,
-        states=states,
-        components=[
-            _component(camera, product, wrong, procedure, k) for k in range(len(product.parts))
+        states=[
+            {
+                "number": s + 1,
+                "digits": "".join(map(str, procedure.states[s].tolist())),
+                "parts": installed(procedure.states[s]),
+                "jpeg": shown(product, procedure.states[s]),
+            }
+            for s in chosen.round().astype(int).tolist()
         ],
-        variants=[
-            (variant, [(*map(procedure.step_name, pair), why) for pair, why in whys])
-            for variant in procedure.variants.values()
-            for whys in [zip(variant.precedence, rules or itertools.repeat(""), strict=False)]
-        ],
+        components=[component(k) for k in range(len(every))],
     )
     files.write_text(path, text)
 
@@ -78,34 +84,6 @@ def part_pictures(product: Product) -> list[bytes]:
     """Returns a JPEG of each part alone, turned as it is in the product."""
     meshes = [part.mesh.moved(part.right) for part in product.parts]
     return [_picture(views.around(mesh, _AROUND, _ABOVE), mesh) for mesh in meshes]
-
-
-def _component(
-    camera: Camera, product: Product, wrong: Sequence[Product], procedure: Procedure, k: int
-) -> dict:
-    """Part k as it should sit and as it may not, in the smallest state that has it."""
-    states = procedure.states[procedure.states[:, k] == 1]
-    row = states[states.sum(axis=1).argmin()] if len(states) else np.eye(len(product.parts))[k]
-    part = product.parts[k]
-    alone = np.arange(len(row)) == k
-    return {
-        "number": k,
-        "name": procedure.components[k],
-        "size": " × ".join(f"{edge / product.scale:.3g}" for edge in part.extent),
-        "faces": len(part.mesh.faces),
-        "with": _installed(procedure, np.where(alone, 0, row)),
-        "right": _inline(camera, product.mesh(row)),
-        "wrong": [_inline(camera, other.mesh(np.where(alone, -1, row))) for other in wrong],
-    }
-
-
-def _installed(procedure: Procedure, state: np.ndarray) -> str:
-    names = [name for name, bit in zip(procedure.components, state, strict=True) if bit]
-    return ", ".join(names)
-
-
-def _inline(camera: Camera, mesh: Mesh) -> str:
-    return base64.b64encode(_picture(camera, mesh)).decode()
 
 
 def _picture(camera: Camera, mesh: Mesh) -> bytes:

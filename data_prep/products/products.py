@@ -55,7 +55,7 @@ def from_meshes(
         up: the axis of the meshes that points up, "z" or "y".
 
     Raises:
-        ValueError: a mesh or the poses are wrong (named), or parts lie on top of each other.
+        ValueError: a mesh or the poses are wrong (named).
     """
     inputs = read_inputs(meshes, procedure, poses)
     drawn = drawn_colours(seed, procedure.num_components)

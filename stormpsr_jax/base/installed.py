@@ -12,12 +12,12 @@ from pathlib import Path
 
 # The packages on which the bytes of data folders and results depend.
 _LIBRARIES = (
-    "array-record", "av", "cascadio", "flax", "jax", "jaxlib", "lib3mf", "numba", "numpy",
+    "array-record", "av", "cascadio", "flax", "jax", "jaxlib", "numba", "numpy",
     "onnxruntime", "pillow", "protobuf", "simplejpeg", "tensorflow-datasets", "trimesh",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[2]
 # Of those whose modules have other names, some that a command may miss.
-_PACKAGES = {"absl": "absl-py", "fcl": "python-fcl", "paho": "paho-mqtt", "sklearn": "scikit-learn"}
+_PACKAGES = {"absl": "absl-py", "paho": "paho-mqtt", "sklearn": "scikit-learn"}
 
 
 def code_digest(*packages: Path) -> str:

@@ -46,12 +46,3 @@ def built(tmp_path_factory):
 def folder(built, tmp_path):
     """A copy of them, in which a check finds nothing wrong."""
     return shutil.copytree(built, tmp_path / "shards")
-
-
-@pytest.fixture
-def read_here(monkeypatch):
-    """Meshes are read by this process, which takes a tenth of the time."""
-    from data_prep.products import mesh_files  # here, as most tests need no meshes
-
-    here = lambda paths: [mesh_files.read(path) for path in paths]  # noqa: E731
-    monkeypatch.setattr(mesh_files, "read_all", here)

@@ -14,7 +14,6 @@ from tests.support.cad_files import PARTS, PROCEDURE
 from tests.support.commands import refused
 from tests.support.digests import digests
 
-pytestmark = pytest.mark.usefixtures("read_here")
 _make = functools.partial(cad.make_dataset, procedure=PROCEDURE, size=32, per_state=6)
 
 

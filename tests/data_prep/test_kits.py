@@ -16,7 +16,6 @@ from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from tests.support import lantern
 
-pytestmark = pytest.mark.usefixtures("read_here")
 LANTERN = Procedure.from_json(lantern.CONTENT)
 NOTHING = solid("box", (0, 0, 0), (0, 0, 0))
 FEW = ("--size=16", "--fps=1", "--workers=1", "--train=2", "--val=1", "--test=1")

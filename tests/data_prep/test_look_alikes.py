@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import trimesh
@@ -5,8 +7,7 @@ import trimesh
 from data_prep.products.look_alikes import congruent, groups
 from data_prep.products.shapes import SHAPES
 from data_prep.rendering.mesh import Mesh
-
-# An L of three different arms: no turn makes it its mirror image.
+from tests.support.boxes import box
 
 
 def mesh(shape, colour=(0.5, 0.5, 0.5)):
@@ -31,6 +32,16 @@ def test_a_shape_is_itself_however_it_is_moved_and_its_vertices_are_ordered(name
     assert congruent(mesh(shape), mesh(moved(shuffled)))
     longer = shape.copy().apply_scale([1.03, 1, 1])
     assert not congruent(mesh(shape), mesh(moved(longer)))
+
+
+def test_a_mirrored_shape_is_another_one_where_no_turn_makes_it_of_the_first():
+    """Arms of three lengths along three axes; a ball, in single precision, is its mirror image."""
+    arms = [box((0, 0, 0), size) for size in ((4, 1, 1), (1, 3, 1), (1, 1, 2))]
+    for shape, same in ((trimesh.util.concatenate(arms), False), (SHAPES["sphere"](), True)):
+        mirrored = shape.copy().apply_scale([-1, 1, 1])
+        ours, theirs = (mesh(moved(s, seed)) for seed, s in enumerate((shape, mirrored)))
+        ours = dataclasses.replace(ours, vertices=ours.vertices.astype(np.float32))
+        assert congruent(ours, theirs) == same
 
 
 def test_groups_are_of_one_mesh_and_one_colour():

@@ -7,11 +7,9 @@ from trimesh.visual.material import PBRMaterial
 from data_prep import parts
 from data_prep.products import glb_files, mesh_files
 from data_prep.rendering.mesh import Mesh
-from tests.support import glb, three_mf
+from tests.support import glb
 from tests.support.boxes import box
 from tests.support.commands import refused
-
-pytestmark = pytest.mark.usefixtures("system")  # each starts a reader or two
 
 
 def test_objects_of_a_file_become_meshes_in_their_places(tmp_path, capsys):
@@ -88,18 +86,6 @@ def test_objects_of_an_obj_file_keep_their_names_and_colours(tmp_path, key):
         assert (piece.vertices[:, 0].min(), piece.vertices[:, 0].max()) == (i, i + 1)
         assert len(piece.faces) == 12 + (key == "g" and name == "base")
         np.testing.assert_allclose(piece.colours, [colours[i % 3]] * len(piece.faces), atol=1e-6)
-
-
-def test_objects_of_a_3mf_file_are_in_millimetres(tmp_path):
-    pytest.importorskip("lib3mf")
-    mesh = box((0, 0, 0), (1, 2, 3))
-    named = f'<object id="1" type="model" name="Peg">{three_mf.mesh(mesh.vertices, mesh.faces)}'
-    build = three_mf.item(1) + three_mf.item(1, (2, 0, 0))
-    three_mf.write(tmp_path / "pump.3mf", named + "</object>", build, "inch")
-    parts.split(model=tmp_path / "pump.3mf", out=tmp_path / "meshes")
-    for name, low in (("Peg 1", 0), ("Peg 2", 50.8)):
-        mesh = trimesh.load_mesh(tmp_path / "meshes" / f"{name}.glb")
-        np.testing.assert_allclose(mesh.bounds, [(low, 0, 0), (low + 25.4, 50.8, 76.2)], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -33,13 +33,11 @@ def product(folder, y_up=False):
     return cad_meshes.load_product(inputs, PROCEDURE, y_up=y_up, drawn=grey)
 
 
-def needs(folder, extension, **of_position):
-    """Says of the lid's GLB that it needs an extension, and this of its accessor of places."""
+def needs(folder, extension):
+    """Says of the lid's GLB that it needs an extension."""
 
     def change(content):
         content["extensionsUsed"] = content["extensionsRequired"] = [extension]
-        number = content["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
-        content["accessors"][number] |= of_position
 
     glb.change((folder / "2.glb").read_bytes(), change, folder / "2.glb")
 
@@ -82,7 +80,8 @@ def _poses(content):
 
 
 _TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
-_NO_OBJ = "Front_wheel.obj: not a readable OBJ mesh ("
+_NO_OBJ = "Front_wheel.obj: not a readable OBJ mesh (ValueError: "
+_NO_GLB = "2.glb: not a readable GLB mesh (ValueError: "
 # By name: what is done to the folder, and what is said.
 WRONG = {
     "missing": (lambda m: (m / "base.stl").unlink(), "no mesh for base"),
@@ -101,9 +100,12 @@ WRONG = {
     "bad index": (_obj(f"{_TRIANGLE}f 1 2 9\n"), "Front_wheel.obj: "),
     "first vertex 0": (
         _obj(f"{_TRIANGLE}f 0 1 2\n"),
-        "Front_wheel.obj: line 4: a face of vertex 0, but OBJ counts vertices from 1; write",
+        f"{_NO_OBJ}line 4: numbers of vertices are not from 1 on; export it as GLB",
     ),
-    "index before the first": (_obj(f"{_TRIANGLE}f -1 -2 -4\n"), _NO_OBJ),
+    "vertices that count back": (
+        _obj(f"{_TRIANGLE}f -3//1 -2//1 -1//1\n"),
+        f"{_NO_OBJ}line 4: numbers of vertices are not from 1 on",
+    ),
     "not finite": (_obj("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"), "Front_wheel.obj: "),
     "a part of it nowhere": (
         lambda m: _with_a_hole(m / "base.stl"),
@@ -119,14 +121,10 @@ WRONG = {
     ),
     "draco": (
         lambda m: needs(m, "KHR_draco_mesh_compression"),
-        "2.glb: needs KHR_draco_mesh_compression, which is not read; export it without",
+        f"{_NO_GLB}needs KHR_draco_mesh_compression, which is not read; export it without",
     ),
-    "shares": (
-        lambda m: needs(m, "KHR_mesh_quantization", normalized=True),
-        "2.glb: needs KHR_mesh_quantization, which is not read",
-    ),
-    "buffer": (lambda m: _other_file(m, "buffers"), "2.glb: refers to another file"),
-    "image": (lambda m: _other_file(m, "images"), "2.glb: refers to another file"),
+    "buffer": (lambda m: _other_file(m, "buffers"), f"{_NO_GLB}refers to another file"),
+    "image": (lambda m: _other_file(m, "images"), f"{_NO_GLB}refers to another file"),
     "degenerate": (lambda m: _flat(m / "base.stl"), "base.stl: all its 1 triangles are degenerate"),
     "poses json": (_poses("{"), "poses.json: line 1: not JSON"),
     "poses list": (_poses([]), "poses.json: is not an object"),

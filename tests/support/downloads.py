@@ -108,16 +108,20 @@ def make_industreal(folder: Path, size: tuple[int, int]) -> None:
     make_renders(folder / "synth", size)
 
 
-def make_renders(folder: Path, size: tuple[int, int], per_state: int = RENDERS) -> None:
-    """IndustReal's renders as the code of STORM-PSR reads them, backgrounds last."""
+def make_renders(folder: Path, size: tuple[int, int]) -> None:
+    """IndustReal's renders as they are unpacked, with their classes in the Unity scene."""
     (folder / "images").mkdir(parents=True)
-    shown = [c for c in range(1, 23) for _ in range(per_state)] + [27, 0, 0]
-    names = []
+    shown = list(range(24)) * RENDERS
+    height, width = size
+    images, boxes = [], []
     for i, (label, jpeg) in enumerate(zip(shown, pictures(len(shown), size, 7), strict=True)):
-        names.append(f"{label:02d}_{i:05d}.jpg")
-        (folder / "images" / names[-1]).write_bytes(jpeg)
-    content = {"images": names, "labels": shown, "bbox": [[1, 2, 3, 4]] * len(names)}
-    (folder / "labels.json").write_text(json.dumps(content))
+        name = f"train_SynthImage{i}.png"
+        (folder / "images" / name).write_bytes(jpeg)
+        images.append({"id": i, "file_name": name, "width": width, "height": height})
+        box = [width / 4, height / 4, width / 2, height / 2]
+        boxes.append({"id": i, "image_id": i, "category_id": label, "bbox": box})
+    coco = {"images": images, "annotations": boxes}
+    (folder / "labels_coco.json").write_text(json.dumps(coco))
 
 
 def make_vit(path: Path, **fields) -> None:

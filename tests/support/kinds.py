@@ -22,9 +22,9 @@ from tests.support import processes
 _STARTS = (subprocess, multiprocessing, socket, socketserver, processes)
 _STARTS += tuple(vars(processes)[name] for name in ("environment", "free_address", "start"))
 _EVENTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "socket.bind"}
-# A moment's process for each video or mesh that is read, as the product always does, and how
-# matplotlib finds fonts where it never ran before.
-_READERS = ("stormpsr_jax.media.containers", "data_prep.products.mesh_files", "fc-list")
+# A moment's process for each video that is read, as the product always does, and how matplotlib
+# finds fonts where it never ran before.
+_READERS = ("stormpsr_jax.media.containers", "fc-list")
 _seen: list[str] = []  # of such events, what has happened since a test began
 
 
