@@ -157,7 +157,7 @@ def make_dataset(
         ),
         num_frames=counts,
         warnings=of_user.warnings,
-        tell=lambda _: show_drawn_colours(of_user, Path(out)),
+        on_start=lambda: show_drawn_colours(of_user, Path(out)),
         settings={
             "seed": seed,
             "per_state": per_state,

@@ -10,7 +10,7 @@ from typing import Any
 
 import absl.logging
 
-from stormpsr_jax.base import cluster, installed, memory, trees
+from stormpsr_jax.base import installed, memory, trees
 from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import framing
@@ -77,9 +77,8 @@ def _arguments(flags: argparse.Namespace) -> dict[str, Any]:
     `framing` stands for the flags of a picture.
     """
     given = vars(flags)
-    if "ray" in given:
-        cluster_of_flag = given.pop("ray")
-        given["workers"] = cluster_of_flag or given["workers"]
+    if cluster := given.pop("ray", None):
+        given["workers"] = cluster
     if given.get("procedure") is not None:
         given["procedure"] = load_procedure(given["procedure"])
     if "aspect" in given:
@@ -101,11 +100,14 @@ def at_least(low: int) -> Callable[[str], int]:
     return parse
 
 
-def add_shard_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of every command that makes clip shards."""
+def add_shard_flags(parser: argparse.ArgumentParser, ray: bool = False) -> None:
+    """Adds the flags of every command that makes clip shards, and perhaps --ray."""
     add = parser.add_argument
     add("--out", required=True, metavar="DIR", help="folder for the clip shards")
-    add_workers_flags(parser, 2)
+    group = parser.add_mutually_exclusive_group()
+    add_workers_flag(group, 2)
+    if ray:
+        group.add_argument("--ray", metavar="HOST:PORT", help="make them on a Ray cluster")
     add("--recordings", default="*", metavar="GLOB", help="make only these")
 
 
@@ -116,12 +118,10 @@ def add_poses_flags(parser: argparse.ArgumentParser) -> None:
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
 
 
-def add_workers_flags(parser: argparse.ArgumentParser, default: int) -> None:
-    """Adds --workers and --ray, of which one may be given."""
-    group = parser.add_mutually_exclusive_group()
+def add_workers_flag(parser: Any, default: int) -> None:
+    """Adds --workers to a parser or a group of it."""
     what = "processes (%(default)s)"
-    group.add_argument("--workers", type=at_least(1), default=default, metavar="N", help=what)
-    cluster.add_flag(group)
+    parser.add_argument("--workers", type=at_least(1), default=default, metavar="N", help=what)
 
 
 def picture_size(text: str) -> int:
@@ -159,9 +159,9 @@ def add_size_flag(parser: argparse.ArgumentParser, default: int) -> None:
     )
 
 
-def add_recording_flags(parser: argparse.ArgumentParser) -> None:
+def add_recording_flags(parser: argparse.ArgumentParser, ray: bool = False) -> None:
     """Adds the flags of every command whose recordings are pictures, labels and boxes in files."""
-    add_shard_flags(parser)
+    add_shard_flags(parser, ray)
     add_size_flag(parser, 224)
     add = parser.add_argument
     what = "how it becomes a square: pad where pictures differ in shape, else stretch"

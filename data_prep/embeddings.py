@@ -323,7 +323,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--first_frame", type=command.at_least(0), help=what)
     add("--fps", type=float, help="of the videos; otherwise the procedure's")
     add("--normalise", choices=NORMALISATIONS, default="l2", help="rows to length 1 (%(default)s)")
-    command.add_workers_flags(parser, 1)
+    command.add_workers_flag(parser, 1)
 
 
 main = command.command("embeddings", __doc__, _add_flags, _make)

@@ -254,7 +254,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of so many frames write one (%(default)s)",
     )
-    command.add_recording_flags(parser)
+    command.add_recording_flags(parser, ray=True)
 
 
 main = command.command("own", __doc__, _add_flags, _make_or_export)

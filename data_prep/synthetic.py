@@ -45,7 +45,7 @@ from data_prep.worlds.timelines import (
 )
 from data_prep.worlds.workplace import Workplace, bodies_of, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
-from data_prep.writing import cost, shards
+from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.configs import cad, default
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -114,11 +114,9 @@ def make_dataset(
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
-    def tell(left: Sequence[tuple[str, str]]) -> None:
+    def on_start() -> None:
         if of:
             products.show_drawn_colours(of, Path(out))
-        taken = cost.measure(recipe.make, left, num_frames)
-        print(cost.tell(taken, workers, Path(out)), flush=True)
 
     shards.build(
         out,
@@ -137,7 +135,7 @@ def make_dataset(
         },
         recordings=glob,
         num_frames=num_frames,
-        tell=tell if of else None,
+        on_start=on_start,
         warnings=(*of.warnings, *warnings(procedure, plain)) if of else (),
     )
     return procedure

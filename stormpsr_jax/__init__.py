@@ -16,9 +16,9 @@ except importlib.metadata.PackageNotFoundError:  # a checkout that was not insta
     __version__ = "unknown"
 
 if sys.argv[:1] == ["-m"]:  # Python has not yet found the module of the command
-    from stormpsr_jax.base import absent
+    from stormpsr_jax.base import installed
 
-    absent.begin()
+    installed.name_missing()
 
 
 def __getattr__(name: str) -> Any:

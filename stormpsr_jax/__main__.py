@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from stormpsr_jax.base import absent
+from stormpsr_jax.base import installed
 from stormpsr_jax.psr.cli import fail, print_anything
 
 COMMANDS = {
@@ -32,7 +32,6 @@ COMMANDS = {
     "data embeddings": "data_prep.embeddings",
     "data check": "data_prep.check",
     "data labels": "data_prep.labels",
-    "doctor": "stormpsr_jax.doctor",
 }
 # In a wheel, copies of the pages; in a clone, a link to them.
 DOCS = Path(__file__).with_name("docs")
@@ -70,7 +69,7 @@ def main() -> None:
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(COMMANDS)};"
             fail(f"unknown command {name!r}; {hint} see stormpsr --help")
         sys.argv[1:] = words[length:]
-        absent.begin()
+        installed.name_missing()
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
 
 

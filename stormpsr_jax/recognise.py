@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stormpsr_jax.base import cluster, files, installed, interruption, memory
+from stormpsr_jax.base import files, installed, interruption, memory
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
 from stormpsr_jax.live import receivers
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream, share
@@ -149,8 +149,7 @@ def _run_files(args: argparse.Namespace) -> int:
                 if trouble is None:
                     continue
                 # Others than these concern all sources, or are errors of this program.
-                of_source = isinstance(trouble, ValueError | ChildProcessError)
-                if not of_source or os.environ.get("STORMPSR_TRACEBACK"):
+                if not isinstance(trouble, ValueError) or os.environ.get("STORMPSR_TRACEBACK"):
                     if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
                         raise MemoryError(f"{folder}: {trouble}") from trouble
                     if not isinstance(trouble, OSError) or os.environ.get("STORMPSR_TRACEBACK"):
@@ -225,7 +224,7 @@ def _parser() -> OneLineParser:
         metavar="N",
         help="frames computed at once; otherwise the model's, and 1 where they come one by one",
     )
-    cluster.add_flag(parser)
+    add("--ray", metavar="HOST:PORT", help="a source at a time on each machine of a Ray cluster")
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
     what = "of a live source: folder for a short video of each alert"

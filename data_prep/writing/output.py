@@ -122,8 +122,8 @@ def _as_read(content: Any) -> Any:
 def unfinished(out: Path, final: Path) -> Iterator[Path]:
     """Gives a path to write a file to, which becomes `final`; after an error it is removed.
 
-    To be called within `only_writer`, or by its workers. No two have the same path: a node of a
-    cluster that has lost touch may still make what another one makes again, the same file.
+    To be called within `only_writer`, or by its workers. No two have the same path: a
+    machine that has lost touch may still make what is made again, the same file.
     """
     path = out / UNFINISHED / f"{final.name}.{socket.gethostname()}.{os.getpid()}"
     with files.replacing(final, path):

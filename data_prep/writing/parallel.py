@@ -16,7 +16,7 @@ from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
 
 STOP_SECONDS = 1.0  # in which workers stop by themselves
 
-Workers = int | str  # how many processes, or the address of the cluster, that make recordings
+Workers = int | str  # how many processes make recordings, or the address of a Ray cluster
 
 
 class Stopped(Exception):
@@ -63,7 +63,7 @@ def run(
     The function calls progress.begin once and progress.advance for each frame, and leaves nothing
     behind when that raises Stopped. A job's str() names it in messages. Worker processes end with
     this process, even if it is killed. Jobs are begun in their order. `sizes`, the frames of each
-    if they are known beforehand, make the time left right from the start. The nodes of a cluster
+    if they are known beforehand, make the time left right from the start. The machines of a cluster
     have to see `lock`, which this process holds.
 
     Raises:
@@ -73,8 +73,7 @@ def run(
         KeyboardInterrupt: as interrupted, after the jobs have been given up.
     """
     if isinstance(workers, str):
-        ends = cluster.run(workers, function, jobs, lock=lock, desc=desc, sizes=sizes)
-        with contextlib.closing(ends):
+        with contextlib.closing(cluster.run(workers, function, jobs, lock=lock)) as ends:
             for index, _, error in ends:
                 if error is not None:
                     raise _named(error, jobs[index])
@@ -144,9 +143,8 @@ def _named(error: BaseException, job: Any) -> Exception:
         )
     elif isinstance(error, OSError) and error.errno is not None:
         named = OSError(error.errno, f"{job}: {error.strerror}", error.filename)
-    elif isinstance(error, ChildProcessError | ValueError):  # the first of a cluster
-        kind = ValueError if isinstance(error, ValueError) else ChildProcessError
-        named = kind(f"{job}: {error}")
+    elif isinstance(error, ValueError):
+        named = ValueError(f"{job}: {error}")
     else:
         named = RuntimeError(f"{job}: {type(error).__name__}: {error}")
     named.__cause__ = error

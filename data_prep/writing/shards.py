@@ -68,7 +68,7 @@ def build(
     num_frames: Mapping[str, int] | None = None,
     remake: bool = False,
     warnings: Sequence[str] = (),
-    tell: Callable[[Sequence[tuple[str, str]]], None] | None = None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> bool:
     """Makes every recording that is not there yet, then writes what tfds needs to read them.
 
@@ -90,7 +90,7 @@ def build(
             those out that are not among `splits` any more, and keep the rest; without, such
             recordings are an error. Where all `sources` are given, recordings may be new.
         warnings: for the log; they come when the arguments have been found right.
-        tell: called with (split, name) of all recordings that are to be made now.
+        on_start: called before recordings are made, where the folder is not complete.
 
     Returns:
         Whether the folder is complete; if not, what is missing has been printed.
@@ -137,9 +137,7 @@ def build(
             return True
         (out / "dataset_info.json").unlink(missing_ok=True)
         changes.settle(out, jobs)
-        if tell is not None:
-            left = [job for job in chosen if not recording_shard.is_finished(job)]
-            tell([(job.split, job.name) for job in left])
+        on_start()
         _make(make, chosen, workers, num_frames)
         missing = [job for job in jobs if not recording_shard.is_finished(job)]
         if not missing:

@@ -4,11 +4,16 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import re
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from stormpsr_jax.base import errors
 
 # The packages on which the bytes of data folders and results depend.
 _LIBRARIES = (
@@ -57,6 +62,22 @@ def remedy(error: ModuleNotFoundError) -> str:
     package = _PACKAGES.get(module, module.replace("_", "-"))
     of = (name for name, wanted in requirements().items() if package in wanted)
     return f"{module!r} is not installed, and this needs it: {extra(next(of, ''))}"
+
+
+def name_missing() -> None:
+    """From now on, a package that is missing ends the process with status 2 and its `remedy`.
+
+    For processes that run a command, before any of its modules is imported.
+    """
+    if not os.environ.get("STORMPSR_TRACEBACK"):
+        sys.excepthook = _tell
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if not isinstance(error, ModuleNotFoundError):
+        return sys.__excepthook__(kind, error, trace)
+    errors.tell("error", remedy(error))
+    sys.exit(2)  # Python takes it for the status of the process
 
 
 @functools.cache

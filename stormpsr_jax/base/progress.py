@@ -21,6 +21,16 @@ class Progress(Protocol):
         """Counts frames that are done."""
 
 
+class Uncounted:
+    """A job's progress of which nobody is told."""
+
+    def begin(self, num_frames: int) -> None:
+        """Takes no note of the number."""
+
+    def advance(self, count: int = 1) -> None:
+        """Takes no note of it."""
+
+
 class Bar(tqdm):
     """A tqdm bar with rate and time left. Where no terminal shows it, it writes whole lines."""
 

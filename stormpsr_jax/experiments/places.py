@@ -45,9 +45,7 @@ def find(per_run: int) -> list[Place]:
     found = subprocess.run(words, capture_output=True, text=True, check=False)
     if found.returncode:
         why = (found.stderr.strip().splitlines() or ["killed"])[-1]
-        raise ValueError(
-            f"JAX cannot use the devices of this machine: {why}; see `stormpsr doctor`"
-        )
+        raise ValueError(f"JAX cannot use the devices of this machine: {why}")
     kind, text = found.stdout.split()[-2:]
     count = int(text)
     flag = f"--devices_per_run={per_run}: this machine has {count} of JAX's devices ({kind})"

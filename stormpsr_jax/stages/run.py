@@ -3,20 +3,23 @@
 import contextlib
 import functools
 import os
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import files, hardware, interruption, memory
+from stormpsr_jax.base import files, installed, interruption, memory
 from stormpsr_jax.base.errors import raise_all, tell
 from stormpsr_jax.stages import checks, order, provenance, remaking
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
+
+NVIDIA, TPU = Path("/dev/nvidia0"), Path("/dev/accel0")  # devices of this machine
 
 
 def run(
@@ -102,10 +105,24 @@ def _check_data(context: Context) -> None:
 def _check(context: Context, remake: str) -> None:
     _check_data(context)
     remaking.check(context, order.chosen(context), remake)
-    for text in hardware.unused({device.platform for device in jax.local_devices()}):
+    for text in unused_devices({device.platform for device in jax.local_devices()}):
         tell("warning", text)
     config = context.config.to_json_best_effort(indent=2)
     files.write_text(context.workdir / "config.json", config + "\n")
+
+
+def unused_devices(platforms: Collection[str]) -> list[str]:
+    """Says which kinds of devices are here that JAX lacks the package for; JAX_PLATFORMS rules."""
+    if os.environ.get("JAX_PLATFORMS"):
+        return []
+    gpu = shutil.which("nvidia-smi") is not None or NVIDIA.exists()
+    kinds = (("an NVIDIA GPU", "gpu", "cuda", gpu), ("a TPU", "tpu", "tpu", TPU.exists()))
+    return [
+        f"this machine has {name}, which JAX does not see, so everything runs on the CPU, many "
+        f"times slower; {installed.extra(extra)} (JAX_PLATFORMS=cpu if the CPU is meant)"
+        for name, platform, extra, is_there in kinds
+        if is_there and platform not in platforms
+    ]
 
 
 def _ready(context: Context, left: Sequence[Stage]) -> list[Stage]:

@@ -79,8 +79,7 @@ def make(
 
 def slowly(jpegs, sleep):
     for jpeg in jpegs:
-        for _ in range(round(10 * sleep)):  # Ray's interrupts do not shorten a sleep
-            time.sleep(0.1)
+        time.sleep(sleep)
         yield jpeg
 
 

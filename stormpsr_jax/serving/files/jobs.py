@@ -1,4 +1,4 @@
-"""Sources to recognise into folders of results: here one by one, or on the nodes of a cluster."""
+"""Sources to recognise into folders of results: here one by one, or on a Ray cluster."""
 
 import contextlib
 import dataclasses
@@ -66,21 +66,14 @@ def here(jobs: Sequence[Request], model: Model) -> Generator[End]:
         yield end
 
 
-def on_cluster(nodes: str, jobs: Sequence[Request], lock: Path) -> Generator[End]:
-    """Recognises sources on the nodes, which have to see `lock`; whichever ends first comes first.
-
-    A task takes a GPU for itself where the cluster has any. What tasks leave that are given up is
-    removed from the folder of the results, which is that of `lock`.
-    """
-    desc = f"{len(jobs)} recordings"
-    ends = cluster.run(nodes, recognise, jobs, lock=lock, desc=desc, devices=1)
+def on_cluster(head: str, jobs: Sequence[Request], lock: Path) -> Generator[End]:
+    """Recognises sources as `cluster.run` does; removes what tasks that are given up leave."""
     try:
-        with contextlib.closing(ends):
-            for index, line, error in ends:
-                yield jobs[index], line, error
+        with contextlib.closing(cluster.run(head, recognise, jobs, lock=lock, gpus=True)) as ends:
+            for index, done, error in ends:
+                yield jobs[index], done, error
     finally:
-        with contextlib.suppress(OSError):  # a task that could not be stopped still writes
-            results.remove_parts(lock.parent, {job.source.name for job in jobs})
+        results.remove_parts(lock.parent, {job.source.name for job in jobs})
 
 
 class _OneBar(contextlib.ExitStack):

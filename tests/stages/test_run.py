@@ -2,7 +2,7 @@
 
 import pytest
 
-from stormpsr_jax.base import hardware
+from stormpsr_jax.stages import run
 
 COMMANDS = {"an NVIDIA GPU": "pip install '.[cuda]'", "a TPU": "pip install '.[tpu]'"}
 
@@ -11,7 +11,6 @@ COMMANDS = {"an NVIDIA GPU": "pip install '.[cuda]'", "a TPU": "pip install '.[t
     ("path", "name", "platform"),
     [
         ("dev/nvidia0", "an NVIDIA GPU", "gpu"),
-        ("proc/driver/nvidia/version", "an NVIDIA GPU", "gpu"),
         ("bin/nvidia-smi", "an NVIDIA GPU", "gpu"),
         ("dev/accel0", "a TPU", "tpu"),
     ],
@@ -20,20 +19,16 @@ def test_a_device_that_jax_does_not_see_is_told_with_the_command_that_installs_i
     tmp_path, monkeypatch, path, name, platform
 ):
     """With an empty folder in place of the root folder, in which PATH is `bin`."""
-    kinds = [
-        kind._replace(paths=tuple(tmp_path / path.relative_to("/") for path in kind.paths))
-        for kind in hardware.KINDS
-    ]
-    monkeypatch.setattr(hardware, "KINDS", kinds)
+    monkeypatch.setattr(run, "NVIDIA", tmp_path / "dev/nvidia0")
+    monkeypatch.setattr(run, "TPU", tmp_path / "dev/accel0")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    assert hardware.unused({"cpu"}) == []
+    assert run.unused_devices({"cpu"}) == []
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).touch(0o755)
-    (text,) = hardware.unused({"cpu"})
-    assert text.startswith(f"this machine has {name} (")
+    (text,) = run.unused_devices({"cpu"})
+    assert text.startswith(f"this machine has {name}, which JAX does not see")
     assert COMMANDS[name] in text
-    assert "\n" not in text
-    assert hardware.unused({"cpu", platform}) == []
+    assert run.unused_devices({"cpu", platform}) == []
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # the CPU is meant
-    assert hardware.unused({"cpu"}) == []
+    assert run.unused_devices({"cpu"}) == []
