@@ -3,7 +3,7 @@
     python -m benchmarks.exported --out=runs/exported [--workdir=WORKDIR]
         [--parts=events,times,install] [--rounds=6] [--seconds=1] [--starts=2]
 
-Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
+Forms are the model itself (JAX), ONNX, and ONNX in int8.
 
 * events: what each form finds on the demo video and, with --workdir, on the test split of that run
   (a work folder of `main` with its data), in every stream;
@@ -42,7 +42,7 @@ from benchmarks import record
 from stormpsr_jax.base import files
 
 ROOT = Path(__file__).parents[1]
-FORMS = ("jax", "onnx", "int8", "stablehlo")
+FORMS = ("jax", "onnx", "int8")
 PARTS = ("events", "times", "install")
 # In a process of its own, which imports no more than the form needs: says when it is ready, then
 # for each line with a number of seconds how long each picture took and the processor's time.
@@ -96,8 +96,7 @@ def exports(model: str | Path, place: Path) -> dict[str, Path]:
     for form in FORMS[1:]:
         found[form] = place / form
         if not found[form].exists():
-            program = "onnx" if form == "int8" else form
-            export_model(found[FORMS[0]], found[form], program, int8=form == "int8")
+            export_model(found[FORMS[0]], found[form], int8=form == "int8")
     return found
 
 

@@ -34,7 +34,7 @@ PURPOSES = {
     "step": "data cad with STEP files",
     "3mf": "data cad with 3MF files",
     "labels": "labels in a spreadsheet",
-    "export": "export, models in ONNX and StableHLO",
+    "export": "export, models in ONNX",
     "photos": "main --config=own:photos",
     "ray": "data and recognise with --ray",
     "k8s": "main --distributed in pods of Kubernetes",
