@@ -43,7 +43,7 @@ PURPOSES = {
     "live": "recognise --mqtt, recognise --serve",
     "opcua": "recognise --opcua",
 }
-_FOR_DEVELOPERS = ("benchmark", "dev", "docs")
+_FOR_DEVELOPERS = ("dev", "docs")
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 _ENCODERS = ("libx264", "mpeg4")
 _DEVICE_SECONDS = 60  # after which a device that does not answer counts as broken
