@@ -1,12 +1,10 @@
-"""What an export changes: events, size, speed, memory, start and installation, in one table each.
+"""What an export changes: size, speed, memory, start and installation.
 
-    python -m benchmarks.exported --out=runs/exported [--workdir=WORKDIR]
-        [--parts=events,times,install] [--rounds=6] [--seconds=1] [--starts=2]
+    python -m benchmarks.exported --out=runs/exported [--model=demo] [--no_vit]
+        [--parts=times,install] [--rounds=6] [--seconds=1] [--starts=2]
 
-Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
+Forms are the model itself (JAX), ONNX, and ONNX in int8.
 
-* events: what each form finds on the demo video and, with --workdir, on the test split of that run
-  (a work folder of `main` with its data), in every stream;
 * times: of the demo's model and of ViT-S/16 at 224 with random weights in float32
   (`benchmarks.live`; the temporal stream, and all), each form in a process of its own, which take
   turns: size of the folder, seconds until `recognise` has recognised a picture, time of a picture
@@ -18,9 +16,8 @@ Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
 What is measured is written into OUT/results.json at once, and the exports beside it: the same
 command goes on where it was ended, and prints the tables of all of it. An empty folder begins anew.
 
-Targets: events of float32 the same, outputs within 1e-5; of int8 F1 and POS within .005, delay
-within .1 s, a picture at least twice as fast as in ONNX where the processor has VNNI; the demo's
-model in ONNX ready within 1.5 s, in 250 MiB, from at most 300 MiB of packages.
+Targets: in int8 a picture at least twice as fast as in ONNX where the processor has VNNI; the
+demo's model in ONNX ready within 1.5 s, in 250 MiB, from at most 300 MiB of packages.
 """
 
 import argparse
@@ -42,8 +39,8 @@ from benchmarks import record
 from stormpsr_jax.base import files
 
 ROOT = Path(__file__).parents[1]
-FORMS = ("jax", "onnx", "int8", "stablehlo")
-PARTS = ("events", "times", "install")
+FORMS = ("jax", "onnx", "int8")
+PARTS = ("times", "install")
 # In a process of its own, which imports no more than the form needs: says when it is ready, then
 # for each line with a number of seconds how long each picture took and the processor's time.
 CHILD = """
@@ -96,8 +93,7 @@ def exports(model: str | Path, place: Path) -> dict[str, Path]:
     for form in FORMS[1:]:
         found[form] = place / form
         if not found[form].exists():
-            program = "onnx" if form == "int8" else form
-            export_model(found[FORMS[0]], found[form], program, int8=form == "int8")
+            export_model(found[FORMS[0]], found[form], int8=form == "int8")
     return found
 
 
@@ -279,7 +275,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add, words = parser.add_argument, lambda text: text.split(",")
     add("--out", type=Path, required=True, help="folder of the results and the exports")
-    add("--workdir", type=Path, help="of a finished run, for its test split")
     add("--model", default="demo", help="what the first rows of the times are of")
     add("--no_vit", action="store_true", help="leave out ViT-S/16")
     add("--parts", type=words, default=PARTS, help=f"of {', '.join(PARTS)}")
@@ -295,17 +290,6 @@ def main() -> None:
     results = Results(args.out / "results.json")
     results.of.setdefault("machine", machine())
     print(f"{results.of['machine']}\n")
-    if "events" in args.parts:
-        from benchmarks import exported_events
-
-        of_events = results.of.setdefault("events", {})
-        for name, workdir in {"demo": None, "test split": args.workdir}.items():
-            if name != "demo" and workdir is None:
-                continue
-            folders = exports(workdir or "demo", args.out / f"{name.replace(' ', '_')}_forms")
-            done = of_events.setdefault(name, {})
-            exported_events.of_recordings(folders, workdir, done, results.save)
-            print(*("", f"Events, {name}:", "", *exported_events.table(done), ""), sep="\n")
     if "times" in args.parts:
         done = results.of.setdefault("times", {})
         vit = args.out / "vit"

@@ -1,7 +1,7 @@
 """A product that the package has not seen: filmed, labelled and trained on as the guide says.
 
     python -m benchmarks.own_product --workdir=runs/own_product [--rehearsals=N]
-    python -m benchmarks.own_product --workdir=runs/own_videos --renderer=vtk --videos=3,6,12,24,46
+    python -m benchmarks.own_product --workdir=runs/own_videos --videos=3,6,12,24,46
 
 Renders videos of a desk lamp being assembled at a table, hands in front of it; a third of its parts
 are put on wrong first (turned, shifted, mirrored, on the wrong side) and mended some seconds later.
@@ -15,13 +15,9 @@ WORKDIR/run/metrics.json, report.html   what comes of it
 time in another way; they have no boxes. Each choice needs a WORKDIR of its own; a copy of another
 one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed on.
 
---renderer=vtk has them filmed by another program (`benchmarks.films`), whose pictures no part
-of this package was made with.
-
 --videos=N,… does it once for each number of videos, every fifth of which is for validation; the
 videos of a number are among those of a larger one. All are scored on the same UNSEEN recordings.
-WORKDIR/accuracy_over_videos.json then has the figures that `data_prep.labels check` goes by:
-copied to data_prep/checking, they are what it says, and --plot draws docs/videos.webp from them.
+WORKDIR/accuracy_over_videos.json then has the figures, and the table is printed.
 """
 
 import argparse
@@ -36,10 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import av
-import matplotlib.figure
 import numpy as np
 
-from data_prep.checking import label_checks
 from data_prep.products.product import Part, Product, solid
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering.mesh import affine
@@ -117,9 +111,7 @@ def video_of(folder: Path, place: tuple[str, str]) -> Path:
     return folder / "videos" / split / f"{name}.mp4"
 
 
-def film(
-    place: tuple[str, str], progress: Progress, folder: Path, procedure: Procedure, renderer: str
-) -> None:
+def film(place: tuple[str, str], progress: Progress, folder: Path, procedure: Procedure) -> None:
     """Writes a recording's video, labels and boxes, the video last."""
     _, name = place
     video = video_of(folder, place)
@@ -137,7 +129,7 @@ def film(
     with files.replacing(video) as path, av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS * REPEATS, options=X264)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
-        for i, (frame, box) in enumerate(RENDERERS[renderer](product, timeline, filming)):
+        for i, (frame, box) in enumerate(frames_of(product, timeline, filming)):
             for _ in range(REPEATS):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             if i % BOX_EVERY == 0:
@@ -148,9 +140,8 @@ def film(
             files.write_json(folder / "boxes" / f"{name}.json", coco(boxes))
 
 
-def _own_frames(
-    product: Product, timeline: Timeline, rngs: Sequence[np.random.Generator]
-) -> Frames:
+def frames_of(product: Product, timeline: Timeline, rngs: Sequence[np.random.Generator]) -> Frames:
+    """A film's pictures uint8 (SIZE, SIZE, 3) with the product's box, as `Picture` has it."""
     how, looks, noise = rngs
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, FPS, OCCLUSIONS["default"], how)
@@ -161,20 +152,6 @@ def _own_frames(
         grain = NOISE * noise.standard_normal(picture.image.shape, np.float32)
         frame = np.clip(picture.image * 255 + grain + 0.5, 0, 255).astype(np.uint8)
         yield frame, picture.box
-
-
-def _other_frames(
-    product: Product, timeline: Timeline, rngs: Sequence[np.random.Generator]
-) -> Frames:
-    from benchmarks.films.film import film  # here, as the package's own renderer does without VTK
-
-    for frame in film(product, timeline, FPS, SIZE, rngs[0], BOX_EVERY):
-        yield frame.picture, frame.box
-
-
-FILMED = {"package": "rendered by this package", "vtk": "filmed in VTK"}
-# Each film's pictures uint8 (SIZE, SIZE, 3) with the product's box, as `Picture` has it.
-RENDERERS = {"package": _own_frames, "vtk": _other_frames}
 
 
 def coco(boxes: Mapping[str, np.ndarray]) -> dict[str, list]:
@@ -197,18 +174,14 @@ def guide_places(rehearsals: int) -> list[tuple[str, str]]:
 
 
 def film_all(
-    folder: Path,
-    procedure: Procedure,
-    places: Sequence[tuple[str, str]],
-    workers: int,
-    renderer: str = "package",
+    folder: Path, procedure: Procedure, places: Sequence[tuple[str, str]], workers: int
 ) -> None:
     """Writes the videos that are not there yet; `places` are (split, name)."""
     for split, _ in places:
         (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
     for name in ("labels", "boxes"):
         (folder / name).mkdir(exist_ok=True)
-    one = functools.partial(film, folder=folder, procedure=procedure, renderer=renderer)
+    one = functools.partial(film, folder=folder, procedure=procedure)
     jobs = [place for place in places if not video_of(folder, place).exists()]
     parallel.run(one, jobs, workers, "videos", None, folder)
 
@@ -287,11 +260,7 @@ def measured(folder: Path, number: int, procedure: Procedure) -> dict[str, Any]:
 
 
 def follow_numbers(
-    pool: Path,
-    several: Sequence[int],
-    procedure: Procedure,
-    renderer: str,
-    fields: Sequence[str],
+    pool: Path, several: Sequence[int], procedure: Procedure, fields: Sequence[str]
 ) -> None:
     """Follows the guide with each number of videos, and writes what came of it."""
     rows = []
@@ -302,67 +271,44 @@ def follow_numbers(
         follow(folder, fields)
         rows.append(measured(folder, number, procedure))
     content = {
-        "product": f"a desk lamp of six parts, {FILMED[renderer]}",
+        "product": "a desk lamp of six parts, rendered by this package",
         "config": " ".join(["own:boxes", *fields]),
         "test": UNSEEN,
         "rows": rows,
     }
-    path = pool / "accuracy_over_videos.json"
-    files.write_json(path, content)
-    curve = files.fit(content, label_checks.Curve, str(path))
-    print("\n".join(table(curve)))
+    files.write_json(pool / "accuracy_over_videos.json", content)
+    print("\n".join(table(rows)))
 
 
-def table(curve: label_checks.Curve) -> list[str]:
-    """The rows as lines of a Markdown table."""
-    shown = curve.rows[0].figures["wrong"]["shown"]
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What `measured` found as lines of a Markdown table, by the stream that recognises."""
+    figures = [[*row["streams"].values()][-1] for row in rows]
+    shown = figures[0]["wrong"]["shown"]
     lines = [
         "| videos | for validation | incorrect per part | F1 | POS | delay (s) | "
         f"accepted of {shown} |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in curve.rows:
-        its = row.figures
+    for row, its in zip(rows, figures, strict=True):
         delay = "–" if its["delay_s"] is None else f"{its['delay_s']:.1f}"
+        of_a_part = round(sum(row["errors"].values()) / len(row["errors"]))
         lines.append(
-            f"| {row.videos} | {row.val} | {row.of_a_part} | {its['f1']:.2f} | "
+            f"| {row['videos']} | {row['val']} | {of_a_part} | {its['f1']:.2f} | "
             f"{its['pos']:.2f} | {delay} | {its['wrong']['accepted']} |"
         )
     return lines
-
-
-def plot(rows: Sequence[Mapping[str, Any]]) -> matplotlib.figure.Figure:
-    """F1 over the number of videos, by stream; the rows of accuracy_over_videos.json."""
-    figure = matplotlib.figure.Figure((7, 3), layout="constrained")
-    axes = figure.subplots()
-    videos = [row["videos"] for row in rows]
-    for stream in rows[0]["streams"]:
-        axes.plot(videos, [row["streams"][stream]["f1"] for row in rows], ".-", label=stream)
-    axes.set(xlabel="labelled videos", ylabel="F1", ylim=(0.4, 1), xticks=videos)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--workdir", type=Path, metavar="DIR", help="where all of it goes")
-    add("--plot", action="store_true", help="draw docs/videos.webp, and end")
+    add("--workdir", type=Path, required=True, metavar="DIR", help="where all of it goes")
     add("--rehearsals", type=int, default=0, metavar="N", help="recordings full of wrong parts (0)")
     add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
     what = "numbers of videos, each of which the guide is followed with"
-    how = "that films: this package's, or VTK with its own hands, tables and light (%(default)s)"
-    add("--renderer", choices=RENDERERS, default="package", help=how)
     add("--videos", type=numbers, metavar="N,N", help=what)
     args, fields = parser.parse_known_args(argv)
-    if args.plot:
-        kept = files.read_json(ROOT / "data_prep" / "checking" / "accuracy_over_videos.json")
-        plot(kept["rows"]).savefig(ROOT / "docs" / "videos.webp", dpi=110)
-        return 0
-    if not args.workdir:
-        parser.error("the following arguments are required: --workdir")
     if args.videos and args.rehearsals:
         parser.error("--videos goes without --rehearsals")
     folder = args.workdir.resolve()
@@ -371,11 +317,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         procedure = write_procedure(folder / "lamp.json")
         if args.videos:
             places = pool_places(args.videos[-1])
-            film_all(folder, procedure, places, args.workers, args.renderer)
-            follow_numbers(folder, args.videos, procedure, args.renderer, fields)
+            film_all(folder, procedure, places, args.workers)
+            follow_numbers(folder, args.videos, procedure, fields)
         else:
             places = guide_places(args.rehearsals)
-            film_all(folder, procedure, places, args.workers, args.renderer)
+            film_all(folder, procedure, places, args.workers)
             follow(folder, fields)
     except subprocess.CalledProcessError as error:
         return error.returncode  # it has said why

@@ -143,11 +143,10 @@ def described() -> Section:
     c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/research.md; the paper's ViT-S/16
     c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
     c.encoder.patch_size = field(0, 0)  # of a ViT; here and below 0 = the backbone's own
-    c.encoder.width = field(0, 0)  # of a ViT's tokens, of a ConvNeXt's first stage
+    c.encoder.width = field(0, 0)  # of a ViT's tokens, of an EfficientNet's first stage
     c.encoder.depth = field(0, 0)  # of a ViT: blocks
     c.encoder.num_heads = field(0, 0)  # of a ViT
     c.encoder.stem = field((), 1, like=(1,))  # of a ViT: channels of convolutions before it
-    c.encoder.depths = field((), 1, like=(1,))  # of a ConvNeXt: blocks of each stage
     c.encoder.hidden = field(128, 1)  # width of the frame embedding (layer 1 of the head)
     # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
     c.encoder.remat = one_of("auto", "none", "dots", "full")

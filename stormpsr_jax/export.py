@@ -1,13 +1,12 @@
-"""A trained model as ONNX or StableHLO, in a model folder that needs no flax.
+"""A trained model as ONNX, in a model folder that needs no flax.
 
     python -m stormpsr_jax.export --model=MODEL --format=onnx --out=DIR
     python -m stormpsr_jax.export --model=MODEL --format=onnx --int8 --out=DIR
-    python -m stormpsr_jax.export --model=MODEL --format=stablehlo --out=DIR
 
 MODEL is a model folder, a work folder that has one, or demo. DIR is made; it is a model folder for
-`recognise` and `load_model`, which run it by onnxruntime or by JAX alone (docs/recognise.md). What
-each output differs from the model's by is printed, and stands in DIR/model.json. With --int8,
-products of matrices are of 8-bit numbers: recognise recordings with both, and compare.
+`recognise` and `load_model`, which run it by onnxruntime (docs/recognise.md). What each output
+differs from the model's by is printed, and stands in DIR/model.json. With --int8, products of
+matrices are of 8-bit numbers: recognise recordings with both, and compare.
 """
 
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from stormpsr_jax.base.memory import check_start
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
-from stormpsr_jax.serving.programs import PROGRAMS
+from stormpsr_jax.serving.programs import PROGRAM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,17 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
-    add("--format", required=True, choices=PROGRAMS, help="what to write")
-    add("--int8", action="store_true", help="with onnx: products of matrices of 8-bit numbers")
+    add("--format", required=True, choices=(PROGRAM,), help="what to write")
+    add("--int8", action="store_true", help="products of matrices of 8-bit numbers")
     add("--out", required=True, type=Path, metavar="DIR", help="folder to make")
     args = parser.parse_args(argv)
-    if args.int8 and args.format != "onnx":
-        parser.error("--int8 is for --format=onnx")
     try:
         check_start()  # before JAX is imported, which may not even fit
         from stormpsr_jax.serving.export.exporting import export_model
 
-        made = export_model(args.model, args.out, args.format, int8=args.int8)
+        made = export_model(args.model, args.out, int8=args.int8)
     except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("STORMPSR_TRACEBACK"):
             raise

@@ -15,23 +15,15 @@ FIELDS = ("init_from", "window", "encoder", "temporal_model", "detector", "pretr
 SHAPES = {field: value for field, value in TINY.items() if field.split(".")[0] in FIELDS}
 CONFIG = " ".join(["--config=synthetic --size=32", *flags_of(SHAPES)])
 SMALL = {
-    "data_preparation.py": ("--frames=2 --workers=1 --rounds=1", "pictures agree within"),
     "live.py": (
         f"--frames=16 --windows=1 --rounds=1 --seconds=2 --hours=0.002 {CONFIG} "
         "--config.predict.batch=8",
         "| files / real time",
     ),
-    "rendering.py": ("--sizes=32 --pictures=2 --rounds=1", "\ncompiled in "),
 }
 
 
-# Those that take longest run by hand.
-SLOW = ("rendering.py",)
-
-
-@pytest.mark.parametrize(
-    "script", [pytest.param(s, marks=[pytest.mark.slow] * (s in SLOW)) for s in SMALL]
-)
+@pytest.mark.parametrize("script", SMALL)
 def test_benchmarks_run_to_their_end(script):
     arguments, last = SMALL[script]
     process = start([sys.executable, *command(ROOT / "benchmarks" / script), *arguments.split()])

@@ -4,10 +4,9 @@
 
 Needs torch, timm and transformers, which nothing else here does. Each CASE.npz holds the arrays of
 a model of random weights under their published names (`state/NAME`, float16), pictures of the
-model's own size and of another (`x0`, `x1`, (N, H, W, 3)), its class tokens after the last norm,
-or a ConvNeXt's features in front of the classifier (`y0`, `y1`), and its number of `heads` (0 of a
-ConvNeXt). timm.json has the fields of timm's models that are backbones
-by name. Made with timm 1.0.31, transformers 5.24.0 and torch 2.13.0.
+model's own size and of another (`x0`, `x1`, (N, H, W, 3)), its class tokens after the last norm
+(`y0`, `y1`), and its number of `heads`. timm.json has the fields of timm's models that are
+backbones by name. Made with timm 1.0.31, transformers 5.24.0 and torch 2.13.0.
 """
 
 import json
@@ -21,14 +20,13 @@ import timm
 import torch
 import transformers
 from timm.layers import LayerNorm, SwiGLUPacked
-from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from stormpsr_jax.networks import backbones
+from stormpsr_jax.networks import vit_family
 
-OUT = Path(__file__).parents[1] / "tests" / "models" / "backbones"
+OUT = Path(__file__).parents[1] / "tests" / "networks" / "backbones"
 WIDTH, HEADS, DEPTH = 16, 2, 2
 SIZES = ((20, 20), (12, 32))  # of pictures: the models' own; less high and wider
 FLAT = ((28, 28), (14, 56))  # with patches of 14; as many patches, other positions
@@ -48,10 +46,6 @@ def _eva(**options) -> Eva:
         use_rot_pos_emb=True, use_abs_pos_emb=False, rope_rotate_half=True, num_reg_tokens=4,
         use_fc_norm=False, norm_layer=partial(LayerNorm, eps=1e-5), **options,
     )  # fmt: skip
-
-
-def _convnext(**options) -> ConvNeXt:
-    return ConvNeXt(depths=(1, 2, 1, 1), dims=(4, 8, 16, 32), num_classes=3, **options)
 
 
 def _transformers(kind: str, size: int = 20, patch: int = 4, **options) -> nn.Module:
@@ -87,10 +81,7 @@ CASES = {
         use_gated_mlp=True,
         hidden_act="silu",
     ),
-    "timm_convnext": lambda: _convnext(),
-    "timm_convnextv2": lambda: _convnext(use_grn=True, ls_init_value=None),
 }
-CONVNEXT = ((32, 32), (32, 64))
 
 
 def make(name: str, seed: int) -> None:
@@ -110,35 +101,22 @@ def make(name: str, seed: int) -> None:
             state = {key: value.numpy() for key, value in model.state_dict().items()}
     arrays = {f"state/{key}": value.astype(np.float16) for key, value in state.items()}
     patch = 14 if name.endswith("_dinov2") else 4
-    convnext = name.startswith("timm_convnext")
-    for i, size in enumerate(CONVNEXT if convnext else FLAT if patch == 14 else SIZES):
+    for i, size in enumerate(FLAT if patch == 14 else SIZES):
         x = torch.randn((2, 3, *size), generator=generator).half()
         with torch.no_grad():
-            if convnext:
-                tokens = model.forward_head(model.forward_features(x.float()), pre_logits=True)
-                tokens = tokens[:, None]
-            elif name.startswith("timm"):
+            if name.startswith("timm"):
                 tokens = model.forward_features(x.float())
             else:
                 more = {"interpolate_pos_encoding": True} if name == "transformers_vit" else {}
                 tokens = model(x.float(), **more).last_hidden_state
         arrays |= {f"x{i}": x.permute(0, 2, 3, 1).numpy(), f"y{i}": tokens[:, 0].numpy()}
-    np.savez_compressed(OUT / f"{name}.npz", **arrays, heads=0 if convnext else HEADS)
+    np.savez_compressed(OUT / f"{name}.npz", **arrays, heads=HEADS)
 
 
 def fields_of_timm(name: str) -> dict:
     """What timm's model of a name is, as attributes of our module, read off the model itself."""
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0)
-    if isinstance(model, ConvNeXt):
-        block = model.stages[0].blocks[0]
-        return {
-            "width": model.stem[0].out_channels,
-            "depths": [len(stage.blocks) for stage in model.stages],
-            "layer_scale": block.gamma is not None,
-            "response_norm": hasattr(block.mlp, "grn"),
-            "norm_eps": model.head.norm.eps,
-        }
     block = model.blocks[0]
     names = dict(model.named_parameters())
     hidden = block.mlp.fc2.weight.shape[1]
@@ -165,7 +143,7 @@ def main():
     for seed, name in enumerate(CASES):
         make(name, seed)
         print(f"{name}.npz", (OUT / f"{name}.npz").stat().st_size)
-    known = [name for name in backbones.BACKBONES if "/" not in name]
+    known = [name for name in vit_family.NAMED if "/" not in name]
     table = {name: fields_of_timm(name) for name in known}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in table.items())
     (OUT / "timm.json").write_text(f"{{\n{lines}\n}}\n")

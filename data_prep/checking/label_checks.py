@@ -14,7 +14,7 @@ from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
 
-_FILE = Path(__file__).with_name("accuracy_over_videos.json")  # benchmarks.own_product --videos
+_FILE = Path(__file__).with_name("accuracy_over_videos.json")  # own-product-videos.md
 WINDOW = 64  # frames of a clip in configs/own.py
 NEARLY = 0.95  # of the highest F1 that was measured
 

@@ -76,7 +76,8 @@ def build(role: str, data: Any, place: str) -> nn.Module:
     architecture = field(data, "architecture", str, place)
     if architecture not in ROLES[role]:
         raise ValueError(
-            f"{place}: architecture: {shorten(architecture)} is not one of {', '.join(ROLES[role])}"
+            f"{place}: architecture: {shorten(architecture)} is not one of "
+            f"{', '.join(ROLES[role])}; train the model again with one of them"
         )
     kinds = ROLES[role][architecture]
     types = {"architecture": str, "dtype": Literal["float32", "bfloat16"]}

@@ -10,10 +10,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from stormpsr_jax.networks import convnext, efficientnet, vit_family
+from stormpsr_jax.networks import efficientnet, vit_family
 from stormpsr_jax.networks.family import Family
 
-FAMILIES: tuple[Family, ...] = (vit_family.FAMILY, convnext.FAMILY, efficientnet.FAMILY)
+FAMILIES: tuple[Family, ...] = (vit_family.FAMILY, efficientnet.FAMILY)
 BY_KIND = {family.kind: family for family in FAMILIES}
 BACKBONES = {name: family for family in FAMILIES for name in family.named}
 

@@ -148,11 +148,8 @@ def bodies(
 
 def singly(module: nn.Module, shape: tuple[int, ...]) -> bool:
     """Whether rows of this shape are computed one by one here."""
-    return jax.default_backend() == "cpu" and small(module, shape)
-
-
-def small(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a CPU computes rows of this shape one by one."""
+    if jax.default_backend() != "cpu":
+        return False
     return architectures.cost(module, (1, *shape)).operations <= SMALL
 
 

@@ -1,46 +1,64 @@
-"""Networks in ONNX, run by onnxruntime on the CPU."""
+"""Networks in ONNX, run by onnxruntime on the CPU.
+
+Dimension letters: B batch.
+"""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.serving import onnx_file
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.program import arrays
 
+MAX_BYTES = 2**31 - 1  # of a file: what a message of protocol buffers, as ONNX is, can have
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}
 
 
+class Array(NamedTuple):
+    """What a row of an input or output is: its type and its shape without the batch."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} ({', '.join(map(str, self.shape))})"
+
+
 class OnnxProgram:
-    """A session of onnxruntime, as `program.Program`."""
+    """A session of onnxruntime.
+
+    Attributes:
+        takes: a row of its input.
+        gives: a row of each of its outputs.
+    """
 
     def __init__(self, path: Path, data: bytes, rows: int | None):
         """Opens the content of a file, to compute so many rows at once; None: as are asked for.
 
         Raises:
-            ValueError: it is none, or holds what no export writes; one line that names it.
+            ValueError: onnxruntime cannot read it, or its rows are of no fixed shape; one line
+                that names it.
         """
         check_extra("export", ["onnxruntime"], f"{path}: a model in ONNX")
-        onnx_file.check(path, data)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # not errors, which are raised: they hold names of the file
         # Threads that wait would take the processor from what decodes the next picture.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A file may look like onnxruntime's own format too, which nobody has checked.
+        # A file may look like onnxruntime's own format too.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         with _told(path):
             self._session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]
             )
         takes, self.gives = (
-            arrays(path, [(_DTYPES.get(node.type, node.type), node.shape) for node in nodes])
+            _arrays(path, [(_DTYPES.get(node.type, node.type), node.shape) for node in nodes])
             for nodes in (self._session.get_inputs(), self._session.get_outputs())
         )
         (self.takes,) = takes
@@ -48,7 +66,7 @@ class OnnxProgram:
         self._rows = rows
 
     def function(self, batch: int) -> Function:
-        """See `program.Program`."""
+        """Rows (B, …), of which there may be none → a list of outputs (B, …), `batch` at a time."""
         batch = min(batch, self._rows or batch)
 
         def run(x: np.ndarray) -> list[np.ndarray]:
@@ -63,6 +81,16 @@ class OnnxProgram:
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
         return run
+
+
+def _arrays(path: Path, found: Iterable[tuple[str, Sequence]]) -> tuple[Array, ...]:
+    """What inputs or outputs are, by type and shape; ValueError unless the batch alone is open."""
+    made = []
+    for dtype, (batch, *shape) in ((dtype, shape or [0]) for dtype, shape in found):
+        if isinstance(batch, int) or not all(isinstance(n, int) for n in shape):
+            raise ValueError(one_line(f"{path}: has an array of shape {(batch, *shape)}"))
+        made.append(Array(dtype, tuple(shape)))
+    return tuple(made)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Networks as programs: what `python -m stormpsr_jax.export` writes, a file for each network.
+"""Networks in ONNX: what `python -m stormpsr_jax.export` writes, a file for each network.
 
 A program has the preparation of pictures and the reading of outputs in it, so that nothing of flax
 is needed to run it. Its inputs and outputs are checked against model.json before the first picture.
@@ -9,19 +9,18 @@ detections of a picture.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 
 from stormpsr_jax.base.errors import one_line
-from stormpsr_jax.base.files import fit
-from stormpsr_jax.base.installed import check_extra
+from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.serving.content import Content, Function, roles_of
 from stormpsr_jax.serving.named_files import Named, read_file
-from stormpsr_jax.serving.program import MAX_BYTES, Array, Program
+from stormpsr_jax.serving.onnx_program import MAX_BYTES, Array, OnnxProgram
 
-PROGRAMS = ("onnx", "stablehlo")  # formats, and the endings of the files
+PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
 OUTPUTS = {
     "encoder": ("embeddings",),
@@ -35,7 +34,7 @@ _Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 class _Exported(msgspec.Struct, forbid_unknown_fields=True):
     """What model.json says of an export."""
 
-    program: Literal["onnx", "stablehlo"]
+    program: str
     int8: bool
     created: str
     made_with: dict[str, str]
@@ -64,11 +63,10 @@ class Programs:
 
     def __init__(
         self,
-        program: str,
         declared: Mapping[str, Declared],
-        of: Mapping[str, Program] | None = None,
+        of: Mapping[str, OnnxProgram] | None = None,
     ):
-        self.program, self.declared, self._of = program, dict(declared), dict(of or {})
+        self.declared, self._of = dict(declared), dict(of or {})
         self._made: dict[int, dict[str, Function]] = {}
 
     @property
@@ -86,24 +84,6 @@ class Programs:
         return self._made[batch]
 
 
-def opened(path: Path, data: bytes, rows: int | None) -> Program:
-    """Returns the program of a file, whose name says of which of PROGRAMS it is.
-
-    Raises:
-        ValueError: see `read`.
-    """
-    # Only here, as each needs a library of its own.
-    if path.suffix == ".onnx":
-        from stormpsr_jax.serving import onnx_program
-
-        return onnx_program.OnnxProgram(path, data, rows)
-    check_extra("", ["jax"], f"{path}: a model in StableHLO")
-    check_extra("export", ["flatbuffers"], f"{path}: a model in StableHLO")
-    from stormpsr_jax.serving import stablehlo_program
-
-    return stablehlo_program.StablehloProgram(path, data, rows)
-
-
 def declared(data: Mapping[str, Any], place: str) -> Programs:
     """The programs that model.json describes, none of which is read.
 
@@ -111,30 +91,35 @@ def declared(data: Mapping[str, Any], place: str) -> Programs:
         ValueError: the first error, with its place.
     """
     exported = fit(data.get("exported"), _Exported, f"{place}: exported")
+    if exported.program != PROGRAM:
+        raise ValueError(
+            f"{place}: exported: program: {shorten(exported.program)} is not read; export the "
+            f"model again with --format={PROGRAM}"
+        )
     found = {}
     for role, entry in roles_of(data, place).items():
         found[role] = fit(entry, Declared, f"{place}: networks.{role}")
         if not 0 < found[role].size <= MAX_BYTES:
             raise ValueError(f"{place}: networks.{role}: size: is not in 1…{MAX_BYTES}")
-    return Programs(exported.program, found)
+    return Programs(found)
 
 
 def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
     """The programs, from the files beside model.json.
 
     Raises:
-        ValueError: a file is damaged, holds what no export writes, or does not fit model.json; or
-            the library that runs it is missing.
+        ValueError: a file is damaged or does not fit model.json, or onnxruntime is missing.
     """
-    found: dict[str, Program] = {}
+    found: dict[str, OnnxProgram] = {}
     networks = content.networks
     assert isinstance(networks, Programs)
     for role, declared in networks.declared.items():
-        file = path.with_name(f"{role}.{networks.program}")
+        file = path.with_name(f"{role}.{PROGRAM}")
         # Its bytes, what is made of them, and for a while once more.
-        found[role] = opened(file, read_file(file, data["networks"][role], 3), declared.rows)
+        written = read_file(file, data["networks"][role], 3)
+        found[role] = OnnxProgram(file, written, declared.rows)
         _check(file, role, found[role], content)
-    return Programs(networks.program, networks.declared, found)
+    return Programs(networks.declared, found)
 
 
 def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array, ...]:
@@ -160,7 +145,7 @@ def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array,
     return wanted if len(found) == len(wanted) else (*wanted, Array("float32", (2 * K,)))
 
 
-def _check(path: Path, role: str, program: Program, content: Content) -> None:
+def _check(path: Path, role: str, program: OnnxProgram, content: Content) -> None:
     """Raises ValueError unless a program takes and gives what model.json says."""
     kind = "float32" if role == "temporal" else "uint8"
     takes = Array(kind, content.input_shape(role, 1)[1:])

@@ -5,12 +5,12 @@
     python -m stormpsr_jax.weights run --kind=vit --checkpoint=vit.pth --inputs=x.npz --out=y.npz
 
 Kinds: `vit` (also DINOv2 and DINOv3, in the names of timm or of transformers; docs/research.md),
-`convnext` (in those of timm), `efficientnet` (Lite0, in those of efficientnet_pytorch; norms are
-folded into convolutions), `spatial` (one of them and projection head), `temporal` (the
-transformer), and `storm`, both together: its parameters are {"spatial": …, "temporal": …}. Foreign
-checkpoints are `.pth`, `.safetensors` or `.npz` with a state dict; nothing in them is ever
-executed. Our format is `.safetensors` with the flax collections flattened to names such as
-`params/block_0/fc1/kernel` and `batch_stats/first_head/norm/mean`.
+`efficientnet` (Lite0, in those of efficientnet_pytorch; norms are folded into convolutions),
+`spatial` (one of them and projection head), `temporal` (the transformer), and `storm`, both
+together: its parameters are {"spatial": …, "temporal": …}. Foreign checkpoints are `.pth`,
+`.safetensors` or `.npz` with a state dict; nothing in them is ever executed. Our format is
+`.safetensors` with the flax collections flattened to names such as `params/block_0/fc1/kernel` and
+`batch_stats/first_head/norm/mean`.
 """
 
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ def fit_one(data: bytes | np.ndarray, **framing) -> np.ndarray:
 
 
 def test_encode_matches_pillow_on_whole_pictures():
-    """The bounds that the benchmark states, on a small picture: it is harder than a large one."""
+    """On a small picture, which is harder than a large one."""
     source = jpeg(photograph(height=540, width=960))
     with Image.open(io.BytesIO(source)) as image:
         resized = image.resize((112, 112), Image.Resampling.BICUBIC)

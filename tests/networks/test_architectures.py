@@ -5,18 +5,18 @@ import pytest
 from flax import traverse_util
 
 from stormpsr_jax.networks import architectures
-from stormpsr_jax.networks.convnext import ConvNeXt
 from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.efficientnet import EfficientNet
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.networks.vit import ViT
 
 ENCODER = SpatialEncoder(ViT(patch_size=8, width=16, depth=2, num_heads=2, stem=(4,)), hidden=8)
-CONVNEXT = ConvNeXt(width=4, depths=(1, 2), response_norm=True)
+EFFICIENTNET = EfficientNet(width=8, depths=(1,) * 7)
 CASES = [
     ("encoder", ENCODER, (2, 16, 24, 3)),
-    ("encoder", SpatialEncoder(CONVNEXT, hidden=8), (2, 16, 24, 3)),
+    ("encoder", SpatialEncoder(EFFICIENTNET, hidden=8), (2, 32, 64, 3)),
     ("temporal", TemporalTransformer(3, 5, depth=1, num_heads=2, mlp_dim=12), (2, 5, 6)),
     ("temporal", TemporalMLP(3, depth=1, width=4), (2, 5, 6)),
     ("temporal", TemporalMLP(3, depth=1, width=4, activation="none"), (2, 5, 6)),

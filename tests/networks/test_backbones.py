@@ -28,14 +28,10 @@ def published(name, folder):
     return path, arrays
 
 
-def kind_of(name):
-    return "convnext" if "convnext" in name else "vit"
-
-
-def run(path, arrays, i, folder, kind="vit"):
+def run(path, arrays, i, folder):
     np.savez(folder / "x.npz", x=np.float32(arrays[f"x{i}"]))
     files = {"checkpoint": path, "inputs": folder / "x.npz", "out": folder / "y.npz"}
-    assert command("run", kind=kind, heads=arrays["heads"], **files) == 0
+    assert command("run", kind="vit", heads=arrays["heads"], **files) == 0
     return np.load(folder / "y.npz")["features"]
 
 
@@ -44,9 +40,9 @@ def test_run_matches_the_library_at_every_size(name, tmp_path):
     """At the model's own size as published, and at another one as imported."""
     path, arrays = published(name, tmp_path)
     ours = tmp_path / "ours.safetensors"
-    assert command("import", kind=kind_of(name), checkpoint=path, out=ours) == 0
+    assert command("import", kind="vit", checkpoint=path, out=ours) == 0
     for i, file in enumerate((path, ours)):
-        found = run(file, arrays, i, tmp_path, kind_of(name))
+        found = run(file, arrays, i, tmp_path)
         np.testing.assert_allclose(found, arrays[f"y{i}"], atol=1e-4)
         assert np.abs(arrays[f"y{i}"]).max() > 0.3
 
@@ -85,12 +81,12 @@ def test_fields_numbers_of_the_config_replace_the_backbones():
 def test_fields_of_epsilon_follows_the_family_and_the_library(name, tmp_path):
     """It moves features by less than the comparison with the libraries notices."""
     path, _ = published(name, tmp_path)
-    params, _, library = parameters.load_any(path, kind_of(name))
+    params, _, library = parameters.load_any(path, "vit")
     assert library == name.split("_")[0]
     small = {"transformers_vit": 1e-12, "timm_clip": 1e-5}.get(name, 1e-6)
     expected = 1e-5 if "dinov3" in name else small
     family = backbones.family_of(params)
-    assert family.kind == kind_of(name)
+    assert family.kind == "vit"
     assert family.fields_of(params, 2, library)["norm_eps"] == expected
 
 
@@ -98,12 +94,9 @@ def test_fields_of_epsilon_follows_the_family_and_the_library(name, tmp_path):
 def test_export_gives_timms_file_back(name, tmp_path):
     path, _arrays = published(name, tmp_path)
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.safetensors"
-    assert command("import", kind=kind_of(name), checkpoint=path, out=ours) == 0
-    assert command("export", kind=kind_of(name), checkpoint=ours, out=back) == 0
+    assert command("import", kind="vit", checkpoint=path, out=ours) == 0
+    assert command("export", kind="vit", checkpoint=ours, out=back) == 0
     state, again = (safetensors.numpy.load_file(file) for file in (path, back))
-    if kind_of(name) == "convnext":  # the classifier is left out
-        assert not any(key.startswith("head.fc.") for key in again)
-        del state["head.fc.weight"], state["head.fc.bias"]
     if name == "timm_clip":  # its patches have no bias, ours one of 0
         assert not again.pop("patch_embed.proj.bias").any()
     if name == "timm_all_positions":  # positions of tokens that are no patches are in the tokens

@@ -42,17 +42,6 @@ def random_state(kind: str, seed: int = 0, depth: int = 2) -> dict[str, np.ndarr
 
     if kind == "vit":
         encoder("")
-    if kind == "convnext":
-        shapes |= {"stem.0.weight": (8, 3, 4, 4), "stem.0.bias": (8,)}
-        norm("stem.1", 8)
-        for i in range(depth):
-            p = f"stages.0.blocks.{i}."
-            shapes |= {f"{p}conv_dw.weight": (8, 1, 7, 7), f"{p}conv_dw.bias": (8,)}
-            norm(f"{p}norm", 8)
-            linear(f"{p}mlp.fc1", 32, 8)
-            linear(f"{p}mlp.fc2", 8, 32)
-            shapes[f"{p}gamma"] = (8,)
-        norm("head.norm", 8)
     if kind == "efficientnet":
         conv("_conv_stem", 8, 3, 3)
         widths = (8, 4, 6, 10, 20, 28, 48, 80)

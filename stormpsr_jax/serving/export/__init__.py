@@ -1,1 +1,1 @@
-"""A trained model as programs that other libraries run: ONNX and StableHLO."""
+"""A trained model as ONNX."""

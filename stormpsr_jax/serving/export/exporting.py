@@ -11,52 +11,43 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.networks import architectures
-from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
-from stormpsr_jax.serving import functions, programs
+from stormpsr_jax.serving import functions
 from stormpsr_jax.serving.card import CARD, card
 from stormpsr_jax.serving.content import Content, Function
-from stormpsr_jax.serving.export import onnx_writer, stablehlo_writer
+from stormpsr_jax.serving.export import onnx_writer
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.named_files import MODEL, sealed
-from stormpsr_jax.serving.programs import MAX_BYTES, OUTPUTS, Array, Program
+from stormpsr_jax.serving.onnx_program import MAX_BYTES, Array, OnnxProgram
+from stormpsr_jax.serving.programs import OUTPUTS, PROGRAM
 from stormpsr_jax.serving.writing import weights_of
 
 FORMAT = 4  # of a folder with programs
-# By how much an output may differ from the model's, of its largest value and at least of 1, by what
-# it computes in. Networks round to a hundredth of it in float32, and to a tenth in bfloat16, of
-# which programs leave out other roundings each time; a wrong operator is off by far more.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+# By how much an output may differ from the model's, of its largest value and at least of 1.
+# Networks round to a hundredth of it; a wrong operator is off by far more.
+TOLERANCE = 1e-3
 ROWS = 5  # that are compared, at once and one by one
-WRITERS = {"onnx": onnx_writer.write, "stablehlo": stablehlo_writer.write}
-LIBRARIES = {
-    "onnx": ("jax", "jax2onnx", "onnx", "onnxruntime"),
-    "stablehlo": ("jax",),
-}
+LIBRARIES = ("jax", "jax2onnx", "onnx", "onnxruntime")
 
 
-def export_model(
-    folder: str | Path, out: str | Path, program: str, *, int8: bool = False
-) -> list[str]:
+def export_model(folder: str | Path, out: str | Path, *, int8: bool = False) -> list[str]:
     """Writes a model folder with programs in place of weights; it appears whole or not at all.
 
     Args:
         folder: as `load_model` takes it.
         out: the folder to make; its parent is made too.
-        program: one of WRITERS.
-        int8: of "onnx": whether products of matrices are of 8-bit numbers.
+        int8: whether products of matrices are of 8-bit numbers.
 
     Returns:
         A line for each output: by how much it differs from the model's.
 
     Raises:
         ValueError: `folder` is no model with weights, `out` is not empty, a library is missing, or
-            an output differs by more than TOLERANCES.
+            an output differs by more than TOLERANCE.
         OSError: it cannot be written; names the file.
     """
     source, out = model_folder(folder), Path(out)
@@ -64,29 +55,22 @@ def export_model(
     content = read_model(source)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already; give a folder that is to be made")
-    if program == "onnx":
-        onnx_writer.check_libraries()
+    onnx_writer.check_libraries()
     with files.replacing_folder(out) as part:
-        differs = _write(source, networks, content, part, program, int8)
+        differs = _write(source, networks, content, part, int8)
     return [f"{name} differs by {value:.1e}" for name, value in differs.items()]
 
 
 def _write(
-    source: Path, networks: FlaxNetworks, content: Content, out: Path, program: str, int8: bool
+    source: Path, networks: FlaxNetworks, content: Content, out: Path, int8: bool
 ) -> dict[str, float]:
     """Writes all files into a folder; returns by how much outputs differ from the model's."""
     bodies = functions.bodies(functions.statistics(content.pictures), content.max_detections)
     entries: dict[str, Any] = {}
     differs: dict[str, float] = {}
     for role, network in networks.of.items():
-        module = architectures.inference(network.module)
-        if program == "onnx" and isinstance(module, TemporalLSTM):
-            raise ValueError(
-                f"{source}: an LSTM is a loop in ONNX, which could run for ever in a file from "
-                "outside and is not read; give --format=stablehlo"
-            )
-        if program == "onnx":  # whose runtime has no bfloat16 on CPUs
-            module = architectures.in_float32(module)
+        # onnxruntime has no bfloat16 on CPUs.
+        module = architectures.in_float32(architectures.inference(network.module))
         variables = functions.needed(role, module, network.variables, content.pictures)
 
         def function(x: Any, body: Any = bodies[role][1], of: Any = (module, variables)) -> tuple:
@@ -97,29 +81,28 @@ def _write(
         # Of the detector, whose few products of matrices decide a state by small differences and
         # cost next to nothing, int8 would be no gain.
         rounded = int8 and role != "detector"
-        written = WRITERS[program](function, row, names, rounded)
+        written = onnx_writer.write(function, row, names, rounded)
         if len(written) > MAX_BYTES:
             raise ValueError(f"{source}: the {role} has over 2 GiB, more than a program may have")
-        path = out / f"{role}.{program}"
+        path = out / f"{role}.{PROGRAM}"
         with files.replacing(path) as file:
             file.write_bytes(written)
         # Of int8, one scale is for all of a call, and a picture is to round by itself.
-        singly = rounded or (program == "stablehlo" and functions.small(module, row.shape))
-        rows = 1 if singly else None
+        rows = 1 if rounded else None
         found = {"width": networks.widths[role], "rows": rows, "size": len(written)}
         entries[role] = found | {"sha256": hashlib.sha256(written).hexdigest()}
-        opened = programs.opened(path, written, rows)
-        tolerance = np.inf if rounded else TOLERANCES[jnp.dtype(module.dtype).name]
+        opened = OnnxProgram(path, written, rows)
+        tolerance = np.inf if rounded else TOLERANCE
         differs |= _compare(path, function, opened, row, names, tolerance)
     whole = files.read_json(source / MODEL)
     whole.pop("checksum", None)
     data = {key: value for key, value in whole.items() if key != "weights"}
     data["format"], data["networks"] = FORMAT, entries
     data["exported"] = exported = {
-        "program": program,
+        "program": PROGRAM,
         "int8": int8,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "made_with": {name: importlib.metadata.version(name) for name in LIBRARIES[program]},
+        "made_with": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "weights": {key: whole["weights"][key] for key in ("sha256", "size")},
         "differs": {name: float(f"{value:.2e}") for name, value in differs.items()},
     }
@@ -136,7 +119,7 @@ def _write(
 def _compare(
     path: Path,
     function: Function,
-    opened: Program,
+    opened: OnnxProgram,
     row: Array,
     names: Sequence[str],
     tolerance: float,

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.export import onnx_rewrites
-from stormpsr_jax.serving.program import Array
+from stormpsr_jax.serving.onnx_program import Array
 
 OPSET = 21  # of onnxruntime 1.20 and later
 _PRODUCTS = ("MatMul", "Gemm")
@@ -52,7 +51,6 @@ def write(function: Function, row: Array, names: Sequence[str], int8: bool) -> b
             opset=OPSET,
             normalization_mode="prefer_native",  # a kernel each, which spelt out is ten
         )
-    onnx_rewrites.rewrite(model)
     _rename(model, names)
     return _in_int8(model) if int8 else model.SerializeToString()
 

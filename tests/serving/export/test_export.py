@@ -3,7 +3,6 @@ import json
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +11,6 @@ from stormpsr_jax import demo
 from stormpsr_jax import export as command
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
-from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from tests.support.exported import FORMS, declare, export, in_form
@@ -20,7 +18,6 @@ from tests.support.model_data import NETWORKS, SIZE, network, on_embeddings, vid
 
 pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/recognise.md)")
 IMAGES = video(20, *SIZE)
-(CONVNEXT,) = (f.module for f in backbones.FAMILIES if f.kind == "convnext")
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +56,10 @@ def outputs(model, images):
     return found
 
 
-@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
-def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path, form):
+def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path):
     """Of logits, which can be tens, within that share of the largest."""
     ours = stormpsr_jax.load_model("demo")
-    theirs = stormpsr_jax.load_model(export("demo", tmp_path / form, form))
+    theirs = stormpsr_jax.load_model(export("demo", tmp_path / "onnx", "onnx"))
     opened = sources.open_source(demo.VIDEO).open(ours.fps)
     film = itertools.islice(read_upright(opened), 0, 200, 20)
     images = np.stack([ours.preprocess(picture) for picture in film])
@@ -73,9 +69,8 @@ def test_outputs_of_the_demo_are_those_of_the_model_within_1e_5(system, tmp_path
         np.testing.assert_allclose(one, other, rtol=0, atol=limit)
 
 
-@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
-def test_events_are_those_of_the_model_whole_live_and_from_the_other_ones_state(sound, made, form):
-    ours, theirs = (stormpsr_jax.load_model(f) for f in (sound, made[form]))
+def test_events_are_those_of_the_model_whole_live_and_from_the_other_ones_state(sound, made):
+    ours, theirs = (stormpsr_jax.load_model(f) for f in (sound, made["onnx"]))
     assert ours.streams == theirs.streams
     told = [[(e.frame, e.step_id) for e in m.recognise(IMAGES, variant="assembly")]
             for m in (ours, theirs)]  # fmt: skip
@@ -113,21 +108,11 @@ def test_int8_keeps_the_first_and_the_last_product_of_a_network(made):
         assert {*kinds[1:-1]} == {"MatMulInteger"}
 
 
-def test_an_lstm_is_no_onnx_as_its_loop_could_run_for_ever(system, tmp_path):
-    on_embeddings(tmp_path / "model", TemporalLSTM(num_components=3, width=8, context_frames=3))
-    with pytest.raises(ValueError, match="an LSTM is a loop in ONNX"):
-        export(tmp_path / "model", tmp_path / "out", "onnx")
-    assert not list(tmp_path.glob("out*"))
-
-
-@pytest.mark.parametrize(
-    ("kind", "program"),
-    [(TemporalMLP, "onnx"), (TemporalTCN, "onnx"), (TemporalLSTM, "stablehlo")],
-)
-def test_every_temporal_network_can_be_exported(system, tmp_path, kind, program):
+@pytest.mark.parametrize("kind", [TemporalMLP, TemporalTCN, TemporalLSTM])
+def test_every_temporal_network_can_be_exported(system, tmp_path, kind):
     depth = {"depth": 2} if kind is TemporalTCN else {}
     on_embeddings(tmp_path / "model", kind(num_components=3, width=8, context_frames=3, **depth))
-    export(tmp_path / "model", tmp_path / "out", program)
+    export(tmp_path / "model", tmp_path / "out", "onnx")
     clips = np.random.default_rng(0).normal(size=(5, 4, 6)).astype(np.float32)
     ours, theirs = (stormpsr_jax.load_model(tmp_path / f) for f in ("model", "out"))
     np.testing.assert_allclose(ours.temporal(clips), theirs.temporal(clips), atol=1e-4)
@@ -147,10 +132,9 @@ def test_the_detector_that_turns_pictures_upright_can_be_exported(system, tmp_pa
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
-def test_a_damaged_program_is_refused(copied, form):
-    folder = copied(form)
-    path = folder / f"temporal.{form}"
+def test_a_damaged_program_is_refused(copied):
+    folder = copied("onnx")
+    path = folder / "temporal.onnx"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert "is not the file whose checksum model.json names" in refusal(folder)
@@ -160,7 +144,7 @@ def test_a_damaged_program_is_refused(copied, form):
         path.write_bytes(whole[:cut])
         if cut:
             declare(folder, "temporal")
-        assert f"temporal.{form}" in refusal(folder)
+        assert "temporal.onnx" in refusal(folder)
     path.unlink()
     assert "is missing" in refusal(folder)
 
@@ -168,7 +152,10 @@ def test_a_damaged_program_is_refused(copied, form):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["exported"].update(program="exe"), "program: invalid enum value 'exe'"),
+        (
+            lambda d: d["exported"].update(program="stablehlo"),
+            "program: 'stablehlo' is not read; export the model again with --format=onnx",
+        ),
         (lambda d: d["networks"]["encoder"].update(rows=10**6), "rows: expected int <= 64"),
         (lambda d: d["networks"]["temporal"].update(width=4), "4, the procedure has 3"),
         (lambda d: d.update(weights={}), "weights: is no field of format 4"),
@@ -184,31 +171,14 @@ def test_model_json_of_an_export_is_checked(copied, change, message):
     assert message in refusal(folder)
 
 
-def test_a_program_that_calls_into_the_process_is_refused(copied):
-    """A call of XLA names any function that is registered, as one of Python."""
-    folder = copied("stablehlo")
-
-    def calls(x):
-        shape = jax.ShapeDtypeStruct((x.shape[0], 16), jnp.float32)
-        return jax.ffi.ffi_call("xla_ffi_python_cpu_callback", shape)(x)
-
-    (batch,) = jax.export.symbolic_shape("batch")
-    x = jax.ShapeDtypeStruct((batch, *SIZE, 3), jnp.uint8)
-    check = jax.export.DisabledSafetyCheck.custom_call("xla_ffi_python_cpu_callback")
-    exported = jax.export.export(jax.jit(calls), platforms=["cpu"], disabled_checks=[check])(x)
-    (folder / "encoder.stablehlo").write_bytes(exported.serialize())
-    declare(folder, "encoder")
-    assert "calls 'xla_ffi_python_cpu_callback', which no export does" in refusal(folder)
-
-
 def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_path, capsys):
-    words = [f"--model={sound}", "--format=stablehlo", f"--out={tmp_path / 'new' / 'out'}"]
+    words = [f"--model={sound}", "--format=onnx", f"--out={tmp_path / 'new' / 'out'}"]
     assert command.main(words) == 0
     assert "embeddings differs by " in capsys.readouterr().out
     assert {p.name for p in (tmp_path / "new" / "out").iterdir()} == {
-        "README.md", "model.json", "encoder.stablehlo", "temporal.stablehlo", "detector.stablehlo",
+        "README.md", "model.json", "encoder.onnx", "temporal.onnx", "detector.onnx",
     }  # fmt: skip
-    assert "exported as stablehlo with jax" in (tmp_path / "new" / "out" / "README.md").read_text()
+    assert "exported as onnx with jax" in (tmp_path / "new" / "out" / "README.md").read_text()
     for out, model, message in (
         (tmp_path / "new" / "out", sound, "exists already"),
         (tmp_path / "other", tmp_path / "new" / "out", "was exported and has no weights"),
@@ -223,5 +193,5 @@ def test_command_says_what_differs_and_leaves_nothing_after_an_error(sound, tmp_
     assert not [p for p in tmp_path.rglob("*.part")]
     assert not (tmp_path / "other").exists()
     with pytest.raises(SystemExit):
-        command.main([*words, "--int8"])
-    assert "--int8 is for --format=onnx" in capsys.readouterr().err
+        command.main([words[0], "--format=stablehlo", words[2]])
+    assert "--format: invalid choice: 'stablehlo'" in capsys.readouterr().err

@@ -1,1 +1,0 @@
-"""Films of an assembly that no part of this package renders."""
