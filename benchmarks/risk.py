@@ -7,7 +7,7 @@ RUN are work folders of finished runs with a learned fusion, or "demo", the mode
 the test split of each run and, with --further, so many more recordings in its world, rendered here,
 in which each part is installed incorrectly first with the chance --wrong, and corrected with the
 chance --corrected, of which --later come some steps later. All are decoded with the weights of the
-learned fusion that ship, of --kind. Prints the table of each and of all together: what is seen (no
+learned fusion that ship, of --kinds. Prints the table of each and of all together: what is seen (no
 bar), and what is right at each bar, of which the accepted share of all is `risk.PRIOR`; what the
 alerts of incorrect installations come to at the default risk, by recording; and the weights of a
 part's evidence that fit these recordings best (`evidence.EVIDENCE`). --record keeps the tables in
@@ -51,7 +51,6 @@ from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams.evidence import Evidence, part_inputs, sigmoid
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.psr.streams.learned_beliefs import (
-    Weights,
     default_weights,
 )
 from stormpsr_jax.psr.streams.learned_events import removal_logits
@@ -187,11 +186,16 @@ def evidence(procedure: Procedure, recordings: Recordings) -> np.ndarray:
     return weights
 
 
-def rows_of(
-    procedure: Procedure, recordings: Recordings, settings: Any, weights: Weights
-) -> list[dict[str, Any]]:
+def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dict[str, Any]]:
     """A row for what is seen, whose bar is None, and one per bar for what is right."""
+    weights = default_weights(kind)
+    settings = LEARNED.defaults(weights)
     bars = LEARNED.bars(settings)
+    if kind != "scores":
+        recordings = {
+            name: dataclasses.replace(r, scores=of_kind(r, kind, procedure), believed=None)
+            for name, r in recordings.items()
+        }
     found: list[dict[str, Any]] = []
     decoded = {
         name: LEARNED.decode_each(
@@ -217,10 +221,11 @@ def rows_of(
     return found
 
 
-def alerts(
-    procedure: Procedure, recordings: Recordings, settings: Any, weights: Weights
-) -> dict[str, int]:
+def alerts(procedure: Procedure, recordings: Recordings) -> dict[str, int]:
     """Recordings with and without an incorrect installation, and how many of each are alerted."""
+    weights = default_weights("scores")
+    settings = LEARNED.defaults(weights)
+    settings = risk.decide(LEARNED, settings, risk.RISK, None, "scores").settings
     counts = dict.fromkeys(("with_errors", "alerted", "without_errors", "falsely_alerted"), 0)
     for r in recordings.values():
         monitor, kinds = Monitor(procedure, r.variant), set()
@@ -261,12 +266,13 @@ def plot(measured: record.Tables) -> matplotlib.figure.Figure:
         chosen = risk.decide(LEARNED, settings, asked, None, "scores").settings
         named[chosen.sure] = f" R = {asked:g}"
     for title, rows in measured.items():
-        if title != "all" and not title.endswith(", further"):
+        _, _, of = title.partition("scores, ")
+        if title != "all scores" and not of.endswith(", further"):
             continue  # a test split shows a dozen incorrect installations
         x = [100 * row["no_verdict"] / row["right_installations"] for row in rows]
         y = [100 * row["accepted"] / row["shown"] for row in rows]
-        if title != "all":
-            axes.plot(x, y, lw=0.8, label=f"model {title.removesuffix(', further')}")
+        if of:
+            axes.plot(x, y, lw=0.8, label=f"model {of.removesuffix(', further')}")
             continue
         axes.plot(x, y, "k.-", label="all together")
         for left, up, row in zip(x, y, rows, strict=True):
@@ -286,7 +292,7 @@ def main() -> None:
     add("--further", type=int, default=0, help="recordings of each run's product (0)")
     for habit in ("wrong", "corrected", "later"):
         add(f"--{habit}", type=float, help="chance in these recordings; otherwise the world's")
-    add("--kind", choices=KINDS, default="scores", help="of the weights that decode")
+    add("--kinds", nargs="+", choices=KINDS, default=["scores"], help="of weights that decode")
     add("--record", metavar="NAME", help="keep the tables in benchmarks/results")
     add("--plot", action="store_true", help="draw docs/risk.webp, and end")
     args = parser.parse_args()
@@ -296,10 +302,7 @@ def main() -> None:
         return
     if not args.runs:
         parser.error("name a RUN or demo, or --plot")
-    weights = default_weights(args.kind)
-    settings = LEARNED.defaults(weights)
-    chosen = risk.decide(LEARNED, settings, risk.RISK, None, args.kind).settings
-    measured: dict[str, list[dict[str, Any]]] = {"all": [], "alerts": []}
+    measured: dict[str, list[dict[str, Any]]] = {"alerts": []}
     for run in args.runs:
         worlds, name = {}, Path(run).name
         if run == DEMO:
@@ -314,20 +317,18 @@ def main() -> None:
             changes = {key: value for key, value in habits.items() if value is not None}
             worlds[f"{name}, further"] = further(run, args.further, changes)
         for world, recordings in worlds.items():
-            if args.kind == "scores":
-                print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
-            for r in recordings.values():
-                r.scores = of_kind(r, args.kind, procedure)
-            measured[world] = rows_of(procedure, recordings, settings, weights)
-            said = alerts(procedure, recordings, chosen, weights)
-            measured["alerts"].append({"world": world} | said)
-    rows = {world: of for world, of in measured.items() if world not in ("all", "alerts")}
-    tests = [of for world, of in rows.items() if world.endswith(", test")]
-    measured["all"] = together(list(rows.values()), tests)
+            print(f"{world}: evidence {np.round(evidence(procedure, recordings), 2).tolist()}")
+            measured["alerts"].append({"world": world} | alerts(procedure, recordings))
+            for kind in args.kinds:
+                measured[f"{kind}, {world}"] = rows_of(procedure, recordings, kind)
+    for kind in args.kinds:
+        rows = {title: of for title, of in measured.items() if title.startswith(f"{kind}, ")}
+        tests = [of for title, of in rows.items() if title.endswith(", test")]
+        measured[f"all {kind}"] = together(list(rows.values()), tests)
     for title, of in measured.items():
         print(f"\n{title}\n{tables.format_rows(of)}")
     if args.record:
-        record.save(args.record, measured, f"weights of kind {args.kind}")
+        record.save(args.record, measured)
 
 
 if __name__ == "__main__":
