@@ -94,7 +94,8 @@ def _objects(path: Path, data: bytes) -> Iterator[Piece]:
     """The pieces of a file as they are in it, in millimetres if it says in which unit they are."""
     import trimesh  # here, as flags and --help do without it
 
-    kind, unit = path.suffix.lower()[1:], ""
+    kind = path.suffix.lower()[1:]
+    unit: str | None = None
     names: list[str] = []
     materials: list[Any] | None = None
     options: dict[str, Any] = {"resolver": None}
