@@ -193,7 +193,7 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
     bars = LEARNED.bars(settings)
     if kind != "scores":
         recordings = {
-            name: dataclasses.replace(r, scores=of_kind(r, kind, procedure), believed=None)
+            name: dataclasses.replace(r, scores=of_kind(r, kind, procedure))
             for name, r in recordings.items()
         }
     found: list[dict[str, Any]] = []
