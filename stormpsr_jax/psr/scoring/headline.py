@@ -54,10 +54,10 @@ FIGURES = (
         "order of steps, by the number of true steps; at least 0.",
     ),
     _share(
-        "pos_partial",
-        "POS, partial order",
-        "POS against the nearest order of the true steps that differs from theirs only where the "
-        "precedence of the procedure's variant leaves the order free.",
+        "pos_sets",
+        "POS of sets",
+        "POS where the steps of one frame are a set: whichever of them comes first is right. It "
+        "does not hang on how components are numbered, as POS does.",
         always=False,
     ),
     _share("f1", "F1", "Harmonic mean of precision and recall over steps."),
