@@ -6,8 +6,7 @@ python -m stormpsr_jax.main --config=impact --config.data.dir=DATA --workdir=RUN
 The data set has no boxes, so there is no detector to train. Everything else is STORM-PSR's as in
 configs/meccano.py, with the times of a camera of 30 frames a second: a window spans 21.3 s, of
 which every tenth frame is encoded. Sizes, thresholds and the mean of pictures were not tried on
-this data set. POS counts any other order than the worker's as wrong; `pos_partial` in metrics.json
-and in the report leaves free what the precedence of the procedure leaves free (docs/psr.md).
+this data set. POS counts any other order than the worker's as wrong.
 Needs: the videos of the front camera, the labels in dataset/PSR of the data set, and the ImageNet
 ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 `python -m stormpsr_jax.weights import`.

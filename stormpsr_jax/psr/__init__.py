@@ -102,7 +102,7 @@ from stormpsr_jax.psr.scoring.metrics import (
     score_segments,
     summarise,
 )
-from stormpsr_jax.psr.scoring.partial_order import order_similarity as partial_order_similarity
+from stormpsr_jax.psr.scoring.step_sets import order_similarity as order_similarity_of_sets
 from stormpsr_jax.psr.scoring.wrong_parts import score_recording as score_wrong_parts
 from stormpsr_jax.psr.scoring.wrong_parts import wrong_installations
 from stormpsr_jax.psr.streams import accumulated
@@ -113,7 +113,7 @@ from stormpsr_jax.psr.streams.stream import DECODERS, Event, Settings
 STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 
 # In the order of the API's page: functions on arrays, what has a procedure, files.
-__all__ = ["accumulate", "match_steps", "order_similarity", "partial_order_similarity"]
+__all__ = ["accumulate", "match_steps", "order_similarity", "order_similarity_of_sets"]
 __all__ += ["score_recording", "score_segments", "score_wrong_parts", "summarise"]
 __all__ += ["states_per_frame", "states_to_steps", "steps_to_states", "wrong_installations"]
 __all__ += ["DECODERS", "STREAMS", "Alert", "Decoder", "Detections", "Event", "Monitor"]

@@ -49,7 +49,7 @@ def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
         assert len(found["recordings"][name]["events"]) <= len(seen["events"])
     assert found["seen"]["wrong"]["accepted"] == free["wrong"]["accepted"]
     assert "\nlearned (seen) " in said.out
-    assert "incorrect installations here, which chose nothing" in said.err
+    assert "Of 2 incorrect installations here " in said.err
 
 
 def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):

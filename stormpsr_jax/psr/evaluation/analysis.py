@@ -165,16 +165,21 @@ def overview(result: Mapping[str, Any]) -> str:
     kept = {"stream", *(figure.key for figure in headline.of(()))}
     rows = [{key: row[key] for key in row if key in kept} for row in summary_table(result)]
     text = tables.format_rows(rows)
-    left_out = {"delay_s", "false_alarms"}  # for want of room; table "wrong" has them
-    wrong = tables.format_rows(
-        [
-            {key: value for key, value in row.items() if key not in left_out}
-            for row in wrong_parts.summary_table(result)
-        ]
+    wrong, right = (
+        tables.format_rows(
+            [
+                {key: row[key] for key in ("stream", *(figure.key for figure in figures))}
+                for row in wrong_parts.summary_table(result)
+            ]
+        )
+        for figures in (headline.OF_INCORRECT, headline.OF_CORRECT)
     )
-    segmental = tables.format_rows(metrics.segments_table(result))
     wrong = "\n".join(filter(None, (wrong, wrong_parts.untested(result))))
-    parts = {"incorrect installations": wrong, "states frame by frame": segmental}
+    parts = {
+        "incorrect installations": wrong,
+        "correct installations": right,
+        "states frame by frame": tables.format_rows(metrics.segments_table(result)),
+    }
     how = [
         f"{name}: {(stream := streams.find(name)).describe(stream.settings(**entry['settings']))}"
         for name, entry in result["streams"].items()

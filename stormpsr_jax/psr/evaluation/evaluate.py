@@ -13,13 +13,15 @@ from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.evaluation import analysis, released
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import headline, metrics, partial_order, wrong_parts
+from stormpsr_jax.psr.scoring import headline, metrics, step_sets, wrong_parts
+from stormpsr_jax.psr.scoring.metrics import Step
 from stormpsr_jax.psr.streams import calibration, risk, streams
 from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.risk import RISK
 from stormpsr_jax.psr.streams.stream import Event, Settings, reported
 
 PROTOCOLS = ("paper", "released")
+Scores = dict[str, Any]
 
 
 def evaluate(
@@ -132,6 +134,7 @@ def evaluate_recordings(
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
     summarise = released.summarise if protocol == "released" else metrics.summarise
+    in_sets = any(step_sets.are_shared(r.truth) for r in recordings.values())
     results: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
     for stream in scored:
@@ -156,7 +159,7 @@ def evaluate_recordings(
                         events = stream.decode(
                             procedure, recording, own, weights, calibration=calibrated
                         )
-                    found = _score_paper(procedure, recording, events, fps, stream.fitted)
+                    found = _score_paper(recording, events, fps, stream.fitted, in_sets)
                     judged += calibration.judge(reported(events), recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
@@ -248,41 +251,26 @@ def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[flo
     return [None if math.isnan(fraction) else fraction for fraction in fractions]
 
 
-def _scores(
-    procedure: Procedure,
-    r: LabelledPredictions,
-    reports: Sequence[Event],
-    fps: float,
-) -> tuple[dict[str, Any], list[metrics.Step]]:
-    """The figures of reports, and those of them that are scored."""
-    steps = metrics.scored(reports, r.with_errors)
-    figures = metrics.score_recording(r.truth, steps, fps, r.visible_from)
-    if any(one.precedence for one in procedure.variants.values()):
-        figures["pos_partial"] = partial_order.order_similarity(
-            r.truth, steps, r.variant.precedence
-        )
-    return figures, steps
+def _scores(r: LabelledPredictions, steps: Sequence[Step], fps: float, in_sets: bool) -> Scores:
+    further = {"pos_sets": step_sets.order_similarity(r.truth, steps)} if in_sets else {}
+    return {**metrics.score_recording(r.truth, steps, fps, r.visible_from), **further}
 
 
 def _score_paper(
-    procedure: Procedure,
-    r: LabelledPredictions,
-    found: Sequence[Event],
-    fps: float,
-    fitted: bool,
-) -> dict[str, Any]:
+    r: LabelledPredictions, found: Sequence[Event], fps: float, fitted: bool, in_sets: bool
+) -> Scores:
     reports = reported(found)
-    figures, steps = _scores(procedure, r, reports, fps)
-    result = {}
+    steps = metrics.scored(reports, r.with_errors)
+    result: Scores = {}
     if fitted:  # what was seen: without a bar for installations that is what was reported
         with_bar = any(event.kind != "report" for event in found)
         seen = [event for event in found if event.kind == "seen"] if with_bar else reports
-        of_seen, _ = _scores(procedure, r, seen, fps)
+        of_seen = _scores(r, metrics.scored(seen, r.with_errors), fps, in_sets)
         wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in seen], fps)
         result["seen"] = {**of_seen, "events": [list(e[:3]) for e in seen], "wrong": wrong}
     return {
         **result,
-        **figures,
+        **_scores(r, steps, fps, in_sets),
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),

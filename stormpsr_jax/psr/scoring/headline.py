@@ -54,10 +54,10 @@ FIGURES = (
         "order of steps, by the number of true steps; at least 0.",
     ),
     _share(
-        "pos_partial",
-        "POS, partial order",
-        "POS against the nearest order of the true steps that differs from theirs only where the "
-        "precedence of the procedure's variant leaves the order free.",
+        "pos_sets",
+        "POS of sets",
+        "POS where the steps of one frame are a set: whichever of them comes first is right. It "
+        "does not hang on how components are numbered, as POS does.",
         always=False,
     ),
     _share("f1", "F1", "Harmonic mean of precision and recall over steps."),
@@ -82,10 +82,10 @@ FIGURES = (
     Figure("fp", "FP", "False positives: steps reported early or not done."),
     Figure("fn", "FN", "False negatives: the missed steps."),
 )
-# Incorrect installations; `wrong_parts` has the definitions. A delay is the mean over those
-# found, the others are sums.
+# Incorrect installations, and correct ones; `wrong_parts` has the definitions. A delay is the mean
+# over those found, the others are sums.
 _fewer = functools.partial(Figure, better="low")
-WRONG = (
+OF_INCORRECT = (
     Figure("shown", "Incorrect parts", "Incorrect installations, each until it is corrected."),
     _fewer(
         "accepted",
@@ -107,15 +107,30 @@ WRONG = (
         "False alarms",
         "Reports of an incorrect installation where there was none at that time.",
     ),
+    Figure("unsure", "Incorrect, not sure", "Incorrect installations reported as not sure."),
+    _fewer(
+        "early",
+        "Early",
+        "Reports as installed more than 2 s before the part is there, or of a part that nobody "
+        "installs.",
+    ),
+)
+OF_CORRECT = (
+    Figure("right_installations", "Correct parts", "Correct installations."),
     _fewer(
         "right_called_wrong",
         "Correct reported as incorrect",
         "Correct installations that were reported as incorrect before they ended.",
     ),
-    Figure("right_installations", "Correct parts", "Correct installations."),
-    Figure("unsure", "Incorrect, not sure", "Incorrect installations reported as not sure."),
     _fewer("right_unsure", "Correct, not sure", "Correct installations reported as not sure."),
+    _fewer(
+        "no_verdict",
+        "Correct, no verdict",
+        "Correct installations for which no report as installed stands at their end, whether they "
+        "are not sure or nothing was said of them.",
+    ),
 )
+WRONG = (*OF_INCORRECT, *OF_CORRECT)
 
 
 def of(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:

@@ -15,8 +15,13 @@ All intervals hold their first frame and not their end.
 * A false alarm is a report as incorrect while the component is not.
 * A correct installation is a longest interval in which a component is 1, if something else came
   before; it is called wrong if a report as incorrect comes in it.
+* It has no verdict if at its end, or that of the recording, no report as installed stands that was
+  made since the component was last correct before it: nothing was said, or that the part is not
+  sure, incorrect or off.
 * An installation of either kind is left not sure if the last that is said of the component before
   its end is that it is not sure.
+* A report as installed is early if the component is absent then, was absent since the report before
+  it, and stays so for more than EARLY_S, or for good: a part that somebody forgot would be ticked.
 """
 
 import math
@@ -29,6 +34,7 @@ from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.scoring.metrics import Step
 
 Rows = list[dict[str, Any]]
+EARLY_S = 2.0
 UNTESTED = "Never tested on an incorrect installation: these recordings show none."
 
 
@@ -74,21 +80,17 @@ def wrong_installations(
     >>> wrong_installations([0, 100, 200], [[0], [-1], [1]], [(112, 0), (150, 1)])
     [WrongInstallation(component=0, start=100, end=200, accepted=112, found=150)]
     """
-    reports: dict[int, list[Step]] = {}
-    for frame, step_id in sorted(events, key=lambda event: event[0]):
-        reports.setdefault(step_id // 3, []).append((frame, step_id))
+    reports = _standing(events)
     right = spans(frames, states, 1)
     found = []
     for k, start, end in spans(frames, states, -1):
-        of_k = reports.get(k, [])
-        since = max((e for other, _, e in right if other == k and e <= start), default=-math.inf)
-        next_frames = [*(frame for frame, _ in of_k), math.inf][1:]
+        of_k, since = reports.get(k, []), _last_end(right, k, start)
         accepted = [
             max(frame, start)
-            for (frame, step_id), until in zip(of_k, next_frames, strict=True)
+            for frame, step_id, until in of_k
             if step_id == 3 * k and frame >= since and max(frame, start) < min(until, end)
         ]
-        called = [f for f, step_id in of_k if step_id == 3 * k + 1 and start <= f < end]
+        called = [f for f, step_id, _ in of_k if step_id == 3 * k + 1 and start <= f < end]
         last = None if end == math.inf else int(end)
         found.append(
             WrongInstallation(
@@ -96,6 +98,47 @@ def wrong_installations(
             )
         )
     return found
+
+
+def early_reports(
+    frames: np.ndarray, states: np.ndarray, events: Iterable[Step], fps: float
+) -> list[Step]:
+    """Returns the reports (frame, step id) as installed that are early, by component, then frame.
+
+    The arguments are as of `wrong_installations`.
+
+    >>> early_reports([0, 100], [[0, 0], [1, 0]], [(70, 0), (90, 3)], fps=10)
+    [(70, 0), (90, 3)]
+    """
+    there = [*spans(frames, states, 1), *spans(frames, states, -1)]
+    found = []
+    for k, of_k in sorted(_standing(events).items()):
+        before = -math.inf
+        for frame, step_id, until in of_k:
+            near = (
+                other == k and end > before and start <= frame + EARLY_S * fps
+                for other, start, end in there
+            )
+            if step_id == 3 * k and frame < until and not any(near):
+                found.append((frame, step_id))
+            before = frame
+    return found
+
+
+def _standing(events: Iterable[Step]) -> dict[int, list[tuple[int, int, float]]]:
+    """By component its reports: frame, step id, and the frame of the next one (inf without)."""
+    found: dict[int, list[tuple[int, int, float]]] = {}
+    for frame, step_id in sorted(events, key=lambda event: event[0]):
+        of_k = found.setdefault(step_id // 3, [])
+        if of_k:
+            of_k[-1] = (*of_k[-1][:2], frame)
+        of_k.append((frame, step_id, math.inf))
+    return found
+
+
+def _last_end(found: Iterable[tuple[int, int, float]], k: int, start: float) -> float:
+    """When the last of the intervals of k ended that did so by `start`; −inf without one."""
+    return max((end for other, _, end in found if other == k and end <= start), default=-math.inf)
 
 
 def score_recording(
@@ -120,7 +163,9 @@ def score_recording(
     if not len(frames):
         return None
     wrong = wrong_installations(frames, states, events)
-    right = [span for span in spans(frames, states, 1) if span[1] > frames[0]]
+    correct = spans(frames, states, 1)
+    right = [span for span in correct if span[1] > frames[0]]
+    reports = _standing(events)
     alarms = false_alarms(wrong, events)
     called = [(f, step_id // 3) for f, step_id in events if step_id % 3 == 1]
     delays = [w.found - w.start for w in wrong if w.found is not None]
@@ -133,9 +178,12 @@ def score_recording(
         last = [one for one in said.get(k, ()) if one[0] < (math.inf if end is None else end)]
         return bool(last) and not max(last)[1]
 
-    def stands(k: int, start: float, end: float) -> bool:
-        of_k = [one for one in events if one[1] // 3 == k and one[0] < end]
-        return bool(of_k) and sorted(of_k, key=lambda one: one[0])[-1][1] == 3 * k
+    def has_verdict(k: int, start: int, end: float) -> bool:
+        since = _last_end(correct, k, start)
+        return any(
+            step_id == 3 * k and since <= frame < end <= until
+            for frame, step_id, until in reports.get(k, ())
+        )
 
     return {
         "shown": len(wrong),
@@ -149,7 +197,8 @@ def score_recording(
         "right_installations": len(right),
         "unsure": sum(left(w.component, w.start, w.end) for w in wrong),
         "right_unsure": sum(left(*span) for span in right),
-        "no_verdict": sum(not stands(*span) for span in right),
+        "no_verdict": sum(not has_verdict(*span) for span in right),
+        "early": len(early_reports(frames, states, events, fps)),
         "installations": [list(w) for w in wrong],
     }
 
@@ -207,8 +256,8 @@ def in_words(summary: Mapping[str, Any] | None) -> str:
     accepted, shown = summary["accepted"], summary["shown"]
     low, high = interval(accepted, shown)
     return (
-        f"Of {shown} incorrect installations here, which chose nothing, {accepted} were "
-        f"accepted: {low:.0%} to {high:.0%} (95 %)."
+        f"Of {shown} incorrect installations here {accepted} were accepted: {low:.0%} to "
+        f"{high:.0%} (95 %)."
     )
 
 
