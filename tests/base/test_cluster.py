@@ -10,12 +10,10 @@ import types
 
 import pytest
 
-from data_prep import embeddings
 from stormpsr_jax.base import cluster
-from tests.support import cluster_jobs, embeddings_data, shards_data
-from tests.support.commands import refused
+from tests.support import cluster_jobs, shards_data
 from tests.support.model_data import video, write
-from tests.support.processes import ROOT, environment, free_address, start, wait_until
+from tests.support.processes import ROOT, environment, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 # Ray forks where it starts a node, and runs another program there at once.
@@ -169,26 +167,6 @@ def test_recognise_gives_the_same_results(nodes, tmp_path, capsys):
 
 
 # --- Without a cluster ----------------------------------------------------------------------------
-
-
-def test_flag_errors_are_a_line(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("ray", reason="needs the extra ray")
-    words = embeddings_data.write(tmp_path)
-    nobody = free_address()
-    monkeypatch.setenv("RAY_ADDRESS", nobody)
-    for flags, says in (
-        ([f"--ray={nobody}"], f"--ray={nobody}: nothing answers at {nobody} (Connection refused)"),
-        (["--ray=auto"], f"--ray=auto: nothing answers at {nobody} (Connection refused)"),
-        (["--ray=ray://localhost:10001"], "is neither auto nor HOST:PORT"),
-        (["--ray=auto", "--workers=2"], "argument --workers: not allowed with argument --ray"),
-    ):
-        line = refused(capsys, embeddings.main, [*words, *flags])
-        assert says in line
-    assert not list((tmp_path / "out").glob("unfinished"))
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert "--ray=auto needs 'ray': pip install '.[ray]' in the clone" in refused(
-        capsys, embeddings.main, [*words, "--ray=auto"]
-    )
 
 
 def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_path, monkeypatch):
