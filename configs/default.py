@@ -97,7 +97,7 @@ def described() -> Section:
     c.mesh.fsdp = field(1, 1, also=(-1, "the rest"))
 
     c.data = Section()
-    c.data.dir = ""  # folder of clip shards or embeddings; '' = WORKDIR/data
+    c.data.dir = ""  # folder of clip shards; '' = WORKDIR/data
     c.data.cad_dir = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
     c.data.detector_dir = ""  # folder with the same recordings in larger pictures; '' = data.dir
     c.data.extra = ""  # folder of labelled real recordings that join rendered ones; '' = none
@@ -190,6 +190,7 @@ def described() -> Section:
     c.embed = Section()
     c.embed.batch = field(256, 1)  # frames encoded at once
     c.embed.every = field(1, 1, 10**5)  # of so many frames one is encoded, and ends clips
+    c.embed.files = ""  # folder of RECORDING.npy, (frames, D): taken in place of encoding
 
     c.temporal = Section()  # KCAS + BCE, Sec. 3.3
     c.temporal.steps = field(62_500, 1)

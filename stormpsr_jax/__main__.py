@@ -29,7 +29,6 @@ COMMANDS = {
     "data synthetic": "data_prep.synthetic",
     "data cad": "data_prep.cad",
     "data parts": "data_prep.parts",
-    "data embeddings": "data_prep.embeddings",
     "data check": "data_prep.check",
     "data labels": "data_prep.labels",
 }

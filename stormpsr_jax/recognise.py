@@ -104,6 +104,7 @@ def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.serving.files import jobs, results
     from stormpsr_jax.serving.files.recording import RecordingOptions
     from stormpsr_jax.serving.folder import model_folder
+    from stormpsr_jax.serving.model import load_model
 
     out = Path(args.out)
     found, errors = sources.find(args.source, out)
@@ -114,7 +115,7 @@ def _run_files(args: argparse.Namespace) -> int:
             errors.append(f"--video and --clips need {missing}")
     with gathering(errors):
         folder = model_folder(args.model)
-        model = options.open_model(folder)
+        model = load_model(folder)
         settings = options.settings(model, args.stream, args.threshold, args.risk)
         variants = options.variants(model, [source.name for source in found], args.variant)
     if args.own and args.ray:

@@ -107,7 +107,7 @@ EXERCISE = """
 import sys
 from pathlib import Path
 from stormpsr_jax import __main__, main
-from stormpsr_jax.configs import embeddings, synthetic
+from stormpsr_jax.configs import synthetic
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import headline, metrics

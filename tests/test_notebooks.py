@@ -8,7 +8,6 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from data_prep import embeddings
 from stormpsr_jax.psr.evaluation import analysis
 from tests.support import embeddings_data
 from tests.support.tiny import TINY
@@ -114,12 +113,13 @@ def numbers_said(text, name):
     return found.split()
 
 
-def test_meccano_learns_from_ready_made_embeddings(unpacked, tmp_path):
-    embeddings.main(embeddings_data.write(tmp_path))
+def test_meccano_learns_from_embeddings_of_another_encoder(unpacked, tmp_path):
+    embeddings_data.write(tmp_path)
     fields = embeddings_data.SMALL | {"temporal.steps": 40, "temporal.eval_every": 20}
-    parameters = {"DATA": "out", "MINUTES": 10_000, "FIELDS": fields}
+    fields |= {"procedure": "", "encoder.image_size": 0}
+    parameters = {"DATA": "data", "EMBEDDINGS": "features", "MINUTES": 10_000, "FIELDS": fields}
     done = code_cells(run_from(unpacked, "meccano", tmp_path, parameters))
-    assert "train: 8 recordings, 1,920 embeddings\n" in done["data"].outputs[0].text
+    assert "train: 8 recordings, 1,920 frames\n" in done["data"].outputs[0].text
     workdir = tmp_path / "runs/meccano_temporal"
     result = analysis.load_result(workdir / "metrics.json")
     assert list(result["streams"]) == ["temporal"]
@@ -141,9 +141,7 @@ MECCANO_ROWS = {"train": 164_657, "val": 32_600, "test": 102_119}
 
 
 def computed(device):
-    source = type("Source", (), {"width": 128})
     names = {"device": device, "rows": MECCANO_ROWS, "ready": False, "MINUTES": 50}
-    names["splits"] = {"train": source}
     exec(source_of("meccano", "time"), names)
     return names
 
@@ -168,7 +166,7 @@ def test_meccano_is_computed_to_fit_into_an_hour(device, dtype, steps, step_s):
 def test_meccano_says_what_is_missing(tmp_path):
     with pytest.raises(RuntimeError, match="min without training: give more MINUTES"):
         computed("CPU")
-    names = {"DATA": str(tmp_path), "ENCODER": "none.safetensors", "Path": Path}
+    names = {"DATA": str(tmp_path), "ENCODER": "none.safetensors", "EMBEDDINGS": "", "Path": Path}
     with pytest.raises(FileNotFoundError, match="is no finished folder"):
         exec(source_of("meccano", "data"), names)
     (tmp_path / "dataset_info.json").touch()

@@ -49,7 +49,6 @@ def read_psr_files(
     procedure: Procedure,
     frames: range,
     *,
-    advice: str = "",
     early_start: bool = False,
 ) -> Labels:
     """Reads the PSR label files of a recording, and holds them against its frames.
@@ -60,7 +59,6 @@ def read_psr_files(
     Args:
         folder: where they are.
         frames: numbers of its frames.
-        advice: ends the message about a label of another frame.
         early_start: whether the first state may be from before the recording.
 
     Raises:
@@ -69,7 +67,7 @@ def read_psr_files(
     """
 
     def check(path: Path, numbers: list[int]) -> None:
-        _check_frames(path, numbers, frames, advice, early_start and path.name == STATES)
+        _check_frames(path, numbers, frames, early_start and path.name == STATES)
 
     there = label_files.psr_files(folder)
     known = label_files.read_files(folder, there, procedure, check)
@@ -89,9 +87,7 @@ def read_psr_files(
     return Labels(changes, states, steps, files, digest)
 
 
-def _check_frames(
-    path: Path, numbers: Sequence[int], frames: range, advice: str, early_start: bool
-) -> None:
+def _check_frames(path: Path, numbers: Sequence[int], frames: range, early_start: bool) -> None:
     """Raises ValueError for all rows whose frame is outside the recording or before the row above.
 
     `numbers` are the frames of the rows of the file.
@@ -99,7 +95,7 @@ def _check_frames(
     wrong: dict[int, str] = {}
     for i, frame in enumerate(numbers):
         if frame not in frames and not (early_start and not i and frame < frames.stop):
-            where = f"{frames.start}…{frames.stop - 1}{advice}"
+            where = f"{frames.start}…{frames.stop - 1}"
             wrong[i] = f"frame {frame} is not among the recording's frames {where}"
         elif i and frame < numbers[i - 1]:
             wrong[i] = f"frame {frame} comes after frame {numbers[i - 1]}"

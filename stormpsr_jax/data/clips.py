@@ -30,7 +30,6 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 # Readers kept open per process; far below the usual limit of 1,024 open files.
 MAX_OPEN_READERS = 256
 STATISTICS_PICTURES = 2_000  # that statistics are taken of, at most
-_KIND = folder.ClipSettings, "dataset_info.json", "data_prep command"
 # No read-ahead and no thread of its own: what random access needs (array_record's own advice).
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -59,7 +58,7 @@ def list_splits(directory: str | Path) -> list[str]:
     Raises:
         ValueError: the folder does not exist or its preparation was not finished.
     """
-    return sorted(read_settings(Path(directory)).splits)
+    return sorted(folder.read_settings(Path(directory)).splits)
 
 
 def difference(source: ClipSource, large: ClipSource) -> str:
@@ -90,8 +89,6 @@ class ClipSource(RowSource):
         recordings: dict of LabelledFrames by name, sorted by name.
     """
 
-    frame_step = 1
-
     def __init__(self, directory: str | Path, split: str, procedure: Procedure):
         """Opens a split and checks that all of it is there; decodes no frame.
 
@@ -105,7 +102,7 @@ class ClipSource(RowSource):
                 missing or truncated. The message says what to do.
         """
         self.directory = Path(directory)
-        settings = folder.opened(self.directory, split, procedure, *_KIND)
+        settings = folder.opened(self.directory, split, procedure)
         # The classes of boxes were numbered when the folder was made.
         if settings.states != load_procedure(self.directory / "procedure.json").to_json()["states"]:
             raise ValueError(
@@ -349,11 +346,6 @@ class ClipSource(RowSource):
                 # Dropped, not closed: another thread may be reading from it.
                 del self._readers[next(iter(self._readers))]
         return reader
-
-
-def read_settings(directory: Path) -> folder.ClipSettings:
-    """Returns settings.json of a finished folder of clip shards; ValueError if it is none."""
-    return folder.read_settings(directory, *_KIND)
 
 
 def read_labels(

@@ -18,6 +18,7 @@ from stormpsr_jax.media import framing
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 VERSION = 1  # of what is in a data folder, which settings.json says
+MARKER = "dataset_info.json"  # written last of all: the folder is complete
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
 MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
@@ -55,46 +56,31 @@ class ClipSettings(Settings):
     settings: MadeWith
 
 
-class EmbeddingSettings(Settings):
-    """Of a folder of embeddings: video frames from one row to the next, numbers of a row."""
-
-    stride: Annotated[int, msgspec.Meta(ge=1, le=2**24)]
-    width: Annotated[int, msgspec.Meta(ge=1, le=2**24)]
-
-
-def read_settings(directory: Path, kind: type[T], marker: str, command: str) -> T:
+def read_settings(directory: Path) -> ClipSettings:
     """Returns settings.json of a finished folder.
-
-    Args:
-        kind: of its settings.
-        marker: the file that is written last of all.
-        command: what makes the folder, for messages.
 
     Raises:
         ValueError: no such folder, its preparation was not finished, or the file is damaged.
     """
     if not directory.is_dir():
-        raise ValueError(f"{directory}: no such folder; make it with a {command}")
-    if not (directory / marker).is_file():
+        raise ValueError(f"{directory}: no such folder; make it with a data_prep command")
+    if not (directory / MARKER).is_file():
         raise ValueError(
-            f"{directory}: no {marker}, so its data preparation was not finished; run the same "
-            f"{command} again, finished recordings are kept"
+            f"{directory}: no {MARKER}, so its data preparation was not finished; run the same "
+            "data_prep command again, finished recordings are kept"
         )
     path = directory / "settings.json"
     try:
-        return load_settings(path, kind)
+        return load_settings(path, ClipSettings)
     except ValueError as error:
-        advice = f"make the folder again, elsewhere, with the same {command}"
+        advice = "make the folder again, elsewhere, with the same data_prep command"
         raise ValueError(f"{error}; {advice}") from error
 
 
-def opened(
-    directory: Path, split: str, procedure: Procedure, kind: type[T], marker: str, command: str
-) -> T:
+def opened(directory: Path, split: str, procedure: Procedure) -> ClipSettings:
     """Returns settings.json of a finished folder that has a split, of a procedure.
 
     Args:
-        directory, kind, marker, command: as of `read_settings`.
         split: such as "train".
         procedure: of the caller; has to label frames as the folder's does.
 
@@ -102,7 +88,7 @@ def opened(
         ValueError: as of `read_settings`; no such split, another procedure, or other states than
             when the folder was made.
     """
-    settings = read_settings(directory, kind, marker, command)
+    settings = read_settings(directory)
     if split not in settings.splits:
         known = ", ".join(sorted(settings.splits))
         how = "put recordings into it (data_prep.own: --splits, or folders train, val and test)"

@@ -1,7 +1,7 @@
 """What all sources of recordings have in common: frame numbers and rows.
 
-Row i of a recording is its i-th picture (or embedding), counted from 0. The number of the frame
-that it shows is the one in labels and predictions.
+Row i of a recording is its i-th picture, counted from 0. The number of the frame that it shows is
+the one in labels and predictions.
 """
 
 import contextlib
@@ -18,35 +18,33 @@ class RowSource:
     """One split of a data folder.
 
     Attributes:
-        frame_step: video frames from one row to the next.
         readers: threads that read ahead where rows are asked for in order.
         recordings: what is known of each recording's rows, by name, sorted by name.
     """
 
     split: str
     fps: float
-    frame_step: int
     readers: int = 1
     recordings: Mapping[str, Any]
 
     def frames(self, recording: str, frames: Numbers) -> np.ndarray:
-        """Returns the pictures or embeddings (T, …) of T frame numbers."""
+        """Returns the pictures (T, …) of T frame numbers."""
         raise NotImplementedError
 
     def numbers(self, recording: str) -> np.ndarray:
         """Returns the frame numbers (N,) of a recording's rows."""
         r = self.recordings[recording]
-        return r.first_frame + self.frame_step * np.arange(r.num_frames)
+        return r.first_frame + np.arange(r.num_frames)
 
     def rows(self, recording: str, rows: Numbers) -> np.ndarray:
-        """Returns the pictures or embeddings (T, …) of T rows; errors as in `frames`."""
+        """Returns the pictures (T, …) of T rows; errors as in `frames`."""
         first = self.recordings[recording].first_frame
-        return self.frames(recording, first + self.frame_step * np.asarray(rows, np.int64))
+        return self.frames(recording, first + np.asarray(rows, np.int64))
 
     def chunks(
         self, recording: str, batch: int, every: int = 1
     ) -> Generator[tuple[int, np.ndarray]]:
-        """Yields (row of the first one, at most `batch` pictures or embeddings) in order.
+        """Yields (row of the first one, at most `batch` pictures) in order.
 
         With `every`, of every so-manieth row alone. Threads read the next chunks while one is in
         use.

@@ -16,7 +16,7 @@ HINT = f"the figure of embeddings needs scikit-learn: {installed.extra('paper')}
 def embed(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The key frames of a run's test split; see `validation.embedded_key_frames`."""
     context = run.context
-    source = context.clip_source("test")
+    source = context.source("test")
     window = pretrain.key_frame_window(context, source)
     params, batch_stats = checkpoint.load_best(run.folder / "pretrain")
     encoder = networks.frame_encoder(context, params, batch_stats, source)

@@ -24,6 +24,7 @@ from stormpsr_jax.serving import options
 from stormpsr_jax.serving.files.clips import Clips
 from stormpsr_jax.serving.files.unit import Reset, parse_reset
 from stormpsr_jax.serving.folder import model_folder
+from stormpsr_jax.serving.model import load_model
 
 KEPT = 1.0  # seconds of pictures that wait at most
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     with gathering(errors):
         source = live_source(word)
     with gathering(errors):
-        model = options.open_model(model_folder(args.model))
+        model = load_model(model_folder(args.model))
         stream, settings = options.settings(model, args.stream, args.threshold, args.risk)
     if args.serve is not None:
         with gathering(errors):

@@ -112,25 +112,19 @@ def _use(data: Mapping[str, Any]) -> list[str]:
     variant = _plain(next(iter(data["procedure"]["variants"])))
     # In a fenced block nothing is markup but what ends it.
     variant = json.dumps(variant, ensure_ascii=False).replace("`", "\\x60")
-    source, note = '"video.mp4"', "or uint8 RGB (N, H, W, 3)"
-    if not data["pictures"]:
-        source, note = "features", f"float32 (N, {data['embedding']})"
-    lines = [
+    return [
         "```python",
         "import stormpsr_jax",
         "",
         'model = stormpsr_jax.load_model("FOLDER")  # the folder that this file is in',
-        f"for event in model.recognise({source}, variant={variant}):  # {note}",
+        f'for event in model.recognise("video.mp4", variant={variant}):  '
+        "# or uint8 RGB (N, H, W, 3)",
         "    print(event.frame, event.time_s, event.state, event.name)",
         "```",
+        "",
+        "As a command: `python -m stormpsr_jax.recognise --model=FOLDER video.mp4 "
+        "--out=recognised`; with `camera:0` in place of the file, live.",
     ]
-    if data["pictures"]:
-        lines += [
-            "",
-            "As a command: `python -m stormpsr_jax.recognise --model=FOLDER video.mp4 "
-            "--out=recognised`; with `camera:0` in place of the file, live.",
-        ]
-    return lines
 
 
 def _world(origin: _Origin) -> str:
@@ -193,12 +187,11 @@ def _networks(
         size = ", ".join([*sizes, count])
         yield f"* {role}: {fields['architecture']}, {size}, activations {fields['dtype']}"
     pictures, window = data["pictures"], data["window"]
-    if pictures:
-        height, width = pictures["size"]
-        seen = f"{height} × {width}"
-        if pictures["detector_size"]:
-            seen += ", for the detector {} × {}".format(*pictures["detector_size"])
-        yield f"* pictures (height × width): {seen}, by `{pictures['aspect']}`"
+    height, width = pictures["size"]
+    seen = f"{height} × {width}"
+    if pictures["detector_size"]:
+        seen += ", for the detector {} × {}".format(*pictures["detector_size"])
+    yield f"* pictures (height × width): {seen}, by `{pictures['aspect']}`"
     if "temporal" in data["networks"]:
         yield f"* window: {window['frames']} rows back, at a stride of {window['stride']}"
     if exported is None:

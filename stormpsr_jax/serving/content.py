@@ -79,12 +79,10 @@ class Window:
 
     Attributes:
         frames, stride: in rows.
-        frame_step: video frames from one row to the next; above 1 for ready-made embeddings alone.
     """
 
     frames: _Rows
     stride: _Step
-    frame_step: _Step = 1
 
     @property
     def num_frames(self) -> int:
@@ -141,8 +139,7 @@ class Content:
 
     Attributes:
         fps: frames per second of the videos.
-        pictures: what becomes of a picture; None for a model on ready-made embeddings.
-        embedding: D of ready-made embeddings; None with pictures.
+        pictures: what becomes of a picture.
         max_detections: M of a picture.
         batch: rows computed at once unless asked otherwise.
         streams: by name, those there are.
@@ -156,14 +153,13 @@ class Content:
 
     procedure: Procedure
     fps: float
-    pictures: Pictures | None
+    pictures: Pictures
     window: Window
     max_detections: int
     networks: Networks
     streams: Mapping[str, StreamRecord]
     origin: Mapping[str, Any]
     batch: int = 64
-    embedding: int | None = None
     fusion: Weights | None = None
     created: str = ""
     package_version: str = ""
@@ -174,9 +170,7 @@ class Content:
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
         if role == "temporal":
-            width = self.embedding or self.networks.widths["encoder"]
-            return (batch, self.window.num_frames, width)
-        assert self.pictures is not None  # the other networks look at pictures
+            return (batch, self.window.num_frames, self.networks.widths["encoder"])
         return (batch, *self.pictures.size_of(role), 3)
 
 
@@ -189,7 +183,6 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     procedure: dict[str, Any]
     fps: Annotated[float, msgspec.Meta(ge=MIN_FPS, le=MAX_FPS)]
     pictures: Any
-    embedding: _Count | None
     window: Any
     max_detections: Annotated[int, msgspec.Meta(ge=1, le=100)]
     batch: _Count
@@ -234,7 +227,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
     Raises:
         ValueError: the first mistake, with its place.
     """
-    read = fit(data, _Model, place)
+    read = fit(_without_embedding(data, place), _Model, place)
     for other in KEPT.values():
         if other in data and other != KEPT[read.format]:
             raise ValueError(f"{place}: {other}: is no field of format {read.format}")
@@ -246,13 +239,13 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         streams[name] = _stream(all_streams.find(name), record, f"{place}: streams.{name}")
     if read.default is not None and read.default not in streams:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
-    pictures, fusion, fits = read.pictures, read.fusion, read.fits
+    fusion, fits = read.fusion, read.fits
     values = msgspec.structs.asdict(read)
     for key in ("format", *KEPT.values()):
         del values[key]
     values |= {
         "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
-        "pictures": pictures and _read(Pictures, pictures, f"{place}: pictures"),
+        "pictures": _read(Pictures, read.pictures, f"{place}: pictures"),
         "window": _read(Window, read.window, f"{place}: window"),
         "networks": networks,
         "streams": streams,
@@ -263,6 +256,21 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
     for what in _contradictions(content):
         raise ValueError(f"{place}: {what}")
     return content
+
+
+def _without_embedding(data: Any, place: str) -> Any:
+    """What earlier versions wrote, without what a model on embeddings had, which is not read."""
+    if not isinstance(data, Mapping):
+        return data
+    rest = {key: value for key, value in data.items() if key != "embedding"}
+    if data.get("embedding") is not None:
+        raise ValueError(
+            f"{place}: is a model on embeddings, which takes no pictures and is no longer read; "
+            "train one on pictures"
+        )
+    if isinstance(window := rest.get("window"), Mapping) and window.get("frame_step") == 1:
+        rest["window"] = {key: value for key, value in window.items() if key != "frame_step"}
+    return rest
 
 
 def _read(kind: type[_T], data: Any, place: str) -> _T:
@@ -282,28 +290,20 @@ def _read(kind: type[_T], data: Any, place: str) -> _T:
 def _contradictions(content: Content) -> Iterator[str]:
     """Says where parts of a model contradict each other."""
     procedure, widths, window = content.procedure, content.networks.widths, content.window
-    roles, pictures, fits = set(widths), content.pictures, content.fits
+    roles, fits = set(widths), content.fits
     classes, components = procedure.error_class, procedure.num_components
     if window.frames % window.stride:
         yield f"window: frames: {window.frames} is no multiple of {window.stride}"
     if window.num_frames > MAX_CLIP:
         yield f"window: a clip has over {MAX_CLIP:,} rows"
-    if (pictures is None) == (content.embedding is None):
-        yield "one of pictures and embedding has to be null"
-    if pictures is None and roles != {"temporal"}:
-        yield "networks: on embeddings 'temporal' alone is needed"
-    if pictures is not None:
-        if not roles or ("encoder" in roles) != ("temporal" in roles):
-            what = "'detector' is needed, or 'encoder' and 'temporal', or all three"
-            yield f"networks: on pictures {what}"
-        if window.frame_step != 1:
-            yield "window: frame_step: embeddings alone can have one above 1"
+    if not roles or ("encoder" in roles) != ("temporal" in roles):
+        yield "networks: 'detector' is needed, or 'encoder' and 'temporal', or all three"
     if (found := widths.get("temporal", components)) != components:
         yield f"networks.temporal: num_components: {found}, the procedure has {components}"
     if (found := widths.get("detector", classes)) != classes:
         what = f"the procedure has {classes - 1} states and the error state"
         yield f"networks.detector: num_classes: {found}, {what}"
-    width = widths.get("encoder", content.embedding)
+    width = widths.get("encoder")
     if fits is not None and fits.space is not None and len(fits.space.mean) != width:
         yield f"fits: space: mean: is not of {width} numbers, which embeddings have"
     if content.part_pictures is not None:
@@ -322,12 +322,11 @@ def _contradictions(content: Content) -> Iterator[str]:
         yield f"fusion: is there exactly if streams has {' or '.join(map(repr, fitted))}"
     if content.fusion is not None and (content.fusion.kind == "clips") == ("detector" in roles):
         yield "fusion: kind: is 'clips' exactly if there is no detector"
-    if pictures is not None:
-        try:
-            for role in roles & {"encoder", "detector"}:
-                pictures.framing_of(role)
-        except ValueError as error:
-            yield f"pictures: {error}"
+    try:
+        for role in roles & {"encoder", "detector"}:
+            content.pictures.framing_of(role)
+    except ValueError as error:
+        yield f"pictures: {error}"
 
 
 def roles_of(data: Any, place: str) -> Mapping[str, Any]:

@@ -70,15 +70,15 @@ class FlaxNetworks:
 
 
 def functions(
-    networks: Mapping[str, Network], pictures: Pictures | None, max_detections: int, batch: int
+    networks: Mapping[str, Network], pictures: Pictures, max_detections: int, batch: int
 ) -> dict[str, Batched]:
     """The networks, by role "encoder", "temporal", "detector", as functions of arrays.
 
     Stage `predict` and a loaded model call this, so that both compute the same. They are compiled
     for `batch` rows at a time. On a CPU they compute in float32, whatever the networks' dtype, and
     networks of at most SMALL operations a row compute each by itself, so that it rounds alike
-    whether many rows come or one. `pictures` normalise; None without a network on pictures. What
-    there is, and its shapes, says `content.Networks.functions`.
+    whether many rows come or one. `pictures` normalise. What there is, and its shapes, says
+    `content.Networks.functions`.
     """
     made = {}
     for role, network in networks.items():
@@ -94,7 +94,7 @@ def functions(
 
 @functools.lru_cache(maxsize=16)
 def _jitted(
-    role: str, module: nn.Module, of_pictures: Statistics | None, max_detections: int
+    role: str, module: nn.Module, of_pictures: Statistics, max_detections: int
 ) -> tuple[str, jax.stages.Wrapped]:
     """What `bodies` has for a role, jitted once for a module, whatever its weights.
 
@@ -112,18 +112,17 @@ def _jitted(
     return name, jax.jit(function, compiler_options=options)
 
 
-def statistics(pictures: Pictures | None) -> Statistics | None:
+def statistics(pictures: Pictures) -> Statistics:
     """What `bodies` takes of pictures."""
-    return None if pictures is None else (tuple(pictures.mean), tuple(pictures.std))
+    return tuple(pictures.mean), tuple(pictures.std)
 
 
 def bodies(
-    of_pictures: Statistics | None, max_detections: int
+    of_pictures: Statistics, max_detections: int
 ) -> dict[str, tuple[str, Callable[[nn.Module, Variables, jax.Array], Any]]]:
     """By role, the name of what `functions` makes of it, and of a module, variables and rows it."""
 
     def normalise(images: jax.Array) -> jax.Array:
-        assert of_pictures is not None  # a network looks at them
         return augment.normalise(images, *of_pictures)
 
     def encode(module: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
@@ -153,13 +152,10 @@ def singly(module: nn.Module, shape: tuple[int, ...]) -> bool:
     return architectures.cost(module, (1, *shape)).operations <= SMALL
 
 
-def needed(
-    role: str, module: nn.Module, variables: Variables, pictures: Pictures | None
-) -> Variables:
+def needed(role: str, module: nn.Module, variables: Variables, pictures: Pictures) -> Variables:
     """The variables that recognition needs: without the heads that only training has."""
     if role != "encoder":
         return variables
-    assert pictures is not None  # an encoder looks at them
     wanted = architectures.variable_shapes(module, (1, *pictures.size, 3))
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")

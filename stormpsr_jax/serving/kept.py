@@ -84,13 +84,10 @@ class Kept:
         """Whether the recording shows the model's product; None where that is not known."""
         return self._watch.finish()
 
-    def decoded(
-        self, decoder: OnlineDecoder, first_frame: int, frame_step: int = 1
-    ) -> Iterator[Chunk]:
+    def decoded(self, decoder: OnlineDecoder, first_frame: int) -> Iterator[Chunk]:
         """Yields all rows, with the events of those that fit.
 
-        Rows before the first verdict go by that. `decoder` is of the recording, at its start;
-        `frame_step`: frames from one row to the next.
+        Rows before the first verdict go by that. `decoder` is of the recording, at its start.
         """
         told = (one for _, fits in self._chunks for one in fits if one is not None)
         first = next(told, self.fits)
@@ -99,11 +96,11 @@ class Kept:
         for there, verdicts in self._chunks:
             seen = self._read(there)
             fits = [first if one is None else one for one in verdicts]
-            numbers = range(start, start + len(fits) * frame_step, frame_step)
+            numbers = range(start, start + len(fits))
             chunk = Chunk(numbers, seen, fits, [], [])
             for i, number in enumerate(numbers):
                 if fits[i] is not False:
-                    chunk.events += decode_row(decoder, number, seen, i, frame_step)
+                    chunk.events += decode_row(decoder, number, seen, i)
                 belief = decoder.belief
                 chunk.beliefs.append(None if belief is None else belief.probabilities())
             yield chunk

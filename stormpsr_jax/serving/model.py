@@ -56,7 +56,7 @@ class Model:
 
     Attributes:
         fps: frames per second of the videos it was trained on.
-        pictures: what becomes of a picture; None for a model on ready-made embeddings.
+        pictures: what becomes of a picture.
         window: what the temporal network sees.
         streams: names, of those of `streams.STREAMS` that it has, in that order.
         default_stream: recognises unless another one is asked for: the last of them, unless the
@@ -132,13 +132,7 @@ class Model:
     # --- Networks ---------------------------------------------------------------------------------
 
     def framing_of(self, role: str) -> Framing:
-        """How a picture becomes what the network of this role sees, "encoder" or "detector".
-
-        Raises:
-            ValueError: the model takes embeddings.
-        """
-        if self.pictures is None:
-            raise ValueError("this model takes embeddings, not pictures")
+        """How a picture becomes what the network of this role sees, "encoder" or "detector"."""
         return self.pictures.framing_of(role)
 
     def preprocess(self, picture: np.ndarray, role: str = "encoder") -> np.ndarray:
@@ -148,7 +142,7 @@ class Model:
         (`*self.pictures.size_of(role)`, 3).
 
         Raises:
-            ValueError: it is no such array, or the model takes embeddings.
+            ValueError: it is no such array.
         """
         framing = self.framing_of(role)
         picture = np.asarray(picture)
@@ -165,7 +159,7 @@ class Model:
 
         Arguments and errors as in `preprocess`; `stream` leaves out what it does not need.
         """
-        if self.pictures is None or self.pictures.detector_size is None:
+        if self.pictures.detector_size is None:
             return self.preprocess(picture)
         needed = functions_of(self._stream(stream))
         return Views(
@@ -298,8 +292,7 @@ class Model:
 
     def watch(self) -> Watch:
         """Checks, over the pictures of a source, whether they fit the model."""
-        rate = self.fps / self.window.frame_step
-        return Watch(self._content.fits, rate, self.procedure.initial_classes)
+        return Watch(self._content.fits, self.fps, self.procedure.initial_classes)
 
     def recognise(
         self,
@@ -320,11 +313,9 @@ class Model:
             source: the recording: the path of a video, which is resampled to the model's frames per
                 second by its timestamps, or of a folder of numbered pictures; the text "demo",
                 which is the video that ships with the package; or its frames in order,
-                one array or any number of them: pictures uint8 RGB (B, H, W, 3) of any size, or,
-                for a model on ready-made embeddings, rows (B, D).
+                one array or any number of them, uint8 RGB (B, H, W, 3) of any size.
             first_frame: frame number of the first row; None is that in the name of a folder's first
-                picture, and else 0. With embeddings of every s-th frame (`window.frame_step`), row
-                i is frame first_frame + i · s, and stands for those up to the next row.
+                picture, and else 0.
             variant, recording, stream, settings: see `decoder`. Of a path, and of several variants,
                 `recording` is its name.
             batch: rows computed at once; None is the model's.
@@ -341,8 +332,6 @@ class Model:
         batch = batch or self.batch
         rows: Iterator[Rows]
         if isinstance(source, str | os.PathLike):
-            if self.pictures is None:
-                raise ValueError(f"{source}: this model takes embeddings, not pictures")
             found = sources.open_source(source)
             if recording is None and len(self.procedure.variants) > 1:
                 recording = found.name
@@ -381,19 +370,12 @@ class Model:
             MemoryError: no memory for the batch.
         """
         name = self._stream(stream)
-
-        def prepare(picture: np.ndarray) -> Rows:
-            if self.pictures is not None:
-                return self.prepare(picture, name)
-            return next(self._rows([np.asarray(picture)[None]], name))
-
         return Live(
-            prepare=prepare,
+            prepare=lambda picture: self.prepare(picture, name),
             recogniser=lambda: self.recogniser(batch, name),
             decoder=lambda: self.decoder(name, variant, recording, settings),
             watch=self.watch(),
             fps=self.fps,
-            frame_step=self.window.frame_step,
             of_model=self.created,
         )
 
@@ -408,21 +390,13 @@ class Model:
         with Kept(self.watch()) as kept:
             for _ in kept.look(recogniser, rows, batch):
                 pass
-            for chunk in kept.decoded(decoder, first_frame, self.window.frame_step):
+            for chunk in kept.decoded(decoder, first_frame):
                 yield from chunk.events
 
     def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
         """The rows of all chunks, checked and prepared, one at a time."""
         for chunk in chunks:
             chunk = np.asarray(chunk)
-            if self.pictures is not None:
-                if chunk.ndim != 4:
-                    raise ValueError(f"a chunk of pictures is (B, H, W, 3), not {chunk.shape}")
-                yield from (self.prepare(picture, stream) for picture in chunk)
-                continue
-            D = self._content.embedding
-            if chunk.ndim != 2 or chunk.shape[1] != D or chunk.dtype.kind != "f":
-                raise ValueError(
-                    f"a chunk of embeddings is float (B, {D}), not {chunk.dtype} {chunk.shape}"
-                )
-            yield from chunk.astype(np.float32, copy=False)
+            if chunk.ndim != 4:
+                raise ValueError(f"a chunk of pictures is (B, H, W, 3), not {chunk.shape}")
+            yield from (self.prepare(picture, stream) for picture in chunk)

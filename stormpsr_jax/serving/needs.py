@@ -3,7 +3,7 @@
 from stormpsr_jax.psr.streams import streams
 
 # By kind of predictions (`recordings.KINDS`), the networks that it cannot do without. The temporal
-# network looks at what the encoder makes of pictures, or at ready-made embeddings.
+# network looks at what the encoder makes of pictures.
 _ROLES = {
     "detections": ("detector",),
     "windows": ("temporal",),

@@ -116,12 +116,11 @@ class Live:
         decoder: Callable[[], OnlineDecoder],
         watch: Watch,
         fps: float,
-        frame_step: int,
         of_model: str,
     ):
         """Is made by `Model.live`; `recogniser` and `decoder` make one at its start."""
         self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
-        self.fps, self._step = fps, frame_step
+        self.fps = fps
         self.watch = watch
         self._of_model = of_model
         # (frame, step id) of those reported before it was known whether the pictures fit.
@@ -151,13 +150,10 @@ class Live:
         return Checklist(decoder.procedure, decoder.variant, decoder.floor, self.fps)
 
     def frame_at(self, time: float) -> int:
-        """The number of the frame nearest to a time in seconds: round(time · fps), halves up.
-
-        Of a model on embeddings of every s-th frame, a multiple of s.
-        """
+        """The number of the frame nearest to a time in seconds: round(time · fps), halves up."""
         if not isinstance(time, numbers.Real) or not 0 <= time * self.fps <= LAST_FRAME:
             raise ValueError(f"time={time!r} is not a number of seconds from 0 up")
-        return self._step * math.floor(time * self.fps / self._step + 0.5)
+        return math.floor(time * self.fps + 0.5)
 
     def update(self, picture: np.ndarray, time: float) -> list[Event]:
         """Takes the next picture and returns the steps that complete at it, by step id.
@@ -171,7 +167,7 @@ class Live:
         before it.
 
         Args:
-            picture: uint8 RGB (H, W, 3) of any size; for a model on ready-made embeddings, (D,).
+            picture: uint8 RGB (H, W, 3) of any size.
             time: when it was taken, in seconds from any instant on that lies before.
 
         Raises:
@@ -179,7 +175,7 @@ class Live:
                 the picture before. It is not taken then.
         """
         frame = self.frame_at(time)
-        if self.frame is not None and self.frame - frame > LATE * self.fps + self._step:
+        if self.frame is not None and self.frame - frame > LATE * self.fps + 1:
             raise ValueError(
                 f"time={time:g}: the picture before was at {self.frame / self.fps:g}; reset() "
                 "starts a new clock"
@@ -190,7 +186,7 @@ class Live:
         row = self._prepare(picture)
         passed = 1  # pictures, were none missing
         if self.frame is not None:
-            passed = (frame - self.frame) // self._step
+            passed = frame - self.frame
             self._recogniser.miss(passed - 1)
             self._gaps.append(passed)
         # A picture of a slow camera stands for those up to it; one after a dropout does not.
@@ -200,11 +196,11 @@ class Live:
         probabilities = recognised.probabilities
         self.changed = None if probabilities is None else probabilities[0]
         # One of a slow source stands for those up to it; what was lost with a source does not.
-        self._judge(recognised, min(passed, max(1, round(self.fps / self._step))))
+        self._judge(recognised, min(passed, max(1, round(self.fps))))
         self.alerts = []
         if self.fits is False:
             return []
-        events = decode_row(self.decoder, frame, recognised, 0, self._step * stands)
+        events = decode_row(self.decoder, frame, recognised, 0, stands)
         events = self._with_confirmed(frame, events)
         belief = self.decoder.belief
         likely = None if belief is None else belief.probabilities()

@@ -8,16 +8,8 @@ from typing import Any
 from stormpsr_jax.base.errors import gathering, raise_all, tell
 from stormpsr_jax.media import sources
 from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.serving.model import Model, load_model
+from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.product_gate_own import gate_of
-
-
-def open_model(folder: Path) -> Model:
-    """Loads a model on pictures; ValueError if it is none."""
-    model = load_model(folder)
-    if model.pictures is None:
-        raise ValueError(f"{folder}: this model takes embeddings, not pictures (docs/recognise.md)")
-    return model
 
 
 def with_own(model: Model, folder: Path, own: str | None) -> Model:

@@ -174,7 +174,7 @@ class Recogniser:
 
 
 def decode_row(
-    decoder: OnlineDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
+    decoder: OnlineDecoder, frame: int, recognised: Recognised, i: int, stands: int = 1
 ) -> list[Event]:
     """The events that complete in row i of consecutive ones.
 
@@ -184,7 +184,7 @@ def decode_row(
     Args:
         decoder: of the recording, and at the frame before.
         frame: number of the row's.
-        frame_step: frames that a row stands for: the one it shows, and those up to the next row.
+        stands: frames that it stands for, where the camera is slower than the model.
     """
     detections, windows, found = [], None, None
     if recognised.detected is not None:
@@ -196,4 +196,4 @@ def decode_row(
         windows = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
     if recognised.scores is not None:
         found = scores.row(recognised.scores, i)
-    return decoder.observe(frame, Seen(detections, windows, found), frame_step)
+    return decoder.observe(frame, Seen(detections, windows, found), stands)

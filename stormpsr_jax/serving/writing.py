@@ -49,7 +49,7 @@ def write_model(folder: str | Path, content: Content) -> None:
         ValueError: what `read_model` would refuse.
         OSError: it cannot be written; names the file.
     """
-    networks, pictures = content.networks, content.pictures
+    networks = content.networks
     assert isinstance(networks, FlaxNetworks)
     path = Path(folder, MODEL)
     described = {role: architectures.describe(n.module) for role, n in networks.of.items()}
@@ -59,8 +59,7 @@ def write_model(folder: str | Path, content: Content) -> None:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "procedure": content.procedure.to_json(),
         "fps": content.fps,
-        "pictures": None if pictures is None else dataclasses.asdict(pictures),
-        "embedding": content.embedding,
+        "pictures": dataclasses.asdict(content.pictures),
         "window": dataclasses.asdict(content.window),
         "max_detections": content.max_detections,
         "batch": content.batch,

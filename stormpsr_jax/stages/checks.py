@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.configs import default, fields
-from stormpsr_jax.data import clips
-from stormpsr_jax.data.features import MARKER
+from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.stages import order, provenance, remaking
 from stormpsr_jax.stages.context import CAD, Context
@@ -92,32 +91,19 @@ def _folder(context: Context, stages: Sequence[Stage]) -> Iterator[str]:
             "--config.data.dir"
         )
         return
+    if (folder / "embeddings.json").is_file():
+        yield (
+            f"{which}: is a folder of embeddings, which is no longer read; give the data folder of "
+            "the pictures, and --config.embed.files=DIR of RECORDING.npy"
+        )
+        return
     if not context.has_data:
         yield (
-            f"{which}: is no finished data folder (neither dataset_info.json nor {MARKER} is in "
-            "it); run the same data_prep command again, finished recordings are kept"
+            f"{which}: is no finished data folder ({data_folder.MARKER} is not in it); run the "
+            "same data_prep command again, finished recordings are kept"
         )
         return
     _ = context.procedure  # ValueError if it cannot be read
-    if not context.ready_made:
-        return
-    pictures = [
-        stage.name
-        for stage in stages
-        if any(read.source != Context.source for read in stage.reads(context))
-    ]
-    if pictures:
-        yield (
-            f"{which} holds embeddings, and {', '.join(pictures)} in config.stages cannot run "
-            "without pictures; leave them out, as configs/embeddings.py does"
-        )
-    step, stride = context.frame_step, context.config.window.stride
-    if stride % step:
-        yield (
-            f"window.stride={stride}, but {folder} has embeddings of every {step}-th frame: set "
-            "window.stride to a multiple of that (and window.frames to one of window.stride), or "
-            "prepare them at a smaller stride"
-        )
 
 
 def _extra(context: Context, _: Sequence[Stage]) -> Iterator[str]:
@@ -126,15 +112,15 @@ def _extra(context: Context, _: Sequence[Stage]) -> Iterator[str]:
     if extra is None or (not context.has_data and config.data.synthetic.product_seed >= 0):
         return
     which = f"--config.data.extra={extra.directory}"
-    if config.data.detector_dir or context.ready_made:
-        yield f"{which}: goes with pictures of one size; leave out data.detector_dir, or embeddings"
+    if config.data.detector_dir:
+        yield f"{which}: goes with pictures of one size; leave out data.detector_dir"
         return
     synthetic = config.data.synthetic
     size, fps = (synthetic.size, synthetic.size), synthetic.fps
     if context.has_data:
-        own = clips.read_settings(context.data_dir)
+        own = data_folder.read_settings(context.data_dir)
         size, fps = own.image_size, own.fps
-    real = clips.read_settings(extra.directory)
+    real = data_folder.read_settings(extra.directory)
     if (real.image_size != size and not config.encoder.image_size) or real.fps != fps:
         yield (
             f"{which}: does not go with the other recordings: it has pictures of {real.image_size} "

@@ -6,7 +6,7 @@ import importlib.resources
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,8 @@ from ml_collections import ConfigDict
 from stormpsr_jax.base import installed
 from stormpsr_jax.data import augment, clips, sampling
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import (
-    MARKER,
-    EmbeddingFile,
-    FeatureSource,
-    holds_embeddings,
-    read_settings,
-)
+from stormpsr_jax.data.features import EmbeddingFile
+from stormpsr_jax.data.folder import MARKER
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.stages import extra
@@ -31,7 +26,6 @@ from stormpsr_jax.training.definition import Definition
 
 CAD = "cad"  # the split of clean renders
 PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
-Opened = TypeVar("Opened", ClipSource, FeatureSource)
 
 
 def packaged_or_path(name: str) -> Path:
@@ -73,7 +67,7 @@ class Context:
 
     @property
     def data_dir(self) -> Path:
-        """Folder of the clip shards, or of ready-made embeddings."""
+        """Folder of the clip shards."""
         return Path(self.config.data.dir) if self.config.data.dir else self.workdir / "data"
 
     @property
@@ -101,38 +95,27 @@ class Context:
     @property
     def has_cad(self) -> bool:
         """Whether there is a finished folder with split 'cad'."""
-        there = (self.cad_dir / "dataset_info.json").is_file()
+        there = (self.cad_dir / MARKER).is_file()
         return there and CAD in clips.list_splits(self.cad_dir)
 
     @property
     def has_data(self) -> bool:
         """Whether the data folder is there and finished."""
-        return any((self.data_dir / name).is_file() for name in ("dataset_info.json", MARKER))
+        return (self.data_dir / MARKER).is_file()
 
-    @property
-    def ready_made(self) -> bool:
-        """Whether the data are embeddings already (`data_prep.embeddings`), not pictures."""
-        return holds_embeddings(self.data_dir)
-
-    def source(self, split: str) -> ClipSource | FeatureSource:
-        """The recordings of one split, clip shards or ready-made embeddings; opened once a run.
+    def source(self, split: str) -> ClipSource:
+        """The recordings of one split; opened once a run.
 
         Pictures have the encoder's size. Split 'cad' are the clean renders. ValueError if the split
         cannot be read.
         """
-        if self.ready_made and split != CAD:
-            return self._open(FeatureSource, self.data_dir, split)
-        return self.clip_source(split)
-
-    def clip_source(self, split: str) -> ClipSource:
-        """The pictures of one split, as `source` has them; ValueError if it has none."""
         return self._sized("encoder", self.data_dir, split)
 
     def detector_source(self, split: str) -> ClipSource:
         """`source` with pictures of the detector's size; ValueError if its frames are others."""
         folder, own = self.detector_dir, self.config.data.detector_dir and split != CAD
         large = self._sized("detector", folder, split)
-        if own and (what := clips.difference(self.clip_source(split), large)):
+        if own and (what := clips.difference(self.source(split), large)):
             raise ValueError(
                 f"--config.data.detector_dir={folder}: split {split!r} has other {what} than "
                 f"{self.data_dir}; both have to be made of the same recordings, by the same "
@@ -146,7 +129,7 @@ class Context:
         boxed = any((recording.classes > 0).any() for recording in source.recordings.values())
         if boxed or self.folder(split) == self.data_dir:
             return source
-        rendered = self._open(ClipSource, self.detector_dir, split)
+        rendered = self._open(self.detector_dir, split)
         return rendered.at(self.config.detector.image_size, "detector.image_size")
 
     def _sized(self, section: str, directory: Path, split: str) -> ClipSource:
@@ -160,67 +143,54 @@ class Context:
                 )
         elif self.folder(split) != self.data_dir:
             directory = self.folder(split)
-        source = self._open(ClipSource, directory, split)
+        source = self._open(directory, split)
         if extra := self.extra:
             for other in extra.joining(split):
                 key = ("joined", directory, split, other)
                 if key not in self._sources:
-                    real = self._open(ClipSource, extra.directory, other)
+                    real = self._open(extra.directory, other)
                     self._sources[key] = source.joined(real)
                 source = self._sources[key]
         return source.at(self.config[section].image_size, f"{section}.image_size")
 
-    def _open(self, kind: type[Opened], directory: Path, split: str) -> Opened:
-        key = (kind, directory, split)
+    def _open(self, directory: Path, split: str) -> ClipSource:
+        key = (directory, split)
         if key not in self._sources:
-            self._sources[key] = source = kind(directory, split, self.procedure)
+            self._sources[key] = source = ClipSource(directory, split, self.procedure)
             if self.mesh is not None:
                 source.readers = max(self.workers, 1)  # loaders have nothing to do meanwhile
         return self._sources[key]
 
     def embeddings(self, split: str) -> dict[str, EmbeddingFile]:
-        """{recording: (N, D)}, as stage `embed` left them or as they came ready-made."""
-        source = self.source(split)
-        if isinstance(source, FeatureSource):
-            return source.embeddings
-        return {name: EmbeddingFile(self.embedding_path(split, name)) for name in source.recordings}
+        """{recording: (N, D)}, as stage `embed` left them."""
+        names = self.source(split).recordings
+        return {name: EmbeddingFile(self.embedding_path(split, name)) for name in names}
 
     def embedding_path(self, split: str, name: str) -> Path:
         """The file of a recording's embeddings."""
         return self.workdir / "embed" / split / f"{name}.npy"
 
     @property
-    def frame_step(self) -> int:
-        """Video frames from one row of the embeddings to the next: 1 unless they are ready-made."""
-        return read_settings(self.data_dir).stride if self.ready_made else 1
-
-    @property
     def window(self) -> Window:
-        """The clip in rows of the embeddings.
-
-        Row r is frame r · step of its recording, so a clip that ends there looks at the rows
-        r − frames/step, …, r at intervals of stride/step: those of the very frames that the config
-        asks for.
-        """
-        window, step = self.config.window, self.frame_step
-        return Window(window.frames // step, window.stride // step, step)
+        """The clip in rows of the embeddings, one a frame."""
+        return Window(self.config.window.frames, self.config.window.stride)
 
     def clip_options(
-        self, source: ClipSource | FeatureSource, batch: int, seed: int, every: int = 1
+        self, source: ClipSource, batch: int, seed: int, every: int = 1
     ) -> dict[str, Any]:
-        """What the pipelines of training clips take from the config, distances in rows.
+        """What the pipelines of training clips take from the config.
 
         Clips end at every `every`-th row.
         """
-        config, step = self.config.temporal, source.frame_step
+        config = self.config.temporal
         sampler = sampling.ClipSampler(
             source.recordings,
             wrong=config.state_loss > 0,
             every=every,
             sampling=config.sampling,
-            delta=config.delta / step,
-            sigma=config.sigma / step,
-            floor=config.floor * step,  # as the density of a row, which stands for `step` frames
+            delta=config.delta,
+            sigma=config.sigma,
+            floor=config.floor,
         )
         return {
             "sampler": sampler,
@@ -258,7 +228,7 @@ class Context:
         if data.cad_mean:
             return data.cad_mean, data.cad_std
         if self.has_cad:
-            return self.clip_source(CAD).channel_statistics()
+            return self.source(CAD).channel_statistics()
         return data.mean, data.std
 
     def normalise(self, images: jax.Array, cad: jax.Array | None = None) -> jax.Array:

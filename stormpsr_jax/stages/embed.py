@@ -2,16 +2,20 @@
 
 Pictures that repeat the one before, as where a video was brought to a higher frame rate, take no
 time of it. With `embed.every`, frames between those that are encoded repeat the one before as well.
+With `embed.files` nothing is encoded: the embeddings of another encoder are taken, of the splits
+that are predicted too.
 """
 
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from stormpsr_jax.base import files, results
+from stormpsr_jax.base import files, npy, results
+from stormpsr_jax.base.errors import gathering
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import Record
 from stormpsr_jax.stages import learning, networks, pretrain
@@ -26,13 +30,16 @@ def run(context: Context) -> dict:
     Recordings are shared out over the hosts, and a finished one is not embedded again.
 
     Raises:
+        ValueError: a file of embed.files cannot be taken.
         MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
     """
+    if context.config.embed.files:
+        return _take(context)
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
     batch, every = context.config.embed.batch, context.config.embed.every
-    encoder = networks.frame_encoder(context, params, batch_stats, context.clip_source(SPLITS[0]))
+    encoder = networks.frame_encoder(context, params, batch_stats, context.source(SPLITS[0]))
     for split in SPLITS:
-        source = context.clip_source(split)
+        source = context.source(split)
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
         total = sum(source.recordings[name].num_frames for name in names)
         explained = loop.explained(context.workdir / "embed", "batch")
@@ -89,6 +96,99 @@ def distinct(
         yield np.stack(pictures)
 
 
+# --- Embeddings of another encoder ----------------------------------------------------------------
+
+
+def _take(context: Context) -> dict:
+    """Copies embed.files into WORKDIR/embed: float32 rows of length 1, as our encoder's are."""
+    for split, name, path in _given(context)[jax.process_index() :: jax.process_count()]:
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(_rows(context, split, name, path), np.float32)
+        if not (finite := np.isfinite(rows)).all():
+            row, column = np.argwhere(~finite)[0]
+            raise ValueError(
+                f"{path}: row {row} has {rows[row, column]} in column {column}; finite numbers "
+                "within float32 are needed"
+            )
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        to = context.embedding_path(split, name)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(to) as part, part.open("wb") as file:
+            np.save(file, rows / np.where(length > 0, length, 1))
+    return {}
+
+
+def _given(context: Context) -> list[tuple[str, str, Path]]:
+    """Split, recording and file of all embeddings that are taken."""
+    folder = Path(context.config.embed.files)
+    return [
+        (split, name, folder / f"{name}.npy")
+        for split in dict.fromkeys((*SPLITS, *context.config.predict.splits))
+        for name in context.source(split).recordings
+    ]
+
+
+def _rows(context: Context, split: str, name: str, path: Path) -> np.ndarray:
+    """The embeddings (N, D) of a recording of N frames, mapped; ValueError if they are none."""
+    if not path.exists():
+        raise ValueError(f"{path}: is missing; --config.embed.files has a file a recording")
+    files.check_regular(path, "remove it")
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=npy.MAX_HEADER)
+    except npy.UNREADABLE as error:
+        raise ValueError(f"{path}: not an array of np.save ({npy.reason(error)})") from error
+    count = context.source(split).recordings[name].num_frames
+    if rows.dtype.kind != "f" or rows.ndim != 2 or len(rows) != count or not rows.shape[1]:
+        raise ValueError(
+            f"{path}: {rows.dtype} of shape {rows.shape}; a row of numbers for each of the {count} "
+            f"frames of recording {name!r} in {context.folder(split)} is needed"
+        )
+    return rows
+
+
+def width(context: Context) -> int:
+    """D of the embeddings; 0 where a file of embed.files does not say it."""
+    if not context.config.embed.files:
+        return context.config.encoder.hidden
+    try:
+        return _rows(context, *_given(context)[0]).shape[1]
+    except ValueError:  # which this stage's own check says
+        return 0
+
+
+def _check(context: Context) -> list[str]:
+    given = context.config.embed.files
+    if not given:
+        return []
+    errors: list[str] = []
+    widths: dict[int, Path] = {}
+    which = f"--config.embed.files={given}"
+    if unused := {"pretrain", "finetune"}.intersection(context.config.stages):
+        errors.append(
+            f"{which}: nothing is encoded; leave {' and '.join(sorted(unused))} out of "
+            "config.stages"
+        )
+    if context.config.embed.every > 1:
+        errors.append(f"{which}: has a row for each frame; set embed.every to 1")
+    for split, name, path in _given(context) if context.has_data else ():
+        with gathering(errors):
+            widths.setdefault(_rows(context, split, name, path).shape[1], path)
+    if len(widths) > 1:
+        shown = ", ".join(f"{path} has D = {D}" for D, path in sorted(widths.items()))
+        errors.append(f"{which}: embeddings have different widths: {shown}")
+    return errors
+
+
+def _further(context: Context) -> dict[str, str]:
+    """The checksums of the files that are taken."""
+    given = _given(context) if context.config.embed.files else ()
+    return {f"{path.name} of embed.files": results.of_input(path) for *_, path in given}
+
+
+def _after(context: Context) -> tuple[Stage, ...]:
+    return () if context.config.embed.files else (pretrain.STAGE,)
+
+
 STAGE = Stage(
     name="embed",
     run=run,
@@ -97,8 +197,11 @@ STAGE = Stage(
         *learning.ENCODER,
         "embed",
         "!embed.batch",
+        "!embed.files",  # the files' checksums are on record
     ),
-    reads=lambda _: [Reads(("pictures",), SPLITS, Context.clip_source)],
-    after=lambda _: (pretrain.STAGE,),
+    reads=lambda _: [Reads(("pictures",), SPLITS)],
+    further=_further,
+    after=_after,
     results=("embed/**/*.npy",),
+    check=_check,
 )

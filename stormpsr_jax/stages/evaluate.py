@@ -14,7 +14,6 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
@@ -78,7 +77,8 @@ def run(context: Context) -> dict:
         for stream, choice in chosen.items()
     }
     f1 = {s: c.f1 if c.seen_f1 is None else c.seen_f1 for s, c in chosen.items()}
-    result["recognises_by"] = streams.recognises_by(default, f1, len(val))
+    if recognises := not config.embed.files:
+        result["recognises_by"] = streams.recognises_by(default, f1, len(val))
     detections = score_detections(context, test)
     report.write_report(
         workdir / "report.html",
@@ -104,7 +104,10 @@ def run(context: Context) -> dict:
         (workdir / "detections.json").unlink(missing_ok=True)
     else:
         files.write_json(workdir / "detections.json", detections)
-    _write_model(context, chosen, result, weights)
+    if recognises:
+        _write_model(context, chosen, result, weights)
+    else:
+        files.remove(workdir / "model")  # of a run with an encoder
     files.write_json(workdir / "metrics.json", result | {"code": _code(context)})
     figures = {
         f"test/{stream}/{key}": value
@@ -251,7 +254,6 @@ def _write_model(
         procedure=context.procedure,
         fps=source.fps,
         pictures=networks.pictures(context, source, "detector" in trained),
-        embedding=source.width if isinstance(source, FeatureSource) else None,
         window=context.window,
         networks=FlaxNetworks(trained, "float32"),
         max_detections=context.config.detector.max_detections,
@@ -327,7 +329,11 @@ def show(context: Context) -> None:
     print(analysis.overview(result))
     for note in [*analysis.notes(result), *analysis.record_next(result)]:
         print(note)
-    for name in ("metrics.json", "report.html", "model"):
+    names = ["metrics.json", "report.html", "model"]
+    if context.config.embed.files:
+        names.remove("model")
+        print("No model folder is written: it would lack the encoder that made embed.files.")
+    for name in names:
         print(context.workdir / name)
 
 

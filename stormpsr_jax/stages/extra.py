@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stormpsr_jax.data import clips
+from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 
 
@@ -65,5 +65,5 @@ class Extra:
 
 def read(directory: Path) -> Extra:
     """Reads what a finished folder of clip shards has; ValueError if it is none."""
-    settings = clips.read_settings(directory)
+    settings = data_folder.read_settings(directory)
     return Extra(directory, settings.splits, settings.settings.aspect, settings.settings.crop)

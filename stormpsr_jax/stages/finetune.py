@@ -27,7 +27,7 @@ def build(context: Context) -> Definition:
     keeps the statistics of `pretrain`.
     """
     config = context.config.finetune
-    train, val = context.clip_source("train"), context.clip_source("val")
+    train, val = context.source("train"), context.source("val")
     pictures = config.batch * context.window.num_frames
     spatial = networks.encoder_to_train(context, train.image_size, pictures)
     transformer = networks.to_train(context, networks.temporal_encoder(context))
@@ -110,7 +110,7 @@ STAGE = Stage(
         "temporal_model",
         "finetune",
     ),
-    reads=lambda _: [Reads(("pictures", "states"), SPLITS, Context.clip_source)],
+    reads=lambda _: [Reads(("pictures", "states"), SPLITS, Context.source)],
     after=lambda _: (pretrain.STAGE, temporal.STAGE),
     check=_check,
 )

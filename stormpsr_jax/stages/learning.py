@@ -36,7 +36,7 @@ def batch_errors(context: Context, name: str, rows: int, fields: str = "batch") 
 def image_size(
     context: Context,
     section: str = "encoder",
-    source: Callable[[Context, str], ClipSource] = Context.clip_source,
+    source: Callable[[Context, str], ClipSource] = Context.source,
 ) -> tuple[int, int]:
     """Pixels (H, W) of what a network trains on, whether it is rendered yet or not."""
     if context.has_data:
@@ -74,7 +74,7 @@ def window_errors(context: Context) -> list[str]:
     """
     every, stride = context.config.embed.every, context.config.window.stride
     errors = []
-    if not context.ready_made and stride % every:
+    if stride % every:
         errors.append(
             f"--config.embed.every={every}: does not divide window.stride={stride}, so that "
             "windows would look at frames that are not encoded; set it to a divisor of it"
@@ -85,7 +85,7 @@ def window_errors(context: Context) -> list[str]:
         if longest <= context.window.frames:
             errors.append(
                 f"window.frames={context.config.window.frames}, but the longest recording of split "
-                f"'train' has {longest * source.frame_step} frames, so no window lies within one; "
+                f"'train' has {longest} frames, so no window lies within one; "
                 "lower window.frames"
             )
     return errors

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.source import RowSource
 from stormpsr_jax.networks import architectures, backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
@@ -104,13 +103,11 @@ def _build(kind: type[nn.Module], section: Mapping[str, Any], **given: Any) -> A
     return kind(**{name: value for name, value in section.items() if name in names}, **given)
 
 
-def pictures(context: Context, source: RowSource, with_detector: bool = False) -> Pictures | None:
-    """How the pictures of a source become network input; None if they are embeddings already.
+def pictures(context: Context, source: ClipSource, with_detector: bool = False) -> Pictures:
+    """How the pictures of a source become network input.
 
     They are of the encoder's size; with_detector: the detector may see another one.
     """
-    if not isinstance(source, ClipSource):
-        return None
     data, detector_size = context.config.data, None
     if with_detector:
         size = context.detector_source(source.split).image_size

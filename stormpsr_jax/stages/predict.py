@@ -11,7 +11,7 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import Record
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
@@ -20,6 +20,7 @@ from stormpsr_jax.serving.recogniser import Recogniser
 from stormpsr_jax.stages import (
     detections,
     detector,
+    embed,
     finetune,
     learning,
     networks,
@@ -59,7 +60,7 @@ def run(context: Context) -> dict:
 def _recording(
     context: Context,
     made: Mapping[str, Batched],
-    source: ClipSource | FeatureSource,
+    source: ClipSource,
     name: str,
     folder: Path,
     progress: Bar,
@@ -105,18 +106,14 @@ def _recording(
         )
         predictions.write_detections(asd, name, found)
     if "temporal" in made:
-        # A row of embeddings of every s-th frame stands for the frames up to the next one, as in
-        # `recogniser.decode_row`.
-        step = source.frame_step
-        held = numbers[0] + np.arange(step * len(numbers))
-        probabilities = np.concatenate([r.probabilities for r in rows]).repeat(step, axis=0)
+        probabilities = np.concatenate([r.probabilities for r in rows])
         last = np.arange(recording.num_frames)
         labels = sampling.clip_labels(recording.states, last, frames=window.frames)
         predictions.write_temporal(
             temporal,
             name,
             predictions.TemporalPredictions(
-                held, labels.repeat(step, axis=0), (probabilities > 0.5).astype(int), probabilities
+                numbers, labels, (probabilities > 0.5).astype(int), probabilities
             ),
         )
     if scored in wanted:
@@ -128,16 +125,17 @@ def _recording(
 
 
 def _rows(
-    context: Context, made: Mapping[str, Batched], source: ClipSource | FeatureSource, name: str
+    context: Context, made: Mapping[str, Batched], source: ClipSource, name: str
 ) -> Iterator[np.ndarray]:
     """The embeddings of a recording in order; of a detector alone, numbers of its pictures."""
-    batch = context.config.predict.batch
-    if "temporal" not in made:
-        total = source.recordings[name].num_frames
-        yield from (np.arange(start, min(start + batch, total)) for start in range(0, total, batch))
+    batch, total = context.config.predict.batch, source.recordings[name].num_frames
+    if "encode" in made:
+        yield from made["encode"].over(part for _, part in source.chunks(name, batch))
         return
-    found = (part for _, part in source.chunks(name, batch))
-    yield from made["encode"].over(found) if "encode" in made else found
+    rows: np.ndarray | EmbeddingFile = np.arange(total)
+    if "temporal" in made:  # on embeddings of another encoder
+        rows = EmbeddingFile(context.embedding_path(source.split, name))
+    yield from (rows[start : start + batch] for start in range(0, total, batch))
 
 
 def read_split(
@@ -170,7 +168,8 @@ def networks_of(context: Context) -> tuple[Stage, ...]:
         if finetune.STAGE.is_chosen(context):
             found.append(finetune.STAGE)
         else:
-            found += [temporal.STAGE] if context.ready_made else [pretrain.STAGE, temporal.STAGE]
+            given = context.config.embed.files
+            found += [temporal.STAGE] if given else [pretrain.STAGE, temporal.STAGE]
     return tuple(found)
 
 
@@ -207,6 +206,7 @@ STAGE = Stage(
     reads=_reads,
     after=lambda context: (
         *networks_of(context),
+        *([embed.STAGE] if context.config.embed.files else []),
         *([detections.STAGE] if detections.STAGE.is_chosen(context) else []),
     ),
     results=("predictions/**/*.csv", "predictions/**/*.npz"),

@@ -31,7 +31,7 @@ def build(context: Context) -> Definition:
     Where no two validation recordings can be compared, it keeps the last one.
     """
     config = context.config.pretrain
-    train, val = context.clip_source("train"), context.clip_source("val")
+    train, val = context.source("train"), context.source("val")
     sampler = _sampler(context)
     model = networks.encoder_to_train(context, train.image_size, sampler.batch_size)
     share = context.config.augment.occluders if takes_renders(context.config) else 0.0
@@ -88,11 +88,11 @@ def build(context: Context) -> Definition:
 
 
 def _renders(context: Context) -> ClipSource | None:
-    return context.clip_source(CAD) if takes_renders(context.config) else None
+    return context.source(CAD) if takes_renders(context.config) else None
 
 
 def _data(context: Context, sampler: sampling.KeyFrameSampler, workers: int) -> pipelines.Batches:
-    train, config = context.clip_source("train"), context.config
+    train, config = context.source("train"), context.config
     return pipelines.key_frame_batches(
         train, _renders(context), sampler, seed=config.seed, workers=workers
     )
@@ -105,7 +105,7 @@ def key_frame_window(context: Context, source: ClipSource) -> int:
 
 def _is_judged(context: Context) -> bool:
     """Whether precision@1 tells encoders apart, so that one can be the best."""
-    val = context.clip_source("val")
+    val = context.source("val")
     window, initial = key_frame_window(context, val), context.config.pretrain.initial_state
     return validation.shares_key_frames(val, context.procedure, window, initial)
 
@@ -117,7 +117,7 @@ def background_frames(config: ConfigDict, fps: float) -> tuple[int, int]:
 
 def _sampler(context: Context) -> sampling.KeyFrameSampler:
     """What draws the batches; ValueError if the labels do not have what the config asks for."""
-    config, train, cad = context.config.pretrain, context.clip_source("train"), _renders(context)
+    config, train, cad = context.config.pretrain, context.source("train"), _renders(context)
     gap, span = background_frames(config, train.fps)
     return sampling.KeyFrameSampler(
         train.recordings,
@@ -169,7 +169,7 @@ def run(context: Context) -> dict:
     """
     if context.config.pretrain.steps:
         return train_stage(context, "pretrain", build(context))
-    params, batch_stats = starting_point(context, context.clip_source("train").image_size)
+    params, batch_stats = starting_point(context, context.source("train").image_size)
     if jax.process_index() == 0:
         parameters.save_params(context.workdir / "pretrain" / BEST, params, batch_stats)
     return {"steps": 0, "best_step": 0, "metrics": {}}
@@ -178,8 +178,8 @@ def run(context: Context) -> dict:
 def _reads(context: Context) -> list[Reads]:
     splits = (*SPLITS, CAD) if takes_renders(context.config) else SPLITS
     return [
-        Reads(("pictures", "states"), splits, Context.clip_source),
-        Reads((FPS,), SPLITS, Context.clip_source),
+        Reads(("pictures", "states"), splits, Context.source),
+        Reads((FPS,), SPLITS, Context.source),
         Reads(("states",)),
     ]
 

@@ -55,11 +55,10 @@ def run(context: Context) -> dict:
 
 
 def _learnt(context: Context, trained: Mapping[str, networks.Network]) -> Fits:
-    sources = {split: context.clip_source(split) for split in SPLITS}
+    sources = {split: context.source(split) for split in SPLITS}
     pictures = networks.pictures(context, sources["train"], True)
     most, batch = context.config.detector.max_detections, context.config.predict.batch
     made = functions(trained, pictures, most, batch)
-    assert pictures is not None
     two = pictures.detector_size is not None
     pairs = {
         split: (source, context.detector_source(split) if two else None)
@@ -98,12 +97,12 @@ def fit(sources: Sources, made: Mapping[str, Batched], batch: int, procedure: Pr
                     looks.setdefault(split, []).append(own)
                 bar.update(len(rows))
     source = sources["val"][0]
-    rate = source.fps / (source.frame_step * _every(source))
+    rate = source.fps / _every(source)
     return learn(looks.get("train", []), looks.get("val", []), rate)
 
 
 def _every(source: ClipSource) -> int:
-    return max(1, round(source.fps / source.frame_step / RATE))
+    return max(1, round(source.fps / RATE))
 
 
 def _plan(split: str, source: ClipSource) -> Iterator[tuple[str, np.ndarray]]:

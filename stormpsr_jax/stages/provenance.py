@@ -23,7 +23,6 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import MadeFrom, Record
 from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Stage
 
@@ -79,7 +78,7 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
     return found | {"data": data, "files": stage.further(context), "procedure": procedure}
 
 
-def _of_part(source: ClipSource | FeatureSource, part: str) -> Any:
+def _of_part(source: ClipSource, part: str) -> Any:
     """The checksum of a part of a split, or its frames per second."""
     if part == FPS:
         return source.fps
@@ -88,7 +87,7 @@ def _of_part(source: ClipSource | FeatureSource, part: str) -> Any:
     with Bar(total=total, desc=f"checksums {source.split}", unit="file", delay=2) as bar:
         for name, r in source.recordings.items():
             digest.update(f"{name}\0{r.first_frame}\0{r.num_frames}\0".encode())
-            if part == "pictures":  # or embeddings in their place
+            if part == "pictures":
                 compute = functools.partial(source.content_checksum, name)
                 digest.update(results.of_input(source.path(name), compute).encode())
             else:

@@ -10,7 +10,6 @@ from typing import Any
 from stormpsr_jax.base import sources
 from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.checkpoint import BEST
@@ -41,7 +40,7 @@ class Reads:
 
     parts: tuple[str, ...]
     splits: tuple[str, ...] = ()
-    source: Callable[[Context, str], ClipSource | FeatureSource] = Context.source
+    source: Callable[[Context, str], ClipSource] = Context.source
     owner: str = ""
 
 

@@ -35,7 +35,6 @@ def build(context: Context) -> Definition:
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.window.num_frames, width)
-    every = 1 if context.ready_made else context.config.embed.every
 
     def init() -> tuple[Params, Params]:
         return networks.fresh(model, context.key("temporal/init"), shape)["params"], {}
@@ -59,7 +58,9 @@ def build(context: Context) -> Definition:
         data=clip_rows.embedded_clips(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
-            **context.clip_options(train, config.batch, context.config.seed, every),
+            **context.clip_options(
+                train, config.batch, context.config.seed, context.config.embed.every
+            ),
             held=on_device,
         ),
         **optimisation(config),
@@ -89,21 +90,14 @@ def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Pa
     return loss, (metrics, batch_stats)
 
 
-def _reads(context: Context) -> list[Reads]:
-    parts = ("pictures", "states") if context.ready_made else ("states",)
-    return [Reads(parts, SPLITS)]
-
-
 def _check(context: Context) -> list[str]:
     rows, T = context.config.temporal.batch, context.window.num_frames
     model = networks.to_train(context, networks.temporal_encoder(context))
-    width = context.config.encoder.hidden
-    if context.ready_made:
-        width = next(iter(context.embeddings(SPLITS[0]).values())).shape[1]
+    width = embed.width(context)
     return [
         *learning.window_errors(context),
         *learning.batch_errors(context, "temporal", rows),
-        *learning.network_errors("temporal_model", model, (rows, T, width)),
+        *(learning.network_errors("temporal_model", model, (rows, T, width)) if width else ()),
     ]
 
 
@@ -123,7 +117,7 @@ STAGE = Stage(
         "encoder.hidden",
         "encoder.image_size",
     ),
-    reads=_reads,
-    after=lambda context: () if context.ready_made else (embed.STAGE,),
+    reads=lambda _: [Reads(("states",), SPLITS)],
+    after=lambda _: (embed.STAGE,),
     check=_check,
 )

@@ -7,7 +7,6 @@ import pytest
 import stormpsr_jax
 from stormpsr_jax.base import memory
 from stormpsr_jax.networks import detection
-from stormpsr_jax.networks.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr import STREAMS
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.streams import accumulated
@@ -23,7 +22,6 @@ from tests.support.model_data import (
     PROCEDURE,
     TEMPORAL,
     decode,
-    on_embeddings,
     video,
     write,
 )
@@ -63,13 +61,12 @@ def test_networks_match_the_modules_applied_by_hand(trained):
 
 
 def through_files(trained, folder, rows, numbers):
-    """The events of embeddings by the file of predictions, as stages predict and evaluate do it."""
-    recogniser = trained.recogniser(batch=16)
+    """The events by the file of predictions, as stages predict and evaluate do it."""
+    recogniser = trained.recogniser(16, "temporal")
     said = [recogniser(rows[i : i + 16]) for i in range(0, len(rows), 16)]
-    step = trained.window.frame_step
-    probabilities = np.concatenate([r.probabilities for r in said]).repeat(step, axis=0)
+    probabilities = np.concatenate([r.probabilities for r in said])
     temporal = predictions.TemporalPredictions(
-        (numbers[:, None] + np.arange(step)).ravel(),
+        numbers,
         np.zeros_like(probabilities, int),
         (probabilities > 0.5).astype(int),
         probabilities,
@@ -78,6 +75,15 @@ def through_files(trained, folder, rows, numbers):
     temporal = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
     variant, settings = PROCEDURE.variants["assembly"], trained.settings("temporal")
     return accumulated.decode(PROCEDURE, variant, "temporal", settings, None, temporal)
+
+
+def test_recognise_gives_the_events_of_the_file_of_predictions(trained, tmp_path):
+    images, numbers = video(NUM_FRAMES), 3 + np.arange(NUM_FRAMES)
+    expected = through_files(trained, tmp_path, prepared(trained, NUM_FRAMES), numbers)
+    assert len(expected) > 3
+    options = {"first_frame": 3, "variant": "assembly", "stream": "temporal"}
+    found = trained.recognise([images[:50], images[50:]], **options)
+    assert [e[:4] for e in found] == [e[:4] for e in expected]
 
 
 def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):
@@ -135,32 +141,6 @@ def test_model_two_sizes_of_pictures(trained, tmp_path):
     np.testing.assert_array_equal(both.detect(rows[1][:2])[0], alone.detect(rows[1][:2])[0])
     with pytest.raises(ValueError, match=r"uint8 \(B, 48, 48, 3\).*role='detector'"):
         both.detect(rows[0][:2])
-
-
-def test_load_model_embeddings_with_a_stride(tmp_path):
-    module = TemporalMLP(3, depth=1, width=8)
-    trained = stormpsr_jax.load_model(on_embeddings(tmp_path / "model", module))
-    assert trained.pictures is None
-    assert trained.window.frame_step == 4
-    rows = np.random.default_rng(0).normal(size=(NUM_FRAMES, 6)).astype(np.float32)
-    numbers = 3 + 4 * np.arange(NUM_FRAMES)
-    expected = through_files(trained, tmp_path, rows, numbers)
-    assert len(expected) > 3
-    chunks = [rows[:50], rows[50:]]
-    options = {"first_frame": 3, "variant": "assembly", "stream": "temporal"}
-    found = list(trained.recognise(chunks, **options))
-    assert [e[:4] for e in found] == [e[:4] for e in expected]
-    assert {(event.frame - 3) % 4 for event in found} - {0}  # a row stands for its next frames too
-    live = trained.live("assembly", "temporal")
-    told = [event for i, row in enumerate(rows) for event in live.update(row, 0.4 * i)]
-    assert [(e.frame + 3, e.step_id) for e in told] == [e[:2] for e in found]
-    assert not live.detects
-    with pytest.raises(ValueError, match="takes embeddings, not pictures"):
-        trained.preprocess(video(1)[0])
-    with pytest.raises(ValueError, match=r"float \(B, 6\), not float32 \(150, 5\)"):
-        list(trained.recognise(rows[:, :5], variant="assembly"))
-    with pytest.raises(ValueError, match="this model cannot encode; it has temporal"):
-        trained.encode(video(1))
 
 
 def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):

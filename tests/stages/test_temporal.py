@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from data_prep import embeddings
 from stormpsr_jax.data import clip_rows
-from stormpsr_jax.stages import temporal
+from stormpsr_jax.stages import embed, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import train_stage
 from stormpsr_jax.training import sharding
@@ -17,14 +16,15 @@ SHORT |= {"temporal.batch": 8, "temporal.checkpoint_every": 3}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("embeddings")
-    embeddings.main(write(made))
-    return made / "out"
+    return write(tmp_path_factory.mktemp("embeddings"))
 
 
 def context_for(folder, workdir, **changes):
+    """That of a run whose stage `embed` is done."""
     fields = {f"temporal.{name}": value for name, value in changes.items()}
-    return Context(config_for(folder, **SHORT, **fields), workdir, sharding.make_mesh(1, 1))
+    context = Context(config_for(folder, **SHORT, **fields), workdir, sharding.make_mesh(1, 1))
+    embed.run(context)
+    return context
 
 
 def trained(folder, workdir, **changes):
@@ -49,11 +49,11 @@ def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_
     context = context_for(folder, tmp_path)
     source = context.source("train")
     states = {name: r.states for name, r in source.recordings.items()}
-    options = context.clip_options(source, 16, 3)
-    read = clip_rows.embedded_clips(source.embeddings, states, **options)(5)
-    picked = clip_rows.embedded_clips(source.embeddings, states, **options, held=True)(5)
-    table = clip_rows.table(source.embeddings)
-    assert table.nbytes == clip_rows.table_bytes(source.embeddings)
+    embeddings, options = context.embeddings("train"), context.clip_options(source, 16, 3)
+    read = clip_rows.embedded_clips(embeddings, states, **options)(5)
+    picked = clip_rows.embedded_clips(embeddings, states, **options, held=True)(5)
+    table = clip_rows.table(embeddings)
+    assert table.nbytes == clip_rows.table_bytes(embeddings)
     for _ in range(3):
         clips, rows = next(read), next(picked)
         np.testing.assert_array_equal(table[rows.pop("rows")], clips.pop("embeddings"))

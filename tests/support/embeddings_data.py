@@ -1,17 +1,21 @@
-import importlib
-import json
+"""Recordings with embeddings that another encoder has made: labels tell them apart by a line."""
+
+from pathlib import Path
 
 import numpy as np
+import simplejpeg
 
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.procedure import load_procedure
+from data_prep.writing import shards
+from stormpsr_jax.configs import default
+from stormpsr_jax.psr.procedure import Procedure
 from tests.support import toy
 
 K, D, N, FIRST, W = 4, 12, 240, 1, 16
-RECORDINGS = {"train": "abcdefgh", "val": "ij", "test": "kl"}
-PROCEDURE = toy.content(
-    "base, wheel, lid, pin", "1000 1100 1110 1111", name="box", fps=10.0, variant="any"
+RECORDINGS = {"train": list("abcdefgh"), "val": list("ij"), "test": list("kl")}
+PROCEDURE = Procedure.from_json(
+    toy.content("base, wheel, lid, pin", "1000 1100 1110 1111", name="box", fps=10.0, variant="any")
 )
+GREY = simplejpeg.encode_jpeg(np.full((16, 16, 3), 128, np.uint8))
 SMALL = {
     "window.frames": W,
     "temporal_model.depth": 1,
@@ -52,31 +56,33 @@ def features_of(name, width=D, scale=5.0):
     return (scale * (1 + states_of(name) @ mixing + 0.3 * noise)).astype(np.float32)
 
 
-def write(folder, change=lambda array: array, raw=True):
-    (folder / "box.json").parent.mkdir(parents=True, exist_ok=True)
-    (folder / "box.json").write_text(json.dumps(PROCEDURE))
-    procedure = load_procedure(folder / "box.json")
-    for split, names in RECORDINGS.items():
-        (folder / "features" / split).mkdir(parents=True)
-        for name in names:
-            np.save(folder / "features" / split / f"{name}.npy", change(features_of(name)))
-            to = folder / "labels" / split / name
-            to.mkdir(parents=True)
-            labels.write_steps(to / "PSR_labels.csv", steps_of(name), procedure)
-            if raw:
-                rows = [0, *(frame - FIRST for frame, _ in steps_of(name))]
-                frames = FIRST + np.array(rows)
-                labels.write_states(to / "PSR_labels_raw.csv", frames, states_of(name)[rows])
-    return [
-        f"--features={folder / 'features'}",
-        f"--labels={folder / 'labels'}",
-        f"--procedure={folder / 'box.json'}",
-        f"--out={folder / 'out'}",
-        f"--first_frame={FIRST}",
-    ]
+def recording(split, name):
+    unknown = np.full((N, 4), np.nan)
+    return shards.RecordingData(
+        name, FIRST, iter([GREY] * N), states_of(name), unknown, np.full(N, -2), unknown[:, 0]
+    )
 
 
-def config_for(folder, **changes):
-    config = importlib.import_module("stormpsr_jax.configs.embeddings").get_config()
-    config.update_from_flattened_dict({**SMALL, "data.dir": str(folder), **changes})
+def write(folder: Path) -> Path:
+    """Writes FOLDER/data, of grey pictures, and FOLDER/features; returns the folder."""
+    shards.build(
+        folder / "data",
+        procedure=PROCEDURE,
+        image_size=(16, 16),
+        splits=RECORDINGS,
+        make=recording,
+        clip_length=16,
+    )
+    (folder / "features").mkdir()
+    for name in (name for names in RECORDINGS.values() for name in names):
+        np.save(folder / "features" / f"{name}.npy", features_of(name))
+    return folder
+
+
+def config_for(folder: Path, **changes):
+    config = default.get_config()
+    config.stages = ("embed", "temporal", "predict", "evaluate")
+    places = {"data.dir": str(folder / "data"), "embed.files": str(folder / "features")}
+    places["procedure"] = ""
+    config.update_from_flattened_dict({**SMALL, **places, **changes})
     return config

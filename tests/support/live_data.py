@@ -64,7 +64,6 @@ def scripted(stream="asd", fits=None, sure=None, remove=-2.0) -> Live:
         decoder=decoder,
         watch=Watch(fits, FPS, PROCEDURE.initial_classes),
         fps=FPS,
-        frame_step=1,
         of_model="scripted",
     )
 

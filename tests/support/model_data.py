@@ -141,23 +141,16 @@ def of_clips() -> dict:
     return {"networks": networks, "fusion": default_weights("clips")}
 
 
-def on_embeddings(folder, module):
-    """A model on embeddings (6,) of every 4th frame, whose probabilities lie on both sides of ½."""
-    variables = network(module, (1, 4, 6), 5).variables
+def with_temporal(folder, module):
+    """A model with this temporal network, whose probabilities lie on both sides of ½."""
+    variables = network(module, (1, 4, 16), 5).variables
     head = variables["params"]["head"]
     variables["params"]["head"] = {"kernel": 4 * head["kernel"], "bias": 0 * head["bias"]}
-    write(
-        folder,
-        ["temporal"],
-        settings=Settings("confidence", threshold=1.0, decay=1.0, window=24),
-        pictures=None,
-        embedding=6,
-        window=content.Window(6, 2, frame_step=4),
-        networks={"temporal": Network(module, variables)},
-    )
+    networks = {"encoder": NETWORKS["encoder"], "temporal": Network(module, variables)}
+    write(folder, ["temporal"], networks=networks)
     return folder
 
 
-def decode(decoder, frames, recognised, frame_step=1):
+def decode(decoder, frames, recognised):
     rows = enumerate(frames)
-    return [e for i, frame in rows for e in decode_row(decoder, frame, recognised, i, frame_step)]
+    return [e for i, frame in rows for e in decode_row(decoder, frame, recognised, i)]

@@ -14,10 +14,9 @@ import msgspec
 from stormpsr_jax.base import cluster, files
 from stormpsr_jax.base.progress import Bar, Progress
 from stormpsr_jax.media.sources import Source
-from stormpsr_jax.serving import options
 from stormpsr_jax.serving.files import recording, results
 from stormpsr_jax.serving.files.recording import RecordingOptions
-from stormpsr_jax.serving.model import Model
+from stormpsr_jax.serving.model import Model, load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,4 +135,4 @@ def _warning(fits: bool | None) -> str:
 def _model(folder: Path, checksum: str) -> Model:
     """The model that a process last used; the checksum of its model.json tells another one."""
     del checksum
-    return options.open_model(folder)
+    return load_model(folder)

@@ -14,7 +14,7 @@ from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from tests.support.exported import FORMS, declare, export, in_form
-from tests.support.model_data import NETWORKS, SIZE, network, on_embeddings, video, write
+from tests.support.model_data import NETWORKS, SIZE, network, video, with_temporal, write
 
 pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/recognise.md)")
 IMAGES = video(20, *SIZE)
@@ -111,9 +111,9 @@ def test_int8_keeps_the_first_and_the_last_product_of_a_network(made):
 @pytest.mark.parametrize("kind", [TemporalMLP, TemporalTCN, TemporalLSTM])
 def test_every_temporal_network_can_be_exported(system, tmp_path, kind):
     depth = {"depth": 2} if kind is TemporalTCN else {}
-    on_embeddings(tmp_path / "model", kind(num_components=3, width=8, context_frames=3, **depth))
+    with_temporal(tmp_path / "model", kind(num_components=3, width=8, context_frames=3, **depth))
     export(tmp_path / "model", tmp_path / "out", "onnx")
-    clips = np.random.default_rng(0).normal(size=(5, 4, 6)).astype(np.float32)
+    clips = np.random.default_rng(0).normal(size=(5, 4, 16)).astype(np.float32)
     ours, theirs = (stormpsr_jax.load_model(tmp_path / f) for f in ("model", "out"))
     np.testing.assert_allclose(ours.temporal(clips), theirs.temporal(clips), atol=1e-4)
 
