@@ -15,8 +15,7 @@ here as each stage asks for them: windows of a recording for `finetune`, one of 
 flag or a constant below; benchmarks/results/scale-cost.md discusses it.
 
 Of all tables of the paper, stages and runs are those of `stormpsr_jax.paper`'s own plan. Runs go
-side by side, each on a device of its own, as in the command: a run whose next stages others are
-making gives its device to the next one.
+side by side, each on a device of its own, as in the command.
 
 --memory says what a step needs of a device that is not there, by its compiler (`step_memory.py`).
 """
@@ -24,6 +23,7 @@ making gives its device to the next one.
 import argparse
 import dataclasses
 import fnmatch
+import heapq
 import importlib
 import math
 import os
@@ -40,12 +40,11 @@ import stage_loops
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.experiments import paper_plan
-from stormpsr_jax.experiments.runs import Run, identities
+from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.temporal_baselines import TemporalLSTM
 from stormpsr_jax.stages import order, provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import Stage as RunStage
 from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
 from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
@@ -268,61 +267,33 @@ class Costs:
 
 
 class Plan:
-    """Hours of runs, as `paper` makes them: each stage once, by whichever run comes to it first."""
+    """Hours of runs, as `paper` makes them: each by itself, in the order of the command."""
 
     def __init__(self, runs: Iterable[Run], costs: Costs, args):
-        """Takes the runs in the order of the command."""
+        """Takes the runs."""
         self._runs, self._costs, self._args = list(runs), costs, args
-        self._identities = {run: identities(run) for run in self._runs}
-
-    def _hours(self, run: Run, name: str, platform: Platform) -> tuple[float, float]:
-        """Of a stage, and of its evaluations."""
-        stage = self._costs.stage(run.config, name) if name in PARTS else None
-        if stage is None:
-            return 0.0, 0.0  # no time worth the name
-        judged = hours(stage.evaluations, platform, self._args) if stage.evaluations else 0.0
-        return hours(stage, platform, self._args), judged
 
     def parts(self, platform: Platform) -> dict[str, float]:
         """Hours by stage, all runs one after the other; 0 of what takes none worth the name."""
-        found, made = dict.fromkeys((*PARTS, "evaluations"), 0.0), set()
-        for run in self._runs:
-            for stage in order.chosen(run.context):
-                if self._identities[run][stage.name] not in made and stage.name in PARTS:
-                    made.add(self._identities[run][stage.name])
-                    own, judged = self._hours(run, stage.name, platform)
-                    found[stage.name] += own
-                    found["evaluations"] += judged
+        of_runs = [self._parts(run, platform) for run in self._runs]
+        return {name: sum(parts[name] for parts in of_runs) for name in (*PARTS, "evaluations")}
+
+    def _parts(self, run: Run, platform: Platform) -> dict[str, float]:
+        found = dict.fromkeys((*PARTS, "evaluations"), 0.0)
+        for name in (stage.name for stage in order.chosen(run.context)):
+            stage = self._costs.stage(run.config, name) if name in PARTS else None
+            if stage is not None:
+                found[name] = hours(stage, platform, self._args)
+                if stage.evaluations:
+                    found["evaluations"] += hours(stage.evaluations, platform, self._args)
         return found
 
     def side_by_side(self, platform: Platform, places: int) -> float:
         """Hours until all runs are made in so many places, each on a whole platform."""
-        left = {run: list(order.chosen(run.context)) for run in self._runs}
-        after = {(run, s): s.after(run.context) for run in left for s in left[run]}
-        made: set[str] = set()
-        at_work: dict[int, tuple[float, Run, RunStage]] = {}  # place: when it ends what
-        kept: dict[int, Run] = {}  # the run that a place had last
-        now = 0.0
-        while any(left.values()) or at_work:
-            for place in [place for place in range(places) if place not in at_work]:
-                busy = {run for _, run, _ in at_work.values()}
-                locked = {self._identities[run][stage.name] for _, run, stage in at_work.values()}
-                own = [kept[place]] if place in kept else []
-                for run in [run for run in [*own, *self._runs] if run not in busy]:
-                    of = self._identities[run]
-                    left[run] = [s for s in left[run] if of[s.name] not in made]
-                    ready = [s for s in left[run] if not {*left[run]}.intersection(after[run, s])]
-                    free = [s for s in ready if of[s.name] not in locked]
-                    if free:
-                        needed = sum(self._hours(run, free[0].name, platform))
-                        at_work[place], kept[place] = (now + needed, run, free[0]), run
-                        break
-            now = min(end for end, _, _ in at_work.values())
-            for place in [place for place, (end, _, _) in at_work.items() if end == now]:
-                _, run, stage = at_work.pop(place)
-                left[run].remove(stage)
-                made.add(self._identities[run][stage.name])
-        return now
+        ends = [0.0] * places
+        for run in self._runs:
+            heapq.heapreplace(ends, ends[0] + sum(self._parts(run, platform).values()))
+        return max(ends)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -89,7 +89,6 @@ def described() -> Section:
     )
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
-    c.continue_share = field(0.3, 0.001, 1)  # of a stage's steps, with main --remake=continue
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
     c.attention = one_of("auto", "xla", "cudnn")  # in training; auto: cuDNN's kernel, if it fits
     c.mesh = Section()  # devices per axis; -1 = all that are left

@@ -54,10 +54,6 @@ def _parser() -> OneLineParser:
     what = "folder of this run: checkpoints, predictions, report, model"
     add("--workdir", required=True, type=Path, metavar="DIR", help=what)
     add_remaking(parser)
-    what = "work folders whose finished stages are taken over where they are the very same"
-    add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
-    what = "folder of locks: what another run with the same one makes now is left to it (status 75)"
-    add("--claims", type=Path, metavar="DIR", help=what)
     what = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
     add("--distributed", action="store_true", help=what)
     what = "host:port of process 0, for several processes started by hand"
@@ -72,19 +68,9 @@ def _parser() -> OneLineParser:
 
 
 def add_remaking(parser: OneLineParser) -> None:
-    """Adds the flags that say what becomes of results that depend on a change."""
-    what = "train again what depends on a change: anew, or where only data have changed on from "
-    what += "the old weights, for config.continue_share of the steps"
-    choices = ("anew", "continue")
-    parser.add_argument("--remake", nargs="?", choices=choices, const="anew", default="", help=what)
-    what = "keep what other code of the package has made: of these stages, or of all"
-    names = "STAGE,STAGE"
-    parser.add_argument("--keep", nargs="?", const="all", default="", metavar=names, help=what)
-
-
-def folders(text: str) -> list[Path]:
-    """The type of a flag that takes folders with commas between them."""
-    return [Path(folder) for folder in text.split(",") if folder]
+    """Adds the flag that says what becomes of results that depend on a change."""
+    what = "make again what depends on a change, and what other code has made: weights are lost"
+    parser.add_argument("--remake", action="store_true", help=what)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -116,10 +102,7 @@ def _run_command(args: argparse.Namespace) -> None:
             args.workdir,
             profile_steps=args.profile_steps,
             remake=args.remake,
-            others=args.others,
             on_start=lambda: computing.append(True),
-            claims=args.claims,
-            keep=[name for name in args.keep.split(",") if name],
         )
     except SystemExit:
         raise

@@ -1,16 +1,15 @@
 """Runs a config over values of some of its fields, and writes one table.
 
     python -m stormpsr_jax.sweep temporal.delta=40,80,160 temporal.sigma=15,45 --config=own
-        --config.data.dir=DATA --workdir=runs/sweep [--seeds=3] [--from=WORKDIR] [--plan]
-        [--devices_per_run=1] [--join]
+        --config.data.dir=DATA --workdir=runs/sweep [--seeds=3] [--plan] [--devices_per_run=1]
 
-Every combination of the values is a run. A stage is trained once for all runs that share it. The
-seeds are --config.seed and those after it. As many runs go on at once as have devices of their own;
---join helps from another machine (docs/scale.md). What is finished is not run again: the same
-command goes on where it was, and one with further values adds theirs. The table is WORKDIR/sweep.md
-and sweep.json: of every stream the figures of the validation split, by which to choose, and those
-of the test split, means over seeds ± standard deviation. Runs are in WORKDIR/seed_N/FIELD=VALUE…,
-and what they print in a .log beside.
+Every combination of the values is a run. The seeds are --config.seed and those after it. As many
+runs go on at once as have devices of their own; --plan prints the commands that are missing, for
+other machines (docs/scale.md). What is finished is not run again: the same command goes on where it
+was, and one with further values adds theirs. The table is WORKDIR/sweep.md and sweep.json: of every
+stream the figures of the validation split, by which to choose, and those of the test split, means
+over seeds ± standard deviation. Runs are in WORKDIR/seed_N/FIELD=VALUE…, and what they print in a
+.log beside.
 """
 
 import argparse

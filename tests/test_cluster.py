@@ -21,7 +21,7 @@ FOLDER = ROOT / "tools/cluster"
 
 
 def test_a_task_of_slurm_saves_after_sigterm_and_is_begun_again(system, tmp_path):
-    """With a command in place of Python's that ends as `paper` does, and one of Slurm's."""
+    """With a command in place of Python's that ends as `main` does, and one of Slurm's."""
     told, begun = tmp_path / "told", tmp_path / "begun"
     (tmp_path / "python").write_text(
         f"#!{sys.executable}\nimport signal, sys, time\n"
@@ -31,16 +31,18 @@ def test_a_task_of_slurm_saves_after_sigterm_and_is_begun_again(system, tmp_path
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {told}\n')
     for name in ("python", "scontrol"):
         (tmp_path / name).chmod(0o755)
-    ids = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    (tmp_path / "commands").write_text("python one\npython -m main '--config.stages=(1, 2)'\n")
+    ids = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
     env = {**os.environ, **ids, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    process = subprocess.Popen(["bash", FOLDER / "runs.sbatch", "paper", "all"], env=env)
+    words = ["bash", FOLDER / "runs.sbatch", tmp_path / "commands"]
+    process = subprocess.Popen(words, env=env)
     while not (begun.exists() and begun.read_text()):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 75
-    assert begun.read_text() == "-m stormpsr_jax.paper all --join"
-    assert told.read_text() == "requeue 7_3\n"
+    assert begun.read_text() == "-m main --config.stages=(1, 2)"
+    assert told.read_text() == "requeue 7_2\n"
     subprocess.run(["bash", "-n", FOLDER / "train.sbatch"], check=True)
 
 

@@ -27,7 +27,7 @@ MINE = "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.g
     [
         ([CONFIG, "--config.stages=('x',)"], "stages names ['x']"),
         ([CONFIG, "--config.data.dir=nowhere", "--config.stages=('temporal',)"], ""),
-        ([CONFIG, "--from=nowhere"], "--from=nowhere: no such work folder"),
+        ([CONFIG, "--remake=continue"], "argument --remake: ignored explicit argument 'continue'"),
         ([CONFIG, "--workdir=file"], ""),
         ([CONFIG, "--profile_steps=3,2"], "argument --profile_steps: 3,2 is not two step numbers"),
         ([CONFIG, "--config.temporal.stepz=1"], "the config has no such field: temporal.stepz"),
@@ -97,7 +97,7 @@ def test_an_experiment_with_an_error_is_2_and_one_whose_runs_failed_1(
     words = ["--config=industreal", f"--workdir={tmp_path}", "--devices_per_run=0"]
     status, said = experiment(["none", *words], monkeypatch, capsys)
     assert (status, said[:28]) == (2, "error: 'none' is no table; k")
-    monkeypatch.setattr(execute, "execute_all", lambda runs, *_: list(runs))
+    monkeypatch.setattr(execute, "make_all", lambda rendering, runs, *_: list(runs))
     status, said = experiment(["main", *words], monkeypatch, capsys)
     assert status == 1
     assert "runs failed, and are in no table" in said

@@ -24,7 +24,7 @@ from tests.support.tiny import TRAINED, command, tiny
 def test_run_everything_promised_is_there(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["protocol"] == "paper"
-    assert metrics["code"].keys() == {"version", "commit", "digest"}
+    assert metrics["code"].keys() == {"version", "digest"}
     model = json.loads((finished / "model" / "model.json").read_text())
     assert model["origin"]["code"] == metrics["code"]
     assert set(metrics["streams"]) == {"asd", "temporal", "storm", "learned"}

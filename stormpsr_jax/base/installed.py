@@ -99,14 +99,15 @@ def requirements() -> dict[str, dict[str, str]]:
 
 
 @functools.cache
+def code() -> str:
+    """Returns the checksum of the code of this project."""
+    return code_digest(_ROOT / "stormpsr_jax", _ROOT / "data_prep")
+
+
 def parts() -> dict[str, str]:
     """Returns Python's version, the code of this project, and the versions of its libraries."""
-    code = code_digest(_ROOT / "stormpsr_jax", _ROOT / "data_prep")
-    return {
-        "Python": platform.python_version(),
-        "stormpsr_jax": f"of code {code[:12]}",
-        **{name: _version(name) for name in _LIBRARIES},
-    }
+    libraries = {name: _version(name) for name in _LIBRARIES}
+    return {"Python": platform.python_version(), "stormpsr_jax": code(), **libraries}
 
 
 def _version(name: str) -> str:

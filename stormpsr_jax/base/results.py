@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,10 +19,9 @@ from stormpsr_jax.base import files
 RECORD = "record.json"
 # By section, {name: JSON value}: "config" {field: value}, "data", "files" and "procedure" {what:
 # checksum}, "stages" {what it reads: checksum of its results, None if it is not finished},
-# "sources" {file of this project: checksum}, "package" {"version", "commit"}.
+# "package" {"version", "digest" of its code}.
 MadeFrom = Mapping[str, Mapping[str, Any]]
 _OTHER = {"data": "other {}", "files": "other {}", "procedure": "another procedure ({})"}
-_OTHER["sources"] = "other code in {}"
 
 
 class Training(msgspec.Struct):
@@ -44,14 +42,12 @@ class Record(msgspec.Struct, omit_defaults=True):
         trained: of weights, the trainings that they went through, its own last.
         results: the checksum of each of its files; None until it is finished.
         facts: what else its maker says of it.
-        kept: "sources" and "package" with which it was kept last, though others made it.
     """
 
     made_from: dict[str, dict[str, Any]]
     trained: list[Training] = []
     results: dict[str, str] | None = None
     facts: dict[str, Any] = {}
-    kept: dict[str, dict[str, Any]] = {}
 
 
 Kind = TypeVar("Kind", bound=Record)
@@ -159,52 +155,21 @@ def of_input(path: Path, compute: Callable[[], str] | None = None) -> str:
     """
     status = os.stat(path)
     key = [str(path.absolute()), status.st_size, status.st_mtime_ns, compute is None]
-    match recalled(key[::3]):
-        case {"of": of, "sum": str(known)} if of == key:
-            return known
-    found = files.checksum(path) if compute is None else compute()
-    remember(key[::3], {"of": key, "sum": found})
-    return found
-
-
-def recalled(key: Any) -> Any:
-    """What was remembered for the user of a JSON value, None if that is nothing."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kept = home / "stormpsr_jax" / "checksums" / f"{of_json(key[::3])}.json"
     with contextlib.suppress(ValueError):
-        return files.read_json(_remembered(key))
-    return None
-
-
-def remember(key: Any, content: Any) -> None:
-    """Remembers something for the user; a home that cannot be written costs time alone."""
-    kept = _remembered(key)
-    with contextlib.suppress(OSError):
+        match files.read_json(kept):
+            case {"of": of, "sum": str(known)} if of == key:
+                return known
+    found = files.checksum(path) if compute is None else compute()
+    with contextlib.suppress(OSError):  # a home that cannot be written costs time alone
         kept.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(kept, kept.with_suffix(f".{os.getpid()}")) as part:
-            part.write_text(json.dumps(content))
-
-
-def _remembered(key: Any) -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "stormpsr_jax" / "checksums" / f"{of_json(key)}.json"
+            part.write_text(json.dumps({"of": key, "sum": found}))
+    return found
 
 
 def of_folder(folder: Path, pattern: str = "**/*") -> str:
     """One checksum of the names and contents of all files in a folder that match a pattern."""
     found = {p.relative_to(folder).as_posix(): p for p in folder.glob(pattern) if p.is_file()}
     return of_json({name: of_input(path) for name, path in found.items()})
-
-
-# --- Folders --------------------------------------------------------------------------------------
-
-
-def link(source: Path, target: Path) -> None:
-    """Copies a folder with links for files, which are replaced and never written into."""
-    with files.replacing_folder(target) as part:
-        shutil.copytree(source, part, copy_function=_link_or_copy, dirs_exist_ok=True)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or a file system without hard links
-        shutil.copy2(source, target)

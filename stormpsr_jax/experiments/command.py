@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED, EXIT_RESTART
-from stormpsr_jax.main import add_remaking, folders
+from stormpsr_jax.main import add_remaking
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 
@@ -49,32 +50,38 @@ def run(
     add("--workdir", dest="root", required=True, type=Path, metavar="DIR", help=what)
     what = "how many seeds every row is trained with (%(default)s)"
     add("--seeds", type=_whole(1), default=3, metavar="N", help=what)
-    what = "work folders whose stages are taken over, if the very same"
-    add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
     add_remaking(parser)
-    add("--plan", action="store_true", help="show what is left to run, and end")
+    add("--plan", action="store_true", help="print the commands that are missing, and end")
     what = "devices of each run; as many runs as have their own go on at once. 0: all (%(default)s)"
     add("--devices_per_run", type=_whole(0), default=1, metavar="N", help=what)
-    add("--join", action="store_true", help="help another command in DIR, with other devices")
     if takes_asd:
         what = "folder, or zip file, of detections of the test split from elsewhere: rows of it too"
         add("--asd", type=Path, metavar="DIR", help=what)
     args = config_flag.parse(parser, None)
     from stormpsr_jax.experiments import execute  # JAX takes a second to import
+    from stormpsr_jax.experiments.runs import missing
 
     args.seeds = range(args.config.seed, args.config.seed + args.seeds)
-    args.root, args.others = args.root.resolve(), [folder.resolve() for folder in args.others]
+    args.root, flags = args.root.resolve(), ["--remake"] * args.remake
     signal.signal(signal.SIGTERM, _stopped)
     try:
         runs, tables = plan(args)
-        with execute.executed(list(dict.fromkeys(runs.values())), args) as done:
-            finished = {key: run for key, run in runs.items() if run in done}
+        rendering, left = missing(runs.values())
+        if args.plan:
+            _print(rendering, left, flags)
+            return
+        with files.only_writer(args.root / "lock", args.root, "--workdir"):
+            failed = execute.make_all(rendering, left, args.devices_per_run, flags)
+            finished = {key: run for key, run in runs.items() if run not in failed}
             for name, content, text in tables(finished):
                 path = args.root / f"{name}.md"
                 path.parent.mkdir(exist_ok=True)
                 files.write_json(path.with_suffix(".json"), content)
                 files.write_text(path, text)
                 print(f"\n{text}\n{path}", flush=True)
+        if failed:
+            count = f"{len(failed)} of {len({*runs.values()})}"
+            raise execute.RunsFailed(f"{count} runs failed, and are in no table")
     except (ValueError, OSError, MemoryError) as error:
         for line in message_of(error).splitlines():
             tell("error", line)
@@ -82,6 +89,14 @@ def run(
     except KeyboardInterrupt as stop:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_RESTART if stop.args else EXIT_INTERRUPTED)
+
+
+def _print(rendering: Sequence[Run], left: Sequence[Run], flags: Sequence[str]) -> None:
+    """Prints the commands that are missing, in the order in which they are needed."""
+    if rendering:
+        tell("note", f"the first {len(rendering)} render what others read: give them first, alone")
+    for run in [*rendering, *left]:
+        print(shlex.join(["python", *run.command, *flags]))
 
 
 def _whole(least: int) -> Callable[[str], int]:

@@ -244,13 +244,8 @@ def runs_of(
     Args:
         config: of the row of the whole method. Where it renders its own data, all runs share them.
     """
-    base = changed(
-        config,
-        {
-            **_stages(config, without=("product_gate", "fuse")),  # the paper has neither
-            "data.dir": config.data.dir or str(root / "data"),
-        },
-    )
+    # The paper has neither.
+    base = changed(config, _stages(config, without=("product_gate", "fuse")))
     wanted = {variant for table in tables for variant in TABLES[table].variants}
     variants = {name: changes for name, changes in VARIANTS.items() if name in wanted}
     return planned(base, variants, root, seeds)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import importlib.resources
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from stormpsr_jax.serving.content import Window
 from stormpsr_jax.stages import extra
 from stormpsr_jax.stages.extra import Extra
 from stormpsr_jax.training import hosts
-from stormpsr_jax.training.definition import Definition
 
 CAD = "cad"  # the split of clean renders
 PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
@@ -50,8 +49,6 @@ class Context:
     workdir: Path
     mesh: jax.sharding.Mesh | None  # None: to look at what is there, which takes no devices
     profile_steps: tuple[int, int] | None = None  # of every trained stage
-    adapt: Callable[[Definition], Definition] | None = None  # of what is trained
-    keep: Sequence[str] = ()  # stages that stay though other sources made them; "all"
     _sources: dict[tuple, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @property

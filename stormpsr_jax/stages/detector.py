@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import tell
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
@@ -193,20 +192,11 @@ def _check(context: Context) -> list[str]:
     return errors
 
 
-def _further(context: Context) -> dict[str, str]:
-    name = context.config.detector.init_from
-    path = packaged_or_path(name)
-    return {"file of detector.init_from": results.of_input(path)} if name else {}
-
-
 STAGE = Stage(
     name="detector",
     build=build,
-    fields=(
-        *(*learning.TRAINING, *learning.LOOKS, *learning.CAD),
-        *("detector", "!detector.init_from"),  # the file's content is on record
-    ),
+    fields=(*learning.TRAINING, *learning.LOOKS, *learning.CAD, "detector"),
+    start="detector.init_from",
     reads=_reads,
-    further=_further,
     check=_check,
 )

@@ -108,7 +108,7 @@ def run(context: Context) -> dict:
         _write_model(context, chosen, result, weights)
     else:
         files.remove(workdir / "model")  # of a run with an encoder
-    files.write_json(workdir / "metrics.json", result | {"code": _code(context)})
+    files.write_json(workdir / "metrics.json", result | {"code": provenance.package()})
     figures = {
         f"test/{stream}/{key}": value
         for stream, scores in result["streams"].items()
@@ -281,7 +281,7 @@ def _write_model(
             "made_from": made_from,
             "trained": provenance.trainings(context.workdir, stages),
             "data": _data(context) | {"untested": bool(wrong_parts.untested(result))},
-            "code": _code(context),
+            "code": provenance.package(),
         },
     )
     writing.write_model(context.workdir / "model", model)
@@ -301,15 +301,7 @@ def _made_from(folder: Path) -> dict[str, Any]:
     """What a finished stage was made from."""
     record = provenance.read(folder)
     assert record is not None  # the runner has left it
-    return {name: of for name, of in record.made_from.items() if name != "sources"}
-
-
-def _code(context: Context) -> dict[str, Any]:
-    """By which code this stage and those behind it were made."""
-    stages = [STAGE]
-    for stage in stages:
-        stages += [other for other in stage.after(context) if other not in stages]
-    return provenance.code(context, stages)
+    return record.made_from
 
 
 def _data(context: Context) -> dict[str, Any]:
@@ -349,13 +341,6 @@ def _after(context: Context) -> tuple[Stage, ...]:
     return (predict.STAGE, *(stage for stage in further if stage.is_chosen(context)))
 
 
-def _further(context: Context) -> dict[str, Any]:
-    """Trainings that went on from others: the best weights may be the old ones."""
-    trained = provenance.trainings(context.workdir, (predict.STAGE.name,))
-    several = {stage: its for stage, its in trained.items() if len(its) > 1}
-    return {"trainings behind the weights": several} if several else {}
-
-
 def _check(context: Context) -> list[str]:
     config, errors = context.config.evaluate, []
     if config.threshold and config.choose != "paper":
@@ -377,7 +362,6 @@ STAGE = Stage(
     run=run,
     fields=("evaluate", "window"),
     reads=_reads,
-    further=_further,
     after=_after,
     results=(
         "metrics.json",

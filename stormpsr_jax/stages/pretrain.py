@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import results
 from stormpsr_jax.base.errors import tell
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
@@ -207,11 +206,6 @@ def _check(context: Context) -> list[str]:
     return errors
 
 
-def _further(context: Context) -> dict[str, str]:
-    name = context.config.init_from
-    return {"file of init_from": results.of_input(packaged_or_path(name))} if name else {}
-
-
 STAGE = Stage(
     name="pretrain",
     run=run,
@@ -223,9 +217,8 @@ STAGE = Stage(
         "attention",
         "encoder",
         "pretrain",
-        "!init_from",  # the file's content is on record
     ),
+    start="init_from",
     reads=_reads,
-    further=_further,
     check=_check,
 )

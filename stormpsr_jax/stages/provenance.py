@@ -1,8 +1,7 @@
 """What each stage of a run is made from now, and what WORKDIR/<stage>/record.json says it was.
 
-That are fields, data, files, results of other stages, and the sources of this project that can
-change its result. What sources of another state have made is made again or kept, as the user says;
-what another version of the package has made is kept.
+That are fields, data, files and results of other stages; of the code of the package one checksum is
+kept, which makes nothing again by itself.
 """
 
 import fnmatch
@@ -18,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import stormpsr_jax
-from stormpsr_jax.base import results, sources
+from stormpsr_jax.base import installed, results
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.base.results import MadeFrom, Record
 from stormpsr_jax.data import folder as data_folder
@@ -35,16 +34,15 @@ def flat_config(config: ConfigDict) -> dict[str, Any]:
     return results.flatten(json.loads(config.to_json()))  # tuples and lists compare alike
 
 
-def fields(config: ConfigDict, stage: Stage, free: bool = False) -> dict[str, Any]:
-    """The fields that a stage is made from, with their values; if asked for, those with "!" too."""
-    unlike = [name[1:] for name in stage.fields if name.startswith("!")]
-    names = (*stage.fields, *unlike) if free else stage.fields
+def fields(config: ConfigDict, stage: Stage) -> dict[str, Any]:
+    """The fields that a stage is made from, with their values."""
+    unlike = [stage.start, *(name[1:] for name in stage.fields if name.startswith("!"))]
     return {
         field: value
         for field, value in flat_config(config).items()
-        if any(field == name or field.startswith(f"{name}.") for name in names)
+        if any(field == name or field.startswith(f"{name}.") for name in stage.fields)
         and not any(fnmatch.fnmatchcase(field, pattern) for pattern in FREE)
-        and (free or field not in unlike)
+        and field not in unlike
     }
 
 
@@ -57,7 +55,7 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
         other.name: of_results(context.workdir / other.name) for other in stage.after(context)
     }
     found: dict[str, Any] = {"config": fields(context.config, stage), "stages": before}
-    found |= {"package": package(), "sources": stage.sources}
+    found |= {"package": package()}
     if stage.makes_data:
         return found | {"files": stage.further(context)}
     if not context.has_data:
@@ -75,7 +73,10 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
                     data[name] = results.of_folder(labels, "*/PSR_labels*.csv")
                 else:
                     data[name] = _of_part(read.source(context, split), part)
-    return found | {"data": data, "files": stage.further(context), "procedure": procedure}
+    further = stage.further(context)
+    if (path := stage.start_file(context)) is not None:
+        further |= {f"file of {stage.start}": results.of_input(path)}
+    return found | {"data": data, "files": further, "procedure": procedure}
 
 
 def _of_part(source: ClipSource, part: str) -> Any:
@@ -123,41 +124,22 @@ def read(folder: Path) -> Record | None:
         return Record({}, facts={"damage": str(error)})
 
 
-def changes(context: Context, stage: Stage, record: Record, now: MadeFrom) -> list[str]:
-    """Says in what a stage was made from something else, for people."""
+def changes(record: Record, now: MadeFrom) -> list[str]:
+    """Says in what a stage was made from something else, for people; code makes no difference."""
     if damage := record.facts.get("damage"):
         return [damage]
-    others = [section for section in now if section not in ("package", "sources")]
-    found = results.differences(record.made_from, now, others)
-    return found + ([] if kept(context, stage, record) else other_sources(stage, record))
+    others = [section for section in now if section != "package"]
+    return results.differences(record.made_from, now, others)
 
 
-def other_sources(stage: Stage, record: Record) -> list[str]:
-    """Says which sources are not those that made a stage, or with which it was kept last."""
-    known = {"sources": (record.kept or record.made_from).get("sources", {})}
-    return results.differences(known, {"sources": stage.sources})
+def is_of_other_code(record: Record) -> bool:
+    """Whether other code of the package made a stage."""
+    return record.made_from.get("package", {}).get("digest") != package()["digest"]
 
 
-def kept(context: Context, stage: Stage, record: Record) -> str:
-    """Says why other sources do not make a stage again; empty if they do."""
-    version = (record.kept or record.made_from).get("package", {}).get("version")
-    if version is None:
-        return "an earlier version"
-    if version != stormpsr_jax.__version__:
-        return f"version {version}"
-    return "other sources" if {"all", stage.name}.intersection(context.keep) else ""
-
-
-def package() -> dict[str, Any]:
-    """The version of the package, and the commit in a clone."""
-    return {"version": stormpsr_jax.__version__, "commit": sources.commit()}
-
-
-def code(context: Context, stages: Iterable[Stage]) -> dict[str, Any]:
-    """By which code a run was made: `package`, and a digest of the sources of some stages."""
-    known = {stage.name: read(context.workdir / stage.name) for stage in stages}
-    made_by = {name: record.made_from.get("sources") for name, record in known.items() if record}
-    return package() | {"digest": results.of_json(made_by)}
+def package() -> dict[str, str]:
+    """The version of the package, and the checksum of its code."""
+    return {"version": stormpsr_jax.__version__, "digest": installed.code()}
 
 
 def recordings(context: Context) -> dict[str, list[str]]:

@@ -1,11 +1,10 @@
 """Runs the stages of a config: mistakes first, then what is not made yet or depends on a change."""
 
-import contextlib
 import functools
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import jax
@@ -26,34 +25,23 @@ def run(
     config: ConfigDict,
     workdir: Path,
     profile_steps: tuple[int, int] | None = None,
-    remake: str = "",
-    others: Sequence[Path] = (),
+    remake: bool = False,
     on_start: Callable[[], None] = lambda: None,
-    claims: Path | None = None,
-    keep: Sequence[str] = (),
 ) -> None:
     """Runs the stages of a config in a working directory.
 
     Args:
         profile_steps: steps (first, last) of every trained stage to record a profile of.
-        remake: what becomes of trained weights that depend on a change: "anew" throws them away,
-            "continue" trains on from them where nothing but data has changed, "" asks.
-        others: work folders whose finished stages are taken over where they are the very same.
+        remake: throws away trained weights that depend on a change, and what other code of the
+            package has made; otherwise the former is an error, and the latter stays.
         on_start: called once no mistake was found, before anything is computed.
-        claims: folder of locks that runs with stages in common share: each is made by one of them,
-            and taken over by those that have its work folder among `others`.
-        keep: stages that stay though other sources of the package made them; "all".
 
     Raises:
         ValueError: all mistakes that can be found before anything is computed; a change after which
             weights would be trained again, without `remake`; whatever a stage says about its input.
-        SystemExit: after SIGTERM or Ctrl-C; see `interruption`. With the same status as after
-            SIGTERM where other runs are making all stages that could be next.
+        SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
     memory.keep_freed()
-    raise_all([f"--from={other}: no such work folder" for other in others if not other.is_dir()])
-    known = ["all", *(stage.name for stage in order.STAGES)]
-    raise_all([f"--keep={name}: no such stage" for name in keep if name not in known])
     hosts.check_agreement(
         {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
     )
@@ -62,7 +50,7 @@ def run(
     _keep_compiled()
     with hosts.claimed(workdir):
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
-        opened = functools.partial(Context, config, workdir, mesh, profile_steps, keep=keep)
+        opened = functools.partial(Context, config, workdir, mesh, profile_steps)
         context = opened()
         hosts.on_process_0(lambda: _check(context, remake))
         if mesh.size > 1:
@@ -72,19 +60,12 @@ def run(
         if context.extra is not None:
             _say(str(context.extra))
         on_start()
-        left = list(order.chosen(context))
-        while left:
-            stopped = f"stopped before {left[0].name}; run the same command again"
+        for stage in order.chosen(context):
+            stopped = f"stopped before {stage.name}; run the same command again"
             interruption.end_if_asked(stopped)
             if interruption.all_stop():
                 interruption.end(stopped)
-            for stage in _ready(context, left):
-                if (made := _run_stage(context, stage, remake, others, claims)) is not None:
-                    break
-            else:
-                interruption.end(stopped)
-            left.remove(stage)
-            if made and stage.makes_data:
+            if _run_stage(context, stage, remake) and stage.makes_data:
                 context = opened()  # with what is new
                 hosts.on_process_0(functools.partial(_check_data, context))
         interruption.end_if_asked("all stages are done")
@@ -102,7 +83,7 @@ def _check_data(context: Context) -> None:
     raise_all(checks.find_errors(context))
 
 
-def _check(context: Context, remake: str) -> None:
+def _check(context: Context, remake: bool) -> None:
     _check_data(context)
     remaking.check(context, order.chosen(context), remake)
     for text in unused_devices({device.platform for device in jax.local_devices()}):
@@ -125,32 +106,14 @@ def unused_devices(platforms: Collection[str]) -> list[str]:
     ]
 
 
-def _ready(context: Context, left: Sequence[Stage]) -> list[Stage]:
-    """The stages, of those that are left, that none of the others comes before."""
-    if left[0].makes_data:
-        return [left[0]]
-    return [stage for stage in left if not {*left}.intersection(stage.after(context))]
-
-
-def _run_stage(
-    context: Context, stage: Stage, remake: str, others: Sequence[Path], claims: Path | None
-) -> bool | None:
-    """Makes a stage, unless all is there; returns whether it did, None if another run does."""
-    with contextlib.ExitStack() as held:
-        if claims is not None:
-            claim = functools.partial(remaking.claim, context, stage, claims, held)
-            if not hosts.on_process_0(claim):
-                return None
-        return _make(context, stage, remake, others)
-
-
-def _make(context: Context, stage: Stage, remake: str, others: Sequence[Path]) -> bool:
-    if done := hosts.on_process_0(lambda: remaking.prepare(context, stage, remake, others)):
+def _run_stage(context: Context, stage: Stage, remake: bool) -> bool:
+    """Makes a stage, unless all is there; returns whether it did."""
+    if done := hosts.on_process_0(lambda: remaking.prepare(context, stage, remake)):
         _say(f"{stage.name}: done before")
     else:
         start = time.monotonic()
         _say(f"{stage.name} …")
-        facts = stage.make(remaking.prepared(context, stage))
+        facts = stage.make(context)
         hosts.wait_for_all(f"{stage.name} run")
         hosts.on_process_0(lambda: remaking.finish(context, stage, facts))
         _say(f"{stage.name}: {time.monotonic() - start:.0f} s")

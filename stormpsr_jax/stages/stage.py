@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stormpsr_jax.base import sources
 from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.context import Context, packaged_or_path
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.definition import Definition
@@ -57,6 +56,8 @@ class Stage:
             not thrown away unasked, and the config has a section of its name, with an optimizer.
         makes_data: whether it makes the data folder, which all later stages read.
         reads: the parts of the data and of the procedure that it reads.
+        start: the field that names the file of weights which it starts from; "": there is none. Not
+            the field is on record, but what is in the file.
         further: what else it is made from, {what: checksum}; the data are there, unless it makes
             them.
         after: the stages whose results it reads.
@@ -74,6 +75,7 @@ class Stage:
     fields: tuple[str, ...]
     run: Callable[[Context], dict[str, Any]] | None = None
     build: Callable[[Context], Definition] | None = None
+    start: str = ""
     makes_data: bool = False
     reads: Callable[[Context], Sequence[Reads]] = _nothing
     further: Callable[[Context], dict[str, Any]] = lambda _: {}
@@ -95,10 +97,16 @@ class Stage:
         others = dict.fromkeys(pattern.partition("/")[0] for pattern in patterns)
         return (*(name for name in others if name != self.name), self.name)
 
-    @property
-    def taken_over(self) -> bool:
-        """Whether another run can link to what it has made: all of it is in its own folders."""
-        return not self.makes_data and all("/" in pattern for pattern in self.results)
+    def start_file(self, context: Context) -> Path | None:
+        """The file of weights that it starts from; None: there is none.
+
+        Raises:
+            ValueError: it is in an extra that is not installed.
+        """
+        name = context.config
+        for part in self.start.split(".") if self.start else ():
+            name = name[part]
+        return packaged_or_path(name) if self.start and name else None
 
     def is_chosen(self, context: Context) -> bool:
         """Whether a run has the stage; it makes no data where a finished folder is given."""
@@ -119,12 +127,6 @@ class Stage:
         assert self.build is not None, f"stage {self.name} has neither run nor build"
         return train_stage(context, self.name, self.build(context))
 
-    @property
-    def sources(self) -> dict[str, str]:
-        """By file of this project, the checksum of what can change its results."""
-        makers = (self.run,) if self.run else (self.build, train_stage)
-        return sources.of(*filter(None, makers))
-
     def result_files(self, workdir: Path) -> list[Path]:
         """Its results, files in WORKDIR."""
         patterns = self.results or ((f"{self.name}/{BEST}",) if self.costly else ())
@@ -135,7 +137,7 @@ def train_stage(context: Context, name: str, definition: Definition) -> dict[str
     """Trains a stage in WORKDIR/name by the section of the config of that name."""
     return loop.train(
         context.workdir / name,
-        definition if context.adapt is None else context.adapt(definition),
+        definition,
         config=context.config[name],
         mesh=context.devices,
         rng=context.key(f"{name}/steps"),

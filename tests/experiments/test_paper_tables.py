@@ -68,6 +68,15 @@ def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
         assert checks.of_fields(run.config) == []
 
 
+def test_a_plan_is_the_commands_that_are_missing_and_what_renders_comes_first(tmp_path, capsys):
+    asked = ["finetune", "--seeds=1", "--plan", "--config=synthetic_full", f"--workdir={tmp_path}"]
+    first, *others = paper_says(asked).splitlines()
+    assert "'--config.stages=('\"'\"'data'\"'\"',)'" in first
+    assert [line.partition("/seed_0/")[2].split()[0] for line in others] == ["frozen", "finetuned"]
+    assert "note: the first 1 render what others read" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def words(root, words, finished):
     flags = flags_of({**TINY, "data.dir": finished / "data"})
     return ["--config=synthetic_full", *flags, f"--workdir={root}", *words]
@@ -86,17 +95,9 @@ def paper_says(argv):
 @pytest.fixture(scope="module")
 def made(finished, tmp_path_factory):
     root = tmp_path_factory.mktemp("paper")
-    asked = ["main", "finetune", "detector", "--seeds=1", f"--from={finished}"]
-    return root, paper_says(words(root, asked, finished))
-
-
-def test_what_is_finished_elsewhere_is_not_trained_again(made):
-    root, said = made
-    log = (root / "seed_0/base.log").read_text()
-    for stage in ("pretrain", "embed", "temporal", "finetune", "detector", "predict"):
-        assert f"\n{stage}: taken over from " in log
-    assert "[2/2] frozen, seed 0: temporal: taken over from " in said
-    assert (root / "seed_0/frozen/pretrain/best.safetensors").stat().st_nlink > 1
+    for variant in ("base", "frozen"):  # trained on the same
+        shutil.copytree(finished, root / "seed_0" / variant)
+    return root, paper_says(words(root, ["main", "finetune", "detector", "--seeds=1"], finished))
 
 
 def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
@@ -138,11 +139,10 @@ def test_the_same_command_makes_nothing_again(made, finished):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
     tables = {path: path.read_text() for path in (root / "tables").iterdir()}
     asked = words(root, ["main", "finetune", "detector", "--seeds=1"], finished)
-    said = paper_says(asked)
-    assert said.count(": done before (") == 2
+    assert "starts" not in paper_says(asked)
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
     assert tables == {path: path.read_text() for path in (root / "tables").iterdir()}
-    assert "2 runs, about 0 min left" in paper_says([*asked, "--plan"])
+    assert paper_says([*asked, "--plan"]) == ""
 
 
 def test_rows_with_detections_from_elsewhere(made, finished, tmp_path, capsys):

@@ -1,73 +1,44 @@
+import shutil
+
 import pytest
 
-from stormpsr_jax.experiments import execute
+from stormpsr_jax import main
+from stormpsr_jax.experiments import runs
 from stormpsr_jax.experiments.result_tables import markdown, spread
-from stormpsr_jax.experiments.runs import Run, expected_stages
+from stormpsr_jax.stages import config_flag
 from tests.support.tiny import tiny
 
 
-def run_of(folder, name, **changes):
-    return Run(name, tiny(**{"data.dir": str(folder / "data"), **changes}), folder / name)
+def planned(folder, **changes):
+    variants = {"base": {}, "last": {"temporal_model.context_frames": 1}}
+    return runs.planned(tiny(**changes), variants, folder, [0])
 
 
-def all_of(run):
-    """Its stages, detections as a part of `predict`."""
-    names = list(run.config.stages)
-    names.insert(names.index("predict"), "detections")
-    return names
+def test_what_renders_is_missing_first_and_what_is_finished_is_not(tmp_path, finished):
+    found = planned(tmp_path)
+    base, last = found.values()
+    assert base.renders is last.renders
+    assert base.renders.config.stages == ("data",)
+    assert base.config.data.dir == last.config.data.dir == str(base.renders.folder / "data")
+    assert "data" not in base.config.stages
+    assert runs.missing(found.values()) == ([base.renders], [base, last])
+    # Recordings that are there are not rendered.
+    found = planned(tmp_path, **{"data.dir": str(finished / "data")})
+    base, last = found.values()
+    shutil.copytree(finished, base.folder)
+    assert runs.missing(found.values()) == ([], [last])
+    # A folder that somebody names is shared too.
+    (one, _) = planned(tmp_path, **{"data.dir": str(tmp_path / "mine")}).values()
+    assert one.config.data.dir == one.renders.config.data.dir == str(tmp_path / "mine")
 
 
-def test_a_plan_makes_what_runs_share_once(tmp_path):
-    base, last = (
-        run_of(tmp_path, "base"),
-        run_of(tmp_path, "last", **{"temporal_model.context_frames": 1}),
-    )
-    other = run_of(tmp_path, "other", **{"data.dir": str(tmp_path / "elsewhere")})
-    assert expected_stages([base, last, other]) == {
-        base: all_of(base),
-        last: ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
-        other: all_of(other),
-    }
-
-
-@pytest.mark.parametrize(
-    ("changes", "left"),
-    [
-        ({}, ["evaluate"]),
-        (
-            {"temporal.delta": 3.0},
-            ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
-        ),
-        (
-            {"detector.cad_wrong": 0.2},
-            ["detector", "detections", "predict", "product_gate", "fuse", "evaluate"],
-        ),
-        ({"seed": 1}, None),
-    ],
-)
-def test_a_plan_leaves_out_what_other_work_folders_have(tmp_path, finished, changes, left):
-    run = run_of(tmp_path, "run", **{"data.dir": str(finished / "data"), **changes})
-    every = all_of(run)[1:]  # its data are given
-    assert expected_stages([run], [finished]) == {run: every if left is None else left}
-    assert expected_stages([run]) == {run: every}
-
-
-def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
-    a, b = run_of(tmp_path, "a"), run_of(tmp_path, "b")
-    expected = {a: ["embed", "temporal"], b: ["temporal"]}
-    progress = execute.Outlook(expected)
-    assert progress.seconds("temporal") is None
-    assert progress.left() == "time left not known yet"
-    progress.made(a, "temporal", 600)
-    assert progress.left() == "at least 10 min left"  # nothing is known of embed
-    progress.made(a, "embed", 60)
-    assert progress.left() == "about 10 min left"
-    progress.ended(b)
-    assert progress.left() == "about 0 min left"
-    # The log of an earlier command tells too.
-    a.log.write_text("data: done before\ntemporal: 30 s\nembed: 5 s\nnonsense: x s\n")
-    again = execute.Outlook(expected)
-    assert (again.seconds("temporal"), again.seconds("embed")) == (30, 5)
+def test_a_command_makes_the_config_of_its_run(tmp_path):
+    (run, _) = planned(tmp_path).values()
+    module, *words = run.command[1:]
+    assert (run.command[0], module) == ("-m", "stormpsr_jax.main")
+    args = config_flag.parse(main._parser(), words)
+    assert args.config == run.config
+    assert args.workdir == run.folder
 
 
 def test_a_row_has_mean_and_standard_deviation_over_seeds():

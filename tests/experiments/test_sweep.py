@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import signal
 import sys
 
@@ -52,16 +53,17 @@ def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_
         size, delta = run.config.data.synthetic.size, run.config.temporal.delta
         assert text == f"data.synthetic.size={size}, temporal.delta={delta}"
         assert run.config.seed == seed
-    folders = {(r.config.data.dir, r.config.data.synthetic.size) for r in runs.values()}
+    folders = {(r.renders.folder, r.renders.config.data.synthetic.size) for r in runs.values()}
     assert len(folders) == len({folder for folder, _ in folders}) == 2
 
 
 def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, capsys):
-    """Thresholds alone are varied, so that nothing is trained."""
+    """Thresholds alone are varied, so that nothing is trained where all else is there."""
     flags = flags_of({**TINY, "data.dir": finished / "data"})
-    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--keep", "--config=synthetic_full"]
-    words += flags
-    monkeypatch.setattr(sys, "argv", [*words, f"--workdir={tmp_path}", f"--from={finished}"])
+    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--config=synthetic_full", *flags]
+    monkeypatch.setattr(sys, "argv", [*words, f"--workdir={tmp_path}"])
+    for decay in (0.5, 1.0):
+        shutil.copytree(finished, tmp_path / f"seed_0/evaluate.decay={decay}")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     command.run(sweep.plan, "sweep", sweep.__doc__, "FIELD=VALUE,VALUE")
     said = capsys.readouterr().out
@@ -78,5 +80,4 @@ def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, c
             assert row["mean"]["validation_pos"] == result["validation"][stream]["pos"]
         assert result["streams"]["asd"]["settings"]["decay"] == decay
     assert (tmp_path / "sweep.md").read_text() in said
-    assert "temporal: taken over from" in said
-    assert "--keep=all" in (tmp_path / f"seed_0/evaluate.decay={decay}.log").read_text()
+    assert "temporal: done before" in (tmp_path / f"seed_0/evaluate.decay={decay}.log").read_text()

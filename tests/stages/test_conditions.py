@@ -1,4 +1,5 @@
 import json
+import shutil
 import types
 
 import jax
@@ -114,7 +115,9 @@ def test_a_run_without_a_detector_says_right_wrong_and_not_sure_live_as_in_files
     without = {"detector", "product_gate"}
     stages = tuple(stage for stage in tiny().stages if stage not in without)
     config = tiny(**{"stages": stages, "data.dir": str(finished / "data"), "evaluate.risk": 0.4})
-    main.run(config, tmp_path / "run", others=[finished])
+    for stage in ("pretrain", "embed", "temporal", "finetune"):
+        shutil.copytree(finished / stage, tmp_path / "run" / stage)
+    main.run(config, tmp_path / "run")
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     model = load_model(tmp_path / "run/model")
     assert (model.default_stream, set(model.streams)) == ("learned", {"temporal", "learned"})

@@ -5,16 +5,14 @@ import fnmatch
 import io
 import json
 import shutil
-import subprocess
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-import stormpsr_jax
 from stormpsr_jax import main
-from stormpsr_jax.base import files, results
+from stormpsr_jax.base import results
 from stormpsr_jax.stages import (
     detections,
     detector,
@@ -29,13 +27,13 @@ from stormpsr_jax.stages import (
     temporal,
 )
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.checkpoint import BEST, save_best
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support import shards_data
 from tests.support.arrays import rewrite
-from tests.support.processes import ROOT
-from tests.support.tiny import TRAINED, command, tiny
+from tests.support.tiny import TRAINED, tiny
 
 LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
-SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "detections", "predict")
 
 
 @pytest.fixture
@@ -44,10 +42,10 @@ def folder(finished, tmp_path):
     return tmp_path / "run"
 
 
-def run(folder, remake="", others=(), keep=(), **changes):
+def run(folder, remake=False, **changes):
     """Runs it; returns {stage that is made: why again} and the text."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        main.run(tiny(**changes), folder, remake=remake, others=others, keep=keep)
+        main.run(tiny(**changes), folder, remake=remake)
     text = said.getvalue()
     made = {}
     for line in text.splitlines():
@@ -172,11 +170,6 @@ def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
     for name, reasons in direct.items():
         # What was made again before comes second.
         assert why in reasons[0], name
-    if change is other_weights:
-        now = provenance.made_from(context, pretrain.STAGE)
-        record = provenance.read(folder / "pretrain")
-        (line,) = remaking._refused(context, pretrain.STAGE, record, now)
-        assert "has other things changed than its data (other file of init_from)" in line
 
 
 class Reading:
@@ -235,7 +228,8 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
         stage.run(context)
     folders = ("data.dir", "data.cad_dir", "data.detector_dir", "data.extra")
     free = [name[1:] for one in order.STAGES for name in one.fields if name.startswith("!")]
-    neutral = (*provenance.FREE, *free, "procedure", "stages", *folders)
+    starts = [one.start for one in order.STAGES if one.start]
+    neutral = (*provenance.FREE, *free, *starts, "procedure", "stages", *folders)
     named = provenance.fields(config, stage.STAGE)
     unknown = [
         field
@@ -269,7 +263,7 @@ def test_weights_are_not_thrown_away_unasked(folder):
     change = {"stages": LIGHT, "temporal.state_loss": 0.0}
     with pytest.raises(ValueError, match=r"train again: temporal \(temporal\.state_loss 1\.0 → 0"):
         run(folder, **change)
-    made, _ = run(folder, "anew", **change)
+    made, _ = run(folder, remake=True, **change)
     assert list(made) == ["temporal", "predict", "evaluate"]
     networks = json.loads((folder / "model" / "model.json").read_text())["networks"]
     assert networks["temporal"]["outputs"] == 1
@@ -338,110 +332,55 @@ def test_what_is_unknown_or_left_out_is_refused(folder):
         run(folder)
 
 
-# --- Other code -----------------------------------------------------------------------------------
-
-
-def test_what_other_code_has_made_is_made_again_or_kept_as_the_user_says(folder, tmp_path):
-    """In a copy of the package, whose sources are edited."""
-    for name in ("configs", "data_prep", "stormpsr_jax"):
-        left_out = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=left_out)
-    best = folder / "temporal/best.safetensors"
-    before = best.read_bytes()
-
-    def edit(name, old, new):
-        path = tmp_path / "stormpsr_jax" / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-
-    def again(*flags):
-        stages = ("data", "pretrain", "embed", "temporal")
-        words, env = command(folder, {"stages": stages}, PYTHONPATH=str(tmp_path))
-        return subprocess.run(
-            [*words, *flags], cwd=tmp_path, env=env, capture_output=True, text=True
-        )
-
-    loss = "losses.multilabel_bce(changed"
-    edit("stages/temporal.py", '"""XOR loss of a batch', '"""The loss of a batch')
-    edit("report/pages.py", "import contextlib", "CHANGED = 1\nimport contextlib")
-    edit("stages/temporal.py", loss, f"10 * {loss}")
-    stopped = again()
-    assert stopped.returncode == 2, stopped.stderr
-    (line,) = stopped.stderr.splitlines()
-    assert "stage 'temporal' in " in line
-    assert "was made by other code in stormpsr_jax/stages/temporal.py, at the same" in line
-    assert "--remake" in line
-    assert "--keep=temporal" in line
-    remade = again("--remake")
-    assert "temporal: made again (other code in stormpsr_jax/stages/temporal.py)" in remade.stdout
-    assert remade.stdout.count("done before") == 3, remade.stderr
-    assert best.read_bytes() != before
-    edit("stages/temporal.py", f"10 * {loss}", loss)
-    kept = again("--keep")
-    assert "made by other sources of the package, and kept: temporal" in kept.stdout, kept.stderr
-    assert kept.stdout.count("done before") == 4
-
-
-@pytest.mark.parametrize(
-    ("package", "keep", "said"),
-    [
-        ({"version": stormpsr_jax.__version__}, ["temporal"], "made by other sources of the"),
-        ({"version": "0.0.1"}, [], "made by version 0.0.1 of the"),
-        (None, [], "made by an earlier version of the"),
-    ],
-)
-def test_what_is_kept_is_said_once_and_further_edits_are_seen(folder, package, keep, said):
+def test_what_other_code_has_made_is_kept_and_told_until_it_is_to_be_made_again(folder):
     record = results.read(folder / "temporal")
-    record.made_from["sources"] = {"stormpsr_jax/stages/temporal.py": "0"}
-    record.made_from["package"] = package
-    if package is None:
-        del record.made_from["package"], record.made_from["sources"]
+    digest = record.made_from["package"]["digest"]
+    record.made_from["package"]["digest"] = "0"
     results.write(folder / "temporal", record)
-    made, text = run(folder, keep=keep)
+    made, text = run(folder, stages=LIGHT[:4])
     assert made == {}
-    assert f"{said} package, and kept: temporal\n" in text
-    made, text = run(folder)
-    assert made == {}
+    told = "made by other code of the package, and kept: temporal; --remake makes it again\n"
+    assert told in text
+    made, text = run(folder, remake=True, stages=LIGHT[:4])
+    assert made == {"temporal": "made again (other code of the package)"}
     assert "and kept" not in text
+    assert results.read(folder / "temporal").made_from["package"]["digest"] == digest
+
+
+def test_a_new_recording_and_one_that_is_gone_are_named(folder):
     record = results.read(folder / "temporal")
-    record.kept["sources"]["stormpsr_jax/stages/temporal.py"] = "0"
+    record.trained[0].recordings["train"][0] = "bench_01"
     results.write(folder / "temporal", record)
-    with pytest.raises(ValueError, match=r"'temporal' .* other code in stormpsr_jax/stages/temp"):
+    labels("train", states=corrected)(folder)
+    with pytest.raises(ValueError, match=r"new in .*: train_000; gone in .*: bench_01"):
         run(folder)
 
 
-# --- Other work folders ---------------------------------------------------------------------------
+def test_weights_do_not_start_from_what_saw_recordings_that_choose_or_are_scored(tmp_path):
+    def context(name, init_from="", **splits):
+        data = tmp_path / f"{name}_data"
+        shards_data.build(data, splits=splits)
+        fields = {"procedure": "", "data.dir": str(data), "stages": ("pretrain",)}
+        fields |= {"pretrain.cad_per_state": 0, "pretrain.n_states": 2, "init_from": init_from}
+        return Context(tiny(**fields), tmp_path / name, make_mesh(1, 1))
 
+    def make(context):
+        """Makes stage pretrain as a run does, but for its training."""
+        remaking.check(context, [stage], remake=False)
+        assert not remaking.prepare(context, stage, remake=False)
+        save_best(context.workdir / "pretrain", {"w": np.zeros(2)}, {})
+        remaking.finish(context, stage, {"best_step": 5})
+        return str(context.workdir / "pretrain" / BEST)
 
-def taken(workdir, other, **changes):
-    workdir.mkdir()
-    context = Context(tiny(**{"data.dir": str(other / "data"), **changes}), workdir, mesh=None)
-    found = []
-    for stage in order.chosen(context):
-        now = provenance.made_from(context, stage)
-        others = [workdir.parent / "absent", other]
-        if remaking._take_over(context, stage, now, "", others) == other:
-            found.append(stage.name)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("changes", "stages"),
-    [
-        ({"embed.batch": 32}, [*SHARED, "product_gate", "fuse"]),
-        ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector", "detections"]),
-        ({"detector.cad_wrong": 0.2}, ["pretrain", "embed", "temporal", "finetune"]),
-        ({"pretrain.t_f": 9.0}, ["detector", "detections"]),
-        ({"seed": 1}, []),
-    ],
-)
-def test_a_run_takes_over_the_stages_that_would_come_out_the_same(
-    tmp_path, finished, changes, stages
-):
-    known = {path: path.stat() for path in finished.rglob("*") if path.is_file()}
-    assert taken(tmp_path / "run", finished, **changes) == stages
-    for stage in (stage for stage in order.STAGES if stage.taken_over):
-        for name in stage.folders:  # a later run does not spoil what was taken over
-            files.remove(tmp_path / "run" / name)
-    assert not list((tmp_path / "run").iterdir())
-    assert {path: path.stat().st_size for path in known} == {p: s.st_size for p, s in known.items()}
+    stage = pretrain.STAGE
+    first = make(context("first", train=["a", "b"], val=["c"], test=["d"]))
+    second = make(context("second", first, train=["b"], val=["c"], test=["d"]))
+    trained = results.read(tmp_path / "second/pretrain").trained
+    assert [one.recordings["train"] for one in trained] == [["a", "b"], ["b"]]
+    assert [one.steps for one in trained] == [5, 5]
+    # The first of the trainings behind these weights saw one.
+    third = context("third", second, train=["b"], val=["c"], test=["a", "d"])
+    saw = f"--config.init_from={second}: these weights saw a in split train, and now it is in test"
+    for ask in (remaking.check, remaking.prepare):
+        with pytest.raises(ValueError, match=saw):
+            ask(third, [stage] if ask is remaking.check else stage, remake=True)
