@@ -36,10 +36,10 @@ from data_prep.meccano import read_boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
-from stormpsr_jax.base.trees import Place, Tree
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
+from stormpsr_jax.psr.files.label_files import Labelled
 from stormpsr_jax.psr.procedure import load_procedure
 
 QUALITY = 92
@@ -80,10 +80,10 @@ def plain_loop(files: list[Path], out: Path, size: int) -> None:
 
 def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> None:
     procedure = load_procedure("meccano")
-    labels = Tree(str(frames.parent / "labels"))
+    labels = frames.parent / "labels"
     recordings = [
         RecordingFiles(
-            name, "train", ImageFiles(Tree(str(frames)), name, 1, count), Place(labels, name), None
+            name, "train", ImageFiles(frames / name, 1, count), Labelled(labels / name), None
         )
         for name in names
     ]

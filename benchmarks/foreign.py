@@ -27,7 +27,6 @@ from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media.video import open_resampled
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.procedure import Procedure
@@ -54,7 +53,7 @@ def render(product: Product, procedure: Procedure, name: str) -> np.ndarray:
 
 def read(path: Path, fps: float) -> np.ndarray:
     """A film at a rate."""
-    opened = open_resampled(Tree(str(path.parent)), path.name, fps)
+    opened = open_resampled(path, fps)
     return np.stack([picture for _, picture in opened.read()])
 
 

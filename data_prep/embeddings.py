@@ -32,10 +32,9 @@ from data_prep.reading import data_sets, embedding_files, recording_labels
 from data_prep.reading.notes import differing_steps
 from data_prep.reading.recording_labels import Labels
 from data_prep.writing import output, parallel
-from stormpsr_jax.base import results
+from stormpsr_jax.base import folders, results
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.progress import Progress
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.psr.files import labels
@@ -150,14 +149,13 @@ def _plan(
     """
     errors: list[str] = []
     arrays = data_sets.find_files(
-        command.open_flag("features", features),
+        folders.given(features, "--features"),
         "--features",
         "arrays",
-        lambda file: file.last[:-4] if file.last.endswith((".npy", ".npz")) else None,
+        lambda file: file.stem if file.suffix in (".npy", ".npz") else None,
     )
-    labelled = data_sets.find_labels(
-        command.open_flag("labels", label_dir), f"--labels={label_dir}", STEPS
-    )
+    labels_top = folders.given(label_dir, "--labels")
+    labelled = data_sets.find_labels(labels_top, f"--labels={label_dir}", file=STEPS)
     for names, there, absent in (
         (sorted(arrays.keys() - labelled.keys()), features, f"labels in {label_dir}"),
         (sorted(labelled.keys() - arrays.keys()), label_dir, f"features in {features}"),
@@ -166,14 +164,14 @@ def _plan(
             errors.append(f"{there}: no {absent} for {', '.join(names)}")
     both = {name: labelled[name] for name in arrays if name in labelled}
     with gathering(errors):
-        chosen = data_sets.splits_of(both, arrays)
+        chosen = data_sets.splits_of(label_dir, features, both, arrays)
     headers: dict[str, embedding_files.Header] = {}
     known: dict[str, Labels] = {}
-    paths = {name: arrays[name].path for name in both}
+    paths = {name: arrays[name] for name in both}
     for name, path in paths.items():
         with gathering(errors):
             headers[name] = embedding_files.read_header(path, stride, first_frame or 0)
-            known[name] = _read_labels(both[name], name, procedure, headers[name])
+            known[name] = _read_labels(both[name].path, name, procedure, headers[name])
     strides = {name: header.stride for name, header in headers.items()}
     widths = {name: header.shape[1] for name, header in headers.items()}
     for what, values in (("strides", strides), ("widths D", widths)):
@@ -190,7 +188,7 @@ def _plan(
 
 
 def _read_labels(
-    place: Place, name: str, procedure: Procedure, array: embedding_files.Header
+    place: Path, name: str, procedure: Procedure, array: embedding_files.Header
 ) -> Labels:
     procedure.variant_for(name)  # raises if there is none, or several
     frames = range(array.first_frame, array.first_frame + array.stride * array.shape[0])

@@ -18,7 +18,6 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, tell
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -179,7 +178,7 @@ def _main_compare(argv: Sequence[str]) -> None:
 
 def _main_rows(argv: Sequence[str]) -> None:
     parser = _parser_of("rows", rows.__doc__, "asd", "split")
-    parser.add_argument("--labels", required=True, help="folder, or zip files, of label files")
+    parser.add_argument("--labels", required=True, help="folder of label files")
     parser.set_defaults(split="test")
     args = parser.parse_args(argv)
     procedure = load_procedure(rows.PROCEDURE)
@@ -197,7 +196,7 @@ def _main_detections(argv: Sequence[str]) -> None:
     flags = ("procedure", "asd", "split", "confidence", "out")
     parser = _parser_of("detections", detection_scores.__doc__, *flags)
     add = parser.add_argument
-    what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
+    what = "folder with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
     what += "--asd has them. Or IndustReal's assembly_state_errors: errors by kind"
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
@@ -207,7 +206,7 @@ def _main_detections(argv: Sequence[str]) -> None:
     if args.boxes is not None:
         labels = error_pictures.found(args.boxes)
         if labels is not None:
-            return _error_pictures(args, procedure, labels.read(error_pictures.read))
+            return _error_pictures(args, procedure, error_pictures.read(labels))
     recordings = detection_scores.load(
         procedure, args.asd, args.boxes, split=args.split, picture=args.picture
     )
@@ -220,8 +219,8 @@ def _error_pictures(
 ) -> None:
     names = {picture.recording for picture in pictures}
     places = {n: at for n, at in predictions.find(args.asd, "--asd").items() if n in names}
-    reading = [(at, predictions.read_detections, procedure) for at in places.values()]
-    read = for_each(reading, Place.read)
+    reading = [(at, procedure) for at in places.values()]
+    read = for_each(reading, predictions.read_detections)
     found = dict(zip(places, read, strict=True))
     result = error_pictures.score(procedure, pictures, found, args.confidence)
     if result["left_out"]:
@@ -232,7 +231,7 @@ def _error_pictures(
 def _main_noise(argv: Sequence[str]) -> None:
     flags = ("procedure", "split", "asd", "variant", "fps", "confidence", "out")
     parser = _parser_of("noise", noise.__doc__, *flags)
-    what = "folder, or zip files, with <rec>/PSR_labels_raw.csv"
+    what = "folder with <rec>/PSR_labels_raw.csv"
     parser.add_argument("--labels", required=True, help=what)
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure).at(args.fps)
@@ -328,10 +327,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     add_flags(parser, "procedure", "split", "variant", "fps")
     add = parser.add_argument
-    what = "folder with <rec>/PSR_labels.csv, or zip files of these; or labelling tools' files"
+    what = "folder with <rec>/PSR_labels.csv, or labelling tools' files"
     add("--labels", required=True, help=what)
     add_label_flags(add)
-    add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
+    add("--asd", help="folder with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
     add("--scores", help="folder with <rec>.npz of both, for the learned fusion")
     what = "weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "

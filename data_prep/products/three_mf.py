@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.rendering.mesh import Mesh
-from stormpsr_jax.base import memory, zips
+from stormpsr_jax.base import memory
 
 # A file of little packed text may become so much, however little it is.
 FREE_BYTES = 2**26
@@ -25,7 +25,7 @@ def unpacked_bytes(path: Path) -> int:
     try:
         with zipfile.ZipFile(path) as file:
             unpacked = sum(entry.file_size for entry in file.infolist())
-    except (OSError, ValueError, *zips.UNPACKING) as error:
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a readable 3MF file ({error})") from error
     memory.check_growth(path.stat().st_size, unpacked, FREE_BYTES, str(path))
     return unpacked

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax.base.trees import Tree, join
+from stormpsr_jax.base import folders
+from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.framing import Framing
 
@@ -28,30 +29,29 @@ def read(folder: str | Path, size: int) -> tuple[bytes, ...]:
     Raises:
         ValueError: there is none, or one that cannot be read.
     """
-    tree = Tree(str(folder))
-    names = [join(inside, name) for inside, _, files in tree.walk() for name in files]
-    names = [name for name in names if video.is_video(name) or pictures.has_images([name])]
-    if not names:
+    paths = [inner / name for inner, _, names in folders.walk(Path(folder)) for name in names]
+    paths = [p for p in paths if video.is_video(p.name) or pictures.has_images([p.name])]
+    if not paths:
         raise ValueError(
             f"{folder} holds no picture (.jpg, .png) and no video of a bench (--backgrounds)."
         )
-    names = [names[i] for i in _evenly(len(names), MOST)]
+    paths = [paths[i] for i in _evenly(len(paths), MOST)]
     side = round(_LARGER * size)
     framing = Framing((side, side), aspect="crop", quality=_QUALITY)
     found = [
         jpeg
-        for name in names
-        for place, picture in _pictures(tree, name)
+        for path in paths
+        for place, picture in _pictures(path)
         for jpeg in pictures.encode([(place, picture)], framing)
     ]
     return tuple(found[i] for i in _evenly(len(found), MOST))
 
 
-def _pictures(tree: Tree, name: str) -> Iterator[tuple[str, pictures.Picture]]:
-    if not video.is_video(name):
-        yield tree.show(name), tree.read(name)
+def _pictures(path: Path) -> Iterator[tuple[str, pictures.Picture]]:
+    if not video.is_video(path.name):
+        yield printable(path), pictures.read_file(path)
         return
-    frames = video.open_resampled(tree, name, 1.0)
+    frames = video.open_resampled(path, 1.0)
     wanted = set(_evenly(frames.num_frames, _OF_VIDEO))
     for i, (place, picture) in enumerate(frames.read()):
         if i in wanted:

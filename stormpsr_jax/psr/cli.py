@@ -188,7 +188,7 @@ class OneLineParser(argparse.ArgumentParser):
 # Flags that several commands have.
 _FLAGS: dict[str, dict[str, Any]] = {
     "procedure": {"required": True, "help": "a packaged procedure's name, or a procedure file"},
-    "asd": {"required": True, "help": "folder, or zip file, with <rec>_results_pred.csv"},
+    "asd": {"required": True, "help": "folder with <rec>_results_pred.csv"},
     "split": {
         "choices": label_files.SPLITS,
         "help": "of labels (or boxes) that lie below folders of splits",

@@ -1,8 +1,6 @@
 import io
 import json
 import random
-import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +8,10 @@ import pytest
 from PIL import Image
 
 from data_prep import check, industreal_cad
-from stormpsr_jax.base.trees import open_trees
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
-from tests.support import downloads
 from tests.support.commands import refused
-from tests.support.pictures_data import as_zip
 
 PROCEDURE = load_procedure("industreal")
 NAMES = ["background", *("".join(map(str, s)) for s in PROCEDURE.states.tolist()), "error_state"]
@@ -25,7 +20,7 @@ UNITY = {
     **{0: 0, 1: 15, 2: 12, 3: 2, 4: 19, 5: 22, 6: 14, 7: 20, 8: 3, 9: 11, 10: 8, 11: 4},
     **{12: 10, 13: 18, 14: 1, 15: 7, 16: 9, 17: 21, 18: 13, 19: 5, 20: 6, 21: 17, 22: 16, 23: 23},
 }
-SIZE = HEIGHT, WIDTH = 18, 32
+HEIGHT, WIDTH = 18, 32
 
 
 def make(data, out, **options):
@@ -37,8 +32,7 @@ def source(out):
 
 
 def read(path: Path) -> dict:
-    _, _, pictures = industreal_cad.read_renders(open_trees(path), "--data")
-    return {render.path.rpartition("/")[2]: (render.label, render.box) for render in pictures}
+    return {r.path.name: (r.label, r.box) for r in industreal_cad.read_renders(path)}
 
 
 def png(level: int) -> bytes:
@@ -83,28 +77,19 @@ def expected(data: dict) -> dict:
     return result
 
 
-def test_a_box_has_the_class_of_its_category_id_in_every_form(tmp_path):
+def test_a_box_has_the_class_of_its_category_id(tmp_path):
     data = content()
-    folder = tmp_path / "x"
-    write(folder / "synthetic_data", data)
-    packed = as_zip(folder).read_bytes()
-    (tmp_path / "parts").mkdir()
-    half = len(packed) // 2
-    (tmp_path / "parts/x.zip.001").write_bytes(packed[:half])
-    (tmp_path / "parts/x.zip.002").write_bytes(packed[half:])
-    for path in (folder, tmp_path / "x.zip", tmp_path / "parts", tmp_path / "parts/x.zip.002"):
-        assert read(path) == expected(data)
+    write(tmp_path / "x/synthetic_data", data)
+    assert read(tmp_path / "x") == expected(data)
 
 
 def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     data = content()
     write(tmp_path / "data", data)
-    (tmp_path / "data/train_p1.zip").write_bytes(b"PK cut off")  # another download
     assert make(tmp_path / "data", tmp_path / "out", framing=Framing((16, 16)))
     assert "24 of 24 names of categories say the same state as their ids" in caplog.text
     assert "23 pictures of 22 states; 3 of no catalogued state are left out" in caplog.text
-    assert f"left out: --data: {tmp_path}/data/train_p1.zip: not a whole zip file" in caplog.text
     found = source(tmp_path / "out")
     assert list(found.recordings) == [f"cad_{state:02d}" for state in range(1, 23)]
     truth = expected(data)
@@ -135,56 +120,6 @@ def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, c
     assert lost == {True, False}
 
 
-@pytest.fixture
-def synth(tmp_path):
-    downloads.make_renders(tmp_path / "synth", SIZE, per_state=2)
-    return tmp_path / "synth"
-
-
-def labels(synth):
-    return json.loads((synth / "labels.json").read_text())
-
-
-def test_synth_a_recording_of_each_state_and_nothing_else(synth, tmp_path):
-    """Also where a background does not stand last, as the published code takes for granted."""
-    there = labels(synth)
-    order = [-1, *range(len(there["images"]) - 1)]
-    moved = {key: [values[i] for i in order] for key, values in there.items()}
-    (synth / "labels.json").write_text(json.dumps(moved))
-    assert make(synth, tmp_path / "out")
-    found = source(tmp_path / "out")
-    assert list(found.recordings) == [f"cad_{state:02d}" for state in range(1, 23)]
-    for state, recording in enumerate(found.recordings.values(), start=1):
-        np.testing.assert_array_equal(recording.states, [PROCEDURE.states[state - 1]] * 2)
-        assert (recording.classes == -2).all()
-        assert np.isnan(recording.boxes).all()
-        for row in range(2):
-            image = Image.open(synth / "images" / there["images"][2 * (state - 1) + row])
-            mean = np.asarray(image).mean(axis=(0, 1))
-            shown = found.rows(recording.name, [row])[0].mean(axis=(0, 1))
-            np.testing.assert_allclose(shown, mean, atol=3)
-
-
-def test_synth_is_taken_of_the_download_that_has_it_unpacked_or_as_tar(synth, tmp_path, caplog):
-    caplog.set_level("INFO", logger="absl")
-    whole = tmp_path / "whole"
-    for name in ("synth", "train", "assembly_state_errors"):
-        shutil.copytree(synth, whole / name)
-    packed = tmp_path / "packed"
-    packed.mkdir()
-    with tarfile.open(packed / "synth.tar", "w") as tar:
-        tar.add(synth, "synth")
-    assert make(whole, tmp_path / "out")
-    assert "2 of class 0, 1 above 22. The classes are taken for IndustReal's" in caplog.text
-    for place in (packed, packed / "synth.tar"):
-        assert make(place, tmp_path / "of_tar")
-        assert (tmp_path / "of_tar/settings.json").read_bytes() == (
-            tmp_path / "out/settings.json"
-        ).read_bytes()
-    found, of_tar = source(tmp_path / "out"), source(tmp_path / "of_tar")
-    np.testing.assert_array_equal(found.rows("cad_07", [1]), of_tar.rows("cad_07", [1]))
-
-
 def coco(key: str, **change):
     def damage(folder: Path) -> None:
         data = content()
@@ -195,39 +130,27 @@ def coco(key: str, **change):
     return damage
 
 
-def listed(**change):
-    def damage(folder: Path) -> None:
-        downloads.make_renders(folder, SIZE, per_state=1)
-        (folder / "labels.json").write_text(json.dumps(labels(folder) | change))
-
-    return damage
-
-
 def twice(folder: Path) -> None:
     for name in "ab":
-        downloads.make_renders(folder / name, SIZE, per_state=1)
+        write(folder / name, content())
 
 
-def half(part: str):
-    def damage(folder: Path) -> None:
-        packed = as_zip(write(folder / "x", content()))
-        (folder / f"set.zip.{part}").write_bytes(packed.read_bytes()[:700])
-        packed.unlink()
-        (folder / "x/labels_coco.json").unlink()
+def backgrounds(folder: Path) -> None:
+    write(folder, content() | {"annotations": []})
 
-    return damage
+
+def packed(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "assembly_state_detection_synthetic_data.zip.001").write_bytes(b"PK")
 
 
 ERRORS = {
     "labels_coco.json: 'x.png' is no picture in": coco("images", file_name="x.png"),
     "is 18x32 (HxW), labels_coco.json says 18x64": coco("images", width=64),
     "annotations[3]: category_id: 24 is no class in 0…23": coco("annotations", category_id=24),
-    "images has 25 entries, 25 of them different, labels 1": listed(labels=[1]),
-    "none of its 25 pictures shows a state of the catalogue": listed(labels=[0] * 25),
+    "none of its 26 pictures shows a state of the catalogue": backgrounds,
     "b; give one of them": twice,
-    "has neither labels_coco.json nor": lambda folder: folder.mkdir(),
-    "set.zip: not a whole zip file": half("001"),
-    "set.zip.001 is missing": half("002"),
+    "has no folder with labels_coco.json and images/; unpack the download": packed,
 }
 
 

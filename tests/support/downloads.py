@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from pathlib import Path
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 import safetensors.numpy
 import simplejpeg
 
+from data_prep.industreal_cad import UNITY_CLASSES
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -54,36 +54,33 @@ def label_files(
 
 
 def make_meccano(folder: Path, size: tuple[int, int]) -> None:
-    """MECCANO_RGB_frames.zip, MECCANO_PSR_Annotations.zip and MECCANO_ASD_Annotations.zip."""
+    """RGB_frames, MECCANO_PSR_Annotations and MECCANO_ASD_Annotations, unpacked."""
     procedure, number = load_procedure("meccano"), 0
-    staging = folder / "staging"
-    with zipfile.ZipFile(folder / "MECCANO_RGB_frames.zip", "w") as frames:
-        for split, count in SPLITS.items():
-            for _ in range(count):
-                number += 1
-                name = f"{number:04d}"
-                for i, jpeg in enumerate(pictures(FRAMES[split], size, number), start=1):
-                    frames.writestr(f"RGB_frames/{split}/{name}/{i:05d}.jpg", jpeg)
-                psr = staging / "MECCANO_PSR_Annotations" / split / name
-                label_files(psr, procedure, name, 1, FRAMES[split], 5)
-                rows = [f"{i},0,0,0.5,0.5,0.4,0.4\n" for i in range(21, FRAMES[split], 3)]
-                asd = staging / "MECCANO_ASD_Annotations" / split
-                asd.mkdir(parents=True, exist_ok=True)
-                (asd / f"{name}_GT.csv").write_text("".join(rows))
-    for top in ("MECCANO_PSR_Annotations", "MECCANO_ASD_Annotations"):
-        pack(folder / f"{top}.zip", staging, staging / top)
+    for split, count in SPLITS.items():
+        for _ in range(count):
+            number += 1
+            name = f"{number:04d}"
+            frames = folder / "RGB_frames" / split / name
+            frames.mkdir(parents=True)
+            for i, jpeg in enumerate(pictures(FRAMES[split], size, number), start=1):
+                (frames / f"{i:05d}.jpg").write_bytes(jpeg)
+            psr = folder / "MECCANO_PSR_Annotations" / split / name
+            label_files(psr, procedure, name, 1, FRAMES[split], 5)
+            rows = [f"{i},0,0,0.5,0.5,0.4,0.4\n" for i in range(21, FRAMES[split], 3)]
+            asd = folder / "MECCANO_ASD_Annotations" / split
+            asd.mkdir(parents=True, exist_ok=True)
+            (asd / f"{name}_GT.csv").write_text("".join(rows))
 
 
 def make_industreal(folder: Path, size: tuple[int, int]) -> None:
-    """Folder `IndustReal` with train_p1.zip, val_p1.zip and test_p1.zip, and folder `synth`."""
+    """Folder `IndustReal` with train_p1, val_p1 and test_p1, unpacked, and folder `synth`."""
     procedure, number = load_procedure("industreal"), 0
-    (folder / "IndustReal").mkdir()
     height, width = size
     for split, count in SPLITS.items():
         for _ in range(count):
             number += 1
             name = f"{number:02d}_assy_0_1"
-            recording = folder / "staging" / split / name
+            recording = folder / "IndustReal" / f"{split}_p1" / name
             label_files(recording, procedure, name, 0, FRAMES[split], 6)
             # The other streams are not read; theirs may be small.
             sizes = {"rgb": size, "stereo_left": (36, 64), "depth": (36, 64)}
@@ -103,21 +100,23 @@ def make_industreal(folder: Path, size: tuple[int, int]) -> None:
             coco = {"images": images, "categories": TABLE, "annotations": boxes}
             (recording / "OD_labels.json").write_text(json.dumps(coco))
             (recording / "gaze.csv").write_text("000000.jpg,1,2\n")
-        staged = folder / "staging" / split
-        pack(folder / "IndustReal" / f"{split}_p1.zip", staged, staged)
     make_renders(folder / "synth", size)
 
 
-def make_renders(folder: Path, size: tuple[int, int], per_state: int = RENDERS) -> None:
-    """IndustReal's renders as the code of STORM-PSR reads them, backgrounds last."""
+def make_renders(folder: Path, size: tuple[int, int]) -> None:
+    """IndustReal's renders as they are downloaded, backgrounds last."""
     (folder / "images").mkdir(parents=True)
-    shown = [c for c in range(1, 23) for _ in range(per_state)] + [27, 0, 0]
-    names = []
+    shown = [c for c in range(1, 23) for _ in range(RENDERS)] + [0, 0]
+    images, boxes = [], []
     for i, (label, jpeg) in enumerate(zip(shown, pictures(len(shown), size, 7), strict=True)):
-        names.append(f"{label:02d}_{i:05d}.jpg")
-        (folder / "images" / names[-1]).write_bytes(jpeg)
-    content = {"images": names, "labels": shown, "bbox": [[1, 2, 3, 4]] * len(names)}
-    (folder / "labels.json").write_text(json.dumps(content))
+        name = f"{label:02d}_{i:05d}.jpg"
+        (folder / "images" / name).write_bytes(jpeg)
+        images.append({"id": i, "file_name": name, "height": size[0], "width": size[1]})
+        if label:
+            category = {"id": i, "image_id": i, "category_id": UNITY_CLASSES.index(label)}
+            boxes.append({**category, "bbox": [1, 2, 30, 20]})
+    content = {"images": images, "categories": [], "annotations": boxes}
+    (folder / "labels_coco.json").write_text(json.dumps(content))
 
 
 def make_vit(path: Path, **fields) -> None:
@@ -129,9 +128,3 @@ def make_vit(path: Path, **fields) -> None:
     params = jax.tree.map(lambda a: rng.normal(0, 0.02, a.shape).astype(np.float32), shapes)
     arrays = to_state_dict(params, {}, "vit", path)
     safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path)
-
-
-def pack(path: Path, folder: Path, inside: Path) -> None:
-    with zipfile.ZipFile(path, "w") as file:
-        for member in sorted(inside.rglob("*")):
-            file.write(member, member.relative_to(folder))

@@ -8,7 +8,6 @@ of error; `clean`, 1 where all of the object is seen.
 """
 
 import collections
-import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.base.trees import Place, open_tree
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -37,12 +35,9 @@ class Picture(NamedTuple):
     clean: bool
 
 
-def found(path: str) -> Place | None:
-    """Returns the file of labels in such a folder or tar file, or the one above it, or None."""
-    if not (os.path.isdir(path) or (os.path.isfile(path) and path.endswith(".tar"))):
-        return None
-    tree = open_tree(path)
-    places = (Place(tree, name) for name in (f"{FOLDER}/{LABELS}", LABELS))
+def found(path: str) -> pathlib.Path | None:
+    """Returns the file of labels in such a folder, or the one above it, or None."""
+    places = (pathlib.Path(path, name) for name in (f"{FOLDER}/{LABELS}", LABELS))
     return next((place for place in places if place.is_file()), None)
 
 
