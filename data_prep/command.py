@@ -1,18 +1,15 @@
 """What the commands of data_prep have in common: flags, errors of one line, Ctrl-C."""
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import absl.logging
 
-from stormpsr_jax.base import installed, memory, trees
-from stormpsr_jax.base.errors import lines_of, raise_all
-from stormpsr_jax.base.trees import Tree
+from stormpsr_jax.base import installed, memory
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
@@ -179,42 +176,3 @@ def framing_of(size: int, aspect: str | None, crop: str | None, quality: int) ->
     except ValueError as error:
         raise ValueError(f"--crop={crop} is not four numbers x0,y0,x1,y1") from error
     return Framing((size, size), aspect or framing.ASPECTS[0], (x0, y0, x1, y1), quality)
-
-
-def open_flag(flag: str, path: str | os.PathLike) -> list[Tree]:
-    """Returns the trees of a flag's folder or zip file; ValueError names the flag."""
-    with open_downloads(flag, path) as found:
-        return found
-
-
-@contextlib.contextmanager
-def open_downloads(
-    flag: str,
-    path: str | os.PathLike,
-    left_out: Iterable[str] = (),
-    spare: Callable[[str], bool] = lambda name: False,
-) -> Iterator[list[Tree]]:
-    """Gives the trees of a flag's folder or zip file to a block that looks for its files there.
-
-    What is wrong with zip files that are `spare` is in the log if the block does without them, and
-    otherwise in its ValueError.
-
-    Args:
-        left_out: names of folders that are not looked into.
-        spare: says by its name of which zip file in the folder it is no error if it cannot be read.
-
-    Raises:
-        ValueError: names the flag; see trees.open_trees.
-    """
-    unread: list[str] = []
-    try:
-        found = trees.open_trees(path, left_out, spare, unread)
-    except ValueError as error:
-        raise ValueError(f"--{flag}: {error}") from error
-    unread = [f"--{flag}: {line}" for line in unread]
-    try:
-        yield found
-    except ValueError as error:
-        raise_all([*lines_of(error), *unread])
-    for line in unread:
-        absl.logging.warning("left out: %s", line)

@@ -2,11 +2,11 @@
 
     python -m data_prep.impact --videos=DIR --labels=labels_front_only_v1 --out=DIR
 
---videos is a folder or zip file with a video of each recording of the front camera
+--videos is a folder with a video of each recording of the front camera
 (…/20250407_1345_color_front_clipped.mp4, 30 frames per second), or a folder of image files of its
 name, numbered from 0. --labels holds <split>/<recording>/PSR_labels_raw.csv, as the data set ships
-it in dataset/PSR, and decides on the splits; it may be a zip file. --procedure takes a procedure
-file other than the one that ships, for recordings that this one does not name.
+it in dataset/PSR, and decides on the splits. --procedure takes a procedure file other than the one
+that ships, for recordings that this one does not name.
 
 A -1 in these labels is a part in transition, on its way on or off. It counts as before the
 transition until that ends in 0 or 1, which is the step. So PSR_labels.csv and
@@ -16,6 +16,7 @@ no part is incorrect in this data set. There are no boxes: no frame has one.
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from data_prep.reading import data_sets, recording_labels
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from data_prep.writing import from_files
+from stormpsr_jax.base import folders
 from stormpsr_jax.media import finding
 from stormpsr_jax.psr.files.labels import states_to_steps
 from stormpsr_jax.psr.procedure import Procedure
@@ -88,18 +90,19 @@ def make_dataset(
     """
     found = data_sets.match(
         FORMAT,
-        data_sets.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
-        finding.find_pictures(command.open_flag("videos", videos)),
+        data_sets.find_labels(folders.given(labels, "--labels"), f"--labels={labels}"),
+        finding.find_pictures(folders.given(videos, "--videos", "or a video")),
         {},
         procedure.fps,
+        functools.partial(data_sets.splits_of, labels, videos),
     )
     return from_files.build(read_labels, found, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--videos", required=True, metavar="PATH", help="folder or zip of the videos")
-    add("--labels", required=True, metavar="PATH", help="folder or zip of the PSR labels")
+    add("--videos", required=True, metavar="PATH", help="folder of the videos")
+    add("--labels", required=True, metavar="PATH", help="folder of the PSR labels")
     what = "procedure file (%(default)s, which ships)"
     add("--procedure", default="impact", metavar="FILE", help=what)
     command.add_recording_flags(parser)

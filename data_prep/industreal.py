@@ -2,13 +2,12 @@
 
     python -m data_prep.industreal --data=DIR --out=DIR
 
---data is the folder `recordings`, one above it, or a folder of the zip files as downloaded
-(train_p1.zip …); the other downloads may lie beside them, finished or not. A recording is a folder
+--data is the folder `recordings`, one above it, or a folder in which each download has been
+unpacked into a folder of its name (train_p1 …, which says the split). A recording is a folder
 <split>/<recording> with rgb/000000.jpg … (or rgb.mp4, or <recording>.mp4 anywhere, 10 frames per
-second), PSR_labels*.csv and OD_labels.json; its other camera streams are not used. In a zip file
-without folders of splits, its name says the split. Image files go before videos, and what has no
-labels is left out. --psr_labels takes the PSR labels from a folder (or zip file) of their own,
-<split>/<recording>/PSR_labels*.csv; those in --data are then not read.
+second), PSR_labels*.csv and OD_labels.json; its other camera streams are not used. Image files go
+before videos, and what has no labels is left out. --psr_labels takes the PSR labels from a folder
+of their own, <split>/<recording>/PSR_labels*.csv; those in --data are then not read.
 
 Frames have the numbers of the image files, which are those of the labels, and which begin at 30 in
 recording 11_assy_0_1. The first frame of its video is number 29, of every other video 0.
@@ -39,18 +38,16 @@ from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
-from stormpsr_jax.base import files
-from stormpsr_jax.base.trees import Place
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import finding
 from stormpsr_jax.psr.files import box_forms, class_maps
 from stormpsr_jax.psr.files.boxes import Id
-from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
 
 
-def read_boxes(place: Place) -> Boxes:
+def read_boxes(path: Path) -> Boxes:
     """Reads the boxes of a recording with their classes, and the classes by the table's names.
 
     Raises:
@@ -58,7 +55,7 @@ def read_boxes(place: Place) -> Boxes:
             and names neither agree nor are one off as in the download, and a number that is no
             class.
     """
-    data, path = place.read(files.read_json), str(place)
+    data = files.read_json(path)
     table, number = box_forms.coco_categories(data, path), class_maps.by_name(PROCEDURE)
     by_name = {key: number.get(name, -1) for key, name in table.items()}
     last = PROCEDURE.error_class
@@ -78,7 +75,7 @@ def read_boxes(place: Place) -> Boxes:
             raise ValueError(f"{where}: {files.shorten(category)} {what}")
         return category
 
-    found = boxes.of_one(box_forms.coco(data, path, check), Path(path).stem)
+    found = boxes.of_one(box_forms.coco(data, path, check), path.stem)
     classes = np.array(found.categories, np.int64)
     named = np.array([by_name.get(category, -1) for category in found.categories], np.int64)
     return dataclasses.replace(found, classes=classes, named=named, every_frame=True)
@@ -109,27 +106,26 @@ def make_dataset(
     Raises:
         ValueError: what is wrong with the data, all at once where that is possible.
     """
-    with command.open_downloads(
-        "data", data, _OTHER_STREAMS, OTHER_DOWNLOADS.__contains__
-    ) as trees:
-        if psr_labels is None:
-            labelled = data_sets.find_labels(trees, f"--data={data}")
-        else:
-            of_labels = command.open_flag("psr_labels", psr_labels)
-            labelled = data_sets.find_labels(of_labels, f"--psr_labels={psr_labels}")
-        boxed = data_sets.find_files(
-            trees,
-            "--data",
-            "boxes",
-            lambda file: file.above.last or None if file.last == _BOXES else None,
-        )
-        found = data_sets.match(
-            FORMAT,
-            labelled,
-            finding.find_pictures(trees, "rgb"),
-            {name: place for name, place in boxed.items() if name in labelled},
-            PROCEDURE.fps,
-        )
+    top = of_labels = folders.given(data, "--data")
+    flag = f"--data={data}"
+    if psr_labels is not None:
+        of_labels, flag = folders.given(psr_labels, "--psr_labels"), f"--psr_labels={psr_labels}"
+    labelled = data_sets.find_labels(of_labels, flag, _OTHER_STREAMS)
+    boxed = data_sets.find_files(
+        top,
+        "--data",
+        "boxes",
+        lambda file: file.parent.name if file.name == _BOXES else None,
+        _OTHER_STREAMS,
+    )
+    found = data_sets.match(
+        FORMAT,
+        labelled,
+        finding.find_pictures(top, "rgb", _OTHER_STREAMS),
+        {name: place for name, place in boxed.items() if name in labelled},
+        PROCEDURE.fps,
+        functools.partial(data_sets.splits_of, of_labels, top),
+    )
     return from_files.build(
         functools.partial(read_labels, FORMAT),
         found,
@@ -141,8 +137,8 @@ def make_dataset(
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of recordings")
-    what = "folder or zip of PSR labels that count instead of those in --data"
+    parser.add_argument("--data", required=True, metavar="PATH", help="folder of recordings")
+    what = "folder of PSR labels that count instead of those in --data"
     parser.add_argument("--psr_labels", metavar="PATH", help=what)
     command.add_recording_flags(parser)
 

@@ -49,8 +49,8 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
-    places = {place: None for place in label_files.find(labels).values() if place.is_file()}
-    known = for_each(zip(places), label_files.parsed)
+    places = {at: None for at in label_files.find(labels).values() if at.path.is_file()}
+    known = for_each(zip(places), lambda place: place.parsed)
     texts = [entry.text for parsed in known for entry in parsed.entries]
     rows = words.draft(texts, procedure)
     if not rows:

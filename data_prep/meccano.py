@@ -1,11 +1,10 @@
 """Makes clip shards of MECCANO, with the PSR and ASD labels of STORM-PSR.
 
-    python -m data_prep.meccano --frames=MECCANO_RGB_frames.zip --labels=DIR --asd_labels=DIR \\
-        --out=DIR
+    python -m data_prep.meccano --frames=DIR --labels=DIR --asd_labels=DIR --out=DIR
 
---frames is a folder or zip file with a folder of image files per recording (…/0001/00001.jpg), or
-a video (…/0001.mp4, 12 frames per second). --labels holds <split>/<recording>/PSR_labels*.csv and
-decides on the splits, --asd_labels <split>/<recording>_GT.csv. All three may be zip files.
+--frames has a folder of image files per recording (…/0001/00001.jpg), or a video (…/0001.mp4, 12
+frames per second). --labels holds <split>/<recording>/PSR_labels*.csv and decides on the splits,
+--asd_labels <split>/<recording>_GT.csv.
 
 A box is of the class of the state that the PSR labels give at its frame: error state, or "ignored"
 where it is not catalogued. A frame without a box is empty where the recording has ASD labels whose
@@ -27,16 +26,15 @@ from data_prep.reading.boxes import Boxes, joined
 from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
-from stormpsr_jax.base import files
-from stormpsr_jax.base.trees import Place, open_trees
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import finding
 from stormpsr_jax.psr.files import box_forms
 from stormpsr_jax.psr.procedure import load_procedure
 
 
-def read_boxes(place: Place) -> Boxes:
+def read_boxes(path: Path) -> Boxes:
     """Reads `<recording>_GT.csv`; errors as of `box_forms.meccano`."""
-    pictures, unsure = box_forms.meccano(place.read(files.read_text), str(place))
+    pictures, unsure = box_forms.meccano(files.read_text(path), path)
     ranges = np.array(unsure, np.int64).reshape(-1, 2)
     return dataclasses.replace(joined(pictures), every_frame=True, unsure=ranges)
 
@@ -45,17 +43,17 @@ FORMAT = Format("MECCANO", 1, "--frames", read_boxes, download=data_sets.known_d
 _BOXES = "_GT.csv"
 
 
-def find_boxes(asd_labels: str | Path) -> dict[str, Place]:
+def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
     """Returns the files <recording>_GT.csv by recording.
 
     Raises:
         ValueError: there are none, or a recording has two.
     """
     found = data_sets.find_files(
-        open_trees(asd_labels),
+        folders.given(asd_labels, "--asd_labels"),
         "--asd_labels",
         "boxes",
-        lambda file: file.last.removesuffix(_BOXES) if file.last.endswith(_BOXES) else None,
+        lambda file: file.name.removesuffix(_BOXES) if file.name.endswith(_BOXES) else None,
     )
     if not found:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
@@ -78,10 +76,11 @@ def make_dataset(
     procedure = load_procedure("meccano")
     found = data_sets.match(
         FORMAT,
-        data_sets.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
-        finding.find_pictures(command.open_flag("frames", frames)),
+        data_sets.find_labels(folders.given(labels, "--labels"), f"--labels={labels}"),
+        finding.find_pictures(folders.given(frames, "--frames", "or a video")),
         find_boxes(asd_labels) if asd_labels else {},
         procedure.fps,
+        functools.partial(data_sets.splits_of, labels, frames),
     )
     return from_files.build(
         functools.partial(read_labels, FORMAT),
@@ -95,9 +94,9 @@ def make_dataset(
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--frames", required=True, metavar="PATH", help="folder or zip of the frames")
-    add("--labels", required=True, metavar="PATH", help="folder or zip of the PSR labels")
-    add("--asd_labels", metavar="PATH", help="folder or zip of the boxes")
+    add("--frames", required=True, metavar="PATH", help="folder of the frames")
+    add("--labels", required=True, metavar="PATH", help="folder of the PSR labels")
+    add("--asd_labels", metavar="PATH", help="folder of the boxes")
     command.add_recording_flags(parser)
 
 

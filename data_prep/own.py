@@ -37,7 +37,6 @@ learn from what it was scored on.
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -51,12 +50,12 @@ from data_prep import command
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
+from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import for_each, lines_of, raise_all
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.media import finding
 from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.files.label_files import SPLITS
+from stormpsr_jax.psr.files.label_files import SPLITS, Labelled
 from stormpsr_jax.psr.files.words import Terms, terms
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -80,14 +79,16 @@ def find_recordings(
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
             mistakes in a COCO file of several recordings.
     """
-    pictured = finding.find_pictures(command.open_flag("videos", videos))
-    found = label_files.look(command.open_flag("labels", labels), None, pictured, splits)
+    of_videos = folders.given(videos, "--videos", "or a video")
+    of_labels = folders.given(labels, "--labels", "or a label file")
+    pictured = finding.find_pictures(of_videos)
+    found = label_files.look(of_labels, None, pictured, splits)
     raise_all(found.lines)
     labelled = found.labels
     if not labelled and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
     without = [name for name in pictured if name not in labelled]
-    why = label_files.unknown(labels, without) if without and os.path.isdir(labels) else []
+    why = label_files.unknown(of_labels, without) if without and of_labels.is_dir() else []
     if without and (why or not labelled):
         raise_all([f"frames without labels: {', '.join(without)}", *why])
     boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
@@ -103,6 +104,7 @@ def find_recordings(
                 splits,
                 split_seed,
                 before or {},
+                (of_labels, of_videos),
                 procedure=procedure,
                 terms=terms,
             ),
@@ -112,7 +114,7 @@ def find_recordings(
         raise
 
 
-def _of_projects(labelled: Mapping[str, Place], known: Collection[str]) -> list[str]:
+def _of_projects(labelled: Mapping[str, Labelled], known: Collection[str]) -> list[str]:
     """Says how a file of several recordings calls them, where some are not `known` by that."""
     lines = []
     for place in dict.fromkeys(labelled.values()):
@@ -231,8 +233,8 @@ def _make_or_export(
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--videos", required=True, metavar="PATH", help="folder or zip of the videos")
-    add("--labels", required=True, metavar="PATH", help="folder, zip or file of the labels")
+    add("--videos", required=True, metavar="PATH", help="folder of the videos")
+    add("--labels", required=True, metavar="PATH", help="folder or file of the labels")
     add_label_flags(add)
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")

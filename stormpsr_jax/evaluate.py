@@ -169,9 +169,8 @@ def _main_detections(argv: Sequence[str]) -> None:
     parser = _parser_of("detections", detection_scores.__doc__)
     _add_procedure_and_split(parser)
     add = parser.add_argument
-    add("--asd", required=True, help="folder, or zip file, with <rec>_results_pred.csv")
-    what = "folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
-    what += "--asd has them"
+    add("--asd", required=True, help="folder with <rec>_results_pred.csv")
+    what = "folder with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise --asd has them"
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
     add("--iou", type=float, default=detection_scores.IOU, help="of a box found (%(default)s)")
@@ -267,10 +266,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second; otherwise the procedure's")
-    what = "folder with <rec>/PSR_labels.csv, or zip files of these; or labelling tools' files"
+    what = "folder with <rec>/PSR_labels.csv, or labelling tools' files"
     add("--labels", required=True, help=what)
     add_label_flags(add)
-    add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
+    add("--asd", help="folder with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
     add("--scores", help="folder with <rec>.npz of both, for the learned fusion")
     what = "weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "

@@ -67,7 +67,7 @@ def check(args: argparse.Namespace) -> None:
         if variant is None:
             continue
         if len(known.states) and tuple(known.states[0].tolist()) != variant.initial_state:
-            where = f"{place}/{label_files.STATES}: line 1" if not place.is_file() else place
+            where = f"{place}/{label_files.STATES}: line 1" if place.path.is_dir() else place
             what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
             errors.append(f"{where}: {what}")
             continue

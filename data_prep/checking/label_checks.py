@@ -8,7 +8,6 @@ import msgspec
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.words import Terms
@@ -84,7 +83,7 @@ def check(
     found: list[tuple[str, agreement.LabelWarning]] = []
     empty: list[str] = []
 
-    def look(name: str, place: Place) -> None:
+    def look(name: str, place: label_files.Labelled) -> None:
         variant = procedure.variant_for(name)
         read = label_files.read(place, procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1

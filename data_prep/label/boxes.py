@@ -18,7 +18,6 @@ from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, revision
 from data_prep.reading import own_labels
 from stormpsr_jax.base import files
-from stormpsr_jax.base.trees import place_of
 from stormpsr_jax.psr.files import box_forms
 from stormpsr_jax.psr.files import boxes as psr_boxes
 from stormpsr_jax.psr.files.label_files import BOXES
@@ -72,7 +71,7 @@ class BoxFolder:
         """
         if (path := self.path(name)) is None:
             return [], revision([])
-        found = own_labels.read_boxes(place_of(path))
+        found = own_labels.read_boxes(path)
         found.of_frames(0, film.num_frames)
         corners = found.boxes * ([film.width, film.height] * 2)
         corners[:, :2] -= corners[:, 2:] / 2

@@ -10,12 +10,12 @@ import collections
 import contextlib
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.reading import own_labels
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.media import containers, video
 
 # 43 pictures of 1080p. Each thread of a decoder may hold on to as much memory besides.
@@ -40,15 +40,15 @@ class Film:
         playable: whether browsers are likely to play it.
     """
 
-    def __init__(self, place: Place, fps: float, told: int):
+    def __init__(self, place: Path, fps: float, told: int):
         """Builds the index of a video.
 
         Raises:
             ValueError: `data_prep.own` would not take it either.
         """
-        self._place, self._index = place, containers.read_index(*place, told)
+        self._place, self._index = place, containers.read_index(place, told)
         index = self._index
-        video.count_resampled(*place, index.times, fps)
+        video.count_resampled(place, index.times, fps)
         repeats = video.resample(index.times, fps)
         self._pictures = np.repeat(np.arange(len(repeats)), repeats)  # by frame
         self._shown = repeats > 0  # by picture
@@ -67,7 +67,7 @@ class Film:
 
     def _open(self) -> None:
         self._stack.close()
-        opened = containers.open_video(*self._place)
+        opened = containers.open_video(self._place)
         self._is_open = True
         self._container, self._stream = self._stack.enter_context(opened)
         self._frames: Any = self._decode()

@@ -16,7 +16,6 @@ from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.files import label_files, labels, timed_labels
 from stormpsr_jax.psr.files.formats.sample import Unit
@@ -63,7 +62,7 @@ class LabelFolder:
     def find(self) -> None:
         """Looks again."""
         folder = self.keeping.folder
-        found = label_files.look([Tree(str(folder))], known=self._names)
+        found = label_files.look(folder, known=self._names)
         self.paths = {name: place.path for name, place in found.labels.items()}
         self.errors = found.errors
 

@@ -28,10 +28,9 @@ from data_prep.label.models import Proposals, Wanted, training, uncertainty
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base.errors import message_of
-from stormpsr_jax.base.trees import Place, Tree, place_of
 from stormpsr_jax.media import finding, video
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.files.label_files import SPLITS
+from stormpsr_jax.psr.files.label_files import SPLITS, Labelled
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -60,7 +59,7 @@ class Recording:
         lock: of who uses `film`.
     """
 
-    def __init__(self, name: str, place: Place):
+    def __init__(self, name: str, place: Path):
         self.name, self.place = name, place
         self.film: Film | None = None
         self.error = ""
@@ -82,7 +81,7 @@ class Recording:
             self._told.close()
 
     def _stat(self) -> tuple[int, int]:
-        status = os.stat(self.place.path)
+        status = self.place.stat()
         return status.st_mtime_ns, status.st_size
 
     @property
@@ -120,7 +119,7 @@ def _find(videos: str) -> dict[str, Recording]:
     """The videos in a folder by name; ValueError: none, or a name that no recording can have."""
     if not Path(videos).is_dir():
         raise ValueError(f"{videos}: no such folder")
-    found = finding.find_pictures([Tree(videos)])
+    found = finding.find_pictures(Path(videos))
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
     places = data_sets.only_places(found, videos, "videos")
@@ -216,13 +215,14 @@ class Project:
         folder, boxes, boxed = self.labels.keeping.folder, self.boxes.folder, set[str]()
         if boxes.is_dir() and any(path.is_file() for path in boxes.rglob("*")):
             boxed = done.keys() & own_labels.find_boxes(boxes, done)
-        labelled = {name: place_of(self.labels.paths[name]) for name in done}
+        labelled = {name: Labelled(self.labels.paths[name]) for name in done}
         pictured = {name: self.recordings[name].place for name in done}
         for kind in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, kind, self._procedure_file, wanted)
             commands, data, workdir = training(*which)
             before = own_splits.of_folder(data)
-            given = wanted.splits, 0, before, labelled, pictured, self.procedure
+            tops = folder, Path(self._videos)
+            given = wanted.splits, 0, before, tops, labelled, pictured, self.procedure
             splits = own_splits.choose_splits(*given)
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:
@@ -261,7 +261,7 @@ class Project:
         if self.proposals.model is None:
             return None
         videos = [video for video in self.overview()["videos"] if video["frames"]]
-        todo = [self.recordings[v["name"]].place.path for v in videos if v["status"] != "done"]
+        todo = [self.recordings[v["name"]].place for v in videos if v["status"] != "done"]
         return self.proposals.command(todo) if todo else None
 
     def _look(self, recording: Recording) -> tuple[dict[str, Any], Labels | None]:

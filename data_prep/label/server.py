@@ -209,7 +209,7 @@ class Server:
         return FileResponse(_STATIC / name)
 
     async def _get_media(self, request: Request) -> Response:
-        path = self._recording(request).place.path
+        path = self._recording(request).place
         kind = _MEDIA.get(path.suffix.lower()) or mimetypes.guess_type(path.name)[0]
         return FileResponse(path, media_type=kind or "application/octet-stream")
 

@@ -1,22 +1,25 @@
-"""Finds the recordings of a data set: pictures, label files and boxes, in folders and zip files."""
+"""Finds the recordings of a data set: pictures, label files and boxes."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from absl import logging
 
 from data_prep.reading.boxes import Boxes
+from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import gathering, raise_all
-from stormpsr_jax.base.trees import Place, Tree
+from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-from stormpsr_jax.psr.files.label_files import STATES, split_of
+from stormpsr_jax.psr.files.label_files import STATES, Labelled, split_of
 
 # Put together from the code, label files and results that the authors and others have published.
 # Nobody who wrote it has seen the archives of pictures.
 _DOWNLOADS = Path(__file__).with_name("downloads.json")
+P = TypeVar("P", Path, Labelled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,32 +62,31 @@ class Format:
     title: str
     first_frame: int
     frames_flag: str
-    read_boxes: Callable[[Place], Boxes] | None = None
+    read_boxes: Callable[[Path], Boxes] | None = None
     any_first: bool = False
     download: Download | None = dataclasses.field(default_factory=Download)
 
-    def open_pictures(self, place: Place, name: str, fps: float) -> Pictures:
+    def open_pictures(self, path: Path, name: str, fps: float) -> Pictures:
         """Opens a recording's video, or its folder of image files.
 
         Raises:
             ValueError: it cannot be read, a picture is missing, or the video of a download has not
                 the rate.
         """
-        tree, path = place
         if self.download is None:
-            return finding.open_recording(tree, path, fps)
-        if video.is_video(path):
+            return finding.open_recording(path, fps)
+        if video.is_video(path.name):
             start = self.download.video_starts.get(name, self.first_frame)
-            return video.open_constant_rate(tree, path, start, fps)
-        numbers = pictures.number_images(tree, path, tree.entries(path)[1])
+            return video.open_constant_rate(path, start, fps)
+        numbers = pictures.number_images(path, folders.entries(path)[1])
         first = min(numbers)
         if first != self.first_frame and not self.any_first:
             raise ValueError(
-                f"{tree.show(path)}: the first frame is {first}, {self.title} starts at "
+                f"{printable(path)}: the first frame is {first}, {self.title} starts at "
                 f"{self.first_frame}; frames before it are missing, or were numbered otherwise "
                 "when they were extracted"
             )
-        return ImageFiles(tree, path, first, len(numbers))
+        return ImageFiles(path, first, len(numbers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ class RecordingFiles:
 
     Attributes:
         split: "train", "val" or "test".
-        labels: folder of its PSR label files; of a user's own, maybe a file.
+        labels: its PSR label files; of a user's own, maybe a file of a label format.
         boxes: file (or folder) of its boxes, or the boxes themselves where one file has those of
             several recordings; None if there are none.
     """
@@ -101,45 +103,56 @@ class RecordingFiles:
     name: str
     split: str
     pictures: Pictures
-    labels: Place
-    boxes: Place | Boxes | None
+    labels: Labelled
+    boxes: Path | Boxes | None
 
 
-def find_labels(trees: Iterable[Tree], flag: str, file: str = STATES) -> dict[str, Place]:
+def find_labels(
+    top: Path, flag: str, left_out: Collection[str] = (), file: str = STATES
+) -> dict[str, Labelled]:
     """Finds the folders with a file of labels, by recording.
 
     Raises:
         ValueError: there are none, or all recordings that are in two places.
     """
-    folders = [its.above for tree in trees for its in tree.files() if its.last == file]
-    if not folders:
-        raise ValueError(f"{flag}: no folder <train|val|test>/<recording> with a {file} is in it")
-    found = finding.by_name((folder.last, folder) for folder in folders)
-    return only_places(found, flag, "labels")
+    walked = folders.walk(top, left_out)
+    found = finding.by_name((path.name, path) for path, _, names in walked if file in names)
+    if not found:
+        raise ValueError(
+            f"{flag}: no folder <train|val|test>/<recording> with a {file} is in it; unpack the "
+            "archives, if it holds some"
+        )
+    places = only_places(found, flag, "labels")
+    return {name: Labelled(path) for name, path in places.items()}
 
 
 def find_files(
-    trees: Iterable[Tree], flag: str, what: str, recording_of: Callable[[Place], str | None]
-) -> dict[str, Place]:
+    top: Path,
+    flag: str,
+    what: str,
+    recording_of: Callable[[Path], str | None],
+    left_out: Collection[str] = (),
+) -> dict[str, Path]:
     """Returns a file of each recording.
 
     Args:
         what: is in the files.
         recording_of: a file -> name of the recording; None of another file.
+        left_out: names of folders that are not looked into.
 
     Raises:
         ValueError: all recordings that have two, and all names that cannot be those of recordings.
     """
+    walked = folders.walk(top, left_out)
     found = finding.by_name(
-        (name, file)
-        for tree in trees
-        for file in tree.files()
-        if (name := recording_of(file)) is not None
+        (name, path)
+        for path in (folder / file for folder, _, names in walked for file in names)
+        if (name := recording_of(path)) is not None
     )
     return only_places(found, flag, what)
 
 
-def only_places(found: Mapping[str, Sequence[Place]], flag: str, what: str) -> dict[str, Place]:
+def only_places(found: Mapping[str, Sequence[P]], flag: str, what: str) -> dict[str, P]:
     """Returns the place of each recording; ValueError names all that have several."""
     raise_all(
         [
@@ -153,11 +166,16 @@ def only_places(found: Mapping[str, Sequence[Place]], flag: str, what: str) -> d
 
 
 def splits_of(
-    labelled: Mapping[str, Place], pictured: Mapping[str, Place], above: bool = True
+    labels: str | Path,
+    pictures: str | Path,
+    labelled: Mapping[str, Labelled],
+    pictured: Mapping[str, Path],
+    above: bool = True,
 ) -> dict[str, str]:
     """Returns the split of each recording: that of its labels, or else of its pictures.
 
     Args:
+        labels, pictures: the folders that all of them are in.
         labelled, pictured: places by recording.
         above: see `label_files.split_of`.
 
@@ -166,8 +184,8 @@ def splits_of(
     """
     splits, problems = {}, []
     for name, place in labelled.items():
-        of_pictures = split_of(pictured[name], above)
-        of_labels = split_of(place, above) or of_pictures
+        of_pictures = split_of(pictured[name], Path(pictures), above)
+        of_labels = split_of(place.path, Path(labels), above) or of_pictures
         if not of_labels:
             problems.append(f"{place}: is in no folder train, val or test")
         elif of_pictures not in ("", of_labels):
@@ -182,11 +200,11 @@ def splits_of(
 
 def match(
     form: Format,
-    labelled: Mapping[str, Place],
-    pictured: Mapping[str, Sequence[Place]],
-    boxed: Mapping[str, Place | Boxes],
+    labelled: Mapping[str, Labelled],
+    pictured: Mapping[str, Sequence[Path]],
+    boxed: Mapping[str, Path | Boxes],
     fps: float,
-    choose_splits: Callable[[Mapping[str, Place], Mapping[str, Place]], dict[str, str]] = splits_of,
+    choose_splits: Callable[[Mapping[str, Labelled], Mapping[str, Path]], dict[str, str]],
 ) -> list[RecordingFiles]:
     """Brings the parts of each recording together.
 
@@ -214,7 +232,7 @@ def match(
     chosen, opened = {}, {}
     for name in labelled.keys() & pictured.keys():
         there = pictured[name]
-        images = [place for place in there if not video.is_video(place[1])]
+        images = [place for place in there if not video.is_video(place.name)]
         chosen[name] = images if images and form.download else there
     for name, [place, *others] in sorted(chosen.items()):
         with gathering(problems):
@@ -224,12 +242,10 @@ def match(
     raise_all(problems)
     splits = choose_splits(labelled, {name: place for name, [place] in chosen.items()})
     if unlabelled:
-        within = sorted({tree.show("") for name in unlabelled for tree, _ in pictured[name]})
-        logging.warning(
-            "pictures without labels are left out: %s (in %s)",
-            ", ".join(unlabelled),
-            ", ".join(within),
-        )
+        first = printable(pictured[unlabelled[0]][0])
+        what = "pictures without labels are left out: %s (%s%s)"
+        more = ", …" * (len(unlabelled) > 1)
+        logging.warning(what, ", ".join(unlabelled), first, more)
     return [
         RecordingFiles(name, splits[name], opened[name], labelled[name], boxed.get(name))
         for name in labelled

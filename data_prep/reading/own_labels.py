@@ -1,7 +1,6 @@
 """Labels of a user's own recordings: PSR files or a label format; boxes of COCO, CVAT or YOLO."""
 
 import functools
-import os
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -12,9 +11,8 @@ from data_prep.reading import boxes, data_sets, recording_labels
 from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
-from stormpsr_jax.base import files, trees
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each, one_line
-from stormpsr_jax.base.trees import Place, join
 from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.psr.files import box_forms, label_files, labels, timed_labels
@@ -44,7 +42,7 @@ def read_labels(
 
     def read_steps() -> Labels:
         procedure.variant_for(recording.name)  # which it has to have
-        if recording.labels.is_file():
+        if recording.labels.path.is_file():
             return _read_timed(recording, procedure, terms or Terms())
         found = recording_labels.read_psr_labels(recording, procedure)
         if label_files.STATES not in found.files and len(found.states) == 1:
@@ -70,7 +68,7 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -
     if not timed:
         raise ValueError(_unlabelled(place, recording.name))
     first_state, steps = timed_labels.to_frames(
-        place,
+        place.path,
         timed,
         initial,
         procedure,
@@ -78,8 +76,8 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -
         num_frames=recording.pictures.num_frames,
         shown=functools.partial(_shown, recording.pictures, procedure.fps),
     )
-    said = place.tree.read(place.name)
-    if len(label_files.parsed(place).recordings) > 1:  # those of others may change
+    said = place.path.read_bytes()
+    if len(place.parsed.recordings) > 1:  # those of others may change
         said = repr([(step.at, step.unit.value, step.step_id) for step in timed]).encode()
     frames, states = labels.steps_to_states(steps, first_state, first)
     derived = labels.states_to_steps(frames, states)
@@ -93,11 +91,11 @@ def other_rates(found: Iterable[RecordingFiles], labels_fps: float) -> list[str]
     rates: list[float] = []
     for recording in found:
         pictures, place = recording.pictures, recording.labels
-        if not (isinstance(pictures, video.Video) and place.is_file()):
+        if not (isinstance(pictures, video.Video) and place.path.is_file()):
             continue
-        entries = label_files.parsed(place).entries
+        entries = place.parsed.entries
         counted = any(entry.unit is not Unit.SECONDS for entry in entries)
-        times = containers.read_times(pictures.tree, pictures.name)
+        times = containers.read_times(pictures.path)
         rate = (len(times) - 1) / float(times[-1] - times[0]) if counted and len(times) > 1 else 0
         if rate and abs(labels_fps / rate - 1) > _SAME_RATE:
             names.append(recording.name)
@@ -116,7 +114,7 @@ def other_rates(found: Iterable[RecordingFiles], labels_fps: float) -> list[str]
 def _shown(pictures: Pictures, fps: float) -> Shown:
     """Returns which frames show the pictures of a recording, of a video by its timestamps."""
     if isinstance(pictures, video.Video):
-        return shown_of(containers.read_times(pictures.tree, pictures.name), fps)
+        return shown_of(containers.read_times(pictures.path), fps)
     numbers = np.arange(pictures.num_frames)
     return Shown(numbers / fps, numbers)
 
@@ -127,25 +125,20 @@ def shown_of(times: np.ndarray, fps: float) -> Shown:
     return Shown(times - times[0], np.cumsum(repeats) - repeats)
 
 
-def read_boxes(place: Place) -> Boxes:
+def read_boxes(path: Path) -> Boxes:
     """Reads the boxes of a recording: of a COCO or CVAT file, or of a folder of YOLO's."""
-    if place.is_file():
-        return boxes.of_one(_pictures(place), Path(place.name).stem)
+    if path.is_file():
+        return boxes.of_one(box_forms.read(path), path.stem)
 
     def picture(name: str) -> Picture:
-        return box_forms.yolo((place / name).read(files.read_text), str(place / name))
+        return box_forms.yolo(files.read_text(path / name), str(path / name))
 
-    there = filter(box_forms.is_of_picture, place.tree.entries(place.name)[1])
+    there = filter(box_forms.is_of_picture, folders.entries(path)[1])
     pictures = for_each([(name,) for name in there], picture)
     return boxes.joined(by_frame(pictures).values())
 
 
-def _pictures(place: Place) -> list[Picture]:
-    """Those of a COCO or CVAT file."""
-    return place.read(box_forms.read, str(place))
-
-
-def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:
+def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Path | Boxes]:
     """Finds the boxes of each recording.
 
     Args:
@@ -158,18 +151,15 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
         ValueError: there are none, a recording has both, or a file of all recordings has
             mistakes.
     """
-    if not os.path.exists(path):
-        raise ValueError(f"--boxes={path}: no such folder, COCO or CVAT file")
-    places: list[tuple[str, Place]] = []
-    for tree in trees.open_trees(path):
-        for folder, _, there in tree.walk():
-            places += [
-                (file.rpartition(".")[0], Place(tree, join(folder, file)))
-                for file in there
-                if file.lower().endswith(_SHARED)
-            ]
-            if folder and any(map(box_forms.is_of_picture, there)):
-                places.append((folder.rpartition("/")[2], Place(tree, folder)))
+    top, places = folders.given(path, "--boxes", "or a COCO or CVAT file"), list[tuple[str, Path]]()
+    for folder, _, there in folders.walk(top):
+        places += [
+            (file.rpartition(".")[0], folder / file)
+            for file in there
+            if file.lower().endswith(_SHARED)
+        ]
+        if folder != top and any(map(box_forms.is_of_picture, there)):
+            places.append((folder.name, folder))
     found = finding.by_name(places)
     if not found:
         raise ValueError(
@@ -177,7 +167,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
             "<recording>/*.txt (YOLO)"
         )
     (_, shared), *others = places
-    if not others and (shared.tree.only or not found.keys() & set(names)):
+    if not others and (shared == top or not found.keys() & set(names)):
         if shared.is_file():
-            return boxes.by_recording(_pictures(shared), names)
+            return boxes.by_recording(box_forms.read(shared), names)
     return data_sets.only_places(found, "--boxes", "boxes")

@@ -9,10 +9,9 @@ from pathlib import Path
 from data_prep.reading import data_sets, recording_labels
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, raise_all
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.data import folder
 from stormpsr_jax.psr.files import csvfile, label_files
-from stormpsr_jax.psr.files.label_files import SPLITS
+from stormpsr_jax.psr.files.label_files import SPLITS, Labelled
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -27,8 +26,9 @@ def choose_splits(
     splits: str,
     seed: int,
     before: Mapping[str, str],
-    labelled: Mapping[str, Place],
-    pictured: Mapping[str, Place],
+    tops: tuple[Path, Path],
+    labelled: Mapping[str, Labelled],
+    pictured: Mapping[str, Path],
     procedure: Procedure,
     terms: Terms | None = None,
 ) -> dict[str, str]:
@@ -39,15 +39,18 @@ def choose_splits(
             if no recording lies in one of these, DEFAULT_SHARES.
         before: the splits that recordings have already, which no draw changes: what is scored on
             must not be learnt from later.
+        tops: the folders of all labels and of all pictures.
         labelled, pictured: the place of each recording.
         procedure, terms: by which labels are read, for `kinds` of a draw.
 
     Raises:
         ValueError: too few recordings for the draw; recordings without a split or in two.
     """
-    places = (*labelled.values(), *pictured.values())
-    if not splits and any(label_files.split_of(place, above=False) for place in places):
-        return data_sets.splits_of(labelled, pictured, above=False)
+    if not splits:
+        of_folders = [label_files.split_of(place.path, tops[0]) for place in labelled.values()]
+        of_folders += [label_files.split_of(path, tops[1]) for path in pictured.values()]
+        if any(of_folders):
+            return data_sets.splits_of(*tops, labelled, pictured, above=False)
     if match := _SHARES.fullmatch(splits or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
         kinds = {name: _kind(name, labelled[name], procedure, terms) for name in labelled}
@@ -55,14 +58,16 @@ def choose_splits(
     return _read_splits(Path(splits), labelled)
 
 
-def _kind(name: str, place: Place, procedure: Procedure, terms: Terms | None) -> Kind:
+def _kind(name: str, place: Labelled, procedure: Procedure, terms: Terms | None) -> Kind:
     try:
         variant = procedure.variant_for(name).name
-        if place.is_file():
+        if place.path.is_file():
             timed = label_files.read_times(place, procedure, terms, name, with_pictures=True)
             return any(step.step_id % 3 == 1 for step in timed), variant
         frames = range(csvfile.MAX_FRAME + 1)
-        known = recording_labels.read_psr_files(place, name, procedure, frames, early_start=True)
+        known = recording_labels.read_psr_files(
+            place.path, name, procedure, frames, early_start=True
+        )
         return bool((known.states == -1).any()), variant
     except ValueError:  # which is reported when all labels are read
         return False, ""

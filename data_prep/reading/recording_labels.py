@@ -10,7 +10,6 @@ import numpy as np
 from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.errors import for_each, raise_all
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.psr.files import csvfile, label_files, labels
 from stormpsr_jax.psr.files.label_files import STATES, STEPS, WITH_ERRORS
@@ -44,7 +43,7 @@ class Labels:
 
 
 def read_psr_files(
-    folder: Place,
+    folder: Path,
     name: str,
     procedure: Procedure,
     frames: range,
@@ -73,7 +72,7 @@ def read_psr_files(
     known = label_files.read_files(folder, there, procedure, check)
     digest, files = 0, {}
     for file in there:
-        files[file] = folder.tree.read((folder / file).name)
+        files[file] = (folder / file).read_bytes()
         digest = zlib.crc32(files[file], zlib.crc32(file.encode(), digest))
     if STATES not in known:
         of = next((file for file in (WITH_ERRORS, STEPS) if file in known), STEPS)
@@ -123,14 +122,14 @@ def read_psr_labels(
     """Reads the PSR label files of a recording with pictures; see read_psr_files."""
     first = recording.pictures.first_frame
     frames = range(first, first + recording.pictures.num_frames)
-    where = recording.labels, recording.name
+    where = recording.labels.path, recording.name
     return read_psr_files(*where, procedure, frames, early_start=early_start)
 
 
 def with_boxes(
     recording: RecordingFiles,
     read_steps: Callable[[], Labels],
-    read_boxes: Callable[[Place], Boxes] | None,
+    read_boxes: Callable[[Path], Boxes] | None,
 ) -> Labels:
     """Returns labels with the boxes of a recording; ValueError with the errors of both."""
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.installed import check_extra
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import containers, sources, video
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS
 
@@ -206,12 +205,12 @@ class _Playing:
     is_file = True
 
     def __init__(self, name: str, place: Path):
-        self.name, self._tree, self._file = name, Tree(str(place.parent)), place.name
+        self.name, self._place = name, place
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[Shown]]:
-        times = containers.read_times(self._tree, self._file)
-        with contextlib.closing(video.decode(self._tree, self._file, times)) as pictures:
+        times = containers.read_times(self._place)
+        with contextlib.closing(video.decode(self._place, times)) as pictures:
             yield (
                 (float(moment - times[0]), functools.partial(np.asarray, picture))
                 for moment, picture in zip(times, pictures, strict=False)

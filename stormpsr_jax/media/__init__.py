@@ -1,1 +1,1 @@
-"""Pictures and video in: trees of files, containers, decoding, framing."""
+"""Pictures and video in: finding, containers, decoding, framing."""

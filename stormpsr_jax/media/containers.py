@@ -15,14 +15,14 @@ import re
 import struct
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import installed
-from stormpsr_jax.base.trees import Tree
-from stormpsr_jax.base.zips import read_errors
+from stormpsr_jax.base.folders import printable, read_errors
 from stormpsr_jax.media import limited
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
 
@@ -82,7 +82,7 @@ def check_frames(place: str, count: int, size: int, how: str = "") -> None:
 
 
 @contextlib.contextmanager
-def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """Opens a video: (container, its first video stream).
 
     `read_times` comes first: this has no limit of memory and time.
@@ -90,11 +90,11 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
     Raises:
         ValueError: PyAV is missing, or it cannot be read; also of what happens inside the block.
     """
-    place = tree.show(name)
+    place = printable(path)
     _check_av(place)
     import av
 
-    with tree.open(name)[0] as file, read_errors(place):
+    with read_errors(path), path.open("rb") as file:
         if not file.read(1):
             raise ValueError(f"{place}: is empty (0 bytes)")
         file.seek(0)
@@ -124,6 +124,8 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
                 f"{CONTAINERS} are, of frames those of up to {MAX_FRAME_PIXELS:,} pixels; "
                 f"{_CONVERT}"
             ) from error
+        except (EOFError, RuntimeError, OverflowError, UnicodeDecodeError) as error:
+            raise ValueError(f"{place}: cannot be read ({error})") from error
 
 
 def _check_av(place: str) -> None:
@@ -181,7 +183,7 @@ class _Source:
 # --- Times ----------------------------------------------------------------------------------------
 
 
-def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
+def read_times(path: Path, *, warn: bool = False) -> np.ndarray:
     """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
 
     It reads the video in a process of its own, which has a limit of memory (on Linux) and of time.
@@ -193,8 +195,8 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
             times or times that go back, there are more of them than the file can have, or reading
             it takes more than that process may.
     """
-    (times, late, *_), trimmed = _in_process(tree, name)
-    place = tree.show(name)
+    (times, late, *_), trimmed = _in_process(path)
+    place = printable(path)
     if warn and trimmed > len(times):
         _LOG.warning(
             "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
@@ -225,7 +227,7 @@ class Index(NamedTuple):
     starts: np.ndarray
 
 
-def read_index(tree: Tree, name: str, told: int) -> Index:
+def read_index(path: Path, told: int) -> Index:
     """Returns what it takes to decode any frame of a video; decodes none.
 
     Args:
@@ -235,15 +237,15 @@ def read_index(tree: Tree, name: str, told: int) -> Index:
     Raises:
         ValueError: as of `read_times`.
     """
-    return _in_process(tree, name, told)[0]
+    return _in_process(path, told)[0]
 
 
-def _in_process(tree: Tree, name: str, told: int | None = None) -> tuple[Index, int]:
+def _in_process(path: Path, told: int | None = None) -> tuple[Index, int]:
     """What `_read_index` returns, in a process with limits."""
-    place = tree.show(name)
+    place = printable(path)
     _check_av(place)
     files = () if told is None else (told,)
-    output = limited.call(__name__, (tree, name, told), lambda _: place, _CONVERT, files)
+    output = limited.call(__name__, (path, told), lambda _: place, _CONVERT, files)
     head, _, body = output.partition(b"\n")
     answer = json.loads(head)
     if "error" in answer:
@@ -253,13 +255,13 @@ def _in_process(tree: Tree, name: str, told: int | None = None) -> tuple[Index, 
     return Index(times, answer["late"], *numbers.reshape(2, -1)), answer["trimmed"]
 
 
-def _read_index(tree: Tree, name: str, told: int | None = None) -> tuple[Index, int]:
+def _read_index(path: Path, told: int | None = None) -> tuple[Index, int]:
     """Returns the index, and how many other frames the file hides; see `read_index`."""
-    place = tree.show(name)
-    with open_video(tree, name) as (container, stream):
+    place = printable(path)
+    with open_video(path) as (container, stream):
         times, end, latest, unit = array.array("q"), 0, None, float(stream.time_base)
         keys, starts = array.array("q"), array.array("q")
-        trimmed, size = 0, tree.size(name)
+        trimmed, size = 0, path.stat().st_size
         by_time = container.format.name.startswith(("mov", "matroska"))
         for i, packet in enumerate(container.demux(stream)):
             time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
@@ -330,10 +332,12 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 
 def _main() -> None:
     """Writes the index of a video, or the error in reading it, to stdout for `_in_process`."""
-    tree, name, told = pickle.load(sys.stdin.buffer)  # of the process that has started this one
+    path, told = pickle.load(sys.stdin.buffer)  # of the process that has started this one
     try:
-        limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
-        index, trimmed = _read_index(tree, name, told)
+        with read_errors(path):
+            size = path.stat().st_size
+        limited.limit(MAX_MEMORY, MAX_SECONDS + size // BYTES_OF_SECOND)
+        index, trimmed = _read_index(path, told)
         answer = dict[str, Any](count=len(index.times), trimmed=trimmed, late=index.late)
         body = b"".join(array.tobytes() for array in (index.times, index.keys, index.starts))
     except ValueError as error:

@@ -1,71 +1,78 @@
-"""Finds and opens recordings: videos and folders of pictures, in folders and zip files."""
+"""Finds and opens recordings: videos, and folders of pictures."""
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
+from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import gathering, raise_all, tell
 from stormpsr_jax.base.files import check_name
-from stormpsr_jax.base.trees import Place, Tree, join
+from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
 
 _MAGIC = re.compile(rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)  # how videos begin
 
 
-def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Place]]:
+def find_pictures(
+    top: Path, inside: str = "", left_out: Collection[str] = ()
+) -> dict[str, list[Path]]:
     """Finds folders of image files, and videos, by the recording that they are of.
 
     Args:
+        top: a folder, or a video.
         inside: '' if a folder has the name of its recording; else the name of the folder, or
             video, of pictures that is inside of a folder of that name, in small or capital letters.
             A video may always have the recording's name.
+        left_out: names of folders that are not looked into.
 
-    A video whose name has no ending is left out, with a warning.
+    A video whose name has no ending, and archives, are left out, with a warning.
 
     Returns:
         The places found for each name; a video's place is its file.
     """
-    places: list[tuple[str, Place]] = []
-    for tree in trees:
-        for folder, _, files in tree.walk():
-            above, _, last = folder.rpartition("/")
-            if pictures.has_images(files) and folder and inside in ("", last.lower()):
-                name = above.rpartition("/")[2] if inside else last
-                places.append((name, Place(tree, folder)))
-            for file in filter(video.is_video, files):
-                stem = file.rpartition(".")[0]
-                name = last if inside and stem.lower() == inside else stem
-                places.append((name, Place(tree, join(folder, file))))
-            for file in (name for name in files if "." not in name):
-                with contextlib.suppress(ValueError), tree.open(join(folder, file))[0] as content:
-                    if _MAGIC.match(content.read(12)):
-                        what = "is a video whose name has no ending, and is left out; add .mp4"
-                        tell("warning", f"{tree.show(join(folder, file))}: {what}")
+    places: list[tuple[str, Path]] = []
+    for folder, _, names in folders.walk(top, left_out):
+        last = folder.name
+        if pictures.has_images(names) and top not in (folder, folder / names[0]):
+            if inside in ("", last.lower()):
+                places.append((folder.parent.name if inside else last, folder))
+        for name in filter(video.is_video, names):
+            stem = name.rpartition(".")[0]
+            places.append((last if inside and stem.lower() == inside else stem, folder / name))
+        for path in (folder / name for name in names if "." not in name):
+            with contextlib.suppress(OSError), path.open("rb") as content:
+                if _MAGIC.match(content.read(12)):
+                    what = "is a video whose name has no ending, and is left out; add .mp4"
+                    tell("warning", f"{printable(path)}: {what}")
+        if packed := list(filter(folders.is_archive, names)):
+            what = f"{len(packed)} archives are not read, such as {packed[0]}; unpack what you need"
+            tell("warning", f"{printable(folder)}: {what}")
     return by_name(places)
 
 
-def by_name(places: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
+def by_name(places: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
     """Returns the places of each name, both in order, names in the form of files.check_name.
 
     Raises:
         ValueError: all names that cannot be those of recordings.
     """
-    found: dict[str, list[Place]] = {}
+    found: dict[str, list[Path]] = {}
     problems: list[str] = []
     for name, place in places:
         with gathering(problems):
-            found.setdefault(check_name(name, str(place)), []).append(place)
+            found.setdefault(check_name(name, printable(place)), []).append(place)
     raise_all(problems)
     return dict(sorted(found.items()))
 
 
-def open_recording(tree: Tree, name: str, fps: float) -> Pictures:
+def open_recording(path: Path, fps: float) -> Pictures:
     """Opens a video, resampled to fps, or a folder of images, which is taken to have that rate.
 
     ValueError if it cannot be read.
     """
-    if video.is_video(name):
-        return video.open_resampled(tree, name, fps)
-    numbers = pictures.number_images(tree, name, tree.entries(name)[1])
-    return ImageFiles(tree, name, min(numbers), len(numbers))
+    if video.is_video(path.name):
+        return video.open_resampled(path, fps)
+    numbers = pictures.number_images(path, folders.entries(path)[1])
+    return ImageFiles(path, min(numbers), len(numbers))

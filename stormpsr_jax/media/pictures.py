@@ -13,21 +13,28 @@ import contextlib
 import dataclasses
 import io
 import logging
+import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from stormpsr_jax.base.trees import Tree, join
+from stormpsr_jax.base import folders
+from stormpsr_jax.base.folders import printable, read_errors
 from stormpsr_jax.media.framing import Framing, Placement
 from stormpsr_jax.media.jpegs import decode_reduced
 
 _LOG = logging.getLogger(__name__)
 
+# Far above any real picture; what is larger is not read.
+MAX_FILE_BYTES = 128 * 2**20
+_ENDS = 2**16  # bytes at either end of a file that tell its content
 SUBSAMPLING = "444"  # small parts are told apart by colour
 # A picture of few bytes that is one pixel wide and very long would be huge in the middle of being
 # resized.
@@ -74,27 +81,26 @@ class Pictures(Protocol):
 class ImageFiles:
     """Pictures that lie in a folder as one file each, numbered by their names."""
 
-    tree: Tree
-    folder: str
+    folder: Path
     first_frame: int
     num_frames: int
 
     def read(self) -> Iterator[tuple[str, bytes]]:
         """Yields (place, content) in order; ValueError if a file cannot be read."""
         for path in self._paths():
-            yield self.tree.show(path), self.tree.read(path)
+            yield printable(path), read_file(path)
 
     def first(self) -> tuple[str, bytes]:
         """Returns (place, content) of the first one; ValueError if it cannot be read."""
         return next(self.read())
 
     def fingerprint(self) -> int:
-        """See `Tree.fingerprint_all`."""
-        return self.tree.fingerprint_all(self._paths())
+        """See `fingerprint_all`."""
+        return fingerprint_all(self._paths())
 
-    def _paths(self) -> list[str]:
-        numbers = number_images(self.tree, self.folder, self.tree.entries(self.folder)[1])
-        return [join(self.folder, name) for _, name in sorted(numbers.items())]
+    def _paths(self) -> list[Path]:
+        numbers = number_images(self.folder, folders.entries(self.folder)[1])
+        return [self.folder / name for _, name in sorted(numbers.items())]
 
 
 def has_images(files: Iterable[str]) -> bool:
@@ -102,7 +108,7 @@ def has_images(files: Iterable[str]) -> bool:
     return any(name.lower().endswith(_IMAGE_ENDINGS) for name in files)
 
 
-def number_images(tree: Tree, folder: str, files: Iterable[str]) -> dict[int, str]:
+def number_images(folder: Path, files: Iterable[str]) -> dict[int, str]:
     """Returns the image files of a folder by their numbers.
 
     Raises:
@@ -114,20 +120,51 @@ def number_images(tree: Tree, folder: str, files: Iterable[str]) -> dict[int, st
             continue
         match = _IMAGE_FILE.fullmatch(name)
         if not match:
-            raise ValueError(
-                f"{tree.show(join(folder, name))}: not a frame's name such as 00012.jpg"
-            )
+            raise ValueError(f"{printable(folder / name)}: not a frame's name such as 00012.jpg")
         other = numbers.setdefault(int(match[1]), name)
         if other != name:
-            raise ValueError(f"{tree.show(folder)}: {other} and {name} are the same frame")
+            raise ValueError(f"{printable(folder)}: {other} and {name} are the same frame")
     first, last = min(numbers), max(numbers)
     if missing := last - first + 1 - len(numbers):
         gap = next(number for number in range(first, last) if number not in numbers)
         raise ValueError(
-            f"{tree.show(folder)}: frame {gap} is missing ({missing} of the frames {first}…{last} "
+            f"{printable(folder)}: frame {gap} is missing ({missing} of the frames {first}…{last} "
             "are); download or unpack them again"
         )
     return numbers
+
+
+def read_file(path: Path) -> bytes:
+    """Returns the content of a picture file; ValueError: unreadable, or above MAX_FILE_BYTES."""
+    with read_errors(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(MAX_FILE_BYTES + 1) if size <= MAX_FILE_BYTES else b""
+    if max(size, len(content)) > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{printable(path)}: has more than {MAX_FILE_BYTES >> 20} MiB, which no picture has; "
+            "it is not read"
+        )
+    return content
+
+
+def fingerprint(path: Path) -> int:
+    """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
+    with read_errors(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = zlib.crc32(file.read(_ENDS), zlib.crc32(str(size).encode()))
+        file.seek(max(size - _ENDS, 0))
+        return zlib.crc32(file.read(_ENDS), digest)
+
+
+def fingerprint_all(paths: Sequence[Path]) -> int:
+    """Returns a number to tell other content of files by, of which three are opened.
+
+    It is of how many bytes each has: of pictures that are exchanged hardly one has as many.
+    """
+    with read_errors(paths[0].parent):
+        sizes = ",".join(str(path.stat().st_size) for path in paths)
+    ends = (paths[0], paths[len(paths) // 2], paths[-1])
+    return zlib.crc32(f"{sizes} {[fingerprint(path) for path in ends]}".encode())
 
 
 def picture_size(pictures: Pictures) -> tuple[int, int]:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stormpsr_jax import demo
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import gathering
-from stormpsr_jax.base.trees import Tree
-from stormpsr_jax.base.zips import read_errors
+from stormpsr_jax.base.folders import printable, read_errors
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.pictures import Pictures
 
@@ -43,14 +42,12 @@ class Source:
         Raises:
             ValueError: it cannot be read, or PyAV is missing.
         """
-        if self.is_video:
-            return finding.open_recording(Tree(str(self.place.parent)), self.place.name, fps)
-        return finding.open_recording(Tree(str(self.place)), "", fps)
+        return finding.open_recording(self.place, fps)
 
     def stamp(self) -> str:
         """Tells, by the sizes and times of change of its files, whether it may have changed."""
         digest = hashlib.sha256()
-        with read_errors(str(self.place)):
+        with read_errors(self.place):
             for path in self._files():
                 status = path.stat()
                 digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
@@ -59,7 +56,7 @@ class Source:
     def checksum(self) -> str:
         """Of the content of its files and, of pictures, their names."""
         digest = hashlib.sha256()
-        with read_errors(str(self.place)):
+        with read_errors(self.place):
             for path in self._files():
                 name = "" if self.is_video else path.name
                 digest.update(f"{name}\0{files.checksum(path)}\0".encode())
@@ -68,7 +65,7 @@ class Source:
     def _files(self) -> list[Path]:
         if self.is_video:
             return [self.place]
-        names = Tree(str(self.place)).entries()[1]
+        names = folders.entries(self.place)[1]
         return [self.place / name for name in names if pictures.has_images([name])]
 
 
@@ -81,7 +78,7 @@ def open_source(place: str | os.PathLike) -> Source:
     if place == demo.NAME:
         place = demo.video(taken=_holds_pictures(Path(place)))
     place = Path(place)
-    shown = str(place) if str(place).isprintable() else ascii(str(place))
+    shown = printable(place)
     if place.is_dir():
         if not _holds_pictures(place):
             raise ValueError(f"{shown}: no pictures (such as 00012.jpg) are in this folder")
@@ -99,7 +96,7 @@ def open_source(place: str | os.PathLike) -> Source:
 
 
 def _holds_pictures(folder: Path) -> bool:
-    return folder.is_dir() and pictures.has_images(Tree(str(folder)).entries()[1])
+    return folder.is_dir() and pictures.has_images(folders.entries(folder)[1])
 
 
 def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
@@ -135,7 +132,7 @@ def _places(word: str, out: Path) -> list[Path]:
     if path.exists():
         return [path]
     if not glob.has_magic(word):
-        raise ValueError(f"{word if word.isprintable() else ascii(word)}: no such file or folder")
+        raise ValueError(f"{printable(word)}: no such file or folder")
     matches = sorted(glob.glob(word, recursive=True))
     if not matches:
         raise ValueError(f"{word}: no file matches this pattern")
@@ -154,8 +151,8 @@ def _inside(folder: Path, out: Path) -> list[Path]:
 def _kept(folder: Path, out: Path) -> list[Path]:
     """The folder itself if it holds pictures, and the videos and folders of pictures in it."""
     places = [folder] if _holds_pictures(folder) else []
-    for of_name in finding.find_pictures([Tree(str(folder))]).values():
-        places += [folder / path for _, path in of_name]
+    for of_name in finding.find_pictures(folder).values():
+        places += of_name
     return sorted(place for place in places if out not in place.resolve().parents)
 
 

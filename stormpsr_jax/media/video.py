@@ -7,13 +7,14 @@ import logging
 import math
 from collections.abc import Generator, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base.trees import Tree
+from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media.containers import check_frames, open_video, read_times
-from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
+from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels, fingerprint
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,33 +41,32 @@ class Video:
         fps: frames per second that it is resampled to; None for its own frames, one by one.
     """
 
-    tree: Tree
-    name: str
+    path: Path
     num_frames: int
     first_frame: int = 0
     fps: float | None = None
 
     def first(self) -> tuple[str, np.ndarray]:
         """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""
-        place = self.tree.show(self.name)
-        with contextlib.closing(decode(self.tree, self.name)) as frames:
+        place = printable(self.path)
+        with contextlib.closing(decode(self.path)) as frames:
             for picture in frames:
                 return place, picture
         raise ValueError(f"{place}: no frame of it can be decoded; the file is damaged")
 
     def fingerprint(self) -> int:
         """Returns a number that tells another file."""
-        return self.tree.fingerprint(self.name)
+        return fingerprint(self.path)
 
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError unless num_frames can be decoded."""
-        place, counts = self.tree.show(self.name), itertools.repeat(1)
-        decoded, number = decode(self.tree, self.name), 0
+        place, counts = printable(self.path), itertools.repeat(1)
+        decoded, number = decode(self.path), 0
         if self.fps is not None:
-            times = read_times(self.tree, self.name)
+            times = read_times(self.path)
             repeats = resample(times, self.fps)
             counts = iter(repeats[repeats > 0].tolist())
-            decoded = decode(self.tree, self.name, times, repeats > 0)
+            decoded = decode(self.path, times, repeats > 0)
         for picture, count in zip(decoded, counts, strict=False):
             for _ in range(count):
                 where = f"frame {self.first_frame + number}"
@@ -84,14 +84,14 @@ def is_video(name: str) -> bool:
     return name.lower().endswith(VIDEO_ENDINGS)
 
 
-def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> Video:
+def open_constant_rate(path: Path, first_frame: int, fps: float) -> Video:
     """Opens a video whose i-th frame is the one that the labels call first_frame + i.
 
     Raises:
         ValueError: PyAV is missing, it is no video, or its frame rate is not constant or not fps.
     """
-    times = read_times(tree, name, warn=True)
-    place = tree.show(name)
+    times = read_times(path, warn=True)
+    place = printable(path)
     advice = (
         "labels count frames, and which these are is not certain here; extract the frames as the "
         "data set says, or use data_prep.own, which goes by time"
@@ -109,26 +109,26 @@ def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> V
             )
         if abs(1 / step / fps - 1) > RATE_TOLERANCE:
             raise ValueError(f"{place}: has {1 / step:.3f} frames/s, not {fps:g}: {advice}")
-    return Video(tree, name, len(times), first_frame)
+    return Video(path, len(times), first_frame)
 
 
-def open_resampled(tree: Tree, name: str, fps: float) -> Video:
+def open_resampled(path: Path, fps: float) -> Video:
     """Opens a video of any frame rate at a constant one.
 
     Raises:
         ValueError: PyAV is missing, it is no video, or its timestamps are broken.
     """
-    times = read_times(tree, name, warn=True)
-    return Video(tree, name, count_resampled(tree, name, times, fps), fps=fps)
+    times = read_times(path, warn=True)
+    return Video(path, count_resampled(path, times, fps), fps=fps)
 
 
-def count_resampled(tree: Tree, name: str, times: np.ndarray, fps: float) -> int:
+def count_resampled(path: Path, times: np.ndarray, fps: float) -> int:
     """Returns how many frames a video has at a constant rate; `times` are those of `read_times`.
 
     Raises:
         ValueError: they jump, or would be too many.
     """
-    place, gaps = tree.show(name), np.diff(times)
+    place, gaps = printable(path), np.diff(times)
     if len(gaps) and gaps.max() > MAX_GAP:
         i = int(gaps.argmax())
         raise ValueError(
@@ -139,7 +139,7 @@ def count_resampled(tree: Tree, name: str, times: np.ndarray, fps: float) -> int
         )
     num_frames = int(resample(times, fps).sum())
     lasting = f" at {fps:g} frames/s, as it lasts {times[-1] - times[0]:.1f} s"
-    check_frames(place, num_frames, tree.size(name), lasting)
+    check_frames(place, num_frames, path.stat().st_size, lasting)
     long = np.flatnonzero(gaps > LOGGED_GAP).tolist()
     for i in long[:MAX_LOGGED]:
         start, end = times[i : i + 2] - times[0]
@@ -177,7 +177,7 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
 
 
 def decode(
-    tree: Tree, name: str, times: np.ndarray | None = None, wanted: np.ndarray | None = None
+    path: Path, times: np.ndarray | None = None, wanted: np.ndarray | None = None
 ) -> Generator[np.ndarray]:
     """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
 
@@ -193,8 +193,8 @@ def decode(
         ValueError: PyAV is missing, or it is no video that can be decoded, or not from MAX_GAP
             seconds after its beginning on.
     """
-    place = tree.show(name)
-    with open_video(tree, name) as (container, stream):
+    place = printable(path)
+    with open_video(path) as (container, stream):
         end = 0
         for frame in container.decode(stream):
             start, end = end, end + 1

@@ -17,7 +17,6 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import box_forms, class_maps, label_files, labels, predictions, words
 from stormpsr_jax.psr.files.boxes import Picture, by_frame
@@ -226,7 +225,7 @@ def _main_labels(args: argparse.Namespace) -> None:
     terms = words.terms(args.words, args.labels_fps, procedure)
     found = label_files.find(args.labels)
 
-    def read(name: str, place: Place) -> label_files.Labels:
+    def read(name: str, place: label_files.Labelled) -> label_files.Labels:
         variant = procedure.variant_for(name, args.variant)
         known = label_files.read(place, procedure, variant, terms=terms, recording=name)
         if len(known.frames):
@@ -279,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     frames.add_argument("--predictions", required=True, help=what)
     what = "labels of every kind, as folders of PSR files"
     add = sub("labels", what, _main_labels, "a folder per recording").add_argument
-    add("--labels", required=True, help="folder, zip or file of labels")
+    add("--labels", required=True, help="folder or file of labels")
     add_label_flags(add)
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")

@@ -16,8 +16,8 @@ from data_prep.label.models import Wanted, training
 from data_prep.label.running import Running
 from data_prep.reading import own_labels
 from data_prep.reading.data_sets import RecordingFiles
-from stormpsr_jax.base.trees import place_of
 from stormpsr_jax.media import video
+from stormpsr_jax.psr.files.label_files import Labelled
 from stormpsr_jax.psr.files.words import Terms
 from tests.data_prep.test_own_formats import cvat_project
 from tests.support import videos
@@ -40,7 +40,7 @@ def write_film(path, codec="libx264", *, num=150, variable=False, start=0, **opt
             for packet in list(source.demux(video=0))[start:-1]:
                 packet.stream = stream
                 container.mux(packet)
-    return place_of(path)
+    return path
 
 
 def opened(place, fps):
@@ -74,7 +74,7 @@ def frozen():
 @pytest.mark.parametrize("name", FILMS)
 def test_any_frame_is_the_picture_that_own_stores(frozen, system, tmp_path, monkeypatch, name):
     place = write_film(tmp_path / name, **FILMS[name])
-    stored = [picture.tobytes() for _, picture in video.open_resampled(*place, 13.0).read()]
+    stored = [picture.tobytes() for _, picture in video.open_resampled(place, 13.0).read()]
     monkeypatch.setattr(frames, "KEPT_BYTES", 50_000)  # ten pictures
     film = opened(place, 13.0)
     assert film.num_frames == len(stored)
@@ -106,15 +106,14 @@ def write(labels, name, film, steps, **state):
 def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, fps):
     place = write_film(tmp_path / name, **FILMS[name])
     film, procedure, draw = opened(place, fps), PROCEDURE.at(fps), random.Random(name)
-    pictures = video.open_resampled(*place, fps)
+    pictures = video.open_resampled(place, fps)
     with keeping(tmp_path / "labels") as kept:
         for _ in range(20):
             at = sorted(draw.sample(range(1, film.num_frames), 6))
             steps = list(zip(at, (0, 4, 2, 3, 6, 1), strict=True))
             assert write(labels_in(kept, fps), "bench", film, steps).steps == steps
-            found = RecordingFiles(
-                "bench", "train", pictures, place_of(tmp_path / "labels/bench.csv"), None
-            )
+            labelled = Labelled(tmp_path / "labels/bench.csv")
+            found = RecordingFiles("bench", "train", pictures, labelled, None)
             read = own_labels.read_labels(found, procedure)
             assert read.frames.tolist() == [0, *at]
             changed = read.states[np.arange(1, 7), [step // 3 for _, step in steps]]

@@ -18,7 +18,6 @@ from data_prep.products.glb_files import written
 from data_prep.products.product import toy_product
 from data_prep.reading import own_labels
 from stormpsr_jax import demo
-from stormpsr_jax.base.trees import Tree, place_of
 from stormpsr_jax.media import video
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.labels import steps_to_states
@@ -136,7 +135,7 @@ PLAYED = """async ([name, frame]) => {
 def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path, name):
     with serving(tmp_path, name) as server:
         opened(tab, server, name)
-        film = video.open_resampled(Tree(str(tmp_path / "videos")), f"{name}.mp4", PROCEDURE.fps)
+        film = video.open_resampled(tmp_path / f"videos/{name}.mp4", PROCEDURE.fps)
         pictures = [simplejpeg.encode_jpeg(picture, 97) for _, picture in film.read()]
         for count, (frame, step) in enumerate(TRUTH, 1):
             jump(tab, frame - 6)
@@ -320,7 +319,7 @@ def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path)
         saved(tab)
         tab.reload()
         playwright.expect(tab.locator(".span")).to_have_count(4)
-        found = own_labels.read_boxes(place_of(tmp_path / "labels/boxes/part2.json"))
+        found = own_labels.read_boxes(tmp_path / "labels/boxes/part2.json")
         assert found.frames.tolist() == list(range(10, 21))
         corners = found.boxes[:, :2] - found.boxes[:, 2:] / 2  # in 0…1
         drawn = [[0.25, 0.25], [50 / 160, 20 / 96], [0.45, 0.25]]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from data_prep.label.project import Recording
-from stormpsr_jax.base.trees import place_of
 from tests.data_prep.test_label import write_film
 from tests.support.label_page import TOKEN, LabelPage, command
 from tests.support.own_data import PROCEDURE
@@ -159,7 +158,7 @@ def test_two_clicks_start_one_training(product):
 
 def test_a_video_whose_index_is_just_finished_is_indexed(system, tmp_path, monkeypatch):
     write_film(tmp_path / "bench.mp4", num=9)
-    recording = Recording("bench", place_of(tmp_path / "bench.mp4"))
+    recording = Recording("bench", tmp_path / "bench.mp4")
     building, read = threading.Thread(target=recording.build, args=(5.0,)), os.pread
 
     def reads_late(*given):

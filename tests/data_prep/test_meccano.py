@@ -1,6 +1,6 @@
 import itertools
 import shutil
-import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from data_prep.reading import data_sets
 from data_prep.reading.notes import describe
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
-from stormpsr_jax.base.trees import Tree, open_trees
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
@@ -72,22 +71,16 @@ def test_boxes_and_their_classes(meccano_shards, tmp_path):
 
 
 @pytest.mark.usefixtures("system")  # workers
-def test_zip_files_and_workers_give_the_same_bytes(meccano_files, meccano_shards, tmp_path):
-    parts = {
-        name: shutil.make_archive(str(tmp_path / name), "zip", meccano_files / folder)
-        for name, folder in (("frames", "frames"), ("labels", "psr"), ("asd_labels", "asd"))
-    }
-    assert make(meccano_files, tmp_path / "out", workers=2, **parts)
+def test_workers_give_the_same_bytes(meccano_files, meccano_shards, tmp_path):
+    assert make(meccano_files, tmp_path / "out", workers=2)
     assert digests(tmp_path / "out") == digests(meccano_shards)
 
 
 def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):
-    with zipfile.ZipFile(tmp_path / "videos.zip", "w") as file:
-        for name, count in FRAMES.items():
-            shown = (picture(name, frame) for frame in range(1, count + 1))
-            path = videos.write(tmp_path / f"{name}.mp4", shown, bit_rate=8_000_000)
-            file.write(path, f"RGB_Videos/{name}.mp4")
-    assert make(meccano_files, tmp_path / "out", frames=tmp_path / "videos.zip")
+    for name, count in FRAMES.items():
+        shown = (picture(name, frame) for frame in range(1, count + 1))
+        videos.write(tmp_path / f"RGB_Videos/{name}.mp4", shown, bit_rate=8_000_000)
+    assert make(meccano_files, tmp_path / "out", frames=tmp_path / "RGB_Videos")
     one, other = (
         ClipSource(folder, "train", PROCEDURE).frames("0001", range(1, 15)).astype(float)
         for folder in (tmp_path / "out", meccano_shards)
@@ -144,6 +137,16 @@ def test_errors_are_named_before_the_work_begins(meccano_files, tmp_path, parts,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flag", ["frames", "labels", "asd_labels"])
+def test_an_archive_is_refused(meccano_files, tmp_path, capsys, flag):
+    path = tmp_path / "MECCANO.zip"
+    path.write_bytes(b"PK")
+    given = {"frames": "frames", "labels": "psr", "asd_labels": "asd"}
+    flags = [f"--{name}={meccano_files / folder}" for name, folder in given.items()]
+    said = refused(capsys, meccano.main, [*flags, f"--{flag}={path}", f"--out={tmp_path}/out"])
+    assert said == f"error: --{flag}={path}: archives are not read; unpack it, and give the folder"
+
+
 REAL = REPOSITORY / "../shared/data"
 NUM_FRAMES = 26000
 needs_real = pytest.mark.skipif(
@@ -154,12 +157,14 @@ needs_real = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def real():
     """The 20 recordings of MECCANO with their own labels; pictures are only counted."""
-    found = data_sets.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
+    top = REAL / "meccano_psr_labels"
+    found = data_sets.find_labels(top, "--labels")
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
-    splits = data_sets.splits_of(found, found)
+    places = {name: labelled.path for name, labelled in found.items()}
+    splits = data_sets.splits_of(top, top, found, places)
     recordings = {}
     for name, place in found.items():
-        pictures = data_sets.ImageFiles(Tree("nowhere"), name, 1, NUM_FRAMES)
+        pictures = data_sets.ImageFiles(Path(name), 1, NUM_FRAMES)
         recordings[name] = data_sets.RecordingFiles(
             name, splits[name], pictures, place, boxed.get(name)
         )

@@ -1,21 +1,22 @@
 """What the log says about labels that are right."""
 
+from pathlib import Path
+
 import numpy as np
 
 from data_prep.reading import notes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files.label_files import Labelled
 from tests.support.own_data import PROCEDURE
 
 
 def described(**recordings: tuple[list[int], list[str], list | None]) -> list[str]:
     """The lines about recordings of 20 frames, given as frames, states and steps."""
-    tree = Tree("nowhere")
     files = [
-        RecordingFiles(name, "train", ImageFiles(tree, name, 0, 20), (tree, name), None)
+        RecordingFiles(name, "train", ImageFiles(Path(name), 0, 20), Labelled(Path(name)), None)
         for name in recordings
     ]
     known = {}

@@ -1,5 +1,4 @@
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +6,6 @@ import numpy as np
 import pytest
 
 from data_prep.reading import boxes, own_labels
-from stormpsr_jax.base.trees import Place, Tree
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
 from tests.support.own_data import make, opened
@@ -184,6 +182,7 @@ ERRORS = {
         "all.xml": cvat(image("bench1/7.jpg", '<polygon points="1,1;9,1;9,9"/>'))
     },
     r"--boxes=.*: has no <recording>.json \(COCO\)": {"notes.md": ""},
+    r"bench1.json: annotations\[0\]: frame 20 is not among": {"bench1.json": coco("20.jpg")},
 }
 
 
@@ -194,14 +193,6 @@ def test_errors_name_file_and_place(own_pictures, tmp_path, message):
         make(own_pictures, tmp_path / "out", boxes=boxes)
     assert str(boxes) in str(caught.value) or "bench9" in message
     assert not (tmp_path / "out").exists()
-
-
-def test_errors_about_frames_name_the_place_in_a_zip_file(own_pictures, tmp_path):
-    with zipfile.ZipFile(tmp_path / "boxes.zip", "w") as file:
-        file.writestr("bench1.json", coco("20.jpg"))
-    message = r"boxes.zip/bench1.json: annotations\[0\]: frame 20 is not among"
-    with pytest.raises(ValueError, match=message):
-        make(own_pictures, tmp_path / "out", boxes=tmp_path / "boxes.zip")
 
 
 def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
@@ -223,7 +214,7 @@ def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
     }
     written(tmp_path, files)
     for name in files:
-        found = own_labels.read_boxes(Place(Tree(str(tmp_path)), name))
+        found = own_labels.read_boxes(tmp_path / name)
         np.testing.assert_allclose(
             found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9
         )

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from data_prep import own
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import finding
 from tests.support.commands import refused
 from tests.support.damage import Damage, all_of, edited, moved, removed, written
@@ -68,7 +67,7 @@ ERRORS = {
     "labels/PSR_labels.csv: belongs into a folder of the recording's name": written(
         "labels/PSR_labels.csv", "00009.jpg,0,x\n"
     ),
-    "frames without labels: bench2\n.*bench2.json: is of no label format that is known.*closest is "
+    "frames without labels: bench2\n.*bench2.json: is of no label format that is read: .*"
     "Label Studio": all_of(
         removed("labels/bench2.csv"), written("labels/bench2.json", '[{"data": {}, "result": []}]')
     ),
@@ -143,7 +142,7 @@ def test_errors_of_all_files_and_recordings_come_at_once(own_pictures, tmp_path,
 
 def test_damage_inside_is_an_error_not_a_shorter_recording(tmp_path):
     path = write_video(tmp_path / "a.mkv", np.arange(0, 12, 0.2))
-    opened_video = finding.open_recording(Tree(str(tmp_path)), "a.mkv", FPS)
+    opened_video = finding.open_recording(path, FPS)
     write_video(path, np.arange(0, 6, 0.2))
     with pytest.raises(ValueError, match=r"a.mkv: \d+ frames can be decoded, its index has"):
         list(opened_video.read())

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 from data_prep import industreal
 from data_prep.reading import second_sources
 from data_prep.reading.data_sets import RecordingFiles, known_download
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.media.video import Video
+from stormpsr_jax.psr.files.label_files import Labelled
 from tests.support.industreal_data import LATE, first_frame
 
 
@@ -20,9 +22,8 @@ def as_known() -> dict[str, RecordingFiles]:
 
 
 def found(name: str, split: str, first: int, count: int, kind=ImageFiles) -> RecordingFiles:
-    tree = Tree("nowhere")
-    pictures = kind(tree, name, num_frames=count, first_frame=first)
-    return RecordingFiles(name, split, pictures, (tree, name), None)
+    pictures = kind(Path(name), num_frames=count, first_frame=first)
+    return RecordingFiles(name, split, pictures, Labelled(Path(name)), None)
 
 
 def compared(recordings: dict[str, RecordingFiles]) -> list[str]:

@@ -6,14 +6,19 @@ That script was written from what is known of the real files, and not by who wro
 import functools
 import importlib.util
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep import industreal, meccano
+from data_prep import industreal, industreal_cad, meccano
+from data_prep.reading import data_sets
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support.guide import block
 
 SCRIPT = Path(__file__).parents[2] / "../shared/make_stand_ins.py"
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="needs ../shared/make_stand_ins.py")
@@ -33,6 +38,9 @@ def stand_ins(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stand_ins")
     script.make_industreal(folder)
     script.make_meccano(folder)
+    for path in folder.glob("*/*.zip"):  # as docs/research.md says
+        inside = path.parent / ("." if path.parent.name == "meccano" else path.stem)
+        shutil.unpack_archive(path, inside)
     return folder
 
 
@@ -80,9 +88,9 @@ def test_every_box_of_industreal_has_the_expected_class(stand_ins, tmp_path, lay
 def test_boxes_of_meccano_have_the_class_of_the_labelled_state(stand_ins, tmp_path):
     downloads = stand_ins / "meccano"
     flags = [
-        f"--frames={downloads / 'MECCANO_RGB_frames.zip'}",
-        f"--labels={downloads / 'MECCANO_PSR_Annotations.zip'}",
-        f"--asd_labels={downloads / 'MECCANO_ASD_Annotations.zip'}",
+        f"--frames={downloads / 'RGB_frames'}",
+        f"--labels={downloads / 'MECCANO_PSR_Annotations'}",
+        f"--asd_labels={downloads / 'MECCANO_ASD_Annotations'}",
     ]
     assert meccano.main([*flags, f"--out={tmp_path / 'out'}", "--size=32", "--workers=1"]) == 0
     names = {"train": ["0001", "0002", "0005"], "val": ["0007"], "test": ["0008"]}
@@ -96,3 +104,22 @@ def test_boxes_of_meccano_have_the_class_of_the_labelled_state(stand_ins, tmp_pa
                 # Boxes in frames 10…24 and 33…48; from 15 on a part is incorrect.
                 expected[9:14], expected[14:24], expected[32:] = 0, 12, 12
             assert recording.classes.tolist() == expected.tolist()
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.skipif(shutil.which("unzip") is None, reason="needs unzip")
+@pytest.mark.parametrize("name", ["meccano", "industreal"])
+def test_the_lines_of_the_page_unpack_the_downloads(stand_ins, tmp_path, name):
+    source = stand_ins / {"meccano": "meccano", "industreal": "industreal_all"}[name]
+    for path in source.glob("*.zip*"):
+        shutil.copy(path, tmp_path)
+    subprocess.run(["bash", "-ec", block("unpack", name, "docs/research.md")], cwd=tmp_path)
+    if name == "meccano":
+        assert (tmp_path / "RGB_frames/Train/0001/00001.jpg").is_file()
+        for flag, find in (("PSR", "PSR_labels_raw.csv"), ("ASD", "*_GT.csv")):
+            assert list((tmp_path / f"MECCANO_{flag}_Annotations").rglob(find))
+        return
+    found = data_sets.find_labels(tmp_path / "IndustReal", "--data")
+    assert found.keys() == json.loads((stand_ins / "expected.json").read_text()).keys()
+    assert industreal_cad.read_renders(tmp_path / "synth")
+    assert predictions.find(tmp_path / "ASD", "--asd").keys() == {"03_assy_0_1", "08_main_0_1"}

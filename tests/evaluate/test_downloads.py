@@ -1,12 +1,10 @@
-"""`evaluate` on files as they come from a download: zip files, rows without a detection, splits."""
+"""`evaluate` on files as they come from a download: rows without a detection, splits."""
 
 import shutil
-import zipfile
 
 import pytest
 
-from stormpsr_jax.psr.files.recordings import load_recordings
-from tests.support.evaluate_data import PROCEDURE, fails, run
+from tests.support.evaluate_data import fails, run
 
 HEADER = "clip,framenr,bb_class,bb_conf,bb_x,bb_y,bb_w,bb_h\n"
 OUTER = "ASD_results_IndustRealplusSynthetic_test/"
@@ -25,52 +23,33 @@ def as_published(folder):
     return texts
 
 
-def pack(path, members):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, text in members.items():
-            file.writestr(name, text)
-    return path
-
-
-def published_zip(files, outer=OUTER):
-    texts = as_published(files / "asd")
-    truth = {name.replace("_pred", "_gt"): HEADER + "x,1,1,9,9,9,9,9\n" for name in texts}
-    extra = {"__MACOSX/" + outer + "._01_assy_a_results_pred.csv": "\0"}
-    members = {outer + name: text for name, text in {**texts, **truth}.items()}
-    return pack(files / "detections.zip", members | extra)
-
-
-def recording_zips(files, outer):
-    """The labels in zip files of two splits, with pictures beside them."""
-    folder = files / "downloads"
-    folder.mkdir()
-    for split, names in (("test_p1", ("01_assy_a", "02_assy_b")), ("test_p2", ("07_main_c",))):
-        members = {}
-        for name in names:
-            for path in (files / "labels" / name).iterdir():
-                members[f"{outer}{name}/{path.name}"] = path.read_text()
-            members[f"{outer}{name}/rgb/000000.jpg"] = "picture"
-        pack(folder / f"{split}.zip", members)
-    pack(folder / "train_p1.zip", {f"{outer}03_assy_d/PSR_labels.csv": "damaged"})
-    pack(folder / "part_geometries.zip", {"state1.3mf": ""})
-    (folder / "README.md").write_text("")
-    return folder
-
-
 @pytest.mark.parametrize("outer", [OUTER, "", "a/b/"])
-def test_published_detections_in_a_zip_file_score_as_the_same_files_in_a_folder(files, outer):
+def test_published_detections_score_as_ours_of_the_same(files, outer):
     expected = run(files, streams=("asd",))
-    assert run(files, f"--asd={published_zip(files, outer)}", streams=()) == expected
+    folder = files / "unpacked" / outer
+    folder.mkdir(parents=True)
+    for name, text in as_published(files / "asd").items():
+        (folder / name).write_text(text)
+        (folder / name.replace("_pred", "_gt")).write_text(HEADER + "x,1,1,9,9,9,9,9\n")
+    assert run(files, f"--asd={files / 'unpacked'}", streams=()) == expected
 
 
-@pytest.mark.parametrize("outer", ["", "recordings/", "recordings/test/"])
-def test_labels_in_the_zip_files_of_recordings_are_those_in_folders(files, outer):
+def test_labels_in_the_folders_of_unpacked_downloads_are_those_of_a_split(files):
     expected = run(files, streams=("asd",))
-    folder = recording_zips(files, outer)
-    flags = (f"--labels={folder}", "--split=test")
-    assert run(files, *flags, streams=("asd",)) == expected
-    one = load_recordings(PROCEDURE, folder / "test_p2.zip")
-    assert list(one) == ["07_main_c"]
+    names = {"01_assy_a": "test_p1", "02_assy_b": "test_p1", "07_main_c": "test_p2"}
+    for name, split in names.items():
+        shutil.copytree(files / "labels" / name, files / "all" / split / name)
+    (files / "all/train_p1/03_assy_d").mkdir(parents=True)
+    (files / "all/train_p1/03_assy_d/PSR_labels.csv").write_text("damaged")
+    assert run(files, f"--labels={files / 'all'}", "--split=test", streams=("asd",)) == expected
+
+
+@pytest.mark.parametrize("flag", ["asd", "labels"])
+def test_an_archive_is_refused(files, capsys, flag):
+    path = files / "downloaded.zip"
+    path.write_bytes(b"PK")
+    said = fails(files, capsys, f"--{flag}={path}")
+    assert f"--{flag}={path}: archives are not read; unpack it, and give the folder" in said
 
 
 def test_labels_of_other_splits_are_asked_for_unless_a_split_is_named(files, capsys):
@@ -86,16 +65,3 @@ def test_labels_of_other_splits_are_asked_for_unless_a_split_is_named(files, cap
     assert "no 05_assy_x_results_pred.csv for the recording 05_assy_x" in said
     assert "--split leaves out other splits than one (this is of train)" in said
     assert "no labels of split val" in fails(files, capsys, f"--labels={recordings}", "--split=val")
-
-
-def test_errors_in_a_zip_file_name_the_place_in_it(files, capsys):
-    texts = as_published(files / "asd")
-    texts["01_assy_a_results_pred.csv"] += "01_assy_a,999,77,.5,1,1,1,1\n"
-    path = pack(files / "bad.zip", {OUTER + name: text for name, text in texts.items()})
-    said = fails(files, capsys, f"--asd={path}")
-    assert f"{path}/{OUTER}01_assy_a_results_pred.csv: line " in said
-    assert "class: '77' is not in" in said
-    folder = recording_zips(files, "")
-    with pytest.raises(ValueError) as error:
-        load_recordings(PROCEDURE, folder / "train_p1.zip")
-    assert str(error.value).startswith(f"{folder}/train_p1.zip/03_assy_d/PSR_labels.csv: line 1")

@@ -26,8 +26,8 @@ import numpy as np
 
 from data_prep.reading import boxes
 from stormpsr_jax import evaluate, load_model
+from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import lines_of, one_line
-from stormpsr_jax.base.trees import Tree, open_trees
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Clock
@@ -48,7 +48,6 @@ from tests.support import (
     shards_data,
 )
 from tests.support.peak_memory import forget_peak, peak_mebibytes
-from tests.support.pictures_data import jpeg, photograph
 
 MEMORY = 2**33  # bytes of address space, more than anything sound takes
 
@@ -85,10 +84,10 @@ def commanded(main: Callable, words: list[str]) -> None:
 
 def read_video(root: Path, path: Path) -> int:
     """All frames, as `containers` reads times in a limited process, which this one is."""
-    tree = Tree(str(sources.open_source(path).place.parent))
-    times = containers._read_index(tree, path.name)[0].times
+    place = sources.open_source(path).place
+    times = containers._read_index(place)[0].times
     wanted = np.ones(len(times), bool)
-    return sum(1 for _ in video.decode(tree, path.name, times, wanted))
+    return sum(1 for _ in video.decode(place, times, wanted))
 
 
 def make_pictures(folder: Path) -> None:
@@ -101,26 +100,9 @@ def make_pictures(folder: Path) -> None:
 
 
 def read_pictures(root: Path, path: Path) -> int:
-    tree = Tree(str(path.parent))
-    numbers = pictures.number_images(tree, "", tree.entries()[1])
-    shown = pictures.ImageFiles(tree, "", min(numbers), len(numbers))
+    numbers = pictures.number_images(path.parent, folders.entries(path.parent)[1])
+    shown = pictures.ImageFiles(path.parent, min(numbers), len(numbers))
     return len(list(pictures.encode(shown.read(), Framing((16, 16)))))
-
-
-def make_zip(folder: Path) -> None:
-    with zipfile.ZipFile(folder / "data.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        for i in range(3):
-            file.writestr(f"train/rec/{i:05d}.jpg", jpeg(photograph(i)))
-        file.writestr("train/rec/PSR_labels.csv", "00000.jpg,0,Install base\n" * 9)
-
-
-def read_zip(root: Path, path: Path) -> int:
-    (tree,) = open_trees(path)
-    found = {}
-    for folder, _, names in tree.walk():
-        for name in names:
-            found[f"{folder}/{name}"] = tree.read(f"{folder}/{name}" if folder else name)
-    return zlib.crc32(pickle.dumps(sorted(found.items())))
 
 
 # --- Labels and predictions -----------------------------------------------------------------------
@@ -139,7 +121,7 @@ def make_labels(folder: Path) -> None:
 def read_labels(root: Path, path: Path) -> None:
     variant = live_data.PROCEDURE.variants["assembly"]
     if path.name == "boxes.json":
-        boxes.joined(box_forms.read(path, str(path)))
+        boxes.joined(box_forms.read(path))
     else:
         path = path.parent if path.parent.name == "rec" else path
         label_files.read(path, live_data.PROCEDURE, variant)
@@ -263,7 +245,6 @@ def read_config(root: Path, path: Path) -> None:
 READERS = {
     "videos": Reader(good_media.write_videos, read_video),
     "pictures": Reader(make_pictures, read_pictures),
-    "zip files": Reader(make_zip, read_zip, sealed=True),
     "labels and boxes": Reader(make_labels, read_labels),
     "files of evaluate": Reader(make_evaluated, read_evaluated),
     "scores": Reader(make_scored, read_scored, sealed=True),
@@ -277,7 +258,7 @@ READERS = {
 CHANGES = {
     ".json": changes.change_json,
     **dict.fromkeys((".jpg", ".png"), changes.change_picture),
-    **dict.fromkeys((".zip", ".pth"), changes.change_zip),
+    ".pth": changes.change_zip,
     ".npz": changes.change_arrays,
     ".safetensors": changes.change_header,
     **dict.fromkeys((".csv", ".txt", ".xml", ".eaf", ".py"), changes.change_text),

@@ -17,7 +17,6 @@ from pathlib import Path
 import av
 import pytest
 
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import containers
 from tests.hostile import good_media
 from tests.hostile.mp4 import box
@@ -156,7 +155,7 @@ def test_videos_open_nothing_else(place, ending):
         path.write_bytes(content(place))
         place.touched()
         with pytest.raises(ValueError, match=rf"x{ending}: ") as error:
-            containers._read_index(Tree(str(place.folder)), path.name)
+            containers._read_index(path)
         assert str(error.value).isprintable()
         assert not place.touched(), name
 

@@ -9,7 +9,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import video
 from tests.hostile.mp4 import fragmented, mp4
 from tests.support.processes import environment
@@ -35,11 +34,11 @@ HOSTILE = {
 # that ended before count too.
 OPEN = """
 import resource, sys
+from pathlib import Path
 from stormpsr_jax.media import video
-from stormpsr_jax.base.trees import Tree
 from tests.support.peak_memory import peak_mebibytes
 try:
-    video.open_resampled(Tree(sys.argv[1]), "run.mp4", 5.0)
+    video.open_resampled(Path(sys.argv[1]), 5.0)
 except ValueError as error:
     print(error)
 print(max(peak_mebibytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10))
@@ -51,7 +50,7 @@ def test_a_container_that_unfolds_ends_in_a_line_in_time_and_memory(tmp_path, na
     content, text = HOSTILE[name]
     (tmp_path / "run.mp4").write_bytes(content)
     start = time.monotonic()
-    words = [sys.executable, "-c", OPEN, tmp_path]
+    words = [sys.executable, "-c", OPEN, tmp_path / "run.mp4"]
     done = subprocess.run(words, env=environment(1), capture_output=True, text=True, timeout=60)
     assert time.monotonic() - start < 20  # of a processor that others use too
     error, mebibytes = done.stdout.splitlines()
@@ -63,11 +62,11 @@ def test_a_container_that_unfolds_ends_in_a_line_in_time_and_memory(tmp_path, na
 
 def test_frames_are_held_against_the_size_of_the_file(tmp_path):
     """A video of ten minutes with a picture a minute is sound; at 1000 frames/s it is not."""
-    (tmp_path / "run.mp4").write_bytes(mp4(11, 711_000, gap=59, ticks=1, size=60_000))
-    tree = Tree(str(tmp_path))
-    assert video.open_resampled(tree, "run.mp4", 5.0).num_frames == 59 * 10 * 5 + 1
+    path = tmp_path / "run.mp4"
+    path.write_bytes(mp4(11, 711_000, gap=59, ticks=1, size=60_000))
+    assert video.open_resampled(path, 5.0).num_frames == 59 * 10 * 5 + 1
     with pytest.raises(ValueError, match=r"has 590,002 frames at 1000 frames/s, as it lasts 590"):
-        video.open_resampled(tree, "run.mp4", 1000.0)
+        video.open_resampled(path, 1000.0)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_a_sound_that_begins_before_the_first_picture_is_told(tmp_path, caplog, 
             frame.pts, frame.time_base = i + round(late * 10), Fraction(1, 10)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    video.open_resampled(Tree(str(tmp_path)), f"run.{ending}", 5.0)
+    video.open_resampled(tmp_path / f"run.{ending}", 5.0)
     said = [message for message in caplog.messages if "after its beginning" in message]
     assert len(said) == told
     if told:

@@ -1,4 +1,4 @@
-"""Pictures, videos and zip files as they come: geometry, repairs, and one clear error each."""
+"""Pictures as they come: geometry, repairs, and one clear error each."""
 
 import io
 import math
@@ -8,7 +8,6 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageOps
 
-from stormpsr_jax.base.trees import Tree
 from stormpsr_jax.media import finding, framing, pictures
 from stormpsr_jax.media.framing import Framing
 from tests.support.pictures_data import HEIGHT, WIDTH, jpeg, photograph
@@ -130,8 +129,38 @@ def test_read_upright_matches_pillow(tmp_path, kind):
     first.save(tmp_path / f"1.{kind.lower()}", **turned)
     plain = ImageOps.exif_transpose(Image.open(tmp_path / f"1.{kind.lower()}")).convert("RGB")
     plain.save(tmp_path / f"2.{kind.lower()}")
-    opened = finding.open_recording(Tree(str(tmp_path)), "", 10)
+    opened = finding.open_recording(tmp_path, 10)
     assert (opened.first_frame, opened.num_frames) == (1, 2)
     for i, picture in enumerate(pictures.read_upright(opened), start=1):
         saved = ImageOps.exif_transpose(Image.open(tmp_path / f"{i}.{kind.lower()}"))
         np.testing.assert_array_equal(picture, np.asarray(saved.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["1.jpg", "2.jpg", "4.jpg", "7.jpg"], r"frame 3 is missing \(3 of the frames 1…7 are\)"),
+        (["00001.jpg", "1.png"], "00001.jpg and 1.png are the same frame"),
+        (["00001.jpg", "cover 2.jpg"], "cover 2.jpg: not a frame's name"),
+    ],
+)
+def test_number_images_gaps_and_strangers_are_errors(tmp_path, names, message):
+    with pytest.raises(ValueError, match=message):
+        pictures.number_images(tmp_path, names)
+
+
+def test_fingerprint_tells_content(tmp_path):
+    content = bytes(range(256)) * 1024  # four times what is read at either end
+    changed = (content, b"!" + content[1:], content[:-1] + b"!", content + content[-(2**16) :])
+    found = set()
+    for data in changed:
+        (tmp_path / "a.mp4").write_bytes(data)
+        found.add(pictures.fingerprint(tmp_path / "a.mp4"))
+    assert len(found) == len(changed)
+
+
+def test_a_file_that_no_picture_can_be_is_not_read(tmp_path):
+    with (tmp_path / "1.jpg").open("wb") as file:
+        file.truncate(2**27 + 1)
+    with pytest.raises(ValueError, match=r"1\.jpg: has more than 128 MiB, which no picture has"):
+        pictures.read_file(tmp_path / "1.jpg")

@@ -1,7 +1,6 @@
 """COCO results, YOLO text files, other frame rates and labels by the clock, to our files."""
 
 import json
-import shutil
 import sys
 
 import numpy as np
@@ -12,7 +11,6 @@ from stormpsr_jax.psr.files import label_files, predictions
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions, read_detections
 from tests.support import toy
 from tests.support.commands import refused
-from tests.support.digests import digests
 
 PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 MAP = {"5": 1, "6": "11", "7": "error", "8": "background", "9": "error"}
@@ -62,7 +60,7 @@ def write(files, folder):
 def run(*words):
     convert.main([*words, "--procedure=toy.json", "--out=asd"])
     found = predictions.find("asd", "--asd")
-    return {name: place.read(read_detections, PROCEDURE) for name, place in found.items()}
+    return {name: read_detections(place, PROCEDURE) for name, place in found.items()}
 
 
 COCO = ("coco", "--results=results.json")
@@ -355,8 +353,5 @@ def test_labels_written_as_folders_say_what_was_read(folder):
         assert read[0].with_errors == read[1].with_errors
     assert label_files.read(after["a"], PROCEDURE, variant).steps == [(10, 0), (15, 3), (20, 5)]
     assert label_files.read(after["b"], PROCEDURE, variant).states.tolist() == [[0, 0], [1, 0]]
-    shutil.make_archive("timed", "zip", "timed")
-    convert.main(["labels", "--labels=timed.zip", "--procedure=toy.json", "--out=packed"])
-    assert digests(folder / "packed") == digests(folder / "psr")
     convert.main([*words, "--fps=10"])
     assert label_files.read(after["a"], PROCEDURE, variant).steps[0] == (20, 0)

@@ -1,6 +1,3 @@
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import simplejpeg
 
@@ -24,11 +21,3 @@ def photograph(seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> np.nd
 
 def jpeg(image: np.ndarray, **options) -> bytes:
     return simplejpeg.encode_jpeg(image, 95, "RGB", "444", **options)
-
-
-def as_zip(folder: Path) -> Path:
-    path = folder.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w") as file:
-        for member in sorted(folder.rglob("*")):
-            file.write(member, member.relative_to(folder))
-    return path

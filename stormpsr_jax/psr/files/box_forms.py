@@ -28,11 +28,11 @@ Translate = Callable[[Id, str], Id]
 Corner = tuple[float, float, float, float]  # x and y of the upper left corner, width, height
 
 
-def read(path: Path, place: str) -> list[Picture]:
-    """Reads a file of COCO, or of CVAT by its ending .xml; `place` is what messages call it."""
+def read(path: Path) -> list[Picture]:
+    """Reads a file of COCO, or of CVAT by its ending .xml; errors as of `coco` and `cvat`."""
     if os.fspath(path).lower().endswith(".xml"):
-        return cvat(files.read_text(path), place)
-    return coco(files.read_json(path), place)
+        return cvat(files.read_text(path), path)
+    return coco(files.read_json(path), path)
 
 
 # --- COCO -----------------------------------------------------------------------------------------

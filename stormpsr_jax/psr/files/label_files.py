@@ -4,22 +4,22 @@ A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_
 both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
 a file NAME of one of the `formats`, or one such file in a folder of the recording's name; or a file
 of any name that has the labels of several, as tools export a project. All may lie below folders
-train, val and test, and in zip files, such as those of IndustReal's recordings as downloaded.
+train, val and test.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
-import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.base import files, zips
-from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, lines_of, raise_all
-from stormpsr_jax.base.trees import Place, Tree, join, open_tree, place_of, zip_of
+from stormpsr_jax.base import files, folders
+from stormpsr_jax.base.errors import MAX_PER_FILE, first_of, lines_of, raise_all, tell
+from stormpsr_jax.base.folders import printable
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.formats import Parsed
@@ -33,19 +33,8 @@ STEPS, WITH_ERRORS, STATES = PSR_FILES = (
     "PSR_labels_raw.csv",
 )
 SPLITS = ("train", "val", "test")
-_SPLIT = re.compile(
-    rf"({'|'.join(SPLITS)})(?:_p[0-9]+|(?![a-z]).*\.zip)?", re.IGNORECASE | re.ASCII
-)
+_SPLIT = re.compile(rf"({'|'.join(SPLITS)})(?:_p[0-9]+)?", re.IGNORECASE | re.ASCII)
 BOXES = "boxes"  # folder of those that the labelling page has drawn
-# Zip files on IndustReal's page without labels of recordings, which may lie beside those with them.
-OTHER_DOWNLOADS = frozenset(
-    f"{name}.zip"
-    for name in (
-        "all_rgb_videos action_recognition_labels action_recognition_model_weights part_geometries "
-        "ASD_results_IndustRealplusSynthetic_test ASD_results_SyntheticOnly_test "
-        "assembly_state_detection_model_weights assembly_state_detection_synthetic_data"
-    ).split()
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +54,22 @@ class Labels:
     states: np.ndarray
 
 
-class Labelled(Place):
-    """Where a recording's labels are: a folder of PSR files, or a file of a label format.
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Where a recording's labels are: a folder of PSR files, or a file of a label format."""
 
-    Attributes:
-        parsed: what such a file says, for the process that has read it; None of a folder, and of a
-            file with errors, which reading it tells.
-    """
+    path: pathlib.Path
 
-    parsed: Parsed | None = None
+    def __str__(self) -> str:
+        return printable(self.path)
 
-    def __reduce__(self) -> tuple[type[Place], tuple[Tree, str]]:
-        return Place, (self.tree, self.name)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}  # another process parses the file anew
+
+    @functools.cached_property
+    def parsed(self) -> Parsed:
+        """What a file says, which may have the labels of many recordings; errors as it has."""
+        return formats.read(self.path)
 
 
 class Found(NamedTuple):
@@ -86,16 +79,26 @@ class Found(NamedTuple):
         labels: by recording, sorted.
         errors: what is wrong, by the name of the folder or file that it is of.
         empty: folders at the place of a recording's, without labels and without folders.
+        passed: files that may have been meant as labels, and are of no format that is read.
     """
 
     labels: dict[str, Labelled]
     errors: dict[str, list[str]]
-    empty: list[Place]
+    empty: list[pathlib.Path]
+    passed: list[pathlib.Path]
 
     @property
     def lines(self) -> list[str]:
         """All errors."""
         return [line for lines in self.errors.values() for line in lines]
+
+    def warn(self) -> None:
+        """Tells which files are passed over."""
+        if self.passed:
+            first, number = printable(self.passed[0]), len(self.passed)
+            more = f" and {number - 1} more files are" if number > 1 else " is"
+            what = "of no label format that is read, and passed over (unpack archives)"
+            tell("warning", f"{first}{more} {what}")
 
 
 def find(
@@ -104,8 +107,8 @@ def find(
     """Finds the labels of each recording: a folder of PSR files, or a file of a label format.
 
     Args:
-        path: a folder or zip file of labels, a labelling tool's file, or a folder of `downloads`.
-        split: of folders and zip files that are called after splits only this one is looked into.
+        path: a folder of labels, or a labelling tool's file.
+        split: of folders that are called after splits only this one is looked into.
         known: names of recordings, of several that a tool has for one the one that counts.
 
     Returns:
@@ -114,47 +117,29 @@ def find(
     Raises:
         ValueError: every folder and file that is not what it should be, or no labels at all.
     """
-    path, is_folder = os.fspath(path), os.path.isdir(path)
-    if not is_folder and not os.path.isfile(path):
-        raise ValueError(f"{path}: is not a folder; --labels takes one, or a zip file")
-    found = look([open_tree(path)], split, known)
-    if is_folder and not found.labels and not found.errors:
-        packed = look(downloads(path, split), split, known)
-        found = packed if packed.labels or packed.errors else found
+    top = folders.given(path, "--labels", "or a label file")
+    found = look(top, split, known)
     what = f"neither {STEPS} nor another CSV, nor a labelling tool's file"
-    empty = [f"{at}: holds no labels of recording {at.last}: {what}" for at in found.empty]
+    empty = [f"{at}: holds no labels of recording {at.name}: {what}" for at in found.empty]
     raise_all([*found.lines, *empty])
     if not found.labels:
-        if not zips.is_packed(path):
-            raise_all(unknown(path))
+        raise_all(unknown(top))
         raise ValueError(
             f"{path}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
             f"with {STEPS} or a file NAME.csv per recording, or a file of "
             f"{', '.join(form.name for form in formats.FORMATS)}"
         )
+    found.warn()
     return found.labels
 
 
-def downloads(folder: str, split: str | None = None) -> list[Tree]:
-    """Returns the zip files of recordings in a folder; they count if no labels lie beside them.
+def split_of(path: pathlib.Path, top: pathlib.Path, above: bool = False) -> str:
+    """Returns the split that the nearest folder above `path` is named after; '' if none.
 
-    `OTHER_DOWNLOADS`, and those whose name begins with another split, are not opened.
+    Such a folder may be called test_p1. Those below `top` count, and `above` that one too.
     """
-    return [
-        zip_of(parts[0])
-        for name, parts in zips.find(folder, os.listdir(folder)).items()
-        if name not in OTHER_DOWNLOADS and (split is None or _split_in(name) in (split, ""))
-    ]
-
-
-def split_of(place: Place, above: bool | None = None) -> str:
-    """Returns the split that the nearest folder above is named after, such as test_p1; '' if none.
-
-    The name of the tree itself is one of these if `above`; by itself, that of a zip file.
-    """
-    above = place.tree.packed if above is None else above
-    tops = [os.path.basename(os.path.abspath(place.tree.path))] * above
-    return next(filter(None, map(_split_in, [*reversed(place.name.split("/")[:-1]), *tops])), "")
+    names = [top.absolute().name] * above + [*path.relative_to(top).parts[:-1]]
+    return next(filter(None, map(_split_in, reversed(names))), "")
 
 
 def _split_in(name: str) -> str:
@@ -162,18 +147,18 @@ def _split_in(name: str) -> str:
     return match[1].lower() if match else ""
 
 
-def is_of(split: str | None, place: Place) -> bool:
-    """Says whether a place is of a split, or of none; None: of any."""
-    return split is None or split_of(place) in (split, "")
+def is_of(split: str | None, path: pathlib.Path, top: pathlib.Path) -> bool:
+    """Says whether a place below `top` is of a split, or of none; None: of any."""
+    return split is None or split_of(path, top) in (split, "")
 
 
 def look(
-    trees: Iterable[Tree],
+    top: pathlib.Path,
     split: str | None = None,
     known: Collection[str] = (),
     leave_out: str = "",
 ) -> Found:
-    """Looks for labels in trees, as `find` does.
+    """Looks for labels in a folder, or in one file, as `find` does.
 
     A file in a folder other than train, val and test is of the recording that the folder is named
     after. One of several recordings, as tools export a project, is of all of them, but for those
@@ -183,25 +168,24 @@ def look(
         leave_out: path of a CSV file that holds no labels.
 
     Raises:
-        ValueError: folders and zip files that cannot be read.
+        ValueError: folders that cannot be read.
     """
-    trees, empty = list(trees), list[Place]()
+    root = top if top.is_dir() else top.parent
+    found = Found({}, {}, [], [])
     places: dict[str, list[Labelled]] = {}
-    errors: dict[str, list[str]] = {}
     shared: dict[str, list[tuple[str, Labelled]]] = {}
-    passed = {os.path.realpath(leave_out)} if leave_out else set()
-    passed |= {os.path.realpath(tree.path) for tree in trees if tree.packed}
+    left_out = os.path.realpath(leave_out) if leave_out else ""
 
-    def add(tree: Tree, folder: str, file: str) -> bool:
-        """Says whether it is a label file."""
-        place, last = Labelled(tree, join(folder, file)), folder.rpartition("/")[2]
-        if os.path.realpath(place.path) in passed or not _may_have_labels(place):
+    def add(path: pathlib.Path, own: str) -> bool:
+        """Says whether it is a label file; `own` is the recording that it is called like."""
+        if os.path.realpath(path) == left_out or not _may_have_labels(path):
             return False
-        own = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
+        place = Labelled(path)
         try:
-            if file in PSR_FILES:
+            if path.name in PSR_FILES:
                 raise ValueError(f"{place}: belongs into a folder of the recording's name")
-            names, place.parsed = place.read(_parse, own, known)
+            if not (names := _recordings_in(place, own, known)):
+                found.passed.extend([path] * _is_meant(path))
             for name in names:
                 name = files.check_name(name, str(place))
                 if len(names) == 1:
@@ -209,54 +193,60 @@ def look(
                 else:
                     shared.setdefault(name, []).append((own, place))
         except ValueError as error:
-            errors.setdefault(own, []).extend(lines_of(error))
+            found.errors.setdefault(own, []).extend(lines_of(error))
             return True
         return bool(names)
 
-    for tree in trees:
-        of_psr: list[str] = []
-        for folder, below, names in tree.walk():
-            above, last = posixpath.split(folder)
-            psr = [join(folder, name) for name in names if name in PSR_FILES]
-            if (psr and folder and last not in SPLITS) or last == BOXES:
-                below.clear()
-            if not is_of(split, Place(tree, folder if psr else join(folder, ""))):
-                continue
-            if psr and folder:
-                places.setdefault(last, []).append(Labelled(tree, folder))
-                of_psr += psr
-            elif last != BOXES:
-                lists = {"splits.csv"}
-                if set(below) & set(SPLITS):
-                    lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
-                there = [add(tree, folder, name) for name in names if name not in lists]
-                is_own = folder and last not in SPLITS and above.rpartition("/")[2] in ("", *SPLITS)
-                if is_own and not tree.packed and not {*below} - {*PSR_FILES} and not any(there):
-                    empty.append(Place(tree, folder))
-        tree.check(of_psr)
+    for folder, inner, names in folders.walk(top):
+        above, last = ("", "", *folder.relative_to(root).parts)[-2:]
+        of_psr = bool(last) and not set(names).isdisjoint(PSR_FILES)
+        if (of_psr and last not in SPLITS) or last == BOXES:
+            inner.clear()
+        if not is_of(split, folder if of_psr else folder / "file", root):
+            continue
+        if of_psr:
+            places.setdefault(last, []).append(Labelled(folder))
+        elif last != BOXES:
+            lists = {"splits.csv"}
+            if set(inner) & set(SPLITS):
+                lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
+            is_split = last.lower() in ("", *SPLITS)
+            there = [
+                add(folder / name, name.rpartition(".")[0] if is_split else last)
+                for name in names
+                if name not in lists
+            ]
+            is_own = last not in ("", *SPLITS) and above in ("", *SPLITS)
+            if is_own and not set(inner) - set(PSR_FILES) and not any(there):
+                found.empty.append(folder)
     for name, its in shared.items():
         named = [place for own, place in its if own == name]  # a copy for each recording
         its_own = named if len(named) == 1 else dict.fromkeys(place for _, place in its)
         places.setdefault(name, []).extend(its_own)
     for name, several in places.items():
         if len(several) > 1:
-            errors.setdefault(name, []).append(
+            found.errors.setdefault(name, []).append(
                 f"recording {name}: labels in {' and '.join(map(str, several))}; keep one of these "
                 "or, if they are of several recordings, rename all but one"
             )
-    return Found({name: places[name][0] for name in sorted(places)}, errors, empty)
+    return found._replace(labels={name: places[name][0] for name in sorted(places)})
 
 
-def _may_have_labels(place: Place) -> bool:
+def _may_have_labels(path: pathlib.Path) -> bool:
     """Whether a file is one to be looked into, by its ending and its size."""
-    name = place.name.lower()
-    if not name.endswith(formats.MAYBE):
-        return name.endswith(formats.CERTAIN)
-    return place.tree.size(place.name) <= MAX_BYTES
+    name = path.name.lower()
+    if name.endswith(formats.MAYBE):
+        return path.stat().st_size <= MAX_BYTES
+    return name.endswith(formats.CERTAIN) or folders.is_archive(name)
 
 
-def _parse(path: pathlib.Path, own: str, known: Collection[str]) -> tuple[list[str], Parsed | None]:
-    """The recordings whose labels are in a file, and what it says; ([], None) if it has none.
+def _is_meant(path: pathlib.Path) -> bool:
+    """Whether a file without labels may have been meant as some: no README is."""
+    return path.suffix.lower() != ".txt" or not formats.is_prose(path)
+
+
+def _recordings_in(place: Labelled, own: str, known: Collection[str]) -> list[str]:
+    """The recordings whose labels are in a file; none if it has no labels.
 
     Args:
         own: the recording that the file is called like. It has the labels of a file of one, but if
@@ -267,48 +257,48 @@ def _parse(path: pathlib.Path, own: str, known: Collection[str]) -> tuple[list[s
         ValueError: of several recordings some have no name, or two the same; or what is wrong with
             a tool's file that is called like none of `known`.
     """
-    if not formats.is_label_file(path):
-        return [], None
+    certain = place.path.name.lower().endswith(formats.CERTAIN)
     try:
-        parsed = formats.read(path)
+        groups = place.parsed.recordings
+    except formats.UnknownFormatError:
+        return [own] * certain
     except ValueError:
-        if known and own not in known and path.suffix.lower() in formats.MAYBE:
+        if known and own not in known and not certain:
             raise
-        return [own], None  # what is wrong is said when it is read
-    groups = parsed.recordings
+        return [own]  # what is wrong is said when it is read
     if len(groups) < 2:
         names = [own, *(name for group in groups for name in group)]
-        return [next((name for name in names if name in known), own)], parsed
+        return [next((name for name in names if name in known), own)]
     if () in groups:
         raise ValueError(
-            f"{path}: has labels of several recordings, and labels that name none of them; give "
+            f"{place}: has labels of several recordings, and labels that name none of them; give "
             "each task its video in the labelling tool, or export the recordings one by one"
         )
     chosen = [next((n for n in group if n in known), group[-1]) for group in groups]
     for name in {name for name in chosen if chosen.count(name) > 1}:
         raise ValueError(
-            f"{path}: has two recordings that are called {files.shorten(name)}; rename one in the "
+            f"{place}: has two recordings that are called {files.shorten(name)}; rename one in the "
             "labelling tool, or take it out"
         )
-    return chosen, parsed
+    return chosen
 
 
-def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
+def unknown(top: pathlib.Path, names: Collection[str] | None = None) -> list[str]:
     """Says why files that may have labels have none, for recordings that lack them.
 
     Returns:
-        a line for each file of their names that no format recognises, such as one of boxes, but
-        for what the labelling page keeps there.
+        a line for each file of their names that no format recognises, such as one of boxes, and for
+        archives, but for what the labelling page keeps there.
     """
     found: list[str] = []
-    root = pathlib.Path(folder)
-    for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+    for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
         if len(found) == MAX_PER_FILE:
             break
-        folders = path.relative_to(root).parts[:-1]
-        if BOXES in folders or any(name.startswith(".") for name in folders):
+        inner = path.relative_to(top).parts[:-1]
+        if BOXES in inner or any(name.startswith(".") for name in inner):
             continue
-        if (names is None or path.stem in names) and path.suffix.lower() in formats.MAYBE:
+        named = names is None or path.stem in names
+        if (named and path.suffix.lower() in formats.MAYBE) or folders.is_archive(path):
             try:
                 formats.read(path)
             except ValueError as error:
@@ -317,7 +307,7 @@ def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> 
 
 
 def read(
-    path: str | os.PathLike | Place,
+    labelled: Labelled | str | os.PathLike,
     procedure: Procedure,
     variant: Variant | None,
     *,
@@ -332,7 +322,7 @@ def read(
     by the clock count from 0.
 
     Args:
-        path: a value of `find`.
+        labelled: a value of `find`, or its path.
         variant: of the recording, whose initial state labels by the clock start from; None if it
             is not known, which leaves their changes unchecked and the result empty.
         needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
@@ -342,43 +332,41 @@ def read(
     Raises:
         ValueError: every error, with file, line and field.
     """
-    place = path if isinstance(path, Place) else place_of(path)
+    place = labelled if isinstance(labelled, Labelled) else Labelled(pathlib.Path(labelled))
     known: dict[str, Any] = {}
-    if place.is_file():
+    if place.path.is_file():
         timed = read_times(place, procedure, terms, recording)
         if variant is not None:
-            first, steps = timed_labels.to_frames(place, timed, variant.initial_state, procedure)
+            given = place.path, timed, variant.initial_state, procedure
+            first, steps = timed_labels.to_frames(*given)
             known[STATES] = labels.steps_to_states(steps, first, 0)
     else:
-        there = psr_files(place)
+        there = psr_files(place.path)
         if needed is not None:  # without states, no other file says what is asked for
             there = [n for n in there if n in (needed, STATES)] if STATES in there else [needed]
-        known = read_files(place, there, procedure)
+        known = read_files(place.path, there, procedure)
     nothing = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
     frames, states = known.pop(STATES, nothing)
     return _labels(known, frames, states)
 
 
-def read_times(place: Place, *args: Any, **options: Any) -> list[timed_labels.TimedStep]:
-    """Returns the labels of a file, `timed_labels.read_times`, without parsing it again."""
-    if isinstance(place, Labelled) and place.parsed is not None:
-        return timed_labels.read_times(place, *args, **options, parsed=place.parsed)
-    return place.read(timed_labels.read_times, *args, **options)
+def read_times(place: Labelled, *args: Any, **options: Any) -> list[timed_labels.TimedStep]:
+    """Returns the labels of a file: `timed_labels.read_times`."""
+    try:
+        options["parsed"] = place.parsed
+    except ValueError:
+        pass  # it is read again, and then what is wrong with its steps is said too
+    return timed_labels.read_times(place.path, *args, **options)
 
 
-def parsed(place: Place) -> Parsed:
-    """Returns what a file of a label format says, without parsing it again."""
-    return getattr(place, "parsed", None) or place.read(formats.read)
-
-
-def psr_files(folder: Place) -> list[str]:
+def psr_files(folder: pathlib.Path) -> list[str]:
     """Returns the names of the PSR label files in a folder; ValueError if it cannot be listed."""
-    there = folder.tree.entries(folder.name)[1]
+    there = folders.entries(folder)[1]
     return [name for name in PSR_FILES if name in there]
 
 
 def read_files(
-    folder: Place,
+    folder: pathlib.Path,
     names: Iterable[str],
     procedure: Procedure,
     check: Callable[[pathlib.Path, list[int]], None] = lambda path, frames: None,
@@ -401,7 +389,7 @@ def read_files(
     found, errors = dict[str, Any](), list[str]()
     for name in names:
         try:
-            found[name] = (folder / name).read(read_file)
+            found[name] = read_file(folder / name)
         except ValueError as error:
             errors += first_of(error, folder / name)
     raise_all(errors)

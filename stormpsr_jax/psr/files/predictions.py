@@ -6,14 +6,14 @@ import dataclasses
 import itertools
 import operator
 import os
+import pathlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each
-from stormpsr_jax.base.trees import Place, join, open_tree
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.labels import Step, check_ascending
 from stormpsr_jax.psr.procedure import Procedure
@@ -106,34 +106,22 @@ def as_written(values: Iterable[float], decimals: int) -> list[float]:
     return [float(f"{value:.{decimals}f}") for value in values]
 
 
-def find(path: str | os.PathLike, flag: str, suffix: str = SUFFIX) -> dict[str, Place]:
-    """Returns the files ``<rec>_results_pred.csv`` of a folder or a zip file, by recording.
+def find(path: str | os.PathLike, flag: str, suffix: str = SUFFIX) -> dict[str, pathlib.Path]:
+    """Returns the files ``<rec>_results_pred.csv`` of a folder, by recording.
 
-    Where a folder has none and nothing but one folder, as a zip file unpacks, it is that folder's,
-    and so on. In a zip file, such as the detections published with IndustReal, they may lie
-    anywhere.
+    Where a folder has none and nothing but one folder, as an archive unpacks, it is that folder's,
+    and so on.
 
     Raises:
-        ValueError: `path`, which was given with `flag`, is neither, has two files of a recording,
-            or is a zip file without any or with more in them than is read.
+        ValueError: `path`, which was given with `flag`, is no folder.
     """
-    path = os.fspath(path)
-    if not os.path.exists(path):
-        raise ValueError(f"{path}: is not a folder; {flag} takes one, or a zip file")
-    tree, places = open_tree(path), dict[str, Place]()
-    for folder, below, names in tree.walk():
-        for file in (name for name in names if name.endswith(suffix)):
-            place = Place(tree, join(folder, file))
-            name = files.check_name(file.removesuffix(suffix), str(place))
-            if name in places:
-                raise ValueError(f"{place}: is in {places[name]} too; keep one")
-            places[name] = place
-        if os.path.isdir(path) and (places or len(below) != 1):
-            return places
-    if not places:
-        raise ValueError(f"{path}: the zip file has no <recording>{suffix}")
-    tree.check([place.name for place in places.values()])
-    return places
+    found: dict[str, pathlib.Path] = {}
+    for folder, inner, names in folders.walk(folders.given(path, flag)):
+        for place in (folder / name for name in names if name.endswith(suffix)):
+            found[files.check_name(place.name.removesuffix(suffix), str(place))] = place
+        if found or len(inner) != 1:
+            break
+    return found
 
 
 def read_detections(

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.base.errors import first_of, raise_all
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.files import label_files, labels, predictions
 from stormpsr_jax.psr.files import scores as score_files
 from stormpsr_jax.psr.files.words import Terms
@@ -103,13 +102,13 @@ def load_recordings(
 
     Args:
         labels_dir: what `label_files.find` takes; None reads predictions alone.
-        asd_dir, temporal_dir: folders or zip files of predictions (`predictions.find`); None for a
+        asd_dir, temporal_dir: folders of predictions (`predictions.find`); None for a
             stream that is absent.
         scores_dir: `<rec>.npz` per recording (`scores.read_scores`); None without them.
         visibility_dir: `<rec>.csv` per recording, where known.
         variant: of all recordings; None finds each one's by its name.
         with_errors: takes the truth from `PSR_labels_with_errors.csv`.
-        split: of labels below folders (or in zip files) of splits, only these.
+        split: of labels below folders of splits, only these.
 
     Returns:
         By name, sorted.
@@ -134,7 +133,7 @@ def load_recordings(
 
     folders = {"--asd": asd_dir, "--temporal": temporal_dir}
     given = {flag: path for flag, path in folders.items() if path is not None}
-    found: Mapping[str, Place | None]
+    found: Mapping[str, label_files.Labelled | None]
     streams = {flag: predictions.find(path, flag) for flag, path in given.items()}
     if labels_dir is None:
         found = _of_predictions(given, streams)
@@ -160,8 +159,7 @@ def load_recordings(
     recordings = {}
     needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
     readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
-    # From one zip file after the other: to open one takes long.
-    for name, place in sorted(found.items(), key=lambda item: item[1].tree.path if item[1] else ""):
+    for name, place in sorted(found.items()):
         own = attempt(name, procedure.variant_for, name, variant)
         r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
         r.with_errors = with_errors
@@ -171,30 +169,29 @@ def load_recordings(
             if known is not None:
                 r.truth = known.with_errors if with_errors else known.steps
                 r.frames, r.states = known.frames, known.states
-            shown = place / predictions.VISIBLE_FROM
-            if not place.is_file() and attempt(shown, shown.is_file):
-                args = predictions.read_visible_from, procedure
-                r.visible_from = attempt(shown, shown.read, *args)
+            shown = place.path / predictions.VISIBLE_FROM
+            if os.path.lexists(shown):
+                r.visible_from = attempt(shown, predictions.read_visible_from, shown, procedure)
         others = found.keys() - {name}
         for kind in KINDS.values():
             if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:
                 continue
             if kind.flag == "scores":
-                r.scores = attempt(path, path.read, score_files.read_scores, procedure)
+                r.scores = attempt(path, score_files.read_scores, path, procedure)
             else:
                 read = readers[f"--{kind.flag}"]
-                setattr(r, kind.field, attempt(path, path.read, read, procedure, others))
+                setattr(r, kind.field, attempt(path, read, path, procedure, others))
         if visibility_dir is not None:
             table = pathlib.Path(visibility_dir) / f"{name}.csv"
             if os.path.lexists(table):
                 r.visibility = attempt(table, predictions.read_visibility, table)
         recordings[name] = r
     raise_all(errors)
-    return dict(sorted(recordings.items()))
+    return recordings
 
 
 def _of_predictions(
-    given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, Place]]
+    given: Mapping[str, str | os.PathLike], streams: Mapping[str, Mapping[str, pathlib.Path]]
 ) -> dict[str, None]:
     """The recordings of predictions without labels; ValueError where a folder lacks some."""
     for flag, its in streams.items():
@@ -215,16 +212,16 @@ def _of_predictions(
 
 
 def _name_errors(
-    predicted: Mapping[str, Place],
+    predicted: Mapping[str, pathlib.Path],
     folder: str | os.PathLike,
     flag: str,
     root: str | os.PathLike,
-    labelled: Mapping[str, Place],
+    labelled: Mapping[str, label_files.Labelled],
 ) -> list[str]:
-    errors = []
+    errors, top = [], pathlib.Path(root)
     for name in sorted(labelled.keys() - predicted.keys()):
         advice = _ADVICE
-        if split := label_files.split_of(labelled[name]):
+        if split := label_files.split_of(labelled[name].path, top):
             advice += f", and --split leaves out other splits than one (this is of {split})"
         errors.append(
             f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
@@ -235,6 +232,6 @@ def _name_errors(
         f"give {flag} a folder that holds the recordings of --labels alone"
         for name in sorted(predicted.keys() - set(labelled))
     ]
-    if os.path.isdir(root):
-        errors += label_files.unknown(root, predicted.keys() - set(labelled))
+    if top.is_dir():
+        errors += label_files.unknown(top, predicted.keys() - set(labelled))
     return errors

@@ -21,7 +21,6 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, note, raise_all
-from stormpsr_jax.base.trees import Place
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.formats import Parsed
@@ -73,7 +72,7 @@ class Shown:
 
 
 def read_times(
-    path: str | os.PathLike | Place,
+    path: str | os.PathLike,
     procedure: Procedure,
     terms: Terms | None = None,
     recording: str | None = None,
@@ -100,7 +99,6 @@ def read_times(
         return steps.find(entry.text, f"{path}: {entry.place}: step")
 
     if parsed is None:
-        assert not isinstance(path, Place)
         parsed = formats.read(path, find)
     entries = _of_recording(parsed, recording or pathlib.Path(str(path)).stem, path)
 
@@ -143,7 +141,7 @@ def _of_recording(parsed: Parsed, name: str, path: object) -> list[Entry]:
 
 
 def to_frames(
-    path: str | os.PathLike | Place,
+    path: str | os.PathLike,
     timed: Sequence[TimedStep],
     initial_state: Sequence[int],
     procedure: Procedure,

@@ -8,14 +8,13 @@ states, S + 1 the error state.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
-from stormpsr_jax.base.trees import Place, Tree, open_tree
 from stormpsr_jax.psr.files import box_forms, class_maps, label_files, predictions
 from stormpsr_jax.psr.files.boxes import Id, framed
 from stormpsr_jax.psr.files.predictions import Detections
@@ -253,9 +252,9 @@ def load(
     """Reads detections and true boxes, and brings both to one unit; by recording, for `score`.
 
     Args:
-        true: folder or zip file of true boxes, or a folder of zip files; None if they lie beside
-            the detections, as in IndustReal's published ones.
-        split: of boxes below folders (or in zip files) of splits, only these.
+        true: folder of true boxes; None if they lie beside the detections, as in IndustReal's
+            published ones.
+        split: of boxes below folders of splits, only these.
         picture: width and height in pixels, where files do not say it.
 
     Raises:
@@ -275,8 +274,8 @@ def load(
     def pair(name: str) -> tuple[Detections, TrueBoxes]:
         place, others = found[name], found.keys() - {name}
         try:
-            detected = place.read(predictions.read_detections, procedure, others)
-            its = known[name].read(read, procedure)
+            detected = predictions.read_detections(place, procedure, others)
+            its = read(known[name], procedure)
             return detected, _in_unit_of(detected, its, picture, place)
         except ValueError as error:
             raise Errors(first_of(error, known[name])) from error
@@ -285,31 +284,18 @@ def load(
     return dict(zip(names, for_each([(name,) for name in names], pair), strict=True))
 
 
-def _find(path: str, split: str | None) -> dict[str, Place]:
+def _find(path: str, split: str | None) -> dict[str, pathlib.Path]:
     """The files of true boxes, by recording; of a recording with both kinds the CSV file."""
-    if not os.path.exists(path):
-        raise ValueError(f"{path}: is not a folder; --boxes takes one, or a zip file")
-    there = _look([open_tree(path)], split)
-    if there or not os.path.isdir(path):
-        return there
-    return _look(label_files.downloads(path, split), split)
-
-
-def _look(trees: Iterable[Tree], split: str | None) -> dict[str, Place]:
-    found: dict[str, Place] = {}
-    for tree in trees:
-        its: dict[str, Place] = {}
-        for place in tree.files():
-            if place.last.endswith(SUFFIX):
-                before = its.get(name := place.last.removesuffix(SUFFIX))
-                if before is not None and before.name.endswith(SUFFIX):
-                    raise ValueError(f"{place}: is in {before} too; keep one")
-                its[name] = place
-            elif place.last == OD_LABELS and (name := place.above.last):
-                if label_files.is_of(split, place.above):
-                    its.setdefault(name, place)
-        tree.check([place.name for place in its.values()])
-        found |= its
+    top, found = folders.given(path, "--boxes"), dict[str, pathlib.Path]()
+    for place in (folder / name for folder, _, names in folders.walk(top) for name in names):
+        if place.name.endswith(SUFFIX):
+            before = found.get(name := place.name.removesuffix(SUFFIX))
+            if before is not None and before.name.endswith(SUFFIX):
+                raise ValueError(f"{place}: is in {before} too; keep one")
+            found[name] = place
+        elif place.name == OD_LABELS and place.parent != top:
+            if label_files.is_of(split, place.parent, top):
+                found.setdefault(place.parent.name, place)
     return found
 
 
@@ -354,7 +340,7 @@ def _in_unit_of(
     found: Detections,
     true: TrueBoxes,
     picture: tuple[float, float] | None,
-    path: Place,
+    path: pathlib.Path,
 ) -> TrueBoxes:
     if not len(found.boxes) or not len(true.boxes) or found.boxes[:, 2:].max() > _MAX_SHARE:
         return true

@@ -33,7 +33,7 @@ def test_find_every_kind_and_place(tmp_path):
     for other in ("splits.csv", "README.md", ".hidden.csv"):
         (tmp_path / other).write_text("x")
     found = label_files.find(tmp_path)
-    places = {name: place.name for name, place in found.items()}
+    places = {name: str(at.path.relative_to(tmp_path)) for name, at in found.items()}
     assert places == {
         "a": "a",
         "b": "train/b",
@@ -47,6 +47,25 @@ def test_find_every_kind_and_place(tmp_path):
         assert read.steps == STEPS
         assert read.frames.tolist() == [0, 12, 30]
         assert read.states.tolist() == [[0, 0], [1, 0], [1, 1]]
+
+
+def test_what_may_be_labels_and_is_not_read_is_told(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text(TIMES)
+    for name in ("README.txt", "notes.md", "boxes/a.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert list(label_files.find(tmp_path)) == ["a"]
+    assert not capsys.readouterr().err
+    (tmp_path / "b.json").write_text("{}")
+    (tmp_path / "c_annotations.zip").write_bytes(b"PK")
+    assert list(label_files.find(tmp_path)) == ["a"]
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {tmp_path}/b.json and 1 more files are of no label format")
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(
+        ValueError, match=r"b\.json: is of no .*\n.*c_anno.*: archives are not read"
+    ):
+        label_files.find(tmp_path)
 
 
 def test_read_a_step_at_the_first_frame_was_done_before_it(tmp_path):

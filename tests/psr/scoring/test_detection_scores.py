@@ -1,7 +1,6 @@
 """Average precision, against pycocotools, and confusion of states; files of true boxes."""
 
 import json
-import zipfile
 
 import numpy as np
 import pytest
@@ -175,13 +174,12 @@ HEADER = "clip,framenr,bb_class,bb_conf,bb_x,bb_y,bb_w,bb_h\n"
 @pytest.fixture
 def published(tmp_path):
     """Detections (centre) and true boxes (upper left corner) as IndustReal publishes them."""
-    path = tmp_path / "ASD.zip"
-    with zipfile.ZipFile(path, "w") as file:
-        rows = "a,0,1,.9,120,60,40,20\na,1,0\na,2,2,.8,120,60,40,20\n"
-        file.writestr("x/a_results_pred.csv", HEADER + rows)
-        file.writestr(
-            "x/a_results_gt.csv", HEADER + "a,0,1,1,100,50,40,20\na,1,0\na,2,1,1,100,50,40,20\n"
-        )
+    path = tmp_path / "ASD"
+    (path / "x").mkdir(parents=True)
+    rows = "a,0,1,.9,120,60,40,20\na,1,0\na,2,2,.8,120,60,40,20\n"
+    (path / "x/a_results_pred.csv").write_text(HEADER + rows)
+    rows = "a,0,1,1,100,50,40,20\na,1,0\na,2,1,1,100,50,40,20\n"
+    (path / "x/a_results_gt.csv").write_text(HEADER + rows)
     (tmp_path / "toy.json").write_text(json.dumps(TOY.to_json()))
     return path
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.psr.files.formats import cvat, elan, label_studio, tables
 from stormpsr_jax.psr.files.formats.sample import Entry, Format, Sample
 
@@ -29,14 +29,27 @@ class Parsed(NamedTuple):
     recordings: list[tuple[str, ...]]
 
 
-def is_label_file(path: str | os.PathLike) -> bool:
-    """Says whether a file has labels; ValueError: it seems to have, but cannot be read."""
-    name, sample = os.fspath(path).lower(), Sample(path)
-    if name.endswith(".txt"):
-        if is_prose(path):
-            return False
-        sample.text += "\n"  # whether its last line is whole, a reader says
-    return name.endswith(CERTAIN) or (name.endswith(MAYBE) and _find(sample) is not None)
+class UnknownFormatError(ValueError):
+    """A file is of no format that is read."""
+
+
+def read(path: str | os.PathLike, check: Callable[[Entry], object] | None = None) -> Parsed:
+    """Reads a label file of any format; `check` as of `Sample`.
+
+    Raises:
+        UnknownFormatError: it is of none; names those that there are.
+        ValueError: all errors, each with file and line or entry.
+    """
+    if folders.is_archive(path):
+        what = "archives are not read; unpack it, and give what is in it"
+        raise UnknownFormatError(f"{path}: {what}")
+    sample = Sample(path, check)
+    form = next((form for form in FORMATS if form.recognises(sample)), None)
+    if form is None:
+        raise UnknownFormatError(_unknown(sample))
+    entries = form.read(sample)
+    groups = dict.fromkeys([*sample.recordings, *(entry.recordings for entry in entries)])
+    return Parsed(form, entries, list(groups))
 
 
 def is_prose(path: str | os.PathLike) -> bool:
@@ -44,29 +57,10 @@ def is_prose(path: str | os.PathLike) -> bool:
     return not any(sign in Sample(path).text[:4096].partition("\n")[0] for sign in "\t,;")
 
 
-def _find(sample: Sample) -> Format | None:
-    return next((form for form in FORMATS if form.recognises(sample)), None)
-
-
-def read(path: str | os.PathLike, check: Callable[[Entry], object] | None = None) -> Parsed:
-    """Reads a label file of any format; `check` as of `Sample`.
-
-    Raises:
-        ValueError: all errors, each with file and line or entry; of a file that is of no format,
-            those that there are.
-    """
-    sample = Sample(path, check)
-    if (form := _find(sample)) is None:
-        raise ValueError(_unknown(sample))
-    entries = form.read(sample)
-    groups = dict.fromkeys([*sample.recordings, *(entry.recordings for entry in entries)])
-    return Parsed(form, entries, list(groups))
-
-
 def _unknown(sample: Sample) -> str:
     if sample.kind != "text":
         what = f"{tables.FORMAT.name}, PSR_labels.csv, {_TOOLS}"
-        pack = "; unpack an archive, and save a spreadsheet as CSV" * (sample.kind == "zip")
+        pack = " (save a spreadsheet as CSV)" * (sample.kind == "zip")
         return f"{sample.path}: is of no label format that is read: {what}{pack}"
     found = files.shorten(",".join(sample.columns))
     return (
