@@ -40,7 +40,7 @@ def main() -> None:
                 arg=args.steps,
                 timeout=600_000,
             )
-            page.wait_for_selector("#alert:not([hidden])", timeout=600_000)
+            page.wait_for_selector(".next.is-wrong", timeout=600_000)
             shot = page.screenshot()
     finally:
         station.terminate()

@@ -29,7 +29,7 @@ from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
-from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.evaluation import advice, analysis
 from stormpsr_jax.psr.files.label_files import SPLITS, Labelled
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
@@ -249,7 +249,7 @@ class Project:
         }
         if (result := workdir / "metrics.json").exists():  # of the training before
             try:
-                found = analysis.record_next(analysis.load_result(result))
+                found = advice.record_next(analysis.load_result(result))
             except ValueError as error:  # of another version, which a training replaces
                 found = [message_of(error)]
             shown["Record next"] = " ".join(found) or "nothing stands out"

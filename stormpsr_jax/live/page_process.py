@@ -105,8 +105,7 @@ class _Watchers:
 
     def __init__(self, setup: Mapping[str, Any], access: Access, say: Callable[[bytes], None]):
         """`say` tells the recognition what is asked of it, see `page_process`."""
-        self._title, self._recognises_by = setup["title"], setup["stream"]
-        self._access, self._say = access, say
+        self._title, self._access, self._say = setup["title"], access, say
         self._reset_token = secrets.token_urlsafe()
         self._start = secrets.token_hex(4)  # tells this server from the one before a restart
         self._records: collections.deque[tuple[int, str]] = collections.deque(maxlen=serve.KEPT)
@@ -175,7 +174,7 @@ class _Watchers:
         return PlainTextResponse("needs the token\n", 401)
 
     def _html(self, name: str, status: int = 200, **values: bool) -> Response:
-        shown = pages.template(name).render(title=self._title, stream=self._recognises_by, **values)
+        shown = pages.template(name).render(title=self._title, **values)
         return HTMLResponse(shown, status)
 
     def _login_page(self, failed: bool = False) -> Response:

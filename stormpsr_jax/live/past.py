@@ -27,7 +27,7 @@ class Past:
     def take(self, record: Mapping[str, Any]) -> None:
         """Takes the next line."""
         state, kind = self.state, record["type"]
-        if kind == "alert":
+        if kind == "alert" and record["alert"] != "withdrawn":  # an all-clear is none
             kept = {key: record[key] for key in ("message", "time_s", "frame", "wall_time")}
             state.alerts = [*state.alerts, kept][:MAX_ALERTS]
         elif kind == "withdrawn":  # all of the unit's are

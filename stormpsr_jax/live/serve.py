@@ -54,7 +54,6 @@ class Page:
         address: Address,
         *,
         title: str,
-        stream: str = "",
         on_reset: Callable[[], None],
         on_confirm: Callable[[int], None],
         token: str | None = None,
@@ -64,7 +63,6 @@ class Page:
         Args:
             address: where to listen; see `access.parse`.
             title: of the page: the procedure and its variant, for people.
-            stream: by which the model recognises, for people.
             on_reset: called when somebody asks for the next unit, in a thread of the page's; has to
                 return at once, as `threading.Event.set` does.
             on_confirm: likewise, with the id of a step that somebody has confirmed.
@@ -80,7 +78,7 @@ class Page:
         address = Address(address.host, self._socket.getsockname()[1])
         self.url = f"http://{address}/"
         # By the channel, as everybody on a machine can see the words of a command.
-        setup = {"address": address, "title": title, "stream": stream, "token": token}
+        setup = {"address": address, "title": title, "token": token}
         self._setup = json.dumps(setup).encode()
         self._on_reset, self._on_confirm = on_reset, on_confirm
         self._changed = threading.Condition()  # of all of these

@@ -102,14 +102,13 @@ def run(args: argparse.Namespace) -> int:
             page = serve.Page(
                 access.parse(args.serve),
                 title=title,
-                stream=args.stream or model.recognises_by,
                 on_reset=station.ask_reset,
                 on_confirm=live.confirm,
                 token=token,
             )
             add(page)
             tell("page", page.url)
-            page.frame(None, {"recording": source.name, "source": "opening"})
+            page.frame(None, {"recording": source.name, "source": "loading"})
         for receiver, url in receivers.given(args):
             add(receiver.open(url))
         # Before the source is opened: compiling takes longer than pictures wait.

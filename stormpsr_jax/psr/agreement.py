@@ -6,7 +6,7 @@ haste, hours; `without_steps` at whether they have a step at all.
 `check` compares the states of detections with the labelled ones. Another clock, classes in another
 order or exchanged files still give high figures. Of the published detections of 17 recordings of
 IndustReal, in 425 sets of one to five, none was warned of as it is; frames × 1.2 were noticed in
-all 17, and in half of the sets of three.
+all 17, and in half of the sets of three. Gaps that are alike everywhere are looked at too.
 
 `check_rates` looks at all predictions. Nothing in the files says at which rate they count, so this
 goes by three signs:
@@ -32,9 +32,11 @@ import numpy as np
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.label_files import Labels
 from stormpsr_jax.psr.files.labels import Step
+from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.stream import Settings
 
 _LONG = 2 * 3600  # seconds; times in milliseconds of any video longer than 7 s are beyond
 
@@ -151,18 +153,24 @@ _RATES = (0.2, 1 / 3, 0.4, 0.5, 2 / 3, 0.8, 5 / 6, 1.2, 1.25, 1.5, 2, 2.5, 3, 5)
 # Shares of frames by which another clock, and another order of the classes, is clearly better, and
 # that have to fit then. An exchange has to raise the sum of two recordings' shares by so much.
 _CLOCK, _ORDER, _FIT, _EXCHANGE = 0.02, 0.1, 0.5, 0.3
+_MIN_GAPS = 20  # between frames, of which fewer may have a divisor in common by chance
 
 _Classes = tuple[np.ndarray, np.ndarray]  # frames, ascending, and the classes there, (N,) each
 
 
 def check(
-    procedure: Procedure, recordings: Mapping[str, LabelledPredictions]
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    settings: Settings | None = None,
 ) -> tuple[list[str], list[str]]:
     """Compares the states of detections with the labelled ones.
 
+    `settings` are those that sum up the evidence of detections.
+
     Returns:
         What is known, a sentence, and a warning where another clock, another order of the classes
-        or the labels of another recording clearly fit better; both empty without such frames.
+        or the labels of another recording clearly fit better, or else where no sum can exceed the
+        threshold, because of gaps that are alike in all recordings; both empty without such frames.
     """
     seen: dict[str, _Classes] = {}
     true: dict[str, _Classes] = {}
@@ -206,6 +214,8 @@ def check(
     if not seen:
         return [], []
     warning = _clock_or_order(table, procedure.fps, agreeing) or _exchange(list(seen), fit)
+    if warning is None and settings is not None:
+        warning = _gaps([r.detections for r in recordings.values() if r.detections], settings)
     return [fact], [warning] if warning else []
 
 
@@ -258,6 +268,23 @@ def _exchange(names: Sequence[str], fit: Callable[[str, str], float]) -> str | N
         f"the detections of {a} fit the labels of {b} in {fit(a, b):.0%} of their frames and their "
         f"own in {own[a]:.0%}, and those of {b} the labels of {a} in {fit(b, a):.0%} and their own "
         f"in {own[b]:.0%}: are the two files exchanged?"
+    )
+
+
+def _gaps(detections: Sequence[Detections], settings: Settings) -> str | None:
+    """Detections in one frame of n alone, whose sums cannot reach the threshold; what to give."""
+    gaps = np.concatenate([np.diff(np.unique(one.frames)) for one in detections])
+    every = int(np.gcd.reduce(gaps)) if len(gaps) >= _MIN_GAPS else 1
+    decay = settings.decay if settings.unseen_decay is None else settings.unseen_decay
+    highest = max(float(one.confidences.max(initial=0)) for one in detections)
+    reached = highest > settings.threshold * (1 - decay ** (every - 1))
+    if every == 1 or reached or settings.decoder == "naive":
+        return None
+    return (
+        f"--asd has detections in one frame of {every} alone, in all recordings: sums of evidence "
+        f"decay in the frames between and never exceed the threshold of {settings.threshold:g}. "
+        f"Repeat the rows of a frame in those behind it, or give --decay=1 and a threshold {every} "
+        f"times lower (--threshold=asd={settings.threshold / every:.2g})"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.evaluation import advice, analysis
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.streams import streams as all_streams
@@ -93,6 +93,9 @@ def write_report(
                 "num_frames": len({frame for frame, _ in truth[name]}),
             }
         )
+    main = metrics.get("default_stream", [*streams][-1])
+    own = streams[main]
+    figures_of = own["f1"], own.get("seen", {}).get("f1"), own.get("settings", {})
     page = pages.template("report.html").render(
         title=title,
         headline=headline,
@@ -100,6 +103,8 @@ def write_report(
         procedure=procedure,
         fps=fps,
         streams=streams,
+        main=main,
+        nothing_right=advice.nothing_right("In these recordings", *figures_of),
         table=_table(streams),
         looks={stream: all_streams.find(stream) for stream in streams},
         baseline=all_streams.BASELINE,

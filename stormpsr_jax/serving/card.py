@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from stormpsr_jax.base import results
+from stormpsr_jax.psr.evaluation import advice
 from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.streams import risk
 from stormpsr_jax.psr.streams import streams as all_streams
@@ -58,7 +59,7 @@ def card(
     sections: dict[str, Iterable[str]] = {
         "How to use it": _use(data),
         "Product": _product(data),
-        "Figures": [_world(origin), *untested, "", *_figures(data["streams"])],
+        "Figures": [_world(origin), *untested, "", *_figures(data["streams"], origin.fused)],
         "Decoding": [
             f"It recognises by {recognises_by(data)}.",
             "",
@@ -85,10 +86,9 @@ def card(
 def recognises_by(data: Mapping[str, Any]) -> str:
     """Says by which stream a model recognises, of the content of its model.json."""
     there = [name for name in all_streams.names() if name in data["streams"]]
-    figures = {name: data["streams"][name]["validation"] for name in there}
-    f1 = {name: its.get("seen_f1", its.get("f1")) for name, its in figures.items()}
+    figures = {name: data["streams"][name] for name in there}
     val = _origin(data["origin"]).data.recordings.get("val")
-    return all_streams.recognises_by(data.get("default"), f1, val)
+    return advice.recognises_by(data.get("default"), figures, val)
 
 
 def _product(data: Mapping[str, Any]) -> Iterator[str]:
@@ -146,15 +146,26 @@ def _world(origin: _Origin) -> str:
     )
 
 
-def _figures(streams: Mapping[str, Any]) -> Iterator[str]:
+def _figures(streams: Mapping[str, Any], fused: int | None) -> Iterator[str]:
     figures = headline.of(record["test"] for record in streams.values())
     yield "| stream | | " + " | ".join(f.heading for f in figures) + " |"
     yield "|---|---|" + "---|" * len(figures)
     for name, record in streams.items():
         shown = [_number(record["test"].get(f.key), f.decimals) for f in figures]
-        yield f"| `{name}` | {all_streams.find(name).summary} | " + " | ".join(shown) + " |"
+        yield f"| `{name}` | {_summary(name, fused)} | " + " | ".join(shown) + " |"
     yield ""
     yield from (f"* {figure.label}: {figure.meaning}" for figure in figures)
+
+
+def _summary(name: str, fused: int | None) -> str:
+    """What a stream's events are made from; `fused`: recordings that its fusion was fitted on."""
+    stream = all_streams.find(name)
+    if not stream.fitted:
+        return stream.summary
+    fusion = f"a fusion fitted on {fused} validation recordings"
+    if not fused:
+        fusion = "a fusion" if fused is None else "the fusion that ships with the package"
+    return f"all networks, by {fusion} (not in the paper)"
 
 
 def _settings(streams: Mapping[str, Any], kind: str | None) -> Iterator[str]:
@@ -278,6 +289,7 @@ class _Origin(msgspec.Struct):
     config: dict[str, Any] = {}
     data: _Data = msgspec.field(default_factory=_Data)
     trained: dict[str, list[results.Training]] = {}
+    fused: int | None = None  # recordings that the learned fusion was fitted on; 0: it shipped
 
 
 def _origin(data: Any) -> _Origin:

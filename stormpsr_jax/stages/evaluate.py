@@ -14,7 +14,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.evaluation import advice, analysis
 from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
@@ -57,7 +57,8 @@ def run(context: Context) -> dict:
     will = None if fusion is None else fusion.weights
     chosen = chosen_by(context, val, config.evaluate.decoder, held_out, default=will)
     fitted = any(streams.find(name).fitted for name in chosen)
-    weights = fusion.weights if fusion and fitted else None
+    used = fusion if fitted else None
+    weights = None if used is None else used.weights
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     result = scored(context, test, chosen, weights)
     for stream, choice in chosen.items():
@@ -76,9 +77,17 @@ def run(context: Context) -> dict:
         stream: {k: v for k, v in dataclasses.asdict(choice).items() if k != "scores"}
         for stream, choice in chosen.items()
     }
-    f1 = {s: c.f1 if c.seen_f1 is None else c.seen_f1 for s, c in chosen.items()}
-    if recognises := not config.embed.files:
-        result["recognises_by"] = streams.recognises_by(default, f1, len(val))
+    recognises = result["default_stream"]
+    own, how = held_out or {}, (_procedure(context), recognises, chosen[recognises].settings)
+    result["validation"][recognises]["recordings"] = {
+        name: advice.found(*how, r, own.get(name)) for name, r in val.items()
+    }
+    if writes_model := not config.embed.files:
+        figures_of = {
+            stream: {"validation": its, "settings": its["settings"]}
+            for stream, its in result["validation"].items()
+        }
+        result["recognises_by"] = advice.recognises_by(default, figures_of, len(val))
     detections = score_detections(context, test)
     report.write_report(
         workdir / "report.html",
@@ -95,8 +104,8 @@ def run(context: Context) -> dict:
         },
         figures=analysis_figures(result),
         notes=[
-            *_notes(chosen, None if weights is None else fusion),
-            *analysis.record_next(result),
+            *_notes(chosen, used),
+            *advice.record_next(result),
         ],
         detections=detections,
     )
@@ -104,8 +113,8 @@ def run(context: Context) -> dict:
         (workdir / "detections.json").unlink(missing_ok=True)
     else:
         files.write_json(workdir / "detections.json", detections)
-    if recognises:
-        _write_model(context, chosen, result, weights)
+    if writes_model:
+        _write_model(context, chosen, result, used)
     else:
         files.remove(workdir / "model")  # of a run with an encoder
     files.write_json(workdir / "metrics.json", result | {"code": provenance.package()})
@@ -148,7 +157,7 @@ def scored(
     weights: Weights | None = None,
 ) -> dict[str, Any]:
     """The content of metrics.json of recordings that are decoded as it was chosen."""
-    return evaluate_recordings(
+    result = evaluate_recordings(
         _procedure(context),
         test,
         {stream: choice.settings for stream, choice in chosen.items()},
@@ -160,6 +169,9 @@ def scored(
             if choice.calibration is not None and not choice.calibration.constant
         },
     )
+    # Of whether files of other programs fit one another; here all come from the same pictures.
+    result["warnings"] = [text for text in result["warnings"] if "--" not in text]
+    return result
 
 
 def _with_paper_settings(
@@ -213,28 +225,26 @@ def score_detections(
 
 def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str]:
     """Says where the settings come from; `fusion` is None where nothing fitted was chosen."""
+    chose = [stream for stream, choice in chosen.items() if not choice.fixed]
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
     notes = []
-    if len(fixed) < len(chosen):
+    if chose:
         notes.append(
-            "Thresholds, confidence floor, gate and fusion weight were chosen on the validation "
-            "split by one rule for all streams."
+            f"Thresholds, confidence floor, gate and fusion weight of {', '.join(chose)} were "
+            "chosen on the validation split by one rule."
         )
     if fixed:
+        notes.append(f"The thresholds of {', '.join(fixed)} are fixed ones.")
+    if fusion is not None and fusion.folds:
         notes.append(
-            f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
+            f"The weights of the learned fusion were fitted on {len(fusion.recordings)} recordings "
+            "of the validation split, which is decoded with weights that have not seen a recording."
         )
-    if fusion is not None:
-        fitted = f"fitted on {len(fusion.recordings)} recordings of the validation split"
+    elif fusion is not None:
         notes.append(
-            "The weights of the learned fusion "
-            + (
-                f"were {fitted}; its thresholds and what its confidences mean were chosen on what "
-                "weights that have not seen a recording believe of it."
-                if fusion.folds
-                else "are those that ship with the package: there are too few recordings to fit "
-                "any, or fitted ones were no better on recordings that they had not seen."
-            )
+            "The weights of the learned fusion are those that ship with the package: there are too "
+            "few recordings to fit any, or fitted ones were no better on recordings that they had "
+            "not seen."
         )
     return notes
 
@@ -243,9 +253,10 @@ def _write_model(
     context: Context,
     chosen: Mapping[str, Choice],
     result: Mapping[str, Any],
-    fusion: Weights | None,
+    fusion: fuse.Fusion | None,
 ) -> None:
     """Writes the model folder: the networks that predicted, with the settings just chosen."""
+    weights = None if fusion is None else fusion.weights
     made_from = {"predict": _made_from(context.workdir / "predict")}
     stages = tuple(made_from["predict"]["stages"])
     made_from |= {stage: _made_from(context.workdir / stage) for stage in stages}
@@ -258,11 +269,11 @@ def _write_model(
         networks=FlaxNetworks(trained, "float32"),
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,
-        fusion=fusion,
+        fusion=weights,
         fits=product_gate.read(context.workdir / "product_gate")
         if product_gate.STAGE.is_chosen(context)
         else None,
-        default=_default(chosen, fusion),
+        default=_default(chosen, weights),
         part_pictures=part_pictures.of_training(context),
         streams={
             stream: content.StreamRecord(
@@ -281,6 +292,7 @@ def _write_model(
             "made_from": made_from,
             "trained": provenance.trainings(context.workdir, stages),
             "data": _data(context) | {"untested": bool(wrong_parts.untested(result))},
+            "fused": None if fusion is None else len(fusion.recordings),
             "code": provenance.package(),
         },
     )
@@ -319,7 +331,7 @@ def show(context: Context) -> None:
     """Prints the table of a finished run, and where to look further."""
     result = analysis.load_result(context.workdir / "metrics.json")
     print(analysis.overview(result))
-    for note in [*analysis.notes(result), *analysis.record_next(result)]:
+    for note in [*analysis.notes(result), *advice.record_next(result)]:
         print(note)
     names = ["metrics.json", "report.html", "model"]
     if context.config.embed.files:

@@ -12,6 +12,7 @@ const CLASSES = {
 };
 const SOURCES = {
   live: ["good", "Camera live"], playing: ["good", "Video plays"], opening: ["waiting", "Opening…"],
+  loading: ["waiting", "The model loads…"],
   lost: ["bad", "Camera lost"], ended: ["waiting", "Video finished"],
 };
 const ENDED = {
@@ -45,9 +46,11 @@ const state = {
   viewed: 0,
   source: null,
   next: null,
-  asked: null, // the step that is asked for
-  wrong: null, // the installation that is shown as incorrect
-  alerted: null, // the step that the alert names
+  checklist: [],
+  asked: null, // the installation that a person may say is correct
+  problem: null, // the step that has to be corrected or done first
+  alert: null, // its text
+  alerted: null, // the step that it names
 };
 
 // --- Checklist and parts --------------------------------------------------------------------------
@@ -72,15 +75,36 @@ function makeStep() {
   return row;
 }
 
+// One instruction at a time: what it says, and the step that it is about.
+function instruction(rows, complete, view) {
+  const find = (status) => rows.find((row) => row.status === status);
+  const [wrong, missing, next, seen] = ["wrong", "missing", "next", "seen"].map(find);
+  const isIncorrect = wrong && wrong.step_id % 3 === 1;
+  const [unsure] = view.unsure || [];
+  if (view.source === "ended") return ["Finished", "The recording has ended"];
+  if (view.source === "loading") return ["Please wait", "The model loads"];
+  if (view.waiting) return ["Finished", "Take it away"];
+  if (complete) return ["Finished", "All steps done"];
+  if (wrong) return [isIncorrect ? "Correct this first" : "Not expected: check", wrong.name, wrong];
+  if (missing) return ["Missing: do this first", missing.name, missing];
+  if (unsure) return ["Not sure", `Show the ${unsure.component} to the camera`, unsure];
+  if (!next && seen) return ["Seen: show it to the camera", seen.name];
+  return ["Next step", next ? next.name : "–", next];
+}
+
 // `known`: whether this is the model's product; else no step is called the next one.
-function showChecklist(given, waiting, known) {
+function showChecklist(given, view, known) {
   const isWrong = (row) => row.status === "wrong";
   const rows = [...given.filter(isWrong), ...given.filter((row) => !isWrong(row))];
+  const expected = rows.filter((row) => !isWrong(row));
+  const done = expected.filter((row) => row.status === "done").length;
+  const complete = expected.length > 0 && done === expected.length && rows.length === done;
+  const [title, text, of] = instruction(rows, complete, view);
   const list = by("checklist");
   fitRows(list, rows.length, makeStep).forEach((row, i) => {
     const { name, status, time_s: time, likely } = rows[i];
     const shown = status in SIGNS && (known || status !== "next") ? status : "open";
-    row.className = CLASSES[shown];
+    row.className = CLASSES[shown === "next" && rows[i] !== of ? "open" : shown];
     const [sign, text, note] = row.children;
     setText(sign, SIGNS[shown]);
     setText(text, name);
@@ -89,42 +113,26 @@ function showChecklist(given, waiting, known) {
     note.classList.toggle("amber", doubtful);
     setText(note, shown === "done" && typeof time === "number" && !doubtful ? clock(time) : word);
     row.setAttribute("aria-label", `${name}: ${doubtful ? "done, " : ""}${word}`);
-    if (shown === "next") row.setAttribute("aria-current", "step");
+    if (shown === "next" && rows[i] === of) row.setAttribute("aria-current", "step");
     else row.removeAttribute("aria-current");
   });
-  const expected = rows.filter((row) => !isWrong(row));
-  const done = expected.filter((row) => row.status === "done").length;
-  const wrong = rows.filter(isWrong);
-  const missing = rows.filter((row) => row.status === "missing");
-  const unsure = rows.filter((row) => row.status === "unsure");
-  const seen = rows.filter((row) => row.status === "seen");
-  const next = rows.find((row) => row.status === "next");
-  const complete = expected.length > 0 && done === expected.length && !wrong.length;
-  // A problem comes before the next step; what is not sure is asked for above.
-  const isIncorrect = wrong.length > 0 && wrong[0].step_id % 3 === 1;
-  let [title, text] = ["Next step", next ? next.name : "–"];
-  if (waiting) [title, text] = ["Finished", "Take it away"];
-  else if (complete) [title, text] = ["Finished", "All steps done"];
-  else if (wrong.length) [title, text] = [isIncorrect ? "Correct this first" : "Not expected: check", wrong[0].name];
-  else if (missing.length) [title, text] = ["Missing: do this first", missing[0].name];
-  else if (!next && unsure.length) [title, text] = ["Not sure: check", unsure[0].name];
-  else if (!next && seen.length) [title, text] = ["Seen: show it to the camera", seen[0].name];
+  const of_status = (status) => rows.filter((row) => row.status === status).length;
   setText(by("next"), text);
   by("next").hidden = !known;
   setText(by("next-title"), known ? title : "Steps");
-  const settled = known && !waiting && isIncorrect ? wrong[0].step_id - 1 : null;
-  if (state.wrong !== settled) by("settle").disabled = false;
-  state.wrong = settled;
-  by("settle").hidden = settled === null;
-  const card = by("next").parentElement;
-  card.classList.toggle("is-complete", complete || waiting);
-  card.classList.toggle("is-wrong", wrong.length + missing.length > 0);
+  showAsk(known ? of : null, view.unsure || []);
+  const isProblem = known && Boolean(of) && ["wrong", "missing"].includes(of.status);
+  state.problem = isProblem ? of.step_id : null;
+  showAlert(state.alert, state.alerted);
+  const card = by("next").parentElement.parentElement;
+  card.classList.toggle("is-complete", known && title === "Finished");
+  card.classList.toggle("is-wrong", isProblem);
+  card.classList.toggle("is-unsure", title === "Not sure");
   const counts = [`${done} of ${expected.length} done`];
-  if (missing.length) counts.push(`${missing.length} missing`);
-  if (seen.length) counts.push(`${seen.length} seen`);
-  if (unsure.length) counts.push(`${unsure.length} not sure`);
-  if (wrong.length) counts.push(`${wrong.length} wrong`);
-  setText(by("count"), counts.join(" · "));
+  for (const status of ["missing", "seen", "unsure", "wrong"]) {
+    if (of_status(status)) counts.push(`${of_status(status)} ${WORDS[status]}`);
+  }
+  setText(by("count"), rows.length ? counts.join(" · ") : "");
   const progress = by("progress");
   progress.setAttribute("aria-valuemax", expected.length || 1);
   progress.setAttribute("aria-valuenow", done);
@@ -156,22 +164,24 @@ function makeBelief() {
   return row;
 }
 
-function showBeliefs(rows) {
+// What is believed of a part that is not sure is left out: it would say another thing.
+function showBeliefs(rows, unsure) {
   by("beliefs").parentElement.hidden = !rows.length; // of streams that say nothing of single parts
   fitRows(by("beliefs"), rows.length, makeBelief).forEach((row, i) => {
     const { component } = rows[i];
+    const isUnsure = unsure.some((one) => one.component === component);
     const [right, wrong] = [rows[i].right, rows[i].wrong].map((p) =>
       Math.round(100 * Math.min(1, Math.max(0, Number(p) || 0))));
     const [name, meter] = row.children;
-    const isWrong = wrong >= 50;
-    row.className = isWrong ? "is-wrong" : "";
-    setText(name, isWrong ? `✗ ${component}` : component);
+    const isWrong = wrong >= 50 && !isUnsure;
+    row.className = isUnsure ? "is-unsure" : isWrong ? "is-wrong" : "";
+    setText(name, isUnsure ? `? ${component}` : isWrong ? `✗ ${component}` : component);
     name.title = component;
     meter.setAttribute("aria-label", component);
-    meter.setAttribute("aria-valuenow", right);
-    meter.setAttribute("aria-valuetext", `correct ${right} %, incorrect ${wrong} %`);
-    meter.children[0].style.width = `${right}%`;
-    meter.children[1].style.width = `${wrong}%`;
+    meter.setAttribute("aria-valuenow", isUnsure ? 0 : right);
+    meter.setAttribute("aria-valuetext", isUnsure ? "not sure" : `correct ${right} %, incorrect ${wrong} %`);
+    meter.children[0].style.width = `${isUnsure ? 0 : right}%`;
+    meter.children[1].style.width = `${isUnsure ? 0 : wrong}%`;
   });
 }
 
@@ -188,34 +198,37 @@ function showFits(view) {
   setText(by("fits-text"), text);
 }
 
-// Parts that are not sure are asked for, one after the other.
-function showAsk(unsure) {
-  const [first, ...others] = unsure;
-  const text = first ? `Show the ${first.component} to the camera` : "";
-  by("ask").hidden = !first;
-  setText(by("ask-text"), text);
-  if (!first) return;
-  const more = others.map((one) => one.component).join(", ");
-  setText(by("ask-more"), `Not sure whether it is installed correctly.${more && ` Then: ${more}.`}`);
+// A person may say that the part of the instruction is correct, or that one not sure is not.
+function showAsk(of, unsure) {
+  const isAsked = unsure.length > 0 && of === unsure[0];
+  const isIncorrect = Boolean(of) && of.status === "wrong" && of.step_id % 3 === 1;
+  const asked = isAsked ? of.step_id : isIncorrect ? of.step_id - 1 : null;
+  if (state.asked !== asked) {
+    setText(by("ask-error"), "");
+    by("ask-right").disabled = by("ask-wrong").disabled = false;
+  }
+  state.asked = asked;
+  by("ask").hidden = asked === null;
+  by("ask-wrong").hidden = !isAsked;
   const picture = by("ask-picture");
-  const source = typeof first.like === "number" ? `snapshot?frame=${first.like}` : "";
+  const source = isAsked && typeof of.like === "number" ? `snapshot?frame=${of.like}` : "";
   if (picture.getAttribute("src") !== source) {
     picture.hidden = true; // until it has arrived
     if (source) picture.src = source;
     else picture.removeAttribute("src");
   }
-  if (state.asked !== first.step_id) by("ask-right").disabled = by("ask-wrong").disabled = false;
-  state.asked = first.step_id;
 }
 
 function showView(view) {
   state.viewed = Date.now();
   showFits(view);
-  showAsk(view.unsure || []);
   const known = !view.checking && view.fits !== false;
-  showChecklist(view.checklist || [], Boolean(view.waiting), known);
-  showBeliefs(view.beliefs || []);
+  // What a recording has come to stays in view: a unit that begins with its end is none.
+  if (view.source !== "ended") state.checklist = view.checklist || [];
+  showChecklist(state.checklist, view, known);
+  showBeliefs(view.beliefs || [], view.unsure || []);
   state.source = view.source in SOURCES ? view.source : null;
+  if (state.connected) setConnected(true);
   const [look, text] = state.source ? SOURCES[state.source] : ["waiting", "Opening…"];
   by("source").dataset.state = look;
   setText(by("source"), text);
@@ -338,8 +351,14 @@ function makeUnit(unit) {
   return details;
 }
 
+// Why there was no answer: with a recording its server ends too.
+function failed() {
+  return state.source === "ended"
+    ? "The recording has ended, and recognition with it." : "The request failed; please try again.";
+}
+
 async function showToday() {
-  let shown = [make("p", "bad", "The request failed; please try again.")];
+  let shown = [make("p", "bad", failed())];
   try {
     const { units } = await (await fetch("past")).json();
     shown = units.reverse().map(makeUnit);
@@ -349,9 +368,12 @@ async function showToday() {
   if (!by("today").open) by("today").showModal();
 }
 
+// Not beside an instruction of the same step.
 function showAlert(text, step = null) {
+  state.alert = text;
   state.alerted = step;
-  by("alert").hidden = text === null; // first: a screen reader reads only what changes while it is visible
+  const isSaid = text === null || (typeof step === "number" && step === state.problem);
+  by("alert").hidden = isSaid; // first: a screen reader reads only what changes while it is visible
   setText(by("alert-text"), text || "");
 }
 
@@ -447,7 +469,8 @@ function setConnected(connected) {
   state.connected = connected;
   // The server of a file ends with it: nothing is lost.
   const finished = !connected && state.source === "ended";
-  by("connection").dataset.state = connected ? "good" : finished ? "waiting" : "bad";
+  const isReady = connected && state.source !== "loading";
+  by("connection").dataset.state = isReady ? "good" : connected || finished ? "waiting" : "bad";
   setText(by("connection"), connected ? "Connected" : finished ? "Finished" : "No connection");
   by("reset").disabled = !connected;
   showStale();
@@ -512,23 +535,22 @@ by("reset").addEventListener("click", () => {
   by("confirm").showModal();
 });
 by("ask-picture").addEventListener("load", () => { by("ask-picture").hidden = false; });
-// A person says that an installation (3k) is right, or that it is not (3k + 1).
-async function settle(buttons, step, says) {
+// A person says that the installation that is asked for is correct (3k), or that it is not (3k + 1).
+async function settle(kind) {
+  const buttons = [by("ask-right"), by("ask-wrong")];
   for (const button of buttons) button.disabled = true; // until the next question
   try {
     const headers = { "Reset-Token": state.resetToken };
-    const response = await fetch(`confirm?step=${step}`, { method: "POST", headers });
+    const response = await fetch(`confirm?step=${state.asked + kind}`, { method: "POST", headers });
     if (!response.ok) throw new Error(response.statusText);
     announce("Confirmed");
   } catch {
     for (const button of buttons) button.disabled = false;
-    setText(says, "The request failed; please try again.");
+    setText(by("ask-error"), failed());
   }
 }
-const asked = [by("ask-right"), by("ask-wrong")];
-asked.forEach((button, kind) => button.addEventListener("click", () =>
-  settle(asked, state.asked + kind, by("ask-more"))));
-by("settle").addEventListener("click", () => settle([by("settle")], state.wrong, by("next-title")));
+by("ask-right").addEventListener("click", () => settle(0));
+by("ask-wrong").addEventListener("click", () => settle(1));
 by("show-today").addEventListener("click", showToday);
 by("close-today").addEventListener("click", () => by("today").close());
 by("cancel").addEventListener("click", () => by("confirm").close());
@@ -541,7 +563,7 @@ by("do-reset").addEventListener("click", async () => {
     showAlert(null);
     announce("A new unit begins");
   } catch {
-    setText(by("confirm-error"), "The request failed; please try again.");
+    setText(by("confirm-error"), failed());
   }
 });
 

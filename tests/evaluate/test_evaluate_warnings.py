@@ -1,6 +1,7 @@
 """Right files that do not belong together are said, and no score is given in silence."""
 
 import json
+import re
 
 import pytest
 
@@ -14,10 +15,13 @@ HEADER = "name,frame,class,conf,x,y,w,h"
 
 @pytest.fixture
 def score(tmp_path, capsys):
-    """Evaluates detections at `rate`, whose states come a second late; gives F1 and warnings."""
+    """Evaluates detections, whose states come a second late; gives F1 and warnings.
 
-    def run(*flags, rate=5, fps=5, shift=0, header=HEADER, names=None, labels=None):
-        procedure = PROCEDURE.to_json() | {"fps": fps}
+    They are of every so manieth frame, `repeat` times each.
+    """
+
+    def run(*flags, every=1, repeat=1, shift=0, header=HEADER, names=None, labels=None):
+        procedure = PROCEDURE.to_json() | {"fps": 5}
         (tmp_path / "pump.json").write_text(json.dumps(procedure))
         for folder in ("labels", "asd"):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -25,9 +29,10 @@ def score(tmp_path, capsys):
             rows = labels or "time,step\n" + "".join(f"{t},{3 * k}\n" for k, t in enumerate(times))
             (tmp_path / "labels" / f"{name}.csv").write_text(rows)
             rows = header + "\n"
-            for frame in range(40 * rate):
-                if state := sum(frame / rate >= time + 1 for time in times):
-                    rows += f"{(names or {}).get(name, name)},{frame},{state + shift},0.9,0,0,1,1\n"
+            for frame in range(0, 200, every):
+                if state := sum(frame / 5 >= time + 1 for time in times):
+                    for i in range(frame, frame + repeat):
+                        rows += f"{(names or {}).get(name, name)},{i},{state + shift},0.9,0,0,1,1\n"
             (tmp_path / "asd" / f"{name}_results_pred.csv").write_text(rows)
         words = [f"--{key}={tmp_path / key}" for key in ("labels", "asd")]
         words += [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'o.json'}", *flags]
@@ -51,6 +56,16 @@ def test_labels_that_count_frames_at_another_rate_are_read_with_labels_fps(score
     assert "labels with a column frame count at another" in warning
     assert "--labels_fps" in warning
     assert score("--labels_fps=25", labels=rows)[1] == []
+
+
+@pytest.mark.parametrize("every", [2, 10])
+def test_detections_in_one_frame_of_many_are_named_and_what_is_said_of_them_helps(score, every):
+    f1, (warning,) = score(every=every)
+    assert f1 == 0
+    assert f"--asd has detections in one frame of {every} alone, in all recordings" in warning
+    assert score(every=every, repeat=every) == (1.0, [])
+    assert score(*re.findall(r"--(?:decay|threshold)=[^) ]+", warning), every=every) == (1.0, [])
+    assert score("--decoder=naive", every=every)[1] == [], "it sums up nothing"
 
 
 @pytest.mark.parametrize(("shift", "which"), [(-1, "1 as 2, 2 as 3"), (1, "2 as 1, 3 as 2")])

@@ -184,17 +184,18 @@ def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
     server.tell("snapshot", 5, JPEG)
     asks = [{"step_id": 3, "component": "wheel", "like": 5}, {"step_id": 9, "component": EVIL}]
     server.tell("frame", view("done", "unsure", "next", "unsure", unsure=asks))
-    see(tab.locator("#ask-text"), "Show the wheel to the camera")
-    see(tab.locator("#ask-more"), f"Not sure whether it is installed correctly. Then: {EVIL}.")
+    see(tab.locator("#next"), "Show the wheel to the camera")
+    see(tab.locator("#next-title"), "Not sure")
     playwright.expect(tab.locator("#ask-picture")).to_be_visible()
-    assert "Install wheel: not sure" in rows(tab)
+    assert {"Install wheel: not sure", f"Install {EVIL}: next"} <= set(rows(tab))
+    assert tab.locator("[aria-current=step], .next-step").count() == 0, "one instruction at a time"
     see(tab.locator("#count"), "1 of 4 done · 2 not sure")
     tab.get_by_role("button", name="I have checked: it is correct").click()
     assert server.process.stdout.readline() == "confirm 3\n"
     assert tab.locator("#ask-right").is_disabled(), "until the next question"
     server.tell("send", {"type": "confirmed", "step": "Install wheel", "frame": 8, "step_id": 3})
     server.tell("frame", view("done", "done", "next", "unsure", unsure=asks[1:]))
-    see(tab.locator("#ask-text"), f"Show the {EVIL} to the camera")
+    see(tab.locator("#next"), f"Show the {EVIL} to the camera")
     tab.get_by_role("button", name="It is incorrect").click()
     assert server.process.stdout.readline() == "confirm 10\n"
     assert tab.locator("#ask-picture").is_hidden()
@@ -202,8 +203,45 @@ def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
     unit = {"type": "unit", "unit": 1, "ended": "key", "unsure": [{"step": "Install lid"}]}
     server.tell("send", unit)
     see(tab.locator("#alert-text"), "Unit 1: not sure: Install lid")
+    wrong = {"step_id": 1, "name": "Incorrectly installed pin", "status": "wrong"}
+    shown = view("done", "done", "next", "unsure", unsure=asks[1:])
+    server.tell("frame", shown | {"checklist": [*shown["checklist"], wrong]})
+    see(tab.locator("#next"), wrong["name"])
+    assert tab.locator("#ask-wrong").is_hidden(), "what is wrong comes before what is not sure"
     server.tell("frame", view("done", "done", "next", "open"))
     playwright.expect(tab.locator("#ask")).to_be_hidden()
+    see(tab.locator("#next"), NAMES[2])
+    assert tab.locator("[aria-current=step]").count() == 1
+
+
+def test_station_says_nothing_of_how_sure_a_part_is_that_is_not_sure(server, tab):
+    tab.goto(server.url)
+    asks = [{"step_id": 0, "component": "pin", "like": None}]
+    for unsure, said in (([], "correct 90 %, incorrect 2 %"), (asks, "not sure")):
+        server.tell("frame", view("seen", "next", "open", "open", unsure=unsure))
+        meter = tab.get_by_role("meter").first
+        playwright.expect(meter).to_have_attribute("aria-valuetext", said, timeout=20_000)
+    see(tab.locator("#beliefs .is-unsure .name"), "? pin")
+    assert meter.get_attribute("aria-valuenow") == "0"
+    assert meter.locator("div").first.bounding_box()["width"] == 0
+
+
+def test_station_says_that_the_model_loads_and_no_word_of_streams(system, tab):
+    server = Server()
+    try:
+        server.tell("frame", {"recording": "camera:0", "source": "loading"})
+        tab.goto(server.url)
+        see(tab.locator("#source"), "The model loads…")
+        see(tab.locator("#next"), "The model loads")
+        see(tab.locator("#count"), "")
+        assert tab.locator("#connection").get_attribute("data-state") == "waiting"
+        server.tell("frame", view("next", "open"))
+        see(tab.locator("#count"), "0 of 2 done")
+        assert tab.locator("#connection").get_attribute("data-state") == "good"
+        names = tab.locator("footer dt").all_inner_texts()
+        assert names == ["Time", "Latency", "Frames per second", "Dropped frames"]
+    finally:
+        server.kill()
 
 
 def test_station_shows_problems_before_the_next_step_and_hollow_marks_of_what_was_seen(server, tab):
@@ -220,8 +258,13 @@ def test_station_shows_problems_before_the_next_step_and_hollow_marks_of_what_wa
     server.tell("frame", shown | {"checklist": [*shown["checklist"], wrong]})
     see(tab.locator("#next-title"), "Correct this first")
     see(tab.locator("#next"), wrong["name"])
-    tab.locator("#settle").click()
+    tab.locator("#ask-right").click()
     assert server.process.stdout.readline() == "confirm 3\n"
+    server.tell("send", {"type": "alert", "message": "wheel may be incorrect", "step_id": 4})
+    see(tab.locator("#records .what").first, "! wheel may be incorrect")
+    assert tab.locator("#alert").is_hidden(), "the instruction says it"
+    server.tell("frame", shown)
+    playwright.expect(tab.locator("#alert")).to_be_visible()
     line = {"type": "seen", "step": "Install rim", "component": "rim", "step_id": 6, "frame": 1}
     server.tell("send", line)
     see(tab.locator("#records .what").first, "Install rim (seen)")
@@ -328,14 +371,17 @@ def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
         assert server.process.stdout.readline() == "reset\n", "with the token of the new server"
 
         server.tell("send", {"type": "unit", "unit": 1, "ended": "end", "done": []})
-        server.tell("frame", view("done", "done", source="ended"))
+        server.tell("frame", view("next", "open", source="ended"))
         server.end()
         see(tab.locator("#connection"), "Finished")
         assert tab.locator("#connection").get_attribute("data-state") == "waiting"
         see(tab.locator("#source"), "Video finished")
         assert tab.locator("#stale").inner_text() == "The video is finished"
-        see(tab.locator("#next"), "All steps done")
+        see(tab.locator("#next"), "The recording has ended")
+        assert rows(tab) == ["Install pin: done", "Install wheel: next"], "of the unit that it had"
         assert "Unit 1" in tab.locator("#records li .what").first.inner_text()
+        tab.get_by_role("button", name="Today").click()
+        see(tab.locator("#units"), "The recording has ended, and recognition with it.")
     finally:
         server.kill()
 
@@ -371,6 +417,7 @@ def test_station_contrast_size_and_room(server, browser, scheme, width, height):
     server.tell("send", {"type": "alert", "message": "Install wheel is missing"})
     tab.goto(server.url)
     see(tab.locator("#next"), NAMES[2])
+    playwright.expect(tab.locator("#ask-right")).to_be_hidden()
     see(tab.locator("#alert-text"), "Install wheel is missing")
     texts = tab.evaluate(CONTRASTS)
     tab.locator("#reset").click()

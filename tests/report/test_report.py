@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import headline, wrong_parts
 from stormpsr_jax.psr.scoring.metrics import score_recording, scored, summarise
@@ -274,20 +273,6 @@ def test_headline_is_of_the_stream_that_the_model_recognises_by(tmp_path):
     assert ("p", "The model recognises by asd.") in page.texts
 
 
-def test_what_to_record_next_is_named(tmp_path):
-    entry = summarise({"a": score_recording(TRUTH, scored(EVENTS["asd"], False), FPS)})
-    wrong = {"installations": [[k, 10, 90, accepted, None] for k, accepted in ((0, 20), (1, None))]}
-    row = {"truth": TRUTH, "events": EVENTS["asd"], "wrong": wrong}
-    procedure = load_procedure("synthetic")
-    result = {"fps": FPS, "components": procedure.components, "default_stream": "asd"}
-    found = analysis.record_next(result | {"streams": {"asd": entry | {"recordings": {"a": row}}}})
-    first, second, *_ = procedure.components
-    assert f"finds worst: {procedure.step_name(3)} (0 of 1 found" in found[0]
-    assert found[1] == f"Incorrect installations that asd accepted: {first} 1 of 1."
-    assert found[2].startswith("Never tested on an incorrect installation: ")
-    assert not {first, second} & set(found[2].removesuffix(".").split(": ")[1].split(", "))
-
-
 def test_what_was_seen_has_a_row_above_what_is_right_and_a_line_says_which_is_for_whom(tmp_path):
     right, seen = (score_recording(TRUTH, steps, FPS) for steps in (TRUTH[:2], TRUTH[:4]))
     entry = summarise({"a": right}) | {"recordings": {"a": right | {"events": [], "seen": seen}}}
@@ -300,5 +285,15 @@ def test_what_was_seen_has_a_row_above_what_is_right_and_a_line_says_which_is_fo
     cells = [text for tag, text in page.texts if tag == "td"]
     assert cells.index("4") < cells.index("2") < cells.index("7")
     assert any("is comparable with the papers" in text for _, text in page.texts)
+    tiles = [text for tag, text in page.texts if tag == "div"]
+    at = tiles.index("F1 · Learned fusion, seen")
+    assert tiles[at + 1 : at + 3] == [f"{seen['f1']:.3f}", f"right: {right['f1']:.3f}"]
+    assert not any("none was right" in text for _, text in page.texts)
+    none = score_recording(TRUTH, [], FPS)
+    entry |= {key: none[key] for key in ("pos", "f1", "delay_s", "tp", "fp", "fn")}
+    _, page = make(tmp_path / "r.html", {"a": (TRUTH, {"learned": []})}, more)
+    texts = [text for _, text in page.texts]
+    at = next(i for i, text in enumerate(texts) if "none was right: no part's own ev" in text)
+    assert at < texts.index("F1 · Learned fusion, seen"), "above the tiles"
     never = [tag for tag, text in page.texts if text == wrong_parts.UNTESTED]
     assert never == ["div", "b"]  # in place of 0 of 0, and above the table of them

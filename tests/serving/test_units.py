@@ -156,7 +156,7 @@ def test_the_units_of_today_stay_over_a_restart(tmp_path, monkeypatch):
     )
     assert steps == events != []
     assert all(step["wall_time"] <= unit["wall_time"] for step in first["steps"])
-    messages = [line["message"] for line in of(told, "alert")]
+    messages = [line["message"] for line in of(told, "alert") if line["alert"] != "withdrawn"]
     assert [alert["message"] for alert in first["alerts"]] == messages != []
     assert (now["unit"], now["type"], now["steps"]) == (2, "now", [])
 
@@ -166,6 +166,14 @@ def test_the_units_of_today_stay_over_a_restart(tmp_path, monkeypatch):
     monkeypatch.setattr(past, "_day", lambda record: record["wall_time"])
     play(frames((SEAL, 5), start=40), state=path, screen=again)
     assert [unit["unit"] for unit in again.units] == [2, 3], "those of another day are left out"
+
+
+def test_an_all_clear_is_no_alert_of_a_unit():
+    units, line = past.Past(), {"type": "alert", "time_s": 1.0, "frame": 5, "wall_time": "x"}
+    units.take(line | {"alert": "wrong part", "message": "look"})
+    units.take(line | {"alert": "withdrawn", "message": "all clear"})
+    (now,) = units.units({})
+    assert [alert["message"] for alert in now["alerts"]] == ["look"]
 
 
 def test_the_page_gets_a_picture_of_each_event_and_alert():

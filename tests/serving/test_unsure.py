@@ -37,7 +37,9 @@ def test_what_is_not_sure_is_asked_for_and_listed_at_the_end_of_the_unit(tmp_pat
     again, shown = played(SHOWN[CONFIRMED_AT + 1 :], path)
     told += again
     assert (steps_of(told, "unsure"), steps_of(told, "event")) == ([0, 3], [])
-    assert {line["state"] for line in told if line["type"] == "unsure"} == {"unsure"}
+    unsure = [line for line in told if line["type"] == "unsure"]
+    assert {line["state"] for line in unsure} == {"unsure"}
+    assert all(line["confidence"] == line["evidence"]["own"] < 0.99 for line in unsure)
     assert (ids(told[-1]["unsure"]), ids(told[-1]["missing"])) == ([0, 3], [6])
     assert (told[-1]["done"], told[-1]["num_steps"]) == ([], 0)
     assert [row["status"] for row in shown["checklist"]] == ["unsure", "unsure", "next"]

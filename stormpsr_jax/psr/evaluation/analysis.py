@@ -21,7 +21,6 @@ from stormpsr_jax.psr.streams import calibration, streams
 
 Rows = list[dict[str, Any]]
 MAX_DELAY_S = 60.0  # of the curve of F1 by tolerated delay
-NAMED = 3  # steps, or parts, that `record_next` names
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
 OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -106,39 +105,6 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         figures = "; ".join(f"{stream} {_in_words(s)}" for stream, s in fixed.items())
         sentences.append(f"With the settings of the papers: {figures}.")
     return sentences
-
-
-def record_next(result: Mapping[str, Any]) -> list[str]:
-    """Returns what further recordings should show, by the results of a run; up to three sentences.
-
-    They name the steps that its stream found worst, the parts whose incorrect installations it
-    accepted, and what its test recordings never show.
-    """
-    stream = result.get("default_stream", [*result["streams"]][-1])
-    steps = [row for row in steps_table(result) if row["stream"] == stream]
-    errors = {row["name"]: row["truths"] - row["tp"] + row["fp"] for row in steps}
-    of_steps = [
-        f"{row['name']} ({row['tp']} of {row['truths']} found"
-        f"{f', {false} falsely reported' if (false := row['fp']) else ''})"
-        for row in sorted(steps, key=lambda row: -errors[row["name"]])
-        if errors[row["name"]]
-    ]
-    shown, accepted = collections.Counter[str](), collections.Counter[str]()
-    for row in wrong_parts.installations_table(result):
-        if row["stream"] == stream:
-            shown[row["part"]] += 1
-            accepted[row["part"]] += row["accepted_s"] is not None
-    of_parts = [f"{part} {n} of {shown[part]}" for part, n in accepted.most_common() if n]
-    never = [part for part in result["components"] if not shown[part]] if shown else []
-    listed = {
-        f"Steps that {stream} finds worst": of_steps,
-        f"Incorrect installations that {stream} accepted": of_parts,
-        "Never tested on an incorrect installation": never,
-    }
-    for names in listed.values():
-        if len(names) > NAMED:
-            names[NAMED:] = [f"{len(names) - NAMED} more"]
-    return [f"{what}: {', '.join(names)}." for what, names in listed.items() if names]
 
 
 def _in_words(entry: Mapping[str, Any]) -> str:

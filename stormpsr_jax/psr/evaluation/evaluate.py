@@ -210,7 +210,7 @@ def evaluate_recordings(
             )
     raise_all([error for errors, _ in rates for error in errors])
     warnings = [warning for _, its in rates for warning in its]
-    checks, better = agreement.check(procedure, recordings)
+    checks, better = agreement.check(procedure, recordings, settings.get(streams.BASELINE.name))
     warnings = warnings or better
     result = {
         "protocol": protocol,

@@ -25,13 +25,17 @@ def kind_of(event: Event, certain: float) -> str:
 def of_event(
     event: Event, procedure: Procedure, calibrated: bool, fits: bool | None
 ) -> dict[str, Any]:
-    """Returns what an event says, without when it was."""
+    """Returns what an event says, without when it was.
+
+    The confidence of what is not sure is that of the part's own evidence: all else was sure of it.
+    """
+    of = event.evidence.get("own") if event.kind == "unsure" else None
     return {
         "step_id": event.step_id,
         "step": event.name,
         "component": procedure.components[event.step_id // 3],
         "state": event.state,
-        "confidence": event.confidence,
+        "confidence": event.confidence if of is None else of,
         "stream": event.stream,
         "evidence": event.evidence,
         "calibrated": calibrated and event.stream != PERSON,
