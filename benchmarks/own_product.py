@@ -20,8 +20,8 @@ of this package was made with.
 
 --videos=N,… does it once for each number of videos, every fifth of which is for validation; the
 videos of a number are among those of a larger one. All are scored on the same UNSEEN recordings.
-WORKDIR/accuracy_over_videos.json then has the figures that `data_prep.labels check` goes by:
-copied to data_prep/checking, they are what it says, and --plot draws docs/videos.webp from them.
+WORKDIR/accuracy_over_videos.json then has the figures by which `data_prep.labels check` says how
+many videos are enough: copied to benchmarks, --plot draws docs/videos.webp from them.
 """
 
 import argparse
@@ -37,9 +37,9 @@ from typing import Any
 
 import av
 import matplotlib.figure
+import msgspec
 import numpy as np
 
-from data_prep.checking import label_checks
 from data_prep.products.product import Part, Product, solid
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering.mesh import affine
@@ -235,6 +235,50 @@ def follow(folder: Path, fields: Sequence[str]) -> None:
 
 # --- Numbers of videos ----------------------------------------------------------------------------
 
+KEPT = Path(__file__).with_name("accuracy_over_videos.json")
+NEARLY = 0.95  # of the highest F1 that was measured
+
+
+class MeasuredRow(msgspec.Struct):
+    """What a number of videos came to.
+
+    Attributes:
+        videos: to learn from: `train` of them, and `val` to choose by.
+        errors: how often each part is put on wrong in those of train.
+        streams: by row of the results F1, POS and so on, as in metrics.json.
+    """
+
+    videos: int
+    train: int
+    val: int
+    errors: dict[str, int]
+    streams: dict[str, dict[str, Any]]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Those of the stream that a model folder recognises by."""
+        return [*self.streams.values()][-1]
+
+    @property
+    def of_a_part(self) -> int:
+        """How often a part was put on wrong, on average."""
+        return round(sum(self.errors.values()) / len(self.errors))
+
+
+class Curve(msgspec.Struct):
+    """Of which product, with which config, on how many recordings for the test; its rows."""
+
+    product: str
+    config: str
+    test: int
+    rows: list[MeasuredRow]
+
+    @property
+    def enough(self) -> MeasuredRow:
+        """The fewest videos with nearly the highest F1 that was measured."""
+        best = max(row.figures["f1"] for row in self.rows)
+        return next(row for row in self.rows if row.figures["f1"] >= NEARLY * best)
+
 
 def numbers(text: str) -> list[int]:
     """The type of --videos: rising numbers from 3 on, so that each split has a recording."""
@@ -309,11 +353,11 @@ def follow_numbers(
     }
     path = pool / "accuracy_over_videos.json"
     files.write_json(path, content)
-    curve = files.fit(content, label_checks.Curve, str(path))
+    curve = files.fit(content, Curve, str(path))
     print("\n".join(table(curve)))
 
 
-def table(curve: label_checks.Curve) -> list[str]:
+def table(curve: Curve) -> list[str]:
     """The rows as lines of a Markdown table."""
     shown = curve.rows[0].figures["wrong"]["shown"]
     lines = [
@@ -358,8 +402,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--videos", type=numbers, metavar="N,N", help=what)
     args, fields = parser.parse_known_args(argv)
     if args.plot:
-        kept = files.read_json(ROOT / "data_prep" / "checking" / "accuracy_over_videos.json")
-        plot(kept["rows"]).savefig(ROOT / "docs" / "videos.webp", dpi=110)
+        plot(files.read_json(KEPT)["rows"]).savefig(ROOT / "docs" / "videos.webp", dpi=110)
         return 0
     if not args.workdir:
         parser.error("the following arguments are required: --workdir")

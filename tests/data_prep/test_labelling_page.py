@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from benchmarks import own_product
-from data_prep.checking import label_checks
 from tests.support.guide import REPOSITORY, film, follow
 
 STAGES = "--config.stages=('pretrain','embed','temporal','predict','evaluate')"
@@ -64,9 +62,3 @@ def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
     first, second = model["origin"]["trained"]["temporal"]
     assert first["recordings"]["train"] == splits["train"]
     assert second["recordings"]["train"] == now["train"]
-
-
-def test_labelling_page_goes_by_the_table_that_is_kept():
-    table = "\n".join(own_product.table(label_checks.measured()))
-    kept = REPOSITORY / "benchmarks/results/own-product-videos.md"
-    assert table in kept.read_text("utf-8")
