@@ -97,6 +97,20 @@ def open_folder(directory: str | Path) -> Checked:
     return checked
 
 
+def in_words(checked: Checked) -> Iterator[str]:
+    """Yields a line for each split: what it holds, and what it never shows, so cannot teach."""
+    for split, source in checked.sources.items():
+        recordings = source.recordings.values()
+        states = np.concatenate([recording.states for recording in recordings])
+        shown = set(checked.procedure.state_classes(np.unique(states, axis=0)).tolist())
+        never = [k for k in range(1, checked.procedure.num_states + 1) if k not in shown]
+        named = ", ".join(map(str, never)) or "none"
+        yield (
+            f"{split}: {len(recordings)} recordings, {len(states):,} frames; states never seen: "
+            f"{named}"
+        )
+
+
 def check_pictures(checked: Checked, everything: bool) -> None:
     """Decodes a sample of the pictures of each recording, or all; array_record has checksums."""
     total = sum(

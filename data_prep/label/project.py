@@ -162,7 +162,7 @@ class Project:
         read = [labels for _, labels in found.values() if labels is not None]
         wrong = Counter(step // 3 for labels in read for _, step in labels.steps if step % 3 == 1)
         strangers = self.labels.errors.keys() - self.recordings.keys()
-        enough, components = label_checks.measured().enough, self.procedure.components
+        components = self.procedure.components
         return {
             "procedure": {
                 "name": self.procedure.name,
@@ -186,9 +186,9 @@ class Project:
             "videos": [entry for entry, _ in found.values()],
             "left": {
                 "labelled": sum(entry["status"] == "done" for entry, _ in found.values()),
-                "suggested": enough.videos,
+                "suggested": label_checks.ENOUGH_VIDEOS,
                 "wrong": {name: wrong[k] for k, name in enumerate(components)},
-                "wrong_suggested": enough.of_a_part,
+                "wrong_suggested": label_checks.ENOUGH_WRONG,
             },
             "errors": [line for name in strangers for line in self.labels.errors[name]],
         }

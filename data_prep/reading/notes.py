@@ -53,7 +53,7 @@ def describe(
     if of_file:  # the tables of the files name classes too, maybe others: which are right?
         few = (
             ". These are few: classes or frames may be shifted, so look at the boxes by state on "
-            "the page of data_prep.check before training"
+            "the contact sheet of data_prep.check before training"
         )
         lines.append(
             f"{by_number:,} of {of_file:,} boxes agree with the step labels (by the number of the "
