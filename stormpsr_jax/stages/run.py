@@ -89,7 +89,7 @@ def run(
 
 def _keep_compiled() -> None:
     """Has JAX keep compiled programs for later runs of this user, unless it was told where."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = os.path.join(cache, "stormpsr_jax", "compiled")
         jax.config.update("jax_compilation_cache_dir", folder)
