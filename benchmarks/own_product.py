@@ -208,50 +208,6 @@ def follow(folder: Path, fields: Sequence[str]) -> None:
 
 # --- Numbers of videos ----------------------------------------------------------------------------
 
-KEPT = Path(__file__).with_name("accuracy_over_videos.json")
-NEARLY = 0.95  # of the highest F1 that was measured
-
-
-class MeasuredRow(msgspec.Struct):
-    """What a number of videos came to.
-
-    Attributes:
-        videos: to learn from: `train` of them, and `val` to choose by.
-        errors: how often each part is put on wrong in those of train.
-        streams: by row of the results F1, POS and so on, as in metrics.json.
-    """
-
-    videos: int
-    train: int
-    val: int
-    errors: dict[str, int]
-    streams: dict[str, dict[str, Any]]
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        """Those of the stream that a model folder recognises by."""
-        return [*self.streams.values()][-1]
-
-    @property
-    def of_a_part(self) -> int:
-        """How often a part was put on wrong, on average."""
-        return round(sum(self.errors.values()) / len(self.errors))
-
-
-class Curve(msgspec.Struct):
-    """Of which product, with which config, on how many recordings for the test; its rows."""
-
-    product: str
-    config: str
-    test: int
-    rows: list[MeasuredRow]
-
-    @property
-    def enough(self) -> MeasuredRow:
-        """The fewest videos with nearly the highest F1 that was measured."""
-        best = max(row.figures["f1"] for row in self.rows)
-        return next(row for row in self.rows if row.figures["f1"] >= NEARLY * best)
-
 
 def numbers(text: str) -> list[int]:
     """The type of --videos: rising numbers from 3 on, so that each split has a recording."""

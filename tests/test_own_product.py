@@ -8,8 +8,6 @@ import pytest
 
 from benchmarks import own_product
 from data_prep import own
-from data_prep.checking import label_checks
-from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
@@ -50,11 +48,3 @@ def test_own_product_labels_and_boxes_fit_the_videos(filmed, tmp_path):
     with av.open(str(filmed / "videos/train/train_00.mp4")) as video:
         shown = sum(1 for _ in video.decode(video=0))
     assert shown == own_product.REPEATS * recording.num_frames
-
-
-def test_own_product_what_is_enough_is_what_was_measured():
-    curve = files.fit(files.read_json(own_product.KEPT), own_product.Curve, "the curve")
-    enough = label_checks.ENOUGH_VIDEOS, label_checks.ENOUGH_WRONG
-    assert (curve.enough.videos, curve.enough.of_a_part) == enough
-    page = (own_product.KEPT.parent / "results" / "own-product-videos.md").read_text("utf-8")
-    assert "\n".join(own_product.table(curve)) in page

@@ -22,20 +22,23 @@ def kind_of(event: Event, certain: float) -> str:
     return "event" if event.confidence >= certain else "uncertain"
 
 
+def confidence_of(event: Event) -> float:
+    """Returns how sure an event is; of one that is not sure, the part's own evidence alone is."""
+    if event.kind == "unsure":
+        return event.evidence.get("own", event.confidence)
+    return event.confidence
+
+
 def of_event(
     event: Event, procedure: Procedure, calibrated: bool, fits: bool | None
 ) -> dict[str, Any]:
-    """Returns what an event says, without when it was.
-
-    The confidence of what is not sure is that of the part's own evidence: all else was sure of it.
-    """
-    of = event.evidence.get("own") if event.kind == "unsure" else None
+    """Returns what an event says, without when it was."""
     return {
         "step_id": event.step_id,
         "step": event.name,
         "component": procedure.components[event.step_id // 3],
         "state": event.state,
-        "confidence": event.confidence if of is None else of,
+        "confidence": confidence_of(event),
         "stream": event.stream,
         "evidence": event.evidence,
         "calibrated": calibrated and event.stream != PERSON,

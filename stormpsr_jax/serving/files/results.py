@@ -159,7 +159,7 @@ class Writer:
         """Writes what the networks say about the next frames, and their events and alerts."""
         self._write_predictions(chunk)
         for event in chunk.events:
-            confidence = f"{event.confidence:.4f}"
+            confidence = f"{records.confidence_of(event):.4f}"
             time = label_time(event.frame - self._first, self._fps)
             kind = records.kind_of(event, self._certain)
             if kind == "unsure" and kind not in self._tables:
