@@ -17,6 +17,7 @@ from stormpsr_jax.serving.named_files import MODEL
 
 CERTAIN = 0.5  # proposals of a lower confidence are uncertain
 _SIZE = 64  # pixels of clip shards, for which config `own` is made
+_STARTS = {"pretrain": "init_from", "detector": "detector.init_from"}  # by stage, the field
 
 
 class _Line(msgspec.Struct):
@@ -117,21 +118,22 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 
 def training(
     videos: str, labels: Path, boxes: Path | None, procedure: str, wanted: Wanted
-) -> tuple[list[list[str]], Path, Path]:
-    """The commands of the guide that train on all labels, or train on.
+) -> tuple[list[list[str]], Path, Path, Path | None]:
+    """The commands of the guide that train on all labels, from the weights of the run before.
 
     Beside the labels they make folders, of their own where videos and labels have other names than
     in the guide, and where pictures are made another way.
 
     Returns:
-        modules and their arguments; the data folder; the work folder.
+        modules and their arguments; the data folder; the work folder; that of the run before.
     """
     beside = labels / ".." if labels.name in ("", "..") else labels.parent
     names = ((Path(videos).resolve().name, "videos"), (labels.resolve().name, "labels"))
     parts = [name for name, usual in names if name != usual]
     parts += [wanted.aspect, "crop" * bool(wanted.crop), "boxes" * (boxes is not None)]
     kind = "".join(f"_{part}" for part in parts if part)
-    data, workdir = beside / f"data{kind}", beside / "runs" / f"{Path(procedure).stem}{kind}"
+    data = beside / f"data{kind}"
+    workdir, before = _work_folders(beside / "runs" / f"{Path(procedure).stem}{kind}")
     own = ["data_prep.own", f"--videos={videos}", f"--labels={labels}", f"--procedure={procedure}"]
     own += [] if boxes is None else [f"--boxes={boxes}"]
     own += [f"--out={data}", f"--size={_SIZE}"]
@@ -140,5 +142,17 @@ def training(
     own += ["--remake"] * data.exists()
     config = "own" if boxes is None else "own:boxes"
     main = ["stormpsr_jax.main", f"--config={config}", f"--config.data.dir={data}"]
-    main += [f"--workdir={workdir}", *["--remake=continue"] * workdir.exists()]
-    return [own, main], data, workdir
+    main += [f"--workdir={workdir}", *["--remake"] * workdir.exists()]
+    for stage, field in _STARTS.items() if before is not None else ():
+        if (weights := before / stage / "best.safetensors").is_file():
+            main.append(f"--config.{field}={weights}")
+    return [own, main], data, workdir, before
+
+
+def _work_folders(first: Path) -> tuple[Path, Path | None]:
+    """That of the next run, and of the last one that has ended: FIRST, FIRST_2, FIRST_3, …"""
+    folder, before, number = first, None, 1
+    while (folder / "model" / MODEL).is_file():
+        before, number = folder, number + 1
+        folder = first.with_name(f"{first.name}_{number}")
+    return folder, before

@@ -219,7 +219,7 @@ class Project:
         pictured = {name: self.recordings[name].place for name in done}
         for kind in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, kind, self._procedure_file, wanted)
-            commands, data, workdir = training(*which)
+            commands, data, workdir, last = training(*which)
             before = own_splits.of_folder(data)
             tops = folder, Path(self._videos)
             given = wanted.splits, 0, before, tops, labelled, pictured, self.procedure
@@ -236,7 +236,7 @@ class Project:
         replaces = [
             f"{data}: recordings whose labels have changed" * data.exists(),
             f"{data}: takes out {gone}" * bool(gone),
-            f"{workdir}: its model, by the one trained on, if that is better" * workdir.exists(),
+            f"{workdir}: what a training that did not end has made" * workdir.exists(),
         ]
         of_split = {split: [n for n in splits if splits[n] == split] for split in SPLITS}
         shown = {
@@ -247,10 +247,12 @@ class Project:
             "Takes": f"about {rest + _OF_VIDEO * seconds / 60:.0f} min on two cores",
             "Model": str(workdir),
         }
-        if (result := workdir / "metrics.json").exists():  # of the training before
+        if last is not None:
+            shown["Starts from"] = str(last)
+            result = last / "metrics.json"
             try:
                 found = advice.record_next(analysis.load_result(result))
-            except ValueError as error:  # of another version, which a training replaces
+            except ValueError as error:  # of another version
                 found = [message_of(error)]
             shown["Record next"] = " ".join(found) or "nothing stands out"
         told = {"shown": shown, "replaces": [line for line in replaces if line]}

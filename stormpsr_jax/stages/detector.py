@@ -99,19 +99,22 @@ def is_general(module: str) -> bool:
 
 
 def started(path: Path, fresh: Params) -> Params:
-    """The weights of a file of `tools.general_networks`, and fresh ones where it has none.
+    """The weights of a file: a run's of the same product, or what finds any product, else fresh.
+
+    The latter is a file of `tools.general_networks`.
 
     Raises:
         ValueError: it does not fit the config's detector; names the array.
     """
-    common = {name: part for name, part in fresh.items() if is_general(name)}
     try:
-        params, _, _ = parameters.initialise_from(path, common, {})
+        general = all(map(is_general, parameters.load_params(path)[0]))
+        taken = {name: part for name, part in fresh.items() if not general or is_general(name)}
+        params, _, _ = parameters.initialise_from(path, taken, {})
     except ValueError as error:
         raise ValueError(
             f"--config.detector.init_from={path}: is of a detector of another width, depth, levels "
-            "or grid, or of an older version; leave these as they were, make the file again, or "
-            f"set it to '' ({error})"
+            "or grid, of another product or of an older version; leave these as they were, make "
+            f"the file again, or set it to '' ({error})"
         ) from error
     return {**fresh, **params}
 

@@ -269,11 +269,38 @@ def test_boxes_of_yolo_are_shown_and_kept_when_the_page_changes_them(tmp_path):
 def test_each_set_of_videos_trains_in_folders_of_its_own():
     def folders(videos, labels, **wanted):
         told = training(videos, Path(labels), None, "pump.json", Wanted(**wanted))
-        return tuple(map(str, told[1:]))
+        return tuple(map(str, told[1:3]))
 
     assert folders("a/videos", "a/labels") == ("a/data", "a/runs/pump")
     assert folders("a/lamps", "a/labels") == ("a/data_lamps", "a/runs/pump_lamps")
     assert folders("a/videos", "a/new", aspect="pad") == ("a/data_new_pad", "a/runs/pump_new_pad")
+
+
+def test_a_training_starts_from_the_weights_of_the_last_one_that_has_ended(tmp_path):
+    def make(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+
+    def flags():
+        given = f"{tmp_path}/videos", tmp_path / "labels", tmp_path / "labels/boxes", "pump.json"
+        (_, main), _, workdir, before = training(*given, Wanted())
+        assert main[:2] == ["stormpsr_jax.main", "--config=own:boxes"]
+        return (workdir.name, before and before.name), [f.replace(f"{runs}/", "") for f in main[4:]]
+
+    runs = tmp_path / "runs"
+    assert flags() == (("pump_boxes", None), [])
+    make("runs/pump_boxes/config.json")  # it was interrupted, and labels may be others since
+    assert flags() == (("pump_boxes", None), ["--remake"])
+    weights = [f"runs/pump_boxes/{stage}/best.safetensors" for stage in ("pretrain", "detector")]
+    make("runs/pump_boxes/model/model.json", *weights)
+    starts = [
+        "--config.init_from=pump_boxes/pretrain/best.safetensors",
+        "--config.detector.init_from=pump_boxes/detector/best.safetensors",
+    ]
+    assert flags() == (("pump_boxes_2", "pump_boxes"), starts)
+    make("runs/pump_boxes_2/model/model.json")
+    assert flags() == (("pump_boxes_3", "pump_boxes_2"), [])
 
 
 def test_commands_tell_how_far_they_are_and_can_be_stopped(system):

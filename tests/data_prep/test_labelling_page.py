@@ -1,4 +1,4 @@
-"""docs/own-product.md, followed to the letter: a second round goes on from the first."""
+"""docs/own-product.md, followed to the letter: a second run starts from the first one."""
 
 import json
 
@@ -54,11 +54,13 @@ def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
     shards = {path.stat().st_ino for path in (tmp_path / "data").glob("clips-*")}
     said = follow(tmp_path, "again", STAGES)
     assert "5 recordings (assembly 5), 15 steps" in said
-    assert "pretrain: goes on from its weights for 1 steps (" in said
+    assert "arrays from runs/pump/pretrain/best.safetensors" in said
     assert len({path.stat().st_ino for path in (tmp_path / "data").glob("clips-*")} - shards) == 1
     now = json.loads((tmp_path / "data/settings.json").read_text())["splits"]
     assert now == splits | {"train": [*splits["train"], "bench_05"]}
-    model = json.loads((run / "model/model.json").read_text())
-    first, second = model["origin"]["trained"]["temporal"]
+    model = json.loads((tmp_path / "runs/pump_2/model/model.json").read_text())
+    first, second = model["origin"]["trained"]["pretrain"]
     assert first["recordings"]["train"] == splits["train"]
     assert second["recordings"]["train"] == now["train"]
+    trained = "* pretrain was trained 2 steps on 3 recordings, then 2 steps on 4 recordings"
+    assert trained in (tmp_path / "runs/pump_2/model/README.md").read_text()

@@ -29,6 +29,7 @@ from stormpsr_jax.stages import (
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.checkpoint import BEST, save_best
 from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.weights.parameters import load_params
 from tests.support import shards_data
 from tests.support.arrays import rewrite
 from tests.support.tiny import TRAINED, tiny
@@ -63,9 +64,6 @@ def flip(path):
 
 def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
-
-
-# --- What depends on what -------------------------------------------------------------------------
 
 
 def labels(split, **changes):
@@ -354,6 +352,20 @@ def test_a_new_recording_and_one_that_is_gone_are_named(folder):
     labels("train", states=corrected)(folder)
     with pytest.raises(ValueError, match=r"new in .*: train_000; gone in .*: bench_01"):
         run(folder)
+
+
+def test_a_run_starts_from_the_encoder_and_the_detector_of_another(finished, tmp_path):
+    starts = {name: finished / name / BEST for name in ("pretrain", "detector")}
+    fields = {"init_from": str(starts["pretrain"]), "detector.init_from": str(starts["detector"])}
+    fields |= {f"{name}.{every}": 1 for name in starts for every in ("steps", "eval_every")}
+    fields |= {f"{name}.optimizer.lr": 0.0 for name in starts}
+    _, text = run(tmp_path, stages=(*starts,), **{"data.dir": str(finished / "data")}, **fields)
+    assert f"detector: starts from {starts['detector']}" in text
+    for name, start in starts.items():
+        old, new = load_params(start)[0], load_params(tmp_path / name / BEST)[0]
+        assert jax.tree.all(jax.tree.map(np.array_equal, old, new)), name
+        first, own = results.read(tmp_path / name).trained
+        assert (first.steps, own.steps) == (results.read(finished / name).trained[0].steps, 1)
 
 
 def test_weights_do_not_start_from_what_saw_recordings_that_choose_or_are_scored(tmp_path):

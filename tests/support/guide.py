@@ -66,7 +66,9 @@ def follow(folder: Path, name: str, *extra: str, page: str = PAGE) -> str:
         words = shlex.split(line)
         assert words[:2] == ["python", "-m"]
         if words[2] == "stormpsr_jax.main":
-            words += [f"--config.{key}={value}" for key, value in SMALL.items()]
+            given = {word.partition("=")[0] for word in words}
+            small = {f"--config.{key}": value for key, value in SMALL.items()}
+            words += [f"{flag}={value}" for flag, value in small.items() if flag not in given]
             words += extra
         options = {"cwd": folder, "stderr": subprocess.PIPE}
         process = start(
