@@ -143,9 +143,10 @@ def training(
     config = "own" if boxes is None else "own:boxes"
     main = ["stormpsr_jax.main", f"--config={config}", f"--config.data.dir={data}"]
     main += [f"--workdir={workdir}", *["--remake"] * workdir.exists()]
-    for stage, field in _STARTS.items() if before is not None else ():
-        if (weights := before / stage / "best.safetensors").is_file():
-            main.append(f"--config.{field}={weights}")
+    if before is not None:
+        for stage, field in _STARTS.items():
+            if (weights := before / stage / "best.safetensors").is_file():
+                main.append(f"--config.{field}={weights}")
     return [own, main], data, workdir, before
 
 
