@@ -163,9 +163,7 @@ def check(
     recordings: Mapping[str, LabelledPredictions],
     settings: Settings | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Compares the states of detections with the labelled ones.
-
-    `settings` are those that sum up the evidence of detections.
+    """Compares the states of detections with the labelled ones; `settings` sum up their evidence.
 
     Returns:
         What is known, a sentence, and a warning where another clock, another order of the classes
@@ -281,10 +279,9 @@ def _gaps(detections: Sequence[Detections], settings: Settings) -> str | None:
     if every == 1 or reached or settings.decoder == "naive":
         return None
     return (
-        f"--asd has detections in one frame of {every} alone, in all recordings: sums of evidence "
-        f"decay in the frames between and never exceed the threshold of {settings.threshold:g}. "
-        f"Repeat the rows of a frame in those behind it, or give --decay=1 and a threshold {every} "
-        f"times lower (--threshold=asd={settings.threshold / every:.2g})"
+        f"--asd has detections in one frame of {every} alone, in all recordings: sums decay in "
+        f"between and never exceed the threshold of {settings.threshold:g}. Give them for "
+        f"every frame (repeated), or --decay=1 and --threshold=asd={settings.threshold / every:.2g}"
     )
 
 

@@ -64,7 +64,7 @@ def test_detections_in_one_frame_of_many_are_named_and_what_is_said_of_them_help
     assert f1 == 0
     assert f"--asd has detections in one frame of {every} alone, in all recordings" in warning
     assert score(every=every, repeat=every) == (1.0, [])
-    assert score(*re.findall(r"--(?:decay|threshold)=[^) ]+", warning), every=every) == (1.0, [])
+    assert score(*re.findall(r"--(?:decay|threshold)=\S+", warning), every=every) == (1.0, [])
     assert score("--decoder=naive", every=every)[1] == [], "it sums up nothing"
 
 
