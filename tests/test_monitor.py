@@ -75,7 +75,7 @@ TEMPORAL = ",clip,framenr,GT,Pred,Conf\n"
     ("files", "more", "messages"),
     [
         ({}, ["--stream=storm"], ["--stream=storm needs --temporal"]),
-        ({}, ["--temporal=none"], ["none: is not a folder; --temporal takes one"]),
+        ({}, ["--temporal=none"], ["--temporal=none: is not a folder"]),
         ({}, ["--variant=x"], ["variant 'x' is not in procedure 'pump'"]),
         ({}, ["--error_seconds=0"], ["error_seconds=0.0 is not a positive number"]),
         ({}, ["--fps=0"], ["--fps=0.0 is not in"]),
