@@ -27,6 +27,7 @@ from data_prep.label.labels import LabelFolder, Labels, Step
 from data_prep.label.models import Proposals, Wanted, training, uncertainty
 from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.writing.from_files import SAME_ASPECT
+from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
 from stormpsr_jax.psr.evaluation import advice, analysis
@@ -117,9 +118,7 @@ class Recording:
 
 def _find(videos: str) -> dict[str, Recording]:
     """The videos in a folder by name; ValueError: none, or a name that no recording can have."""
-    if not Path(videos).is_dir():
-        raise ValueError(f"{videos}: no such folder")
-    found = finding.find_pictures(Path(videos))
+    found = finding.find_pictures(folders.given(videos, "VIDEOS"))
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
     places = data_sets.only_places(found, videos, "videos")

@@ -86,6 +86,8 @@ def open_source(place: str | os.PathLike) -> Source:
     elif not place.is_file():
         what = "is no regular file" if place.exists() else "no such file or folder"
         raise ValueError(f"{shown}: {what}")
+    elif folders.is_archive(place):
+        raise ValueError(f"{shown}: archives are not read; unpack it, and give the folder")
     elif not video.is_video(place.name):
         raise ValueError(
             f"{shown}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import box_forms, class_maps, label_files, labels, predictions, words
@@ -78,11 +78,9 @@ def _from_yolo(args: argparse.Namespace, _: Any, classes: ClassMap) -> dict[str,
     unless it is called "labels", as Ultralytics calls every one, or has those of several videos:
     then of the one that stands before the frame's number.
     """
-    folder, first = pathlib.Path(args.folder), args.first_frame or 0
+    folder, first = folders.given(args.folder, "--folder"), args.first_frame or 0
     if first < 0:
         raise ValueError(f"--first_frame={first} is not a number from 0 up")
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: is not a folder")
     owners = dict.fromkeys(_texts(folder), args.recording)
     if not owners and args.recording is None:
         for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -204,7 +202,7 @@ def _categories(path: str) -> dict[str, str]:
 def _main_frames(args: argparse.Namespace) -> None:
     procedure = load_procedure(args.procedure)
     rates = parse_rates(args.fps, procedure)
-    folder, out = pathlib.Path(args.predictions), pathlib.Path(args.out)
+    folder, out = folders.given(args.predictions, "--predictions"), pathlib.Path(args.out)
     paths = sorted(folder.glob(f"*{predictions.SUFFIX}"))
     if not paths:
         raise ValueError(

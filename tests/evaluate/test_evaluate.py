@@ -86,7 +86,7 @@ REFUSED = [
     (["--risk=abc"], "--risk: 'abc' is not a number in 0…1, such as 0.1"),
     (["--procedure=nobody"], "'nobody' is neither a file nor a packaged procedure"),
     (["--labels=/nowhere"], "--labels=/nowhere: is not a folder or a label file"),
-    (["--scores=/nowhere"], "/nowhere: is not a folder; --scores takes one"),
+    (["--scores=/nowhere"], "--scores=/nowhere: is not a folder"),
     (["--visibility=v"], "line 3: visible: '1.5' is not in 0…1", "line 4: visible: is missing"),
     (["--variant=nothing"], "variant 'nothing' is not in procedure 'industreal'"),
     (["--out=/nowhere/out.json"], "/nowhere/out.json"),

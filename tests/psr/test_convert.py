@@ -193,7 +193,8 @@ REFUSED = {
             (["--fps=0"], "--fps=0 is not FROM or FROM:TO"),
             (["--fps=x:5"], "--fps=x:5 is not FROM or FROM:TO"),
             (["--fps=1e-6:1000"], "leads to frames after"),
-            (["--fps=25", "--predictions=asd"], "asd: has no files <rec>_results_pred.csv"),
+            (["--fps=25", "--predictions=asd"], "--predictions=asd: is not a folder"),
+            (["--fps=25", "--predictions=."], ".: has no files <rec>_results_pred.csv"),
         )
     ],
     "labels": [

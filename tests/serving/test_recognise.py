@@ -156,10 +156,12 @@ def test_recognise_errors_all_errors_before_anything_starts(trained, clip, tmp_p
     hidden = tmp_path / "new\nline.mp4"
     hidden.write_bytes(clip.read_bytes())
     (tmp_path / "text.txt").write_text("x")
+    (tmp_path / "films.zip").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "z_what.mp4").write_bytes(clip.read_bytes())
     out = tmp_path / "out"
     names = ["none.mp4", "*.avi", "text.txt", "empty", "new\nline.mp4", "z_what.mp4", "a_up.mkv"]
+    names.append("films.zip")
     words = [clip, *(tmp_path / name for name in names)]
     assert run(trained, *words, f"--out={out}") == 2
     errors = capsys.readouterr().err.splitlines()
@@ -168,6 +170,7 @@ def test_recognise_errors_all_errors_before_anything_starts(trained, clip, tmp_p
         "none.mp4: no such file or folder",
         "*.avi: no file matches this pattern",
         "text.txt: is no video by its ending",
+        "films.zip: archives are not read; unpack it",
         "empty: no videos and no folders of pictures",
         "has control characters",
         "are both called a_up",

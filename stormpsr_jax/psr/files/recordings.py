@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import first_of, raise_all
 from stormpsr_jax.psr.files import label_files, labels, predictions
 from stormpsr_jax.psr.files import scores as score_files
@@ -118,8 +119,8 @@ def load_recordings(
             and folders that are none.
     """
     for flag, folder in (("--scores", scores_dir), ("--visibility", visibility_dir)):
-        if folder is not None and not pathlib.Path(folder).is_dir():
-            raise ValueError(f"{folder}: is not a folder; {flag} takes one")
+        if folder is not None:
+            folders.given(folder, flag)
     if variant is not None:
         procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
     errors: list[str] = []
@@ -131,8 +132,8 @@ def load_recordings(
             errors.extend(first_of(error, place))
             return None
 
-    folders = {"--asd": asd_dir, "--temporal": temporal_dir}
-    given = {flag: path for flag, path in folders.items() if path is not None}
+    both = {"--asd": asd_dir, "--temporal": temporal_dir}
+    given = {flag: path for flag, path in both.items() if path is not None}
     found: Mapping[str, label_files.Labelled | None]
     streams = {flag: predictions.find(path, flag) for flag, path in given.items()}
     if labels_dir is None:
