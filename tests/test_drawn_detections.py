@@ -30,7 +30,7 @@ def test_learned_fusion_of_real_detections_is_no_worse_than_the_best_decoder():
     )
     asd, own = (result["streams"][name] for name in ("asd", "learned"))
     accepted = {row["stream"]: row["accepted"] for row in wrong_parts.summary_table(result)}
-    assert own["pos"] >= asd["pos"]
+    assert own["pos_sets"] >= asd["pos_sets"]
     assert own["f1"] >= asd["f1"]
     assert own["delay_s"] <= asd["delay_s"]
     assert accepted["learned"] <= accepted["asd"]

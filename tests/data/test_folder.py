@@ -63,7 +63,7 @@ def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, m
     ],
 )
 def test_read_settings_errors_name_the_field(tmp_path, changes, message):
-    (tmp_path / "marker").touch()
+    (tmp_path / folder.MARKER).touch()
     settings = {
         "version": 1,
         "fps": 10.0,
@@ -73,11 +73,11 @@ def test_read_settings_errors_name_the_field(tmp_path, changes, message):
     }
     settings |= {"states": ["0", "1"], "settings": {"source": "x"}}
     write_settings(tmp_path, settings)
-    found = folder.read_settings(tmp_path, folder.ClipSettings, "marker", "command")
+    found = folder.read_settings(tmp_path)
     assert (found.image_size, found.settings.aspect) == ((4, 8), "stretch")
     write_settings(tmp_path, settings | changes)
     with pytest.raises(ValueError, match=message) as caught:
-        folder.read_settings(tmp_path, folder.ClipSettings, "marker", "command")
+        folder.read_settings(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -37,7 +37,6 @@ def right_at(times):
         decoder=lambda: learned.LearnedDecoder(PROCEDURE.at(FPS), variant, SETTINGS, WEIGHTS),
         watch=Watch(None, FPS, PROCEDURE.initial_classes),
         fps=FPS,
-        frame_step=1,
         of_model="eyes",
     )
     for time in times:

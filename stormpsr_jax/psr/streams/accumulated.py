@@ -147,16 +147,9 @@ class Decoder:
             raise ValueError(f"frame {frame}: {temporal!r} are not probabilities") from error
         return changes
 
-    def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
-        """Takes a picture, and as many frames as it stands for; see `stream.OnlineDecoder`.
-
-        Sums decay at every frame without evidence, so between pictures that are left alone none
-        would last.
-        """
-        events = []
-        for held in range(frame, frame + frame_step):
-            events += self.update(held, seen.detections, seen.windows)
-        return events
+    def observe(self, frame: int, seen: Seen, passed: int = 1) -> list[Event]:
+        """Takes a picture; at frames between pictures sums decay, as the papers have it."""
+        return self.update(frame, seen.detections, seen.windows)
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""

@@ -82,15 +82,13 @@ class LearnedDecoder:
         """All detections are evidence here; of less than this confidence no alert is made."""
         return 0.5
 
-    def update(
-        self, frame: int, scores: FrameScores | None = None, frame_step: int = 1
-    ) -> list[Event]:
+    def update(self, frame: int, scores: FrameScores | None = None, passed: int = 1) -> list[Event]:
         """Takes one frame and returns what is reported at it, by step id: seen, then right.
 
         Args:
             frame: its number, larger than that of the frame before.
             scores: of the frame; None leaves all beliefs as they are.
-            frame_step: frames from one picture to the next.
+            passed: frames since the picture before that this one stands for.
 
         Raises:
             ValueError: a frame out of order, or scores that do not fit the procedure. The frame is
@@ -104,7 +102,7 @@ class LearnedDecoder:
         for name, values in scores._asdict().items():
             if values is not None and not np.isfinite(values).all():
                 raise ValueError(f"frame {frame}: {name} hold numbers that are not finite")
-        self.belief = self._filter.update(frame, scores, frame_step)
+        self.belief = self._filter.update(frame, scores, passed)
         self._frame = frame
         right, *seen = (one.update(frame, self.belief) for one in self._reporters)
         return merged(itertools.chain(*seen), right)
@@ -119,9 +117,9 @@ class LearnedDecoder:
             reporter.reported[component] = 1 if right else -1
             reporter.unsure[component] = -1
 
-    def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
+    def observe(self, frame: int, seen: Seen, passed: int = 1) -> list[Event]:
         """Takes a picture; beliefs stay as they are between pictures."""
-        return self.update(frame, seen.scores, frame_step)
+        return self.update(frame, seen.scores, passed)
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""

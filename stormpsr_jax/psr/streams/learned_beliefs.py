@@ -302,8 +302,8 @@ class Filter:
         self.recent: collections.deque[tuple[int, np.ndarray]] = collections.deque()
         self.evidence, self.begin = Evidence(variant.initial_state, removal), begin
 
-    def update(self, frame: int, scores: FrameScores, frame_step: int = 1) -> Belief:
-        """Takes the scores of the next frame; `frame_step` frames pass from picture to picture."""
+    def update(self, frame: int, scores: FrameScores, passed: int = 1) -> Belief:
+        """Takes the scores of the next frame, which stands for the `passed` frames up to it."""
         batch = scores.each(lambda a: np.asarray(a)[None])
         x = inputs(batch, self._catalogue)[0]
         while self.recent and frame - self.recent[0][0] >= self._span:
@@ -312,7 +312,7 @@ class Filter:
         total = np.zeros_like(x)
         for _, recent in self.recent:
             total += recent
-        seconds = frame_step / self._fps
+        seconds = passed / self._fps
         steps = 1.0 if self._rate is None else seconds * self._rate
         self.hidden, o = step(self._arrays, self.hidden, total / len(self.recent), steps)
         belief = beliefs_of(o)

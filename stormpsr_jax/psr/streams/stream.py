@@ -168,12 +168,13 @@ class OnlineDecoder(Protocol):
     def floor(self) -> float:
         """A detection at or below this confidence is no clear view."""
 
-    def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
+    def observe(self, frame: int, seen: Seen, passed: int = 1) -> list[Event]:
         """Returns the steps that complete at a picture, by frame and step id.
 
         Args:
             frame: its number, larger than that of the frame before.
-            frame_step: frames that it stands for: its own, and those up to the next picture.
+            passed: frames since the picture before, as far as a camera's rate explains them; beliefs
+                count the time that a picture stands for.
 
         Raises:
             ValueError: a frame out of order, or what does not fit the procedure.
