@@ -15,9 +15,8 @@ All intervals hold their first frame and not their end.
 * A false alarm is a report as incorrect while the component is not.
 * A correct installation is a longest interval in which a component is 1, if something else came
   before; it is called wrong if a report as incorrect comes in it.
-* It has no verdict if at its end, or that of the recording, no report as installed stands that was
-  made since the component was last correct before it: nothing was said, or that the part is not
-  sure, incorrect or off.
+* It has no verdict if at its end, or that of the recording, no report as installed stands: nothing
+  was said, or that the part is not sure, incorrect or off.
 * An installation of either kind is left not sure if the last that is said of the component before
   its end is that it is not sure.
 * A report as installed is early if the component is absent then, was absent since the report before
@@ -178,12 +177,9 @@ def score_recording(
         last = [one for one in said.get(k, ()) if one[0] < (math.inf if end is None else end)]
         return bool(last) and not max(last)[1]
 
-    def has_verdict(k: int, start: int, end: float) -> bool:
-        since = _last_end(correct, k, start)
-        return any(
-            step_id == 3 * k and since <= frame < end <= until
-            for frame, step_id, until in reports.get(k, ())
-        )
+    def has_verdict(k: int, _: int, end: float) -> bool:
+        of_k = reports.get(k, ())
+        return any(step == 3 * k and frame < end <= until for frame, step, until in of_k)
 
     return {
         "shown": len(wrong),

@@ -173,8 +173,8 @@ class OnlineDecoder(Protocol):
 
         Args:
             frame: its number, larger than that of the frame before.
-            passed: frames since the picture before, as far as a camera's rate explains them; beliefs
-                count the time that a picture stands for.
+            passed: frames since the picture before, as far as a camera's rate explains them:
+                beliefs count the time that a picture stands for.
 
         Raises:
             ValueError: a frame out of order, or what does not fit the procedure.

@@ -20,12 +20,10 @@ def walk(frames, states, events, unsure):
     installations, right, alarms = [], [], 0
     left = {"unsure": 0, "right_unsure": 0, "no_verdict": 0}
 
-    def give_up(good, report, said):
+    def give_up(report, said):
         """What becomes of a correct installation that ends."""
         left["right_unsure"] += said == "unsure"
-        stands = report is not None and report[0] == INSTALL
-        made_since = good["since"] is None or (stands and report[1] > good["since"])
-        left["no_verdict"] += not (stands and made_since)
+        left["no_verdict"] += report is None or report[0] != INSTALL
 
     for k in range(states.shape[1]):
         state = last_correct = report = wrong = good = said = None
@@ -36,7 +34,7 @@ def walk(frames, states, events, unsure):
             if state != before and wrong is not None:
                 left["unsure"] += said == "unsure"
             if state != before and good is not None:
-                give_up(good, report, said)
+                give_up(report, said)
             if here:
                 report = (here[-1], frame)
             if any(f == frame and s // 3 == k for f, s in unsure):
@@ -58,7 +56,7 @@ def walk(frames, states, events, unsure):
                 alarms += here.count(WRONG)
             if state == 1:
                 if before not in (1, None):
-                    good = {"called": False, "since": last_correct}
+                    good = {"called": False}
                     right.append(good)
                 last_correct = frame
                 if good is not None and WRONG in here:
@@ -67,7 +65,7 @@ def walk(frames, states, events, unsure):
                 good = None
         left["unsure"] += wrong is not None and said == "unsure"
         if good is not None:
-            give_up(good, report, said)
+            give_up(report, said)
     delays = [(w["found"] - w["start"]) / FPS for w in installations if w["found"] is not None]
     return {
         "shown": len(installations),
@@ -131,9 +129,9 @@ def test_no_verdict_counts_those_that_are_not_sure_and_those_of_which_nothing_wa
     scores = wrong_parts.score_recording([0, 20], states, events, FPS, unsure)
     assert scores["right_installations"] == 6
     assert (scores["right_unsure"], scores["no_verdict"]) == (1, 5)  # all but the first
-    # Taken off and put on again: the report of the first time is none of the second.
+    # Taken off, which is reported, and put on again.
     states = [[0], [1], [0], [1]]
-    scores = wrong_parts.score_recording([0, 20, 40, 60], states, [(30, 0)], FPS)
+    scores = wrong_parts.score_recording([0, 20, 40, 60], states, [(30, 0), (45, 2)], FPS)
     assert (scores["right_installations"], scores["no_verdict"]) == (2, 1)
     # It stands at the end of the interval, whatever comes at that frame.
     scores = wrong_parts.score_recording([0, 20, 40, 60], states, [(30, 0), (40, 2), (70, 0)], FPS)
