@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(parser, "procedure", "variant", "fps", "out")
     parser.add_argument("--format", **tables.FLAG)
     add = parser.add_argument
-    add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
+    add("--asd", help="folder with <rec>_results_pred.csv of the detector")
     add("--temporal", help="the same of the spatio-temporal stream")
     add("--labels", help="folder of labels, with which alerts of incorrect installations compare")
     what = "otherwise storm if both are given, else the one that is"

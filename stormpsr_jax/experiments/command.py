@@ -57,7 +57,7 @@ def run(
     add("--devices_per_run", type=_whole(0), default=1, metavar="N", help=what)
     add("--join", action="store_true", help="help another command in DIR, with other devices")
     if takes_asd:
-        what = "folder, or zip file, of detections of the test split from elsewhere: rows of it too"
+        what = "folder of detections of the test split from elsewhere: rows of it too"
         add("--asd", type=Path, metavar="DIR", help=what)
     args = config_flag.parse(parser, None)
     from stormpsr_jax.experiments import execute  # JAX takes a second to import

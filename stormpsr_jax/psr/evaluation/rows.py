@@ -1,6 +1,6 @@
 """The rows of the published tables that detections alone give: `evaluate rows`.
 
-The detections that IndustReal publishes (`ASD_results_IndustRealplusSynthetic_test.zip`) and its
+The detections that IndustReal publishes (`ASD_results_IndustRealplusSynthetic_test`) and its
 step labels are all they need: no picture and no training. Below them stands the learned fusion of
 detections alone: what it has seen, and what it calls right. Its settings were chosen with some of
 these recordings in view; so each recording is also judged by settings that were chosen on the other
