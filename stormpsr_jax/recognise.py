@@ -63,7 +63,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 # Options that one kind of source alone has.
-_OF_FILES = ("out", "video", "clips", "ray", "format")
+_OF_FILES = ("out", "video", "clips", "ray")
 _OF_LIVE = (
     "state",
     "hold",
