@@ -91,6 +91,8 @@ def find_recordings(
     why = label_files.unknown(of_labels, without) if without and of_labels.is_dir() else []
     if without and (why or not labelled):
         raise_all([f"frames without labels: {', '.join(without)}", *why])
+    for line in found.warnings if without else ():
+        logging.warning("%s", line)
     boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
     try:
         return data_sets.match(

@@ -49,6 +49,7 @@ class LabelFolder:
         keeping: writes.
         paths: by recording, where its labels are.
         errors: by recording, why they cannot be read.
+        passed: lines about files that may be labels, and are not read.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class LabelFolder:
         folder = self.keeping.folder
         found = label_files.look(folder, known=self._names)
         self.paths = {name: place.path for name, place in found.labels.items()}
-        self.errors = found.errors
+        self.errors, self.passed = found.errors, found.warnings
 
     def read(self, name: str, film: Film) -> Labels:
         """Reads the labels of a recording.

@@ -189,7 +189,8 @@ class Project:
                 "wrong": {name: wrong[k] for k, name in enumerate(components)},
                 "wrong_suggested": label_checks.ENOUGH_WRONG,
             },
-            "errors": [line for name in strangers for line in self.labels.errors[name]],
+            "errors": [line for name in strangers for line in self.labels.errors[name]]
+            + self.labels.passed,
         }
 
     def plan(self, wanted: Wanted) -> tuple[dict[str, Any], list[list[str]], Path]:

@@ -1,1 +1,1 @@
-"""Reads what a source gives: folders and zip files, pictures, videos, labels and boxes."""
+"""Reads what a source gives: folders, pictures, videos, labels and boxes."""

@@ -209,7 +209,7 @@ def check_name(name: str, place: str) -> str:
     """Checks a name that came from outside before it becomes that of a file or folder.
 
     Args:
-        name: such as that of a recording, from a folder, a zip file, a table or JSON.
+        name: such as that of a recording, from a folder, a table or JSON.
 
     Returns:
         The name in Unicode NFC, in which names are compared and stored: macOS writes "ü" as two

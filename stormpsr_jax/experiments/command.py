@@ -55,7 +55,7 @@ def run(
     what = "devices of each run; as many runs as have their own go on at once. 0: all (%(default)s)"
     add("--devices_per_run", type=_whole(0), default=1, metavar="N", help=what)
     if takes_asd:
-        what = "folder, or zip file, of detections of the test split from elsewhere: rows of it too"
+        what = "folder of detections of the test split from elsewhere: rows of it too"
         add("--asd", type=Path, metavar="DIR", help=what)
     args = config_flag.parse(parser, None)
     from stormpsr_jax.experiments import execute  # JAX takes a second to import

@@ -129,8 +129,10 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
     (root / "repair1/PSR_labels.csv").write_text("00009.jpg,8,Remove screw\n")
     (root / "bench2.txt").write_text("step\ttime\nInstall seal\t1\n")
     (root / "all.xml").write_text(cvat_project(["bench3", "bench4"]))
+    (root / "other.json").write_text("{}")
     with keeping(root) as kept:
         labels = labels_in(kept)
+        assert labels.passed[0].startswith(f"{root}/other.json is of no label format")
         with pytest.raises(ValueError, match="has the labels of several recordings"):
             write(labels, "bench3", film, [])
         assert labels.read("bench1", film).steps == labels.read("bench2", film).steps == [(5, 0)]
@@ -145,7 +147,14 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
             write(labels, name, film, [(11, step)])
             write(labels, name, film, [(12, step)])  # a file of the page's own is just replaced
         there = {str(path.relative_to(root)) for path in root.glob("*")}
-        assert there == {".label", "all.xml", "bench1.csv", "bench2.csv", "repair1.csv"}
+        assert there == {
+            ".label",
+            "all.xml",
+            "other.json",
+            "bench1.csv",
+            "bench2.csv",
+            "repair1.csv",
+        }
         assert (root / "bench1.csv").read_text() == "time,step\n2.4,Install cover\n"
         assert (root / ".label/before/bench1/1/bench1.csv").read_text() == table
         assert (root / ".label/before/bench2/1/bench2.txt").exists()

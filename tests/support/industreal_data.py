@@ -72,7 +72,7 @@ def picture(name: str, row: int) -> np.ndarray:
 
 
 def make_recording(recording: Path, count: int) -> None:
-    """A folder of a recording as in the zip files; its pictures tell their row by their grey."""
+    """A folder of a recording as in the downloads; its pictures tell their row by their grey."""
     name, first = recording.name, first_frame(recording.name)
     for stream in ("rgb", "stereo_left", "depth"):
         (recording / stream).mkdir(parents=True)

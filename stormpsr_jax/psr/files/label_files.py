@@ -92,13 +92,13 @@ class Found(NamedTuple):
         """All errors."""
         return [line for lines in self.errors.values() for line in lines]
 
-    def warn(self) -> None:
-        """Tells which files are passed over."""
-        if self.passed:
-            first, number = printable(self.passed[0]), len(self.passed)
-            more = f" and {number - 1} more files are" if number > 1 else " is"
-            what = "of no label format that is read, and passed over (unpack archives)"
-            tell("warning", f"{first}{more} {what}")
+    @property
+    def warnings(self) -> list[str]:
+        """A line about the files that are passed over."""
+        number = len(self.passed)
+        more = f" and {number - 1} more files are" if number > 1 else " is"
+        what = "of no label format that is read, and passed over (unpack archives)"
+        return [f"{printable(path)}{more} {what}" for path in self.passed[:1]]
 
 
 def find(
@@ -129,7 +129,8 @@ def find(
             f"with {STEPS} or a file NAME.csv per recording, or a file of "
             f"{', '.join(form.name for form in formats.FORMATS)}"
         )
-    found.warn()
+    for line in found.warnings:
+        tell("warning", line)
     return found.labels
 
 
@@ -287,8 +288,8 @@ def unknown(top: pathlib.Path, names: Collection[str] | None = None) -> list[str
     """Says why files that may have labels have none, for recordings that lack them.
 
     Returns:
-        a line for each file of their names that no format recognises, such as one of boxes, and for
-        archives, but for what the labelling page keeps there.
+        a line for each file of their names that no format recognises, such as one of boxes or an
+        archive, but for what the labelling page keeps there.
     """
     found: list[str] = []
     for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
@@ -297,8 +298,8 @@ def unknown(top: pathlib.Path, names: Collection[str] | None = None) -> list[str
         inner = path.relative_to(top).parts[:-1]
         if BOXES in inner or any(name.startswith(".") for name in inner):
             continue
-        named = names is None or path.stem in names
-        if (named and path.suffix.lower() in formats.MAYBE) or folders.is_archive(path):
+        meant = path.suffix.lower() in formats.MAYBE or folders.is_archive(path)
+        if meant and (names is None or path.stem in names):
             try:
                 formats.read(path)
             except ValueError as error:
