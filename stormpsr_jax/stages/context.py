@@ -31,6 +31,7 @@ from stormpsr_jax.training.definition import Definition
 
 CAD = "cad"  # the split of clean renders
 PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
+BRIGHTNESS = CONTRAST = 0.1  # augmentation: factors drawn from 1 ± this, the paper's
 Opened = TypeVar("Opened", ClipSource, FeatureSource)
 
 
@@ -220,7 +221,6 @@ class Context:
             sampling=config.sampling,
             delta=config.delta / step,
             sigma=config.sigma / step,
-            floor=config.floor * step,  # as the density of a row, which stands for `step` frames
         )
         return {
             "sampler": sampler,
@@ -282,8 +282,8 @@ class Context:
         return augment.augment(
             key,
             images,
-            brightness=c.brightness,
-            contrast=c.contrast,
+            brightness=BRIGHTNESS,
+            contrast=CONTRAST,
             saturation=c.saturation,
             blur_sigma=c.blur_sigma,
             shift=c.shift if shift else 0.0,

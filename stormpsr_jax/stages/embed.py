@@ -26,16 +26,16 @@ def run(context: Context) -> dict:
     Recordings are shared out over the hosts, and a finished one is not embedded again.
 
     Raises:
-        MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
+        MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
     """
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
-    batch, every = context.config.embed.batch, context.config.embed.every
+    batch, every = context.config.predict.batch, context.config.embed.every
     encoder = networks.frame_encoder(context, params, batch_stats, context.clip_source(SPLITS[0]))
     for split in SPLITS:
         source = context.clip_source(split)
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
         total = sum(source.recordings[name].num_frames for name in names)
-        explained = loop.explained(context.workdir / "embed", "batch")
+        explained = loop.explained(context.workdir / "embed", "predict.batch")
         with explained, Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
             for name in names:
                 path, left = context.embedding_path(split, name), source.recordings[name].num_frames
@@ -96,7 +96,7 @@ STAGE = Stage(
         *learning.PICTURES,
         *learning.ENCODER,
         "embed",
-        "!embed.batch",
+        "!predict.batch",
     ),
     reads=lambda _: [Reads(("pictures",), SPLITS, Context.clip_source)],
     after=lambda _: (pretrain.STAGE,),

@@ -159,7 +159,7 @@ def test_kept_weights_are_not_scored_on_what_an_earlier_training_saw(tmp_path, r
         if not data.exists():
             shards_data.build(data, splits=splits)
         fields = {"procedure": "", "data.dir": str(data), "stages": stages}
-        config = tiny(**fields, **{"pretrain.cad_per_state": 0, "pretrain.n_states": 2})
+        config = tiny(**fields, **{"pretrain.cad_per_state": 0})
         return Context(config, tmp_path / "run", make_mesh(1, 1))
 
     def check(context, remake):
