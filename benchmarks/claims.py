@@ -51,11 +51,7 @@ def _without_cad(config: ConfigDict) -> dict[str, Any]:
 
 _RANDOM = {"pretrain.key_frames": "random"}  # from all that a state lasts
 # What the frames just before a completion show is no state yet (ISIL, arXiv 2408.11700).
-_TRANSITIONS = {
-    "pretrain.backgrounds": 12,
-    "pretrain.background_gap": 0.5,
-    "pretrain.background_span": 2.5,
-}
+_TRANSITIONS = {"pretrain.backgrounds": 12, "pretrain.background_frames": (2, 14)}
 # What differs from the config.
 VARIANTS: dict[str, Changes] = {
     RECIPE: {},

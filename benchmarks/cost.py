@@ -3,10 +3,10 @@
     python benchmarks/cost.py [--config=meccano] [--seeds=3] [--utilisation=0.3]
         [--shortest_step=0.02] [--a100=3] [--h100=4] [--v5e=1.2]
     python benchmarks/cost.py --memory=a100 [--config=meccano] [--stages=finetune] [--sizes=S,B]
-        [--remat=none,dots,full] [--microbatches=1] [--attention=xla]
+        [--remat=none,dots,full] [--attention=xla]
 
 Nothing is trained. FLOPs are the compiler's count of one training step of each stage as
-configs/<config>.py ships it, but with remat "none" and one microbatch: what the model takes,
+configs/<config>.py ships it, but with remat "none": what the model takes,
 without anything computed twice; only of an LSTM they are counted by hand, 8 a weight and frame.
 Evaluations during training count too: they go over the devices of all hosts. Each device has as
 many cores that decode for it as the package starts loaders (`hosts.LOADERS`). Pictures are decoded
@@ -156,7 +156,7 @@ class Counter:
     def _context(self, config) -> Context:
         """Of a copy of a config: without what would be computed twice, and on the made-up data."""
         config = config.copy_and_resolve_references()
-        config.encoder.remat, config.encoder.microbatches, config.data.workers = "none", 1, 0
+        config.encoder.remat, config.data.workers = "none", 0
         config.attention = "xla"
         config.data.dir = str(self._folder / "data")
         return Context(config, self._folder, self._mesh)
@@ -310,7 +310,6 @@ def parser() -> argparse.ArgumentParser:
     add("--stages", type=split, default=["finetune"], help="Of --memory, as all that follow.")
     add("--sizes", type=split, default=["S", "B"])
     add("--remat", type=split, default=["none", "dots", "full"])
-    add("--microbatches", type=split, default=["1"])
     add("--attention", default="xla", choices=("auto", "xla", "cudnn"))
     return made
 

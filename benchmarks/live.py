@@ -89,7 +89,7 @@ def untrained(config, size: int, folder: Path) -> None:
         ),
         window=Window(window.frames, window.stride),
         networks=FlaxNetworks(found, "float32"),
-        max_detections=config.detector.max_detections,
+        max_detections=networks.MAX_DETECTIONS,
         streams=dict.fromkeys(STREAMS, record),
         origin={"config": "untrained"},
         batch=config.predict.batch,

@@ -20,7 +20,7 @@ from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import SUBSAMPLING
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.stages import order
+from stormpsr_jax.stages import order, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, step
 from stormpsr_jax.training.definition import Definition
@@ -132,7 +132,8 @@ def definitions(context: Context, names: Sequence[str] = STAGES) -> dict[str, De
 
 def build(context: Context, name: str) -> Definition:
     """What one stage would train."""
-    context.config.temporal.embeddings = "host"  # the clips themselves are the batch
+    if name == "temporal":
+        return temporal.build(context, on_device=False)  # the clips themselves are the batch
     return order.STAGES[order.names().index(name)].build(context)
 
 

@@ -92,15 +92,14 @@ def device_gib(compiled: jax.stages.Compiled) -> float:
 def table(config, target: str, args) -> None:
     """Prints what one device needs for a step of each stage, and how many clips fit."""
     capacity = CAPACITY[target]
-    head = ["stage", "ViT", "remat", "microbatches", "rows", "GiB", "each further row"]
+    head = ["stage", "ViT", "remat", "rows", "GiB", "each further row"]
     head += [f"rows in {gib:g} GiB" for gib in capacity]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
-    for size, remat, parts in itertools.product(args.sizes, args.remat, args.microbatches):
+    for size, remat in itertools.product(args.sizes, args.remat):
         with tempfile.TemporaryDirectory() as folder:
             copy = config.copy_and_resolve_references()
             copy.encoder.width, copy.encoder.num_heads = SIZES[size]
-            copy.encoder.remat, copy.encoder.microbatches = remat, int(parts)
-            copy.attention, copy.data.workers = args.attention, 0
+            copy.encoder.remat, copy.attention, copy.data.workers = remat, args.attention, 0
             copy.finetune.batch = 1
             context = Context(copy, Path(folder), make_mesh(target, 1, 1))
             stage_loops.make_folders(context, recordings=1)
@@ -109,7 +108,7 @@ def table(config, target: str, args) -> None:
                 each = (1, 3) if stage == "finetune" else (rows,)
                 lowered = [stage_loops.lower(definition, context.mesh, n) for n in each]
                 gib = [device_gib(step.compile()) for step in lowered]
-                row = [stage, f"{size}/16", remat, parts, str(each[0]), f"{gib[0]:.2f}"]
+                row = [stage, f"{size}/16", remat, str(each[0]), f"{gib[0]:.2f}"]
                 if stage == "finetune":
                     more = (gib[1] - gib[0]) / 2
                     fit = [max(0, 1 + math.floor((room - gib[0]) / more)) for room in capacity]

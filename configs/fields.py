@@ -16,8 +16,7 @@ class Field:
         low, high: range of a number, or of each number of a list.
         choices: of a text, or of each text of a list; None: any text.
         also: a number outside of the range that is allowed too, and what it means.
-        colours: whether a list has to have three numbers, for red, green and blue, or as the
-            default none.
+        of: what the numbers of a list are of, one for each; it may be empty if the default is.
         like: a value to name in messages, where the default is an empty list.
     """
 
@@ -26,7 +25,7 @@ class Field:
     high: float = math.inf
     choices: Sequence[str] | None = None
     also: tuple[float, str] | None = None
-    colours: bool = False
+    of: Sequence[str] = ()
     like: tuple[float | str, ...] = ()
 
     @property
@@ -77,11 +76,11 @@ def wrong_with(field: Field, value: Any) -> list[str]:
         if isinstance(value, list | tuple):
             return [f"{item!r} {what}" for item in value if item not in field.choices]
         return [] if value in field.choices else [what]
-    if field.colours:
+    if field.of:
         if not value and not field.default:
             return []
-        good = len(value) == 3 and all(field.low <= item <= field.high for item in value)
-        what = f"three numbers in {field.low:g}…{field.high:g} are needed, for red, green and blue"
+        good = len(value) == len(field.of) and all(field.low <= i <= field.high for i in value)
+        what = f"{field.low:g}…{field.high:g} is needed for each of {', '.join(field.of)}"
         return [] if good else [what]
     if isinstance(value, list | tuple):
         return [f"{item}: {what}" for item in value for what in wrong_with(field, item)]

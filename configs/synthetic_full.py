@@ -17,10 +17,10 @@ def get_config() -> ConfigDict:
     c.stages = (*learning, "predict", "product_gate", "fuse", "evaluate")
     c.procedure = "synthetic"
     c.init_from = "general_encoder"  # ships with the package
+    c.checkpoint_every = 100
 
     c.data.synthetic.cad_wrong = 300
     c.data.synthetic.error_recordings = 80
-    c.data.synthetic.error_recordings_step = 4  # window.stride: more is never seen at once
     c.data.cad_mean = c.data.mean
     c.data.cad_std = c.data.std
 
@@ -55,7 +55,6 @@ def get_config() -> ConfigDict:
     c.pretrain.initial_state = False
     c.pretrain.state_loss = 1.0
     c.pretrain.eval_every = 60
-    c.pretrain.checkpoint_every = 100
     c.pretrain.optimizer.name = "adamw"
     c.pretrain.optimizer.lr = 3e-3
     c.pretrain.optimizer.weight_decay = 0.05
@@ -71,7 +70,6 @@ def get_config() -> ConfigDict:
     c.temporal.state_loss = 1.0
     c.temporal.best = "f1"
     c.temporal.eval_every = 75
-    c.temporal.checkpoint_every = 100
     c.temporal.optimizer.name = "adamw"
     c.temporal.optimizer.lr = 2e-3
     c.temporal.optimizer.weight_decay = 0.05
@@ -83,8 +81,6 @@ def get_config() -> ConfigDict:
     c.finetune.encoder_lr_scale = 0.1
     c.finetune.batch_norm = "frozen"
     c.finetune.eval_every = 20
-    c.finetune.checkpoint_every = 20
-    c.finetune.log_every = 5
     c.finetune.optimizer.name = "adamw"
     c.finetune.optimizer.lr = 1e-4
     c.finetune.optimizer.warmup_steps = 10
@@ -102,7 +98,6 @@ def get_config() -> ConfigDict:
     c.detector.depth = 0
     # Once, at the end: mAP is of boxed frames, and falls while half-hidden ones get better.
     c.detector.eval_every = 2_000
-    c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50
     return c

@@ -14,6 +14,8 @@ from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
 
+WORKERS = 2  # rendering processes
+
 
 def run(context: Context) -> dict:
     """Fills `config.data.dir` (WORKDIR/data); recordings that are already there are kept."""
@@ -28,13 +30,14 @@ def run(context: Context) -> dict:
     options["world"] = worlds.WORLDS[options["world"]]
     told = {name: options.pop(name) for name in ("meshes", "poses", "up")}
     seed = options.pop("product_seed")
+    options["recordings"] = dict(zip(synthetic.RECORDINGS, config.recordings, strict=True))
     of = products.find(
         **told,
         procedure=context.procedure if config.meshes else None,
         product_seed=None if seed < 0 else seed,
         seed=config.seed,
     )
-    synthetic.make_dataset(context.data_dir, of=of, **options)
+    synthetic.make_dataset(context.data_dir, of=of, workers=WORKERS, **options)
     return {}
 
 

@@ -58,7 +58,7 @@ WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
 _TOLD = ("seed", "occlusion", "error_recordings_step")  # of a recipe
 # Flags with the values of configs/cad.py for a product of a user, else of configs/default.py.
-_RENDERED = ("cad_per_state", "cad_wrong", "error_recordings", "error_recordings_step", "world")
+_RENDERED = ("cad_per_state", "cad_wrong", "error_recordings", "world")
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
 
 
@@ -160,7 +160,7 @@ class Recipe:
     seed: int = 0
     occlusion: str = "default"
     size: int = 64
-    error_recordings_step: int = 1
+    error_recordings_step: int = 4  # window.stride: more is never seen at once
     world: World = TOY
     renders: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -312,12 +312,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_count("--cad_wrong", help="more, of incorrect installations (0; your product: 300)")
     what = "training recordings full of assembly errors (0; your product: 80)"
     add_count("--error_recordings", help=what)
-    add(
-        "--error_recordings_step",
-        type=command.at_least(1),
-        metavar="N",
-        help="frames for which a picture of them is shown (1; your product: 4)",
-    )
     what = "kind, real or any looks (toy; your product: anywhere)"
     add("--world", choices=worlds.WORLDS, help=what)
 

@@ -94,7 +94,9 @@ def rendered(tmp_path_factory):
     from tests.support.tiny import tiny
 
     def make(folder):
-        data.run(Context(tiny(), folder, make_mesh(1, 1)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(data, "WORKERS", 1)  # which takes no further process
+            data.run(Context(tiny(), folder, make_mesh(1, 1)))
 
     return made_once(tmp_path_factory, "rendered", make)
 

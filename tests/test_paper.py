@@ -34,7 +34,6 @@ CONFIGS = {"meccano": meccano, "industreal": industreal}
 TWO_STEPS = {
     "data.workers": 0,
     "detector.batch": 4,
-    "embed.batch": 32,
     "finetune.batch": 1,
     "predict.batch": 8,
     "pretrain.backgrounds": 2,
@@ -42,22 +41,14 @@ TWO_STEPS = {
     "temporal.batch": 16,
     **{f"{stage}.steps": 2 for stage in TRAINED},
     **{f"{stage}.eval_every": 2 for stage in TRAINED},
-    **{f"{stage}.checkpoint_every": 2 for stage in TRAINED},
-    **{f"{stage}.log_every": 1 for stage in TRAINED},
+    "checkpoint_every": 2,
+    "log_every": 1,
 }
 # Weights in place of random ones, and pictures of any size.
 DRY = {"init_from": "vit_small_patch16_224.safetensors"}
 DRY = flags_of(DRY | {"encoder.image_size": 0, "detector.image_size": 0})
-# The ViT on five pictures at a time, for which a batch has to be a multiple of 13, as a clip is.
-FULL = TWO_STEPS | {"encoder.microbatches": 13}
-FULL_BATCH = {
-    "meccano": {"pretrain.backgrounds": 4},  # beside 11 states, two pictures each
-    "industreal": {  # beside 22 states
-        "pretrain.n_per_state": 1,
-        "pretrain.cad_per_state": 1,
-        "pretrain.backgrounds": 8,
-    },
-}
+FULL = TWO_STEPS | {"pretrain.n_per_state": 1}
+FULL_RENDERS = {"meccano": {}, "industreal": {"pretrain.cad_per_state": 1}}
 
 
 def commands(name, flags=()):
@@ -178,7 +169,7 @@ def test_page_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
     getattr(downloads, f"make_{name}")(tmp_path, (1080, 1920))
     downloads.make_vit(tmp_path / "model.safetensors")
     # Optimised by XLA, other than the code of small tests.
-    said = follow(tmp_path, name, flags_of(FULL | FULL_BATCH[name]), [], XLA_FLAGS="")
+    said = follow(tmp_path, name, flags_of(FULL | FULL_RENDERS[name]), [], XLA_FLAGS="")
     check_results(tmp_path / "runs" / name, name, said)
 
 
@@ -205,15 +196,15 @@ def test_configs_budgets_are_those_of_the_paper(name):
         assert config[stage].eval_every * epochs == config[stage].steps, stage
         assert (optimizer.name, optimizer.lr, MOMENTUM) == ("sgd", 1e-3, 0.9)
         assert optimizer.clip_norm == 0
-    assert config.evaluate.choose == "paper"
     losses = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss")
     ours = (*losses, "detector.pose_loss", "augment.occluders")
     assert not any(flat_config(config)[field] for field in ours)
 
 
-def test_configs_settings_of_the_paper_are_what_choose_paper_gives():
+def test_configs_settings_of_the_paper_are_fixed():
     base = Settings(window=256)
     for name, threshold in (("meccano", 1.0), ("industreal", 6.0)):
+        assert CONFIGS[name].get_config().evaluate.threshold == threshold
         (settings,) = ASD.fixed(load_procedure(name), base)
         assert settings == dataclasses.replace(base, threshold=threshold)
         assert (settings.weight, settings.decay, settings.decoder) == (0.5, 0.75, "expected")

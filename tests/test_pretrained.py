@@ -95,7 +95,7 @@ def test_general_networks_their_files_are_starting_points(tmp_path, monkeypatch,
     monkeypatch.setitem(tool.DATA, network, ({"train": 3, "val": 1}, 30, 0.0))
     monkeypatch.setitem(tool.BATCH, network, (2, 2, 2) if network == "encoder" else 4)
     config, name = tool.config_of(network), tool.SECTIONS[network]
-    steps = {f"{name}.steps": 2, f"{name}.eval_every": 2, f"{name}.log_every": 1}
+    steps = {f"{name}.steps": 2, f"{name}.eval_every": 2, "log_every": 1}
     config.update_from_flattened_dict({"data.synthetic.size": 32, **steps, **TINY[network]})
     path = tool.train(network, config, tmp_path)
     with safe_open(path, "numpy") as file:

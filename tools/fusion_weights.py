@@ -69,6 +69,7 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
     procedure, made = load_procedure(config.procedure), config.data.synthetic
     product = toy_product(seeds.streams(made.seed, "product")[0])
     told = {name: made[name] for name in ("seed", "occlusion", "size")}
+    told["error_recordings_step"] = 1
     shards.build(
         out / "data",
         procedure=procedure,
@@ -76,7 +77,7 @@ def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
         image_size=(made.size, made.size),
         splits={"test": [f"rehearsal_{i:03d}" for i in range(count)]},
         make=synthetic.Recipe(procedure, product, **told).make,
-        workers=made.workers,
+        workers=2,
     )
     for stage in STAGES:
         if not (out / stage).exists():

@@ -42,7 +42,7 @@ from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.detector import is_general
+from stormpsr_jax.stages.detector import SHIFT, ZOOM, is_general
 from stormpsr_jax.stages.stage import train_stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import load_best
@@ -75,7 +75,7 @@ def config_of(network: str) -> ConfigDict:
     config = synthetic_full.get_config()
     config.data.synthetic.seed = FIRST_OBJECT_SEED
     config.pretrain.state_loss = 0.0
-    training = {"checkpoint_every": 500, "log_every": 50, **TRAINING[network]}
+    training = TRAINING[network]
     usual = config.pretrain.optimizer.to_dict() | {"warmup_steps": 200}
     with config.unlocked():
         config[SECTIONS[network]] = training | {"optimizer": usual | training["optimizer"]}
@@ -253,7 +253,7 @@ def detector(context: Context, train: ClipSource, val: ClipSource) -> Definition
         look_key, place_key = jax.random.split(rng)
         pictures = context.augment(look_key, batch["image"], shift=False)
         pictures, boxes, poses = detection.zoom(
-            place_key, pictures, batch["box"], batch["pose"], config.zoom, config.shift
+            place_key, pictures, batch["box"], batch["pose"], ZOOM, SHIFT
         )
         loss, metrics = loss_of(params, batch | {"image": pictures, "box": boxes, "pose": poses})
         return loss, (metrics, batch_stats)
@@ -298,7 +298,7 @@ def train(network: str, config: ConfigDict, workdir: Path) -> Path:
     """Renders the objects, trains a network on them and writes the file to start from."""
     objects, count, turn = DATA[network]
     made = config.data.synthetic
-    make_objects(workdir / "data", objects, count, turn, size=made.size, workers=made.workers)
+    make_objects(workdir / "data", objects, count, turn, size=made.size, workers=2)
     context = Context(config, workdir, make_mesh(1, 1))
     procedure = load_procedure(workdir / "data" / "procedure.json")
     sources = [ClipSource(workdir / "data", split, procedure) for split in objects]

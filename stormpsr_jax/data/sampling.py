@@ -55,22 +55,21 @@ def clip_density(
     sampling: str = "kcas",
     delta: float = 80.0,
     sigma: float = 45.0,
-    floor: float = 0.0,
 ) -> np.ndarray:
     """Probability (N,) of every frame to be the last one of a sampled clip.
 
     KCAS (STORM-PSR, Sec. 3.3): p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the frames t_j
     of `events`, each with the same weight; δ and σ are in frames. `gaussian` has one mode, at t_j,
-    and `uniform`, or a recording without events, none; both are the paper's ablation. `floor` is
-    added at every frame. Normalised over the frames of the recording, so that events near its ends,
-    whose modes are cut off, keep the mass that lies inside.
+    and `uniform`, or a recording without events, none; both are the paper's ablation. Normalised
+    over the frames of the recording, so that events near its ends, whose modes are cut off, keep
+    the mass that lies inside.
     """
     events = np.asarray(events, np.float64)
     if sampling == "uniform" or events.size == 0:
         return np.full(num_frames, 1.0 / num_frames)
     modes = np.concatenate([events - delta, events + delta]) if sampling == "kcas" else events
     x = np.arange(num_frames)
-    density = np.full(num_frames, float(floor))
+    density = np.zeros(num_frames)
     for mode in modes:
         density += np.exp(-0.5 * ((x - mode) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
     total = density.sum()
@@ -155,9 +154,10 @@ class KeyFrameSampler:
     Source: STORM-PSR, Sec. 3.2. With `anywhere`, the control, a state's pictures are of all frames
     from a completion to the next change, however far from it.
 
-    A batch holds, for each of `n_states` assembly states, `n_per_state` pictures from recordings
-    and `cad_per_state` clean renders; then `backgrounds` hard backgrounds (`background_frames`) and
-    `any_frames` frames from anywhere. `initial`: of `key_frames`.
+    A batch holds, for each assembly state, `n_per_state` pictures from recordings and
+    `cad_per_state` clean renders; then `backgrounds` hard backgrounds, of which `background_frames`
+    says how many frames before a completion they lie, and `any_frames` frames from anywhere.
+    `initial`: of `key_frames`.
     """
 
     def __init__(
@@ -168,13 +168,11 @@ class KeyFrameSampler:
         window: int,
         anywhere: bool = False,
         initial: bool = False,
-        n_states: int = 0,
         n_per_state: int = 16,
         cad: Mapping[str, LabelledFrames] | None = None,
         cad_per_state: int = 0,
         backgrounds: int = 0,
-        background_gap: int = 0,
-        background_span: int = 0,
+        background_frames: Sequence[int] = (102, 121),
         any_frames: int = 0,
     ):
         self._recordings = dict(recordings)
@@ -208,45 +206,31 @@ class KeyFrameSampler:
                 "frame to draw; check the procedure's states against the labels"
             )
         S = procedure.num_states
-        self._n_states = n_states or len(self.labels)
-        if self._n_states > len(self.labels):
-            raise ValueError(
-                f"pretrain.n_states={n_states}, but only {len(self.labels)} catalogued states occur"
-            )
-        self._background_frames = {
-            name: frames
-            for name, r in self._recordings.items()
-            if len(
-                frames := np.setdiff1d(
-                    background_frames(
-                        r,
-                        window,
-                        background_gap,
-                        background_span,
-                        begun=initial and 1 <= procedure.state_class(r.states[0]) <= S,
-                    ),
-                    keyed[name],  # with `anywhere`, those far from the completion too
-                )
-            )
-        }
+        self._background_frames = {}
+        for name, r in self._recordings.items():
+            begun = initial and 1 <= procedure.state_class(r.states[0]) <= S
+            frames = frames_before(r, window, *background_frames, begun=begun)
+            # With `anywhere`, key frames are those far from the completion too.
+            if len(frames := np.setdiff1d(frames, keyed[name])):
+                self._background_frames[name] = frames
         if backgrounds and not self._background_frames:
+            first, last = background_frames
             raise ValueError(
-                f"pretrain.backgrounds={backgrounds}, but no frame lies pretrain.background_gap "
-                "before a completion and after the key frames of the one before; lower the gap, "
-                "or set pretrain.backgrounds to 0"
+                f"pretrain.backgrounds={backgrounds}, but no frame lies {first} to {last} frames "
+                "(pretrain.background_frames) before a completion and after the key frames of the "
+                "one before; lower these, or set pretrain.backgrounds to 0"
             )
 
     @property
     def batch_size(self) -> int:
         """Pictures in a batch."""
         per_state = self._n_per_state + self._cad_per_state
-        return self._n_states * per_state + self._backgrounds + self._any_frames
+        return len(self.labels) * per_state + self._backgrounds + self._any_frames
 
     def draw(self, rng: np.random.Generator) -> list[Picked]:
         """Returns the pictures of one batch, `batch_size` of them."""
-        labels = rng.permutation(self.labels)[: self._n_states]
         picked = []
-        for label in labels.tolist():
+        for label in rng.permutation(self.labels).tolist():
             # A state that one source lacks takes its share from the other.
             cad = self._cad_per_state if label in self._cad else 0
             if label not in self._real:
@@ -266,26 +250,22 @@ class KeyFrameSampler:
         return picked
 
 
-def background_frames(
-    recording: LabelledFrames, window: int, gap: int, span: int = 0, *, begun: bool = False
+def frames_before(
+    recording: LabelledFrames, window: int, first: int, last: int, *, begun: bool = False
 ) -> np.ndarray:
-    """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one.
+    """Indices (M,) of frames `first` to `last` before a change and ≥ `window` after the one before.
 
-    The frame of a change is a key frame, so that a gap of 0 is one of 1.
-    With `span`, of those only the last `span` ones before each change. With `begun`, the recording
-    begins with a change too: its first `window` frames are key frames of the state it begins in.
+    The frame of a change is a key frame, so that a `first` of 0 is one of 1. With `begun`, the
+    recording begins with a change too: its first `window` frames are key frames of the state it
+    begins in.
     """
     states = recording.states
-    # More than the recording has is as much as it has, and fits into an array.
-    window, gap, span = (min(count, len(states)) for count in (window, gap, span or len(states)))
-    gap = max(gap, 1)
+    window = min(window, len(states))  # which fits into an array
+    first = max(first, 1)
     starts = change_frames(states, wrong=True)
     previous = np.concatenate([[window if begun else 0], starts + window])
     return np.concatenate(
-        [
-            np.arange(max(a, b - gap - span + 1), b - gap + 1)
-            for a, b in zip(previous, starts, strict=False)
-        ]
+        [np.arange(max(a, b - last), b - first + 1) for a, b in zip(previous, starts, strict=False)]
         or [np.zeros(0, int)]
     ).astype(int)
 

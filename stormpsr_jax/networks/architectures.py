@@ -2,9 +2,9 @@
 
 Only these classes are ever built, and every field has bounds, so that what a file says can neither
 name other code nor ask for a network beyond all measure. Fields that only matter in training
-(dropout, what is recomputed, microbatches, the heads behind the frame embedding) are left out: a
-network that was described and built again computes the same. What is held, with its bounds, stands
-in the modules themselves (`stored.py`).
+(dropout, what is recomputed, the heads behind the frame embedding) are left out: a network that was
+described and built again computes the same. What is held, with its bounds, stands in the modules
+themselves (`stored.py`).
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components.
 """

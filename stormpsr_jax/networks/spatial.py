@@ -92,10 +92,6 @@ class SpatialEncoder(nn.Module):
 
     Attributes:
         encoder: the backbone f, of any family, such as vit.ViT; see `family.Family.module`.
-        microbatches: parts of a batch that the backbone takes one after the other, recomputing each
-            in the backward pass. Its activations then need a microbatch's memory. Nothing else
-            changes: the head, BatchNorm and the loss see the whole batch, so the gradient is the
-            big batch's (as with the gradient caching of Gao et al. 2021).
         hidden: width of layer 1, the frame embedding.
         second_hidden: width of layer 2; None is `hidden`.
         projection: width of layer 3, what SupCon sees.
@@ -104,7 +100,6 @@ class SpatialEncoder(nn.Module):
     """
 
     encoder: nn.Module
-    microbatches: int = 1
     hidden: int = stored(1, 16_384, default=128)
     second_hidden: int | None = None
     projection: int = 128
@@ -135,7 +130,7 @@ class SpatialEncoder(nn.Module):
             float32 arrays: "embedding" (B, hidden) and "projection" (B, projection), both of length
             1, and with `num_components` "state_logits" (B, K).
         """
-        hidden = self.first_head(self._features(images, train), train)
+        hidden = self.first_head(self.encoder(images, train), train)
         second = self.second_head(hidden, train)
         outputs = {
             "embedding": l2_normalise(hidden),
@@ -151,28 +146,4 @@ class SpatialEncoder(nn.Module):
         Nothing behind layer 1 is computed. Differentiable, so it also serves fine-tuning; `train`
         is as in `__call__`.
         """
-        return l2_normalise(self.first_head(self._features(images, train), train))
-
-    def _features(self, images: jax.Array, train: bool) -> jax.Array:
-        """The backbone's features (B, D), a microbatch at a time."""
-        B, parts = images.shape[0], self.microbatches
-        if parts == 1 or self.is_initializing():
-            return self.encoder(images, train)
-        if B % parts:
-            raise ValueError(
-                f"a batch of {B} pictures cannot be cut into {parts} microbatches; change "
-                "--config.encoder.microbatches or the batch"
-            )
-
-        def part(encoder: nn.Module, carry: tuple, x: jax.Array) -> tuple[tuple, jax.Array]:
-            return carry, encoder(x, train)
-
-        one_by_one = nn.scan(
-            nn.remat(part, prevent_cse=False),
-            variable_broadcast="params",
-            split_rngs={"params": False, "dropout": True},
-        )
-        # Every parts-th row, so that each device takes part with rows it holds already.
-        rows = jnp.moveaxis(images.reshape(B // parts, parts, *images.shape[1:]), 1, 0)
-        _, features = one_by_one(self.encoder, (), rows)
-        return jnp.moveaxis(features, 0, 1).reshape(B, -1)
+        return l2_normalise(self.first_head(self.encoder(images, train), train))

@@ -37,7 +37,7 @@ _SHOWN = {
     "finetune.steps": "finetune",
     "detector.steps": "detector",
     "evaluate.decoder": "evaluate",
-    "evaluate.choose": "evaluate",
+    "evaluate.threshold": "evaluate",
 }
 
 

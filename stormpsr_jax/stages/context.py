@@ -25,6 +25,7 @@ from stormpsr_jax.training import hosts
 
 CAD = "cad"  # the split of clean renders
 PHOTOS = "photos"  # the extra with the encoder that has seen photographs, and its name
+BRIGHTNESS = CONTRAST = 0.1  # augmentation: factors drawn from 1 ± this, the paper's
 
 
 def packaged_or_path(name: str) -> Path:
@@ -187,7 +188,6 @@ class Context:
             sampling=config.sampling,
             delta=config.delta,
             sigma=config.sigma,
-            floor=config.floor,
         )
         return {
             "sampler": sampler,
@@ -249,8 +249,8 @@ class Context:
         return augment.augment(
             key,
             images,
-            brightness=c.brightness,
-            contrast=c.contrast,
+            brightness=BRIGHTNESS,
+            contrast=CONTRAST,
             saturation=c.saturation,
             blur_sigma=c.blur_sigma,
             shift=c.shift if shift else 0.0,

@@ -35,10 +35,10 @@ def run(context: Context) -> dict:
     """
     config = context.config.predict
     of_pictures = networks.pictures(context, context.detector_source(config.splits[0]))
-    most = context.config.detector.max_detections
     trained = networks.trained(context, ["detector"])
+    most = networks.MAX_DETECTIONS
     detect = functions(trained, of_pictures, most, config.batch)["detect"]
-    with loop.explained(context.workdir / "predict", "batch"):  # whose field it is
+    with loop.explained(context.workdir / "predict", "predict.batch"):
         for split in config.splits:
             source = context.detector_source(split)
             names = list(source.recordings)[jax.process_index() :: jax.process_count()]
@@ -100,7 +100,6 @@ STAGE = Stage(
         *learning.PICTURES,
         "predict.splits",
         *(f"detector.{name}" for name in stored_types(Detector)),
-        "detector.max_detections",
         "detector.part_loss",
         "detector.pose_loss",
         "detector.image_size",

@@ -24,6 +24,9 @@ from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.training.step import Batch, Loss, Params
 from stormpsr_jax.weights import parameters
 
+ZOOM = 0.2  # pictures are scaled by 1 ± this, boxes with them
+SHIFT = 0.08  # and moved by up to this share of the picture
+
 
 def build(context: Context) -> Definition:
     """What trains the detector and keeps the one with the best validation mAP@50."""
@@ -46,7 +49,7 @@ def build(context: Context) -> Definition:
         look_key, place_key = jax.random.split(rng)
         pictures = context.augment(look_key, batch["image"], shift=False)
         pictures, boxes, poses = detection.zoom(
-            place_key, pictures, batch["box"], batch["pose"], config.zoom, config.shift
+            place_key, pictures, batch["box"], batch["pose"], ZOOM, SHIFT
         )
         images = context.normalise(pictures, batch["cad"])
         outputs: Any = model.apply({"params": params}, images, train=True)

@@ -31,18 +31,18 @@ def run(context: Context) -> dict:
 
     Raises:
         ValueError: a file of embed.files cannot be taken.
-        MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
+        MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
     """
     if context.config.embed.files:
         return _take(context)
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
-    batch, every = context.config.embed.batch, context.config.embed.every
+    batch, every = context.config.predict.batch, context.config.embed.every
     encoder = networks.frame_encoder(context, params, batch_stats, context.source(SPLITS[0]))
     for split in SPLITS:
         source = context.source(split)
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
         total = sum(source.recordings[name].num_frames for name in names)
-        explained = loop.explained(context.workdir / "embed", "batch")
+        explained = loop.explained(context.workdir / "embed", "predict.batch")
         with explained, Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
             for name in names:
                 path, left = context.embedding_path(split, name), source.recordings[name].num_frames
@@ -196,7 +196,7 @@ STAGE = Stage(
         *learning.PICTURES,
         *learning.ENCODER,
         "embed",
-        "!embed.batch",
+        "!predict.batch",
         "!embed.files",  # the files' checksums are on record
     ),
     reads=lambda _: [Reads(("pictures",), SPLITS)],

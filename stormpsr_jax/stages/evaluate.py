@@ -53,7 +53,6 @@ def run(context: Context) -> dict:
     source = context.source("test")
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
-    choose = config.evaluate.choose
     will = None if fusion is None else fusion.weights
     chosen = chosen_by(context, val, config.evaluate.decoder, held_out, default=will)
     fitted = any(streams.find(name).fitted for name in chosen)
@@ -68,7 +67,7 @@ def run(context: Context) -> dict:
                 wrong |= {"risk": choice.decision.risk, "bound": choice.decision.bound}
             note = f"{choice.decision.note(stream)} {wrong_parts.in_words(wrong)}"
             result["risk_notes"].append(note.rstrip())
-    if choose != "paper":
+    if not config.evaluate.threshold:
         result |= _with_paper_settings(context, val, test, settings)
     result["split"] = "test"
     default = _default(chosen, weights)
@@ -138,10 +137,13 @@ def chosen_by(
     choose: str = "",
     default: Weights | None = None,
 ) -> dict[str, Choice]:
-    """How each stream is decoded, chosen on the validation split; see `select.select`."""
+    """How each stream is decoded, chosen on the validation split; see `select.select`.
+
+    `choose`: "" is "paper" where the config has a threshold, or else "validation".
+    """
     how, procedure = context.config.evaluate, _procedure(context)
-    base = Settings(decoder=decoder, decay=how.decay, window=context.config.window.frames)
-    choose = choose or how.choose
+    base = Settings(decoder=decoder, window=context.config.window.frames)
+    choose = choose or ("paper" if how.threshold else "validation")
     return select(procedure, val, base, choose, held_out, how.threshold, how.risk, default)
 
 
@@ -267,7 +269,7 @@ def _write_model(
         pictures=networks.pictures(context, source, "detector" in trained),
         window=context.window,
         networks=FlaxNetworks(trained, "float32"),
-        max_detections=context.config.detector.max_detections,
+        max_detections=networks.MAX_DETECTIONS,
         batch=context.config.predict.batch,
         fusion=weights,
         fits=product_gate.read(context.workdir / "product_gate")
@@ -354,19 +356,13 @@ def _after(context: Context) -> tuple[Stage, ...]:
 
 
 def _check(context: Context) -> list[str]:
-    config, errors = context.config.evaluate, []
-    if config.threshold and config.choose != "paper":
-        errors.append(
-            f"--config.evaluate.threshold={config.threshold}: with evaluate.choose="
-            f"{config.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
-        )
     missing = {"val", "test"} - set(context.config.predict.splits)
     if predict.STAGE.is_chosen(context) and missing:
-        errors.append(
+        return [
             f"predict.splits lacks {', '.join(sorted(missing))}: stage 'evaluate' chooses "
             "thresholds on val and scores test"
-        )
-    return errors
+        ]
+    return []
 
 
 STAGE = Stage(

@@ -15,7 +15,7 @@ from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.definition import Definition
-from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
+from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.training.step import Batch, Loss, Params
 
 
@@ -66,14 +66,11 @@ def build(context: Context) -> Definition:
     # Clips are drawn by another seed than those of stage `temporal`, or the very same would come
     # first; in 31 bits, as grain takes seeds.
     seed = (context.config.seed + zlib.crc32(b"finetune")) % 2**31
-    top, decay = config.encoder_lr_scale, config.layer_decay
-    scale = {"spatial": top}
-    scale |= layer_lr_scale("spatial/encoder", spatial.encoder.layers, top, decay)
     return Definition(
         init=init,
         loss_fn=loss_fn,
         data=pipelines.picture_clips(train, **context.clip_options(train, config.batch, seed)),
-        **optimisation(config, scale),
+        **optimisation(config, {"spatial": config.encoder_lr_scale}),
         evaluate=evaluate,
         best=context.config.temporal.best,
         evaluate_start=True,
@@ -104,7 +101,6 @@ STAGE = Stage(
         "temporal.delta",
         "temporal.sigma",
         "temporal.sampling",
-        "temporal.floor",
         "temporal.state_loss",
         "temporal.best",
         "temporal_model",

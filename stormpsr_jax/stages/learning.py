@@ -16,7 +16,7 @@ PICTURES = ("dtype", "data.mean", "data.std")
 TRAINING = ("seed", *PICTURES)
 # What pictures are augmented by: boxes and poses would not follow a shift, and limbs are painted on
 # the renders of pre-training alone.
-LOOKS = ("augment.brightness", "augment.contrast", "augment.saturation", "augment.blur_sigma")
+LOOKS = ("augment.saturation", "augment.blur_sigma")
 AUGMENTED = (*LOOKS, "augment.shift")
 CAD = ("data.cad_mean", "data.cad_std")
 ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder has no state head

@@ -21,6 +21,8 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, choices
 from stormpsr_jax.training.step import Params
 
+MAX_DETECTIONS = 1  # rows a frame in the prediction files
+
 
 def spatial_encoder(context: Context) -> SpatialEncoder:
     """The backbone with its projection head, not for training; see `encoder_to_train`."""
@@ -43,9 +45,8 @@ def encoder_to_train(
     """
     model = spatial_encoder(context)
     backbone = to_train(context, model.encoder)
-    at_once = pictures / context.devices.size / model.microbatches
     asked = remat or context.config.encoder.remat
-    remat = choices.remat(asked, backbone, image_size, at_once)
+    remat = choices.remat(asked, backbone, image_size, pictures / context.devices.size)
     return model.clone(encoder=backbone.clone(remat=remat))
 
 
@@ -61,7 +62,7 @@ def to_train(context: Context, module: nn.Module) -> Any:
 
 def temporal_encoder(context: Context) -> nn.Module:
     """The [CLS] temporal transformer, or a baseline in its place."""
-    section = dict(context.config.temporal_model)
+    section = dict(context.config.temporal_model) | {"head": "mlp"}  # the paper's hidden layer
     name = section.pop("backbone")
     if name != "transformer":
         # Baselines have fields of their own, where 0 is the network's default.
@@ -71,7 +72,7 @@ def temporal_encoder(context: Context) -> nn.Module:
             for field, value in section.items()
             if field.startswith(prefix) and value
         }
-        section = {"dropout": section["dropout"], "context_frames": section["context_frames"]} | own
+        section = {"context_frames": section["context_frames"]} | own
     return _build(
         NETWORKS[name],
         section | NETWORKS[name].of_clips(context.window.num_frames, section["context_frames"]),
@@ -126,8 +127,8 @@ def pictures(context: Context, source: ClipSource, with_detector: bool = False) 
 def frame_encoder(
     context: Context, params: Params, batch_stats: Params, source: ClipSource
 ) -> Batched:
-    """Pictures of a source, uint8 (B, H, W, 3) → frame embeddings (B, D), embed.batch at once."""
-    batch = context.config.embed.batch
+    """Pictures of a source, uint8 (B, H, W, 3) → frame embeddings (B, D), predict.batch at once."""
+    batch = context.config.predict.batch
     variables = {"params": params, "batch_stats": batch_stats}
     network = Network(spatial_encoder(context), variables)
     return functions({"encoder": network}, pictures(context, source), 1, batch)["encode"]
@@ -136,9 +137,8 @@ def frame_encoder(
 def detect(context: Context, params: Params, source: ClipSource) -> Batched:
     """Pictures of a source → boxes (B, M, 4), classes (B, M), confidences (B, M), and scores."""
     network = Network(detector(context), {"params": params})
-    most = context.config.detector.max_detections
-    batch = context.config.detector.batch
-    return functions({"detector": network}, pictures(context, source), most, batch)["detect"]
+    batch, of_pictures = context.config.detector.batch, pictures(context, source)
+    return functions({"detector": network}, of_pictures, MAX_DETECTIONS, batch)["detect"]
 
 
 CLIPS = 256  # that are judged at once

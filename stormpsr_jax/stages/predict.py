@@ -45,7 +45,7 @@ def run(context: Context) -> dict:
     trained = networks.trained(context, seen)
     of_pictures = networks.pictures(context, context.source(config.splits[0]))
     made = functions(trained, of_pictures, 1, config.batch)  # without a detector
-    with loop.explained(context.workdir / "predict", "batch"):
+    with loop.explained(context.workdir / "predict", "predict.batch"):
         for split in config.splits:
             source = context.source(split)
             folder = context.workdir / "predictions" / split

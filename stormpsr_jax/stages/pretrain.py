@@ -4,7 +4,6 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.2: key-frame sampling and the supervised co
 """
 
 import functools
-import math
 
 import jax
 import numpy as np
@@ -47,9 +46,7 @@ def build(context: Context) -> Definition:
         )
         # Frames from anywhere stand last and are for the state loss alone.
         keyed = sampler.batch_size - config.any_frames
-        loss = losses.supcon(
-            outputs["projection"][:keyed], batch["label"][:keyed], config.temperature
-        )
+        loss = losses.supcon(outputs["projection"][:keyed], batch["label"][:keyed])
         metrics = {"supcon": loss}
         if config.state_loss:
             bce = losses.multilabel_bce(outputs["state_logits"], batch["state"]).mean()
@@ -109,28 +106,20 @@ def _is_judged(context: Context) -> bool:
     return validation.shares_key_frames(val, context.procedure, window, initial)
 
 
-def background_frames(config: ConfigDict, fps: float) -> tuple[int, int]:
-    """(gap, span) of hard backgrounds in frames; `config` is the section of the stage."""
-    return round(config.background_gap * fps), math.ceil(config.background_span * fps)
-
-
 def _sampler(context: Context) -> sampling.KeyFrameSampler:
     """What draws the batches; ValueError if the labels do not have what the config asks for."""
     config, train, cad = context.config.pretrain, context.source("train"), _renders(context)
-    gap, span = background_frames(config, train.fps)
     return sampling.KeyFrameSampler(
         train.recordings,
         context.procedure,
         window=key_frame_window(context, train),
         anywhere=config.key_frames == "random",
         initial=config.initial_state,
-        n_states=config.n_states,
         n_per_state=config.n_per_state,
         cad=cad.recordings if cad else None,
         cad_per_state=config.cad_per_state,
         backgrounds=config.backgrounds,
-        background_gap=gap,
-        background_span=span,
+        background_frames=config.background_frames,
         any_frames=config.any_frames,
     )
 

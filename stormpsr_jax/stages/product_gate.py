@@ -57,14 +57,14 @@ def run(context: Context) -> dict:
 def _learnt(context: Context, trained: Mapping[str, networks.Network]) -> Fits:
     sources = {split: context.source(split) for split in SPLITS}
     pictures = networks.pictures(context, sources["train"], True)
-    most, batch = context.config.detector.max_detections, context.config.predict.batch
-    made = functions(trained, pictures, most, batch)
+    batch = context.config.predict.batch
+    made = functions(trained, pictures, networks.MAX_DETECTIONS, batch)
     two = pictures.detector_size is not None
     pairs = {
         split: (source, context.detector_source(split) if two else None)
         for split, source in sources.items()
     }
-    with loop.explained(context.workdir / "predict", "batch"):
+    with loop.explained(context.workdir / "predict", "predict.batch"):
         return fit(pairs, made, batch, context.procedure)
 
 

@@ -26,7 +26,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Stage
 
 # Fields that change how a run goes and not what comes out; "!" in Stage.fields marks further ones.
-FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
+FREE = ("data.workers", "encoder.remat")
 
 
 def flat_config(config: ConfigDict) -> dict[str, Any]:

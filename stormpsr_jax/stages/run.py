@@ -49,7 +49,7 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     _keep_compiled()
     with hosts.claimed(workdir):
-        mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
+        mesh = make_mesh(fsdp=config.mesh.fsdp)
         opened = functools.partial(Context, config, workdir, mesh, profile_steps)
         context = opened()
         hosts.on_process_0(lambda: _check(context, remake))

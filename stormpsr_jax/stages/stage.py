@@ -141,6 +141,8 @@ def train_stage(context: Context, name: str, definition: Definition) -> dict[str
         config=context.config[name],
         mesh=context.devices,
         rng=context.key(f"{name}/steps"),
+        log_every=context.config.log_every,
+        checkpoint_every=context.config.checkpoint_every,
         dtype=context.config.dtype,
         profile_steps=context.profile_steps,
     )

@@ -3,13 +3,11 @@
 STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, binary cross-entropy.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from stormpsr_jax.data import clip_rows
-from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.stages import embed, learning, networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
@@ -19,17 +17,24 @@ from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.training.step import Batch, Loss, Params
 
 SHARE = 4  # of a device's free memory, the part that embeddings may take of it by themselves
+STEPS_PER_DISPATCH = 25
 
 
-def build(context: Context) -> Definition:
+def build(context: Context, on_device: bool | None = None) -> Definition:
     """What trains the temporal encoder and keeps the one with the best clip F1 on validation.
 
     Which F1, `temporal.best` says.
+
+    Args:
+        on_device: whether clips are put together on the devices, each of which then has all
+            embeddings; None: if they fit.
     """
     config = context.config.temporal
     train, val = context.source("train"), context.source("val")
     embeddings = context.embeddings("train")
-    on_device = _kept_on_device(context, embeddings)
+    if on_device is None:
+        most = sharding.free_bytes(context.devices) // SHARE
+        on_device = not hosts.where(clip_rows.table_bytes(embeddings) > most)
     val_embeddings = context.embeddings("val")
     val_states = {name: r.states for name, r in val.recordings.items()}
     model = networks.to_train(context, networks.temporal_encoder(context))
@@ -67,16 +72,9 @@ def build(context: Context) -> Definition:
         evaluate=evaluate,
         best=config.best,
         unit="clips",
+        steps_per_dispatch=STEPS_PER_DISPATCH,
         held=(lambda: {"table": clip_rows.table(embeddings)}) if on_device else None,
     )
-
-
-def _kept_on_device(context: Context, embeddings: Mapping[str, EmbeddingFile]) -> bool:
-    """Whether clips are put together on the devices, each of which has all embeddings."""
-    if (asked := context.config.temporal.embeddings) != "auto":
-        return asked == "device"
-    most = sharding.free_bytes(context.devices) // SHARE
-    return not hosts.where(clip_rows.table_bytes(embeddings) > most)
 
 
 def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
@@ -111,8 +109,6 @@ STAGE = Stage(
         "window",
         "temporal_model",
         "temporal",
-        "!temporal.embeddings",
-        "!temporal.steps_per_dispatch",
         "embed.every",
         "encoder.hidden",
         "encoder.image_size",

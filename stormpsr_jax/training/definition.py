@@ -29,6 +29,8 @@ class Definition:
             weights never hands on worse ones.
         batch_field: field of the stage's config that sets the batch size, for error messages.
         unit: what a row of a batch is, for the log.
+        steps_per_dispatch: steps that run one after another without the host. Of a number above 1
+            the results are the same for any such number.
         held: arrays that every batch has besides its own, by field, the same on all processes. They
             are kept whole on each device. Called once.
     """
@@ -43,4 +45,5 @@ class Definition:
     evaluate_start: bool = False
     batch_field: str = "batch"
     unit: str = "pictures"
+    steps_per_dispatch: int = 1
     held: Callable[[], dict[str, np.ndarray]] | None = None

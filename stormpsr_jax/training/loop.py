@@ -45,6 +45,8 @@ def train(
     config: ConfigDict,
     mesh: Mesh,
     rng: jax.Array,
+    log_every: int,
+    checkpoint_every: int,
     dtype: str = "float32",
     checkpoint_seconds: float = 600.0,
     profile_steps: tuple[int, int] | None = None,
@@ -56,10 +58,10 @@ def train(
     Args:
         workdir: this stage's own folder; its name is the stage's name.
         stage: what to train.
-        config: steps, log_every, eval_every, checkpoint_every, all in steps; steps_per_dispatch, 1
-            if it has none, is how many run one after another without the host.
+        config: steps, and eval_every in steps.
         mesh: of `make_mesh`.
         rng: key of the stage; step i uses fold_in(rng, i).
+        log_every, checkpoint_every: steps from one log row, or checkpoint, to the next.
         dtype: of activations, for the log.
         checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
@@ -77,10 +79,12 @@ def train(
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    with explained(workdir, stage.batch_field), interruption.noted() as stop_asked:
+    batch_field = f"{workdir.name}.{stage.batch_field}"
+    with explained(workdir, batch_field), interruption.noted() as stop_asked:
         checkpoints, begun = Checkpoints(workdir), time.monotonic()
         try:
-            loop = _Loop(workdir, stage, config, mesh, rng, dtype, checkpoints)
+            every = log_every, checkpoint_every
+            loop = _Loop(workdir, stage, config, every, mesh, rng, dtype, checkpoints)
             try:
                 if stage.evaluate and stage.evaluate_start and loop.step == 0:
                     with loop.pace.apart():
@@ -105,12 +109,14 @@ class _Loop:
         workdir: Path,
         stage: Definition,
         config: ConfigDict,
+        every: tuple[int, int],
         mesh: Mesh,
         rng: jax.Array,
         dtype: str,
         checkpoints: Checkpoints,
     ):
         self.workdir, self.stage, self.config, self.mesh = workdir, stage, config, mesh
+        self.log_every, self.checkpoint_every = every
         self.checkpoints = checkpoints
         params, batch_stats = jax.tree.map(np.asarray, stage.init())
         optimizer = stage.optimizer(params)
@@ -148,11 +154,8 @@ class _Loop:
         self.loss = math.nan  # of the last step looked at
         whole = sharding.replicated(mesh)
         self.held = sharding.put(stage.held(), whole) if stage.held else {}
-        # A stage with the field always has the program for several, so that its results are the
-        # same for any number; a loop over a single batch XLA might compile in another way.
-        self.most = config.get("steps_per_dispatch", 1)
-        self.several = "steps_per_dispatch" in config or bool(self.held)
-        self.room = max(self.most, 2)  # batches
+        self.several = stage.steps_per_dispatch > 1 or bool(self.held)
+        self.room = max(stage.steps_per_dispatch, 2)  # batches: XLA may compile one in another way
         make = jit_steps if self.several else jit_step
         self.train_step = make(stage.loss_fn, optimizer, shardings, mesh)
         self.pace = Pace(self.step, mesh, dtype, stage.unit)
@@ -206,7 +209,7 @@ class _Loop:
                 profiling = False
                 print(f"{self.workdir.name}: profile in {self.workdir / 'profile'}", flush=True)
             overdue = False
-            if self.step % config.log_every == 0 or self.step == last:
+            if self.step % self.log_every == 0 or self.step == last:
                 self.check_losses(0)
                 self.log()
                 late = time.monotonic() - self.saved_time > checkpoint_seconds
@@ -217,7 +220,8 @@ class _Loop:
                 with self.pace.apart():
                     self.judge(evaluate)
             stop = bool(stop_asked) or interruption.all_stop()
-            if overdue or stop or self.step % config.checkpoint_every == 0 or self.step == last:
+            due = self.step % self.checkpoint_every == 0 or self.step == last
+            if overdue or stop or due:
                 self.save()
             if stop and self.step < last:
                 progress.close()
@@ -255,12 +259,12 @@ class _Loop:
 
     def steps_until(self, *further: int) -> int:
         """The steps of a dispatch: at most up to the next one after which something is done."""
-        config, last = self.config, self.config.steps
-        every = [config.log_every, config.checkpoint_every]
-        every += [config.eval_every] if self.stage.evaluate else []
+        last, most = self.config.steps, self.stage.steps_per_dispatch
+        every = [self.log_every, self.checkpoint_every]
+        every += [self.config.eval_every] if self.stage.evaluate else []
         ends = [self.step - self.step % each + each for each in every]
         ends += [step for step in further if step > self.step]
-        return min(self.most, last - self.step, *(end - self.step for end in ends))
+        return min(most, last - self.step, *(end - self.step for end in ends))
 
     def next_batches(self, count: int, stop_asked: list) -> tuple[tuple, int]:
         """The arguments of the step after state and sums, and of how many steps they are.
@@ -371,7 +375,10 @@ def _check_best(workdir: Path, abstract: tuple[Any, Any], values: dict) -> None:
 
 @contextmanager
 def explained(workdir: Path, batch_field: str) -> Iterator[None]:
-    """Turns the two failures of a machine that is too small into errors that say what to do."""
+    """Turns the two failures of a machine that is too small into errors that say what to do.
+
+    `batch_field`: the field of the config that sets how many rows a batch has.
+    """
     try:
         yield
     except Exception as error:
@@ -388,6 +395,6 @@ def explained(workdir: Path, batch_field: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:
             raise MemoryError(
                 f"stage {stage!r}: not enough memory for a batch; lower "
-                f"--config.{stage}.{batch_field} ({text.splitlines()[0][:200] if text else ''})"
+                f"--config.{batch_field} ({text.splitlines()[0][:200] if text else ''})"
             ) from error
         raise

@@ -17,32 +17,21 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
 
     Args:
         data: devices that hold copies of the state; -1 = all that `fsdp` leaves.
-        fsdp: devices that large arrays of the state are split over; -1 = all that `data` leaves.
+        fsdp: devices that large arrays of the state are split over; -1 = all.
 
     Raises:
-        ValueError: the sizes do not fit the devices (mended by --config.mesh.data and .fsdp).
+        ValueError: the sizes do not fit the devices (mended by --config.mesh.fsdp).
     """
     total = jax.device_count()
+    fsdp = total if fsdp == -1 else fsdp
+    data = -(-total // max(fsdp, 1)) if data == -1 else data
     where = f"mesh data={data} fsdp={fsdp}"
-    if data == -1 and fsdp > 0:
-        data = -(-total // fsdp)
-    elif fsdp == -1 and data > 0:
-        fsdp = -(-total // data)
-    if data < 1 or fsdp < 1:
+    if data < 1 or fsdp < 1 or data * fsdp > total:
         raise ValueError(
-            f"{where}: sizes are positive, or -1 for one of the two; set --config.mesh.data and "
-            "--config.mesh.fsdp"
-        )
-    if data * fsdp > total:
-        raise ValueError(
-            f"{where} needs {data * fsdp} devices, there are {total}; lower --config.mesh.data or "
-            "--config.mesh.fsdp"
+            f"{where} does not fit {total} devices; set --config.mesh.fsdp to a divisor of {total}"
         )
     if data * fsdp < total and jax.process_count() > 1:
-        raise ValueError(
-            f"{where} uses {data * fsdp} of {total} devices, but with several processes every "
-            "device must take part; set --config.mesh.data=-1"
-        )
+        raise ValueError(f"{where}: with several processes all {total} devices must take part")
     # Each process's devices together and in order: the batch is the processes' parts in order.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     grid = np.array(devices[: data * fsdp]).reshape(data, fsdp)

@@ -9,7 +9,6 @@ from scipy import stats
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import pretrain
 
 MECCANO = load_procedure("meccano")
 STATES = MECCANO.states
@@ -125,18 +124,18 @@ def test_key_frames_only_catalogued_states_within_t_f_of_a_completion():
     }
 
 
-def test_background_frames_span_keeps_the_last_ones_before_each_change():
+def test_frames_before_a_change_lie_in_the_range_and_not_among_the_key_frames_before():
     states = timeline((np.zeros(17), 100), (STATES[0], 30), (STATES[1], 60), (STATES[2], 80))
     one = recording(states)
-    every = sampling.background_frames(one, 20, 12)
+    every = sampling.frames_before(one, 20, 12, 10**6)
     assert every.tolist() == [*range(89), *range(150, 179)]  # not after the last change
-    spanned = sampling.background_frames(one, 20, 12, 10)
+    spanned = sampling.frames_before(one, 20, 12, 21)
     assert spanned.tolist() == [*range(79, 89), *range(169, 179)]
     # Where the key frames of the change before leave fewer, those.
-    assert sampling.background_frames(one, 45, 12, 10).tolist() == [
+    assert sampling.frames_before(one, 45, 12, 21).tolist() == [
         *range(79, 89), *range(175, 179)
     ]  # fmt: skip
-    sampler = kfs({"a": one}, backgrounds=40, background_gap=12, background_span=10)
+    sampler = kfs({"a": one}, backgrounds=40, background_frames=(12, 21))
     drawn = {p.index for p in sampler.draw(np.random.default_rng(0)) if p.label == -1}
     assert drawn <= set(spanned.tolist())
     assert len(drawn) > 10
@@ -146,12 +145,11 @@ def test_background_frames_span_keeps_the_last_ones_before_each_change():
 def test_hard_backgrounds_of_the_papers_configs_are_the_frames_that_the_released_code_draws(name):
     """102 to 121 frames before a change: 20 last key frames on, 121 to 140 before the last one."""
     config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config().pretrain
-    fps = load_procedure(name).fps
     change, last_key_frame = 400, 400 + 20 - 1
     as_released = np.arange(last_key_frame - 7 * 20, last_key_frame - 6 * 20)
     one = recording(timeline((np.zeros(17), change), (STATES[0], 30)))
-    gap, span = pretrain.background_frames(config, fps)
-    assert sampling.background_frames(one, 20, gap, span).tolist() == as_released.tolist()
+    found = sampling.frames_before(one, 20, *config.background_frames)
+    assert found.tolist() == as_released.tolist()
     assert config.backgrounds == 16
 
 
@@ -167,7 +165,7 @@ def many_recordings(count=6):
 
 def test_kfs_counts_labels_and_many_recordings():
     recordings = many_recordings()
-    batch = kfs(recordings, backgrounds=3, background_gap=15, any_frames=5).draw(
+    batch = kfs(recordings, backgrounds=3, background_frames=(15, 99), any_frames=5).draw(
         np.random.default_rng(0)
     )
     assert len(batch) == 3 * 4 + 3 + 5
@@ -231,7 +229,7 @@ def test_key_frames_the_state_a_recording_begins_in_counts_if_asked_for():
 def test_background_frames_none_is_a_key_frame_of_the_state_a_recording_begins_in():
     begun = recording(timeline((STATES[0], 30), (STATES[1], 60), (STATES[2], 5)))
     empty = recording(timeline((np.zeros(17), 30), (STATES[1], 60), (STATES[2], 5)))
-    options = {"backgrounds": 40, "background_gap": 5}
+    options = {"backgrounds": 40, "background_frames": (5, 99)}
     rng = np.random.default_rng(0)
     for one, initial, first in ((begun, True, 20), (begun, False, 0), (empty, True, 0)):
         sampler = kfs({"a": one}, initial=initial, **options)

@@ -23,7 +23,6 @@ RENDERS = (
     "--cad_per_state=1",
     "--cad_wrong=2",
     "--error_recordings=1",
-    "--error_recordings_step=3",
 )
 
 
@@ -73,11 +72,11 @@ def test_renders_of_a_users_product_are_what_config_cad_learns_from(files, monke
     told = []
     monkeypatch.setattr(synthetic, "make_dataset", lambda _, **given: told.append(given))
     usual = cad.get_config().data.synthetic
-    names = ("cad_per_state", "cad_wrong", "error_recordings", "error_recordings_step")
+    names = ("cad_per_state", "cad_wrong", "error_recordings")
     for flags in (_flags(files, "x"), _flags(files, "x", *RENDERS), ["--out=x"]):
         synthetic.main(flags)
     values = [[given[name] for name in names] for given in told]
-    assert values == [[usual[name] for name in names], [1, 2, 1, 3], [100, 0, 0, 1]]
+    assert values == [[usual[name] for name in names], [1, 2, 1], [100, 0, 0]]
 
 
 def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):

@@ -196,7 +196,7 @@ def test_detections_from_elsewhere_are_alike_for_all_seeds_and_have_no_spread(mo
 
 def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
     def threshold(**changes):
-        config = tiny(**{"data.dir": str(finished / "data"), "evaluate.choose": "paper"} | changes)
+        config = tiny(**{"data.dir": str(finished / "data")} | changes)
         found = paper_results._decoded(Run("x", config, finished), "naive")
         return found["streams"]["temporal"]["settings"]["threshold"]
 

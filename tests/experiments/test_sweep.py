@@ -60,24 +60,24 @@ def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_
 def test_a_table_has_the_figures_of_every_run(finished, tmp_path, monkeypatch, capsys):
     """Thresholds alone are varied, so that nothing is trained where all else is there."""
     flags = flags_of({**TINY, "data.dir": finished / "data"})
-    words = ["sweep", "evaluate.decay=0.5,1.0", "--seeds=1", "--config=synthetic_full", *flags]
+    words = ["sweep", "evaluate.threshold=1.0,3.0", "--seeds=1", "--config=synthetic_full", *flags]
     monkeypatch.setattr(sys, "argv", [*words, f"--workdir={tmp_path}"])
-    for decay in (0.5, 1.0):
-        shutil.copytree(finished, tmp_path / f"seed_0/evaluate.decay={decay}")
+    for T in (1.0, 3.0):
+        shutil.copytree(finished, tmp_path / f"seed_0/evaluate.threshold={T}")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     command.run(sweep.plan, "sweep", sweep.__doc__, "FIELD=VALUE,VALUE")
     said = capsys.readouterr().out
     content = json.loads((tmp_path / "sweep.json").read_text())
-    for decay in (0.5, 1.0):
-        path = tmp_path / f"seed_0/evaluate.decay={decay}/metrics.json"
+    for T in (1.0, 3.0):
+        path = tmp_path / f"seed_0/evaluate.threshold={T}/metrics.json"
         result = json.loads(path.read_text())
         for stream, figures in result["streams"].items():
             (row,) = [
-                r for r in content["rows"] if r["text"] == f"evaluate.decay={decay}: {stream}"
+                r for r in content["rows"] if r["text"] == f"evaluate.threshold={T}: {stream}"
             ]
             assert row["mean"]["f1"] == figures["f1"]
             assert row["mean"]["accepted"] == figures["wrong"]["accepted"]
             assert row["mean"]["validation_pos"] == result["validation"][stream]["pos"]
-        assert result["streams"]["asd"]["settings"]["decay"] == decay
+        assert result["streams"]["asd"]["settings"]["threshold"] == T
     assert (tmp_path / "sweep.md").read_text() in said
-    assert "temporal: done before" in (tmp_path / f"seed_0/evaluate.decay={decay}.log").read_text()
+    assert "temporal: done before" in (tmp_path / f"seed_0/evaluate.threshold={T}.log").read_text()

@@ -9,9 +9,8 @@ import pytest
 from stormpsr_jax.networks import spatial
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.training import losses
-from stormpsr_jax.training.losses import supcon
 from stormpsr_jax.weights.torch_layout import from_state_dict
-from tests.support.drawn import apply, random_variables
+from tests.support.drawn import apply
 from tests.support.golden import SHARED, SHIPPED, assert_close, needs_shared, under
 from tests.support.weights_data import random_state
 
@@ -92,36 +91,3 @@ def test_spatial_golden_training_step(golden):
     expected, _ = of_released(under(arrays, "train/grad/") | under(arrays, "train/bn_after/"))
     assert max(np.nanmax(np.abs(leaf)) for leaf in jax.tree.leaves(expected)) > 0.1
     jax.tree.map(lambda a, b: assert_close(a, b, rtol=1e-4, atol=5e-5), gradient, expected)
-
-
-def test_spatial_microbatches_give_the_big_batch_gradient_in_less_memory():
-    """BatchNorm and SupCon see the whole batch, whatever the number of microbatches."""
-    model = spatial.SpatialEncoder(ViT(patch_size=4, width=16, depth=3, num_heads=2), hidden=6)
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.normal(size=(12, 16, 16, 3)), jnp.float32)
-    labels = jnp.asarray(rng.integers(0, 3, 12))
-    variables = random_variables(model, images, True)
-
-    def step(parts):
-        def loss(params):
-            out, updates = model.clone(microbatches=parts).apply(
-                {**variables, "params": params}, images, True, mutable=["batch_stats"]
-            )
-            return supcon(out["projection"], labels), updates
-
-        return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables["params"]).compile()
-
-    whole, parts = step(1), step(4)
-    results = [compiled(variables["params"]) for compiled in (whole, parts)]
-    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    assert max(np.abs(g).max() for g in jax.tree.leaves(results[0][1])) > 1e-2
-    sizes = [compiled.memory_analysis().temp_size_in_bytes for compiled in (whole, parts)]
-    assert sizes[1] < sizes[0] / 2
-    np.testing.assert_allclose(
-        apply(model.clone(microbatches=3), variables, images, method="embed"),
-        apply(model, variables, images, method="embed"),
-        atol=1e-6,
-    )
-    with pytest.raises(ValueError, match="12 pictures cannot be cut into 5 microbatches"):
-        apply(model.clone(microbatches=5), variables, images)

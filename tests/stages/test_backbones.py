@@ -67,7 +67,6 @@ def test_run_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
         "encoder.backbone": "facebook/dinov3-vits16-pretrain-lvd1689m",
         "init_from": str(path),
         "encoder.remat": "dots",
-        "encoder.microbatches": 2,
         "pretrain.encoder_lr_scale": 0.0,
         "dtype": "bfloat16",
         "mesh.fsdp": 2,

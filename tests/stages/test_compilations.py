@@ -11,7 +11,7 @@ from stormpsr_jax.training.sharding import make_mesh
 from tests.support.tiny import TRAINED, tiny
 
 STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
-TIMES = {"steps": 4, "eval_every": 2, "checkpoint_every": 2, "log_every": 1}
+TIMES = {"steps": 4, "eval_every": 2}
 # What else is compiled once a stage: random weights, the first state.
 # Not counted is the arithmetic of learning rates and random keys, on single numbers.
 FEW = {"init", "new_state"}
@@ -38,7 +38,8 @@ def test_every_stage_compiles_a_step_and_what_judges_it_and_later_stages_find_it
     rendered, tmp_path, compiled
 ):
     steps = {f"{stage}.{field}": n for stage in TRAINED for field, n in TIMES.items()}
-    config = tiny(**steps, **{"data.dir": str(rendered / "data")})
+    every = {"checkpoint_every": 2, "log_every": 1}
+    config = tiny(**steps, **every, **{"data.dir": str(rendered / "data")})
     context = Context(config, tmp_path, make_mesh(1, 1))
     for cached in (functions._jitted, networks._clip_logits):
         cached.cache_clear()  # of other tests

@@ -24,7 +24,7 @@ from stormpsr_jax.training import choices
         (one_of("a", "b"), "c", "is not one of a, b"),
         (one_of("a", "b", default=("a",)), ["b", "c"], "'c' is not one of a, b"),
         (one_of("a", "b", default=()), ["c"], "'c' is not one of a, b"),
-        (field((0.5,) * 3, 0, 1, colours=True), (), "three numbers in 0…1 are needed, for red, "),
+        (field((1, 9), 0, 9, of=("from", "to")), (), "0…9 is needed for each of fr"),
     ],
 )
 def test_a_value_out_of_range_is_named_and_the_default_is_none(described, value, message):

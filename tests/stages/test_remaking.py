@@ -131,7 +131,7 @@ SCORED = ("product_gate", "fuse", "evaluate")
 @pytest.mark.parametrize(
     ("change", "stages", "why"),
     [
-        ({"evaluate.decay": 0.5}, ["evaluate"], "evaluate.decay 0.75 → 0.5"),
+        ({"evaluate.threshold": 3.0}, ["evaluate"], "evaluate.threshold 0.0 → 3.0"),
         (
             {"detector.part_loss": 0.0},
             ["detector", "detections", "product_gate"],
@@ -139,9 +139,9 @@ SCORED = ("product_gate", "fuse", "evaluate")
         ),
         ({"detector.cad_wrong": 0.25}, ["detector"], "detector.cad_wrong 0.5 → 0.25"),
         ({"augment.occluders": 0.5}, ["pretrain"], "augment.occluders 0.8 → 0.5"),
-        ({"augment.contrast": 0.2}, [*ENCODED, "detector"], "augment.contrast 0.1 → 0.2"),
+        ({"augment.saturation": 0.2}, [*ENCODED, "detector"], "augment.saturation 0.3 → 0.2"),
         ({"temporal_model.context_frames": 1}, CLIPS, "temporal_model.context_frames 0 → 1"),
-        ({"embed.batch": 3, "encoder.remat": "full", "encoder.microbatches": 2}, [], ""),
+        ({"predict.batch": 3, "encoder.remat": "full", "log_every": 7}, [], ""),
         ({"data.synthetic.size": 40}, ["data"], "data.synthetic.size 32 → 40"),
         (labels("train", boxes=moved), ["detector"], "other boxes of split train"),
         (labels("train", states=corrected), TRAINED, "other states of split train"),
@@ -243,14 +243,14 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
 
 
 def test_other_settings_are_scored_without_training_and_stages_left_out_are_seen(folder):
-    made, text = run(folder, stages=LIGHT, **{"evaluate.decay": 0.5})
+    made, text = run(folder, stages=LIGHT, **{"evaluate.threshold": 3.0})
     assert list(made) == ["predict", "evaluate"]
-    assert "evaluate: made again (evaluate.decay 0.75 → 0.5" in text
+    assert "evaluate: made again (evaluate.threshold 0.0 → 3.0" in text
     assert not (folder / "predictions" / "test" / "asd").exists()
     model = json.loads((folder / "model" / "model.json").read_text())
     for streams in (metrics(folder)["streams"], model["streams"]):
         assert set(streams) == {"temporal"}
-        assert streams["temporal"]["settings"]["decay"] == 0.5
+        assert streams["temporal"]["settings"]["threshold"] == 3.0
     made, text = run(folder)
     assert list(made) == ["predict", "evaluate"]
     assert "stage detector is new" in text

@@ -27,7 +27,7 @@ SMALL = {
     "temporal.delta": 5.0,
     "temporal.sigma": 4.0,
     "temporal.eval_every": 100,
-    "temporal.checkpoint_every": 400,
+    "checkpoint_every": 400,
     "temporal.optimizer.name": "adamw",
     "temporal.optimizer.lr": 1e-2,
     "temporal.optimizer.warmup_steps": 10,

@@ -35,7 +35,6 @@ SMALL = {
     "temporal.batch": 8,
     "finetune.batch": 4,
     "detector.batch": 8,
-    "embed.batch": 16,
     "predict.batch": 16,
     **{f"{stage}.steps": 2 for stage in ("pretrain", "temporal", "finetune", "detector")},
     **{f"{stage}.eval_every": 2 for stage in ("pretrain", "temporal", "finetune", "detector")},

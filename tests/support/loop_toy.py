@@ -74,16 +74,17 @@ DEFINITION = Definition(
 
 
 def run(
-    workdir, *, mesh=None, config=None, checkpoint_seconds=600.0, profile_steps=None, **changes
+    workdir, *, mesh=None, steps=STEPS, checkpoint_seconds=600.0, profile_steps=None, **changes
 ):
-    """Trains DEFINITION with changes of its fields or of the config; returns the facts."""
-    fields = {"steps": STEPS, "log_every": 5, "eval_every": 8, "checkpoint_every": 4}
+    """Trains DEFINITION with changes of its fields; returns the facts."""
     return loop.train(
         Path(workdir),
         dataclasses.replace(DEFINITION, **changes),
-        config=ConfigDict({**fields, **(config or {})}),
+        config=ConfigDict({"steps": steps, "eval_every": 8}),
         mesh=mesh or make_mesh(),
         rng=jax.random.key(7),
+        log_every=5,
+        checkpoint_every=4,
         checkpoint_seconds=checkpoint_seconds,
         profile_steps=profile_steps,
     )

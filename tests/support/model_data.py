@@ -35,7 +35,6 @@ ENCODER = SpatialEncoder(
     hidden=16,
     projection=4,
     num_components=3,
-    microbatches=4,
 )
 TEMPORAL = TemporalTransformer(
     num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=4, mlp_dim=16, head="mlp"

@@ -34,9 +34,7 @@ CONTINUED, GOES_ON = ("pretrain", "temporal"), "2x2+continued"
 # What a stage reads of others.
 READS = {"temporal": ("embed",), "finetune": ("pretrain", "temporal")}
 CHANGES = {
-    "data.synthetic.recordings.train": 2,
-    "data.synthetic.recordings.val": 1,
-    "data.synthetic.recordings.test": 1,
+    "data.synthetic.recordings": (2, 1, 1),
     "data.synthetic.cad_per_state": 2,
     "window.frames": 8,
     "augment.occluders": 0.0,  # half a second of compilation
@@ -45,13 +43,9 @@ CHANGES = {
     "encoder.stem": (),
     "detector.depth": 0,
     # Two points that look alike, as repeated borders do, and rounding decides which of them is the
-    # likeliest: so without borders, and with pictures in which no two come that close.
+    # likeliest: so without borders (`main`), and with pictures in which no two come that close.
     "data.synthetic.seed": 2,
-    "detector.zoom": 0.0,
-    "detector.shift": 0.0,
-    "pretrain.n_states": 4,
     "detector.batch": 8,
-    "pretrain.temperature": 0.5,
     # Adam takes whole steps along gradients that are nothing but rounding, and so does anything at
     # a high rate. On the other hand it takes no notice of a gradient that is a multiple of the
     # right one: the others have SGD, without clipping.
@@ -63,13 +57,13 @@ CHANGES = {
     "detector.optimizer.lr": 1e-4,
     **{f"{stage}.optimizer.warmup_steps": 0 for stage in TRAINED},
     **{f"{stage}.steps": STEPS for stage in TRAINED},
-    **{f"{stage}.checkpoint_every": SAVED for stage in TRAINED},
-    **{f"{stage}.log_every": 1 for stage in TRAINED},
+    "checkpoint_every": SAVED,
+    "log_every": 1,
 }
 
 
 def make_context(folder, name, stage, mesh):
-    memory = {"encoder.microbatches": 2, "encoder.remat": "dots"}
+    memory = {"encoder.remat": "dots"}
     saving = memory if name.endswith("memory") else {}
     config = tiny(**{**CHANGES, **saving, "data.dir": str(folder / "data")})
     return Context(config, folder / name / stage, mesh)
@@ -147,6 +141,7 @@ def main():
     if args.address:
         hosts.connect(args.address, args.processes, args.process)
     sharding.state_shardings = split_all(sharding.state_shardings)
+    detector.ZOOM = detector.SHIFT = 0.0
     for name in args.names:
         if name == "given":
             prepare(args.folder)

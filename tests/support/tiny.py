@@ -14,12 +14,9 @@ TINY = {
     "init_from": "",
     "detector.init_from": "",
     "fuse.steps": 150,
-    "data.synthetic.recordings.train": 3,
-    "data.synthetic.recordings.val": 2,
-    "data.synthetic.recordings.test": 2,
+    "data.synthetic.recordings": (3, 2, 2),
     "data.synthetic.size": 32,
     "data.synthetic.fps": 1.0,
-    "data.synthetic.workers": 1,
     "data.synthetic.cad_per_state": 3,
     "data.synthetic.cad_wrong": 3,
     "data.synthetic.error_recordings": 0,
@@ -35,7 +32,6 @@ TINY = {
     "temporal_model.mlp_dim": 32,
     "detector.width": 8,
     "detector.depth": 1,
-    "pretrain.n_states": 8,
     "pretrain.n_per_state": 1,
     "pretrain.cad_per_state": 1,
     "pretrain.any_frames": 8,
@@ -50,15 +46,14 @@ TINY = {
     "detector.cad": 0.4,
     "detector.cad_wrong": 0.5,
     "detector.part_loss": 1.0,
-    "embed.batch": 64,
     # Adam takes whole steps along gradients that are nothing but rounding: at a high rate, losses
     # on other devices drift apart by more than 1e-5 within twelve steps.
     "detector.optimizer.lr": 3e-4,
     **{f"{stage}.steps": 12 for stage in TRAINED},
     # Of two evaluations a tie would decide; one of them is enough for what stands on the stage.
     **{f"{stage}.eval_every": 12 if stage == "pretrain" else 6 for stage in TRAINED},
-    **{f"{stage}.checkpoint_every": 3 for stage in TRAINED},
-    **{f"{stage}.log_every": 2 for stage in TRAINED},
+    "checkpoint_every": 3,
+    "log_every": 2,
 }
 
 

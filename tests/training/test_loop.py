@@ -69,7 +69,7 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
         traces.append(len(arguments))
         return loss_fn(*arguments)
 
-    run(tmp_path / "toy", config={"steps": 6}, evaluate=None, best="", loss_fn=counted)
+    run(tmp_path / "toy", steps=6, evaluate=None, best="", loss_fn=counted)
     trained, stats = load_best(tmp_path / "toy")
     assert len(traces) == 2  # once for the metrics' names, once for the step: one compilation
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), trained, params)
@@ -91,7 +91,7 @@ def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
     assert calls == ["start_trace", "stop_trace"]
     assert list((tmp_path / "toy" / "profile").rglob("*.xplane.pb"))
     assert_same(tmp_path / "toy", undisturbed)
-    run(tmp_path / "late", config={"steps": 4}, profile_steps=(3, 50))
+    run(tmp_path / "late", steps=4, profile_steps=(3, 50))
     assert calls[2:] == ["start_trace", "stop_trace"]
 
 
@@ -99,7 +99,7 @@ def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
 def test_train_results_do_not_depend_on_the_steps_in_a_dispatch(tmp_path, undisturbed, most):
     """Log rows, evaluations and checkpoints too come after the same steps."""
     workdir = tmp_path / "toy"
-    run(workdir, config={"steps_per_dispatch": most})
+    run(workdir, steps_per_dispatch=most)
     assert steps_saved(workdir) == [20, 24]
     assert_same(workdir, undisturbed)
 
@@ -109,7 +109,7 @@ def test_train_a_dispatch_says_in_which_step_the_loss_was_not_finite(tmp_path):
         return batch | {"x": batch["x"] * np.nan} if step == 11 else batch
 
     with pytest.raises(FloatingPointError, match=r"'toy'.* at step 11; .*toy/checkpoints/8"):
-        run(tmp_path / "toy", data=acting(poison), config={"steps_per_dispatch": 50})
+        run(tmp_path / "toy", data=acting(poison), steps_per_dispatch=50)
     assert steps_saved(tmp_path / "toy") == [4, 8]
 
 
@@ -130,7 +130,7 @@ def test_train_arrays_that_are_held_on_the_devices_are_in_every_batch(tmp_path, 
         data=acting(rows),
         loss_fn=picks,
         held=lambda: {"all": np.concatenate(seen)},
-        config={"steps_per_dispatch": 4},
+        steps_per_dispatch=4,
     )
     assert_same(tmp_path / "toy", undisturbed)
 

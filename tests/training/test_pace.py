@@ -34,7 +34,7 @@ def test_pace_rates_are_those_of_the_time_that_steps_take(monkeypatch):
 
 
 def test_every_row_of_training_has_its_pace_and_every_evaluation_its_seconds(tmp_path):
-    run(tmp_path / "toy", config={"steps_per_dispatch": 3})
+    run(tmp_path / "toy", steps_per_dispatch=3)
     rows = read_metrics(tmp_path / "toy" / "pace.jsonl")
     trained = [row for row in rows if "steps_per_second" in row]
     assert [row["step"] for row in trained] == [5, 10, 15, 20, 24]

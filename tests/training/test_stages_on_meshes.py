@@ -58,7 +58,7 @@ def batches(runs, name, stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_losses_of_one_device_on_two_processes_of_two(runs, stage):
-    """With all that saves memory: SupCon in blocks, microbatches and recomputation."""
+    """With all that saves memory: SupCon in blocks and recomputation."""
     assert_same_losses(runs, "2x2+memory", stage)
 
 
