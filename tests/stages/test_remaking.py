@@ -373,7 +373,7 @@ def test_weights_do_not_start_from_what_saw_recordings_that_choose_or_are_scored
         data = tmp_path / f"{name}_data"
         shards_data.build(data, splits=splits)
         fields = {"procedure": "", "data.dir": str(data), "stages": ("pretrain",)}
-        fields |= {"pretrain.cad_per_state": 0, "pretrain.n_states": 2, "init_from": init_from}
+        fields |= {"pretrain.cad_per_state": 0, "init_from": init_from}
         return Context(tiny(**fields), tmp_path / name, make_mesh(1, 1))
 
     def make(context):
