@@ -244,8 +244,7 @@ def runs_of(
     Args:
         config: of the row of the whole method. Where it renders its own data, all runs share them.
     """
-    # The paper has neither.
-    base = changed(config, _stages(config, without=("product_gate", "fuse")))
+    base = changed(config, _stages(config, without=("fuse",)))  # the paper has it not
     wanted = {variant for table in tables for variant in TABLES[table].variants}
     variants = {name: changes for name, changes in VARIANTS.items() if name in wanted}
     return planned(base, variants, root, seeds)

@@ -10,18 +10,15 @@ from stormpsr_jax.live import past
 from stormpsr_jax.serving.files import unit
 from stormpsr_jax.serving.named_files import check_seal, sealed
 
-MAX_UNTOLD = 2000  # lines that wait with --hold; then the oldest goes
-
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True):
-    """A saved state; `live` is that of `Live`, `untold` lines that wait."""
+    """A saved state; `live` is that of `Live`."""
 
     source: str
     start: float
     frame: int | None
     dropped: int
     unit: unit.UnitState
-    untold: list[dict[str, Any]]
     live: dict[str, Any]
     past: past.PastState
     format: Literal[6] = 6

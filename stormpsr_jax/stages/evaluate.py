@@ -28,6 +28,7 @@ from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.named_files import MODEL
+from stormpsr_jax.serving.product_share import lowest_share
 from stormpsr_jax.serving.weights_file import WEIGHTS
 from stormpsr_jax.stages import (
     detector,
@@ -35,13 +36,16 @@ from stormpsr_jax.stages import (
     networks,
     part_pictures,
     predict,
-    product_gate,
     provenance,
 )
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
 from stormpsr_jax.training.tensorboard import TensorBoard
+
+# What a data folder's settings have if it was rendered from the CAD files of a product, or one that
+# was drawn at random; the toy has no other look than its renders.
+FROM_CAD = {"meshes", "product_seed"}
 
 
 def run(context: Context) -> dict:
@@ -113,7 +117,7 @@ def run(context: Context) -> dict:
     else:
         files.write_json(workdir / "detections.json", detections)
     if writes_model:
-        _write_model(context, chosen, result, used)
+        _write_model(context, chosen, result, used, _product_share(context, val))
     else:
         files.remove(workdir / "model")  # of a run with an encoder
     files.write_json(workdir / "metrics.json", result | {"code": provenance.package()})
@@ -256,6 +260,7 @@ def _write_model(
     chosen: Mapping[str, Choice],
     result: Mapping[str, Any],
     fusion: fuse.Fusion | None,
+    product_share: float | None,
 ) -> None:
     """Writes the model folder: the networks that predicted, with the settings just chosen."""
     weights = None if fusion is None else fusion.weights
@@ -272,9 +277,7 @@ def _write_model(
         max_detections=networks.MAX_DETECTIONS,
         batch=context.config.predict.batch,
         fusion=weights,
-        fits=product_gate.read(context.workdir / "product_gate")
-        if product_gate.STAGE.is_chosen(context)
-        else None,
+        product_share=product_share,
         default=_default(chosen, weights),
         part_pictures=part_pictures.of_training(context),
         streams={
@@ -299,6 +302,22 @@ def _write_model(
         },
     )
     writing.write_model(context.workdir / "model", model)
+
+
+def _product_share(context: Context, val: Mapping[str, LabelledPredictions]) -> float | None:
+    """In which share of its pictures the detector sees the product in each validation recording.
+
+    Renders of a product's CAD files do not show how it looks to a camera.
+    """
+    made_by = files.read_json(context.folder("val") / "settings.json").get("settings") or {}
+    if FROM_CAD & made_by.keys() or not detector.STAGE.is_chosen(context):
+        return None
+    known = context.detector_source("val").recordings
+    return lowest_share(
+        (r.detections, known[name].num_frames)
+        for name, r in val.items()
+        if r.detections is not None
+    )
 
 
 def _default(chosen: Mapping[str, Choice], weights: Weights | None) -> str | None:
@@ -351,8 +370,7 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _after(context: Context) -> tuple[Stage, ...]:
-    further = (product_gate.STAGE, fuse.STAGE)
-    return (predict.STAGE, *(stage for stage in further if stage.is_chosen(context)))
+    return (predict.STAGE, *([fuse.STAGE] if fuse.STAGE.is_chosen(context) else []))
 
 
 def _check(context: Context) -> list[str]:

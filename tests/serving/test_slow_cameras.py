@@ -6,7 +6,7 @@ import pytest
 from stormpsr_jax.psr.files.scores import FrameScores
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_gate_watch import Watch
+from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recognised, Recogniser
 from tests.support.live_data import FPS, PROCEDURE, WEIGHTS
 
@@ -35,7 +35,7 @@ def right_at(times):
         prepare=lambda shown: shown,
         recogniser=Eyes,
         decoder=lambda: learned.LearnedDecoder(PROCEDURE.at(FPS), variant, SETTINGS, WEIGHTS),
-        watch=Watch(None, FPS, PROCEDURE.initial_classes),
+        product=ProductShare(None, FPS, station=True),
         fps=FPS,
         of_model="eyes",
     )

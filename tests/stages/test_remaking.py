@@ -14,14 +14,12 @@ from ml_collections import ConfigDict
 from stormpsr_jax import main
 from stormpsr_jax.base import results
 from stormpsr_jax.stages import (
-    detections,
     detector,
     embed,
     finetune,
     order,
     predict,
     pretrain,
-    product_gate,
     provenance,
     remaking,
     temporal,
@@ -122,10 +120,9 @@ def large(folder):
     return {"data.detector_dir": str(folder / "large")}
 
 
-NETWORKS = ("predict", "product_gate")
 ENCODED = ("pretrain", "finetune")
-CLIPS = ("temporal", "finetune", *NETWORKS)
-SCORED = ("product_gate", "fuse", "evaluate")
+CLIPS = ("temporal", "finetune", "predict")
+SCORED = ("fuse", "evaluate")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +131,7 @@ SCORED = ("product_gate", "fuse", "evaluate")
         ({"evaluate.threshold": 3.0}, ["evaluate"], "evaluate.threshold 0.0 → 3.0"),
         (
             {"detector.part_loss": 0.0},
-            ["detector", "detections", "product_gate"],
+            ["detector", "predict"],
             "detector.part_loss 1.0 → 0.0",
         ),
         ({"detector.cad_wrong": 0.25}, ["detector"], "detector.cad_wrong 0.5 → 0.25"),
@@ -152,7 +149,7 @@ SCORED = ("product_gate", "fuse", "evaluate")
         (less_expected, ["evaluate"], "another procedure (whole)"),
         (other_start, SCORED, "another procedure ("),
         (other_weights, ["pretrain"], "other file of init_from"),
-        (large, ["product_gate"], "other the detector's pictures of split"),
+        (large, ["predict"], "other the detector's pictures of split"),
     ],
 )
 def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
@@ -195,20 +192,19 @@ class Reading:
 
 @pytest.mark.parametrize(
     "stage",
-    [pretrain, embed, temporal, finetune, detector, detections, predict, product_gate],
+    [pretrain, embed, temporal, finetune, detector, predict],
 )
 def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     name = stage.__name__.rpartition(".")[2]
-    stages = ("pretrain", "embed", "temporal", "finetune", "detector", "detections")
+    stages = ("pretrain", "embed", "temporal", "finetune", "detector")
     for before in ("data", *stages):
         if before != name:
             (tmp_path / before).symlink_to(finished / before)
     read = set()
     config = tiny()
     context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
-    if name in ("embed", "detections", "predict", "product_gate"):  # one recording is enough
-        opened = context.detector_source if name == "detections" else context.source
-        for recordings in (opened(split).recordings for split in ("train", "val", "test")):
+    if name in ("embed", "predict"):  # one recording is enough
+        for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
             for other in list(recordings)[1:]:
                 del recordings[other]
     if name in TRAINED:

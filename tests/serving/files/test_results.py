@@ -5,8 +5,9 @@ from stormpsr_jax.psr import Decoder, Settings
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support.live_data import PROCEDURE
 
@@ -47,7 +48,8 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
         folder = tmp_path / str(seed)
         folder.mkdir()
         with results.Writer(folder, "x", PROCEDURE, fps, first) as writer:
-            writer.write(Chunk(frames, NOTHING, [None] * len(frames), events, []), [])
+            writer.write(Chunk(frames, NOTHING, events, []), [])
+            writer.finish(ProductShare(None, fps))
         path = folder / results.EVENTS
         start, steps = timed_labels.to_frames(
             path,
