@@ -118,10 +118,15 @@ def test_the_page_is_told_what_is_there_and_what_has_changed(product):
         assert page.ask("/api/videos/bench1/boxes", "PUT", boxes)[0] == 409
         told = page.ask("/api/train/plan", "POST", wanted)[2]
         assert told["shown"]["Boxes"] == "in 1 of these, but none in val: no detector"
-        before = Path(told["shown"]["Model"], "metrics.json")  # of another version
-        before.parent.mkdir(parents=True)
-        before.write_text('{"streams": {"asd": 1}}')
+        before = Path(told["shown"]["Model"])
+        (before / "model").mkdir(parents=True)
         told = page.ask("/api/train/plan", "POST", wanted)[2]
+        assert told["replaces"] == [f"{before}: what a training that did not end has made"]
+        (before / "model/model.json").touch()
+        (before / "metrics.json").write_text('{"streams": {"asd": 1}}')  # of another version
+        told = page.ask("/api/train/plan", "POST", wanted)[2]
+        assert told["replaces"] == []
+        assert told["shown"]["Starts from"] == str(before)
         assert "is no result of this version" in told["shown"]["Record next"]
         for bad in ({"aspect": "../x"}, {"crop": "left"}, {"splits": "70/15/15"}):
             assert page.ask("/api/train/plan", "POST", bad)[0] == 422
