@@ -17,7 +17,6 @@ from stormpsr_jax.serving.named_files import MODEL
 
 CERTAIN = 0.5  # proposals of a lower confidence are uncertain
 _SIZE = 64  # pixels of clip shards, for which config `own` is made
-_WEIGHTS = "best.safetensors"  # of a stage
 _STARTS = {"pretrain": "init_from", "detector": "detector.init_from"}  # by stage, the field
 
 
@@ -146,14 +145,9 @@ def training(
     main = ["stormpsr_jax.main", f"--config={config}", f"--config.data.dir={data}"]
     main += [f"--workdir={workdir}", *["--remake"] * workdir.exists()]
     if before is not None:
-<<<<<<< HEAD
         for stage, field in _STARTS.items():
             if (weights := before / stage / "best.safetensors").is_file():
                 main.append(f"--config.{field}={weights}")
-=======
-        of_stages = {field: before / stage / _WEIGHTS for stage, field in _STARTS.items()}
-        main += [f"--config.{field}={path}" for field, path in of_stages.items() if path.is_file()]
->>>>>>> runs
     return [own, main], data, workdir, before
 
 
