@@ -13,8 +13,9 @@ from stormpsr_jax.data.folder import procedure_differences
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
+from stormpsr_jax.training import hosts
 
-WORKERS = 2  # rendering processes
+WORKERS = min(hosts.cores(), 16)  # rendering processes
 
 
 def run(context: Context) -> dict:

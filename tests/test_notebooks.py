@@ -133,7 +133,7 @@ def test_meccano_learns_from_embeddings_of_another_encoder(unpacked, tmp_path):
     (plotted,) = re.findall(r"^names = \{(.*)\}$", source_of("meccano", "curves"), re.MULTILINE)
     assert all(f'"{name}":' in logged for name in re.findall(r'"(\S+)": "', plotted))
     settings = json.loads((workdir / "config.json").read_text())["evaluate"]
-    assert settings["choose"] == "paper"
+    assert settings["threshold"] == 1.0
 
 
 # Frames of MECCANO: 32,600 of them validation's, eleven of twenty recordings training's.

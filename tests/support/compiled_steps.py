@@ -30,6 +30,9 @@ DEVICES = 8
 CHANGES = {"dtype": "bfloat16", "window.frames": 32, "window.stride": 4, "finetune.batch": 24}
 CHANGES |= {"temporal.batch": 72, "detector.batch": 40, "detector.cad": 0.0, "encoder.depth": 2}
 CHANGES |= {"temporal_model.depth": 2, "detector.cad_wrong": 0.0, "detector.pose_loss": 0.0}
+# Each device has as many rows of those that SupCon compares: two of each of 21 states, and six.
+CHANGES |= {"pretrain.backgrounds": 6, "pretrain.background_frames": (2, 14)}
+CHANGES |= {"pretrain.any_frames": 8}
 _COLLECTIVE = re.compile(
     r" = (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 )

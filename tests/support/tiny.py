@@ -34,7 +34,7 @@ TINY = {
     "detector.depth": 1,
     "pretrain.n_per_state": 1,
     "pretrain.cad_per_state": 1,
-    "pretrain.any_frames": 8,
+    "pretrain.any_frames": 6,  # beside two pictures of each of 21 states
     "temporal.batch": 16,
     "temporal.delta": 4.0,
     "temporal.sigma": 2.0,
