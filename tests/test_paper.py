@@ -10,8 +10,11 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -47,8 +50,20 @@ TWO_STEPS = {
 # Weights in place of random ones, and pictures of any size.
 DRY = {"init_from": "vit_small_patch16_224.safetensors"}
 DRY = flags_of(DRY | {"encoder.image_size": 0, "detector.image_size": 0})
+# `unzip -q FILE [-d DIR]`.
+UNZIP = "#!/bin/sh\nexec {python} -m zipfile -e \"$2\" \"${{4:-.}}\"\n"
 FULL = TWO_STEPS | {"pretrain.n_per_state": 1}
 FULL_RENDERS = {"meccano": {}, "industreal": {"pretrain.cad_per_state": 1}}
+
+
+def unpack(folder, name):
+    """Gives the command lines of the block after the line <!-- unpack: name --> in a folder."""
+    (block,) = re.findall(rf"^<!-- unpack: {name} -->\n```bash\n(.*?)^```$", PAGE, re.M | re.S)
+    if shutil.which("unzip") is None:  # is not on every machine
+        (folder / "unzip").write_text(UNZIP.format(python=sys.executable))
+        (folder / "unzip").chmod(0o755)
+    path = {"PATH": f"{os.environ['PATH']}:{folder}"}
+    subprocess.run(["bash", "-ec", block], cwd=folder, check=True, env=environment(**path))
 
 
 def commands(name, flags=()):
@@ -139,6 +154,7 @@ def check_results(run, name, said):
 def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     getattr(downloads, f"make_{name}")(tmp_path, (36, 64))
+    unpack(tmp_path, name)
     sizes = {"width": 32, "depth": 1, "num_heads": 2}
     downloads.make_vit(tmp_path / "model.safetensors", **sizes)
     said = follow(tmp_path, name, DRY, ["--size=32", "--workers=1"])
@@ -150,6 +166,7 @@ def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, mon
 def test_the_command_for_the_tables_makes_every_one_of_them(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     getattr(downloads, f"make_{name}")(tmp_path, (36, 64))
+    unpack(tmp_path, name)
     downloads.make_vit(tmp_path / "model.safetensors", width=32, depth=1, num_heads=2)
     follow(tmp_path, name, DRY, ["--size=32", "--workers=1"])
     tables = list(TABLES)
@@ -166,6 +183,7 @@ def test_page_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
     getattr(downloads, f"make_{name}")(tmp_path, (1080, 1920))
+    unpack(tmp_path, name)
     downloads.make_vit(tmp_path / "model.safetensors")
     # Optimised by XLA, other than the code of small tests.
     said = follow(tmp_path, name, flags_of(FULL | FULL_RENDERS[name]), [], XLA_FLAGS="")

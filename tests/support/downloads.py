@@ -75,9 +75,8 @@ def make_meccano(folder: Path, size: tuple[int, int]) -> None:
 
 
 def make_industreal(folder: Path, size: tuple[int, int]) -> None:
-    """Folder `IndustReal` with train_p1.zip, val_p1.zip and test_p1.zip, and folder `synth`."""
+    """train_p1.zip, val_p1.zip, test_p1.zip, the renders in two parts, and results of a detector."""
     procedure, number = load_procedure("industreal"), 0
-    (folder / "IndustReal").mkdir()
     height, width = size
     for split, count in SPLITS.items():
         for _ in range(count):
@@ -104,8 +103,18 @@ def make_industreal(folder: Path, size: tuple[int, int]) -> None:
             (recording / "OD_labels.json").write_text(json.dumps(coco))
             (recording / "gaze.csv").write_text("000000.jpg,1,2\n")
         staged = folder / "staging" / split
-        pack(folder / "IndustReal" / f"{split}_p1.zip", staged, staged)
-    make_renders(folder / "synth", size)
+        pack(folder / f"{split}_p1.zip", staged, staged)
+    renders, results = folder / "staging" / "synth", folder / "staging" / "ASD"
+    make_renders(renders, size)
+    renders_zip = folder / "renders.zip"
+    pack(renders_zip, renders, renders)
+    content, name = renders_zip.read_bytes(), "assembly_state_detection_synthetic_data.zip"
+    renders_zip.unlink()
+    (folder / f"{name}.001").write_bytes(content[: len(content) // 2])
+    (folder / f"{name}.002").write_bytes(content[len(content) // 2 :])
+    results.mkdir()
+    (results / "read.me").touch()
+    pack(folder / "ASD_results_IndustRealplusSynthetic_test.zip", results, results)
 
 
 def make_renders(folder: Path, size: tuple[int, int]) -> None:
