@@ -51,7 +51,7 @@ TWO_STEPS = {
 DRY = {"init_from": "vit_small_patch16_224.safetensors"}
 DRY = flags_of(DRY | {"encoder.image_size": 0, "detector.image_size": 0})
 # `unzip -q FILE [-d DIR]`.
-UNZIP = "#!/bin/sh\nexec {python} -m zipfile -e \"$2\" \"${{4:-.}}\"\n"
+UNZIP = '#!/bin/sh\nexec {python} -m zipfile -e "$2" "${{4:-.}}"\n'
 FULL = TWO_STEPS | {"pretrain.n_per_state": 1}
 FULL_RENDERS = {"meccano": {}, "industreal": {"pretrain.cad_per_state": 1}}
 
