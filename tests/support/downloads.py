@@ -75,7 +75,7 @@ def make_meccano(folder: Path, size: tuple[int, int]) -> None:
 
 
 def make_industreal(folder: Path, size: tuple[int, int]) -> None:
-    """train_p1.zip, val_p1.zip, test_p1.zip, the renders in two parts, and results of a detector."""
+    """A zip file of each split, the renders in two parts, and results of a detector."""
     procedure, number = load_procedure("industreal"), 0
     height, width = size
     for split, count in SPLITS.items():
