@@ -56,12 +56,12 @@ FRAMES = {"meccano": 299_376, "industreal": 209_000}
 VALIDATION = {299_376: 32_600, 209_000: 39_800}
 # Of the peak, model FLOPs only; the ViT's share is --utilisation. The temporal transformer is 128
 # wide, less than a matrix unit, and the detector is 48 channels of convolutions.
-UTILISATION = {"temporal": 0.2, "detector": 0.15, "detections": 0.15}
+UTILISATION = {"temporal": 0.2, "detector": 0.15}
 # Threads that read in order hold Python's lock for a part of the time; more of them in a process
 # would wait for each other.
 READERS = 12
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
-PARTS = ("pretrain", "embed", "temporal", "finetune", "detector", "detections", "predict")
+PARTS = ("pretrain", "embed", "temporal", "finetune", "detector", "predict")
 # Of the tables: in so many places, each on such a device.
 SIDE_BY_SIDE = (("1 A100", 1), ("1 H100", 1), ("1 H100", 8))
 # What says how many steps there are and which rows are drawn, and not what a step computes.
@@ -91,7 +91,7 @@ class Stage:
     """What one stage takes.
 
     Attributes:
-        steps: of the config; embed, detections and predict have one, of all frames.
+        steps: of the config; embed and predict have one, of all frames.
         rows: of a step: pictures, clips, frames.
         pictures: decoded a step.
         flops: of a step.
@@ -150,7 +150,7 @@ class Counter:
             "finetune": _decoding(small, WINDOW),
             "detector": _decoding(large, SINGLE),
             "in order": _decoding(small, IN_ORDER),
-            "detections": _decoding(large, IN_ORDER),
+            "large, in order": _decoding(large, IN_ORDER),
         }
         self.stored = [(s.image_size[0], _mean_bytes(s)) for s in (small, large)]
 
@@ -183,7 +183,7 @@ class Counter:
         }[name]
         times = config[name].steps // config[name].eval_every + (name == "finetune")
         rate, seen = self._rates.get(name, 0.0), judged[0] * times
-        again = self._rates["detections" if name == "detector" else "in order"]
+        again = self._rates["large, in order" if name == "detector" else "in order"]
         evaluations = Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=again)
         parameters = sum(a.size for a in jax.tree.leaves(definition.init()[0]))
         return Stage(
@@ -193,7 +193,9 @@ class Counter:
 
     def every_frame(self, name: str, flops: float) -> Stage:
         """A stage of forward passes of so many FLOPs; an upper bound: some splits are left out."""
-        rate = self._rates["detections" if name == "detections" else "in order"]
+        rate = self._rates["in order"]
+        if name == "predict":  # the detector sees pictures of its own size
+            rate = 1 / (1 / rate + 1 / self._rates["large, in order"])
         return Stage(name, 1, self._frames, self._frames, self._frames * flops, rate=rate)
 
 
@@ -249,9 +251,9 @@ class Costs:
         """What one of `PARTS` takes; None if it is left out."""
         if name in TRAINED:
             return self._trained(config, name) if config[name].steps else None
-        flops = 0.0 if name == "detections" else vit_flops(config)
-        if name != "embed":
-            of = self._trained(config, "detector" if name == "detections" else "temporal")
+        flops = vit_flops(config)
+        for network in ("temporal", "detector") if name == "predict" else ():
+            of = self._trained(config, network)
             flops += of.flops / of.rows / 3  # forwards is a third of a step
         return self._counter.every_frame(name, flops)
 

@@ -103,11 +103,11 @@ def compare(models: Mapping[str, Model], name: str, rows: Sequence, truth: Path)
     said = label_files.read(truth, ours.procedure.at(ours.fps), variant)
     told: dict[str, Any] = {}
     for form, model in models.items():
-        watch = model.watch()
+        product = model.product_share()
         found, outputs = looked[form]
         for chunk in found:
-            list(watch.of(chunk))
-        told[form] = entry = {"differs": _differ(looked[OURS][1], outputs), "fits": watch.fits}
+            product.update(chunk)
+        told[form] = entry = {"differs": _differ(looked[OURS][1], outputs), "fits": product.fits}
         entry["streams"] = {}
         for stream in model.streams:
             events = _events(model, found, stream, name)

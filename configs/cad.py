@@ -44,6 +44,4 @@ def get_config() -> ConfigDict:
     c.detector.init_from = "general_detector"
     c.detector.update(background=0.1, unboxed_share=0.25, cad=0.5, cad_wrong=0.9)
     c.detector.update(steps=4_000, eval_every=4_000)
-    # Renders do not show what the product looks like through a camera: `recognise --own`.
-    c.product_gate.refuses = False
     return c

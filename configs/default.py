@@ -30,7 +30,6 @@ def paper(config: ConfigDict, name: str, extra: str) -> ConfigDict:
     """
     if extra not in ("", "dry"):
         raise ValueError(f"{name}:{extra}: only {name}:dry is known")
-    config.stages = tuple(stage for stage in config.stages if stage != "product_gate")
     config.init_from = "vit_small_patch16_224.safetensors"  # of `weights import`, in this folder
     config.dtype = "bfloat16"
     config.data.workers = -1  # as many as the devices need
@@ -83,7 +82,6 @@ def described() -> Section:
         "finetune",
         "detector",
         "predict",
-        "product_gate",
         "fuse",
         "evaluate",
     )
@@ -254,11 +252,6 @@ def described() -> Section:
     c.predict = Section()
     c.predict.splits = ("val", "test")
     c.predict.batch = field(64, 1, 65_536)  # frames recognised at once
-
-    c.product_gate = Section()
-    # Whether the model may say that pictures show another product: not where it has seen renders of
-    # its own alone, until `recognise --own` has taught it
-    c.product_gate.refuses = True
 
     c.fuse = Section()  # the learned fusion of both streams, fitted on validation
     c.fuse.steps = field(150, 0)  # 0: nothing is fitted, the package's weights are taken

@@ -50,7 +50,7 @@ def get_config(extra: str = "") -> ConfigDict:
         # Measured with it (benchmarks/results/own-product-videos.md).
         c.detector.init_from = "general_detector"
         learning = ("pretrain", "embed", "temporal", "detector")
-        c.stages = (*learning, "predict", "product_gate", "fuse", "evaluate")
+        c.stages = (*learning, "predict", "fuse", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
     c.embed.every = 1  # a handful of recordings has no clip to spare
     c.augment.occluders = 0.0  # films have hands of their own

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = default.get_config()
     learning = ("data", "pretrain", "embed", "temporal", "detector")
-    c.stages = (*learning, "predict", "product_gate", "fuse", "evaluate")
+    c.stages = (*learning, "predict", "fuse", "evaluate")
     c.procedure = "synthetic"
     c.init_from = "general_encoder"  # ships with the package
 

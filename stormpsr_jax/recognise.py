@@ -9,7 +9,7 @@ a folder of numbered pictures (which is taken to have the model's frame rate), o
 folder DIR/NAME with events.csv, events.jsonl, the predictions of both streams and report.html;
 docs/recognise.md describes them. Running the same command again is always right: finished
 recordings are skipped. The exit status is 1 if one could not be recognised, and else 3 if one shows
-another product than the model's, of which no steps are reported.
+the model's product in far too few pictures: none of its steps is in events.csv then.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
@@ -67,7 +67,6 @@ def _run(args: argparse.Namespace) -> int:
 _OF_FILES = ("out", "video", "clips", "ray", "format")
 _OF_LIVE = (
     "state",
-    "hold",
     "alert_clips",
     "reset",
     "serve",
@@ -119,11 +118,9 @@ def _run_files(args: argparse.Namespace) -> int:
         model = options.open_model(folder)
         settings = options.settings(model, args.stream, args.threshold, args.risk)
         variants = options.variants(model, [source.name for source in found], args.variant)
-    if args.own and args.ray:
-        errors.append("--own is learnt on this machine; leave out --ray")
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
-    model = options.with_own(model, folder, args.own)
+    options.note_of_product(model, folder)
     wanted = RecordingOptions(
         *settings,
         batch=args.batch,
@@ -131,7 +128,6 @@ def _run_files(args: argparse.Namespace) -> int:
         clips=args.clips,
         certain=args.certain,
         pre_labels=args.format,
-        gate=model.gate_checksum if args.own else None,
     )
     checksum = files.checksum(folder / "model.json")
     asked = [
@@ -169,7 +165,7 @@ def _run_files(args: argparse.Namespace) -> int:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     if foreign:
         what = f"videos do not show the model's product ({model.procedure.name})"
-        print(f"{foreign} of {len(found)} {what}; no steps were reported for them", file=sys.stderr)
+        print(f"{foreign} of {len(found)} {what}; their events.csv are empty", file=sys.stderr)
     return 1 if failed else 3 if foreign else 0
 
 
@@ -218,8 +214,6 @@ def _parser() -> OneLineParser:
         metavar="P",
         help="events of a lower confidence are listed as uncertain (%(default)s)",
     )
-    what = "unlabelled videos of the model's product, from which it learns what its product looks "
-    add("--own", metavar="VIDEOS", help=what + "like here (otherwise it goes by its training)")
     add("--video", action="store_true", help="write an annotated video too")
     add("--clips", action="store_true", help="write a short video of each event too")
     add(
@@ -238,8 +232,6 @@ def _parser() -> OneLineParser:
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
     what = "of a live source: folder for a short video of each alert"
     add("--alert-clips", metavar="DIR", help=what)
-    what = "of a live source: reports no step until the product has been checked"
-    add("--hold", action="store_true", help=what)
     add(
         "--reset",
         metavar="WHEN",

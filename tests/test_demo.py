@@ -101,10 +101,13 @@ def test_demo_pictures_of_something_else_have_status_3_and_no_step(tmp_path, cap
     for _ in range(2):  # the second finds it finished
         assert run("demo", str(tmp_path / "noise"), f"--out={tmp_path / 'out'}") == 3
         said = capsys.readouterr()
-        assert "does not show the model's product" in said.out
+        assert "does not show the model's product: the detector is sure of" in said.out
+        assert "in 0.0% of the pictures, in validation it was in 20.5% or more" in said.out
         assert "1 of 1 videos do not show the model's product (synthetic)" in said.err
     folder = tmp_path / "out" / "noise"
-    assert (folder / "events.jsonl").read_text() == ""
+    (status,) = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+    assert (status["fits"], status["share"]) == (False, 0)
+    assert found(folder) == []
     assert files.read_json(folder / "record.json")["fits"] is False
     assert "do not show the model's product" in (folder / "report.html").read_text()
 

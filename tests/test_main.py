@@ -13,9 +13,9 @@ from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.streams.stream import reported
 from stormpsr_jax.serving import functions
-from stormpsr_jax.serving.model import Model
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.stages import predict
+from tests.support import run_table
 from tests.support.digests import digests
 from tests.support.processes import ROOT
 from tests.support.tiny import TRAINED, command, tiny
@@ -66,17 +66,12 @@ def test_run_again_changes_nothing(finished, capsys):
     assert "storm" in capsys.readouterr().out  # the table
 
 
-def for_any_pictures(model):
-    """The model without what tells other products, for which one that is hardly trained is bad."""
-    return Model(dataclasses.replace(model._content, fits=None))
-
-
 def test_live_recognises_exactly_what_metrics_json_says(finished):
     """Picture by picture, and where it goes on from a saved state, at twenty random frames.
 
     That whole recordings have the same events, tests/serving/test_live.py shows.
     """
-    model = for_any_pictures(load_model(finished / "model"))
+    model = load_model(finished / "model")
     metrics = json.loads((finished / "metrics.json").read_text())
     source = ClipSource(finished / "data", "test", model.procedure)
     rng, events, cuts = np.random.default_rng(0), 0, 0
@@ -102,8 +97,12 @@ def test_live_recognises_exactly_what_metrics_json_says(finished):
     assert cuts >= 20
     assert model.origin["config"]["temporal.steps"] == 12
     assert model.origin["made_from"]["predict"]["stages"].keys() == {
-        *("detector", "finetune", "detections"),
+        *("detector", "finetune"),
     }
+
+
+def test_recognise_gives_what_the_table_says(finished, tmp_path):
+    run_table.check(finished, finished / "data", tmp_path)
 
 
 def test_training_never_reads_the_test_split(finished):

@@ -26,6 +26,7 @@ class _Line(msgspec.Struct):
     time_s: float = 0.0
     step_id: int | None = None  # alerts may name no step
     confidence: float = 0.0
+    fits: bool | None = None  # whether the video shows the model's product
 
 
 class Proposals:
@@ -90,7 +91,7 @@ class Proposals:
                 "uncertain": event.type != "event",
             }
             for event in events
-            if event.type in ("event", "uncertain", "unsure")
+            if event.type in ("event", "uncertain", "unsure") and event.fits is not False
         ]
 
 

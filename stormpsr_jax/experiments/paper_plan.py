@@ -247,7 +247,7 @@ def runs_of(
     base = changed(
         config,
         {
-            **_stages(config, without=("product_gate", "fuse")),  # the paper has neither
+            **_stages(config, without=("fuse",)),  # the paper has it not
             "data.dir": config.data.dir or str(root / "data"),
         },
     )

@@ -30,8 +30,6 @@ class Past:
         if kind == "alert":
             kept = {key: record[key] for key in ("message", "time_s", "frame", "wall_time")}
             state.alerts = [*state.alerts, kept][:MAX_ALERTS]
-        elif kind == "withdrawn":  # all of the unit's are
-            state.alerts = []
         elif kind == "unit":
             day = _day(record)
             same = [unit for unit in state.units if _day(unit) == day]

@@ -46,25 +46,25 @@ class Screen:
             self._done_at.append(time.monotonic())
             if self.page.wants_picture:
                 jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
-        self.page.frame(jpeg, {**known, **self._view(capture, known["holding"]), "box": box})
+        self.page.frame(jpeg, {**known, **self._view(capture), "box": box})
 
-    def _view(self, capture: Capture, holding: bool) -> dict[str, Any]:
+    def _view(self, capture: Capture) -> dict[str, Any]:
         live, now = self._live, time.monotonic()
         live_as = "playing" if capture.is_file else "live"
         source = live_as if capture.connected else "lost" if capture.trouble else "opening"
         recent = self._done_at
         while recent and now - recent[0] > _RATE_SECONDS:
             recent.popleft()
-        unsure = () if live.pending else live.unsure
+        unsure = live.unsure
         self._pictures_shown &= {step // 3 for step in unsure}
         view = {
             "source": "ended" if capture.ended else source,
             "fits": live.fits,
-            "checking": live.pending,
+            "product": str(live.product),
             "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
             "unsure": [self._asked_of(step) for step in unsure],
         }
-        if not holding and (beliefs := live.beliefs) is not None:
+        if (beliefs := live.beliefs) is not None:
             view["beliefs"] = [part._asdict() for part in beliefs]
         return view
 

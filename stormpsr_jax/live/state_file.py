@@ -10,11 +10,9 @@ from stormpsr_jax.live import past
 from stormpsr_jax.serving.files import unit
 from stormpsr_jax.serving.named_files import check_seal, sealed
 
-MAX_UNTOLD = 2000  # lines that wait with --hold; then the oldest goes
-
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True):
-    """A saved state; `live` is that of `Live`, `told` that of `Told`, `untold` lines that wait."""
+    """A saved state; `live` is that of `Live`, `told` that of `Told`."""
 
     source: str
     start: float
@@ -22,7 +20,6 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     dropped: int
     unit: unit.UnitState
     told: list[int]
-    untold: list[dict[str, Any]]
     live: dict[str, Any]
     past: past.PastState
     format: Literal[6] = 6

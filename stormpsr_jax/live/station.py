@@ -1,7 +1,6 @@
 """Live recognition at a work station: pictures in, lines of JSON out, a state that is saved."""
 
 import base64
-import collections
 import datetime
 import json
 import re
@@ -61,7 +60,6 @@ class Station:
         framing: Framing | None = None,
         calibrated: bool = True,
         state: Path | None = None,
-        hold: bool = False,
         part_pictures: Sequence[bytes | None] = (),
         clips: Clips | None = None,
         tell: Callable[[str], None] | None = None,
@@ -73,7 +71,6 @@ class Station:
             framing: of the model, which says where in the picture a box is; for a screen.
             calibrated: whether confidences are probabilities.
             state: file to save the state in.
-            hold: tells nothing of an assembly before it is known that it is the model's product.
             part_pictures: by component a JPEG of it in its place, or None; for a screen.
             clips: writes a video of each alert.
             tell: takes a line; None prints it.
@@ -84,13 +81,12 @@ class Station:
         self._live, self._name, self._clock = live, name, clock
         self._unit, self._reset, self._certain = Unit(live, reset), reset, certain
         self._framing, self._calibrated = framing, calibrated
-        self._path, self._hold, self._tell = state, hold, tell or _print
-        self._blank = live.progress
+        self._path, self._tell = state, tell or _print
         self._outputs: Sequence[Outbox | Page] = ()
         self._screen: Screen | None = None
         self._asked = threading.Event()
         self._pictured: Sequence[Outbox] = ()
-        self._untold: collections.deque[Untold] = collections.deque(maxlen=state_file.MAX_UNTOLD)
+        self._untold: list[Untold] = []
         self._past = Past()
         self.told = Told(live.decoder.variant.initial_state)
         self._part_pictures, self._clips = part_pictures, clips
@@ -154,13 +150,9 @@ class Station:
                 break
         if capture.error is not None:
             raise capture.error
-        ended = not stop or self._path is None
-        if ended:
-            self._live.end()
-            self._withdraw(None)
-            if self._unit.began:
-                self._end_unit("stopped" if stop else "end")
-        self._flush(capture, ended)
+        if self._unit.began and (not stop or self._path is None):
+            self._end_unit("stopped" if stop else "end")
+        self._flush(capture)
         self._status(capture)
         self._show(capture, None)
         self._save(capture)
@@ -170,13 +162,9 @@ class Station:
         self.frame = live.frame_at(taken.time)
         if unit.waiting:
             live.look(taken.picture)
-            if not self._withdraw(taken.at):
-                unit.wait(self.frame)
+            unit.wait(self.frame)
             return
         events = live.update(taken.picture, taken.time)
-        self._withdraw(taken.at)
-        if live.fits is False:
-            return
         jpeg = None
         shown = [event for event in events if event.kind in ("report", "unsure")]
         if (shown or live.alerts) and (self._screen is not None or self._pictured):
@@ -207,20 +195,6 @@ class Station:
         believed = None if belief is None else belief.probabilities()
         return overlay.Shown((live.frame or 0) / live.fps, rows, live.changed, box, believed)
 
-    def _withdraw(self, at: float | None) -> bool:
-        """Takes back what was told of another product; returns whether the pictures are of one."""
-        live = self._live
-        if live.fits is not False:
-            return False
-        if self._hold and live.withdrawn:  # then none of it was told
-            self._untold.clear()
-        else:
-            for step in live.withdrawn:
-                self._add("withdrawn", {"step_id": step.step_id, "step": step.name}, at, step.frame)
-        if live.withdrawn or not self._unit.began:
-            self._unit.restart()
-        return True
-
     def _end_unit(self, why: str) -> None:
         self._add("unit", self._unit.end(why), None)
 
@@ -235,7 +209,7 @@ class Station:
         self._untold.append(Untold({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
-        """The fields of all records; `frame` is another one than the last, which was held back."""
+        """The fields of all records; `frame` None is the last one."""
         frame = self.frame if frame is None else frame
         seconds = None if frame is None else round(frame / self._live.fps, 6)
         return {
@@ -246,16 +220,15 @@ class Station:
             "frame": frame,
         }
 
-    def _flush(self, capture: Capture, ended: bool = False) -> None:
-        """Saves the state and then tells the lines, unless they wait for the verdict.
+    def _flush(self, capture: Capture) -> None:
+        """Saves the state and then tells the lines.
 
         Killed in between, a line is missing; the other way round it would be told twice whenever
         somebody kills the process on seeing it.
         """
-        if (self._hold and self._live.pending and not ended) or not self._untold:
+        untold, self._untold = self._untold, []
+        if not untold:
             return
-        untold = list(self._untold)
-        self._untold.clear()
         for line in untold:
             self.told.take(line.record)
             self._past.take(line.record)
@@ -263,8 +236,6 @@ class Station:
         for record, at, jpeg in untold:
             if at is not None:
                 record["latency_ms"] = _milliseconds(time.monotonic() - at)
-            if self._hold and "fits" in record:
-                record["fits"] = self._live.fits
             self._say({**record, "dropped": self._dropped + capture.dropped}, jpeg)
         self._show_past()
 
@@ -281,7 +252,7 @@ class Station:
             "dropped": self._dropped + capture.dropped,
             "reconnections": capture.reconnections,
             "trouble": "" if capture.connected else capture.trouble,
-            "fits": self._live.fits,
+            **records.of_product(self._live.product),
         }
         self._say(self._record("status", None) | content)
 
@@ -301,14 +272,13 @@ class Station:
         """Shows the picture that was just taken, or, without one, what has changed."""
         if self._screen is None:
             return
-        live, unit, holding = self._live, self._unit, self._hold and self._live.pending
+        live, unit = self._live, self._unit
         known = {
             "recording": self._name,
             "time_s": None if self.frame is None else round(self.frame / live.fps, 6),
             "unit": unit.state.count,
             "waiting": unit.waiting,
-            "holding": holding,
-            "checklist": [step._asdict() for step in (self._blank if holding else live.progress)],
+            "checklist": [step._asdict() for step in live.progress],
             "latency_ms": _milliseconds(self._latency),
             "dropped": self._dropped + capture.dropped,
         }
@@ -317,8 +287,7 @@ class Station:
     def _show_past(self) -> None:
         """Shows today's units, the one at hand last."""
         if self._screen is not None:
-            steps = [] if self._hold and self._live.pending else self._unit.steps
-            now = {"unit": self._unit.state.count, "steps": steps}
+            now = {"unit": self._unit.state.count, "steps": self._unit.steps}
             self._screen.page.past(self._past.units(self._record("now", None) | now))
 
     # --- State ------------------------------------------------------------------------------------
@@ -335,7 +304,6 @@ class Station:
             dropped=self._dropped + capture.dropped,
             unit=self._unit.state,
             told=self.told.states,
-            untold=[line.record for line in self._untold],
             live=self._live.state(),
             past=self._past.state,
         )
@@ -366,7 +334,6 @@ class Station:
         name = self._live.decoder.procedure.step_name
         unsure = {step: name(step) for step in self._live.unsure}
         self.told = Told(self._live.decoder.variant.initial_state, saved.told, unsure)
-        self._untold.extend(Untold(record, _came(record)) for record in saved.untold)
         self._past.state = saved.past
         if self.frame is not None:
             # Never back, though the clock of the machine may have been set.
@@ -388,14 +355,6 @@ def _wall_time(at: float | None) -> str:
     ago = 0.0 if at is None else time.monotonic() - at
     moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.UTC)
     return moment.isoformat(timespec="milliseconds")
-
-
-def _came(record: Mapping[str, Any]) -> float | None:
-    """When the picture of a saved line came, by `time.monotonic()`; None of a unit."""
-    if record["type"] == "unit":
-        return None
-    then = datetime.datetime.fromisoformat(record["wall_time"]).timestamp()
-    return time.monotonic() - (time.time() - then)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -8,7 +8,6 @@ class Told:
     """The components as they are after the events that were told.
 
     An uncertain event changes nothing: its step is not told as done; nor does one that is not sure.
-    Where steps are withdrawn, the unit begins anew.
 
     Attributes:
         states: K values: 1 installed, 0 absent, -1 incorrect.
@@ -35,7 +34,7 @@ class Told:
     def take(self, record: Mapping[str, Any]) -> bool:
         """Takes the next line; returns whether it tells of states."""
         kind, step = record.get("type"), record.get("step_id")
-        if kind in ("unit", "withdrawn"):  # with a step, all of the unit's are withdrawn
+        if kind == "unit":
             self.states, self.unsure = list(self._initial), {}
         elif isinstance(step, int) and 0 <= step < 3 * len(self.states):
             if kind in ("event", "confirmed"):
@@ -45,4 +44,4 @@ class Told:
                 self.unsure.pop(3 * (step // 3), None)
             elif kind == "unsure":
                 self.unsure[step] = str(record.get("step", ""))
-        return kind in ("event", "unsure", "gone", "confirmed", "unit", "withdrawn")
+        return kind in ("event", "unsure", "gone", "confirmed", "unit")

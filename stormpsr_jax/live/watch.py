@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             errors.append(f"--alert-clips needs {missing}")
     raise_all(errors)
     tell("stream", args.stream or model.recognises_by)
-    model = options.with_own(model, model_folder(args.model), args.own)
+    options.note_of_product(model, model_folder(args.model))
     (variant,) = options.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
     live, clock = begin(), Clock(model.fps)
@@ -75,7 +75,6 @@ def run(args: argparse.Namespace) -> int:
         framing=framing,
         calibrated=model.calibrated(stream, settings),
         state=state,
-        hold=args.hold,
         part_pictures=model.part_pictures,
         clips=clips,
     )

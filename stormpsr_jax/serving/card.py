@@ -210,8 +210,9 @@ def _networks(
 
 
 def _limits(data: Mapping[str, Any]) -> Iterator[str]:
-    tells = data["fits"] and data["fits"]["thresholds"]
-    cannot = "" if tells else " It cannot tell whether pictures show this product."
+    cannot = (
+        "" if data.get("product_share") else " It cannot tell whether pictures show this product."
+    )
     yield f"* It knows only this product, its steps and its variants.{cannot}"
     yield "* Pictures should look like those of training: camera, light, hands, tools, background."
     if "detector" in data["networks"]:

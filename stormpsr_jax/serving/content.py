@@ -25,7 +25,6 @@ from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.risk import Control
 from stormpsr_jax.psr.streams.stream import Stream
 from stormpsr_jax.serving import needs
-from stormpsr_jax.serving.product_gate import Fits
 
 # By format, the field that says how the networks are kept: as weights, or as programs.
 KEPT = {3: "weights", 4: "exported"}
@@ -150,7 +149,8 @@ class Content:
         origin: for people: the run's config, checksums of the data, whether they are rendered, and
             by stage the recordings that the trainings saw.
         created: UTC, as ISO 8601; with the version, set where it is written.
-        fits: by what it tells its product from others; None cannot.
+        product_share: of pictures of a validation recording, in which its product was seen at least
+            (`serving.product_share`); None where that is not known.
         default: the stream that recognises unless another one is asked for; None is the last one.
     """
 
@@ -167,7 +167,7 @@ class Content:
     fusion: Weights | None = None
     created: str = ""
     package_version: str = ""
-    fits: Fits | None = None
+    product_share: float | None = None
     default: str | None = None
     part_pictures: Sequence[bytes | None] | None = None
 
@@ -199,8 +199,9 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     origin: dict[str, Any]
     # Models that were made before these existed have none.
     default: str | None = None
-    fits: Any = None
+    product_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     part_pictures: tuple[_File | None, ...] | None = None
+    fits: Any = None  # what told the product before `product_share`; not read any more
     # One of these, by format.
     weights: Any = None
     exported: Any = None
@@ -246,9 +247,9 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         streams[name] = _stream(all_streams.find(name), record, f"{place}: streams.{name}")
     if read.default is not None and read.default not in streams:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
-    pictures, fusion, fits = read.pictures, read.fusion, read.fits
+    pictures, fusion = read.pictures, read.fusion
     values = msgspec.structs.asdict(read)
-    for key in ("format", *KEPT.values()):
+    for key in ("format", "fits", *KEPT.values()):
         del values[key]
     values |= {
         "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
@@ -257,7 +258,6 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         "networks": networks,
         "streams": streams,
         "fusion": None if fusion is None else Weights.from_json(fusion, f"{place}: fusion"),
-        "fits": None if fits is None else Fits.from_json(fits, f"{place}: fits"),
     }
     content = Content(**values)
     for what in _contradictions(content):
@@ -282,7 +282,7 @@ def _read(kind: type[_T], data: Any, place: str) -> _T:
 def _contradictions(content: Content) -> Iterator[str]:
     """Says where parts of a model contradict each other."""
     procedure, widths, window = content.procedure, content.networks.widths, content.window
-    roles, pictures, fits = set(widths), content.pictures, content.fits
+    roles, pictures = set(widths), content.pictures
     classes, components = procedure.error_class, procedure.num_components
     if window.frames % window.stride:
         yield f"window: frames: {window.frames} is no multiple of {window.stride}"
@@ -303,9 +303,8 @@ def _contradictions(content: Content) -> Iterator[str]:
     if (found := widths.get("detector", classes)) != classes:
         what = f"the procedure has {classes - 1} states and the error state"
         yield f"networks.detector: num_classes: {found}, {what}"
-    width = widths.get("encoder", content.embedding)
-    if fits is not None and fits.space is not None and len(fits.space.mean) != width:
-        yield f"fits: space: mean: is not of {width} numbers, which embeddings have"
+    if content.product_share is not None and "detector" not in roles:
+        yield "product_share: there is no detector, which measures it"
     if content.part_pictures is not None:
         if len(content.part_pictures) != components:
             yield f"part_pictures: are not {components}, one for each component"

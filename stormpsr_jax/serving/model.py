@@ -9,8 +9,7 @@ K components, M detections of a picture.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import logging
 import os
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -26,14 +25,13 @@ from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.risk import RISK, Decision, decide
 from stormpsr_jax.psr.streams.stream import Event, OnlineDecoder
+from stormpsr_jax.serving import chunks
 from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.folder import model_folder, read_model
-from stormpsr_jax.serving.kept import Kept
 from stormpsr_jax.serving.needs import functions_of
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_gate import Fits
-from stormpsr_jax.serving.product_gate_watch import Watch
+from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views
 
 
@@ -275,30 +273,10 @@ class Model:
             weights=self._content.fusion,
         )
 
-    def with_gate(self, gate: Fits | None) -> Model:
-        """The same model with another check of its product (`product_gate_own`)."""
-        return Model(dataclasses.replace(self._content, fits=gate))
-
-    @property
-    def gate(self) -> Fits | None:
-        """What checks the product; None without any."""
-        return self._content.fits
-
-    @property
-    def gate_checksum(self) -> str:
-        """Of `gate`; "" without any."""
-        told = "" if self.gate is None else repr(self.gate.to_json())
-        return told and hashlib.sha256(told.encode()).hexdigest()
-
-    @property
-    def tells(self) -> bool:
-        """Whether it can check that pictures show its own product."""
-        return self._content.fits is not None and bool(self._content.fits.thresholds)
-
-    def watch(self) -> Watch:
-        """Checks, over the pictures of a source, whether they fit the model."""
+    def product_share(self, station: bool = False) -> ProductShare:
+        """Counts the pictures of a source that show the product; of a `station`, the last ones."""
         rate = self.fps / self.window.frame_step
-        return Watch(self._content.fits, rate, self.procedure.initial_classes)
+        return ProductShare(self._content.product_share, rate, station)
 
     def recognise(
         self,
@@ -311,9 +289,10 @@ class Model:
         settings: Any | None = None,
         batch: int | None = None,
     ) -> Iterator[Event]:
-        """Recognises the steps of one recording, once its last frame has been checked.
+        """Recognises the steps of one recording.
 
-        Of a product that is not the model's there are no events (`serving.kept`).
+        They come when its last frame was looked at. If it does not show the model's product
+        (`serving.product_share`), a warning is logged in place of them.
 
         Args:
             source: the recording: the path of a video, which is resampled to the model's frames per
@@ -390,7 +369,7 @@ class Model:
             prepare=prepare,
             recogniser=lambda: self.recogniser(batch, name),
             decoder=lambda: self.decoder(name, variant, recording, settings),
-            watch=self.watch(),
+            product=self.product_share(station=True),
             fps=self.fps,
             frame_step=self.window.frame_step,
             of_model=self.created,
@@ -404,11 +383,16 @@ class Model:
         decoder: OnlineDecoder,
         batch: int,
     ) -> Iterator[Event]:
-        with Kept(self.watch()) as kept:
-            for _ in kept.look(recogniser, rows, batch):
-                pass
-            for chunk in kept.decoded(decoder, first_frame, self.window.frame_step):
-                yield from chunk.events
+        share, events = self.product_share(), []
+        step = self.window.frame_step
+        for chunk in chunks.decoded(recogniser, decoder, rows, batch, first_frame, step):
+            share.update(chunk.recognised)
+            events += chunk.events
+        if share.fits is False:
+            what = "these pictures do not show the product of %r: %s"
+            logging.getLogger(__name__).warning(what, self.procedure.name, share)
+        else:
+            yield from events
 
     def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
         """The rows of all chunks, checked and prepared, one at a time."""

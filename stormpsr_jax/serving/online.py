@@ -16,13 +16,12 @@ import numpy as np
 from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.streams.stream import LAST_FRAME, Event, OnlineDecoder
-from stormpsr_jax.serving import checklist, product_gate_watch
+from stormpsr_jax.serving import checklist
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.named_files import check_seal, sealed
-from stormpsr_jax.serving.product_gate_watch import Watch
-from stormpsr_jax.serving.recogniser import Recognised, Recogniser, Rows, decode_row, stack
+from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.recogniser import Recogniser, Rows, decode_row, stack
 
-MAX_UNCONFIRMED = 1000  # steps; older ones are not withdrawn
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
@@ -56,19 +55,6 @@ class PartBelief(NamedTuple):
     wrong: float
 
 
-class Withdrawn(NamedTuple):
-    """A step that was reported before it was known that the pictures are of another product.
-
-    Attributes:
-        frame, step_id, name, time_s: as the event had them.
-    """
-
-    frame: int
-    step_id: int
-    name: str
-    time_s: float
-
-
 class SavedWindow(msgspec.Struct, forbid_unknown_fields=True):
     """The embeddings of the window, (frames, D)."""
 
@@ -79,14 +65,13 @@ class SavedWindow(msgspec.Struct, forbid_unknown_fields=True):
 class LiveState(msgspec.Struct, forbid_unknown_fields=True):
     """What is saved of a `Live`, with a checksum."""
 
-    format: Literal[7]
+    format: Literal[8]
     model: str
     frame: int | None
     window: SavedWindow | None
     decoder: dict[str, Any]
     checklist: checklist.ChecklistState
-    fits: product_gate_watch.WatchState
-    unconfirmed: list[tuple[int, int]]
+    product: tuple[float, float]
     checksum: str = ""
 
 
@@ -95,14 +80,12 @@ class Live:
 
     Attributes:
         alerts: those of the last picture (`psr.Alert`).
-        withdrawn: where the last picture, or the end, has shown that these are pictures of another
-            product: the steps that were reported of it.
         seen: its most confident detection, (class, confidence, box cx, cy, w, h in 0…1 of the
             prepared picture), or None.
         changed: (K,) probabilities of the temporal stream at it, or None.
         frame: the number of the last picture's frame, or None before the first one.
         decoder: says what the assembly is like (`decoder.assembly`), the variant and the stream.
-        watch: knows whether the pictures fit the model.
+        product: knows whether the last minutes show the model's product.
     """
 
     def __init__(
@@ -111,7 +94,7 @@ class Live:
         prepare: Callable[[np.ndarray], Rows],
         recogniser: Callable[[], Recogniser],
         decoder: Callable[[], OnlineDecoder],
-        watch: Watch,
+        product: ProductShare,
         fps: float,
         frame_step: int,
         of_model: str,
@@ -119,19 +102,14 @@ class Live:
         """Is made by `Model.live`; `recogniser` and `decoder` make one at its start."""
         self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
         self.fps, self._step = fps, frame_step
-        self.watch = watch
+        self.product = product
         self._of_model = of_model
-        # (frame, step id) of those reported before it was known whether the pictures fit.
-        self._unconfirmed: collections.deque[tuple[int, int]] = collections.deque(
-            maxlen=MAX_UNCONFIRMED
-        )
-        self.withdrawn: list[Withdrawn] = []
         self.reset()
 
     def reset(self) -> None:
         """Starts anew, for the next unit: the variant's initial state, an empty window.
 
-        Times may go on or start from 0 again. Whether the pictures fit stays known.
+        Times may go on or start from 0 again. Whether the product is shown stays known.
         """
         self.decoder = self._make_decoder()
         self._checklist = self._make_checklist(self.decoder)
@@ -158,9 +136,7 @@ class Live:
     def update(self, picture: np.ndarray, time: float) -> list[Event]:
         """Takes the next picture and returns the steps that complete at it, by step id.
 
-        Steps are reported at once, also before it is known whether the pictures fit the model. If
-        they do not, `withdrawn` has those that were reported, and decoder and checklist
-        start anew. While the pictures do not fit, there are none.
+        They are reported at once, whether the pictures show the model's product or not (`fits`).
 
         Of several pictures of one frame (`frame_at`) the first counts. A frame without a picture is
         one without evidence: what was summed up decays, and in the window it repeats the frame
@@ -181,29 +157,21 @@ class Live:
                 "starts a new clock"
             )
         if self.frame is not None and frame <= self.frame:
-            self.alerts, self.withdrawn = [], []
+            self.alerts = []
             return []
         row = self._prepare(picture)
-        passed = 1  # pictures, were none missing
         if self.frame is not None:
-            passed = (frame - self.frame) // self._step
-            self._recogniser.miss(passed - 1)
+            self._recogniser.miss((frame - self.frame) // self._step - 1)
         recognised = self._recogniser(stack([row]))
         self.frame, self.seen = frame, recognised.top(0)
         probabilities = recognised.probabilities
         self.changed = None if probabilities is None else probabilities[0]
-        # One of a slow source stands for those up to it; what was lost with a source does not.
-        self._judge(recognised, min(passed, max(1, round(self.fps / self._step))))
-        self.alerts = []
-        if self.fits is False:
-            return []
+        self.product.update(recognised)
         events = decode_row(self.decoder, frame, recognised, 0, self._step)
         events = self._with_confirmed(frame, events)
         belief = self.decoder.belief
         likely = None if belief is None else belief.probabilities()
         self.alerts = self._checklist.update(frame, events, self.seen, likely)
-        if self.pending:
-            self._unconfirmed += dict.fromkeys((event.frame, event.step_id) for event in events)
         return events
 
     def confirm(self, step: int) -> None:
@@ -232,45 +200,15 @@ class Live:
         """The installations (3k) of which nobody knows whether they are right, the oldest first."""
         return self._checklist.unsure
 
-    def _judge(self, recognised: Recognised | None, count: int = 1) -> None:
-        """Takes what is seen in `count` pictures (None: the end) as evidence of the product."""
-        before, self.withdrawn = self.fits, []
-        if recognised is None:
-            self.watch.finish()
-        else:
-            (view,) = self.watch.of(recognised)
-            for _ in range(count):
-                self.watch.update(view)
-        if before is not None or self.fits is None:
-            return
-        if self.fits is False:
-            self.decoder = self._make_decoder()
-            self._checklist = self._make_checklist(self.decoder)
-            name = self.decoder.procedure.step_name
-            self.withdrawn = [
-                Withdrawn(frame, step, name(step), frame / self.fps)
-                for frame, step in self._unconfirmed
-            ]
-        self._unconfirmed.clear()
-
-    def end(self) -> None:
-        """Says whether the pictures fit where the source has ended, which may set `withdrawn`."""
-        self._judge(None)
-
     @property
     def fits(self) -> bool | None:
-        """Whether the pictures fit the model; None if that is not known."""
-        return self.watch.fits
-
-    @property
-    def pending(self) -> bool:
-        """Whether that is not known and may be, so that steps may still be withdrawn."""
-        return self.watch.pending
+        """Whether the last minutes show the model's product; None where that cannot be told."""
+        return self.product.fits
 
     def look(self, picture: np.ndarray) -> None:
-        """Sets `seen` from a picture that is no part of the assembly; it is judged all the same."""
+        """Sets `seen` from a picture that is no part of the assembly."""
         recognised = self._make_recogniser()(stack([self._prepare(picture)]))
-        self._judge(recognised)
+        self.product.update(recognised)
         self.seen = recognised.top(0)
 
     def finish(self) -> list[Alert]:
@@ -313,14 +251,13 @@ class Live:
         kept = self._recogniser.window
         window = kept if kept is None else SavedWindow(kept.shape, kept.astype("<f4").tobytes())
         state = LiveState(
-            format=7,
+            format=8,
             model=self._of_model,
             frame=self.frame,
             window=window,
             decoder=self.decoder.state(),
             checklist=self._checklist.state(),
-            fits=self.watch.state(),
-            unconfirmed=list(self._unconfirmed),
+            product=self.product.counts,
         )
         return sealed(msgspec.to_builtins(state))
 
@@ -345,9 +282,7 @@ class Live:
         if (kept := saved.window) is not None:
             window = np.frombuffer(kept.float32, "<f4").reshape(kept.shape)
             recogniser.window = window.astype(np.float32)
-        self.watch.restore(saved.fits)
         self._recogniser, self.decoder, self._checklist = recogniser, decoder, steps
-        self._unconfirmed.clear()
-        self._unconfirmed += saved.unconfirmed
-        self.alerts, self.withdrawn, self.seen, self.changed = [], [], None, None
+        self.product.counts = saved.product
+        self.alerts, self.seen, self.changed = [], None, None
         self.frame = saved.frame

@@ -1,15 +1,12 @@
 """What the command line of `recognise` says about the model, for files and live sources alike."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base.errors import gathering, raise_all, tell
-from stormpsr_jax.media import sources
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.serving.model import Model, load_model
-from stormpsr_jax.serving.product_gate_own import gate_of
 
 
 def open_model(folder: Path) -> Model:
@@ -20,23 +17,14 @@ def open_model(folder: Path) -> Model:
     return model
 
 
-def with_own(model: Model, folder: Path, own: str | None) -> Model:
-    """The model, which learns by the videos of --own what its product looks like here.
-
-    Says on stderr that it cannot tell its product from others, if it cannot.
-
-    Raises:
-        ValueError: the videos are missing, cannot be read, or do not show the product.
-    """
-    if own is not None:
-        found, errors = sources.find([own], Path(os.devnull))
-        raise_all([f"--own={own}: {error}" for error in errors])
-        return model.with_gate(gate_of(model, found))
-    if not model.tells:
-        what = "this model cannot check whether pictures show its product"
-        teach = "; --own=VIDEOS teaches it" if "asd" in model.streams else ", without a detector"
-        tell("note", f"{folder}: {what}{teach}")
-    return model
+def note_of_product(model: Model, folder: Path) -> None:
+    """Says on stderr that a model cannot tell its product from others, and why, if it cannot."""
+    if model.product_share().of_model is not None:
+        return
+    why = "it has no detector"
+    if "asd" in model.streams:
+        why = "no validation recording of a camera says how often its detector sees it"
+    tell("note", f"{folder}: this model cannot tell whether pictures show its product: {why}")
 
 
 def settings(

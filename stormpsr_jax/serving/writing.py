@@ -68,7 +68,7 @@ def write_model(folder: str | Path, content: Content) -> None:
         "streams": {name: dataclasses.asdict(record) for name, record in content.streams.items()},
         "fusion": content.fusion and content.fusion.to_json(),
         "origin": dict(content.origin),
-        "fits": content.fits and content.fits.to_json(),
+        "product_share": content.product_share,
         "default": content.default,
     }
     if any(part_pictures := content.part_pictures or ()):

@@ -30,6 +30,7 @@ from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
 from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.named_files import MODEL
+from stormpsr_jax.serving.product_share import lowest_share
 from stormpsr_jax.serving.weights_file import WEIGHTS
 from stormpsr_jax.stages import (
     detector,
@@ -37,12 +38,15 @@ from stormpsr_jax.stages import (
     networks,
     part_pictures,
     predict,
-    product_gate,
     provenance,
 )
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
+
+# What a data folder's settings have if it was rendered from the CAD files of a product, or one that
+# was drawn at random; the toy has no other look than its renders.
+FROM_CAD = {"meshes", "product_seed"}
 
 
 def run(context: Context) -> dict:
@@ -105,7 +109,7 @@ def run(context: Context) -> dict:
         (workdir / "detections.json").unlink(missing_ok=True)
     else:
         files.write_json(workdir / "detections.json", detections)
-    _write_model(context, chosen, result, weights)
+    _write_model(context, chosen, result, weights, _product_share(context, val))
     files.write_json(workdir / "metrics.json", result | {"code": _code(context)})
     figures = {
         f"test/{stream}/{key}": value
@@ -243,6 +247,7 @@ def _write_model(
     chosen: Mapping[str, Choice],
     result: Mapping[str, Any],
     fusion: Weights | None,
+    product_share: float | None,
 ) -> None:
     """Writes the model folder: the networks that predicted, with the settings just chosen."""
     made_from = {"predict": _made_from(context.workdir / "predict")}
@@ -259,9 +264,7 @@ def _write_model(
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,
         fusion=fusion,
-        fits=product_gate.read(context.workdir / "product_gate")
-        if product_gate.STAGE.is_chosen(context)
-        else None,
+        product_share=product_share,
         default=_default(chosen, fusion),
         part_pictures=part_pictures.of_training(context),
         streams={
@@ -285,6 +288,22 @@ def _write_model(
         },
     )
     writing.write_model(context.workdir / "model", model)
+
+
+def _product_share(context: Context, val: Mapping[str, LabelledPredictions]) -> float | None:
+    """In which share of its pictures the detector sees the product in each validation recording.
+
+    Renders of a product's CAD files do not show how it looks to a camera.
+    """
+    made_by = files.read_json(context.folder("val") / "settings.json").get("settings") or {}
+    if FROM_CAD & made_by.keys() or not detector.STAGE.is_chosen(context):
+        return None
+    known = context.detector_source("val").recordings
+    return lowest_share(
+        (r.detections, known[name].num_frames)
+        for name, r in val.items()
+        if r.detections is not None
+    )
 
 
 def _default(chosen: Mapping[str, Choice], weights: Weights | None) -> str | None:
@@ -341,8 +360,7 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _after(context: Context) -> tuple[Stage, ...]:
-    further = (product_gate.STAGE, fuse.STAGE)
-    return (predict.STAGE, *(stage for stage in further if stage.is_chosen(context)))
+    return (predict.STAGE, *([fuse.STAGE] if fuse.STAGE.is_chosen(context) else []))
 
 
 def _further(context: Context) -> dict[str, Any]:

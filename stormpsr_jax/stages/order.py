@@ -3,7 +3,6 @@
 import importlib
 
 from stormpsr_jax.stages import (
-    detections,
     detector,
     embed,
     evaluate,
@@ -11,7 +10,6 @@ from stormpsr_jax.stages import (
     fuse,
     predict,
     pretrain,
-    product_gate,
     temporal,
 )
 from stormpsr_jax.stages.context import Context
@@ -34,9 +32,7 @@ STAGES = (
     temporal.STAGE,
     finetune.STAGE,
     detector.STAGE,
-    detections.STAGE,
     predict.STAGE,
-    product_gate.STAGE,
     fuse.STAGE,
     evaluate.STAGE,
 )
@@ -44,7 +40,7 @@ STAGES = (
 
 def names() -> tuple[str, ...]:
     """Their names, which config.stages may have."""
-    return tuple(stage.name for stage in STAGES if not stage.part_of)
+    return tuple(stage.name for stage in STAGES)
 
 
 def missing() -> str:

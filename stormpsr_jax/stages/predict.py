@@ -1,6 +1,6 @@
 """Stage `predict`: both streams over every recording to score, as prediction files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -12,13 +12,14 @@ from stormpsr_jax.base.results import Record
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.networks.detector import Detector
+from stormpsr_jax.networks.stored import stored_types
 from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
 from stormpsr_jax.serving.recogniser import Recogniser
 from stormpsr_jax.stages import (
-    detections,
     detector,
     finetune,
     learning,
@@ -40,10 +41,11 @@ def run(context: Context) -> dict:
         MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
     """
     config = context.config.predict
-    seen = [stage.name for stage in networks_of(context) if stage is not detector.STAGE]
-    trained = networks.trained(context, seen)
-    of_pictures = networks.pictures(context, context.source(config.splits[0]))
-    made = functions(trained, of_pictures, 1, config.batch)  # without a detector
+    trained = networks.trained(context, [stage.name for stage in networks_of(context)])
+    most, split = context.config.detector.max_detections, config.splits[0]
+    detects = "detector" in trained
+    of_pictures = networks.pictures(context, context.source(split), detects)
+    made = functions(trained, of_pictures, most, config.batch)
     with loop.explained(context.workdir / "predict", "batch"):
         for split in config.splits:
             source = context.source(split)
@@ -69,7 +71,7 @@ def _recording(
     temporal = folder / "temporal" / f"{name}_results_pred.csv"
     scored = folder / "scores" / f"{name}{scores.SUFFIX}"
     visibility = folder / "visibility" / f"{name}.csv"
-    detects = detections.STAGE.is_chosen(context)
+    detects = "detect" in made
     asked = {
         asd: detects,
         temporal: "temporal" in made,
@@ -85,7 +87,7 @@ def _recording(
     recogniser = Recogniser(
         encode=None,  # before, several batches at a time
         temporal=made.get("temporal"),
-        detect=detections.KeptDetections(context, split, name) if detects else None,
+        detect=_detections(context, made["detect"], split, name) if detects else None,
         frames=window.frames,
         stride=window.stride,
     )
@@ -140,6 +142,24 @@ def _rows(
     yield from made["encode"].over(found) if "encode" in made else found
 
 
+def _detections(
+    context: Context, detect: Batched, split: str, name: str
+) -> Callable[[np.ndarray], tuple]:
+    """Detects in all pictures of a recording, and returns what gives those of the next rows."""
+    pictures = context.detector_source(split).chunks(name, context.config.predict.batch)
+    parts = [(*columns, *scores) for *columns, scores in detect.over(p for _, p in pictures)]
+    arrays = [None if a[0] is None else np.concatenate(a) for a in zip(*parts, strict=True)]
+    start = 0
+
+    def of_next(rows: np.ndarray) -> tuple:
+        nonlocal start
+        part = slice(start, start := start + len(rows))
+        boxes, classes, confidences, *scores = (a if a is None else a[part] for a in arrays)
+        return boxes, classes, confidences, tuple(scores)
+
+    return of_next
+
+
 def read_split(
     context: Context, split: str, asd: Path | None = None
 ) -> dict[str, LabelledPredictions]:
@@ -175,21 +195,20 @@ def networks_of(context: Context) -> tuple[Stage, ...]:
 
 
 def _reads(context: Context) -> list[Reads]:
-    parts = ("pictures", "states", "visible")
-    return [Reads(parts, (split,)) for split in context.config.predict.splits]
+    splits = tuple(context.config.predict.splits)
+    found = [Reads(("pictures", "states", "visible"), splits)]
+    if context.config.data.detector_dir and detector.STAGE.is_chosen(context):
+        source = Context.detector_source
+        found.append(Reads(("pictures",), splits, source, owner="the detector's "))
+    return found
 
 
 def _check(context: Context) -> list[str]:
     if not context.config.predict.splits:
         return ["--config.predict.splits=(): names no split to predict; give at least one"]
-    return network_errors(context, "predict")
-
-
-def network_errors(context: Context, name: str) -> list[str]:
-    """Says whether a stage that takes trained networks has none."""
     if networks_of(context):
         return []
-    return [f"stages has {name!r}, but neither 'detector' nor 'temporal', whose networks it takes"]
+    return ["stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"]
 
 
 STAGE = Stage(
@@ -203,12 +222,14 @@ STAGE = Stage(
         "window",
         "predict",
         "!predict.batch",
+        *(f"detector.{name}" for name in stored_types(Detector)),
+        "detector.max_detections",
+        "detector.part_loss",
+        "detector.pose_loss",
+        "detector.image_size",
     ),
     reads=_reads,
-    after=lambda context: (
-        *networks_of(context),
-        *([detections.STAGE] if detections.STAGE.is_chosen(context) else []),
-    ),
+    after=networks_of,
     results=("predictions/**/*.csv", "predictions/**/*.npz"),
     check=_check,
 )

@@ -61,8 +61,6 @@ class Stage:
         further: what else it is made from, {what: checksum}; the data are there, unless it makes
             them.
         after: the stages whose results it reads.
-        part_of: the stage to which it belongs; "": it stands in config.stages itself. A run has it
-            if it has that one and the stages that this one comes after.
         results: the files in WORKDIR that later stages or people use, once it is finished, as
             patterns; by default the best weights of a stage that trains.
         check: what would cost hours, or give a wrong result unnoticed. All fields are in their
@@ -79,7 +77,6 @@ class Stage:
     reads: Callable[[Context], Sequence[Reads]] = _nothing
     further: Callable[[Context], dict[str, Any]] = lambda _: {}
     after: Callable[[Context], tuple[Stage, ...]] = _nothing
-    part_of: str = ""
     results: tuple[str, ...] = ()
     check: Check = _nothing
     show: Callable[[Context], None] | None = None
@@ -103,9 +100,6 @@ class Stage:
 
     def is_chosen(self, context: Context) -> bool:
         """Whether a run has the stage; it makes no data where a finished folder is given."""
-        if self.part_of:
-            before = all(stage.is_chosen(context) for stage in self.after(context))
-            return before and self.part_of in context.config.stages
         return self.name in context.config.stages and not self.is_given(context)
 
     def is_given(self, context: Context) -> bool:

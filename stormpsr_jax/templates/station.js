@@ -177,13 +177,7 @@ function showBeliefs(rows) {
 
 // Whether this is the model's product at all.
 function showFits(view) {
-  let text = "";
-  if (view.fits === false) text = "This does not look like the product: no steps are reported";
-  else if (view.checking) {
-    text = "Checking that this is the right product. Steps appear "
-      + (view.holding ? "then." : "at once and are taken back if it is not.");
-  }
-  document.body.classList.toggle("is-checking", Boolean(view.checking));
+  const text = view.fits === false ? `Is this the product? In the last minutes ${view.product}.` : "";
   by("fits").hidden = !text; // first: a screen reader reads only what changes while it is visible
   setText(by("fits-text"), text);
 }
@@ -212,7 +206,7 @@ function showView(view) {
   state.viewed = Date.now();
   showFits(view);
   showAsk(view.unsure || []);
-  const known = !view.checking && view.fits !== false;
+  const known = view.fits !== false;
   showChecklist(view.checklist || [], Boolean(view.waiting), known);
   showBeliefs(view.beliefs || []);
   state.source = view.source in SOURCES ? view.source : null;
@@ -242,19 +236,8 @@ function timeOf(record) {
   return isNaN(date) ? clock(record.time_s) : date.toLocaleTimeString();
 }
 
-// Steps of another product are struck out, and what was said of them is gone.
-function withdraw(record) {
-  const of = `${record.frame}:${record.step_id}`;
-  for (const row of by("records").children) {
-    if (row.dataset.of === of) row.classList.add("withdrawn");
-  }
-  showAlert(null);
-  announce(`Withdrawn: ${record.step}`);
-}
-
 function showRecord(record) {
   if (record.type === "status") return;
-  if (record.type === "withdrawn") return withdraw(record);
   const isUnit = record.type === "unit";
   const flaws = isUnit ? flawsOf(record) : "";
   const isOver = record.alert === "withdrawn"; // an alert of before no longer holds
@@ -268,9 +251,6 @@ function showRecord(record) {
   else if (record.type === "confirmed") text += " (confirmed by a person)";
   const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
   row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
-  if ("step_id" in record && record.type !== "alert") {
-    row.dataset.of = `${record.frame}:${record.step_id}`;
-  }
   if (["confirmed", "seen", "unsure", "gone"].includes(record.type)) row.append(make("span"));
   else if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
   else if (typeof record.confidence === "number") {

@@ -10,13 +10,6 @@ def run_of(folder, name, **changes):
     return Run(name, tiny(**{"data.dir": str(folder / "data"), **changes}), folder / name)
 
 
-def all_of(run):
-    """Its stages, detections as a part of `predict`."""
-    names = list(run.config.stages)
-    names.insert(names.index("predict"), "detections")
-    return names
-
-
 def test_a_plan_makes_what_runs_share_once(tmp_path):
     base, last = (
         run_of(tmp_path, "base"),
@@ -24,9 +17,9 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
     )
     other = run_of(tmp_path, "other", **{"data.dir": str(tmp_path / "elsewhere")})
     assert expected_stages([base, last, other]) == {
-        base: all_of(base),
-        last: ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
-        other: all_of(other),
+        base: list(base.config.stages),
+        last: ["temporal", "finetune", "predict", "fuse", "evaluate"],
+        other: list(other.config.stages),
     }
 
 
@@ -36,18 +29,18 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
         ({}, ["evaluate"]),
         (
             {"temporal.delta": 3.0},
-            ["temporal", "finetune", "predict", "product_gate", "fuse", "evaluate"],
+            ["temporal", "finetune", "predict", "fuse", "evaluate"],
         ),
         (
             {"detector.cad_wrong": 0.2},
-            ["detector", "detections", "predict", "product_gate", "fuse", "evaluate"],
+            ["detector", "predict", "fuse", "evaluate"],
         ),
         ({"seed": 1}, None),
     ],
 )
 def test_a_plan_leaves_out_what_other_work_folders_have(tmp_path, finished, changes, left):
     run = run_of(tmp_path, "run", **{"data.dir": str(finished / "data"), **changes})
-    every = all_of(run)[1:]  # its data are given
+    every = list(run.config.stages)[1:]  # its data are given
     assert expected_stages([run], [finished]) == {run: every if left is None else left}
     assert expected_stages([run]) == {run: every}
 

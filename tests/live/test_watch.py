@@ -17,9 +17,8 @@ import stormpsr_jax
 from stormpsr_jax.base import files
 from stormpsr_jax.live import capture, opcua, watch
 from stormpsr_jax.psr.streams.stream import Event
-from stormpsr_jax.serving import product_gate_watch
+from stormpsr_jax.serving import product_share
 from stormpsr_jax.serving.named_files import sealed
-from stormpsr_jax.serving.product_gate import Fits
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
 from tests.support.processes import free_port, start, wait_until
@@ -118,19 +117,21 @@ def test_recognise_says_at_the_end_what_it_did_not_keep_up_with(
     assert f"warning: {lines_of(out)[-1]['dropped']} {text}" in err
 
 
-@pytest.mark.parametrize("hold", [[], ["--hold"]])
-def test_recognise_steps_of_another_product_are_withdrawn_or_never_told(
-    hurried, even, expected, tmp_path, capsys, monkeypatch, hold
+@pytest.mark.parametrize("share", [None, 0.001, 1.0])
+def test_recognise_says_whether_it_sees_its_product_and_holds_nothing_back(
+    hurried, even, expected, tmp_path, capsys, monkeypatch, share
 ):
-    monkeypatch.setattr(product_gate_watch, "ENOUGH", 1.0)
-    write(tmp_path / "model", fits=Fits({"detector": 1.0}, None))
-    assert run(tmp_path / "model", even, "--realtime", "--variant=assembly", *hold) == 0
+    monkeypatch.setattr(product_share, "START", 1.0)
+    monkeypatch.setattr(product_share, "FAR_LESS", 0.9)
+    monkeypatch.setattr(product_share, "SURE", 0.37)
+    write(tmp_path / "model", product_share=share)
+    assert run(tmp_path / "model", even, "--realtime", "--variant=assembly") == 0
     lines = lines_of(capsys.readouterr().out)
-    steps = [(event.frame, event.step_id) for event in expected]
-    for kind in ("event", "withdrawn"):
-        told = [(line["frame"], line["step_id"]) for line in lines if line["type"] == kind]
-        assert told == ([] if hold else steps)
-    assert lines[-1]["fits"] is False
+    same([line for line in lines if line["type"] == "event"], expected)
+    status = lines[-1]
+    assert (status["type"], status["validation_share"]) == ("status", share)
+    assert 0.001 < status["share"] < 0.9
+    assert status["fits"] is (None if share is None else share < 1)
 
 
 def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
@@ -292,11 +293,11 @@ def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys
         (
             [
                 *(even, "--out=x", "--serve", "--state=y", "--reset=key", "--token-file=t"),
-                *("--hold", "--mqtt=m://me:secret@h", "--webhook=w", "--opcua=o://me:secret@h"),
+                *("--mqtt=m://me:secret@h", "--webhook=w", "--opcua=o://me:secret@h"),
             ],
             [
                 f"--{name} is for live sources"
-                for name in ("serve", "state", "reset", "token-file", "hold", "mqtt", "webhook")
+                for name in ("serve", "state", "reset", "token-file", "mqtt", "webhook")
             ],
         ),
         (

@@ -178,6 +178,7 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
         (["streams", "best"], {}, "streams: 'best': unknown key"),
         (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
         (["streams", "asd", "settings", "decay"], 2, "settings: .*decay=2.0 is not in 0…1"),
+        (["product_share"], 1.5, "product_share: expected float <= 1.0"),
         (["streams", "asd", "settings", "gate"], del_, "settings: gate: is missing"),
         (["streams", "asd", "calibration"], CALIBRATION | {"high": 1}, "low 0.1 and high 1.0 are"),
         (["streams", "asd", "test", "f1"], "high", "streams.asd: test: expected float"),
@@ -192,6 +193,12 @@ def test_read_model_errors_fields(folder, path, value, message):
     change(folder, *path, value=value)
     refused = refusal(folder, MODEL)
     assert re.search(message, refused), refused
+
+
+def test_read_model_of_before_knows_no_share_of_its_product(folder):
+    change(folder, "product_share", value=del_)
+    change(folder, "fits", value={"thresholds": {"detector": 0.1}, "space": None})
+    assert read_model(folder).product_share is None
 
 
 def test_read_model_a_changed_field_is_noticed_unless_the_checksum_is_deleted(folder, sound):

@@ -13,6 +13,7 @@ import stormpsr_jax
 from stormpsr_jax.psr.files import predictions, timed_labels
 from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.report import pages
+from stormpsr_jax.serving import product_share
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import environment
 from tests.support.recognise_data import (
@@ -210,6 +211,31 @@ def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, c
     assert run(trained, source, f"--out={tmp_path / 'out'}") == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "a_up"]
     assert found(tmp_path / "out/a_up") == found(made)
+
+
+def test_recognise_events_of_another_product_are_in_no_table(
+    clip, made, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(product_share, "ENOUGH", 5.0)
+    monkeypatch.setattr(product_share, "FAR_LESS", 0.9)
+    monkeypatch.setattr(product_share, "SURE", 0.37)
+    for share, status in ((1.0, 3), (0.1, 0)):
+        write(tmp_path / f"{share}", product_share=share)
+        out = tmp_path / f"out_{share}"
+        words = [f"--out={out}", "--certain=0.25", "--format=labelstudio"]
+        assert run(tmp_path / f"{share}", clip, *words) == status
+        said, fits = capsys.readouterr(), status == 0
+        lines = [json.loads(line) for line in (out / "a_up/events.jsonl").open()]
+        assert {line["fits"] for line in lines if line["type"] != "alert"} == {fits}
+        kinds = [line["type"] for line in lines]
+        assert (kinds[-1], lines[-1]["validation_share"]) == ("status", share)
+        assert 0.1 < lines[-1]["share"] < 0.9
+        assert kinds.count("event") > 0 < kinds.count("uncertain")
+        assert len(found(out / "a_up")) == (kinds.count("event") if fits else 0)
+        (labels,) = (path for path in (out / "a_up").glob("a_up*") if path.is_file())
+        assert ("Install" in labels.read_text()) == fits
+        assert ("validation it was in 100.0% or more" in said.out) == (not fits)
+        assert ("do not show the model's product (pump)" in said.err) == (not fits)
 
 
 def test_recognise_writes_pre_labels_of_the_same_steps(trained, clip, tmp_path):

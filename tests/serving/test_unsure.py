@@ -5,8 +5,9 @@ from stormpsr_jax.psr.files import timed_labels, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned_events
 from stormpsr_jax.psr.streams.stream import Event
+from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support import live_data
 from tests.support.live_data import COVER, FPS, PROCEDURE, SEAL, frames, scripted
@@ -119,7 +120,8 @@ def test_pre_labels_call_it_not_sure_and_no_reader_takes_that_for_a_step(tmp_pat
                 Event(4, 6, 0.6, "learned", {"since": 1}, "Install screw", 0.4, "unsure"),
                 Event(6, 6, 0.9, "learned", {}, "Install screw", 0.6),  # is sure by now
             ]
-            writer.write(Chunk(range(9), NOTHING, [None] * 9, events, [None] * 9), [])
+            writer.write(Chunk(range(9), NOTHING, events, [None] * 9), [])
+            writer.finish(ProductShare(None, FPS))
         path = folder / f"x{form.ending}"
         text = path.read_text(encoding="utf-8")
         assert "Install screw" in text.replace("Not sure: Install cover", "")

@@ -16,14 +16,12 @@ import stormpsr_jax
 from stormpsr_jax import main
 from stormpsr_jax.base import files, results
 from stormpsr_jax.stages import (
-    detections,
     detector,
     embed,
     finetune,
     order,
     predict,
     pretrain,
-    product_gate,
     provenance,
     remaking,
     temporal,
@@ -35,7 +33,7 @@ from tests.support.processes import ROOT
 from tests.support.tiny import TRAINED, command, tiny
 
 LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
-SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "detections", "predict")
+SHARED = ("pretrain", "embed", "temporal", "finetune", "detector", "predict")
 
 
 @pytest.fixture
@@ -126,10 +124,9 @@ def large(folder):
     return {"data.detector_dir": str(folder / "large")}
 
 
-NETWORKS = ("predict", "product_gate")
 ENCODED = ("pretrain", "finetune")
-CLIPS = ("temporal", "finetune", *NETWORKS)
-SCORED = ("product_gate", "fuse", "evaluate")
+CLIPS = ("temporal", "finetune", "predict")
+SCORED = ("fuse", "evaluate")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +135,7 @@ SCORED = ("product_gate", "fuse", "evaluate")
         ({"evaluate.decay": 0.5}, ["evaluate"], "evaluate.decay 0.75 → 0.5"),
         (
             {"detector.part_loss": 0.0},
-            ["detector", "detections", "product_gate"],
+            ["detector", "predict"],
             "detector.part_loss 1.0 → 0.0",
         ),
         ({"detector.cad_wrong": 0.25}, ["detector"], "detector.cad_wrong 0.5 → 0.25"),
@@ -156,7 +153,7 @@ SCORED = ("product_gate", "fuse", "evaluate")
         (less_expected, ["evaluate"], "another procedure (whole)"),
         (other_start, SCORED, "another procedure ("),
         (other_weights, ["pretrain"], "other file of init_from"),
-        (large, ["product_gate"], "other the detector's pictures of split"),
+        (large, ["predict"], "other the detector's pictures of split"),
     ],
 )
 def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
@@ -204,20 +201,19 @@ class Reading:
 
 @pytest.mark.parametrize(
     "stage",
-    [pretrain, embed, temporal, finetune, detector, detections, predict, product_gate],
+    [pretrain, embed, temporal, finetune, detector, predict],
 )
 def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     name = stage.__name__.rpartition(".")[2]
-    stages = ("pretrain", "embed", "temporal", "finetune", "detector", "detections")
+    stages = ("pretrain", "embed", "temporal", "finetune", "detector")
     for before in ("data", *stages):
         if before != name:
             (tmp_path / before).symlink_to(finished / before)
     read = set()
     config = tiny()
     context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
-    if name in ("embed", "detections", "predict", "product_gate"):  # one recording is enough
-        opened = context.detector_source if name == "detections" else context.source
-        for recordings in (opened(split).recordings for split in ("train", "val", "test")):
+    if name in ("embed", "predict"):  # one recording is enough
+        for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
             for other in list(recordings)[1:]:
                 del recordings[other]
     if name in TRAINED:
@@ -428,10 +424,10 @@ def taken(workdir, other, **changes):
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        ({"embed.batch": 32}, [*SHARED, "product_gate", "fuse"]),
-        ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector", "detections"]),
+        ({"embed.batch": 32}, [*SHARED, "fuse"]),
+        ({"temporal.sampling": "uniform"}, ["pretrain", "embed", "detector"]),
         ({"detector.cad_wrong": 0.2}, ["pretrain", "embed", "temporal", "finetune"]),
-        ({"pretrain.t_f": 9.0}, ["detector", "detections"]),
+        ({"pretrain.t_f": 9.0}, ["detector"]),
         ({"seed": 1}, []),
     ],
 )

@@ -7,7 +7,7 @@ from PIL import Image
 
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.serving import functions
-from stormpsr_jax.stages import checks, detections, detector, networks, predict, pretrain
+from stormpsr_jax.stages import checks, detector, networks, predict, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.sharding import make_mesh
@@ -52,7 +52,6 @@ def test_predict_the_detector_sees_its_own_pictures(rendered, tmp_path, own_fold
     context = context_of(rendered, tmp_path / "run", **changes)
     assert checks.find_errors(context) == []
     write_random(context)
-    detections.run(context)
     predict.run(context)
     source = context.source("val")
     network = networks.trained(context, ("detector",))["detector"]

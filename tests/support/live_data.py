@@ -8,7 +8,7 @@ from stormpsr_jax.live.capture import Taken
 from stormpsr_jax.psr import Decoder, Procedure, Settings
 from stormpsr_jax.psr.streams import learned, learned_beliefs
 from stormpsr_jax.serving.online import Live
-from stormpsr_jax.serving.product_gate_watch import Watch
+from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser
 from tests.support import toy
 
@@ -39,7 +39,7 @@ def detect(images):
     return boxes, classes, first[:, 1:2] / 100, (np.full(len(images), 5.0), states, None)
 
 
-def scripted(stream="asd", fits=None, sure=None, remove=-2.0) -> Live:
+def scripted(stream="asd", product_share=None, sure=None, remove=-2.0) -> Live:
     """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing.
 
     With `sure` that is the bar of stream "learned" for installations; `remove` is its threshold.
@@ -62,7 +62,7 @@ def scripted(stream="asd", fits=None, sure=None, remove=-2.0) -> Live:
         prepare=lambda shown: shown,
         recogniser=lambda: Recogniser(**recogniser, frames=4, stride=1),
         decoder=decoder,
-        watch=Watch(fits, FPS, PROCEDURE.initial_classes),
+        product=ProductShare(product_share, FPS, station=True),
         fps=FPS,
         frame_step=1,
         of_model="scripted",

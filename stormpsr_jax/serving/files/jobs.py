@@ -107,14 +107,14 @@ def recognise(job: Request, progress: Progress, model: Model | None = None) -> D
     source, folder = job.source, job.out / job.source.name
     made_from, stamp = job.made_from, source.stamp()
     if results.is_finished(folder, stamp, source.checksum, made_from):
-        fits = results.fits(folder)
-        return Done(f"{folder}: finished before{_warning(fits)}", fits)
+        fits, why = results.fits(folder)
+        return Done(f"{folder}: finished before{_warning(fits, why)}", fits)
     start, options = time.monotonic(), job.options
     model = model or _model(job.model, job.checksum)
     pictures = source.open(model.fps)
     progress.begin(pictures.num_frames * (2 if options.video or options.clips else 1))
     with files.replacing_folder(folder, secrets.token_hex(4)) as part:
-        num_events, fits = recording.recognise(
+        num_events, product = recording.recognise(
             model,
             source.name,
             pictures,
@@ -127,16 +127,16 @@ def recognise(job: Request, progress: Progress, model: Model | None = None) -> D
         checksum = source.checksum()
         if source.stamp() != stamp:
             raise ValueError(f"{source.place}: changed while it was read; run the command again")
-        results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from, fits)
+        results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from, product)
     length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
     line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
     if num_events and not model.calibrated(options.stream, options.settings):
         line += "; confidences are not calibrated"
-    return Done(line + _warning(fits), fits)
+    return Done(line + _warning(product.fits, str(product)), product.fits)
 
 
-def _warning(fits: bool | None) -> str:
-    return "; it does not show the model's product" if fits is False else ""
+def _warning(fits: bool | None, why: str) -> str:
+    return f"; it does not show the model's product: {why}" if fits is False else ""
 
 
 @functools.lru_cache(1)

@@ -19,8 +19,9 @@ from stormpsr_jax.psr.streams.stream import Event, reported
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.checklist import likely
+from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files.thumbnails import thumbnail
-from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.product_share import ProductShare
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,7 +135,7 @@ class Report:
         settings: Any,
         calibrated: bool,
         source: str,
-        fits: bool | None,
+        product: ProductShare,
     ) -> None:
         """Writes the page.
 
@@ -142,7 +143,7 @@ class Report:
             stream, settings: by which events were decoded.
             calibrated: whether the confidences of events are.
             source: the file's name, for people.
-            fits: whether it shows the model's product; None where that is not known.
+            product: whether it shows the model's product.
 
         Raises:
             OSError: it cannot be written.
@@ -153,7 +154,8 @@ class Report:
         page = pages.template("recognised.html").render(
             title=name,
             source=source,
-            fits=fits,
+            fits=product.fits,
+            why=str(product),
             procedure=self._procedure,
             variant=self._variant.name,
             fps=self._fps,

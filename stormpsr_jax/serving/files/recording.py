@@ -11,13 +11,14 @@ from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr.streams.stream import reported
 from stormpsr_jax.report import pages
+from stormpsr_jax.serving import chunks
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results
 from stormpsr_jax.serving.files.clips import FOLDER, Clips
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.files.thumbnails import reduced
-from stormpsr_jax.serving.kept import Kept
 from stormpsr_jax.serving.model import Model
+from stormpsr_jax.serving.product_share import ProductShare
 
 VIDEO = "annotated.mp4"
 _DEPTH = 8  # pictures that are read ahead of those that are shown
@@ -32,7 +33,6 @@ class RecordingOptions:
         video, clips: write the annotated video, and one of each event, of some seconds.
         certain: events of a lower confidence are listed as uncertain.
         pre_labels: key of the format of labels that is written too; None for none.
-        gate: checksum of what tells the product, if that is not the model's.
     """
 
     stream: str | None = None
@@ -42,7 +42,6 @@ class RecordingOptions:
     clips: bool = False
     certain: float = 0.0
     pre_labels: str | None = None
-    gate: str | None = None
 
 
 def recognise(
@@ -55,11 +54,11 @@ def recognise(
     *,
     source: Path,
     progress: Callable[[int], object] = lambda count: None,
-) -> tuple[int, bool | None]:
+) -> tuple[int, ProductShare]:
     """Recognises a recording, whose pictures are from `source`, and writes its results.
 
-    The pictures are read twice: by the networks, and then by what shows them. Returns the number of
-    events, and whether the recording shows the model's product; None if that is not known.
+    The pictures are read twice: by the networks, and behind them by what shows them. Returns the
+    number of events in its table, and whether it shows the model's product.
 
     Raises:
         ValueError: a picture cannot be read.
@@ -75,14 +74,11 @@ def recognise(
     framing = model.framing_of("detector")  # the one that boxes are told in
     calibrated = model.calibrated(decoder.stream, decoder.settings)
     missing = pages.missing()
-    num_events = 0
+    num_events, product = 0, model.product_share()
     with contextlib.ExitStack() as stack:
-        kept = stack.enter_context(Kept(model.watch()))
         rows = stack.enter_context(
             contextlib.closing(model.rows_of(pictures, decoder.stream, batch))
         )
-        for count in kept.look(model.recogniser(batch, decoder.stream), rows, batch):
-            progress(count)
         writer = stack.enter_context(
             results.Writer(
                 *(folder, name, procedure, fps, first, certain, options.pre_labels, calibrated),
@@ -98,13 +94,14 @@ def recognise(
         shown_again = ahead((picture for picture in read_upright(pictures)), _DEPTH)
         stack.enter_context(contextlib.closing(shown_again))
         numbered = enumerate(shown_again, first)
-        for chunk in kept.decoded(decoder, first):
+        recogniser = model.recogniser(batch, decoder.stream)
+        for chunk in chunks.decoded(recogniser, decoder, rows, batch, first):
+            product.update(chunk.recognised)
             alerts = []
             for i, frame in enumerate(chunk.numbers):
                 events = [event for event in chunk.events if event.frame == frame]
                 seen = chunk.recognised.top(i)
-                if chunk.fits[i] is not False:
-                    alerts += checklist.update(frame, events, seen, chunk.beliefs[i])
+                alerts += checklist.update(frame, events, seen, chunk.beliefs[i])
                 pictured = any(event.kind in ("report", "unsure") for event in events)
                 if not (video or clips or (pictured and not missing)):
                     continue
@@ -129,17 +126,20 @@ def recognise(
             writer.write(chunk, alerts)
             report.add(chunk, alerts)
             num_events += len(reported(chunk.events))
+            progress(len(chunk.numbers))
         if clips:
             of_events.finish()
-        fits = kept.fits
         # Of another product nothing is missing.
-        alerts = [] if fits is False else checklist.finish()
+        alerts = [] if product.fits is False else checklist.finish()
         writer.write_alerts(alerts)
         report.add_alerts(alerts)
+        writer.finish(product)
+    if product.fits is False:
+        num_events = 0
     if missing:
         what = "%s: no report.html, which needs %s"
         logging.getLogger(__name__).warning(what, name, missing)
-        return num_events, fits
+        return num_events, product
     report.write(
         folder / "report.html",
         name=name,
@@ -148,6 +148,6 @@ def recognise(
         settings=decoder.settings,
         calibrated=calibrated,
         source=source.name,
-        fits=fits,
+        product=product,
     )
-    return num_events, fits
+    return num_events, product

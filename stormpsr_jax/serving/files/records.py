@@ -6,6 +6,7 @@ from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.stream import Event
 from stormpsr_jax.serving.checklist import PERSON
+from stormpsr_jax.serving.product_share import ProductShare
 
 
 def kind_of(event: Event, certain: float) -> str:
@@ -43,3 +44,13 @@ def of_alert(alert: Alert) -> dict[str, Any]:
     """Returns what an alert says, without when it was."""
     fields = {"alert": alert.kind, "message": alert.message, "step_id": alert.step_id}
     return fields | {"other": alert.other, "since": alert.since}
+
+
+def of_product(product: ProductShare) -> dict[str, Any]:
+    """Returns whether a source shows the model's product, and by which shares that is told."""
+    share = product.share
+    return {
+        "fits": product.fits,
+        "share": None if share is None else round(share, 4),
+        "validation_share": product.of_model,
+    }

@@ -21,8 +21,9 @@ from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.stream import Event
+from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import records
-from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.product_share import ProductShare
 
 EVENTS, UNCERTAIN, UNSURE = "events.csv", "uncertain.csv", "unsure.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
@@ -65,6 +66,7 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
 
 class _Record(results.Record, omit_defaults=False):
     fits: bool | None = None
+    product: str = ""
 
 
 def _read_record(folder: Path) -> _Record:
@@ -86,33 +88,39 @@ def remove_parts(out: Path, names: Container[str]) -> None:
             files.remove(path)
 
 
-def fits(folder: Path) -> bool | None:
-    """Whether the source of a finished folder shows the model's product; None: not known."""
-    return _read_record(folder).fits
+def fits(folder: Path) -> tuple[bool | None, str]:
+    """Whether the source of a finished folder shows the model's product, and why in a sentence.
+
+    None and "" where that cannot be told.
+    """
+    record = _read_record(folder)
+    return record.fits, record.product
 
 
 def write_record(
-    folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any], fits: bool | None
+    folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any], product: ProductShare
 ) -> None:
     """Writes what the results in a folder were made from, and their checksums.
 
     Args:
         source: "stamp" and "checksum" of the source.
         made_from: all else that they depend on.
-        fits: whether the source shows the model's product; None where that is not known.
+        product: whether the source shows the model's product.
     """
     known = results.checksums(folder, sorted(p for p in folder.rglob("*") if p.is_file()))
     made = {"source": dict(source), "options": dict(made_from)}
-    results.write(folder, _Record(made, results=known, fits=fits))
+    record = _Record(made, results=known, fits=product.fits, product=str(product))
+    results.write(folder, record)
 
 
 # --- Results --------------------------------------------------------------------------------------
 
 
 class Writer:
-    """Writes events and predictions as they come; memory does not grow.
+    """Writes predictions as they come, and events at the end.
 
-    Use it as a context: the files are there, whole, once it has ended without an error.
+    Only then it is known whether the source shows the model's product. Use it as a context: the
+    predictions are there, whole, once it has ended without an error.
     """
 
     def __init__(
@@ -139,53 +147,58 @@ class Writer:
         self._written: list[Written] = []
         self._unsure: dict[int, Written] = {}  # by component, what is not sure until now
         self._folder, self._recording, self._procedure = folder, recording, procedure
-        self._fps, self._first, self._certain = fps, first_frame, certain
+        self._fps, self._first, self._last = fps, first_frame, first_frame
         self._stack = contextlib.ExitStack()
         self._predictions: dict[str, Callable[[Any], None]] = {}
-        # By type of a line; that of what is not sure is begun with its first row.
-        self._tables: dict[str, Callable[[Sequence[object]], object]] = {}
+        self._lines: list[dict[str, Any]] = []
+        # By type of a line; that of what is not sure is there with its first row.
+        self._tables: dict[str, list[Sequence[object]]] = {"event": []}
+        self._certain = certain
+        if certain:
+            self._tables["uncertain"] = []
 
     def __enter__(self) -> Writer:
-        with contextlib.ExitStack() as stack:
-            self._lines = stack.enter_context(_writing(self._folder / "events.jsonl"))
-            self._tables["event"] = self._table(stack, EVENTS)
-            if self._certain:
-                self._tables["uncertain"] = self._table(stack, UNCERTAIN)
-            self._stack = stack.pop_all()
         return self
-
-    def _table(
-        self, stack: contextlib.ExitStack, name: str
-    ) -> Callable[[Sequence[object]], object]:
-        """Begins a table; returns what writes a row of it."""
-        rows = csv.writer(stack.enter_context(_writing(self._folder / name)), lineterminator="\n")
-        rows.writerow(_HEADER)
-        return rows.writerow
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
-        if self._form is not None and self._form.write is not None and error[0] is None:
-            path = self._folder / f"{self._recording}{self._form.ending}"
-            written = sorted([*self._written, *self._unsure.values()], key=lambda one: one.frame)
-            self._form.write(path, written, self._video, self._fps)
 
     def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
-        """Writes what the networks say about the next frames, and their events and alerts."""
+        """Takes the next frames, what the networks say about them, and their events and alerts."""
         self._write_predictions(chunk)
+        self._last = chunk.numbers[-1]
         for event in chunk.events:
-            confidence = f"{event.confidence:.4f}"
-            time = label_time(event.frame - self._first, self._fps)
             kind = records.kind_of(event, self._certain)
-            if kind == "unsure" and kind not in self._tables:
-                self._tables[kind] = self._table(self._stack, UNSURE)
             if kind not in ("seen", "gone"):
-                row = [time, event.name, confidence, event.frame, event.step_id, event.stream]
-                self._tables[kind](row)
+                time = label_time(event.frame - self._first, self._fps)
+                row = [time, event.name, f"{event.confidence:.4f}", event.frame, event.step_id]
+                self._tables.setdefault(kind, []).append([*row, event.stream])
             self._add_label(event, kind)
-            fits = chunk.fits[event.frame - chunk.numbers[0]]
-            record = records.of_event(event, self._procedure, self._calibrated, fits)
-            self._line({"type": kind, **self._when(event.frame), **record})
+            record = records.of_event(event, self._procedure, self._calibrated, None)
+            self._lines.append({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)
+
+    def finish(self, product: ProductShare) -> None:
+        """Writes events and alerts; of a source without the model's product no tables and labels.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        told, fits = product.fits is not False, product.fits
+        names = {"event": EVENTS, "uncertain": UNCERTAIN, "unsure": UNSURE}
+        for kind, rows in self._tables.items():
+            with _writing(self._folder / names[kind]) as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerows([_HEADER, *(rows if told else ())])
+        status = {"type": "status", **self._when(self._last), **records.of_product(product)}
+        with _writing(self._folder / "events.jsonl") as file:
+            for line in [*self._lines, status]:
+                known = line | {"fits": fits} if "fits" in line else line
+                file.write(json.dumps(known, ensure_ascii=False, allow_nan=False) + "\n")
+        if self._form is not None and self._form.write is not None:
+            path = self._folder / f"{self._recording}{self._form.ending}"
+            written = sorted([*self._written, *self._unsure.values()], key=lambda one: one.frame)
+            self._form.write(path, written if told else [], self._video, self._fps)
 
     def _add_label(self, event: Event, kind: str) -> None:
         """What is not sure in the end is called so: no step, until a person has decided."""
@@ -204,17 +217,14 @@ class Writer:
             self._unsure[event.step_id // 3] = label
 
     def write_alerts(self, alerts: list[Alert]) -> None:
-        """Writes alerts into events.jsonl."""
+        """Takes alerts, for events.jsonl."""
         for alert in alerts:
-            self._line({"type": "alert", **self._when(alert.frame), **records.of_alert(alert)})
+            line = {"type": "alert", **self._when(alert.frame), **records.of_alert(alert)}
+            self._lines.append(line)
 
     def _when(self, frame: int) -> dict[str, Any]:
         time = (frame - self._first) / self._fps
         return {"recording": self._recording, "time_s": round(time, 6), "frame": frame}
-
-    def _line(self, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-        self._lines.write(text + "\n")
 
     def _write_predictions(self, chunk: Chunk) -> None:
         detected, numbers = chunk.recognised.detected, np.array(chunk.numbers)

@@ -84,10 +84,6 @@ class Unit:
         self._live, self._reset = live, reset
         self.state = UnitState()
 
-    def restart(self) -> None:
-        """Begins the unit at hand anew, as nothing that was told of it is true."""
-        self.state = UnitState(count=self.state.count, before=self.state.before)
-
     @property
     def began(self) -> bool:
         """Whether there was a step, or one may have been."""

@@ -3,8 +3,9 @@ import numpy as np
 from stormpsr_jax.psr import Event
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files.page import Report
-from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support.live_data import PROCEDURE
 from tests.support.recognise_data import found, run
@@ -30,12 +31,12 @@ def test_report_hints_at_steps_that_became_doubtful_or_are_not_sure(tmp_path):
     doubts = [(2, 0, {"since": 1}), (2, 6, {"since": 0})]
     events[:0] = [Event(f, s, 0.5, "learned", e, "y", 0.2, "unsure") for f, s, e in doubts]
     events[:0] = [Event(0, step, 0.9, "learned", {}, "z", 0.0, "seen") for step in (0, 6)]
-    report.add(Chunk(range(4), Recognised(np.zeros((4, 3)), None), [None] * 4, events, beliefs), [])
+    report.add(Chunk(range(4), Recognised(np.zeros((4, 3)), None), events, beliefs), [])
     rows = [(0, "done"), (3, "done"), (6, "unsure"), (6, "seen")]
     settings = learned.LearnedSettings()
     report.write(
         tmp_path / "r.html", name="x", rows=rows, stream="learned", settings=settings,
-        calibrated=False, source="x.mp4", fits=True,
+        calibrated=False, source="x.mp4", product=ProductShare(None, 10),
     )  # fmt: skip
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert '<td class="amber">0.40?</td>' in page

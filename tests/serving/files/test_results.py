@@ -6,8 +6,9 @@ from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import results
-from stormpsr_jax.serving.kept import Chunk
+from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support.live_data import PROCEDURE
 
@@ -49,7 +50,8 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
         folder.mkdir()
         key = keys[seed % len(keys)]
         with results.Writer(folder, "x", PROCEDURE, fps, first, pre_labels=key) as writer:
-            writer.write(Chunk(frames, NOTHING, [None] * len(frames), events, []), [])
+            writer.write(Chunk(frames, NOTHING, events, []), [])
+            writer.finish(ProductShare(None, fps))
         read = []
         for path in (folder / results.EVENTS, folder / f"x{formats.WRITTEN[key].ending}"):
             read.append(

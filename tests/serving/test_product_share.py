@@ -1,0 +1,74 @@
+"""A source fits where the detector sees the product about as often as in validation."""
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.serving import product_share
+from stormpsr_jax.serving.product_share import ProductShare, lowest_share
+from stormpsr_jax.serving.recogniser import Detected, Recognised
+
+RATE = 5.0
+
+
+def pictures(shown, confidence=0.9):
+    """Recognised pictures, of which those are of the product that `shown` (N,) says."""
+    classes = np.stack([np.zeros(len(shown), int), np.where(shown, 3, 0)], axis=1)
+    confidences = np.where(classes > 0, confidence, 0.0)
+    return Recognised(None, Detected(np.zeros((len(shown), 2, 4)), classes, confidences))
+
+
+def part(share, count):
+    return np.arange(count) < round(share * count)
+
+
+@pytest.mark.parametrize(
+    ("share", "confidence", "count", "fits"),
+    [
+        (0.11, 0.9, 100, True),
+        (0.09, 0.9, 100, False),
+        (1.0, 0.7, 100, False),  # the detector is not sure
+        (0.0, 0.9, 49, None),  # under ten seconds
+    ],
+)
+def test_a_quarter_of_the_share_in_validation_is_enough(share, confidence, count, fits):
+    product = ProductShare(0.4, RATE)
+    shown = part(share, count)
+    for chunk in np.array_split(shown, 3):
+        product.update(pictures(chunk, confidence))
+    assert product.fits is fits
+    assert ("in validation it was in 40.0% or more" in str(product)) == (fits is not None)
+
+
+def test_without_a_detector_or_a_share_of_the_model_nothing_is_told():
+    without, unknown = ProductShare(0.4, RATE), ProductShare(None, RATE)
+    without.update(Recognised(np.zeros((200, 3)), None))
+    unknown.update(pictures(part(0, 200)))
+    assert (without.fits, without.share, str(without)) == (None, None, "")
+    assert (unknown.fits, unknown.share, str(unknown)) == (None, 0, "")
+
+
+def test_a_station_goes_by_the_last_minutes():
+    minute = round(60 * RATE)
+    product, told = ProductShare(0.4, RATE, station=True), []
+    for share, minutes in ((0.4, 2), (0.0, 20), (0.4, 3)):
+        for _ in range(minutes):
+            product.update(pictures(part(share, minute)))
+            told.append(product.fits)
+    assert told[1] is True
+    assert told[21] is False
+    assert told[-1] is True  # within minutes after a break
+    assert told[2:5] == [True] * 3  # a short one says nothing
+    assert product.counts[1] <= RATE * product_share.MEMORY + 1
+
+
+def test_a_model_has_the_lowest_share_of_its_validation_recordings():
+    def recording(share, count=200, classes=3):
+        frames = np.flatnonzero(part(share, count)).repeat(2)  # two detections of a frame
+        classes = np.full(len(frames), classes)
+        return Detections(frames, classes, np.full(len(frames), 0.9), None), count
+
+    assert lowest_share([recording(0.5), recording(0.31), recording(0.4)]) == 0.31
+    assert lowest_share([recording(0.5), recording(0.01)]) is None
+    assert lowest_share([recording(0.5, classes=0)]) is None
+    assert lowest_share([]) is None
