@@ -72,7 +72,8 @@ def look(model: Model, rows: Sequence) -> tuple[list[Recognised], list[np.ndarra
 
 def _events(model: Model, found: Sequence[Recognised], stream: str, name: str) -> list:
     decoder = model.decoder(stream, recording=name)
-    rows = ((chunk, i) for chunk in found for i in range(chunk.num_rows))
+    # Of a model with a temporal network.
+    rows = ((chunk, i) for chunk in found for i in range(len(chunk.probabilities)))
     return sorted(
         event for frame, row in enumerate(rows) for event in decode_row(decoder, frame, *row)
     )

@@ -161,12 +161,6 @@ class Procedure:
         return np.where((states == -1).any(axis=1), self.error_class, classes)
 
     @functools.cached_property
-    def initial_classes(self) -> tuple[int, ...]:
-        """The detector classes of the catalogued states that its variants begin in."""
-        found = {self.state_class(variant.initial_state) for variant in self.variants.values()}
-        return tuple(sorted(found - {0}))
-
-    @functools.cached_property
     def _class_of_state(self) -> dict[bytes, int]:
         return {row.tobytes(): c for c, row in enumerate(self.states, start=1)}
 

@@ -74,19 +74,11 @@ class Recognised:
         detected: in these frames.
         scores: of B frames, as prediction files have them; None without a temporal network, and
             without a detector where that says nothing of states.
-        embeddings: (B, D) of the frames.
     """
 
     probabilities: np.ndarray | None
     detected: Detected | None
     scores: scores.FrameScores | None = None
-    embeddings: np.ndarray | None = None
-
-    @property
-    def num_rows(self) -> int:
-        """B; 0 of a stream without networks."""
-        columns = (self.probabilities, self.detected and self.detected.classes)
-        return next((len(column) for column in columns if column is not None), 0)
 
     def top(self, i: int) -> tuple[int, float, np.ndarray] | None:
         """(class, confidence, box) of the most confident detection in frame i, or None."""
@@ -138,7 +130,7 @@ class Recogniser:
         """
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
-        probabilities = logits = new = None
+        probabilities = logits = None
         tells = self._detect is not None  # of states
         if self._temporal:
             new = _view(images, "encoder")
@@ -158,7 +150,7 @@ class Recogniser:
             detected = Detected(*columns)
         if self._temporal and tells:
             found = scores.as_written(scores.FrameScores(*of_pictures, logits))
-        return Recognised(probabilities, detected, found, new)
+        return Recognised(probabilities, detected, found)
 
     @property
     def detects(self) -> bool:

@@ -72,8 +72,7 @@ def test_guide_with_boxes(user, tmp_path):
         ]
         content = coco | {"images": images, "annotations": boxes}
         (user / "labels/boxes" / f"{folder.name}.json").write_text(json.dumps(content))
-    learning = "('pretrain','embed','temporal','detector','predict','fuse','evaluate')"
-    follow(user, "boxes", f"--config.stages={learning}")
+    follow(user, "boxes")
     result = json.loads((user / "runs/pump_boxes/metrics.json").read_text())
     assert list(result["streams"]) == ["asd", "temporal", "storm", "learned"]
     gives_its_table(user, "runs/pump_boxes", "data_boxes", tmp_path)
