@@ -32,6 +32,7 @@ MAX_OPEN_READERS = 256
 STATISTICS_PICTURES = 2_000  # that statistics are taken of, at most
 # No read-ahead and no thread of its own: what random access needs (array_record's own advice).
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+_IMPORTING = threading.Lock()
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -308,8 +309,10 @@ class ClipSource(RowSource):
 
     def _jpegs_of(self, recording: str, record: int, data: bytes) -> Sequence[bytes]:
         """Returns the JPEGs of a record; ValueError if it is not that one of this recording."""
-        # Here: it brings 223 modules, and a run that has nothing to do reads no clip.
-        from tensorflow_datasets.proto import tf_example_pb2
+        # Here: it brings 223 modules, and a run that has nothing to do reads no clip. One thread at
+        # a time: two can wait for each other for ever, in the locks of lazy imports.
+        with _IMPORTING:
+            from tensorflow_datasets.proto import tf_example_pb2
 
         feature = tf_example_pb2.Example.FromString(data).features.feature
         first, jpegs = record * self._clip_length, feature["jpeg"].bytes_list.value
