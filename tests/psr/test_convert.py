@@ -119,21 +119,17 @@ def test_notes_of_tools_are_no_frames_and_files_of_several_videos_several_record
     assert "mine" in run(*words, "--recording=mine")
 
 
-NAMES = {
-    "data.yaml": "path: x\nnc: 4\nnames: [background, 10, 11, error_state]\n",
-    "numbers.yml": "names:\n  0: background\n  3: error_state\n  1: 10\n  2: '11'\n",
-    "classes.txt": "background\n10\n11\nerror_state\n",
-}
+NAMES = {"data.yaml": "path: x\nnc: 4\nnames: [background, 10, 11, error_state]\n"}
 
 
 def test_yaml_of_names_says_what_it_needs_where_there_is_numpy_alone(folder, monkeypatch, capsys):
-    write({"data.yaml": NAMES["data.yaml"]}, folder)
+    write(NAMES, folder)
     monkeypatch.setitem(sys.modules, "yaml", None)
     assert "pip install pyyaml; or give a text file" in refused(capsys, run, *NAMED)
 
 
 def test_category_ids_of_ultralytics_from_0_and_from_1_give_the_same_classes(folder, capsys):
-    write({"data.yaml": NAMES["data.yaml"]}, folder)
+    write(NAMES, folder)
     words = (*COCO, "--names=data.yaml")
 
     def found(categories, *more):

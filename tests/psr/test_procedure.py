@@ -67,18 +67,6 @@ def test_state_class_error_and_uncatalogued():
         procedure.state_classes(np.zeros((5, 2)))
 
 
-def test_variant_for_errors_name_the_recording():
-    procedure = Procedure.from_json(GOOD)
-    assert procedure.variant_for("up_1").name == "up"
-    assert procedure.variant_for("whatever", "down").name == "down"
-    with pytest.raises(ValueError, match=r"no variant matches recording 'x'.*--variant"):
-        procedure.variant_for("x")
-    with pytest.raises(ValueError, match=r"several variants match recording 'any'.*up, down"):
-        procedure.variant_for("any")
-    with pytest.raises(ValueError, match=r"'sideways'.*up, down"):
-        procedure.variant_for("up_1", "sideways")
-
-
 def test_allowed_round_trip_and_what_is_possible():
     plain = Procedure.from_json(GOOD)
     assert [v.allowed for v in plain.variants.values()] == [None, None]
