@@ -88,11 +88,7 @@ class Procedure:
         return hash((self.name, self.components))
 
     def at(self, fps: float | None) -> "Procedure":
-        """Returns the procedure with other frames per second; itself for None.
-
-        Raises:
-            ValueError: not in MIN_FPS…MAX_FPS.
-        """
+        """Returns the procedure with other frames per second (or ValueError); itself for None."""
         if fps is None or fps == self.fps:
             return self
         if not MIN_FPS <= fps <= MAX_FPS:

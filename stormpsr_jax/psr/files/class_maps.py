@@ -84,11 +84,7 @@ class ClassMap:
             source[c], self._classes[str(name)] = name, c
 
     def __call__(self, detected: Id, place: str) -> int:
-        """Returns the procedure's class.
-
-        Raises:
-            ValueError: the map does not have it; names the first place, and at others it is 0.
-        """
+        """Returns the procedure's class; of one it has not ValueError, and then at others 0."""
         if str(detected) in self._classes or detected in self._reported:
             return self._classes.get(str(detected), 0)
         self._reported.add(detected)

@@ -4,7 +4,7 @@ A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_
 both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
 a file NAME of one of the `formats`, or one such file in a folder of the recording's name; or a file
 of any name that has the labels of several, as tools export a project. All may lie below folders
-train, val and test.
+train, val and test. Readers raise ValueError with every error, with file, line and field.
 """
 
 import dataclasses
@@ -249,14 +249,8 @@ def _is_meant(path: pathlib.Path) -> bool:
 def _recordings_in(place: Labelled, own: str, known: Collection[str]) -> list[str]:
     """The recordings whose labels are in a file; none if it has no labels.
 
-    Args:
-        own: the recording that the file is called like. It has the labels of a file of one, but if
-            `known` has another name that the tool gives it.
-        known: names of recordings; of those that `known` has not, the tool's name is taken.
-
-    Raises:
-        ValueError: of several recordings some have no name, or two the same; or what is wrong with
-            a tool's file that is called like none of `known`.
+    That of a file of one is `own`, which it is called like, but if `known` has another name that
+    the tool gives it. Of several, the names are those that `known` has, or else the tool's.
     """
     certain = place.path.name.lower().endswith(formats.CERTAIN)
     try:
@@ -329,9 +323,6 @@ def read(
         needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
             read. None reads both.
         recording: its name; None if the file has it.
-
-    Raises:
-        ValueError: every error, with file, line and field.
     """
     place = labelled if isinstance(labelled, Labelled) else Labelled(pathlib.Path(labelled))
     known: dict[str, Any] = {}

@@ -77,8 +77,7 @@ class LabelledPredictions:
     def states_at(self, frames: np.ndarray) -> np.ndarray:
         """Returns the true states (N, K) at frames (N,); the first also holds before its frame.
 
-        Raises:
-            ValueError: the labels give no states.
+        ValueError where the labels give none.
         """
         if not len(self.frames):
             raise ValueError(f"recording {self.name}: its labels give no states")

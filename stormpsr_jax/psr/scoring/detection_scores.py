@@ -161,7 +161,7 @@ def score(
             raise ValueError(f"--{name}={value} is not in 0…1")
     found, true = _joined(recordings)
     boxed = np.isin(found.frames, true.frames)
-    near = average_precisions(_rows(found, boxed), true, iou)
+    near = average_precisions(predictions.at(found, boxed), true, iou)
     everywhere = average_precisions(found, true, iou)
     counts = confusion(found, true, procedure.error_class, confidence, iou)
     names = ["none", *procedure.to_json()["states"], "error state"]
@@ -216,7 +216,7 @@ def _joined(
     empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4))
     found, true = [empty], [(empty[0], empty[1], empty[3])]
     for _, (detections, of_one) in sorted(recordings.items()):
-        kept = _rows(detections, ~np.isin(detections.frames, of_one.left_out))
+        kept = predictions.at(detections, ~np.isin(detections.frames, of_one.left_out))
         rows = ~np.isin(of_one.frames, of_one.left_out)
         found.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
         true.append((of_one.frames[rows] + start, of_one.classes[rows], of_one.boxes[rows]))
@@ -230,12 +230,6 @@ def _joined(
 
 def _last(frames: np.ndarray) -> int:
     return int(frames.max()) if len(frames) else -1
-
-
-def _rows(found: Detections, kept: np.ndarray) -> Detections:
-    return Detections(
-        found.frames[kept], found.classes[kept], found.confidences[kept], found.boxes[kept]
-    )
 
 
 # --- Files ----------------------------------------------------------------------------------------
