@@ -246,11 +246,7 @@ def _risks(args: argparse.Namespace) -> dict[str, float]:
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The streams that are absent, and why; fitted ones come only where they are asked for."""
     given = {kind.flag for kind in KINDS.values() if getattr(args, kind.flag) is not None}
-    reasons = [
-        (stream.name, stream.absence(given, args.decoder))
-        for stream in streams.STREAMS
-        if not stream.fitted
-    ]
+    reasons = [(s.name, s.absence(given, args.decoder)) for s in streams.STREAMS if not s.fitted]
     return [(name, why) for name, why in reasons if why is not None]
 
 

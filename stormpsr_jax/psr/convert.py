@@ -323,10 +323,7 @@ def renumbered(found: predictions.P, source: float, target: float) -> prediction
     frame on, and never before. Where several frames fall on one, the best of them is kept: of
     detections the frame with the most confident row, with all its rows; of the temporal stream's
     clips the last, which ends nearest to the frame. At a higher rate, the frames between have no
-    rows.
-
-    Raises:
-        ValueError: a number that no file may have.
+    rows. ValueError: a number that no file may have.
     """
     # A millionth: 11 / 25 · 50 is a little more than 22.
     exact = np.ceil(found.frames * (target / source) - 1e-6)

@@ -93,10 +93,7 @@ def record_next(result: Mapping[str, Any]) -> list[str]:
 
     They name the steps that its stream found worst, the parts whose incorrect installations it
     accepted, and those that are never installed incorrectly; of validation, as the test recordings
-    must choose nothing.
-
-    Raises:
-        ValueError: it is not of a run, or of one of an earlier version.
+    must choose nothing. ValueError: it is not of a run, or of one of an earlier version.
     """
     stream = result.get("default_stream")
     recordings = result.get("validation", {}).get(stream, {}).get("recordings")

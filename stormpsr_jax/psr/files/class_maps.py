@@ -106,10 +106,7 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
     Args:
         path: a YAML file with `names` (the data.yaml of Ultralytics), a list or numbers with names;
             or a text file with a name a line. In YAML a name of digits alone stays as it is
-            written.
-
-    Raises:
-        ValueError: not such a file.
+            written. ValueError where it is neither.
     """
     text, path = files.read_text(path), os.fspath(path)
     if len(text) > _MAX_NAMES:

@@ -140,12 +140,8 @@ def split_of(path: pathlib.Path, top: pathlib.Path, above: bool = False) -> str:
     Such a folder may be called test_p1. Those below `top` count, and `above` that one too.
     """
     names = [top.absolute().name] * above + [*path.relative_to(top).parts[:-1]]
-    return next(filter(None, map(_split_in, reversed(names))), "")
-
-
-def _split_in(name: str) -> str:
-    match = _SPLIT.fullmatch(name)
-    return match[1].lower() if match else ""
+    matches = filter(None, map(_SPLIT.fullmatch, reversed(names)))
+    return next((match[1].lower() for match in matches), "")
 
 
 def is_of(split: str | None, path: pathlib.Path, top: pathlib.Path) -> bool:
@@ -167,9 +163,6 @@ def look(
 
     Args:
         leave_out: path of a CSV file that holds no labels.
-
-    Raises:
-        ValueError: folders that cannot be read.
     """
     root = top if top.is_dir() else top.parent
     found = Found({}, {}, [], [])

@@ -48,9 +48,7 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
     Insert 1, delete 1, substitute 2, transpose 1; the unrestricted ("true") distance, in which
     transposed neighbours may be edited further: Lowrance and Wagner's recurrence, which holds as
     twice the cost of a transposition is no less than that of an insertion and a deletion.
-
-    Raises:
-        ValueError: see `check_pairs`.
+    ValueError: see `check_pairs`.
     """
     start = 0
     while start < min(len(truth), len(predicted)) and truth[start] == predicted[start]:

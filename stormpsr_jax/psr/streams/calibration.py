@@ -41,11 +41,6 @@ class Judged(NamedTuple):
     right: bool
     step_id: int = 0
 
-    @property
-    def of_wrong(self) -> bool:
-        """Whether it is a report of a wrong part (3k+1)."""
-        return self.step_id % 3 == 1
-
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
@@ -122,9 +117,11 @@ def fit(judged: Iterable[Judged]) -> Calibration:
     (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS` events, where all are right
     or none is, and where the surer ones are not more often right.
     """
-    judged = sorted(judged)
-    wrong = _fit([one for one in judged if one.of_wrong])
-    return dataclasses.replace(_fit([one for one in judged if not one.of_wrong]), wrong=wrong)
+    kinds: tuple[list[Judged], list[Judged]] = [], []
+    for one in sorted(judged):
+        kinds[one.step_id % 3 == 1].append(one)
+    others, wrong = map(_fit, kinds)
+    return dataclasses.replace(others, wrong=wrong)
 
 
 def _fit(judged: Sequence[Judged]) -> Calibration:

@@ -16,26 +16,15 @@ from stormpsr_jax.psr.streams.accumulate import accumulate
 from stormpsr_jax.psr.streams.accumulated import Decoder, decode
 from stormpsr_jax.psr.streams.stream import Settings
 from stormpsr_jax.psr.streams.streams import find
+from tests.support import toy
 
 K = 3
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 5,
-        "components": ["a", "b", "c"],
-        "states": ["100", "110", "111", "011", "000"],
-        "variants": {
-            "up": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["up*"]},
-            "down": {"initial_state": "111", "expected": [2, 5, 8, 0], "recordings": ["down*"]},
-            "mend": {
-                "initial_state": "110",
-                "expected": [6],
-                "allowed": [5, 3, 8],
-                "recordings": ["mend*"],
-            },
-        },
-    }
-)
+CONTENT = toy.content("a, b, c", "100 110 111 011 000", variant="up")
+CONTENT["variants"] |= {
+    "down": {"initial_state": "111", "expected": [2, 5, 8, 0], "recordings": []},
+    "mend": {"initial_state": "110", "expected": [6], "allowed": [5, 3, 8], "recordings": []},
+}
+PROCEDURE = Procedure.from_json(CONTENT)
 # What may happen in each: where the file does not say, parts that can be there come off and on.
 POSSIBLE = {"up": range(9), "down": range(9), "mend": [6, 5, 3, 8]}
 CLASSES = range(len(PROCEDURE.states) + 2)
