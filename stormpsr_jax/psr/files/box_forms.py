@@ -97,10 +97,8 @@ def coco_images(data: Any, path: Path) -> dict[Id, Picture]:
 def coco_categories(data: Any, path: Path) -> dict[Id, str]:
     """Returns the names of categories by their ids, '' for what is no text; errors as `coco`."""
 
-    def name_of(_: str, entry: Any) -> str:
-        return name if isinstance(name := entry.get("name"), str) else ""
-
-    return _by_id(data, "categories", path, name_of)
+    names = _by_id(data, "categories", path, lambda _, entry: entry.get("name"))
+    return {key: name if isinstance(name, str) else "" for key, name in names.items()}
 
 
 def _coco_box(entry: Any, place: str, translate: Translate | None) -> Box:

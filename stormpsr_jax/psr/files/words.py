@@ -57,21 +57,16 @@ class Steps:
             return self._names[text]
         if len(same := self._folded.get(text.casefold(), [])) == 1:
             return same[0]
-        near = self.near(text, 3, 0.5)
+        near = []
+        if len(self._names) <= _MAX_COMPARED:  # each takes some hundredths of a millisecond
+            by_fold = {name.casefold(): name for name in self._names}
+            matches = difflib.get_close_matches(text[:200].casefold(), by_fold, 3, 0.5)
+            near = [by_fold[name] for name in matches]
         hint = f"; near it are {', '.join(map(repr, near))}" if near else ""
         raise ValueError(
             f"{place}: {files.shorten(text)} is no step of procedure {self._procedure.name!r}{hint}"
             " (python -m stormpsr_jax.procedure show FILE lists them, --words maps words to them)"
         )
-
-    def near(self, text: str, number: int, cutoff: float) -> list[str]:
-        """Returns the names of steps most like a text, the nearest first."""
-        # Comparing names takes some hundredths of a millisecond each.
-        if len(self._names) > _MAX_COMPARED:
-            return []
-        folded = {name.casefold(): name for name in self._names}
-        found = difflib.get_close_matches(text[:200].casefold(), folded, number, cutoff)
-        return [folded[name] for name in found]
 
 
 @dataclasses.dataclass(frozen=True)
