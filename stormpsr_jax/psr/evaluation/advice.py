@@ -78,13 +78,11 @@ def found(
     events = streams.find(stream).decode(procedure, recording, settings, weights)
     right = reported(events)
     seen = [event for event in events if event.kind == "seen"] or right
-    reports = [event[:2] for event in right]
+    of, reports = (recording.frames, recording.states), [event[:2] for event in right]
     return {
         "truth": [list(step) for step in sorted(recording.truth)],
         "events": [list(event[:3]) for event in seen],
-        "wrong": wrong_parts.score_recording(
-            recording.frames, recording.states, reports, procedure.fps
-        ),
+        "wrong": wrong_parts.score_recording(*of, reports, procedure.fps),
     }
 
 
