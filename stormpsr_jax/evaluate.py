@@ -97,12 +97,9 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         files.write_json(args.out, result)
     for stream, why in _absent(args):
         tell(f"no {stream} stream", why)
-    for check in result["checks"]:
-        tell("check", check)
-    for note in result["risk_notes"]:
-        tell("note", note)
-    for warning in result["warnings"]:
-        tell("warning", warning)
+    for kind, key in (("check", "checks"), ("note", "risk_notes"), ("warning", "warnings")):
+        for line in result[key]:
+            tell(kind, line)
     print(analysis.overview(result))
     if args.report is not None:  # last: drawing needs libraries, which nothing above does
         _write_report(args.report, procedure, recordings, result)
@@ -214,10 +211,7 @@ def _fusion(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
 ) -> Weights | None:
-    """The weights of the learned fusion, where --scores or --fusion asks for it.
-
-    Without --scores, the recordings get those that can be made of their predictions.
-    """
+    """The weights of the learned fusion, where asked for; without --scores makes these too."""
     if args.scores is None and args.fusion is None:
         return None
     if args.protocol == "released" or args.decoder != "expected":
@@ -252,11 +246,7 @@ def _risks(args: argparse.Namespace) -> dict[str, float]:
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The streams that are absent, and why; fitted ones come only where they are asked for."""
     given = {kind.flag for kind in KINDS.values() if getattr(args, kind.flag) is not None}
-    reasons = [
-        (stream.name, stream.absence(given, args.decoder))
-        for stream in streams.STREAMS
-        if not stream.fitted
-    ]
+    reasons = [(s.name, s.absence(given, args.decoder)) for s in streams.STREAMS if not s.fitted]
     return [(name, why) for name, why in reasons if why is not None]
 
 

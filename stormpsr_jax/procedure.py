@@ -139,13 +139,11 @@ def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]
 def _draft(args: argparse.Namespace) -> None:
     """Writes a procedure with the parts of a folder of meshes, in the order of their names."""
     drafts = _drafts("procedure draft")
-    _check_new(args.out)
     name = args.name or pathlib.Path(args.meshes).resolve().name
     content = template(name, drafts.part_names(args.meshes), args.fps)
     content["variants"]["assembly"]["precedence"] = []
     content["draft"] = [_IN_ORDER]
-    with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
-        file.write(_dump(content) + "\n")
+    _write_new(args.out, _dump(content))
     _print_warnings(content["draft"])
     count = len(content["components"])
     print(f"{args.out}: a draft of {count} parts, {count} states")
@@ -217,15 +215,15 @@ def _template(args: argparse.Namespace) -> None:
     text = _dump(template(args.name, components, args.fps))
     if args.out is None:
         print(text)
-        return
-    _check_new(args.out)
-    with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
-        file.write(text + "\n")
+    else:
+        _write_new(args.out, text)
 
 
-def _check_new(out: str) -> None:
+def _write_new(out: str, text: str) -> None:
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a file that is not, or delete it")
+    with pathlib.Path(out).open("x", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def _dump(data: dict[str, Any]) -> str:

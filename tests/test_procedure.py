@@ -5,7 +5,7 @@ import pytest
 
 from stormpsr_jax import procedure as command
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from tests.support import toy
+from tests.support import refusals, toy
 from tests.support.commands import refused
 
 LABELS = "00001.jpg,0,Install base\n"
@@ -54,49 +54,12 @@ def test_check_packaged_procedures_raise_no_warning(name, capsys):
 
 GOOD = toy.content("left, right, lid", variant="up")
 GOOD["variants"]["up"] |= {"recordings": ["up_*"], "precedence": [[0, 6], [3, 6]]}
-UP = ("variants", "up")
-ERRORS = [  # where, or the whole file
-    (b"{", None, "line 1: not JSON"),
-    (b"[]", None, "a procedure is an object"),
-    (b'{"name": "a", "name": "b"}', None, "key 'name' is given twice in one object"),
-    (b'{"fps": NaN}', None, "NaN is not a number"),
-    (b"\xff\xfe", None, "line 1: not UTF-8"),
-    (b"[" * 100000, None, "not JSON that can be read (nested too deeply)"),
-    (("name",), None, "name: is missing"),
-    (("fps",), 1e6, "fps: 1000000.0 is not in 1e-06…1000"),
-    (("fps",), True, "fps: True"),
-    (("colour",), "red", "colour: unknown key"),
-    (("\x1b[2J" + 9000 * "k",), 1, r"\x1b[2Jkkk"),
-    (("components",), [], "components: [] is not a list of names"),
-    (("components", 1), "left", "components[1]: 'left' is also components[0]"),
-    (("components", 1), 7, "components[1]: 7"),
-    (("states",), [], "states: []"),
-    (("states", 1), "100", "states[1]: '100' is also states[0]"),
-    (("states", 1), "1100", "states[1]: '1100' has length 4, there are 3 components"),
-    (("states", 1), "1x0", "states[1]: '1x0'"),
-    (("variants",), {}, "variants: "),
-    (UP, [], "variants.up: "),
-    ((*UP, "color"), 1, "variants.up.color: unknown key"),
-    ((*UP, "recordings"), None, "variants.up.recordings: is missing"),
-    ((*UP, "recordings"), "up", "variants.up.recordings: 'up'"),
-    ((*UP, "initial_state"), "0", "variants.up.initial_state: '0' has length 1"),
-    ((*UP, "expected"), 3, "variants.up.expected: 3"),
-    ((*UP, "expected", 1), 9, "variants.up.expected[1]: 9 is not a step id in 0…8"),
-    ((*UP, "expected", 1), 4, "variants.up.expected[1]: 4 is an incorrect"),
-    ((*UP, "expected", 1), 0, "variants.up.expected[1]: 0 is also expected[0]"),
-    ((*UP, "expected", 1), "3", "variants.up.expected[1]: '3'"),
-    ((*UP, "allowed"), {}, "variants.up.allowed: {} is not a list of step ids"),
-    ((*UP, "allowed"), [2, 2], "variants.up.allowed[1]: 2 is also allowed[0]"),
-    ((*UP, "precedence"), 3, "variants.up.precedence: 3"),
-    ((*UP, "precedence", 0), [0], "variants.up.precedence[0]: [0]"),
-    ((*UP, "precedence", 0), [0, 9], "variants.up.precedence[0]: 9"),
-    ((*UP, "precedence"), [[8, 2], [0, 3], [3, 6], [6, 0]], "the rules form a cycle 3 → 6 → 0 → 3"),
-    *(
-        (place, name, f"{where}: '")
-        for name in ("", " left", "a\rb", "a\x1b[2Jb", "a\ud800b", "a\u2028b", 20_000 * "x")
-        for place, where in ((("name",), "name"), (("components", 1), "components[1]"))
-    ),
+ODD = [
+    (b"\xff\xfe", "line 1: not UTF-8"),
+    (b"[" * 100000, "not JSON that can be read (nested too deeply)"),
 ]
+LONG_KEY = "\x1b[2J" + 9000 * "k"
+ODD_NAMES = ("a\rb", "a\x1b[2Jb", "a\ud800b", "a\u2028b", 20_000 * "x")
 
 
 def changed(place, value):
@@ -110,9 +73,27 @@ def changed(place, value):
     return json.dumps(data).encode()
 
 
-@pytest.mark.parametrize(("place", "value", "message"), ERRORS)
-def test_check_names_an_error_with_its_place(tmp_path, capsys, place, value, message):
-    content = place if isinstance(place, bytes) else changed(place, value)
+def of_place(words):
+    """What a case of the snapshot has there, such as `variants/up/expected/1 9`."""
+    place, value = words.split(" ", 1)
+    keys = [int(key) if key.isdigit() else key for key in place.split("/")]
+    return changed(keys, json.loads(value))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *(
+            pytest.param(of_place(words) if words else files["toy.json"].encode(), *messages)
+            for words, files, messages in (case.values for case in refusals.cases("procedure.txt"))
+        ),
+        *ODD,
+        (changed([LONG_KEY], 1), r"\x1b[2Jkkk"),
+        *((changed(["name"], name), "name: '") for name in ODD_NAMES),
+        *((changed(["components", 1], name), "components[1]: '") for name in ODD_NAMES),
+    ],
+)
+def test_check_names_an_error_with_its_place(tmp_path, capsys, content, message):
     (tmp_path / "toy.json").write_bytes(content)
     said = refused(capsys, command.main, ["check", str(tmp_path / "toy.json")])
     assert re.search(rf"toy\.json: (variants\.up\.precedence: )?{re.escape(message)}", said), said

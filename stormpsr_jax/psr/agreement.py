@@ -23,6 +23,7 @@ warning; a slope near 1 shows that the rates are the same.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -82,10 +83,8 @@ def without_steps(variant: Variant, labels: Labels, place: object) -> list[str]:
 def _of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[LabelWarning]:
     """Steps that the variant has no place for, and those before one that should precede them."""
     monitor, warnings = Monitor(procedure, variant), []
-    by_frame: dict[int, list[int]] = {}
-    for frame, step in sorted(steps):
-        by_frame.setdefault(frame, []).append(step)
-    for frame, ids in by_frame.items():
+    for frame, its in itertools.groupby(sorted(steps), key=lambda step: step[0]):
+        ids = [step for _, step in its]
         for step in ids:
             if step % 3 != 1 and step not in variant.possible:
                 what = f"{procedure.step_name(step)} is neither expected nor allowed in variant"
@@ -322,7 +321,7 @@ def check_rates(
                 f"recording {name}: --{flag} has frame {last}, but the recording ends at frame "
                 f"{max(end, last_label)} by --visibility; {remedy(flag, last / end, fps)}"
             )
-    slope = _slope(*_points(recordings, events))
+    slope = _slope(recordings, events)
     if slope is not None and abs(math.log(slope)) <= math.log(MAX_SLOPE):
         return errors, []  # the rates are the same, wherever the predictions end
     behind, before = min(ratios, default=1) > FAR_BEHIND, max(ratios, default=1) < FAR_BEFORE
@@ -367,20 +366,18 @@ def _known_end(r: LabelledPredictions) -> int | None:
     return last if first <= 1 and last - first + 1 == len(r.visibility[0]) and last > 0 else None
 
 
-def _points(
+def _slope(
     recordings: Mapping[str, LabelledPredictions], events: Mapping[str, Sequence[Step]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The true and the recognised frames of all steps; of one that repeats the first counts."""
+) -> float | None:
+    """Slope of the line through the true and the recognised frames, if enough, and it fits.
+
+    Of a step that repeats the first counts.
+    """
     points = []
     for name, r in recordings.items():
         found = _first(events[name])
         points += [(t, found[step]) for step, t in _first(r.truth).items() if step in found]
     true, recognised = np.array(points, np.float64).reshape(-1, 2).T
-    return true, recognised
-
-
-def _slope(true: np.ndarray, recognised: np.ndarray) -> float | None:
-    """Slope of the line through the points, if there are enough and it fits."""
     if len(true) < MIN_STEPS or not np.ptp(true) or not np.ptp(recognised):
         return None
     if np.corrcoef(true, recognised)[0, 1] ** 2 < MIN_FIT:

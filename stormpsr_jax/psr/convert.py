@@ -8,6 +8,7 @@ renumbers the frames of prediction files that count them at another rate than th
 """
 
 import argparse
+import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -188,11 +189,7 @@ def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> Cl
 
 
 def _categories(path: str) -> dict[str, str]:
-    """The names of the categories of a COCO annotation file, by their ids, if it has any.
-
-    Raises:
-        ValueError: an error in its categories; names the entry.
-    """
+    """The names of the categories of a COCO annotation file, by their ids, if it has any."""
     data = files.read_json(path)
     if not isinstance(data, dict) or "categories" not in data:
         return {}
@@ -318,9 +315,7 @@ def parse_rates(text: str, procedure: Procedure) -> tuple[float, float]:
     return rates
 
 
-def renumbered(
-    found: Detections | TemporalPredictions, source: float, target: float
-) -> Detections | TemporalPredictions:
+def renumbered(found: predictions.P, source: float, target: float) -> predictions.P:
     """Renumbers the frames of predictions of either stream.
 
     A frame at `source` frames a second becomes the first frame at `target` frames a second at or
@@ -328,31 +323,22 @@ def renumbered(
     frame on, and never before. Where several frames fall on one, the best of them is kept: of
     detections the frame with the most confident row, with all its rows; of the temporal stream's
     clips the last, which ends nearest to the frame. At a higher rate, the frames between have no
-    rows.
-
-    Raises:
-        ValueError: a number that no file may have.
+    rows. ValueError: a number that no file may have.
     """
     # A millionth: 11 / 25 · 50 is a little more than 22.
     exact = np.ceil(found.frames * (target / source) - 1e-6)
     if len(exact) and exact.max() > MAX_FRAME:
         raise ValueError(f"--fps={source:g}:{target:g} leads to frames after {MAX_FRAME}")
-    changed = exact.astype(np.int64)
+    changed = dataclasses.replace(found, frames=exact.astype(np.int64))
     if isinstance(found, TemporalPredictions):
-        kept = np.diff(changed, append=MAX_FRAME + 1) > 0
-        return TemporalPredictions(
-            changed[kept], found.labels[kept], found.predicted[kept], found.confidences[kept]
-        )
+        return predictions.at(changed, np.diff(changed.frames, append=MAX_FRAME + 1) > 0)
     highest: dict[int, tuple[float, int]] = {}  # by new frame: confidence, the old frame of it
-    columns = changed.tolist(), found.confidences.tolist(), found.frames.tolist()
+    columns = changed.frames.tolist(), found.confidences.tolist(), found.frames.tolist()
     for new, confidence, old in zip(*columns, strict=True):
         if new not in highest or confidence > highest[new][0]:
             highest[new] = confidence, old
     chosen = {old for _, old in highest.values()}
-    kept = np.array([frame in chosen for frame in found.frames.tolist()], bool)
-    return Detections(
-        changed[kept], found.classes[kept], found.confidences[kept], found.boxes[kept]
-    )
+    return predictions.at(changed, np.isin(found.frames, list(chosen)))
 
 
 if __name__ == "__main__":

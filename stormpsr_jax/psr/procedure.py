@@ -88,11 +88,7 @@ class Procedure:
         return hash((self.name, self.components))
 
     def at(self, fps: float | None) -> "Procedure":
-        """Returns the procedure with other frames per second; itself for None.
-
-        Raises:
-            ValueError: not in MIN_FPS…MAX_FPS.
-        """
+        """Returns the procedure with other frames per second (or ValueError); itself for None."""
         if fps is None or fps == self.fps:
             return self
         if not MIN_FPS <= fps <= MAX_FPS:
@@ -188,11 +184,7 @@ class Procedure:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: str = "procedure") -> "Procedure":
-        """Builds a procedure from the content of its file.
-
-        Raises:
-            ValueError: every error, with its place.
-        """
+        """Builds a procedure from the content of its file; ValueError has every error's place."""
         raise_all([f"{source}: {error}" for error in find_errors(data)])
         variants = {
             name: Variant(
@@ -224,19 +216,14 @@ def step_name(components: Sequence[str], step_id: int) -> str:
 def load_procedure(name_or_path: str | pathlib.Path) -> Procedure:
     """Loads a packaged procedure by name ("meccano") or a procedure file by path.
 
-    Raises:
-        ValueError: no such procedure, or an error in the file, named with its place.
+    ValueError: there is none, or every error in the file, with its place.
     """
     path = procedure_path(name_or_path)
     return Procedure.from_json(read_json(path), source=str(path))
 
 
 def procedure_path(name_or_path: str | pathlib.Path) -> pathlib.Path:
-    """Returns the file of a packaged procedure's name, or the path itself.
-
-    Raises:
-        ValueError: neither a packaged name nor an existing path.
-    """
+    """Returns the file of a packaged procedure's name, or the path; ValueError if it is neither."""
     packaged = PACKAGED / f"{name_or_path}.json"
     path = pathlib.Path(name_or_path)
     if path.name == str(name_or_path) and packaged.is_file():

@@ -34,16 +34,6 @@ def test_published_detections_score_as_ours_of_the_same(files, outer):
     assert run(files, f"--asd={files / 'unpacked'}", streams=()) == expected
 
 
-def test_labels_in_the_folders_of_unpacked_downloads_are_those_of_a_split(files):
-    expected = run(files, streams=("asd",))
-    names = {"01_assy_a": "test_p1", "02_assy_b": "test_p1", "07_main_c": "test_p2"}
-    for name, split in names.items():
-        shutil.copytree(files / "labels" / name, files / "all" / split / name)
-    (files / "all/train_p1/03_assy_d").mkdir(parents=True)
-    (files / "all/train_p1/03_assy_d/PSR_labels.csv").write_text("damaged")
-    assert run(files, f"--labels={files / 'all'}", "--split=test", streams=("asd",)) == expected
-
-
 @pytest.mark.parametrize("flag", ["asd", "labels"])
 def test_an_archive_is_refused(files, capsys, flag):
     path = files / "downloaded.zip"
@@ -60,7 +50,13 @@ def test_labels_of_other_splits_are_asked_for_unless_a_split_is_named(files, cap
     for folder in (recordings, recordings.parent, recordings / "test"):
         flags = (f"--labels={folder}", "--split=test")
         assert run(files, *flags, streams=("asd",)) == expected
-    capsys.readouterr()
+    names = {"01_assy_a": "test_p1", "02_assy_b": "test_p1", "07_main_c": "test_p2"}
+    for name, split in names.items():  # as downloads unpack
+        shutil.copytree(files / "labels" / name, files / "unpacked" / split / name)
+    (files / "unpacked/train_p1/03_assy_d").mkdir(parents=True)
+    (files / "unpacked/train_p1/03_assy_d/PSR_labels.csv").write_text("damaged")
+    flags = (f"--labels={files / 'unpacked'}", "--split=test")
+    assert run(files, *flags, streams=("asd",)) == expected
     said = fails(files, capsys, f"--labels={recordings}", streams=("asd",))
     assert "no 05_assy_x_results_pred.csv for the recording 05_assy_x" in said
     assert "--split leaves out other splits than one (this is of train)" in said

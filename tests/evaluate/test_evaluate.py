@@ -4,6 +4,7 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.scoring import detection_scores
+from tests.support import refusals
 from tests.support.commands import refused
 from tests.support.evaluate_data import command, fails, run
 
@@ -70,46 +71,16 @@ def test_evaluate_released_keeps_the_contract(files, decoder):
 
 
 BAD = "frame,visible\n3,0.5\n4,1.5\n5\n"
-# Flags, and what each line of the errors has.
-REFUSED = [
-    (["--threshold=asd=x"], "--threshold: 'x' in 'asd=x' is not a number"),
-    (["--threshold=depth=1"], "--threshold: 'depth=1' is neither a number nor like asd=6"),
-    (["--threshold=-1"], "--threshold=-1"),
-    (["--removal=-1"], "--removal=-1"),
-    (["--decoder=naive", "--removal=1"], "no --removal"),
-    (["--gate=2"], "--gate=2"),
-    (["--protocol=released", "--removal=1"], "--removal and --gate need --protocol=paper"),
-    (["--protocol=released", "--unseen_decay=1"], "--unseen_decay needs --protocol=paper"),
-    (["--decoder=naive", "--unseen_decay=1"], "has no --unseen_decay"),
-    (["--decay=nan"], "--decay=nan"),
-    (["--fps=0"], "--fps=0"),
-    (["--risk=abc"], "--risk: 'abc' is not a number in 0…1, such as 0.1"),
-    (["--procedure=nobody"], "'nobody' is neither a file nor a packaged procedure"),
-    (["--labels=/nowhere"], "--labels=/nowhere: is not a folder or a label file"),
-    (["--scores=/nowhere"], "--scores=/nowhere: is not a folder"),
-    (["--visibility=v"], "line 3: visible: '1.5' is not in 0…1", "line 4: visible: is missing"),
-    (["--variant=nothing"], "variant 'nothing' is not in procedure 'industreal'"),
-    (["--out=/nowhere/out.json"], "/nowhere/out.json"),
-    (["--decoder=best"], "invalid choice"),
-    (["--fusion=default", "--protocol=released"], "--protocol=paper and --decoder=expected"),
-    (["--fusion=default", "--decoder=confidence"], "--protocol=paper and --decoder=expected"),
-    (["--fusion=/nowhere"], "/nowhere: cannot be read"),
-    (["--gate=learned=1"], "--gate: stream learned has none"),
-    (["--labels=asd"], "--labels=asd: 01_assy_a_results_pred.csv has the name of a prediction"),
-]
 
 
-@pytest.mark.parametrize("refusal", REFUSED, ids=lambda row: " ".join(row[0]))
+@pytest.mark.parametrize(("flags", "_", "messages"), refusals.cases("evaluate.txt"))
 def test_evaluate_errors_are_a_line_each_and_nothing_is_written(
-    files, capsys, monkeypatch, refusal
+    files, capsys, monkeypatch, flags, _, messages
 ):
-    flags, *messages = refusal
     monkeypatch.chdir(files)
     (files / "v").mkdir()
     (files / "v/01_assy_a.csv").write_text(BAD)
-    words = command(files, *flags)
-    said = refused(capsys, evaluate.main, words, lines=len(messages)).splitlines()
-    assert all(message in line for message, line in zip(messages, said, strict=True))
+    refusals.check(capsys, messages, evaluate.main, command(files, *flags.split()))
     assert not (files / "out.json").exists()
 
 

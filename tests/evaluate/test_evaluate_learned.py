@@ -1,29 +1,15 @@
 """The stream of the learned fusion, from scores or from predictions."""
 
 import dataclasses
-import json
 
-from stormpsr_jax import evaluate
 from stormpsr_jax.psr.streams import evidence, learned, learned_beliefs
 from tests.support.commands import refused
-
-
-def learned_run(folder, *flags, streams=("asd", "temporal")):
-    evaluate.main(
-        [
-            "--procedure=synthetic",
-            f"--labels={folder / 'labels'}",
-            *(f"--{s}={folder / s}" for s in streams),
-            f"--out={folder / 'out.json'}",
-            *flags,
-        ]
-    )
-    return json.loads((folder / "out.json").read_text())["streams"]
+from tests.support.evaluate_data import run_scored
 
 
 def test_learned_scores_add_a_stream_and_change_no_other(scored):
-    before = learned_run(scored)
-    after = learned_run(scored, f"--scores={scored / 'scores'}")
+    before = run_scored(scored)
+    after = run_scored(scored, f"--scores={scored / 'scores'}")
     assert list(after) == ["asd", "temporal", "storm", "learned"]
     assert {s: after[s] for s in before} == before
     assert after["learned"]["seen"]["f1"] > 0.7
@@ -32,15 +18,15 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
         **{"install": 3.0, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
         **{"unexpected": None, "hold": None},
     }
-    alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())
+    alone = run_scored(scored, f"--scores={scored / 'scores'}", streams=())
     del alone["learned"]["settings"]["sure"]
     assert alone == {"learned": after["learned"]}
 
 
 def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
-    found = learned_run(scored, f"--scores={scored / 'scores'}")["learned"]
+    found = run_scored(scored, f"--scores={scored / 'scores'}")["learned"]
     said = capsys.readouterr()
-    free = learned_run(scored, f"--scores={scored / 'scores'}", "--risk=1")["learned"]
+    free = run_scored(scored, f"--scores={scored / 'scores'}", "--risk=1")["learned"]
     keys = ("pos", "f1", "delay_s", "tp", "fp", "fn")
     assert [found["seen"][key] for key in keys] == [free[key] for key in keys]
     for name, r in free["recordings"].items():
@@ -53,16 +39,16 @@ def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
 
 
 def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):
-    found = learned_run(scored, "--fusion=default", streams=("asd",))
+    found = run_scored(scored, "--fusion=default", streams=("asd",))
     assert list(found) == ["asd", "learned"]
     weights = learned_beliefs.default_weights("detections")
     assert weights.kind == "detections"
     defaults = learned.LEARNED.defaults(weights)
     assert found["learned"]["settings"].pop("sure") in (*learned.BARS, evidence.CAP)
     assert found["learned"]["settings"] | {"sure": None} == dataclasses.asdict(defaults)
-    free = learned_run(scored, "--fusion=default", "--risk=1", streams=("asd",))
+    free = run_scored(scored, "--fusion=default", "--risk=1", streams=("asd",))
     assert free["learned"]["settings"] == dataclasses.asdict(defaults)
-    other = learned_run(scored, "--fusion=default", "--threshold=learned=9", streams=("asd",))
+    other = run_scored(scored, "--fusion=default", "--threshold=learned=9", streams=("asd",))
     assert other["learned"]["settings"] == {**free["learned"]["settings"], "install": 9.0}
     for kind, streams, what in (
         ("csv", ("asd",), "are for prediction files of both streams, and here are detections"),
@@ -70,11 +56,11 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
     ):
         path = scored / f"{kind}.json"
         learned_beliefs.write_weights(path, learned_beliefs.default_weights(kind))
-        said = refused(capsys, learned_run, scored, f"--fusion={path}", streams=streams)
+        said = refused(capsys, run_scored, scored, f"--fusion={path}", streams=streams)
         assert what in said
 
 
 def test_learned_errors_of_scores_that_are_missing_or_alone(scored, capsys):
     folder = f"--scores={scored / 'scores'}"
     (scored / "scores" / "r1.npz").unlink()
-    assert "no r1.npz for the recording r1" in refused(capsys, learned_run, scored, folder)
+    assert "no r1.npz for the recording r1" in refused(capsys, run_scored, scored, folder)

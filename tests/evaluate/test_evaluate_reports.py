@@ -1,5 +1,7 @@
 """What shows a result: the report, tables, comparisons."""
 
+import csv
+
 from stormpsr_jax import evaluate
 from tests.support.commands import refused
 from tests.support.evaluate_data import command, run
@@ -14,15 +16,11 @@ def test_tables_all_of_them_in_every_format(files, capsys):
     result = run(files, f"--visibility={files / 'visibility'}")
     capsys.readouterr()
     text = show(capsys, "tables", files / "out.json")
-    for name in (
-        *("summary", "recordings", "steps", "delays", "tolerance", "occlusion", "reliability"),
-    ):
+    for name in "summary recordings steps delays tolerance occlusion reliability".split():
         assert f"\n{name}\nstream " in text
         for form in ("text", "csv", "markdown"):
-            table = show(
-                capsys, "tables", files / "out.json", f"--table={name}", f"--format={form}"
-            )
-            assert table.count("storm") >= 1
+            flags = f"--table={name}", f"--format={form}"
+            assert "storm" in show(capsys, "tables", files / "out.json", *flags)
     assert "Install front chassis" in text
     recordings = result["streams"]["asd"]["recordings"]
     for r in recordings.values():
@@ -38,14 +36,8 @@ def test_compare_streams_and_files(files, capsys):
     text = show(capsys, "compare", files / "out.json", late, "--samples=200")
     assert text.count("common_delay_s") == 3
     text = show(capsys, "compare", late, late, "--streams=asd,storm", "--format=csv")
-    row = dict(
-        zip(
-            text.splitlines()[0].split(","),
-            next(x for x in text.splitlines() if ",delay_s," in x).split(","),
-            strict=True,
-        )
-    )
-    assert float(row["difference"]) < 0
+    rows = {row["metric"]: row for row in csv.DictReader(text.splitlines())}
+    assert float(rows["delay_s"]["difference"]) < 0
     evaluate.main(["compare", str(late), str(late), "--streams=asd"])
     assert "f1_tolerant" in capsys.readouterr().out
     for arguments, message in [

@@ -9,7 +9,7 @@ import pytest
 from stormpsr_jax.psr import convert
 from stormpsr_jax.psr.files import label_files, predictions
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions, read_detections
-from tests.support import toy
+from tests.support import refusals, toy
 from tests.support.commands import refused
 
 PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
@@ -51,10 +51,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def write(files, folder):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        text = content if isinstance(content, str) else json.dumps(content)
-        (folder / name).write_text(text, newline="")
+    texts = {name: c if isinstance(c, str) else json.dumps(c) for name, c in files.items()}
+    refusals.write(texts, folder)
 
 
 def run(*words):
@@ -84,147 +82,26 @@ def test_coco_and_yolo_golden_boxes_classes_and_recordings(folder):
     np.testing.assert_allclose(other.boxes[:2], a.boxes[:2])
 
 
-def of_images(*names):
-    return {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)]}
-
-
-def wrong_results(*changes):
-    return [FIRST | change for change in changes]
-
-
-LAUGHS = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12))]
 NAMED = ("yolo", "--folder=rec_y", "--names=data.yaml")
-# Files, flags, and what each line of the errors has.
-REFUSED = {
-    "classes": [
-        ({"map.json": {"5": 4}}, MAPPED, "map.json: class '5' maps to 4, which is none of 0…3"),
-        ({"map.json": {"5": True}}, MAPPED, "maps to True"),
-        ({"map.json": {"5": 1, "6": "10"}}, MAPPED, "classes '5' and '6' both map to class 1"),
-        ({"map.json": []}, MAPPED, "map.json: a class map is an object"),
-    ],
-    "coco": [
-        (
-            {
-                "results.json": wrong_results(
-                    *({"image_id": 9}, {"score": 1.5}, {"score": "1"}, {"bbox": [1, 2, 3]}),
-                    *({"bbox": [1, 2, 3, None]}, *[{"category_id": 50}] * 3),
-                )
-            },
-            MAPPED,
-            "results.json: entry 1: image_id: 9 is not in the annotation file",
-            "entry 2: score: 1.5 is not in 0…1",
-            "entry 3: score: '1' has the wrong type",
-            "entry 4: bbox: [1, 2, 3]",
-            "entry 5: bbox: None",
-            "entry 6: category_id: class 50 is not in the class map",
-        ),
-        ({}, (*COCO, "--classes=map.json"), *["--recording is needed"] * 3),
-        (
-            {"images.json": of_images("1.jpg", "../1.jpg", "x/a.jpg")},
-            MAPPED,
-            "images.json: images[0]: '1.jpg' is in no folder",
-            "images[1]: name '..': begins with a dot",
-            "images[2]: the name 'x/a.jpg' does not end in a frame's number",
-        ),
-        (
-            {"images.json": of_images("rec_a/left_12.jpg", "rec_a/right_12.jpg")},
-            MAPPED,
-            "images[1]: 'rec_a/right_12.jpg' is frame 12 of the same recording as images.json: ima",
-        ),
-        (
-            {"results.json": wrong_results({"category_id": 1}), "names.txt": "10\n11\n"},
-            (*COCO, "--recording=r", "--names=names.txt"),
-            "results.json: category_id: the numbers 1…1 may count classes from 0 or from 1",
-        ),
-        (
-            {"results.json": wrong_results({"category_id": 4}), "names.txt": "10\n11\n"},
-            (*COCO, "--recording=r", "--names=names.txt"),
-            "category_id: the numbers 4…4 are not those of 2 names",
-        ),
-    ],
-    "yolo": [
-        (
-            {
-                "rec_y/vid_1_13.txt": "5 .1 .1 .1 .1\n5 .1 .1 .1 .1 .5 7\n-1 .1 .1 .1 .1 .5\n"
-                "5 .1 nan .1 .1 .5\n5 .1 .1 .1 .1 2\n4 .1 .1 .1 .1 1\n"
-            },
-            YOLO,
-            "vid_1_13.txt: line 1: confidence: is missing (the row has 5 fields); Ultralytics",
-            "line 2: field 7: the row has 7 fields, as polygons",
-            "line 3: class: '-1'",
-            "line 4: y: 'nan' is not finite",
-            "line 5: confidence: '2' is not in 0…1",
-            "line 6: class: class 4 is not in the class map",
-        ),
-        ({}, ("yolo", "--folder=no", "--classes=map.json"), "no: is not a folder"),
-        (
-            {"rec_y/other_12.txt": "", "rec_y/12_jpg.rf.5a1f8c0d93e4.txt": ""},
-            (*YOLO, "--recording=r"),
-            "other_12.txt: 'other_12.txt' is frame 12 of the same recording as rec_y/12_jpg.rf.",
-            "vid_1_12.txt: 'vid_1_12.txt' is frame 12 of the same recording as rec_y/12_jpg.rf.",
-        ),
-        (
-            {"labels/000012.txt": ""},
-            ("yolo", "--folder=labels", "--classes=map.json"),
-            "000012.txt: '000012.txt' names no recording",
-        ),
-        ({}, (*YOLO, "--first_frame=12"), "vid_1_11.txt: is before the first frame"),
-    ],
-    "names": [
-        ({"data.yaml": text}, NAMED, message)
-        for text, message in (
-            ("names: [10, screw]\n", "data.yaml: class '1' maps to 'screw', which is none of"),
-            ("nc: 3\n", "has no 'names' of classes"),
-            ("names: [\n", "not YAML that can be read"),
-            # A text, and nothing is called.
-            (
-                "names: !!python/object/apply:os.system ['true']\n",
-                "class '0' maps to 'true'",
-            ),
-            ("names: {a: 10}\n", "names: 'a' is no number of a class"),
-            # Twelve lists, of each of which the next one has ten: 10^12 texts if they were shown.
-            ("\n".join(LAUGHS) + "\nnames: {0: *a11}\n", "names: 0: [[["),
-            ("names: [" + "x, " * 100_000 + "x]", "is no list of names"),
-        )
-    ],
-    "frames": [
-        ({}, ("frames", "--predictions=asd_25", *flags), message)
-        for flags, message in (
-            (["--fps=0"], "--fps=0 is not FROM or FROM:TO"),
-            (["--fps=x:5"], "--fps=x:5 is not FROM or FROM:TO"),
-            (["--fps=1e-6:1000"], "leads to frames after"),
-            (["--fps=25", "--predictions=asd"], "--predictions=asd: is not a folder"),
-            (["--fps=25", "--predictions=."], ".: has no files <rec>_results_pred.csv"),
-        )
-    ],
-    "labels": [
-        (
-            {
-                "timed/a.csv": "time,step\n2,Remove a\n3,what\n",
-                "timed/b/PSR_labels.csv": "00000.jpg,0,Install a\n",
-            },
-            ("labels", "--labels=timed"),
-            "a.csv: line 3: step: 'what'",
-            "b: step 0 at frame 0 is not after frame 0",
-        )
-    ],
-}
+
+
+LONG = "names: [" + "x, " * 100_000 + "x]"
 
 
 @pytest.mark.parametrize(
-    ("files", "words", "messages"),
-    [(row[0], row[1], row[2:]) for rows in REFUSED.values() for row in rows],
+    ("words", "files", "messages"),
+    [
+        *refusals.cases("convert.txt"),
+        pytest.param(" ".join(NAMED), {"data.yaml": LONG}, ["is no list of names"], id="long"),
+    ],
 )
 def test_what_is_wrong_is_a_line_each_and_nothing_is_written(
-    folder, capsys, files, words, messages
+    folder, capsys, words, files, messages
 ):
     (folder / "asd_25").mkdir()
     predictions.write_detections(folder / "asd_25" / "a_results_pred.csv", "a", ROWS)
-    write(files, folder)
-    said = refused(capsys, run, *words, lines=len(messages)).splitlines()
-    for line, message in zip(said, messages, strict=True):
-        assert line.startswith("error: ")
-        assert message in line
+    refusals.write(files, folder)
+    refusals.check(capsys, messages, run, *words.split())
     assert not (folder / "asd").exists()
 
 
@@ -242,21 +119,17 @@ def test_notes_of_tools_are_no_frames_and_files_of_several_videos_several_record
     assert "mine" in run(*words, "--recording=mine")
 
 
-NAMES = {
-    "data.yaml": "path: x\nnc: 4\nnames: [background, 10, 11, error_state]\n",
-    "numbers.yml": "names:\n  0: background\n  3: error_state\n  1: 10\n  2: '11'\n",
-    "classes.txt": "background\n10\n11\nerror_state\n",
-}
+NAMES = {"data.yaml": "path: x\nnc: 4\nnames: [background, 10, 11, error_state]\n"}
 
 
 def test_yaml_of_names_says_what_it_needs_where_there_is_numpy_alone(folder, monkeypatch, capsys):
-    write({"data.yaml": NAMES["data.yaml"]}, folder)
+    write(NAMES, folder)
     monkeypatch.setitem(sys.modules, "yaml", None)
     assert "pip install pyyaml; or give a text file" in refused(capsys, run, *NAMED)
 
 
 def test_category_ids_of_ultralytics_from_0_and_from_1_give_the_same_classes(folder, capsys):
-    write({"data.yaml": NAMES["data.yaml"]}, folder)
+    write(NAMES, folder)
     words = (*COCO, "--names=data.yaml")
 
     def found(categories, *more):

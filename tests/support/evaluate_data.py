@@ -89,6 +89,14 @@ def command(files, *flags, streams=("asd", "temporal"), out="out.json"):
     ]
 
 
+def run_scored(folder, *flags, streams=("asd", "temporal")):
+    """The streams of what `make_scored` has written."""
+    words = ["--procedure=synthetic", f"--labels={folder / 'labels'}"]
+    words += [f"--{stream}={folder / stream}" for stream in streams]
+    evaluate.main([*words, f"--out={folder / 'out.json'}", *flags])
+    return json.loads((folder / "out.json").read_text())["streams"]
+
+
 def run(files, *flags, **options):
     evaluate.main(command(files, *flags, **options))
     return json.loads((files / options.get("out", "out.json")).read_text())

@@ -13,6 +13,7 @@ from stormpsr_jax.psr.streams.learned_beliefs import Weights
 from stormpsr_jax.psr.streams.stream import reported
 
 NAMED = 3  # steps, or parts, that `record_next` names
+CLEARLY = 0.05  # of F1: from there on it is said that validation prefers another stream
 
 
 def nothing_right(
@@ -38,7 +39,7 @@ def nothing_right(
 
 
 def recognises_by(default: str | None, figures: Mapping[str, Any], val: int | None) -> str:
-    """Says in a sentence or two by which stream a model recognises, and whether it can.
+    """Says by which stream a model recognises, whether it can, and if another is clearly better.
 
     Args:
         default: if that is not the last one of the model.
@@ -48,9 +49,16 @@ def recognises_by(default: str | None, figures: Mapping[str, Any], val: int | No
     """
     of = {stream: its["validation"] for stream, its in figures.items()}
     right, seen = ({s: its.get(key) for s, its in of.items()} for key in ("f1", "seen_f1"))
-    f1 = {stream: right[stream] if seen[stream] is None else seen[stream] for stream in of}
-    said = streams.recognises_by(default, f1, val)
-    name = default or list(of)[-1]
+    f1 = {s: (right[s] if seen[s] is None else seen[s]) or 0.0 for s in of}  # of what was seen
+    said = name = default or list(of)[-1]
+    if name == streams.METHOD.name and streams.LEARNED.name in of:
+        said += ", as its networks were not trained to tell right from incorrect"
+    best = max(f1, key=f1.__getitem__)
+    if f1[best] - f1[name] > CLEARLY:
+        number = "the" if val is None else str(val)
+        where = f"{number} validation recording{'' if val == 1 else 's'}"
+        of_both = f"{best} has F1 {f1[best]:.2f}, {name} {f1[name]:.2f}"
+        said += f"; on {where} {of_both}: --stream={best}"
     settings = figures[name].get("settings", {})
     why = nothing_right("In validation", right[name], seen[name], settings)
     return f"{said}. {why}".removesuffix(". ").removesuffix(".")
@@ -70,13 +78,11 @@ def found(
     events = streams.find(stream).decode(procedure, recording, settings, weights)
     right = reported(events)
     seen = [event for event in events if event.kind == "seen"] or right
-    reports = [event[:2] for event in right]
+    of, reports = (recording.frames, recording.states), [event[:2] for event in right]
     return {
         "truth": [list(step) for step in sorted(recording.truth)],
         "events": [list(event[:3]) for event in seen],
-        "wrong": wrong_parts.score_recording(
-            recording.frames, recording.states, reports, procedure.fps
-        ),
+        "wrong": wrong_parts.score_recording(*of, reports, procedure.fps),
     }
 
 
@@ -85,10 +91,7 @@ def record_next(result: Mapping[str, Any]) -> list[str]:
 
     They name the steps that its stream found worst, the parts whose incorrect installations it
     accepted, and those that are never installed incorrectly; of validation, as the test recordings
-    must choose nothing.
-
-    Raises:
-        ValueError: it is not of a run, or of one of an earlier version.
+    must choose nothing. ValueError: it is not of a run, or of one of an earlier version.
     """
     stream = result.get("default_stream")
     recordings = result.get("validation", {}).get(stream, {}).get("recordings")

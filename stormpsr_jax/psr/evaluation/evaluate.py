@@ -197,19 +197,16 @@ def evaluate_recordings(
         if decision is not None:
             said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])
             notes.append(" ".join(said).rstrip())
-    rates = []
+    errors, warnings = list[str](), list[str]()
     for stream in scored:
         # Only files of other programs may count otherwise, and events of several tell of none.
         if len(stream.needs) == 1 and not stream.fitted:
-            found = {
-                name: sorted(event[:2] for event in row["events"])
-                for name, row in results[stream.name]["recordings"].items()
-            }
-            rates.append(
-                agreement.check_rates(recordings, stream.name, stream.needs[0], found, fps)
-            )
-    raise_all([error for errors, _ in rates for error in errors])
-    warnings = [warning for _, its in rates for warning in its]
+            rows = results[stream.name]["recordings"]
+            steps_of = {n: sorted(event[:2] for event in row["events"]) for n, row in rows.items()}
+            its = agreement.check_rates(recordings, stream.name, stream.needs[0], steps_of, fps)
+            errors += its[0]
+            warnings += its[1]
+    raise_all(errors)
     checks, better = agreement.check(procedure, recordings, settings.get(streams.BASELINE.name))
     warnings = warnings or better
     result = {
@@ -236,12 +233,9 @@ def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str
         for name, r in recordings.items()
         if len(r.states) and tuple(r.states[0].tolist()) != r.variant.initial_state
     ]
-    if not others:
-        return []
-    return [
-        f"the labels of {', '.join(others)} begin in another state than their variant: what is "
-        "installed from the start is recognised as steps that are not true"
-    ]
+    what = "begin in another state than their variant: what is installed from the start is "
+    what += "recognised as steps that are not true"
+    return [f"the labels of {', '.join(others)} {what}"] if others else []
 
 
 def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:

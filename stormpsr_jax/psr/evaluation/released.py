@@ -408,10 +408,7 @@ def evaluate_recording(
     """Decodes and scores one stream of one recording: the entry of metrics.json.
 
     As in the released scripts, POS comes without the re-ordering for detections and with it for
-    the other streams. The events are those before it.
-
-    Raises:
-        ValueError: as `decode` and `score_recording`.
+    the other streams. The events are those before it. ValueError: as `decode`, `score_recording`.
     """
     events = decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
     reordered = "windows" in streams.find(stream).needs

@@ -19,10 +19,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
         rows: one mapping per row, all with the same keys; None is shown as a dash, in CSV as an
             empty field; fractions with three decimals, in CSV in full.
             Texts of outside cannot become formulas or escape sequences.
-        form: "text", "csv" (for programs) or "markdown".
-
-    Raises:
-        ValueError: an unknown form.
+        form: "text", "csv" (for programs) or "markdown"; ValueError for another.
     """
     if form not in FORMATS:
         raise ValueError(f"--format={form} is not one of {', '.join(FORMATS)}")

@@ -1,10 +1,10 @@
 """Boxes in the forms of labelling tools, detectors and data sets, each read into `Picture`s.
 
-COCO annotations and results, "CVAT for images 1.1", YOLO text files and MECCANO's CSV. Errors name
-file and entry or line, all of them at once. What a class stands for, and of which recording a
-picture is, is for the caller to say: a `Translate` makes of a class as it is in a file, and its
-place, the one that counts; without it true boxes are read, whose classes do not count, and which
-have to be in the picture.
+COCO annotations and results, "CVAT for images 1.1", YOLO text files and MECCANO's CSV. Readers
+raise ValueError with all errors of a file, each with its entry or line. What a class stands for,
+and of which recording a picture is, is for the caller to say: a `Translate` makes of a class as it
+is in a file, and its place, the one that counts; without it true boxes are read, whose classes do
+not count, and which have to be in the picture.
 """
 
 import math
@@ -39,11 +39,7 @@ def read(path: Path) -> list[Picture]:
 
 
 def coco(data: Any, path: Path, translate: Translate | None = None) -> list[Picture]:
-    """Returns the pictures of an annotation file, `data` of `path`, with their boxes in pixels.
-
-    Raises:
-        ValueError: every error; also an id that is given twice.
-    """
+    """Returns the pictures of an annotation file, `data` of `path`, with their boxes in pixels."""
     pictures = coco_images(data, path)
 
     def add(place: str, entry: Any) -> None:
@@ -64,9 +60,6 @@ def coco_results(
     Args:
         pictures: those of the annotation file (`coco_images`), by which results are in pictures;
             None if image ids are numbers of frames, or texts that end in one.
-
-    Raises:
-        ValueError: every error.
     """
     if not isinstance(results, list):
         raise ValueError(f"{path}: COCO results are a list of detections")
@@ -104,10 +97,8 @@ def coco_images(data: Any, path: Path) -> dict[Id, Picture]:
 def coco_categories(data: Any, path: Path) -> dict[Id, str]:
     """Returns the names of categories by their ids, '' for what is no text; errors as `coco`."""
 
-    def name_of(_: str, entry: Any) -> str:
-        return name if isinstance(name := entry.get("name"), str) else ""
-
-    return _by_id(data, "categories", path, name_of)
+    names = _by_id(data, "categories", path, lambda _, entry: entry.get("name"))
+    return {key: name if isinstance(name, str) else "" for key, name in names.items()}
 
 
 def _coco_box(entry: Any, place: str, translate: Translate | None) -> Box:
@@ -170,8 +161,7 @@ def _by_id(
 def cvat(text: str, path: Path) -> list[Picture]:
     """Returns the pictures of an XML file, "CVAT for images 1.1", with their boxes in pixels.
 
-    Raises:
-        ValueError: every error; also an image on which something else is drawn, and no box.
+    An image on which something else is drawn, and no box, is an error.
     """
     root = xml_tree.parse(text, path)
     if root.tag != "annotations":
@@ -235,9 +225,6 @@ def yolo(text: str, path: str, translate: Translate | None = None) -> Picture:
     Args:
         path: of the file, which is called like the picture.
         translate: of detections, which have a confidence.
-
-    Raises:
-        ValueError: every error, with line and field.
     """
     picture = Picture(path, os.path.basename(path), (1, 1), [])
 
@@ -280,9 +267,6 @@ def meccano(text: str, path: Path) -> tuple[list[Picture], list[tuple[int, int]]
     Returns:
         A picture for each row, and the frames that a visible interval leaves out (324 of 0015), as
         ranges (first frame, one after the last).
-
-    Raises:
-        ValueError: all errors, with line and field.
     """
     pictures: list[Picture] = []
     unsure: list[tuple[int, int]] = []

@@ -58,8 +58,7 @@ class Picture(NamedTuple):
     def numbered(self) -> tuple[str, int]:
         """The recording, '' if none, and the frame number in a name such as bench_01_000010.
 
-        Raises:
-            ValueError: the name does not end in a number.
+        ValueError where it does not end in a number.
         """
         last = self.name.replace("\\", "/").rpartition("/")[2].strip()
         match = _NAME.fullmatch(csvfile.named_before(last))

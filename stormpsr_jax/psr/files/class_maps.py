@@ -84,11 +84,7 @@ class ClassMap:
             source[c], self._classes[str(name)] = name, c
 
     def __call__(self, detected: Id, place: str) -> int:
-        """Returns the procedure's class.
-
-        Raises:
-            ValueError: the map does not have it; names the first place, and at others it is 0.
-        """
+        """Returns the procedure's class; of one it has not ValueError, and then at others 0."""
         if str(detected) in self._classes or detected in self._reported:
             return self._classes.get(str(detected), 0)
         self._reported.add(detected)
@@ -110,10 +106,7 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
     Args:
         path: a YAML file with `names` (the data.yaml of Ultralytics), a list or numbers with names;
             or a text file with a name a line. In YAML a name of digits alone stays as it is
-            written.
-
-    Raises:
-        ValueError: not such a file.
+            written. ValueError where it is neither.
     """
     text, path = files.read_text(path), os.fspath(path)
     if len(text) > _MAX_NAMES:

@@ -91,7 +91,7 @@ def named_before(name: str) -> str:
 Row = tuple[Line, list[str]]  # with its fields
 
 
-def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
+def read_rows(path: str | os.PathLike) -> list[Row]:
     """Reads the rows of a CSV file in UTF-8, with or without BOM, with any line ends.
 
     The last line needs no line end if it is whole.
@@ -102,7 +102,7 @@ def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
     Raises:
         ValueError: not a readable file, not UTF-8, not CSV, or cut off in its last line.
     """
-    return rows_of(read_text(path), path, delimiter)
+    return rows_of(read_text(path), path)
 
 
 def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Row]:

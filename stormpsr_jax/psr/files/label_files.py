@@ -4,7 +4,7 @@ A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_
 both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
 a file NAME of one of the `formats`, or one such file in a folder of the recording's name; or a file
 of any name that has the labels of several, as tools export a project. All may lie below folders
-train, val and test.
+train, val and test. Readers raise ValueError with every error, with file, line and field.
 """
 
 import dataclasses
@@ -140,12 +140,8 @@ def split_of(path: pathlib.Path, top: pathlib.Path, above: bool = False) -> str:
     Such a folder may be called test_p1. Those below `top` count, and `above` that one too.
     """
     names = [top.absolute().name] * above + [*path.relative_to(top).parts[:-1]]
-    return next(filter(None, map(_split_in, reversed(names))), "")
-
-
-def _split_in(name: str) -> str:
-    match = _SPLIT.fullmatch(name)
-    return match[1].lower() if match else ""
+    matches = filter(None, map(_SPLIT.fullmatch, reversed(names)))
+    return next((match[1].lower() for match in matches), "")
 
 
 def is_of(split: str | None, path: pathlib.Path, top: pathlib.Path) -> bool:
@@ -167,9 +163,6 @@ def look(
 
     Args:
         leave_out: path of a CSV file that holds no labels.
-
-    Raises:
-        ValueError: folders that cannot be read.
     """
     root = top if top.is_dir() else top.parent
     found = Found({}, {}, [], [])
@@ -249,14 +242,8 @@ def _is_meant(path: pathlib.Path) -> bool:
 def _recordings_in(place: Labelled, own: str, known: Collection[str]) -> list[str]:
     """The recordings whose labels are in a file; none if it has no labels.
 
-    Args:
-        own: the recording that the file is called like. It has the labels of a file of one, but if
-            `known` has another name that the tool gives it.
-        known: names of recordings; of those that `known` has not, the tool's name is taken.
-
-    Raises:
-        ValueError: of several recordings some have no name, or two the same; or what is wrong with
-            a tool's file that is called like none of `known`.
+    That of a file of one is `own`, which it is called like, but if `known` has another name that
+    the tool gives it. Of several, the names are those that `known` has, or else the tool's.
     """
     certain = place.path.name.lower().endswith(formats.CERTAIN)
     try:
@@ -329,9 +316,6 @@ def read(
         needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
             read. None reads both.
         recording: its name; None if the file has it.
-
-    Raises:
-        ValueError: every error, with file, line and field.
     """
     place = labelled if isinstance(labelled, Labelled) else Labelled(pathlib.Path(labelled))
     known: dict[str, Any] = {}

@@ -2,7 +2,8 @@
 
 `PSR_labels.csv` and `PSR_labels_with_errors.csv` hold ``<image>,<step id>,<description>``;
 `PSR_labels_raw.csv` holds ``<image>,s_0,…,s_{K-1}``, the state vector from that frame on. None has
-a header. A frame's number is the one in its image's name.
+a header. A frame's number is the one in its image's name. Readers raise ValueError with every
+error, with file, line and field.
 """
 
 import itertools
@@ -22,15 +23,10 @@ STEPS, WITH_ERRORS = "PSR_labels.csv", "PSR_labels_with_errors.csv"
 
 
 def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
-    """Reads `PSR_labels.csv` or `PSR_labels_with_errors.csv`.
+    """Reads `PSR_labels.csv` or `PSR_labels_with_errors.csv`: [(frame, step id)] in file order.
 
-    Returns:
-        [(frame, step id)] in file order.
-
-    Raises:
-        ValueError: every error, with file, line and field; also a step given twice at one frame,
-            and an incorrect installation (3k+1) in a file that is called `PSR_labels.csv`: it would
-            be asked for in what is scored without errors.
+    Errors are also a step given twice at one frame, and an incorrect installation (3k+1) in a file
+    that is called `PSR_labels.csv`: it would be asked for in what is scored without errors.
     """
     text = files.read_text(path)
     rows = csvfile.rows_of(text, path)
@@ -63,15 +59,11 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
 
 
 def read_states(path: str | os.PathLike, procedure: Procedure) -> tuple[np.ndarray, np.ndarray]:
-    """Reads `PSR_labels_raw.csv`.
+    """Reads `PSR_labels_raw.csv`; one without rows, or of other components, is an error too.
 
     Returns:
         frames (M,) int64, strictly ascending, and states (M, K) int8 in {-1, 0, 1}; a state holds
         from its frame on.
-
-    Raises:
-        ValueError: every error, with file, line and field; also a file without rows, and one of
-            another number of components than the procedure's.
     """
     num = procedure.num_components
     names = ["image", *(f"s_{k}" for k in range(num))]
@@ -113,19 +105,14 @@ def states_to_steps(
     """Converts state vectors to the steps between them.
 
     -1 counts as 0, as a step is complete only when it is done correctly: 0 → 1 is step 3k, 1 → 0 is
-    step 3k+2. With errors, a component that becomes -1 adds step 3k+1; a component that ceases to
+    step 3k+2. `with_errors`, a component that becomes -1 adds step 3k+1; a component that ceases to
     be -1 without becoming 1 adds nothing, as in the shipped labels.
 
     >>> states_to_steps([0, 40, 70], [[0, 0], [1, -1], [1, 1]], with_errors=True)
     [(40, 0), (40, 4), (70, 3)]
 
-    Args:
-        frames: (M,) frame numbers.
-        states: (M, K) values in {-1, 0, 1}, each from its frame on.
-        with_errors: as `PSR_labels_with_errors.csv` instead of `PSR_labels.csv`.
-
-    Returns:
-        [(frame, step id)], ascending.
+    `frames` are (M,) and `states` (M, K), each from its frame on; the result is [(frame, step id)],
+    ascending.
     """
     states = np.asarray(states)
     done = states == 1

@@ -1,4 +1,7 @@
-"""Prediction files of both streams, in the released code's formats, and what is visible when."""
+"""Prediction files of both streams, in the released code's formats, and what is visible when.
+
+Readers raise ValueError with every error of a file, with its line and field.
+"""
 
 import contextlib
 import csv
@@ -8,7 +11,7 @@ import operator
 import os
 import pathlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -96,13 +99,16 @@ class TemporalPredictions:
             yield [next(numbers), name, frame, *lists, f"[{confidences}]"]
 
 
-def as_written(values: Iterable[float], decimals: int) -> list[float]:
-    """Returns what a reader finds where these confidences were written with so many decimals.
+P = TypeVar("P", bound=Detections | TemporalPredictions)
 
-    Args:
-        values: confidences.
-        decimals: DETECTION_DECIMALS or TEMPORAL_DECIMALS.
-    """
+
+def at(found: P, rows: np.ndarray) -> P:
+    """Returns those rows of the predictions of a recording."""
+    return type(found)(*(array[rows] for array in vars(found).values()))
+
+
+def as_written(values: Iterable[float], decimals: int) -> list[float]:
+    """Returns what a reader finds where these confidences were written with so many decimals."""
     return [float(f"{value:.{decimals}f}") for value in values]
 
 
@@ -132,10 +138,7 @@ def read_detections(
     A row ``<name>,<frame>,0`` says that nothing was detected in a frame, as does no row of it.
 
     Args:
-        others: names of other recordings, which the file must not be of.
-
-    Raises:
-        ValueError: every error, with file, line and field; all rows name one of `others`.
+        others: names of other recordings, of which all rows must not name one.
     """
     rows = _below_header(path, Detections.HEADER, "frame")
     _check_recording(rows, 0, "name", others)
@@ -165,8 +168,8 @@ def read_temporal(
 ) -> TemporalPredictions:
     """Reads ``,clip,framenr,GT,Pred,Conf`` (with that header), the last three bracketed lists.
 
-    Of several rows for one frame the first counts, as in the released code. Arguments and errors
-    are those of `read_detections`.
+    Of several rows for one frame the first counts, as in the released code. `others` is as of
+    `read_detections`.
     """
     rows = _below_header(path, TemporalPredictions.HEADER, "framenr")
     _check_recording(rows, 1, "clip", others)
@@ -194,21 +197,13 @@ def read_temporal(
     frames = np.array([frame for frame, _ in parsed], np.int64)
     lists = np.array([lists for _, lists in parsed], np.float64).reshape(len(rows), 3, k)
     labels, predicted, confidences = lists.transpose(1, 0, 2)
-    frames, first = np.unique(frames, return_index=True)
-    return TemporalPredictions(
-        frames,
-        labels[first].astype(np.int64),
-        predicted[first].astype(np.int64),
-        confidences[first],
-    )
+    first = np.unique(frames, return_index=True)[1]
+    changes, predicted = labels.astype(np.int64), predicted.astype(np.int64)
+    return at(TemporalPredictions(frames, changes, predicted, confidences), first)
 
 
 def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | TemporalPredictions:
-    """Reads a prediction file of either stream, which the header shows.
-
-    Raises:
-        ValueError: every error, with file, line and field.
-    """
+    """Reads a prediction file of either stream, which the header shows."""
     rows = csvfile.read_rows(path)
     temporal = bool(rows) and len(rows[0][1]) == len(TemporalPredictions.HEADER)
     return read_temporal(path, procedure) if temporal else read_detections(path, procedure)
@@ -230,9 +225,6 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         frames (M,) int64, strictly ascending, and visible fractions (M,) float64 in 0…1; NaN where
         the field is empty.
-
-    Raises:
-        ValueError: every error, with file, line and field.
     """
     rows = _below_header(path, _VISIBILITY_HEADER, "frame")
 
@@ -254,9 +246,6 @@ def read_visible_from(path: str | os.PathLike, procedure: Procedure) -> dict[Ste
     Returns:
         {(frame, step id): the first frame from there on that shows whether it is right}; None where
         the field is empty, as none does until the component changes again.
-
-    Raises:
-        ValueError: every error, with file, line and field.
     """
     found: dict[Step, int | None] = {}
 

@@ -77,8 +77,7 @@ class LabelledPredictions:
     def states_at(self, frames: np.ndarray) -> np.ndarray:
         """Returns the true states (N, K) at frames (N,); the first also holds before its frame.
 
-        Raises:
-            ValueError: the labels give no states.
+        ValueError where the labels give none.
         """
         if not len(self.frames):
             raise ValueError(f"recording {self.name}: its labels give no states")
@@ -159,7 +158,11 @@ def load_recordings(
     raise_all(errors)
     recordings = {}
     needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
-    readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
+    readers: dict[str, Callable[..., Any]] = {
+        "--asd": predictions.read_detections,
+        "--temporal": predictions.read_temporal,
+        "--scores": lambda path, procedure, _: score_files.read_scores(path, procedure),
+    }
     for name, place in sorted(found.items()):
         own = attempt(name, procedure.variant_for, name, variant)
         r = LabelledPredictions(name, own, [], np.zeros((0, procedure.num_components), np.int8))
@@ -175,13 +178,9 @@ def load_recordings(
                 r.visible_from = attempt(shown, predictions.read_visible_from, shown, procedure)
         others = found.keys() - {name}
         for kind in KINDS.values():
-            if (path := streams.get(f"--{kind.flag}", {}).get(name)) is None:
-                continue
-            if kind.flag == "scores":
-                r.scores = attempt(path, score_files.read_scores, path, procedure)
-            else:
-                read = readers[f"--{kind.flag}"]
-                setattr(r, kind.field, attempt(path, read, path, procedure, others))
+            flag = f"--{kind.flag}"
+            if (path := streams.get(flag, {}).get(name)) is not None:
+                setattr(r, kind.field, attempt(path, readers[flag], path, procedure, others))
         if visibility_dir is not None:
             table = pathlib.Path(visibility_dir) / f"{name}.csv"
             if os.path.lexists(table):

@@ -9,6 +9,8 @@ part of the state that the recording begins with, and no completion in it. Times
 rounded: one that is up to a millisecond (`Format.tolerance`), but less than half a frame, after a
 frame belongs to it, and where the video is at hand, to the picture that is as near. A number of a
 picture counts from the first frame that shows this picture or a later one.
+
+Errors are all those of a file, as ValueError, each with file, line (or entry) and field.
 """
 
 import dataclasses
@@ -88,9 +90,6 @@ def read_times(
         with_pictures: whether those of the recording are at hand, so that numbers of pictures go
             by these and not by the tool's rate.
         parsed: the content of the file, where it has been read before.
-
-    Raises:
-        ValueError: all errors, each with file, line (or entry) and field.
     """
     terms = terms or Terms()
     steps = Steps(procedure, terms.words)
@@ -162,9 +161,6 @@ def to_frames(
     Returns:
         the state at the first frame, which is the initial one but for steps at that frame, and the
         steps after it, [(frame, step id)] in order of time.
-
-    Raises:
-        ValueError: all errors, each with file, line and field.
     """
     fps = procedure.fps
     last = csvfile.MAX_FRAME if num_frames is None else first_frame + num_frames - 1

@@ -37,14 +37,9 @@ class Steps:
             self._folded.setdefault(name.casefold(), []).append(step_id)
 
     def find(self, text: str, place: str) -> int | None:
-        """Returns the id of a step; None of a word that stands for none.
+        """Returns the id of a step, given as id, name or word; None of a word that stands for none.
 
-        Args:
-            text: id, name or word.
-            place: file and where in it, for messages.
-
-        Raises:
-            ValueError: it is none of these.
+        Raises ValueError with the place, file and where in it, if it is none of these.
         """
         if text.casefold() in self._words:
             return self._words[text.casefold()]
@@ -62,21 +57,16 @@ class Steps:
             return self._names[text]
         if len(same := self._folded.get(text.casefold(), [])) == 1:
             return same[0]
-        near = self.near(text, 3, 0.5)
+        near = []
+        if len(self._names) <= _MAX_COMPARED:  # each takes some hundredths of a millisecond
+            by_fold = {name.casefold(): name for name in self._names}
+            matches = difflib.get_close_matches(text[:200].casefold(), by_fold, 3, 0.5)
+            near = [by_fold[name] for name in matches]
         hint = f"; near it are {', '.join(map(repr, near))}" if near else ""
         raise ValueError(
             f"{place}: {files.shorten(text)} is no step of procedure {self._procedure.name!r}{hint}"
             " (python -m stormpsr_jax.procedure show FILE lists them, --words maps words to them)"
         )
-
-    def near(self, text: str, number: int, cutoff: float) -> list[str]:
-        """Returns the names of steps most like a text, the nearest first."""
-        # Comparing names takes some hundredths of a millisecond each.
-        if len(self._names) > _MAX_COMPARED:
-            return []
-        folded = {name.casefold(): name for name in self._names}
-        found = difflib.get_close_matches(text[:200].casefold(), folded, number, cutoff)
-        return [folded[name] for name in found]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +89,7 @@ class Terms:
 
 
 def terms(words: str | os.PathLike | None, fps: float | None, procedure: Procedure) -> Terms:
-    """Returns what --words and --labels_fps say.
-
-    Raises:
-        ValueError: every error in the file, with its line; a rate that no tool has.
-    """
+    """Returns what --words and --labels_fps say; ValueError as of `read`, or for the rate."""
     if fps is not None:
         files.number(fps, "--labels_fps", files.MIN_FPS, files.MAX_FPS)
     return Terms({} if words is None else read(words, procedure), fps)
@@ -112,10 +98,8 @@ def terms(words: str | os.PathLike | None, fps: float | None, procedure: Procedu
 def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]:
     """Reads a mapping file: CSV with the columns word and step.
 
-    A step is an id or a name, or empty for words that are no step.
-
-    Raises:
-        ValueError: every error, with file and line.
+    A step is an id or a name, or empty for words that are no step. ValueError has every error, with
+    file and line.
     """
     steps = Steps(procedure)
     found: dict[str, int | None] = {}

@@ -161,7 +161,7 @@ def score(
             raise ValueError(f"--{name}={value} is not in 0…1")
     found, true = _joined(recordings)
     boxed = np.isin(found.frames, true.frames)
-    near = average_precisions(_rows(found, boxed), true, iou)
+    near = average_precisions(predictions.at(found, boxed), true, iou)
     everywhere = average_precisions(found, true, iou)
     counts = confusion(found, true, procedure.error_class, confidence, iou)
     names = ["none", *procedure.to_json()["states"], "error state"]
@@ -216,25 +216,15 @@ def _joined(
     empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4))
     found, true = [empty], [(empty[0], empty[1], empty[3])]
     for _, (detections, of_one) in sorted(recordings.items()):
-        kept = _rows(detections, ~np.isin(detections.frames, of_one.left_out))
+        kept = predictions.at(detections, ~np.isin(detections.frames, of_one.left_out))
         rows = ~np.isin(of_one.frames, of_one.left_out)
         found.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
         true.append((of_one.frames[rows] + start, of_one.classes[rows], of_one.boxes[rows]))
-        start += 1 + max(_last(kept.frames), _last(of_one.frames))
+        start += 1 + max(int(its.frames.max(initial=-1)) for its in (kept, of_one))
     frames, classes, boxes = map(np.concatenate, zip(*true, strict=True))
     return (
         Detections(*map(np.concatenate, zip(*found, strict=True))),
         TrueBoxes(frames, classes, boxes),
-    )
-
-
-def _last(frames: np.ndarray) -> int:
-    return int(frames.max()) if len(frames) else -1
-
-
-def _rows(found: Detections, kept: np.ndarray) -> Detections:
-    return Detections(
-        found.frames[kept], found.classes[kept], found.confidences[kept], found.boxes[kept]
     )
 
 
@@ -304,10 +294,8 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
 
     `<rec>_results_gt.csv` has the columns of prediction files, but x, y are the box's upper left
     corner. `OD_labels.json` is COCO; `class_maps.of_table` says what its categories are. A frame
-    with a box of class 0 is left out: no detector can be right about it.
-
-    Raises:
-        ValueError: every error, with file and place.
+    with a box of class 0 is left out: no detector can be right about it. ValueError has every
+    error, with file and place.
     """
     size = None
     if path.name == OD_LABELS:

@@ -2,7 +2,7 @@
 
 POS, F1 and the delay τ are those of Schoonbeek et al., IndustReal (WACV 2024), which STORM-PSR
 (arXiv 2510.12385) reports too. Where the papers leave a choice open, ours is said at the function
-that makes it.
+that makes it. Steps are (frame, step id), in any order.
 
 Segmental metrics and frame accuracy are for those who compare with action segmentation. The class
 of a frame is the state of all components: that of the labels, and the one that a stream has
@@ -48,9 +48,7 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
     Insert 1, delete 1, substitute 2, transpose 1; the unrestricted ("true") distance, in which
     transposed neighbours may be edited further: Lowrance and Wagner's recurrence, which holds as
     twice the cost of a transposition is no less than that of an insertion and a deletion.
-
-    Raises:
-        ValueError: see `check_pairs`.
+    ValueError: see `check_pairs`.
     """
     start = 0
     while start < min(len(truth), len(predicted)) and truth[start] == predicted[start]:
@@ -89,12 +87,8 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
     >>> order_similarity([(10, 0), (20, 3), (30, 6), (40, 9)], [(11, 0), (22, 6), (23, 3), (41, 9)])
     0.75
 
-    Args:
-        truth, predicted: (frame, step id). The order is that of frames, and of step ids inside one
-            frame, in both lists alike.
-
-    Returns:
-        POS in 0…1, None without ground-truth steps.
+    The order is that of frames, and of step ids inside one frame, in both lists alike. None without
+    ground-truth steps.
     """
     true_order = tuple(step_id for _, step_id in sorted(truth))
     if not true_order:
@@ -112,11 +106,7 @@ def match_times(truth: Sequence[int], predicted: Sequence[int]) -> list[tuple[in
     delay. The total does not depend on who is paired with whom; we pair in time order, which
     makes the longest delay as short as possible.
 
-    Args:
-        truth, predicted: frames, in any order.
-
-    Returns:
-        [(true frame, predicted frame)], ascending.
+    Frames come in any order; the pairs (true frame, predicted frame) ascend.
     """
     truth = sorted(truth)
     open_truths: list[int] = []
@@ -168,9 +158,6 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
 
     >>> match_steps([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)])
     Matching(correct=[(0, 100, 112)], early=[(3, 200, 190)], wrong=[(300, 5)], missed=[])
-
-    Args:
-        truth, predicted: (frame, step id), in any order.
     """
     true_frames = _by_step(truth)
     predicted_frames = _by_step(predicted)
@@ -215,12 +202,7 @@ def tolerant_f1(truth: Sequence[Step], predicted: Sequence[Step], tolerance: flo
     delay 0. The rest is as in `match_steps`: as many matches as possible, and a prediction that is
     earlier than that uses up a truth.
 
-    Args:
-        truth, predicted: (frame, step id).
-        tolerance: in frames; 0 gives the F1 of `score_recording`.
-
-    Returns:
-        None without ground-truth steps.
+    `tolerance` is in frames; 0 gives the F1 of `score_recording`. None without ground-truth steps.
     """
     # Frames are whole: one at most at frame + tolerance is at most at the whole part of that.
     later = [(math.floor(frame + tolerance), step_id) for frame, step_id in predicted]
@@ -259,7 +241,6 @@ def score_recording(
     (0.5, 0.5, 0.8, 1.2)
 
     Args:
-        truth, predicted: (frame, step id).
         visible_from: of true steps, the first frame that shows whether they are done right. Steps
             without one count from their completion.
 
@@ -343,7 +324,6 @@ def score_segments(
     (0.6, 0.6666666666666667, 0.8)
 
     Args:
-        truth, predicted: (frame, step id).
         initial_state: (K,) before the first step, or a text such as "01".
 
     Returns:

@@ -32,15 +32,9 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
     >>> psr.order_similarity_of_sets(truth, found)
     1.0
 
-    Args:
-        truth, predicted: (frame, step id).
-
-    Returns:
-        A number in 0…1. None without ground-truth steps, and where the search would pass MAX_WORK:
-        of hundreds of steps in orders that have little in common.
-
-    Raises:
-        ValueError: see `metrics.check_pairs`.
+    Steps are (frame, step id). None without ground-truth steps, and where the search would pass
+    MAX_WORK: of hundreds of steps in orders that have little in common. ValueError: see
+    `metrics.check_pairs`.
     """
     steps, found = sets(truth), sets(predicted)
     plain = [tuple(itertools.chain(*of)) for of in (steps, found)]

@@ -83,7 +83,8 @@ def wrong_installations(
     right = spans(frames, states, 1)
     found = []
     for k, start, end in spans(frames, states, -1):
-        of_k, since = reports.get(k, []), _last_end(right, k, start)
+        of_k = reports.get(k, [])
+        since = max((e for of, _, e in right if of == k and e <= start), default=-math.inf)
         accepted = [
             max(frame, start)
             for frame, step_id, until in of_k
@@ -133,11 +134,6 @@ def _standing(events: Iterable[Step]) -> dict[int, list[tuple[int, int, float]]]
             of_k[-1] = (*of_k[-1][:2], frame)
         of_k.append((frame, step_id, math.inf))
     return found
-
-
-def _last_end(found: Iterable[tuple[int, int, float]], k: int, start: float) -> float:
-    """When the last of the intervals of k ended that did so by `start`; −inf without one."""
-    return max((end for other, _, end in found if other == k and end <= start), default=-math.inf)
 
 
 def score_recording(

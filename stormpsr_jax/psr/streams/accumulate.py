@@ -343,7 +343,7 @@ def decode_each(
     stream: str = "",
     calibration: Calibration | None = None,
 ) -> list[list[Event]]:
-    """Decodes a whole recording with each of several settings.
+    """Returns a recording's events, by frame and step id, with each of several settings.
 
     Those that follow one another and differ in thresholds alone are decoded together. Predictions
     that are not given are no evidence.
@@ -353,16 +353,17 @@ def decode_each(
         stream: the name that events give as theirs.
         calibration: of the events' confidences, None leaves them as they are.
 
-    Returns:
-        For each of the settings the events, by frame and step id.
-
     Raises:
         ValueError: a class or a number of components that the procedure does not have.
     """
+
+    def alike(settings: Settings) -> Settings:
+        return dataclasses.replace(settings, threshold=0.0, removal=None)
+
     tops = None
     found: list[list[Event]] = [[] for _ in candidates]
     start = 0
-    for settings, group in itertools.groupby(candidates, key=_without_thresholds):
+    for settings, group in itertools.groupby(candidates, key=alike):
         members = list(group)
         weight = settings.weight if weight_of is None else weight_of(settings)
         if weight < 1 and detections is not None and tops is None:
@@ -374,10 +375,6 @@ def decode_each(
                     found[start + place].append(event)
         start += len(members)
     return found
-
-
-def _without_thresholds(settings: Settings) -> Settings:
-    return dataclasses.replace(settings, threshold=0.0, removal=None)
 
 
 Tops = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -315,11 +315,7 @@ class Accumulated(Stream):
         *,
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
-        """Decodes with each of several settings; in a row, those that differ in thresholds at once.
-
-        Raises:
-            ValueError: as `Decoder`.
-        """
+        """Decodes with each of several settings, at once those in a row with other thresholds."""
         return accumulate.decode_each(
             *(procedure, recording.variant, candidates, recording.detections, recording.temporal),
             weight_of=self.weight_of,

@@ -17,7 +17,7 @@ equally many events (`reliability`).
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,11 +40,6 @@ class Judged(NamedTuple):
     confidence: float
     right: bool
     step_id: int = 0
-
-    @property
-    def of_wrong(self) -> bool:
-        """Whether it is a report of a wrong part (3k+1)."""
-        return self.step_id % 3 == 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +116,12 @@ def fit(judged: Iterable[Judged]) -> Calibration:
     the probability stays in 1 / (n − r + 2) … (r + 1) / (r + 2), Platt's targets. It is
     (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS` events, where all are right
     or none is, and where the surer ones are not more often right.
-
-    Args:
-        judged: in any order.
     """
-    judged = sorted(judged)
-    wrong = _fit([one for one in judged if one.of_wrong])
-    return dataclasses.replace(_fit([one for one in judged if not one.of_wrong]), wrong=wrong)
+    kinds: tuple[list[Judged], list[Judged]] = [], []
+    for one in sorted(judged):
+        kinds[one.step_id % 3 == 1].append(one)
+    others, wrong = map(_fit, kinds)
+    return dataclasses.replace(others, wrong=wrong)
 
 
 def _fit(judged: Sequence[Judged]) -> Calibration:
@@ -148,19 +142,11 @@ def _fit(judged: Sequence[Judged]) -> Calibration:
 
 def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
     """Returns the judged events of two or more recordings, calibrated by what the others taught."""
-    return [
-        one._replace(confidence=calibration(one.confidence, one.step_id))
-        for own, calibration in _left_out(recordings)
-        for one in own
-    ]
-
-
-def _left_out(
-    recordings: Sequence[Sequence[Judged]],
-) -> Iterator[tuple[Sequence[Judged], Calibration]]:
-    """Each recording's events, and what is learnt from all others."""
+    found = []
     for i, own in enumerate(recordings):
-        yield own, fit(one for j, other in enumerate(recordings) if j != i for one in other)
+        taught = fit(one for j, other in enumerate(recordings) if j != i for one in other)
+        found += [one._replace(confidence=taught(one.confidence, one.step_id)) for one in own]
+    return found
 
 
 def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
@@ -169,9 +155,6 @@ def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
     Events are sorted by confidence and cut into up to `MAX_BINS` bins of equally many, at least
     `EVENTS_PER_BIN` each where there are two bins or more. Equal confidences share a bin; what that
     leaves too few of in a later bin joins the one before.
-
-    Args:
-        judged: in any order.
 
     Returns:
         "ece", None without events, and "bins", by confidence: "low" and "high", the confidences

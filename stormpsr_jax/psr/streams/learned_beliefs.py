@@ -101,11 +101,7 @@ class Weights:
 
     @classmethod
     def from_json(cls, data: Any, place: str = "weights") -> Weights:
-        """Builds weights from the content of their file.
-
-        Raises:
-            ValueError: the first error, with its place.
-        """
+        """Builds weights from the content of their file; ValueError has the first error's place."""
         if (form := files.field(data, "format", int, place)) != FORMAT:
             raise ValueError(
                 f"{place}: format: {form}, this version of stormpsr_jax knows {FORMAT}; fit the "
@@ -164,11 +160,7 @@ def _array(values: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
 
 
 def read_weights(path: str | os.PathLike) -> Weights:
-    """Reads a file of weights.
-
-    Raises:
-        ValueError: it is missing or damaged, or not what this module describes; names the file.
-    """
+    """Reads a file of weights; ValueError names one that is not what this module describes."""
     return Weights.from_json(files.read_json(path), str(path))
 
 
@@ -213,8 +205,7 @@ class Belief(NamedTuple):
 def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
     """Returns the inputs (N, K, F) of N frames, not averaged; `catalogue` (S, K) are the states.
 
-    Raises:
-        ValueError: arrays that do not fit the catalogue.
+    ValueError: arrays that do not fit the catalogue.
     """
     num = catalogue.shape[1]
     N = next(len(array) for array in scores if array is not None)

@@ -132,7 +132,8 @@ def select(
         best = None
         if by_rule:
             known = {name: choice.settings for name, choice in chosen.items()}
-            least = chosen.get(BASELINE.name) if _reads_more(stream) else None
+            reads_more = set(stream.needs) > set(BASELINE.needs)
+            least = chosen.get(BASELINE.name) if reads_more else None
             best = pick(_no_worse(rated(stream.grid(base, known)), least), stream.within)
             if best is not None and (finer := stream.refined(best.settings)):
                 best = pick(_no_worse(rated(finer), least), stream.within)
@@ -199,10 +200,6 @@ def _choice(settings: Any, by_name: Mapping[str, dict], window_s: float) -> Choi
         if s["f1"] is not None
     )
     return Choice(settings, summary["pos"], summary["f1"], summary["delay_s"], by_recording)
-
-
-def _reads_more(stream: Stream) -> bool:
-    return set(stream.needs) > set(BASELINE.needs)
 
 
 def _no_worse(choices: Sequence[Choice], least: Choice | None) -> list[Choice]:

@@ -55,16 +55,8 @@ def test_tables_golden_values():
     occlusion = {row["visible"]: row for row in analysis.occlusion_table(GOLDEN)}
     assert [row["truths"] for row in occlusion.values()] == [1, 2, 0, 1]
     assert occlusion["0–0.25"]["recall"] == 1
-    assert occlusion["0.25–0.5"] == {
-        "stream": "asd",
-        "visible": "0.25–0.5",
-        "truths": 2,
-        "tp": 1,
-        "early": 1,
-        "fn": 0,
-        "recall": 0.5,
-        "delay_s": 5.0,
-    }
+    figures = {"truths": 2, "tp": 1, "early": 1, "fn": 0, "recall": 0.5, "delay_s": 5.0}
+    assert occlusion["0.25–0.5"] == {"stream": "asd", "visible": "0.25–0.5", **figures}
     assert occlusion["0.5–0.75"]["recall"] is None
     rows = analysis.recordings_table(GOLDEN)
     assert [row["recording"] for row in rows] == ["r1", "r2", "r3"]

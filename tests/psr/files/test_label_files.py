@@ -1,10 +1,8 @@
 """Labels of every kind are found and read; what is wrong with any of them is said."""
 
-import numpy as np
 import pytest
 
 from stormpsr_jax.psr.files import label_files, labels
-from stormpsr_jax.psr.files.recordings import load_recordings
 from tests.support import toy
 
 PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
@@ -88,43 +86,3 @@ def test_read_steps_follow_from_states_where_no_file_has_them(tmp_path):
     read = label_files.read(tmp_path / "a", PROCEDURE, UP)
     assert read.steps == [(9, 0)]
     assert read.with_errors == [(5, 1), (9, 0)]
-
-
-def test_read_frames_of_times_follow_the_rate(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text(TIMES)
-    assert label_files.read(path, PROCEDURE.at(25), UP).steps == [(30, 0), (75, 3)]
-
-
-def test_load_recordings_times_and_folders_mixed(tmp_path):
-    write_psr(tmp_path / "labels" / "a")
-    (tmp_path / "labels" / "b.csv").write_text(TIMES)
-    (tmp_path / "asd").mkdir()
-    for name in "ab":
-        path = tmp_path / "asd" / f"{name}_results_pred.csv"
-        path.write_text("name,frame,class,conf,x,y,w,h\n")
-    read = load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
-    assert [r.truth for r in read.values()] == [STEPS, STEPS]
-    np.testing.assert_array_equal(read["a"].states, read["b"].states)
-    with pytest.raises(ValueError, match="--fps=0 is not in 1e-06…1000"):
-        PROCEDURE.at(0)
-
-
-def test_load_recordings_errors_of_all_recordings(tmp_path):
-    for folder in ("labels", "asd"):
-        (tmp_path / folder).mkdir()
-    for name in "abc":
-        (tmp_path / "labels" / f"{name}.csv").write_text(TIMES.replace("1.2", "x"))
-        path = tmp_path / "asd" / f"{name}_results_pred.csv"
-        path.write_text("name,frame,class,conf,x,y,w,h\n" + "r,1,1,2,0,0,1,1\n" * 15)
-    with pytest.raises(ValueError, match=r"a\.csv: line 2: time") as error:
-        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
-    lines = str(error.value).splitlines()
-    assert len(lines) == 21  # of each recording one of the labels, and six of the predictions
-    assert lines[6].endswith("asd/a_results_pred.csv: 10 more errors")
-    assert "b.csv: line 2: time" in lines[7]
-    assert lines[-1] == "and 1 more error"
-    for name in "bc":
-        (tmp_path / "asd" / f"{name}_results_pred.csv").unlink()
-    with pytest.raises(ValueError, match=r"no b_results.*\n.*no c_results"):
-        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")

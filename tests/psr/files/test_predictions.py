@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr import convert
 from stormpsr_jax.psr.files import predictions
-from tests.support import toy
-from tests.support.commands import refused
+from tests.support import refusals, toy
 
 PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 ASD = "name,frame,class,conf,x,y,w,h\n"
-TEMPORAL = ",clip,framenr,GT,Pred,Conf\n"
 
 
 @pytest.fixture(scope="module")
@@ -95,85 +93,19 @@ def test_visibility_round_trip(folder):
     np.testing.assert_equal(visible, [0.5, np.nan, 1.0])
 
 
-def rows(*lines):
-    return ASD + "".join(f"{line}\n" for line in lines)
-
-
-def clips(*lines):
-    return TEMPORAL + "".join(f"{line}\n" for line in lines)
-
-
-ROW = "r,1,1,0.5,.1,.1,.1,.1"
-# The text of a file, and what each line of the errors has.
-ERRORS = [
-    ("", "line 1: header: the file is empty"),
-    (f"{ROW}\n", "line 1: header: is missing"),
-    (ASD + 'r,1,1,0.5,.1,.1,.1,"x', "line 2: not CSV (unexpected end of data)"),
-    (
-        rows(
-            *(
-                ROW,
-                ROW[:-3],
-                f"{ROW},9",
-                ROW.replace("1,1,", "-1,1,"),
-                ROW.replace("1,1,", "1.5,1,"),
-            ),
-            *(ROW.replace("1,1,", "1e300,1,"), ROW.replace("1,1,", f"{'9' * 5000},1,")),
-            *(ROW.replace("1,1,", "1,4,"), ROW.replace("0.5", "1.5"), ROW.replace("0.5", "nan")),
-            *("r,1,1,0.5,.1,.1,.1,inf", "r", "r,0,5", "r,-1,0", "r,x,0", "r,0,0"),
-        ),
-        "line 3: h: is missing",
-        "line 4: field 9",
-        "line 5: frame: '-1' is not in 0…",
-        "line 6: frame: '1.5' is not whole",
-        "line 7: frame: '1e300' is not in",
-        "line 8: frame: ",
-        "line 9: class: '4' is not in 0…3, the classes of procedure 'toy' (check --procedure)",
-        "line 10: conf: '1.5' is not in 0…1",
-        "line 11: conf: 'nan' is not finite",
-        "line 12: h: 'inf' is not finite",
-        "line 13: frame: is missing",
-        "line 14: conf: is missing (the row has 3 fields)",
-        "line 15: frame: '-1'",
-        "line 16: frame: 'x' is not a number",
-    ),
-    (
-        clips(
-            *('0,r,1,"[0,0]","[0,0]"', "0,r,1,[0,0],[0,0],[0.1,0.2]"),
-            *('0,r,1,"[0,0]","[0,0,0]","[0.1,0.2]"', '0,r,1,"0,0","[0,0]","[0.1,0.2]"'),
-            *('0,r,x,"[0,0]","[0,0]","[0.1,0.2]"',),
-        ),
-        "line 2: Conf: is missing",
-        "line 3: field 7",
-        "line 4: Pred: a bracketed list of 2 numbers is needed, one per component of procedure 'to",
-        "line 5: GT: a bracketed list",
-        "line 6: framenr: 'x'",
-    ),
-    (
-        clips(
-            *('0,r,1,"[0,2]","[0,0]","[0,0]"', '0,r,2,"[0,0]","[0,0.5]","[0,0]"'),
-            *('0,r,3,"[0,0]","[0,0]","[0.1,nan]"', '0,r,4,"[0,0]","[0,0]","[1.2,0]"'),
-        ),
-        "line 2: GT: 2 at place 2 is not 0 or 1",
-        "line 3: Pred: 0.5 at place 2",
-        "line 4: Conf: nan at place 2 is not a probability in 0…1",
-        "line 5: Conf: 1.2 at place 1",
-    ),
-    (rows(ROW) + "r,2,1,0.5,.1", "line 3: the file is cut off here"),
-    (rows(ROW) + "r,2,1,0.5,.1,.1,.1,\0\n", "line 3: holds a NUL"),
-]
-
-
-@pytest.mark.parametrize("error", ERRORS, ids=lambda row: row[1][:30])
-def test_what_is_wrong_with_a_file_is_a_line_each(tmp_path, capsys, error):
-    text, *messages = error
+@pytest.mark.parametrize(
+    ("_", "files", "messages"),
+    [
+        *refusals.cases("predictions.txt"),
+        pytest.param("", {"r": f"{ASD}r,1,1,.5,0,0,1,\0\n"}, ["line 2: holds a NUL"], id="NUL"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_a_line_each(tmp_path, capsys, _, files, messages):
     (tmp_path / "asd").mkdir()
-    (tmp_path / "asd/r_results_pred.csv").write_text(text)
+    (tmp_path / "asd/r_results_pred.csv").write_text(files["r"])
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
     words = [f"--predictions={tmp_path / 'asd'}", f"--procedure={tmp_path / 'toy.json'}"]
     words = ["frames", *words, "--fps=5", f"--out={tmp_path / 'out'}"]
-    said = refused(capsys, convert.main, words, lines=len(messages)).splitlines()
-    for line, message in zip(said, messages, strict=True):
-        assert f"r_results_pred.csv: {message}" in line
-        assert len(line) < 300
+    messages = [f"r_results_pred.csv: {message}" for message in messages]
+    refusals.check(capsys, messages, convert.main, words)
     assert not (tmp_path / "out").exists()

@@ -22,10 +22,8 @@ SHIFTED = ["background", *INDUSTREAL.to_json()["states"], "error_state"]
 
 def found(*rows):
     """Detections of (frame, class, confidence, box)."""
-    frames, classes, confidences, boxes = zip(*rows, strict=True)
-    return Detections(
-        np.array(frames), np.array(classes), np.array(confidences, float), np.array(boxes, float)
-    )
+    frames, classes, *others = map(np.array, zip(*rows, strict=True))
+    return Detections(frames, classes, *(values.astype(float) for values in others))
 
 
 def true(*rows, **options):
@@ -80,13 +78,7 @@ def test_average_precision_of_each_class_is_that_of_pycocotools(seed, iou):
     truth.createIndex()
     results = [
         {"image_id": int(f), "category_id": int(c), "bbox": corner(b), "score": float(s)}
-        for f, c, s, b in zip(
-            detections.frames,
-            detections.classes,
-            detections.confidences,
-            detections.boxes,
-            strict=True,
-        )
+        for f, c, s, b in zip(*vars(detections).values(), strict=True)
     ]
     evaluation = cocoeval.COCOeval(truth, truth.loadRes(results), "bbox")
     evaluation.params.iouThrs = np.array([iou])
@@ -229,8 +221,6 @@ def test_wrong_input_is_one_line(published, capsys, flags, message):
         (folder / "b" / f"{name}_results_gt.csv").write_text(HEADER)
     for i, names in enumerate(({1: "screw"}, {1: "background", 2: "11", 4: "error"}, {1: "10"}), 1):
         coco_file(folder / f"c{i}/a/OD_labels.json", names, [(31, 2)])
-    said = refused(
-        capsys, command, published, f"--asd={published}", *(f.format(folder=folder) for f in flags)
-    )
-    assert message in said
+    words = f"--asd={published}", *(flag.format(folder=folder) for flag in flags)
+    assert message in refused(capsys, command, published, *words)
     assert not (folder / "detections.json").exists()

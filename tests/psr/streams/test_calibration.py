@@ -77,12 +77,6 @@ def test_fit_reports_of_wrong_parts_are_learnt_apart(steps, reports):
     assert alike(0.4, 4) == alike(0.4, 3) == found(0.4, 3)
 
 
-def log_loss(judged, calibrated):
-    chances = np.array([calibrated(c) for c, _, _ in judged])
-    right = np.array([one.right for one in judged])
-    return -np.log(np.where(right, chances, 1 - chances)).sum()
-
-
 def test_reliability_golden_values():
     judged = [Judged(0.9, n > 0) for n in range(10)] + [Judged(0.5, n > 7) for n in range(10)]
     found = reliability(judged)

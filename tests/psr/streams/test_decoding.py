@@ -16,26 +16,15 @@ from stormpsr_jax.psr.streams.accumulate import accumulate
 from stormpsr_jax.psr.streams.accumulated import Decoder, decode
 from stormpsr_jax.psr.streams.stream import Settings
 from stormpsr_jax.psr.streams.streams import find
+from tests.support import toy
 
 K = 3
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 5,
-        "components": ["a", "b", "c"],
-        "states": ["100", "110", "111", "011", "000"],
-        "variants": {
-            "up": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["up*"]},
-            "down": {"initial_state": "111", "expected": [2, 5, 8, 0], "recordings": ["down*"]},
-            "mend": {
-                "initial_state": "110",
-                "expected": [6],
-                "allowed": [5, 3, 8],
-                "recordings": ["mend*"],
-            },
-        },
-    }
-)
+CONTENT = toy.content("a, b, c", "100 110 111 011 000", variant="up")
+CONTENT["variants"] |= {
+    "down": {"initial_state": "111", "expected": [2, 5, 8, 0], "recordings": []},
+    "mend": {"initial_state": "110", "expected": [6], "allowed": [5, 3, 8], "recordings": []},
+}
+PROCEDURE = Procedure.from_json(CONTENT)
 # What may happen in each: where the file does not say, parts that can be there come off and on.
 POSSIBLE = {"up": range(9), "down": range(9), "mend": [6, 5, 3, 8]}
 CLASSES = range(len(PROCEDURE.states) + 2)
@@ -44,11 +33,11 @@ CONFIDENCE = st.integers(0, 8).map(lambda n: n / 8)
 
 
 @st.composite
-def streams(draw, min_frames=1, max_frames=40):
+def streams(draw):
     """{frame: rows}, {frame: probabilities} with gaps, repeats and runs, so that sums build up."""
     detections, temporal = {}, {}
     frame = draw(st.integers(0, 3))
-    for _ in range(draw(st.integers(min_frames, 8))):
+    for _ in range(draw(st.integers(1, 8))):
         rows = draw(st.lists(st.tuples(st.sampled_from(CLASSES), CONFIDENCE), max_size=3))
         changed = draw(st.none() | st.lists(CONFIDENCE, min_size=K, max_size=K))
         for _ in range(draw(st.integers(1, 6))):
@@ -79,12 +68,8 @@ def all_settings():
 def arrays(detections, temporal):
     rows = [(f, c, conf) for f, r in sorted(detections.items()) for c, conf in r]
     columns = np.array(rows, float).reshape(len(rows), 3)
-    asd = Detections(
-        columns[:, 0].astype(int),
-        columns[:, 1].astype(int),
-        columns[:, 2],
-        np.zeros((len(rows), 4)),
-    )
+    frames, classes = columns[:, :2].astype(int).T
+    asd = Detections(frames, classes, columns[:, 2], np.zeros((len(rows), 4)))
     confidences = np.array([temporal[f] for f in sorted(temporal)], float).reshape(-1, K)
     zeros = np.zeros(confidences.shape, int)
     return asd, TemporalPredictions(np.array(sorted(temporal), int), zeros, zeros, confidences)
@@ -271,20 +256,3 @@ def test_arrays_without_a_procedure_give_what_predictions_give(data, s, stream, 
 def test_arrays_that_do_not_fit_are_named(arrays, message):
     with pytest.raises(ValueError, match=message):
         accumulate("00", *arrays)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"threshold": float("nan")}, "--threshold=nan"),
-        ({"removal": -1}, "--removal=-1"),
-        ({"decoder": "naive", "removal": 1.0}, "'naive' has no thresholds, and so has no --remova"),
-        ({"unseen_decay": 1.5}, r"--unseen_decay=1\.5 is not in 0…1"),
-        ({"decoder": "naive", "unseen_decay": 1.0}, "'naive' sums nothing up, and so has no --uns"),
-        ({"gate": 1.5}, r"--gate=1\.5"),
-        ({"window": 0.5}, r"--window=0\.5 is not a whole number"),
-    ],
-)
-def test_settings_name_the_flag_that_is_wrong(change, message):
-    with pytest.raises(ValueError, match=message):
-        Settings(**change)

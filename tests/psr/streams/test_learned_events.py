@@ -17,19 +17,16 @@ UP = PUMP.variants["up"]
 
 
 def believed(present, right, wrong, own=None):
-    """A belief whose own evidence is that of being right, unless it is given."""
-    return Belief(present, right, wrong, right if own is None else own)
+    """Of component 0, whose own evidence is that of being right unless given; others absent."""
+    logits = present, right, wrong, right if own is None else own
+    return Belief(*(np.array([x, -10.0, -10.0]) for x in logits))
 
 
 def reports(variant, *rows, settings=SETTINGS):
     """Step ids by frame of the beliefs (present, right, wrong) of component 0, others absent."""
-    rest = np.full(2, -10.0)
     reporter = Reporter(PUMP, variant, settings, None)
-    found = []
-    for frame, logits in enumerate(rows):
-        belief = believed(*(np.r_[x, rest] for x in logits))
-        found.append([e.step_id for e in reporter.update(frame, belief)])
-    return found
+    beliefs = enumerate(believed(*logits) for logits in rows)
+    return [[e.step_id for e in reporter.update(*each)] for each in beliefs]
 
 
 RIGHT, WRONG, GONE, UNSURE = (9, 5, -5), (9, -5, 5), (-9, -9, -9), (-1, -4, -4)
@@ -84,15 +81,13 @@ def test_grouped_what_is_seen_within_some_frames_is_reported_together_by_step_id
 def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():
     settings = LearnedSettings(install=3.0, sure=6.0)
     reporter = Reporter(PUMP, UP, settings, None)
-    rest = np.full(2, -10.0)
     there, right, sure, gone = (9, 2, -2), (9, 5, -5), (9, 5, -5, 7), (-9, -9, -9)
 
     def states(logits, first, last):
         found = []
         for frame in range(first, last):
-            belief = believed(*(np.r_[x, rest] for x in logits))
-            found += [(e.frame, e.state, e.step_id) for e in reporter.update(frame, belief)]
-        return found
+            found += reporter.update(frame, believed(*logits))
+        return [(e.frame, e.state, e.step_id) for e in found]
 
     # Seen to be there, then likely to be right: asked once, after eight seconds at ten frames each.
     assert states(there, 0, 15) + states(right, 15, 100) == [(80, "unsure", 0)]
@@ -120,11 +115,11 @@ def test_reporter_the_bar_takes_right_out_and_does_not_make_it_incorrect():
 
 def test_reporter_a_part_not_sure_is_gone_by_the_threshold_of_what_is_expected():
     settings = LearnedSettings(sure=6.0, unexpected=-6.0)
-    reporter, rest = Reporter(PUMP, UP, settings, None), np.full(2, -10.0)
+    reporter = Reporter(PUMP, UP, settings, None)
     rows = [(9, 5, -5, 0)] * 90 + [(-3, -9, -9, 0)]
     found = []
     for frame, logits in enumerate(rows):
-        found += reporter.update(frame, believed(*(np.r_[x, rest] for x in logits)))
+        found += reporter.update(frame, believed(*logits))
     assert [(e.frame, e.kind) for e in found] == [(80, "unsure"), (90, "gone")]
 
 

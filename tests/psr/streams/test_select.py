@@ -6,8 +6,6 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
@@ -185,29 +183,6 @@ def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
             for one in (labelled, unlabelled)
         ]
         assert scores[1] - scores[0] == pytest.approx(select.WRONG_PRICE * accepted)
-
-
-def choice(scores, delay_s):
-    return select.Choice(BASE, 1.0, 1.0, delay_s, tuple(scores))
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.integers(4, 8).flatmap(
-        lambda num: st.lists(
-            st.tuples(st.lists(st.integers(0, 8), min_size=num, max_size=num), st.integers(0, 5)),
-            min_size=1,
-            max_size=6,
-        )
-    )
-)
-def test_pick_never_later_than_the_best_nor_worse_throughout(rows):
-    choices = [choice([x / 4 for x in scores], delay) for scores, delay in rows]
-    best = max(choices, key=lambda c: sum(c.scores))
-    picked = select.pick(choices)
-    assert picked.delay_s <= best.delay_s
-    better = any(p > b for p, b in zip(picked.scores, best.scores, strict=True))
-    assert better or picked.scores == best.scores
 
 
 # --- The learned fusion ---------------------------------------------------------------------------

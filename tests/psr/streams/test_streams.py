@@ -1,7 +1,5 @@
 """The list of streams: another one is a file and a line."""
 
-import json
-
 import pytest
 
 from stormpsr_jax import evaluate
@@ -9,7 +7,7 @@ from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.streams import learned_beliefs, streams
 from stormpsr_jax.psr.streams.stream import pictures
 from tests.support.commands import refused
-from tests.support.evaluate_data import make_scored
+from tests.support.evaluate_data import make_scored, run_scored
 from tests.support.simulated_scores import PROCEDURE
 from tests.support.toy_stream import BOTH
 
@@ -33,13 +31,6 @@ def fifth(monkeypatch):
     monkeypatch.setattr(streams, "STREAMS", (*streams.STREAMS, BOTH))
 
 
-def run(folder, *flags, kinds=("asd", "temporal")):
-    words = ["--procedure=synthetic", f"--labels={folder / 'labels'}"]
-    words += [f"--{kind}={folder / kind}" for kind in kinds]
-    evaluate.main([*words, f"--out={folder / 'out.json'}", *flags])
-    return json.loads((folder / "out.json").read_text())["streams"]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_recording_decodes_as_its_pictures_one_by_one_do(recordings, name):
     stream, weights = streams.find(name), learned_beliefs.default_weights("scores")
@@ -54,7 +45,7 @@ def test_a_whole_recording_decodes_as_its_pictures_one_by_one_do(recordings, nam
 
 
 def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, capsys):
-    found = run(scored, f"--report={scored / 'r.html'}", "--threshold=both=4")
+    found = run_scored(scored, f"--report={scored / 'r.html'}", "--threshold=both=4")
     assert list(found) == ["asd", "temporal", "storm", "both"]
     assert found["both"]["settings"] == {"pictures": 4.0}
     assert found["both"]["tp"] > 10
@@ -64,20 +55,20 @@ def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, 
     assert "var(--amber)" in shown
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "STREAMS", streams.STREAMS[:-1])
-        assert run(scored) == {s: found[s] for s in ("asd", "temporal", "storm")}
+        assert run_scored(scored) == {s: found[s] for s in ("asd", "temporal", "storm")}
     # A number alone is meant for those that sum up evidence.
-    assert run(scored, "--threshold=9")["both"]["settings"] == {"pictures": 2.0}
+    assert run_scored(scored, "--threshold=9")["both"]["settings"] == {"pictures": 2.0}
     capsys.readouterr()
-    run(scored, kinds=("asd",))
+    run_scored(scored, streams=("asd",))
     assert "no both stream: it needs --asd and --temporal" in capsys.readouterr().err
     for flag, message in (
         ("--gate=both=1", "--gate: stream both has none"),
         ("--threshold=both=0", "pictures 0.0 is not a number from 1 up"),
         ("--threshold=neither=1", "neither a number nor like asd=6"),
     ):
-        assert message in refused(capsys, run, scored, flag)
+        assert message in refused(capsys, run_scored, scored, flag)
     with pytest.raises(SystemExit):
         evaluate.main(["--help"])
     assert "both=2 is the number of pictures" in " ".join(capsys.readouterr().out.split())
-    assert "both" not in run(scored, "--protocol=released")
-    assert "both" not in run(scored, "--decoder=naive", "--threshold=1")
+    assert "both" not in run_scored(scored, "--protocol=released")
+    assert "both" not in run_scored(scored, "--decoder=naive", "--threshold=1")

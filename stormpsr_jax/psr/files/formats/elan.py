@@ -4,8 +4,6 @@ Tiers whose names begin with "steps" are read, and all tiers if there are none. 
 stands for what its tier is called.
 """
 
-from collections.abc import Mapping
-
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.files.formats.sample import MAX_SECONDS, Entry, Format, Sample, Unit
@@ -15,11 +13,6 @@ _TIER = "steps"
 _MAX = int(1000 * MAX_SECONDS)
 # How many milliseconds they last: frames of television are allowed in the place of those.
 _UNITS = {"milliseconds": 1.0, "PAL-frames": 40.0, "NTSC-frames": 1001 / 30}
-
-
-def _chosen(tiers: Mapping[str, list]) -> dict[str, list]:
-    named = {name: its for name, its in tiers.items() if name.strip().lower().startswith(_TIER)}
-    return named or dict(tiers)
 
 
 def _read(sample: Sample) -> list[Entry]:
@@ -82,7 +75,8 @@ def _read(sample: Sample) -> list[Entry]:
         text = "".join(value.text for value in node.of("ANNOTATION_VALUE")).strip()
         return Entry(text or tier.strip(), end, Unit.SECONDS, place)
 
-    return for_each([(tier, node) for tier, its in _chosen(tiers).items() for node in its], parse)
+    named = {name: its for name, its in tiers.items() if name.strip().lower().startswith(_TIER)}
+    return for_each([(tier, node) for tier, its in (named or tiers).items() for node in its], parse)
 
 
 def _recognises(sample: Sample) -> bool:

@@ -83,25 +83,20 @@ class Sample:
             raise ValueError(f"{self.path}: cannot be read ({error.strerror})") from error
         if head.startswith(b"PK\x03\x04"):
             return "zip"
-        return {b"<": "xml", b"{": "json", b"[": "json"}.get(head.lstrip()[:1], "text")
+        kind = {b"<": "xml", b"{": "json", b"[": "json"}.get(head.lstrip()[:1], "text")
+        if kind != "text" and self.path.stat().st_size > MAX_BYTES:
+            what = f"is larger than {MAX_BYTES} bytes, the most of a label file"
+            raise ValueError(f"{self.path}: {what}")
+        return kind
 
     @functools.cached_property
     def text(self) -> str:
         """The text, line ends as they are."""
-        if self.kind != "text":
-            self._check_size()
         return files.read_text(self.path)
-
-    def _check_size(self) -> None:
-        if self.path.stat().st_size > MAX_BYTES:
-            raise ValueError(
-                f"{self.path}: is larger than {MAX_BYTES} bytes, the most of a label file"
-            )
 
     @functools.cached_property
     def json(self) -> Any:
         """The content of a JSON file."""
-        self._check_size()
         return files.read_json(self.path)
 
     @functools.cached_property

@@ -59,13 +59,10 @@ def parse(text: str, path: str | os.PathLike) -> Node:
     def end(_: str) -> None:
         open_nodes.pop().text = "".join(pieces.pop())
 
-    def characters(data: str) -> None:
-        pieces[-1].append(data)
-
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse
     parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = characters
+    parser.CharacterDataHandler = lambda data: pieces[-1].append(data)
     try:
         parser.Parse(text.encode(), True)
     except expat.ExpatError as error:

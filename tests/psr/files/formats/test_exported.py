@@ -13,30 +13,21 @@ from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
 
 EXPORTED = Path(__file__).parent / "exported"
+PROCEDURE = load_procedure("synthetic")
 # Frames are numbered from 1 there.
-CORRECTED = [
-    (101, "Install chassis"),
-    (147, "Install front wheels"),
-    (159, "Install rear wheels"),
-    (243, "Install cabin"),
-]
+NAMED = {101: "chassis", 147: "front wheels", 159: "rear wheels", 243: "cabin"}
+CORRECTED = [(frame, 3 * PROCEDURE.components.index(part)) for frame, part in NAMED.items()]
 
 
 @pytest.mark.parametrize("copies", [["project-1-at-2026"], ["demo", "bench_02"]])
 def test_an_export_of_label_studio_has_the_corrected_steps_of_each_recording(tmp_path, copies):
-    procedure = load_procedure("synthetic")
     for copy in copies:
         shutil.copy(EXPORTED / "label_studio.json", tmp_path / f"{copy}.json")
-    read = {
-        recording: label_files.read(
-            path, procedure, procedure.variants["assembly"], recording=recording
-        ).steps
-        for recording, path in label_files.find(tmp_path).items()
+    variant = PROCEDURE.variants["assembly"]
+    steps = {
+        name: label_files.read(place, PROCEDURE, variant, recording=name).steps
+        for name, place in label_files.find(tmp_path).items()
     }
-    named = {
-        recording: [(frame, procedure.step_name(step)) for frame, step in steps]
-        for recording, steps in read.items()
-    }
-    assert named["demo"][:4] == CORRECTED
-    assert named["bench_02"] == CORRECTED[:3]
-    assert len(named["demo"]) == 13
+    assert steps["demo"][:4] == CORRECTED
+    assert steps["bench_02"] == CORRECTED[:3]
+    assert len(steps["demo"]) == 13

@@ -1,0 +1,45 @@
+"""Wrong input, and what is said of it, as the files of `tests/snapshots` have it.
+
+In these a line `$` begins a case, with words for its test; `@` names a file, whose lines follow
+after `|` (after `~` one without an end); `!` is in the next line of the errors.
+"""
+
+import pathlib
+
+import pytest
+
+from tests.support.commands import refused
+
+SNAPSHOTS = pathlib.Path(__file__).parents[1] / "snapshots"
+
+
+def cases(name):
+    """Those of a file: (words, {file: text}, messages)."""
+    found = []
+    for line in (SNAPSHOTS / name).read_text(encoding="utf-8").splitlines():
+        kind, text = line[:1], line[2:]
+        if kind == "$":
+            found.append((text, {}, []))
+        _, files, messages = found[-1]
+        if kind == "@":
+            files[text] = ""
+        elif kind in ("|", "~"):
+            files[next(reversed(files))] += text + "\n" * (kind == "|")
+        elif kind == "!":
+            messages.append(text)
+    return [pytest.param(*case, id=f"{case[0][:30]} {case[2][0][:30]}") for case in found]
+
+
+def write(files, folder):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def check(capsys, messages, command, *arguments):
+    """Runs a command that says these, each in a line of its own, and ends with status 2."""
+    said = refused(capsys, command, *arguments, lines=len(messages)).splitlines()
+    for line, message in zip(said, messages, strict=True):
+        assert message in line
+        assert line.isprintable()
+        assert len(line) < 1200
