@@ -80,7 +80,7 @@ def _arguments(flags: argparse.Namespace) -> dict[str, Any]:
         given["procedure"] = load_procedure(given["procedure"])
     if "aspect" in given:
         given["pad_if_mixed"] = not given["aspect"]
-        given["framing"] = framing_of(*map(given.pop, ("size", "aspect", "crop", "quality")))
+        given["framing"] = framing_of(*map(given.pop, ("size", "aspect", "crop")))
     return given
 
 
@@ -164,15 +164,14 @@ def add_recording_flags(parser: argparse.ArgumentParser, ray: bool = False) -> N
     what = "how it becomes a square: pad where pictures differ in shape, else stretch"
     add("--aspect", choices=framing.ASPECTS, help=what)
     add("--crop", metavar="x0,y0,x1,y1", help="in 0..1: use this part of the picture")
-    add("--quality", type=int, default=92, metavar="N", help="of the JPEG files (%(default)s)")
     what = "make recordings again whose labels, boxes or pictures have changed"
     add("--remake", action="store_true", help=what)
 
 
-def framing_of(size: int, aspect: str | None, crop: str | None, quality: int) -> Framing:
+def framing_of(size: int, aspect: str | None, crop: str | None) -> Framing:
     """Returns what the flags of a picture ask for; ValueError names the one that is wrong."""
     try:
         x0, y0, x1, y1 = map(float, crop.split(",")) if crop else framing.WHOLE
     except ValueError as error:
         raise ValueError(f"--crop={crop} is not four numbers x0,y0,x1,y1") from error
-    return Framing((size, size), aspect or framing.ASPECTS[0], (x0, y0, x1, y1), quality)
+    return Framing((size, size), aspect or framing.ASPECTS[0], (x0, y0, x1, y1))

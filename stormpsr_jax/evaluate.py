@@ -149,17 +149,13 @@ def _main_compare(argv: Sequence[str]) -> None:
     add("b", help="another one on the same recordings; the difference is b − a")
     what = "of both, such as asd, or of a and of b, such as asd,storm; otherwise all that both have"
     add("--streams", help=what)
-    add("--samples", type=int, default=10000, help="bootstrap samples (%(default)s)")
-    add("--level", type=float, default=0.95, help="of the interval (%(default)s)")
-    add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     named = [] if args.streams is None else args.streams.split(",")
     if len(named) > 2:
         raise ValueError(f"--streams={args.streams} names more than two streams; as asd,storm")
     pair = (named[0], named[-1]) if named else None
     results = analysis.load_result(args.a), analysis.load_result(args.b)
-    how = {"samples": args.samples, "level": args.level, "seed": args.seed}
-    print(tables.format_rows(compare.compare(*results, pair, **how), args.format))
+    print(tables.format_rows(compare.compare(*results, pair), args.format))
 
 
 def _main_detections(argv: Sequence[str]) -> None:
@@ -170,7 +166,6 @@ def _main_detections(argv: Sequence[str]) -> None:
     what = "folder with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise --asd has them"
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
-    add("--iou", type=float, default=detection_scores.IOU, help="of a box found (%(default)s)")
     what = "detections count above it, not at it (%(default)s)"
     add("--confidence", type=float, default=0.5, help=what)
     add("--out", help="a JSON file to write besides")
@@ -179,7 +174,7 @@ def _main_detections(argv: Sequence[str]) -> None:
     recordings = detection_scores.load(
         procedure, args.asd, args.boxes, split=args.split, picture=args.picture
     )
-    result = detection_scores.score(procedure, recordings, args.confidence, args.iou)
+    result = detection_scores.score(procedure, recordings, args.confidence)
     if args.out is not None:
         files.write_json(args.out, result)
     for rows_of in detection_scores.tables_of(result):

@@ -62,8 +62,6 @@ def _parser() -> OneLineParser:
     add("--process_id", type=int, metavar="N", help="number of this process")
     what = "record a profile of these steps of every trained stage"
     add("--profile_steps", type=_steps, metavar="FIRST,LAST", help=what)
-    what = "seconds to wait for the other processes (%(default)s)"
-    add("--connect_timeout", type=int, default=120, metavar="SECONDS", help=what)
     return parser
 
 
@@ -94,7 +92,7 @@ def _run_command(args: argparse.Namespace) -> None:
     by_hand = (args.coordinator, args.num_processes, args.process_id)
     try:
         if args.distributed or any(value is not None for value in by_hand):
-            hosts.connect(*by_hand, timeout=args.connect_timeout)
+            hosts.connect(*by_hand)
             interruption.connected(jax.process_count())
         status = 2  # what is found before anything is computed is an error of config or data
         run(

@@ -199,7 +199,7 @@ class Project:
         Raises:
             ValueError: labels or boxes are not ready to be trained on, or `wanted` is no such plan.
         """
-        command.framing_of(8, wanted.aspect or None, wanted.crop, 92)
+        command.framing_of(8, wanted.aspect or None, wanted.crop)
         entries = {entry["name"]: entry for entry in self.overview()["videos"]}
         if begun := [name for name, entry in entries.items() if entry["status"] == "begun"]:
             why = "a model would take what is not labelled yet for what did not happen"

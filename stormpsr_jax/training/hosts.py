@@ -105,7 +105,7 @@ def _give_up(
     else:
         what = f"no connection to process 0 at {coordinator or 'the address of the launcher'}"
         remedy = "does it run there, with the same --num_processes, and is the port open?"
-    tell("error", f"{what} within --connect_timeout={timeout} s; {remedy}")
+    tell("error", f"{what} within {timeout} s; {remedy}")
     os._exit(1)
 
 
