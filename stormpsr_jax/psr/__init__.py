@@ -15,7 +15,7 @@ from frame 60 on, and a clip model noticed the change at frame 40; both are fuse
 >>> events = psr.accumulate("00", frames, ["10"] * 100, confidences, changes, threshold=1.5)
 >>> [(frame, step_id) for frame, step_id, _ in events]
 [(43, 0)]
->>> psr.score_recording([(40, 0)], [event[:2] for event in events], fps=10)["delay_s"]
+>>> psr.score_recording([(40, 0)], events, fps=10)["delay_s"]
 0.3
 
 A `Procedure` names the components, the states that a detector has as classes, and what is expected;

@@ -2,7 +2,7 @@
 
 POS, F1 and the delay τ are those of Schoonbeek et al., IndustReal (WACV 2024), which STORM-PSR
 (arXiv 2510.12385) reports too. Where the papers leave a choice open, ours is said at the function
-that makes it. Steps are (frame, step id), in any order.
+that makes it. Steps are (frame, step id), in any order: rows, also of events, or an array (N, 2).
 
 Segmental metrics and frame accuracy are for those who compare with action segmentation. The class
 of a frame is the state of all components: that of the labels, and the one that a stream has
@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.scoring import arguments, headline
+from stormpsr_jax.psr.scoring.arguments import Step
 
-Step = tuple[int, int]  # frame, step id
 Pair = tuple[int, int, int]  # step id, true frame, predicted frame
 MAX_PAIRS = 4 * 10**6  # of a labelled and a recognised step that POS compares, in two seconds
 TOLERANCE_S = 1.0  # of f1_tolerant, by which a prediction may be early
@@ -90,6 +90,10 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
     The order is that of frames, and of step ids inside one frame, in both lists alike. None without
     ground-truth steps.
     """
+    return _order_similarity(*arguments.truth_and_predicted(truth, predicted))
+
+
+def _order_similarity(truth: Sequence[Step], predicted: Sequence[Step]) -> float | None:
     true_order = tuple(step_id for _, step_id in sorted(truth))
     if not true_order:
         return None
@@ -159,6 +163,10 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
     >>> match_steps([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)])
     Matching(correct=[(0, 100, 112)], early=[(3, 200, 190)], wrong=[(300, 5)], missed=[])
     """
+    return _match(*arguments.truth_and_predicted(truth, predicted))
+
+
+def _match(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
     true_frames = _by_step(truth)
     predicted_frames = _by_step(predicted)
     result = Matching([], [], [], [])
@@ -206,7 +214,7 @@ def tolerant_f1(truth: Sequence[Step], predicted: Sequence[Step], tolerance: flo
     """
     # Frames are whole: one at most at frame + tolerance is at most at the whole part of that.
     later = [(math.floor(frame + tolerance), step_id) for frame, step_id in predicted]
-    return f1_score(*match_steps(truth, later).counts()) if truth else None
+    return f1_score(*_match(truth, later).counts()) if truth else None
 
 
 def scored(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[Step]:
@@ -252,10 +260,12 @@ def score_recording(
         delays without TP.
 
     Raises:
-        ValueError: see `check_pairs`.
+        ValueError: see `arguments` and `check_pairs`.
     """
+    fps = arguments.rate(fps)
+    truth, predicted = arguments.truth_and_predicted(truth, predicted)
     check_pairs(len(truth), len(predicted))
-    matching = match_steps(truth, predicted)
+    matching = _match(truth, predicted)
     tp, fp, fn = matching.counts()
     delay = sum(matching.delays()) / tp if tp else None
     further: dict[str, float | None] = {}
@@ -263,7 +273,7 @@ def score_recording(
         late = [p - (visible_from.get((t, step)) or t) for step, t, p in matching.correct]
         further["delay_visible_s"] = sum(late) / tp / fps if tp else None
     return {
-        "pos": order_similarity(truth, predicted),
+        "pos": _order_similarity(truth, predicted),
         "f1": f1_score(tp, fp, fn) if truth else None,
         "f1_tolerant": tolerant_f1(truth, predicted, TOLERANCE_S * fps),
         "delay_s": None if delay is None else delay / fps,

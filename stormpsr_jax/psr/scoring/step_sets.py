@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from stormpsr_jax.psr.scoring.metrics import Step, edit_distance
+from stormpsr_jax.psr.scoring import arguments
+from stormpsr_jax.psr.scoring.arguments import Step
+from stormpsr_jax.psr.scoring.metrics import edit_distance
 
 MAX_WORK = 60_000  # states of the search, in two or three seconds
 _MATCH, _SWAP = 2, 3  # what a match, and a pair that is the wrong way round, save of the distance
@@ -36,7 +38,7 @@ def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float 
     MAX_WORK: of hundreds of steps in orders that have little in common. ValueError: see
     `metrics.check_pairs`.
     """
-    steps, found = sets(truth), sets(predicted)
+    steps, found = map(sets, arguments.truth_and_predicted(truth, predicted))
     plain = [tuple(itertools.chain(*of)) for of in (steps, found)]
     if not steps:
         return None

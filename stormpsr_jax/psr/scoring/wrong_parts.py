@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr.scoring import headline
-from stormpsr_jax.psr.scoring.metrics import Step
+from stormpsr_jax.psr.scoring import arguments, headline
+from stormpsr_jax.psr.scoring.arguments import Step
 
 Rows = list[dict[str, Any]]
 EARLY_S = 2.0
@@ -78,7 +78,31 @@ def wrong_installations(
 
     >>> wrong_installations([0, 100, 200], [[0], [-1], [1]], [(112, 0), (150, 1)])
     [WrongInstallation(component=0, start=100, end=200, accepted=112, found=150)]
+
+    Raises:
+        ValueError: arguments that are no such thing (`arguments`), or a step of no component.
     """
+    frames, states, events = _checked(frames, states, events)
+    return _wrong_installations(frames, states, events)
+
+
+def _checked(
+    frames: np.ndarray, states: np.ndarray, events: Iterable[Step], name: str = "events"
+) -> tuple[np.ndarray, np.ndarray, list[Step]]:
+    at = arguments.frames("frames", frames)
+    of_parts, steps = (
+        arguments.states("states", states, (len(at), None)),
+        arguments.steps(name, events),
+    )
+    num = of_parts.shape[1]
+    if odd := [step_id for _, step_id in steps if step_id >= 3 * num]:
+        raise ValueError(f"{name}: step id {odd[0]} is of no component: states have {num}")
+    return at, of_parts, steps
+
+
+def _wrong_installations(
+    frames: np.ndarray, states: np.ndarray, events: Iterable[Step]
+) -> list[WrongInstallation]:
     reports = _standing(events)
     right = spans(frames, states, 1)
     found = []
@@ -147,7 +171,8 @@ def score_recording(
 
     Arguments are as of `wrong_installations`; `unsure` are (frame, step id) of events that are not
     sure. "delay_s", the mean over what is found, is None if nothing is; "installations" are the
-    fields of each `WrongInstallation`. None without states: nothing is known then.
+    fields of each `WrongInstallation`. None without states: nothing is known then. ValueError is as
+    of `wrong_installations`.
 
     >>> from stormpsr_jax import psr
     >>> frames, states = [0, 100, 200], [[0, 0], [-1, 0], [1, 0]]
@@ -157,7 +182,9 @@ def score_recording(
     """
     if not len(frames):
         return None
-    wrong = wrong_installations(frames, states, events)
+    fps, (*_, unsure) = arguments.rate(fps), _checked(frames, states, unsure, "unsure")
+    frames, states, events = _checked(frames, states, events)
+    wrong = _wrong_installations(frames, states, events)
     correct = spans(frames, states, 1)
     right = [span for span in correct if span[1] > frames[0]]
     reports = _standing(events)

@@ -32,6 +32,7 @@ import numpy as np
 
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.scoring import arguments
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.stream import Event, Settings
 
@@ -80,17 +81,16 @@ def accumulate(
         it.
 
     Raises:
-        ValueError: arrays that do not fit one another, frames out of order, a number out of range.
+        ValueError: arrays that do not fit one another, frames out of order, a number out of range,
+            probabilities in place of states.
     """
-    at, initial = np.asarray(frames, np.int64), tuple(int(value) for value in initial_state)
+    at = arguments.frames("frames", frames)
+    initial = tuple(arguments.states("initial_state", [initial_state], (1, None))[0].tolist())
     shape = len(at), len(initial)
-    if (np.diff(at) <= 0).any():
-        raise ValueError("frames do not ascend")
     shown = np.zeros((0, shape[1]), np.int8)
     detections = temporal = None
     if states is not None:
-        rows = [[int(value) for value in state] for state in states]
-        shown = np.array(rows, np.int8).reshape(shape)
+        shown = arguments.states("states", states, shape)
     known = np.unique(shown[(shown >= 0).all(axis=1)], axis=0)
     product = Procedure("own", 1.0, tuple(map(str, range(shape[1]))), known, {})
     if states is not None:
@@ -107,7 +107,10 @@ def accumulate(
 
 
 def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(values, float)
+    try:
+        array = np.asarray(values, float)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
     if array.shape != shape or not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"{name} are not numbers in 0…1 of shape {shape}")
     return array

@@ -1,0 +1,112 @@
+"""What functions on arrays take: steps, frames and states. Anything else is refused by name.
+
+Without this a number that is no step or no state would be scored, or be cut to one.
+"""
+
+import collections
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+Step = tuple[int, int]  # frame, step id
+SWAPPED = 3  # in so many steps it is no chance that ids look like frames and frames like ids
+
+
+def steps(name: str, values: Iterable[Sequence[Any]] | np.ndarray) -> list[Step]:
+    """Returns steps, in the order in which they are given, of rows (frame, step id, …).
+
+    Raises:
+        ValueError: `values`, which `name` stands for, are not such rows, or a row has a number
+            that is not whole, or below 0.
+    """
+    rows = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    try:
+        numbers = np.array([row[:2] for row in rows], float)
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
+    if rows and numbers.shape != (len(rows), 2):
+        raise ValueError(f"{name}: rows are not (frame, step id)")
+    _check_whole(name, numbers, ("frame ", "step id "))
+    return [(int(frame), int(step_id)) for frame, step_id in numbers.tolist()]
+
+
+def truth_and_predicted(
+    truth: Iterable[Sequence[Any]] | np.ndarray, predicted: Iterable[Sequence[Any]] | np.ndarray
+) -> tuple[list[Step], list[Step]]:
+    """Returns both as `steps`, which each may have once at a frame.
+
+    Raises:
+        ValueError: as `steps`; a step that is given twice; columns that are exchanged.
+    """
+    true, found = steps("truth", truth), steps("predicted", predicted)
+    for name, its in (("truth", true), ("predicted", found)):
+        if len(set(its)) < len(its):
+            (frame, step_id), _ = collections.Counter(its).most_common(1)[0]
+            raise ValueError(f"{name}: step {step_id} is given twice at frame {frame}")
+    if len(found) >= SWAPPED and true:
+        ids = {step_id for _, step_id in true}
+        if min(step_id for _, step_id in found) > max(ids) and ids.issuperset(f for f, _ in found):
+            raise ValueError(
+                "predicted: rows are (frame, step id), and its columns look exchanged: what stands "
+                "as frame are step ids of truth"
+            )
+    return true, found
+
+
+def rate(fps: float) -> float:
+    """Returns frames per second; ValueError if they are not a positive number."""
+    if not (fps > 0 and math.isfinite(fps)):
+        raise ValueError(f"fps={fps} is not a positive number")
+    return fps
+
+
+def frames(name: str, values: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Returns frame numbers (N,), int64; ValueError if they are not whole, or do not ascend."""
+    try:
+        numbers = np.asarray(values, float)
+    except (TypeError, ValueError):
+        numbers = np.zeros((0, 0))
+    if numbers.ndim != 1:
+        raise ValueError(f"{name} are not N frame numbers")
+    _check_whole(name, numbers[:, None], ("",))
+    if (down := np.flatnonzero(np.diff(numbers) <= 0)).size:
+        at, before = down[0] + 1, numbers[down[0]]
+        raise ValueError(f"{name} do not ascend: row {at} has {numbers[at]:g} after {before:g}")
+    return numbers.astype(np.int64)
+
+
+def states(
+    name: str,
+    values: Iterable[Sequence[Any] | np.ndarray | str] | np.ndarray,
+    shape: tuple[int, int | None],
+) -> np.ndarray:
+    """Returns states (M, K) in {-1, 0, 1}, int8; a row may be a text of 0 and 1.
+
+    `shape` is what they have to have, K None for any. ValueError names the row otherwise.
+    """
+    try:
+        rows = [list(map(int, row)) if isinstance(row, str) else row for row in values]
+        numbers = np.array(rows, float) if rows else np.zeros((0, shape[1] or 0))
+    except (TypeError, ValueError):
+        numbers = np.zeros(0)
+    num = shape[1] if shape[1] is not None or numbers.ndim < 2 else numbers.shape[1]
+    if numbers.shape != (shape[0], num):
+        wanted = f"({shape[0]}, {'K' if num is None else num})"
+        raise ValueError(f"{name} are not states of shape {wanted}")
+    if (odd := np.argwhere(~np.isin(numbers, (-1, 0, 1)))).size:
+        row, column = odd[0]
+        raise ValueError(
+            f"{name}, row {row}: {numbers[row, column]:g} is not 1 (there), 0 (not there) or -1 "
+            "(incorrect); probabilities are no states"
+        )
+    return numbers.astype(np.int8)
+
+
+def _check_whole(name: str, numbers: np.ndarray, columns: Sequence[str]) -> None:
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.floor(numbers))
+    if not whole.all():
+        row, column = np.argwhere(~whole)[0]
+        said = f"{columns[column]}{numbers[row, column]:g}"
+        raise ValueError(f"{name}, row {row}: {said} is not a whole number from 0 up")
