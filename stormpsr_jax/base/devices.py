@@ -67,12 +67,7 @@ PEAKS: dict[str, Peak] = {
 
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:
-    """Returns the highest FLOP/s of one device; None where it is not known, as of a CPU.
-
-    Args:
-        device_kind: JAX's, such as "NVIDIA H100 80GB HBM3".
-        dtype: of activations, "bfloat16" or "float32".
-    """
+    """Returns the highest FLOP/s of a device of this kind of JAX; None: unknown, as of a CPU."""
     peak = of_kind(PEAKS, device_kind)
     return peak and getattr(peak, dtype)
 

@@ -208,9 +208,6 @@ def name_error(name: str) -> str | None:
 def check_name(name: str, place: str) -> str:
     """Checks a name that came from outside before it becomes that of a file or folder.
 
-    Args:
-        name: such as that of a recording, from a folder, a table or JSON.
-
     Returns:
         The name in Unicode NFC, in which names are compared and stored: macOS writes "ü" as two
         characters (NFD), other systems as one.
@@ -347,13 +344,7 @@ def fit(data: Any, kind: type[T], place: str) -> T:
 
 
 def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> Any:
-    """Returns data[key].
-
-    Args:
-        data: what should be an object.
-        key: of the field.
-        kinds: the types it may have; True and False are no int and no float.
-        place: the file and where in it `data` stands, for messages.
+    """Returns data[key], which has one of these types; True and False are no int and no float.
 
     Raises:
         ValueError: it is missing, or has another type, or should be a whole number and is beyond

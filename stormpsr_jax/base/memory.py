@@ -62,12 +62,7 @@ def _of_machine() -> int:
 
 
 def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
-    """Raises ValueError if so few bytes should become so many.
-
-    Args:
-        packed, unpacked: bytes.
-        free: bytes that may come of any number of them.
-    """
+    """Raises ValueError if so few bytes become so many, beyond those that are free to any."""
     if unpacked > max(free, MAX_GROWTH * packed):
         raise ValueError(
             f"{what} has {unpacked:,} bytes, more than {MAX_GROWTH} times as many as packed; "

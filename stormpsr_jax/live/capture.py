@@ -96,13 +96,9 @@ class Capture:
         depth: int,
         after: int | None = None,
     ):
-        """Reads pictures from now on.
+        """Reads pictures from now on; a file plays from the one `after` this frame.
 
-        Args:
-            clock: gives the time of its pictures.
-            frame_at: the frame of a time; of several pictures of a frame only the first is kept.
-            depth: pictures that are kept until they are taken; then the oldest is dropped.
-            after: goes on after this frame; a file plays from there on.
+        Of several pictures of a frame the first is kept, and the newest `depth` until taken.
         """
         self._source, self._clock, self._frame_at = source, clock, frame_at
         self.is_file = source.is_file

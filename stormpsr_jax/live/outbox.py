@@ -31,14 +31,7 @@ class Outbox:
     """
 
     def __init__(self, name: str, size: int = SIZE, first_pause: float = _FIRST_PAUSE):
-        """Starts the thread.
-
-        Args:
-            name: of the receiver, for people.
-            size: how many records wait at most, besides the status.
-            first_pause: seconds until the second attempt; each further one takes twice as long, up
-                to half a minute.
-        """
+        """Starts the thread; `first_pause` in seconds, doubled at each further attempt."""
         self.dropped = 0
         self._name, self._size, self._first_pause = name, size, first_pause
         self._waiting: collections.deque[tuple[str, bytes]] = collections.deque()
@@ -52,14 +45,7 @@ class Outbox:
         self._thread.start()
 
     def _attempt(self, kind: str, text: bytes) -> bool:
-        """Hands over a record of this type, as JSON, in the thread.
-
-        Returns:
-            Whether it arrived; where it did not, it is dropped.
-
-        Raises:
-            Away: it is to be tried again.
-        """
+        """Hands over a record; False: it did not arrive, and is dropped; `Away`: try again."""
         raise NotImplementedError
 
     def send(self, record: Mapping[str, Any]) -> None:

@@ -35,10 +35,9 @@ def add_flags(add: Callable[..., Any]) -> None:
 def check(args: argparse.Namespace) -> list[str]:
     """The errors of addresses."""
     errors: list[str] = []
-    for name, receiver in RECEIVERS.items():
-        if (url := getattr(args, name)) is not None:
-            with gathering(errors):
-                receiver.check(url)
+    for receiver, url in given(args):
+        with gathering(errors):
+            receiver.check(url)
     return errors
 
 

@@ -61,12 +61,9 @@ class Page:
         """Starts the server.
 
         Args:
-            address: where to listen; see `access.parse`.
-            title: of the page: the procedure and its variant, for people.
             on_reset: called when somebody asks for the next unit, in a thread of the page's; has to
                 return at once, as `threading.Event.set` does.
             on_confirm: likewise, with the id of a step that somebody has confirmed.
-            token: that watchers need; see `access.read_token`.
 
         Raises:
             ValueError: the address cannot be had, or needs a token, a library is missing, or the

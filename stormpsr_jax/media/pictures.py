@@ -227,19 +227,12 @@ def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class _Examined:
-    """What the head of a picture says.
+    """What the head of a picture says."""
 
-    Attributes:
-        size: (H, W), upright.
-        is_plain: a JPEG file in colour that needs no repair.
-        is_jpeg: one that simplejpeg decodes to upright RGB.
-        repair: what is done to it, '' if nothing.
-    """
-
-    size: tuple[int, int]
-    is_plain: bool = False
-    is_jpeg: bool = False
-    repair: str = ""
+    size: tuple[int, int]  # (H, W), upright
+    is_plain: bool = False  # a JPEG file in colour that needs no repair
+    is_jpeg: bool = False  # one that simplejpeg decodes to upright RGB
+    repair: str = ""  # what is done to it
 
 
 def _examine(place: str, picture: Picture) -> _Examined:

@@ -33,15 +33,7 @@ class Source:
         return not self.place.is_dir()
 
     def open(self, fps: float) -> Pictures:
-        """Opens it, as `data_prep.own` does.
-
-        Args:
-            fps: frames per second that a video is resampled to by its timestamps. A folder of
-                pictures is taken to have them already.
-
-        Raises:
-            ValueError: it cannot be read, or PyAV is missing.
-        """
+        """Opens it, as `data_prep.own` does; ValueError: it cannot be read, or PyAV is missing."""
         return finding.open_recording(self.place, fps)
 
     def stamp(self) -> str:

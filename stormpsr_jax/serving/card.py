@@ -46,12 +46,9 @@ def card(
     parameters: Mapping[str, int],
     exported: Mapping[str, Any] | None = None,
 ) -> str:
-    """Returns the text of the card.
+    """Returns the text of the card, of checked content of model.json and numbers of parameters.
 
-    Args:
-        data: the content of model.json, checked; of an export, that of the model it came from.
-        parameters: how many the networks have, by role.
-        exported: what an export's model.json says of itself.
+    Of an export, the content is that of its model, and `exported` what its own says of itself.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
     origin = _origin(data["origin"])

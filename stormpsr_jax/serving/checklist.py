@@ -51,12 +51,7 @@ class Checklist:
         top: tuple[int, float, np.ndarray] | None,
         belief: Belief | None = None,
     ) -> list[Alert]:
-        """Takes a frame, with the events that complete at it.
-
-        Args:
-            top: its most confident detection, as `Recognised.top` returns it.
-            belief: of each component in 0…1 at it, of a stream that has beliefs.
-        """
+        """Takes a frame, with its events, its `Recognised.top` and, if any, its belief (0…1)."""
         events = list(events)
         steps = [event.step_id for event in events if event.kind == "report"]
         for event in events:

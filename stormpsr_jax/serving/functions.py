@@ -96,11 +96,7 @@ def functions(
 def _jitted(
     role: str, module: nn.Module, of_pictures: Statistics, max_detections: int
 ) -> tuple[str, jax.stages.Wrapped]:
-    """What `bodies` has for a role, jitted once for a module, whatever its weights.
-
-    It is compiled for the first ones, and whoever evaluates others of the same network, in this
-    stage or a later one, finds it compiled.
-    """
+    """What `bodies` has for a role, jitted once for a module: whatever its weights, or stage."""
     name, body = bodies(of_pictures, max_detections)[role]
 
     def function(variables: Variables, x: jax.Array, count: jax.Array) -> Any:

@@ -108,12 +108,9 @@ class Recogniser:
         frames: int,
         stride: int,
     ):
-        """Takes the streams as functions of arrays, see `content.Networks.functions`.
+        """Takes functions of `content.Networks`; without `encode` frames come as embeddings.
 
-        Args:
-            encode: None where the frames come as embeddings already.
-            frames: w, frames that a window spans.
-            stride: every stride-th frame of the window is looked at.
+        A window spans `frames`, of which every stride-th is looked at.
         """
         self._encode, self._temporal, self._detect = encode, temporal, detect
         self._frames = frames
@@ -172,11 +169,7 @@ def decode_row(
 
     Confidences and scores are rounded as in prediction files, so that the same events come out as
     when those are written, read and decoded (stages `predict` and `evaluate`).
-
-    Args:
-        decoder: of the recording, and at the frame before.
-        frame: number of the row's.
-        stands: frames that it stands for, where the camera is slower than the model.
+    A row `stands` for several frames where the camera is slower than the model.
     """
     detections, windows, found = [], None, None
     if recognised.detected is not None:

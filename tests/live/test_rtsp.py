@@ -18,6 +18,7 @@ from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files.unit import Reset
 from tests.support.live_data import scripted
 from tests.support.model_data import PICTURES
+from tests.support.played import Screen
 from tests.support.processes import free_port
 
 PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's modules
@@ -67,22 +68,8 @@ def number_of(picture: np.ndarray) -> int:
     return sum(bit << k for k, bit in enumerate(bits))
 
 
-class Seen:
+class Seen(Screen):
     """An output that keeps which pictures there were, when they came, and the lines."""
-
-    wants_picture = True
-
-    def __init__(self):
-        self.lines, self.pictures = [], []
-
-    def send(self, record):
-        self.lines.append(record)
-
-    def past(self, units):
-        pass
-
-    def snapshot(self, frame, jpeg):
-        pass
 
     def frame(self, jpeg, view):
         if jpeg is not None:
@@ -93,7 +80,7 @@ class Seen:
 def watch(kills: int, seed: int) -> tuple[Seen, list[tuple[float, float]]]:
     """What is seen while the server is killed so often; when it was gone: (from, to)."""
     port, chance, gaps, stop = str(free_port()), random.Random(seed), [], []
-    server, seen = serve(port), Seen()
+    server, seen = serve(port), Seen(every=1)
     live, clock = scripted("temporal"), Clock(FPS)
     source = live_source(f"rtsp://127.0.0.1:{port}/numbers")
     station = Station(
@@ -161,11 +148,11 @@ def check(seen: Seen, gaps: list[tuple[float, float]]) -> None:
         if not any(to < other < to + 6 for other, _ in gaps):
             assert after.any()
         assert late[after].max(initial=0) < 1.0
-    statuses = [line for line in seen.lines if line["type"] == "status"]
+    statuses = [line for line in seen.records if line["type"] == "status"]
     assert statuses[-1]["reconnections"] >= len(gaps)
     assert statuses[-1]["dropped"] == 0
     assert {line["connected"] for line in statuses} == {True, False}
-    json.dumps(seen.lines)
+    json.dumps(seen.records)
 
 
 def test_rtsp_nothing_is_lost_or_doubled_outside_the_gaps():

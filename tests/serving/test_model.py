@@ -8,8 +8,6 @@ import stormpsr_jax
 from stormpsr_jax.base import memory
 from stormpsr_jax.networks import detection
 from stormpsr_jax.psr import STREAMS
-from stormpsr_jax.psr.files import predictions
-from stormpsr_jax.psr.streams import accumulated
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.serving.needs import functions_of
@@ -19,15 +17,12 @@ from tests.support.model_data import (
     EMBED,
     NETWORKS,
     PICTURES,
-    PROCEDURE,
     TEMPORAL,
     decode,
     video,
     write,
 )
 from tests.support.toy_stream import BOTH, Agreement
-
-NUM_FRAMES = 150
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +32,9 @@ def trained(tmp_path_factory):
     return stormpsr_jax.load_model(folder)
 
 
-def prepared(trained, n: int = 8) -> np.ndarray:
-    return np.stack([trained.preprocess(picture) for picture in video(n)])
-
-
 def test_networks_match_the_modules_applied_by_hand(trained):
     """The whole modules, as trained, on pictures normalised here."""
-    images = prepared(trained, 64)
+    images = np.stack([trained.preprocess(picture) for picture in video(64)])
     x = (images / 255 - np.array(PICTURES.mean)) / np.array(PICTURES.std)
     x = x.astype(np.float32)
     embeddings = EMBED(NETWORKS["encoder"].variables, x)
@@ -58,32 +49,6 @@ def test_networks_match_the_modules_applied_by_hand(trained):
     np.testing.assert_allclose(boxes, expected[0], atol=1e-4)
     np.testing.assert_array_equal(classes, expected[1])
     np.testing.assert_allclose(confidences, expected[2], atol=1e-3)
-
-
-def through_files(trained, folder, rows, numbers):
-    """The events by the file of predictions, as stages predict and evaluate do it."""
-    recogniser = trained.recogniser(16, "temporal")
-    said = [recogniser(rows[i : i + 16]) for i in range(0, len(rows), 16)]
-    probabilities = np.concatenate([r.probabilities for r in said])
-    temporal = predictions.TemporalPredictions(
-        numbers,
-        np.zeros_like(probabilities, int),
-        (probabilities > 0.5).astype(int),
-        probabilities,
-    )
-    predictions.write_temporal(folder / "temporal.csv", "x", temporal)
-    temporal = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
-    variant, settings = PROCEDURE.variants["assembly"], trained.settings("temporal")
-    return accumulated.decode(PROCEDURE, variant, "temporal", settings, None, temporal)
-
-
-def test_recognise_gives_the_events_of_the_file_of_predictions(trained, tmp_path):
-    images, numbers = video(NUM_FRAMES), 3 + np.arange(NUM_FRAMES)
-    expected = through_files(trained, tmp_path, prepared(trained, NUM_FRAMES), numbers)
-    assert len(expected) > 3
-    options = {"first_frame": 3, "variant": "assembly", "stream": "temporal"}
-    found = trained.recognise([images[:50], images[50:]], **options)
-    assert [e[:4] for e in found] == [e[:4] for e in expected]
 
 
 def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):
@@ -127,7 +92,7 @@ def test_model_two_sizes_of_pictures(trained, tmp_path):
     asd = list(both.recognise(images, stream="asd", **options))
     assert asd == list(alone.recognise(images, **options))
     assert asd != list(trained.recognise(images, stream="asd", **options))
-    temporal = list(both.recognise(images, stream="temporal", **options))
+    temporal = list(both.recognise([images[:25], images[25:]], stream="temporal", **options))
     assert temporal == list(trained.recognise(images, stream="temporal", **options))
     # Fused: what each says of its own pictures.
     rows = [np.stack([m.preprocess(p) for p in images]) for m in (trained, alone)]

@@ -37,11 +37,6 @@ LIBRARIES = ("jax", "jax2onnx", "onnx", "onnxruntime")
 def export_model(folder: str | Path, out: str | Path, *, int8: bool = False) -> list[str]:
     """Writes a model folder with programs in place of weights; it appears whole or not at all.
 
-    Args:
-        folder: as `load_model` takes it.
-        out: the folder to make; its parent is made too.
-        int8: whether products of matrices are of 8-bit numbers.
-
     Returns:
         A line for each output: by how much it differs from the model's.
 

@@ -98,9 +98,8 @@ def recognise(job: Request, progress: Progress, model: Model | None = None) -> D
     """
     source, folder = job.source, job.out / job.source.name
     made_from, stamp = job.made_from, source.stamp()
-    if results.is_finished(folder, stamp, source.checksum, made_from):
-        fits, why = results.fits(folder)
-        return Done(f"{folder}: finished before{_warning(fits, why)}", fits)
+    if done := results.finished(folder, stamp, source.checksum, made_from):
+        return Done(f"{folder}: finished before{_warning(done.fits, done.product)}", done.fits)
     start, options = time.monotonic(), job.options
     model = model or _model(job.model, job.checksum)
     pictures = source.open(model.fps)

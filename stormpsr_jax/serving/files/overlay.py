@@ -217,12 +217,7 @@ def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:
 
 
 def source_box(placement: Placement, box: np.ndarray) -> tuple[float, float, float, float]:
-    """Returns x0, y0, x1, y1 in 0…1 of a picture of a box on what became of it.
-
-    Args:
-        placement: what became of it.
-        box: (4,) cx, cy, w, h in 0…1 of the result.
-    """
+    """Returns x0, y0, x1, y1 in 0…1 of a picture, of a box (4,) on what became of it."""
     (rows, columns), (x0, y0, x1, y1) = placement.size, placement.part
     x, y, w, h = placement.inside
     cx, cy, half_w, half_h = np.asarray(box, float) * (columns, rows, columns / 2, rows / 2)

@@ -137,17 +137,7 @@ class Report:
         source: str,
         product: ProductShare,
     ) -> None:
-        """Writes the page.
-
-        Args:
-            stream, settings: by which events were decoded.
-            calibrated: whether the confidences of events are.
-            source: the file's name, for people.
-            product: whether it shows the model's product.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Writes the page; OSError: it cannot be written."""
         with pages.style():
             figure = self._timeline(stream)
         text = pages.svg(figure)

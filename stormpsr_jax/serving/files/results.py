@@ -30,8 +30,17 @@ _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
 # --- Finished recordings --------------------------------------------------------------------------
 
 
-def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from: Mapping) -> bool:
-    """Says whether a recording has results of the same source, model and options.
+class Record(results.Record, omit_defaults=False):
+    """Of finished results: whether their source shows the model's product (or None), and why."""
+
+    fits: bool | None = None
+    product: str = ""
+
+
+def finished(
+    folder: Path, stamp: str, checksum: Callable[[], str], made_from: Mapping
+) -> Record | None:
+    """Returns the record of a recording's results, if of the same source, model and options.
 
     `stamp` is of the source; another one may still be of the same content, whose checksum is asked
     for then. `made_from` is all else that the results depend on. What was changed by hand since
@@ -42,14 +51,14 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
             hand, or something that is no result at all.
     """
     if not folder.exists():
-        return False
+        return None
     record = _read_record(folder)
     known, source = record.results or {}, record.made_from.get("source", {})
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     there -= {RECORD}
     if record.made_from.get("options") == made_from and there >= set(known):
         if source.get("stamp") == stamp or source.get("checksum") == checksum():
-            return True
+            return record
     for name in sorted(there):
         if name not in known or files.checksum(folder / name) != known[name]:
             what = "changed since it was made" if name in known else "not made by this command"
@@ -58,17 +67,12 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
                 "another source, model or option, or one is missing); move it elsewhere (corrected "
                 "events to your labels), or give another --out"
             )
-    return False
+    return None
 
 
-class _Record(results.Record, omit_defaults=False):
-    fits: bool | None = None
-    product: str = ""
-
-
-def _read_record(folder: Path) -> _Record:
+def _read_record(folder: Path) -> Record:
     try:
-        if (record := results.read(folder, _Record)) is not None:
+        if (record := results.read(folder, Record)) is not None:
             return record
         error = f"{folder / RECORD}: missing"
     except ValueError as damage:
@@ -85,28 +89,13 @@ def remove_parts(out: Path, names: Container[str]) -> None:
             files.remove(path)
 
 
-def fits(folder: Path) -> tuple[bool | None, str]:
-    """Whether the source of a finished folder shows the model's product, and why in a sentence.
-
-    None and "" where that cannot be told.
-    """
-    record = _read_record(folder)
-    return record.fits, record.product
-
-
 def write_record(
     folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any], product: ProductShare
 ) -> None:
-    """Writes what the results in a folder were made from, and their checksums.
-
-    Args:
-        source: "stamp" and "checksum" of the source.
-        made_from: all else that they depend on.
-        product: whether the source shows the model's product.
-    """
+    """Writes what the results in a folder were made from, and their checksums."""
     known = results.checksums(folder, sorted(p for p in folder.rglob("*") if p.is_file()))
     made = {"source": dict(source), "options": dict(made_from)}
-    record = _Record(made, results=known, fits=product.fits, product=str(product))
+    record = Record(made, results=known, fits=product.fits, product=str(product))
     results.write(folder, record)
 
 
