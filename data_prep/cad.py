@@ -125,13 +125,11 @@ def make_dataset(
     up: str = "z",
     **making: Unpack[shards.Making],
 ) -> None:
-    """Writes a folder of clip shards with split "cad": pictures of every catalogued state.
-
-    Arguments are as `--help` says of the flags.
+    """Writes a folder of clip shards with split "cad"; arguments are as `--help` says of the flags.
 
     Raises:
-        ValueError: an argument is out of range, a mesh or poses.json is wrong (named), or the
-            folder was made with other inputs.
+        ValueError: an argument is out of range, a mesh or poses.json is wrong, or the folder was
+            made with other inputs.
     """
     if turn is not None and not 0 <= turn <= 180:
         raise ValueError(f"--turn={turn} is not in 0…180")

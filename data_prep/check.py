@@ -23,14 +23,10 @@ from data_prep.checking.boxes import agreement, find_shift
 
 
 def check(directory: str | Path, *, everything: bool = False, out: str | Path | None = None) -> int:
-    """Checks a folder, prints what is found, writes the sheet; see the module's docstring.
-
-    Returns:
-        The number of problems.
+    """Checks a folder, prints what is found, writes the sheet; returns the number of problems.
 
     Raises:
         ValueError: there are no clip shards at `directory`, or their preparation was not finished.
-        OSError: the sheet cannot be written.
     """
     checked = folder.open_folder(directory)
     folder.check_pictures(checked, everything)

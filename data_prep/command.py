@@ -31,15 +31,9 @@ def command(
 ) -> Callable[..., int]:
     """Makes main(argv) of `python -m data_prep.<module>`, which returns an exit code.
 
-    What goes wrong is one line `error: …` and exit code 2; that of Ctrl-C is 130.
-
-    Args:
-        text: what --help says above the flags.
-        add_flags: adds the flags to a parser.
-        act: does the work; its arguments are the flags by name, but for what `_arguments` says.
-        failed: says of what `act` has returned whether the exit code is 1 and not 0.
-        renders: whether it renders, which takes the libraries of an extra.
-        interrupted: what to say after Ctrl-C.
+    What goes wrong is one line `error: …` and exit code 2; that of Ctrl-C is 130. `act` gets the
+    flags by name, but for what `_arguments` says; where `failed` says so of its result, the code is
+    1.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -69,10 +63,7 @@ def command(
 
 
 def _arguments(flags: argparse.Namespace) -> dict[str, Any]:
-    """Returns the flags by name: `workers` may be the cluster of --ray, `procedure` has been read.
-
-    `framing` stands for the flags of a picture.
-    """
+    """The flags by name: `workers` may be the cluster of --ray, `procedure` has been read."""
     given = vars(flags)
     if cluster := given.pop("ray", None):
         given["workers"] = cluster
@@ -98,11 +89,12 @@ def at_least(low: int) -> Callable[[str], int]:
 
 
 def add_shard_flags(parser: argparse.ArgumentParser, ray: bool = False) -> None:
-    """Adds the flags of every command that makes clip shards, and perhaps --ray."""
+    """Adds the flags of every command that makes clip shards."""
     add = parser.add_argument
     add("--out", required=True, metavar="DIR", help="folder for the clip shards")
     group = parser.add_mutually_exclusive_group()
-    add_workers_flag(group, 2)
+    what = "processes (%(default)s)"
+    group.add_argument("--workers", type=at_least(1), default=2, metavar="N", help=what)
     if ray:
         group.add_argument("--ray", metavar="HOST:PORT", help="make them on a Ray cluster")
     add("--recordings", default="*", metavar="GLOB", help="make only these")
@@ -115,19 +107,10 @@ def add_poses_flags(parser: argparse.ArgumentParser) -> None:
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
 
 
-def add_workers_flag(parser: Any, default: int) -> None:
-    """Adds --workers to a parser or a group of it."""
-    what = "processes (%(default)s)"
-    parser.add_argument("--workers", type=at_least(1), default=default, metavar="N", help=what)
-
-
 def picture_size(text: str) -> int:
-    """The type of --size: pixels that the patches of an encoder divide.
-
-    There are encoders with patches of 8, 14 and 16 pixels.
-    """
+    """The type of --size: pixels that the patches of an encoder, of 8, 14 or 16, divide."""
     value = int(text)
-    if value < 8 or value > MAX_SIZE:
+    if not 8 <= value <= MAX_SIZE:
         raise argparse.ArgumentTypeError(f"{value} is not in 8…{MAX_SIZE}")
     if not _fits(value):
         near = " or ".join(str(size) for size in range(value - 7, value + 8) if _fits(size))

@@ -31,7 +31,6 @@ def write_page(
 
     Raises:
         ValueError: a mesh is missing or wrong.
-        OSError: the page cannot be written.
     """
     of = from_meshes(meshes, procedure, up="y" if y_up else "z")
     product_page.write(path, of.product, procedure, of.warnings)

@@ -38,14 +38,10 @@ FORMAT = Format("IMPACT", 0, "--videos")
 
 
 def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:
-    """Returns the states with the value from before the transition for each -1.
+    """The states (M, K) with the value from before the transition for each -1.
 
     So a component changes when its transition ends, in 0 or 1; one that ends where it began is no
-    change.
-
-    Args:
-        states: (M, K) values in {-1, 0, 1}, of rows that follow each other.
-        initial_state: K values in {0, 1}, for a transition that the first row is amid of.
+    change. `initial_state` is for a transition that the first row is amid of.
     """
     result = np.array(states, np.int8)
     before = np.asarray(initial_state, np.int8)
@@ -56,15 +52,11 @@ def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:
 
 
 def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
-    """Reads the states of a recording, and derives the steps from them.
+    """Reads the states of a recording, and derives the steps from them; all errors as ValueError.
 
     The steps in PSR_labels.csv are not those: a removal stands at the start of its transition.
     PSR_labels_with_errors.csv has a wrong installation for every transition. Both are checked, and
     not used.
-
-    Raises:
-        ValueError: the recording is of no variant; the errors of all files, with file, line and
-            field; see recording_labels.read_psr_files.
     """
     variant = procedure.variant_for(recording.name)
     found = recording_labels.read_labels(FORMAT, recording, procedure)
@@ -83,11 +75,7 @@ def make_dataset(
     procedure: Procedure,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
-
-    Raises:
-        ValueError: what is wrong with the data, all at once where that is possible.
-    """
+    """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     found = data_sets.match(
         FORMAT,
         data_sets.find_labels(folders.given(labels, "--labels"), f"--labels={labels}"),

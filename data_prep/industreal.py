@@ -51,9 +51,8 @@ def read_boxes(path: Path) -> Boxes:
     """Reads the boxes of a recording with their classes, and the classes by the table's names.
 
     Raises:
-        ValueError: all errors, with file and entry; also a table of categories in which numbers
-            and names neither agree nor are one off as in the download, and a number that is no
-            class.
+        ValueError: all errors, with file and entry; also where numbers and names in the table
+            neither agree nor are one off as in the download.
     """
     data = files.read_json(path)
     table, number = box_forms.coco_categories(data, path), class_maps.by_name(PROCEDURE)
@@ -101,11 +100,7 @@ def make_dataset(
     psr_labels: str | Path | None = None,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
-
-    Raises:
-        ValueError: what is wrong with the data, all at once where that is possible.
-    """
+    """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     top = of_labels = folders.given(data, "--data")
     flag = f"--data={data}"
     if psr_labels is not None:

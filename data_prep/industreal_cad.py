@@ -49,13 +49,7 @@ CLASSES = dict(enumerate((
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Render:
-    """One picture.
-
-    Attributes:
-        label: its class.
-        box: cx, cy, w, h in 0…1.
-        size: (H, W) of the picture that the box was measured on.
-    """
+    """A picture: its class, its box (cx, cy, w, h in 0…1), the size (H, W) that labels say."""
 
     path: Path
     label: int
@@ -64,11 +58,7 @@ class Render:
 
 
 def read_renders(data: Path) -> tuple[Path, list[Render]]:
-    """Returns the folder of the pictures, and those with one box, by name.
-
-    Raises:
-        ValueError: there are none, or several such folders; all errors in the labels.
-    """
+    """The folder of the pictures, and those with one box, by name; ValueError has all errors."""
     if not data.is_dir():
         raise ValueError(f"--data={data}: no such folder; unpack the download and give its folder")
     found = [p.parent for p in sorted((*data.glob(COCO), *data.glob(f"*/{COCO}")))]
@@ -113,10 +103,7 @@ def _render(folder: Path, picture: Picture) -> Render:
 
 
 def _check_categories(data: Any, place: str) -> None:
-    """Raises ValueError if a category's name is a state, but not that of its id's class.
-
-    Then ids are not what they are taken for.
-    """
+    """Raises ValueError if a category's name is a state, but not that of its id's class."""
     states = load_procedure("industreal").states.tolist()
     names = ["background", *("".join(map(str, state)) for state in states), "error state"]
     categories = box_forms.coco_categories(data, place) if "categories" in data else {}
@@ -192,14 +179,7 @@ def make_dataset(
     pad_if_mixed: bool = False,
     **making: Unpack[shards.Making],
 ) -> bool:
-    """Makes the clip shards; see the module's docstring and shards.build.
-
-    The renders are all of one shape, so that `pad_if_mixed` changes nothing.
-
-    Raises:
-        ValueError: what is wrong with the labels, all at once; a picture that cannot be read.
-        OSError: `out` cannot be written.
-    """
+    """Makes the clip shards; renders are of one shape, so `pad_if_mixed` changes nothing."""
     procedure = load_procedure("industreal")
     folder, found = read_renders(Path(data))
     by_state = {

@@ -35,14 +35,7 @@ from stormpsr_jax.psr.procedure import Procedure
 
 
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
-    """Writes the words of all labels, each with a guess of its step; see the module's docstring.
-
-    Args:
-        labels: folder of labels. Those of PSR files are numbers, and have no words.
-        out: the CSV file to write, which must not exist.
-
-    Returns:
-        the number of words.
+    """Writes the words of all labels, each with a guess of its step; returns how many there are.
 
     Raises:
         ValueError: all errors in the labels; there are no words; `out` exists.

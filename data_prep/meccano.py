@@ -44,11 +44,7 @@ _BOXES = "_GT.csv"
 
 
 def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
-    """Returns the files <recording>_GT.csv by recording.
-
-    Raises:
-        ValueError: there are none, or a recording has two.
-    """
+    """The files <recording>_GT.csv; ValueError: there are none, or a recording has two."""
     found = data_sets.find_files(
         folders.given(asd_labels, "--asd_labels"),
         "--asd_labels",
@@ -68,11 +64,7 @@ def make_dataset(
     asd_labels: str | Path | None = None,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
-
-    Raises:
-        ValueError: what is wrong with the data, all at once where that is possible.
-    """
+    """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     procedure = load_procedure("meccano")
     found = data_sets.match(
         FORMAT,

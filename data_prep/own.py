@@ -71,9 +71,7 @@ def find_recordings(
     before: Mapping[str, str] | None = None,
     terms: Terms | None = None,
 ) -> list[RecordingFiles]:
-    """Finds the recordings and brings the parts of each together; see make_dataset.
-
-    `before` are the splits of recordings that no draw changes.
+    """Finds the recordings and brings the parts of each together; no draw changes splits `before`.
 
     Raises:
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
@@ -141,11 +139,7 @@ def make_dataset(
     terms: Terms | None = None,
     **options: Unpack[from_files.Options],
 ) -> bool:
-    """Makes the clip shards; arguments and what is returned: see the module and from_files.build.
-
-    Raises:
-        ValueError: what is wrong with the recordings, all at once where that is possible.
-    """
+    """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     found = find_recordings(
         videos,
         labels,
@@ -180,14 +174,10 @@ def make_dataset(
 
 
 def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every: int) -> int:
-    """Writes every so-many-th frame as <folder>/<recording>/<frame>.jpg, in its original size.
-
-    Returns:
-        How many there are.
+    """Writes every so-many-th frame as <folder>/<recording>/<frame>.jpg; returns how many.
 
     Raises:
-        ValueError: all recordings that have other pictures there, such as those of another rate,
-            whose numbers are those of other frames now.
+        ValueError: all recordings that have other pictures there, such as those of another rate.
     """
     wanted = {}
 

@@ -26,12 +26,7 @@ from stormpsr_jax.base import files
 
 
 def split(*, model: str | Path, out: str | Path) -> None:
-    """Writes the folder of meshes; see the module's docstring.
-
-    Raises:
-        ValueError: an argument or the file is wrong; names it.
-        OSError: the folder cannot be written.
-    """
+    """Writes the folder of meshes; see the module. ValueError: an argument or the file is wrong."""
     model, out = Path(model), Path(out)
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a folder that is not")

@@ -31,18 +31,12 @@ from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering import seeds
 from data_prep.rendering.ranges import Range
 from data_prep.rendering.scene import Body
-from data_prep.worlds import noticed, orders, rendered, worlds
+from data_prep.worlds import noticed, orders, rendered, timelines, worlds
 from data_prep.worlds.copies import copy_of
 from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import Motion, plan_recording, plan_views
 from data_prep.worlds.names import is_rehearsal, split_names
-from data_prep.worlds.timelines import (
-    Timeline,
-    draw_timeline,
-    in_pictures,
-    warnings,
-    with_last_look,
-)
+from data_prep.worlds.timelines import Timeline
 from data_prep.worlds.workplace import Workplace, bodies_of, clean_picture, poses_in_pictures
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
@@ -83,14 +77,8 @@ def make_dataset(
     other recording has. They have no boxes: the temporal network learns from them, and the detector
     from renders (`cad_wrong`), with which it does better.
 
-    Args:
-        seed: below FIRST_OBJECT_SEED.
-        recordings: per split, RECORDINGS by default.
-        of: the product, a toy by default.
-        **of_recipe: further fields of Recipe; all others are as `--help` says of the flags.
-
-    Raises:
-        ValueError: an argument is out of range, or the procedure cannot be built in its order.
+    Other arguments are fields of Recipe, or as `--help` says of the flags; ValueError if one is out
+    of range, or the procedure cannot be built in its order.
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
@@ -113,11 +101,6 @@ def make_dataset(
         splits["cad"] = tuple(renders)
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
-
-    def on_start() -> None:
-        if of:
-            products.show_drawn_colours(of, Path(out))
-
     shards.build(
         out,
         procedure=procedure,
@@ -135,8 +118,8 @@ def make_dataset(
         },
         recordings=glob,
         num_frames=num_frames,
-        on_start=on_start,
-        warnings=(*of.warnings, *warnings(procedure, plain)) if of else (),
+        on_start=lambda: products.show_drawn_colours(of, Path(out)) if of else None,
+        warnings=(*of.warnings, *timelines.warnings(procedure, plain)) if of else (),
     )
     return procedure
 
@@ -166,7 +149,7 @@ class Recipe:
 
     def timeline(self, split: str, name: str) -> Timeline:
         """What happens in a recording. Nobody looks at a rehearsal's product in the end."""
-        drawn = draw_timeline(
+        drawn = timelines.draw_timeline(
             self.procedure,
             _stream(self.seed, "recording", split, name),
             REHEARSED_WRONG if is_rehearsal(name) else None,
@@ -177,7 +160,7 @@ class Recipe:
         if is_rehearsal(name):
             return drawn
         look = _stream(self.seed, "last look", split, name)
-        return with_last_look(drawn, self.procedure.fps, look)
+        return timelines.with_last_look(drawn, self.procedure.fps, look)
 
     def _world_of(self, name: str) -> World:
         world = self.world
@@ -211,7 +194,7 @@ class Recipe:
                 stand_ins=product.stand_ins,
             )
             early = _stream(self.seed, "early", split, name)
-            seen = in_pictures(told, world.habits, fps, early).per_frame()[shown]
+            seen = timelines.in_pictures(told, world.habits, fps, early).per_frame()[shown]
             place = Workplace(product, bodies_of(product), looks, world)
             return place, motion.over(product.height), seen
 
@@ -269,15 +252,7 @@ def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.
     return seeds.streams(seed, kind, split, name)[0]
 
 
-def _make(
-    out: str,
-    size: int,
-    workers: Workers,
-    recordings: str,
-    seed: int,
-    **given: Any,
-) -> None:
-    """What the command does."""
+def _make(out: str, workers: Workers, recordings: str, seed: int, **given: Any) -> None:
     counts = {split: given.pop(split) for split in RECORDINGS}
     told = {name: given.pop(name) for name in ("meshes", "procedure", "poses", "up")}
     of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed)
@@ -285,7 +260,7 @@ def _make(
     for name in (name for name in _RENDERED if given[name] is None):
         given[name] = usual.data.synthetic[name]
     world = worlds.WORLDS[given.pop("world")]
-    given |= {"size": size, "workers": workers, "glob": recordings, "recordings": counts}
+    given |= {"workers": workers, "glob": recordings, "recordings": counts}
     make_dataset(out, seed=seed, of=of, world=world, **given)
 
 

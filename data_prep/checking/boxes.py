@@ -11,10 +11,7 @@ from data_prep.reading.recording_labels import agree
 
 
 def agreement(checked: Checked) -> str:
-    """Returns a line that says how many boxes fit the step labels; '' without boxes.
-
-    Renders are left out, whose boxes have no other source.
-    """
+    """How many boxes, but for those of renders, fit the step labels; "" without boxes."""
     of_boxes, of_states = _classes(checked)
     if not len(of_boxes):
         return ""

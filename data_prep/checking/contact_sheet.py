@@ -36,11 +36,7 @@ Strip = tuple[str, list[Tile]]  # title, pictures
 
 
 def write(path: Path, checked: Checked) -> int:
-    """Writes the picture, as JPEG; returns the number of pictures on it, and writes none for 0.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Writes the picture, as JPEG; returns the number of pictures on it, and writes none for 0."""
     strips = [*_states(checked), *_completions(checked)]
     if not strips:
         return 0

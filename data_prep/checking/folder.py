@@ -54,7 +54,7 @@ class Checked:
     def picture(
         self, split: str, recording: LabelledFrames, index: int, at_least: int = 0
     ) -> np.ndarray | None:
-        """Returns a frame as (H, W, 3) uint8 RGB; None if it cannot be read.
+        """A frame as (H, W, 3) uint8 RGB; None if it cannot be read.
 
         The decoder halves the size while `at_least` pixels of each side are left; 0: as stored.
         """
@@ -72,8 +72,6 @@ def open_folder(directory: str | Path) -> Checked:
         ValueError: there are no clip shards at `directory`, or their preparation was not finished.
     """
     folder = Path(directory)
-    if (folder / "embeddings.json").exists():
-        raise ValueError(f"{folder}: holds embeddings, this command checks folders of pictures")
     checked = Checked(folder, load_procedure(folder / "procedure.json"))
     there = list_splits(folder)
     for split in sorted(there, key=lambda split: [*label_files.SPLITS, *there].index(split)):

@@ -20,11 +20,8 @@ def check(
 ) -> tuple[list[str], list[str]]:
     """Reads all labels, counts what is in them and warns of what looks wrong.
 
-    Returns:
-        The table of recordings and of each part's steps; and the warnings, a line each.
-
-    Raises:
-        ValueError: all errors in the labels.
+    Returns the table of recordings and of each part's steps, and the warnings, a line each;
+    ValueError has all errors in the labels.
     """
     recordings, steps = Counter[str](), Counter[int]()
     found: list[tuple[str, agreement.LabelWarning]] = []

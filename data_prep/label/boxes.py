@@ -64,11 +64,7 @@ class BoxFolder:
         return next((path for path in there if _files(path)), None)
 
     def read(self, name: str, film: Film) -> tuple[list[Box], str]:
-        """Returns the drawn boxes of a recording, and the revision of their file.
-
-        Raises:
-            ValueError: all mistakes in the file.
-        """
+        """A recording's drawn boxes, and their file's revision; ValueError has all mistakes."""
         if (path := self.path(name)) is None:
             return [], revision([])
         found = own_labels.read_boxes(path)
@@ -84,12 +80,7 @@ class BoxFolder:
         return [kept[frame] for frame in sorted(frames)], revision(_files(path))
 
     def write(self, name: str, film: Film, boxes: Sequence[Box]) -> None:
-        """Writes the drawn boxes of a recording.
-
-        Raises:
-            ValueError: a box is no box, or its frame is not there.
-            OSError: the file cannot be written.
-        """
+        """Writes a recording's drawn boxes; ValueError: one is no box, or of no frame."""
         if len(boxes) > MAX_BOXES or len({box.frame for box in boxes}) < len(boxes):
             raise ValueError(f"more than {MAX_BOXES} boxes, or two at one frame")
         picture = psr_boxes.Picture(name, name, (film.width, film.height), [])

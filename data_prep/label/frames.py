@@ -41,11 +41,7 @@ class Film:
     """
 
     def __init__(self, place: Path, fps: float, told: int):
-        """Builds the index of a video.
-
-        Raises:
-            ValueError: `data_prep.own` would not take it either.
-        """
+        """Builds the index of a video; ValueError: `data_prep.own` would not take it either."""
         self._place, self._index = place, containers.read_index(place, told)
         index = self._index
         video.count_resampled(place, index.times, fps)
@@ -88,9 +84,7 @@ class Film:
         self._kept_bytes = 0
 
     def picture(self, frame: int, scale: float = 1.0) -> np.ndarray:
-        """Returns the picture of a frame in 0…N − 1, (H, W, 3) uint8 RGB, upright.
-
-        Its sides are multiplied by `scale`, if that is less than 1.
+        """A picture, (H, W, 3) uint8 RGB, upright, its sides times `scale` if below 1.
 
         Raises:
             ValueError: it cannot be decoded.

@@ -62,10 +62,6 @@ class Keeping:
             text: what it is to hold; None removes it.
             others: files of others whose place it takes, and which may be itself; they are copied
                 to `before` first.
-
-        Raises:
-            ValueError: a link leads out of the folder.
-            OSError: it cannot be written.
         """
         self.check_inside(target)
         gone = [path for path in {target, *others} if text is None or path != target]
@@ -106,7 +102,6 @@ def keeping(folder: Path) -> Iterator[Keeping]:
 
     Raises:
         ValueError: another process has it, or something in it is a link that leads elsewhere.
-        OSError: it cannot be written.
     """
     folder.mkdir(exist_ok=True)
     _check_inside(folder / OWN / "lock", folder)

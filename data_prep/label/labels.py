@@ -29,13 +29,7 @@ _MAX_STEPS = 100_000  # of a recording
 
 
 class Labels(NamedTuple):
-    """What is on the disk about a recording.
-
-    Attributes:
-        steps: in order.
-        revision: changes with any of this.
-        state: what the page keeps besides.
-    """
+    """What is on the disk about a recording; `revision` changes with any of it."""
 
     steps: list[Step]
     revision: str
@@ -68,11 +62,7 @@ class LabelFolder:
         self.errors, self.passed = found.errors, found.warnings
 
     def read(self, name: str, film: Film) -> Labels:
-        """Reads the labels of a recording.
-
-        Raises:
-            ValueError: all mistakes in them, but for steps that change nothing.
-        """
+        """The labels of a recording; ValueError has all mistakes but steps that change nothing."""
         raise_all(self.errors.get(name, []))
         steps = self._read(name, film) if name in self.paths else []
         state = self.keeping.state(name)
@@ -120,11 +110,7 @@ class LabelFolder:
     ) -> Labels:
         """Writes the labels of a recording, of which `found` was read; returns what is there then.
 
-        A file stays as it is if it says the same.
-
-        Raises:
-            ValueError: a step or a frame that there is not.
-            OSError: they cannot be written.
+        A file stays as it is if it says the same. ValueError: a step or a frame that there is not.
         """
         steps, _ = self._checked(steps, film), self._checked(state.answered, film)
         if steps != found.steps or (state.done and name not in self.paths):
@@ -169,12 +155,9 @@ class LabelFolder:
         return rows.getvalue()
 
     def warnings(self, name: str, steps: Sequence[Step]) -> list[tuple[int, str]]:
-        """Returns what `data_prep.own` does not take, and what `labels check` would warn of.
+        """What `data_prep.own` does not take, or `labels check` would warn of: [(frame, text)].
 
         But for changes within a clip: a rework may be as quick as that, and its labels are right.
-
-        Returns:
-            [(frame, text)].
         """
         variant = self._procedure.variant_for(name)
         timed = [TimedStep(frame, f"frame {frame}", step, Unit.FRAMES) for frame, step in steps]

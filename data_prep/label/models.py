@@ -73,11 +73,7 @@ class Proposals:
         return ["stormpsr_jax.recognise", *map(str, videos), *flags]
 
     def of(self, name: str, num_frames: int) -> list[dict[str, Any]] | None:
-        """Those of a recording, in order; None if there are none yet.
-
-        Raises:
-            ValueError: they cannot be read.
-        """
+        """Those of a recording, in order; None if there are none yet; ValueError if unreadable."""
         path = self.folder / name / "events.jsonl"
         if self.model is None or not path.is_file():
             return None
@@ -122,11 +118,9 @@ def training(
 ) -> tuple[list[list[str]], Path, Path, Path | None]:
     """The commands of the guide that train on all labels, from the weights of the run before.
 
-    Beside the labels they make folders, of their own where videos and labels have other names than
-    in the guide, and where pictures are made another way.
-
-    Returns:
-        modules and their arguments; the data folder; the work folder; that of the run before.
+    They make folders beside the labels, of their own where videos and labels have other names than
+    in the guide, and where pictures are made another way. Returns modules and their arguments; the
+    data folder; the work folder; that of the run before.
     """
     beside = labels / ".." if labels.name in ("", "..") else labels.parent
     names = ((Path(videos).resolve().name, "videos"), (labels.resolve().name, "labels"))

@@ -104,11 +104,7 @@ class Recording:
         return self.film
 
     def jpeg(self, frame: int, width: int) -> bytes:
-        """Returns a frame as JPEG, at most `width` pixels wide.
-
-        Raises:
-            ValueError: there is no such frame, or it cannot be decoded.
-        """
+        """A frame as JPEG, at most `width` wide; ValueError: it is not there, or damaged."""
         film = self.frames()
         if not 0 <= frame < film.num_frames:
             raise ValueError(f"{self.name}: frame {frame} is not in 0…{film.num_frames - 1}")
@@ -126,11 +122,7 @@ def _find(videos: str) -> dict[str, Recording]:
 
 
 class Project:
-    """The videos and labels of a product.
-
-    Attributes:
-        recordings: by name, sorted.
-    """
+    """The videos and labels of a product; `recordings` are by name, sorted."""
 
     def __init__(
         self,
@@ -341,11 +333,7 @@ class Project:
     def write(
         self, recording: Recording, revision: str, steps: list[Step], state: State
     ) -> dict[str, Any]:
-        """Writes labels, and says what there is then; see `LabelFolder.write`.
-
-        Raises:
-            Changed: the labels have another revision.
-        """
+        """Writes labels, and says what there is then; Changed: they have another revision."""
         name, film = recording.name, recording.frames()
         self.labels.find()
         found = self.labels.read(name, film)
@@ -354,11 +342,7 @@ class Project:
         return self.shown(name, self.labels.write(name, film, found, steps, state))
 
     def write_boxes(self, recording: Recording, revision: str, boxes: list[Box]) -> dict[str, Any]:
-        """Writes boxes, and says what there is then; see `BoxFolder.write`.
-
-        Raises:
-            Changed: the boxes have another revision.
-        """
+        """Writes boxes, and says what there is then; Changed: they have another revision."""
         name, film = recording.name, recording.frames()
         found = self.boxes.read(name, film)
         if found[1] != revision:

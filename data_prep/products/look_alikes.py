@@ -14,8 +14,7 @@ _COLOUR = 0.08  # of display values: mean colours so close are one
 def groups(meshes: Sequence[Mesh], coloured: Sequence[bool]) -> list[list[int]]:
     """Numbers of the meshes that look the same, in groups of two or more.
 
-    Args:
-        coloured: whether each has colours, which are display ones; those without are of one.
+    `coloured`: whether each has colours, which are display ones; those without are of one.
     """
     found: list[list[int]] = []
     for k, mesh in enumerate(meshes):

@@ -180,11 +180,7 @@ def _owner(scene: Any, node: str, geometry: Any) -> str:
 
 
 def _solid(piece: Piece) -> Piece:
-    """The piece without triangles that have no area, and without vertices of no triangle.
-
-    Raises:
-        ValueError: a face is of a vertex that is not there, or nowhere.
-    """
+    """The piece without triangles that have no area, and without vertices of no triangle."""
     if piece.faces.min() < 0 or piece.faces.max() >= len(piece.vertices):
         raise ValueError("a face of a vertex that is not there")
     corners = piece.vertices[piece.faces]

@@ -54,11 +54,7 @@ class Inputs:
 def read_inputs(
     directory: str | Path, procedure: Procedure, poses_file: str | Path | None = None
 ) -> Inputs:
-    """Finds the mesh of every component, and reads the poses.
-
-    Args:
-        directory: of the meshes.
-        poses_file: in place of poses.json in the directory, which there need not be.
+    """Finds the mesh of every component, and reads the poses (by default of poses.json there).
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,
@@ -208,15 +204,9 @@ def _colour(where: str, value: Any) -> np.ndarray:
 def load_product(
     inputs: Inputs, procedure: Procedure, *, y_up: bool, drawn: Sequence[np.ndarray]
 ) -> Product:
-    """Reads the meshes and puts the product on the table, scaled to RADIUS.
+    """Reads the meshes and puts the product on the table, scaled to RADIUS, over the origin.
 
-    Args:
-        inputs: what `read_inputs` found.
-        y_up: y of the inputs points up, not z.
-        drawn: K display colours (3,) of components that have none.
-
-    Returns:
-        A product without a board, centred over the origin, its lowest point at z = 0.
+    `y_up`: y of the inputs points up; `drawn`: K display colours (3,) of components that have none.
 
     Raises:
         ValueError: a mesh cannot be read, is empty or flat, refers to other files, or has too many

@@ -11,11 +11,7 @@ _TEXTURE = re.compile(rb"^[ \t]*map_kd\b", re.MULTILINE | re.IGNORECASE)
 
 
 def library(path: Path, data: bytes) -> tuple[str, bytes | None]:
-    """The name of an OBJ file's material library, "" without one, and what is in it.
-
-    It is looked for beside the file, whatever folder it names. What is in it is None where it is
-    not there.
-    """
+    """The name of the material library, "" without one, and its content if beside the file."""
     match = _LIBRARY.search(data)
     name = re.split(r"[/\\]", match[1].decode(errors="replace"))[-1] if match else ""
     file = path.parent / name
@@ -27,10 +23,8 @@ def prepared(path: Path, data: bytes) -> tuple[bytes, list[str], dict[str, Any]]
 
     Returns:
         its bytes; the names by number, the first of which is of what is before all objects; and how
-        trimesh is to read it.
-
-    Raises:
-        ValueError: its vertices are not numbered from 1, which trimesh does not notice.
+        trimesh is to read it. ValueError: vertices are not numbered from 1, which it does not
+        notice.
     """
     if other := _NOT_FROM_1.search(data):
         line = data.count(b"\n", 0, other.start()) + 1

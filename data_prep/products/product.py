@@ -159,10 +159,7 @@ def _board(size: Vector, rgb: np.ndarray) -> Mesh:
 
 
 def toy_product(rng: np.random.Generator) -> Product:
-    """The fixed product: a vehicle of 11 components.
-
-    `rng` shifts hue, saturation and value a little; geometry never changes.
-    """
+    """The fixed vehicle of 11 components; `rng` shifts colours a little, geometry never changes."""
     sides = np.random.default_rng(0)  # the same wrong poses for every seed
     parts = []
     for shape, hsv, place, size in _VEHICLE:
@@ -174,10 +171,7 @@ def toy_product(rng: np.random.Generator) -> Product:
 
 
 def random_product(seed: int, num_components: int) -> Product:
-    """A product of random shapes, colours, sizes and places on a grid of the board.
-
-    The same seed gives the same product.
-    """
+    """A product of random shapes, colours, sizes and places on a grid of the board, by its seed."""
     from data_prep.products.shapes import SHAPES
 
     rng = np.random.default_rng([seed, num_components])

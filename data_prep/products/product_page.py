@@ -29,12 +29,7 @@ _GROUND = np.full(3, 0.82)
 def write(
     path: str | Path, product: Product, procedure: Procedure, warnings: Sequence[str]
 ) -> None:
-    """Writes the page; OSError if it cannot be written.
-
-    Args:
-        product: its K parts in their right places, in the order of the components.
-        procedure: of K components.
-    """
+    """Writes the page of a product whose K parts are in the order of the components."""
     every = np.ones(len(product.parts), np.int8)
     camera = views.around(product.mesh(every), _AROUND, _ABOVE)  # one, to compare pictures
     rng = np.random.default_rng(0)

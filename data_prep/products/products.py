@@ -47,12 +47,7 @@ def from_meshes(
     seed: int = 0,
     up: str = "z",
 ) -> OfUser:
-    """Reads a product.
-
-    Args:
-        poses: a file in place of poses.json there.
-        seed: of the colours of parts that have none.
-        up: the axis of the meshes that points up, "z" or "y".
+    """Reads a product; `seed` is of the colours of parts that have none, `up` is "z" or "y".
 
     Raises:
         ValueError: a mesh or the poses are wrong (named).
@@ -140,11 +135,7 @@ def find(
     product_seed: int | None = None,
     seed: int = 0,
 ) -> OfUser | None:
-    """The product that flags or fields of those names tell; None if they tell none.
-
-    Raises:
-        ValueError: they do not fit each other, or what they name is wrong.
-    """
+    """The product that flags or fields tell, if any; ValueError: they do not fit each other."""
     if product_seed is not None:
         if meshes or poses or procedure is not None:
             raise ValueError(

@@ -10,12 +10,7 @@ _FILL = 0.9  # of the picture's height that it takes
 
 
 def around(mesh: Mesh, turn: float, above: float) -> Camera:
-    """Looks at it from a side.
-
-    Args:
-        turn: about it, in radians; 0 is from its front, at −y.
-        above: the table, in radians.
-    """
+    """Looks at it, `turn` radians about it (0 is at −y) and `above` radians over the table."""
     middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
     radius = float(np.linalg.norm(mesh.vertices - middle, axis=1).max())
     flat = np.cos(above)

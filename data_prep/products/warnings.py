@@ -24,21 +24,12 @@ _SEEN = 6.0  # pixels of a part in one of the pictures, that it is seen
 
 
 def warnings(product: Product, procedure: Procedure) -> list[str]:
-    """What is odd about a product's files and its parts, a line each.
-
-    Args:
-        product: its K parts in their right places, on the table.
-        procedure: of K components, in the same order.
-    """
+    """What is odd about a product and its files, a line each; its K parts are the components."""
     names = procedure.components
     placed = [part.mesh.moved(part.right).vertices for part in product.parts]
     boxes = np.array([(v.min(axis=0), v.max(axis=0)) for v in placed]) - product.origin
-    lines = list(product.notes)
-    lines += _heap(boxes)
-    lines += _other_units(boxes, names)
-    lines += _same(product, names)
-    lines += _unseen(product, procedure)
-    return lines
+    lines = _heap(boxes), _other_units(boxes, names), _same(product, names)
+    return list(itertools.chain(product.notes, *lines, _unseen(product, procedure)))
 
 
 def _heap(boxes: np.ndarray) -> Iterator[str]:

@@ -84,15 +84,9 @@ class Boxes:
         return known
 
     def of_frames(self, first_frame: int, num_frames: int) -> np.ndarray:
-        """Returns which box each frame has: the largest one, the first of equals.
+        """Which box each frame has, (N,) places in `boxes`, -1: none; the first of the largest.
 
         In MECCANO, 22 frames have two: the object's, and a speck (or the object's again).
-
-        Args:
-            first_frame: frame number of row 0 of the result.
-
-        Returns:
-            (N,) places in `boxes`; -1 where there is none.
 
         Raises:
             ValueError: all boxes of frames that are not among these, with their places.
@@ -113,14 +107,10 @@ class Boxes:
 
 
 def by_recording(pictures: Iterable[Picture], names: Collection[str]) -> dict[str, Boxes]:
-    """Returns boxes by the recordings that the nearest folders of pictures are named after.
+    """Boxes by the recordings that the nearest folders of pictures are named after.
 
-    Args:
-        names: of the recordings, such as `bench_01` of `frames/bench_01/000010.jpg`, as
-            files.check_name gives them.
-
-    Raises:
-        ValueError: all pictures with boxes that are in no such folder; see `joined` too.
+    `names` are those of the recordings, such as `bench_01` of `frames/bench_01/000010.jpg`.
+    ValueError names all pictures with boxes that are in no such folder; see `joined` too.
     """
     found: dict[str, list[Picture]] = {}
 
@@ -140,17 +130,17 @@ def by_recording(pictures: Iterable[Picture], names: Collection[str]) -> dict[st
 
 
 def of_one(pictures: Sequence[Picture], name: str) -> Boxes:
-    """Returns the boxes of the recording of that name.
+    """The boxes of the recording of that name.
 
     Of a copy of a file of several recordings, those in a folder of the name; else all that there
-    are. Errors are those of `joined`.
+    are.
     """
     name = unicodedata.normalize("NFC", name)
     return joined([picture for picture in pictures if name in picture.folders] or pictures)
 
 
 def joined(pictures: Iterable[Picture]) -> Boxes:
-    """Returns the boxes of the pictures of one recording.
+    """The boxes of the pictures of one recording.
 
     Raises:
         ValueError: all pictures with boxes whose names have no frame number, or all boxes that are

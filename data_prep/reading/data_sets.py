@@ -67,12 +67,7 @@ class Format:
     download: Download | None = dataclasses.field(default_factory=Download)
 
     def open_pictures(self, path: Path, name: str, fps: float) -> Pictures:
-        """Opens a recording's video, or its folder of image files.
-
-        Raises:
-            ValueError: it cannot be read, a picture is missing, or the video of a download has not
-                the rate.
-        """
+        """Opens a video or folder of images; ValueError: damaged, incomplete, or another rate."""
         if self.download is None:
             return finding.open_recording(path, fps)
         if video.is_video(path.name):
@@ -107,19 +102,13 @@ class RecordingFiles:
     boxes: Path | Boxes | None
 
 
-def find_labels(
-    top: Path, flag: str, left_out: Collection[str] = (), file: str = STATES
-) -> dict[str, Labelled]:
-    """Finds the folders with a file of labels, by recording.
-
-    Raises:
-        ValueError: there are none, or all recordings that are in two places.
-    """
+def find_labels(top: Path, flag: str, left_out: Collection[str] = ()) -> dict[str, Labelled]:
+    """The folders with a file of labels; ValueError: none, or all recordings in two places."""
     walked = folders.walk(top, left_out)
-    found = finding.by_name((path.name, path) for path, _, names in walked if file in names)
+    found = finding.by_name((path.name, path) for path, _, names in walked if STATES in names)
     if not found:
         raise ValueError(
-            f"{flag}: no folder <train|val|test>/<recording> with a {file} is in it; unpack the "
+            f"{flag}: no folder <train|val|test>/<recording> with a {STATES} is in it; unpack the "
             "archives, if it holds some"
         )
     places = only_places(found, flag, "labels")
@@ -133,15 +122,12 @@ def find_files(
     recording_of: Callable[[Path], str | None],
     left_out: Collection[str] = (),
 ) -> dict[str, Path]:
-    """Returns a file of each recording.
+    """A file of each recording.
 
     Args:
         what: is in the files.
         recording_of: a file -> name of the recording; None of another file.
         left_out: names of folders that are not looked into.
-
-    Raises:
-        ValueError: all recordings that have two, and all names that cannot be those of recordings.
     """
     walked = folders.walk(top, left_out)
     found = finding.by_name(
@@ -172,15 +158,10 @@ def splits_of(
     pictured: Mapping[str, Path],
     above: bool = True,
 ) -> dict[str, str]:
-    """Returns the split of each recording: that of its labels, or else of its pictures.
+    """The split of each recording: that of its labels, or else of its pictures.
 
-    Args:
-        labels, pictures: the folders that all of them are in.
-        labelled, pictured: places by recording.
-        above: see `label_files.split_of`.
-
-    Raises:
-        ValueError: all recordings that are in no split, or whose pictures are in another one.
+    `above` is of `label_files.split_of`. ValueError names all recordings that are in no split, or
+    whose pictures are in another one.
     """
     splits, problems = {}, []
     for name, place in labelled.items():
@@ -209,13 +190,7 @@ def match(
     """Brings the parts of each recording together.
 
     Pictures without labels are left out, with a line in the log. Of a download, image files go
-    before videos of the same recording.
-
-    Args:
-        labelled: the PSR labels of each recording.
-        pictured: see find_pictures.
-        boxed: boxes, by recording.
-        choose_splits: of labels and pictures; see splits_of.
+    before videos of the same recording. `choose_splits` is as `splits_of`, of labels and pictures.
 
     Raises:
         ValueError: all recordings that lack a part, have two of one, miss pictures, or are in two

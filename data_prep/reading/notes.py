@@ -81,10 +81,7 @@ def _kinds(classes: np.ndarray, procedure: Procedure) -> str:
 
 
 def _uncatalogued(states: Mapping[str, np.ndarray], procedure: Procedure) -> list[str]:
-    """Returns a line that names the states without a class, if there are some.
-
-    Initial states are left out: nothing has been assembled there that could be recognised.
-    """
+    """Names states without a class, but initial ones: nothing could be recognised there yet."""
     initial = {variant.initial_state for variant in procedure.variants.values()}
     frames, where = Counter[str](), dict[str, list[str]]()
     for name, rows in states.items():

@@ -29,16 +29,7 @@ _SHARED = (".json", ".xml")  # COCO and CVAT, which may have the boxes of severa
 def read_labels(
     recording: RecordingFiles, procedure: Procedure, terms: Terms | None = None
 ) -> Labels:
-    """Reads the labels and boxes of a recording.
-
-    Args:
-        recording: its `labels` are a folder of PSR label files or a file of a label format, its
-            `boxes` a COCO file or a folder of YOLO text files.
-        procedure: with the frame rate of the recording.
-
-    Raises:
-        ValueError: the errors of all files, with file, line and field.
-    """
+    """Labels (PSR files, or a label format) and boxes of a recording; ValueError has all errors."""
 
     def read_steps() -> Labels:
         procedure.variant_for(recording.name)  # which it has to have
@@ -139,17 +130,11 @@ def read_boxes(path: Path) -> Boxes:
 
 
 def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Path | Boxes]:
-    """Finds the boxes of each recording.
+    """Finds the boxes of each recording, of which labels have `names`.
 
-    Args:
-        path: a folder with <recording>.json (COCO), <recording>.xml (CVAT) and folders
-            <recording>/ of .txt files (YOLO); or a COCO or CVAT file of all recordings, or a
-            folder with such a file and nothing else.
-        names: of the recordings that have labels.
-
-    Raises:
-        ValueError: there are none, a recording has both, or a file of all recordings has
-            mistakes.
+    `path` is a folder with <recording>.json (COCO), <recording>.xml (CVAT) and folders <recording>/
+    of .txt files (YOLO); or a COCO or CVAT file of all recordings, or a folder with that alone.
+    ValueError: there are none, a recording has both, or a file of all recordings has mistakes.
     """
     top, places = folders.given(path, "--boxes", "or a COCO or CVAT file"), list[tuple[str, Path]]()
     for folder, _, there in folders.walk(top):

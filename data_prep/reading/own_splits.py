@@ -32,19 +32,12 @@ def choose_splits(
     procedure: Procedure,
     terms: Terms | None = None,
 ) -> dict[str, str]:
-    """Returns the split of each recording.
+    """The split of each recording.
 
-    Args:
-        splits: a CSV file, or shares such as 70/15/15. '' means the folders train, val and test;
-            if no recording lies in one of these, DEFAULT_SHARES.
-        before: the splits that recordings have already, which no draw changes: what is scored on
-            must not be learnt from later.
-        tops: the folders of all labels and of all pictures.
-        labelled, pictured: the place of each recording.
-        procedure, terms: by which labels are read, for `kinds` of a draw.
-
-    Raises:
-        ValueError: too few recordings for the draw; recordings without a split or in two.
+    `splits` is a CSV file, or shares such as 70/15/15; '' means the folders train, val and test in
+    `tops`, those of labels and of pictures, and if no recording lies in one, DEFAULT_SHARES. No
+    draw changes the splits `before`: what is scored on must not be learnt from later. ValueError:
+    too few recordings for the draw; recordings without a split or in two.
     """
     if not splits:
         of_folders = [label_files.split_of(place.path, tops[0]) for place in labelled.values()]
@@ -86,14 +79,10 @@ def draw_splits(
     one; as far as these leave room, a variant of several recordings is not all in one split.
 
     Args:
-        names: of all recordings, in any order.
         shares: of train, val and test; each that is not 0 gets a recording at least.
         before: the splits of recordings that keep them; the others are drawn so that all together
             come as near to the shares as they can.
         kinds: of all recordings; None: alike.
-
-    Raises:
-        ValueError: no share at all, or fewer recordings than splits.
     """
     used = {split: share for split, share in zip(SPLITS, shares, strict=True) if share}
     spec = "/".join(map(str, shares))

@@ -50,15 +50,11 @@ def read_psr_files(
     *,
     early_start: bool = False,
 ) -> Labels:
-    """Reads the PSR label files of a recording, and holds them against its frames.
+    """Reads the PSR label files in a folder, and holds them against the frames of their recording.
 
     Without PSR_labels_raw.csv, the states follow from the steps (with errors, if those are there)
-    and the initial state of the procedure's variant.
-
-    Args:
-        folder: where they are.
-        frames: numbers of its frames.
-        early_start: whether the first state may be from before the recording.
+    and the initial state of the procedure's variant. With `early_start` the first state may be from
+    before the recording.
 
     Raises:
         ValueError: the errors of all files, with file, line and field; also frames outside the
@@ -87,10 +83,7 @@ def read_psr_files(
 
 
 def _check_frames(path: Path, numbers: Sequence[int], frames: range, early_start: bool) -> None:
-    """Raises ValueError for all rows whose frame is outside the recording or before the row above.
-
-    `numbers` are the frames of the rows of the file.
-    """
+    """Raises ValueError for all rows whose frame is no frame, or before the row above."""
     wrong: dict[int, str] = {}
     for i, frame in enumerate(numbers):
         if frame not in frames and not (early_start and not i and frame < frames.stop):
@@ -104,11 +97,7 @@ def _check_frames(path: Path, numbers: Sequence[int], frames: range, early_start
 
 
 def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -> Labels:
-    """Reads the label files of a recording, and the file of its boxes.
-
-    Raises:
-        ValueError: the errors of all files, with file, line and field; see read_psr_files.
-    """
+    """Reads the label files of a recording, and its boxes; ValueError has all errors."""
 
     def read_steps() -> Labels:
         return read_psr_labels(recording, procedure, early_start=form.any_first)
@@ -147,18 +136,11 @@ def with_boxes(
 
 
 def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
-    """Says which boxes are of a class that fits the state of the PSR labels at their frame.
+    """(M,) bool: which boxes, of classes (M,), fit the classes (M,) of the states at their frames.
 
     An annotator calls `error_state` what no catalogued state is: an incorrect part (-1 in the
     PSR labels), or a state outside the catalogue. Around a completion the two labels may differ, as
     a box tells what is seen, and the PSR labels what has been completed.
-
-    Args:
-        of_boxes: (M,) classes of boxes.
-        of_states: (M,) classes of the states at their frames.
-
-    Returns:
-        (M,) bool.
     """
     no_state = (of_states == 0) | (of_states == procedure.error_class)
     return np.where(of_boxes == procedure.error_class, no_state, of_boxes == of_states)

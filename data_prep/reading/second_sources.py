@@ -12,11 +12,7 @@ from stormpsr_jax.media.video import Video
 
 
 def compare(form: Format, recordings: Sequence[RecordingFiles]) -> list[str]:
-    """Returns lines about recordings as they were found: splits and frames.
-
-    Args:
-        form: the data set, with what is known of its download.
-    """
+    """Lines about recordings as they were found: splits and frames."""
     return [_splits(form, recordings), *_frames(form, recordings)]
 
 

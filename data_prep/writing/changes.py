@@ -22,11 +22,7 @@ _NAMES = {"first_frame": "frame numbers"}  # of keys of the sources, in messages
 
 
 def lost(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """By recording what would not be there any more, for people.
-
-    Args:
-        before, now: its settings and those asked for; both know all `sources`.
-    """
+    """By recording what would not be there any more; both settings know all `sources`."""
     old, new = _places(before["splits"]), _places(now["splits"])
     found = {}
     for name, (split, _) in old.items():
@@ -64,10 +60,7 @@ def refuse(out: Path, lost: Mapping[str, str]) -> None:
 def apply(
     out: Path, before: Mapping[str, Any], jobs: Sequence[Job], now: Mapping[str, Any]
 ) -> None:
-    """Removes shards that do not stay, sets those aside that get another name, writes settings.
-
-    `settle` does the rest, also after an interruption.
-    """
+    """Removes shards that do not stay, sets those aside that get another name, writes settings."""
     (out / "dataset_info.json").unlink(missing_ok=True)
     shards = {job.name: job.shard for job in jobs}
     for name, (_, file) in _places(before["splits"]).items():
@@ -81,10 +74,7 @@ def apply(
 
 
 def settle(out: Path, jobs: Sequence[Job]) -> None:
-    """Gives shards that were set aside their names, and removes labels of recordings that are gone.
-
-    The settings of the folder are those of the jobs.
-    """
+    """Gives shards that were set aside their names, removes labels of recordings that are gone."""
     labels, folders = out / "labels", {job.labels for job in jobs}
     for job in jobs:
         if (out / MOVED / job.name).exists():

@@ -86,10 +86,7 @@ def _boxes(
 
 
 class Options(shards.Making, total=False):
-    """What becomes of recordings, as the user of a command says it; see `shards.build`.
-
-    `framing` is what becomes of a picture; `pad_if_mixed`: not so where they differ in shape.
-    """
+    """What becomes of recordings; `pad_if_mixed`: another framing where they differ in shape."""
 
     framing: Framing
     pad_if_mixed: bool
@@ -109,18 +106,13 @@ def build(
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
 
-    Args:
-        read: reads the labels of a recording, once.
-        notes: lines for the log, before what is said of the labels.
-        warnings: for the log; they come when no mistake has been found.
-
-    Returns:
-        Whether the folder is complete; not if a glob left recordings out.
+    `read` reads the labels of a recording, once. `notes` are lines for the log, before what is said
+    of the labels; `warnings` come when no mistake has been found. Returns whether the folder is
+    complete.
 
     Raises:
         ValueError: all errors in the labels, and all recordings that `framing` would distort; or
             see shards.build.
-        OSError: `out` cannot be written.
     """
     known: dict[str, Labels] = {}
     errors: list[str] = []
@@ -171,8 +163,7 @@ def build(
 def _other_shapes(recordings: Sequence[RecordingFiles], errors: list[str]) -> list[str]:
     """Says which recordings have another shape than most; `errors` gets why one cannot be read.
 
-    What most recordings have is taken for the shape that is meant; stretched all alike, pictures
-    tell the same as before.
+    Stretched all alike, pictures of the shape that most have tell the same as before.
     """
     shapes: dict[str, tuple[int, int]] = {}
     for recording in recordings:

@@ -25,11 +25,7 @@ UNFINISHED = "unfinished"  # a folder, so that no listing of shards can meet wha
 
 @contextlib.contextmanager
 def only_writer(out: Path) -> Iterator[None]:
-    """Keeps other runs out of folder `out`, and its folder `unfinished` to what is being made.
-
-    Raises:
-        ValueError: another run has the folder.
-    """
+    """Keeps other runs out of folder `out` (ValueError), and in `unfinished` what is being made."""
     try:
         with files.only_writer(lock_of(out), out):
             _remove_unfinished(out)  # what a killed run has left
@@ -57,16 +53,9 @@ def _remove_unfinished(out: Path) -> None:
 def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """Writes procedure.json and settings.json, what the folder is made from, if it is new.
 
-    Args:
-        settings: JSON values; `sources` is an object with what each recording is made from, and
-            `splits` has the names of these. They may be others than those of an older folder,
-            where both say what all their recordings are made from.
-
-    Returns:
-        The settings of an older folder that differ in nothing else; None if they are the same.
-
-    Raises:
-        ValueError: the folder was made with other arguments; says what differs.
+    `sources` and `splits` of the settings may be others than those of an older folder, where both
+    say what all their recordings are made from. Returns the settings of an older folder that differ
+    in nothing else; None if they are the same. ValueError says what else differs.
     """
     errors, before = [], None
     for file, content in _contents(procedure, settings).items():
@@ -122,8 +111,7 @@ def _as_read(content: Any) -> Any:
 def unfinished(out: Path, final: Path) -> Iterator[Path]:
     """Gives a path to write a file to, which becomes `final`; after an error it is removed.
 
-    To be called within `only_writer`, or by its workers. No two have the same path: a
-    machine that has lost touch may still make what is made again, the same file.
+    No two have the same path: a machine that has lost touch may still make what is made again.
     """
     path = out / UNFINISHED / f"{final.name}.{socket.gethostname()}.{os.getpid()}"
     with files.replacing(final, path):

@@ -61,16 +61,15 @@ def run(
     """Calls function(job, progress) for every job, in `workers` processes (in this one if 1).
 
     The function calls progress.begin once and progress.advance for each frame, and leaves nothing
-    behind when that raises Stopped. A job's str() names it in messages. Worker processes end with
-    this process, even if it is killed. Jobs are begun in their order. `sizes`, the frames of each
-    if they are known beforehand, make the time left right from the start. The machines of a cluster
-    have to see `lock`, which this process holds.
+    behind when that raises Stopped. Worker processes end with this process, even if it is killed.
+    Jobs are begun in their order. `sizes`, the frames of each if they are known beforehand, make
+    the time left right from the start. The machines of a cluster have to see `lock`, which this
+    process holds.
 
     Raises:
-        ValueError, OSError: raised by a job, with its name in front.
+        ValueError, OSError: raised by a job, with its name (str) in front.
         ChildProcessError: a worker process died.
         RuntimeError: any other exception of a job.
-        KeyboardInterrupt: as interrupted, after the jobs have been given up.
     """
     if isinstance(workers, str):
         with contextlib.closing(cluster.run(workers, function, jobs, lock=lock)) as ends:

@@ -80,7 +80,7 @@ class Job:
 
 
 def features(num_components: int) -> tfds.features.FeaturesDict:
-    """Returns the features of a record, a clip of T frames of one recording.
+    """The features of a record, a clip of T frames of one recording.
 
     The frames stay encoded (a sequence of bytes), so that a reader decodes only what it needs.
     """

@@ -73,19 +73,16 @@ def build(
     """Makes every recording that is not there yet, then writes what tfds needs to read them.
 
     Args:
-        out: the folder; created if need be. Finished recordings in it are kept.
         splits: names of the recordings of each split; a split without any is left out.
         make: (split, name) -> RecordingData, the same whenever it is called. Picklable if
             workers is not 1.
         clip_length: frames per record.
         workers: processes that make recordings, or the cluster that does.
-        settings: whatever else of the caller the recordings depend on, as JSON values; a later
-            run into the same folder has to give the same.
+        settings: whatever else of the caller the recordings depend on, as JSON values.
         sources: JSON objects, by recording, that change with what the recording is made from (such
             as checksums of its label files), of all or of none; see `remake`.
         recordings: glob on a recording's name or on <split>/<name>; only those are made.
-        num_frames: frames of each recording, by its name, if known; the time left is then right
-            from the start, and the longest are made first.
+        num_frames: of each recording, if known; the longest are then made first.
         remake: make the recordings again whose `sources` are others than those of the folder, take
             those out that are not among `splits` any more, and keep the rest; without, such
             recordings are an error. Where all `sources` are given, recordings may be new.

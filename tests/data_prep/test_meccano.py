@@ -16,7 +16,6 @@ from stormpsr_jax.media.framing import Framing
 from tests.support import videos
 from tests.support.commands import refused
 from tests.support.damage import edited, moved, removed, written
-from tests.support.digests import digests
 from tests.support.meccano_data import (
     FRAMES,
     PROCEDURE,
@@ -68,12 +67,6 @@ def test_boxes_and_their_classes(meccano_shards, tmp_path):
     assert recordings["0001"].classes.tolist() == classes
     assert (recordings["0002"].classes == NOT_ANNOTATED).all()  # has no file of boxes
     assert check.check(meccano_shards, out=tmp_path / "page.html") == 0
-
-
-@pytest.mark.usefixtures("system")  # workers
-def test_workers_give_the_same_bytes(meccano_files, meccano_shards, tmp_path):
-    assert make(meccano_files, tmp_path / "out", workers=2)
-    assert digests(tmp_path / "out") == digests(meccano_shards)
 
 
 def test_frames_of_a_video(meccano_files, meccano_shards, tmp_path):

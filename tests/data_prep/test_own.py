@@ -67,14 +67,6 @@ def test_a_portrait_video_among_others_is_padded_and_one_without_ending_named(
         assert opened(tmp_path / "out")[name][1].frames(name, [9])[0][at].max() < 20
 
 
-@pytest.mark.usefixtures("system")  # workers
-def test_workers_and_globs_give_the_same_bytes(own_videos, tmp_path):
-    out = tmp_path / "out"
-    assert not make(own_videos, out, workers=2, recordings="bench[12]")
-    assert make(own_videos, out, recordings="bench3")
-    assert digests(out) == digests(own_videos / "out")
-
-
 def test_what_the_labelling_page_keeps_is_no_label(tmp_path):
     data = make_pictures(tmp_path, ["bench1", "bench2"])
     (data / "labels/bench2.csv").unlink()
