@@ -79,10 +79,7 @@ def _draw(
 
 
 class _Clips(grain.MapDataset):
-    """Draws → this host's rows of whole batches.
-
-    All clips of a batch at once: one by one, Python takes four times as long.
-    """
+    """Draws → this host's rows of whole batches; one by one, Python takes four times as long."""
 
     def __init__(
         self,

@@ -207,10 +207,7 @@ def embeddings(encoder: Batched, source: ClipSource) -> dict[str, np.ndarray]:
 
 
 def _of_pictures(function: Batched, source: ClipSource, frames: list[tuple[str, int]]) -> Any:
-    """The outputs (N, …) for N ≥ 1 frames, (recording, row), each computed by one process.
-
-    Threads read the next batches while some are computed.
-    """
+    """The outputs (N, …) for N ≥ 1 frames, (recording, row), each computed by one process."""
     own = frames[hosts.part(len(frames))]
     parts = [own[start : start + function.batch] for start in range(0, len(own), function.batch)]
 

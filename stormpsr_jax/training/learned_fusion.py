@@ -180,11 +180,7 @@ def num_steps(steps: int, start: Weights | None) -> int:
 
 
 def _fits_at_a_time(fits: int, cells: int) -> int:
-    """Returns how many fits of so many frames of components have room; a fit keeps one core busy.
-
-    Raises:
-        MemoryError: not even one has.
-    """
+    """How many fits of so many frames of components have room; a fit keeps one core busy."""
     # Inputs, those with noise, their noise, and some 8 U numbers that the gradient keeps.
     size = 4 * cells * (4 * NUM_INPUTS + 64)
     memory.check_fits(size, "the fit of the fusion")

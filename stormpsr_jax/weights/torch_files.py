@@ -144,11 +144,7 @@ class _Dict(dict):
 
 
 def _checked(content: bytes) -> tuple[bytes, int]:
-    """(a pickle whose dictionaries are made by a call, as all others take any key; where it ends).
-
-    Raises:
-        ValueError: it has opcodes that checkpoints do without.
-    """
+    """(pickle whose dictionaries are made by a call, as all others take any key; where it ends)."""
     parts, start, name = [], 0, "FRAME"
     for opcode, argument, at in pickletools.genops(content):
         assert at is not None

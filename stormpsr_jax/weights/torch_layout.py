@@ -101,11 +101,7 @@ LEAVES: dict[str, tuple[Leaf, ...]] = {
 
 
 def _arrays(kind: str, names: Collection[str]) -> Iterator[tuple[str | None, str, Leaf]]:
-    """The arrays that a model of one kind with these names has to have.
-
-    Yields:
-        (name in the state dict, None if it has no place there; our flat name; the leaf).
-    """
+    """Of each array: (name in the state dict, None if it has none there; our flat name; leaf)."""
     for row in _rows(kind, names):
         for leaf in LEAVES[row.layer]:
             torch = None if row.torch is None else row.torch + leaf.torch
