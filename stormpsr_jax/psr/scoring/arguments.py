@@ -22,14 +22,12 @@ def steps(name: str, values: Iterable[Sequence[Any]] | np.ndarray) -> list[Step]
             that is not whole, or below 0.
     """
     rows = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    try:
-        numbers = np.array([row[:2] for row in rows], float)
-    except (TypeError, ValueError):
-        numbers = np.zeros(0)
-    if rows and numbers.shape != (len(rows), 2):
+    found = numbers([row[:2] if isinstance(row, Sequence) else row for row in rows])
+    if rows and (found.ndim != 2 or found.shape[1] < 2):
         raise ValueError(f"{name}: rows are not (frame, step id)")
-    _check_whole(name, numbers, ("frame ", "step id "))
-    return [(int(frame), int(step_id)) for frame, step_id in numbers.tolist()]
+    found = found[:, :2] if rows else np.zeros((0, 2))
+    _check_whole(name, found, ("frame ", "step id "))
+    return [(int(frame), int(step_id)) for frame, step_id in found.tolist()]
 
 
 def truth_and_predicted(
@@ -64,17 +62,14 @@ def rate(fps: float) -> float:
 
 def frames(name: str, values: Sequence[int] | np.ndarray) -> np.ndarray:
     """Returns frame numbers (N,), int64; ValueError if they are not whole, or do not ascend."""
-    try:
-        numbers = np.asarray(values, float)
-    except (TypeError, ValueError):
-        numbers = np.zeros((0, 0))
-    if numbers.ndim != 1:
+    found = numbers(values)
+    if found.shape != (len(values),):
         raise ValueError(f"{name} are not N frame numbers")
-    _check_whole(name, numbers[:, None], ("",))
-    if (down := np.flatnonzero(np.diff(numbers) <= 0)).size:
-        at, before = down[0] + 1, numbers[down[0]]
-        raise ValueError(f"{name} do not ascend: row {at} has {numbers[at]:g} after {before:g}")
-    return numbers.astype(np.int64)
+    _check_whole(name, found[:, None], ("",))
+    if (down := np.flatnonzero(np.diff(found) <= 0)).size:
+        at, before = down[0] + 1, found[down[0]]
+        raise ValueError(f"{name} do not ascend: row {at} has {found[at]:g} after {before:g}")
+    return found.astype(np.int64)
 
 
 def states(
@@ -86,22 +81,27 @@ def states(
 
     `shape` is what they have to have, K None for any. ValueError names the row otherwise.
     """
-    try:
-        rows = [list(map(int, row)) if isinstance(row, str) else row for row in values]
-        numbers = np.array(rows, float) if rows else np.zeros((0, shape[1] or 0))
-    except (TypeError, ValueError):
-        numbers = np.zeros(0)
-    num = shape[1] if shape[1] is not None or numbers.ndim < 2 else numbers.shape[1]
-    if numbers.shape != (shape[0], num):
+    rows = [list(row) if isinstance(row, str) else row for row in values]
+    found = numbers(rows) if rows else np.zeros((0, shape[1] or 0))
+    num = shape[1] if shape[1] is not None or found.ndim < 2 else found.shape[1]
+    if found.shape != (shape[0], num):
         wanted = f"({shape[0]}, {'K' if num is None else num})"
         raise ValueError(f"{name} are not states of shape {wanted}")
-    if (odd := np.argwhere(~np.isin(numbers, (-1, 0, 1)))).size:
+    if (odd := np.argwhere(~np.isin(found, (-1, 0, 1)))).size:
         row, column = odd[0]
         raise ValueError(
-            f"{name}, row {row}: {numbers[row, column]:g} is not 1 (there), 0 (not there) or -1 "
+            f"{name}, row {row}: {found[row, column]:g} is not 1 (there), 0 (not there) or -1 "
             "(incorrect); probabilities are no states"
         )
-    return numbers.astype(np.int8)
+    return found.astype(np.int8)
+
+
+def numbers(values: Any) -> np.ndarray:
+    """Returns an array of floats; of shape (0,) for what is none."""
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError):
+        return np.zeros(0)
 
 
 def _check_whole(name: str, numbers: np.ndarray, columns: Sequence[str]) -> None:

@@ -107,10 +107,7 @@ def accumulate(
 
 
 def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        array = np.asarray(values, float)
-    except (TypeError, ValueError):
-        array = np.zeros(0)
+    array = arguments.numbers(values)
     if array.shape != shape or not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"{name} are not numbers in 0…1 of shape {shape}")
     return array

@@ -30,9 +30,7 @@ from stormpsr_jax.psr.streams.stream import Event
 
 NAME = "learned"
 MAX_HOLD = 60.0
-PATIENCE = (
-    8.0  # seconds for which a part is not sure before an event says so; most are right by then
-)
+PATIENCE = 8.0  # seconds not sure before an event says so; most parts are right by then
 _STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
 
 
