@@ -65,7 +65,7 @@ ADDITIONS = {
     },
     "a metric": {
         "stormpsr_jax/psr/scoring/metrics.py": {
-            '        "pos": order_similarity(truth, predicted),\n': '        "steps": len(truth),\n'
+            '        "pos": _order_similarity(truth, predicted),\n': '        "steps": len(truth),\n'
         },
         "stormpsr_jax/psr/scoring/headline.py": {
             "FIGURES = (\n": '    Figure("steps", "Steps", "True steps."),\n'
