@@ -1,6 +1,7 @@
 """A change makes again what depends on it, and only that; nothing stale or damaged is used."""
 
 import contextlib
+import fnmatch
 import io
 import json
 import shutil
@@ -8,13 +9,20 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from stormpsr_jax import main
 from stormpsr_jax.base import results
 from stormpsr_jax.stages import (
+    detector,
+    embed,
+    finetune,
     order,
+    predict,
     pretrain,
+    provenance,
     remaking,
+    temporal,
 )
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.checkpoint import BEST, save_best
@@ -157,6 +165,74 @@ def test_a_change_makes_again_what_is_made_from_it(folder, change, stages, why):
     for name, reasons in direct.items():
         # What was made again before comes second.
         assert why in reasons[0], name
+
+
+class Reading:
+    """A config that notes which fields are read."""
+
+    def __init__(self, config, read, prefix=""):
+        self.__dict__.update(_config=config, _read=read, _prefix=prefix)
+
+    def __getattr__(self, name):
+        value = getattr(self._config, name)
+        if isinstance(value, ConfigDict):
+            return Reading(value, self._read, f"{self._prefix}{name}.")
+        self._read.add(self._prefix + name)
+        return value
+
+    __getitem__ = __getattr__
+
+    def keys(self):
+        return self._config.keys()
+
+    def items(self):
+        """Notes no field: what a network takes of a section is on record where it was trained."""
+        return self._config.items()
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [pretrain, embed, temporal, finetune, detector, predict],
+)
+def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
+    name = stage.__name__.rpartition(".")[2]
+    stages = ("pretrain", "embed", "temporal", "finetune", "detector")
+    for before in ("data", *stages):
+        if before != name:
+            (tmp_path / before).symlink_to(finished / before)
+    read = set()
+    config = tiny()
+    context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
+    if name in ("embed", "predict"):  # one recording is enough
+        for recordings in (context.source(split).recordings for split in ("train", "val", "test")):
+            for other in list(recordings)[1:]:
+                del recordings[other]
+    if name in TRAINED:
+        definition = stage.build(context)
+        params, batch_stats = definition.init()
+        definition.optimizer(params)
+        definition.schedule(0)
+        batches = definition.data(0)
+        held = definition.held() if definition.held else {}
+        given = params, batch_stats, next(batches) | held, context.key("test")
+        jax.eval_shape(definition.loss_fn, *given)
+        batches.close()
+        definition.evaluate(params, batch_stats)
+    else:
+        stage.run(context)
+    folders = ("data.dir", "data.cad_dir", "data.detector_dir", "data.extra")
+    free = [name[1:] for one in order.STAGES for name in one.fields if name.startswith("!")]
+    starts = [one.start for one in order.STAGES if one.start]
+    neutral = (*provenance.FREE, *free, *starts, "procedure", "stages", *folders)
+    named = provenance.fields(config, stage.STAGE)
+    unknown = [
+        field
+        for field in read - named.keys()
+        if not any(fnmatch.fnmatchcase(field, pattern) for pattern in neutral)
+    ]
+    assert read
+    assert not unknown
+    assert {field for field in named if field.startswith(("augment.", "predict."))} <= read
 
 
 # --- Runs -----------------------------------------------------------------------------------------
