@@ -65,7 +65,7 @@ ADDITIONS = {
     },
     "a metric": {
         "stormpsr_jax/psr/scoring/metrics.py": {
-            '        "pos": _order_similarity(truth, predicted),\n': '        "steps": len(truth),\n'
+            '        "tp": tp,\n': '        "steps": len(truth),\n'
         },
         "stormpsr_jax/psr/scoring/headline.py": {
             "FIGURES = (\n": '    Figure("steps", "Steps", "True steps."),\n'

@@ -7,11 +7,13 @@ records that hold them are read, and only the JPEGs asked for are decoded.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import hashlib
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from google.protobuf.message import DecodeError
 
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.annotation import LabelledFrames
-from stormpsr_jax.data.source import Numbers, RowSource
+from stormpsr_jax.data.read_ahead import in_order
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -33,6 +35,8 @@ STATISTICS_PICTURES = 2_000  # that statistics are taken of, at most
 # No read-ahead and no thread of its own: what random access needs (array_record's own advice).
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _IMPORTING = threading.Lock()
+
+Numbers = Sequence[int] | np.ndarray  # of frames or rows
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -78,7 +82,7 @@ def difference(source: ClipSource, large: ClipSource) -> str:
     return "" if framings[0] == framings[1] else "pictures (--aspect, --crop)"
 
 
-class ClipSource(RowSource):
+class ClipSource:
     """One split of a data folder. Picklable: each process opens its own readers when it needs them.
 
     Safe to use from several threads.
@@ -87,8 +91,13 @@ class ClipSource(RowSource):
         stored_size: (H, W) of the JPEG files.
         image_size: (H, W) that frames are decoded at: the same, unless `at` says otherwise.
         aspect, region: what became of the original pictures; see `framing.Framing`.
-        recordings: dict of LabelledFrames by name, sorted by name.
+        recordings: dict of LabelledFrames by name, sorted by name. Row i of one is its i-th
+            picture, counted from 0; the number of its frame is the one in labels and predictions.
+        readers: threads that read ahead where rows are asked for in order.
     """
+
+    readers: int = 1
+    recordings: dict[str, Any]
 
     def __init__(self, directory: str | Path, split: str, procedure: Procedure):
         """Opens a split and checks that all of it is there; decodes no frame.
@@ -232,6 +241,31 @@ class ClipSource(RowSource):
         if np.array_equal(inverse, np.arange(len(numbers))):
             return images
         return images[inverse]
+
+    def numbers(self, recording: str) -> np.ndarray:
+        """Returns the frame numbers (N,) of a recording's rows."""
+        r = self.recordings[recording]
+        return r.first_frame + np.arange(r.num_frames)
+
+    def rows(self, recording: str, rows: Numbers) -> np.ndarray:
+        """Returns the pictures (T, …) of T rows; errors as in `frames`."""
+        first = self.recordings[recording].first_frame
+        return self.frames(recording, first + np.asarray(rows, np.int64))
+
+    def chunks(
+        self, recording: str, batch: int, every: int = 1
+    ) -> Generator[tuple[int, np.ndarray]]:
+        """Yields (row of the first one, at most `batch` pictures) in order.
+
+        With `every`, of every so-manieth row alone. Threads read the next chunks while one is in
+        use.
+        """
+        rows = np.arange(0, self.recordings[recording].num_frames, every)
+        parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        read = in_order(functools.partial(self.rows, recording), parts, self.readers)
+        with contextlib.closing(read):
+            for part in parts:
+                yield int(part[0]), next(read)
 
     def jpegs(self, recording: str, frames: Numbers) -> list[bytes]:
         """Returns the JPEG bytes of T frames; arguments and errors as in `frames`."""

@@ -16,7 +16,7 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
-from stormpsr_jax.data.source import in_order
+from stormpsr_jax.data.read_ahead import in_order
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes, average_precisions
