@@ -30,9 +30,8 @@ from benchmarks import compared_runs
 from stormpsr_jax.experiments import command, sweep_plan
 from stormpsr_jax.experiments.result_tables import markdown
 from stormpsr_jax.experiments.runs import Changes, planned
-from stormpsr_jax.psr.evaluation import analysis, tables
-from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.learned import LEARNED
+from stormpsr_jax.psr import analysis, streams, tables
+from stormpsr_jax.psr.learned import LEARNED
 from stormpsr_jax.stages import order
 
 RECIPE = "recipe"

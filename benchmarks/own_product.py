@@ -45,9 +45,9 @@ from data_prep.worlds.workplace import Workplace
 from data_prep.writing import parallel
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Progress
-from stormpsr_jax.psr.files import label_files, labels
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.scoring import headline, wrong_parts
+from stormpsr_jax.psr import headline, wrong_parts
+from stormpsr_jax.recordings import label_files, labels
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.serving.files.results import label_time
 
 ROOT = Path(__file__).parents[1]

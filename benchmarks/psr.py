@@ -16,14 +16,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from stormpsr_jax.psr.evaluation import released
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import accumulated
-from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr import accumulated, metrics, released
+from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
+from stormpsr_jax.recordings.procedure import load_procedure
 
 PROCEDURE = load_procedure("meccano")
 VARIANT = PROCEDURE.variants["assembly"]

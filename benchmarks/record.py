@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.evaluation import tables
+from stormpsr_jax.psr import tables
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -39,22 +39,20 @@ from data_prep.worlds.workplace import Workplace
 from data_prep.worlds.worlds import WORLDS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr.evaluation import tables
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.files.scores import KINDS, Scores, from_predictions
-from stormpsr_jax.psr.monitor import Monitor
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import metrics, wrong_parts
-from stormpsr_jax.psr.streams import risk
-from stormpsr_jax.psr.streams.evidence import Evidence, part_inputs, sigmoid
-from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.psr.streams.learned_beliefs import (
+from stormpsr_jax.psr import metrics, risk, tables, wrong_parts
+from stormpsr_jax.psr.evidence import Evidence, part_inputs, sigmoid
+from stormpsr_jax.psr.learned import LEARNED
+from stormpsr_jax.psr.learned_beliefs import (
     default_weights,
 )
-from stormpsr_jax.psr.streams.learned_events import removal_logits
-from stormpsr_jax.psr.streams.stream import reported
+from stormpsr_jax.psr.learned_events import removal_logits
+from stormpsr_jax.psr.monitor import Monitor
+from stormpsr_jax.psr.stream import reported
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.scores import KINDS, Scores, from_predictions
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.recogniser import Recognised, stack
 from tools.fusion_weights import read_run

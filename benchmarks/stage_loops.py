@@ -19,7 +19,7 @@ from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import SUBSAMPLING
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.stages import order, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, step

@@ -52,7 +52,7 @@ from data_prep.worlds import noticed, rendered
 from data_prep.worlds.motion import Motion, plan_views
 from data_prep.worlds.workplace import HALF_VIEW, clean_picture, poses_in_pictures
 from data_prep.writing import shards
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
 ELEVATION = (35.0, 80.0)  # of the camera over the table in degrees

@@ -13,7 +13,7 @@ from stormpsr_jax.base import installed, memory
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 MAX_SIZE = 4096
 RENDERER = ("trimesh", "numba")

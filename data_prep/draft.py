@@ -10,7 +10,7 @@ from data_prep.products.mesh_files import SUFFIXES
 from data_prep.products.meshes import files_of
 from data_prep.products.products import from_meshes
 from stormpsr_jax.base.files import check_name
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 
 def part_names(meshes: str | Path) -> list[str]:

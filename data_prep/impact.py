@@ -31,8 +31,8 @@ from data_prep.reading.recording_labels import Labels
 from data_prep.writing import from_files
 from stormpsr_jax.base import folders
 from stormpsr_jax.media import finding
-from stormpsr_jax.psr.files.labels import states_to_steps
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.labels import states_to_steps
+from stormpsr_jax.recordings.procedure import Procedure
 
 FORMAT = Format("IMPACT", 0, "--videos")
 

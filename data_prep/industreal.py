@@ -40,9 +40,9 @@ from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import finding
-from stormpsr_jax.psr.files import box_forms, class_maps
-from stormpsr_jax.psr.files.boxes import Id
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings import box_forms, class_maps
+from stormpsr_jax.recordings.boxes import Id
+from stormpsr_jax.recordings.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
 

@@ -33,9 +33,9 @@ from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.psr.files import box_forms
-from stormpsr_jax.psr.files.boxes import Picture
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings import box_forms
+from stormpsr_jax.recordings.boxes import Picture
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 COCO = "labels_coco.json"
 IMAGES = "images"

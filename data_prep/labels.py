@@ -30,8 +30,8 @@ from data_prep.checking import label_checks
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.psr.cli import add_label_flags
-from stormpsr_jax.psr.files import csvfile, label_files, words
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import csvfile, label_files, words
+from stormpsr_jax.recordings.procedure import Procedure
 
 
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:

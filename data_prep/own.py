@@ -54,10 +54,10 @@ from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import for_each, lines_of, raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.psr.cli import add_label_flags
-from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.files.label_files import SPLITS, Labelled
-from stormpsr_jax.psr.files.words import Terms, terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import label_files
+from stormpsr_jax.recordings.label_files import SPLITS, Labelled
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.words import Terms, terms
 
 
 def find_recordings(

@@ -10,7 +10,7 @@ import jax
 
 from stormpsr_jax.base import installed, results
 from stormpsr_jax.data.folder import procedure_differences
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training import hosts

@@ -42,7 +42,7 @@ from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.configs import cad, default
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 # Seeds from here on are of the objects of tools.general_networks: what networks start from has
 # never seen the product of a run.

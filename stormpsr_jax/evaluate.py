@@ -16,6 +16,7 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import tell
+from stormpsr_jax.psr import analysis, comparison, detection_scores, streams, tables
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -24,21 +25,18 @@ from stormpsr_jax.psr.cli import (
     fail_for,
     share,
 )
-from stormpsr_jax.psr.evaluation import analysis, compare, tables
-from stormpsr_jax.psr.evaluation.evaluate import (
+from stormpsr_jax.psr.evaluation import (
     PROTOCOLS,
     evaluate,
     evaluate_recordings,
     risks_of,
 )
-from stormpsr_jax.psr.files import label_files, scores, words
-from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.scoring import detection_scores
-from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.learned_beliefs import Weights, default_weights, read_weights
-from stormpsr_jax.psr.streams.risk import RISK
-from stormpsr_jax.psr.streams.stream import DECODERS, Settings
+from stormpsr_jax.psr.learned_beliefs import Weights, default_weights, read_weights
+from stormpsr_jax.psr.risk import RISK
+from stormpsr_jax.psr.stream import DECODERS, Settings
+from stormpsr_jax.recordings import label_files, scores, words
+from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions, load_recordings
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 __all__ = ["evaluate", "main"]
 
@@ -143,7 +141,7 @@ def _main_tables(argv: Sequence[str]) -> None:
 
 
 def _main_compare(argv: Sequence[str]) -> None:
-    parser = _parser_of("compare", compare.__doc__)
+    parser = _parser_of("compare", comparison.__doc__)
     add = parser.add_argument
     add("a", help="a file that evaluate wrote")
     add("b", help="another one on the same recordings; the difference is b − a")
@@ -155,7 +153,7 @@ def _main_compare(argv: Sequence[str]) -> None:
         raise ValueError(f"--streams={args.streams} names more than two streams; as asd,storm")
     pair = (named[0], named[-1]) if named else None
     results = analysis.load_result(args.a), analysis.load_result(args.b)
-    print(tables.format_rows(compare.compare(*results, pair), args.format))
+    print(tables.format_rows(comparison.compare(*results, pair), args.format))
 
 
 def _main_detections(argv: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ from stormpsr_jax.base.errors import first_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
-from stormpsr_jax.psr.files import label_files, words
-from stormpsr_jax.psr.procedure import Procedure, find_errors, load_procedure, procedure_path
+from stormpsr_jax.recordings import label_files, words
+from stormpsr_jax.recordings.procedure import Procedure, find_errors, load_procedure, procedure_path
 
 _RENDERER = ("trimesh", "numba")
 _FILE = "a procedure file, or a packaged procedure's name"

@@ -26,8 +26,8 @@ from pathlib import Path
 from stormpsr_jax.base import files, installed, interruption, memory
 from stormpsr_jax.base.errors import gathering, lines_of, message_of, raise_all, tell
 from stormpsr_jax.live import receivers
+from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream, share
-from stormpsr_jax.psr.streams import streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:

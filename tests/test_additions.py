@@ -42,7 +42,7 @@ ADDITIONS = {
     },
     "a stream": {
         "stormpsr_jax/psr/streams/both.py": (ROOT / "tests/support/toy_stream.py").read_text(),
-        "stormpsr_jax/psr/streams/streams.py": {
+        "stormpsr_jax/psr/streams.py": {
             "import LEARNED\n": "from stormpsr_jax.psr.streams.both import BOTH\n",
             "(ASD, TEMPORAL, STORM, LEARNED": ", BOTH",
         },
@@ -64,10 +64,8 @@ ADDITIONS = {
         DEFAULT: {'one_of("transformer", "mlp", "lstm", "tcn"': ', "mean"'},
     },
     "a metric": {
-        "stormpsr_jax/psr/scoring/metrics.py": {
-            '        "tp": tp,\n': '        "steps": len(truth),\n'
-        },
-        "stormpsr_jax/psr/scoring/headline.py": {
+        "stormpsr_jax/psr/metrics.py": {'        "tp": tp,\n': '        "steps": len(truth),\n'},
+        "stormpsr_jax/psr/headline.py": {
             "FIGURES = (\n": '    Figure("steps", "Steps", "True steps."),\n'
         },
     },
@@ -78,8 +76,8 @@ ADDITIONS = {
         },
     },
     "a label format": {
-        "stormpsr_jax/psr/files/formats/lines.py": """
-            from stormpsr_jax.psr.files.formats.sample import Entry, Format, Unit
+        "stormpsr_jax/recordings/formats/lines.py": """
+            from stormpsr_jax.recordings.formats.sample import Entry, Format, Unit
 
             def recognises(sample):
                 return sample.kind == "text" and sample.text.startswith("# steps")
@@ -90,7 +88,7 @@ ADDITIONS = {
 
             FORMAT = Format("lines", recognises, read)
             """,
-        "stormpsr_jax/psr/files/formats/formats.py": {
+        "stormpsr_jax/recordings/formats/formats.py": {
             "import cvat, elan, label_studio, tables": ", lines",
             "FORMATS = (": "lines.FORMAT, ",
         },
@@ -108,10 +106,10 @@ import sys
 from pathlib import Path
 from stormpsr_jax import __main__, main
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.psr.files.formats import formats
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import headline, metrics
-from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.recordings.formats import formats
+from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.psr import headline, metrics
+from stormpsr_jax.psr import streams
 from stormpsr_jax.stages import checks, networks
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.stages.context import Context

@@ -13,7 +13,7 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks import claims
-from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr import analysis
 
 STAGES = (*("data", "pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate"),)
 

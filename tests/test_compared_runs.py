@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compared_runs
-from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.psr import metrics
 
 FPS = 4.0
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from stormpsr_jax import demo, evaluate
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.psr import metrics, wrong_parts
+from stormpsr_jax.recordings import label_files
 from stormpsr_jax.serving.folder import read_model
 from tests.support.recognise_data import found, run, write_pictures
 

@@ -2,13 +2,11 @@ import pathlib
 
 import pytest
 
-from stormpsr_jax.psr.evaluation import evaluate
-from stormpsr_jax.psr.files import scores
-from stormpsr_jax.psr.files.recordings import load_recordings
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import wrong_parts
-from stormpsr_jax.psr.streams import learned, learned_beliefs
-from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr import evaluation, learned, learned_beliefs, wrong_parts
+from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.recordings import scores
+from stormpsr_jax.recordings.evaluation_set import load_recordings
+from stormpsr_jax.recordings.procedure import load_procedure
 
 INDUSTREAL = load_procedure("industreal")
 REAL = pathlib.Path(__file__).parents[2] / "shared" / "data" / "industreal_real"
@@ -22,7 +20,7 @@ def test_learned_fusion_of_real_detections_is_no_worse_than_the_best_decoder():
         r.scores = scores.from_predictions(r.detections, None, INDUSTREAL)
     weights = learned_beliefs.default_weights("detections")
     expected = Settings(threshold=6, decay=1.0, confidence=0.5)
-    result = evaluate.evaluate_recordings(
+    result = evaluation.evaluate_recordings(
         INDUSTREAL,
         recordings,
         {"asd": expected, "learned": learned.LEARNED.defaults(weights)},

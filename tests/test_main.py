@@ -11,7 +11,7 @@ import pytest
 
 from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.streams.stream import reported
+from stormpsr_jax.psr.stream import reported
 from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.stages import predict

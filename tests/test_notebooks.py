@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr import analysis
 from tests.support import embeddings_data
 from tests.support.tiny import TINY
 from tools.notebook_outputs import ALL, MAX_BYTES, execute, read

@@ -10,7 +10,7 @@ from benchmarks import own_product
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 
 @pytest.fixture(scope="module")

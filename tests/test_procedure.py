@@ -4,7 +4,7 @@ import re
 import pytest
 
 from stormpsr_jax import procedure as command
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import refusals, toy
 from tests.support.commands import refused
 

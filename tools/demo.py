@@ -48,9 +48,9 @@ from stormpsr_jax import demo, recognise
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.files import label_files, labels
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.psr import metrics, wrong_parts
+from stormpsr_jax.recordings import label_files, labels
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.card import CARD
 from stormpsr_jax.serving.files import recording as recognised
 from stormpsr_jax.serving.files.results import label_time

@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr.files.predictions import Detections
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.predictions import Detections
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 MAX_TRIES = 1000  # a look that shows nothing, or a recording that is too long, is drawn again
 

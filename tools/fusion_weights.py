@@ -35,10 +35,10 @@ from data_prep.writing import shards
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.configs import default
-from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
-from stormpsr_jax.psr.files.scores import Scores, from_predictions
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.streams.learned_beliefs import write_weights
+from stormpsr_jax.psr.learned_beliefs import write_weights
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.scores import Scores, from_predictions
 from stormpsr_jax.stages import fuse, predict
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import learned_fusion

@@ -38,7 +38,7 @@ from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import detection
-from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context

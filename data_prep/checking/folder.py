@@ -13,8 +13,8 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr import agreement
-from stormpsr_jax.psr.files import label_files, labels
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings import label_files, labels
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 RENDERS = "cad"  # a split of single states, which no procedure leads to
 SAMPLED = 3  # pictures of a recording, evenly spread, the first and the last among them

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr import agreement
-from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import label_files
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.words import Terms
 
 WINDOW = 64  # frames of a clip in configs/own.py
 # With so many videos, in which each part is put on wrong so often, F1 is near the best that was

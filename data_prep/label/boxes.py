@@ -18,9 +18,9 @@ from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, revision
 from data_prep.reading import own_labels
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.files import box_forms
-from stormpsr_jax.psr.files import boxes as psr_boxes
-from stormpsr_jax.psr.files.label_files import BOXES
+from stormpsr_jax.recordings import box_forms
+from stormpsr_jax.recordings import boxes as psr_boxes
+from stormpsr_jax.recordings.label_files import BOXES
 
 CARRIED = 5.0  # seconds: a camera on a head moves
 MAX_BOXES = 10_000

@@ -21,8 +21,8 @@ from pathlib import Path
 from data_prep import command
 from stormpsr_jax.base import installed
 from stormpsr_jax.psr.cli import add_label_flags
-from stormpsr_jax.psr.files.words import terms
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.words import terms
 
 
 def _serve(

@@ -17,12 +17,12 @@ from data_prep.label.keeping import Keeping, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.psr import agreement
-from stormpsr_jax.psr.files import label_files, labels, timed_labels
-from stormpsr_jax.psr.files.formats.sample import Unit
-from stormpsr_jax.psr.files.label_files import PSR_FILES
-from stormpsr_jax.psr.files.timed_labels import TimedStep
-from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import label_files, labels, timed_labels
+from stormpsr_jax.recordings.formats.sample import Unit
+from stormpsr_jax.recordings.label_files import PSR_FILES
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.timed_labels import TimedStep
+from stormpsr_jax.recordings.words import Terms
 
 Step = tuple[int, int]  # frame from 0, step id
 _MAX_STEPS = 100_000  # of a recording

@@ -10,7 +10,7 @@ import msgspec
 
 from data_prep.label.keeping import Keeping
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.folder import model_folder
 from stormpsr_jax.serving.named_files import MODEL

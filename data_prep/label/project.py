@@ -30,10 +30,10 @@ from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
-from stormpsr_jax.psr.evaluation import advice, analysis
-from stormpsr_jax.psr.files.label_files import SPLITS, Labelled
-from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr import advice, analysis
+from stormpsr_jax.recordings.label_files import SPLITS, Labelled
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.words import Terms
 
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
 _KINDS = ("install", "wrong", "remove")

@@ -19,7 +19,7 @@ from data_prep.products.wrong_poses import is_visible
 from data_prep.rendering.mesh import Mesh, affine, join
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.files import check_name, read_json
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 RADIUS = 2.0  # half the diagonal of a complete product, in the units of the scene (about 5 cm)
 POSES = "poses.json"

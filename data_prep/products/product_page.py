@@ -15,7 +15,7 @@ from data_prep.products.product import Product
 from data_prep.rendering.mesh import Mesh
 from data_prep.rendering.scene import Body, Camera, Light, Placed, render
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import pages
 
 MAX_STATES = 200  # shown, evenly spread

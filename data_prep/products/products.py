@@ -12,7 +12,7 @@ from data_prep.products import warnings
 from data_prep.products.meshes import load_product, read_inputs
 from data_prep.products.product import BOARD_THICKNESS, Product, random_product
 from data_prep.rendering import seeds
-from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 COMPONENTS = (5, 9)  # of a product that is drawn, fewest and most
 MAX_STATES = 30  # that its catalogue has at most

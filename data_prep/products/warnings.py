@@ -10,7 +10,7 @@ from data_prep.products import look_alikes, views
 from data_prep.products.product import Product
 from data_prep.rendering.mesh import Mesh
 from data_prep.rendering.scene import Body, Light, Placed, render
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 _MOST = 0.5  # of the smaller box in the other: so much of most pairs have parts that lie on a heap
 _TINY = 0.01  # of the product's size: no part is that small, unless its unit is another one

@@ -18,7 +18,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, raise_all
-from stormpsr_jax.psr.files.boxes import Id, Picture, framed
+from stormpsr_jax.recordings.boxes import Id, Picture, framed
 
 
 @dataclasses.dataclass(frozen=True)

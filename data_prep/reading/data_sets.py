@@ -14,7 +14,7 @@ from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media import finding, pictures, video
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-from stormpsr_jax.psr.files.label_files import STATES, Labelled, split_of
+from stormpsr_jax.recordings.label_files import STATES, Labelled, split_of
 
 # Put together from the code, label files and results that the authors and others have published.
 # Nobody who wrote it has seen the archives of pictures.

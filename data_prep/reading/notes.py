@@ -7,8 +7,8 @@ import numpy as np
 
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels, agree
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.procedure import Procedure
 
 MAX_SHOWN = 5  # of states, steps or recordings in one line
 

@@ -15,12 +15,12 @@ from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.psr.files import box_forms, label_files, labels, timed_labels
-from stormpsr_jax.psr.files.boxes import Picture, by_frame
-from stormpsr_jax.psr.files.formats.sample import Unit
-from stormpsr_jax.psr.files.timed_labels import Shown
-from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import box_forms, label_files, labels, timed_labels
+from stormpsr_jax.recordings.boxes import Picture, by_frame
+from stormpsr_jax.recordings.formats.sample import Unit
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.timed_labels import Shown
+from stormpsr_jax.recordings.words import Terms
 
 _SAME_RATE = 0.01  # a video at 29.97 has the rate of a tool that counts 30
 _SHARED = (".json", ".xml")  # COCO and CVAT, which may have the boxes of several recordings

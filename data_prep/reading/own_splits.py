@@ -10,10 +10,10 @@ from data_prep.reading import data_sets, recording_labels
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.data import folder
-from stormpsr_jax.psr.files import csvfile, label_files
-from stormpsr_jax.psr.files.label_files import SPLITS, Labelled
-from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import csvfile, label_files
+from stormpsr_jax.recordings.label_files import SPLITS, Labelled
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.words import Terms
 
 DEFAULT_SHARES = "70/15/15"
 

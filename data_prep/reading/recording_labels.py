@@ -11,9 +11,9 @@ from data_prep.reading.boxes import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.media.pictures import Pictures
-from stormpsr_jax.psr.files import csvfile, label_files, labels
-from stormpsr_jax.psr.files.label_files import STATES, STEPS, WITH_ERRORS
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import csvfile, label_files, labels
+from stormpsr_jax.recordings.label_files import STATES, STEPS, WITH_ERRORS
+from stormpsr_jax.recordings.procedure import Procedure
 
 
 @dataclasses.dataclass(frozen=True)

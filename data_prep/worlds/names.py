@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from stormpsr_jax.base.files import check_name
-from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 REHEARSAL = "rehearsal_"
 _CHARACTERS = re.compile(r"\[([^]!])[^]]*\]|\?|\*")

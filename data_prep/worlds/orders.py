@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 Event = dict[int, int]  # component -> its new value
 Move = tuple[int, ...]  # step ids that are done one after the other, in any order

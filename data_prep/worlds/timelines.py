@@ -7,8 +7,8 @@ import numpy as np
 
 from data_prep.worlds import orders
 from data_prep.worlds.orders import Event
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 SHORTEST_PAUSE = 3.5  # seconds
 PAUSE_SCALE = 2.9

@@ -21,8 +21,8 @@ from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.psr.files.label_files import SPLITS
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.label_files import SPLITS
+from stormpsr_jax.recordings.procedure import Procedure
 
 SAME_ASPECT = 0.02  # pictures whose width : height differs by less pass for one shape
 

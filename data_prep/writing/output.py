@@ -17,7 +17,7 @@ import numpy as np
 
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.errors import raise_all
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 SETTINGS = "settings.json"
 UNFINISHED = "unfinished"  # a folder, so that no listing of shards can meet what is in it

@@ -38,7 +38,7 @@ from data_prep.writing.recording_shard import Job, RecordingData, features
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 CLIP_LENGTH = 16  # single frames need few neighbours read, windows few records
 # In which a network disk shows a machine what others have written; NFS takes up to a minute.

@@ -27,7 +27,7 @@ from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.read_ahead import in_order
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 # Readers kept open per process; far below the usual limit of 1,024 open files.
 MAX_OPEN_READERS = 256

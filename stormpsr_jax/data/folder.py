@@ -15,7 +15,7 @@ import numpy as np
 from stormpsr_jax.base import files, memory, npy
 from stormpsr_jax.base.npy import UNREADABLE, reason
 from stormpsr_jax.media import framing
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 VERSION = 1  # of what is in a data folder, which settings.json says
 MARKER = "dataset_info.json"  # written last of all: the folder is complete

@@ -12,8 +12,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.runs import Changes, Run, changed, planned
-from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.streams import ASD, STORM, TEMPORAL
+from stormpsr_jax.psr import streams
+from stormpsr_jax.psr.streams import ASD, STORM, TEMPORAL
 from stormpsr_jax.stages import order
 
 BASE = "base"

@@ -16,10 +16,8 @@ from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables
 from stormpsr_jax.experiments.command import Runs
 from stormpsr_jax.experiments.paper_plan import TABLES, Entry
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.files.recordings import load_recordings
-from stormpsr_jax.psr.scoring import headline
-from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr import analysis, headline, streams
+from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.serving.recogniser import stack
 from stormpsr_jax.stages import evaluate, predict

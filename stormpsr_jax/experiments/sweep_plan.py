@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.result_tables import KEYS, spread
 from stormpsr_jax.experiments.runs import Changes, Run, planned
-from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr import analysis
 from stormpsr_jax.stages import checks, config_flag, provenance
 
 COLUMNS = (*(f"validation_{key}" for key in KEYS), *KEYS, "accepted")

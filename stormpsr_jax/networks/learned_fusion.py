@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from stormpsr_jax.psr.streams.learned_beliefs import shapes
+from stormpsr_jax.psr.learned_beliefs import shapes
 
 Params = Mapping[str, jax.Array]
 

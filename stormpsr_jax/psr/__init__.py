@@ -75,8 +75,23 @@ And the same of folders of files:
 22
 """
 
-from stormpsr_jax.psr.evaluation.evaluate import evaluate
-from stormpsr_jax.psr.files.labels import (
+from stormpsr_jax.psr import accumulated
+from stormpsr_jax.psr.accumulated import Decoder, decode
+from stormpsr_jax.psr.accumulation import accumulate
+from stormpsr_jax.psr.evaluation import evaluate
+from stormpsr_jax.psr.metrics import (
+    match_steps,
+    order_similarity,
+    score_recording,
+    score_segments,
+    summarise,
+)
+from stormpsr_jax.psr.monitor import Alert, Monitor
+from stormpsr_jax.psr.step_sets import order_similarity as order_similarity_of_sets
+from stormpsr_jax.psr.stream import DECODERS, Event, Settings
+from stormpsr_jax.psr.wrong_parts import score_recording as score_wrong_parts
+from stormpsr_jax.psr.wrong_parts import wrong_installations
+from stormpsr_jax.recordings.labels import (
     read_states,
     read_steps,
     states_per_frame,
@@ -85,7 +100,7 @@ from stormpsr_jax.psr.files.labels import (
     write_states,
     write_steps,
 )
-from stormpsr_jax.psr.files.predictions import (
+from stormpsr_jax.recordings.predictions import (
     Detections,
     TemporalPredictions,
     read_detections,
@@ -93,22 +108,7 @@ from stormpsr_jax.psr.files.predictions import (
     write_detections,
     write_temporal,
 )
-from stormpsr_jax.psr.monitor import Alert, Monitor
-from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
-from stormpsr_jax.psr.scoring.metrics import (
-    match_steps,
-    order_similarity,
-    score_recording,
-    score_segments,
-    summarise,
-)
-from stormpsr_jax.psr.scoring.step_sets import order_similarity as order_similarity_of_sets
-from stormpsr_jax.psr.scoring.wrong_parts import score_recording as score_wrong_parts
-from stormpsr_jax.psr.scoring.wrong_parts import wrong_installations
-from stormpsr_jax.psr.streams import accumulated
-from stormpsr_jax.psr.streams.accumulate import accumulate
-from stormpsr_jax.psr.streams.accumulated import Decoder, decode
-from stormpsr_jax.psr.streams.stream import DECODERS, Event, Settings
+from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
 
 STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 

@@ -30,14 +30,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.label_files import Labels
-from stormpsr_jax.psr.files.labels import Step
-from stormpsr_jax.psr.files.predictions import Detections
-from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions
 from stormpsr_jax.psr.monitor import Monitor
-from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions
+from stormpsr_jax.recordings.label_files import Labels
+from stormpsr_jax.recordings.labels import Step
+from stormpsr_jax.recordings.predictions import Detections
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 _LONG = 2 * 3600  # seconds; times in milliseconds of any video longer than 7 s are beyond
 

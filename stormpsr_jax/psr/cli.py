@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
-from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.learned_beliefs import Weights
-from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr import streams
+from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.stream import Settings
 
 _STDOUT = 1  # number of the open file
 _STORE = re.compile(r"(--[\w.]+=)?(gs|gcs|s3|az|abfss?|hdfs)://.*")

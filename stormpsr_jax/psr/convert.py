@@ -19,12 +19,12 @@ import numpy as np
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
-from stormpsr_jax.psr.files import box_forms, class_maps, label_files, labels, predictions, words
-from stormpsr_jax.psr.files.boxes import Picture, by_frame
-from stormpsr_jax.psr.files.class_maps import ClassMap
-from stormpsr_jax.psr.files.csvfile import MAX_FRAME
-from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings import box_forms, class_maps, label_files, labels, predictions, words
+from stormpsr_jax.recordings.boxes import Picture, by_frame
+from stormpsr_jax.recordings.class_maps import ClassMap
+from stormpsr_jax.recordings.csvfile import MAX_FRAME
+from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -15,9 +15,9 @@ states are shown, for as long.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams.accumulate import top_detection
-from stormpsr_jax.psr.streams.stream import check_same
+from stormpsr_jax.psr.accumulation import top_detection
+from stormpsr_jax.psr.stream import check_same
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 MAX_NAMED = 3  # parts, in the alert of an error state
 # Chosen on rendered validation recordings; docs/recognise.md has what they are worth on others.

@@ -1,6 +1,6 @@
 """Figures of a result: delays, occlusion, steps, recordings, reliability and more.
 
-Drawn from the content of metrics.json by what `evaluation.analysis` and `evaluation.compare`
+Drawn from the content of metrics.json by what `psr.analysis` and `psr.comparison`
 compute. NumPy only; matplotlib is imported when a figure is drawn.
 """
 
@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.evaluation.compare import compare
-from stormpsr_jax.psr.scoring import headline
-from stormpsr_jax.psr.streams import calibration, streams
+from stormpsr_jax.psr import analysis, calibration, headline, streams
+from stormpsr_jax.psr.comparison import compare
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 

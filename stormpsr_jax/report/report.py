@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.evaluation import advice, analysis
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import headline, wrong_parts
-from stormpsr_jax.psr.streams import streams as all_streams
+from stormpsr_jax.psr import advice, analysis, headline, wrong_parts
+from stormpsr_jax.psr import streams as all_streams
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import pages, timeline
 from stormpsr_jax.report.pages import PALETTE, clock
 from stormpsr_jax.report.timeline import Outcome, Step, Visible

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring.metrics import match_steps, scored
-from stormpsr_jax.psr.scoring.wrong_parts import WrongInstallation, false_alarms
-from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr import streams
+from stormpsr_jax.psr.metrics import match_steps, scored
+from stormpsr_jax.psr.wrong_parts import WrongInstallation, false_alarms
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report.pages import (
     INK,
     MUTED,

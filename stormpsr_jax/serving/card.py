@@ -16,10 +16,8 @@ from typing import Any
 import msgspec
 
 from stormpsr_jax.base import results
-from stormpsr_jax.psr.evaluation import advice
-from stormpsr_jax.psr.scoring import headline, wrong_parts
-from stormpsr_jax.psr.streams import risk
-from stormpsr_jax.psr.streams import streams as all_streams
+from stormpsr_jax.psr import advice, headline, risk, wrong_parts
+from stormpsr_jax.psr import streams as all_streams
 
 CARD = "README.md"
 # Also of formulas, and of what pages of repositories make links of by themselves.

@@ -18,12 +18,12 @@ import numpy as np
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, fit, shorten
 from stormpsr_jax.media.framing import WHOLE, Framing
 from stormpsr_jax.networks.stored import MAX_CLIP
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams import streams as all_streams
-from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.learned_beliefs import Weights
-from stormpsr_jax.psr.streams.risk import Control
-from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr import streams as all_streams
+from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.risk import Control
+from stormpsr_jax.psr.stream import Stream
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving import needs
 
 # By format, the field that says how the networks are kept: as weights, or as programs.

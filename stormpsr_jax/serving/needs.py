@@ -1,9 +1,9 @@
 """Which networks a stream needs: the one table of it."""
 
-from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr import streams
 
-# By kind of predictions (`recordings.KINDS`), the networks that it cannot do without. The temporal
-# network looks at what the encoder makes of pictures.
+# By kind of predictions (`evaluation_set.KINDS`), the networks that it cannot do without. The
+# temporal network looks at what the encoder makes of pictures.
 _ROLES = {
     "detections": ("detector",),
     "windows": ("temporal",),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base.errors import gathering, raise_all, tell
-from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr import streams
 from stormpsr_jax.serving.model import Model
 
 

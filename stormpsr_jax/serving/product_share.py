@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.serving.recogniser import Recognised
 
 SURE = 0.7  # confidence of the top detection above which a picture shows the product

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.psr.files import scores
-from stormpsr_jax.psr.files.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
-from stormpsr_jax.psr.streams.stream import Event, OnlineDecoder, Seen
+from stormpsr_jax.psr.stream import Event, OnlineDecoder, Seen
+from stormpsr_jax.recordings import scores
+from stormpsr_jax.recordings.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

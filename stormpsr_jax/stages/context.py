@@ -17,7 +17,7 @@ from stormpsr_jax.data import augment, clips, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.data.folder import MARKER
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.stages import extra
 from stormpsr_jax.stages.extra import Extra

@@ -14,7 +14,7 @@ from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.networks import detection
 from stormpsr_jax.networks.detector import Detector
-from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr import wrong_parts
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage

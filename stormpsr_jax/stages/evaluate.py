@@ -14,15 +14,13 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.psr.evaluation import advice, analysis
-from stormpsr_jax.psr.evaluation.evaluate import evaluate_recordings
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import detection_scores, headline, wrong_parts
-from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.learned_beliefs import Weights
-from stormpsr_jax.psr.streams.select import Choice, HeldOut, select
-from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr import advice, analysis, detection_scores, headline, streams, wrong_parts
+from stormpsr_jax.psr.evaluation import evaluate_recordings
+from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.selection import Choice, HeldOut, select
+from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import report
 from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.serving import content, writing
@@ -141,7 +139,7 @@ def chosen_by(
     choose: str = "",
     default: Weights | None = None,
 ) -> dict[str, Choice]:
-    """How each stream is decoded, chosen on the validation split; see `select.select`.
+    """How each stream is decoded, chosen on the validation split; see `selection.select`.
 
     `choose`: "" is "paper" where the config has a threshold, or else "validation".
     """

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stormpsr_jax.data import folder as data_folder
-from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
+from stormpsr_jax.psr.selection import MIN_RECORDINGS
 
 
 @dataclasses.dataclass(frozen=True)

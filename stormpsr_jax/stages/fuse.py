@@ -16,14 +16,14 @@ import jax
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr.files.scores import KINDS
-from stormpsr_jax.psr.streams.learned_beliefs import (
+from stormpsr_jax.psr.learned_beliefs import (
     Weights,
     default_weights,
     read_weights,
     write_weights,
 )
-from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
+from stormpsr_jax.psr.selection import MIN_RECORDINGS
+from stormpsr_jax.recordings.scores import KINDS
 from stormpsr_jax.stages import detector, predict, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage

@@ -14,8 +14,8 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.stored import stored_types
-from stormpsr_jax.psr.files import predictions, scores
-from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.recordings import predictions, scores
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.functions import functions
 from stormpsr_jax.serving.recogniser import Recogniser

@@ -17,9 +17,9 @@ from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.data.read_ahead import in_order
-from stormpsr_jax.psr.files.predictions import Detections
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes, average_precisions
+from stormpsr_jax.psr.detection_scores import TrueBoxes, average_precisions
+from stormpsr_jax.recordings.predictions import Detections
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.content import Window
 from stormpsr_jax.training import hosts

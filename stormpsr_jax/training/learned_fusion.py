@@ -21,9 +21,9 @@ import optax
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.networks import learned_fusion
-from stormpsr_jax.psr.files.scores import Scores
-from stormpsr_jax.psr.streams import learned_beliefs
-from stormpsr_jax.psr.streams.learned_beliefs import NUM_INPUTS, Weights
+from stormpsr_jax.psr import learned_beliefs
+from stormpsr_jax.psr.learned_beliefs import NUM_INPUTS, Weights
+from stormpsr_jax.recordings.scores import Scores
 
 FOLDS = 4
 

@@ -13,7 +13,7 @@ from PIL import Image
 from data_prep.writing import shards
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import toy
 
 SIZE = (16, 24)

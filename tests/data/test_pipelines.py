@@ -10,7 +10,7 @@ from data_prep.writing import shards
 from stormpsr_jax.data import clip_rows, pipelines, sampling
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 PROCEDURE = load_procedure("meccano")
 SIZE = 16

@@ -8,7 +8,7 @@ from scipy import stats
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import LabelledFrames
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 MECCANO = load_procedure("meccano")
 STATES = MECCANO.states

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stormpsr_jax import procedure as command
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support.boxes import box, shell
 from tests.support.commands import refused
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr import wrong_parts
+from stormpsr_jax.recordings import label_files
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import run_table
 from tests.support.guide import REPOSITORY, block, film, follow
 

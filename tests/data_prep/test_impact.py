@@ -7,8 +7,8 @@ import pytest
 import simplejpeg
 
 from data_prep import impact
-from stormpsr_jax.psr.files import label_files, labels
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings import label_files, labels
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support.commands import refused
 from tests.support.damage import moved, written
 

@@ -10,7 +10,7 @@ from PIL import Image
 from data_prep import check, industreal_cad
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support.commands import refused
 
 PROCEDURE = load_procedure("industreal")

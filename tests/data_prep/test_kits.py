@@ -13,7 +13,7 @@ from data_prep.rendering.mesh import affine
 from data_prep.worlds import hiding, motion, rendered, timelines
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from tests.support import lantern
 
 LANTERN = Procedure.from_json(lantern.CONTENT)

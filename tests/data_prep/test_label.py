@@ -17,8 +17,8 @@ from data_prep.label.running import Running
 from data_prep.reading import own_labels
 from data_prep.reading.data_sets import RecordingFiles
 from stormpsr_jax.media import video
-from stormpsr_jax.psr.files.label_files import Labelled
-from stormpsr_jax.psr.files.words import Terms
+from stormpsr_jax.recordings.label_files import Labelled
+from stormpsr_jax.recordings.words import Terms
 from tests.data_prep.test_own_formats import cvat_project
 from tests.support import videos
 from tests.support.own_data import PROCEDURE

@@ -19,9 +19,9 @@ from data_prep.products.product import toy_product
 from data_prep.reading import own_labels
 from stormpsr_jax import demo
 from stormpsr_jax.media import video
-from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.files.labels import steps_to_states
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings import label_files
+from stormpsr_jax.recordings.labels import steps_to_states
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import videos
 from tests.support.contrasts import CONTRASTS
 from tests.support.label_page import LabelPage

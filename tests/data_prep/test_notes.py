@@ -8,8 +8,8 @@ from data_prep.reading import notes
 from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.label_files import Labelled
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.label_files import Labelled
 from tests.support.own_data import PROCEDURE
 
 

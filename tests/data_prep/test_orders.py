@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.products import products
 from data_prep.worlds import names, orders, timelines
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import lantern, toy
 
 LANTERN = Procedure.from_json(lantern.CONTENT)

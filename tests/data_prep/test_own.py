@@ -10,7 +10,7 @@ import simplejpeg
 
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.recordings.formats import formats
 from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.own_data import (

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep import own
 from data_prep.reading import own_splits
-from stormpsr_jax.psr.files.label_files import SPLITS
+from stormpsr_jax.recordings.label_files import SPLITS
 from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened, write_pictures
 
 

@@ -5,7 +5,7 @@ from data_prep.reading import second_sources
 from data_prep.reading.data_sets import RecordingFiles, known_download
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.media.video import Video
-from stormpsr_jax.psr.files.label_files import Labelled
+from stormpsr_jax.recordings.label_files import Labelled
 from tests.support.industreal_data import LATE, first_frame
 
 

@@ -11,7 +11,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.writing import output, shards
-from stormpsr_jax.psr.files import labels
+from stormpsr_jax.recordings import labels
 from tests.support import shards_data
 from tests.support.digests import digests
 from tests.support.processes import finish, start

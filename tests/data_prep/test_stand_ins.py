@@ -16,8 +16,8 @@ import pytest
 from data_prep import industreal, industreal_cad, meccano
 from data_prep.reading import data_sets
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.files import predictions
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings import predictions
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support.guide import block
 
 SCRIPT = Path(__file__).parents[2] / "../shared/make_stand_ins.py"

@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.worlds import orders, timelines
 from data_prep.worlds.timelines import USUAL, Habits
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 SYNTHETIC = load_procedure("synthetic")
 

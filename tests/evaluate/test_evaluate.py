@@ -3,7 +3,7 @@
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.scoring import detection_scores
+from stormpsr_jax.psr import detection_scores
 from tests.support import refusals
 from tests.support.commands import refused
 from tests.support.evaluate_data import command, fails, run

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from stormpsr_jax.psr.streams import evidence, learned, learned_beliefs
+from stormpsr_jax.psr import evidence, learned, learned_beliefs
 from tests.support.commands import refused
 from tests.support.evaluate_data import run_scored
 

@@ -3,7 +3,7 @@
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.files import labels, predictions
+from stormpsr_jax.recordings import labels, predictions
 from tests.support.commands import refused
 from tests.support.evaluate_data import PROCEDURE, command, put_wrong, run
 

@@ -33,7 +33,7 @@ from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.psr.files import box_forms, label_files
+from stormpsr_jax.recordings import box_forms, label_files
 from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.weights import parameters, torch_files

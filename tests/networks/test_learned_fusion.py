@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks import learned_fusion
-from stormpsr_jax.psr.streams import learned, learned_beliefs
+from stormpsr_jax.psr import learned, learned_beliefs
 from tests.support.simulated_scores import PROCEDURE, simulate
 
 

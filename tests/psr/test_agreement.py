@@ -6,13 +6,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import agreement
-from stormpsr_jax.psr.evaluation import evaluate
-from stormpsr_jax.psr.files.labels import read_steps
-from stormpsr_jax.psr.files.predictions import Detections, read_detections, read_temporal
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.streams.stream import Settings
+from stormpsr_jax.psr import agreement, evaluation
+from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.labels import read_steps
+from stormpsr_jax.recordings.predictions import Detections, read_detections, read_temporal
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import toy
 
 SHARED = pathlib.Path(__file__).parents[2] / "../shared"
@@ -40,7 +39,7 @@ def recording(name, seed, *, scale=1.0, tail=100, late=4, visibility=None):
 
 def score(**changes):
     recordings = {str(i): recording(str(i), i, **changes) for i in range(3)}
-    return evaluate.evaluate_recordings(PROCEDURE, recordings, Settings(threshold=0.5))
+    return evaluation.evaluate_recordings(PROCEDURE, recordings, Settings(threshold=0.5))
 
 
 @pytest.mark.parametrize("scale", [5.0, 2.5, 0.2])
@@ -84,7 +83,7 @@ def test_check_no_false_alarms_on_golden_inputs(name):
                 read_temporal(profile / "temporal" / path.name, procedure),
             )
         settings = Settings(threshold=1.0)
-        assert evaluate.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
+        assert evaluation.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
         if profile.name == "clean":
             detections = recordings[key].detections
             faster = dataclasses.replace(detections, frames=5 * detections.frames)

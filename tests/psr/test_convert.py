@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import convert
-from stormpsr_jax.psr.files import label_files, predictions
-from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions, read_detections
+from stormpsr_jax.recordings import label_files, predictions
+from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions, read_detections
 from tests.support import refusals, toy
 from tests.support.commands import refused
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr.monitor import Monitor
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import toy
 
 CONTENT = toy.content("base, wheel, cap", fps=10, variant="up")

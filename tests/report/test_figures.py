@@ -6,8 +6,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import calibration
+from stormpsr_jax.psr import calibration, metrics
 from stormpsr_jax.report import figures, pages
 
 FPS = 4.0

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import headline, wrong_parts
-from stormpsr_jax.psr.scoring.metrics import score_recording, scored, summarise
+from stormpsr_jax.psr import headline, wrong_parts
+from stormpsr_jax.psr.metrics import score_recording, scored, summarise
+from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.report import pages, report
 
 HOSTILE = '<script>alert("1")</script> & $x^2$ #000000'

@@ -1,6 +1,6 @@
 import numpy as np
 
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.report import timeline
 
 PROCEDURE = load_procedure("synthetic")

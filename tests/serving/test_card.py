@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.serving import card, model
 from tests.support.model_data import NETWORKS, SETTINGS, write
 

@@ -10,8 +10,8 @@ import safetensors.numpy
 import simplejpeg
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.learned_beliefs import default_weights
+from stormpsr_jax.psr import learned
+from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.serving import content
 from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import Network

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.streams import names as stream_names
+from stormpsr_jax.psr import learned
+from stormpsr_jax.psr.streams import names as stream_names
 from stormpsr_jax.serving.named_files import sealed
 from stormpsr_jax.serving.online import LATE
 from tests.support.model_data import PROCEDURE, of_clips, video, write

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.serving import product_share
 from stormpsr_jax.serving.product_share import ProductShare, lowest_share
 from stormpsr_jax.serving.recogniser import Detected, Recognised

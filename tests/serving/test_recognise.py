@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.psr.files import predictions
-from stormpsr_jax.psr.streams import accumulated
+from stormpsr_jax.psr import accumulated
+from stormpsr_jax.recordings import predictions
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import product_share
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write

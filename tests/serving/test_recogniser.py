@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.files.scores import BOUND
+from stormpsr_jax.recordings.scores import BOUND
 from stormpsr_jax.serving.recogniser import Recogniser
 
 

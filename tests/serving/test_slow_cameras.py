@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.files.scores import FrameScores
-from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr import learned
+from stormpsr_jax.recordings.scores import FrameScores
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recognised, Recogniser

@@ -1,6 +1,6 @@
 import pytest
 
-from stormpsr_jax.psr.streams import learned_events
+from stormpsr_jax.psr import learned_events
 from stormpsr_jax.serving.recogniser import Recognised
 from tests.support import live_data
 from tests.support.live_data import COVER, SEAL, frames, scripted

@@ -5,7 +5,7 @@ import pytest
 
 import stormpsr_jax
 from stormpsr_jax.configs import cad
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import lantern, real_data, run_table
 from tests.support.guide import REPOSITORY, block, follow
 from tests.support.tiny import TINY, TRAINED, flags_of

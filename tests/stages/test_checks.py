@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import main
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import checks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

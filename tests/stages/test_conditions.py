@@ -14,10 +14,10 @@ from stormpsr_jax import load_model, main
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks.temporal import TemporalTransformer
-from stormpsr_jax.psr.files import predictions, scores
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.streams.learned import LEARNED
+from stormpsr_jax.psr.learned import LEARNED
+from stormpsr_jax.recordings import predictions, scores
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import detector
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import main
-from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.recordings import predictions
 from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

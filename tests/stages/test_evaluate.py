@@ -2,7 +2,7 @@
 
 import types
 
-from stormpsr_jax.psr.streams.select import Choice
+from stormpsr_jax.psr.selection import Choice
 from stormpsr_jax.stages import evaluate
 
 

@@ -8,7 +8,7 @@ from data_prep import stage as rendering
 from stormpsr_jax.base import results
 from stormpsr_jax.configs import cad
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import checks, evaluate, pretrain, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.psr.files import labels, predictions, scores
-from stormpsr_jax.psr.streams import learned_beliefs
+from stormpsr_jax.psr import learned_beliefs
+from stormpsr_jax.recordings import labels, predictions, scores
 from stormpsr_jax.stages import fuse
 from stormpsr_jax.training import learned_fusion
 from tests.support.simulated_scores import PROCEDURE, simulate

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.stages import evaluate
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.recordings import predictions
 from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import checks, detector, networks, predict, pretrain
 from stormpsr_jax.stages.context import Context

@@ -4,7 +4,7 @@ import numpy as np
 import trimesh
 
 from data_prep.products import meshes as cad_meshes
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import glb, toy
 from tests.support.boxes import box
 

@@ -11,8 +11,8 @@ import safetensors.numpy
 import simplejpeg
 
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 from stormpsr_jax.weights.torch_layout import to_state_dict
 from tests.support.industreal_data import TABLE
 

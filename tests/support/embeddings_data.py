@@ -7,7 +7,7 @@ import simplejpeg
 
 from data_prep.writing import shards
 from stormpsr_jax.configs import default
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import toy
 
 K, D, N, FIRST, W = 4, 12, 240, 1, 16

@@ -3,8 +3,8 @@ import json
 import numpy as np
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.files import labels, predictions, scores
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings import labels, predictions, scores
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support.commands import refused
 from tests.support.simulated_scores import simulate
 

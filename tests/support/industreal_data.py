@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 from tests.support import videos
 
 PROCEDURE = load_procedure("industreal")

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 
 from stormpsr_jax.live.capture import Taken
-from stormpsr_jax.psr import Decoder, Procedure, Settings
-from stormpsr_jax.psr.streams import learned, learned_beliefs
+from stormpsr_jax.psr import Decoder, Procedure, Settings, learned, learned_beliefs
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser

@@ -5,7 +5,7 @@ import simplejpeg
 
 from data_prep import meccano
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 REPOSITORY = Path(__file__).parents[2]
 PROCEDURE = load_procedure("meccano")

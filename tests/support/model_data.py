@@ -10,9 +10,8 @@ from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.psr import Procedure, Settings
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.learned_beliefs import default_weights
+from stormpsr_jax.psr import Procedure, Settings, learned
+from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.serving import content
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
 from stormpsr_jax.serving.recogniser import decode_row

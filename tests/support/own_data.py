@@ -8,7 +8,7 @@ import simplejpeg
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from tests.support import toy, videos
 
 FPS = 5

@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 
 from data_prep.writing import shards
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 
 def _recording(

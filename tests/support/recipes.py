@@ -2,7 +2,7 @@ from data_prep.products.product import toy_product
 from data_prep.rendering import seeds
 from data_prep.synthetic import Recipe
 from data_prep.worlds import rendered
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 SYNTHETIC = load_procedure("synthetic")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from stormpsr_jax import evaluate, recognise
 from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.recordings.procedure import load_procedure
 
 Steps = list[tuple[int, int]]  # (frame, step id)
 STREAM = "learned"

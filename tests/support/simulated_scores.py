@@ -4,9 +4,9 @@ import numpy as np
 
 from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.psr import load_procedure
-from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.files.scores import Scores
+from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.scores import Scores
 
 PROCEDURE = load_procedure("synthetic")
 VARIANT = PROCEDURE.variants["assembly"]

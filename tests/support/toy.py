@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 
 def content(

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from stormpsr_jax.psr.streams.accumulate import top_detection
-from stormpsr_jax.psr.streams.stream import Event, Stream
+from stormpsr_jax.psr.accumulation import top_detection
+from stormpsr_jax.psr.stream import Event, Stream
 
 
 @dataclasses.dataclass(frozen=True)

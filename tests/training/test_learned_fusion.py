@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.networks import learned_fusion as network
-from stormpsr_jax.psr.streams.learned_beliefs import Weights
+from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.training import learned_fusion
 from tests.support.simulated_scores import PROCEDURE, simulate
 

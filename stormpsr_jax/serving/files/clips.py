@@ -11,7 +11,7 @@ import simplejpeg
 
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.files import overlay
 from stormpsr_jax.serving.files.thumbnails import to_jpeg
 

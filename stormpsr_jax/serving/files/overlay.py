@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stormpsr_jax.base import files
 from stormpsr_jax.media.framing import Framing, Placement
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.psr.learned_beliefs import Belief
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report.pages import clock
 
 CODECS: tuple[Literal["libx264"], Literal["mpeg4"]] = ("libx264", "mpeg4")  # the first there is

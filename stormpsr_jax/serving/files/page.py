@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stormpsr_jax.base import files
+from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams import streams
-from stormpsr_jax.psr.streams.stream import Event, reported
+from stormpsr_jax.psr.stream import Event, reported
+from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.checklist import likely

@@ -9,7 +9,7 @@ from typing import Any
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
-from stormpsr_jax.psr.streams.stream import reported
+from stormpsr_jax.psr.stream import reported
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import chunks
 from stormpsr_jax.serving.checklist import Checklist

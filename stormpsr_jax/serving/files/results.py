@@ -15,9 +15,9 @@ import numpy as np
 
 from stormpsr_jax.base import files, results
 from stormpsr_jax.base.results import RECORD
-from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recordings import predictions
+from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import records
 from stormpsr_jax.serving.product_share import ProductShare

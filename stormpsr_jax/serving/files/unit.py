@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from stormpsr_jax.base.files import number
-from stormpsr_jax.psr.streams.stream import Event, reported
+from stormpsr_jax.psr.stream import Event, reported
 from stormpsr_jax.serving.checklist import PERSON
 from stormpsr_jax.serving.online import Live
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.serving.files import overlay
 from stormpsr_jax.serving.files.thumbnails import reduced
 from tests.support.model_data import PICTURES, PROCEDURE

@@ -1,8 +1,7 @@
 import numpy as np
 
-from stormpsr_jax.psr import Event
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.psr import Event, learned
+from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.product_share import ProductShare

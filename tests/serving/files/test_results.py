@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import Decoder, Settings
-from stormpsr_jax.psr.files import labels, timed_labels
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.psr import Decoder, Settings, learned
+from stormpsr_jax.psr.learned_beliefs import Belief
+from stormpsr_jax.recordings import labels, timed_labels
 from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.product_share import ProductShare

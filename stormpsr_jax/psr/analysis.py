@@ -1,0 +1,324 @@
+"""What a results table needs beyond the headline figures; all from the content of metrics.json.
+
+Matching is that of protocol `paper`, whatever protocol the events come from: the released matching
+does not say which truth an event belongs to.
+"""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import one_line
+from stormpsr_jax.psr import calibration, headline, metrics, streams, tables, wrong_parts
+from stormpsr_jax.recordings.procedure import step_name
+
+Rows = list[dict[str, Any]]
+MAX_DELAY_S = 60.0  # of the curve of F1 by tolerated delay
+# Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
+OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def load_result(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a metrics.json.
+
+    Raises:
+        ValueError: not JSON, or not what ``evaluate`` writes, so that no table can be made of it.
+    """
+    result = files.read_json(path)
+    if isinstance(result, dict) and result.get("certain"):
+        raise ValueError(f"{path}: was scored with --certain, which is gone; run evaluate again")
+    try:
+        for table in TABLES.values():
+            table(result)
+        notes(result)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = one_line(f"{type(error).__name__}: {error}", 200)
+        raise ValueError(
+            f"{path}: is no result of this version's evaluate ({what}); run that again"
+        ) from error
+    return result
+
+
+def matching(recording: Mapping[str, Any]) -> metrics.Matching:
+    """Returns what became of each step of a recording's entry in metrics.json."""
+    events = metrics.scored(recording["events"], recording.get("with_errors", False))
+    return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
+
+
+def both_found(
+    a: Mapping[str, Any], b: Mapping[str, Any], fps: float
+) -> dict[str, list[tuple[float, float]]]:
+    """Returns by recording (delay of a, delay of b), in seconds, of each step that both found.
+
+    `a` and `b` are, by recording, the entries of metrics.json; of the same recordings.
+    """
+    result = {}
+    for name in a:
+        found = [
+            {(step, t): (p - t) / fps for step, t, p in matching(entry[name]).correct}
+            for entry in (a, b)
+        ]
+        both = sorted(found[0].keys() & found[1].keys())
+        result[name] = [(found[0][key], found[1][key]) for key in both]
+    return result
+
+
+def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
+    """Compares the delays of the method and its baseline on the steps that both found.
+
+    Returns their number, "steps", and the means over them, "asd_delay_s" and "storm_delay_s"; None
+    if there are none, or one of the streams is absent.
+    """
+    names = (streams.BASELINE.name, streams.METHOD.name)
+    if not result["streams"].keys() >= set(names):
+        return None
+    baseline, method = (result["streams"][name]["recordings"] for name in names)
+    pairs = list(itertools.chain(*both_found(baseline, method, result["fps"]).values()))
+    if not pairs:
+        return None
+    means = (sum(delays) / len(pairs) for delays in zip(*pairs, strict=True))
+    delays_s = {f"{name}_delay_s": mean for name, mean in zip(names, means, strict=True)}
+    return {"steps": len(pairs), **delays_s}
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
+    sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
+    if said := result.get("recognises_by"):
+        sentences.append(f"The model recognises by {said}.")
+    sentences += result.get("risk_notes", ())
+    if (both := result.get("both_found")) is not None:
+        names = (streams.BASELINE.name, streams.METHOD.name)
+        means = " and ".join(f"{both[f'{name}_delay_s']:.1f} s for {name}" for name in names)
+        sentences.append(
+            f"On the {both['steps']} steps that both {' and '.join(names)} found, the mean delay "
+            f"is {means}."
+        )
+    if fixed := result.get("paper_settings"):
+        figures = "; ".join(f"{stream} {_in_words(s)}" for stream, s in fixed.items())
+        sentences.append(f"With the settings of the papers: {figures}.")
+    return sentences
+
+
+def _in_words(entry: Mapping[str, Any]) -> str:
+    """POS, F1, delay and accepted incorrect installations of a stream."""
+    pos, f1 = ("–" if entry[key] is None else f"{entry[key]:.3f}" for key in ("pos", "f1"))
+    delay = "–" if entry["delay_s"] is None else f"{entry['delay_s']:.1f} s"
+    text = f"POS {pos}, F1 {f1}, delay {delay}"
+    wrong = entry.get("wrong")
+    if wrong is None:
+        return text
+    return f"{text}, {wrong['accepted']} of {wrong['shown']} incorrect installations accepted"
+
+
+def summary_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream: the headline figures; one more where a stream also says what was seen."""
+    return [{"stream": name, **headline.values(s)} for name, s in headline.rows(result)]
+
+
+def overview(result: Mapping[str, Any]) -> str:
+    """Returns the tables that evaluate and a run end with, as text.
+
+    They have the figures of all procedures; `summary_table` has those of this one.
+    """
+    kept = {"stream", *(figure.key for figure in headline.of(()))}
+    rows = [{key: row[key] for key in row if key in kept} for row in summary_table(result)]
+    text = tables.format_rows(rows)
+    wrong, right = (
+        tables.format_rows(
+            [
+                {key: row[key] for key in ("stream", *(figure.key for figure in figures))}
+                for row in wrong_parts.summary_table(result)
+            ]
+        )
+        for figures in (headline.OF_INCORRECT, headline.OF_CORRECT)
+    )
+    wrong = "\n".join(filter(None, (wrong, wrong_parts.untested(result))))
+    parts = {
+        "incorrect installations": wrong,
+        "correct installations": right,
+        "states frame by frame": tables.format_rows(metrics.segments_table(result)),
+    }
+    how = [
+        f"{name}: {(stream := streams.find(name)).describe(stream.settings(**entry['settings']))}"
+        for name, entry in result["streams"].items()
+        if "settings" in entry
+    ]
+    shown = [text, *(f"{title}\n{rows}" for title, rows in parts.items() if rows), "\n".join(how)]
+    return "\n\n".join(filter(None, shown))
+
+
+def recordings_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and recording."""
+    return [
+        {
+            "stream": stream,
+            "recording": name,
+            **headline.values(r),
+            "contains_errors": r.get("contains_errors"),
+        }
+        for stream, s in result["streams"].items()
+        for name, r in s["recordings"].items()
+    ]
+
+
+def _outcomes(recording: Mapping[str, Any], fps: float) -> Iterator[tuple[str, int, int, float]]:
+    """What became of each step: "tp", "early", "wrong" or "fn", id, frame and delay in seconds."""
+    found = matching(recording)
+    yield from (("tp", step, t, (p - t) / fps) for step, t, p in found.correct)
+    yield from (("early", step, t, 0.0) for step, t, _ in found.early)
+    yield from (("wrong", step, p, 0.0) for p, step in found.wrong)
+    yield from (("fn", step, t, 0.0) for t, step in found.missed)
+
+
+def steps_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and step that occurs: its outcomes over all recordings pooled."""
+    rows = []
+    for stream, s in result["streams"].items():
+        found: dict[int, tuple[list[float], collections.Counter]] = {}
+        for r in s["recordings"].values():
+            for kind, step, _, delay in _outcomes(r, result["fps"]):
+                delays, counts = found.setdefault(step, ([], collections.Counter()))
+                counts[kind] += 1
+                if kind == "tp":
+                    delays.append(delay)
+        for step, (delays, n) in sorted(found.items()):
+            tp, fp, fn = n["tp"], n["early"] + n["wrong"], n["fn"]
+            truths = tp + fn + n["early"]
+            rows.append(
+                {
+                    "stream": stream,
+                    "step": step,
+                    "name": step_name(result["components"], step),
+                    "truths": truths,
+                    "tp": tp,
+                    "fp": fp,
+                    "fn": fn,
+                    "f1": metrics.f1_score(tp, fp, fn) if truths else None,
+                    "delay_s": float(np.mean(delays)) if delays else None,
+                }
+            )
+    return rows
+
+
+def delays(result: Mapping[str, Any], stream: str) -> np.ndarray:
+    """Returns the delays of all true positives of a stream in seconds, ascending.
+
+    Value i of n is the (i + 1) / n quantile: plotted against that it is the CDF.
+    """
+    recordings = result["streams"][stream]["recordings"].values()
+    frames = [d for r in recordings for d in matching(r).delays()]
+    return np.sort(np.array(frames, np.float64)) / result["fps"]
+
+
+def delays_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream: the distribution of its delays, all recordings pooled."""
+    rows = []
+    for stream in result["streams"]:
+        found = delays(result, stream)
+        figures = dict.fromkeys(("mean_s", "median_s", "p90_s", "max_s"))
+        if len(found):
+            quantiles = np.quantile(found, [0.5, 0.9, 1.0]).tolist()
+            values = [float(found.mean()), *quantiles]
+            figures = dict(zip(figures, values, strict=True))
+        rows.append({"stream": stream, "tp": len(found), **figures})
+    return rows
+
+
+def tolerance_curve(
+    result: Mapping[str, Any], stream: str
+) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """F1 as a function of the tolerated delay Δ, a match later than Δ being an FP and an FN.
+
+    Returns:
+        Δ (M,) in seconds, from 0 to MAX_DELAY_S, at which the curve rises; F1 (M,) from each Δ on,
+        the mean over recordings with ground truth; the area under the curve divided by MAX_DELAY_S.
+        Without ground truth no points and None.
+    """
+    steps, rises = [np.zeros(1)], [np.zeros(1)]
+    num = 0
+    for r in result["streams"][stream]["recordings"].values():
+        outcome = matching(r)
+        tp, fp, fn = outcome.counts()
+        if not r["truth"]:
+            continue
+        num += 1
+        late = np.array(outcome.delays(), np.float64) / result["fps"]
+        steps.append(late)
+        # TP + FP and TP + FN do not depend on Δ: each match adds the same to F1.
+        rises.append(np.full(len(late), 2 / max(2 * tp + fp + fn, 1)))
+    if not num:
+        return np.zeros(0), np.zeros(0), None
+    at, place = np.unique(np.concatenate(steps), return_inverse=True)
+    curve = np.cumsum(np.bincount(place, np.concatenate(rises))) / num
+    inside = at <= MAX_DELAY_S
+    at, curve = at[inside], curve[inside]
+    widths = np.diff(at, append=MAX_DELAY_S)
+    return at, curve, float((curve * widths).sum() / MAX_DELAY_S)
+
+
+def tolerance_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream: F1 at some tolerated delays and the area under the curve."""
+    rows = []
+    for stream in result["streams"]:
+        at, curve, area = tolerance_curve(result, stream)
+        row: dict[str, Any] = {"stream": stream}
+        for part in (0.0, 0.05, 0.1, 0.25, 0.5, 1.0):
+            i = int(np.searchsorted(at, part * MAX_DELAY_S, "right")) - 1
+            row[f"f1@{part * MAX_DELAY_S:g}s"] = float(curve[i]) if i >= 0 else None
+        rows.append({**row, "auc": area})
+    return rows
+
+
+def occlusion_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and interval of the visible fraction at a step's completion.
+
+    Only true steps whose visible fraction is known; so there is a recall, and no precision:
+    what is recognised without being true has no completion. The last interval includes its upper
+    edge.
+    """
+    rows = []
+    for stream, s in result["streams"].items():
+        found: list[tuple[float, str, float]] = []
+        for r in s["recordings"].values():
+            visible = r.get("visible") or [None] * len(r["truth"])
+            pairs = zip(r["truth"], visible, strict=True)
+            known = {tuple(step): v for step, v in pairs if v is not None}
+            for kind, step, t, delay in _outcomes(r, result["fps"]):
+                if kind != "wrong" and (t, step) in known:
+                    found.append((known[t, step], kind, delay))
+        for low, high in itertools.pairwise(OCCLUSION_EDGES):
+            part = [f for f in found if low <= f[0] < high or f[0] == high == 1]
+            tp = [delay for _, kind, delay in part if kind == "tp"]
+            rows.append(
+                {
+                    "stream": stream,
+                    "visible": f"{low:g}–{high:g}",
+                    "truths": len(part),
+                    "tp": len(tp),
+                    "early": sum(kind == "early" for _, kind, _ in part),
+                    "fn": sum(kind == "fn" for _, kind, _ in part),
+                    "recall": len(tp) / len(part) if part else None,
+                    "delay_s": float(np.mean(tp)) if tp else None,
+                }
+            )
+    return rows
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], Rows]] = {
+    "summary": summary_table,
+    "recordings": recordings_table,
+    "steps": steps_table,
+    "delays": delays_table,
+    "tolerance": tolerance_table,
+    "occlusion": occlusion_table,
+    "wrong": wrong_parts.summary_table,
+    "segments": metrics.segments_table,
+    "installations": wrong_parts.installations_table,
+    "reliability": calibration.table,
+}

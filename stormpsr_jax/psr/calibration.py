@@ -1,0 +1,236 @@
+"""Confidences that say how likely an event is right, and how well they do.
+
+A decoder's confidence is the mean of the evidence, which says little about the chance that the
+event is right. `fit` learns that chance from events that were judged by the labels: Platt scaling
+(Platt, Probabilistic outputs for support vector machines, 1999) of the confidence's logit, by
+Newton's method as in Lin, Lin and Weng (A note on Platt's probabilistic outputs, 2007). It has two
+parameters, so that 20 events are enough, and its smoothed targets leave nothing certain. Reports of
+wrong parts are right much less often than installations and removals: they have a map of their own.
+The beliefs of the learned fusion are probabilities to begin with, of hundreds of recordings, which
+what a dozen say does not make better: they are taken as they are (`STATED`).
+
+How far stated confidences and what came true lie apart is the expected calibration error (Naeini et
+al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015): the mean over bins
+of |mean confidence − share of right events|, weighted with the events of the bin. The bins hold
+equally many events (`reliability`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.psr import metrics, wrong_parts
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+
+MIN_EVENTS = 20  # that a slope is learnt from
+MAX_BINS = 10
+EVENTS_PER_BIN = 10  # at least, without which the share of right ones is mostly chance
+# Confidences nearer to 0 and 1 than this are not told apart: their logits have no bounds.
+EDGE = 1e-3
+
+Rows = list[dict[str, Any]]
+
+
+class Judged(NamedTuple):
+    """The confidence of an event, whether it is right, and its step id."""
+
+    confidence: float
+    right: bool
+    step_id: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """From a confidence to the probability that the event is right; it never falls.
+
+    Attributes:
+        slope, intercept: the probability is sigmoid(slope · logit(confidence) + intercept).
+        low, high: which it does not leave, however far the confidence is from those seen.
+        wrong: the one for reports of wrong parts (3k+1); None takes them like all others.
+    """
+
+    slope: float
+    intercept: float
+    low: float
+    high: float
+    wrong: "Calibration | None" = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.slope < math.inf:
+            raise ValueError(f"slope {self.slope} is not a finite number from 0 up")
+        if not math.isfinite(self.intercept):
+            raise ValueError(f"intercept {self.intercept} is not a finite number")
+        if not 0 < self.low <= self.high < 1:
+            what = "are not in order between 0 and 1"
+            raise ValueError(f"low {self.low} and high {self.high} {what}")
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is one number whatever the confidence: there was too little to learn from."""
+        return self.slope == 0
+
+    def __call__(self, confidence: float, step_id: int = 0) -> float:
+        """Returns the probability for a confidence in 0…1 of an event with this step id."""
+        if self.wrong is not None and step_id % 3 == 1:
+            return self.wrong(confidence)
+        score = self.slope * _logit(min(max(confidence, EDGE), 1 - EDGE)) + self.intercept
+        return min(max(0.5 + 0.5 * math.tanh(score / 2), self.low), self.high)
+
+
+# What is stated, as it is: sigmoid(logit(confidence)), with nothing certain.
+STATED = Calibration(1.0, 0.0, EDGE, 1 - EDGE)
+
+
+def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> list[Judged]:
+    """Returns a recording's events (frame, step id, confidence, …) with whether they are right.
+
+    A completed step is right if it is a true positive of `metrics.match_steps`, a report of a wrong
+    part (3k+1) if the part is wrong at that frame. Such reports are left out where no states are
+    labelled; if the truth has the incorrect installations, they are matched like steps. That a
+    wrong part was taken off is left out, as labels have no such step.
+    """
+    events = list(events)
+    steps = metrics.scored(events, recording.with_errors)
+    matching = metrics.match_steps(recording.truth, steps)
+    right = {(frame, step) for step, _, frame in matching.correct}
+    unknown = {(e[0], e[1]) for e in events if e[1] % 3 == 2}.difference(steps)
+    if not recording.with_errors:
+        reports = {(e[0], e[1]) for e in events if e[1] % 3 == 1}
+        if len(recording.frames):
+            sits_wrong = wrong_parts.wrong_installations(recording.frames, recording.states, ())
+            right |= reports.difference(wrong_parts.false_alarms(sits_wrong, reports))
+        else:
+            unknown |= reports
+    return [
+        Judged(e[2], (e[0], e[1]) in right, e[1]) for e in events if (e[0], e[1]) not in unknown
+    ]
+
+
+def fit(judged: Iterable[Judged]) -> Calibration:
+    """Learns the probability that an event is right from judged events.
+
+    Reports of wrong parts and all other events are learnt apart. Of n events of which r are right,
+    the probability stays in 1 / (n − r + 2) … (r + 1) / (r + 2), Platt's targets. It is
+    (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS` events, where all are right
+    or none is, and where the surer ones are not more often right.
+    """
+    kinds: tuple[list[Judged], list[Judged]] = [], []
+    for one in sorted(judged):
+        kinds[one.step_id % 3 == 1].append(one)
+    others, wrong = map(_fit, kinds)
+    return dataclasses.replace(others, wrong=wrong)
+
+
+def _fit(judged: Sequence[Judged]) -> Calibration:
+    """`fit` of events that are taken alike, by confidence."""
+    right = np.array([one.right for one in judged], bool)
+    num, num_right = len(right), int(right.sum())
+    low, high = 1 / (num - num_right + 2), (num_right + 1) / (num_right + 2)
+    constant = Calibration(0.0, _logit((num_right + 1) / (num + 2)), low, high)
+    x = np.array([_logit(min(max(one.confidence, EDGE), 1 - EDGE)) for one in judged])
+    if num < MIN_EVENTS or num_right in (0, num) or x.std() < 1e-6:
+        return constant
+    mean, scale = float(x.mean()), float(x.std())
+    slope, intercept = _logistic((x - mean) / scale, np.where(right, high, low)).tolist()
+    if slope <= 0:
+        return constant
+    return Calibration(slope / scale, intercept - slope / scale * mean, low, high)
+
+
+def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
+    """Returns the judged events of two or more recordings, calibrated by what the others taught."""
+    found = []
+    for i, own in enumerate(recordings):
+        taught = fit(one for j, other in enumerate(recordings) if j != i for one in other)
+        found += [one._replace(confidence=taught(one.confidence, one.step_id)) for one in own]
+    return found
+
+
+def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
+    """Returns how far confidences and the share of right events lie apart.
+
+    Events are sorted by confidence and cut into up to `MAX_BINS` bins of equally many, at least
+    `EVENTS_PER_BIN` each where there are two bins or more. Equal confidences share a bin; what that
+    leaves too few of in a later bin joins the one before.
+
+    Returns:
+        "ece", None without events, and "bins", by confidence: "low" and "high", the confidences
+        that occur, the number of "events", mean "confidence", share of "right" ones.
+    """
+    judged = sorted(judged)
+    num_bins = max(1, min(MAX_BINS, len(judged) // EVENTS_PER_BIN))
+    groups: dict[int, list[Judged]] = {}
+    first: dict[float, int] = {}  # place of each confidence
+    for i, one in enumerate(judged):
+        place = first.setdefault(one.confidence, i)
+        groups.setdefault(place * num_bins // len(judged), []).append(one)
+    large: list[list[Judged]] = []
+    for group in groups.values():
+        if large and len(group) < EVENTS_PER_BIN:
+            large[-1] += group
+        else:
+            large.append(group)
+    bins = [
+        {
+            "low": group[0].confidence,
+            "high": group[-1].confidence,
+            "events": len(group),
+            "confidence": math.fsum(one.confidence for one in group) / len(group),
+            "right": sum(one.right for one in group) / len(group),
+        }
+        for group in large
+    ]
+    gaps = [b["events"] * abs(b["confidence"] - b["right"]) for b in bins]
+    return {"ece": math.fsum(gaps) / len(judged) if judged else None, "bins": bins}
+
+
+def table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and bin of metrics.json, and one per stream of all bins with its ECE."""
+    rows = []
+    for stream, s in result["streams"].items():
+        known = s.get("reliability") or {"bins": ()}
+        bins = [(f"{b['low']:.3f}–{b['high']:.3f}", b) for b in known["bins"]]
+        num = sum(b["events"] for _, b in bins)
+        if num:
+            whole = {
+                key: math.fsum(b["events"] * b[key] for _, b in bins) / num
+                for key in ("confidence", "right")
+            }
+            bins.append(("all", {**whole, "events": num}))
+        for name, b in bins:
+            gap = known["ece"] if name == "all" else abs(b["confidence"] - b["right"])
+            figures = {key: b[key] for key in ("events", "confidence", "right")}
+            rows.append({"stream": stream, "confidences": name, **figures, "error": gap})
+    return rows
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability) - math.log1p(-probability)
+
+
+def _logistic(x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Slope and intercept (2,) of logistic regression; targets (N,) strictly inside 0…1."""
+    columns = np.stack([x, np.ones(len(x))])
+    theta = np.array([0.0, _logit(float(targets.mean()))])
+
+    def loss(theta: np.ndarray) -> float:
+        scores = theta @ columns
+        return float((np.logaddexp(0, scores) - targets * scores).sum())
+
+    for _ in range(100):
+        p = 0.5 + 0.5 * np.tanh(theta @ columns / 2)
+        gradient = columns @ (p - targets)
+        step = np.linalg.solve((columns * (p * (1 - p))) @ columns.T, gradient)
+        size = 1.0
+        # Newton's step may go too far: halved until the loss falls as the gradient promises.
+        while size > 1e-9 and loss(theta - size * step) > loss(theta) - 1e-4 * size * (
+            gradient @ step
+        ):
+            size /= 2
+        if size <= 1e-9 or np.abs(step).max() < 1e-10:
+            break
+        theta = theta - size * step
+    return theta

@@ -1,0 +1,282 @@
+"""Scoring of recordings: labels and predictions in, the content of metrics.json out."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.psr import (
+    agreement,
+    analysis,
+    calibration,
+    headline,
+    metrics,
+    released,
+    risk,
+    step_sets,
+    streams,
+    wrong_parts,
+)
+from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.metrics import Step
+from stormpsr_jax.psr.risk import RISK
+from stormpsr_jax.psr.stream import Event, Settings, reported
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
+from stormpsr_jax.recordings.procedure import Procedure
+
+PROTOCOLS = ("paper", "released")
+Scores = dict[str, Any]
+
+
+def evaluate(
+    procedure: Procedure,
+    labels_dir: str | os.PathLike,
+    asd_dir: str | os.PathLike | None = None,
+    temporal_dir: str | os.PathLike | None = None,
+    *,
+    settings: Settings | Mapping[str, Any],
+    scores_dir: str | os.PathLike | None = None,
+    weights: Weights | None = None,
+    protocol: str = "paper",
+    variant: str | None = None,
+    visibility_dir: str | os.PathLike | None = None,
+    with_errors: bool = False,
+    risk: float | None = None,
+) -> dict[str, Any]:
+    """Reads a folder of labels and one or two of predictions and scores them.
+
+    Args:
+        labels_dir, asd_dir, temporal_dir, scores_dir, visibility_dir, with_errors: see
+            `load_recordings`.
+        settings: of all streams that sum up evidence, or by stream.
+        weights: of the learned fusion; without them, or without scores, it is left out.
+        protocol: "paper" or "released".
+        variant: of all recordings; None finds each one's by its name.
+        risk: how much of the incorrect installations may be accepted, of all streams; None is
+            `risk.RISK` of the learned fusion, and no matter to the others (protocol `paper`).
+
+    Returns:
+        The content of metrics.json; "warnings" say where the input may not be what it seems,
+        "checks" what is known of how predictions fit the labels.
+
+    Raises:
+        ValueError: input that cannot be read or does not fit, every error with file, line and
+            field; predictions that certainly count frames at another rate than the labels.
+    """
+    recordings = load_recordings(
+        procedure,
+        labels_dir,
+        asd_dir,
+        temporal_dir,
+        scores_dir=scores_dir,
+        visibility_dir=visibility_dir,
+        variant=variant,
+        with_errors=with_errors,
+    )
+    return evaluate_recordings(
+        procedure,
+        recordings,
+        settings,
+        weights=weights,
+        protocol=protocol,
+        risks=risks_of(risk, protocol),
+    )
+
+
+def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
+    """Returns the risk by stream, of those that one is asked for or that have one by themselves.
+
+    Raises:
+        ValueError: it is not in 0…1, or asked for in another protocol than `paper`.
+    """
+    if asked is None:
+        fitted = [stream.name for stream in streams.STREAMS if stream.fitted]
+        return dict.fromkeys(fitted if protocol == "paper" else (), RISK)
+    if not 0 <= asked <= 1:
+        raise ValueError(f"--risk={asked} is not in 0…1")
+    if protocol != "paper":
+        raise ValueError("--risk needs --protocol=paper")
+    return dict.fromkeys(streams.names(), asked)
+
+
+def evaluate_recordings(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    settings: Settings | Mapping[str, Any],
+    *,
+    weights: Weights | None = None,
+    protocol: str = "paper",
+    risks: Mapping[str, float] | None = None,
+    calibrations: Mapping[str, calibration.Calibration] | None = None,
+) -> dict[str, Any]:
+    """Scores recordings that were read already; see `evaluate`.
+
+    `risks`, by stream, are how much of the incorrect installations may be accepted (protocol
+    `paper`): each recording is decoded with the bar that the others choose (`risk.Bars`). Other
+    streams go by their settings alone. `weights` are those of fitted streams, of which the learned
+    fusion is one; without them these are left out, as they are in protocol `released`.
+    `calibrations`, by stream, are of the confidences (protocol `paper`).
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+    if isinstance(settings, Settings):
+        settings = {stream.name: settings for stream in streams.STREAMS if stream.sums}
+    others = {s.name: s.defaults(weights) for s in streams.STREAMS if not s.sums}
+    settings = {**others, **settings}
+    fps = procedure.fps
+    decoders = {s.decoder for s in settings.values() if isinstance(s, Settings)}
+    if len(decoders) != 1:
+        raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
+    decoder = decoders.pop()
+    scored = [
+        stream
+        for stream in streams.available(recordings, decoder)
+        if (weights is not None or not stream.fitted) and (protocol != "released" or stream.sums)
+    ]
+    if not scored:
+        raise ValueError("no predictions; pass --asd, --temporal or both")
+    if calibrations and protocol == "released":
+        raise ValueError("confidences are calibrated in protocol 'paper' alone")
+    summarise = released.summarise if protocol == "released" else metrics.summarise
+    in_sets = any(step_sets.are_shared(r.truth) for r in recordings.values())
+    results: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    for stream in scored:
+        calibrated = (calibrations or {}).get(stream.name)
+        own = settings[stream.name]
+        rows: dict[str, dict[str, Any]] = {}
+        asked = (risks or {}).get(stream.name) if protocol == "paper" else None
+        bars = decision = None
+        if asked is not None:
+            bars = risk.Bars(procedure, recordings, stream, own, weights, calibrated)
+            decision = bars.decide(asked)
+        judged: list[calibration.Judged] = []
+        for name, recording in recordings.items():
+            try:
+                if protocol == "released":
+                    assert isinstance(own, Settings)  # as those of all its streams are
+                    found = released.evaluate_recording(procedure, recording, stream.name, own, fps)
+                else:
+                    if bars is not None and asked is not None:
+                        events = bars.events(name, asked)
+                    else:
+                        events = stream.decode(
+                            procedure, recording, own, weights, calibration=calibrated
+                        )
+                    found = _score_paper(recording, events, fps, stream.fitted, in_sets)
+                    judged += calibration.judge(reported(events), recording)
+            except ValueError as error:
+                raise ValueError(f"recording {name!r}: {error}") from error
+            truth = [list(step) for step in sorted(recording.truth)]
+            steps = [event[:2] for event in found["events"]]
+            unsure = [event[:2] for event in found.get("unsure", ())]
+            rows[name] = {
+                **found,
+                "variant": recording.variant.name,
+                "truth": truth,
+                "with_errors": recording.with_errors,
+                "wrong": wrong_parts.score_recording(
+                    recording.frames, recording.states, steps, fps, unsure
+                ),
+            }
+            counted = metrics.scored(found["events"], recording.with_errors)
+            rows[name]["segments"] = metrics.score_segments(
+                recording.truth, counted, recording.variant.initial_state, recording.last_frame
+            )
+            if recording.visibility is not None:
+                rows[name]["visible"] = _visible(recording.visibility, truth)
+        entry = results[stream.name] = summarise(rows)
+        entry["wrong"] = wrong_parts.summarise(row["wrong"] for row in rows.values())
+        if protocol == "paper" and stream.fitted:
+            seen = [row["seen"] for row in rows.values()]
+            entry["seen"] = headline.over_recordings(seen, headline.exact_mean)
+            entry["seen"]["wrong"] = wrong_parts.summarise(row["wrong"] for row in seen)
+        entry["segments"] = metrics.summarise_segments(row["segments"] for row in rows.values())
+        if protocol == "paper":
+            entry["reliability"] = calibration.reliability(judged)
+        entry["settings"] = dataclasses.asdict(own if decision is None else decision.settings)
+        if decision is not None and entry["wrong"] is not None:
+            entry["wrong"] |= {"risk": decision.risk, "bound": decision.bound}
+        entry["recordings"] = rows
+        if decision is not None:
+            said = decision.note(stream.name), wrong_parts.in_words(entry["wrong"])
+            notes.append(" ".join(said).rstrip())
+    errors, warnings = list[str](), list[str]()
+    for stream in scored:
+        # Only files of other programs may count otherwise, and events of several tell of none.
+        if len(stream.needs) == 1 and not stream.fitted:
+            rows = results[stream.name]["recordings"]
+            steps_of = {n: sorted(event[:2] for event in row["events"]) for n, row in rows.items()}
+            its = agreement.check_rates(recordings, stream.name, stream.needs[0], steps_of, fps)
+            errors += its[0]
+            warnings += its[1]
+    raise_all(errors)
+    checks, better = agreement.check(procedure, recordings, settings.get(streams.BASELINE.name))
+    warnings = warnings or better
+    result = {
+        "protocol": protocol,
+        "decoder": decoder,
+        "procedure": procedure.name,
+        "components": list(procedure.components),
+        "fps": fps,
+        "streams": results,
+    }
+    return {
+        **result,
+        "both_found": analysis.mean_delays_of_both(result),
+        "risk_notes": notes,
+        "checks": [*agreement.ends(recordings), *checks],
+        "warnings": warnings + _check_beginnings(recordings),
+    }
+
+
+def _check_beginnings(recordings: Mapping[str, LabelledPredictions]) -> list[str]:
+    """Warns if recordings do not begin as their variants do, which decoders assume."""
+    others = [
+        name
+        for name, r in recordings.items()
+        if len(r.states) and tuple(r.states[0].tolist()) != r.variant.initial_state
+    ]
+    what = "begin in another state than their variant: what is installed from the start is "
+    what += "recognised as steps that are not true"
+    return [f"the labels of {', '.join(others)} {what}"] if others else []
+
+
+def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:
+    """The visible fraction at each true step, None where unknown."""
+    known = dict(zip(visibility[0].tolist(), visibility[1].tolist(), strict=True))
+    fractions = [known.get(frame, math.nan) for frame, _ in truth]
+    return [None if math.isnan(fraction) else fraction for fraction in fractions]
+
+
+def _scores(r: LabelledPredictions, steps: Sequence[Step], fps: float, in_sets: bool) -> Scores:
+    further = {"pos_sets": step_sets.order_similarity(r.truth, steps)} if in_sets else {}
+    return {**metrics.score_recording(r.truth, steps, fps, r.visible_from), **further}
+
+
+def _score_paper(
+    r: LabelledPredictions, found: Sequence[Event], fps: float, fitted: bool, in_sets: bool
+) -> Scores:
+    reports = reported(found)
+    steps = metrics.scored(reports, r.with_errors)
+    result: Scores = {}
+    if fitted:  # what was seen: without a bar for installations that is what was reported
+        with_bar = any(event.kind != "report" for event in found)
+        seen = [event for event in found if event.kind == "seen"] if with_bar else reports
+        of_seen = _scores(r, metrics.scored(seen, r.with_errors), fps, in_sets)
+        wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in seen], fps)
+        result["seen"] = {**of_seen, "events": [list(e[:3]) for e in seen], "wrong": wrong}
+    return {
+        **result,
+        **_scores(r, steps, fps, in_sets),
+        "perception_fp": None,
+        "perception_fn": None,
+        "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
+        "events": [list(e[:3]) for e in reports],
+        "unsure": [[*e[:3], e.evidence["since"]] for e in found if e.kind == "unsure"],
+        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, steps)),
+    }

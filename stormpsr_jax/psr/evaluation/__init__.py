@@ -1,1 +1,0 @@
-"""Whole results: scored, analysed, compared, as tables."""

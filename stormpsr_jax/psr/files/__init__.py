@@ -1,1 +1,0 @@
-"""Label and prediction files, read and written."""

@@ -1,0 +1,335 @@
+"""How high the bar for installations has to be, so that few incorrect ones are accepted.
+
+The loss of a recording is the share of its incorrect installations that are reported as installed
+(`wrong_parts`), in 0…1; it falls as the bar rises. Of n recordings with an incorrect installation
+the mean loss at bar λ is R̂(λ). What other products lost at it, p₀(λ), counts as A recordings more
+(the plainest form of few-shot conformal prediction, Fisch et al., arXiv 2102.08898), and the bar is
+the lowest with
+
+    (A · p₀(λ) + n · R̂(λ)) / (A + n) ≤ R.
+
+`PRIOR` has p₀ by kind of the weights, and A = `PRIOR_RECORDINGS`. For streams without weights p₀ is
+1 and A is 1, which is conformal risk control (Angelopoulos et al., arXiv 2208.02814).
+
+The expected loss of a further recording is at most R, if it is drawn as those n were, where
+
+    (n · R̂(λ) + 1) / (n + 1) ≤ R
+
+holds at the bar that was chosen; otherwise nothing guarantees R for this product. It is no bound
+for other people, light or products, nor for a part that goes wrong in a new way; and it holds
+approximately alone where the same recordings have chosen thresholds or when to stop training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.psr import wrong_parts
+from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.evidence import CAP
+from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.stream import Event, Stream, reported
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.procedure import Procedure
+
+RISK = 0.1  # that is asked for where nobody says another one
+PRIOR_RECORDINGS = 20  # A: the two errors that most people have shall not rule alone
+# p₀ at each of `learned.BARS`. docs/results.md says what each was measured on.
+PRIOR: dict[str, tuple[float, ...]] = {
+    "scores": (
+        *(0.23, 0.144, 0.115, 0.08, 0.063, 0.034, 0.034),
+        *(0.034, 0.029, 0.029, 0.017, 0.017, 0.006, 0.006),
+    ),
+    "csv": (
+        *(0.557, 0.557, 0.557, 0.546, 0.523, 0.517, 0.511),
+        *(0.494, 0.483, 0.454, 0.431, 0.414, 0.402, 0.379),
+    ),
+    "detections": (
+        *(0.636, 0.636, 0.636, 0.636, 0.636, 0.636, 0.545),
+        *(0.455, 0.364, 0.091, 0.091, 0.045, 0.045, 0.045),
+    ),
+    "clips": (
+        *(0.58, 0.58, 0.58, 0.58, 0.58, 0.546, 0.414),
+        *(0.264, 0.121, 0.006, 0.003, 0.003, 0.003, 0.003),
+    ),
+}
+# Where a risk leaves most correct installations without a verdict, one of these is named.
+RISKS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """What recordings say of bars.
+
+    Attributes:
+        bars: (B,) ascending.
+        losses: (B,) mean loss of the recordings at each, not rising.
+        recordings: n, how many have an incorrect installation.
+        silent: (B,) share of the correct installations that have no verdict; () if not known.
+        lasting: of the recordings, how many have an incorrect installation that outlasts another
+            step; None if not known.
+    """
+
+    bars: tuple[float, ...]
+    losses: tuple[float, ...]
+    recordings: int
+    silent: tuple[float, ...] = ()
+    lasting: int | None = None
+
+    def __post_init__(self) -> None:
+        num = len(self.bars)
+        if not (len(self.losses) == num > 0 and len(self.silent) in (0, num)):
+            raise ValueError("bars, losses and silent do not fit one another")
+        if self.recordings < 0:
+            raise ValueError(f"recordings {self.recordings} is not a number from 0 up")
+        if not all(math.isfinite(bar) for bar in self.bars):
+            raise ValueError("bars hold numbers that are not finite")
+        if not all(0 <= one <= 1 for one in (*self.losses, *self.silent)):
+            raise ValueError("losses or silent hold numbers that are not in 0…1")
+
+    def bound(self, bar: float) -> float:
+        """Returns the bound on the expected loss at a bar, which is one of `bars`."""
+        loss = self.losses[self.bars.index(bar)]
+        return (self.recordings * loss + 1) / (self.recordings + 1)
+
+    def bar(self, risk: float, prior: Sequence[float] | None = None) -> float | None:
+        """Returns the lowest bar that is low enough in risk; None: not even the highest one is.
+
+        `prior` (B,) is p₀; None is that of a stream without weights.
+        """
+        A, prior = (1, (1.0,) * len(self.bars)) if prior is None else (PRIOR_RECORDINGS, prior)
+        n = self.recordings
+        for bar, p, loss in zip(self.bars, prior, self.losses, strict=True):
+            if (A * p + n * loss) / (A + n) <= risk + 1e-12:
+                return bar
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How installations are decided.
+
+    Attributes:
+        settings: of the stream, with the bar.
+        risk: that was asked for; 1 is without a bar.
+        bound: on the expected share of incorrect installations accepted, which is the risk asked
+            for; None if it does not hold at the bar, or there is no bar.
+        recordings: n, with an incorrect installation, that there were to choose by.
+        mixed: whether what other products lost had a say.
+        reached: whether there is a bar for this risk; otherwise nothing is right.
+        silent: share of the correct installations of these recordings that have no verdict at the
+            bar; None if not known.
+        possible: where that is more than half, the least risk at which it is not; None: none.
+        corrected: whether all incorrect installations were corrected before another step.
+    """
+
+    settings: Any
+    risk: float
+    bound: float | None = None
+    recordings: int = 0
+    mixed: bool = False
+    reached: bool = True
+    silent: float | None = None
+    possible: float | None = None
+    corrected: bool = False
+
+    def note(self, stream: str) -> str:
+        """Returns sentences for people."""
+        if self.risk >= 1:
+            return f"{stream}: --risk=1 sets no limit, so no part is reported as not sure."
+        if self.bound is not None:
+            said = (
+                f"{stream}: approximately {self.bound:.0%} of the incorrect installations of a "
+                f"recording are accepted at most, on average: {self.recordings} recordings with "
+                "one show it. It holds for further ones that are like these."
+            )
+        elif not self.reached:
+            said = f"{stream}: no bar is known to keep a risk of {self.risk:g}: "
+            said += "nothing is called right." if self.mixed else "the bar is not raised."
+        else:
+            said = (
+                f"{stream}: mixed: the bar goes by what models of other products accepted, and by "
+                f"the recordings with an incorrect installation ({self.recordings}), so a risk of "
+                f"{self.risk:g} is not guaranteed for this product."
+            )
+        if self.corrected:
+            said += (
+                " All incorrect installations were corrected before the next step, which says "
+                "little of those that stay."
+            )
+        if self.silent is not None and self.silent > 0.5:
+            less = "no risk up to 0.5" if self.possible is None else f"a risk of {self.possible:g}"
+            said += (
+                f" {self.silent:.0%} of the correct installations get no verdict at it: a station "
+                f"cannot tick them; {less} leaves at most half without."
+            )
+        return said
+
+
+def decide(
+    stream: Stream, settings: Any, risk: float, control: Control | None, kind: str | None
+) -> Decision:
+    """Returns how installations are decided at a risk.
+
+    Args:
+        settings: without a bar.
+        risk: in 0…1; 1 is none.
+        control: what validation recordings say; None without any.
+        kind: of the weights of a fitted stream, of `scores.KINDS`.
+
+    Raises:
+        ValueError: a risk that is not in 0…1.
+    """
+    if not 0 <= risk <= 1:
+        raise ValueError(f"risk {risk} is not in 0…1")
+    if risk == 1:
+        return Decision(stream.with_bar(settings, None), risk)
+    bars = stream.bars(settings)
+    if control is None or tuple(control.bars) != bars:  # or of an earlier version
+        control = Control(bars, (0.0,) * len(bars), 0)
+    prior = PRIOR[kind] if kind is not None and stream.fitted else None
+    n, bar = control.recordings, control.bar(risk, prior)
+    if prior is None and bar is None:  # too few recordings, and no other product to go by
+        return Decision(settings, risk, recordings=n, reached=False)
+
+    def silent(bar: float | None) -> float | None:
+        if not control.silent:
+            return None
+        return 1.0 if bar is None else control.silent[bars.index(bar)]
+
+    share, possible = silent(bar), None
+    if share is not None and share > 0.5:
+        shares = ((one, silent(control.bar(one, prior))) for one in RISKS if one > risk)
+        possible = next((one for one, s in shares if s is not None and s <= 0.5), None)
+    holds = bar is not None and control.bound(bar) <= risk + 1e-12
+    return Decision(
+        stream.with_bar(settings, CAP if bar is None else bar),  # which no evidence exceeds
+        risk,
+        risk if holds else None,
+        n,
+        mixed=prior is not None,
+        reached=bar is not None,
+        silent=share,
+        possible=possible,
+        corrected=bool(n) and control.lasting == 0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AtBars:
+    """A recording decoded at each bar of a stream.
+
+    Attributes:
+        events: (B,) lists.
+        losses: (B,), not rising; None without an incorrect installation.
+        right: its correct installations.
+        silent: (B,) those of them that have no verdict at each bar.
+        lasting: whether an incorrect installation outlasts another step.
+    """
+
+    events: list[list[Event]]
+    losses: np.ndarray | None = None
+    right: int = 0
+    silent: np.ndarray | int = 0
+    lasting: bool = False
+
+
+def decode_bars(
+    procedure: Procedure,
+    recording: LabelledPredictions,
+    stream: Stream,
+    settings: Any,
+    weights: Weights | None,
+    calibration: Calibration | None = None,
+) -> AtBars:
+    """Decodes a recording at each bar of a stream."""
+    bars = stream.bars(settings)
+    candidates = [stream.with_bar(settings, bar) for bar in bars]
+    found = stream.decode_each(procedure, recording, candidates, weights, calibration=calibration)
+    steps = [[event[:2] for event in reported(events)] for events in found]
+    frames, states = recording.frames, recording.states
+    scored = [wrong_parts.score_recording(frames, states, one, procedure.fps) for one in steps]
+    rows = [one for one in scored if one is not None]
+    if not rows:
+        return AtBars(found)
+    silent, right = np.array([one["no_verdict"] for one in rows]), rows[0]["right_installations"]
+    if not rows[0]["shown"]:
+        return AtBars(found, None, right, silent)
+    losses = np.array([one["accepted"] / one["shown"] for one in rows])
+    changes = frames[1:][(np.diff(np.abs(states), axis=0) != 0).any(axis=1)]
+    lasting = any(
+        ((changes > start) & (changes < end)).any()
+        for _, start, end in wrong_parts.spans(frames, states, -1)
+    )
+    # A decoder may accept at a bar what it does not at a lower one, by another order of reports.
+    return AtBars(found, np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
+
+
+def control_of(bars: Sequence[float], recordings: Iterable[AtBars]) -> Control:
+    """Returns what recordings say together."""
+    recordings = list(recordings)
+    known = [one.losses for one in recordings if one.losses is not None]
+    losses = np.mean(known, axis=0) if known else np.zeros(len(bars))
+    silent: tuple[float, ...] = ()
+    if right := sum(one.right for one in recordings):
+        none = np.zeros(len(bars))
+        silent = tuple((np.sum([none + one.silent for one in recordings], axis=0) / right).tolist())
+    lasting = sum(one.lasting for one in recordings)
+    return Control(tuple(bars), tuple(losses.tolist()), len(known), silent, lasting)
+
+
+def measure(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    stream: Stream,
+    settings: Any,
+    weights: Mapping[str, Weights] | None,
+) -> Control:
+    """Returns what recordings say of a stream's bars; `weights`, by recording, have not seen it."""
+    found = [
+        decode_bars(procedure, r, stream, settings, None if weights is None else weights[name])
+        for name, r in recordings.items()
+    ]
+    return control_of(stream.bars(settings), found)
+
+
+class Bars:
+    """Recordings decoded at every bar of a stream, each to be judged by what the others say."""
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        recordings: Mapping[str, LabelledPredictions],
+        stream: Stream,
+        settings: Any,
+        weights: Weights | None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._procedure, self._recordings = procedure, recordings
+        self._stream, self._settings, self._weights = stream, settings, weights
+        self._calibration, self.bars = calibration, stream.bars(settings)
+        how = stream, settings, weights, calibration
+        self._found = {n: decode_bars(procedure, r, *how) for n, r in recordings.items()}
+
+    def decide(self, asked: float, left_out: str = "") -> Decision:
+        """Returns how the recordings decide, without the one that is left out."""
+        others = [found for name, found in self._found.items() if name != left_out]
+        control = control_of(self.bars, others)
+        kind = None if self._weights is None else self._weights.kind
+        return decide(self._stream, self._settings, asked, control, kind)
+
+    def events(self, name: str, asked: float) -> list[Event]:
+        """Returns a recording's events as all others decide."""
+        settings = self.decide(asked, left_out=name).settings
+        for bar, events in zip(self.bars, self._found[name].events, strict=True):
+            if self._stream.with_bar(self._settings, bar) == settings:
+                return events
+        one, how = self._recordings[name], self._weights
+        return self._stream.decode(
+            self._procedure, one, settings, how, calibration=self._calibration
+        )

@@ -1,1 +1,0 @@
-"""Decoding: a stream of predictions becomes steps."""

@@ -1,0 +1,292 @@
+"""Boxes in the forms of labelling tools, detectors and data sets, each read into `Picture`s.
+
+COCO annotations and results, "CVAT for images 1.1", YOLO text files and MECCANO's CSV. Readers
+raise ValueError with all errors of a file, each with its entry or line. What a class stands for,
+and of which recording a picture is, is for the caller to say: a `Translate` makes of a class as it
+is in a file, and its place, the one that counts; without it true boxes are read, whose classes do
+not count, and which have to be in the picture.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.errors import for_each
+from stormpsr_jax.recordings import csvfile
+from stormpsr_jax.recordings.boxes import Box, Id, Picture
+from stormpsr_jax.recordings.formats import xml_tree
+
+_MAX_PIXELS = 10**6  # of a side of a picture
+_MAX_DEGREES = 360  # of a turned box
+_FARTHEST = 1e9  # pixels from the picture that a box may reach
+_T = TypeVar("_T")
+Path = str | os.PathLike
+Translate = Callable[[Id, str], Id]
+Corner = tuple[float, float, float, float]  # x and y of the upper left corner, width, height
+
+
+def read(path: Path) -> list[Picture]:
+    """Reads a file of COCO, or of CVAT by its ending .xml; errors as of `coco` and `cvat`."""
+    if os.fspath(path).lower().endswith(".xml"):
+        return cvat(files.read_text(path), path)
+    return coco(files.read_json(path), path)
+
+
+# --- COCO -----------------------------------------------------------------------------------------
+
+
+def coco(data: Any, path: Path, translate: Translate | None = None) -> list[Picture]:
+    """Returns the pictures of an annotation file, `data` of `path`, with their boxes in pixels."""
+    pictures = coco_images(data, path)
+
+    def add(place: str, entry: Any) -> None:
+        picture = _picture_of(entry, place, pictures, "images")
+        picture.boxes.append(box := _coco_box(entry, place, translate))
+        if translate is None:
+            picture.shares(box)
+
+    _by_id(data, "annotations", path, add, has_id=False)
+    return list(pictures.values())
+
+
+def coco_results(
+    results: Any, path: Path, pictures: dict[Id, Picture] | None, translate: Translate
+) -> list[Picture]:
+    """Returns the pictures of a file of results, with what was detected in them, in pixels.
+
+    Args:
+        pictures: those of the annotation file (`coco_images`), by which results are in pictures;
+            None if image ids are numbers of frames, or texts that end in one.
+    """
+    if not isinstance(results, list):
+        raise ValueError(f"{path}: COCO results are a list of detections")
+    found = {} if pictures is None else pictures
+
+    def add(i: int, entry: Any) -> None:
+        place = f"{path}: entry {i}"
+        if pictures is None:
+            key = files.field(entry, "image_id", (int, str), place)
+            found.setdefault(key, Picture(f"{place}: image_id", str(key), None, []))
+        picture = _picture_of(entry, place, found, "the annotation file")
+        score = files.field(entry, "score", (int, float), place)
+        files.number(score, f"{place}: score", 0, 1)
+        picture.boxes.append(_coco_box(entry, place, translate)._replace(score=score))
+
+    for_each(enumerate(results, start=1), add)
+    return list(found.values())
+
+
+def coco_images(data: Any, path: Path) -> dict[Id, Picture]:
+    """Returns the pictures of an annotation file by their ids, without boxes; errors as `coco`."""
+
+    def picture(place: str, entry: Any) -> Picture:
+        name, size = files.field(entry, "file_name", str, place), None
+        if "width" in entry and "height" in entry:
+            size = (
+                files.number(entry["width"], f"{place}: width", 1, _MAX_PIXELS),
+                files.number(entry["height"], f"{place}: height", 1, _MAX_PIXELS),
+            )
+        return Picture(place, name, size, [])
+
+    return _by_id(data, "images", path, picture)
+
+
+def coco_categories(data: Any, path: Path) -> dict[Id, str]:
+    """Returns the names of categories by their ids, '' for what is no text; errors as `coco`."""
+
+    names = _by_id(data, "categories", path, lambda _, entry: entry.get("name"))
+    return {key: name if isinstance(name, str) else "" for key, name in names.items()}
+
+
+def _coco_box(entry: Any, place: str, translate: Translate | None) -> Box:
+    category = files.field(entry, "category_id", (int, str), place)
+    values = files.field(entry, "bbox", list, place)
+    if len(values) != 4:
+        raise ValueError(f"{place}: bbox: {files.shorten(values)} is not x, y, w, h")
+    x, y, w, h = (files.number(v, f"{place}: bbox", -_FARTHEST, _FARTHEST) for v in values)
+    degrees, attributes = 0.0, entry.get("attributes")
+    if isinstance(attributes, Mapping) and "rotation" in attributes:  # of CVAT: before its turn
+        what = f"{place}: attributes: rotation"
+        degrees = files.number(attributes["rotation"], what, -_MAX_DEGREES, _MAX_DEGREES)
+    if translate is not None:
+        category = translate(category, f"{place}: category_id")
+    return Box(place, _upright((x, y, w, h), degrees), category)
+
+
+def _upright(corner: Corner, degrees: float) -> Corner:
+    """Returns centre and size of the upright box around one that is turned about its centre."""
+    x, y, w, h = corner
+    if degrees % 180 and min(w, h) > 0:  # one without a size is refused later
+        angle = math.radians(degrees)
+        cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+        width, height = w * cos + h * sin, w * sin + h * cos
+        x, y, w, h = x + (w - width) / 2, y + (h - height) / 2, width, height
+    return x + w / 2, y + h / 2, w, h
+
+
+def _picture_of(entry: Any, place: str, pictures: Mapping[Id, Picture], where: str) -> Picture:
+    key = files.field(entry, "image_id", (int, str), place)
+    if key not in pictures:
+        raise ValueError(f"{place}: image_id: {files.shorten(key)} is not in {where}")
+    return pictures[key]
+
+
+def _by_id(
+    data: Any, key: str, path: Path, parse: Callable[[str, Any], _T], has_id: bool = True
+) -> dict[Id, _T]:
+    """Returns what is made of the entries of a list by their ids; `has_id`: each must have one."""
+    if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
+        raise ValueError(f"{path}: not COCO, which is an object with a list {key!r}")
+    found: dict[Id, _T] = {}
+
+    def add(i: int, entry: Any) -> None:
+        place = f"{path}: {key}[{i}]"
+        number: Id = place
+        if has_id or not isinstance(entry, Mapping) or "id" in entry:
+            number = files.field(entry, "id", (int, str), place)
+        if number in found:
+            raise ValueError(f"{place}: id: {files.shorten(number)} is given twice")
+        found[number] = parse(place, entry)
+
+    for_each(enumerate(data[key]), add)
+    return found
+
+
+# --- CVAT -----------------------------------------------------------------------------------------
+
+
+def cvat(text: str, path: Path) -> list[Picture]:
+    """Returns the pictures of an XML file, "CVAT for images 1.1", with their boxes in pixels.
+
+    An image on which something else is drawn, and no box, is an error.
+    """
+    root = xml_tree.parse(text, path)
+    if root.tag != "annotations":
+        raise ValueError(f"{path}: not CVAT, which has a root <annotations>")
+    if root.of("track"):
+        raise ValueError(
+            f"{path}: is 'CVAT for video'; export 'CVAT for images 1.1', whose images have names"
+        )
+
+    def number(node: xml_tree.Node, key: str, low: float, high: float) -> float:
+        said = node.attributes.get(key, "")
+        value = csvfile.Line(path, node.line).number(said, f"<{node.tag}> {key}")
+        return files.number(value, f"{path}: {node.place}: {key}", low, high)
+
+    def box(node: xml_tree.Node) -> Box:
+        x, y, right, bottom = (
+            number(node, key, -_MAX_PIXELS, _MAX_PIXELS) for key in ("xtl", "ytl", "xbr", "ybr")
+        )
+        degrees = 0.0
+        if "rotation" in node.attributes:
+            degrees = number(node, "rotation", -_MAX_DEGREES, _MAX_DEGREES)
+        return Box(f"{path}: {node.place}", _upright((x, y, right - x, bottom - y), degrees))
+
+    def picture(node: xml_tree.Node) -> Picture:
+        boxes, place = node.of("box"), f"{path}: {node.place}"
+        others = [child for child in node.children if child.tag != "tag"]
+        if others and not boxes:  # the object is there, so it is no empty frame
+            raise ValueError(
+                f"{path}: {others[0].place}: is no box, and its image has none; draw a box "
+                "(rectangle) around the object there, or leave the image out"
+            )
+        size = None
+        if boxes:
+            size = number(node, "width", 1, _MAX_PIXELS), number(node, "height", 1, _MAX_PIXELS)
+        found = Picture(place, node.attributes.get("name", ""), size, [])
+        found.boxes.extend(for_each([(child,) for child in boxes], box))
+        for_each([(box,) for box in found.boxes], found.shares)
+        return found
+
+    return for_each([(node,) for node in root.of("image")], picture)
+
+
+# --- YOLO -----------------------------------------------------------------------------------------
+
+_YOLO = ["class", "x", "y", "w", "h", "confidence"]
+# What tools put beside the files of pictures: lists of classes and of pictures, and remarks.
+_NOTES = re.compile(
+    r"((predefined_)?classes|labels|names|data|notes|train|val|valid|test|readme.*)\.txt",
+    re.IGNORECASE,
+)
+
+
+def is_of_picture(name: str) -> bool:
+    """Whether a file's name is that of a picture's rows: a text file, and no note of a tool."""
+    return name.lower().endswith(".txt") and not _NOTES.fullmatch(name)
+
+
+def yolo(text: str, path: str, translate: Translate | None = None) -> Picture:
+    """Returns a picture by its text file: rows class, centre and size in 0…1, maybe a confidence.
+
+    Args:
+        path: of the file, which is called like the picture.
+        translate: of detections, which have a confidence.
+    """
+    picture = Picture(path, os.path.basename(path), (1, 1), [])
+
+    def box(line: csvfile.Line, fields: list[str]) -> Box:
+        texts, place = [text for text in fields if text], f"{path}: line {line}"
+        if len(texts) > len(_YOLO):  # corners, of which the first two are no centre and size
+            what = (
+                f"the row has {len(texts)} fields, as polygons and rotated boxes have; export "
+                f"upright boxes: {', '.join(_YOLO[:5])} and maybe a confidence"
+            )
+            raise line.error("field 7", what)
+        line.check_width(texts[:5], _YOLO[:5])
+        values = [line.number(*pair) for pair in zip(texts[1:5], _YOLO[1:5], strict=True)]
+        if translate is None:
+            picture.shares(found := Box(place, values))
+            return found
+        if len(texts) == 5:
+            what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
+            raise line.error("confidence", what)
+        category = line.integer(texts[0], 0, 10**6, "class")
+        score = line.share(texts[5], "confidence")
+        return Box(place, values, translate(category, f"{place}: class"), score)
+
+    rows = csvfile.rows_of(text, path, delimiter=" ")
+    picture.boxes.extend(for_each([row for row in rows if any(row[1])], box))
+    return picture
+
+
+# --- MECCANO --------------------------------------------------------------------------------------
+
+_MECCANO = ["frame", "flag", "visible interval", "x", "y", "w", "h"]
+
+
+def meccano(text: str, path: Path) -> tuple[list[Picture], list[tuple[int, int]]]:
+    """Returns what `<recording>_GT.csv` has: frame, flag, visible interval, cx, cy, w, h.
+
+    The flag (-1, 0, 1) goes with error states and is not used: the state of a box is the one of
+    the PSR labels at its frame.
+
+    Returns:
+        A picture for each row, and the frames that a visible interval leaves out (324 of 0015), as
+        ranges (first frame, one after the last).
+    """
+    pictures: list[Picture] = []
+    unsure: list[tuple[int, int]] = []
+    last, before = 0, -1
+
+    def add(line: csvfile.Line, row: list[str]) -> None:
+        nonlocal last, before
+        line.check_width(row, _MECCANO)
+        frame = line.frame(row[0])
+        line.integer(row[1], -1, 1, "flag")
+        interval = line.integer(row[2], 0, csvfile.MAX_FRAME, "visible interval")
+        if frame < last:
+            raise line.error("frame", f"frame {frame} comes after frame {last}")
+        values = [line.number(*pair) for pair in zip(row[3:], _MECCANO[3:], strict=True)]
+        if interval == before and last + 1 < frame:
+            unsure.append((last + 1, frame))
+        last, before = frame, interval
+        place = f"{path}: line {line}"
+        pictures.append(Picture(place, str(frame), (1, 1), [Box(place, values)]))
+        pictures[-1].shares(pictures[-1].boxes[0])
+
+    for_each(csvfile.rows_of(text, path), add)
+    return pictures, unsure

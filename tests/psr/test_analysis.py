@@ -1,0 +1,179 @@
+"""Tables and curves against direct counts on made-up results."""
+
+import json
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr import analysis, comparison, metrics
+
+FPS = 4.0
+STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 2, 3])), max_size=7, unique=True)
+
+
+def result(streams):
+    """The content of metrics.json of {stream: {recording: (truth, events, visible)}}."""
+    entries = {}
+    for stream, recordings in streams.items():
+        entries[stream] = {"recordings": {}}
+        for name, (truth, events, *visible) in recordings.items():
+            entries[stream]["recordings"][name] = {
+                **metrics.score_recording(truth, events, FPS),
+                "contains_errors": False,
+                "truth": [list(step) for step in sorted(truth)],
+                "events": [[*step, 0.9] for step in sorted(events)],
+                **({"visible": visible[0]} if visible else {}),
+            }
+        entries[stream] |= metrics.summarise(entries[stream]["recordings"])
+    return {"protocol": "paper", "fps": FPS, "components": ["a", "b"], "streams": entries}
+
+
+GOLDEN = result(
+    {
+        "asd": {
+            "r1": ([(10, 0), (20, 3), (30, 2)], [(14, 0), (18, 3), (40, 2)], [0.1, 0.3, 1.0]),
+            "r2": ([(10, 0), (20, 3)], [(30, 0)], [0.25, None]),
+            "r3": ([], [(5, 3)], []),
+        }
+    }
+)
+
+
+def test_tables_golden_values():
+    steps = {row["step"]: row for row in analysis.steps_table(GOLDEN)}
+    assert [steps[0][k] for k in ("truths", "tp", "fp", "fn")] == [2, 2, 0, 0]
+    assert steps[0]["delay_s"] == (4 + 20) / 2 / FPS
+    assert [steps[3][k] for k in ("truths", "tp", "fp", "fn")] == [2, 0, 2, 1]
+    assert steps[2]["name"] == "Remove a"
+    delays = analysis.delays_table(GOLDEN)[0]
+    assert (delays["tp"], delays["median_s"], delays["max_s"]) == (3, 2.5, 5.0)
+    assert delays["p90_s"] == pytest.approx(4.5)
+    occlusion = {row["visible"]: row for row in analysis.occlusion_table(GOLDEN)}
+    assert [row["truths"] for row in occlusion.values()] == [1, 2, 0, 1]
+    assert occlusion["0–0.25"]["recall"] == 1
+    figures = {"truths": 2, "tp": 1, "early": 1, "fn": 0, "recall": 0.5, "delay_s": 5.0}
+    assert occlusion["0.25–0.5"] == {"stream": "asd", "visible": "0.25–0.5", **figures}
+    assert occlusion["0.5–0.75"]["recall"] is None
+    rows = analysis.recordings_table(GOLDEN)
+    assert [row["recording"] for row in rows] == ["r1", "r2", "r3"]
+    assert rows[2]["f1"] is None
+    assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4),
+    st.sampled_from([1.0, 3.3, 20.0]),
+)
+def test_tolerance_curve_matches_counting_at_each_delay(pairs, max_delay):
+    data = result({"asd": {str(i): pair for i, pair in enumerate(pairs)}})
+    with mock.patch.object(analysis, "MAX_DELAY_S", max_delay):
+        at, curve, area = analysis.tolerance_curve(data, "asd")
+
+    def f1(delay_s):
+        values = []
+        for truth, events in pairs:
+            if truth:
+                found = metrics.match_steps(truth, events)
+                late = sum(delay > delay_s * FPS for delay in found.delays())
+                tp, fp, fn = found.counts()
+                values.append(metrics.f1_score(tp - late, fp + late, fn + late))
+        return np.mean(values)
+
+    if not any(truth for truth, _ in pairs):
+        assert area is None
+        return
+    grid = (np.arange(500) + 0.5) * max_delay / 500
+    values = [f1(x) for x in np.unique(np.floor(grid * FPS) / FPS)]
+    exact = dict(zip(np.unique(np.floor(grid * FPS) / FPS), values, strict=True))
+    for x in (0.0, 0.25, 0.9 * max_delay):
+        i = np.searchsorted(at, x, "right") - 1
+        assert curve[i] == pytest.approx(f1(x))
+    assert area == pytest.approx(np.mean([exact[np.floor(g * FPS) / FPS] for g in grid]), abs=5e-3)
+    if max_delay == 20.0:  # longer than any delay here
+        assert curve[-1] == pytest.approx(data["streams"]["asd"]["f1"])
+
+
+def systems(seed, shift, num=12):
+    """Two systems on the same recordings, b later than a by ``shift`` frames."""
+    rng = np.random.default_rng(seed)
+    a, b = {}, {}
+    for i in range(num):
+        truth = [(int(f), 3 * k) for k, f in enumerate(np.sort(rng.integers(0, 99, 2)))]
+        late = [(f + int(rng.integers(0, 9)), step) for f, step in truth]
+        a[str(i)] = (truth, late)
+        b[str(i)] = (truth, [(f + shift, step) for f, step in late])
+    return result({"storm": a}), result({"storm": b})
+
+
+def test_compare_golden_constant_difference():
+    a, b = systems(0, shift=8)
+    rows = {row["metric"]: row for row in comparison.compare(a, b, samples=200)}
+    for metric in ("delay_s", "common_delay_s"):
+        row = rows[metric]
+        assert row["difference"] == row["low"] == row["high"] == 8 / FPS
+        assert row["b"] - row["a"] == pytest.approx(8 / FPS)
+        assert row["recordings"] == 12
+    assert rows["f1"]["difference"] == 0
+    back = {row["metric"]: row for row in comparison.compare(b, a, samples=200)}
+    assert back["delay_s"]["difference"] == -8 / FPS
+
+
+def changed(data, change):
+    data = json.loads(json.dumps(data))
+    change(data)
+    return data
+
+
+def recordings(data):
+    return data["streams"]["storm"]["recordings"]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda b: b.update(protocol="released"), {}, "protocol differs: paper and released"),
+        (lambda b: None, {"streams": ("asd", "storm")}, "stream 'asd' is not in the results, whi"),
+        (lambda b: None, {"samples": 0}, "samples=0"),
+        (lambda b: recordings(b).pop("7"), {}, "only one has 7"),
+        (lambda b: recordings(b)["7"].update(truth=[]), {}, "labels of recording 7 differ"),
+    ],
+)
+def test_compare_errors_name_what_differs(change, options, message):
+    a, b = systems(0, 1)
+    with pytest.raises(ValueError, match=message):
+        comparison.compare(a, changed(b, change), **options)
+
+
+def test_a_file_that_no_table_can_be_made_of_is_one_line(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(GOLDEN))
+    assert analysis.load_result(path) == GOLDEN
+    for change, message in (
+        (lambda d: d.clear(), "streams"),
+        (lambda d: d.update(fps=0), "division by zero"),
+        (lambda d: d.update(streams=[]), "list"),
+        (lambda d: d["streams"]["asd"].pop("f1"), "f1"),
+        (lambda d: d["streams"]["asd"].update(wrong={}), "shown"),
+        (lambda d: d["streams"]["asd"].update(reliability={"bins": [1]}), "int"),
+        (lambda d: d["streams"]["asd"]["recordings"]["r1"].update(events=[[1, 6]]), "step id 6"),
+        (lambda d: d["streams"]["asd"]["recordings"]["r1"].update(visible=[0.5]), "zip"),
+        (lambda d: d.update(paper_settings={"asd": 3}), "int"),
+    ):
+        path.write_text(json.dumps(changed(GOLDEN, change)))
+        with pytest.raises(ValueError, match=message) as error:
+            analysis.load_result(path)
+        assert str(error.value).startswith(f"{path}: is no result of this version's evaluate (")
+        assert "\n" not in str(error.value)
+
+
+def test_a_file_scored_with_a_flag_that_is_gone_is_refused(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps({**GOLDEN, "certain": 0.5}))
+    with pytest.raises(ValueError, match="was scored with --certain, which is gone; run evaluate"):
+        analysis.load_result(path)
+    path.write_text(json.dumps({**GOLDEN, "certain": 0.0}))  # what versions of before wrote
+    assert analysis.load_result(path)["certain"] == 0

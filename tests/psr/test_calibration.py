@@ -1,0 +1,143 @@
+"""Calibrated confidences against an optimiser, on simulated events, and by their definitions."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr.calibration import Judged, fit, judge, reliability
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.procedure import Variant
+
+CHANCES = st.integers(0, 64).map(lambda n: n / 64)
+JUDGED = st.lists(st.builds(Judged, CHANCES, st.booleans()), max_size=60)
+
+
+def simulated(seed, num, slope=0.7, intercept=-0.5):
+    """Overconfident events: (confidence, right) with a known chance of being right."""
+    rng = np.random.default_rng(seed)
+    score = rng.normal(1.5, 1.5, num)
+    right = rng.random(num) < 1 / (1 + np.exp(-(slope * score + intercept)))
+    return list(map(Judged, (1 / (1 + np.exp(-score))).tolist(), right.tolist()))
+
+
+@pytest.mark.parametrize(("seed", "num"), [(0, 25), (1, 60), (2, 200)])
+def test_fit_matches_a_general_optimiser(seed, num):
+    judged = [Judged(min(c, 0.999), right) for c, right, _ in simulated(seed, num)]
+    confidence, right, _ = map(np.array, zip(*judged, strict=True))
+    x = np.log(confidence / (1 - confidence))
+    low, high = 1 / ((~right).sum() + 2), (right.sum() + 1) / (right.sum() + 2)
+    targets = np.where(right, high, low)
+
+    def loss(theta):
+        p = 1 / (1 + np.exp(-(theta[0] * x + theta[1])))
+        return -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).sum()
+
+    options = {"xatol": 1e-9, "fatol": 1e-12, "maxiter": 5000}
+    best = scipy.optimize.minimize(loss, [1.0, 0.0], method="Nelder-Mead", options=options)
+    found = fit(judged)
+    assert best.x[0] > 0
+    assert (found.slope, found.intercept) == pytest.approx(best.x, rel=1e-4, abs=1e-4)
+    assert (found.low, found.high) == (low, high)
+    p = 1 / (1 + math.exp(-(found.slope * math.log(0.7 / 0.3) + found.intercept)))
+    assert found(0.7) == pytest.approx(min(max(p, low), high))
+
+
+@settings(max_examples=60, deadline=None)
+@given(JUDGED)
+def test_fit_never_falls_and_nothing_is_certain(judged):
+    found = fit(judged)
+    values = [found(n / 50) for n in range(51)]
+    assert values == sorted(values)
+    num_right = sum(one.right for one in judged)
+    num_wrong = len(judged) - num_right
+    assert 1 / (num_wrong + 2) <= values[0]
+    assert values[-1] <= (num_right + 1) / (num_right + 2)
+    assert fit(judged[::-1]) == found
+
+
+@settings(max_examples=50, deadline=None)
+@given(JUDGED, JUDGED)
+def test_fit_reports_of_wrong_parts_are_learnt_apart(steps, reports):
+    reports = [one._replace(step_id=4) for one in reports]
+    steps = [one._replace(step_id=3 + 2 * (n % 2)) for n, one in enumerate(steps)]  # 3 and 5
+    found, of_steps, of_reports = fit(steps + reports), fit(steps), fit(reports)
+    for confidence in (0.0, 0.4, 0.9, 1.0):
+        assert found(confidence, 3) == found(confidence, 5) == of_steps(confidence, 3)
+        assert found(confidence, 4) == of_reports(confidence, 4)
+        as_steps = fit([one._replace(step_id=0) for one in reports])
+        assert of_reports(confidence, 4) == as_steps(confidence, 0)
+    # One that has no map of their own takes them like all others.
+    alike = dataclasses.replace(found, wrong=None)
+    assert alike(0.4, 4) == alike(0.4, 3) == found(0.4, 3)
+
+
+def test_reliability_golden_values():
+    judged = [Judged(0.9, n > 0) for n in range(10)] + [Judged(0.5, n > 7) for n in range(10)]
+    found = reliability(judged)
+    assert found["ece"] == pytest.approx((10 * 0 + 10 * 0.3) / 20)
+    assert found["bins"] == [
+        {"low": 0.5, "high": 0.5, "events": 10, "confidence": 0.5, "right": 0.2},
+        {"low": 0.9, "high": 0.9, "events": 10, "confidence": pytest.approx(0.9), "right": 0.9},
+    ]
+    assert reliability([]) == {"ece": None, "bins": []}
+    assert reliability([Judged(0.25, True)])["ece"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("confidences", "sizes"),
+    [
+        ([(n + 0.5) / 29 for n in range(29)], [15, 14]),
+        ([(n + 0.5) / 100 for n in range(100)], [10] * 10),
+        ([0.1] * 12 + [0.5] * 10 + [0.9] * 8, [12, 18]),  # too few at the end join the one before
+        ([0.1] * 18 + [0.5] * 2 + [0.9] * 20, [20, 20]),  # between
+    ],
+)
+def test_reliability_bins_hold_equally_many_and_equal_confidences_share_one(confidences, sizes):
+    bins = reliability([Judged(c, True) for c in confidences])["bins"]
+    assert [b["events"] for b in bins] == sizes
+
+
+def recording(**changes):
+    """Component 0 is incorrect in 20…39 and is right from 40 on; 1 is installed at 60."""
+    return LabelledPredictions(
+        **{
+            "name": "r",
+            "variant": Variant("v", (0, 0), (0, 3), ()),
+            "truth": [(40, 0), (60, 3)],
+            "states": np.array([[0, 0], [-1, 0], [1, 0], [1, 1]]),
+            "frames": np.array([0, 20, 40, 60]),
+        }
+        | changes
+    )
+
+
+EVENTS = [
+    (25, 1, 0.1, "asd"),  # incorrect
+    (39, 1, 0.2, "asd"),  # still does
+    (40, 1, 0.3, "asd"),  # no more
+    (45, 0, 0.4, "asd"),  # correct
+    (50, 3, 0.5, "asd"),  # early
+    (70, 0, 0.6, "asd"),  # once more
+]
+
+
+def test_judge_golden_values():
+    expected = [True, True, False, True, False, False]
+    assert judge(EVENTS, recording()) == [
+        (e[2], right, e[1]) for e, right in zip(EVENTS, expected, strict=True)
+    ]
+    none = {"states": np.zeros((0, 2), np.int8), "frames": np.zeros(0, np.int64)}
+    assert judge(EVENTS, recording(**none)) == [
+        (0.4, True, 0),
+        (0.5, False, 3),
+        (0.6, False, 0),
+    ]
+    with_errors = recording(truth=[(20, 1), (40, 0), (60, 3)], with_errors=True)
+    expected = [True, False, False, True, False, False]  # one report for one installation
+    assert [one.right for one in judge(EVENTS, with_errors)] == expected

@@ -1,0 +1,194 @@
+"""The learned fusion online: its inputs, its projection, its events, and its weights' files."""
+
+import copy
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr import evidence, learned, learned_beliefs
+from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.scores import FrameScores
+from tests.support import toy
+from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
+
+K, S = PROCEDURE.num_components, PROCEDURE.num_states
+WEIGHTS = learned_beliefs.default_weights("scores")
+SETTINGS = learned.LearnedSettings()
+OFF = np.full(K, -2.0)  # logits of a removal
+PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
+
+
+def decoded(recording, settings=SETTINGS, weights=WEIGHTS):
+    return learned.LEARNED.decode(PROCEDURE, recording, settings, weights)
+
+
+def online(decoder, rows):
+    return [event for frame, row in rows for event in decoder.update(frame, row)]
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return simulate(0)
+
+
+# --- Inputs ---------------------------------------------------------------------------------------
+
+
+def test_inputs_matches_the_definition_number_by_number():
+    rng = np.random.default_rng(0)
+    objectness = np.array([0.7, -2.0])
+    states = np.log(rng.dirichlet(np.ones(4), 2))
+    parts, temporal = rng.normal(0, 3, (2, 6)), rng.normal(0, 3, (2, 9))
+    got = learned_beliefs.inputs(FrameScores(objectness, states, parts, temporal), PUMP.states)
+    for n, k in itertools.product(range(2), range(3)):
+        g = 1 / (1 + np.exp(-objectness[n]))
+        p = np.exp(states[n])
+        share = sum(p[c] * PUMP.states[c][k] for c in range(3)) / sum(p[:3])
+        share = min(max(share, 0.001), 0.999)
+        logit = np.log(share / (1 - share))
+        z = temporal[n]
+        expected = [
+            *(logit * g / 3, logit * max(p[:3]) * g / 3, g),
+            *(parts[n, k] * g / 3, parts[n, 3 + k] * g / 3, p[3] * g),
+            *(z[k] / 4, max(z[j] for j in range(3) if j != k) / 4, z[3 + k] / 4, z[6 + k] / 4),
+            *(parts[n, k] / 3, parts[n, 3 + k] / 3),
+        ]
+        np.testing.assert_allclose(got[n, k], expected, rtol=1e-10)
+
+
+def test_averaged_matches_the_mean_over_frames_of_the_span():
+    frames = np.array([0, 1, 2, 5, 6, 30])
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    got = learned_beliefs.averaged(frames, x, 3)
+    for n, frame in enumerate(frames):
+        own = [x[m] for m in range(n + 1) if frame - frames[m] < 3]
+        np.testing.assert_allclose(got[n], np.mean(own, axis=0))
+
+
+# --- Projection -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1, 1.0])
+def test_projection_matches_all_assemblies_written_out(rho):
+    catalogue, initial = PUMP.states, (0, 0, 1)
+    known = {*map(tuple, catalogue.tolist()), initial}
+    flips = {tuple(b ^ (j == k) for j, b in enumerate(v)) for v in known for k in range(3)}
+    for seed in range(5):
+        logits = np.random.default_rng(seed).normal(0, 4, 3)
+        total, ones = 0.0, np.zeros(3)
+        for v in known | flips:
+            weight = (1 if v in known else rho) * np.exp(np.dot(v, logits))
+            total, ones = total + weight, ones + weight * np.array(v)
+        got = learned_beliefs.Projection(catalogue, initial, rho)(logits)
+        expected = np.log(np.maximum(ones / total, 1e-12))
+        expected -= np.log(np.maximum(1 - ones / total, 1e-12))
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_filter_counts_seconds_and_not_pictures():
+    """At twice the rate, of the same pictures twice each, beliefs are nearly the same."""
+    r = simulate(1)
+    fast = dataclasses.replace(PROCEDURE, fps=2 * PROCEDURE.fps)
+    weights = dataclasses.replace(WEIGHTS, rate=PROCEDURE.fps)
+    one = learned_beliefs.Filter(PROCEDURE, VARIANT, weights, None, OFF)
+    two = learned_beliefs.Filter(fast, VARIANT, weights, None, OFF)
+    plain = learned_beliefs.Filter(
+        PROCEDURE, VARIANT, dataclasses.replace(weights, rate=None), None, OFF
+    )
+    away = []
+    for frame, row in list(r.scores.per_frame())[:300]:
+        expected = one.update(frame, row)
+        assert (plain.update(frame, row).right == expected.right).all()
+        two.update(2 * frame, row)
+        got = two.update(2 * frame + 1, row)
+        away.append(np.abs(evidence.sigmoid(got.right) - evidence.sigmoid(expected.right)))
+    assert np.mean(away) < 0.01
+
+
+# --- Beliefs and events ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("at", "sure"), [(1, None), (333, None), (333, 5.0)])
+def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at, sure):
+    rows, settings = list(recording.scores.per_frame()), dataclasses.replace(SETTINGS, sure=sure)
+    whole = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    expected = online(whole, rows)
+    assert expected == decoded(recording, settings)
+    assert len(expected) > 8
+    first = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    events = online(first, rows[:at])
+    saved = json.loads(json.dumps(first.state()))
+    second = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    second.restore(saved)
+    assert second.assembly == first.assembly
+    assert events + online(second, rows[at:]) == expected
+    assert second.state() == whole.state()
+
+
+def test_decode_order_of_the_components_does_not_matter(recording):
+    order = np.random.default_rng(1).permutation(K)
+    data = PROCEDURE.to_json()
+    data["components"] = [data["components"][k] for k in order]
+    data["states"] = ["".join(state[k] for k in order) for state in data["states"]]
+    variant = data["variants"]["assembly"]
+    variant["initial_state"] = "".join(variant["initial_state"][k] for k in order)
+    variant["precedence"] = []
+    other = Procedure.from_json(data)
+    said = recording.scores
+    shuffled = dataclasses.replace(
+        said,
+        parts=said.parts[:, np.concatenate([order, K + order])],
+        temporal=said.temporal[:, np.concatenate([order, K + order, 2 * K + order])],
+    )
+    turned = dataclasses.replace(recording, variant=other.variants["assembly"], scores=shuffled)
+    events = learned.LEARNED.decode(other, turned, SETTINGS, WEIGHTS)
+    back = sorted((e.frame, 3 * order[e.step_id // 3] + e.step_id % 3) for e in events)
+    assert back == sorted(e[:2] for e in decoded(recording))
+
+
+# --- Weights --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["scores", "csv"])
+def test_weights_the_files_that_ship_come_back(tmp_path, kind):
+    weights = learned_beliefs.default_weights(kind)
+    assert weights.kind == kind
+    learned_beliefs.write_weights(tmp_path / "w.json", weights)
+    again = learned_beliefs.read_weights(tmp_path / "w.json")
+    assert again.checksum == weights.checksum
+    assert again.units == weights.units
+
+
+def of_arrays(name, change):
+    return lambda data: change(data["arrays"][name])
+
+
+WRONG_WEIGHTS = [
+    (lambda d: d.clear(), "format: is missing"),
+    (lambda d: d.update(format=3), "format: 3"),
+    (lambda d: d.update(kind="x"), "kind: 'x' is not one of"),
+    (lambda d: d.update(average=-1), "average"),
+    (lambda d: d.update(code=1), "'code': unknown key"),
+    (lambda d: d["arrays"].pop("bias"), "bias: is missing"),
+    (lambda d: d["arrays"].update(x=[]), "'x': unknown key"),
+    (of_arrays("skip", list.pop), "skip: "),
+    (lambda d: d["arrays"].update(start=[[0] * 65] * 2), "1…64 units"),
+    (of_arrays("input", lambda rows: rows[3].pop()), "input: "),
+    (of_arrays("offset", lambda row: row.__setitem__(0, "1")), "offset: "),
+    (of_arrays("offset", lambda row: row.__setitem__(0, 1e4)), "offset: "),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_WEIGHTS, ids=lambda row: row[1])
+def test_weights_errors_name_the_file_and_the_place(tmp_path, wrong):
+    change, what = wrong
+    data, path = copy.deepcopy(WEIGHTS.to_json()), tmp_path / "w.json"
+    change(data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=what) as error:
+        learned_beliefs.read_weights(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)

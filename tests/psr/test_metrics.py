@@ -1,0 +1,237 @@
+"""POS, matching, F1 and delay against brute force on their definitions."""
+
+import heapq
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr import metrics
+from stormpsr_jax.recordings import labels
+
+STEPS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from([0, 2, 3])), max_size=6, unique=True)
+
+
+def shortest_edit(start, goal, alphabet):
+    """The cheapest chain of single edits between two sequences, found by Dijkstra's search."""
+    longest = max(len(start), len(goal)) + 1
+    queue, done = [(0, start)], set()
+    while queue:
+        cost, now = heapq.heappop(queue)
+        if now == goal:
+            return cost
+        if now in done:
+            continue
+        done.add(now)
+        for i in range(len(now) + 1):
+            if len(now) < longest:
+                for a in alphabet:
+                    heapq.heappush(queue, (cost + 1, (*now[:i], a, *now[i:])))
+            if i < len(now):
+                heapq.heappush(queue, (cost + 1, now[:i] + now[i + 1 :]))
+                for a in alphabet:
+                    heapq.heappush(queue, (cost + 2, (*now[:i], a, *now[i + 1 :])))
+            if i + 1 < len(now):
+                swapped = (*now[:i], now[i + 1], now[i], *now[i + 2 :])
+                heapq.heappush(queue, (cost + 1, swapped))
+    raise AssertionError
+
+
+SEQUENCE = st.lists(st.integers(0, 2), max_size=4).map(tuple)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEQUENCE, SEQUENCE)
+def test_edit_distance_matches_search_over_edits(a, b):
+    assert metrics.edit_distance(a, b) == shortest_edit(a, b, range(3))
+
+
+def test_edit_distance_golden_values():
+    assert metrics.edit_distance((1, 2, 3), (1, 3, 2)) == 1
+    assert metrics.edit_distance((1, 2, 3), (1, 4, 3)) == 2
+    # Edits between transposed neighbours: the restricted distance would be 3.
+    assert metrics.edit_distance((1, 2), (2, 3, 1)) == 2
+    assert metrics.order_similarity([(1, 0), (2, 3)], [(5, 0), (5, 3)]) == 1
+    assert metrics.order_similarity([(1, 0)], [(5, 3), (6, 6), (7, 9)]) == 0
+    assert metrics.order_similarity([], [(5, 3)]) is None
+
+
+def best_matching(truth, predicted):
+    """(matches, −total delay) of the best of all matchings, by trying each."""
+    best = (0, 0)
+    for size in range(1, min(len(truth), len(predicted)) + 1):
+        for chosen in itertools.combinations(predicted, size):
+            for partners in itertools.permutations(truth, size):
+                delays = [p - t for p, t in zip(chosen, partners, strict=True)]
+                if min(delays) >= 0:
+                    best = max(best, (size, -sum(delays)))
+    return best
+
+
+def longest_early(truth, predicted):
+    """The most truths that early predictions can use up, by trying each assignment."""
+    if not truth or not predicted:
+        return 0
+    rest = longest_early(truth[1:], predicted)
+    for i, p in enumerate(predicted):
+        if p < truth[0]:
+            rest = max(rest, 1 + longest_early(truth[1:], predicted[:i] + predicted[i + 1 :]))
+    return rest
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, STEPS)
+def test_match_steps_matches_definition(truth, predicted):
+    tp = fp = fn = 0
+    for step in {s for _, s in truth + predicted}:
+        true = [f for f, s in truth if s == step]
+        pred = [f for f, s in predicted if s == step]
+        matches = best_matching(true, pred)[0]
+        tp += matches
+        fp += len(pred) - matches
+        pairs = metrics.match_times(true, pred)
+        left = [t for t in true if t not in [t for t, _ in pairs]]
+        spare = [p for p in pred if p not in [p for _, p in pairs]]
+        fn += len(left) - longest_early(left, spare)
+    matching = metrics.match_steps(truth, predicted)
+    assert matching.counts() == (tp, fp, fn)
+    # Every step, true or predicted, has exactly one outcome.
+    pairs = matching.correct + matching.early
+    assert sorted([(t, s) for s, t, _ in pairs] + matching.missed) == sorted(truth)
+    assert sorted([(p, s) for s, _, p in pairs] + matching.wrong) == sorted(predicted)
+    assert all(p < t for _, t, p in matching.early)
+    for step in {s for s, _, _ in matching.early}:
+        # The nearest: no other choice of as many predictions and truths has less total distance.
+        pairs = [(t, p) for s, t, p in matching.early if s == step]
+        left = [t for t, _ in pairs] + [t for t, s in matching.missed if s == step]
+        spare = [p for _, p in pairs] + [p for p, s in matching.wrong if s == step]
+        least = min(
+            sum(ts) - sum(ps)
+            for ts in itertools.combinations(left, len(pairs))
+            for ps in itertools.combinations(spare, len(pairs))
+        )
+        assert sum(t - p for t, p in pairs) == least
+        assert sorted(p for _, p in pairs) == [p for _, p in sorted(pairs)]
+
+    scores = metrics.score_recording(truth, predicted, fps=4.0)
+    precision = tp / (tp + fp) if tp + fp else 0
+    recall = tp / (tp + fn) if tp + fn else 0
+    if not truth:
+        assert scores["f1"] is None
+    elif tp == 0:
+        assert scores["f1"] == 0
+    else:
+        assert scores["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    if tp:
+        total = -sum(
+            best_matching([f for f, s in truth if s == i], [f for f, s in predicted if s == i])[1]
+            for i in {s for _, s in truth}
+        )
+        assert scores["delay_s"] == pytest.approx(total / tp / 4.0)
+    else:
+        assert scores["delay_s"] is None
+
+
+def most_tolerant(truth, predicted, tolerance):
+    """The most matches with predictions that are early by at most a tolerance, by trying each."""
+    if not truth or not predicted:
+        return 0
+    best = most_tolerant(truth[1:], predicted, tolerance)
+    for i, p in enumerate(predicted):
+        if p - truth[0] >= -tolerance:
+            rest = predicted[:i] + predicted[i + 1 :]
+            best = max(best, 1 + most_tolerant(truth[1:], rest, tolerance))
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS.filter(bool), STEPS, st.sampled_from([0, 1, 2.5, 20]))
+def test_tolerant_f1_matches_brute_force(truth, predicted, tolerance):
+    tp = fn = 0
+    for step in {s for _, s in truth}:
+        true = [f for f, s in truth if s == step]
+        pred = [f for f, s in predicted if s == step]
+        tp += most_tolerant(true, pred, tolerance)
+        fn += max(len(true) - len(pred), 0)  # what no prediction matches or uses up
+    expected = metrics.f1_score(tp, len(predicted) - tp, fn)
+    assert metrics.tolerant_f1(truth, predicted, tolerance) == pytest.approx(expected)
+    plain = metrics.score_recording(truth, predicted, fps=4.0)
+    assert metrics.tolerant_f1(truth, predicted, 0) == plain["f1"]
+    assert plain["f1_tolerant"] == metrics.tolerant_f1(truth, predicted, 4) >= plain["f1"]
+    assert metrics.tolerant_f1([], predicted, tolerance) is None
+
+
+def test_scored_reports_of_wrong_parts_count_only_with_errors():
+    events = [[4, 0, 0.9], [5, 1, 0.9], [6, 5, 0.9], [7, 34, 0.9]]
+    assert metrics.scored(events) == [(4, 0), (6, 5)]
+    assert metrics.scored(events, with_errors=True) == [(4, 0), (5, 1), (6, 5), (7, 34)]
+    # A part that was reported as wrong is taken off: no label says so. The next removal has one.
+    events = [(5, 1, 0.9), (7, 2, 0.9), (9, 0, 0.9), (11, 2, 0.9)]
+    assert metrics.scored(events) == [(9, 0), (11, 2)]
+    assert metrics.scored(events, with_errors=True) == [(5, 1), (9, 0), (11, 2)]
+
+
+def test_score_golden_early_wrong_missed_and_repeated():
+    truth = [(10, 0), (20, 3), (30, 2), (40, 0), (50, 6)]
+    predicted = [(12, 0), (15, 3), (35, 2), (45, 0), (46, 9)]
+    matching = metrics.match_steps(truth, predicted)
+    assert matching.correct == [(0, 10, 12), (0, 40, 45), (2, 30, 35)]
+    assert matching.early == [(3, 20, 15)]
+    assert matching.wrong == [(46, 9)]
+    assert matching.missed == [(50, 6)]
+    scores = metrics.score_recording(truth, predicted, fps=2)
+    assert (scores["tp"], scores["fp"], scores["fn"]) == (3, 2, 1)
+    assert scores["f1"] == pytest.approx(6 / 9)
+    assert scores["delay_s"] == 2.0
+    assert scores["pos"] == pytest.approx(1 - 2 / 5)
+
+
+# --- Frames and segments --------------------------------------------------------------------------
+
+
+def score_segments(truth, found, last):
+    return metrics.score_segments(truth, found, "000", last)
+
+
+def per_frame(steps, last):
+    """The state of each frame as a text, and (state, its frames) of each segment."""
+    rows = labels.states_per_frame(*labels.steps_to_states(steps, (0, 0, 0), -1), 0, last + 1)
+    found = [str(row) for row in rows]
+    groups = itertools.groupby(enumerate(found), key=lambda one: one[1])
+    return found, [(label, {i for i, _ in group}) for label, group in groups]
+
+
+def segments_f1(true, found, overlap):
+    shares = [[(x == y) * len(a & b) / len(a | b) for y, b in true] for x, a in found]
+    hit = {int(np.argmax(row)) for row in shares if max(row) >= overlap}
+    return 2 * len(hit) / (len(found) + len(true))
+
+
+def edits(a, b):
+    table = np.add.outer(np.arange(len(a) + 1), np.arange(len(b) + 1))
+    for i, j in np.ndindex(len(a), len(b)):
+        ways = table[i, j + 1] + 1, table[i + 1, j] + 1, table[i, j] + (a[i][0] != b[j][0])
+        table[i + 1, j + 1] = min(ways)
+    return int(table[-1, -1])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_figures_are_those_of_a_class_a_frame(seed):
+    rng = np.random.default_rng(seed)
+    truth, found = (
+        [(int(t), int(rng.choice([0, 2, 3, 5, 6, 8]))) for t in rng.choice(180, n, replace=False)]
+        for n in rng.integers(0, 12, 2)
+    )
+    if seed % 2:  # as a stream reports: late, and not all
+        found = [(t + int(rng.integers(0, 20)), step) for t, step in truth[1:]]
+    got = score_segments(truth, found, 199)
+    (a, true), (b, predicted) = per_frame(truth, 199), per_frame(found, 199)
+    assert got["accuracy"] == np.mean([x == y for x, y in zip(a, b, strict=True)])
+    assert got["edit"] == 1 - edits(true, predicted) / max(len(true), len(predicted))
+    for k in metrics.OVERLAPS:
+        assert got[f"f1@{k}"] == segments_f1(true, predicted, k / 100)
+    both = metrics.summarise_segments([got, score_segments(truth, truth, 299)])
+    assert both["accuracy"] == (got["correct"] + 300) / 500
+    assert both["edit"] == (got["edit"] + 1) / 2

@@ -1,0 +1,210 @@
+"""Figures of incorrect installations, against a walk from frame to frame on their definitions."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr import analysis, metrics, wrong_parts
+
+FPS = 4.0
+INSTALL, WRONG = 0, 1  # of component 0
+
+
+def walk(frames, states, events, unsure):
+    """The figures, from frame to frame."""
+    end = max([int(frames[-1]), *(frame for frame, _ in events + unsure)]) + 2
+    installations, right, alarms = [], [], 0
+    left = {"unsure": 0, "right_unsure": 0, "no_verdict": 0}
+
+    def give_up(report, said):
+        """What becomes of a correct installation that ends."""
+        left["right_unsure"] += said == "unsure"
+        left["no_verdict"] += report is None or report[0] != INSTALL
+
+    for k in range(states.shape[1]):
+        state = last_correct = report = wrong = good = said = None
+        for frame in range(end):
+            rows = [row for at, row in zip(frames, states, strict=True) if at <= frame]
+            before, state = state, int(rows[-1][k]) if rows else None
+            here = [s % 3 for f, s in events if f == frame and s // 3 == k]
+            if state != before and wrong is not None:
+                left["unsure"] += said == "unsure"
+            if state != before and good is not None:
+                give_up(report, said)
+            if here:
+                report = (here[-1], frame)
+            if any(f == frame and s // 3 == k for f, s in unsure):
+                said = "unsure"
+            if here:
+                said = "sure"
+            if state != -1 and wrong is not None:
+                wrong["end"], wrong = frame, None
+            if state == -1 and wrong is None:
+                wrong = {"k": k, "start": frame, "end": None, "accepted": None, "found": None}
+                installations.append(wrong)
+            if state == -1:
+                stands = report is not None and report[0] == INSTALL
+                if stands and (last_correct is None or report[1] > last_correct):
+                    wrong["accepted"] = frame if wrong["accepted"] is None else wrong["accepted"]
+                if WRONG in here and wrong["found"] is None:
+                    wrong["found"] = frame
+            else:
+                alarms += here.count(WRONG)
+            if state == 1:
+                if before not in (1, None):
+                    good = {"called": False}
+                    right.append(good)
+                last_correct = frame
+                if good is not None and WRONG in here:
+                    good["called"] = True
+            else:
+                good = None
+        left["unsure"] += wrong is not None and said == "unsure"
+        if good is not None:
+            give_up(report, said)
+    delays = [(w["found"] - w["start"]) / FPS for w in installations if w["found"] is not None]
+    return {
+        "shown": len(installations),
+        "accepted": sum(w["accepted"] is not None for w in installations),
+        "found": len(delays),
+        "delay_s": pytest.approx(np.mean(delays)) if delays else None,
+        "false_alarms": alarms,
+        "right_called_wrong": sum(g["called"] for g in right),
+        "right_installations": len(right),
+        **left,
+        "early": early(frames, states, events),
+        "installations": [list(w.values()) for w in installations],
+    }
+
+
+def early(frames, states, events):
+    """How many parts are ticked that are not there, nor were since the last report, nor soon."""
+    count = 0
+    for i, (frame, step) in enumerate(events):
+        earlier = [f for f, s in events[:i] if s // 3 == step // 3]
+        later = [f for f, s in events[i + 1 :] if s // 3 == step // 3]
+        if step % 3 == INSTALL and frame not in later:
+            since = max(earlier, default=0)
+            seen = [
+                rows[-1][step // 3]
+                for at in range(since, int(frame + 2 * FPS) + 1)
+                if (rows := [row for f, row in zip(frames, states, strict=True) if f <= at])
+            ]
+            count += not any(seen)
+    return count
+
+
+@st.composite
+def recordings(draw):
+    frames = draw(st.lists(st.integers(0, 25), min_size=1, max_size=10, unique=True))
+    row = st.lists(st.sampled_from([-1, -1, 0, 1]), min_size=2, max_size=2)
+    states = draw(st.lists(row, min_size=len(frames), max_size=len(frames)))
+    event = st.tuples(st.integers(0, 28), st.integers(0, 5))
+    events, unsure = (draw(st.lists(event, max_size=10)) for _ in range(2))
+    return np.sort(frames), np.array(states, np.int8), events, unsure
+
+
+@settings(max_examples=100, deadline=None)
+@given(recordings())
+def test_score_recording_matches_a_walk_over_frames(recording):
+    frames, states, events, unsure = recording
+    events.sort(key=lambda event: event[0])
+    found = wrong_parts.score_recording(frames, states, events, FPS, unsure)
+    assert found == walk(frames, states, events, unsure)
+    json.dumps(found)  # no NumPy numbers
+    alarms = wrong_parts.false_alarms(
+        wrong_parts.wrong_installations(frames, states, events), events
+    )
+    assert len(alarms) == found["false_alarms"]
+
+
+def test_no_verdict_counts_those_that_are_not_sure_and_those_of_which_nothing_was_said():
+    states = [[0] * 6, [1] * 6]
+    events = [(30, 0), (35, 6), (60, 8), (50, 12), (55, 13)]  # c comes off again, e is incorrect
+    unsure = [(40, 3)]
+    scores = wrong_parts.score_recording([0, 20], states, events, FPS, unsure)
+    assert scores["right_installations"] == 6
+    assert (scores["right_unsure"], scores["no_verdict"]) == (1, 5)  # all but the first
+    # Taken off, which is reported, and put on again.
+    states = [[0], [1], [0], [1]]
+    scores = wrong_parts.score_recording([0, 20, 40, 60], states, [(30, 0), (45, 2)], FPS)
+    assert (scores["right_installations"], scores["no_verdict"]) == (2, 1)
+    # It stands at the end of the interval, whatever comes at that frame.
+    scores = wrong_parts.score_recording([0, 20, 40, 60], states, [(30, 0), (40, 2), (70, 0)], FPS)
+    assert scores["no_verdict"] == 0
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([(0, 0)], 0),  # a is there after two seconds, not later
+        ([(11, 3)], 1),  # b after more than that
+        ([(12, 3)], 0),
+        ([(50, 3)], 0),
+        ([(30, 6)], 1),  # c never
+        ([(30, 7)], 0),
+        ([(30, 6), (30, 7)], 0),  # the last of a frame stands
+        ([(30, 6), (31, 8), (32, 6)], 2),
+        ([(61, 0)], 0),  # late: a is off again
+        ([(20, 0), (61, 2), (62, 0)], 1),
+    ],
+)
+def test_early_reports_are_those_of_parts_that_are_not_there(events, expected):
+    states = [[0, 0, 0], [1, 0, 0], [1, -1, 0], [0, -1, 0]]
+    scores = wrong_parts.score_recording([0, 8, 20, 60], states, events, FPS)
+    assert scores["early"] == expected
+
+
+def test_how_many_were_accepted_is_said_without_a_word_on_what_chose_the_bar():
+    said = wrong_parts.in_words({"shown": 20, "accepted": 1})
+    assert said == "Of 20 incorrect installations here 1 were accepted: 1% to 24% (95 %)."
+
+
+def result():
+    """The content of metrics.json: the second recording has no states."""
+    truth, frames, states = [(20, 0)], [0, 10, 20], [[0, 0], [-1, 0], [1, 0]]
+    streams = {}
+    for stream, events in (("asd", [(14, 0)]), ("storm", [(12, 1), (22, 0), (30, 4)])):
+        steps = metrics.scored(events)
+        rows = {
+            name: {
+                **metrics.score_recording(truth, steps, FPS),
+                "contains_errors": True,
+                "truth": [list(step) for step in truth],
+                "events": [[*event, 0.9] for event in events],
+                "wrong": wrong,
+            }
+            for name, wrong in (
+                ("r1", wrong_parts.score_recording(frames, states, events, FPS)),
+                ("r2", None),
+            )
+        }
+        wrong = wrong_parts.summarise(row["wrong"] for row in rows.values())
+        streams[stream] = {**metrics.summarise(rows), "wrong": wrong, "recordings": rows}
+    return {"protocol": "paper", "fps": FPS, "components": ["a", "b"], "streams": streams}
+
+
+def test_tables_golden_values():
+    rows = {row["stream"]: row for row in wrong_parts.summary_table(result())}
+    assert [rows["asd"][k] for k in ("shown", "accepted", "found")] == [1, 1, 0]
+    assert [rows["storm"][k] for k in ("accepted", "found", "delay_s")] == [0, 1, 0.5]
+    assert rows["storm"]["false_alarms"] == 1
+    assert rows["storm"]["right_unsure"] == 0
+    assert [rows["asd"][k] for k in ("no_verdict", "early")] == [0, 0]
+    assert rows["storm"]["no_verdict"] == 0
+    first, second = wrong_parts.installations_table(result())
+    assert list(first.values()) == ["asd", "r1", "a", 2.5, 5.0, 3.5, None]
+    assert list(second.values()) == ["storm", "r1", "a", 2.5, 5.0, None, 3.0]
+    text = analysis.overview(result())
+    assert "incorrect installations\n" in text
+    assert max(map(len, text.splitlines())) <= 100
+    unknown = result()
+    for stream in unknown["streams"].values():
+        del stream["wrong"]
+        for row in stream["recordings"].values():
+            row.pop("wrong")
+    assert wrong_parts.summary_table(unknown) == wrong_parts.installations_table(unknown) == []
+    assert "wrong" not in analysis.overview(unknown)
