@@ -46,8 +46,9 @@ from data_prep.writing import parallel
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.psr import headline, wrong_parts
-from stormpsr_jax.recordings import label_files, labels
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.serving.files.results import label_time
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +122,7 @@ def film(place: tuple[str, str], progress: Progress, folder: Path, procedure: Pr
     timeline = draw_timeline(procedure, when, wrong=REHEARSED if rehearsal else WRONG)
     progress.begin(timeline.num_frames)
     rows = [["time", "step"]]
-    for frame, step in labels.states_to_steps(timeline.frames, timeline.states, with_errors=True):
+    for frame, step in states_to_steps(timeline.frames, timeline.states, with_errors=True):
         rows.append([label_time(frame, FPS), procedure.step_name(step)])
     text = "".join(f"{time},{step}\n" for time, step in rows)
     files.write_text(folder / "labels" / f"{name}.csv", text)
@@ -237,7 +238,7 @@ def errors_shown(folder: Path, procedure: Procedure, split: str) -> dict[str, in
     shown = collections.Counter[int]()
     for video in sorted((folder / "videos" / split).iterdir()):
         path = folder / "labels" / f"{video.stem}.csv"
-        read = label_files.read(path, procedure.at(FPS), procedure.variants["assembly"])
+        read = LabelPlace(path).read(procedure.at(FPS), procedure.variants["assembly"])
         wrong = wrong_parts.wrong_installations(read.frames, read.states, [])
         shown.update(one.component for one in wrong)
     return {name: shown[k] for k, name in enumerate(procedure.components)}

@@ -22,6 +22,7 @@ from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps
 
 PROCEDURE = load_procedure("meccano")
 VARIANT = PROCEDURE.variants["assembly"]
@@ -43,8 +44,8 @@ def timelines(folder: str | None) -> dict[str, tuple[np.ndarray, list]]:
             found[path.parent.name] = labels.read_states(path, PROCEDURE)
     return {
         name: (
-            labels.states_per_frame(frames, states, 0, int(frames[-1]) + 500),
-            labels.states_to_steps(frames, states),
+            states_per_frame(frames, states, 0, int(frames[-1]) + 500),
+            states_to_steps(frames, states),
         )
         for name, (frames, states) in found.items()
     }

@@ -48,11 +48,11 @@ from stormpsr_jax.psr.learned_beliefs import (
 from stormpsr_jax.psr.learned_events import removal_logits
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.stream import reported
-from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.scores import KINDS, Scores, from_predictions
+from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.serving.model import Model, load_model
 from stormpsr_jax.serving.recogniser import Recognised, stack
 from tools.fusion_weights import read_run
@@ -145,7 +145,7 @@ def further(name: str, count: int, changes: dict[str, float]) -> Recordings:
             rows = [simplejpeg.decode_jpeg(jpeg) for jpeg in data.jpegs]
             first = np.r_[True, (np.diff(data.states, axis=0) != 0).any(axis=1)]
             frames, states = np.flatnonzero(first), data.states[first]
-            steps = labels.states_to_steps(frames, states)
+            steps = states_to_steps(frames, states)
             r = LabelledPredictions(data.name, variant, steps, states, frames=frames)
             r.scores, r.detections = recognised(model, rows)
             found[r.name] = r

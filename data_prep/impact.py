@@ -24,17 +24,14 @@ from typing import Unpack
 
 import numpy as np
 
-from data_prep import command
-from data_prep.reading import data_sets, recording_labels
-from data_prep.reading.data_sets import Format, RecordingFiles
-from data_prep.reading.recording_labels import Labels
+from data_prep import command, matching
+from data_prep.downloads import Download
 from data_prep.writing import from_files
 from stormpsr_jax.base import folders
 from stormpsr_jax.media import finding
-from stormpsr_jax.recordings.labels import states_to_steps
-from stormpsr_jax.recordings.procedure import Procedure
-
-FORMAT = Format("IMPACT", 0, "--videos")
+from stormpsr_jax.recordings.labels import Labels
+from stormpsr_jax.recordings.procedure import Procedure, Variant
+from stormpsr_jax.recordings.steps import states_to_steps
 
 
 def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:
@@ -51,20 +48,17 @@ def settled(states: np.ndarray, initial_state: Sequence[int]) -> np.ndarray:
     return result
 
 
-def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
-    """Reads the states of a recording, and derives the steps from them; all errors as ValueError.
+def after_transitions(labels: Labels, variant: Variant) -> Labels:
+    """The labels with the states in which transitions end, and the steps that follow from these.
 
     The steps in PSR_labels.csv are not those: a removal stands at the start of its transition.
-    PSR_labels_with_errors.csv has a wrong installation for every transition. Both are checked, and
-    not used.
+    PSR_labels_with_errors.csv has a wrong installation for every transition.
     """
-    variant = procedure.variant_for(recording.name)
-    found = recording_labels.read_labels(FORMAT, recording, procedure)
-    states = settled(found.states, variant.initial_state)
+    states = settled(labels.states, variant.initial_state)
     changed = np.r_[True, (states[1:] != states[:-1]).any(axis=1)]
-    frames, states = found.frames[changed], states[changed]
+    frames, states = labels.frames[changed], states[changed]
     steps = states_to_steps(frames, states)
-    return dataclasses.replace(found, frames=frames, states=states, steps=steps, files={})
+    return dataclasses.replace(labels, frames=frames, states=states, steps=steps, files={})
 
 
 def make_dataset(
@@ -76,15 +70,20 @@ def make_dataset(
     **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
-    found = data_sets.match(
-        FORMAT,
-        data_sets.find_labels(folders.given(labels, "--labels"), f"--labels={labels}"),
-        finding.find_pictures(folders.given(videos, "--videos", "or a video")),
+    tops = folders.given(labels, "--labels"), folders.given(videos, "--videos", "or a video")
+    labelled = matching.find_labels(tops[0], f"--labels={labels}")
+    pictured = matching.images_first(finding.find_pictures(tops[1]))
+    found = matching.match(
+        labelled,
+        pictured,
         {},
-        procedure.fps,
-        functools.partial(data_sets.splits_of, labels, videos),
+        functools.partial(Download("IMPACT", 0).open, fps=procedure.fps),
+        "--videos",
+        procedure,
+        tops,
+        change=after_transitions,
     )
-    return from_files.build(read_labels, found, out, procedure=procedure, **options)
+    return from_files.build(found, out, procedure=procedure, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -32,19 +32,20 @@ from typing import Unpack
 
 import numpy as np
 
-from data_prep import command
-from data_prep.reading import boxes, data_sets, second_sources
-from data_prep.reading.boxes import Boxes
-from data_prep.reading.data_sets import Format
-from data_prep.reading.recording_labels import read_labels
+from data_prep import command, downloads, matching
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import finding
-from stormpsr_jax.recordings import box_forms, class_maps
-from stormpsr_jax.recordings.boxes import Id
+from stormpsr_jax.recordings import box_files, class_maps
+from stormpsr_jax.recordings.boxes import Boxes, Id, of_one
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.recording import Recording
 
 PROCEDURE = load_procedure("industreal")
+DOWNLOAD = downloads.read("industreal", "IndustReal", any_first=True)
+_BOXES = "OD_labels.json"
+# Other camera streams of a recording, of as many files again.
+_OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
 
 
 def read_boxes(path: Path) -> Boxes:
@@ -55,7 +56,7 @@ def read_boxes(path: Path) -> Boxes:
             neither agree nor are one off as in the download.
     """
     data = files.read_json(path)
-    table, number = box_forms.coco_categories(data, path), class_maps.by_name(PROCEDURE)
+    table, number = box_files.coco_categories(data, path), class_maps.by_name(PROCEDURE)
     by_name = {key: number.get(name, -1) for key, name in table.items()}
     last = PROCEDURE.error_class
     one_off = by_name.get(1) == 0 and by_name.get(last + 1) == last
@@ -74,23 +75,37 @@ def read_boxes(path: Path) -> Boxes:
             raise ValueError(f"{where}: {files.shorten(category)} {what}")
         return category
 
-    found = boxes.of_one(box_forms.coco(data, path, check), path.stem)
+    found = of_one(box_files.coco(data, path, check), path.stem)
     classes = np.array(found.categories, np.int64)
     named = np.array([by_name.get(category, -1) for category in found.categories], np.int64)
     return dataclasses.replace(found, classes=classes, named=named, every_frame=True)
 
 
-FORMAT = Format(
-    "IndustReal",
-    0,
-    "--data",
-    read_boxes,
-    any_first=True,
-    download=data_sets.known_download("industreal"),
-)
-_BOXES = "OD_labels.json"
-# Other camera streams of a recording, of as many files again.
-_OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
+def find_recordings(data: str | Path, psr_labels: str | Path | None) -> list[Recording]:
+    """Finds the recordings; ValueError names all that lack a part or are in no split."""
+    top = of_labels = folders.given(data, "--data")
+    flag = f"--data={data}"
+    if psr_labels is not None:
+        of_labels, flag = folders.given(psr_labels, "--psr_labels"), f"--psr_labels={psr_labels}"
+    labelled = matching.find_labels(of_labels, flag, _OTHER_STREAMS)
+    boxed = matching.find_files(
+        top,
+        "--data",
+        "boxes",
+        lambda file: file.parent.name if file.name == _BOXES else None,
+        _OTHER_STREAMS,
+    )
+    pictured = matching.images_first(finding.find_pictures(top, "rgb", _OTHER_STREAMS))
+    return matching.match(
+        labelled,
+        pictured,
+        {n: functools.partial(read_boxes, path) for n, path in boxed.items() if n in labelled},
+        functools.partial(DOWNLOAD.open, fps=PROCEDURE.fps),
+        "--data",
+        PROCEDURE,
+        (of_labels, top),
+        early_start=True,
+    )
 
 
 def make_dataset(
@@ -101,34 +116,9 @@ def make_dataset(
     **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
-    top = of_labels = folders.given(data, "--data")
-    flag = f"--data={data}"
-    if psr_labels is not None:
-        of_labels, flag = folders.given(psr_labels, "--psr_labels"), f"--psr_labels={psr_labels}"
-    labelled = data_sets.find_labels(of_labels, flag, _OTHER_STREAMS)
-    boxed = data_sets.find_files(
-        top,
-        "--data",
-        "boxes",
-        lambda file: file.parent.name if file.name == _BOXES else None,
-        _OTHER_STREAMS,
-    )
-    found = data_sets.match(
-        FORMAT,
-        labelled,
-        finding.find_pictures(top, "rgb", _OTHER_STREAMS),
-        {name: place for name, place in boxed.items() if name in labelled},
-        PROCEDURE.fps,
-        functools.partial(data_sets.splits_of, of_labels, top),
-    )
-    return from_files.build(
-        functools.partial(read_labels, FORMAT),
-        found,
-        out,
-        procedure=PROCEDURE,
-        notes=second_sources.compare(FORMAT, found),
-        **options,
-    )
+    found = find_recordings(data, psr_labels)
+    notes = DOWNLOAD.compare(found)
+    return from_files.build(found, out, procedure=PROCEDURE, notes=notes, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -26,15 +26,14 @@ import numpy as np
 from absl import logging
 
 from data_prep import command
-from data_prep.reading.boxes import inside
 from data_prep.writing import shards
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.recordings import box_forms
-from stormpsr_jax.recordings.boxes import Picture
+from stormpsr_jax.recordings import box_files
+from stormpsr_jax.recordings.boxes import Picture, inside
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 COCO = "labels_coco.json"
@@ -74,7 +73,7 @@ def read_renders(data: Path) -> tuple[Path, list[Render]]:
     place = str(folder / COCO)
     content = files.read_json(folder / COCO)
     _check_categories(content, place)
-    shown = box_forms.coco(content, place)
+    shown = box_files.coco(content, place)
     there = {path.name for path in (folder / IMAGES).iterdir()}
     if unknown := sorted({picture.name for picture in shown} - there):
         raise ValueError(
@@ -106,7 +105,7 @@ def _check_categories(data: Any, place: str) -> None:
     """Raises ValueError if a category's name is a state, but not that of its id's class."""
     states = load_procedure("industreal").states.tolist()
     names = ["background", *("".join(map(str, state)) for state in states), "error state"]
-    categories = box_forms.coco_categories(data, place) if "categories" in data else {}
+    categories = box_files.coco_categories(data, place) if "categories" in data else {}
     for number, category in categories.items():
         name = re.sub(r"[\s,_\[\]()]", "", category)
         expected = names[CLASSES[number]] if number in CLASSES else "nothing"

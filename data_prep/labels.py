@@ -30,7 +30,7 @@ from data_prep.checking import label_checks
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, one_line
 from stormpsr_jax.psr.cli import add_label_flags
-from stormpsr_jax.recordings import csvfile, label_files, words
+from stormpsr_jax.recordings import csvfile, find, words
 from stormpsr_jax.recordings.procedure import Procedure
 
 
@@ -42,9 +42,9 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     """
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: exists; give another name, so that no correction is lost")
-    places = {at: None for at in label_files.find(labels).values() if at.path.is_file()}
-    known = for_each(zip(places), lambda place: place.parsed)
-    texts = [entry.text for parsed in known for entry in parsed.entries]
+    places = {at: None for at in find.find(labels).values() if at.file is not None}
+    known = for_each([(place.file,) for place in places], lambda file: file.entries)
+    texts = [entry.text for entries in known for entry in entries]
     rows = words.draft(texts, procedure)
     if not rows:
         raise ValueError(f"--labels={labels}: holds PSR label files alone, which have no words")

@@ -20,32 +20,29 @@ from typing import Unpack
 
 import numpy as np
 
-from data_prep import command
-from data_prep.reading import data_sets, second_sources
-from data_prep.reading.boxes import Boxes, joined
-from data_prep.reading.data_sets import Format
-from data_prep.reading.recording_labels import read_labels
+from data_prep import command, downloads, matching
 from data_prep.writing import from_files
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.media import finding
-from stormpsr_jax.recordings import box_forms
-from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings import box_files
+from stormpsr_jax.recordings.boxes import Boxes, joined
+from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.recording import Recording
+
+DOWNLOAD = downloads.read("meccano", "MECCANO", first_frame=1)
+_BOXES = "_GT.csv"
 
 
 def read_boxes(path: Path) -> Boxes:
-    """Reads `<recording>_GT.csv`; errors as of `box_forms.meccano`."""
-    pictures, unsure = box_forms.meccano(files.read_text(path), path)
+    """Reads `<recording>_GT.csv`; errors as of `box_files.meccano`."""
+    pictures, unsure = box_files.meccano(files.read_text(path), path)
     ranges = np.array(unsure, np.int64).reshape(-1, 2)
     return dataclasses.replace(joined(pictures), every_frame=True, unsure=ranges)
 
 
-FORMAT = Format("MECCANO", 1, "--frames", read_boxes, download=data_sets.known_download("meccano"))
-_BOXES = "_GT.csv"
-
-
 def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
     """The files <recording>_GT.csv; ValueError: there are none, or a recording has two."""
-    found = data_sets.find_files(
+    found = matching.find_files(
         folders.given(asd_labels, "--asd_labels"),
         "--asd_labels",
         "boxes",
@@ -54,6 +51,25 @@ def find_boxes(asd_labels: str | Path) -> dict[str, Path]:
     if not found:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
     return found
+
+
+def find_recordings(
+    frames: str | Path, labels: str | Path, asd_labels: str | Path | None, procedure: Procedure
+) -> list[Recording]:
+    """Finds the recordings; ValueError names all that lack a part or are in no split."""
+    tops = folders.given(labels, "--labels"), folders.given(frames, "--frames", "or a video")
+    labelled = matching.find_labels(tops[0], f"--labels={labels}")
+    pictured = matching.images_first(finding.find_pictures(tops[1]))
+    boxed = find_boxes(asd_labels) if asd_labels else {}
+    return matching.match(
+        labelled,
+        pictured,
+        {name: functools.partial(read_boxes, path) for name, path in boxed.items()},
+        functools.partial(DOWNLOAD.open, fps=procedure.fps),
+        "--frames",
+        procedure,
+        tops,
+    )
 
 
 def make_dataset(
@@ -66,22 +82,9 @@ def make_dataset(
 ) -> bool:
     """Makes the clip shards; see the module and from_files.build. ValueError has all errors."""
     procedure = load_procedure("meccano")
-    found = data_sets.match(
-        FORMAT,
-        data_sets.find_labels(folders.given(labels, "--labels"), f"--labels={labels}"),
-        finding.find_pictures(folders.given(frames, "--frames", "or a video")),
-        find_boxes(asd_labels) if asd_labels else {},
-        procedure.fps,
-        functools.partial(data_sets.splits_of, labels, frames),
-    )
-    return from_files.build(
-        functools.partial(read_labels, FORMAT),
-        found,
-        out,
-        procedure=procedure,
-        notes=second_sources.compare(FORMAT, found),
-        **options,
-    )
+    found = find_recordings(frames, labels, asd_labels, procedure)
+    notes = DOWNLOAD.compare(found)
+    return from_files.build(found, out, procedure=procedure, notes=notes, **options)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -11,10 +11,9 @@ docs/own-product.md takes you from there to a trained model. For a recording NAM
   NAME with PSR_labels.csv and perhaps PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are
   known by what is in them. --words says what labels call the steps; `python -m data_prep.labels
   map` drafts that file;
-* --boxes, if given, holds NAME.json (COCO), NAME.xml (CVAT for images 1.1) or a folder NAME of YOLO
-  text files; or it is a COCO or CVAT file, or holds just one, with images NAME/000010.jpg of all
-  recordings. Coordinates are those of the original picture, upright; without boxes the detector
-  cannot be trained.
+* --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files; or it is a COCO
+  file, or holds just one, with images NAME/000010.jpg of all recordings. Coordinates are those of
+  the original picture, upright; without boxes the detector cannot be trained.
 
 A video is resampled by its timestamps to a constant --fps (the procedure's, unless given), whatever
 its own rate is and whether it is constant: frame i, counted from 0, is the last picture at or
@@ -46,18 +45,21 @@ import numpy as np
 import simplejpeg
 from absl import logging
 
-from data_prep import command
-from data_prep.reading import data_sets, own_labels, own_splits
-from data_prep.reading.data_sets import RecordingFiles
+from data_prep import command, matching, split_choice
 from data_prep.writing import from_files
 from stormpsr_jax.base import folders
-from stormpsr_jax.base.errors import for_each, lines_of, raise_all
+from stormpsr_jax.base.errors import for_each, lines_of, one_line, raise_all
 from stormpsr_jax.media import finding
+from stormpsr_jax.media.video import Video
 from stormpsr_jax.psr.cli import add_label_flags
-from stormpsr_jax.recordings import label_files
-from stormpsr_jax.recordings.label_files import SPLITS, Labelled
+from stormpsr_jax.recordings import find
+from stormpsr_jax.recordings.find import SPLITS
+from stormpsr_jax.recordings.label_entries import Unit
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms, terms
+
+_SAME_RATE = 0.01  # a video at 29.97 has the rate of a tool that counts 30
 
 
 def find_recordings(
@@ -70,7 +72,7 @@ def find_recordings(
     split_seed: int = 0,
     before: Mapping[str, str] | None = None,
     terms: Terms | None = None,
-) -> list[RecordingFiles]:
+) -> list[Recording]:
     """Finds the recordings and brings the parts of each together; no draw changes splits `before`.
 
     Raises:
@@ -80,41 +82,44 @@ def find_recordings(
     of_videos = folders.given(videos, "--videos", "or a video")
     of_labels = folders.given(labels, "--labels", "or a label file")
     pictured = finding.find_pictures(of_videos)
-    found = label_files.look(of_labels, None, pictured, splits)
+    found = find.search(of_labels, None, pictured, splits)
     raise_all(found.lines)
     labelled = found.labels
     if not labelled and not pictured:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
     without = [name for name in pictured if name not in labelled]
-    why = label_files.unknown(of_labels, without) if without and of_labels.is_dir() else []
+    why = find.unread(of_labels, without) if without and of_labels.is_dir() else []
     if without and (why or not labelled):
         raise_all([f"frames without labels: {', '.join(without)}", *why])
     for line in found.warnings if without else ():
         logging.warning("%s", line)
-    boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
     try:
-        return data_sets.match(
-            data_sets.Format("own recordings", 0, f"--videos={videos}", download=None),
+        recordings = matching.match(
             labelled,
             pictured,
-            boxed,
-            procedure.fps,
-            functools.partial(
-                own_splits.choose_splits,
-                splits,
-                split_seed,
-                before or {},
-                (of_labels, of_videos),
-                procedure=procedure,
-                terms=terms,
-            ),
+            matching.find_boxes(boxes, labelled) if boxes is not None else {},
+            lambda path, name: finding.open_recording(path, procedure.fps),
+            f"--videos={videos}",
+            procedure,
+            terms=terms or Terms(),
+        )
+        chosen = split_choice.choose(
+            splits,
+            split_seed,
+            before or {},
+            (of_labels, of_videos),
+            labelled,
+            {name: pictured[name][0] for name in labelled},
+            {r.name: functools.partial(split_choice.kind_of, r) for r in recordings},
         )
     except ValueError as error:
         raise_all([*lines_of(error), *_of_projects(labelled, pictured)])
         raise
+    matching.put_in(recordings, chosen)
+    return recordings
 
 
-def _of_projects(labelled: Mapping[str, Labelled], known: Collection[str]) -> list[str]:
+def _of_projects(labelled: Mapping[str, LabelPlace], known: Collection[str]) -> list[str]:
     """Says how a file of several recordings calls them, where some are not `known` by that."""
     lines = []
     for place in dict.fromkeys(labelled.values()):
@@ -125,6 +130,28 @@ def _of_projects(labelled: Mapping[str, Labelled], known: Collection[str]) -> li
                 "calls the videos; give those in --videos these names"
             )
     return lines
+
+
+def other_rates(found: Iterable[Recording], labels_fps: float) -> list[str]:
+    """Returns a warning if videos whose labels count frames have another rate than --labels_fps."""
+    rates: dict[str, float] = {}
+    for recording in found:
+        file, video = recording.place.file, recording.video
+        if file is None or not isinstance(video, Video) or len(video.times) < 2:
+            continue
+        counted = any(entry.unit is not Unit.SECONDS for entry in file.entries)
+        rate = (len(video.times) - 1) / float(video.times[-1] - video.times[0])
+        if counted and abs(labels_fps / rate - 1) > _SAME_RATE:
+            rates[recording.name] = rate
+    if not rates:
+        return []
+    those = ", ".join(sorted({f"{rate:.3g}" for rate in rates.values()}))
+    return [
+        f"--labels_fps={labels_fps:g}, but the videos of {one_line(', '.join(rates), 200)} have "
+        f"{those} pictures a second: this is right only if the labelling tool counted "
+        f"{labels_fps:g}, as tag Video of Label Studio says with frameRate. Numbers of a video's "
+        "pictures, as CVAT has them, go by the video"
+    ]
 
 
 def make_dataset(
@@ -147,7 +174,7 @@ def make_dataset(
         boxes=boxes,
         splits=splits,
         split_seed=split_seed,
-        before=own_splits.of_folder(out),
+        before=split_choice.of_folder(out),
         terms=terms,
     )
     for split in SPLITS:
@@ -155,25 +182,18 @@ def make_dataset(
         logging.info("split %s: %s", split, ", ".join(names) or "no recordings")
     warnings = []
     if terms is not None and terms.fps is not None:
-        warnings += own_labels.other_rates(found, terms.fps)
-    boxed = {recording.split for recording in found if recording.boxes is not None}
+        warnings += other_rates(found, terms.fps)
+    boxed = {recording.split for recording in found if recording.box_reader is not None}
     missing = [split for split in ("train", "val") if split not in boxed]
     if boxes is not None and missing:
         warnings.append(
             f"no boxes in split {' and '.join(missing)}, so own:boxes cannot train the detector: "
             "draw some there, or train with --config=own"
         )
-    return from_files.build(
-        functools.partial(own_labels.read_labels, terms=terms),
-        found,
-        out,
-        procedure=procedure,
-        warnings=warnings,
-        **options,
-    )
+    return from_files.build(found, out, procedure=procedure, warnings=warnings, **options)
 
 
-def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every: int) -> int:
+def write_frames(recordings: Iterable[Recording], folder: str | Path, every: int) -> int:
     """Writes every so-many-th frame as <folder>/<recording>/<frame>.jpg; returns how many.
 
     Raises:
@@ -181,10 +201,10 @@ def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every
     """
     wanted = {}
 
-    def plan(recording: RecordingFiles) -> None:
-        place, first = Path(folder, recording.name), recording.pictures.first_frame
-        frames = range(first, first + recording.pictures.num_frames, every)
-        wanted[place] = recording.pictures, frames
+    def plan(recording: Recording) -> None:
+        place, first = Path(folder, recording.name), recording.video.first_frame
+        frames = range(first, first + recording.video.num_frames, every)
+        wanted[place] = recording.video, frames
         there = {path.name for path in place.glob("[0-9]*.jpg")}
         if others := sorted(there - {f"{frame:06d}.jpg" for frame in frames}):
             raise ValueError(
@@ -233,9 +253,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--boxes",
         metavar="PATH",
-        help="boxes: a COCO or CVAT file, or a folder of these or of YOLO files",
+        help="boxes: a COCO file, or a folder of these or of YOLO files",
     )
-    shares = own_splits.DEFAULT_SHARES
+    shares = split_choice.DEFAULT_SHARES
     add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
     add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")
     add(

@@ -34,8 +34,9 @@ from stormpsr_jax.psr.evaluation import (
 from stormpsr_jax.psr.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.risk import RISK
 from stormpsr_jax.psr.stream import DECODERS, Settings
-from stormpsr_jax.recordings import label_files, scores, words
+from stormpsr_jax.recordings import scores, words
 from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions, load_recordings
+from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
 
 __all__ = ["evaluate", "main"]
@@ -189,7 +190,7 @@ def _add_procedure_and_split(parser: OneLineParser) -> None:
     what = "a packaged procedure's name, or a procedure file"
     parser.add_argument("--procedure", required=True, help=what)
     what = "of labels (or boxes) that lie below folders of splits"
-    parser.add_argument("--split", choices=label_files.SPLITS, help=what)
+    parser.add_argument("--split", choices=SPLITS, help=what)
 
 
 def _size(text: str) -> tuple[float, float]:

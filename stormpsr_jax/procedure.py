@@ -15,7 +15,8 @@ from stormpsr_jax.base.errors import first_of, one_line, raise_all, visible
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.psr import agreement
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
-from stormpsr_jax.recordings import label_files, words
+from stormpsr_jax.recordings import find, words
+from stormpsr_jax.recordings.labels import STATES
 from stormpsr_jax.recordings.procedure import Procedure, find_errors, load_procedure, procedure_path
 
 _RENDERER = ("trimesh", "numba")
@@ -48,7 +49,7 @@ def check(args: argparse.Namespace) -> None:
         print(f"{args.procedure}: no errors")
         return
     terms = words.terms(args.words, args.labels_fps, procedure)
-    found = label_files.find(args.labels)
+    found = find.find(args.labels)
     if args.variant is not None:
         procedure.variant_for("", args.variant)  # which it has to have, said once
     errors: list[str] = []
@@ -60,14 +61,14 @@ def check(args: argparse.Namespace) -> None:
         except ValueError as error:
             errors.append(f"{path}: {error}")
         try:
-            known = label_files.read(place, procedure, variant, terms=terms, recording=name)
+            known = place.read(procedure, variant, terms=terms, recording=name)
         except ValueError as error:
             errors += first_of(error, place)
             continue
         if variant is None:
             continue
         if len(known.states) and tuple(known.states[0].tolist()) != variant.initial_state:
-            where = f"{place}/{label_files.STATES}: line 1" if place.path.is_dir() else place
+            where = f"{place}/{STATES}: line 1" if place.path.is_dir() else place
             what = f"the first state is not the initial state of variant {variant.name!r} in {path}"
             errors.append(f"{where}: {what}")
             continue

@@ -76,21 +76,19 @@ ADDITIONS = {
         },
     },
     "a label format": {
-        "stormpsr_jax/recordings/formats/lines.py": """
-            from stormpsr_jax.recordings.formats.sample import Entry, Format, Unit
+        "stormpsr_jax/recordings/label_tools.py": {
+            'return source.kind == "xml" and source.xml.tag == "ANNOTATION_DOCUMENT"\n': """
 
-            def recognises(sample):
-                return sample.kind == "text" and sample.text.startswith("# steps")
+def _is_lines(source):
+    return source.kind == "text" and source.text.startswith("# steps")
 
-            def read(sample):
-                rows = (line.split(" at ") for line in sample.text.splitlines()[1:])
-                return [Entry(s, float(t), Unit.SECONDS, "a line") for s, t in rows]
 
-            FORMAT = Format("lines", recognises, read)
-            """,
-        "stormpsr_jax/recordings/formats/formats.py": {
-            "import cvat, elan, label_studio, tables": ", lines",
-            "FORMATS = (": "lines.FORMAT, ",
+def _read_lines(source):
+    rows = (line.split(" at ") for line in source.text.splitlines()[1:])
+    return [Entry(s, float(t), Unit.SECONDS, "a line") for s, t in rows]
+
+""",
+            "TOOLS = (\n": '    Tool("lines", _is_lines, _read_lines),\n',
         },
     },
     "a field of a config": {
@@ -106,7 +104,7 @@ import sys
 from pathlib import Path
 from stormpsr_jax import __main__, main
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.recordings.formats import formats
+from stormpsr_jax.recordings.label_file import FORMATS, LabelFile
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.psr import headline, metrics
 from stormpsr_jax.psr import streams
@@ -132,8 +130,8 @@ assert metrics.summarise({"a": metrics.score_recording([(1, 0)], [(2, 0)], 1.0)}
 assert headline.FIGURES[0].key == "steps"
 assert "data museum" in __main__.usage() and "museum's videos" in __main__.usage()
 (work / "labels.txt").write_text("# steps\\nInstall base at 3.5\\n")
-form, (entry,), *_ = formats.read(work / "labels.txt")
-assert form.name == "lines" and "Install base" in str(entry)
+(entry,) = LabelFile(work / "labels.txt").entries
+assert "lines" in FORMATS and "Install base" in str(entry)
 print("all work")
 """
 

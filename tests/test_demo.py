@@ -13,7 +13,7 @@ from PIL import Image
 from stormpsr_jax import demo, evaluate
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import metrics, wrong_parts
-from stormpsr_jax.recordings import label_files
+from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.serving.folder import read_model
 from tests.support.recognise_data import found, run, write_pictures
 
@@ -53,7 +53,7 @@ def test_demo_finds_what_its_provenance_says(recognised):
     """Another processor rounds otherwise, by which an event can be a frame earlier or later."""
     content = read_model(demo.MODEL)
     (variant,) = content.procedure.variants.values()
-    truth = label_files.read(demo.LABELS / "demo.csv", content.procedure.at(content.fps), variant)
+    truth = LabelPlace(demo.LABELS / "demo.csv").read(content.procedure.at(content.fps), variant)
     events = found(recognised)
     scores = metrics.score_recording(truth.steps, metrics.scored(events), content.fps)
     told = ABOUT["video"]["figures"]

@@ -49,8 +49,9 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr import metrics, wrong_parts
-from stormpsr_jax.recordings import label_files, labels
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.serving.card import CARD
 from stormpsr_jax.serving.files import recording as recognised
 from stormpsr_jax.serving.files.results import label_time
@@ -236,7 +237,7 @@ def write_video(path: Path, jpegs: Iterable[bytes]) -> None:
 
 def write_labels(path: Path, states: np.ndarray, procedure: Procedure) -> None:
     """Writes labels by the clock; states (N, K) of the video's frames."""
-    steps = labels.states_to_steps(np.arange(len(states)), states, with_errors=True)
+    steps = states_to_steps(np.arange(len(states)), states, with_errors=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["time", "step"])
@@ -249,7 +250,7 @@ def write_labels(path: Path, states: np.ndarray, procedure: Procedure) -> None:
 def score(found: list[tuple[int, int]], path: Path, model: Model) -> dict[str, Any]:
     """Figures of (frame, step id) of the video's events; `path` is that of its labels."""
     (variant,) = model.procedure.variants.values()
-    truth = label_files.read(path, model.procedure.at(model.fps), variant)
+    truth = LabelPlace(path).read(model.procedure.at(model.fps), variant)
     scores = metrics.score_recording(truth.steps, metrics.scored(found), model.fps)
     wrong = wrong_parts.score_recording(truth.frames, truth.states, found, model.fps)
     kept = {key: scores[key] for key in ("pos", "f1", "delay_s", "tp", "fp", "fn")}

@@ -7,7 +7,7 @@ labels tell it, and so does a look at a few boxes.
 import numpy as np
 
 from data_prep.checking.folder import RENDERS, Checked
-from data_prep.reading.recording_labels import agree
+from data_prep.notes import agree
 
 
 def agreement(checked: Checked) -> str:

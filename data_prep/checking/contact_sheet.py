@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from data_prep.checking.folder import RENDERS, Checked
-from data_prep.reading.recording_labels import agree
+from data_prep.notes import agree
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.agreement import clock

@@ -13,8 +13,10 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr import agreement
-from stormpsr_jax.recordings import label_files, labels
+from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.steps import Step
 
 RENDERS = "cad"  # a split of single states, which no procedure leads to
 SAMPLED = 3  # pictures of a recording, evenly spread, the first and the last among them
@@ -35,7 +37,7 @@ class Checked:
     directory: Path
     procedure: Procedure
     sources: dict[str, ClipSource] = dataclasses.field(default_factory=dict)
-    steps: dict[str, dict[str, list[labels.Step]]] = dataclasses.field(default_factory=dict)
+    steps: dict[str, dict[str, list[Step]]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     num_decoded: int = 0
@@ -74,7 +76,7 @@ def open_folder(directory: str | Path) -> Checked:
     folder = Path(directory)
     checked = Checked(folder, load_procedure(folder / "procedure.json"))
     there = list_splits(folder)
-    for split in sorted(there, key=lambda split: [*label_files.SPLITS, *there].index(split)):
+    for split in sorted(there, key=lambda split: [*SPLITS, *there].index(split)):
         with gathering(checked.problems):
             checked.sources[split] = ClipSource(folder, split, checked.procedure)
     found: list[tuple[str, agreement.LabelWarning]] = []
@@ -83,7 +85,7 @@ def open_folder(directory: str | Path) -> Checked:
         steps = checked.steps.setdefault(split, {})
         steps[recording.name] = []
         with gathering(checked.problems):
-            read = label_files.read(place, checked.procedure, None)
+            read = LabelPlace(place).read(checked.procedure, None)
             wrong = [step for step in read.with_errors if step[1] % 3 == 1]
             steps[recording.name] = sorted({*read.steps, *wrong})
             if split != RENDERS:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr import agreement
-from stormpsr_jax.recordings import label_files
+from stormpsr_jax.recordings import find
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.recordings.words import Terms
 
 WINDOW = 64  # frames of a clip in configs/own.py
@@ -27,16 +28,16 @@ def check(
     found: list[tuple[str, agreement.LabelWarning]] = []
     empty: list[str] = []
 
-    def look(name: str, place: label_files.Labelled) -> None:
+    def look(name: str, place: LabelPlace) -> None:
         variant = procedure.variant_for(name)
-        read = label_files.read(place, procedure, variant, terms=terms, recording=name)
+        read = place.read(procedure, variant, terms=terms, recording=name)
         recordings[variant.name] += 1
         steps.update(step for _, step in read.with_errors)
         warnings = agreement.of_labels(procedure, variant, read, window)
         found.extend((name, warning) for warning in warnings)
         empty.extend(agreement.without_steps(variant, read, place))
 
-    for_each(label_files.find(labels).items(), look)
+    for_each(find.find(labels).items(), look)
     lines = empty + _never_seen(procedure, recordings, steps)
     lines += agreement.grouped(found, procedure.fps)
     lines += _too_few(procedure, recordings, steps)

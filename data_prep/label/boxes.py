@@ -3,7 +3,7 @@
 `boxes/NAME.json` has an image for each frame that somebody looked at, or that lies between two
 drawn boxes which are at most `CARRIED` seconds apart: their boxes carry over to it, as a straight
 line. An image without a box shows no whole object. The list `drawn` beside them says which frames
-were drawn. Files without that list, of CVAT, and YOLO's folders are of others: all are drawn.
+were drawn. Files without that list, and YOLO's folders, are of others: all are drawn.
 """
 
 import itertools
@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from data_prep import matching
 from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, revision
-from data_prep.reading import own_labels
 from stormpsr_jax.base import files
-from stormpsr_jax.recordings import box_forms
+from stormpsr_jax.recordings import box_files
 from stormpsr_jax.recordings import boxes as psr_boxes
-from stormpsr_jax.recordings.label_files import BOXES
+from stormpsr_jax.recordings.find import BOXES
 
 CARRIED = 5.0  # seconds: a camera on a head moves
 MAX_BOXES = 10_000
@@ -30,7 +30,7 @@ def _files(path: Path) -> list[Path]:
     """The file itself, or those of YOLO in a folder."""
     if not path.is_dir():
         return [path] if path.is_file() else []
-    return sorted(file for file in path.iterdir() if box_forms.is_of_picture(file.name))
+    return sorted(file for file in path.iterdir() if box_files.is_of_picture(file.name))
 
 
 class Box(msgspec.Struct, frozen=True, order=True):
@@ -60,14 +60,14 @@ class BoxFolder:
 
     def path(self, name: str) -> Path | None:
         """The file of a recording's boxes, or their folder; None without one."""
-        there = (self.folder / f"{name}{ending}" for ending in (".json", ".xml", ""))
+        there = (self.folder / f"{name}{ending}" for ending in (".json", ""))
         return next((path for path in there if _files(path)), None)
 
     def read(self, name: str, film: Film) -> tuple[list[Box], str]:
         """A recording's drawn boxes, and their file's revision; ValueError has all mistakes."""
         if (path := self.path(name)) is None:
             return [], revision([])
-        found = own_labels.read_boxes(path)
+        found = matching.read_boxes(path)
         found.of_frames(0, film.num_frames)
         corners = found.boxes * ([film.width, film.height] * 2)
         corners[:, :2] -= corners[:, 2:] / 2

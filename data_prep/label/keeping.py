@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from stormpsr_jax.base import files
-from stormpsr_jax.recordings.label_files import PSR_FILES
+from stormpsr_jax.recordings.labels import PSR_FILES
 
 OWN = ".label"
 

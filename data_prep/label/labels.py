@@ -17,18 +17,18 @@ from data_prep.label.keeping import Keeping, State, revision
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import lines_of, raise_all
 from stormpsr_jax.psr import agreement
-from stormpsr_jax.recordings import label_files, labels, timed_labels
-from stormpsr_jax.recordings.formats.sample import Unit
-from stormpsr_jax.recordings.label_files import PSR_FILES
+from stormpsr_jax.recordings import find, label_times
+from stormpsr_jax.recordings.label_entries import Unit
+from stormpsr_jax.recordings.label_times import TimedStep
+from stormpsr_jax.recordings.labels import PSR_FILES, Labels
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.timed_labels import TimedStep
+from stormpsr_jax.recordings.steps import Step, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 
-Step = tuple[int, int]  # frame from 0, step id
 _MAX_STEPS = 100_000  # of a recording
 
 
-class Labels(NamedTuple):
+class Snapshot(NamedTuple):
     """What is on the disk about a recording; `revision` changes with any of it."""
 
     steps: list[Step]
@@ -41,9 +41,9 @@ class LabelFolder:
 
     Attributes:
         keeping: writes.
-        paths: by recording, where its labels are.
+        places: by recording, where its labels are.
         errors: by recording, why they cannot be read.
-        passed: lines about files that may be labels, and are not read.
+        unread: lines about files that may be labels, and are not read.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class LabelFolder:
     def find(self) -> None:
         """Looks again."""
         folder = self.keeping.folder
-        found = label_files.look(folder, known=self._names)
-        self.paths = {name: place.path for name, place in found.labels.items()}
-        self.errors, self.passed = found.errors, found.warnings
+        found = find.search(folder, known=self._names)
+        self.places = found.labels
+        self.errors, self.unread = found.errors, found.warnings
 
-    def read(self, name: str, film: Film) -> Labels:
+    def read(self, name: str, film: Film) -> Snapshot:
         """The labels of a recording; ValueError has all mistakes but steps that change nothing."""
         raise_all(self.errors.get(name, []))
-        steps = self._read(name, film) if name in self.paths else []
+        steps = self._read(name, film) if name in self.places else []
         state = self.keeping.state(name)
-        return Labels(steps, self.revision(name), state)
+        return Snapshot(steps, self.revision(name), state)
 
     def revision(self, name: str) -> str:
         """Returns a text that changes with the labels of a recording, and what is kept besides."""
@@ -74,16 +74,17 @@ class LabelFolder:
 
     def files_of(self, name: str) -> list[Path]:
         """The files that are the labels of a recording."""
-        path = self.paths.get(name)
-        if path is None or not path.is_dir():
-            return [path] if path is not None and path.exists() else []
-        return [path / file for file in PSR_FILES if (path / file).is_file()]
+        if name not in self.places:
+            return []
+        path = self.places[name].path
+        found = [path / file for file in PSR_FILES] if path.is_dir() else [path]
+        return [file for file in found if file.is_file()]
 
     def _read(self, name: str, film: Film) -> list[Step]:
-        path, last = self.paths[name], film.num_frames - 1
-        if path.is_dir():
-            variant = self._procedure.variant_for(name)
-            read = label_files.read(path, self._procedure, variant, recording=name)
+        place, last, procedure = self.places[name], film.num_frames - 1, self._procedure
+        if place.file is None:
+            variant = procedure.variant_for(name)
+            read = place.read(procedure, variant)
             steps = [*read.with_errors]
             if len(read.frames):
                 begins = zip(read.states[0].tolist(), variant.initial_state, strict=True)
@@ -93,29 +94,28 @@ class LabelFolder:
                     if value != before
                 ]
             if wrong := [frame for frame, _ in steps if not 0 <= frame <= last]:
-                raise ValueError(f"{path}: frame {wrong[0]} is not one of the recording's")
+                raise ValueError(f"{place}: frame {wrong[0]} is not one of the recording's")
             return sorted(steps)
-        timed = timed_labels.read_times(path, self._procedure, self._terms, name)
-        fps = self._procedure.fps
         steps = []
-        for step in timed:
-            frame = timed_labels.frame_of(step, fps, 0, film.shown, path)
+        for step in place.file.timed(procedure, self._terms, name, with_pictures=True):
+            frame = label_times.frame_of(step, procedure.fps, 0, film.shown, place)
             if not 0 <= frame <= last + 1:
-                raise ValueError(f"{path}: {step.place}: {step.when} is outside of the recording")
+                raise ValueError(f"{place}: {step.place}: {step.when} is outside of the recording")
             steps.append((min(frame, last), step.step_id))
         return sorted(steps)
 
     def write(
-        self, name: str, film: Film, found: Labels, steps: Sequence[Step], state: State
-    ) -> Labels:
+        self, name: str, film: Film, found: Snapshot, steps: Sequence[Step], state: State
+    ) -> Snapshot:
         """Writes the labels of a recording, of which `found` was read; returns what is there then.
 
         A file stays as it is if it says the same. ValueError: a step or a frame that there is not.
         """
         steps, _ = self._checked(steps, film), self._checked(state.answered, film)
-        if steps != found.steps or (state.done and name not in self.paths):
-            path = self.paths.get(name)
-            if path is not None and list(self.paths.values()).count(path) > 1:
+        place = self.places.get(name)
+        if steps != found.steps or (state.done and place is None):
+            path = None if place is None else place.path
+            if place is not None and list(self.places.values()).count(place) > 1:
                 raise ValueError(
                     f"{path}: has the labels of several recordings; give each a file of its own "
                     "(python -m stormpsr_jax.psr.convert labels), and take this one away"
@@ -162,13 +162,13 @@ class LabelFolder:
         variant = self._procedure.variant_for(name)
         timed = [TimedStep(frame, f"frame {frame}", step, Unit.FRAMES) for frame, step in steps]
         try:
-            first, changes = timed_labels.to_frames(
+            first, changes = label_times.to_frames(
                 name, timed, variant.initial_state, self._procedure
             )
         except ValueError as error:
             lines = [line.removeprefix(f"{name}: frame ") for line in lines_of(error)]
             return [(int(line.partition(":")[0]), line.partition(": ")[2]) for line in lines]
-        states = labels.steps_to_states(changes, first, 0)
-        read = label_files.Labels(list(steps), list(steps), *states)
+        states = steps_to_states(changes, first, 0)
+        read = Labels(list(steps), list(steps), *states)
         found = agreement.of_labels(self._procedure, variant, read)
         return [(warning.frame, warning.text) for warning in found]

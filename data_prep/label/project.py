@@ -4,13 +4,14 @@ Nothing here waits for a network; the server calls it in threads, one at a time 
 """
 
 import asyncio
+import functools
 import os
 import shlex
 import struct
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,21 @@ import msgspec
 import numpy as np
 import simplejpeg
 
-from data_prep import command
+from data_prep import command, matching, split_choice
 from data_prep.checking import label_checks
 from data_prep.label.boxes import CARRIED, Box, BoxFolder
 from data_prep.label.frames import Film
 from data_prep.label.keeping import Keeping, State
-from data_prep.label.labels import LabelFolder, Labels, Step
+from data_prep.label.labels import LabelFolder, Snapshot
 from data_prep.label.models import Proposals, Wanted, training, uncertainty
-from data_prep.reading import data_sets, own_labels, own_splits
 from data_prep.writing.from_files import SAME_ASPECT
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import message_of
 from stormpsr_jax.media import finding, video
 from stormpsr_jax.psr import advice, analysis
-from stormpsr_jax.recordings.label_files import SPLITS, Labelled
+from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.steps import Step
 from stormpsr_jax.recordings.words import Terms
 
 _KEYS = "123456789abcdefghijklmnopqrstuvwxyz"
@@ -117,7 +118,7 @@ def _find(videos: str) -> dict[str, Recording]:
     found = finding.find_pictures(folders.given(videos, "VIDEOS"))
     if not found:
         raise ValueError(f"{videos}: no videos and no folders of pictures are in it")
-    places = data_sets.only_places(found, videos, "videos")
+    places = matching.only_places(found, videos, "videos")
     return {name: Recording(name, place) for name, place in places.items()}
 
 
@@ -182,7 +183,7 @@ class Project:
                 "wrong_suggested": label_checks.ENOUGH_WRONG,
             },
             "errors": [line for name in strangers for line in self.labels.errors[name]]
-            + self.labels.passed,
+            + self.labels.unread,
         }
 
     def plan(self, wanted: Wanted) -> tuple[dict[str, Any], list[list[str]], Path]:
@@ -201,21 +202,22 @@ class Project:
             raise ValueError("no video is done")
         if unread := [name for name, entry in done.items() if not entry["frames"]]:
             raise ValueError(f"not read yet, or not readable: {', '.join(unread)}")
-        read = self.labels.read
-        if empty := [n for n in done if not read(n, self.recordings[n].frames()).steps]:
+        steps = {n: self.labels.read(n, self.recordings[n].frames()).steps for n in done}
+        if empty := [name for name in done if not steps[name]]:
             raise ValueError(f"done, but without a step: {', '.join(empty)}; label its steps first")
         folder, boxes, boxed = self.labels.keeping.folder, self.boxes.folder, set[str]()
         if boxes.is_dir() and any(path.is_file() for path in boxes.rglob("*")):
-            boxed = done.keys() & own_labels.find_boxes(boxes, done)
-        labelled = {name: Labelled(self.labels.paths[name]) for name in done}
+            boxed = done.keys() & matching.find_boxes(boxes, done)
+        labelled = {name: self.labels.places[name] for name in done}
         pictured = {name: self.recordings[name].place for name in done}
         for kind in (boxes, None):  # the detector needs some in both
             which = (self._videos, folder, kind, self._procedure_file, wanted)
             commands, data, workdir, last = training(*which)
-            before = own_splits.of_folder(data)
+            before = split_choice.of_folder(data)
             tops = folder, Path(self._videos)
-            given = wanted.splits, 0, before, tops, labelled, pictured, self.procedure
-            splits = own_splits.choose_splits(*given)
+            splits = split_choice.choose(
+                wanted.splits, 0, before, tops, labelled, pictured, self._kinds(steps)
+            )
             missing = {"train", "val"} - {splits[name] for name in boxed}
             if not missing:
                 break
@@ -250,6 +252,17 @@ class Project:
         told = {"shown": shown, "replaces": [line for line in replaces if line]}
         return told | {"commands": [*map(_shown, commands)]}, commands, workdir
 
+    def _kinds(
+        self, steps: Mapping[str, Sequence[Step]]
+    ) -> dict[str, Callable[[], split_choice.Kind]]:
+        """What says the kind of a recording, by its steps."""
+
+        def kind(name: str) -> split_choice.Kind:
+            wrong = any(step % 3 == 1 for _, step in steps[name])
+            return wrong, self.procedure.variant_for(name).name
+
+        return {name: functools.partial(kind, name) for name in steps}
+
     def recognising(self) -> list[str] | None:
         """The command that makes proposals for videos that are not done; None: there are none."""
         if self.proposals.model is None:
@@ -258,10 +271,10 @@ class Project:
         todo = [self.recordings[v["name"]].place for v in videos if v["status"] != "done"]
         return self.proposals.command(todo) if todo else None
 
-    def _look(self, recording: Recording) -> tuple[dict[str, Any], Labels | None]:
+    def _look(self, recording: Recording) -> tuple[dict[str, Any], Snapshot | None]:
         """A recording's entry in the list, and its labels where they can be read."""
         film, labels, warnings, doubt = recording.film, None, [], None
-        status = "begun" if recording.name in self.labels.paths else "unlabelled"
+        status = "begun" if recording.name in self.labels.places else "unlabelled"
         if recording.error:
             warnings.append(recording.error)
         try:
@@ -285,9 +298,9 @@ class Project:
         }
         return entry, labels
 
-    def _status(self, name: str, labels: Labels) -> str:
+    def _status(self, name: str, labels: Snapshot) -> str:
         """Labels of others are done where they have every expected step."""
-        if name not in self.labels.paths:
+        if name not in self.labels.places:
             return "unlabelled"
         done = labels.state.done
         if done is None:
@@ -319,7 +332,7 @@ class Project:
             **self.shown(name, labels),
         }
 
-    def shown(self, name: str, labels: Labels) -> dict[str, Any]:
+    def shown(self, name: str, labels: Snapshot) -> dict[str, Any]:
         """What is told of labels when they are read, or have been written."""
         warnings = self.labels.warnings(name, labels.steps)
         return {

@@ -7,8 +7,8 @@ import numpy as np
 
 from data_prep.worlds import orders
 from data_prep.worlds.orders import Event
-from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.procedure import Procedure, Variant
+from stormpsr_jax.recordings.steps import states_per_frame
 
 SHORTEST_PAUSE = 3.5  # seconds
 PAUSE_SCALE = 2.9
@@ -81,7 +81,7 @@ class Timeline:
 
     def per_frame(self) -> np.ndarray:
         """(N, K) int8, the state of each frame."""
-        return labels.states_per_frame(self.frames, self.states, self.first_frame, self.num_frames)
+        return states_per_frame(self.frames, self.states, self.first_frame, self.num_frames)
 
 
 def draw_timeline(

@@ -6,23 +6,22 @@ what is their own.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 from absl import logging
 
-from data_prep.reading.data_sets import RecordingFiles
-from data_prep.reading.notes import describe
-from data_prep.reading.recording_labels import Labels
+from data_prep.notes import describe
 from data_prep.writing import shards
 from stormpsr_jax.base.errors import gathering, raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.recordings.label_files import SPLITS
+from stormpsr_jax.recordings.find import SPLITS
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.recording import Recording
 
 SAME_ASPECT = 0.02  # pictures whose width : height differs by less pass for one shape
 
@@ -31,47 +30,39 @@ def make_recording(
     split: str,
     name: str,
     *,
-    known_of: Mapping[str, tuple[RecordingFiles, Labels]],
-    procedure: Procedure,
+    recordings: Mapping[str, Recording],
     framing: Framing,
 ) -> shards.RecordingData:
     """Makes one recording of its labels; its pictures are read as they are asked for."""
     del split
-    recording, known = known_of[name]
-    frames = recording.pictures
-    states = known.per_frame(frames)
-    boxes, classes = _boxes(recording, known, procedure.state_classes(states), framing)
+    recording = recordings[name]
+    boxes, classes = _boxes(recording, framing)
     return shards.RecordingData(
         name=name,
-        first_frame=frames.first_frame,
-        jpegs=pictures.encode(frames.read(), framing),
-        states=states,
+        first_frame=recording.video.first_frame,
+        jpegs=pictures.encode(recording.video.read(), framing),
+        states=recording.states,
         boxes=boxes,
         classes=classes,
-        visible=np.full(frames.num_frames, np.nan),
-        label_files=known.files,
+        visible=np.full(recording.video.num_frames, np.nan),
+        label_files=recording.labels.files,
     )
 
 
-def _boxes(
-    recording: RecordingFiles,
-    known: Labels,
-    of_states: np.ndarray,
-    framing: Framing,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the boxes (N, 4) and classes (N,) of a recording whose states are of_states (N,)."""
+def _boxes(recording: Recording, framing: Framing) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the boxes (N, 4) and classes (N,) of the N frames of a recording."""
+    of_states = recording.procedure.state_classes(recording.states)
     boxes = np.full((len(of_states), 4), np.nan)
     classes = np.full(len(of_states), NOT_ANNOTATED)
-    if known.boxes is None:
+    if (known := recording.boxes) is None:
         return boxes, classes
-    first = recording.pictures.first_frame
-    classes[known.boxes.looked_at(first, len(of_states))] = EMPTY
-    at = known.boxes.of_frames(first, len(of_states))
+    first = recording.video.first_frame
+    classes[known.looked_at(first, len(of_states))] = EMPTY
+    at = known.of_frames(first, len(of_states))
     there = np.flatnonzero(at >= 0)
-    placement = framing.place(*pictures.picture_size(recording.pictures))
-    boxes[there] = placement.map_boxes(known.boxes.boxes[at[there]])
-    of_file = known.boxes.classes
-    classes[there] = of_states[there] if of_file is None else of_file[at[there]]
+    placement = framing.place(*pictures.picture_size(recording.video))
+    boxes[there] = placement.map_boxes(known.boxes[at[there]])
+    classes[there] = of_states[there] if known.classes is None else known.classes[at[there]]
     lost = (at >= 0) & np.isnan(boxes[:, 0])
     classes[lost] = NOT_ANNOTATED  # what is left of the object may be most of what can be seen
     if lost.any():
@@ -93,8 +84,7 @@ class Options(shards.Making, total=False):
 
 
 def build(
-    read: Callable[[RecordingFiles, Procedure], Labels],
-    found: Sequence[RecordingFiles],
+    found: Sequence[Recording],
     out: str | Path,
     *,
     procedure: Procedure,
@@ -106,19 +96,18 @@ def build(
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
 
-    `read` reads the labels of a recording, once. `notes` are lines for the log, before what is said
-    of the labels; `warnings` come when no mistake has been found. Returns whether the folder is
-    complete.
+    `notes` are lines for the log, before what is said of the labels; `warnings` come when no
+    mistake has been found. Returns whether the folder is complete.
 
     Raises:
         ValueError: all errors in the labels, and all recordings that `framing` would distort; or
             see shards.build.
     """
-    known: dict[str, Labels] = {}
     errors: list[str] = []
     for recording in found:
-        with gathering(errors):
-            known[recording.name] = read(recording, procedure)
+        for read in ("states", "boxes"):
+            with gathering(errors):
+                getattr(recording, read)
     others = _other_shapes(found, errors) if framing.aspect == "stretch" else []
     if others and pad_if_mixed:
         framing = dataclasses.replace(framing, aspect="pad")
@@ -127,40 +116,36 @@ def build(
         how = "give --aspect=pad or --aspect=crop, or leave it out"
         errors += [f"--aspect=stretch would distort {other}; {how}" for other in others]
     raise_all(errors)
-    for line in (*notes, *describe(found, known, procedure)):
+    for line in (*notes, *describe(found, procedure)):
         logging.info("%s", line)
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for recording in found:
         splits[recording.split].append(recording.name)
+    named = {recording.name: recording for recording in found}
     return shards.build(
         out,
         procedure=procedure,
         image_size=framing.size,
         splits=splits,
-        make=functools.partial(
-            make_recording,
-            known_of={recording.name: (recording, known[recording.name]) for recording in found},
-            procedure=procedure,
-            framing=framing,
-        ),
+        make=functools.partial(make_recording, recordings=named, framing=framing),
         settings={"source": procedure.name, **shards.described(framing)},
         sources={
             recording.name: {
-                "frames": recording.pictures.num_frames,
-                "first_frame": recording.pictures.first_frame,
-                "pictures": recording.pictures.fingerprint(),
-                "labels": known[recording.name].digest,
-                "boxes": boxes.digest if (boxes := known[recording.name].boxes) else None,
+                "frames": recording.video.num_frames,
+                "first_frame": recording.video.first_frame,
+                "pictures": recording.video.fingerprint(),
+                "labels": recording.labels.digest,
+                "boxes": recording.boxes.digest if recording.boxes else None,
             }
             for recording in found
         },
-        num_frames={recording.name: recording.pictures.num_frames for recording in found},
+        num_frames={recording.name: recording.video.num_frames for recording in found},
         warnings=warnings,
         **making,
     )
 
 
-def _other_shapes(recordings: Sequence[RecordingFiles], errors: list[str]) -> list[str]:
+def _other_shapes(recordings: Sequence[Recording], errors: list[str]) -> list[str]:
     """Says which recordings have another shape than most; `errors` gets why one cannot be read.
 
     Stretched all alike, pictures of the shape that most have tell the same as before.
@@ -168,7 +153,7 @@ def _other_shapes(recordings: Sequence[RecordingFiles], errors: list[str]) -> li
     shapes: dict[str, tuple[int, int]] = {}
     for recording in recordings:
         with gathering(errors):
-            shapes[recording.name] = pictures.picture_size(recording.pictures)
+            shapes[recording.name] = pictures.picture_size(recording.video)
     most = sorted(shapes, key=lambda name: _ratio(shapes[name]))[len(shapes) // 2 :][:1]
     what = "have another shape than those of"
     return [

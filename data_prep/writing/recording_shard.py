@@ -20,6 +20,7 @@ from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.recordings import labels, predictions
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.steps import Step, states_to_steps
 
 # Random access wants one record per chunk; JPEGs do not compress any further.
 WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -56,7 +57,7 @@ class RecordingData:
     visible: np.ndarray
     poses: np.ndarray | None = None
     label_files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
-    visible_from: Mapping[labels.Step, int | None] | None = None
+    visible_from: Mapping[Step, int | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +209,7 @@ def _write_labels(job: Job, arrays: dict[str, np.ndarray], data: RecordingData) 
     frames = first_frame + rows
     labels.write_states(job.labels / "PSR_labels_raw.csv", frames, states[rows])
     for file, with_errors in (("PSR_labels.csv", False), ("PSR_labels_with_errors.csv", True)):
-        steps = labels.states_to_steps(frames, states[rows], with_errors=with_errors)
+        steps = states_to_steps(frames, states[rows], with_errors=with_errors)
         labels.write_steps(job.labels / file, steps, job.procedure)
     for file, content in data.label_files.items():
         (job.labels / file).write_bytes(content)

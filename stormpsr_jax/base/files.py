@@ -266,8 +266,17 @@ def read_text(path: str | os.PathLike) -> str:
     """Reads a text file in UTF-8, with or without BOM, line ends as they are.
 
     Raises:
-        ValueError: not a readable regular file (a pipe or a device may never end), larger than
-            `MAX_TEXT` bytes, not UTF-8, or with a NUL, which no text has.
+        ValueError: of `read_bytes` and of `text_of`.
+    """
+    return text_of(read_bytes(path), path)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Reads a file whole.
+
+    Raises:
+        ValueError: not a readable regular file (a pipe or a device may never end), or larger than
+            `MAX_TEXT` bytes.
     """
     size = check_regular(path, "give a file on a disk").st_size
     try:
@@ -278,6 +287,11 @@ def read_text(path: str | os.PathLike) -> str:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if len(data) > MAX_TEXT:
         raise ValueError(f"{path}: is larger than {MAX_TEXT} bytes, the most that is read")
+    return data
+
+
+def text_of(data: bytes, path: str | os.PathLike) -> str:
+    """Returns the text of a file; ValueError: not UTF-8, or with a NUL, which no text has."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -295,7 +309,11 @@ def read_json(path: str | os.PathLike) -> Any:
     Raises:
         ValueError: naming the file, and the line where the text stops being JSON.
     """
-    text = read_text(path)
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, path: str | os.PathLike) -> Any:
+    """Returns what the JSON text of a file says; errors as of `read_json`."""
     try:
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:

@@ -19,7 +19,6 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import simplejpeg
@@ -29,6 +28,7 @@ from stormpsr_jax.base import folders
 from stormpsr_jax.base.folders import printable, read_errors
 from stormpsr_jax.media.framing import Framing, Placement
 from stormpsr_jax.media.jpegs import decode_reduced
+from stormpsr_jax.recordings.pictures import Picture, Pictures, Shown
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,29 +53,6 @@ _ORIENTATION = 0x0112  # EXIF tag
 _JPEG_NOTE = b"Exif\0\0"
 _PNG_NOTES = b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"
 
-Picture = bytes | np.ndarray  # a JPEG or PNG file, or (H, W, 3) uint8 RGB
-
-
-class Pictures(Protocol):
-    """The pictures of one recording, of numbers first_frame … first_frame + num_frames - 1."""
-
-    @property
-    def first_frame(self) -> int:
-        """The number of the first one."""
-
-    @property
-    def num_frames(self) -> int:
-        """N."""
-
-    def read(self) -> Iterator[tuple[str, Picture]]:
-        """Yields (its place as messages name it, picture) in order, one at a time."""
-
-    def first(self) -> tuple[str, Picture]:
-        """Returns (place, picture) of the first one, without looking at the others."""
-
-    def fingerprint(self) -> int:
-        """Returns a number that tells other pictures, without reading them all."""
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
@@ -84,6 +61,11 @@ class ImageFiles:
     folder: Path
     first_frame: int
     num_frames: int
+
+    def shown(self, fps: float) -> Shown:
+        """Returns the pictures, which are the frames."""
+        numbers = np.arange(self.num_frames)
+        return Shown(numbers / fps, numbers)
 
     def read(self) -> Iterator[tuple[str, bytes]]:
         """Yields (place, content) in order; ValueError if a file cannot be read."""

@@ -15,6 +15,7 @@ import numpy as np
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media.containers import check_frames, open_video, read_times
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels, fingerprint
+from stormpsr_jax.recordings.pictures import Shown
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,11 +39,13 @@ class Video:
     """The frames of a video at a constant rate, numbered from first_frame on.
 
     Attributes:
+        times: (M,) seconds of its pictures as they are stored, see `containers.read_times`.
         fps: frames per second that it is resampled to; None for its own frames, one by one.
     """
 
     path: Path
     num_frames: int
+    times: np.ndarray = dataclasses.field(repr=False, compare=False)
     first_frame: int = 0
     fps: float | None = None
 
@@ -58,15 +61,18 @@ class Video:
         """Returns a number that tells another file."""
         return fingerprint(self.path)
 
+    def shown(self, fps: float) -> Shown:
+        """Returns its pictures, by the frames that show them at a rate."""
+        return shown_at(self.times, fps)
+
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError unless num_frames can be decoded."""
         place, counts = printable(self.path), itertools.repeat(1)
         decoded, number = decode(self.path), 0
         if self.fps is not None:
-            times = read_times(self.path)
-            repeats = resample(times, self.fps)
+            repeats = resample(self.times, self.fps)
             counts = iter(repeats[repeats > 0].tolist())
-            decoded = decode(self.path, times, repeats > 0)
+            decoded = decode(self.path, self.times, repeats > 0)
         for picture, count in zip(decoded, counts, strict=False):
             for _ in range(count):
                 where = f"frame {self.first_frame + number}"
@@ -109,7 +115,7 @@ def open_constant_rate(path: Path, first_frame: int, fps: float) -> Video:
             )
         if abs(1 / step / fps - 1) > RATE_TOLERANCE:
             raise ValueError(f"{place}: has {1 / step:.3f} frames/s, not {fps:g}: {advice}")
-    return Video(path, len(times), first_frame)
+    return Video(path, len(times), times, first_frame)
 
 
 def open_resampled(path: Path, fps: float) -> Video:
@@ -119,7 +125,7 @@ def open_resampled(path: Path, fps: float) -> Video:
         ValueError: PyAV is missing, it is no video, or its timestamps are broken.
     """
     times = read_times(path, warn=True)
-    return Video(path, count_resampled(path, times, fps), fps=fps)
+    return Video(path, count_resampled(path, times, fps), times, fps=fps)
 
 
 def count_resampled(path: Path, times: np.ndarray, fps: float) -> int:
@@ -174,6 +180,12 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
     first -= (first > 0) & ((first - 1) / fps >= times)
     first += first / fps < times
     return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
+
+
+def shown_at(times: np.ndarray, fps: float) -> Shown:
+    """Returns the pictures of a video by the frames of a rate that show them; see `resample`."""
+    repeats = resample(times, fps)
+    return Shown(times - times[0], np.cumsum(repeats) - repeats)
 
 
 def decode(

@@ -91,15 +91,7 @@ from stormpsr_jax.psr.step_sets import order_similarity as order_similarity_of_s
 from stormpsr_jax.psr.stream import DECODERS, Event, Settings
 from stormpsr_jax.psr.wrong_parts import score_recording as score_wrong_parts
 from stormpsr_jax.psr.wrong_parts import wrong_installations
-from stormpsr_jax.recordings.labels import (
-    read_states,
-    read_steps,
-    states_per_frame,
-    states_to_steps,
-    steps_to_states,
-    write_states,
-    write_steps,
-)
+from stormpsr_jax.recordings.labels import read_states, read_steps, write_states, write_steps
 from stormpsr_jax.recordings.predictions import (
     Detections,
     TemporalPredictions,
@@ -109,6 +101,7 @@ from stormpsr_jax.recordings.predictions import (
     write_temporal,
 )
 from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps, steps_to_states
 
 STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 

@@ -32,12 +32,11 @@ import numpy as np
 
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.psr.stream import Settings
-from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions
-from stormpsr_jax.recordings.label_files import Labels
-from stormpsr_jax.recordings.labels import Step
+from stormpsr_jax.recordings.labels import Labels
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure, Variant
+from stormpsr_jax.recordings.steps import Step, steps_to_states
 
 _LONG = 2 * 3600  # seconds; times in milliseconds of any video longer than 7 s are beyond
 
@@ -184,7 +183,7 @@ def check(
         frames, classes = seen[name] = frames[sure], classes[sure]
         known = r.frames, r.states
         if not len(r.frames):  # labels that are steps alone
-            known = labels.steps_to_states(r.truth, r.variant.initial_state, -1)
+            known = steps_to_states(r.truth, r.variant.initial_state, -1)
         starts, of_rows = true[name] = known[0], procedure.state_classes(known[1])
         rows = _rows(starts, frames)
         np.add.at(table, (classes, of_rows[rows]), 1)

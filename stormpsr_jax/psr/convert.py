@@ -19,12 +19,14 @@ import numpy as np
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
-from stormpsr_jax.recordings import box_forms, class_maps, label_files, labels, predictions, words
+from stormpsr_jax.recordings import box_files, class_maps, find, labels, predictions, words
 from stormpsr_jax.recordings.boxes import Picture, by_frame
 from stormpsr_jax.recordings.class_maps import ClassMap
 from stormpsr_jax.recordings.csvfile import MAX_FRAME
+from stormpsr_jax.recordings.labels import STATES, STEPS, WITH_ERRORS, Labels
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.recording import LabelPlace
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,11 +65,11 @@ def _from_coco(args: argparse.Namespace, results: Any, classes: ClassMap) -> dic
         return args.recording or (_named_before if args.images is None else _folder_of)(picture)
 
     if args.images is None:
-        pictures = box_forms.coco_results(results, args.results, None, classes)
+        pictures = box_files.coco_results(results, args.results, None, classes)
         return _detections(args.recording, by_frame(pictures, owner))
-    listed = box_forms.coco_images(files.read_json(args.images), args.images)
+    listed = box_files.coco_images(files.read_json(args.images), args.images)
     found = by_frame(listed.values(), owner)
-    box_forms.coco_results(results, args.results, listed, classes)  # adds them to the pictures
+    box_files.coco_results(results, args.results, listed, classes)  # adds them to the pictures
     return _detections(args.recording, found)
 
 
@@ -91,7 +93,7 @@ def _from_yolo(args: argparse.Namespace, _: Any, classes: ClassMap) -> dict[str,
         raise ValueError(f"{folder}: holds no .txt files of frames")
 
     def read(path: pathlib.Path) -> Picture:
-        return box_forms.yolo(files.read_text(path), str(path), classes)
+        return box_files.yolo(files.read_text(path), str(path), classes)
 
     pictures = for_each([(path,) for path in owners], read)
     numbers = for_each([(picture,) for picture in pictures], Picture.numbered)
@@ -134,7 +136,7 @@ def _detections(
 
 
 def _texts(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(p for p in folder.glob("*.txt") if box_forms.is_of_picture(p.name))
+    return sorted(p for p in folder.glob("*.txt") if box_files.is_of_picture(p.name))
 
 
 def _folder_of(picture: Picture) -> str:
@@ -193,7 +195,7 @@ def _categories(path: str) -> dict[str, str]:
     data = files.read_json(path)
     if not isinstance(data, dict) or "categories" not in data:
         return {}
-    return {str(key): name for key, name in box_forms.coco_categories(data, path).items()}
+    return {str(key): name for key, name in box_files.coco_categories(data, path).items()}
 
 
 def _main_frames(args: argparse.Namespace) -> None:
@@ -218,27 +220,24 @@ def _main_frames(args: argparse.Namespace) -> None:
 def _main_labels(args: argparse.Namespace) -> None:
     procedure = load_procedure(args.procedure).at(args.fps)
     terms = words.terms(args.words, args.labels_fps, procedure)
-    found = label_files.find(args.labels)
+    found = find.find(args.labels)
 
-    def read(name: str, place: label_files.Labelled) -> label_files.Labels:
+    def read(name: str, place: LabelPlace) -> Labels:
         variant = procedure.variant_for(name, args.variant)
-        known = label_files.read(place, procedure, variant, terms=terms, recording=name)
-        if len(known.frames):
-            return known
+        known = place.read(procedure, variant, terms=terms, recording=name)
         try:
-            states = labels.steps_to_states(known.with_errors, variant.initial_state, 0)
+            return known.with_states(variant.initial_state, 0)
         except ValueError as error:
             raise ValueError(
                 f"{place}: {error}, which shows the variant's initial state"
             ) from error
-        return label_files.Labels(known.steps, known.with_errors, *states)
 
     for name, known in zip(found, for_each(found.items(), read), strict=True):
         folder = pathlib.Path(args.out) / name
         folder.mkdir(parents=True, exist_ok=True)
-        labels.write_steps(folder / label_files.STEPS, known.steps, procedure)
-        labels.write_steps(folder / label_files.WITH_ERRORS, known.with_errors, procedure)
-        labels.write_states(folder / label_files.STATES, known.frames, known.states)
+        labels.write_steps(folder / STEPS, known.steps, procedure)
+        labels.write_steps(folder / WITH_ERRORS, known.with_errors, procedure)
+        labels.write_states(folder / STATES, known.frames, known.states)
         print(f"{folder}: {len(known.steps)} steps")
 
 

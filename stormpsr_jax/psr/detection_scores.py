@@ -15,7 +15,7 @@ import numpy as np
 
 from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import Errors, first_of, for_each, raise_all
-from stormpsr_jax.recordings import box_forms, class_maps, label_files, predictions
+from stormpsr_jax.recordings import box_files, class_maps, find, predictions
 from stormpsr_jax.recordings.boxes import Id, framed
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import Procedure
@@ -284,7 +284,7 @@ def _find(path: str, split: str | None) -> dict[str, pathlib.Path]:
                 raise ValueError(f"{place}: is in {before} too; keep one")
             found[name] = place
         elif place.name == OD_LABELS and place.parent != top:
-            if label_files.is_of(split, place.parent, top):
+            if find.is_of(split, place.parent, top):
                 found.setdefault(place.parent.name, place)
     return found
 
@@ -300,14 +300,14 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
     size = None
     if path.name == OD_LABELS:
         data = files.read_json(path)
-        classes = class_maps.of_table(box_forms.coco_categories(data, path), procedure, str(path))
+        classes = class_maps.of_table(box_files.coco_categories(data, path), procedure, str(path))
 
         def translate(category: Id, place: str) -> int:
             if category not in classes:
                 raise ValueError(f"{place}: {files.shorten(category)} is not in categories")
             return classes[category]
 
-        pictures = box_forms.coco(data, path, translate)
+        pictures = box_files.coco(data, path, translate)
         if len(sizes := {picture.size for picture in pictures}) > 1:
             raise ValueError(f"{path}: images: pictures of several sizes, which no recording has")
         (size,) = sizes or (None,)

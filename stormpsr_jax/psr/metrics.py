@@ -25,7 +25,7 @@ import numpy as np
 
 from stormpsr_jax.psr import arguments, headline
 from stormpsr_jax.psr.arguments import Step
-from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.steps import steps_to_states
 
 Pair = tuple[int, int, int]  # step id, true frame, predicted frame
 MAX_PAIRS = 4 * 10**6  # of a labelled and a recognised step that POS compares, in two seconds
@@ -367,7 +367,7 @@ def _runs(
     steps: Iterable[Step], initial_state: Sequence[int] | str, last: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The starts of the segments and the end of the last one (M + 1,), and the states (M, K)."""
-    frames, states = labels.steps_to_states(steps, initial_state, -1)
+    frames, states = steps_to_states(steps, initial_state, -1)
     bounds = np.clip(np.append(frames, last + 1), 0, last + 1)
     kept = np.diff(bounds) > 0
     return np.append(bounds[:-1][kept], last + 1), states[kept]

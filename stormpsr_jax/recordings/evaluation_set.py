@@ -10,9 +10,12 @@ import numpy as np
 
 from stormpsr_jax.base import folders
 from stormpsr_jax.base.errors import first_of, raise_all
-from stormpsr_jax.recordings import label_files, labels, predictions
+from stormpsr_jax.recordings import find, predictions
 from stormpsr_jax.recordings import scores as score_files
+from stormpsr_jax.recordings.labels import STEPS, WITH_ERRORS
 from stormpsr_jax.recordings.procedure import Procedure, Variant
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.steps import Step
 from stormpsr_jax.recordings.words import Terms
 
 
@@ -51,7 +54,7 @@ class LabelledPredictions:
 
     name: str
     variant: Variant
-    truth: list[labels.Step]
+    truth: list[Step]
     states: np.ndarray
     detections: predictions.Detections | None = None
     temporal: predictions.TemporalPredictions | None = None
@@ -59,7 +62,7 @@ class LabelledPredictions:
     frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     with_errors: bool = False
     scores: score_files.Scores | None = None
-    visible_from: Mapping[labels.Step, int | None] | None = None
+    visible_from: Mapping[Step, int | None] | None = None
     believed: tuple[tuple, Any] | None = dataclasses.field(
         default=None, init=False, repr=False, compare=False
     )
@@ -101,7 +104,7 @@ def load_recordings(
     """Reads the labels of recordings, and their predictions `<rec>_results_pred.csv`.
 
     Args:
-        labels_dir: what `label_files.find` takes; None reads predictions alone.
+        labels_dir: what `find.find` takes; None reads predictions alone.
         asd_dir, temporal_dir: folders of predictions (`predictions.find`); None for a
             stream that is absent.
         scores_dir: `<rec>.npz` per recording (`scores.read_scores`); None without them.
@@ -133,13 +136,13 @@ def load_recordings(
 
     both = {"--asd": asd_dir, "--temporal": temporal_dir}
     given = {flag: path for flag, path in both.items() if path is not None}
-    found: Mapping[str, label_files.Labelled | None]
+    found: Mapping[str, LabelPlace | None]
     streams = {flag: predictions.find(path, flag) for flag, path in given.items()}
     if labels_dir is None:
         found = _of_predictions(given, streams)
     else:
         known = {name for predicted in streams.values() for name in predicted}
-        found = labelled = label_files.find(labels_dir, split, known)
+        found = labelled = find.find(labels_dir, split, known)
         if wrong := [name for name in labelled if f"{name}.csv".endswith(predictions.SUFFIX)]:
             raise ValueError(
                 f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
@@ -157,7 +160,7 @@ def load_recordings(
         ]
     raise_all(errors)
     recordings = {}
-    needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
+    needed = WITH_ERRORS if with_errors else STEPS
     readers: dict[str, Callable[..., Any]] = {
         "--asd": predictions.read_detections,
         "--temporal": predictions.read_temporal,
@@ -169,7 +172,7 @@ def load_recordings(
         r.with_errors = with_errors
         if place is not None:
             options = {"needed": needed, "terms": terms, "recording": name}
-            known = attempt(place, label_files.read, place, procedure, own, **options)
+            known = attempt(place, place.read, procedure, own, **options)
             if known is not None:
                 r.truth = known.with_errors if with_errors else known.steps
                 r.frames, r.states = known.frames, known.states
@@ -216,12 +219,12 @@ def _name_errors(
     folder: str | os.PathLike,
     flag: str,
     root: str | os.PathLike,
-    labelled: Mapping[str, label_files.Labelled],
+    labelled: Mapping[str, LabelPlace],
 ) -> list[str]:
     errors, top = [], pathlib.Path(root)
     for name in sorted(labelled.keys() - predicted.keys()):
         advice = _ADVICE
-        if split := label_files.split_of(labelled[name].path, top):
+        if split := find.split_of(labelled[name].path, top):
             advice += f", and --split leaves out other splits than one (this is of {split})"
         errors.append(
             f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
@@ -233,5 +236,5 @@ def _name_errors(
         for name in sorted(predicted.keys() - set(labelled))
     ]
     if top.is_dir():
-        errors += label_files.unknown(top, predicted.keys() - set(labelled))
+        errors += find.unread(top, predicted.keys() - set(labelled))
     return errors

@@ -1,4 +1,4 @@
-"""Label files: steps and states as the data sets ship them, and the conversion between the two.
+"""What the labels of a recording say, and the PSR label files that say it.
 
 `PSR_labels.csv` and `PSR_labels_with_errors.csv` hold ``<image>,<step id>,<description>``;
 `PSR_labels_raw.csv` holds ``<image>,s_0,…,s_{K-1}``, the state vector from that frame on. None has
@@ -6,20 +6,160 @@ a header. A frame's number is the one in its image's name. Readers raise ValueEr
 error, with file, line and field.
 """
 
+import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base import files
-from stormpsr_jax.base.errors import for_each, note, raise_all
+from stormpsr_jax.base import files, folders
+from stormpsr_jax.base.errors import first_of, for_each, note, raise_all
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.steps import Step, states_to_steps, steps_to_states
 
-Step = tuple[int, int]
 _END = "\r\n"  # of lines, as in the shipped files
-STEPS, WITH_ERRORS = "PSR_labels.csv", "PSR_labels_with_errors.csv"
+STEPS, WITH_ERRORS, STATES = PSR_FILES = (
+    "PSR_labels.csv",
+    "PSR_labels_with_errors.csv",
+    "PSR_labels_raw.csv",
+)
+# Steps that are changes of another recording's states hardly ever are those of their own.
+_MIN_STEPS, _MIN_SHARE = 3, 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What the labels of a recording say; K components.
+
+    Attributes:
+        steps: (frame, step id) of the completed steps.
+        with_errors: the same with the incorrect installations.
+        frames: (M,) int64, ascending, of the states; without rows where nothing gives states.
+        states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
+        files: the PSR label files that were read, byte for byte.
+        digest: changes with what was read.
+    """
+
+    steps: list[Step]
+    with_errors: list[Step]
+    frames: np.ndarray
+    states: np.ndarray
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    digest: int = 0
+
+    def with_states(self, initial_state: Sequence[int], first_frame: int) -> "Labels":
+        """Returns the labels with states, which follow from the steps where no file gives them.
+
+        Raises:
+            ValueError: a step at or before the first frame, which shows the initial state.
+        """
+        if len(self.frames):
+            return self
+        steps = self.with_errors if WITH_ERRORS in self.files else self.steps
+        states = steps_to_states(steps, initial_state, first_frame)
+        own = self.steps if STEPS in self.files else states_to_steps(*states)
+        return dataclasses.replace(self, steps=own, frames=states[0], states=states[1])
+
+
+def read_folder(
+    folder: Path,
+    procedure: Procedure,
+    needed: str | None = None,
+    frames: range | None = None,
+    early_start: bool = False,
+) -> Labels:
+    """Reads the PSR label files of a recording.
+
+    Without `PSR_labels.csv` or `PSR_labels_with_errors.csv`, the steps follow from the states of
+    `PSR_labels_raw.csv`, and without that too from the other file of the two.
+
+    Args:
+        needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
+            read. None reads both.
+        frames: of the recording, in which all rows have to lie, in order; None if it is not known.
+        early_start: the first state may be from before the recording.
+
+    Raises:
+        ValueError: the first errors of each file, with line and field, and how many more it has;
+            a file without steps, or with those of another recording, beside one with states.
+    """
+    inner, names = folders.entries(folder)
+    if others := [name for name in PSR_FILES if name in inner]:
+        raise ValueError(f"{folder / others[0]}: is a folder, and no label file; remove it")
+    there = [name for name in PSR_FILES if name in names]
+    if needed is not None:  # without states, no other file says what is asked for
+        there = [n for n in there if n in (needed, STATES)] if STATES in there else [needed]
+    known, content, errors = dict[str, Any](), dict[str, bytes](), list[str]()
+    for name in there:
+        path = folder / name
+        try:
+            content[name] = files.read_bytes(path)
+            rows = _parse(content[name], path, procedure)
+            numbers = rows[0].tolist() if name == STATES else [frame for frame, _ in rows]
+            if frames is not None:
+                _check_frames(content[name], path, numbers, frames, early_start)
+            known[name] = rows
+        except ValueError as error:
+            errors += first_of(error, path)
+    raise_all(errors)
+    digest = 0
+    for name, data in content.items():
+        digest = zlib.crc32(data, zlib.crc32(name.encode(), digest))
+    nothing = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
+    at, states = known.pop(STATES, nothing)
+
+    def of(name: str) -> list[Step]:
+        changes = states_to_steps(at, states, name == WITH_ERRORS) if len(at) else []
+        if name in known:
+            _check_same(folder / name, known[name], changes)
+            return known[name]
+        of_other = [
+            s for s in next(iter(known.values()), []) if name == WITH_ERRORS or s[1] % 3 != 1
+        ]
+        return changes if len(at) else of_other
+
+    return Labels(of(STEPS), of(WITH_ERRORS), at, states, content, digest)
+
+
+def _check_same(path: Path, steps: Sequence[Step], changes: Sequence[Step]) -> None:
+    """Raises ValueError where steps are hardly those of the states in the file beside them."""
+    if changes and not steps:
+        raise ValueError(
+            f"{path}: has no step, and {STATES} beside it has {len(changes)}; remove {path.name}, "
+            "so that the steps follow from the states, or write it anew"
+        )
+    both = len(set(steps) & set(changes))
+    if min(len(steps), len(changes)) >= _MIN_STEPS and both < _MIN_SHARE * len(steps):
+        raise ValueError(
+            f"{path}: {both} of its {len(steps)} steps are changes of the states in {STATES} "
+            "beside it: one of the two is of another recording; exchange or remove it"
+        )
+
+
+def _check_frames(
+    data: bytes, path: Path, numbers: Sequence[int], frames: range, early_start: bool
+) -> None:
+    """Raises ValueError for all rows whose frame is no frame, or before the row above."""
+    wrong, early_start = dict[int, str](), early_start and path.name == STATES
+    for i, frame in enumerate(numbers):
+        if frame not in frames and not (early_start and not i and frame < frames.stop):
+            where = f"{frames.start}…{frames.stop - 1}"
+            wrong[i] = f"frame {frame} is not among the recording's frames {where}"
+        elif i and frame < numbers[i - 1]:
+            wrong[i] = f"frame {frame} comes after frame {numbers[i - 1]}"
+    if wrong:
+        lines = [line for line, _ in csvfile.rows_of(files.text_of(data, path), path)]
+        raise_all([str(lines[i].error("image", what)) for i, what in wrong.items()])
+
+
+def _parse(data: bytes, path: str | os.PathLike, procedure: Procedure) -> Any:
+    parse = _parse_states if os.path.basename(path) == STATES else _parse_steps
+    return parse(files.text_of(data, path), path, procedure)
 
 
 def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
@@ -28,7 +168,10 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
     Errors are also a step given twice at one frame, and an incorrect installation (3k+1) in a file
     that is called `PSR_labels.csv`: it would be asked for in what is scored without errors.
     """
-    text = files.read_text(path)
+    return _parse_steps(files.read_text(path), path, procedure)
+
+
+def _parse_steps(text: str, path: str | os.PathLike, procedure: Procedure) -> list[Step]:
     rows = csvfile.rows_of(text, path)
     last = 3 * procedure.num_components - 1
     seen: set[Step] = set()
@@ -65,9 +208,15 @@ def read_states(path: str | os.PathLike, procedure: Procedure) -> tuple[np.ndarr
         frames (M,) int64, strictly ascending, and states (M, K) int8 in {-1, 0, 1}; a state holds
         from its frame on.
     """
+    return _parse_states(files.read_text(path), path, procedure)
+
+
+def _parse_states(
+    text: str, path: str | os.PathLike, procedure: Procedure
+) -> tuple[np.ndarray, np.ndarray]:
     num = procedure.num_components
     names = ["image", *(f"s_{k}" for k in range(num))]
-    rows = csvfile.read_rows(path)
+    rows = csvfile.rows_of(text, path)
     if not rows:
         raise ValueError(f"{path}: line 1: image: the file is empty, it needs the first state")
     widths = {len(row) for _, row in rows}
@@ -97,85 +246,6 @@ def check_ascending(rows: Sequence[csvfile.Row], frames: Sequence[int], field: s
             what = f"frame {b} does not come after frame {a}"
             note(errors, line.error(field, what))
     raise_all(errors)
-
-
-def states_to_steps(
-    frames: np.ndarray, states: np.ndarray, with_errors: bool = False
-) -> list[Step]:
-    """Converts state vectors to the steps between them.
-
-    -1 counts as 0, as a step is complete only when it is done correctly: 0 → 1 is step 3k, 1 → 0 is
-    step 3k+2. `with_errors`, a component that becomes -1 adds step 3k+1; a component that ceases to
-    be -1 without becoming 1 adds nothing, as in the shipped labels.
-
-    >>> states_to_steps([0, 40, 70], [[0, 0], [1, -1], [1, 1]], with_errors=True)
-    [(40, 0), (40, 4), (70, 3)]
-
-    `frames` are (M,) and `states` (M, K), each from its frame on; the result is [(frame, step id)],
-    ascending.
-    """
-    states = np.asarray(states)
-    done = states == 1
-    steps = []
-    for m, k in np.argwhere(done[1:] != done[:-1]):
-        steps.append((int(frames[m + 1]), int(3 * k + (0 if done[m + 1, k] else 2))))
-    if with_errors:
-        wrong = states == -1
-        for m, k in np.argwhere(wrong[1:] & ~wrong[:-1]):
-            steps.append((int(frames[m + 1]), int(3 * k + 1)))
-    return sorted(steps)
-
-
-def steps_to_states(
-    steps: Iterable[Step], initial_state: Sequence[int] | str, first_frame: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Converts steps (frame, step id), in any order, back to state vectors.
-
-    Step 3k gives 1, 3k+1 gives -1 and 3k+2 gives 0; of a removal and an incorrect installation in
-    one frame the latter holds. Steps do not say when an incorrect part was taken off again, so only
-    states free of -1 → 0 come back exactly. `initial_state`, (K,) or a text such as "01", holds
-    from ``first_frame`` on.
-
-    >>> frames, states = steps_to_states([(40, 0), (70, 3)], "00", 0)
-    >>> frames.tolist(), states.tolist()
-    ([0, 40, 70], [[0, 0], [1, 0], [1, 1]])
-
-    Returns:
-        frames (M,) int64 and states (M, K) int8, a row per change after the initial one.
-
-    Raises:
-        ValueError: a step at or before the first frame, or of a component that does not exist.
-    """
-    frames = [first_frame]
-    rows = [np.array([int(value) for value in initial_state], np.int8)]
-    # Within a frame and component in the order remove, install, incorrectly install.
-    order = {2: 0, 0: 1, 1: 2}
-    for frame, step_id in sorted(steps, key=lambda s: (s[0], order[s[1] % 3], s[1])):
-        if frame <= first_frame:
-            raise ValueError(f"step {step_id} at frame {frame} is not after frame {first_frame}")
-        if not 0 <= step_id < 3 * len(rows[0]):
-            raise ValueError(f"step id {step_id} is not in 0…{3 * len(rows[0]) - 1}")
-        if frame != frames[-1]:
-            frames.append(frame)
-            rows.append(rows[-1].copy())
-        rows[-1][step_id // 3] = (1, -1, 0)[step_id % 3]
-    changed = [True, *((a != b).any() for a, b in itertools.pairwise(rows))]
-    return np.array(frames, np.int64)[changed], np.stack(rows)[changed]
-
-
-def states_per_frame(
-    frames: np.ndarray, states: np.ndarray, first_frame: int, num_frames: int
-) -> np.ndarray:
-    """Returns the state vector (N, K) int8 of each frame from `first_frame` on.
-
-    `frames` (M,) are ascending, `states` (M, K) each from its frame on; the first also holds
-    before.
-
-    >>> states_per_frame([1, 3], [[0, 0], [1, 0]], 0, 5).tolist()
-    [[0, 0], [0, 0], [0, 0], [1, 0], [1, 0]]
-    """
-    rows = np.searchsorted(frames, np.arange(first_frame, first_frame + num_frames), "right") - 1
-    return np.asarray(states, np.int8)[np.maximum(rows, 0)]
 
 
 def write_steps(path: str | os.PathLike, steps: Iterable[Step], procedure: Procedure) -> None:

@@ -8,8 +8,8 @@ import pytest
 import simplejpeg
 
 from stormpsr_jax.psr import wrong_parts
-from stormpsr_jax.recordings import label_files
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.recording import LabelPlace
 from tests.support import run_table
 from tests.support.guide import REPOSITORY, block, film, follow
 
@@ -41,7 +41,7 @@ def test_guide_labels_of_wrong_parts(user, tmp_path):
     procedure = load_procedure(user / "data/procedure.json")
     path = tmp_path / "bench_01.csv"
     path.write_text(block("guide", "wrong"))
-    truth = label_files.read(path, procedure.at(5), procedure.variants["assembly"])
+    truth = LabelPlace(path).read(procedure.at(5), procedure.variants["assembly"])
     found = [
         (one.component, one.start / 5, one.end / 5)
         for one in wrong_parts.wrong_installations(truth.frames, truth.states, [])

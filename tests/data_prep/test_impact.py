@@ -7,8 +7,9 @@ import pytest
 import simplejpeg
 
 from data_prep import impact
-from stormpsr_jax.recordings import label_files, labels
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.steps import states_to_steps
 from tests.support.commands import refused
 from tests.support.damage import moved, written
 
@@ -67,8 +68,8 @@ def test_a_step_is_the_end_of_a_transition(data, tmp_path):
     assert impact.main([*words, "--size=16", "--workers=1"]) == 0
     assert load_procedure(tmp_path / "out/procedure.json") == PROCEDURE
     stored = {
-        name: label_files.read(
-            tmp_path / "out/labels" / split / name, PROCEDURE, PROCEDURE.variant_for(name)
+        name: LabelPlace(tmp_path / "out/labels" / split / name).read(
+            PROCEDURE, PROCEDURE.variant_for(name)
         )
         for name, split in SPLITS.items()
     }
@@ -129,7 +130,7 @@ def test_procedure_leaves_the_order_free_within_a_layer_and_takes_apart_in_rever
         ("M6 nut", "bearing screw low right"),
     }
     whole = np.ones((1, PROCEDURE.num_components), np.int8)
-    assert labels.states_to_steps([0, 1], np.r_[whole, 0 * whole]) == [
+    assert states_to_steps([0, 1], np.r_[whole, 0 * whole]) == [
         (1, step) for step in disassembly.expected
     ]
     assert PROCEDURE.state_class(whole[0]) == PROCEDURE.num_states

@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep import matching
 from data_prep.label import frames
 from data_prep.label.boxes import Box, BoxFolder
 from data_prep.label.keeping import State, keeping
 from data_prep.label.labels import LabelFolder
 from data_prep.label.models import Wanted, training
 from data_prep.label.running import Running
-from data_prep.reading import own_labels
-from data_prep.reading.data_sets import RecordingFiles
 from stormpsr_jax.media import video
-from stormpsr_jax.recordings.label_files import Labelled
+from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from stormpsr_jax.recordings.words import Terms
 from tests.data_prep.test_own_formats import cvat_project
 from tests.support import videos
@@ -112,9 +111,8 @@ def test_own_reads_labels_at_the_frames_at_which_they_were_set(tmp_path, name, f
             at = sorted(draw.sample(range(1, film.num_frames), 6))
             steps = list(zip(at, (0, 4, 2, 3, 6, 1), strict=True))
             assert write(labels_in(kept, fps), "bench", film, steps).steps == steps
-            labelled = Labelled(tmp_path / "labels/bench.csv")
-            found = RecordingFiles("bench", "train", pictures, labelled, None)
-            read = own_labels.read_labels(found, procedure)
+            labelled = LabelPlace(tmp_path / "labels/bench.csv")
+            read = Recording("bench", pictures, labelled, None, procedure).labels
             assert read.frames.tolist() == [0, *at]
             changed = read.states[np.arange(1, 7), [step // 3 for _, step in steps]]
             assert changed.tolist() == [(1, -1, 0)[step % 3] for _, step in steps]
@@ -132,7 +130,7 @@ def test_labels_of_others_stay_as_they_are_until_they_are_changed(tmp_path):
     (root / "other.json").write_text("{}")
     with keeping(root) as kept:
         labels = labels_in(kept)
-        assert labels.passed[0].startswith(f"{root}/other.json is of no label format")
+        assert labels.unread[0].startswith(f"{root}/other.json is of no label format")
         with pytest.raises(ValueError, match="has the labels of several recordings"):
             write(labels, "bench3", film, [])
         assert labels.read("bench1", film).steps == labels.read("bench2", film).steps == [(5, 0)]
@@ -238,15 +236,15 @@ def test_boxes_are_carried_between_drawn_ones_as_own_reads_them(tmp_path):
         boxes.write("bench", film, [*reversed(drawn)])
         assert boxes.read("bench", film)[0] == drawn
         assert kept.folder.joinpath("boxes/bench.json").stat().st_size < 3000
-        found = own_labels.find_boxes(kept.folder / "boxes", ["bench"])["bench"]
-        read = own_labels.read_boxes(found)
+        found = matching.find_boxes(kept.folder / "boxes", ["bench"])["bench"]
+        read = found()
         assert read.frames.tolist() == [2, 3, 4, 5, 6]
         assert read.empty.tolist() == [8]
         assert read.boxes[2].tolist() == [(15 + 10) / 64, (12 + 5) / 48, 20 / 64, 10 / 48]
         assert labels_in(kept).errors == {}  # the folder of boxes is that of no recording
         far = [Box(0, 1, 1, 9, 9), Box(24, 30, 30, 9, 9)]
         BoxFolder(kept, 1.0).write("bench", film, far)  # 24 seconds apart
-        assert own_labels.read_boxes(found).frames.tolist() == [0, 24]
+        assert found().frames.tolist() == [0, 24]
         # Those of others are all drawn, and kept.
         data = json.loads((kept.folder / "boxes/bench.json").read_text())
         del data["drawn"]

@@ -13,15 +13,14 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from data_prep import own
+from data_prep import matching, own
 from data_prep.products.glb_files import written
 from data_prep.products.product import toy_product
-from data_prep.reading import own_labels
 from stormpsr_jax import demo
 from stormpsr_jax.media import video
-from stormpsr_jax.recordings import label_files
-from stormpsr_jax.recordings.labels import steps_to_states
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.steps import steps_to_states
 from tests.support import videos
 from tests.support.contrasts import CONTRASTS
 from tests.support.label_page import LabelPage
@@ -35,7 +34,7 @@ PROCEDURE = load_procedure("synthetic")
 VARIANT = PROCEDURE.variants["assembly"]
 KEYS = dict(enumerate("123456789ab"))
 COMMANDS = ("", "Shift+W", "Shift+R")
-TRUTH = label_files.read(demo.LABELS / "demo.csv", PROCEDURE, VARIANT).with_errors
+TRUTH = LabelPlace(demo.LABELS / "demo.csv").read(PROCEDURE, VARIANT).with_errors
 IDS = {PROCEDURE.step_name(step): step for step in range(33)}
 SECONDS, RATE = 110, 10
 
@@ -148,7 +147,7 @@ def test_steps_labelled_by_keys_alone_are_read_at_the_very_frames(tab, tmp_path,
         (recording,) = own.find_recordings(
             tmp_path / "videos", tmp_path / "labels", PROCEDURE, splits="100/0/0"
         )
-        read = own_labels.read_labels(recording, PROCEDURE)
+        read = recording.labels
         frames, states = steps_to_states(TRUTH, VARIANT.initial_state, 0)
         assert read.frames.tolist() == frames.tolist()
         assert read.states.tolist() == states.tolist()
@@ -319,7 +318,7 @@ def test_boxes_by_two_clicks_and_by_keys_are_those_that_own_reads(tab, tmp_path)
         saved(tab)
         tab.reload()
         playwright.expect(tab.locator(".span")).to_have_count(4)
-        found = own_labels.read_boxes(tmp_path / "labels/boxes/part2.json")
+        found = matching.read_boxes(tmp_path / "labels/boxes/part2.json")
         assert found.frames.tolist() == list(range(10, 21))
         corners = found.boxes[:, :2] - found.boxes[:, 2:] / 2  # in 0…1
         drawn = [[0.25, 0.25], [50 / 160, 20 / 96], [0.45, 0.25]]

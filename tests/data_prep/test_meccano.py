@@ -1,18 +1,17 @@
+import functools
 import itertools
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep import check, meccano
-from data_prep.reading import data_sets
-from data_prep.reading.notes import describe
-from data_prep.reading.recording_labels import read_labels
+from data_prep import check, matching, meccano
+from data_prep.notes import describe
 from data_prep.writing import from_files
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.pictures import ImageFiles
 from tests.support import videos
 from tests.support.commands import refused
 from tests.support.damage import edited, moved, removed, written
@@ -151,18 +150,18 @@ needs_real = pytest.mark.skipif(
 def real():
     """The 20 recordings of MECCANO with their own labels; pictures are only counted."""
     top = REAL / "meccano_psr_labels"
-    found = data_sets.find_labels(top, "--labels")
+    found = matching.find_labels(top, "--labels")
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
-    places = {name: labelled.path for name, labelled in found.items()}
-    splits = data_sets.splits_of(top, top, found, places)
-    recordings = {}
-    for name, place in found.items():
-        pictures = data_sets.ImageFiles(Path(name), 1, NUM_FRAMES)
-        recordings[name] = data_sets.RecordingFiles(
-            name, splits[name], pictures, place, boxed.get(name)
-        )
-    known = {n: read_labels(meccano.FORMAT, r, PROCEDURE) for n, r in recordings.items()}
-    return recordings, known
+    recordings = matching.match(
+        found,
+        {name: [labelled.path] for name, labelled in found.items()},
+        {name: functools.partial(meccano.read_boxes, path) for name, path in boxed.items()},
+        lambda path, name: ImageFiles(path, 1, NUM_FRAMES),
+        "--frames",
+        PROCEDURE,
+        (top, top),
+    )
+    return {recording.name: recording for recording in recordings}
 
 
 def rows_of(name: str) -> list[tuple[int, int]]:
@@ -172,12 +171,11 @@ def rows_of(name: str) -> list[tuple[int, int]]:
 
 @needs_real
 def test_real_labels_have_the_published_boxes_and_are_told(real):
-    recordings, known = real
     counts = dict.fromkeys(("train", "val", "test"), 0)
-    for name, own in known.items():
-        counts[recordings[name].split] += 0 if own.boxes is None else len(own.boxes.frames)
+    for recording in real.values():
+        counts[recording.split] += 0 if recording.boxes is None else len(recording.boxes.frames)
     assert counts == {"train": 6948, "val": 3053, "test": 3656}
-    lines = describe(list(recordings.values()), known, PROCEDURE)
+    lines = describe(list(real.values()), PROCEDURE)
     assert "13657 boxes (11224 in a catalogued state" in lines[0]
     assert "912 cut off at the picture's edge, 22 left out for a larger one of the same" in lines[0]
     boxes, annotated = 13657 - 22, 19 * NUM_FRAMES - 324
@@ -191,18 +189,18 @@ def test_real_labels_have_the_published_boxes_and_are_told(real):
     assert lines[4:] == ["no boxes (ASD labels) for recordings 0005"]
 
 
-def classes_of(recording, known, monkeypatch, framing=SIZE):
+def classes_of(recording, monkeypatch, framing=SIZE):
     """Boxes and classes that the shards of a recording get, of state 1 throughout."""
     monkeypatch.setattr(from_files.pictures, "picture_size", lambda _: (1080, 1920))
-    return from_files._boxes(recording, known, np.full(NUM_FRAMES, 1), framing)
+    recording.states = np.tile(PROCEDURE.states[0], (NUM_FRAMES, 1))
+    return from_files._boxes(recording, framing)
 
 
 @needs_real
 def test_real_frames_without_a_box_are_empty_or_unknown(real, monkeypatch):
-    recordings, known = real
     unsure = {}
-    for name, recording in recordings.items():
-        _, classes = classes_of(recording, known[name], monkeypatch)
+    for name, recording in real.items():
+        _, classes = classes_of(recording, monkeypatch)
         if name == "0005":  # has no ASD file: nobody has looked at it
             assert (classes == NOT_ANNOTATED).all()
             continue
@@ -222,11 +220,9 @@ def test_real_frames_without_a_box_are_empty_or_unknown(real, monkeypatch):
             unsure[name] = len(gaps)
     assert unsure == {"0015": 324}
     # Boxes that a crop loses say nothing.
-    recording, own = recordings["0002"], known["0002"]
-    _, whole = classes_of(recording, own, monkeypatch)
-    boxes, cropped = classes_of(
-        recording, own, monkeypatch, Framing((16, 16), region=(0, 0, 0.5, 1))
-    )
+    _, whole = classes_of(real["0002"], monkeypatch)
+    half = Framing((16, 16), region=(0, 0, 0.5, 1))
+    boxes, cropped = classes_of(real["0002"], monkeypatch, half)
     lost = (whole >= 0) & np.isnan(boxes[:, 0])
     assert 100 < lost.sum() < (whole >= 0).sum()
     assert (cropped[lost] == NOT_ANNOTATED).all()

@@ -4,28 +4,25 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.reading import notes
-from data_prep.reading.data_sets import RecordingFiles
-from data_prep.reading.recording_labels import Labels
+from data_prep import notes
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.recordings import labels
-from stormpsr_jax.recordings.label_files import Labelled
+from stormpsr_jax.recordings.labels import Labels
+from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from stormpsr_jax.recordings.steps import states_to_steps
 from tests.support.own_data import PROCEDURE
 
 
 def described(**recordings: tuple[list[int], list[str], list | None]) -> list[str]:
     """The lines about recordings of 20 frames, given as frames, states and steps."""
-    files = [
-        RecordingFiles(name, "train", ImageFiles(Path(name), 0, 20), Labelled(Path(name)), None)
-        for name in recordings
-    ]
-    known = {}
+    found = []
     for name, (frames, vectors, steps) in recordings.items():
         states = np.array([[int(v) for v in vector.split()] for vector in vectors], np.int8)
         if steps is None:
-            steps = labels.states_to_steps(np.array(frames), states)
-        known[name] = Labels(np.array(frames), states, steps, {}, 0)
-    return notes.describe(files, known, PROCEDURE)
+            steps = states_to_steps(np.array(frames), states)
+        parts = ImageFiles(Path(name), 0, 20), LabelPlace(Path(name)), None, PROCEDURE
+        found.append(Recording(name, *parts, split="train"))
+        found[-1].labels = Labels(steps, steps, np.array(frames), states)
+    return notes.describe(found, PROCEDURE)
 
 
 def test_describe_uncatalogued_states_are_named_with_frames_and_recordings():

@@ -9,8 +9,9 @@ import pytest
 import simplejpeg
 
 from data_prep import own
+from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.recordings.formats import formats
+from stormpsr_jax.media import containers
 from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.own_data import (
@@ -87,13 +88,17 @@ def test_a_video_without_labels_beside_a_file_that_is_not_read_is_told(tmp_path,
     assert f"{data}/labels/project.zip is of no label format that is read" in caplog.text
 
 
-def test_forms_of_labels_are_one_and_each_file_is_parsed_once(tmp_path, monkeypatch):
-    parsed, read = [], formats.read
-    monkeypatch.setattr(
-        formats, "read", lambda path, *check: parsed.append(path) or read(path, *check)
-    )
+def test_forms_of_labels_are_one_and_each_file_and_index_is_read_once(tmp_path, monkeypatch):
     data = make_pictures(tmp_path / "data", [f"bench{i}" for i in range(1, 6)])
-    labels = data / "labels"
+    shutil.rmtree(data / "videos/bench1")
+    write_video(data / "videos/bench1.mp4", codec="mpeg4")
+    labels, was_read = data / "labels", []
+
+    def counted(read):
+        return lambda path, *args: was_read.append(Path(path)) or read(path, *args)
+
+    monkeypatch.setattr(files, "read_bytes", counted(files.read_bytes))
+    monkeypatch.setattr(containers, "_in_process", counted(containers._in_process))
     (labels / "bench2.csv").write_text(
         "start;END;worker;step\r\n0:03;0:03,4;B;6\r\n0,5;1;A;Install seal\r\n1;2,05;;3\r\n"
     )
@@ -112,7 +117,9 @@ def test_forms_of_labels_are_one_and_each_file_is_parsed_once(tmp_path, monkeypa
     for name, (recording, _) in recordings.items():
         np.testing.assert_array_equal(recording.states, expected, err_msg=name)
     assert len(recordings) == 5
-    assert [path.name for path in parsed] == ["bench1.csv", "bench2.csv", "mine.csv"]
+    names = ["bench1.csv", "bench2.csv", "mine.csv", "PSR_labels.csv", "PSR_labels_raw.csv"]
+    inputs = [path.name for path in was_read if data in path.parents]
+    assert sorted(inputs) == sorted(["bench1.mp4", *names])
     for path in (tmp_path / "out/labels").rglob("PSR_labels.csv"):
         if path.parent.name != "bench4":  # kept as it is
             rows = [row.split(",")[:2] for row in path.read_text().split() if "," in row]

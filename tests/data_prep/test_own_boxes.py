@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.reading import boxes, own_labels
+from data_prep import matching
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
 from tests.support.own_data import make, opened
@@ -27,19 +27,6 @@ def coco(*images: str, empty: Sequence[str] = (), **changes) -> str:
     return json.dumps({"images": listed, "categories": table, "annotations": boxes})
 
 
-def image(name: str, *shapes: str) -> str:
-    return f'<image id="0" name="{name}" width="64" height="48">{"".join(shapes)}</image>'
-
-
-CORNERS = 'xtl="16" ytl="12" xbr="32" ybr="36"'
-CVAT_BOX = f'<box label="pump" occluded="0" {CORNERS}></box>'
-
-
-def cvat(*images: str) -> str:
-    text = '<?xml version="1.0"?>\n<annotations>\n<version>1.1</version>\n'
-    return text + "\n".join(images) + "\n</annotations>\n"
-
-
 def written(folder: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +41,6 @@ SHARED = coco(
 )
 OF_ALL = {"bench1": ([6], [8]), "bench2": ([6], []), "bench3": ([6], [3])}
 COPY = coco("bench1/000006.jpg", "x/bench2/000009.jpg", empty=["bench2/000010.jpg"])
-CVAT = cvat(
-    *(image(f"frames/{name}/000006.jpg", CVAT_BOX) for name in NAMES),
-    image("bench1/000008.jpg", '<tag label="pump on"></tag>'),
-    image("x.jpg"),
-    image("bench3/000003.jpg"),
-)
 FORMS = {
     "a file each": (
         {
@@ -69,14 +50,12 @@ FORMS = {
             "bench2/000010.txt": "\n \n",
             "bench2/classes.txt": "pump\n",
             "bench2/README.roboflow.txt": "of no picture\n",
-            "bench3.xml": cvat(image("000008.jpg", CVAT_BOX), image("000006.jpg", CVAT_BOX)),
+            "bench3.json": coco("000008.jpg", "000006.jpg"),
         },
         {"bench1": ([6, 9], []), "bench2": ([6], [8, 10]), "bench3": ([6, 8], [])},
     ),
     "one COCO file": ({"all.json": SHARED}, OF_ALL),
     "one COCO file in a folder": ({"annotations/instances_default.json": SHARED}, OF_ALL),
-    "one CVAT file": ({"all.xml": CVAT}, OF_ALL),
-    "one CVAT file in a folder": ({"annotations/annotations.xml": CVAT}, OF_ALL),
     # Those of all recordings would be too many.
     "copies of one file": (
         {f"{name}.json": COPY for name in NAMES[:2]},
@@ -89,15 +68,15 @@ FORMS = {
 def test_boxes_of_every_form_are_those_of_their_frames(tmp_path, form):
     files, expected = FORMS[form]
     path = written(tmp_path, files)
-    if form in ("one COCO file", "one CVAT file"):
+    if form == "one COCO file":
         path /= next(iter(files))
-    found = own_labels.find_boxes(path, NAMES)
+    found = matching.find_boxes(path, NAMES)
     for name, (boxed, empty) in expected.items():
         place = found.get(name)
         if place is None:
             assert not boxed
             continue
-        read = place if isinstance(place, boxes.Boxes) else own_labels.read_boxes(place)
+        read = place()
         assert (read.frames.tolist(), read.empty.tolist()) == (boxed, empty), name
         np.testing.assert_allclose(read.boxes, [BOX] * len(boxed))
         assert read.classes is None  # the state counts that the labels give
@@ -169,18 +148,7 @@ ERRORS = {
     r"annotations\[0\]: attributes: rotation: 'x' is not in": {
         FILE: coco("bench1/6.jpg", attributes={"rotation": "x"})
     },
-    r"line 4: <image>: 'bench9/6.jpg' is in no folder": {
-        "all.xml": cvat(image("bench9/6.jpg", CVAT_BOX))
-    },
-    r"line 4: <box> ytl: .* number": {"all.xml": cvat(image("bench1/6.jpg", '<box xtl="1"/>'))},
-    "line 4: <box> rotation: 'x' is not a number": {
-        "all.xml": cvat(image("bench1/6.jpg", f'<box {CORNERS} rotation="x"/>'))
-    },
-    "is 'CVAT for video'; export 'CVAT for images 1.1'": {"all.xml": cvat('<track label="p"/>')},
-    # The object is there, so that the image is not empty.
-    "line 4: <polygon>: is no box, .* draw a box": {
-        "all.xml": cvat(image("bench1/7.jpg", '<polygon points="1,1;9,1;9,9"/>'))
-    },
+    "all.xml: CVAT's XML is not read for boxes; export the task as COCO 1.0": {"all.xml": "<a/>"},
     r"--boxes=.*: has no <recording>.json \(COCO\)": {"notes.md": ""},
     r"bench1.json: annotations\[0\]: frame 20 is not among": {"bench1.json": coco("20.jpg")},
 }
@@ -207,14 +175,6 @@ def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135.5, 180, -20])
 def test_turned_boxes_become_the_upright_ones_around_them(tmp_path, degrees):
-    turned = f'<box xtl="24" ytl="20" xbr="40" ybr="28" rotation="{degrees}"/>'
-    files = {
-        "bench1.xml": cvat(image("000006.jpg", turned, '<points points="1,1"></points>')),
-        "bench1.json": coco("000006.jpg", bbox=(24, 20, 16, 8), attributes={"rotation": degrees}),
-    }
-    written(tmp_path, files)
-    for name in files:
-        found = own_labels.read_boxes(tmp_path / name)
-        np.testing.assert_allclose(
-            found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9
-        )
+    text = coco("000006.jpg", bbox=(24, 20, 16, 8), attributes={"rotation": degrees})
+    found = matching.read_boxes(written(tmp_path, {"bench1.json": text}) / "bench1.json")
+    np.testing.assert_allclose(found.boxes, [corners_around((24, 20, 16, 8), degrees)], atol=1e-9)

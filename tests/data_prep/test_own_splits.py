@@ -3,22 +3,21 @@ import shutil
 
 import pytest
 
-from data_prep import own
-from data_prep.reading import own_splits
-from stormpsr_jax.recordings.label_files import SPLITS
+from data_prep import own, split_choice
+from stormpsr_jax.recordings.find import SPLITS
 from tests.support.own_data import PROCEDURE, STEPS, make, make_pictures, opened, write_pictures
 
 
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
 def test_draws_have_the_shares_whatever_the_order(count, expected):
     names = [f"r{i}" for i in range(count)]
-    drawn = own_splits.draw_splits(names, (70, 15, 15), 0, {})
+    drawn = split_choice.draw_splits(names, (70, 15, 15), 0, {})
     assert tuple([*drawn.values()].count(s) for s in SPLITS) == expected
-    assert drawn == own_splits.draw_splits(names[::-1], (70, 15, 15), 0, {})
-    others = [own_splits.draw_splits(names, (70, 15, 15), seed, {}) for seed in range(1, 9)]
+    assert drawn == split_choice.draw_splits(names[::-1], (70, 15, 15), 0, {})
+    others = [split_choice.draw_splits(names, (70, 15, 15), seed, {}) for seed in range(1, 9)]
     assert any(other != drawn for other in others)
-    assert {*own_splits.draw_splits(names, (1, 50, 49), 0, {}).values()} == {*SPLITS}
-    assert {*own_splits.draw_splits(names, (50, 50, 0), 0, {}).values()} == {"train", "val"}
+    assert {*split_choice.draw_splits(names, (1, 50, 49), 0, {}).values()} == {*SPLITS}
+    assert {*split_choice.draw_splits(names, (50, 50, 0), 0, {}).values()} == {"train", "val"}
 
 
 def test_draws_spread_incorrect_installations_and_variants():
@@ -29,16 +28,16 @@ def test_draws_spread_incorrect_installations_and_variants():
         kinds = {name: (name in wrong, rng.choice("abc")) for name in names}
         old = rng.sample(names, rng.randint(0, 2))
         before = {name: rng.choice(SPLITS) for name in old}
-        drawn = own_splits.draw_splits(names, (70, 15, 15), 0, before, kinds)
-        alike = own_splits.draw_splits(names, (70, 15, 15), 0, before)
+        drawn = split_choice.draw_splits(names, (70, 15, 15), 0, before, kinds)
+        alike = split_choice.draw_splits(names, (70, 15, 15), 0, before)
         assert sorted(drawn.values()) == sorted(alike.values())  # so many each, as without kinds
-        assert drawn == own_splits.draw_splits(names[::-1], (70, 15, 15), 0, before, kinds)
+        assert drawn == split_choice.draw_splits(names[::-1], (70, 15, 15), 0, before, kinds)
         assert drawn.items() >= before.items()
         if not old:
             there = {drawn[name] for name in wrong}
             assert there == {*SPLITS[: min(len(wrong), 3)]} or there == {*SPLITS}
         alone = {name: (False, kind) for name, (_, kind) in kinds.items()}
-        drawn = own_splits.draw_splits(names, (70, 15, 15), 0, {}, alone)
+        drawn = split_choice.draw_splits(names, (70, 15, 15), 0, {}, alone)
         if len(names) > 9:  # val and test have four or more
             for variant in "abc":
                 its = [drawn[name] for name in names if kinds[name][1] == variant]

@@ -1,17 +1,17 @@
 from pathlib import Path
 
-from data_prep import industreal
-from data_prep.reading import second_sources
-from data_prep.reading.data_sets import RecordingFiles, known_download
+import numpy as np
+
+from data_prep import industreal, meccano
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.media.video import Video
-from stormpsr_jax.recordings.label_files import Labelled
+from stormpsr_jax.recordings.recording import LabelPlace, Recording
 from tests.support.industreal_data import LATE, first_frame
 
 
-def as_known() -> dict[str, RecordingFiles]:
+def as_known() -> dict[str, Recording]:
     """All recordings with the frames that are known of them."""
-    known = known_download("industreal")
+    known = industreal.DOWNLOAD
     recordings = {}
     for split, of_split in known.last_frames.items():
         for name, last in of_split.items():
@@ -21,18 +21,20 @@ def as_known() -> dict[str, RecordingFiles]:
     return recordings
 
 
-def found(name: str, split: str, first: int, count: int, kind=ImageFiles) -> RecordingFiles:
-    pictures = kind(Path(name), num_frames=count, first_frame=first)
-    return RecordingFiles(name, split, pictures, Labelled(Path(name)), None)
+def found(name: str, split: str, first: int, count: int, kind=ImageFiles) -> Recording:
+    more = {"times": np.zeros(0)} if kind is Video else {}
+    pictures = kind(Path(name), num_frames=count, first_frame=first, **more)
+    parts = pictures, LabelPlace(Path(name)), None, industreal.PROCEDURE
+    return Recording(name, *parts, split=split)
 
 
-def compared(recordings: dict[str, RecordingFiles]) -> list[str]:
-    return second_sources.compare(industreal.FORMAT, list(recordings.values()))
+def compared(recordings: dict[str, Recording]) -> list[str]:
+    return industreal.DOWNLOAD.compare(list(recordings.values()))
 
 
 def test_known_numbers_are_those_of_the_published_totals():
     """Of 84 recordings: 36, 16 and 32, with 78,931 frames in train and 90,105 in test."""
-    known = known_download("industreal")
+    known = industreal.DOWNLOAD
     counts = {split: len(of_split) for split, of_split in known.last_frames.items()}
     assert counts == {"train": 36, "val": 16, "test": 32}
     sums = {
@@ -42,7 +44,7 @@ def test_known_numbers_are_those_of_the_published_totals():
     }
     assert sums == {"train": 78_931, "test": 90_105}
     assert sum(sums.values()) + known.split_frames["val"] == 207_072
-    of_meccano = known_download("meccano").last_frames
+    of_meccano = meccano.DOWNLOAD.last_frames
     assert [len(of_meccano[split]) for split in ("train", "val", "test")] == [11, 2, 7]
 
 

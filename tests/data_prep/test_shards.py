@@ -12,6 +12,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.writing import output, shards
 from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.steps import states_per_frame
 from tests.support import shards_data
 from tests.support.digests import digests
 from tests.support.processes import finish, start
@@ -65,7 +66,7 @@ def test_build_label_files_reproduce_the_states(built):
     states = toy_recording("a").states
     frames, rows = labels.read_states(folder / "PSR_labels_raw.csv", toy_procedure())
     assert frames.tolist() == [1, 4, 6, 8]
-    np.testing.assert_array_equal(labels.states_per_frame(frames, rows, 1, len(states)), states)
+    np.testing.assert_array_equal(states_per_frame(frames, rows, 1, len(states)), states)
     steps = labels.read_steps(folder / "PSR_labels.csv", toy_procedure())
     assert steps == [(4, 0), (8, 3), (8, 6)]
     with_errors = labels.read_steps(folder / "PSR_labels_with_errors.csv", toy_procedure())

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import industreal, industreal_cad, meccano
-from data_prep.reading import data_sets
+from data_prep import industreal, industreal_cad, matching, meccano
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import load_procedure
@@ -119,7 +118,7 @@ def test_the_lines_of_the_page_unpack_the_downloads(stand_ins, tmp_path, name):
         for flag, find in (("PSR", "PSR_labels_raw.csv"), ("ASD", "*_GT.csv")):
             assert list((tmp_path / f"MECCANO_{flag}_Annotations").rglob(find))
         return
-    found = data_sets.find_labels(tmp_path / "IndustReal", "--data")
+    found = matching.find_labels(tmp_path / "IndustReal", "--data")
     assert found.keys() == json.loads((stand_ins / "expected.json").read_text()).keys()
     assert industreal_cad.read_renders(tmp_path / "synth")
     assert predictions.find(tmp_path / "ASD", "--asd").keys() == {"03_assy_0_1", "08_main_0_1"}

@@ -95,7 +95,10 @@ def test_evaluate_errors_without_predictions_or_steps(files, capsys):
     assert "no predictions" in fails(files, capsys, streams=())
     said = fails(files, capsys, "--fusion=default", streams=("temporal",))
     assert "--fusion needs --scores, or --asd (and --temporal)" in said
-    (files / "labels" / "02_assy_b" / "PSR_labels.csv").write_text("")
+    folder = files / "labels" / "02_assy_b"
+    (folder / "PSR_labels.csv").write_text("")
+    assert "PSR_labels_raw.csv beside it has 7; remove" in fails(files, capsys)
+    (folder / "PSR_labels_raw.csv").unlink()
     assert fails(files, capsys, "--protocol=released") == (
         "error: recording '02_assy_b': no ground-truth steps in PSR_labels.csv: take "
         "--protocol=paper"

@@ -24,16 +24,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from data_prep.reading import boxes
 from stormpsr_jax import evaluate, load_model
-from stormpsr_jax.base import folders
+from stormpsr_jax.base import files, folders
 from stormpsr_jax.base.errors import lines_of, one_line
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.recordings import box_forms, label_files
+from stormpsr_jax.recordings import box_files
+from stormpsr_jax.recordings.boxes import joined
+from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.serving.files.unit import Reset
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.weights import parameters, torch_files
@@ -121,10 +122,10 @@ def make_labels(folder: Path) -> None:
 def read_labels(root: Path, path: Path) -> None:
     variant = live_data.PROCEDURE.variants["assembly"]
     if path.name == "boxes.json":
-        boxes.joined(box_forms.read(path))
+        joined(box_files.coco(files.read_json(path), path))
     else:
         path = path.parent if path.parent.name == "rec" else path
-        label_files.read(path, live_data.PROCEDURE, variant)
+        LabelPlace(path).read(live_data.PROCEDURE, variant)
 
 
 def make_evaluated(folder: Path) -> None:

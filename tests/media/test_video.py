@@ -201,7 +201,7 @@ def test_video_unreadable_ones_are_errors(tmp_path, monkeypatch):
     write_video(tmp_path / "whole.mkv", count=20)
     data = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
-    cut = video.Video(tmp_path / "cut.mp4", 20)
+    cut = video.Video(tmp_path / "cut.mp4", 20, np.arange(20) / 12)
     with pytest.raises(ValueError, match=r"cut.mp4: "):
         list(cut.read())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import convert
-from stormpsr_jax.recordings import label_files, predictions
+from stormpsr_jax.recordings import find, predictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions, read_detections
 from tests.support import refusals, toy
 from tests.support.commands import refused
@@ -218,14 +218,14 @@ def test_labels_written_as_folders_say_what_was_read(folder):
     )
     words = ["labels", "--labels=timed", "--procedure=toy.json", "--out=psr"]
     convert.main(words)
-    before, after = label_files.find(folder / "timed"), label_files.find(folder / "psr")
+    before, after = find.find(folder / "timed"), find.find(folder / "psr")
     assert list(before) == list(after) == ["a", "b"]
     variant = PROCEDURE.variants["up"]
     for name in before:
-        read = [label_files.read(f[name], PROCEDURE, variant) for f in (before, after)]
+        read = [f[name].read(PROCEDURE, variant) for f in (before, after)]
         assert read[0].steps == read[1].steps
         assert read[0].with_errors == read[1].with_errors
-    assert label_files.read(after["a"], PROCEDURE, variant).steps == [(10, 0), (15, 3), (20, 5)]
-    assert label_files.read(after["b"], PROCEDURE, variant).states.tolist() == [[0, 0], [1, 0]]
+    assert after["a"].read(PROCEDURE, variant).steps == [(10, 0), (15, 3), (20, 5)]
+    assert after["b"].read(PROCEDURE, variant).states.tolist() == [[0, 0], [1, 0]]
     convert.main([*words, "--fps=10"])
-    assert label_files.read(after["a"], PROCEDURE, variant).steps[0] == (20, 0)
+    assert after["a"].read(PROCEDURE, variant).steps[0] == (20, 0)

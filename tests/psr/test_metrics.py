@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr import metrics
-from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.steps import states_per_frame, steps_to_states
 
 STEPS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from([0, 2, 3])), max_size=6, unique=True)
 
@@ -197,7 +197,7 @@ def score_segments(truth, found, last):
 
 def per_frame(steps, last):
     """The state of each frame as a text, and (state, its frames) of each segment."""
-    rows = labels.states_per_frame(*labels.steps_to_states(steps, (0, 0, 0), -1), 0, last + 1)
+    rows = states_per_frame(*steps_to_states(steps, (0, 0, 0), -1), 0, last + 1)
     found = [str(row) for row in rows]
     groups = itertools.groupby(enumerate(found), key=lambda one: one[1])
     return found, [(label, {i for i, _ in group}) for label, group in groups]

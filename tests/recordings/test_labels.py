@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps, steps_to_states
 
 MECCANO = load_procedure("meccano")
 SHIPPED = pathlib.Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
@@ -28,7 +29,7 @@ def test_states_to_steps_golden_shipped_labels(with_errors):
     assert len(folders) == 20
     for folder in folders:
         frames, states = labels.read_states(folder / "PSR_labels_raw.csv", MECCANO)
-        converted = set(labels.states_to_steps(frames, states, with_errors))
+        converted = set(states_to_steps(frames, states, with_errors))
         shipped = labels.read_steps(folder / name, MECCANO)
         key = (folder.name, with_errors)
         assert sorted(set(shipped) - converted) == SHIPPED_ONLY.get(key, []), folder
@@ -75,7 +76,7 @@ def literal_steps(frames, states, with_errors):
 @settings(max_examples=40, deadline=None)
 @given(timelines([-1, 0, 1]), st.booleans())
 def test_states_to_steps_matches_literal_transcription(timeline, with_errors):
-    assert labels.states_to_steps(*timeline, with_errors) == literal_steps(*timeline, with_errors)
+    assert states_to_steps(*timeline, with_errors) == literal_steps(*timeline, with_errors)
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,17 +86,17 @@ def test_steps_to_states_round_trip_with_errors(timeline):
     # Steps do not say when an incorrect part was taken off: replace -1 → 0 by staying.
     for m in range(1, len(states)):
         states[m] = np.where((states[m - 1] == -1) & (states[m] == 0), -1, states[m])
-    steps = labels.states_to_steps(frames, states, with_errors=True)
-    back = labels.steps_to_states(steps, states[0], frames[0])
-    per_frame = labels.states_per_frame(*back, 0, 70)
-    assert (per_frame == labels.states_per_frame(frames, states, 0, 70)).all()
+    steps = states_to_steps(frames, states, with_errors=True)
+    back = steps_to_states(steps, states[0], frames[0])
+    per_frame = states_per_frame(*back, 0, 70)
+    assert (per_frame == states_per_frame(frames, states, 0, 70)).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(timelines([-1, 0, 1]), st.integers(0, 30), st.integers(1, 50))
 def test_states_per_frame_matches_loop(timeline, first, num):
     frames, states = timeline
-    rows = labels.states_per_frame(frames, states, first, num)
+    rows = states_per_frame(frames, states, first, num)
     for i in range(num):
         at = [m for m in range(len(frames)) if frames[m] <= first + i]
         assert (rows[i] == states[at[-1] if at else 0]).all()

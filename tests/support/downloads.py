@@ -13,6 +13,7 @@ import simplejpeg
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.steps import states_to_steps
 from stormpsr_jax.weights.torch_layout import to_state_dict
 from tests.support.industreal_data import TABLE
 
@@ -46,7 +47,7 @@ def label_files(
     frames = first + np.append(0, changes)
     labels.write_states(folder / "PSR_labels_raw.csv", frames, states)
     for file, errors in (("PSR_labels.csv", False), ("PSR_labels_with_errors.csv", True)):
-        steps = labels.states_to_steps(frames, states, with_errors=errors)
+        steps = states_to_steps(frames, states, with_errors=errors)
         labels.write_steps(folder / file, steps, procedure)
     for path in folder.iterdir():
         named = re.sub(r"(?m)^[0-9]+", lambda n: f"{int(n[0]):0{digits}d}", path.read_text())

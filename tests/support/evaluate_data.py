@@ -5,6 +5,7 @@ import numpy as np
 from stormpsr_jax import evaluate
 from stormpsr_jax.recordings import labels, predictions, scores
 from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps
 from tests.support.commands import refused
 from tests.support.simulated_scores import simulate
 
@@ -24,10 +25,10 @@ def make_files(root, names=("01_assy_a", "02_assy_b", "07_main_c")):
         changes = np.array([0, *(40 + np.sort(rng.choice(300, len(targets), replace=False)))])
         folder = root / "labels" / name
         folder.mkdir()
-        steps = labels.states_to_steps(changes, states)
+        steps = states_to_steps(changes, states)
         labels.write_steps(folder / "PSR_labels.csv", steps, PROCEDURE)
         labels.write_states(folder / "PSR_labels_raw.csv", changes, states)
-        per_frame = labels.states_per_frame(changes, states, 0, 400)
+        per_frame = states_per_frame(changes, states, 0, 400)
         frames = np.arange(10, 400, 2)
         late = predictions.Detections(
             frames,

@@ -51,7 +51,7 @@ def block(kind: str, name: str, page: str = PAGE) -> str:
 def additions() -> dict[str, tuple[int, list[str]]]:
     """By addition that CONTRIBUTING.md lists: how many files it says, and which it names."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
-    items = re.findall(r"^\* \*\*(an? .+?)\*\*, (\d+) files: (.+?)(?=\n\*|\Z)", text, re.M | re.S)
+    items = re.findall(r"^\* \*\*(an? .+?)\*\*, (\d+) files?: (.+?)(?=\n\*|\Z)", text, re.M | re.S)
     return {
         name: (int(number), re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|json|toml))`", said))
         for name, number, said in items

@@ -4,9 +4,9 @@ import numpy as np
 
 from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.psr import load_procedure
-from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.scores import Scores
+from stormpsr_jax.recordings.steps import states_to_steps
 
 PROCEDURE = load_procedure("synthetic")
 VARIANT = PROCEDURE.variants["assembly"]
@@ -46,7 +46,7 @@ def simulate(seed, full=True):
     return LabelledPredictions(
         f"r{seed}",
         VARIANT,
-        labels.states_to_steps(timeline.frames, timeline.states),
+        states_to_steps(timeline.frames, timeline.states),
         timeline.states,
         frames=timeline.frames,
         scores=Scores(np.arange(N), objectness, log_p, parts, temporal),

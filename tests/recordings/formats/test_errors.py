@@ -8,7 +8,8 @@ import pytest
 
 from data_prep import labels as command
 from stormpsr_jax.psr import convert
-from stormpsr_jax.recordings import label_files, words
+from stormpsr_jax.recordings import words
+from stormpsr_jax.recordings.recording import LabelPlace
 from tests.support import refusals, toy
 from tests.support.commands import refused
 
@@ -98,7 +99,7 @@ def test_words_stand_for_steps_or_for_none(tmp_path):
         "word,step,how\nboden,install BASE,\nRede,,\ndeckel,3,nearest\n"
     )
     terms = words.terms(tmp_path / "w.csv", None, PROCEDURE)
-    read = label_files.read(tmp_path / "a.csv", PROCEDURE, UP, terms=terms)
+    read = LabelPlace(tmp_path / "a.csv").read(PROCEDURE, UP, terms=terms)
     assert read.steps == [(20, 0), (30, 3)]
     for text, message in (
         ("word,step\nboden,Install bas\n", "line 2: step: 'Install bas' is no step"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stormpsr_jax.recordings import label_files
+from stormpsr_jax.recordings import find
 from stormpsr_jax.recordings.procedure import load_procedure
 
 EXPORTED = Path(__file__).parent / "exported"
@@ -25,8 +25,8 @@ def test_an_export_of_label_studio_has_the_corrected_steps_of_each_recording(tmp
         shutil.copy(EXPORTED / "label_studio.json", tmp_path / f"{copy}.json")
     variant = PROCEDURE.variants["assembly"]
     steps = {
-        name: label_files.read(place, PROCEDURE, variant, recording=name).steps
-        for name, place in label_files.find(tmp_path).items()
+        name: place.read(PROCEDURE, variant, recording=name).steps
+        for name, place in find.find(tmp_path).items()
     }
     assert steps["demo"][:4] == CORRECTED
     assert steps["bench_02"] == CORRECTED[:3]

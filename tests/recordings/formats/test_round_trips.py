@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.media import video
-from stormpsr_jax.recordings import label_files, timed_labels
+from stormpsr_jax.recordings import label_times
+from stormpsr_jax.recordings.label_file import LabelFile
+from stormpsr_jax.recordings.recording import LabelPlace
+from stormpsr_jax.recordings.steps import states_to_steps, steps_to_states
 from stormpsr_jax.recordings.words import Terms
 from tests.support import label_formats, toy
 
@@ -30,13 +33,13 @@ def recordings(number):
 
 
 def read(path, procedure, fps, terms=None):
-    return label_files.read(path, procedure.at(fps), UP, terms=terms).with_errors
+    return LabelPlace(path).read(procedure.at(fps), UP, terms=terms).with_errors
 
 
 def kept(steps):
     """What states can say: the removal of a wrong part is no step of theirs."""
-    frames, states = label_files.labels.steps_to_states(steps, UP.initial_state, 0)
-    return label_files.labels.states_to_steps(frames, states, with_errors=True)
+    frames, states = steps_to_states(steps, UP.initial_state, 0)
+    return states_to_steps(frames, states, with_errors=True)
 
 
 @pytest.mark.parametrize("name", [*label_formats.TIMED, *label_formats.FRAMED])
@@ -83,15 +86,8 @@ def test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_pic
             steps.append((later[0] if later else len(grid) - 1, step_id, m))
         events = [(times[m], m, PROCEDURE.step_name(step_id)) for _, step_id, m in steps]
         write(tmp_path / name, events, fps)
-        repeats = video.resample(times, fps)
-        shown = timed_labels.Shown(times, np.cumsum(repeats) - repeats)
-        timed = timed_labels.read_times(tmp_path / name, PROCEDURE)
-        _, found = timed_labels.to_frames(
-            tmp_path / name,
-            timed,
-            UP.initial_state,
-            PROCEDURE.at(fps),
-            num_frames=len(grid),
-            shown=lambda shown=shown: shown,
-        )
+        timed = LabelFile(tmp_path / name).timed(PROCEDURE, Terms(), "a", with_pictures=True)
+        shown = video.Video(tmp_path, len(grid), times, fps=fps)
+        given = timed, UP.initial_state, PROCEDURE.at(fps)
+        _, found = label_times.to_frames(tmp_path / name, *given, shown)
         assert found == [(frame, step_id) for frame, step_id, _ in steps if frame > 0]

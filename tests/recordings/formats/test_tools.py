@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from stormpsr_jax.recordings import label_files
-from stormpsr_jax.recordings.formats import formats
+from stormpsr_jax.base.errors import raise_all
+from stormpsr_jax.recordings.label_file import LabelFile
+from stormpsr_jax.recordings.recording import LabelPlace
 from tests.support import label_formats, toy
 
 PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
@@ -35,12 +36,12 @@ def test_a_recording_of_a_project_without_a_step_has_none_of_another_one(tmp_pat
     content = studio_project({"a": "Install cap", "b": ""})
     for name, steps in (("a", [(10, 3)]), ("b", [])):
         (tmp_path / f"{name}.json").write_text(content)
-        assert label_files.read(tmp_path / f"{name}.json", PROCEDURE, UP).steps == steps
+        assert LabelPlace(tmp_path / f"{name}.json").read(PROCEDURE, UP).steps == steps
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(ValueError, match=r"of several recordings \('a', 'b'\), none of them 'c'"):
-        label_files.read(tmp_path / "c.json", PROCEDURE, UP)
+        LabelPlace(tmp_path / "c.json").read(PROCEDURE, UP)
     (tmp_path / "c.json").write_text(studio_project({"a": "Install cap"}))  # the only one
-    assert label_files.read(tmp_path / "c.json", PROCEDURE, UP).steps == [(10, 3)]
+    assert LabelPlace(tmp_path / "c.json").read(PROCEDURE, UP).steps == [(10, 3)]
 
 
 def shapes(*frames):
@@ -63,7 +64,7 @@ def test_a_track_of_a_task_of_every_nth_picture_ends_with_a_picture_of_the_task(
     path = tmp_path / "a.xml"
     track = f"<track label='Install cap'>{shapes(80, 90, 100)}</track>"
     path.write_text(CVAT.format(f"<meta>{meta}</meta>{track}"))
-    assert [entry.at for entry in formats.read(path)[1]] == [last]
+    assert [entry.at for entry in LabelFile(path).entries] == [last]
 
 
 def task(number, name, size=100, more=""):
@@ -82,7 +83,7 @@ def test_tasks_of_a_project_of_cvat_are_recordings_whose_pictures_it_numbers_on(
     labels += f"<track label='d' task_id='2'>{shapes(120, 130)}</track>"
     labels += "<image name='frame_000004' task_id='3'><tag label='e'/></image>"
     path.write_text(CVAT.format(project.format("".join(tasks)) + labels))
-    assert [(e.text, e.at, e.recordings[-1]) for e in formats.read(path)[1]] == [
+    assert [(e.text, e.at, e.recordings[-1]) for e in LabelFile(path).entries] == [
         ("a", 60, "one"),
         ("b", 10, "two"),
         ("c", 12, "seen"),
@@ -92,10 +93,10 @@ def test_tasks_of_a_project_of_cvat_are_recordings_whose_pictures_it_numbers_on(
     for wrong in (labels.replace("000110", "000200"), labels.replace("task_id='3'", "")):
         path.write_text(CVAT.format(project.format("".join(tasks)) + wrong))
         with pytest.raises(ValueError, match=r"line 3: .* project of several videos, .* each t"):
-            formats.read(path)
+            raise_all(LabelFile(path).errors)
     path.write_text(CVAT.format(project.format(task(1, "one") + task(2, "one"))))
     with pytest.raises(ValueError, match="tasks of the project have the same name"):
-        formats.read(path)
+        raise_all(LabelFile(path).errors)
 
 
 def test_tiers_called_steps_are_read_and_others_only_without_them(tmp_path):
@@ -105,9 +106,9 @@ def test_tiers_called_steps_are_read_and_others_only_without_them(tmp_path):
     (of_steps,) = re.findall("<TIER .*</TIER>", text)
     talk = of_steps.replace("Steps of Ann", "talk").replace("Install cap", "hm")
     path.write_text(text.replace('<TIER TIER_ID="talk"/>', talk))
-    assert label_files.read(path, PROCEDURE, UP).steps == [(9, 3)]
+    assert LabelPlace(path).read(PROCEDURE, UP).steps == [(9, 3)]
     path.write_text(text.replace("Install cap", "").replace("Steps of Ann", "Install cap"))
-    assert label_files.read(path, PROCEDURE, UP).steps == [(9, 3)]  # a tier a step
+    assert LabelPlace(path).read(PROCEDURE, UP).steps == [(9, 3)]  # a tier a step
 
 
 @pytest.mark.parametrize(
@@ -117,4 +118,4 @@ def test_the_origin_of_elan_is_milliseconds_whatever_the_unit_of_its_times(tmp_p
     path = tmp_path / "a.eaf"
     label_formats.eaf(path, [(2.0, 0, "Install cap")], 10, origin=1500)  # so a slot is at 500
     path.write_text(path.read_text().replace("milliseconds", unit))
-    assert formats.read(path)[1][0].at == pytest.approx(seconds + 1.5)
+    assert LabelFile(path).entries[0].at == pytest.approx(seconds + 1.5)

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
+from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.psr import Decoder, Settings, learned
 from stormpsr_jax.psr.learned_beliefs import Belief
-from stormpsr_jax.recordings import labels, timed_labels
+from stormpsr_jax.recordings import label_times
+from stormpsr_jax.recordings.label_file import LabelFile
+from stormpsr_jax.recordings.steps import states_per_frame, steps_to_states
+from stormpsr_jax.recordings.words import Terms
 from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.product_share import ProductShare
@@ -50,18 +54,11 @@ def test_events_csv_every_list_reads_back(tmp_path, stream, first, count, fps):
             writer.write(Chunk(frames, NOTHING, events, []), [])
             writer.finish(ProductShare(None, fps))
         path = folder / results.EVENTS
-        start, steps = timed_labels.to_frames(
-            path,
-            timed_labels.read_times(path, PROCEDURE),
-            VARIANT.initial_state,
-            PROCEDURE.at(fps),
-            first_frame=first,
-            num_frames=count,
-        )
+        timed = LabelFile(path).timed(PROCEDURE, Terms(), "x", with_pictures=True)
+        given = timed, VARIANT.initial_state, PROCEDURE.at(fps)
+        start, steps = label_times.to_frames(path, *given, ImageFiles(folder, first, count))
         assert steps == [event[:2] for event in events if event.frame > first]
-        per_frame = labels.states_per_frame(
-            *labels.steps_to_states(steps, start, first), first, count
-        )
+        per_frame = states_per_frame(*steps_to_states(steps, start, first), first, count)
         np.testing.assert_array_equal(per_frame, states)
         at_first += sum(event.frame == first for event in events)
         wrong += sum(event.step_id % 3 == 1 for event in events)

@@ -3,17 +3,16 @@
 import collections
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.reading import data_sets, recording_labels
+from data_prep import matching
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each, raise_all
 from stormpsr_jax.data import folder
-from stormpsr_jax.recordings import csvfile, label_files
-from stormpsr_jax.recordings.label_files import SPLITS, Labelled
-from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.recordings.words import Terms
+from stormpsr_jax.recordings import csvfile, find
+from stormpsr_jax.recordings.find import SPLITS
+from stormpsr_jax.recordings.recording import LabelPlace, Recording
 
 DEFAULT_SHARES = "70/15/15"
 
@@ -22,47 +21,46 @@ Kind = tuple[bool, str]  # whether a recording has an incorrect installation; it
 _SHARES = re.compile(r"([0-9]{1,3})/([0-9]{1,3})/([0-9]{1,3})", re.ASCII)
 
 
-def choose_splits(
-    splits: str,
+def choose(
+    spec: str,
     seed: int,
     before: Mapping[str, str],
     tops: tuple[Path, Path],
-    labelled: Mapping[str, Labelled],
+    labelled: Mapping[str, LabelPlace],
     pictured: Mapping[str, Path],
-    procedure: Procedure,
-    terms: Terms | None = None,
-) -> dict[str, str]:
+    kinds: Mapping[str, Callable[[], Kind]],
+) -> Mapping[str, str]:
     """The split of each recording.
 
-    `splits` is a CSV file, or shares such as 70/15/15; '' means the folders train, val and test in
-    `tops`, those of labels and of pictures, and if no recording lies in one, DEFAULT_SHARES. No
-    draw changes the splits `before`: what is scored on must not be learnt from later. ValueError:
-    too few recordings for the draw; recordings without a split or in two.
+    Args:
+        spec: a CSV file, or shares such as 70/15/15; '' means the folders that recordings lie in,
+            and if none lies in one, DEFAULT_SHARES.
+        before: splits that no draw changes: what is scored on must not be learnt from later.
+        tops: the folders in which the labels and the pictures of recordings were found.
+        kinds: by recording, what says its kind, which only a draw asks.
+
+    Raises:
+        ValueError: too few recordings for the draw; recordings without a split or in two.
     """
-    if not splits:
-        of_folders = [label_files.split_of(place.path, tops[0]) for place in labelled.values()]
-        of_folders += [label_files.split_of(path, tops[1]) for path in pictured.values()]
-        if any(of_folders):
-            return data_sets.splits_of(*tops, labelled, pictured, above=False)
-    if match := _SHARES.fullmatch(splits or DEFAULT_SHARES):
+    if not spec:
+        in_folders = [find.split_of(place.path, tops[0]) for place in labelled.values()]
+        in_folders += [find.split_of(path, tops[1]) for path in pictured.values()]
+        if any(in_folders):
+            return matching.splits_of(*tops, labelled, pictured, above=False)
+    if match := _SHARES.fullmatch(spec or DEFAULT_SHARES):
         shares = [int(share) for share in match.groups()]
-        kinds = {name: _kind(name, labelled[name], procedure, terms) for name in labelled}
-        return draw_splits(list(labelled), shares, seed, before, kinds)
-    return _read_splits(Path(splits), labelled)
-
-
-def _kind(name: str, place: Labelled, procedure: Procedure, terms: Terms | None) -> Kind:
-    try:
-        variant = procedure.variant_for(name).name
-        if place.path.is_file():
-            timed = label_files.read_times(place, procedure, terms, name, with_pictures=True)
-            return any(step.step_id % 3 == 1 for step in timed), variant
-        frames = range(csvfile.MAX_FRAME + 1)
-        known = recording_labels.read_psr_files(
-            place.path, name, procedure, frames, early_start=True
+        return draw_splits(
+            list(kinds), shares, seed, before, {n: kind() for n, kind in kinds.items()}
         )
-        return bool((known.states == -1).any()), variant
-    except ValueError:  # which is reported when all labels are read
+    return _read_splits(Path(spec), kinds)
+
+
+def kind_of(recording: Recording) -> Kind:
+    """The kind of a recording; what is wrong with its labels is said when all are read."""
+    try:
+        variant = recording.procedure.variant_for(recording.name).name
+        return bool((recording.labels.states == -1).any()), variant
+    except ValueError:
         return False, ""
 
 

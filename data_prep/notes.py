@@ -5,32 +5,30 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.reading.data_sets import RecordingFiles
-from data_prep.reading.recording_labels import Labels, agree
-from stormpsr_jax.recordings import labels
+from stormpsr_jax.recordings.labels import Labels
 from stormpsr_jax.recordings.procedure import Procedure
+from stormpsr_jax.recordings.recording import Recording
+from stormpsr_jax.recordings.steps import states_to_steps
 
 MAX_SHOWN = 5  # of states, steps or recordings in one line
 
 
-def describe(
-    recordings: Sequence[RecordingFiles], known: Mapping[str, Labels], procedure: Procedure
-) -> list[str]:
+def describe(recordings: Sequence[Recording], procedure: Procedure) -> list[str]:
     """Returns lines about the labels of all recordings, for the log."""
-    states = {r.name: known[r.name].per_frame(r.pictures) for r in recordings}
+    states = {recording.name: recording.states for recording in recordings}
     classes = {name: procedure.state_classes(rows) for name, rows in states.items()}
     num_frames = sum(map(len, classes.values()))
     num_boxes = looked_at = cut = repeated = by_number = by_name = of_file = 0
     without_boxes, sparse, of_boxes = [], [], [np.zeros(0, int)]
     for recording in recordings:
-        name, pictures = recording.name, recording.pictures
-        if (boxes := known[name].boxes) is None:
+        name, video = recording.name, recording.video
+        if (boxes := recording.boxes) is None:
             without_boxes.append(name)
             continue
-        looked_at += int(boxes.looked_at(pictures.first_frame, pictures.num_frames).sum())
+        looked_at += int(boxes.looked_at(video.first_frame, video.num_frames).sum())
         if boxes.every_frame and boxes.sparse:
             sparse.append(name)
-        of_states = classes[name][boxes.frames - pictures.first_frame]
+        of_states = classes[name][boxes.frames - video.first_frame]
         of_boxes.append(of_states if boxes.classes is None else boxes.classes)
         num_boxes += len(of_states)
         cut += boxes.num_cut
@@ -61,7 +59,7 @@ def describe(
         )
     lines += _uncatalogued(states, procedure)
     for recording in recordings:
-        lines += differing_steps(recording.name, known[recording.name], procedure)
+        lines += differing_steps(recording.name, recording.labels, procedure)
     if sparse:
         lines.append(
             f"most boxes of recordings {', '.join(sparse)} have none in the frame before or after: "
@@ -104,7 +102,7 @@ def _uncatalogued(states: Mapping[str, np.ndarray], procedure: Procedure) -> lis
 def differing_steps(name: str, own: Labels, procedure: Procedure) -> list[str]:
     """Returns a line for a recording whose steps are not the changes of its states."""
     steps = {step for step in own.steps if step[1] % 3 != 1}
-    changes = set(labels.states_to_steps(own.frames, own.states))
+    changes = set(states_to_steps(own.frames, own.states))
     differing = [
         f"{what} "
         + some([f"{procedure.step_name(step)} at frame {frame}" for frame, step in sorted(found)])
@@ -124,3 +122,14 @@ def some(texts: Sequence[str]) -> str:
     """Returns the first few of many texts, and how many more there are."""
     rest = len(texts) - MAX_SHOWN
     return ", ".join(texts[:MAX_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
+    """(M,) bool: which boxes, of classes (M,), fit the classes (M,) of the states at their frames.
+
+    An annotator calls `error_state` what no catalogued state is: an incorrect part (-1 in the
+    PSR labels), or a state outside the catalogue. Around a completion the two labels may differ, as
+    a box tells what is seen, and the PSR labels what has been completed.
+    """
+    no_state = (of_states == 0) | (of_states == procedure.error_class)
+    return np.where(of_boxes == procedure.error_class, no_state, of_boxes == of_states)

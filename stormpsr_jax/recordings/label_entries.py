@@ -1,27 +1,21 @@
-"""A label file as the formats see it, and the entries that they read from it.
-
-Nobody but `timed_labels` turns these into steps and frames.
-"""
+"""The entries of a label file, and its content as text, JSON, XML or a table."""
 
 import dataclasses
 import enum
 import functools
-import os
-import pathlib
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.recordings import csvfile
-from stormpsr_jax.recordings.formats import xml_tree
+from stormpsr_jax.base.errors import MAX_FOUND, lines_of
+from stormpsr_jax.recordings import csvfile, xml_tree
 
 MAX_SECONDS = 1e9
 MAX_BYTES = 2**28  # of a file that is not a plain table
-# Tools round times, most of them to milliseconds, and so do containers of videos.
-ROUNDED = 1e-3
 _VIDEO = re.compile(
     r"\.(mp4|m4v|mov|avi|mkv|webm|3gp|mpe?g|m?2?ts|wmv|flv|ogv)", re.IGNORECASE | re.ASCII
 )
@@ -40,7 +34,7 @@ class Unit(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A label as the tool wrote it: `text` is complete at `at`.
+    """A label as it was written: `text` is complete at `at`.
 
     Attributes:
         text: a step, or a word for one.
@@ -57,20 +51,20 @@ class Entry:
     recordings: tuple[str, ...] = ()
 
 
-class Sample:
-    """A file as its formats see it; each view of it is made once, when it is asked for.
+Item = Entry | list[str]  # or the lines that say what is wrong in the place of some
+
+
+class Source:
+    """A file as its readers see it; each view of it is made once, when it is asked for.
 
     Attributes:
-        check: raises ValueError for an entry that its reader will not take, so that a table's
-            mistakes of all kinds come in the order of its lines.
-        recordings: the names of each recording that is labelled, if maybe with nothing, of formats
-            that say so; see `Entry.recordings`.
+        names: those of each recording that is labelled, if maybe with nothing, of formats that say
+            so; see `Entry.recordings`.
     """
 
-    def __init__(self, path: str | os.PathLike, check: Callable[[Entry], object] | None = None):
-        self.path = pathlib.Path(path)
-        self.check = check or (lambda entry: None)
-        self.recordings: list[tuple[str, ...]] = []
+    def __init__(self, path: Path):
+        self.path = path
+        self.names: list[tuple[str, ...]] = []
 
     @functools.cached_property
     def kind(self) -> str:
@@ -90,14 +84,19 @@ class Sample:
         return kind
 
     @functools.cached_property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return files.read_bytes(self.path)
+
+    @functools.cached_property
     def text(self) -> str:
         """The text, line ends as they are."""
-        return files.read_text(self.path)
+        return files.text_of(self.content, self.path)
 
     @functools.cached_property
     def json(self) -> Any:
         """The content of a JSON file."""
-        return files.read_json(self.path)
+        return files.parse_json(self.text, self.path)
 
     @functools.cached_property
     def xml(self) -> xml_tree.Node:
@@ -107,13 +106,14 @@ class Sample:
     @functools.cached_property
     def delimiter(self) -> str:
         """What stands between the fields of a table: what its first line has most of."""
-        line = self._first_line
+        line = self.first_line
         if "\t" in line and line.count("\t") >= line.count(","):
             return "\t"
         return ";" if ";" in line and "," not in line else ","
 
     @property
-    def _first_line(self) -> str:
+    def first_line(self) -> str:
+        """The first line with something in it."""
         return self.text.lstrip("\r\n").partition("\n")[0]
 
     @functools.cached_property
@@ -124,8 +124,8 @@ class Sample:
     @functools.cached_property
     def columns(self) -> list[str]:
         """The fields of a table's first row, in small letters."""
-        rows = csvfile.rows_of(self._first_line, self.path, self.delimiter)
-        return lowered(rows[0][1]) if rows else []
+        rows = csvfile.rows_of(self.first_line, self.path, self.delimiter)
+        return [field.strip().lower() for field in rows[0][1]] if rows else []
 
     def error(self, place: str, what: str) -> ValueError:
         """Returns the error for one place of the file."""
@@ -150,25 +150,21 @@ class Sample:
         return end
 
 
-def lowered(row: Sequence[str]) -> list[str]:
-    """The fields of a header in small letters, without white space around them."""
-    return [field.strip().lower() for field in row]
+def each(parts: Iterable[tuple[Any, ...]], parse: Callable[..., list[Entry]]) -> list[Item]:
+    """Returns the entries of each part of a file, parse(*part), or what is wrong with the part.
 
-
-class Format(NamedTuple):
-    """A label format.
-
-    Attributes:
-        name: as people call it.
-        recognises: whether a file is of it; ValueError if it seems to be, and cannot be read.
-        read: what such a file says; ValueError with all errors, each with its place.
-        tolerance: seconds by which a time may be off its picture's.
+    After `MAX_FOUND` wrong ones it ends.
     """
-
-    name: str
-    recognises: Callable[[Sample], bool]
-    read: Callable[[Sample], list[Entry]]
-    tolerance: float = ROUNDED
+    items: list[Item] = []
+    wrong = 0
+    for part in parts:
+        try:
+            items += parse(*part)
+        except ValueError as error:
+            items.append(lines_of(error))
+            if (wrong := wrong + 1) == MAX_FOUND:
+                break
+    return items
 
 
 def recordings_of(address: str) -> tuple[str, ...]:
@@ -188,6 +184,6 @@ def is_video(address: str) -> bool:
     return _VIDEO.fullmatch(_path_of(address).suffix) is not None
 
 
-def _path_of(address: str) -> pathlib.PurePosixPath:
+def _path_of(address: str) -> PurePosixPath:
     path = address.split("?d=")[-1].partition("?")[0]
-    return pathlib.PurePosixPath(path.replace("\\", "/"))
+    return PurePosixPath(path.replace("\\", "/"))

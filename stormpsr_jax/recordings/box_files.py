@@ -1,10 +1,10 @@
-"""Boxes in the forms of labelling tools, detectors and data sets, each read into `Picture`s.
+"""Boxes in the files of labelling tools, detectors and data sets, each read into `Picture`s.
 
-COCO annotations and results, "CVAT for images 1.1", YOLO text files and MECCANO's CSV. Readers
-raise ValueError with all errors of a file, each with its entry or line. What a class stands for,
-and of which recording a picture is, is for the caller to say: a `Translate` makes of a class as it
-is in a file, and its place, the one that counts; without it true boxes are read, whose classes do
-not count, and which have to be in the picture.
+COCO annotations and results, YOLO text files and MECCANO's CSV. Readers raise ValueError with all
+errors of a file, each with its entry or line. What a class stands for, and of which recording a
+picture is, is for the caller to say: a `Translate` makes of a class as it is in a file, and its
+place, the one that counts; without it true boxes are read, whose classes do not count, and which
+have to be in the picture.
 """
 
 import math
@@ -17,7 +17,6 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import for_each
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.boxes import Box, Id, Picture
-from stormpsr_jax.recordings.formats import xml_tree
 
 _MAX_PIXELS = 10**6  # of a side of a picture
 _MAX_DEGREES = 360  # of a turned box
@@ -26,13 +25,6 @@ _T = TypeVar("_T")
 Path = str | os.PathLike
 Translate = Callable[[Id, str], Id]
 Corner = tuple[float, float, float, float]  # x and y of the upper left corner, width, height
-
-
-def read(path: Path) -> list[Picture]:
-    """Reads a file of COCO, or of CVAT by its ending .xml; errors as of `coco` and `cvat`."""
-    if os.fspath(path).lower().endswith(".xml"):
-        return cvat(files.read_text(path), path)
-    return coco(files.read_json(path), path)
 
 
 # --- COCO -----------------------------------------------------------------------------------------
@@ -153,55 +145,6 @@ def _by_id(
 
     for_each(enumerate(data[key]), add)
     return found
-
-
-# --- CVAT -----------------------------------------------------------------------------------------
-
-
-def cvat(text: str, path: Path) -> list[Picture]:
-    """Returns the pictures of an XML file, "CVAT for images 1.1", with their boxes in pixels.
-
-    An image on which something else is drawn, and no box, is an error.
-    """
-    root = xml_tree.parse(text, path)
-    if root.tag != "annotations":
-        raise ValueError(f"{path}: not CVAT, which has a root <annotations>")
-    if root.of("track"):
-        raise ValueError(
-            f"{path}: is 'CVAT for video'; export 'CVAT for images 1.1', whose images have names"
-        )
-
-    def number(node: xml_tree.Node, key: str, low: float, high: float) -> float:
-        said = node.attributes.get(key, "")
-        value = csvfile.Line(path, node.line).number(said, f"<{node.tag}> {key}")
-        return files.number(value, f"{path}: {node.place}: {key}", low, high)
-
-    def box(node: xml_tree.Node) -> Box:
-        x, y, right, bottom = (
-            number(node, key, -_MAX_PIXELS, _MAX_PIXELS) for key in ("xtl", "ytl", "xbr", "ybr")
-        )
-        degrees = 0.0
-        if "rotation" in node.attributes:
-            degrees = number(node, "rotation", -_MAX_DEGREES, _MAX_DEGREES)
-        return Box(f"{path}: {node.place}", _upright((x, y, right - x, bottom - y), degrees))
-
-    def picture(node: xml_tree.Node) -> Picture:
-        boxes, place = node.of("box"), f"{path}: {node.place}"
-        others = [child for child in node.children if child.tag != "tag"]
-        if others and not boxes:  # the object is there, so it is no empty frame
-            raise ValueError(
-                f"{path}: {others[0].place}: is no box, and its image has none; draw a box "
-                "(rectangle) around the object there, or leave the image out"
-            )
-        size = None
-        if boxes:
-            size = number(node, "width", 1, _MAX_PIXELS), number(node, "height", 1, _MAX_PIXELS)
-        found = Picture(place, node.attributes.get("name", ""), size, [])
-        found.boxes.extend(for_each([(child,) for child in boxes], box))
-        for_each([(box,) for box in found.boxes], found.shares)
-        return found
-
-    return for_each([(node,) for node in root.of("image")], picture)
 
 
 # --- YOLO -----------------------------------------------------------------------------------------

@@ -1,1 +1,0 @@
-"""Reads what a source gives: folders, pictures, videos, labels and boxes."""

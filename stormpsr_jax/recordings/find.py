@@ -1,0 +1,228 @@
+"""The labels of a set of recordings, found in a folder or in a file.
+
+A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_labels_raw.csv` or
+both (and perhaps `PSR_labels_with_errors.csv`); or a file that says when (`label_file`), which is
+called NAME or lies in a folder of the recording's name; or a file of any name that has the labels
+of several, as tools export a project. All may lie below folders train, val and test.
+"""
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from stormpsr_jax.base import files, folders
+from stormpsr_jax.base.errors import MAX_PER_FILE, lines_of, raise_all, tell
+from stormpsr_jax.base.folders import printable
+from stormpsr_jax.recordings.label_file import FORMATS, MAYBE, LabelFile, UnknownFormatError
+from stormpsr_jax.recordings.labels import PSR_FILES, STEPS
+from stormpsr_jax.recordings.recording import LabelPlace
+
+SPLITS = ("train", "val", "test")
+_SPLIT = re.compile(rf"({'|'.join(SPLITS)})(?:_p[0-9]+)?", re.IGNORECASE | re.ASCII)
+BOXES = "boxes"  # folder of those that the labelling page has drawn
+
+
+class Found(NamedTuple):
+    """The labels of a set of recordings.
+
+    Attributes:
+        labels: by recording, sorted.
+        errors: what is wrong, by the name of the folder or file that it is of.
+        empty: folders at the place of a recording's, without labels and without folders.
+        unread: files that may have been meant as labels, and are of no format that is read.
+    """
+
+    labels: dict[str, LabelPlace]
+    errors: dict[str, list[str]]
+    empty: list[Path]
+    unread: list[Path]
+
+    @property
+    def lines(self) -> list[str]:
+        """All errors."""
+        return [line for lines in self.errors.values() for line in lines]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line about the files that are not read."""
+        number = len(self.unread)
+        more = f" and {number - 1} more files are" if number > 1 else " is"
+        what = "of no label format that is read, and passed over (unpack archives)"
+        return [f"{printable(path)}{more} {what}" for path in self.unread[:1]]
+
+
+def find(
+    path: str | os.PathLike, split: str | None = None, known: Collection[str] = ()
+) -> dict[str, LabelPlace]:
+    """Finds the labels of each recording, by recording, sorted.
+
+    Args:
+        path: a folder of labels, or a labelling tool's file.
+        split: of folders that are called after splits only this one is looked into.
+        known: names of recordings, of several that a tool has for one the one that counts.
+
+    Raises:
+        ValueError: every folder and file that is not what it should be, or no labels at all.
+    """
+    top = folders.given(path, "--labels", "or a label file")
+    found = search(top, split, known)
+    what = f"neither {STEPS} nor another CSV, nor a labelling tool's file"
+    empty = [f"{at}: holds no labels of recording {at.name}: {what}" for at in found.empty]
+    raise_all([*found.lines, *empty])
+    if not found.labels:
+        raise_all(unread(top))
+        raise ValueError(
+            f"{path}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
+            f"with {STEPS} or a file NAME.csv per recording, or a file of {', '.join(FORMATS)}"
+        )
+    for line in found.warnings:
+        tell("warning", line)
+    return found.labels
+
+
+def split_of(path: Path, top: Path, above: bool = False) -> str:
+    """Returns the split that the nearest folder above `path` is named after; '' if none.
+
+    Such a folder may be called test_p1. Those below `top` count, and `above` that one too.
+    """
+    names = [top.absolute().name] * above + [*path.relative_to(top).parts[:-1]]
+    matches = filter(None, map(_SPLIT.fullmatch, reversed(names)))
+    return next((match[1].lower() for match in matches), "")
+
+
+def is_of(split: str | None, path: Path, top: Path) -> bool:
+    """Says whether a place below `top` is of a split, or of none; None: of any."""
+    return split is None or split_of(path, top) in (split, "")
+
+
+def search(
+    top: Path,
+    split: str | None = None,
+    known: Collection[str] = (),
+    leave_out: str = "",
+) -> Found:
+    """Looks for labels in a folder, or in one file, as `find` does; errors are part of the result.
+
+    A file in a folder other than train, val and test is of the recording that the folder is named
+    after. One of several recordings, as tools export a project, is of all of them, but for those
+    that another such file is called like.
+
+    Args:
+        leave_out: path of a CSV file that holds no labels.
+    """
+    root, left_out = top if top.is_dir() else top.parent, os.path.realpath(leave_out or "/")
+    found = Found({}, {}, [], [])
+    places: dict[str, list[LabelPlace]] = {}
+    shared: dict[str, list[tuple[str, LabelPlace]]] = {}
+    for folder, inner, names in folders.walk(top):
+        above, last = ("", "", *folder.relative_to(root).parts)[-2:]
+        of_psr = bool(last) and not {*names, *inner}.isdisjoint(PSR_FILES)
+        alone = not inner
+        lists = {"splits.csv"}
+        if set(inner) & set(SPLITS):
+            lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
+        if (of_psr and last not in SPLITS) or last == BOXES:
+            inner.clear()
+        if last == BOXES or not is_of(split, folder if of_psr else folder / "file", root):
+            continue
+        if of_psr:
+            places.setdefault(last, []).append(LabelPlace(folder))
+            continue
+        there = False
+        for path in (folder / name for name in names if name not in lists):
+            own = last if last.lower() not in ("", *SPLITS) else path.name.rpartition(".")[0]
+            if os.path.realpath(path) == left_out:
+                continue
+            place = LabelPlace(path)
+            try:
+                called = _recordings_in(place, own, known, found.unread)
+                for name in [files.check_name(name, str(place)) for name in called]:
+                    if len(called) > 1:
+                        shared.setdefault(name, []).append((own, place))
+                    else:
+                        places.setdefault(name, []).append(place)
+                there |= bool(called)
+            except ValueError as error:
+                found.errors.setdefault(own, []).extend(lines_of(error))
+                there = True
+        is_own = last not in ("", *SPLITS) and above in ("", *SPLITS)
+        if is_own and alone and not there:
+            found.empty.append(folder)
+    for name, its in shared.items():
+        named = [place for own, place in its if own == name]  # a copy for each recording
+        its_own = named if len(named) == 1 else dict.fromkeys(place for _, place in its)
+        places.setdefault(name, []).extend(its_own)
+    for name, several in places.items():
+        if len(several) > 1:
+            found.errors.setdefault(name, []).append(
+                f"recording {name}: labels in {' and '.join(map(str, several))}; keep one of these "
+                "or, if they are of several recordings, rename all but one"
+            )
+    return found._replace(labels={name: places[name][0] for name in sorted(places)})
+
+
+def _recordings_in(
+    place: LabelPlace, own: str, known: Collection[str], unread: list[Path]
+) -> list[str]:
+    """The recordings whose labels are in a file; none if it has no labels.
+
+    That of a file of one is `own`, which it is called like, but if `known` has another name that
+    the tool gives it. Of several, the names are those that `known` has, or else the tool's. What
+    may have been meant as labels, and is not read, is added to `unread`.
+    """
+    file = place.file
+    assert file is not None
+    if not file.is_candidate:
+        return []
+    if file.path.name in PSR_FILES:
+        raise ValueError(f"{place}: belongs into a folder of the recording's name")
+    try:
+        groups = file.names
+    except UnknownFormatError:
+        if not file.is_certain and not file.is_prose:
+            unread.append(file.path)
+        return [own] * file.is_certain
+    if file.errors:
+        if known and own not in known and not file.is_certain:
+            raise_all(file.errors)
+        return [own]  # what is wrong is said when its steps are read
+    if len(groups) < 2:
+        names = [own, *(name for group in groups for name in group)]
+        return [next((name for name in names if name in known), own)]
+    if () in groups:
+        raise ValueError(
+            f"{place}: has labels of several recordings, and labels that name none of them; give "
+            "each task its video in the labelling tool, or export the recordings one by one"
+        )
+    chosen = [next((n for n in group if n in known), group[-1]) for group in groups]
+    for name in {name for name in chosen if chosen.count(name) > 1}:
+        raise ValueError(
+            f"{place}: has two recordings that are called {files.shorten(name)}; rename one in the "
+            "labelling tool, or take it out"
+        )
+    return chosen
+
+
+def unread(top: Path, names: Collection[str] | None = None) -> list[str]:
+    """Says why files that may have labels have none, for recordings that lack them.
+
+    Returns:
+        a line for each file of their names that no format recognises, such as one of boxes or an
+        archive, but for what the labelling page keeps there.
+    """
+    found: list[str] = []
+    for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+        if len(found) == MAX_PER_FILE:
+            break
+        inner = path.relative_to(top).parts[:-1]
+        if BOXES in inner or any(name.startswith(".") for name in inner):
+            continue
+        meant = path.suffix.lower() in MAYBE or folders.is_archive(path)
+        if meant and (names is None or path.stem in names):
+            try:
+                raise_all(LabelFile(path).errors)
+            except ValueError as error:
+                found.append(str(error))
+    return found

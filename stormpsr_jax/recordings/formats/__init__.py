@@ -1,1 +1,0 @@
-"""The formats of labelling tools, a file each; `formats.FORMATS` lists them."""
