@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _main_evaluate(argv: Sequence[str]) -> None:
     args = _parser().parse_args(argv)
-    procedure = load_procedure(args.procedure).at(args.fps)
+    own = load_procedure(args.procedure)
+    procedure = own.at(args.fps)
     recordings = load_recordings(
         procedure,
         args.labels,
@@ -81,6 +82,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         with_errors=args.with_errors,
         split=args.split,
         terms=words.terms(args.words, args.labels_fps, procedure),
+        label_fps=own.fps,
     )
     weights = _fusion(args, procedure, recordings)
     settings = decoding_settings(args, weights)
@@ -249,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_procedure_and_split(parser)
     add = parser.add_argument
     add("--variant", help="of all recordings; otherwise found by their names")
-    add("--fps", type=float, help="frames per second; otherwise the procedure's")
+    add("--fps", type=float, help="frames per second of labels by the clock; or the procedure's")
     what = "folder with <rec>/PSR_labels.csv, or labelling tools' files"
     add("--labels", required=True, help=what)
     add_label_flags(add)

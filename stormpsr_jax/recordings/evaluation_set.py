@@ -100,6 +100,7 @@ def load_recordings(
     with_errors: bool = False,
     split: str | None = None,
     terms: Terms | None = None,
+    label_fps: float | None = None,
 ) -> dict[str, LabelledPredictions]:
     """Reads the labels of recordings, and their predictions `<rec>_results_pred.csv`.
 
@@ -112,6 +113,8 @@ def load_recordings(
         variant: of all recordings; None finds each one's by its name.
         with_errors: takes the truth from `PSR_labels_with_errors.csv`.
         split: of labels below folders of splits, only these.
+        label_fps: rate at which PSR label files count, those of the procedure's file; None: as the
+            procedure says.
 
     Returns:
         By name, sorted.
@@ -148,6 +151,13 @@ def load_recordings(
                 f"--labels={labels_dir}: {wrong[0]}.csv has the name of a prediction file; "
                 "give the folder of labels as --labels, and that of predictions as --asd or "
                 "--temporal"
+            )
+        counted = [place for place in labelled.values() if place.file is None]
+        if counted and label_fps not in (None, procedure.fps):
+            raise ValueError(
+                f"{counted[0]}: counts {label_fps:g} frames a second, as procedure "
+                f"{procedure.name!r} says, and not --fps={procedure.fps:g}; leave --fps out, or "
+                'write this rate as "fps" in a procedure file of yours'
             )
         for flag, predicted in streams.items():
             errors += _name_errors(predicted, given[flag], flag, labels_dir, labelled)

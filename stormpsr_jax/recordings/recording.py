@@ -141,6 +141,17 @@ class Recording:
         """Its boxes; None if there are none. ValueError has all errors, also of the frames."""
         if self.box_reader is None:
             return None
-        boxes = self.box_reader()
-        boxes.of_frames(self.video.first_frame, self.video.num_frames)
+        boxes, video = self.box_reader(), self.video
+        last = int(boxes.frames.max(initial=0))
+        if last >= video.first_frame + video.num_frames:
+            times, fps = video.shown(self.procedure.fps).times, self.procedure.fps
+            if video.num_frames < len(times) >= last:  # some count pictures from 1
+                rate = (len(times) - 1) / times[-1]
+                raise ValueError(
+                    f"{boxes.places[int(boxes.frames.argmax())]}: frame {last} is a number of a "
+                    f"picture of the video, which has {rate:.3g} a second; the recording has "
+                    f"{fps:g} frames a second: write in place of picture n frame {fps:g} · n / "
+                    f"{rate:.3g}, or draw on what --export_frames writes"
+                )
+        boxes.of_frames(video.first_frame, video.num_frames)
         return boxes

@@ -8,7 +8,9 @@ import pytest
 from data_prep import matching
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from tests.support.own_data import make, opened
+from stormpsr_jax.media.video import Video
+from stormpsr_jax.recordings.recording import LabelPlace, Recording
+from tests.support.own_data import PROCEDURE, make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
 ROW = f"0 {' '.join(map(str, BOX))}\n"
@@ -161,6 +163,16 @@ def test_errors_name_file_and_place(own_pictures, tmp_path, message):
         make(own_pictures, tmp_path / "out", boxes=boxes)
     assert str(boxes) in str(caught.value) or "bench9" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_boxes_numbered_by_the_pictures_of_the_video_name_both_rates(tmp_path):
+    boxes = written(tmp_path, {"000003.txt": ROW, "000075.txt": ROW})
+    film = Video(tmp_path / "bench1.mp4", 13, np.arange(76) / 30, fps=5)
+    one = Recording(
+        "bench1", film, LabelPlace(tmp_path), lambda: matching.read_boxes(boxes), PROCEDURE
+    )
+    with pytest.raises(ValueError, match=r"000075.txt: line 1: .* has 30 a second; .* has 5 fr"):
+        _ = one.boxes
 
 
 def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:

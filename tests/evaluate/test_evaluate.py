@@ -1,5 +1,7 @@
 """The command: files in, metrics.json out; wrong input; no JAX."""
 
+import shutil
+
 import pytest
 
 from stormpsr_jax import evaluate
@@ -39,12 +41,23 @@ def test_evaluate_contract_of_metrics_json(files, capsys):
     assert capsys.readouterr().out.startswith("stream ")
 
 
-def test_evaluate_thresholds_per_stream_and_fps_and_variant(files):
-    slow = run(files, "--fps=5")
-    fast = run(files)
-    for stream in fast["streams"]:
-        assert slow["streams"][stream]["delay_s"] == 2 * fast["streams"][stream]["delay_s"]
-    assert run(files, "--variant=assembly")["streams"]["asd"]["fn"] > fast["streams"]["asd"]["fn"]
+def test_evaluate_of_another_variant(files):
+    own, other = run(files), run(files, "--variant=assembly")
+    assert other["streams"]["asd"]["fn"] > own["streams"]["asd"]["fn"]
+
+
+def test_evaluate_takes_a_rate_for_labels_by_the_clock_alone(files, capsys):
+    assert "labels/01_assy_a: counts 10 frames a second, as" in fails(files, capsys, "--fps=5")
+    for folder in (files / "labels").iterdir():
+        rows = [line.split(",") for line in (folder / "PSR_labels.csv").read_text().splitlines()]
+        text = "".join(f"{int(row[0].split('.')[0]) / 10},{row[1]}\n" for row in rows)
+        (files / f"labels/{folder.name}.csv").write_text("time,step\n" + text)
+        shutil.rmtree(folder)
+    truths = [
+        run(files, f"--fps={fps}")["streams"]["asd"]["recordings"]["01_assy_a"]["truth"]
+        for fps in (10, 20)
+    ]
+    assert [(frame * 2, step) for frame, step in truths[0]] == list(map(tuple, truths[1]))
 
 
 def test_evaluate_labels_that_begin_in_another_state_are_said(files, capsys):
