@@ -35,7 +35,7 @@ class Film:
         num_frames: N.
         height, width: of a picture.
         times: (N,) seconds of the picture that each frame shows, by the clock of a player.
-        shown: its pictures, for `label_times`.
+        timestamps: of its pictures, for `label_times`.
         playable: whether browsers are likely to play it.
     """
 
@@ -47,7 +47,7 @@ class Film:
         repeats = video.resample(index.times, fps)
         self._pictures = np.repeat(np.arange(len(repeats)), repeats)  # by frame
         self._shown = repeats > 0  # by picture
-        self.num_frames, self.shown = len(self._pictures), video.shown_at(index.times, fps)
+        self.num_frames, self.timestamps = len(self._pictures), video.timestamps(index.times, fps)
         self.times = (index.times - index.times[0] + index.late)[self._pictures]
         self._kept: collections.OrderedDict[int, Any] = collections.OrderedDict()
         self._kept_bytes = self._gone = 0

@@ -98,7 +98,7 @@ class LabelFolder:
             return sorted(steps)
         steps = []
         for step in place.file.timed(procedure, self._terms, name, with_pictures=True):
-            frame = label_times.frame_of(step, procedure.fps, 0, film.shown, place)
+            frame = label_times.frame_of(step, procedure.fps, 0, film.timestamps, place)
             if not 0 <= frame <= last + 1:
                 raise ValueError(f"{place}: {step.place}: {step.when} is outside of the recording")
             steps.append((min(frame, last), step.step_id))

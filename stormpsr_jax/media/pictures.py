@@ -28,7 +28,7 @@ from stormpsr_jax.base import folders
 from stormpsr_jax.base.folders import printable, read_errors
 from stormpsr_jax.media.framing import Framing, Placement
 from stormpsr_jax.media.jpegs import decode_reduced
-from stormpsr_jax.recordings.pictures import Picture, Pictures, Shown
+from stormpsr_jax.recordings.pictures import Picture, Pictures, Timestamps
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,10 +62,10 @@ class ImageFiles:
     first_frame: int
     num_frames: int
 
-    def shown(self, fps: float) -> Shown:
+    def timestamps(self, fps: float) -> Timestamps:
         """Returns the pictures, which are the frames."""
         numbers = np.arange(self.num_frames)
-        return Shown(numbers / fps, numbers)
+        return Timestamps(numbers / fps, numbers)
 
     def read(self) -> Iterator[tuple[str, bytes]]:
         """Yields (place, content) in order; ValueError if a file cannot be read."""

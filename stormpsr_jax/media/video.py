@@ -15,7 +15,7 @@ import numpy as np
 from stormpsr_jax.base.folders import printable
 from stormpsr_jax.media.containers import check_frames, open_video, read_times
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels, fingerprint
-from stormpsr_jax.recordings.pictures import Shown
+from stormpsr_jax.recordings.pictures import Timestamps
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ class Video:
         """Returns a number that tells another file."""
         return fingerprint(self.path)
 
-    def shown(self, fps: float) -> Shown:
+    def timestamps(self, fps: float) -> Timestamps:
         """Returns its pictures, by the frames that show them at a rate."""
-        return shown_at(self.times, fps)
+        return timestamps(self.times, fps)
 
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError unless num_frames can be decoded."""
@@ -182,10 +182,10 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
     return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
 
 
-def shown_at(times: np.ndarray, fps: float) -> Shown:
+def timestamps(times: np.ndarray, fps: float) -> Timestamps:
     """Returns the pictures of a video by the frames of a rate that show them; see `resample`."""
     repeats = resample(times, fps)
-    return Shown(times - times[0], np.cumsum(repeats) - repeats)
+    return Timestamps(times - times[0], np.cumsum(repeats) - repeats)
 
 
 def decode(

@@ -24,7 +24,7 @@ _SPLIT = re.compile(rf"({'|'.join(SPLITS)})(?:_p[0-9]+)?", re.IGNORECASE | re.AS
 BOXES = "boxes"  # folder of those that the labelling page has drawn
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """The labels of a set of recordings.
 
     Attributes:
@@ -102,7 +102,7 @@ def search(
     split: str | None = None,
     known: Collection[str] = (),
     leave_out: str = "",
-) -> Found:
+) -> SearchResult:
     """Looks for labels in a folder, or in one file, as `find` does; errors are part of the result.
 
     A file in a folder other than train, val and test is of the recording that the folder is named
@@ -113,7 +113,7 @@ def search(
         leave_out: path of a CSV file that holds no labels.
     """
     root, left_out = top if top.is_dir() else top.parent, os.path.realpath(leave_out or "/")
-    found = Found({}, {}, [], [])
+    found = SearchResult({}, {}, [], [])
     places: dict[str, list[LabelPlace]] = {}
     shared: dict[str, list[tuple[str, LabelPlace]]] = {}
     for folder, inner, names in folders.walk(top):

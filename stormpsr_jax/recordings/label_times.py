@@ -17,7 +17,7 @@ import numpy as np
 from stormpsr_jax.base.errors import note, raise_all
 from stormpsr_jax.recordings import csvfile
 from stormpsr_jax.recordings.label_entries import Unit
-from stormpsr_jax.recordings.pictures import Pictures, Shown
+from stormpsr_jax.recordings.pictures import Pictures, Timestamps
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.steps import VALUES, Step
 
@@ -81,10 +81,10 @@ def to_frames(
     steps: list[Step] = []
     errors: list[str] = []
     needed = any(step.unit is Unit.PICTURES or step.tolerance for step in timed)
-    shown = video.shown(fps) if video is not None and needed else None
+    timestamps = video.timestamps(fps) if video is not None and needed else None
     for step in timed:
         try:
-            frame = frame_of(step, fps, first, shown, path)
+            frame = frame_of(step, fps, first, timestamps, path)
         except ValueError as error:
             note(errors, error)
             continue
@@ -121,30 +121,30 @@ def to_frames(
 
 
 def frame_of(
-    step: TimedStep, fps: float, first_frame: int, shown: Shown | None, path: object
+    step: TimedStep, fps: float, first_frame: int, timestamps: Timestamps | None, path: object
 ) -> int:
     """Returns the frame that a step counts from; it may be one after the last.
 
-    `shown` are the recording's pictures; without them ValueError where a step counts pictures.
+    `timestamps` are the recording's pictures; without them ValueError where a step counts pictures.
     """
     if step.unit is Unit.FRAMES:
         return int(step.at)
     if step.unit is Unit.PICTURES:
-        if shown is None:
+        if timestamps is None:
             raise ValueError(
                 f"{path}: {step.place}: time: counts the pictures of the video, which is not "
                 "available here; give --labels_fps=F, the rate of a video whose rate is constant"
             )
-        if step.at >= len(shown.frames):
+        if step.at >= len(timestamps.frames):
             raise ValueError(
                 f"{path}: {step.place}: time: {step.when} is after the last of "
-                f"{len(shown.frames)} pictures of the video"
+                f"{len(timestamps.frames)} pictures of the video"
             )
-        return first_frame + int(shown.frames[int(step.at)])
+        return first_frame + int(timestamps.frames[int(step.at)])
     tolerance = min(step.tolerance, 0.5 / fps)
-    if tolerance and shown is not None:
-        near = int(np.searchsorted(shown.times, step.at - tolerance))
-        if near < len(shown.times) and abs(shown.times[near] - step.at) <= tolerance:
-            return first_frame + int(shown.frames[near])
+    if tolerance and timestamps is not None:
+        near = int(np.searchsorted(timestamps.times, step.at - tolerance))
+        if near < len(timestamps.times) and abs(timestamps.times[near] - step.at) <= tolerance:
+            return first_frame + int(timestamps.frames[near])
     # A millionth: 2.2 · 5 = 11.000000000000002.
     return first_frame + max(0, math.ceil((step.at - tolerance) * fps - 1e-6))

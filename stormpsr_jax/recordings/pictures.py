@@ -8,7 +8,7 @@ import numpy as np
 Picture = bytes | np.ndarray  # a JPEG or PNG file, or (H, W, 3) uint8 RGB
 
 
-class Shown(NamedTuple):
+class Timestamps(NamedTuple):
     """The pictures of a recording, M as they are stored, by the frames that show them.
 
     Attributes:
@@ -31,7 +31,7 @@ class Pictures(Protocol):
     def num_frames(self) -> int:
         """N."""
 
-    def shown(self, fps: float) -> Shown:
+    def timestamps(self, fps: float) -> Timestamps:
         """Returns its pictures as they are stored, by the frames that show them at a rate."""
 
     def read(self) -> Iterator[tuple[str, Picture]]:

@@ -144,7 +144,7 @@ class Recording:
         boxes, video = self.box_reader(), self.video
         last = int(boxes.frames.max(initial=0))
         if last >= video.first_frame + video.num_frames:
-            times, fps = video.shown(self.procedure.fps).times, self.procedure.fps
+            times, fps = video.timestamps(self.procedure.fps).times, self.procedure.fps
             if video.num_frames < len(times) >= last:  # some count pictures from 1
                 rate = (len(times) - 1) / times[-1]
                 raise ValueError(
