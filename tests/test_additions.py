@@ -55,11 +55,11 @@ ADDITIONS = {
                 def _features(self, x, drop):
                     return drop(x.mean(axis=1))
             """,
-        "stormpsr_jax/networks/temporal_networks.py": {
+        "stormpsr_jax/networks/architectures.py": {
             "import TemporalTransformer\n": (
                 "from stormpsr_jax.networks.temporal_mean import TemporalMean\n"
             ),
-            '    "tcn": baselines.TemporalTCN,\n': '    "mean": TemporalMean,\n',
+            '    "tcn": TemporalTCN,\n': '    "mean": TemporalMean,\n',
         },
         DEFAULT: {'one_of("transformer", "mlp", "lstm", "tcn"': ', "mean"'},
     },

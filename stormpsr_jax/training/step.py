@@ -135,7 +135,7 @@ def _on_mesh(loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mes
     pure = make_step(with_whole_params, optimizer)
 
     def step(*args: Any) -> tuple[TrainState, dict, jax.Array]:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for networks/rows.py
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for networks/layers.py
             return pure(*args)
 
     return step

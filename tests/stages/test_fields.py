@@ -4,10 +4,7 @@ import pytest
 
 from data_prep.worlds import worlds
 from stormpsr_jax.configs.fields import field, one_of, wrong_with
-from stormpsr_jax.networks import (
-    temporal_networks,
-    vit,
-)
+from stormpsr_jax.networks import architectures, vit
 from stormpsr_jax.psr.stream import DECODERS
 from stormpsr_jax.stages import checks
 from stormpsr_jax.training import choices
@@ -38,7 +35,7 @@ def test_choices_are_those_that_the_code_knows():
         "data.synthetic.world": worlds.WORLDS,
         "data.synthetic.occlusion": worlds.BENCH.hidden,
         "encoder.remat": (choices.AUTO, *vit.REMAT),
-        "temporal_model.backbone": temporal_networks.NETWORKS,
+        "temporal_model.backbone": architectures.TEMPORAL,
         "evaluate.decoder": DECODERS,
     }
     for name, expected in known.items():

@@ -19,7 +19,7 @@ import stage_loops
 import step_memory
 
 from stormpsr_jax.networks.attention import fused_attention
-from stormpsr_jax.networks.dense import Conv
+from stormpsr_jax.networks.layers import Conv
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import sharding
 from tests.support.tiny import tiny
