@@ -35,7 +35,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
         ValueError: an unknown table, or one that the config cannot give.
     """
     # JAX takes a second to import: flags are read before.
-    from stormpsr_jax.experiments import embedding_map, paper_plan, paper_results
+    from stormpsr_jax.experiments import paper_plan, paper_results
     from stormpsr_jax.experiments.result_tables import markdown
 
     known = list(paper_plan.TABLES)
@@ -51,7 +51,7 @@ def plan(args: argparse.Namespace) -> command.Plan:
                 f"table {table} needs {', '.join(missing)}, which --config.stages leaves out"
             )
     if "embeddings" in tables and importlib.util.find_spec("sklearn") is None:
-        raise ValueError(embedding_map.HINT)
+        raise ValueError(paper_results.EMBEDDINGS_NEED)
     runs = paper_plan.runs_of(tables, args.config, args.root, args.seeds)
     if args.asd is not None:
         paper_results.check_given(args.asd, next(iter(runs.values())))

@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from stormpsr_jax.networks import positions
+from stormpsr_jax.networks.vit_published import resize_position_embedding
 from stormpsr_jax.stages import pretrain
 from stormpsr_jax.weights import parameters, torch_layout
 from tests.support.weights_data import random_state, tiny_encoder
@@ -25,7 +25,7 @@ from tests.support.weights_data import random_state, tiny_encoder
 def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
     # Pillow, too, has Keys's kernel with a = -1/2, antialiases and renormalises at the border.
     pos = np.random.default_rng(0).normal(size=(1, 1 + old[0] * old[1], 4)).astype(np.float32)
-    out = positions.resize_position_embedding(pos, new, old)
+    out = resize_position_embedding(pos, new, old)
     np.testing.assert_array_equal(out[:, 0], pos[:, 0])
     for channel in range(4):
         field = Image.fromarray(pos[0, 1:, channel].reshape(old))
@@ -47,7 +47,7 @@ def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain.networks, "fresh", lambda *_: variables)
     context = mock.Mock(**{"config.init_from": str(path)})
     got, _ = pretrain.starting_point(context, (8, 20))
-    expected = positions.resize_position_embedding(state["pos_embed"], (2, 5))
+    expected = resize_position_embedding(state["pos_embed"], (2, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
     # A file of oblong pictures does not tell its grid.
     oblong = random_state("vit") | {"pos_embed": np.zeros((1, 13, 8), np.float32)}

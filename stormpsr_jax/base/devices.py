@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
-
-Found = TypeVar("Found")
+from typing import Any, NamedTuple
 
 # By platform, options of XLA that networks are compiled with wherever they run. It is known to the
 # versions of JAX in pyproject.toml. What XLA for CPUs hands over to YNNPACK by default takes longer
@@ -68,13 +66,6 @@ PEAKS: dict[str, Peak] = {
 
 def peak_flops(device_kind: str, dtype: str) -> float | None:
     """Returns the highest FLOP/s of a device of this kind of JAX; None: unknown, as of a CPU."""
-    peak = of_kind(PEAKS, device_kind)
-    return peak and getattr(peak, dtype)
-
-
-def of_kind(table: dict[str, Found], device_kind: str) -> Found | None:
-    """The row whose name the device's begins with, of several the longest name's."""
     # A whole word: "NVIDIA L4" is no beginning of "NVIDIA L40".
-    fitting = [kind for kind in table if f"{device_kind} ".startswith(f"{kind} ")]
-    fitting += [kind for kind in table if device_kind.startswith(f"{kind}-")]
-    return table[max(fitting, key=len)] if fitting else None
+    fitting = [k for k in PEAKS if f"{device_kind} ".startswith((f"{k} ", f"{k}-"))]
+    return getattr(PEAKS[max(fitting, key=len)], dtype) if fitting else None

@@ -4,15 +4,15 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from stormpsr_jax.base import files
-from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables
+from stormpsr_jax.base import files, installed
+from stormpsr_jax.experiments import paper_plan, result_tables
 from stormpsr_jax.experiments.command import Runs
 from stormpsr_jax.experiments.paper_plan import TABLES, Entry
 from stormpsr_jax.experiments.runs import Run
@@ -20,8 +20,10 @@ from stormpsr_jax.psr import analysis, headline, streams
 from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.serving.model import load_model
 from stormpsr_jax.serving.recogniser import stack
-from stormpsr_jax.stages import evaluate, predict
+from stormpsr_jax.stages import evaluate, networks, predict, pretrain, validation
+from stormpsr_jax.training import checkpoint
 
+EMBEDDINGS_NEED = f"the figure of embeddings needs scikit-learn: {installed.extra('paper')}"
 _SETTINGS = (
     "by the papers' settings (of other products T is 6, or 1 if 6 finds no step on validation; on "
     "**test** for streams of which the run itself predicts nothing on validation)"
@@ -190,7 +192,7 @@ def _embeddings(runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any
     drawn = max(by_seed, key=len)  # of one seed, where others may have failed
     folder.mkdir(exist_ok=True)
     picture = folder / "embeddings.png"
-    agreement = embedding_map.draw(drawn, picture)
+    agreement = draw_embeddings(drawn, picture)
     rows = [
         result_tables.spread(variant, [{"precision_at_1": value}], ["precision_at_1"], {})
         for variant, value in agreement.items()
@@ -202,3 +204,50 @@ def _embeddings(runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any
         "recording shows the same state.",
         "picture": picture.name,
     }
+
+
+def embedded(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The key frames of a run's test split; see `validation.embedded_key_frames`."""
+    context = run.context
+    source = context.source("test")
+    window = pretrain.key_frame_window(context, source)
+    params, batch_stats = checkpoint.load_best(run.folder / "pretrain")
+    encoder = networks.frame_encoder(context, params, batch_stats, source)
+    initial = run.config.pretrain.initial_state
+    return validation.embedded_key_frames(encoder, source, context.procedure, window, initial)
+
+
+def draw_embeddings(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
+    """Draws the embeddings of some runs side by side, and says how well states are apart.
+
+    Args:
+        runs: by the text above each.
+
+    Returns:
+        By the same text, the share of key frames whose nearest one of another recording shows the
+        same state.
+
+    Raises:
+        ValueError: scikit-learn is not installed, or there is no key frame.
+    """
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise ValueError(EMBEDDINGS_NEED) from error
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(runs) + 1.5, 5), layout="constrained")
+    axes = figure.subplots(1, len(runs), squeeze=False)[0]
+    agreement, drawn = {}, []
+    for axis, (text, run) in zip(axes, runs.items(), strict=True):
+        z, labels, names = embedded(run)
+        apart = names[:, None] != names[None]
+        agreement[text] = float(validation.nearest_agrees(z, labels, apart).mean())
+        perplexity = max(1.0, min(30.0, (len(z) - 1) / 3))
+        flat = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(z)
+        most = run.context.procedure.num_states
+        drawn.append(axis.scatter(*flat.T, c=labels, cmap="turbo", vmin=1, vmax=most, s=9))
+        axis.set(title=f"{text}, precision@1 {agreement[text]:.2f}", xticks=[], yticks=[])
+    figure.colorbar(drawn[-1], ax=axes.tolist(), label="assembly state")
+    figure.savefig(path, dpi=150)
+    return agreement

@@ -22,15 +22,29 @@ import msgspec
 from flax import traverse_util
 
 from stormpsr_jax.base.files import field, fit, shorten
-from stormpsr_jax.networks import backbones, temporal_networks
+from stormpsr_jax.networks import backbones
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.stored import later_defaults, stored_types, training_only
+from stormpsr_jax.networks.temporal import TemporalTransformer
+from stormpsr_jax.networks.temporal_baselines import (
+    Baseline,
+    TemporalLSTM,
+    TemporalMLP,
+    TemporalTCN,
+)
 
+# The temporal encoders by name, as `temporal_model.backbone` has it.
+TEMPORAL: dict[str, type[TemporalTransformer | Baseline]] = {
+    "transformer": TemporalTransformer,
+    "mlp": TemporalMLP,
+    "lstm": TemporalLSTM,
+    "tcn": TemporalTCN,
+}
 # By role and architecture, the class of the network, and of the one inside of it if there is one.
 ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
     "encoder": {f.architecture: (SpatialEncoder, f.module) for f in backbones.FAMILIES},
-    "temporal": {kind.__name__: (kind,) for kind in temporal_networks.NETWORKS.values()},
+    "temporal": {kind.__name__: (kind,) for kind in TEMPORAL.values()},
     "detector": {"Detector": (Detector,)},
 }
 

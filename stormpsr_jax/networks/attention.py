@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.networks import rows
-from stormpsr_jax.networks.dense import Affine, Dense, spread
+from stormpsr_jax.networks.layers import Affine, Dense, apart, spread
 
 BIASES = ("qkv", "qv", "none")  # which of queries, keys and values have a bias
 ROTARY_BASE = 100.0  # DINOv3's rope_theta
@@ -124,7 +123,7 @@ def fused_attention(
         return attend(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)[:, :T]
 
     # Left to XLA, each device would be given the lengths of all rows.
-    return rows.apart(of_rows, q, k, v)
+    return apart(of_rows, q, k, v)
 
 
 def rotary(h: int, w: int, dim_head: int) -> tuple[np.ndarray, np.ndarray]:

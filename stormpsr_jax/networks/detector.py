@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from stormpsr_jax.networks.dense import Conv, Dense
+from stormpsr_jax.networks.layers import Conv, Dense
 from stormpsr_jax.networks.stored import MAX_COMPONENTS, stored
 
 STRIDE = 8  # of the finest feature level; each further level doubles it

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks import family
-from stormpsr_jax.networks.dense import Conv, spread
 from stormpsr_jax.networks.family import Family, Layer
+from stormpsr_jax.networks.layers import Conv, spread
 from stormpsr_jax.networks.stored import stored
 from stormpsr_jax.networks.vit import REMAT
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stormpsr_jax.networks.dense import Dense
+from stormpsr_jax.networks.layers import Dense
 from stormpsr_jax.networks.stored import stored
 
 BATCH_NORM_MOMENTUM = 0.1

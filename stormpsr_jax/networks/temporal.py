@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from stormpsr_jax.networks import vit
-from stormpsr_jax.networks.dense import Dense
-from stormpsr_jax.networks.dropout import Dropout
+from stormpsr_jax.networks.layers import Dense, Dropout, gelu
 from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
 
 NORM_EPS = 1e-5
@@ -108,6 +107,6 @@ class TemporalTransformer(nn.Module):
         x = nn.LayerNorm(epsilon=NORM_EPS, dtype=self.dtype, name="head_norm")(x[:, 0])
         if self.head == "mlp":
             x = Dense(D, dtype=self.dtype, name="head_hidden")(x)
-            x = drop(vit.gelu(x))
+            x = drop(gelu(x))
         logits = Dense(self.outputs * self.num_components, dtype=self.dtype, name="head")(x)
         return logits.astype(jnp.float32)

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stormpsr_jax.networks.dense import Conv, Dense
+from stormpsr_jax.networks.layers import Conv, Dense
 from stormpsr_jax.networks.stored import MAX_CLIP, MAX_COMPONENTS, stored
 from stormpsr_jax.networks.temporal import last_frames
 

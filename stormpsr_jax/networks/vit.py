@@ -9,7 +9,6 @@ d width of a head, R registers.
 """
 
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -18,9 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks.attention import BIASES, Attention, rotary
-from stormpsr_jax.networks.dense import Conv, Dense, spread
-from stormpsr_jax.networks.dropout import Dropout
-from stormpsr_jax.networks.norm import LayerNorm
+from stormpsr_jax.networks.layers import Conv, Dense, Dropout, LayerNorm, gelu, spread
 from stormpsr_jax.networks.stored import stored
 
 POSITION_STDDEV = 0.02
@@ -49,31 +46,6 @@ def _filled_up(
         end = ((0, more), (0, 0))
         rotation = np.pad(cos, end, constant_values=1), np.pad(sin, end)
     return jnp.pad(x, ((0, 0), (0, more), (0, 0))), rotation
-
-
-@jax.custom_vjp
-def gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU, x · Φ(x), in float32 inside; any shape.
-
-    As `nn.gelu(x, approximate=False)`, but the backward pass starts from x again. It would read
-    three arrays of intermediate results otherwise, which takes longer on CPU than to redo them.
-    """
-    wide = x.astype(jnp.float32)
-    return (wide * _normal_cdf(wide)).astype(x.dtype)
-
-
-def _gelu_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    wide = x.astype(jnp.float32)
-    density = jnp.exp(-0.5 * wide * wide) * (2 * math.pi) ** -0.5
-    slope = _normal_cdf(wide) + wide * density
-    return ((gradient.astype(jnp.float32) * slope).astype(x.dtype),)
-
-
-gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
-
-
-def _normal_cdf(x: jax.Array) -> jax.Array:
-    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
 class TransformerBlock(nn.Module):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from stormpsr_jax.networks import positions, vit_published
+from stormpsr_jax.networks import vit_published
 from stormpsr_jax.networks.family import Family
 from stormpsr_jax.networks.vit import ViT
 
@@ -207,11 +207,12 @@ def fitted(
     if "pos_embed" not in params:
         return params
     if size is None:
-        grid = positions.square(wanted["pos_embed"].shape[1] - 1, f"{name}pos_embed")
+        grid = vit_published.square(wanted["pos_embed"].shape[1] - 1, f"{name}pos_embed")
     else:
         patch = fields_of(wanted, 1)["patch_size"]
         grid = (size[0] // patch, size[1] // patch)
-    return {**params, "pos_embed": positions.fit(params, grid, library, f"{name}pos_embed")}
+    positions = vit_published.fit_positions(params, grid, library, f"{name}pos_embed")
+    return {**params, "pos_embed": positions}
 
 
 FAMILY = Family(

@@ -38,8 +38,7 @@ from stormpsr_jax.stages import (
 )
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import FPS, LABEL_FILES, Reads, Stage
-from stormpsr_jax.training.metrics import read_metrics
-from stormpsr_jax.training.tensorboard import TensorBoard
+from stormpsr_jax.training.metrics import TensorBoard, read_metrics
 
 # What a data folder's settings have if it was rendered from the CAD files of a product, or one that
 # was drawn at random; the toy has no other look than its renders.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.networks import architectures, backbones
+from stormpsr_jax.networks.architectures import TEMPORAL
 from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
-from stormpsr_jax.networks.temporal_networks import NETWORKS
 from stormpsr_jax.serving.batched import Batched
 from stormpsr_jax.serving.content import Pictures
 from stormpsr_jax.serving.functions import Network, functions
@@ -74,8 +74,8 @@ def temporal_encoder(context: Context) -> nn.Module:
         }
         section = {"context_frames": section["context_frames"]} | own
     return _build(
-        NETWORKS[name],
-        section | NETWORKS[name].of_clips(context.window.num_frames, section["context_frames"]),
+        TEMPORAL[name],
+        section | TEMPORAL[name].of_clips(context.window.num_frames, section["context_frames"]),
         num_components=context.procedure.num_components,
         outputs=3 if context.config.temporal.state_loss else 1,
         dtype=context.dtype,

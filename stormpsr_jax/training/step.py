@@ -80,14 +80,8 @@ def jit_step(
     Parameters that are split over fsdp are gathered before anything is computed with them, and all
     activations stay split by the batch.
     """
-    whole = sharding.replicated(mesh)
-    return jax.jit(
-        _on_mesh(loss_fn, optimizer, mesh),
-        in_shardings=(shardings, whole, sharding.batch_sharding(mesh)),
-        out_shardings=(shardings, whole, whole),
-        donate_argnums=(0, 1),
-        compiler_options=choices.compiler_options(mesh.devices.flat[0]),
-    )
+    step = _on_mesh(loss_fn, optimizer, mesh)
+    return _jit(step, shardings, mesh, sharding.batch_sharding(mesh))
 
 
 def jit_steps(
@@ -115,9 +109,14 @@ def jit_steps(
         n = len(next(iter(batches.values())))
         return jax.lax.fori_loop(0, count, one, (state, sums, jnp.zeros(n)))
 
+    return _jit(steps, shardings, mesh, whole, sharding.batch_sharding(mesh, axis=1), whole)
+
+
+def _jit(step: Callable, shardings: Any, mesh: Mesh, *of_inputs: Any) -> jax.stages.Wrapped:
+    whole = sharding.replicated(mesh)
     return jax.jit(
-        steps,
-        in_shardings=(shardings, whole, whole, sharding.batch_sharding(mesh, axis=1), whole),
+        step,
+        in_shardings=(shardings, whole, *of_inputs),
         out_shardings=(shardings, whole, whole),
         donate_argnums=(0, 1),
         compiler_options=choices.compiler_options(mesh.devices.flat[0]),
@@ -135,7 +134,7 @@ def _on_mesh(loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mes
     pure = make_step(with_whole_params, optimizer)
 
     def step(*args: Any) -> tuple[TrainState, dict, jax.Array]:
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for networks/rows.py
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for networks/layers.py
             return pure(*args)
 
     return step

@@ -43,8 +43,7 @@ def save_params(
     Raises:
         OSError: it cannot be written; names the file.
     """
-    tree = {"params": params, "batch_stats": batch_stats or {}}
-    flat = traverse_util.flatten_dict(tree, sep="/")
+    flat = _flat(params, batch_stats or {})
     arrays = {k: np.ascontiguousarray(jax.device_get(v)) for k, v in sorted(flat.items())}
     text = {k: json.dumps(v) for k, v in (metadata or {}).items()}
     text |= {"format": FORMAT, "sha256": _checksum(arrays)}

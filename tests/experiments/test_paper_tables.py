@@ -13,7 +13,6 @@ from stormpsr_jax import evaluate, paper
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments import (
     command,
-    embedding_map,
     paper_plan,
     paper_results,
 )
@@ -208,11 +207,11 @@ def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finishe
     pytest.importorskip("sklearn")
     config = tiny(**{"data.dir": str(finished / "data")})
     run = Run("base", config, finished)
-    z, labels, names = embedding_map.embed(run)
+    z, labels, names = paper_results.embedded(run)
     assert z.shape == (len(labels), config.encoder.hidden)
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
     assert set(names) == set(run.context.source("test").recordings)
-    agreement = embedding_map.draw({"base": run}, tmp_path / "map.png")
+    agreement = paper_results.draw_embeddings({"base": run}, tmp_path / "map.png")
     # The nearest one by distances, one by one.
     hits = [
         labels[min(others, key=lambda j: ((z[i] - z[j]) ** 2).sum())] == labels[i]

@@ -1,10 +1,13 @@
 """Geometry of pictures and boxes, and the resizing that data and models share."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from stormpsr_jax.media.framing import ASPECTS, Framing
+from stormpsr_jax.media.jpegs import decode_smaller
 
 
 @pytest.mark.parametrize("region", [(0, 0, 1, 1), (0.2, 0.05, 0.9, 0.8)])
@@ -46,3 +49,24 @@ def test_prepare_matches_pillow_on_the_part_that_is_used(aspect, region):
 def test_framing_impossible_ones_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Framing(**({"size": (24, 24)} | change))
+
+
+def picture(size: int) -> Image.Image:
+    """Shapes coarse and fine, as in photographs."""
+    rng = np.random.default_rng(0)
+    layers = []
+    for cells in (4, 16, 64):
+        grid = rng.uniform(0, 255, (cells, cells, 3)).astype(np.uint8)
+        layers.append(np.asarray(Image.fromarray(grid).resize((size, size), Image.BICUBIC), float))
+    return Image.fromarray((layers[0] / 2 + layers[1] / 3 + layers[2] / 6).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("stored", "size"), [(640, 224), (637, 224), (96, 32), (100, 80)])
+def test_decode_smaller_matches_pillow_on_the_whole_picture(stored, size):
+    file = io.BytesIO()
+    picture(stored).save(file, "JPEG", quality=92, subsampling=0)
+    whole = Image.open(file).resize((size, size), Image.Resampling.BICUBIC)
+    found = np.zeros((size, size, 3), np.uint8)
+    decode_smaller(file.getvalue(), found)
+    error = np.mean((found.astype(float) - np.asarray(whole)) ** 2)
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) > 40

@@ -1,7 +1,6 @@
 """Backbones by name, and published ViTs against what timm and transformers compute."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,22 +9,9 @@ import safetensors.numpy
 from stormpsr_jax.configs import default
 from stormpsr_jax.networks import backbones, vit, vit_family
 from stormpsr_jax.weights import parameters
-from tests.support.weights_data import command
+from tests.support.weights_data import FIXTURES, command, published
 
-FIXTURES = Path(__file__).parent / "backbones"  # of tools/backbone_fixtures.py
 CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
-
-
-def published(name, folder):
-    arrays = dict(np.load(FIXTURES / f"{name}.npz"))
-    state = {
-        key.removeprefix("state/"): np.float32(value)
-        for key, value in arrays.items()
-        if key.startswith("state/")
-    }
-    path = folder / f"{name}.safetensors"
-    safetensors.numpy.save_file(state, path)
-    return path, arrays
 
 
 def run(path, arrays, i, folder):

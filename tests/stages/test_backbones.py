@@ -1,19 +1,17 @@
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
 import stormpsr_jax
+from stormpsr_jax import main
+from stormpsr_jax.base import files
 from stormpsr_jax.stages import networks, pretrain
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights import parameters
-from stormpsr_jax.weights.command import main
-from tests.support.tiny import command, tiny
+from tests.support.tiny import command, tiny, tiny_context
+from tests.support.weights_data import command as weights
+from tests.support.weights_data import published
 
-FIXTURES = Path(__file__).parents[1] / "networks" / "backbones"
 # Of the size of the fixtures.
 SMALL = {
     "encoder.patch_size": 4,
@@ -22,18 +20,6 @@ SMALL = {
     "encoder.num_heads": 2,
     "encoder.stem": (),
 }
-
-
-def published(case, folder):
-    arrays = dict(np.load(FIXTURES / f"{case}.npz"))
-    state = {k[6:]: np.float32(v) for k, v in arrays.items() if k.startswith("state/")}
-    safetensors.numpy.save_file(state, folder / f"{case}.safetensors")
-    return folder / f"{case}.safetensors", arrays
-
-
-def context(folder, name, path):
-    changes = SMALL | {"encoder.backbone": name, "init_from": str(path)}
-    return Context(tiny(**changes), folder, make_mesh(1, 1))
 
 
 @pytest.mark.parametrize(
@@ -47,10 +33,9 @@ def context(folder, name, path):
 def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(case, name, tmp_path):
     path, arrays = published(case, tmp_path)
     ours = tmp_path / "ours.safetensors"
-    flags = [f"--checkpoint={path}", f"--out={ours}"]
-    assert main(["import", "--kind=vit", *flags]) == 0
+    assert weights("import", kind="vit", checkpoint=path, out=ours) == 0
     for i, file in enumerate((path, ours)):
-        run = context(tmp_path, name, file)
+        run = tiny_context(tmp_path, **SMALL | {"encoder.backbone": name, "init_from": str(file)})
         x = np.float32(arrays[f"x{i}"])
         params, stats = pretrain.starting_point(run, x.shape[1:3])
         features = networks.spatial_encoder(run).apply(
@@ -80,3 +65,31 @@ def test_run_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
     assert "registers" in second["spatial"]["encoder"]
     model = stormpsr_jax.load_model(tmp_path / "run" / "model")
     assert list(model.recognise(np.zeros((3, 40, 40, 3), np.uint8), stream="temporal")) == []
+
+
+EFFICIENTNET = {
+    "encoder.backbone": "efficientnet_lite0",
+    "encoder.width": 4,
+    "encoder.patch_size": 0,
+    "encoder.depth": 0,
+    "encoder.num_heads": 0,
+    "encoder.stem": (),
+}
+
+
+def test_efficientnet_run_leaves_a_model_that_recognises(finished, tmp_path):
+    """An encoder that is taken as it is, as of own:photos, and three steps of the window."""
+    run, stages = tmp_path / "run", ("pretrain", "embed", "temporal", "predict", "evaluate")
+    steps = {"pretrain.steps": 0, "temporal.steps": 3, "temporal.eval_every": 3}
+    fields = {"stages": stages, "data.dir": str(finished / "data"), **steps}
+    main.run(tiny(**EFFICIENTNET | fields), run)
+    described = files.read_json(run / "model" / "model.json")["networks"]["encoder"]
+    assert described["architecture"] == "EfficientNetEncoder"
+    assert (described["width"], described["depths"]) == (4, [1, 2, 2, 3, 3, 4, 1])
+    card = (run / "model" / "README.md").read_text()
+    assert "encoder: EfficientNetEncoder, width 4, depths 1, 2, 2, 3, 3, 4, 1, " in card
+    model = stormpsr_jax.load_model(run / "model")
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), np.uint8)
+    events = list(model.recognise(pictures, stream="temporal"))
+    assert events == list(model.recognise(pictures, stream="temporal"))
+    assert all(0 <= event.frame < 5 for event in events)

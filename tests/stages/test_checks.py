@@ -1,17 +1,21 @@
 import json
+import math
 import shutil
 
 import numpy as np
 import pytest
 
+from data_prep.worlds import worlds
 from stormpsr_jax import main
+from stormpsr_jax.configs import fields
+from stormpsr_jax.networks import architectures, vit
+from stormpsr_jax.psr.stream import DECODERS
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import checks, provenance
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.training import choices
 from tests.support import arrays
 from tests.support.arrays import filled
-from tests.support.tiny import TRAINED, tiny
+from tests.support.tiny import TRAINED, tiny, tiny_context
 
 NO_POSES, CAD_WRONG = {"detector.pose_loss": 0.0}, {"detector.cad_wrong": 0.0}
 NO_RENDERS = {"detector.cad": 0.0, **NO_POSES, **CAD_WRONG}
@@ -21,7 +25,7 @@ ENCODER = ("pretrain", "embed", "temporal", "finetune")
 def errors(rendered, folder, **changes):
     """Of a run in an empty work folder on a tiny run's pictures, but for other `data.dir`."""
     changes = {"stages": tiny().stages[1:], "data.dir": str(rendered / "data"), **changes}
-    return checks.find_errors(Context(tiny(**changes), folder, make_mesh(1, 1)))
+    return checks.find_errors(tiny_context(folder, **changes))
 
 
 def test_find_errors_none_in_a_good_run(rendered, tmp_path):
@@ -156,3 +160,35 @@ def test_run_errors_come_before_anything_is_made(rendered, tmp_path):
         main.run(tiny(**changes, **{f"{s}.steps": -1 for s in TRAINED}), tmp_path / "run")
     assert len(str(caught.value).splitlines()) == 4
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    ("described", "value", "message"),
+    [
+        (fields.field(1, 0, 5), 6, "0…5 is needed"),
+        (fields.field(1, 0), -1, "at least 0 is needed"),
+        (fields.field(1, 0), math.nan, "is not a finite number"),
+        (fields.field(-1, 1, also=(-1, "the rest")), 0, "at least 1 is needed, or -1 for the rest"),
+        (fields.field((), 1, 9, like=(1,)), (3, 10), "10: 1…9 is needed"),
+        (fields.one_of("a", "b"), "c", "is not one of a, b"),
+        (fields.one_of("a", "b", default=("a",)), ["b", "c"], "'c' is not one of a, b"),
+        (fields.one_of("a", "b", default=()), ["c"], "'c' is not one of a, b"),
+        (fields.field((1, 9), 0, 9, of=("from", "to")), (), "0…9 is needed for each of fr"),
+    ],
+)
+def test_a_value_out_of_range_is_named_and_the_default_is_none(described, value, message):
+    (found,) = fields.wrong_with(described, value)
+    assert found.startswith(message)
+    assert fields.wrong_with(described, described.default) == []
+
+
+def test_choices_are_those_that_the_code_knows():
+    known = {
+        "data.synthetic.world": worlds.WORLDS,
+        "data.synthetic.occlusion": worlds.BENCH.hidden,
+        "encoder.remat": (choices.AUTO, *vit.REMAT),
+        "temporal_model.backbone": architectures.TEMPORAL,
+        "evaluate.decoder": DECODERS,
+    }
+    for name, expected in known.items():
+        assert set(checks.FIELDS[name].choices) == set(expected), name

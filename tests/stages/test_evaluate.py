@@ -1,9 +1,19 @@
-"""The sentences that a run ends with; tests/test_main.py has its figures."""
-
+import dataclasses
+import functools
+import json
+import shutil
 import types
 
+import numpy as np
+import pytest
+import simplejpeg
+
+from stormpsr_jax.data.annotation import NOT_ANNOTATED, LabelledFrames
 from stormpsr_jax.psr.selection import Choice
-from stormpsr_jax.stages import evaluate
+from stormpsr_jax.recordings.predictions import Detections
+from stormpsr_jax.serving.content import Window
+from stormpsr_jax.stages import evaluate, part_pictures, validation
+from tests.support.tiny import tiny_context
 
 
 def test_fixed_thresholds_are_said_without_a_word_on_the_bar_which_has_its_own():
@@ -26,3 +36,131 @@ def test_a_run_warns_of_its_labels_and_names_no_flag_of_evaluate(monkeypatch):
     how = types.SimpleNamespace(evaluate=types.SimpleNamespace(certain=0.0))
     context = types.SimpleNamespace(config=how)
     assert evaluate.scored(context, {}, {})["warnings"] == [of_labels]
+
+
+BOX = (0.5, 0.5, 0.4, 0.4)
+# By frame: what is annotated (-1 empty, -2 not looked at), what is detected, and how surely.
+TRUE = [1, 2, -1, -1, -1, -2, -2, 0]
+CLASSES = [1, 2, 1, 0, 2, 1, 1, 1]
+CONFIDENCES = [0.9, 0.8, 0.7, 0.0, 0.4, 0.99, 0.99, 0.99]
+
+
+class Source:
+    """Pictures that say which frame they are."""
+
+    split, readers = "val", 2
+
+    def __init__(self, classes):
+        n = len(classes)
+        boxes = np.where(np.array(classes)[:, None] >= 0, BOX, np.nan).astype(np.float32)
+        unknown = np.full(n, np.nan, np.float32)
+        states = np.zeros((n, 1), np.int8)
+        labelled = LabelledFrames("a", 0, states, boxes, np.array(classes, np.int16), unknown)
+        self.recordings = {"a": labelled}
+
+    def rows(self, name, rows):
+        del name
+        return np.array(rows, np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
+
+
+def detector(images):
+    """Boxes (B, 1, 4), classes (B, 1), confidences (B, 1) and what is left."""
+    frames = images[:, 0, 0, 0]
+    boxes = np.tile(np.float32(BOX), (len(frames), 1, 1))
+    return boxes, np.array(CLASSES)[frames, None], np.array(CONFIDENCES)[frames, None], None
+
+
+detector.batch = 3
+detector.over = functools.partial(map, detector)
+
+
+def test_macro_f1_is_the_mean_over_components_and_the_other_one_pools_them():
+    """Against counts by a plain loop; component 2 never changes and is never said to."""
+    rng = np.random.default_rng(0)
+    states = rng.integers(0, 2, (50, 3))
+    states[:, 2] = 1
+    embeddings = rng.normal(size=(50, 4)).astype(np.float32)
+
+    def says(x):
+        return np.asarray(x)[:, -1, :3] - [0, 0.5, 99]
+
+    says.batch = 7
+    found = validation.clip_scores(says, {"a": embeddings}, {"a": states}, Window(8, 2))
+    counts = np.zeros((3, 3))  # TP, FP, FN of each component
+    for x in range(0, 50, 2):
+        for k in range(3):
+            truth = states[max(x - 8, 0), k] != states[x, k]
+            said = embeddings[x, k] - [0, 0.5, 99][k] > 0
+            counts[k] += [truth and said, said and not truth, truth and not said]
+    each = [2 * tp / max(2 * tp + fp + fn, 1) for tp, fp, fn in counts]
+    tp, fp, fn = counts.sum(axis=0)
+    assert each[2] == 0
+    assert found["f1_macro"] == pytest.approx(sum(each) / 3)
+    assert found["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    assert abs(found["f1"] - found["f1_macro"]) > 0.1
+
+
+def test_detections_only_what_was_looked_at_counts():
+    source = Source(TRUE)
+    assert validation.mean_average_precision(detector, source) == pytest.approx(1)
+    assert validation.false_alarms(detector, source) == {"false_alarms": pytest.approx(1 / 3)}
+    assert validation.false_alarms(detector, Source([-1] * 8))["false_alarms"] == 6 / 8
+    assert validation.false_alarms(detector, Source([1, 2, -2])) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "share"),
+    [
+        ({}, {}, 0.5),
+        ({"product_seed": 7}, {}, None),  # renders of CAD files show no camera's pictures
+        ({"meshes": "0" * 64}, {}, None),
+        ({}, {"stages": ("data", "temporal", "evaluate")}, None),
+    ],
+)
+def test_a_model_knows_how_often_validation_recordings_show_its_product(
+    rendered, tmp_path, settings, changes, share
+):
+    shutil.copytree(rendered / "data", tmp_path / "data")
+    path = tmp_path / "data" / "settings.json"
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps(made | {"settings": made["settings"] | settings}))
+    context = tiny_context(tmp_path, **changes)
+    val = {}
+    recordings = context.source("val").recordings.items()
+    for part, (name, recording) in zip((1.0, 0.5), recordings, strict=True):
+        frames = np.arange(recording.num_frames)[: round(part * recording.num_frames)]
+        sure = Detections(frames, np.full(len(frames), 2), np.full(len(frames), 0.9), None)
+        val[name] = types.SimpleNamespace(detections=sure)
+    assert evaluate._product_share(context, val) == (share and pytest.approx(share, abs=0.02))
+
+
+def test_each_part_is_cut_out_of_the_best_frame_in_which_it_was_put_on_last(rendered):
+    context = tiny_context(rendered)
+    source = context.detector_source("train")
+    name, labelled = next(iter(source.recordings.items()))
+    states = np.zeros_like(labelled.states)
+    states[4:, 0] = 1
+    states[10:, 1] = 1
+    states[14:, 2] = -1
+    boxes = np.tile(np.float32([0.5, 0.5, 0.25, 0.5]), (len(states), 1))
+    visible, classes = np.zeros(len(states), np.float32), np.ones(len(states), np.int16)
+    visible[[2, 7, 8, 12, 15]] = 0.5, 0.8, 0.9, 0.9, 1
+    classes[8] = NOT_ANNOTATED
+    boxes[12] = 0.75, 0.5, 0.75, 1
+    changed = dataclasses.replace(
+        labelled, states=states, boxes=boxes, visible=visible, classes=classes
+    )
+    source.recordings = {name: changed}
+    found = part_pictures.of_training(context)
+    first, second, *others = [picture and simplejpeg.decode_jpeg(picture) for picture in found]
+    assert others == [None] * (states.shape[1] - 2)
+    assert source.image_size == (32, 32)
+    seventh, twelfth = source.frames(name, labelled.first_frame + np.array([7, 12]))
+    for picture, wanted in (first, seventh[6:26, 11:21]), (second, twelfth[:, 9:]):
+        assert picture.shape == wanted.shape
+        assert np.abs(np.float32(picture) - wanted).mean() < 10
+
+
+def test_without_boxes_there_are_none(rendered):
+    context = tiny_context(rendered, stages=("temporal", "evaluate"))
+    assert set(part_pictures.of_training(context)) == {None}

@@ -259,6 +259,7 @@ def test_weights_are_not_thrown_away_unasked(folder):
         run(folder, **change)
     made, _ = run(folder, remake=True, **change)
     assert list(made) == ["temporal", "predict", "evaluate"]
+    assert "another result of predict" in made["evaluate"]
     networks = json.loads((folder / "model" / "model.json").read_text())["networks"]
     assert networks["temporal"]["outputs"] == 1
 

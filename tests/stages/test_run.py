@@ -1,7 +1,12 @@
-"""A GPU or TPU that JAX does not use is told, by what drivers and systems put on a machine."""
+from types import SimpleNamespace
 
+import jax
 import pytest
 
+from data_prep import stage as data
+from data_prep import synthetic as rendering
+from data_prep.worlds import worlds
+from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import run
 
 COMMANDS = {"an NVIDIA GPU": "pip install '.[cuda]'", "a TPU": "pip install '.[tpu]'"}
@@ -32,3 +37,35 @@ def test_a_device_that_jax_does_not_see_is_told_with_the_command_that_installs_i
     assert run.unused_devices({"cpu", platform}) == []
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # the CPU is meant
     assert run.unused_devices({"cpu"}) == []
+
+
+def test_compiled_programs_are_kept_for_the_user_unless_jax_was_told_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for told, kept in (("mine", "mine"), (None, str(tmp_path / "stormpsr_jax/compiled"))):
+            jax.config.update("jax_compilation_cache_dir", told)
+            run._keep_compiled()
+            assert jax.config.jax_compilation_cache_dir == kept
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr(rendering, "make_dataset", lambda out, **options: told.update(options))
+    config = synthetic.get_config()
+    numbers = {"cad_per_state": 3, "cad_wrong": 5, "error_recordings": 7, "seed": 11, "size": 24}
+    for name, value in numbers.items():
+        config.data.synthetic[name] = value
+    data.run(SimpleNamespace(config=config, data_dir=tmp_path))
+    assert {name: told[name] for name in numbers} == numbers
+    of_product = {"meshes", "poses", "up", "product_seed"}
+    fields = set(config.data.synthetic) - of_product
+    assert told.keys() == fields | {"of", "workers"}
+    assert told["recordings"] == {"train": 40, "val": 12, "test": 12}
+    assert told["of"] is None  # the toy
+    assert told["world"] == worlds.TOY
+    config.data.synthetic.world = "bench"
+    data.run(SimpleNamespace(config=config, data_dir=tmp_path))
+    assert told["world"] == worlds.BENCH

@@ -4,6 +4,8 @@ import sys
 
 from stormpsr_jax.configs import synthetic_full
 from stormpsr_jax.stages import order
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
 from tests.support.processes import environment
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
@@ -61,6 +63,11 @@ def tiny(**changes):
     config = synthetic_full.get_config()
     config.update_from_flattened_dict({**TINY, **changes})
     return config
+
+
+def tiny_context(workdir, **changes):
+    """That of a tiny run on one device."""
+    return Context(tiny(**changes), workdir, make_mesh(1, 1))
 
 
 def flags_of(fields):

@@ -1,12 +1,17 @@
 import functools
 import itertools
+import pathlib
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 from stormpsr_jax.networks import spatial
 from stormpsr_jax.networks.vit import ViT
 from stormpsr_jax.weights.command import main
+
+# Of tools/backbone_fixtures.py.
+FIXTURES = pathlib.Path(__file__).parents[1] / "networks/backbones"
 
 
 def random_state(kind: str, seed: int = 0, depth: int = 2) -> dict[str, np.ndarray]:
@@ -80,6 +85,14 @@ def random_state(kind: str, seed: int = 0, depth: int = 2) -> dict[str, np.ndarr
         else rng.normal(size=shape).astype(np.float32)
         for name, shape in shapes.items()
     }
+
+
+def published(name: str, folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, np.ndarray]]:
+    """A published state dict as a file, with inputs and the library's outputs for them."""
+    arrays = dict(np.load(FIXTURES / f"{name}.npz"))
+    state = {k[6:]: np.float32(v) for k, v in arrays.items() if k.startswith("state/")}
+    safetensors.numpy.save_file(state, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors", arrays
 
 
 def command(name: str, **flags) -> int:

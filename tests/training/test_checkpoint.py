@@ -28,13 +28,6 @@ def restore(workdir, abstract=None):
         checkpoints.close()
 
 
-def test_checkpoints_restores_state_and_values_and_keeps_two(saved):
-    step, restored, values = restore(saved)
-    assert (step, values) == (3, {"best": 3 / 7})
-    jax.tree.map(np.testing.assert_array_equal, restored, state(3))
-    assert sorted(p.name for p in (saved / "checkpoints").iterdir()) == ["2", "3"]
-
-
 @pytest.mark.parametrize(
     ("part", "damage"), [("state", "truncated"), ("state", "zeroed"), ("values", "removed")]
 )

@@ -1,8 +1,12 @@
+"""The training loop on a toy stage; run as a script, it is a process that tests stop or starve."""
+
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +15,9 @@ import optax
 import pytest
 
 from stormpsr_jax.base import interruption
+from stormpsr_jax.training import loop
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.metrics import read_metrics
-from tests.support import loop_process
-from tests.support.loop_process import start_script
 from tests.support.loop_toy import (
     STEPS,
     acting,
@@ -163,7 +166,7 @@ def may_mount():
 
 @pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk")
 def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path):
-    train = f"{sys.executable} {loop_process.__file__} {tmp_path}/disk/toy disk"
+    train = f"{sys.executable} {__file__} {tmp_path}/disk/toy disk"
     script = f"""
         mkdir {tmp_path}/disk && mount -t tmpfs -o size=300k tmpfs {tmp_path}/disk || exit 99
         {train} 2> {tmp_path}/errors; echo $? > {tmp_path}/status
@@ -218,7 +221,8 @@ def send(number):
 )
 def test_train_a_second_signal_ends_at_once(tmp_path, where, number, status):
     """Also where the main thread waits for a checkpoint, or is deep inside of JAX."""
-    process = start_script(tmp_path / "toy", where, tmp_path / "there")
+    words = [sys.executable, __file__, tmp_path / "toy", where, tmp_path / "there"]
+    process = start(words, env=environment())
     wait_until((tmp_path / "there").exists, process)
     process.send_signal(number)
     name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
@@ -230,3 +234,39 @@ def test_train_a_second_signal_ends_at_once(tmp_path, where, number, status):
     output = finish(process, code=status, timeout=20)[0]
     assert output.splitlines()[-1] == f"{name}: ended"
     assert time.monotonic() - begun < 5
+
+
+def stuck(workdir, where, there):
+    """Never comes back from where the main thread is after a few steps."""
+
+    def compute_for_ever(params, batch_stats):
+        Path(there).touch()
+        endless = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, lambda x: x + 1e-9, x))
+        return {"score": float(endless(1.0))}
+
+    def save_for_ever(*_):
+        Path(there).touch()
+        threading.Event().wait()
+
+    if where == "saving":
+        loop.Checkpoints.save = save_for_ever
+    run(workdir, evaluate=compute_for_ever)
+
+
+def main(workdir, action, there=None):
+    if action in ("saving", "computing"):
+        with interruption.handled():
+            stuck(workdir, action, there)
+
+    def said(step):
+        print(f"begun after {step}", flush=True)
+        return make_data(step)
+
+    try:
+        run(workdir, data=said)
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,19 +1,73 @@
+"""Every stage on several meshes; as a script it trains them, leaving loss and batch of each step.
+
+    python test_stages_on_meshes.py FOLDER given 8x1 2x2+memory …  trains FOLDER/NAME/STAGE
+    python test_stages_on_meshes.py FOLDER NAME … --address=localhost:1234 --processes=2 --process=0
+
+`given` makes the pictures, and the weights that all start from. Each stage trains as in a run, but
+from the same weights whatever another stage made of them: a last bit of rounding there would be a
+difference here. A folder that holds a checkpoint is continued.
+"""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
 import json
 import shutil
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from data_prep import stage as rendering
+from stormpsr_jax.stages import detector, embed, finetune, pretrain, temporal
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import train_stage
+from stormpsr_jax.training import hosts, sharding
+from stormpsr_jax.training.checkpoint import load_best, save_best
 from tests.support.processes import environment, finish, free_address, start
-from tests.support.stages_on_meshes import CONTINUED, GOES_ON, SAVED, STAGES, STEPS
+from tests.support.tiny import TRAINED, tiny
 
-SCRIPT = Path(__file__).parents[1] / "support" / "stages_on_meshes.py"
+STEPS, SAVED = 12, 7
+STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
+# Continued as GOES_ON from a checkpoint of another mesh; how the data of the others begin
+# at any step, tests of the pipelines show.
+CONTINUED, GOES_ON = ("pretrain", "temporal"), "2x2+continued"
+# What a stage reads of others.
+READS = {"temporal": ("embed",), "finetune": ("pretrain", "temporal")}
+CHANGES = {
+    "data.synthetic.recordings": (2, 1, 1),
+    "data.synthetic.cad_per_state": 2,
+    "window.frames": 8,
+    "augment.occluders": 0.0,  # half a second of compilation
+    "augment.blur_sigma": 0.0,
+    "augment.shift": 0.0,
+    "encoder.stem": (),
+    "detector.depth": 0,
+    # Two points that look alike, as repeated borders do, and rounding decides which of them is the
+    # likeliest: so without borders (`main`), and with pictures in which no two come that close.
+    "data.synthetic.seed": 2,
+    "detector.batch": 8,
+    # Adam takes whole steps along gradients that are nothing but rounding, and so does anything at
+    # a high rate. On the other hand it takes no notice of a gradient that is a multiple of the
+    # right one: the others have SGD, without clipping.
+    **{f"{stage}.optimizer.name": "sgd" for stage in ("pretrain", "finetune", "detector")},
+    **{f"{stage}.optimizer.clip_norm": 0.0 for stage in ("pretrain", "finetune", "detector")},
+    "pretrain.optimizer.lr": 1e-4,
+    "temporal.optimizer.lr": 3e-4,
+    "finetune.optimizer.lr": 3e-4,
+    "detector.optimizer.lr": 1e-4,
+    **{f"{stage}.optimizer.warmup_steps": 0 for stage in TRAINED},
+    **{f"{stage}.steps": STEPS for stage in TRAINED},
+    "checkpoint_every": SAVED,
+    "log_every": 1,
+}
 
 
 def on_devices(count, folder, *arguments):
-    return start([sys.executable, SCRIPT, folder, *arguments], env=environment(count))
+    return start([sys.executable, __file__, folder, *arguments], env=environment(count))
 
 
 def two_processes(folder, name, devices):
@@ -95,3 +149,94 @@ def test_stages_continued_by_other_processes_and_devices(more_runs, stage):
     one, other = losses(runs, "1x1", stage), losses(runs, GOES_ON, stage)
     assert list(other) == list(range(1, STEPS + 1))
     assert_close(one, other)
+
+
+def make_context(folder, name, stage, mesh):
+    memory = {"encoder.remat": "dots"}
+    saving = memory if name.endswith("memory") else {}
+    config = tiny(**{**CHANGES, **saving, "data.dir": str(folder / "data")})
+    return Context(config, folder / name / stage, mesh)
+
+
+def prepare(folder):
+    """Pictures, and each stage's untrained weights as its best ones."""
+    context = make_context(folder, "given", "", sharding.make_mesh(1, 1))
+    rendering.run(context)
+    for name in ("pretrain", "embed", "temporal", "detector"):
+        if name == "embed":
+            embed.run(context)
+            continue
+        (context.workdir / name).mkdir(parents=True)
+        save_best(context.workdir / name, *STAGES[name].build(context).init())
+
+
+def recorded(workdir, data):
+    """Notes each row of each batch of some data."""
+
+    def batches(step):
+        with (workdir / f"batches-{jax.process_index()}.jsonl").open("a") as file:
+            for batch in data(step):
+                step += 1
+                rows = zip(*(batch[field] for field in sorted(batch)), strict=True)
+                texts = [b"".join(part.tobytes() for part in row) for row in rows]
+                file.write(json.dumps([step, *(hashlib.md5(t).hexdigest() for t in texts)]) + "\n")
+                file.flush()
+                yield batch
+
+    return batches
+
+
+def train_on(folder, name):
+    """Every stage on a mesh."""
+    mesh = sharding.make_mesh(*map(int, name.split("+")[0].split("x")))
+    for stage, module in STAGES.items():
+        if name == GOES_ON and stage not in CONTINUED:
+            continue
+        context = make_context(folder, name, stage, mesh)
+        if jax.process_index() == 0:
+            for given in READS.get(stage, ()):
+                target = context.workdir / given
+                shutil.copytree(folder / "given" / given, target, dirs_exist_ok=True)
+        hosts.wait_for_all(f"{name} {stage}")
+        definition = module.build(context)
+        # Without evaluation, which would only cost time.
+        changes = {"evaluate": None, "best": "", "evaluate_start": False}
+        changes["data"] = recorded(context.workdir / stage, definition.data)
+        if stage != "finetune":  # which starts from what it reads
+            changes["init"] = functools.partial(load_best, folder / "given" / stage)
+        train_stage(context, stage, dataclasses.replace(definition, **changes))
+
+
+def split_all(state_shardings):
+    """Splits arrays that are far too small for it in earnest, and sees to it that it did."""
+    shardings = functools.partial(state_shardings, min_size=64)
+
+    def checked(abstract_state, mesh):
+        tree = shardings(abstract_state, mesh)
+        assert any(s.spec for s in jax.tree.leaves(tree)) == (mesh.shape["fsdp"] > 1)
+        return tree
+
+    return checked
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--address")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    args = parser.parse_args()
+    if args.address:
+        hosts.connect(args.address, args.processes, args.process)
+    sharding.state_shardings = split_all(sharding.state_shardings)
+    detector.ZOOM = detector.SHIFT = 0.0
+    for name in args.names:
+        if name == "given":
+            prepare(args.folder)
+        else:
+            train_on(args.folder, name)
+
+
+if __name__ == "__main__":
+    main()

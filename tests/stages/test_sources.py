@@ -1,0 +1,233 @@
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import stage as rendering
+from stormpsr_jax.base import results
+from stormpsr_jax.configs import cad
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.recordings import predictions
+from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.serving import functions
+from stormpsr_jax.stages import checks, detector, evaluate, networks, predict, pretrain, provenance
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training.sharding import make_mesh
+from tests.support import lantern, real_data
+from tests.support.arrays import rewrite
+from tests.support.tiny import TINY, tiny_context
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+CAD = np.array([False, True])
+REAL = {"data.mean": (0.1, 0.2, 0.3), "data.std": (0.2, 0.3, 0.4)}
+FROM_FOLDER = {"data.cad_mean": (), "data.cad_std": ()}
+
+
+def normalised(image, mean, std):
+    return (image / 255 - np.array(mean)) / np.array(std)
+
+
+def test_normalise_renders_have_the_statistics_of_their_folder(rendered, tmp_path):
+    cad = tiny_context(rendered).source("cad")
+    pictures = np.concatenate(
+        [cad.rows(name, range(r.num_frames)) for name, r in cad.recordings.items()]
+    ).reshape(-1, 3)
+    expected = (pictures / 255).mean(axis=0), (pictures / 255).std(axis=0)
+    data = str(rendered / "data")
+    for folders in ({"data.dir": data}, {"data.dir": str(tmp_path), "data.cad_dir": data}):
+        one = tiny_context(tmp_path, **REAL, **FROM_FOLDER, **folders)
+        np.testing.assert_allclose(one.cad_statistics, expected, rtol=1e-6)
+        real, rendered = np.asarray(one.normalise(IMAGES, CAD))
+        np.testing.assert_allclose(rendered, normalised(IMAGES[1], *expected), atol=1e-4)
+        np.testing.assert_allclose(real, normalised(IMAGES[0], *REAL.values()), atol=1e-5)
+
+
+SIZES = {"encoder.image_size": 24, "detector.image_size": 28}  # of 32 pixels that are stored
+
+
+def with_detector(rendered, folder, **changes):
+    stages = ("pretrain", "detector", "predict")
+    return tiny_context(folder, **{"data.dir": str(rendered / "data"), "stages": stages, **changes})
+
+
+def by_hand(source, name, rows, size):
+    """The stored pictures, decoded whole, then resized with antialiasing."""
+    images = map(Image.fromarray, source.at(0, "").rows(name, rows))
+    return np.stack([image.resize((size, size), Image.Resampling.BICUBIC) for image in images])
+
+
+@pytest.mark.parametrize(("stage", "size"), [(pretrain, 24), (detector, 28)])
+def test_stages_train_on_pictures_of_their_size(rendered, tmp_path, stage, size):
+    definition = stage.build(with_detector(rendered, tmp_path, **SIZES))
+    batches = definition.data(0)
+    assert next(batches)["image"].shape[1:] == (size, size, 3)
+    batches.close()
+
+
+@pytest.mark.parametrize("own_folder", [False, True])
+def test_predict_the_detector_sees_its_own_pictures(rendered, tmp_path, own_folder):
+    changes = {"stages": ("detector", "predict"), "predict.splits": ("val",)}
+    changes |= {"detector.image_size": 28}
+    if own_folder:
+        shutil.copytree(rendered / "data", tmp_path / "data")
+        changes |= {"data.detector_dir": str(tmp_path / "data")}
+    context = with_detector(rendered, tmp_path / "run", **changes)
+    assert checks.find_errors(context) == []
+    (context.workdir / "detector").mkdir(parents=True)
+    checkpoint.save_best(context.workdir / "detector", *detector.build(context).init())
+    predict.run(context)
+    source = context.source("val")
+    network = networks.trained(context, ("detector",))["detector"]
+    looks = networks.pictures(context, source, with_detector=True)
+    assert (looks.size, looks.detector_size) == ((32, 32), (28, 28))
+    detect = functions.functions({"detector": network}, looks, 1, 64)["detect"]
+    for name, recording in source.recordings.items():
+        rows = np.arange(recording.num_frames)
+        boxes, _, confidences, _ = detect(by_hand(source, name, rows, 28))
+        path = tmp_path / "run/predictions/val/asd" / f"{name}_results_pred.csv"
+        found = predictions.read_detections(path, context.procedure)
+        np.testing.assert_allclose(found.boxes, boxes[:, 0], atol=1e-5)
+        np.testing.assert_allclose(found.confidences, confidences[:, 0], atol=1e-5)
+
+
+def spoil(folder, key, value):
+    settings = json.loads((folder / "settings.json").read_text())
+    settings[key] = value
+    (folder / "settings.json").write_text(json.dumps(settings))
+
+
+def test_detector_dir_errors_other_recordings_or_pictures(rendered, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(rendered / "data", other)
+    changes = {"data.detector_dir": str(other)}
+    assert checks.find_errors(with_detector(rendered, tmp_path, **changes)) == []
+    spoil(other, "fps", 7.0)
+    found = checks.find_errors(with_detector(rendered, tmp_path, **changes))
+    assert len(found) == 3
+    assert found[0].startswith(f"--config.data.detector_dir={other}: split 'test' has other frames")
+    assert "frames a second than" in found[0]
+    spoil(other, "fps", 1.0)
+    spoil(other, "settings", {"aspect": "pad"})
+    found = checks.find_errors(with_detector(rendered, tmp_path, **changes))
+    assert "has other pictures (--aspect, --crop) than" in found[0]
+    spoil(other, "settings", {})
+    rewrite(other / "labels" / "val.npz", first_frame=lambda frame: frame + 1)
+    (found,) = checks.find_errors(with_detector(rendered, tmp_path, **changes))
+    assert "split 'val' has other frames than" in found
+
+
+TOY = dataclasses.replace(load_procedure("synthetic"), fps=1.0)
+ENOUGH, FEW = {"train": 3, "val": 4, "test": 1}, {"train": 2, "val": 1}
+LEARNING = ("pretrain", "embed", "temporal", "detector", "predict", "evaluate")
+
+
+def context_of(rendered, workdir, real, **changes):
+    fields = {"data.dir": str(rendered / "data"), "stages": LEARNING, "data.extra": str(real)}
+    return tiny_context(workdir, **fields | changes)
+
+
+@pytest.fixture
+def real(tmp_path):
+    return real_data.write(tmp_path / "real", TOY, ENOUGH)
+
+
+def test_real_recordings_are_trained_on_beside_the_rendered_ones(rendered, real, tmp_path):
+    context = context_of(rendered, tmp_path, real)
+    plain = ClipSource(rendered / "data", "train", context.procedure)
+    own = ClipSource(real, "train", context.procedure)
+    train = context.source("train")
+    assert list(train.recordings) == sorted([*plain.recordings, *own.recordings])
+    for source in (plain, own):
+        for name in source.recordings:
+            np.testing.assert_array_equal(train.rows(name, [3, 0]), source.rows(name, [3, 0]))
+            assert train.path(name) == source.path(name)
+    assert context.detector_source("train") is train is context.source("train")
+    small = context_of(rendered, tmp_path, real, **{"encoder.image_size": 24}).source("train")
+    assert small.rows("bench_000", [0]).shape == (1, 24, 24, 3)
+    batches = pretrain.build(context).data(0)
+    pictures = np.concatenate([next(batches)["image"] for _ in range(8)])
+    batches.close()
+    flat = (pictures.std(axis=(1, 2, 3)) < 1).mean()
+    assert 0.1 < flat < 0.9
+
+
+def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
+    rendered, real, tmp_path
+):
+    context = context_of(rendered, tmp_path, real)
+    assert list(context.source("val").recordings) == [f"bench_00{i}" for i in (3, 4, 5, 6)]
+    assert list(context.source("test").recordings) == ["bench_007"]
+    assert context.folder("val") == context.folder("test") == real
+    assert checks.find_errors(context) == []
+    assert evaluate._data(context) == {
+        "rendered": False,
+        "recordings": {"train": 6, "val": 4, "test": 1},
+    }
+    assert str(context.extra) == (
+        f"{real}: real recordings: 3 to train on, beside rendered ones; 4 for validation, which "
+        "choose thresholds and confidences; 1 for testing: real ones are scored"
+    )
+
+
+def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(rendered, tmp_path):
+    without = tiny_context(tmp_path, **{"data.dir": str(rendered / "data")})
+    few = real_data.write(tmp_path / "few", TOY, FEW, boxed=False)
+    many = real_data.write(tmp_path / "many", TOY, ENOUGH | {"train": 5})
+    with_few, more = (context_of(rendered, tmp_path, real) for real in (few, many))
+
+    def changed(stage, one, two):
+        return results.differences(*(provenance.made_from(each, stage) for each in (one, two)))
+
+    for one, two in ((without, with_few), (with_few, more)):
+        assert "other pictures of split train" in changed(pretrain.STAGE, one, two)
+        assert changed(rendering.STAGE, one, two) == []
+    assert "other label files of split test" in changed(evaluate.STAGE, with_few, more)
+
+
+@pytest.mark.parametrize("splits", [FEW, {"val": 4, "test": 1}], ids=["join", "replace"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 40}, "it has pictures of (40, 40) pixels (HxW), 1 a second, they (32, 32), 1 a"),
+        ({"fps": 2.0}, "it has pictures of (32, 32) pixels (HxW), 2 a second, they (32, 32), 1 a"),
+    ],
+)
+def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options, splits, message):
+    procedure = dataclasses.replace(TOY, fps=options.get("fps", 1.0))
+    size = options.get("size", 32)
+    real = real_data.write(tmp_path / "real", procedure, splits, size=size)
+    (found,) = checks.find_errors(context_of(rendered, tmp_path, real))
+    assert found.startswith(f"--config.data.extra={real}: does not go with the other recordings")
+    assert message in found
+
+
+def config_of(files, **changes):
+    config = cad.get_config()
+    config.procedure = str(files[1])
+    small = {**TINY, "stages": cad.get_config().stages, "data.synthetic.meshes": str(files[0])}
+    config.update_from_flattened_dict({**small, **changes})
+    return config
+
+
+def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tmp_path):
+    files = lantern.write(tmp_path)
+
+    def made_from():
+        context = Context(config_of(files), tmp_path / "run", make_mesh(1, 1))
+        return provenance.made_from(context, rendering.STAGE)
+
+    before = made_from()
+    assert results.differences(before, made_from()) == []
+    poses = files[0] / "poses.json"
+    poses.write_text('{"lid": {"translation": [0, 0, 1]}}')
+    assert results.differences(before, made_from()) == ["other meshes or poses"]
+    poses.unlink()
+    files[1].write_text(files[1].read_text().replace('"11100", ', ""))
+    assert results.differences(before, made_from()) == ["other procedure"]
+    shutil.rmtree(files[0])
+    with pytest.raises(ValueError, match="no such folder"):
+        made_from()

@@ -1,0 +1,260 @@
+import collections
+import json
+import shutil
+from itertools import combinations, islice
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+import stormpsr_jax
+from stormpsr_jax import load_model, main
+from stormpsr_jax.data import augment
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.learned import LEARNED
+from stormpsr_jax.recordings import predictions, scores
+from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
+from stormpsr_jax.recordings.procedure import load_procedure
+from stormpsr_jax.serving import functions
+from stormpsr_jax.stages import detector, embed, finetune, networks, pretrain, temporal
+from stormpsr_jax.stages.stage import train_stage
+from stormpsr_jax.stages.temporal import clip_loss
+from stormpsr_jax.training import losses
+from stormpsr_jax.training.checkpoint import load_best
+from stormpsr_jax.weights import parameters
+from tests.support.tiny import TRAINED, tiny, tiny_context
+
+
+def test_a_run_says_that_it_starts_from_random_weights(tmp_path, capsys):
+    pretrain.starting_point(tiny_context(tmp_path), (32, 32))
+    assert "init_from is '', so the encoder starts from random weights" in capsys.readouterr().out
+
+
+def flat(tree):
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished, tmp_path, capsys):
+    start, _ = parameters.load_params(finished / "pretrain" / "best.safetensors")
+    path, run = tmp_path / "published.safetensors", tmp_path / "run"
+    parameters.save_params(path, start["encoder"])
+    stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
+    fields = {"stages": stages, "data.dir": str(finished / "data"), "pretrain.steps": 0}
+    fields |= {"finetune.steps": 2, "finetune.eval_every": 2, "temporal.steps": 4}
+    config = tiny(**fields, **{"temporal.sampling": "uniform", "init_from": str(path)})
+    main.run(config, run)
+    said = capsys.readouterr().out
+    assert f"arrays from {path}" in said
+    assert "random" not in said
+    params, batch_stats = parameters.load_params(run / "pretrain" / "best.safetensors")
+    found, expected = flat(params["encoder"]), flat(start["encoder"])
+    assert found.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name])
+    np.testing.assert_array_equal(batch_stats["first_head"]["norm"]["mean"], 0)
+    kernel = params["first_head"]["dense"]["kernel"]
+    assert (kernel != start["first_head"]["dense"]["kernel"]).all()  # before its training
+    tuned, _ = parameters.load_params(run / "finetune" / "best.safetensors")
+    assert stormpsr_jax.load_model(run / "model").streams == ("temporal",)
+    assert tuned["spatial"].keys() == params.keys()
+    assert json.loads((run / "metrics.json").read_text())["streams"].keys() == {"temporal"}
+    assert (run / "report.html").is_file()
+    before = (run / "pretrain" / "record.json").stat().st_mtime_ns
+    main.run(config, run)
+    assert "pretrain: done before" in capsys.readouterr().out
+    assert (run / "pretrain" / "record.json").stat().st_mtime_ns == before
+
+
+def test_no_limbs_are_computed_where_renders_get_none(rendered, tmp_path, monkeypatch):
+    fields = {"augment.occluders": 0.0, "data.dir": str(rendered / "data")}
+    definition = pretrain.build(tiny_context(tmp_path, **fields))
+    data = definition.data(0)
+    arguments = *definition.init(), next(data), jax.random.key(0)
+    data.close()
+    monkeypatch.delattr(augment, "_limbs")
+    jax.eval_shape(definition.loss_fn, *arguments)
+
+
+def test_finetune_draws_other_clips_than_temporal(finished):
+    """By labels and last states of the first clips."""
+    draws = []
+    for seed in (0, 1):
+        context = tiny_context(finished, seed=seed, **{"finetune.batch": 8, "temporal.batch": 8})
+        for stage in (temporal, finetune):
+            batches = stage.build(context).data(0)
+            first = [np.concatenate([b["label"], b["state"]], 1) for b in islice(batches, 5)]
+            batches.close()
+            draws.append(np.concatenate(first))
+    for one, other in combinations(draws, 2):
+        assert (one == other).all(axis=1).mean() < 0.6
+
+
+@pytest.mark.parametrize("batch_norm", ["train", "frozen"])
+def test_batch_norm_of_the_encoder_goes_on_or_keeps_its_statistics(finished, batch_norm):
+    """The loss of a step against layer 1 written out: by the batch, or by the statistics kept."""
+    fields = {"finetune.batch_norm": batch_norm, "finetune.batch": 2, "augment.occluders": 0.0}
+    stage = finetune.build(tiny_context(finished, **fields))
+    params, before = stage.init()
+    batches = stage.data(0)
+    batch = next(batches)
+    batches.close()
+    loss = jax.jit(stage.loss_fn)
+    _, (_, after) = loss(params, before, batch, jax.random.key(0))
+    assert jax.tree.structure(after) == jax.tree.structure(dict(before))
+    kept = before["first_head"]["norm"], after["first_head"]["norm"]
+    moved = np.abs(kept[0]["mean"] - kept[1]["mean"]).max()
+    assert (moved > 1e-4) == (batch_norm == "train")
+    np.testing.assert_array_equal(
+        before["second_head"]["norm"]["mean"], after["second_head"]["norm"]["mean"]
+    )
+    # Other statistics than those kept change the loss only where they are what normalises.
+    other = jax.tree.map(lambda a: a + 0.5, before)
+    losses = [float(loss(params, s, batch, jax.random.key(0))[0]) for s in (before, other)]
+    assert (abs(losses[0] - losses[1]) > 1e-6) == (batch_norm == "frozen")
+
+
+K = load_procedure("synthetic").num_components
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_clip_loss_is_that_of_changes_and_a_share_of_that_of_conditions(weight, tmp_path):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(5, (3 if weight else 1) * K)), jnp.float32)
+    batch = {
+        "label": jnp.asarray(rng.integers(0, 2, (5, K)), jnp.float32),
+        "state": jnp.asarray(rng.integers(-1, 2, (5, K)), jnp.int8),
+    }
+    context = tiny_context(tmp_path, **{"temporal.state_loss": weight})
+    loss, (metrics, kept) = clip_loss(context, logits, batch, {"some": 1})
+    changes = losses.multilabel_bce(logits[:, :K], batch["label"]).mean()
+    assert kept == {"some": 1}
+    if not weight:
+        assert metrics == {}
+        assert loss == changes
+        return
+    conditions, expected = losses.condition_bce(logits[:, K:], batch["state"])
+    np.testing.assert_allclose(loss, changes + weight * conditions, rtol=1e-6)
+    assert metrics == expected
+
+
+@pytest.mark.usefixtures("system")  # costly
+def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(rendered):
+    stage = detector.build(tiny_context(rendered))
+    params, stats = stage.init()
+    loss_fn = jax.jit(stage.loss_fn)  # op by op takes much longer
+    batches = stage.data(0)
+    batch = next(batches)
+    batches.close()
+
+    def right(kind, cad):
+        changes = {
+            "class": np.full_like(batch["class"], kind),
+            "cad": np.full_like(batch["cad"], cad),
+        }
+        changes["state"] = np.ones_like(batch["state"])
+        _, (metrics, _) = loss_fn(params, stats, batch | changes, jax.random.key(0))
+        return metrics["right"]
+
+    _, (metrics, _) = loss_fn(params, stats, batch, jax.random.key(0))
+    known = np.isfinite(batch["pose"]).all(axis=1)
+    np.testing.assert_array_equal(known, batch["cad"])
+    assert metrics["pose"] > 0
+    assert right(EMPTY, False) == 0
+    assert right(EMPTY, True) > 0
+    assert right(NOT_ANNOTATED, False) > 0
+
+
+def test_model_of_three_outputs_recognition_reads_the_changes(finished):
+    """Files and the loaded model hold K probabilities: the first K outputs of the network."""
+    model, context = load_model(finished / "model"), tiny_context(finished)
+    network, (params, _) = networks.temporal_encoder(context), load_best(finished / "finetune")
+    shape = 3, network.num_frames, context.config.encoder.hidden
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    logits = network.apply({"params": params["temporal"]}, x)
+    assert logits.shape == (3, 3 * K)
+    np.testing.assert_allclose(model.temporal(x), jax.nn.sigmoid(logits[:, :K]), atol=1e-5)
+    path = finished / "predictions" / "test" / "temporal" / "test_000_results_pred.csv"
+    assert predictions.read_temporal(path, model.procedure).confidences.shape[1] == K
+
+
+def test_a_run_without_a_detector_says_right_wrong_and_not_sure_live_as_in_files(
+    finished, tmp_path, capsys
+):
+    stages = tuple(stage for stage in tiny().stages if stage != "detector")
+    config = tiny(**{"stages": stages, "data.dir": str(finished / "data"), "evaluate.risk": 0.4})
+    for stage in ("pretrain", "embed", "temporal", "finetune"):
+        shutil.copytree(finished / stage, tmp_path / "run" / stage)
+    main.run(config, tmp_path / "run")
+    assert f"data: {finished / 'data'} is trained on as it is" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    model = load_model(tmp_path / "run/model")
+    assert (model.default_stream, set(model.streams)) == ("learned", {"temporal", "learned"})
+    assert metrics["streams"]["learned"]["settings"]["sure"] is not None
+    # Networks that are hardly trained see no step, so beliefs are compared.
+    source = ClipSource(finished / "data", "test", model.procedure)
+    at, weights = model.settings(), model._content.fusion
+    assert weights.kind == "clips"
+    for name in source.recordings:
+        live = model.live(recording=name)
+        for i, picture in enumerate(np.concatenate([p for _, p in source.chunks(name, 50)])):
+            live.update(picture, i / model.fps)
+        path = tmp_path / "run/predictions/test/scores" / f"{name}.npz"
+        variant = model.procedure.variant_for(name)
+        recording = LabelledPredictions(name, variant, [], np.zeros((0, K), np.int8))
+        recording.scores = scores.read_scores(path, model.procedure)
+        found = LEARNED.beliefs(model.procedure.at(model.fps), recording, at, weights)
+        np.testing.assert_array_equal(live.decoder.belief.right, found.right[-1])
+
+
+STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
+TIMES = {"steps": 4, "eval_every": 2}
+# What else is compiled once a stage: random weights, the first state.
+# Not counted is the arithmetic of learning rates and random keys, on single numbers.
+FEW = {"init", "new_state"}
+NUMBERS = {"_threefry_fold_in", "_threefry_seed", "convert_element_type", "stage"}
+NUMBERS |= {"minimum", "maximum", "true_divide", "multiply", "cos", "add", "subtract", "_where"}
+
+
+@pytest.fixture
+def compiled():
+    """The names of programs that JAX has made ready since, from scratch or from a store."""
+    found = []
+
+    def listen(event, _, **facts):
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(facts["fun_name"].removeprefix("jit(").removesuffix(")"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.usefixtures("system")  # networks that learn
+def test_every_stage_compiles_a_step_and_what_judges_it_and_later_stages_find_it(
+    rendered, tmp_path, compiled
+):
+    steps = {f"{stage}.{field}": n for stage in TRAINED for field, n in TIMES.items()}
+    every = {"checkpoint_every": 2, "log_every": 1}
+    context = tiny_context(tmp_path, **steps, **every, **{"data.dir": str(rendered / "data")})
+    for cached in (functions._jitted, networks._clip_logits):
+        cached.cache_clear()  # of other tests
+    large = {}
+    for name in ("pretrain", "embed", "temporal", "finetune", "detector"):
+        compiled.clear()
+        if name == "embed":
+            embed.run(context)
+        else:
+            train_stage(context, name, STAGES[name].build(context))
+        counts = collections.Counter(compiled)
+        assert set(counts.values()) <= {1}, counts
+        large[name] = set(counts) - FEW - NUMBERS
+    assert large == {
+        "pretrain": {"step", "encode"},
+        "embed": set(),
+        "temporal": {"steps", "clip_logits"},
+        "finetune": {"step"},  # judged by the two functions that are there already
+        "detector": {"step", "detect"},
+    }
