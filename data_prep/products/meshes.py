@@ -215,8 +215,7 @@ def load_product(
     meshes = []
     coloured = []
     for k, (path, pose) in enumerate(zip(inputs.files, inputs.poses, strict=True)):
-        pieces = mesh_files.read(path)
-        mesh = join([Mesh(piece.vertices, piece.faces, piece.colours) for piece in pieces])
+        mesh = join([piece.mesh for piece in mesh_files.read(path)])
         if (own := inputs.colours[k]) is not None:
             mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))
         mesh = mesh.moved(Y_TO_Z @ pose if y_up else pose)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep.products import look_alikes, views
+from data_prep.products import look_alikes
 from data_prep.products.product import Product
 from data_prep.rendering.mesh import Mesh
-from data_prep.rendering.scene import Body, Light, Placed, render
+from data_prep.rendering.scene import Body, Light, Placed, around, render
 from stormpsr_jax.recordings.procedure import Procedure
 
 _MOST = 0.5  # of the smaller box in the other: so much of most pairs have parts that lie on a heap
@@ -109,7 +109,7 @@ def _seen(product: Product, state: np.ndarray, k: int) -> bool:
     whole, count = product.mesh(np.ones(len(product.parts))), 0
     for above in np.radians(_ABOVE):
         for turn in 2 * np.pi * np.arange(_AROUND) / _AROUND:
-            camera = views.around(whole, turn, above)
+            camera = around(whole, turn, above)
             picture = render(body, [], camera, light, np.zeros(3), _SIZE)
             count += float(np.square(picture.image[..., 0]).sum()) > _SEEN
             if count == _LEAST:

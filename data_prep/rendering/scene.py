@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.rendering.grounds import Texture, seen_texture
-from data_prep.rendering.lens import bend
+from data_prep.rendering.grounds import REACH, Texture
 from data_prep.rendering.mesh import Mesh, cross, join
 
 # Pixels that differ from a neighbour by more than this (display values, summed over the channels)
@@ -19,6 +18,7 @@ from data_prep.rendering.mesh import Mesh, cross, join
 EDGE_CONTRAST = 0.15
 # A box is annotated where the object is almost wholly visible, as in the real data sets.
 BOX_VISIBLE = 0.9
+_HALF_VIEW, _FILL = 0.3, 0.9  # of `around`: the view's tangent, and how much of it is filled
 
 
 class Body:
@@ -34,15 +34,10 @@ class Body:
         self.normals = raster.normals(self.vertices, self.faces)
         self.colours = np.ascontiguousarray(mesh.colours, np.float32)
 
-    def scaled(self, factor: float) -> "Body":
-        """The same body, larger or smaller."""
+    def painted(self, colours: np.ndarray, size: float = 1.0) -> "Body":
+        """The same body with other albedos (F, 3), `size` times as large."""
         body = copy.copy(self)
-        body.vertices = self.vertices * factor
-        return body
-
-    def painted(self, colours: np.ndarray) -> "Body":
-        """The same body with other albedos (F, 3)."""
-        body = copy.copy(self)
+        body.vertices = size * self.vertices
         body.colours = np.ascontiguousarray(colours, np.float32)
         return body
 
@@ -92,6 +87,15 @@ def look_at(position: np.ndarray, target: np.ndarray, roll: float, half_height: 
         axis=1,
     )
     return Camera(position, rotation, half_height)
+
+
+def around(mesh: Mesh, turn: float, above: float) -> Camera:
+    """Has a mesh in view, `turn` radians about it (0 is at −y) and `above` over the table."""
+    middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
+    radius = float(np.linalg.norm(mesh.vertices - middle, axis=1).max())
+    flat = np.cos(above)
+    way = np.array([np.sin(turn) * flat, -np.cos(turn) * flat, np.sin(above)])
+    return look_at(middle + radius / (_HALF_VIEW * _FILL) * way, middle, 0.0, _HALF_VIEW)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,12 +224,12 @@ class _Scene:
         view, position = camera.view(size), camera.position
         self._behind = view, position, *_seen_ground(ground, light, view, position, size)
 
-    def draw(self, pixels: _Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def draw(self, pixels: _Pixels) -> tuple[np.ndarray, np.ndarray]:
         """What is seen at the samples of N pixels.
 
         Returns:
-            1 / depth (N, S), 0 of nothing; face (N, S), counted over all bodies, −1 of nothing;
-            and (N, S) whether the first body is there, hidden or not.
+            face (N, S), counted over all bodies, −1 of nothing; and (N, S) whether the first body
+            is there, hidden or not.
         """
         from data_prep.rendering import raster
 
@@ -236,7 +240,7 @@ class _Scene:
         raster.draw(self._triangles[:product], self._numbers[:product], *to)
         whole = face >= 0
         raster.draw(self._triangles[product:end], self._numbers[product:end], *to)
-        return nearness, face, whole
+        return face, whole
 
     def paint(self, pixels: _Pixels, face: np.ndarray, picture: np.ndarray) -> None:
         """Gives pixels of a picture (H, W, 3) the mean linear colour of their samples."""
@@ -263,20 +267,22 @@ def render(
         product: the object whose visible share and box are measured.
         others: everything that may hide it.
         ground: a table, or one linear RGB colour (3,) or a picture behind everything.
-        lens: its distortion, see `lens`; 0 of a pinhole camera.
+        lens: its distortion, see `sensor`; 0 of a pinhole camera.
     """
     scene = _Scene([product, *others], camera, light, ground, size)
     every = _every_pixel(size)
-    _, face, whole = scene.draw(every)
+    face, whole = scene.draw(every)
     picture = np.empty((size, size, 3), np.float32)
     scene.paint(every, face, picture)
     edges = _edge_pixels(picture)
-    scene.paint(edges, scene.draw(edges)[1], picture)
+    scene.paint(edges, scene.draw(edges)[0], picture)
     seen = int(np.count_nonzero((face >= 0) & (face < len(product.body.faces))))
     visible = seen / max(int(np.count_nonzero(whole)), 1)
     whole = whole.reshape(size, size)
     np.clip(picture, 0, 1, out=picture)
     if lens:
+        from data_prep.rendering.sensor import bend
+
         picture, whole = bend(picture, whole, lens)
     box = np.full(4, np.nan, np.float32)
     if visible > BOX_VISIBLE and whole.any():
@@ -295,7 +301,10 @@ def _seen_ground(
     if isinstance(ground, Tabletop):
         colours, waves = ground.colours * level, ground.waves
     elif isinstance(ground, Texture):
-        backdrop = seen_texture(ground, level, view, position, size)
+        from data_prep.rendering.resampled import lay
+
+        backdrop = np.empty((size, size, 3), np.float32)
+        lay(ground.albedo, ground.fine / (2 * REACH), view, position, level, backdrop)
     else:
         colours = np.tile(np.asarray(ground, np.float64), (2, 1))
     return colours, waves, backdrop

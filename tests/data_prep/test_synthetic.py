@@ -23,10 +23,8 @@ def folders(tmp_path_factory):
     make = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=1, recordings={"train": 2, "test": 1}
     )
-    more = {"cad_wrong": 2, "error_recordings": 3}
     make(folder / "few")
-    make(folder / "all", **more)
-    make(folder / "held", recordings={"train": 1}, error_recordings_step=3, **more)
+    make(folder / "all", cad_wrong=2, error_recordings=3)
     return folder
 
 
