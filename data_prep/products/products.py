@@ -51,9 +51,8 @@ def from_meshes(
     Raises:
         ValueError: a mesh or the poses are wrong (named).
     """
-    inputs = read_inputs(meshes, procedure, poses)
-    drawn = drawn_colours(seed, procedure.num_components)
-    product = load_product(inputs, procedure, y_up=up == "y", drawn=drawn)
+    inputs = read_inputs(meshes, procedure, poses, y_up=up == "y")
+    product = load_product(inputs, procedure, drawn_colours(seed, procedure.num_components))
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
     found = warnings.warnings(product, procedure)
     return Assembly(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))

@@ -180,76 +180,6 @@ def _every_pixel(size: int) -> _Pixels:
     return _Pixels(before, np.tile(columns, size), size * size, 0.0, 1)
 
 
-def _edge_pixels(picture: np.ndarray) -> _Pixels:
-    from data_prep.rendering import raster
-
-    height, width = picture.shape[:2]
-    before = np.empty((height, width + 1), np.int32)
-    columns = np.empty(height * width, np.int32)
-    count = raster.choose_edges(picture, EDGE_CONTRAST, before, columns)
-    return _Pixels(before, columns, count, 0.25, 4)
-
-
-class _Scene:
-    """The triangles of a picture, ready to be drawn: first those of the body placed first."""
-
-    def __init__(
-        self,
-        placed: Sequence[Placed],
-        camera: Camera,
-        light: Light,
-        ground: Ground,
-        size: int,
-    ):
-        from data_prep.rendering import raster
-
-        total = sum(len(p.body.faces) for p in placed)
-        self._triangles = np.empty((total, raster.COLUMNS))
-        self._numbers = np.empty(total, np.int32)
-        self._colours = np.empty((total, 3), np.float32)
-        world = camera.pixels(size)
-        lights = np.stack(
-            [light.direction, light.ambient, light.diffuse, light.gloss * light.diffuse]
-        )
-        first = count = 0
-        self._ends = []
-        for body, pose in ((p.body, p.pose) for p in placed):
-            count = raster.prepare(
-                *(body.vertices, body.faces, body.closed, body.normals, body.colours),
-                *(pose, world, lights, camera.position, size, first, count),
-                *(self._triangles, self._numbers, self._colours),
-            )
-            first += len(body.faces)
-            self._ends.append(count)
-        view, position = camera.view(size), camera.position
-        self._behind = view, position, *_seen_ground(ground, light, view, position, size)
-
-    def draw(self, pixels: _Pixels) -> tuple[np.ndarray, np.ndarray]:
-        """What is seen at the samples of N pixels.
-
-        Returns:
-            face (N, S), counted over all bodies, −1 of nothing; and (N, S) whether the first body
-            is there, hidden or not.
-        """
-        from data_prep.rendering import raster
-
-        shape = pixels.count, pixels.samples
-        nearness, face = np.zeros(shape), np.full(shape, -1, np.int32)
-        to = pixels.before, pixels.columns, pixels.spread, nearness, face
-        product, end = self._ends[0], self._ends[-1]
-        raster.draw(self._triangles[:product], self._numbers[:product], *to)
-        whole = face >= 0
-        raster.draw(self._triangles[product:end], self._numbers[product:end], *to)
-        return face, whole
-
-    def paint(self, pixels: _Pixels, face: np.ndarray, picture: np.ndarray) -> None:
-        """Gives pixels of a picture (H, W, 3) the mean linear colour of their samples."""
-        from data_prep.rendering import raster
-
-        pixels_and_faces = pixels.before, pixels.columns, pixels.spread, face, self._colours
-        raster.colour(*pixels_and_faces, *self._behind, picture)
-
-
 def render(
     product: Placed,
     others: Sequence[Placed],
@@ -269,13 +199,45 @@ def render(
         ground: a table, or one linear RGB colour (3,) or a picture behind everything.
         lens: its distortion, see `sensor`; 0 of a pinhole camera.
     """
-    scene = _Scene([product, *others], camera, light, ground, size)
-    every = _every_pixel(size)
-    face, whole = scene.draw(every)
+    from data_prep.rendering import raster
+
+    placed = [product, *others]
+    total = sum(len(p.body.faces) for p in placed)
+    triangles, numbers = np.empty((total, raster.COLUMNS)), np.empty(total, np.int32)
+    colours = np.empty((total, 3), np.float32)
+    lights = np.stack([light.direction, light.ambient, light.diffuse, light.gloss * light.diffuse])
+    first = count = of_product = 0
+    for body, pose in ((p.body, p.pose) for p in placed):
+        count = raster.prepare(
+            *(body.vertices, body.faces, body.closed, body.normals, body.colours),
+            *(pose, camera.pixels(size), lights, camera.position, size, first, count),
+            *(triangles, numbers, colours),
+        )
+        of_product = of_product if first else count
+        first += len(body.faces)
+    view = camera.view(size), camera.position
+    behind = _seen_ground(ground, light, *view, size)
     picture = np.empty((size, size, 3), np.float32)
-    scene.paint(every, face, picture)
-    edges = _edge_pixels(picture)
-    scene.paint(edges, scene.draw(edges)[0], picture)
+
+    def draw(pixels: _Pixels) -> tuple[np.ndarray, np.ndarray]:
+        """Colours pixels; faces (N, S) at their samples, −1 of nothing, and where the product is.
+
+        Faces are counted over all bodies; the product may be hidden there.
+        """
+        shape = pixels.count, pixels.samples
+        nearness, face = np.zeros(shape), np.full(shape, -1, np.int32)
+        chosen = pixels.before, pixels.columns, pixels.spread
+        raster.draw(triangles[:of_product], numbers[:of_product], *chosen, nearness, face)
+        whole = face >= 0
+        others = slice(of_product, count)
+        raster.draw(triangles[others], numbers[others], *chosen, nearness, face)
+        raster.colour(*chosen, face, colours, *view, *behind, picture)
+        return face, whole
+
+    face, whole = draw(_every_pixel(size))
+    before, columns = np.empty((size, size + 1), np.int32), np.empty(size * size, np.int32)
+    edges = raster.choose_edges(picture, EDGE_CONTRAST, before, columns)
+    draw(_Pixels(before, columns, edges, 0.25, 4))
     seen = int(np.count_nonzero((face >= 0) & (face < len(product.body.faces))))
     visible = seen / max(int(np.count_nonzero(whole)), 1)
     whole = whole.reshape(size, size)

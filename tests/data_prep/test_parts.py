@@ -5,8 +5,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from data_prep import parts
-from data_prep.products import glb_files, mesh_files
-from data_prep.rendering.mesh import Mesh
+from data_prep.products import mesh_files
 from tests.support import glb
 from tests.support.boxes import box
 from tests.support.commands import refused
@@ -44,6 +43,7 @@ def test_objects_of_a_file_become_meshes_in_their_places(tmp_path, capsys):
     found = {name: mesh_files.read(out / f"{name}.glb") for name in names}
     lows = [np.min([piece.mesh.vertices.min(0)[0] for piece in found[name]]) for name in names]
     assert lows == [0, 0, 3, 5, 6, 7]
+    assert np.isnan(found["Peg 2"][0].mesh.colours).all()
     shown = np.concatenate([piece.mesh.colours for piece in found["Knob"]])
     assert np.unique(shown.round(6), axis=0).tolist() == [[0, 0, 1], [1, 0, 0]]
     assert "is there already" in refused(capsys, parts.main, arguments)
@@ -51,17 +51,14 @@ def test_objects_of_a_file_become_meshes_in_their_places(tmp_path, capsys):
 
 def test_an_object_of_many_colours_keeps_them(tmp_path):
     ball = trimesh.creation.icosphere(subdivisions=1)
-    shown = np.random.default_rng(0).integers(0, 256, (len(ball.faces), 3)) / 255
-    shown[:9] = np.nan
-    path = tmp_path / "ball.glb"
-    path.write_bytes(glb_files.written([Mesh(ball.vertices, ball.faces, shown)]))
-    bare, many = sorted(mesh_files.read(path), key=lambda piece: len(piece.mesh.faces))
-    assert np.isnan(bare.mesh.colours).all()
-    meshes = bare.mesh, many.mesh
-    rows = [(m.vertices[m.faces].mean(axis=1), m.colours) for m in meshes]
-    centres, colours = (np.concatenate(each) for each in zip(*rows, strict=True))
-    np.testing.assert_allclose(centres, ball.triangles.mean(axis=1), atol=1e-5)
-    np.testing.assert_allclose(colours, shown, atol=1e-5)
+    shown = np.random.default_rng(0).integers(0, 256, (len(ball.faces), 3)).astype(np.uint8)
+    ball.visual.face_colors = shown
+    ball.export(tmp_path / "ball.ply")
+    parts.split(model=tmp_path / "ball.ply", out=tmp_path / "meshes")
+    (path,) = (tmp_path / "meshes").iterdir()
+    mesh = mesh_files.read(path)[0].mesh
+    np.testing.assert_allclose(mesh.vertices[mesh.faces], ball.triangles, atol=1e-5)
+    np.testing.assert_allclose(mesh.colours, shown / 255, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["o", "g"])

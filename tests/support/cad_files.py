@@ -29,9 +29,8 @@ def write(folder):
 
 def product(folder, y_up=False):
     """What the commands make of a folder; parts without colours are grey."""
-    inputs = cad_meshes.read_inputs(folder, PROCEDURE)
-    grey = [np.full(3, 0.5)] * 3
-    return cad_meshes.load_product(inputs, PROCEDURE, y_up=y_up, drawn=grey)
+    inputs = cad_meshes.read_inputs(folder, PROCEDURE, y_up=y_up)
+    return cad_meshes.load_product(inputs, PROCEDURE, [np.full(3, 0.5)] * 3)
 
 
 def arguments(meshes, out):
