@@ -59,7 +59,7 @@ def read_inputs(
 ) -> Inputs:
     """Finds the mesh of every component, and reads the poses (by default of poses.json there).
 
-    In the files z points up, or y with `y_up`; in the poses it is z.
+    z of the files points up, or y with `y_up`; in the product it is z.
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,

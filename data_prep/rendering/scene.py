@@ -155,29 +155,15 @@ class Picture:
     box: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pixels:
-    """N chosen pixels of a picture, in the words of `raster.draw`.
-
-    Attributes:
-        before: (H, W + 1) int32, how many are chosen before a place.
-        columns: (≥ N,) int32, theirs.
-        spread: how far their samples are from their middles, both ways.
-        samples: S of each.
-    """
-
-    before: np.ndarray
-    columns: np.ndarray
-    count: int
-    spread: float
-    samples: int
+# The pixels that are drawn, in the words of `raster.draw`: before, columns and spread.
+_Pixels = tuple[np.ndarray, np.ndarray, float]
 
 
 @functools.lru_cache(2)
 def _every_pixel(size: int) -> _Pixels:
     columns = np.arange(size, dtype=np.int32)
     before = np.arange(size + 1, dtype=np.int32) + size * columns[:, None]
-    return _Pixels(before, np.tile(columns, size), size * size, 0.0, 1)
+    return before, np.tile(columns, size), 0.0
 
 
 def render(
@@ -219,14 +205,12 @@ def render(
     behind = _seen_ground(ground, light, *view, size)
     picture = np.empty((size, size, 3), np.float32)
 
-    def draw(pixels: _Pixels) -> tuple[np.ndarray, np.ndarray]:
-        """Colours pixels; faces (N, S) at their samples, −1 of nothing, and where the product is.
+    def draw(chosen: _Pixels, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+        """Colours N pixels; faces (N, S) at their samples, −1 of nothing, and where the product is.
 
         Faces are counted over all bodies; the product may be hidden there.
         """
-        shape = pixels.count, pixels.samples
         nearness, face = np.zeros(shape), np.full(shape, -1, np.int32)
-        chosen = pixels.before, pixels.columns, pixels.spread
         raster.draw(triangles[:of_product], numbers[:of_product], *chosen, nearness, face)
         whole = face >= 0
         others = slice(of_product, count)
@@ -234,10 +218,10 @@ def render(
         raster.colour(*chosen, face, colours, *view, *behind, picture)
         return face, whole
 
-    face, whole = draw(_every_pixel(size))
+    face, whole = draw(_every_pixel(size), size * size, 1)
     before, columns = np.empty((size, size + 1), np.int32), np.empty(size * size, np.int32)
     edges = raster.choose_edges(picture, EDGE_CONTRAST, before, columns)
-    draw(_Pixels(before, columns, edges, 0.25, 4))
+    draw((before, columns, 0.25), edges, 4)
     seen = int(np.count_nonzero((face >= 0) & (face < len(product.body.faces))))
     visible = seen / max(int(np.count_nonzero(whole)), 1)
     whole = whole.reshape(size, size)
