@@ -21,7 +21,6 @@ from pathlib import Path
 from data_prep import command
 from data_prep.products import glb_files, mesh_files
 from data_prep.products.meshes import plain
-from data_prep.rendering.mesh import Mesh
 from stormpsr_jax.base import files
 
 
@@ -31,15 +30,16 @@ def split(*, model: str | Path, out: str | Path) -> None:
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a folder that is not")
     mesh_files.check_file(model)
-    pieces = mesh_files.read(model)
+    titles: dict[int, str] = {}
     objects = collections.defaultdict(list)
-    for piece in pieces:
-        objects[piece.number].append(piece)
-    names = _names([of[0].name for of in objects.values()])
+    for piece in mesh_files.read(model):
+        titles[piece.number] = piece.name
+        objects[piece.number].append(piece.mesh)
+    names = _names(list(titles.values()))
     with files.replacing_folder(out) as part:
         for name, of in zip(names, objects.values(), strict=True):
             path = part / f"{files.check_name(name, str(model))}.glb"
-            path.write_bytes(glb_files.written([Mesh(p.vertices, p.faces, p.colours) for p in of]))
+            path.write_bytes(glb_files.written(of))
     print(f"{out}: {len(names)} part{'s' if len(names) > 1 else ''}")
 
 

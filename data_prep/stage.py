@@ -23,22 +23,14 @@ def run(context: Context) -> dict:
     if jax.process_index() != 0:
         return {}
     from data_prep import synthetic  # rendering is an extra
-    from data_prep.products import products
-    from data_prep.worlds import worlds
 
     config = context.config.data.synthetic
-    options = config.to_dict()
-    options["world"] = worlds.WORLDS[options["world"]]
-    told = {name: options.pop(name) for name in ("meshes", "poses", "up")}
-    seed = options.pop("product_seed")
-    options["recordings"] = dict(zip(synthetic.RECORDINGS, config.recordings, strict=True))
-    of = products.find(
-        **told,
-        procedure=context.procedure if config.meshes else None,
-        product_seed=None if seed < 0 else seed,
-        seed=config.seed,
-    )
-    synthetic.make_dataset(context.data_dir, of=of, workers=WORKERS, **options)
+    options = config.to_dict() | {
+        "recordings": dict(zip(synthetic.RECORDINGS, config.recordings, strict=True)),
+        "procedure": context.procedure if config.meshes else None,
+        "product_seed": None if config.product_seed < 0 else config.product_seed,
+    }
+    synthetic.make_dataset(context.data_dir, workers=WORKERS, **options)
     return {}
 
 

@@ -25,8 +25,7 @@ import numpy as np
 
 from data_prep import command
 from data_prep.products import products
-from data_prep.products.product import Product, toy_product
-from data_prep.products.products import OfUser
+from data_prep.products.product import Product
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering import seeds
 from data_prep.rendering.ranges import Range
@@ -42,7 +41,7 @@ from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.configs import cad, default
-from stormpsr_jax.recordings.procedure import Procedure, load_procedure
+from stormpsr_jax.recordings.procedure import Procedure
 
 # Seeds from here on are of the objects of tools.general_networks: what networks start from has
 # never seen the product of a run.
@@ -50,7 +49,6 @@ FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
-_TOLD = ("seed", "occlusion", "error_recordings_step")  # of a recipe
 # Flags with the values of configs/cad.py for a product of a user, else of configs/default.py.
 _RENDERED = ("cad_per_state", "cad_wrong", "error_recordings", "world")
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
@@ -62,13 +60,15 @@ def make_dataset(
     seed: int = 0,
     recordings: Mapping[str, int] | None = None,
     fps: float | None = None,
+    size: int = 64,
+    occlusion: str = "default",
+    world: str = "toy",
     cad_per_state: int = 100,
     cad_wrong: int = 0,
     error_recordings: int = 0,
     workers: Workers = 1,
     glob: str = "*",
-    of: OfUser | None = None,
-    **of_recipe: Any,
+    **of_product: Any,
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
 
@@ -77,22 +77,19 @@ def make_dataset(
     other recording has. They have no boxes: the temporal network learns from them, and the detector
     from renders (`cad_wrong`), with which it does better.
 
-    Other arguments are fields of Recipe, or as `--help` says of the flags; ValueError if one is out
-    of range, or the procedure cannot be built in its order.
+    Arguments are as `--help` says of the flags, but that `glob` is --recordings; ValueError if one
+    is out of range, or the procedure cannot be built in its order.
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
             f"--seed={seed} is not in [0, {FIRST_OBJECT_SEED}): seeds from there on are of what "
             "networks start from, so that none has seen the product of a run."
         )
-    procedure = of.procedure if of else load_procedure("synthetic")
-    if fps is not None:
-        procedure = procedure.at(fps)
-    stream = _stream(seed, "product")
-    product = of.product if of else toy_product(stream)
-    board = len(product.board.faces) > 0
+    of = products.find(**of_product, seed=seed)
+    procedure = of.procedure if fps is None else of.procedure.at(fps)
+    board = len(of.product.board.faces) > 0
     renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
-    recipe = Recipe(procedure, product, seed=seed, renders=renders, **of_recipe)
+    recipe = Recipe(procedure, of.product, seed, occlusion, size, worlds.WORLDS[world], renders)
     orders.check(procedure)
     counts = RECORDINGS if recordings is None else recordings
     splits = split_names(procedure, counts, error_recordings)
@@ -104,22 +101,24 @@ def make_dataset(
     shards.build(
         out,
         procedure=procedure,
-        image_size=(recipe.size, recipe.size),
+        image_size=(size, size),
         splits=splits,
         make=recipe.make,
         workers=workers,
         settings={
-            **{name: getattr(recipe, name) for name in _TOLD},
+            "seed": seed,
+            "occlusion": occlusion,
+            "error_recordings_step": recipe.error_recordings_step,
             "cad_per_state": cad_per_state,
             "cad_wrong": cad_wrong,
             "error_recordings": error_recordings,
-            **(of.settings if of else {}),
+            **of.settings,
             **recipe.world.unlike_toy(),
         },
         recordings=glob,
         num_frames=num_frames,
-        on_start=lambda: products.show_drawn_colours(of, Path(out)) if of else None,
-        warnings=(*of.warnings, *timelines.warnings(procedure, plain)) if of else (),
+        on_start=lambda: products.show_drawn_colours(of, Path(out)),
+        warnings=(*of.warnings, *timelines.warnings(procedure, plain)) if of.product.kit else (),
     )
     return procedure
 
@@ -131,11 +130,11 @@ class Recipe:
     Attributes:
         product: the toy, or a kit.
         occlusion: a key of OCCLUSIONS.
-        error_recordings_step: only every so many-th frame of theirs is rendered, and shown until
-            the next: so they cost less, and windows of such strides see no less in them.
         world: what is drawn of looks and habits. Rehearsals have the habits of `toy`, as nobody
             learns from pauses, and are as well in view as there.
         renders: pictures of each recording of split "cad".
+        error_recordings_step: only every so many-th frame of rehearsals is rendered, and shown
+            until the next: so they cost less, and windows of such strides see no less in them.
     """
 
     procedure: Procedure
@@ -143,9 +142,9 @@ class Recipe:
     seed: int = 0
     occlusion: str = "default"
     size: int = 64
-    error_recordings_step: int = 4  # window.stride: more is never seen at once
     world: World = TOY
     renders: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    error_recordings_step: int = 4  # window.stride: more is never seen at once
 
     def timeline(self, split: str, name: str) -> Timeline:
         """What happens in a recording. Nobody looks at a rehearsal's product in the end."""
@@ -252,16 +251,12 @@ def _stream(seed: int, kind: str, split: str = "", name: str = "") -> np.random.
     return seeds.streams(seed, kind, split, name)[0]
 
 
-def _make(out: str, workers: Workers, recordings: str, seed: int, **given: Any) -> None:
+def _make(out: str, recordings: str, **given: Any) -> None:
     counts = {split: given.pop(split) for split in RECORDINGS}
-    told = {name: given.pop(name) for name in ("meshes", "procedure", "poses", "up")}
-    of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed)
-    usual = cad.get_config() if of else default.get_config()
-    for name in (name for name in _RENDERED if given[name] is None):
-        given[name] = usual.data.synthetic[name]
-    world = worlds.WORLDS[given.pop("world")]
-    given |= {"workers": workers, "glob": recordings, "recordings": counts}
-    make_dataset(out, seed=seed, of=of, world=world, **given)
+    of_user = given["meshes"] or given["product_seed"] is not None
+    usual = (cad if of_user else default).get_config().data.synthetic
+    given |= {name: usual[name] for name in _RENDERED if given[name] is None}
+    make_dataset(out, recordings=counts, glob=recordings, **given)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -73,27 +73,22 @@ def _linear(displayed: np.ndarray) -> np.ndarray:
     return np.where(displayed <= 0.04045, displayed / 12.92, bent)
 
 
-def written(pieces: Sequence[Mesh]) -> bytes:
-    """A GLB of meshes in display colours, NaN of a face without one.
+def written(meshes: Sequence[Mesh]) -> bytes:
+    """A GLB of meshes, each in display colours, or without any (NaN).
 
     Its coloured triangles have no corner in common: it would blur their colours.
     """
     import trimesh  # here, as flags and --help do without it
 
     scene = trimesh.Scene()
-    for piece in pieces:
-        bare = np.isnan(piece.colours[:, 0])
-        if bare.any():
-            used, faces = np.unique(piece.faces[bare], return_inverse=True)
-            mesh = trimesh.Trimesh(piece.vertices[used], faces.reshape(-1, 3), process=False)
-            scene.add_geometry(mesh)
-        if not bare.all():
-            corners = piece.vertices[piece.faces[~bare]].reshape(-1, 3)
-            faces = np.arange(len(corners)).reshape(-1, 3)
-            mesh = trimesh.Trimesh(corners, faces, process=False)
-            shown = np.repeat(_linear(piece.colours[~bare]), 3, axis=0).astype(np.float32)
-            mesh.vertex_attributes[_KEPT] = shown
-            scene.add_geometry(mesh)
+    for mesh in meshes:
+        vertices, faces = mesh.vertices, mesh.faces
+        shown: dict[str, Any] = {}
+        if not np.isnan(mesh.colours).any():
+            vertices = vertices[faces].reshape(-1, 3)
+            faces = np.arange(len(vertices)).reshape(-1, 3)
+            shown = {_KEPT: np.repeat(_linear(mesh.colours), 3, axis=0).astype(np.float32)}
+        scene.add_geometry(trimesh.Trimesh(vertices, faces, vertex_attributes=shown, process=False))
 
     def named(tree: dict) -> None:
         for attributes in (p["attributes"] for mesh in tree["meshes"] for p in mesh["primitives"]):

@@ -30,16 +30,13 @@ class Piece:
 
     Attributes:
         name: of the object in the file; may be empty.
-        faces: (F, 3), each with an area.
-        colours: (F, 3) display colours in 0..1, NaN of a face that has none.
         number: of the object in the file.
+        mesh: in display colours, NaN of a face that has none; each face has an area.
     """
 
     name: str
-    vertices: np.ndarray
-    faces: np.ndarray
-    colours: np.ndarray
     number: int
+    mesh: Mesh
 
 
 def check_file(path: Path) -> None:
@@ -73,21 +70,21 @@ def read(path: Path) -> list[Piece]:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         pieces = list(_objects(path, data))
-        solid = [_solid(piece) for piece in pieces]
+        solid = [dataclasses.replace(piece, mesh=_solid(piece.mesh)) for piece in pieces]
     except Exception as error:  # whatever a parser may raise on a malformed file
         text = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise ValueError(f"{path}: not a readable {kind} mesh ({text})") from error
     if not pieces:
         raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
-    count = sum(len(piece.faces) for piece in pieces)
+    count = sum(len(piece.mesh.faces) for piece in pieces)
     if count > MAX_FACES:
         raise ValueError(
             f"{path}: has {count:,} triangles, more than {MAX_FACES:,}; reduce the mesh (decimate) "
             "before exporting it"
         )
-    if not any(len(piece.faces) for piece in solid):
+    if not (found := [piece for piece in solid if len(piece.mesh.faces)]):
         raise ValueError(f"{path}: all its {count} triangles are degenerate (without area)")
-    return [piece for piece in solid if len(piece.faces)]
+    return found
 
 
 def _objects(path: Path, data: bytes) -> Iterator[Piece]:
@@ -128,7 +125,7 @@ def _objects(path: Path, data: bytes) -> Iterator[Piece]:
             number = numbers.setdefault(owner, len(numbers))
         mesh = Mesh(np.array(geometry.vertices), np.array(geometry.faces), colours)
         placed = mesh.moved(np.diag([to_mm] * 3 + [1.0]) @ matrix)
-        yield Piece(owner, placed.vertices, placed.faces, colours, number)
+        yield Piece(owner[:_MAX_NAME], number, placed)
 
 
 def _tessellated(data: bytes) -> bytes:
@@ -150,7 +147,7 @@ def _check_whole(kind: str, data: bytes) -> None:
     head, _, body = data.partition(b"end_header")
     if kind == "ply" and b"format ascii" in head:
         counts = map(int, re.findall(rb"^element\s+\S+\s+(\d+)", head, re.MULTILINE))
-        if len(body.split(b"\n")) - 1 < sum(counts):
+        if len(body.strip().splitlines()) < sum(counts):
             raise ValueError("ends early")
 
 
@@ -168,31 +165,21 @@ def _colours(geometry: Any, materials: Sequence[Any] | None) -> np.ndarray | Non
 
 
 def _owner(scene: Any, node: str, geometry: Any) -> str:
-    """The node of a GLB that a node is of: trimesh makes one for each material, named at random.
-
-    The file may have names like these, so the mesh has to be of several materials.
-    """
-    above = scene.graph.transforms.parents.get(node)
-    if above is None or not geometry.metadata.get("from_gltf_primitive"):
-        return str(node)
-    of_material = re.fullmatch(rf"{re.escape(str(above))}_\w{{6}}", str(node))
-    return str(above if of_material else node)
+    """The node of a GLB that a node is of: trimesh makes one for each material, named at random."""
+    above, name = str(scene.graph.transforms.parents.get(node)), str(node)
+    # The file may have such names too, so the mesh has to be of several materials.
+    several = geometry.metadata.get("from_gltf_primitive")
+    return above if several and re.fullmatch(rf"{re.escape(above)}_\w{{6}}", name) else name
 
 
-def _solid(piece: Piece) -> Piece:
-    """The piece without triangles that have no area, and without vertices of no triangle."""
-    if piece.faces.min() < 0 or piece.faces.max() >= len(piece.vertices):
+def _solid(mesh: Mesh) -> Mesh:
+    """The mesh without triangles that have no area, and without vertices of no triangle."""
+    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
         raise ValueError("a face of a vertex that is not there")
-    corners = piece.vertices[piece.faces]
+    corners = mesh.vertices[mesh.faces]
     if not np.isfinite(corners).all():
         raise ValueError("a face of a vertex whose place is no finite number")
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     solid = np.linalg.norm(normals, axis=1) > 0
-    used, faces = np.unique(piece.faces[solid], return_inverse=True)
-    return dataclasses.replace(
-        piece,
-        name=piece.name[:_MAX_NAME],
-        vertices=piece.vertices[used],
-        faces=faces.reshape(-1, 3),
-        colours=piece.colours[solid],
-    )
+    used, faces = np.unique(mesh.faces[solid], return_inverse=True)
+    return Mesh(mesh.vertices[used], faces.reshape(-1, 3), mesh.colours[solid])

@@ -24,7 +24,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 RADIUS = 2.0  # half the diagonal of a complete product, in the units of the scene (about 5 cm)
 POSES = "poses.json"
 COLOURS, WRONG = "colors", "wrong"  # keys of poses.json; the others are components
-Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+_Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 # What a product that hands put together measures from corner to corner, in millimetres.
 _HANDY = (20.0, 2000.0)
 _NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
@@ -52,9 +52,14 @@ class Inputs:
 
 
 def read_inputs(
-    directory: str | Path, procedure: Procedure, poses_file: str | Path | None = None
+    directory: str | Path,
+    procedure: Procedure,
+    poses_file: str | Path | None = None,
+    y_up: bool = False,
 ) -> Inputs:
     """Finds the mesh of every component, and reads the poses (by default of poses.json there).
+
+    z of the files points up, or y with `y_up`; in the product it is z.
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,
@@ -94,11 +99,12 @@ def read_inputs(
             _, materials = obj_files.library(file, data)
             if materials is not None:
                 digest.update(hashlib.sha256(materials).digest())
+    up = _Y_TO_Z if y_up else np.eye(4)
     return Inputs(
         files,
-        tuple(read[0].get(name, np.eye(4)) for name in procedure.components),
+        tuple(up @ read[0].get(name, np.eye(4)) for name in procedure.components),
         tuple(read[1].get(name) for name in procedure.components),
-        tuple(read[2].get(name, ()) for name in procedure.components),
+        tuple(tuple(up @ pose for pose in read[2].get(name, ())) for name in procedure.components),
         path,
         digest.hexdigest(),
     )
@@ -201,12 +207,10 @@ def _colour(where: str, value: Any) -> np.ndarray:
     return colour
 
 
-def load_product(
-    inputs: Inputs, procedure: Procedure, *, y_up: bool, drawn: Sequence[np.ndarray]
-) -> Product:
+def load_product(inputs: Inputs, procedure: Procedure, drawn: Sequence[np.ndarray]) -> Product:
     """Reads the meshes and puts the product on the table, scaled to RADIUS, over the origin.
 
-    `y_up`: y of the inputs points up; `drawn`: K display colours (3,) of components that have none.
+    `drawn` are K display colours (3,), for components that have none.
 
     Raises:
         ValueError: a mesh cannot be read, is empty or flat, refers to other files, or has too many
@@ -215,11 +219,10 @@ def load_product(
     meshes = []
     coloured = []
     for k, (path, pose) in enumerate(zip(inputs.files, inputs.poses, strict=True)):
-        pieces = mesh_files.read(path)
-        mesh = join([Mesh(piece.vertices, piece.faces, piece.colours) for piece in pieces])
+        mesh = join([piece.mesh for piece in mesh_files.read(path)])
         if (own := inputs.colours[k]) is not None:
             mesh = dataclasses.replace(mesh, colours=np.tile(own, (len(mesh.faces), 1)))
-        mesh = mesh.moved(Y_TO_Z @ pose if y_up else pose)
+        mesh = mesh.moved(pose)
         if mesh.volume() < 0:
             mesh = dataclasses.replace(mesh, faces=mesh.faces[:, ::-1])
         if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
@@ -246,9 +249,8 @@ def load_product(
         pose[:3, 3] = centre
         around = Mesh(vertices - centre, mesh.faces, mesh.colours)
         # From the part around its centre back to its mesh, and from there to where it is wrong.
-        up = Y_TO_Z if y_up else np.eye(4)
-        back = np.linalg.inv(to_scene @ up @ placed) @ pose
-        wrong = tuple(to_scene @ up @ one @ back for one in known)
+        back = np.linalg.inv(to_scene @ placed) @ pose
+        wrong = tuple(to_scene @ one @ back for one in known)
         part = Part(around, float(np.ptp(vertices[:, 2])), pose, pose, known_wrong=wrong)
         parts.append(part)
     raise_all(_wrong_errors(inputs, procedure, parts))

@@ -9,6 +9,7 @@ import colorsys
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -93,6 +94,12 @@ class Product:
         """By part, the one that is in its place where it is installed incorrectly."""
         parts = enumerate(self.parts)
         return {k: part.stand_in for k, part in parts if part.stand_in is not None}
+
+    def changed(self, k: int, **changes: Any) -> "Product":
+        """The product with other fields of part k."""
+        parts = list(self.parts)
+        parts[k] = dataclasses.replace(parts[k], **changes)
+        return dataclasses.replace(self, parts=tuple(parts))
 
     def mesh(self, state: Sequence[int] | np.ndarray) -> Mesh:
         """The product in a state: (K,) of 1 installed, 0 absent, -1 installed incorrectly."""

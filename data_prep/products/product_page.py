@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from data_prep.products import views, wrong_poses
+from data_prep.products import wrong_poses
 from data_prep.products.product import Product
 from data_prep.rendering.mesh import Mesh
-from data_prep.rendering.scene import Body, Camera, Light, Placed, render
+from data_prep.rendering.scene import Body, Camera, Light, Placed, around, render
 from stormpsr_jax.base import files
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import pages
@@ -31,7 +31,7 @@ def write(
 ) -> None:
     """Writes the page of a product whose K parts are in the order of the components."""
     every = np.ones(len(product.parts), np.int8)
-    camera = views.around(product.mesh(every), _AROUND, _ABOVE)  # one, to compare pictures
+    camera = around(product.mesh(every), _AROUND, _ABOVE)  # one, to compare pictures
     rng = np.random.default_rng(0)
     wrong = [wrong_poses.with_wrong_poses(product, rng) for _ in range(WRONG)]
 
@@ -78,7 +78,7 @@ def write(
 def part_pictures(product: Product) -> list[bytes]:
     """Returns a JPEG of each part alone, turned as it is in the product."""
     meshes = [part.mesh.moved(part.right) for part in product.parts]
-    return [_picture(views.around(mesh, _AROUND, _ABOVE), mesh) for mesh in meshes]
+    return [_picture(around(mesh, _AROUND, _ABOVE), mesh) for mesh in meshes]
 
 
 def _picture(camera: Camera, mesh: Mesh) -> bytes:

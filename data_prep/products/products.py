@@ -1,4 +1,4 @@
-"""Products of users: read from the meshes of their parts, or drawn at random for proofs."""
+"""Products to assemble: the toy, of the meshes of a user's parts, or drawn at random."""
 
 import colorsys
 import dataclasses
@@ -10,9 +10,9 @@ from absl import logging
 
 from data_prep.products import warnings
 from data_prep.products.meshes import load_product, read_inputs
-from data_prep.products.product import BOARD_THICKNESS, Product, random_product
+from data_prep.products.product import BOARD_THICKNESS, Product, random_product, toy_product
 from data_prep.rendering import seeds
-from stormpsr_jax.recordings.procedure import Procedure, Variant
+from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
 
 COMPONENTS = (5, 9)  # of a product that is drawn, fewest and most
 MAX_STATES = 30  # that its catalogue has at most
@@ -24,11 +24,10 @@ _NAMES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class OfUser:
-    """A product of a user, and what tells it from every other one.
+class Assembly:
+    """A product, what is done with it, and what tells it from every other one.
 
     Attributes:
-        product: a kit.
         settings: JSON values that change with it.
         warnings: what is odd about it, a line each.
     """
@@ -46,21 +45,20 @@ def from_meshes(
     poses: str | Path | None = None,
     seed: int = 0,
     up: str = "z",
-) -> OfUser:
+) -> Assembly:
     """Reads a product; `seed` is of the colours of parts that have none, `up` is "z" or "y".
 
     Raises:
         ValueError: a mesh or the poses are wrong (named).
     """
-    inputs = read_inputs(meshes, procedure, poses)
-    drawn = drawn_colours(seed, procedure.num_components)
-    product = load_product(inputs, procedure, y_up=up == "y", drawn=drawn)
+    inputs = read_inputs(meshes, procedure, poses, y_up=up == "y")
+    product = load_product(inputs, procedure, drawn_colours(seed, procedure.num_components))
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
     found = warnings.warnings(product, procedure)
-    return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
+    return Assembly(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
 
 
-def show_drawn_colours(of: OfUser, out: Path) -> None:
+def show_drawn_colours(of: Assembly, out: Path) -> None:
     """If colours are drawn, writes OUT/product.html with the parts as rendered, and says so."""
     if all(of.product.coloured):
         return
@@ -81,7 +79,7 @@ def drawn_colours(seed: int, count: int) -> list[np.ndarray]:
     ]
 
 
-def drawn(seed: int) -> OfUser:
+def drawn(seed: int) -> Assembly:
     """A product drawn at random, with a procedure of as random an order.
 
     A part on top of another one waits for it, and most others wait for some that come before them,
@@ -102,7 +100,7 @@ def drawn(seed: int) -> OfUser:
     names = rng.permutation(_NAMES)[:count].tolist()
     variant = Variant("assembly", (0,) * count, expected, ("*",), precedence)
     procedure = Procedure(f"drawn {seed}", FPS, tuple(names), states, {variant.name: variant})
-    return OfUser(product, procedure, {"product_seed": seed})
+    return Assembly(product, procedure, {"product_seed": seed})
 
 
 def _stacked(product: Product) -> set[tuple[int, int]]:
@@ -134,8 +132,8 @@ def find(
     up: str = "z",
     product_seed: int | None = None,
     seed: int = 0,
-) -> OfUser | None:
-    """The product that flags or fields tell, if any; ValueError: they do not fit each other."""
+) -> Assembly:
+    """The product that flags or fields tell, or the toy; ValueError: they do not fit each other."""
     if product_seed is not None:
         if meshes or poses or procedure is not None:
             raise ValueError(
@@ -146,7 +144,8 @@ def find(
     if not meshes:
         if poses or procedure is not None:
             raise ValueError("--procedure and --poses are of --meshes: give that too")
-        return None
+        toy = toy_product(seeds.streams(seed, "product")[0])
+        return Assembly(toy, load_procedure("synthetic"), {})
     if procedure is None:
         raise ValueError(f"--meshes={meshes}: give --procedure=FILE too, whose components they are")
     return from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)

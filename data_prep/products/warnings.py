@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_prep.products import look_alikes, views
+from data_prep.products import look_alikes
 from data_prep.products.product import Product
 from data_prep.rendering.mesh import Mesh
-from data_prep.rendering.scene import Body, Light, Placed, render
+from data_prep.rendering.scene import Body, Light, Placed, around, render
 from stormpsr_jax.recordings.procedure import Procedure
 
 _MOST = 0.5  # of the smaller box in the other: so much of most pairs have parts that lie on a heap
@@ -99,19 +99,17 @@ def _unseen(product: Product, procedure: Procedure) -> Iterator[str]:
 
 
 def _seen(product: Product, state: np.ndarray, k: int) -> bool:
-    pieces = []
-    for j in np.flatnonzero(state):
-        mesh = product.parts[j].mesh.moved(product.parts[j].right)
-        colours = np.full((len(mesh.faces), 3), float(j == k))
-        pieces.append(Mesh(mesh.vertices, mesh.faces, colours))
-    body = Placed(Body(*pieces), np.eye(4))
+    for j, part in enumerate(product.parts):  # white amid black ones
+        product = product.changed(j, mesh=_in_grey(part.mesh, float(j == k)))
+    body = Placed(Body(product.mesh(state)), np.eye(4))
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3))
-    whole, count = product.mesh(np.ones(len(product.parts))), 0
-    for above in np.radians(_ABOVE):
-        for turn in 2 * np.pi * np.arange(_AROUND) / _AROUND:
-            camera = views.around(whole, turn, above)
-            picture = render(body, [], camera, light, np.zeros(3), _SIZE)
-            count += float(np.square(picture.image[..., 0]).sum()) > _SEEN
-            if count == _LEAST:
-                return True
-    return False
+    whole = product.mesh(np.ones(len(product.parts)))
+    turns = 2 * np.pi * np.arange(_AROUND) / _AROUND
+    cameras = (around(whole, turn, above) for above in np.radians(_ABOVE) for turn in turns)
+    pictures = (render(body, [], camera, light, np.zeros(3), _SIZE) for camera in cameras)
+    seen = (picture for picture in pictures if np.square(picture.image[..., 0]).sum() > _SEEN)
+    return len(list(itertools.islice(seen, _LEAST))) == _LEAST
+
+
+def _in_grey(mesh: Mesh, level: float) -> Mesh:
+    return dataclasses.replace(mesh, colours=np.full_like(mesh.colours, level))

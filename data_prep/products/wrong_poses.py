@@ -6,7 +6,7 @@ be in its place, too. Where it is known how a part gets wrong (`Part.known_wrong
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -75,34 +75,25 @@ def _apart(part: Part, mesh: Mesh, pose: np.ndarray) -> float:
 
 
 def with_wrong_poses(
-    product: Product, rng: np.random.Generator, states: np.ndarray | None = None
+    product: Product,
+    rng: np.random.Generator,
+    states: np.ndarray | None = None,
+    wrong: Iterable[int] | None = None,
 ) -> Product:
-    """The product whose every part, where it is incorrect, is in a pose drawn for it.
+    """The product whose parts, where they are incorrect, are in poses drawn for them.
 
     Args:
         product: a kit, or a toy.
         states: (M, K) in which the product is. A part that is absent whenever another one sits
             wrong may be the one that is in its place then. None: each part stands for itself.
+        wrong: the parts whose poses are drawn; None is all.
     """
-
-    def absent(k: int) -> list[int]:
-        if states is None or not (states[:, k] < 0).any():
-            return []
-        return np.flatnonzero((states[states[:, k] < 0] == 0).all(axis=0)).tolist()
-
-    return _redrawn(product, range(len(product.parts)), absent, rng)
-
-
-def _redrawn(
-    product: Product,
-    wrong: Iterable[int],
-    absent: Callable[[int], list[int]],
-    rng: np.random.Generator,
-) -> Product:
-    """The product with another wrong pose of some parts, or an absent one in a part's place."""
     parts, taken = list(product.parts), set[int | None]()
-    for k in wrong:
-        others = [j for j in absent(k) if j not in taken]
+    for k in range(len(parts)) if wrong is None else wrong:
+        others: list[int] = []
+        if states is not None and (states[:, k] < 0).any():
+            absent = (states[states[:, k] < 0] == 0).all(axis=0)
+            others = [j for j in np.flatnonzero(absent).tolist() if j not in taken]
         parts[k] = _wrong_part(product, k, others, rng)
         taken.add(parts[k].stand_in)
     return dataclasses.replace(product, parts=tuple(parts))
@@ -178,10 +169,3 @@ def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> n
     states = np.tile(np.asarray(state, np.int8), (count, 1))
     states[:, installed] = np.where(wrong, -1, 1)
     return states
-
-
-def wrong_copy(product: Product, state: Sequence[int], rng: np.random.Generator) -> Product:
-    """The product with a wrong pose drawn for each part that is at −1 in a state (K,)."""
-    absent = np.flatnonzero(np.equal(state, 0)).tolist()
-    wrong = np.flatnonzero(np.less(state, 0)).tolist()
-    return _redrawn(product, wrong, lambda _: absent, rng)

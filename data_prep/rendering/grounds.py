@@ -112,21 +112,3 @@ def texture(name: str, colours: np.ndarray, fine: float, rng: np.random.Generato
     albedo = np.clip(colours[0] + mix * (colours[1] - colours[0]), 0.01, 0.95)
     brighter = np.clip(-mix / 2, 0, 1) * (0.85 - albedo)
     return Texture(np.ascontiguousarray(albedo + brighter, np.float32), fine)
-
-
-def seen_texture(
-    ground: Texture, level: np.ndarray, view: np.ndarray, position: np.ndarray, size: int
-) -> np.ndarray:
-    """The texture as a camera sees it, (size, size, 3) float32 linear.
-
-    Args:
-        ground: on the table.
-        level: (3,) how bright the light makes it.
-        view: (3, 3), as `scene.Camera.view` has it.
-        position: (3,) of the camera.
-    """
-    from data_prep.rendering.resampled import lay  # here, as --help does without
-
-    seen = np.empty((size, size, 3), np.float32)
-    lay(ground.albedo, ground.fine / (2 * REACH), view, position, level, seen)
-    return seen

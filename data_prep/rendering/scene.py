@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.rendering.grounds import Texture, seen_texture
-from data_prep.rendering.lens import bend
+from data_prep.rendering.grounds import REACH, Texture
 from data_prep.rendering.mesh import Mesh, cross, join
 
 # Pixels that differ from a neighbour by more than this (display values, summed over the channels)
@@ -19,6 +18,7 @@ from data_prep.rendering.mesh import Mesh, cross, join
 EDGE_CONTRAST = 0.15
 # A box is annotated where the object is almost wholly visible, as in the real data sets.
 BOX_VISIBLE = 0.9
+_HALF_VIEW, _FILL = 0.3, 0.9  # of `around`: the view's tangent, and how much of it is filled
 
 
 class Body:
@@ -34,15 +34,10 @@ class Body:
         self.normals = raster.normals(self.vertices, self.faces)
         self.colours = np.ascontiguousarray(mesh.colours, np.float32)
 
-    def scaled(self, factor: float) -> "Body":
-        """The same body, larger or smaller."""
+    def painted(self, colours: np.ndarray, size: float = 1.0) -> "Body":
+        """The same body with other albedos (F, 3), `size` times as large."""
         body = copy.copy(self)
-        body.vertices = self.vertices * factor
-        return body
-
-    def painted(self, colours: np.ndarray) -> "Body":
-        """The same body with other albedos (F, 3)."""
-        body = copy.copy(self)
+        body.vertices = size * self.vertices
         body.colours = np.ascontiguousarray(colours, np.float32)
         return body
 
@@ -92,6 +87,15 @@ def look_at(position: np.ndarray, target: np.ndarray, roll: float, half_height: 
         axis=1,
     )
     return Camera(position, rotation, half_height)
+
+
+def around(mesh: Mesh, turn: float, above: float) -> Camera:
+    """Has a mesh in view, `turn` radians about it (0 is at −y) and `above` over the table."""
+    middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
+    radius = float(np.linalg.norm(mesh.vertices - middle, axis=1).max())
+    flat = np.cos(above)
+    way = np.array([np.sin(turn) * flat, -np.cos(turn) * flat, np.sin(above)])
+    return look_at(middle + radius / (_HALF_VIEW * _FILL) * way, middle, 0.0, _HALF_VIEW)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,99 +155,15 @@ class Picture:
     box: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pixels:
-    """N chosen pixels of a picture, in the words of `raster.draw`.
-
-    Attributes:
-        before: (H, W + 1) int32, how many are chosen before a place.
-        columns: (≥ N,) int32, theirs.
-        spread: how far their samples are from their middles, both ways.
-        samples: S of each.
-    """
-
-    before: np.ndarray
-    columns: np.ndarray
-    count: int
-    spread: float
-    samples: int
+# The pixels that are drawn, in the words of `raster.draw`: before, columns and spread.
+_Pixels = tuple[np.ndarray, np.ndarray, float]
 
 
 @functools.lru_cache(2)
 def _every_pixel(size: int) -> _Pixels:
     columns = np.arange(size, dtype=np.int32)
     before = np.arange(size + 1, dtype=np.int32) + size * columns[:, None]
-    return _Pixels(before, np.tile(columns, size), size * size, 0.0, 1)
-
-
-def _edge_pixels(picture: np.ndarray) -> _Pixels:
-    from data_prep.rendering import raster
-
-    height, width = picture.shape[:2]
-    before = np.empty((height, width + 1), np.int32)
-    columns = np.empty(height * width, np.int32)
-    count = raster.choose_edges(picture, EDGE_CONTRAST, before, columns)
-    return _Pixels(before, columns, count, 0.25, 4)
-
-
-class _Scene:
-    """The triangles of a picture, ready to be drawn: first those of the body placed first."""
-
-    def __init__(
-        self,
-        placed: Sequence[Placed],
-        camera: Camera,
-        light: Light,
-        ground: Ground,
-        size: int,
-    ):
-        from data_prep.rendering import raster
-
-        total = sum(len(p.body.faces) for p in placed)
-        self._triangles = np.empty((total, raster.COLUMNS))
-        self._numbers = np.empty(total, np.int32)
-        self._colours = np.empty((total, 3), np.float32)
-        world = camera.pixels(size)
-        lights = np.stack(
-            [light.direction, light.ambient, light.diffuse, light.gloss * light.diffuse]
-        )
-        first = count = 0
-        self._ends = []
-        for body, pose in ((p.body, p.pose) for p in placed):
-            count = raster.prepare(
-                *(body.vertices, body.faces, body.closed, body.normals, body.colours),
-                *(pose, world, lights, camera.position, size, first, count),
-                *(self._triangles, self._numbers, self._colours),
-            )
-            first += len(body.faces)
-            self._ends.append(count)
-        view, position = camera.view(size), camera.position
-        self._behind = view, position, *_seen_ground(ground, light, view, position, size)
-
-    def draw(self, pixels: _Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What is seen at the samples of N pixels.
-
-        Returns:
-            1 / depth (N, S), 0 of nothing; face (N, S), counted over all bodies, −1 of nothing;
-            and (N, S) whether the first body is there, hidden or not.
-        """
-        from data_prep.rendering import raster
-
-        shape = pixels.count, pixels.samples
-        nearness, face = np.zeros(shape), np.full(shape, -1, np.int32)
-        to = pixels.before, pixels.columns, pixels.spread, nearness, face
-        product, end = self._ends[0], self._ends[-1]
-        raster.draw(self._triangles[:product], self._numbers[:product], *to)
-        whole = face >= 0
-        raster.draw(self._triangles[product:end], self._numbers[product:end], *to)
-        return nearness, face, whole
-
-    def paint(self, pixels: _Pixels, face: np.ndarray, picture: np.ndarray) -> None:
-        """Gives pixels of a picture (H, W, 3) the mean linear colour of their samples."""
-        from data_prep.rendering import raster
-
-        pixels_and_faces = pixels.before, pixels.columns, pixels.spread, face, self._colours
-        raster.colour(*pixels_and_faces, *self._behind, picture)
+    return before, np.tile(columns, size), 0.0
 
 
 def render(
@@ -263,20 +183,52 @@ def render(
         product: the object whose visible share and box are measured.
         others: everything that may hide it.
         ground: a table, or one linear RGB colour (3,) or a picture behind everything.
-        lens: its distortion, see `lens`; 0 of a pinhole camera.
+        lens: its distortion, see `sensor`; 0 of a pinhole camera.
     """
-    scene = _Scene([product, *others], camera, light, ground, size)
-    every = _every_pixel(size)
-    _, face, whole = scene.draw(every)
+    from data_prep.rendering import raster
+
+    placed = [product, *others]
+    total = sum(len(p.body.faces) for p in placed)
+    triangles, numbers = np.empty((total, raster.COLUMNS)), np.empty(total, np.int32)
+    colours = np.empty((total, 3), np.float32)
+    lights = np.stack([light.direction, light.ambient, light.diffuse, light.gloss * light.diffuse])
+    first = count = of_product = 0
+    for body, pose in ((p.body, p.pose) for p in placed):
+        count = raster.prepare(
+            *(body.vertices, body.faces, body.closed, body.normals, body.colours),
+            *(pose, camera.pixels(size), lights, camera.position, size, first, count),
+            *(triangles, numbers, colours),
+        )
+        of_product = of_product if first else count
+        first += len(body.faces)
+    view = camera.view(size), camera.position
+    behind = _seen_ground(ground, light, *view, size)
     picture = np.empty((size, size, 3), np.float32)
-    scene.paint(every, face, picture)
-    edges = _edge_pixels(picture)
-    scene.paint(edges, scene.draw(edges)[1], picture)
+
+    def draw(chosen: _Pixels, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+        """Colours N pixels; faces (N, S) at their samples, −1 of nothing, and where the product is.
+
+        Faces are counted over all bodies; the product may be hidden there.
+        """
+        nearness, face = np.zeros(shape), np.full(shape, -1, np.int32)
+        raster.draw(triangles[:of_product], numbers[:of_product], *chosen, nearness, face)
+        whole = face >= 0
+        others = slice(of_product, count)
+        raster.draw(triangles[others], numbers[others], *chosen, nearness, face)
+        raster.colour(*chosen, face, colours, *view, *behind, picture)
+        return face, whole
+
+    face, whole = draw(_every_pixel(size), size * size, 1)
+    before, columns = np.empty((size, size + 1), np.int32), np.empty(size * size, np.int32)
+    edges = raster.choose_edges(picture, EDGE_CONTRAST, before, columns)
+    draw((before, columns, 0.25), edges, 4)
     seen = int(np.count_nonzero((face >= 0) & (face < len(product.body.faces))))
     visible = seen / max(int(np.count_nonzero(whole)), 1)
     whole = whole.reshape(size, size)
     np.clip(picture, 0, 1, out=picture)
     if lens:
+        from data_prep.rendering.sensor import bend
+
         picture, whole = bend(picture, whole, lens)
     box = np.full(4, np.nan, np.float32)
     if visible > BOX_VISIBLE and whole.any():
@@ -295,7 +247,10 @@ def _seen_ground(
     if isinstance(ground, Tabletop):
         colours, waves = ground.colours * level, ground.waves
     elif isinstance(ground, Texture):
-        backdrop = seen_texture(ground, level, view, position, size)
+        from data_prep.rendering.resampled import lay
+
+        backdrop = np.empty((size, size, 3), np.float32)
+        lay(ground.albedo, ground.fine / (2 * REACH), view, position, level, backdrop)
     else:
         colours = np.tile(np.asarray(ground, np.float64), (2, 1))
     return colours, waves, backdrop

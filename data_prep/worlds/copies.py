@@ -19,20 +19,14 @@ def copy_of(product: Product, world: World, rng: np.random.Generator) -> Product
     """A copy of a product in a world; in `toy`, which has one copy, the product itself."""
     if world.nearly_right:
         nearly = rng.random(len(product.parts)) < world.nearly_right
-        parts = [
-            dataclasses.replace(part, wrong=nearly_right_pose(part, rng), stand_in=None)
-            if near and not part.known_wrong
-            else part
-            for part, near in zip(product.parts, nearly, strict=True)
-        ]
-        product = dataclasses.replace(product, parts=tuple(parts))
+        for k, part in enumerate(product.parts):
+            if nearly[k] and not part.known_wrong:
+                product = product.changed(k, wrong=nearly_right_pose(part, rng), stand_in=None)
     if world.paint != TOY.paint:
-        parts = [
-            dataclasses.replace(part, mesh=_painted(part.mesh, world.paint, rng))
-            for part in product.parts
-        ]
+        for k, part in enumerate(product.parts):
+            product = product.changed(k, mesh=_painted(part.mesh, world.paint, rng))
         board = _painted(product.board, world.paint, rng)
-        product = dataclasses.replace(product, board=board, parts=tuple(parts))
+        product = dataclasses.replace(product, board=board)
     return product
 
 

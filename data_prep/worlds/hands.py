@@ -75,6 +75,4 @@ def hand(side: int, tool: str, materials: np.ndarray, size: float = 1.0) -> Body
         size: of a hand; usual ones have 1.
     """
     body, material = _plain_hand(side, tool)
-    if size != 1:
-        body = body.scaled(size)
-    return body.painted(materials.astype(np.float32).take(material, axis=0))
+    return body.painted(materials.astype(np.float32).take(material, axis=0), size)

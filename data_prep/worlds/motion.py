@@ -65,8 +65,7 @@ class Motion:
         swing: (N, 2) radians, the hands' turn about the vertical.
         carried: (N,) component in the right hand, -1 if none.
         lift: of the hands, over a product that is high.
-        continuous: whether the frames follow each other.
-        away: (N,) whether something else is looked at, if anything ever is.
+        away: (N,) whether something else is looked at; None: no frame follows another.
     """
 
     product: np.ndarray
@@ -78,7 +77,6 @@ class Motion:
     swing: np.ndarray
     carried: np.ndarray
     lift: float = 0.0
-    continuous: bool = False
     away: np.ndarray | None = None
 
     def product_pose(self, frame: int) -> np.ndarray:
@@ -215,7 +213,6 @@ def plan_recording(
         aim + _wobble(rng, time, 2.5, [0.05] * 4).reshape(-1, 2, 2),
         _wobble(rng, time, 5.0, (0.14, 0.14)),
         carried,
-        continuous=True,
         away=np.linalg.norm(elsewhere, axis=1) > AWAY_FROM * ELSEWHERE.low,
     )
 

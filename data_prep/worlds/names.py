@@ -7,7 +7,7 @@ from stormpsr_jax.base.files import check_name
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 REHEARSAL = "rehearsal_"
-_CHARACTERS = re.compile(r"\[([^]!])[^]]*\]|\?|\*")
+_CHARACTERS = re.compile(r"\[([^]!])[^]]*\]|\?")
 
 
 def split_names(
@@ -56,11 +56,5 @@ def _matched(procedure: Procedure, variant: Variant, name: str) -> str:
 
 def _filled(glob: str, name: str) -> str:
     """A name that a glob matches: `name` for its first *."""
-    left = [name]
-
-    def fill(match: re.Match) -> str:
-        if match[0] == "*":
-            return left.pop() if left else ""
-        return match[1] or "0"
-
-    return _CHARACTERS.sub(fill, glob)
+    plain = _CHARACTERS.sub(lambda match: match[1] or "0", glob)
+    return plain.replace("*", name, 1).replace("*", "")

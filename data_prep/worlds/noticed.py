@@ -112,9 +112,7 @@ def with_visible_poses(
                 break
             nearly = world.nearly_right and number < _TRIES // 2
             pose = nearly_right_pose(part, rng) if nearly else wrong_pose(part, rng, others)
-            parts = list(product.parts)
-            parts[k] = dataclasses.replace(part, wrong=pose, stand_in=None)
-            tried = dataclasses.replace(product, parts=tuple(parts))
+            tried = product.changed(k, wrong=pose, stand_in=None)
     return product
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import simplejpeg
 
 from data_prep.products.product import Product
-from data_prep.products.wrong_poses import draw_states, wrong_copy
+from data_prep.products.wrong_poses import draw_states, with_wrong_poses
 from data_prep.rendering.scene import Picture
 from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
@@ -44,7 +44,8 @@ def cad_copies(
     if not is_wrong(name):
         return np.tile(state, (count, 1)), itertools.repeat(product)
     states = draw_states(state, count, rng)
-    return states, (wrong_copy(product, row, rng) for row in states)
+    wrong = ((row[None], np.flatnonzero(row < 0).tolist()) for row in states)
+    return states, (with_wrong_poses(product, rng, *each) for each in wrong)
 
 
 def encode(

@@ -95,7 +95,9 @@ class Workplace:
     def picture(self, motion: Motion, frame: int, state: np.ndarray, size: int) -> Picture:
         """The picture of one frame; state (K,)."""
         picture = self._picture(motion, frame, state, state, size)
-        if motion.away is not None and motion.away[frame]:
+        if motion.away is None:
+            return picture
+        if motion.away[frame]:
             picture = dataclasses.replace(picture, box=np.full(4, np.nan, np.float32))
         return self._smeared(picture, motion, frame)
 
@@ -135,7 +137,7 @@ class Workplace:
         )
 
     def _smeared(self, picture: Picture, motion: Motion, frame: int) -> Picture:
-        if not self._shutter or not motion.continuous or not frame:
+        if not self._shutter or not frame:
             return picture
         from data_prep.rendering.sensor import smeared  # here, as --help does without it
 

@@ -118,7 +118,7 @@ class World:
         cameras: what the product may be seen from.
         exposure: factor on the light that a camera takes in.
         shutter: share of the time between frames in which it takes it in, and smears what moves.
-        lens: distortion, see `rendering.lens`.
+        lens: distortion, see `rendering.sensor`.
         noise: standard deviation of a pixel's noise, of 1.
         jpeg: quality of the files.
         also: what half of the recordings are of, in place of this world.

@@ -1,16 +1,14 @@
 import functools
 import itertools
-import json
 
 import numpy as np
 import pytest
 
 from data_prep import cad
-from data_prep.rendering.scene import Body
 from data_prep.worlds import rendered
 from stormpsr_jax.data.clips import ClipSource
 from tests.support import cad_files
-from tests.support.cad_files import PARTS, PROCEDURE
+from tests.support.cad_files import PROCEDURE
 from tests.support.commands import refused
 from tests.support.digests import digests
 
@@ -30,7 +28,9 @@ def shown(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cad, "OCCLUDED", 0.0)
         _make(folder / "wrong", meshes=meshes, wrong=6, size=48)
-        patch.setattr(rendered, "wrong_copy", lambda product, *_: product)  # its poses are right
+        patch.setattr(
+            rendered, "with_wrong_poses", lambda product, *_: product
+        )  # its poses are right
         _make(folder / "right", meshes=meshes, wrong=6, size=48)
     return tuple(ClipSource(folder / name, "cad", PROCEDURE) for name in ("wrong", "right"))
 
@@ -105,40 +105,6 @@ def test_views_differ_and_hands_hide(meshes, tmp_path, monkeypatch):
     assert digests(tmp_path / "out") == digests(tmp_path / "again")
 
 
-def _bounds(product, state):
-    vertices = product.mesh(state).vertices
-    return np.stack([vertices.min(0), vertices.max(0)])
-
-
-def test_a_product_is_scaled_and_on_the_table_whichever_axis_points_up(meshes):
-    product = cad_files.product(meshes)
-    low, high = _bounds(product, (1, 1, 1))
-    np.testing.assert_allclose(np.linalg.norm(high - low), 4.0)
-    np.testing.assert_allclose([low[2], *(low + high)[:2]], 0, atol=1e-12)
-    np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 30, 15]) / 40)
-    low_wheel, high_wheel = _bounds(product, (0, 1, 0))
-    np.testing.assert_allclose((high_wheel - low_wheel) / (high - low), [1 / 4, 1, 2 / 3])
-    np.testing.assert_allclose(low_wheel[0], low[0])
-    low, high = _bounds(cad_files.product(meshes, y_up=True), (1, 1, 1))
-    np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 15, 30]) / 40)
-
-
-def test_triangles_look_outwards_also_of_inverted_and_mirrored_meshes(meshes):
-    mesh = PARTS["base.stl"].copy()
-    mesh.invert()
-    mesh.export(meshes / "base.stl")
-    (meshes / "poses.json").write_text(json.dumps({"lid": np.diag([1, -1, 1, 1]).tolist()}))
-    for part in cad_files.product(meshes).parts:
-        centres = part.mesh.vertices[part.mesh.faces].mean(1)
-        assert (np.einsum("ij,ij->i", Body(part.mesh).normals, centres) > 0).all()
-
-
-def _arguments(meshes, folder, out="out"):
-    (folder / "toy.json").write_text(json.dumps(cad_files.CONTENT))
-    basic = [f"--meshes={meshes}", f"--procedure={folder / 'toy.json'}", f"--out={folder / out}"]
-    return [*basic, "--size=16", "--per_state=1", "--workers=1"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -152,13 +118,7 @@ def _arguments(meshes, folder, out="out"):
     ],
 )
 def test_a_wrong_flag_is_one_line(meshes, tmp_path, arguments, expected, capsys):
-    assert expected in refused(capsys, cad.main, [*_arguments(meshes, tmp_path), *arguments])
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", cad_files.WRONG)
-def test_a_wrong_file_is_one_line(meshes, tmp_path, name, capsys):
-    corrupt, expected = cad_files.WRONG[name]
-    corrupt(meshes)
-    assert expected in refused(capsys, cad.main, _arguments(meshes, tmp_path))
+    assert expected in refused(
+        capsys, cad.main, [*cad_files.arguments(meshes, tmp_path / "out"), *arguments]
+    )
     assert not (tmp_path / "out").exists()

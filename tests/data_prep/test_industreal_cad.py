@@ -73,21 +73,11 @@ def expected(data: dict) -> dict:
     return result
 
 
-def test_a_box_has_the_class_of_its_category_id_also_in_a_folder_above(tmp_path):
-    data = content()
-    write(tmp_path / "x" / "synthetic_data", data)
-    for path in (tmp_path / "x", tmp_path / "x" / "synthetic_data"):
-        _, renders = industreal_cad.read_renders(path)
-        assert {render.path.name: (render.label, render.box) for render in renders} == expected(
-            data
-        )
-
-
 def test_recordings_have_the_pictures_of_their_state_and_their_boxes(tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     data = content()
-    write(tmp_path / "data", data)
-    (tmp_path / "data" / "images" / "more.png").write_bytes(png(0))
+    write(tmp_path / "data" / "synthetic_data", data)  # a folder above it is given
+    (tmp_path / "data" / "synthetic_data" / "images" / "more.png").write_bytes(png(0))
     assert make(tmp_path / "data", tmp_path / "out", Framing((16, 16)))
     assert "pictures that are left out: 1 of 27" in caplog.text
     assert "23 pictures of 22 states are taken" in caplog.text

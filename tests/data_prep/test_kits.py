@@ -68,15 +68,17 @@ def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, t
             assert (r.classes == int(name[-2:])).all()
 
 
-def test_renders_of_a_users_product_are_what_config_cad_learns_from(files, monkeypatch):
+def test_the_command_renders_what_config_cad_learns_from_unless_told_otherwise(files, monkeypatch):
     told = []
     monkeypatch.setattr(synthetic, "make_dataset", lambda _, **given: told.append(given))
+    more = ["--world=bench", *RENDERS]
+    for flags in ([], more, ["--product_seed=1"], _flags(files, "x"), _flags(files, "x", *more)):
+        synthetic.main(["--out=x", *flags])
     usual = cad.get_config().data.synthetic
-    names = ("cad_per_state", "cad_wrong", "error_recordings")
-    for flags in (_flags(files, "x"), _flags(files, "x", *RENDERS), ["--out=x"]):
-        synthetic.main(flags)
-    values = [[given[name] for name in names] for given in told]
-    assert values == [[usual[name] for name in names], [1, 2, 1], [100, 0, 0]]
+    names = ("cad_per_state", "cad_wrong", "error_recordings", "world")
+    of_user, given = [usual[name] for name in names], [1, 2, 1, "bench"]
+    values = [[of[name] for name in names] for of in told]
+    assert values == [[100, 0, 0, "toy"], given, of_user, of_user, given]
 
 
 def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):

@@ -31,10 +31,7 @@ def test_a_ball_that_is_turned_a_little_gets_a_pose_that_can_be_seen():
     ]
 
     def seen(pose):
-        parts = list(product.parts)
-        parts[LOAD] = dataclasses.replace(ball, wrong=pose)
-        there = dataclasses.replace(product, parts=tuple(parts))
-        rng = np.random.default_rng(2)
+        there, rng = product.changed(LOAD, wrong=pose), np.random.default_rng(2)
         new = noticed.with_visible_poses(there, found, views, states, worlds.BENCH, rng)
         return new.parts[LOAD].wrong
 
@@ -74,17 +71,16 @@ def test_an_installation_is_visible_once_the_hands_are_off_it(name, hidden, expe
     timeline = _timeline(k)
     timeline.states[:, k] = 0, 1, 0
     monkeypatch.setattr(type(made), "timeline", lambda *_: timeline)
-    parts = list(made.product.parts)
-    beside = affine(translation=(0.12, 0, 0)) @ parts[k].right
-    parts[k] = dataclasses.replace(parts[k], wrong=beside)
-    made = dataclasses.replace(made, product=dataclasses.replace(made.product, parts=tuple(parts)))
+    right = made.product.parts[k].right
+    beside = affine(translation=(0.12, 0, 0)) @ right
+    made = dataclasses.replace(made, product=made.product.changed(k, wrong=beside))
     plan = motion.plan_recording
 
     def planned(*given, **more):
         found = plan(*given, **more)
         reach, aim = 0 * found.reach, found.aim.copy()
         reach[50 : 50 + hidden] = 1
-        aim[50 : 50 + hidden] = parts[k].right[:2, 3] - [0, 0.2]
+        aim[50 : 50 + hidden] = right[:2, 3] - [0, 0.2]
         return dataclasses.replace(found, reach=reach, aim=aim)
 
     monkeypatch.setattr("data_prep.synthetic.plan_recording", planned)

@@ -5,8 +5,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from data_prep import parts
-from data_prep.products import glb_files, mesh_files
-from data_prep.rendering.mesh import Mesh
+from data_prep.products import mesh_files
 from tests.support import glb
 from tests.support.boxes import box
 from tests.support.commands import refused
@@ -42,25 +41,24 @@ def test_objects_of_a_file_become_meshes_in_their_places(tmp_path, capsys):
     names = ("base plate", "Peg 2", "peg 1", "Pump_casing", "Pump_roller", "Knob")
     assert {path.name for path in out.iterdir()} == {f"{name}.glb" for name in names}
     found = {name: mesh_files.read(out / f"{name}.glb") for name in names}
-    lows = [np.min([piece.vertices.min(0)[0] for piece in found[name]]) for name in names]
+    lows = [np.min([piece.mesh.vertices.min(0)[0] for piece in found[name]]) for name in names]
     assert lows == [0, 0, 3, 5, 6, 7]
-    shown = np.concatenate([piece.colours for piece in found["Knob"]])
+    assert np.isnan(found["Peg 2"][0].mesh.colours).all()
+    shown = np.concatenate([piece.mesh.colours for piece in found["Knob"]])
     assert np.unique(shown.round(6), axis=0).tolist() == [[0, 0, 1], [1, 0, 0]]
     assert "is there already" in refused(capsys, parts.main, arguments)
 
 
 def test_an_object_of_many_colours_keeps_them(tmp_path):
     ball = trimesh.creation.icosphere(subdivisions=1)
-    shown = np.random.default_rng(0).integers(0, 256, (len(ball.faces), 3)) / 255
-    shown[:9] = np.nan
-    path = tmp_path / "ball.glb"
-    path.write_bytes(glb_files.written([Mesh(ball.vertices, ball.faces, shown)]))
-    bare, many = sorted(mesh_files.read(path), key=lambda piece: len(piece.faces))
-    assert np.isnan(bare.colours).all()
-    rows = [(p.vertices[p.faces].mean(axis=1), p.colours) for p in (bare, many)]
-    centres, colours = (np.concatenate(each) for each in zip(*rows, strict=True))
-    np.testing.assert_allclose(centres, ball.triangles.mean(axis=1), atol=1e-5)
-    np.testing.assert_allclose(colours, shown, atol=1e-5)
+    shown = np.random.default_rng(0).integers(0, 256, (len(ball.faces), 3)).astype(np.uint8)
+    ball.visual.face_colors = shown
+    ball.export(tmp_path / "ball.ply")
+    parts.split(model=tmp_path / "ball.ply", out=tmp_path / "meshes")
+    (path,) = (tmp_path / "meshes").iterdir()
+    mesh = mesh_files.read(path)[0].mesh
+    np.testing.assert_allclose(mesh.vertices[mesh.faces], ball.triangles, atol=1e-5)
+    np.testing.assert_allclose(mesh.colours, shown / 255, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["o", "g"])
@@ -83,9 +81,11 @@ def test_objects_of_an_obj_file_keep_their_names_and_colours(tmp_path, key):
     assert {path.stem for path in (tmp_path / "meshes").iterdir()} == {*names}
     for i, name in enumerate(names):
         (piece,) = mesh_files.read(tmp_path / "meshes" / f"{name}.glb")
-        assert (piece.vertices[:, 0].min(), piece.vertices[:, 0].max()) == (i, i + 1)
-        assert len(piece.faces) == 12 + (key == "g" and name == "base")
-        np.testing.assert_allclose(piece.colours, [colours[i % 3]] * len(piece.faces), atol=1e-6)
+        assert (piece.mesh.vertices[:, 0].min(), piece.mesh.vertices[:, 0].max()) == (i, i + 1)
+        assert len(piece.mesh.faces) == 12 + (key == "g" and name == "base")
+        np.testing.assert_allclose(
+            piece.mesh.colours, [colours[i % 3]] * len(piece.mesh.faces), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize(

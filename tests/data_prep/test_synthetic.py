@@ -1,11 +1,12 @@
 import functools
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import synthetic
+from data_prep import cad, synthetic
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from tests.support.commands import refused
@@ -23,10 +24,8 @@ def folders(tmp_path_factory):
     make = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=1, recordings={"train": 2, "test": 1}
     )
-    more = {"cad_wrong": 2, "error_recordings": 3}
     make(folder / "few")
-    make(folder / "all", **more)
-    make(folder / "held", recordings={"train": 1}, error_recordings_step=3, **more)
+    make(folder / "all", cad_wrong=2, error_recordings=3)
     return folder
 
 
@@ -110,3 +109,15 @@ def test_a_wrong_flag_is_one_line(tmp_path, flags, expected, capsys, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert expected in refused(capsys, synthetic.main, ["--out=out", *flags])
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("missing", ["trimesh", "numba"])
+@pytest.mark.parametrize(
+    ("main", "words"), [(synthetic.main, ()), (cad.main, ("--meshes=m", "--procedure=synthetic"))]
+)
+def test_a_missing_library_is_one_line_that_names_the_extra(
+    main, words, missing, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+    said = refused(capsys, main, [f"--out={tmp_path / 'out'}", *words])
+    assert f"needs {missing!r}: pip install '.[synthetic]'" in said

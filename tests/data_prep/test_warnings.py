@@ -5,7 +5,8 @@ import pytest
 import trimesh
 
 from data_prep import cad
-from data_prep.products.meshes import load_product, read_inputs
+from data_prep.products import products
+from data_prep.products.shapes import SHAPES
 from data_prep.products.warnings import warnings
 from tests.support import toy
 from tests.support.boxes import box, product, shell
@@ -53,44 +54,75 @@ def test_a_part_that_few_cameras_see_is_told(slot, lines):
     assert len([line for line in found if "hardly a camera sees it" in line]) == lines
 
 
+def moved(shape, rng):
+    """As it is exported, in single precision."""
+    turn = trimesh.transformations.random_rotation_matrix(rng.uniform(0, 1, 3))
+    turn[:3, 3] = rng.uniform(-9, 9, 3)
+    order = rng.permutation(len(shape.vertices))
+    vertices = trimesh.transform_points(shape.vertices[order], turn)
+    faces = np.argsort(order)[shape.faces[::-1]]
+    return trimesh.Trimesh(np.float32(vertices), faces, process=False)
+
+
+def test_parts_of_one_mesh_and_colour_are_told_and_no_others():
+    """However they lie and are numbered. Arms of three lengths have a mirror image, a ball none."""
+    rng = np.random.default_rng(0)
+    arms = [box((0, 0, 0), size) for size in ((4, 1, 1), (1, 3, 1), (1, 1, 2))]
+    meshes, colours, groups = {}, {}, []
+    for number, name in enumerate(["arms", *sorted(SHAPES)]):
+        shape = SHAPES[name]() if name in SHAPES else trimesh.util.concatenate(arms)
+        parts = {
+            name: shape,
+            f"{name} again": moved(shape, rng),
+            f"long {name}": moved(shape.copy().apply_scale([1.03, 1, 1]), rng),
+        }
+        colours |= dict.fromkeys(parts, np.array([number % 5, number // 5, 2]) / 5)
+        groups.append([name, f"{name} again"])
+        if name in ("arms", "sphere"):
+            parts[f"{name} mirrored"] = shape.copy().apply_scale([-1, 1, 1])
+            colours[f"{name} mirrored"] = colours[name]
+            groups[-1] += [f"{name} mirrored"] * (name == "sphere")
+        meshes |= parts
+    meshes |= {f"{tone} ring": moved(SHAPES["ring"](), rng) for tone in ("near", "far")}
+    colours |= {"near ring": colours["ring"] + 0.03, "far ring": colours["ring"] + 0.1}
+    next(group for group in groups if "ring" in group).append("near ring")
+    made = product(*meshes.values(), colours=[colours[name] ** 2 for name in meshes])
+    none = toy.procedure(", ".join(meshes), "0" * len(meshes))
+    told = [line for line in warnings(made, none) if " look the same; " in line]
+    expected = [f"{', '.join(g[:-1])} and {g[-1]} look the same" for g in groups]
+    assert [line.partition(";")[0] for line in told] == expected
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """Meshes of a cup, a peg and a lid as STL, a hundredth as large as they should be."""
+    """Meshes of a cup, a peg and a lid like it as STL, a hundredth as large as they should be."""
     (tmp_path / "meshes").mkdir()
-    for part, mesh in (("cup", CUP), ("peg", PEG), ("lid", LID)):
+    lid = PEG.copy().apply_translation([0, 0, 2])
+    for part, mesh in (("cup", CUP), ("peg", PEG), ("lid", lid)):
         mesh.copy().apply_scale(0.1).export(tmp_path / "meshes" / f"{part}.stl")
     return tmp_path / "meshes"
 
 
-def load(folder):
-    inputs = read_inputs(folder, PROCEDURE)
-    drawn = [np.full(3, value) for value in (0.2, 0.4, 0.6)]
-    return load_product(inputs, PROCEDURE, y_up=False, drawn=drawn)
-
-
-def test_missing_colours_and_odd_sizes_are_told_and_one_mesh_gets_one_colour(folder):
-    PEG.copy().apply_scale(0.1).apply_translation([0, 0, 0.2]).export(folder / "lid.stl")
-    made = load(folder)
-    line, of_size = made.notes
-    assert "cup.stl, peg.stl, lid.stl: without colours" in line
-    assert "is 0.755 from corner to corner: too small to assemble by hand if" in of_size
-    cup, peg, lid = (np.unique(part.mesh.colours).tolist() for part in made.parts)
+def test_parts_without_colours_get_some_one_mesh_the_same_and_are_told(folder):
+    made = products.from_meshes(folder, PROCEDURE)
+    assert "cup.stl, peg.stl, lid.stl: without colours" in made.warnings[0]
+    cup, peg, lid = (np.unique(part.mesh.colours).tolist() for part in made.product.parts)
     assert peg == lid != cup
     (folder / "poses.json").write_text(json.dumps({"colors": {"cup": "#ff0000", "peg": "#00ff00"}}))
-    made = load(folder)
-    assert made.coloured == (True, True, False)
-    assert "lid.stl: without colours" in made.notes[0]
-    assert "cup.stl" not in made.notes[0]
+    made = products.from_meshes(folder, PROCEDURE)
+    assert made.product.coloured == (True, True, False)
+    assert "lid.stl: without colours" in made.warnings[0]
+    assert "cup.stl" not in made.warnings[0]
 
 
 def test_the_command_tells_warnings_before_it_renders(folder, tmp_path, caplog):
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
-    PEG.copy().apply_scale(0.1).apply_translation([0, 0, 0.2]).export(folder / "lid.stl")
     arguments = [f"--meshes={folder}", f"--procedure={tmp_path / 'toy.json'}", "--per_state=1"]
     arguments += [f"--out={tmp_path / 'out'}", "--size=16", "--workers=1", "--recordings=cad_01"]
     assert cad.main(arguments) == 0
-    colours, _, same, page = caplog.messages
+    colours, size, same, page = caplog.messages
     assert "without colours" in colours
+    assert "is 0.755 from corner to corner: too small to assemble by hand if" in size
     assert "peg and lid look the same" in same
     assert f"{tmp_path / 'out' / 'product.html'} shows the parts in the colours" in page
     assert (tmp_path / "out" / "product.html").read_text().count("data:image/jpeg") > 3

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import hashlib
 import itertools
 
@@ -7,11 +6,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import synthetic
 from data_prep.worlds import timelines, worlds
 from tests.support.recipes import SYNTHETIC, recipe
-
-FPS = 5.0
 
 
 def recording(world, name="train_000", **options):
@@ -39,7 +35,7 @@ def test_golden_pictures_and_states(name, monkeypatch):
 
     monkeypatch.setattr(simplejpeg, "encode_jpeg", keep)
     for recorded in ("train_000", "rehearsal_001", "wrong_12"):
-        data = recording(worlds.WORLDS[name], recorded, size=32, error_recordings_step=4)
+        data = recording(worlds.WORLDS[name], recorded, size=32)
         list(itertools.islice(data.jpegs, 60))
         digest.update(data.states.tobytes() + data.visible.tobytes() + data.boxes.tobytes())
     assert digest.hexdigest() == GOLDEN[name]
@@ -65,12 +61,7 @@ def test_the_finished_product_is_looked_at_last_and_nothing_else_is_other_than_w
         seconds.append((len(shown) - count) / slow.fps)
     assert all(2 <= s <= 30 for s in seconds)
     assert np.ptp(seconds) > 5
-
-
-def test_rehearsals_end_without_a_last_look():
-    rehearsed = recipe(error_recordings_step=4).timeline("train", "rehearsal_001")
-    assert rehearsed.last_look == 0
-    assert recipe().timeline("train", "train_000").last_look > 0
+    assert recipe().timeline("train", "rehearsal_001").last_look == 0
 
 
 def test_anywhere_half_of_its_recordings_are_those_of_toy():
@@ -82,49 +73,11 @@ def test_anywhere_half_of_its_recordings_are_those_of_toy():
     assert 0 < sum(same) < 6
 
 
-def test_command_makes_a_world_of_its_flags(monkeypatch):
-    told = {}
-    monkeypatch.setattr(synthetic, "make_dataset", lambda out, **given: told.update(given))
-    synthetic.main(["--out=x", "--world=bench"])
-    assert told["world"] == worlds.BENCH
-    synthetic.main(["--out=x", "--product_seed=1"])
-    assert told["world"] == worlds.ANYWHERE
-    synthetic.main(["--out=x"])
-    assert told["world"] == worlds.TOY
+def test_settings_tell_a_world_and_a_change_of_it():
     assert worlds.TOY.unlike_toy() == {}
     assert worlds.BENCH.unlike_toy()["world"] == "bench"
     brighter = dataclasses.replace(worlds.BENCH, exposure=worlds.ANYWHERE.exposure)
     assert brighter.unlike_toy() != worlds.BENCH.unlike_toy()
-
-
-@functools.cache
-def drawn(count=60):
-    rngs = map(np.random.default_rng, range(count))
-    habits = worlds.BENCH.habits
-    return [timelines.draw_timeline(SYNTHETIC, rng, habits=habits) for rng in rngs]
-
-
-def test_bench_pauses_are_those_of_real_recordings():
-    """Between those of IndustReal and MECCANO; the figures are in `worlds`."""
-    pauses = [np.diff(t.frames)[1:] / FPS for t in drawn()]
-    assert 45 < np.median(np.concatenate(pauses)) < 63
-    medians = np.log([np.median(p) for p in pauses])
-    assert 0.2 < medians.std() < 0.5
-    assert 0.5 < np.mean([np.log(p).std() for p in pauses]) < 0.9
-
-
-def test_bench_errors_are_those_of_real_recordings():
-    installed = wrong = corrected = together = events = 0
-    for timeline in drawn():
-        for _, changed in timelines.changes(timeline):
-            installed += sum(old != -1 and new != 0 for old, new in changed.values())
-            wrong += sum(new == -1 for _, new in changed.values())
-            events += 1
-            together += len(changed) > 1
-        corrected += int((timeline.states == -1).any(0).sum() - (timeline.states[-1] == -1).sum())
-    assert 0.05 < wrong / installed < 0.13
-    assert 0.5 < corrected / wrong < 0.9
-    assert 0.2 < together / events < 0.56
 
 
 def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():

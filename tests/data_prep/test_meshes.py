@@ -1,4 +1,6 @@
 import io
+import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -6,11 +8,14 @@ import numpy as np
 import pytest
 import trimesh
 
+from data_prep import cad
 from data_prep.products import mesh_files
 from data_prep.products.meshes import read_inputs
-from tests.support import cad_files, glb, toy
+from data_prep.rendering.scene import Body
+from tests.support import cad_files, glb, refusals, toy
 from tests.support.boxes import box
 from tests.support.cad_files import PARTS
+from tests.support.commands import refused
 
 BASE = toy.procedure("base", "1")
 STEP = Path(cad_files.__file__).with_name("block.step")  # 1 × 2 × 3 mm, in one colour
@@ -22,7 +27,7 @@ def meshes(tmp_path):
 
 
 def volume(piece):
-    return trimesh.Trimesh(piece.vertices, piece.faces).volume
+    return trimesh.Trimesh(piece.mesh.vertices, piece.mesh.faces).volume
 
 
 SIDES = ("v 0 0 0", "v 1 0 0", "v 0 1 0", "v 0 0 1")
@@ -40,7 +45,7 @@ def test_an_obj_has_the_colours_of_the_material_library_beside_it(meshes):
         "newmtl red\nKd 1 0 0.25\nnewmtl brown paint\nKa 1 1 1\nKd .5 .25 0\n"
         "newmtl wood\nKd 1 1 1\nmap_Kd wood.png\n"
     )
-    shown = {(p.name, *p.colours[0].tolist()) for p in mesh_files.read(path)}
+    shown = {(p.name, *p.mesh.colours[0].tolist()) for p in mesh_files.read(path)}
     assert len(shown) == 4
     assert {c for c in shown if c[1] == c[1]} == {
         ("a", 1, 0, 0.25), ("a", 0.5, 0.25, 0), ("b", 1, 0, 0.25)
@@ -50,12 +55,12 @@ def test_an_obj_has_the_colours_of_the_material_library_beside_it(meshes):
     assert read_inputs(meshes, cad_files.PROCEDURE).digest != before
     path.write_text("\n".join(["mtllib x.mtl"] + [f"{v} .2 .4 .6" for v in SIDES] + faces))
     for piece in mesh_files.read(path):
-        np.testing.assert_allclose(piece.colours, [(0.2, 0.4, 0.6)] * len(piece.faces))
+        np.testing.assert_allclose(piece.mesh.colours, [(0.2, 0.4, 0.6)] * len(piece.mesh.faces))
     (meshes / "poses.json").unlink()
     path.write_text(text)
     library.unlink()
     for piece in mesh_files.read(path):
-        assert np.isnan(piece.colours).all()
+        assert np.isnan(piece.mesh.colours).all()
     note = f"{meshes}: Front_wheel.obj names front wheel.mtl, which is not beside it; add it"
     assert any(line.startswith(note) for line in cad_files.product(meshes).notes)
 
@@ -68,7 +73,7 @@ def test_a_ply_has_the_colours_of_its_faces_or_vertices(tmp_path, encoding, of):
     mesh.export(tmp_path / "base.ply", encoding=encoding)
     assert read_inputs(tmp_path, BASE).files == (tmp_path / "base.ply",)
     (piece,) = mesh_files.read(tmp_path / "base.ply")
-    np.testing.assert_allclose(piece.colours, 12 * [(0.2, 0.4, 0)])
+    np.testing.assert_allclose(piece.mesh.colours, 12 * [(0.2, 0.4, 0)])
     np.testing.assert_allclose(volume(piece), mesh.volume)
 
 
@@ -99,7 +104,7 @@ def test_linear_vertex_colours_of_a_glb_count_times_its_materials(
 
     glb.change(trimesh.Scene(lid).export(file_type="glb"), change, meshes / "2.glb")
     (piece,) = mesh_files.read(meshes / "2.glb")
-    np.testing.assert_allclose(piece.colours, 12 * [expected], atol=1e-4)
+    np.testing.assert_allclose(piece.mesh.colours, 12 * [expected], atol=1e-4)
 
 
 @pytest.mark.parametrize(("unit", "to_mm"), [(".MILLI.,", 1), ("$,", 1000)])
@@ -109,10 +114,10 @@ def test_a_step_block_has_its_bounds_in_millimetres_and_its_colour(unit, to_mm, 
     path.write_text(STEP.read_text().replace(".MILLI.,", unit))
     assert read_inputs(tmp_path, BASE).files == (path,)
     (piece,) = mesh_files.read(path)
-    bounds = [piece.vertices.min(0), piece.vertices.max(0)]
+    bounds = [piece.mesh.vertices.min(0), piece.mesh.vertices.max(0)]
     np.testing.assert_allclose(bounds, np.array([(0, 10, 20), (1, 12, 23)]) * to_mm, rtol=1e-5)
     np.testing.assert_allclose(volume(piece), 6 * to_mm**3, rtol=1e-4)
-    np.testing.assert_allclose(piece.colours, 12 * [(0.8, 0.5, 0.2)], atol=0.01)
+    np.testing.assert_allclose(piece.mesh.colours, 12 * [(0.8, 0.5, 0.2)], atol=0.01)
     path.write_text(STEP.read_text()[:900])
     with pytest.raises(
         ValueError, match=r"base\.STEP: not a readable STEP mesh \(ValueError: dama"
@@ -134,7 +139,7 @@ def test_a_3mf_block_has_its_name_and_its_bounds_in_millimetres(unit, to_mm, tmp
             file.writestr(name, given.read(name).replace(b'unit="millimeter"', b'unit="%s"' % unit))
     (piece,) = mesh_files.read(path)
     assert piece.name == "block"
-    bounds = [piece.vertices.min(0), piece.vertices.max(0)]
+    bounds = [piece.mesh.vertices.min(0), piece.mesh.vertices.max(0)]
     np.testing.assert_allclose(bounds, block.bounds * to_mm)
 
 
@@ -153,3 +158,75 @@ def test_a_missing_reader_is_named_with_what_to_install(name, expected, tmp_path
     monkeypatch.setattr(mesh_files, "_is_installed", lambda library: False)
     with pytest.raises(ValueError, match=f"{name}: reading it {expected}"):
         read_inputs(tmp_path, BASE)
+
+
+def _bounds(product, state):
+    vertices = product.mesh(state).vertices
+    return np.stack([vertices.min(0), vertices.max(0)])
+
+
+def test_a_product_is_scaled_and_on_the_table_whichever_axis_points_up(meshes):
+    product = cad_files.product(meshes)
+    low, high = _bounds(product, (1, 1, 1))
+    np.testing.assert_allclose(np.linalg.norm(high - low), 4.0)
+    np.testing.assert_allclose([low[2], *(low + high)[:2]], 0, atol=1e-12)
+    np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 30, 15]) / 40)
+    low_wheel, high_wheel = _bounds(product, (0, 1, 0))
+    np.testing.assert_allclose((high_wheel - low_wheel) / (high - low), [1 / 4, 1, 2 / 3])
+    np.testing.assert_allclose(low_wheel[0], low[0])
+    low, high = _bounds(cad_files.product(meshes, y_up=True), (1, 1, 1))
+    np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 15, 30]) / 40)
+
+
+def test_triangles_look_outwards_also_of_inverted_and_mirrored_meshes(meshes):
+    mesh = PARTS["base.stl"].copy()
+    mesh.invert()
+    mesh.export(meshes / "base.stl")
+    (meshes / "poses.json").write_text(json.dumps({"lid": np.diag([1, -1, 1, 1]).tolist()}))
+    for part in cad_files.product(meshes).parts:
+        centres = part.mesh.vertices[part.mesh.faces].mean(1)
+        assert (np.einsum("ij,ij->i", Body(part.mesh).normals, centres) > 0).all()
+
+
+def _change(name, act):
+    return lambda m: glb.change((m / name).read_bytes(), act, m / name)
+
+
+def _refer(key):
+    other = [{"uri": "../secret.bin", "byteLength": 8}]
+    return _change("2.glb", lambda content: content.update({key: other})), "refers to another file"
+
+
+_DRACO = "KHR_draco_mesh_compression"
+# What no line of a snapshot holds: what is done to the folder, and what is said.
+BINARY = {
+    "garbage": (lambda m: (m / "base.stl").write_bytes(b"\0" * 300), "base.stl: "),
+    "cut": (lambda m: os.truncate(m / "2.glb", 500), "2.glb: not a readable GLB mesh"),
+    "draco": (
+        _change("2.glb", lambda content: content.update(extensionsRequired=[_DRACO])),
+        f"(ValueError: needs {_DRACO}, which is not read; export it without",
+    ),
+    "buffer": _refer("buffers"),
+    "image": _refer("images"),
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_a_damaged_or_foreign_file_is_one_line(meshes, tmp_path, name, capsys):
+    corrupt, expected = BINARY[name]
+    corrupt(meshes)
+    out = tmp_path / "out"
+    assert expected in refused(capsys, cad.main, cad_files.arguments(meshes, out))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(("without", "files", "messages"), refusals.cases("meshes.txt"))
+def test_what_is_wrong_with_files_is_a_line_each(
+    meshes, tmp_path, without, files, messages, capsys
+):
+    for name in without.split():
+        (meshes / name).unlink()
+    refusals.write(files, meshes)
+    out = tmp_path / "out"
+    refusals.check(capsys, messages, cad.main, cad_files.arguments(meshes, out))
+    assert not out.exists()
