@@ -1,9 +1,14 @@
-"""A station that is played a script, and a screen for it."""
+"""A station that is played a script, a screen for it, and its page on loopback."""
 
+import contextlib
 import json
+import queue
+import threading
 
+from stormpsr_jax.live import serve
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
+from stormpsr_jax.pages.access import Address
 from stormpsr_jax.serving.files.unit import parse_reset
 from tests.support.live_data import FPS, Script, scripted
 
@@ -69,3 +74,16 @@ def steps_of(told, kind):
 
 def ids(steps):
     return [step["step_id"] for step in steps]
+
+
+@contextlib.contextmanager
+def serving(title, host="127.0.0.1", port=0, token=None):
+    """A page; what is asked of it is in its `resets` and `confirmed`."""
+    resets, confirmed = threading.Semaphore(0), queue.SimpleQueue()
+    on = {"on_reset": resets.release, "on_confirm": confirmed.put}
+    page = serve.Page(Address(host, port), title=title, token=token, **on)
+    page.resets, page.confirmed = resets, confirmed
+    try:
+        yield page
+    finally:
+        page.close()
