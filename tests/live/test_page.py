@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import queue
 import re
 import signal
 import socket
@@ -22,32 +21,18 @@ pytest.importorskip("uvicorn", reason="needs the extra live")
 
 from stormpsr_jax.live import serve
 from stormpsr_jax.pages import access
+from tests.support.played import serving
 
 TOKEN = "a-token-of-24-characters"
 JPEG = b"\xff\xd8 no picture, but nobody here looks"
 ROWS = [{"step_id": 0, "name": "Install <b>&pin", "status": "next", "time_s": None}]
 VIEW = {"recording": "camera:0", "source": "live", "checklist": ROWS, "beliefs": []}
-LOOPBACK = access.Address("127.0.0.1", 0)
-ALL = access.Address("0.0.0.0", 0)
-
-
-@contextlib.contextmanager
-def serving(address=LOOPBACK, **words):
-    resets, confirmed = threading.Semaphore(0), queue.SimpleQueue()
-    page = serve.Page(
-        address, title="<script>evil</script>", on_reset=resets.release,
-        on_confirm=confirmed.put, **words,
-    )  # fmt: skip
-    page.resets, page.confirmed = resets, confirmed
-    try:
-        yield page
-    finally:
-        page.close()
+TITLE = "<script>evil</script>"
 
 
 @pytest.fixture(scope="module")
 def page(system):
-    with serving() as page:
+    with serving(TITLE) as page:
         yield page
 
 
@@ -56,7 +41,7 @@ def locked(system):
     """A page that needs a token, on all addresses, with a picture and a record."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(access.TOKEN, TOKEN)
-        with serving(ALL, token=TOKEN) as page:
+        with serving(TITLE, "0.0.0.0", token=TOKEN) as page:
             page.frame(JPEG, VIEW)
             page.send({"type": "event", "step": "Install pin"})
             yield page
@@ -185,7 +170,11 @@ def test_nothing_without_the_token(locked, capfd):
     assert "Secure" in ask(locked, "/login", "POST", form, **https)[1]["set-cookie"]
     cookie = cookie.partition(";")[0]
     assert ask(locked, Cookie=cookie)[0] == 200
-    assert ask(locked, Cookie=cookie + "x")[0] == 401
+    name = cookie.partition("=")[0]
+    assert name.endswith(f"-{port_of(locked)}"), "cookies know no ports"
+    for wrong in (f"{cookie}x", f"{name}={TOKEN}", f"{name}=\xfc"):
+        assert ask(locked, Cookie=wrong)[0] == 401
+    assert ask(locked, "/station.js", Authorization=f"Basic {TOKEN}")[0] == 401
     with Events(locked, Cookie=cookie) as events:
         token = events.next("hello")[2]["reset_token"]
     assert ask(locked, "/reset", "POST", Origin=origin, Reset_Token=token)[0] == 401
@@ -199,7 +188,7 @@ def test_nothing_without_the_token(locked, capfd):
 
 
 def test_events_come_once_each_and_are_caught_up(system, capsys):
-    with serving() as page:
+    with serving(TITLE) as page:
         with Events(page) as events:
             start = events.next("hello")[2]["start"]
             for i in range(3):
@@ -224,7 +213,7 @@ def test_events_come_once_each_and_are_caught_up(system, capsys):
 
 def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
     box = {"x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 0.6, "label": "Gehäuse\r\nX: y", "error": False}
-    with serving() as page:
+    with serving(TITLE) as page:
         assert page.wants_picture, "so that who comes later sees something at once"
         page.frame(JPEG, {**VIEW, "box": box})
         monkeypatch.setattr(serve, "_UNSEEN", 1e9)
@@ -249,7 +238,7 @@ def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
 
 
 def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
-    with serving() as page:
+    with serving(TITLE) as page:
         page.frame(JPEG, {"source": "live", "time_s": 1})
         page.send({"type": "event", "step": "Install pin"})
         first = process_of(page)
@@ -269,7 +258,7 @@ def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
 
 
 def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
-    with serving() as page:
+    with serving(TITLE) as page:
         os.kill(process_of(page), signal.SIGSTOP)
         longest = 0.0
         for i in range(2000):
@@ -287,7 +276,7 @@ def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
 
 def test_recognition_goes_on_and_the_page_comes_back_after_a_flood(system):
     """More connections than are served, which ask for nothing: 503 until they are gone."""
-    with serving() as page, contextlib.ExitStack() as stack:
+    with serving(TITLE) as page, contextlib.ExitStack() as stack:
         page.frame(JPEG, VIEW)
         assert ask(page, "/picture")[0] == 200
         before = len(os.listdir("/proc/self/fd"))
@@ -308,6 +297,7 @@ OWNER = """
 import time
 from stormpsr_jax.live import serve
 from stormpsr_jax.pages import access
+from tests.support.played import serving
 page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=print, on_confirm=print)
 print(page.url, page._process.pid, flush=True)
 time.sleep(60)
@@ -318,19 +308,18 @@ def test_a_page_ends_with_the_process_that_has_it_and_its_address_is_free(system
     with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE) as owner:
         url, process = owner.stdout.readline().decode().split()
         owner.kill()
-    with serving(access.Address("127.0.0.1", urllib.parse.urlsplit(url).port)):
+    with serving(TITLE, port=urllib.parse.urlsplit(url).port):
         wait_until(lambda: not Path(f"/proc/{process}").exists())
 
 
 def test_errors_one_line(system, monkeypatch):
-    message = r"--serve=127.0.0.1:\d+: cannot be opened \(Address"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = access.Address(*taken.getsockname())
-        with pytest.raises(ValueError, match=message), serving(address):
+    def refused(port=0):
+        with pytest.raises(ValueError) as error, serving(TITLE, port=port):
             pass
+        return str(error.value)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert refused(port).startswith(f"--serve=127.0.0.1:{port}: cannot be opened (Address")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with (
-        pytest.raises(ValueError, match=r"--serve needs 'starlette': pip install '\.\["),
-        serving(),
-    ):
-        pass
+    assert refused().startswith("--serve needs 'starlette': pip install '.[")
