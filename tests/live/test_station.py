@@ -1,7 +1,6 @@
 """The page at the work station, in a real Chromium."""
 
 import time
-import urllib.parse
 
 import numpy as np
 import pytest
@@ -229,10 +228,9 @@ def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
     """Which has been killed amid all, or has ended with its file."""
     token = "a-token-of-24-characters"
     with serving(TITLE, "0.0.0.0", token=token) as page:
-        port = urllib.parse.urlsplit(page.url).port
         page.frame(JPEG, view("next", "open"))
         page.send({"type": "event", "step": "before"})
-        tab.goto(f"http://127.0.0.1:{port}/")
+        tab.goto(f"http://127.0.0.1:{page.port}/")
         tab.get_by_label("Token of this work station").fill("wrong")
         tab.get_by_role("button", name="Watch").click()
         see(tab.get_by_role("alert"), "That is not the token.")
@@ -245,7 +243,7 @@ def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
     assert tab.locator("#stale").inner_text().startswith("No connection since")
     assert tab.locator("#reset").is_disabled()
 
-    with serving(TITLE, "0.0.0.0", port, token) as page:
+    with serving(TITLE, "0.0.0.0", page.port, token) as page:
         page.send({"type": "event", "step": "in between"})
         page.frame(JPEG, view("done", "next"))
         see(tab.locator("#connection"), "Connected")
