@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from stormpsr_jax.base import files
-from stormpsr_jax.live import past
+from stormpsr_jax.live.unit_history import UnitHistory
 from stormpsr_jax.serving.files import unit
 from stormpsr_jax.serving.named_files import check_seal, sealed
 
@@ -20,7 +20,7 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
     dropped: int
     unit: unit.UnitState
     live: dict[str, Any]
-    past: past.PastState
+    past: UnitHistory
     format: Literal[6] = 6
     checksum: str = ""
 

@@ -16,9 +16,9 @@ from stormpsr_jax.base import errors
 from stormpsr_jax.live import state_file
 from stormpsr_jax.live.capture import Capture, Clock, Taken
 from stormpsr_jax.live.outbox import Outbox
-from stormpsr_jax.live.past import Past
 from stormpsr_jax.live.screen import Screen
 from stormpsr_jax.live.serve import Page
+from stormpsr_jax.live.unit_history import UnitHistory
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
 from stormpsr_jax.serving.files import overlay, records
@@ -83,7 +83,7 @@ class Station:
         self._screen: Screen | None = None
         self._asked = threading.Event()
         self._untold: list[Untold] = []
-        self._past = Past()
+        self._history = UnitHistory()
         self._part_pictures, self._clips = part_pictures, clips
         self._dropped = 0  # before this process
         self.frame: int | None = None
@@ -222,7 +222,7 @@ class Station:
         if not untold:
             return
         for line in untold:
-            self._past.take(line.record)
+            self._history.add(line.record)
         self._save(capture)
         for record, at, jpeg in untold:
             if at is not None:
@@ -276,7 +276,7 @@ class Station:
         """Shows today's units, the one at hand last."""
         if self._screen is not None:
             now = {"unit": self._unit.state.count, "steps": self._unit.steps}
-            self._screen.page.past(self._past.units(self._record("now", None) | now))
+            self._screen.page.past(self._history.until(self._record("now", None) | now))
 
     # --- State ------------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class Station:
             dropped=self._dropped + capture.dropped,
             unit=self._unit.state,
             live=self._live.state(),
-            past=self._past.state,
+            past=self._history,
         )
         try:
             state_file.write(self._path, saved)
@@ -318,7 +318,7 @@ class Station:
             text = f"{path}: {str(error).removeprefix(f'{path}: ')}"
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
         self.frame, self._dropped, self._unit.state = saved.frame, saved.dropped, saved.unit
-        self._past.state = saved.past
+        self._history = saved.past
         if self.frame is not None:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self.frame + 1) / self._live.fps

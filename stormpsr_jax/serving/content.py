@@ -24,10 +24,16 @@ from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.risk import Control
 from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.serving import needs
 
 # By format, the field that says how the networks are kept: as weights, or as programs.
 KEPT = {3: "weights", 4: "exported"}
+# By kind of predictions (`evaluation_set.KINDS`), the network that it cannot do without, and the
+# functions that say it, of those there are. The temporal one looks at what the encoder makes.
+_NEEDS = {
+    "detections": ("detector", ("detect",)),
+    "windows": ("temporal", ("encode", "temporal")),
+    "scores": ("temporal", ("detect", "encode", "temporal")),
+}
 _JPEG = b"\xff\xd8\xff"
 ROLES = ("encoder", "temporal", "detector")
 Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
@@ -222,6 +228,11 @@ def kept(data: Any, place: str) -> str:
     return KEPT[form]
 
 
+def functions_of(stream: str) -> set[str]:
+    """Returns the functions (`Networks.functions`) that a stream takes, of those there are."""
+    return {name for kind in all_streams.find(stream).needs for name in _NEEDS[kind][1]}
+
+
 def parse(data: Any, place: str, networks: Networks) -> Content:
     """Checks the content of model.json, all but what says how the networks are kept.
 
@@ -314,7 +325,7 @@ def _contradictions(content: Content) -> Iterator[str]:
     if not content.streams:
         yield "streams: there is none"
     for name in content.streams:
-        for role in set(needs.roles(name)) - roles:
+        for role in {_NEEDS[kind][0] for kind in all_streams.find(name).needs} - roles:
             yield f"streams.{name}: needs networks.{role}"
     fitted = [stream.name for stream in all_streams.STREAMS if stream.fitted]
     if any(name in content.streams for name in fitted) != (content.fusion is not None):

@@ -60,9 +60,9 @@ def read_model(folder: str | Path) -> Content:
 
             form = weights_file
         else:
-            from stormpsr_jax.serving import programs
+            from stormpsr_jax.serving import onnx_networks
 
-            form = programs
+            form = onnx_networks
         content = parse(data, str(path), form.declared(data, str(path)))
     except ValueError as error:
         raise ValueError(one_line(str(error), 400)) from error

@@ -27,9 +27,8 @@ from stormpsr_jax.psr.risk import RISK, Decision, decide
 from stormpsr_jax.psr.stream import Event, OnlineDecoder
 from stormpsr_jax.serving import chunks
 from stormpsr_jax.serving.card import recognises_by
-from stormpsr_jax.serving.content import Content, Function
+from stormpsr_jax.serving.content import Content, Function, functions_of
 from stormpsr_jax.serving.folder import model_folder, read_model
-from stormpsr_jax.serving.needs import functions_of
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views

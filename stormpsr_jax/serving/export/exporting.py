@@ -22,8 +22,7 @@ from stormpsr_jax.serving.export import onnx_writer
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
 from stormpsr_jax.serving.named_files import MODEL, sealed
-from stormpsr_jax.serving.onnx_program import MAX_BYTES, Array, OnnxProgram
-from stormpsr_jax.serving.programs import OUTPUTS, PROGRAM
+from stormpsr_jax.serving.onnx_networks import MAX_BYTES, OUTPUTS, PROGRAM, Array, OnnxProgram
 from stormpsr_jax.serving.writing import weights_of
 
 FORMAT = 4  # of a folder with programs
