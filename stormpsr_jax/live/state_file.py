@@ -8,7 +8,7 @@ import msgspec
 from stormpsr_jax.base import files
 from stormpsr_jax.live.unit_history import UnitHistory
 from stormpsr_jax.serving.files import unit
-from stormpsr_jax.serving.named_files import check_seal, sealed
+from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,14 +27,14 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
 
 def write(path: Path, saved: Saved) -> None:
     """Writes a state with its checksum, whole or not at all; OSError where that fails."""
-    files.write_json(path, sealed(msgspec.to_builtins(saved)))
+    files.write_json(path, with_checksum(msgspec.to_builtins(saved)))
 
 
 def read(path: Path, source: str) -> Saved:
     """Returns the state of this source; ValueError if it is damaged, or of another one."""
     content = files.read_json(path)
     saved = files.fit(content, Saved, "state")
-    check_seal(content)
+    check_checksum(content)
     if saved.source != source:
         others = f"{files.shorten(saved.source)}; this one is {files.shorten(source)}"
         raise ValueError(f"is the state of another source, {others}")

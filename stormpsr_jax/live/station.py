@@ -14,7 +14,7 @@ import numpy as np
 
 from stormpsr_jax.base import errors
 from stormpsr_jax.live import state_file
-from stormpsr_jax.live.capture import Capture, Clock, Taken
+from stormpsr_jax.live.capture import Capture, Clock, TimedPicture
 from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.screen import Screen
 from stormpsr_jax.live.serve import Page
@@ -31,7 +31,7 @@ STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 
 
-class Untold(NamedTuple):
+class Line(NamedTuple):
     """What is to be told: a record, when its picture came, by `time.monotonic()`, and its JPEG."""
 
     record: dict[str, Any]
@@ -82,7 +82,7 @@ class Station:
         self._outputs: Sequence[Outbox | Page] = ()
         self._screen: Screen | None = None
         self._asked = threading.Event()
-        self._untold: list[Untold] = []
+        self._lines: list[Line] = []
         self._history = UnitHistory()
         self._part_pictures, self._clips = part_pictures, clips
         self._dropped = 0  # before this process
@@ -149,7 +149,7 @@ class Station:
         self._show(capture, None)
         self._save(capture)
 
-    def _take(self, taken: Taken) -> None:
+    def _take(self, taken: TimedPicture) -> None:
         live, unit = self._live, self._unit
         self.frame = live.frame_at(taken.time)
         if unit.waiting:
@@ -198,7 +198,7 @@ class Station:
         frame: int | None = None,
         jpeg: bytes | None = None,
     ) -> None:
-        self._untold.append(Untold({**self._record(kind, at, frame), **content}, at, jpeg))
+        self._lines.append(Line({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
         """The fields of all records; `frame` None is the last one."""
@@ -218,13 +218,13 @@ class Station:
         Killed in between, a line is missing; the other way round it would be told twice whenever
         somebody kills the process on seeing it.
         """
-        untold, self._untold = self._untold, []
-        if not untold:
+        lines, self._lines = self._lines, []
+        if not lines:
             return
-        for line in untold:
+        for line in lines:
             self._history.add(line.record)
         self._save(capture)
-        for record, at, jpeg in untold:
+        for record, at, jpeg in lines:
             if at is not None:
                 record["latency_ms"] = _milliseconds(time.monotonic() - at)
             self._say({**record, "dropped": self._dropped + capture.dropped}, jpeg)
@@ -256,7 +256,7 @@ class Station:
 
     # --- Screen -----------------------------------------------------------------------------------
 
-    def _show(self, capture: Capture, taken: Taken | None) -> None:
+    def _show(self, capture: Capture, taken: TimedPicture | None) -> None:
         """Shows the picture that was just taken, or, without one, what has changed."""
         if self._screen is None:
             return

@@ -22,7 +22,7 @@ from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit, shorten
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving.content import Content, Function, roles_of
-from stormpsr_jax.serving.named_files import Named, read_file
+from stormpsr_jax.serving.model_files import FileEntry, read_file
 
 PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
@@ -45,11 +45,11 @@ class _Exported(msgspec.Struct, forbid_unknown_fields=True):
     int8: bool
     created: str
     made_with: dict[str, str]
-    weights: Named
+    weights: FileEntry
     differs: dict[str, _Figure]
 
 
-class Declared(Named, forbid_unknown_fields=True):
+class Declared(FileEntry, forbid_unknown_fields=True):
     """What model.json says of a program.
 
     Attributes:

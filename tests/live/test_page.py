@@ -162,7 +162,7 @@ def test_events_come_once_each_and_are_caught_up(system, capsys):
         for unknown in ("another-2", f"{start}-x", "%00", f"{start}-{'9' * 5000}"):
             with Events(page.port, after=unknown) as fresh:
                 assert fresh.next("record")[1] == f"{start}-1"
-        for i in range(serve.KEPT):
+        for i in range(serve.MAX_RECORDS):
             page.send({"type": "event", "step_id": i})
         with Events(page.port, after=f"{start}-3") as again:
             heard = [again.next("record") for _ in range(2)]
@@ -230,7 +230,7 @@ def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
             page.send({"type": "event", "step": "x" * 1000})
             longest = max(longest, time.thread_time() - start)
         assert longest < 0.02
-        assert len(page._records) == serve.KEPT
+        assert len(page._records) == serve.MAX_RECORDS
         start = time.monotonic()
         page.close(0.5)
         assert time.monotonic() - start < 3

@@ -28,14 +28,14 @@ PATIENT = """
 import sys
 from stormpsr_jax import recognise
 from stormpsr_jax.live import watch
-watch.KEPT = 600
+watch.BUFFER_SECONDS = 600
 sys.exit(recognise.main())
 """
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
-    monkeypatch.setattr(watch, "KEPT", 600)
+    monkeypatch.setattr(watch, "BUFFER_SECONDS", 600)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
 def test_recognise_says_at_the_end_what_it_did_not_keep_up_with(
     hurried, trained, even, capsys, monkeypatch
 ):
-    monkeypatch.setattr(watch, "KEPT", 0.1)
+    monkeypatch.setattr(watch, "BUFFER_SECONDS", 0.1)
     assert run(trained, even, "--realtime", "--variant=assembly") == 0
     out, err = capsys.readouterr()
     text = "pictures were dropped: recognition did not keep up with 10 a second\n"

@@ -10,7 +10,7 @@ from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files import unit
 from stormpsr_jax.serving.files.unit import Reset
-from stormpsr_jax.serving.named_files import sealed
+from stormpsr_jax.serving.model_files import with_checksum
 from tests.support.live_data import (
     COVER,
     FPS,
@@ -237,7 +237,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
         ({"more": 1}, "'more': is no field that is known"),
     ):
-        files.write_json(path, sealed(saved | change))
+        files.write_json(path, with_checksum(saved | change))
         with pytest.raises(ValueError, match=message) as raised:
             play([], state=path)
         assert str(raised.value).startswith(f"{path}: ")
