@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
-from stormpsr_jax.base import errors
-from stormpsr_jax.live import state_file
+from stormpsr_jax.base import errors, files
 from stormpsr_jax.live.capture import Capture, Clock, TimedPicture
 from stormpsr_jax.live.outbox import Outbox
 from stormpsr_jax.live.screen import Screen
@@ -24,7 +24,8 @@ from stormpsr_jax.psr import cli
 from stormpsr_jax.serving.files import overlay, records
 from stormpsr_jax.serving.files.clips import Clips
 from stormpsr_jax.serving.files.thumbnails import reduced, thumbnail
-from stormpsr_jax.serving.files.unit import Reset, Unit
+from stormpsr_jax.serving.files.unit import Reset, Unit, UnitState
+from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 from stormpsr_jax.serving.online import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
@@ -37,6 +38,20 @@ class Line(NamedTuple):
     record: dict[str, Any]
     at: float | None = None
     jpeg: bytes | None = None
+
+
+class StationState(msgspec.Struct, forbid_unknown_fields=True):
+    """The content of a state file; `live` is that of `Live`."""
+
+    source: str
+    start: float
+    frame: int | None
+    dropped: int
+    unit: UnitState
+    live: dict[str, Any]
+    past: UnitHistory
+    format: Literal[6] = 6
+    checksum: str = ""
 
 
 class Station:
@@ -285,7 +300,7 @@ class Station:
         self._saved = time.monotonic()
         if self._path is None:
             return
-        saved = state_file.Saved(
+        saved = StationState(
             source=self._name,
             start=self._clock.start or 0.0,
             frame=self.frame,
@@ -295,7 +310,7 @@ class Station:
             past=self._history,
         )
         try:
-            state_file.write(self._path, saved)
+            files.write_json(self._path, with_checksum(msgspec.to_builtins(saved)))
             self._saves = True
         except OSError as error:
             if self._saves:  # told once, until it works again
@@ -312,7 +327,12 @@ class Station:
         if (path := self._path) is None or not path.exists():
             return
         try:
-            saved = state_file.read(path, self._name)
+            content = files.read_json(path)
+            saved = files.fit(content, StationState, "state")
+            check_checksum(content)
+            if saved.source != self._name:
+                known, own = files.shorten(saved.source), files.shorten(self._name)
+                raise ValueError(f"is the state of another source, {known}; this one is {own}")
             self._live.restore(saved.live)
         except ValueError as error:
             text = f"{path}: {str(error).removeprefix(f'{path}: ')}"

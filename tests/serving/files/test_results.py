@@ -4,10 +4,9 @@ import pytest
 from stormpsr_jax.psr import Decoder, Settings, learned
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings import labels, timed_labels
-from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recognised
+from stormpsr_jax.serving.recogniser import Chunk, Recognised
 from tests.support.live_data import PROCEDURE
 
 VARIANT = PROCEDURE.variants["assembly"]
