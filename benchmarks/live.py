@@ -38,7 +38,7 @@ import numpy as np
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.live import station
-from stormpsr_jax.live.capture import Capture, Clock, Taken
+from stormpsr_jax.live.capture import Capture, Clock, TimedPicture
 from stormpsr_jax.media import sources
 from stormpsr_jax.psr import STREAMS, Settings
 from stormpsr_jax.psr.cli import OneLineParser
@@ -220,7 +220,7 @@ class AsFast:
         self.ended = False
         self.rows: list[tuple[int, float, float]] = []
 
-    def get(self, seconds: float) -> Taken | None:
+    def get(self, seconds: float) -> TimedPicture | None:
         """The next picture, None after the last."""
         del seconds
         if self.ended:
@@ -235,7 +235,7 @@ class AsFast:
         if self.ended:
             return None
         self._number += 1
-        return Taken(i / FPS, self._shown[i % len(self._shown)], time.monotonic())
+        return TimedPicture(i / FPS, self._shown[i % len(self._shown)], time.monotonic())
 
 
 def memory(

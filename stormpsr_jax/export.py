@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stormpsr_jax.base.memory import check_start
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
-from stormpsr_jax.serving.programs import PROGRAM
+from stormpsr_jax.serving.onnx_networks import PROGRAM
 
 
 def main(argv: Sequence[str] | None = None) -> int:

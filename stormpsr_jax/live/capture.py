@@ -20,7 +20,7 @@ _GRACE = 1.0  # seconds for a source to notice by itself that it is silent
 _MAX_BURST = 2.0  # seconds of pictures that came while a source was opened
 
 
-class Taken(NamedTuple):
+class TimedPicture(NamedTuple):
     """A picture.
 
     Attributes:
@@ -103,7 +103,7 @@ class Capture:
         self._source, self._clock, self._frame_at = source, clock, frame_at
         self.is_file = source.is_file
         self._frame, self._resumed = after, after is not None
-        self._kept: collections.deque[Taken] = collections.deque()
+        self._kept: collections.deque[TimedPicture] = collections.deque()
         self._depth = depth
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -121,7 +121,7 @@ class Capture:
         self._stop.set()
         self._thread.join(PATIENCE + 1)
 
-    def get(self, seconds: float) -> Taken | None:
+    def get(self, seconds: float) -> TimedPicture | None:
         """The oldest picture that is kept; None if none comes for so long, or at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._kept or self.ended, seconds)
@@ -182,7 +182,7 @@ class Capture:
 
     def _keep(self, seconds: float, decode: Callable[[], np.ndarray], at: float) -> None:
         self._frame = self._frame_at(seconds)
-        taken = Taken(seconds, decode(), at)
+        taken = TimedPicture(seconds, decode(), at)
         with self._changed:
             if len(self._kept) == self._depth:
                 self._kept.popleft()

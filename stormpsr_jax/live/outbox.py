@@ -12,7 +12,7 @@ from stormpsr_jax.base.errors import one_line, tell
 SIZE = 1000  # records that wait; of a kilobyte at most, as a rule
 PATIENCE = 4.0  # seconds after which a receiver that has not taken a record is named
 TIMEOUT = 10.0  # seconds in which a receiver has to answer
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds, between attempts
+FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds, between attempts
 _MAX_SAID = 200  # characters of what a receiver says
 
 
@@ -30,10 +30,10 @@ class Outbox:
         dropped: the records that did not arrive, so far.
     """
 
-    def __init__(self, name: str, size: int = SIZE, first_pause: float = _FIRST_PAUSE):
-        """Starts the thread; `first_pause` in seconds, doubled at each further attempt."""
+    def __init__(self, name: str):
+        """Starts the thread."""
         self.dropped = 0
-        self._name, self._size, self._first_pause = name, size, first_pause
+        self._name = name
         self._waiting: collections.deque[tuple[str, bytes]] = collections.deque()
         self._status: bytes | None = None
         self._under_way = False  # whether a record is being delivered that was not counted yet
@@ -57,7 +57,7 @@ class Outbox:
             elif record.get("type") == "status":
                 self._status = text
             else:
-                if len(self._waiting) == self._size:
+                if len(self._waiting) == SIZE:
                     self._waiting.popleft()
                     self.dropped += 1
                 self._waiting.append((str(record.get("type")), text))
@@ -109,7 +109,7 @@ class Outbox:
                 self._warned = None
 
     def _deliver(self, kind: str, text: bytes) -> bool:
-        pause = self._first_pause
+        pause = FIRST_PAUSE
         while True:
             is_last = self._closing.is_set()  # one more, as the receiver may be back since
             try:

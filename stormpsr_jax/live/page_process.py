@@ -108,7 +108,9 @@ class _Watchers:
         self._title, self._access, self._say = setup["title"], access, say
         self._reset_token = secrets.token_urlsafe()
         self._start = secrets.token_hex(4)  # tells this server from the one before a restart
-        self._records: collections.deque[tuple[int, str]] = collections.deque(maxlen=serve.KEPT)
+        self._records: collections.deque[tuple[int, str]] = collections.deque(
+            maxlen=serve.MAX_RECORDS
+        )
         self._status = self._view = ""
         self._jpeg, self._box = b"", "null"
         self._past = b'{"units": []}'
@@ -132,7 +134,7 @@ class _Watchers:
         elif kind == serve.SNAPSHOT:
             frame, _, jpeg = content.partition(b"\n")
             self._snapshots[frame.decode("ascii")] = jpeg
-            if len(self._snapshots) > serve.KEPT_SNAPSHOTS:
+            if len(self._snapshots) > serve.MAX_SNAPSHOTS:
                 self._snapshots.pop(next(iter(self._snapshots)))
         elif kind == serve.PICTURE:
             box, _, self._jpeg = content.partition(b"\n")

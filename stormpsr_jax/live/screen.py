@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.live.capture import Capture, Taken
+from stormpsr_jax.live.capture import Capture, TimedPicture
 from stormpsr_jax.live.serve import Page
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.serving.files import overlay
@@ -39,7 +39,7 @@ class Screen:
         self._pictures_shown: set[int] = set()  # components that are asked for with one
         self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
 
-    def show(self, capture: Capture, taken: Taken | None, known: Mapping[str, Any]) -> None:
+    def show(self, capture: Capture, taken: TimedPicture | None, known: Mapping[str, Any]) -> None:
         """Shows the picture that was just taken, or, without one, what has changed."""
         jpeg = box = None
         if taken is not None:

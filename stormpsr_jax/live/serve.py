@@ -36,8 +36,8 @@ RECORD, STATUS, VIEW, PICTURE, END, PAST, SNAPSHOT = (bytes([c]) for c in b"rsvp
 # What it says: it has started; the next unit is to begin; somebody waits for a picture; somebody
 # has confirmed a step, whose id comes behind it.
 STARTED, RESET, WANTED, CONFIRM = b"started", b"reset", b"wanted", b"confirm "
-KEPT = 500  # records, for watchers that were away
-KEPT_SNAPSHOTS = 300  # some ten MiB
+MAX_RECORDS = 500  # records, for watchers that were away
+MAX_SNAPSHOTS = 300  # some ten MiB
 _PROCESS = "stormpsr_jax.live.page_process"
 _UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
 _INTERVAL = 0.1  # seconds between what the process is told, at least
@@ -80,9 +80,9 @@ class Page:
         self._on_reset, self._on_confirm = on_reset, on_confirm
         self._changed = threading.Condition()  # of all of these
         # What is shown, each with the number of what it was told as.
-        self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=KEPT)
+        self._records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=MAX_RECORDS)
         self._snapshots: collections.deque[tuple[int, bytes]] = collections.deque(
-            maxlen=KEPT_SNAPSHOTS
+            maxlen=MAX_SNAPSHOTS
         )
         self._newest: dict[bytes, tuple[int, bytes]] = {}
         self._count = 0

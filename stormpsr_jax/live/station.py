@@ -8,35 +8,50 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
-from stormpsr_jax.base import errors
-from stormpsr_jax.live import state_file
-from stormpsr_jax.live.capture import Capture, Clock, Taken
+from stormpsr_jax.base import errors, files
+from stormpsr_jax.live.capture import Capture, Clock, TimedPicture
 from stormpsr_jax.live.outbox import Outbox
-from stormpsr_jax.live.past import Past
 from stormpsr_jax.live.screen import Screen
 from stormpsr_jax.live.serve import Page
+from stormpsr_jax.live.unit_history import UnitHistory
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr import cli
 from stormpsr_jax.serving.files import overlay, records
 from stormpsr_jax.serving.files.clips import Clips
 from stormpsr_jax.serving.files.thumbnails import reduced, thumbnail
-from stormpsr_jax.serving.files.unit import Reset, Unit
+from stormpsr_jax.serving.files.unit import Reset, Unit, UnitState
+from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 from stormpsr_jax.serving.online import Live
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 
 
-class Untold(NamedTuple):
+class Line(NamedTuple):
     """What is to be told: a record, when its picture came, by `time.monotonic()`, and its JPEG."""
 
     record: dict[str, Any]
     at: float | None = None
     jpeg: bytes | None = None
+
+
+class StationState(msgspec.Struct, forbid_unknown_fields=True):
+    """The content of a state file; `live` is that of `Live`."""
+
+    source: str
+    start: float
+    frame: int | None
+    dropped: int
+    unit: UnitState
+    live: dict[str, Any]
+    past: UnitHistory
+    format: Literal[6] = 6
+    checksum: str = ""
 
 
 class Station:
@@ -82,8 +97,8 @@ class Station:
         self._outputs: Sequence[Outbox | Page] = ()
         self._screen: Screen | None = None
         self._asked = threading.Event()
-        self._untold: list[Untold] = []
-        self._past = Past()
+        self._lines: list[Line] = []
+        self._history = UnitHistory()
         self._part_pictures, self._clips = part_pictures, clips
         self._dropped = 0  # before this process
         self.frame: int | None = None
@@ -149,7 +164,7 @@ class Station:
         self._show(capture, None)
         self._save(capture)
 
-    def _take(self, taken: Taken) -> None:
+    def _take(self, taken: TimedPicture) -> None:
         live, unit = self._live, self._unit
         self.frame = live.frame_at(taken.time)
         if unit.waiting:
@@ -198,7 +213,7 @@ class Station:
         frame: int | None = None,
         jpeg: bytes | None = None,
     ) -> None:
-        self._untold.append(Untold({**self._record(kind, at, frame), **content}, at, jpeg))
+        self._lines.append(Line({**self._record(kind, at, frame), **content}, at, jpeg))
 
     def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
         """The fields of all records; `frame` None is the last one."""
@@ -218,13 +233,13 @@ class Station:
         Killed in between, a line is missing; the other way round it would be told twice whenever
         somebody kills the process on seeing it.
         """
-        untold, self._untold = self._untold, []
-        if not untold:
+        lines, self._lines = self._lines, []
+        if not lines:
             return
-        for line in untold:
-            self._past.take(line.record)
+        for line in lines:
+            self._history.add(line.record)
         self._save(capture)
-        for record, at, jpeg in untold:
+        for record, at, jpeg in lines:
             if at is not None:
                 record["latency_ms"] = _milliseconds(time.monotonic() - at)
             self._say({**record, "dropped": self._dropped + capture.dropped}, jpeg)
@@ -256,7 +271,7 @@ class Station:
 
     # --- Screen -----------------------------------------------------------------------------------
 
-    def _show(self, capture: Capture, taken: Taken | None) -> None:
+    def _show(self, capture: Capture, taken: TimedPicture | None) -> None:
         """Shows the picture that was just taken, or, without one, what has changed."""
         if self._screen is None:
             return
@@ -276,7 +291,7 @@ class Station:
         """Shows today's units, the one at hand last."""
         if self._screen is not None:
             now = {"unit": self._unit.state.count, "steps": self._unit.steps}
-            self._screen.page.past(self._past.units(self._record("now", None) | now))
+            self._screen.page.past(self._history.until(self._record("now", None) | now))
 
     # --- State ------------------------------------------------------------------------------------
 
@@ -285,17 +300,17 @@ class Station:
         self._saved = time.monotonic()
         if self._path is None:
             return
-        saved = state_file.Saved(
+        saved = StationState(
             source=self._name,
             start=self._clock.start or 0.0,
             frame=self.frame,
             dropped=self._dropped + capture.dropped,
             unit=self._unit.state,
             live=self._live.state(),
-            past=self._past.state,
+            past=self._history,
         )
         try:
-            state_file.write(self._path, saved)
+            files.write_json(self._path, with_checksum(msgspec.to_builtins(saved)))
             self._saves = True
         except OSError as error:
             if self._saves:  # told once, until it works again
@@ -312,13 +327,18 @@ class Station:
         if (path := self._path) is None or not path.exists():
             return
         try:
-            saved = state_file.read(path, self._name)
+            content = files.read_json(path)
+            saved = files.fit(content, StationState, "state")
+            check_checksum(content)
+            if saved.source != self._name:
+                known, own = files.shorten(saved.source), files.shorten(self._name)
+                raise ValueError(f"is the state of another source, {known}; this one is {own}")
             self._live.restore(saved.live)
         except ValueError as error:
             text = f"{path}: {str(error).removeprefix(f'{path}: ')}"
             raise ValueError(f"{text}; remove it to start anew, or give another --state") from error
         self.frame, self._dropped, self._unit.state = saved.frame, saved.dropped, saved.unit
-        self._past.state = saved.past
+        self._history = saved.past
         if self.frame is not None:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self.frame + 1) / self._live.fps

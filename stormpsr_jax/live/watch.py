@@ -26,7 +26,7 @@ from stormpsr_jax.serving.files.unit import Reset, parse_reset
 from stormpsr_jax.serving.folder import model_folder
 from stormpsr_jax.serving.model import load_model
 
-KEPT = 1.0  # seconds of pictures that wait at most
+BUFFER_SECONDS = 1.0  # seconds of pictures that wait at most
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         if reset.kind == "key":
             _on_enter(station.ask_reset)
         stop = stack.enter_context(interruption.noted())
-        depth = max(2, math.ceil(KEPT * model.fps))
+        depth = max(2, math.ceil(BUFFER_SECONDS * model.fps))
         capture = Capture(source, clock, live.frame_at, depth=depth, after=station.frame)
         try:
             with capture:

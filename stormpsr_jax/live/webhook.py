@@ -9,7 +9,6 @@ import base64
 import contextlib
 import http.client
 import uuid
-from typing import Any
 
 from stormpsr_jax.live import addresses
 from stormpsr_jax.live.addresses import Url
@@ -37,14 +36,14 @@ def parse(url: str) -> Url:
 class Webhook(Outbox):
     """Posts records, and posts them again where that failed, in a thread of its own."""
 
-    def __init__(self, url: str, **options: Any):
+    def __init__(self, url: str):
         """Opens no connection yet.
 
         Raises:
             ValueError: the URL is none.
         """
         self._url, self._session = parse(url), uuid.uuid4()
-        super().__init__(str(self._url), **options)
+        super().__init__(str(self._url))
 
     def _attempt(self, kind: str, text: bytes) -> bool:
         url = self._url

@@ -121,13 +121,16 @@ def inline(text: str, label: str, prefix: str) -> markupsafe.Markup:
 
 
 def template(name: str, folder: pathlib.Path | None = None) -> jinja2.Template:
-    """Returns a jinja2 template of a folder (``templates``); what it is given is escaped."""
+    """Returns a jinja2 template of a folder (``templates``).
+
+    What it is given is escaped as HTML, but in Markdown (.md).
+    """
     import jinja2
 
     folder = folder or pathlib.Path(__file__).parents[1] / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
+        autoescape=not name.endswith(".md"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -24,10 +24,16 @@ from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.risk import Control
 from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.serving import needs
 
 # By format, the field that says how the networks are kept: as weights, or as programs.
-KEPT = {3: "weights", 4: "exported"}
+FORMATS = {3: "weights", 4: "exported"}
+# By kind of predictions (`evaluation_set.KINDS`), the network that it cannot do without, and the
+# functions that say it, of those there are. The temporal one looks at what the encoder makes.
+_NEEDS = {
+    "detections": ("detector", ("detect",)),
+    "windows": ("temporal", ("encode", "temporal")),
+    "scores": ("temporal", ("detect", "encode", "temporal")),
+}
 _JPEG = b"\xff\xd8\xff"
 ROLES = ("encoder", "temporal", "detector")
 Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
@@ -210,16 +216,21 @@ class _Stream(msgspec.Struct, forbid_unknown_fields=True):
     control: Any = None
 
 
-def kept(data: Any, place: str) -> str:
-    """Returns how the networks are kept, a value of KEPT; ValueError if it is another format."""
+def networks_field(data: Any, place: str) -> str:
+    """Returns how the networks are kept, a value of FORMATS; ValueError if it is another format."""
     form = field(data, "format", int, place)
-    if form not in KEPT:
-        remedy = "update the package" if form > max(KEPT) else "make the model again"
-        known = " and ".join(map(str, KEPT))
+    if form not in FORMATS:
+        remedy = "update the package" if form > max(FORMATS) else "make the model again"
+        known = " and ".join(map(str, FORMATS))
         raise ValueError(
             f"{place}: is of format {form}, this version of stormpsr_jax knows {known}; {remedy}"
         )
-    return KEPT[form]
+    return FORMATS[form]
+
+
+def functions_of(stream: str) -> set[str]:
+    """Returns the functions (`Networks.functions`) that a stream takes, of those there are."""
+    return {name for kind in all_streams.find(stream).needs for name in _NEEDS[kind][1]}
 
 
 def parse(data: Any, place: str, networks: Networks) -> Content:
@@ -229,8 +240,8 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         ValueError: the first mistake, with its place.
     """
     read = fit(_without_embedding(data, place), _Model, place)
-    for other in KEPT.values():
-        if other in data and other != KEPT[read.format]:
+    for other in FORMATS.values():
+        if other in data and other != FORMATS[read.format]:
             raise ValueError(f"{place}: {other}: is no field of format {read.format}")
     streams = {}
     for name, record in read.streams.items():
@@ -242,7 +253,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         raise ValueError(f"{place}: default: {shorten(read.default)} is not in streams")
     fusion = read.fusion
     values = msgspec.structs.asdict(read)
-    for key in ("format", "fits", *KEPT.values()):
+    for key in ("format", "fits", *FORMATS.values()):
         del values[key]
     values |= {
         "procedure": Procedure.from_json(read.procedure, f"{place}: procedure"),
@@ -314,7 +325,7 @@ def _contradictions(content: Content) -> Iterator[str]:
     if not content.streams:
         yield "streams: there is none"
     for name in content.streams:
-        for role in set(needs.roles(name)) - roles:
+        for role in {_NEEDS[kind][0] for kind in all_streams.find(name).needs} - roles:
             yield f"streams.{name}: needs networks.{role}"
     fitted = [stream.name for stream in all_streams.STREAMS if stream.fitted]
     if any(name in content.streams for name in fitted) != (content.fusion is not None):

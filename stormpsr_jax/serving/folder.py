@@ -14,8 +14,8 @@ from typing import Any
 from stormpsr_jax import demo
 from stormpsr_jax.base import files, installed
 from stormpsr_jax.base.errors import one_line
-from stormpsr_jax.serving.content import Content, kept, parse
-from stormpsr_jax.serving.named_files import MODEL, check_regular, sealed
+from stormpsr_jax.serving.content import Content, networks_field, parse
+from stormpsr_jax.serving.model_files import MODEL, check_regular, with_checksum
 
 MAX_JSON = 2**23  # bytes of model.json
 
@@ -46,23 +46,23 @@ def read_model(folder: str | Path) -> Content:
         raise ValueError(f"{path}: has over {MAX_JSON:,} bytes, which no model.json has")
     data = files.read_json(path)
     if isinstance(data, dict) and "checksum" in data:
-        if sealed(data)["checksum"] != data.pop("checksum"):
+        if with_checksum(data)["checksum"] != data.pop("checksum"):
             raise ValueError(
                 f"{path}: was damaged or changed: it differs from its checksum; copy the folder "
                 'again, or delete the field "checksum" if the change is meant'
             )
     try:
         form: Any  # only now, as each needs what the other does without
-        if kept(data, str(path)) == "weights":
+        if networks_field(data, str(path)) == "weights":
             what = f"{folder}: a model as a run leaves it (not an ONNX export, docs/recognise.md)"
             installed.check_extra("", ["jax", "flax", "optax", "safetensors"], what)
             from stormpsr_jax.serving import weights_file
 
             form = weights_file
         else:
-            from stormpsr_jax.serving import programs
+            from stormpsr_jax.serving import onnx_networks
 
-            form = programs
+            form = onnx_networks
         content = parse(data, str(path), form.declared(data, str(path)))
     except ValueError as error:
         raise ValueError(one_line(str(error), 400)) from error

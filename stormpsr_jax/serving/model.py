@@ -25,14 +25,12 @@ from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.risk import RISK, Decision, decide
 from stormpsr_jax.psr.stream import Event, OnlineDecoder
-from stormpsr_jax.serving import chunks
 from stormpsr_jax.serving.card import recognises_by
-from stormpsr_jax.serving.content import Content, Function
+from stormpsr_jax.serving.content import Content, Function, functions_of
 from stormpsr_jax.serving.folder import model_folder, read_model
-from stormpsr_jax.serving.needs import functions_of
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views
+from stormpsr_jax.serving.recogniser import Recogniser, Rows, Views, decoded
 
 
 def load_model(folder: str | Path) -> Model:
@@ -367,7 +365,7 @@ class Model:
         batch: int,
     ) -> Iterator[Event]:
         share, events = self.product_share(), []
-        for chunk in chunks.decoded(recogniser, decoder, rows, batch, first_frame):
+        for chunk in decoded(recogniser, decoder, rows, batch, first_frame):
             share.update(chunk.recognised)
             events += chunk.events
         if share.fits is False:

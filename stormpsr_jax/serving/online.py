@@ -19,7 +19,7 @@ from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.stream import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.serving import checklist
 from stormpsr_jax.serving.checklist import Checklist
-from stormpsr_jax.serving.named_files import check_seal, sealed
+from stormpsr_jax.serving.model_files import check_checksum, with_checksum
 from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser, Rows, decode_row, stack
 
@@ -264,7 +264,7 @@ class Live:
             checklist=self._checklist.state(),
             product=self.product.counts,
         )
-        return sealed(msgspec.to_builtins(state))
+        return with_checksum(msgspec.to_builtins(state))
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state. Nothing in it is executed.
@@ -281,7 +281,7 @@ class Live:
                 f"the saved state is of a model of {shorten(saved.model)}, this one is of "
                 f"{self._of_model}"
             )
-        check_seal(state)
+        check_checksum(state)
         decoder.restore(saved.decoder)
         steps.restore(saved.checklist)
         if (kept := saved.window) is not None:

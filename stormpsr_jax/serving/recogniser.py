@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import memory
+from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.psr.stream import Event, OnlineDecoder, Seen
 from stormpsr_jax.recordings import scores
 from stormpsr_jax.recordings.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
@@ -182,3 +184,41 @@ def decode_row(
     if recognised.scores is not None:
         found = scores.row(recognised.scores, i)
     return decoder.observe(frame, Seen(detections, windows, found), stands)
+
+
+@dataclasses.dataclass
+class Chunk:
+    """B rows in order.
+
+    Attributes:
+        numbers: of their frames.
+        events: that complete at them.
+        beliefs: of each component after each of them, in 0…1; None of a stream without, and before
+            the first one.
+    """
+
+    numbers: range
+    recognised: Recognised
+    events: list[Event]
+    beliefs: list[Belief | None]
+
+
+def decoded(
+    recogniser: Recogniser,
+    decoder: OnlineDecoder,
+    rows: Iterator[Rows],
+    batch: int,
+    first_frame: int,
+) -> Iterator[Chunk]:
+    """Yields all rows of a recording, `batch` at a time; both make a start with it."""
+    start = first_frame
+    while part := list(itertools.islice(rows, batch)):
+        seen = recogniser(stack(part))
+        numbers = range(start, start + len(part))
+        chunk = Chunk(numbers, seen, [], [])
+        for i, number in enumerate(numbers):
+            chunk.events += decode_row(decoder, number, seen, i)
+            belief = decoder.belief
+            chunk.beliefs.append(None if belief is None else belief.probabilities())
+        yield chunk
+        start = numbers.stop

@@ -18,14 +18,14 @@ from stormpsr_jax.base.files import fit
 from stormpsr_jax.networks import architectures
 from stormpsr_jax.serving.content import Content, roles_of
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
-from stormpsr_jax.serving.named_files import Named, read_file
+from stormpsr_jax.serving.model_files import FileEntry, read_file
 from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import check_names
 
 WEIGHTS = "weights.safetensors"
 
 
-class _Weights(Named, forbid_unknown_fields=True):
+class _Weights(FileEntry, forbid_unknown_fields=True):
     dtype: Literal["float32", "float16"]
 
 

@@ -22,7 +22,7 @@ from stormpsr_jax.serving.card import CARD, card
 from stormpsr_jax.serving.content import Content, parse
 from stormpsr_jax.serving.folder import read_model
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
-from stormpsr_jax.serving.named_files import MODEL, sealed
+from stormpsr_jax.serving.model_files import MODEL, with_checksum
 from stormpsr_jax.serving.weights_file import (
     WEIGHTS,
     check_arrays,
@@ -114,7 +114,7 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
     parameters.write_safetensors(weights_path, arrays)
     data["weights"]["sha256"] = files.checksum(weights_path)
     data["weights"]["size"] = weights_path.stat().st_size
-    files.write_json(path, sealed(data))
+    files.write_json(path, with_checksum(data))
     counts = dict.fromkeys(data["networks"], 0)
     for name, array in arrays.items():
         counts[name.split("/")[0]] += array.size if name.split("/")[1] == "params" else 0

@@ -56,7 +56,7 @@ MEMORY = 2**33  # bytes of address space, more than anything sound takes
 class Reader(NamedTuple):
     make: Callable[[Path], object]  # writes good files into a folder
     read: Callable[[Path, Path], object]  # one of them, in that folder, to what can be compared
-    sealed: bool = False  # a checksum tells of damage: the result is right or an error
+    with_checksum: bool = False  # a checksum tells of damage: the result is right or an error
 
 
 def digest(values: Any) -> int:
@@ -248,12 +248,12 @@ READERS = {
     "pictures": Reader(make_pictures, read_pictures),
     "labels and boxes": Reader(make_labels, read_labels),
     "files of evaluate": Reader(make_evaluated, read_evaluated),
-    "scores": Reader(make_scored, read_scored, sealed=True),
-    "model folders": Reader(model_data.write, read_model, sealed=True),
-    "weights": Reader(make_weights, read_weights, sealed=True),
+    "scores": Reader(make_scored, read_scored, with_checksum=True),
+    "model folders": Reader(model_data.write, read_model, with_checksum=True),
+    "weights": Reader(make_weights, read_weights, with_checksum=True),
     "old weights": Reader(make_old_weights, read_weights),
     "data folders": Reader(shards_data.build, read_data),
-    "states": Reader(make_states, read_state, sealed=True),
+    "states": Reader(make_states, read_state, with_checksum=True),
     "config files": Reader(make_config, read_config),
 }
 CHANGES = {
@@ -313,8 +313,8 @@ class Attempts:
         forget_peak()
         try:
             result = READERS[name].read(place, path)
-            sealed = READERS[name].sealed and not crafted and way not in HARMLESS
-            if sealed and result != results[chosen]:
+            with_checksum = READERS[name].with_checksum and not crafted and way not in HARMLESS
+            if with_checksum and result != results[chosen]:
                 wrong = f"silent: {result!r:.80}, not {results[chosen]!r:.80}"
         except ValueError as raised:
             error = str(raised)

@@ -71,7 +71,7 @@ def test_capture_a_lost_source_is_opened_again_with_growing_pauses():
     session = [(i / FPS, i) for i in range(4)]
     source = Fake(session, None, None, None, None, session, pause=0.1)
     got, one = taken_from(source, 6)
-    assert one.reconnections in (5, 6)  # the last session has an end, too
+    assert one.reconnections >= 5  # the last session has an end, too
     pauses = np.diff(source.opened)[1:5]
     assert (pauses > [0.09, 0.19, 0.19, 0.19]).all()
     # The first picture of a session only tells when its second one is taken.

@@ -1,10 +1,8 @@
 """The server of the page at the work station, by real HTTP on loopback."""
 
 import contextlib
-import http.client
 import json
 import os
-import queue
 import re
 import signal
 import socket
@@ -22,32 +20,18 @@ pytest.importorskip("uvicorn", reason="needs the extra live")
 
 from stormpsr_jax.live import serve
 from stormpsr_jax.pages import access
+from tests.support.played import Events, ask, serving
 
 TOKEN = "a-token-of-24-characters"
 JPEG = b"\xff\xd8 no picture, but nobody here looks"
 ROWS = [{"step_id": 0, "name": "Install <b>&pin", "status": "next", "time_s": None}]
 VIEW = {"recording": "camera:0", "source": "live", "checklist": ROWS, "beliefs": []}
-LOOPBACK = access.Address("127.0.0.1", 0)
-ALL = access.Address("0.0.0.0", 0)
-
-
-@contextlib.contextmanager
-def serving(address=LOOPBACK, **words):
-    resets, confirmed = threading.Semaphore(0), queue.SimpleQueue()
-    page = serve.Page(
-        address, title="<script>evil</script>", on_reset=resets.release,
-        on_confirm=confirmed.put, **words,
-    )  # fmt: skip
-    page.resets, page.confirmed = resets, confirmed
-    try:
-        yield page
-    finally:
-        page.close()
+TITLE = "<script>evil</script>"
 
 
 @pytest.fixture(scope="module")
 def page(system):
-    with serving() as page:
+    with serving(TITLE) as page:
         yield page
 
 
@@ -56,50 +40,10 @@ def locked(system):
     """A page that needs a token, on all addresses, with a picture and a record."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(access.TOKEN, TOKEN)
-        with serving(ALL, token=TOKEN) as page:
+        with serving(TITLE, "0.0.0.0", token=TOKEN) as page:
             page.frame(JPEG, VIEW)
             page.send({"type": "event", "step": "Install pin"})
             yield page
-
-
-def port_of(page):
-    return urllib.parse.urlsplit(page.url).port
-
-
-def ask(page, path="/", method="GET", body=None, **headers):
-    """Returns status, headers and body; a header Host given is the one that is sent."""
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=10)
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, path, body, headers)
-    answer = connection.getresponse()
-    found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-    connection.close()
-    return found
-
-
-class Events:
-    def __init__(self, page, after="", **headers):
-        self._connection = http.client.HTTPConnection("127.0.0.1", port_of(page), timeout=10)
-        self._connection.request("GET", f"/events?after={after}", headers=headers)
-        self._answer = self._connection.getresponse()
-        assert self._answer.status == 200
-        assert self._answer.getheader("Content-Type").startswith("text/event-stream")
-
-    def next(self, wanted=None):
-        while True:
-            fields = {}
-            while line := self._answer.readline().decode().rstrip("\n"):
-                name, _, value = line.partition(": ")
-                fields[name] = value
-            found = fields["event"], fields.get("id"), json.loads(fields["data"])
-            if wanted in (None, found[0]):
-                return found
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._connection.close()
 
 
 def wait_until(holds, seconds=20):
@@ -114,7 +58,7 @@ def process_of(page):
 
 
 def test_page_self_contained_escaped_and_under_a_policy(page):
-    status, headers, body = ask(page)
+    status, headers, body = ask(page.port)
     text = body.decode()
     assert status == 200
     assert "&lt;script&gt;evil" in text
@@ -125,19 +69,19 @@ def test_page_self_contained_escaped_and_under_a_policy(page):
     assert headers["cache-control"] == "no-store"
     assert "server" not in headers
     assert not re.search(r"\sstyle=|\son\w+=|<script>|<style", text), "the policy forbids these"
-    script = ask(page, "/station.js")[2].decode()
+    script = ask(page.port, "/station.js")[2].decode()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
-    for part in (text, script, ask(page, "/station.css")[2].decode()):
+    for part in (text, script, ask(page.port, "/station.css")[2].decode()):
         assert not re.search(r"(https?:)?//(?!www\.w3\.org/2000/svg)[a-z]+\.", part)
-    assert ask(page, "/../../etc/passwd")[0] == 404
-    origin = f"http://127.0.0.1:{port_of(page)}"
-    assert ask(page, "/picture", "POST", Origin=origin)[0] == 405
+    assert ask(page.port, "/../../etc/passwd")[0] == 404
+    origin = f"http://127.0.0.1:{page.port}"
+    assert ask(page.port, "/picture", "POST", Origin=origin)[0] == 405
 
 
 def test_reset_needs_its_token_and_this_origin(page):
-    with Events(page) as events:
+    with Events(page.port) as events:
         token = events.next("hello")[2]["reset_token"]
-    good = {"Origin": f"http://127.0.0.1:{port_of(page)}", "Reset_Token": token}
+    good = {"Origin": f"http://127.0.0.1:{page.port}", "Reset_Token": token}
     bad = [
         {"Origin": good["Origin"]},
         {"Reset_Token": good["Reset_Token"]},
@@ -147,34 +91,34 @@ def test_reset_needs_its_token_and_this_origin(page):
         {**good, "Host": "evil.example", "Origin": "http://evil.example"},
     ]
     for headers in bad:
-        assert ask(page, "/reset", "POST", **headers)[0] == 403, headers
-        assert ask(page, "/confirm?step=27", "POST", **headers)[0] == 403, headers
+        assert ask(page.port, "/reset", "POST", **headers)[0] == 403, headers
+        assert ask(page.port, "/confirm?step=27", "POST", **headers)[0] == 403, headers
     assert not page.resets.acquire(blocking=False)
-    assert ask(page, "/reset", "POST", **good)[0] == 202
+    assert ask(page.port, "/reset", "POST", **good)[0] == 202
     assert page.resets.acquire(timeout=5)
     for step in ("", "x", "-3", "2" * 7):
-        assert ask(page, f"/confirm?step={step}", "POST", **good)[0] == 400
-    assert ask(page, "/confirm?step=27", "POST", **good)[0] == 202
+        assert ask(page.port, f"/confirm?step={step}", "POST", **good)[0] == 400
+    assert ask(page.port, "/confirm?step=27", "POST", **good)[0] == 202
     assert page.confirmed.get(timeout=5) == 27
 
 
 def test_nothing_without_the_token(locked, capfd):
-    status, _, body = ask(locked)
+    status, _, body = ask(locked.port)
     assert status == 401
     assert b'type="password"' in body
     for path in ("/picture", "/events", "/past", "/snapshot", "/station.js", "/nowhere"):
-        assert ask(locked, path)[0] == 401
-        assert ask(locked, path, Authorization="Bearer wrong-token-of-24-letters")[0] == 401
-    assert ask(locked, "/station.css")[0] == 200
-    origin = f"http://127.0.0.1:{port_of(locked)}"
-    assert ask(locked, "/reset", "POST", Origin=origin)[0] == 401
-    assert ask(locked, "/station.js", Authorization=f"Bearer {TOKEN}")[0] == 200
+        assert ask(locked.port, path)[0] == 401
+        assert ask(locked.port, path, Authorization="Bearer wrong-token-of-24-letters")[0] == 401
+    assert ask(locked.port, "/station.css")[0] == 200
+    origin = f"http://127.0.0.1:{locked.port}"
+    assert ask(locked.port, "/reset", "POST", Origin=origin)[0] == 401
+    assert ask(locked.port, "/station.js", Authorization=f"Bearer {TOKEN}")[0] == 200
 
     form = urllib.parse.urlencode({"token": TOKEN})
-    assert ask(locked, "/login", "POST", form)[0] == 403, "needs the origin"
+    assert ask(locked.port, "/login", "POST", form)[0] == 403, "needs the origin"
     for wrong in ("token=wrong", "x" * 10**6):
-        assert ask(locked, "/login", "POST", wrong, Origin=origin)[0] == 401
-    status, headers, _ = ask(locked, "/login", "POST", form, Origin=origin)
+        assert ask(locked.port, "/login", "POST", wrong, Origin=origin)[0] == 401
+    status, headers, _ = ask(locked.port, "/login", "POST", form, Origin=origin)
     assert status == 303
     cookie = headers["set-cookie"]
     assert "HttpOnly" in cookie
@@ -182,15 +126,19 @@ def test_nothing_without_the_token(locked, capfd):
     assert "Secure" not in cookie
     assert TOKEN not in cookie
     https = {"Host": "station.example", "Origin": "https://station.example"}
-    assert "Secure" in ask(locked, "/login", "POST", form, **https)[1]["set-cookie"]
+    assert "Secure" in ask(locked.port, "/login", "POST", form, **https)[1]["set-cookie"]
     cookie = cookie.partition(";")[0]
-    assert ask(locked, Cookie=cookie)[0] == 200
-    assert ask(locked, Cookie=cookie + "x")[0] == 401
-    with Events(locked, Cookie=cookie) as events:
+    assert ask(locked.port, Cookie=cookie)[0] == 200
+    name = cookie.partition("=")[0]
+    assert name.endswith(f"-{locked.port}"), "cookies know no ports"
+    for wrong in (f"{cookie}x", f"{name}={TOKEN}", f"{name}=\xfc"):
+        assert ask(locked.port, Cookie=wrong)[0] == 401
+    assert ask(locked.port, "/station.js", Authorization=f"Basic {TOKEN}")[0] == 401
+    with Events(locked.port, Cookie=cookie) as events:
         token = events.next("hello")[2]["reset_token"]
-    assert ask(locked, "/reset", "POST", Origin=origin, Reset_Token=token)[0] == 401
+    assert ask(locked.port, "/reset", "POST", Origin=origin, Reset_Token=token)[0] == 401
     with_all = {"Origin": origin, "Reset_Token": token, "Cookie": cookie}
-    assert ask(locked, "/reset", "POST", **with_all)[0] == 202
+    assert ask(locked.port, "/reset", "POST", **with_all)[0] == 202
     assert capfd.readouterr() == ("", ""), "no request is logged"
     for file in ("cmdline", "environ"):
         said = Path(f"/proc/{process_of(locked)}/{file}").read_bytes()
@@ -199,8 +147,8 @@ def test_nothing_without_the_token(locked, capfd):
 
 
 def test_events_come_once_each_and_are_caught_up(system, capsys):
-    with serving() as page:
-        with Events(page) as events:
+    with serving(TITLE) as page:
+        with Events(page.port) as events:
             start = events.next("hello")[2]["start"]
             for i in range(3):
                 page.send({"type": "event", "step": f"Pin\r\n{i}"})
@@ -209,14 +157,14 @@ def test_events_come_once_each_and_are_caught_up(system, capsys):
             assert [record["step"] for *_, record in heard] == ["Pin\r\n0", "Pin\r\n1", "Pin\r\n2"]
             assert [number for _, number, _ in heard] == [f"{start}-{i}" for i in (1, 2, 3)]
             assert events.next("record")[1:] == (None, {"type": "status", "fps": 9.5})
-        with Events(page, **{"Last-Event-ID": f"{start}-2"}) as by_itself:
+        with Events(page.port, **{"Last-Event-ID": f"{start}-2"}) as by_itself:
             assert by_itself.next("record")[1] == f"{start}-3"
         for unknown in ("another-2", f"{start}-x", "%00", f"{start}-{'9' * 5000}"):
-            with Events(page, after=unknown) as fresh:
+            with Events(page.port, after=unknown) as fresh:
                 assert fresh.next("record")[1] == f"{start}-1"
-        for i in range(serve.KEPT):
+        for i in range(serve.MAX_RECORDS):
             page.send({"type": "event", "step_id": i})
-        with Events(page, after=f"{start}-3") as again:
+        with Events(page.port, after=f"{start}-3") as again:
             heard = [again.next("record") for _ in range(2)]
             assert {"type": "event", "step_id": 0} in [record for *_, record in heard]
     assert not capsys.readouterr().err
@@ -224,17 +172,21 @@ def test_events_come_once_each_and_are_caught_up(system, capsys):
 
 def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
     box = {"x0": 0.1, "y0": 0.2, "x1": 0.5, "y1": 0.6, "label": "Gehäuse\r\nX: y", "error": False}
-    with serving() as page:
+    with serving(TITLE) as page:
         assert page.wants_picture, "so that who comes later sees something at once"
         page.frame(JPEG, {**VIEW, "box": box})
         monkeypatch.setattr(serve, "_UNSEEN", 1e9)
-        status, headers, body = ask(page, "/picture?after=")
+        status, headers, body = ask(page.port, "/picture?after=")
         assert (status, body, headers["content-type"]) == (200, JPEG, "image/jpeg")
         assert json.loads(headers["box"]) == box
-        assert ask(page, "/picture?after=01234567-99")[0] == 200, "of a server before a restart"
-        assert ask(page, "/picture?after=x")[0] == 400
+        assert ask(page.port, "/picture?after=01234567-99")[0] == 200, (
+            "of a server before a restart"
+        )
+        assert ask(page.port, "/picture?after=x")[0] == 400
         got, last = [], headers["picture"]
-        asking = threading.Thread(target=lambda: got.append(ask(page, f"/picture?after={last}")))
+        asking = threading.Thread(
+            target=lambda: got.append(ask(page.port, f"/picture?after={last}"))
+        )
         asking.start()
         wait_until(lambda: page.wants_picture)
         page.frame(None, {**VIEW, "time_s": 1})
@@ -249,7 +201,7 @@ def test_a_watcher_gets_the_next_picture_with_its_box(system, monkeypatch):
 
 
 def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
-    with serving() as page:
+    with serving(TITLE) as page:
         page.frame(JPEG, {"source": "live", "time_s": 1})
         page.send({"type": "event", "step": "Install pin"})
         first = process_of(page)
@@ -257,8 +209,8 @@ def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
         page.frame(None, {"source": "live", "time_s": 2})
         page.send({"type": "event", "step": "Install lid"})
         wait_until(lambda: process_of(page) != first)
-        assert ask(page, "/picture")[2] == JPEG
-        with Events(page) as events:
+        assert ask(page.port, "/picture")[2] == JPEG
+        with Events(page.port) as events:
             steps = [events.next("record")[2]["step"] for _ in range(2)]
             assert steps == ["Install pin", "Install lid"]
             assert events.next("view")[2]["time_s"] == 2
@@ -269,7 +221,7 @@ def test_a_page_whose_process_dies_comes_back_with_what_it_had(system, capfd):
 
 
 def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
-    with serving() as page:
+    with serving(TITLE) as page:
         os.kill(process_of(page), signal.SIGSTOP)
         longest = 0.0
         for i in range(2000):
@@ -278,7 +230,7 @@ def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
             page.send({"type": "event", "step": "x" * 1000})
             longest = max(longest, time.thread_time() - start)
         assert longest < 0.02
-        assert len(page._records) == serve.KEPT
+        assert len(page._records) == serve.MAX_RECORDS
         start = time.monotonic()
         page.close(0.5)
         assert time.monotonic() - start < 3
@@ -287,27 +239,28 @@ def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing(system):
 
 def test_recognition_goes_on_and_the_page_comes_back_after_a_flood(system):
     """More connections than are served, which ask for nothing: 503 until they are gone."""
-    with serving() as page, contextlib.ExitStack() as stack:
+    with serving(TITLE) as page, contextlib.ExitStack() as stack:
         page.frame(JPEG, VIEW)
-        assert ask(page, "/picture")[0] == 200
+        assert ask(page.port, "/picture")[0] == 200
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(250):
-            connection = socket.create_connection(("127.0.0.1", port_of(page)), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", page.port), timeout=10)
             stack.enter_context(connection).sendall(b"GET / HTTP/1.1\r\n")
         assert len(os.listdir("/proc/self/fd")) == before + 250, "no others of this process"
-        wait_until(lambda: ask(page)[0] == 503)
+        wait_until(lambda: ask(page.port)[0] == 503)
         start = time.thread_time()
         page.frame(JPEG, VIEW)
         assert time.thread_time() - start < 0.02
         stack.close()
-        wait_until(lambda: ask(page)[0] == 200)
-        assert ask(page, "/picture")[2] == JPEG
+        wait_until(lambda: ask(page.port)[0] == 200)
+        assert ask(page.port, "/picture")[2] == JPEG
 
 
 OWNER = """
 import time
 from stormpsr_jax.live import serve
 from stormpsr_jax.pages import access
+from tests.support.played import Events, ask, serving
 page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=print, on_confirm=print)
 print(page.url, page._process.pid, flush=True)
 time.sleep(60)
@@ -318,19 +271,18 @@ def test_a_page_ends_with_the_process_that_has_it_and_its_address_is_free(system
     with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE) as owner:
         url, process = owner.stdout.readline().decode().split()
         owner.kill()
-    with serving(access.Address("127.0.0.1", urllib.parse.urlsplit(url).port)):
+    with serving(TITLE, port=urllib.parse.urlsplit(url).port):
         wait_until(lambda: not Path(f"/proc/{process}").exists())
 
 
 def test_errors_one_line(system, monkeypatch):
-    message = r"--serve=127.0.0.1:\d+: cannot be opened \(Address"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = access.Address(*taken.getsockname())
-        with pytest.raises(ValueError, match=message), serving(address):
+    def refused(port=0):
+        with pytest.raises(ValueError) as error, serving(TITLE, port=port):
             pass
+        return str(error.value)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert refused(port).startswith(f"--serve=127.0.0.1:{port}: cannot be opened (Address")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with (
-        pytest.raises(ValueError, match=r"--serve needs 'starlette': pip install '\.\["),
-        serving(),
-    ):
-        pass
+    assert refused().startswith("--serve needs 'starlette': pip install '.[")

@@ -1,83 +1,79 @@
 """The page at the work station, in a real Chromium."""
 
-import json
-import subprocess
-import sys
+import time
 
 import numpy as np
 import pytest
 import simplejpeg
 
+from tests.support import refusals
 from tests.support.contrasts import CONTRASTS
+from tests.support.played import serving
 
 pytest.importorskip("sse_starlette", reason="needs the extra live")
 pytest.importorskip("uvicorn", reason="needs the extra live")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
-SERVER = """
-import json, sys
-from stormpsr_jax.live import serve
-from stormpsr_jax.pages import access
-host, port, token = sys.argv[1:]
-reset = lambda: print("reset", flush=True)
-confirm = lambda step: print("confirm", step, flush=True)
-address = access.Address(host, int(port))
-words = {"title": "pump · up", "token": token or None}
-page = serve.Page(address, on_reset=reset, on_confirm=confirm, **words)
-print(page.url, flush=True)
-for line in sys.stdin:
-    kind, value, jpeg = json.loads(line)
-    jpeg = jpeg and bytes.fromhex(jpeg)
-    if kind == "frame":
-        page.frame(jpeg, value)
-    elif kind == "snapshot":
-        page.snapshot(value, jpeg)
-    else:
-        getattr(page, kind)(value)
-page.close()
-"""
+TITLE = "pump · up"
 JPEG = simplejpeg.encode_jpeg(np.full((48, 64, 3), 99, np.uint8))
-EVIL = "<img src=x onerror=\"document.title='evil'\">"
+EVIL = "<img src=x onerror=document.title='evil'>"
 NAMES = ("Install pin", "Install wheel", f"Install {EVIL}", "Install lid")
+# What the visible parts of the page say, to the eye or to a screen reader: lists and buttons end in
+# a bar, what is current in «, what is off in (off). Times of the day are all the same, and whether
+# a machine is so slow that there is no news for seconds is left out.
+SHOWN = """() => {
+  const say = (node) => {
+    if (node.nodeType !== 1) return node.nodeType === 3 ? node.data : "";
+    if (!node.checkVisibility()) return "";
+    const said = node.matches("li[aria-label]") ? node.ariaLabel
+      : node.alt || node.ariaValueText || [...node.childNodes].map(say).join(" ");
+    return said + (node.ariaCurrent ? " «" : "") + (node.disabled ? " (off)" : "")
+      + (node.matches("li, button, h1, h2, p, dd, summary") ? " |" : "");
+  };
+  const plain = (text) => text.replace(/\\d+:\\d\\d:\\d\\d( [AP]M)?/g, "TIME")
+    .replace("No news from recognition |", "").replace(/\\s+/g, " ").trim();
+  const parts = [...document.querySelectorAll("header, .alert, .card, footer, dialog")];
+  return Object.fromEntries(parts.map((part) =>
+    [part.id || part.classList[1] || part.localName, plain(say(part)) || "–"]));
+}"""
+STATES = {name: lines for name, _, lines in (case.values for case in refusals.cases("station.txt"))}
 
 
-class Server:
-    """A page in a process of its own, which can be killed."""
+class Walk:
+    """Looks at a page, state by state of snapshots/station.txt, each of which has what is new."""
 
-    def __init__(self, port=0, host="127.0.0.1", token=""):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, host, str(port), token],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.url = self.process.stdout.readline().strip()
-        self.port = int(self.url.rstrip("/").rpartition(":")[2])
+    def __init__(self, tab, page):
+        self.tab, self.shown = tab, {}
+        tab.goto(page.url)
 
-    def tell(self, kind, value, jpeg=None):
-        line = json.dumps([kind, value, jpeg and jpeg.hex()])
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+    def sees(self, state):
+        end = time.monotonic() + 20
+        while True:
+            shown = self.tab.evaluate(SHOWN)
+            new = [f"{k}: {v}" for k, v in shown.items() if self.shown.get(k, "–") != v]
+            if new == STATES[state] or time.monotonic() > end:
+                break
+            self.tab.wait_for_timeout(20)
+        assert new == STATES[state], state
+        self.shown = shown
 
-    def end(self):
-        self.process.communicate()
-
-    def kill(self):
-        self.process.kill()
-        self.process.communicate()
+    def clicks(self, name):
+        self.tab.get_by_role("button", name=name).click()
 
 
 @pytest.fixture(scope="module")
-def server(system):
-    server = Server()
-    yield server
-    server.kill()
+def page(system):
+    with serving(TITLE) as page:
+        yield page
 
 
-def view(*statuses, **more):
+def view(*statuses, wrong=None, **more):
     rows = [
         {"step_id": 3 * i, "name": name, "status": status, "time_s": 61.5, "likely": 0.95}
         for i, (name, status) in enumerate(zip(NAMES, statuses, strict=False))
+    ]
+    rows += [
+        {"step_id": step, "name": name, "status": "wrong"} for step, name in (wrong or {}).items()
     ]
     beliefs = [
         {"component": "pin", "right": 0.9, "wrong": 0.02},
@@ -91,241 +87,150 @@ def see(locator, text):
     playwright.expect(locator).to_have_text(text, timeout=20_000)
 
 
-def rows(tab):
-    return [row.get_attribute("aria-label") for row in tab.locator("#checklist li").all()]
+def look(tab, selector, name):
+    return tab.locator(selector).evaluate(f"e => getComputedStyle(e).{name}")
 
 
-def test_station_shows_and_follows_what_happens(server, tab):
-    tab.goto(server.url)
-    see(tab.locator("#connection"), "Connected")
-    box = {"x0": 0.25, "y0": 0.5, "x1": 0.75, "y1": 1, "label": "1000 0.93", "error": False}
-    server.tell("frame", view("next", "open", "open", "open", box=box), JPEG)
-    see(tab.locator("#next"), "Install pin")
-    assert rows(tab)[0] == "Install pin: next"
-    assert tab.locator("[aria-current=step] .name").inner_text() == "Install pin"
-    for name, text in (("source", "Camera live"), ("latency", "42 ms"), ("fps", "10.0")):
-        see(tab.locator(f"#{name}"), text)
-    see(tab.locator("#dropped"), "3")
-    tab.wait_for_selector("#picture:not([hidden])")
-    tab.wait_for_selector("#overlay text")
-    drawn = tab.locator("#overlay rect").first
-    place = [float(drawn.get_attribute(k)) for k in ("x", "y", "width", "height")]
-    assert place == [16, 24, 32, 24], "the box is where it is in the picture"
-    assert tab.locator("#stale").is_hidden()
+def test_station_shows_and_follows_what_happens(system, tab):
+    with serving(TITLE) as page:
+        walk = Walk(tab, page)
+        page.frame(None, {"recording": "camera:0", "source": "loading"})
+        walk.sees("the model loads")
+        box = {"x0": 0.25, "y0": 0.5, "x1": 0.75, "y1": 1, "label": "1000 0.93", "error": False}
+        page.frame(JPEG, view("next", "open", "open", "open", box=box))
+        walk.sees("a step is next")
+        drawn = tab.locator("#overlay rect").first
+        place = [float(drawn.get_attribute(k)) for k in ("x", "y", "width", "height")]
+        assert place == [16, 24, 32, 24], "the box is where it is in the picture"
 
-    event = {"type": "event", "step": "Install pin", "confidence": 0.93, "time_s": 61.5}
-    server.tell("send", event)
-    server.tell("frame", view("done", "next", "open", "open"), JPEG)
-    see(tab.locator("#next"), "Install wheel")
-    assert rows(tab)[:2] == ["Install pin: done", "Install wheel: next"]
-    see(tab.locator("#checklist li:first-child .note"), "01:01")
-    see(tab.locator("#records li:first-child .what"), "Install pin")
-    see(tab.locator("#count"), "1 of 4 done")
-    see(tab.locator("#announcement"), "Next step: Install wheel")
-    assert tab.locator("#progress").get_attribute("aria-valuenow") == "1"
-    tab.evaluate("again()")  # as after a cut
-    server.tell("send", event | {"step": "Install wheel"})
-    see(tab.locator("#records li .what").first, "Install wheel")
-    assert tab.locator("#records li .what").all_inner_texts() == ["Install wheel", "Install pin"]
+        event = {"type": "event", "step": "Install pin", "confidence": 0.93, "time_s": 61.5}
+        page.send(event)
+        page.frame(JPEG, view("done", "next", "open", "open"))
+        walk.sees("it is done")
+        see(tab.locator("#announcement"), "Next step: Install wheel")
+        assert tab.locator("#progress").get_attribute("aria-valuenow") == "1"
+        tab.evaluate("again()")  # as after a cut
+        page.send(event | {"step": "Install wheel"})
+        walk.sees("after a cut one more comes, and none twice")
+        doubtful = view("done", "next", "open", "open")
+        doubtful["checklist"][0]["likely"] = 0.83
+        page.frame(None, doubtful)
+        walk.sees("it may not hold any longer")
 
-    doubtful = view("done", "next", "open", "open")
-    doubtful["checklist"][0]["likely"] = 0.83
-    server.tell("frame", doubtful)
-    see(tab.locator("#checklist li:first-child .note"), "83 % sure")
+        page.send({"type": "alert", "message": f"{EVIL} is missing"})
+        page.frame(None, view("done", "missing", "wrong", "next"))
+        walk.sees("what is wrong comes first")
+        assert look(tab, ".wrong-step", "backgroundColor") == "rgb(184, 15, 42)"
+        walk.clicks("Dismiss alert")
+        walk.sees("the alert is dismissed")
+        page.frame(None, view("done", "done", "done", "done", source="lost"))
+        walk.sees("all is done and the camera lost")
+        assert "is-stale" in tab.locator("figure").get_attribute("class")
 
-    server.tell("send", {"type": "alert", "message": f"{EVIL} is missing"})
-    server.tell("frame", view("done", "missing", "wrong", "next"))
-    see(tab.locator("[role=alert]#alert-text"), f"{EVIL} is missing")
-    see(tab.locator("#count"), "1 of 3 done · 1 missing · 1 wrong")
-    assert rows(tab)[0] == f"Install {EVIL}: wrong", "what is wrong comes first"
-    look = "e => getComputedStyle(e).backgroundColor"
-    assert tab.locator(".wrong-step").evaluate(look) == "rgb(184, 15, 42)"
-    meters = tab.get_by_role("meter")
-    assert meters.nth(1).get_attribute("aria-valuetext") == "correct 10 %, incorrect 80 %"
-    see(tab.locator("#beliefs .is-wrong .name"), f"✗ {EVIL}")
-    tab.get_by_role("button", name="Dismiss alert").click()
-    assert tab.locator("#alert").is_hidden()
-
-    server.tell("frame", view("done", "done", "done", "done", source="lost"))
-    see(tab.locator("#next"), "All steps done")
-    see(tab.locator("#next-title"), "Finished")
-    see(tab.locator("#source"), "Camera lost")
-    see(tab.locator("#stale"), "Camera lost")
-    assert "is-stale" in tab.locator("figure").get_attribute("class")
-    assert tab.title() == "pump · up"
-    assert tab.locator("#checklist img").count() == 0
+        statuses, shares = ("done", "missing", "wrong", "next"), {"product": "it is seen in 1 %"}
+        page.frame(JPEG, view(*statuses, source="playing", fits=False, **shares))
+        walk.sees("it may be another product: nothing is next")
+        page.frame(None, view(*statuses, source="playing", fits=None, **shares))
+        walk.sees("nobody knows whether it is")
+        assert tab.title() == TITLE
+        assert tab.locator("#checklist img").count() == 0
 
 
-def test_station_asks_whether_this_is_the_product(server, tab):
-    tab.goto(server.url)
-    server.tell("send", {"type": "alert", "message": "careful"})
-    statuses = ("done", "missing", "wrong", "next")
-    shares = {"product": "it is seen in 1 % of the pictures"}
-    server.tell("frame", view(*statuses, source="playing", fits=False, **shares), JPEG)
-    text = "Is this the product? In the last minutes it is seen in 1 % of the pictures."
-    see(tab.locator("#fits-text"), text)
-    see(tab.locator("#source"), "Video plays")
-    playwright.expect(tab.locator("#next")).to_be_hidden()
-    assert tab.locator("[aria-current=step]").count() == 0
-    assert "Install lid: open" in rows(tab)
-    for fits in (True, None):
-        server.tell("frame", view(*statuses, fits=fits, **shares))
-        playwright.expect(tab.locator("#fits")).to_be_hidden()
-        assert tab.locator("#next").is_visible()
-
-
-def test_station_asks_for_what_is_not_sure_and_takes_a_tap(server, tab):
-    tab.goto(server.url)
-    server.tell("snapshot", 5, JPEG)
-    asks = [{"step_id": 3, "component": "wheel", "like": 5}, {"step_id": 9, "component": EVIL}]
-    server.tell("frame", view("done", "unsure", "next", "unsure", unsure=asks))
-    see(tab.locator("#next"), "Show the wheel to the camera")
-    see(tab.locator("#next-title"), "Not sure")
-    playwright.expect(tab.locator("#ask-picture")).to_be_visible()
-    assert {"Install wheel: not sure", f"Install {EVIL}: next"} <= set(rows(tab))
-    assert tab.locator("[aria-current=step], .next-step").count() == 0, "one instruction at a time"
-    see(tab.locator("#count"), "1 of 4 done · 2 not sure")
-    tab.get_by_role("button", name="I have checked: it is correct").click()
-    assert server.process.stdout.readline() == "confirm 3\n"
-    assert tab.locator("#ask-right").is_disabled(), "until the next question"
-    server.tell("send", {"type": "confirmed", "step": "Install wheel", "frame": 8, "step_id": 3})
-    server.tell("frame", view("done", "done", "next", "unsure", unsure=asks[1:]))
-    see(tab.locator("#next"), f"Show the {EVIL} to the camera")
-    tab.get_by_role("button", name="It is incorrect").click()
-    assert server.process.stdout.readline() == "confirm 10\n"
-    assert tab.locator("#ask-picture").is_hidden()
-    see(tab.locator("#records .what").first, "Install wheel (confirmed by a person)")
-    unit = {"type": "unit", "unit": 1, "ended": "key", "unsure": [{"step": "Install lid"}]}
-    server.tell("send", unit)
-    see(tab.locator("#alert-text"), "Unit 1: not sure: Install lid")
-    wrong = {"step_id": 1, "name": "Incorrectly installed pin", "status": "wrong"}
-    shown = view("done", "done", "next", "unsure", unsure=asks[1:])
-    server.tell("frame", shown | {"checklist": [*shown["checklist"], wrong]})
-    see(tab.locator("#next"), wrong["name"])
-    assert tab.locator("#ask-wrong").is_hidden(), "what is wrong comes before what is not sure"
-    server.tell("frame", view("done", "done", "next", "open"))
-    playwright.expect(tab.locator("#ask")).to_be_hidden()
-    see(tab.locator("#next"), NAMES[2])
-    assert tab.locator("[aria-current=step]").count() == 1
-
-
-def test_station_says_nothing_of_how_sure_a_part_is_that_is_not_sure(server, tab):
-    tab.goto(server.url)
-    asks = [{"step_id": 0, "component": "pin", "like": None}]
-    for unsure, said in (([], "correct 90 %, incorrect 2 %"), (asks, "not sure")):
-        server.tell("frame", view("seen", "next", "open", "open", unsure=unsure))
+def test_station_asks_for_what_is_not_sure_and_takes_a_tap(system, tab):
+    with serving(TITLE) as page:
+        walk = Walk(tab, page)
+        page.snapshot(5, JPEG)
+        asks = [{"step_id": 3, "component": "wheel", "like": 5}, {"step_id": 9, "component": EVIL}]
+        page.frame(JPEG, view("done", "unsure", "next", "unsure", unsure=asks))
+        walk.sees("two steps are not sure")
+        walk.clicks("I have checked: it is correct")
+        assert page.confirmed.get(timeout=20) == 3
+        walk.sees("no second answer before the next question")
+        page.send({"type": "confirmed", "step": "Install wheel", "frame": 8, "step_id": 3})
+        page.frame(None, view("done", "done", "next", "unsure", unsure=asks[1:]))
+        walk.sees("the next question")
+        walk.clicks("It is incorrect")
+        assert page.confirmed.get(timeout=20) == 10
+        unit = {"type": "unit", "unit": 1, "ended": "key", "unsure": [{"step": "Install lid"}]}
+        page.send(unit)
+        wrong = {1: "Incorrectly installed pin"}
+        page.frame(None, view("done", "done", "next", "unsure", unsure=asks[1:], wrong=wrong))
+        walk.sees("what is wrong comes before what is not sure")
+        asks = [{"step_id": 0, "component": "pin", "like": None}]
+        page.frame(None, view("seen", "next", "open", "open", unsure=asks))
+        walk.sees("how sure a part is that is not sure is left out")
         meter = tab.get_by_role("meter").first
-        playwright.expect(meter).to_have_attribute("aria-valuetext", said, timeout=20_000)
-    see(tab.locator("#beliefs .is-unsure .name"), "? pin")
-    assert meter.get_attribute("aria-valuenow") == "0"
-    assert meter.locator("div").first.bounding_box()["width"] == 0
+        assert meter.get_attribute("aria-valuenow") == "0"
+        assert meter.locator("div").first.bounding_box()["width"] == 0
+        page.frame(None, view("done", "done", "next", "open"))
+        walk.sees("nothing is asked")
 
 
-def test_station_says_that_the_model_loads_and_no_word_of_streams(system, tab):
-    server = Server()
-    try:
-        server.tell("frame", {"recording": "camera:0", "source": "loading"})
-        tab.goto(server.url)
-        see(tab.locator("#source"), "The model loads…")
-        see(tab.locator("#next"), "The model loads")
-        see(tab.locator("#count"), "")
-        assert tab.locator("#connection").get_attribute("data-state") == "waiting"
-        server.tell("frame", view("next", "open"))
-        see(tab.locator("#count"), "0 of 2 done")
-        assert tab.locator("#connection").get_attribute("data-state") == "good"
-        names = tab.locator("footer dt").all_inner_texts()
-        assert names == ["Time", "Latency", "Frames per second", "Dropped frames"]
-    finally:
-        server.kill()
+def test_station_shows_problems_before_the_next_step_and_hollow_marks_of_what_was_seen(system, tab):
+    with serving(TITLE) as page:
+        walk = Walk(tab, page)
+        statuses = ("seen", "next", "missing", "done")
+        page.frame(JPEG, view(*statuses))
+        walk.sees("a step is missing, and one seen")
+        assert look(tab, "#checklist .seen .sign", "backgroundColor") == "rgba(0, 0, 0, 0)"
+        assert look(tab, "#checklist .done .sign", "backgroundColor") != "rgba(0, 0, 0, 0)"
+        page.frame(None, view(*statuses, wrong={4: "Incorrectly installed wheel"}))
+        page.send({"type": "alert", "message": "wheel may be incorrect", "step_id": 4})
+        walk.sees("a step is wrong, and its alert not said twice")
+        tab.locator("#ask-right").click()
+        assert page.confirmed.get(timeout=20) == 3
+        page.frame(None, view(*statuses))
+        walk.sees("the alert stays")
+        line = {"type": "seen", "step": "Install rim", "component": "rim", "step_id": 6, "frame": 1}
+        page.send(line)
+        walk.sees("a step is seen")
+        page.send(line | {"type": "event", "frame": 2})
+        walk.sees("then it is right")
+        page.send(line | {"type": "gone", "frame": 3, "step_id": 8})
+        walk.sees("then it is gone")
+        over = {"type": "alert", "alert": "withdrawn", "message": "cap is not incorrect"}
+        page.send(over | {"step_id": 7})
+        walk.sees("an alert is withdrawn, which is another one")
+        page.send(over | {"step_id": 4})
+        walk.sees("the alert is withdrawn")
 
 
-def test_station_shows_problems_before_the_next_step_and_hollow_marks_of_what_was_seen(server, tab):
-    tab.goto(server.url)
-    shown = view("seen", "next", "missing", "done")
-    server.tell("frame", shown)
-    see(tab.locator("#next-title"), "Missing: do this first")
-    see(tab.locator("#next"), NAMES[2])
-    see(tab.locator("#count"), "1 of 4 done · 1 missing · 1 seen")
-    fill = "e => getComputedStyle(e).backgroundColor"
-    marks = [tab.locator(f"#checklist .{of} .sign").evaluate(fill) for of in ("seen", "done")]
-    assert (marks[0], marks[1] != marks[0]) == ("rgba(0, 0, 0, 0)", True)
-    wrong = {"step_id": 4, "name": "Incorrectly installed wheel", "status": "wrong"}
-    server.tell("frame", shown | {"checklist": [*shown["checklist"], wrong]})
-    see(tab.locator("#next-title"), "Correct this first")
-    see(tab.locator("#next"), wrong["name"])
-    tab.locator("#ask-right").click()
-    assert server.process.stdout.readline() == "confirm 3\n"
-    server.tell("send", {"type": "alert", "message": "wheel may be incorrect", "step_id": 4})
-    see(tab.locator("#records .what").first, "! wheel may be incorrect")
-    assert tab.locator("#alert").is_hidden(), "the instruction says it"
-    server.tell("frame", shown)
-    playwright.expect(tab.locator("#alert")).to_be_visible()
-    line = {"type": "seen", "step": "Install rim", "component": "rim", "step_id": 6, "frame": 1}
-    server.tell("send", line)
-    see(tab.locator("#records .what").first, "Install rim (seen)")
-    server.tell("send", line | {"type": "event", "frame": 2})
-    see(tab.locator("#records .what").first, "Install rim")
-    assert tab.get_by_text("Install rim (seen)").count() == 0
-    server.tell("send", line | {"type": "gone", "frame": 3, "step_id": 8})
-    see(tab.locator("#records .what").first, "rim was taken off again")
-
-
-def test_station_ends_an_alert_that_no_longer_holds_and_no_other(server, tab):
-    tab.goto(server.url)
-    over = {"type": "alert", "alert": "withdrawn", "message": "cap is not installed incorrectly"}
-    server.tell("send", {"type": "alert", "message": "look", "step_id": 1})
-    server.tell("send", over | {"step_id": 4})
-    see(tab.locator("#records .what").first, over["message"])
-    see(tab.locator("#alert-text"), "look")
-    server.tell("send", over | {"step_id": 1})
-    see(tab.locator("#alert-text"), "")
-    assert tab.locator("#alert").is_hidden()
-
-
-def test_station_shows_the_units_of_today(server, tab):
+def test_station_shows_the_units_of_today(page, tab):
     step = {"step_id": 0, "step": f"Install {EVIL}", "time_s": 63.5, "frame": 7}
     step["wall_time"] = "2026-05-06T09:30:00+00:00"  # before a restart, that is
-    server.tell("snapshot", 7, JPEG)
+    page.snapshot(7, JPEG)
     unit = {"unit": 1, "ended": "key", "start_s": 60, "duration_s": 75, "done": [step]}
     unit |= {"wall_time": "2026-05-06T10:00:00+00:00", "time_s": 140, "late": [], "wrong": []}
     unit |= {"missing": [{"step": "Install lid"}]}
     unit |= {"steps": [step, step | {"frame": 8, "confirmed": True}]}
     unit |= {"type": "unit", "alerts": [{"message": "careful", "time_s": 70, "frame": 9}]}
     now = {"type": "now", "unit": 2, "steps": [], "alerts": [], "time_s": 150}
-    server.tell("past", [unit, now | {"wall_time": "2026-05-06T10:00:10+00:00"}])
-    tab.goto(server.url)
-    tab.get_by_role("button", name="Today").click()
+    page.past([unit, now | {"wall_time": "2026-05-06T10:00:10+00:00"}])
+    page.frame(JPEG, view("next"))
+    walk = Walk(tab, page)
+    walk.sees("a unit is at hand")
+    walk.clicks("Today")
     units = tab.locator("#units summary")
-    see(units.first, "Now: unit 2")
-    assert units.last.inner_text().endswith(
-        "Unit 1 ended: steps done: 1 in 01:15 · missing: Install lid · alerts: 1"
-    )
+    units.last.click()
+    tab.wait_for_function("() => document.querySelectorAll('#units img').length == 1")
+    walk.sees("the units of today")
     time = "t => new Date(t).toLocaleTimeString()"
     started = tab.evaluate(time, "2026-05-06T09:29:56.500Z")
     assert units.last.inner_text().startswith(started)
-    units.last.click()
     assert tab.locator("#units .time").first.inner_text() == tab.evaluate(time, step["wall_time"])
-    shown = tab.locator("#units details").last.locator("li")
-    assert [row.locator("span").last.inner_text() for row in shown.all()] == [
-        f"Install {EVIL}",
-        f"Install {EVIL} (confirmed by a person)",
-        "careful",
-    ]
-    seen = "i => i.complete && i.naturalWidth"
-    tab.wait_for_function("() => document.querySelectorAll('#units img').length == 1")
-    assert shown.first.locator("img").evaluate(seen) == 64, "the others are kept no more"
-    tab.get_by_role("button", name="Close").click()
+    picture = tab.locator("#units details li").first.locator("img")
+    assert picture.evaluate("i => i.complete && i.naturalWidth") == 64, "others are kept no more"
+    walk.clicks("Close")
     assert tab.locator("#today").is_hidden()
 
 
 def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
     """Which has been killed amid all, or has ended with its file."""
     token = "a-token-of-24-characters"
-    server = Server(host="0.0.0.0", token=token)
-    try:
-        server.tell("frame", view("next", "open"), JPEG)
-        server.tell("send", {"type": "event", "step": "before"})
-        tab.goto(f"http://127.0.0.1:{server.port}/")
+    with serving(TITLE, "0.0.0.0", token=token) as page:
+        page.frame(JPEG, view("next", "open"))
+        page.send({"type": "event", "step": "before"})
+        tab.goto(f"http://127.0.0.1:{page.port}/")
         tab.get_by_label("Token of this work station").fill("wrong")
         tab.get_by_role("button", name="Watch").click()
         see(tab.get_by_role("alert"), "That is not the token.")
@@ -333,37 +238,33 @@ def test_station_asks_for_the_token_once_and_finds_the_next_server(system, tab):
         tab.keyboard.press("Enter")
         see(tab.locator("#records li .what"), "before")
         assert token not in tab.content() + tab.url
-        server.kill()
-        see(tab.locator("#connection"), "No connection")
-        assert tab.locator("#stale").inner_text().startswith("No connection since")
-        assert tab.locator("#reset").is_disabled()
+        page._process.kill()
+    see(tab.locator("#connection"), "No connection")
+    assert tab.locator("#stale").inner_text().startswith("No connection since")
+    assert tab.locator("#reset").is_disabled()
 
-        server = Server(port=server.port, host="0.0.0.0", token=token)
-        server.tell("send", {"type": "event", "step": "in between"})
-        server.tell("frame", view("done", "next"), JPEG)
+    with serving(TITLE, "0.0.0.0", page.port, token) as page:
+        page.send({"type": "event", "step": "in between"})
+        page.frame(JPEG, view("done", "next"))
         see(tab.locator("#connection"), "Connected")
         see(tab.locator("#next"), "Install wheel")
-        see(tab.locator("#records li .what").first, "in between")
+        see(tab.locator("#records li .what"), "in between")  # the other server's are gone
         playwright.expect(tab.locator("#stale")).to_be_hidden()
-        assert tab.locator("#records li .what").count() == 1, "the other server's are gone"
         tab.get_by_role("button", name="New unit").click()
         tab.get_by_role("button", name="Begin a new unit").click()
-        assert server.process.stdout.readline() == "reset\n", "with the token of the new server"
-
-        server.tell("send", {"type": "unit", "unit": 1, "ended": "end", "done": []})
-        server.tell("frame", view("next", "open", source="ended"))
-        server.end()
-        see(tab.locator("#connection"), "Finished")
-        assert tab.locator("#connection").get_attribute("data-state") == "waiting"
-        see(tab.locator("#source"), "Video finished")
-        assert tab.locator("#stale").inner_text() == "The video is finished"
-        see(tab.locator("#next"), "The recording has ended")
-        assert rows(tab) == ["Install pin: done", "Install wheel: next"], "of the unit that it had"
-        assert "Unit 1" in tab.locator("#records li .what").first.inner_text()
-        tab.get_by_role("button", name="Today").click()
-        see(tab.locator("#units"), "The recording has ended, and recognition with it.")
-    finally:
-        server.kill()
+        assert page.resets.acquire(timeout=20), "with the token of the new server"
+        page.send({"type": "unit", "unit": 1, "ended": "end", "done": []})
+        page.frame(None, view("next", "open", source="ended"))
+    see(tab.locator("#connection"), "Finished")
+    assert tab.locator("#connection").get_attribute("data-state") == "waiting"
+    see(tab.locator("#source"), "Video finished")
+    assert tab.locator("#stale").inner_text() == "The video is finished"
+    see(tab.locator("#next"), "The recording has ended")
+    rows = [row.get_attribute("aria-label") for row in tab.locator("#checklist li").all()]
+    assert rows == ["Install pin: done", "Install wheel: next"], "of the unit that it had"
+    assert "Unit 1" in tab.locator("#records li .what").first.inner_text()
+    tab.get_by_role("button", name="Today").click()
+    see(tab.locator("#units"), "The recording has ended, and recognition with it.")
 
 
 # Rows of which a part is seen, at the edge of their list.
@@ -385,17 +286,17 @@ CUT = """() => {
         ("light", 390, 844),
     ],
 )
-def test_station_contrast_size_and_room(server, browser, scheme, width, height):
+def test_station_contrast_size_and_room(page, browser, scheme, width, height):
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     tab = context.new_page()
     asks = [{"step_id": 3, "component": "wheel", "like": None}]
-    server.tell("frame", view("done", "missing", "wrong", "next", unsure=asks), JPEG)
+    page.frame(JPEG, view("done", "missing", "wrong", "next", unsure=asks))
     for _ in range(5):
-        server.tell("send", {"type": "event", "step": "Install pin", "confidence": 0.9})
-    server.tell("send", {"type": "alert", "message": "Install wheel is missing"})
-    tab.goto(server.url)
+        page.send({"type": "event", "step": "Install pin", "confidence": 0.9})
+    page.send({"type": "alert", "message": "Install wheel is missing"})
+    tab.goto(page.url)
     see(tab.locator("#next"), NAMES[2])
     playwright.expect(tab.locator("#ask-right")).to_be_hidden()
     see(tab.locator("#alert-text"), "Install wheel is missing")

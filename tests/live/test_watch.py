@@ -1,7 +1,5 @@
-import http.client
 import importlib.util
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from stormpsr_jax.psr.stream import Event
 from stormpsr_jax.serving import product_share
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write
+from tests.support.played import Events, ask
 from tests.support.processes import free_port, start, wait_until
 from tests.support.receivers import Double, web_server
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
@@ -29,14 +28,14 @@ PATIENT = """
 import sys
 from stormpsr_jax import recognise
 from stormpsr_jax.live import watch
-watch.KEPT = 600
+watch.BUFFER_SECONDS = 600
 sys.exit(recognise.main())
 """
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch):
-    monkeypatch.setattr(watch, "KEPT", 600)
+    monkeypatch.setattr(watch, "BUFFER_SECONDS", 600)
 
 
 @pytest.fixture
@@ -108,7 +107,7 @@ def test_recognise_a_file_that_plays_has_the_events_of_its_pictures(
 def test_recognise_says_at_the_end_what_it_did_not_keep_up_with(
     hurried, trained, even, capsys, monkeypatch
 ):
-    monkeypatch.setattr(watch, "KEPT", 0.1)
+    monkeypatch.setattr(watch, "BUFFER_SECONDS", 0.1)
     assert run(trained, even, "--realtime", "--variant=assembly") == 0
     out, err = capsys.readouterr()
     text = "pictures were dropped: recognition did not keep up with 10 a second\n"
@@ -152,24 +151,6 @@ class Watching:
         return self.lines()
 
 
-def test_recognise_killed_and_started_again_tells_each_event_once(
-    trained, even, expected, tmp_path
-):
-    options = (tmp_path, f"--state={tmp_path / 's.json'}")
-    lines, chance = [], random.Random(0)
-    for kill in range(2):
-        watching = Watching(trained, even, *options)
-        watching.wait_for("status" if kill else "event")
-        time.sleep(chance.uniform(0.2, 1.0) if kill else 0)
-        watching.process.kill()
-        lines += watching.end(-signal.SIGKILL)
-    lines += Watching(trained, even, *options).end()
-    assert {line["dropped"] for line in lines} == {0}
-    same([line for line in lines if line["type"] == "event"], expected)
-    (unit,) = (line for line in lines if line["type"] == "unit")
-    assert len(unit["steps"]) == len(expected)
-
-
 def test_recognise_enter_ends_a_unit_and_sigterm_leaves_the_next_one_to_go_on(
     trained, even, tmp_path
 ):
@@ -194,54 +175,48 @@ needs_live = pytest.mark.skipif(
 )
 
 
-def ask(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path)
-    return connection.getresponse()
-
-
-def follow(port):
-    answer, name = ask(port, "/events"), ""
-    for line in answer:
-        field, _, value = line.decode().rstrip("\n").partition(": ")
-        if field == "event":
-            name = value
-        elif field == "data" and name == "view" and json.loads(value)["source"] == "playing":
-            answer.close()
-            return json.loads(value)
-    raise AssertionError("the page has ended")
+def view_of(port):
+    with Events(port) as events:
+        while (view := events.next("view")[2])["source"] != "playing":
+            pass
+        return view
 
 
 @needs_live
-def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, tmp_path):
+def test_recognise_killed_and_started_again_tells_each_event_once_with_page_and_webhook(
+    trained, even, expected, tmp_path
+):
     receiver, port = Double(web_server()), free_port()
     options = [tmp_path, f"--state={tmp_path / 's.json'}", f"--serve={port}"]
     options.append(f"--webhook=http://127.0.0.1:{receiver.port}/line/7")
     try:
         watching = Watching(trained, even, *options)
         watching.wait_for("event")
-        assert "pump · assembly" in ask(port, "/").read().decode()
-        view = follow(port)
+        assert "pump · assembly" in ask(port)[2].decode()
+        view = view_of(port)
         assert (view["recording"], view["unit"], view["waiting"]) == ("a_up", 1, False)
         assert [row["name"] for row in view["checklist"]][:3] == [
             PROCEDURE.step_name(step) for step in (0, 3, 6)
         ]
         assert view["latency_ms"] > 0
-        answer = ask(port, "/picture?after=")
-        box = json.loads(answer.getheader("Box"))
+        _, headers, jpeg = ask(port, "/picture?after=")
+        box = json.loads(headers["box"])
         assert box is None or 0 <= box["x0"] <= box["x1"] <= 1
-        assert simplejpeg.decode_jpeg(answer.read()).shape == (HEIGHT, WIDTH, 3)
+        assert simplejpeg.decode_jpeg(jpeg).shape == (HEIGHT, WIDTH, 3)
         receiver.wait(3)
         watching.process.kill()
         before = watching.end(-signal.SIGKILL)
 
         watching = Watching(trained, even, *options)
         watching.wait_for("status")
-        assert follow(port)["time_s"] > before[-1]["time_s"]
+        assert view_of(port)["time_s"] > before[-1]["time_s"]
         lines = watching.end()
     finally:
         receiver.close()
     same([line for line in before + lines if line["type"] == "event"], expected)
+    assert {line["dropped"] for line in before + lines} == {0}
+    (unit,) = (line for line in lines if line["type"] == "unit")
+    assert len(unit["steps"]) == len(expected)
     posted = [body for body in receiver.records if body["type"] != "status"]
     # What waits in the process that is killed is lost, and nothing else.
     told = [line for line in before if line["type"] != "status"]
@@ -250,50 +225,3 @@ def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, 
     told[number:] = [line for line in lines if line["type"] != "status"]
     assert posted == told
     assert posted[-1]["type"] == "unit"
-
-
-def test_recognise_errors_errors_of_live_sources(trained, even, tmp_path, capsys):
-    readable = tmp_path / "token"
-    readable.write_text("a-token-of-24-characters")
-    readable.chmod(0o644)
-    for options, texts in (
-        ([even, "--realtime", "--out=x", "--video", "--clips"], ["--out is for files", "--video"]),
-        ([even, "camera:0"], ["a live source is recognised alone"]),
-        ([even, "--realtime", "--reset=never", "--stream=x"], ["--reset=never", "--stream: "]),
-        ([even, "--realtime", "--stream=temporal", "--reset=5"], ["does not look for the object"]),
-        ([even], ["--out=DIR, the folder for the results, is missing"]),
-        (
-            [
-                *(even, "--out=x", "--serve", "--state=y", "--reset=key", "--token-file=t"),
-                *("--mqtt=m://me:secret@h", "--webhook=w"),
-            ],
-            [
-                f"--{name} is for live sources"
-                for name in ("serve", "state", "reset", "token-file", "mqtt", "webhook")
-            ],
-        ),
-        (
-            [
-                "--serve",
-                even,
-                "--realtime",
-                "--mqtt=x://me:secret@h/p",
-                "--webhook=ftp://secret",
-            ],
-            [f"--{name}: must be like" for name in ("mqtt", "webhook")],
-        ),
-        (["--serve", "8765", even, "--realtime"], ["--serve 8765: write --serve=8765"]),
-        ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
-        ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
-        ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
-        (["camera:x"], ["cameras are camera:0"]),
-        ([even, "--realtime", "--certain=2"], ["'2' is not a number in 0…1"]),
-    ):
-        assert run(trained, *options) == 2, options
-        errors = capsys.readouterr().err
-        assert all(text in errors for text in texts), errors
-        assert "secret" not in errors
-    state = tmp_path / "s.json"
-    state.write_text("{}")
-    assert run(trained, even, "--realtime", f"--state={state}") == 2
-    assert "is missing; remove it to start anew" in capsys.readouterr().err

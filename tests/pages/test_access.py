@@ -68,23 +68,3 @@ def test_access_errors_others_can_reach_it_without_a_token():
             Access(Address(host, 80), None)
         Access(Address(host, 80), TOKEN)
     Access(Address("127.0.0.1", 80), None)
-
-
-def test_may_watch_token_or_cookie():
-    rules = Access(Address("0.0.0.0", 80), TOKEN)
-    name, cookie = rules.cookie_name, rules.cookie
-    for headers, cookies, allowed in (
-        ({"authorization": f"Bearer {TOKEN}"}, {}, True),
-        ({}, {name: cookie}, True),
-        ({}, {}, False),
-        ({"authorization": f"Basic {TOKEN}"}, {}, False),
-        ({"authorization": "Bearer "}, {}, False),
-        ({}, {name: TOKEN}, False),  # the cookie is not the token
-        ({}, {name: "ü"}, False),
-    ):
-        assert rules.may_watch(headers, cookies) == allowed
-    assert not Access(Address("0.0.0.0", 80), f"{TOKEN}2").may_watch({}, {name: cookie})
-    assert Access(Address("0.0.0.0", 81), TOKEN).cookie_name != name
-    open_to_all = Access(Address("127.0.0.1", 80), None)
-    assert open_to_all.may_watch({}, {})
-    assert not open_to_all.is_token("")

@@ -7,7 +7,7 @@ import pytest
 import stormpsr_jax
 from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.streams import names as stream_names
-from stormpsr_jax.serving.named_files import sealed
+from stormpsr_jax.serving.model_files import with_checksum
 from stormpsr_jax.serving.online import LATE
 from tests.support.model_data import PROCEDURE, of_clips, video, write
 
@@ -150,5 +150,5 @@ def test_restore_errors_leave_everything_as_it_was(trained, stream, path, value,
         part = part[key]
     part[path[-1]] = value
     with pytest.raises(ValueError, match=message):
-        live.restore(state if "damaged" in message else sealed(state))
+        live.restore(state if "damaged" in message else with_checksum(state))
     assert through_json(live.state()) == before

@@ -10,7 +10,7 @@ from stormpsr_jax.networks import detection
 from stormpsr_jax.psr import STREAMS
 from stormpsr_jax.psr import streams as all_streams
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.serving.needs import functions_of
+from stormpsr_jax.serving.content import functions_of
 from stormpsr_jax.serving.recogniser import Views
 from tests.support.model_data import (
     DETECT,

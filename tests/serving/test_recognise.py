@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
+from stormpsr_jax import recognise
 from stormpsr_jax.psr import accumulated
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import product_share
+from tests.support import refusals
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import environment
 from tests.support.recognise_data import (
@@ -151,47 +153,18 @@ def test_recognise_a_bad_source_is_named_and_the_others_go_on(trained, clip, tmp
     assert sorted(p.name for p in out.iterdir()) == [".lock", "d_up"]
 
 
-def test_recognise_errors_all_errors_before_anything_starts(trained, clip, tmp_path, capsys):
-    other = tmp_path / "a_up.mkv"
-    other.write_bytes(clip.read_bytes())
-    hidden = tmp_path / "new\nline.mp4"
-    hidden.write_bytes(clip.read_bytes())
-    (tmp_path / "text.txt").write_text("x")
-    (tmp_path / "films.zip").write_text("x")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "z_what.mp4").write_bytes(clip.read_bytes())
-    out = tmp_path / "out"
-    names = ["none.mp4", "*.avi", "text.txt", "empty", "new\nline.mp4", "z_what.mp4", "a_up.mkv"]
-    names.append("films.zip")
-    words = [clip, *(tmp_path / name for name in names)]
-    assert run(trained, *words, f"--out={out}") == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("error: ") for line in errors)
-    for text in (
-        "none.mp4: no such file or folder",
-        "*.avi: no file matches this pattern",
-        "text.txt: is no video by its ending",
-        "films.zip: archives are not read; unpack it",
-        "empty: no videos and no folders of pictures",
-        "has control characters",
-        "are both called a_up",
-        "no variant matches recording 'z_what'",
-    ):
-        assert sum(text in line for line in errors) == 1, text
-    assert not out.exists()
-    for options, text in (
-        (["--stream=sound"], "--stream: stream 'sound' is not one of asd, temporal, storm"),
-        (["--threshold=asd=3"], "none for stream storm, which is decoded: give --threshold=storm="),
-        (["--threshold=-1"], "--threshold=-1.0 is not a finite number"),
-        (["--variant=repair"], "variant 'repair' is not in procedure 'pump'"),
-        (["--batch=0"], "0 is less than 1"),
-        ([tmp_path / "z_what.mp4"], "no variant matches recording 'z_what'"),
-    ):
-        assert run(trained, clip, f"--out={out}", *options) == 2
-        assert text in capsys.readouterr().err
-    assert run(tmp_path / "no", clip, f"--out={out}") == 2
-    assert "no: there is no such folder" in capsys.readouterr().err
-    assert not out.exists()
+@pytest.mark.parametrize(("words", "files", "messages"), refusals.cases("recognise.txt"))
+def test_recognise_errors_all_errors_before_anything_starts(
+    trained, clip, tmp_path, capsys, monkeypatch, words, files, messages
+):
+    """Of videos in files and of live sources, which a file stands for that plays."""
+    monkeypatch.chdir(tmp_path)
+    refusals.write(files, tmp_path)
+    for name in ("a_up.mp4", "a_up.mkv", "z_what.mp4", "new\nline.mp4"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    words = [f"--model={trained}", *words.split()]
+    assert "secret" not in refusals.check(capsys, messages, recognise.main, words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_recognise_interrupted_leaves_no_half_results(trained, tmp_path, made, clip):

@@ -5,12 +5,12 @@ import pytest
 import simplejpeg
 
 from stormpsr_jax.base import files
-from stormpsr_jax.live import past
+from stormpsr_jax.live import unit_history
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
 from stormpsr_jax.serving.files import unit
 from stormpsr_jax.serving.files.unit import Reset
-from stormpsr_jax.serving.named_files import sealed
+from stormpsr_jax.serving.model_files import with_checksum
 from tests.support.live_data import (
     COVER,
     FPS,
@@ -163,16 +163,19 @@ def test_the_units_of_today_stay_over_a_restart(tmp_path, monkeypatch):
     again = Screen()
     play([], state=path, screen=again)
     assert again.units[0] == first
-    monkeypatch.setattr(past, "_day", lambda record: record["wall_time"])
+    monkeypatch.setattr(unit_history, "_day", lambda record: record["wall_time"])
     play(frames((SEAL, 5), start=40), state=path, screen=again)
     assert [unit["unit"] for unit in again.units] == [2, 3], "those of another day are left out"
 
 
 def test_an_all_clear_is_no_alert_of_a_unit():
-    units, line = past.Past(), {"type": "alert", "time_s": 1.0, "frame": 5, "wall_time": "x"}
-    units.take(line | {"alert": "wrong part", "message": "look"})
-    units.take(line | {"alert": "withdrawn", "message": "all clear"})
-    (now,) = units.units({})
+    units, line = (
+        unit_history.UnitHistory(),
+        {"type": "alert", "time_s": 1.0, "frame": 5, "wall_time": "x"},
+    )
+    units.add(line | {"alert": "wrong part", "message": "look"})
+    units.add(line | {"alert": "withdrawn", "message": "all clear"})
+    (now,) = units.until({})
     assert [alert["message"] for alert in now["alerts"]] == ["look"]
 
 
@@ -234,7 +237,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
         ({"more": 1}, "'more': is no field that is known"),
     ):
-        files.write_json(path, sealed(saved | change))
+        files.write_json(path, with_checksum(saved | change))
         with pytest.raises(ValueError, match=message) as raised:
             play([], state=path)
         assert str(raised.value).startswith(f"{path}: ")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stormpsr_jax.serving.export.exporting import export_model
-from stormpsr_jax.serving.named_files import sealed
+from stormpsr_jax.serving.model_files import with_checksum
 from tests.support.made_once import made_once
 
 FORMS = ("onnx", "int8")
@@ -38,4 +38,4 @@ def declare(folder: Path, *roles: str) -> None:
         content = (folder / f"{role}.onnx").read_bytes()
         named = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
         data["networks"][role] |= named
-    path.write_text(json.dumps(sealed(data)))
+    path.write_text(json.dumps(with_checksum(data)))

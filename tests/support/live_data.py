@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from stormpsr_jax.live.capture import Taken
+from stormpsr_jax.live.capture import TimedPicture
 from stormpsr_jax.psr import Decoder, Procedure, Settings, learned, learned_beliefs
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
@@ -94,7 +94,7 @@ class Script:
             return None
         if self.before is not None:
             self.before(self)
-        return Taken(*self.shown.pop(0), time.monotonic())
+        return TimedPicture(*self.shown.pop(0), time.monotonic())
 
 
 def frames(*runs, start=0):

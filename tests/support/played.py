@@ -1,9 +1,16 @@
-"""A station that is played a script, and a screen for it."""
+"""A station that is played a script, a screen for it, and its page on loopback."""
 
+import contextlib
+import http.client
 import json
+import queue
+import threading
+import urllib.parse
 
+from stormpsr_jax.live import serve
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.live.station import Station
+from stormpsr_jax.pages.access import Address
 from stormpsr_jax.serving.files.unit import parse_reset
 from tests.support.live_data import FPS, Script, scripted
 
@@ -69,3 +76,55 @@ def steps_of(told, kind):
 
 def ids(steps):
     return [step["step_id"] for step in steps]
+
+
+@contextlib.contextmanager
+def serving(title, host="127.0.0.1", port=0, token=None):
+    """A page; what is asked of it is in its `resets` and `confirmed`."""
+    resets, confirmed = threading.Semaphore(0), queue.SimpleQueue()
+    on = {"on_reset": resets.release, "on_confirm": confirmed.put}
+    page = serve.Page(Address(host, port), title=title, token=token, **on)
+    page.resets, page.confirmed = resets, confirmed
+    page.port = urllib.parse.urlsplit(page.url).port
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+def ask(port, path="/", method="GET", body=None, **headers):
+    """Returns status, headers and body; a header Host given is the one that is sent."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    found = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    connection.close()
+    return found
+
+
+class Events:
+    """The server-sent events of a page; a context."""
+
+    def __init__(self, port, after="", **headers):
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection.request("GET", f"/events?after={after}", headers=headers)
+        self._answer = self._connection.getresponse()
+        assert self._answer.status == 200
+        assert self._answer.getheader("Content-Type").startswith("text/event-stream")
+
+    def next(self, wanted=None):
+        while True:
+            fields = {}
+            while line := self._answer.readline().decode().rstrip("\n"):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            found = fields["event"], fields.get("id"), json.loads(fields["data"])
+            if wanted in (None, found[0]):
+                return found
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._connection.close()

@@ -37,9 +37,13 @@ def write(files, folder):
 
 
 def check(capsys, messages, command, *arguments):
-    """Runs a command that says these, each in a line of its own, and ends with status 2."""
-    said = refused(capsys, command, *arguments, lines=len(messages)).splitlines()
-    for line, message in zip(said, messages, strict=True):
+    """Runs a command that says these, each in a line of its own, and ends with status 2.
+
+    Returns what it says.
+    """
+    said = refused(capsys, command, *arguments, lines=len(messages))
+    for line, message in zip(said.splitlines(), messages, strict=True):
         assert message in line
         assert line.isprintable()
         assert len(line) < 1200
+    return said

@@ -21,9 +21,8 @@ from stormpsr_jax.serving.content import Content, Function
 from stormpsr_jax.serving.export import onnx_writer
 from stormpsr_jax.serving.folder import model_folder, read_model
 from stormpsr_jax.serving.functions import FlaxNetworks
-from stormpsr_jax.serving.named_files import MODEL, sealed
-from stormpsr_jax.serving.onnx_program import MAX_BYTES, Array, OnnxProgram
-from stormpsr_jax.serving.programs import OUTPUTS, PROGRAM
+from stormpsr_jax.serving.model_files import MODEL, with_checksum
+from stormpsr_jax.serving.onnx_networks import MAX_BYTES, OUTPUTS, PROGRAM, Array, OnnxProgram
 from stormpsr_jax.serving.writing import weights_of
 
 FORMAT = 4  # of a folder with programs
@@ -101,7 +100,7 @@ def _write(
         "weights": {key: whole["weights"][key] for key in ("sha256", "size")},
         "differs": {name: float(f"{value:.2e}") for name, value in differs.items()},
     }
-    files.write_json(out / MODEL, sealed(data))
+    files.write_json(out / MODEL, with_checksum(data))
     counts = {
         role: sum(a.size for a in jax.tree.leaves(network.variables["params"]))
         for role, network in networks.of.items()

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving.content import Function
-from stormpsr_jax.serving.onnx_program import Array
+from stormpsr_jax.serving.onnx_networks import Array
 
 OPSET = 21  # of onnxruntime 1.20 and later
 _PRODUCTS = ("MatMul", "Gemm")

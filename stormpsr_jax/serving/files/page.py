@@ -19,9 +19,9 @@ from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
 from stormpsr_jax.serving.checklist import likely
-from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files.thumbnails import thumbnail
 from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.recogniser import Chunk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,6 @@ from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr.stream import reported
 from stormpsr_jax.report import pages
-from stormpsr_jax.serving import chunks
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results
 from stormpsr_jax.serving.files.clips import FOLDER, Clips
@@ -19,6 +18,7 @@ from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.files.thumbnails import reduced
 from stormpsr_jax.serving.model import Model
 from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.recogniser import decoded
 
 VIDEO = "annotated.mp4"
 _DEPTH = 8  # pictures that are read ahead of those that are shown
@@ -90,7 +90,7 @@ def recognise(
         stack.enter_context(contextlib.closing(shown_again))
         numbered = enumerate(shown_again, first)
         recogniser = model.recogniser(batch, decoder.stream)
-        for chunk in chunks.decoded(recogniser, decoder, rows, batch, first):
+        for chunk in decoded(recogniser, decoder, rows, batch, first):
             product.update(chunk.recognised)
             alerts = []
             for i, frame in enumerate(chunk.numbers):

@@ -18,9 +18,9 @@ from stormpsr_jax.base.results import RECORD
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.recordings.procedure import Procedure
-from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import records
 from stormpsr_jax.serving.product_share import ProductShare
+from stormpsr_jax.serving.recogniser import Chunk
 
 EVENTS, UNCERTAIN, UNSURE = "events.csv", "uncertain.csv", "unsure.csv"
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")

@@ -2,10 +2,9 @@ import numpy as np
 
 from stormpsr_jax.psr import Event, learned
 from stormpsr_jax.psr.learned_beliefs import Belief
-from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recognised
+from stormpsr_jax.serving.recogniser import Chunk, Recognised
 from tests.support.live_data import PROCEDURE
 from tests.support.recognise_data import found, run
 

@@ -8,10 +8,9 @@ from stormpsr_jax.recordings import label_times
 from stormpsr_jax.recordings.label_file import LabelFile
 from stormpsr_jax.recordings.steps import states_per_frame, steps_to_states
 from stormpsr_jax.recordings.words import Terms
-from stormpsr_jax.serving.chunks import Chunk
 from stormpsr_jax.serving.files import results
 from stormpsr_jax.serving.product_share import ProductShare
-from stormpsr_jax.serving.recogniser import Recognised
+from stormpsr_jax.serving.recogniser import Chunk, Recognised
 from tests.support.live_data import PROCEDURE
 
 VARIANT = PROCEDURE.variants["assembly"]

@@ -1,4 +1,4 @@
-"""Networks in ONNX: what `python -m stormpsr_jax.export` writes, a file for each network.
+"""Networks in ONNX, a file each, as `python -m stormpsr_jax.export` writes them, run on the CPU.
 
 A program has the preparation of pictures and the reading of outputs in it, so that nothing of flax
 is needed to run it. Its inputs and outputs are checked against model.json before the first picture.
@@ -7,18 +7,22 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 detections of a picture.
 """
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from stormpsr_jax.base import memory
 from stormpsr_jax.base.errors import one_line
 from stormpsr_jax.base.files import fit, shorten
+from stormpsr_jax.base.installed import check_extra
 from stormpsr_jax.serving.content import Content, Function, roles_of
-from stormpsr_jax.serving.named_files import Named, read_file
-from stormpsr_jax.serving.onnx_program import MAX_BYTES, Array, OnnxProgram
+from stormpsr_jax.serving.model_files import FileEntry, read_file
 
 PROGRAM = "onnx"  # the format, and the ending of the files
 # Of each network, the names of its outputs; "parts" is absent where the detector has no such head.
@@ -30,6 +34,9 @@ OUTPUTS = {
 _FUNCTION = {"encoder": "encode", "temporal": "temporal", "detector": "detect"}
 _Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
+MAX_BYTES = 2**31 - 1  # of a file: what a message of protocol buffers, as ONNX is, can have
+_DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)": "int32"}
+
 
 class _Exported(msgspec.Struct, forbid_unknown_fields=True):
     """What model.json says of an export."""
@@ -38,11 +45,11 @@ class _Exported(msgspec.Struct, forbid_unknown_fields=True):
     int8: bool
     created: str
     made_with: dict[str, str]
-    weights: Named
+    weights: FileEntry
     differs: dict[str, _Figure]
 
 
-class Declared(Named, forbid_unknown_fields=True):
+class Declared(FileEntry, forbid_unknown_fields=True):
     """What model.json says of a program.
 
     Attributes:
@@ -54,7 +61,7 @@ class Declared(Named, forbid_unknown_fields=True):
     rows: Annotated[int, msgspec.Meta(ge=1, le=64)] | None
 
 
-class Programs:
+class OnnxNetworks:
     """Exported programs, as `content.Networks`.
 
     Attributes:
@@ -84,7 +91,7 @@ class Programs:
         return self._made[batch]
 
 
-def declared(data: Mapping[str, Any], place: str) -> Programs:
+def declared(data: Mapping[str, Any], place: str) -> OnnxNetworks:
     """The programs that model.json describes, none of which is read.
 
     Raises:
@@ -101,10 +108,10 @@ def declared(data: Mapping[str, Any], place: str) -> Programs:
         found[role] = fit(entry, Declared, f"{place}: networks.{role}")
         if not 0 < found[role].size <= MAX_BYTES:
             raise ValueError(f"{place}: networks.{role}: size: is not in 1…{MAX_BYTES}")
-    return Programs(found)
+    return OnnxNetworks(found)
 
 
-def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
+def read(path: Path, data: Mapping[str, Any], content: Content) -> OnnxNetworks:
     """The programs, from the files beside model.json.
 
     Raises:
@@ -112,14 +119,14 @@ def read(path: Path, data: Mapping[str, Any], content: Content) -> Programs:
     """
     found: dict[str, OnnxProgram] = {}
     networks = content.networks
-    assert isinstance(networks, Programs)
+    assert isinstance(networks, OnnxNetworks)
     for role, declared in networks.declared.items():
         file = path.with_name(f"{role}.{PROGRAM}")
         # Its bytes, what is made of them, and for a while once more.
         written = read_file(file, data["networks"][role], 3)
         found[role] = OnnxProgram(file, written, declared.rows)
         _check(file, role, found[role], content)
-    return Programs(networks.declared, found)
+    return OnnxNetworks(networks.declared, found)
 
 
 def outputs(content: Content, role: str, found: Sequence[Array]) -> tuple[Array, ...]:
@@ -169,3 +176,93 @@ def _grouped(role: str, function: Function) -> Function:
         return boxes, classes, confidences, (objectness, states, parts[0] if parts else None)
 
     return detect
+
+
+# --- One program ----------------------------------------------------------------------------------
+
+
+class Array(NamedTuple):
+    """What a row of an input or output is: its type and its shape without the batch."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} ({', '.join(map(str, self.shape))})"
+
+
+class OnnxProgram:
+    """A session of onnxruntime.
+
+    Attributes:
+        takes: a row of its input.
+        gives: a row of each of its outputs.
+    """
+
+    def __init__(self, path: Path, data: bytes, rows: int | None):
+        """Opens the content of a file, to compute so many rows at once; None: as are asked for.
+
+        Raises:
+            ValueError: onnxruntime cannot read it, or its rows are of no fixed shape; one line
+                that names it.
+        """
+        check_extra("export", ["onnxruntime"], f"{path}: a model in ONNX")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # not errors, which are raised: they hold names of the file
+        # Threads that wait would take the processor from what decodes the next picture.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A file may look like onnxruntime's own format too.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        with _told(path):
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        takes, self.gives = (
+            _arrays(path, [(_DTYPES.get(node.type, node.type), node.shape) for node in nodes])
+            for nodes in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        (self.takes,) = takes
+        self._path, self._name = path, self._session.get_inputs()[0].name
+        self._rows = rows
+
+    def function(self, batch: int) -> Function:
+        """Rows (B, …), of which there may be none → a list of outputs (B, …), `batch` at a time."""
+        batch = min(batch, self._rows or batch)
+
+        def run(x: np.ndarray) -> list[np.ndarray]:
+            if not len(x):
+                return [np.zeros((0, *array.shape), array.dtype) for array in self.gives]
+            memory.check_fits(min(batch, len(x)) * x[0].nbytes, f"a batch of {batch:,} rows")
+            parts = []
+            for start in range(0, len(x), batch):
+                rows = np.ascontiguousarray(x[start : start + batch])
+                with _told(self._path):
+                    parts.append(self._session.run(None, {self._name: rows}))
+            return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+        return run
+
+
+def _arrays(path: Path, found: Iterable[tuple[str, Sequence]]) -> tuple[Array, ...]:
+    """What inputs or outputs are, by type and shape; ValueError unless the batch alone is open."""
+    made = []
+    for dtype, (batch, *shape) in ((dtype, shape or [0]) for dtype, shape in found):
+        if isinstance(batch, int) or not all(isinstance(n, int) for n in shape):
+            raise ValueError(one_line(f"{path}: has an array of shape {(batch, *shape)}"))
+        made.append(Array(dtype, tuple(shape)))
+    return tuple(made)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Errors of onnxruntime, which have no common class, as ValueErrors of one line."""
+    try:
+        yield
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        if "Failed to allocate memory" in str(error) or "bad_alloc" in str(error):
+            raise MemoryError(f"{path}: onnxruntime has no memory for a batch") from error
+        raise ValueError(one_line(f"{path}: onnxruntime cannot run it ({error})", 400)) from error

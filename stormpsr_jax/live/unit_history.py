@@ -11,34 +11,26 @@ MAX_UNITS, MAX_ALERTS = 200, 100  # of today; of a unit
 _Record = dict[str, Any]
 
 
-class PastState(msgspec.Struct, forbid_unknown_fields=True):
+class UnitHistory(msgspec.Struct, forbid_unknown_fields=True):
     """Lines of units, each with its "alerts", and the alerts of the unit at hand."""
 
     units: list[_Record] = []
     alerts: list[_Record] = []
 
-
-class Past:
-    """Gathers lines that were told. The memory does not grow."""
-
-    def __init__(self) -> None:
-        self.state = PastState()
-
-    def take(self, record: Mapping[str, Any]) -> None:
-        """Takes the next line."""
-        state, kind = self.state, record["type"]
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Takes the next line that was told. The memory does not grow."""
+        kind = record["type"]
         if kind == "alert" and record["alert"] != "withdrawn":  # an all-clear is none
-            kept = {key: record[key] for key in ("message", "time_s", "frame", "wall_time")}
-            state.alerts = [*state.alerts, kept][:MAX_ALERTS]
+            alert = {key: record[key] for key in ("message", "time_s", "frame", "wall_time")}
+            self.alerts = [*self.alerts, alert][:MAX_ALERTS]
         elif kind == "unit":
-            day = _day(record)
-            same = [unit for unit in state.units if _day(unit) == day]
-            state.units = [*same, {**record, "alerts": state.alerts}][-MAX_UNITS:]
-            state.alerts = []
+            same = [unit for unit in self.units if _day(unit) == _day(record)]
+            self.units = [*same, {**record, "alerts": self.alerts}][-MAX_UNITS:]
+            self.alerts = []
 
-    def units(self, now: Mapping[str, Any]) -> list[_Record]:
+    def until(self, now: Mapping[str, Any]) -> list[_Record]:
         """Returns all units of today; `now` is said of the one at hand, the last."""
-        return [*self.state.units, {**now, "alerts": self.state.alerts}]
+        return [*self.units, {**now, "alerts": self.alerts}]
 
 
 def _day(record: Mapping[str, Any]) -> datetime.date | None:

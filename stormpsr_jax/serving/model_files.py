@@ -15,23 +15,23 @@ from stormpsr_jax.base.errors import one_line
 MODEL = "model.json"
 
 
-class Named(msgspec.Struct, forbid_unknown_fields=True):
+class FileEntry(msgspec.Struct, forbid_unknown_fields=True):
     """What model.json says of a file: the SHA-256 of its content, and its size in bytes."""
 
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     size: Annotated[int, msgspec.Meta(ge=0, le=2**48)]
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with the checksum of its fields, in place of one that it may have."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     text = json.dumps(rest, sort_keys=True)
     return rest | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def check_seal(state: Mapping[str, Any]) -> None:
-    """Raises ValueError if a saved state is not as `sealed` has left it."""
-    if state.get("checksum") != sealed(state)["checksum"]:
+def check_checksum(state: Mapping[str, Any]) -> None:
+    """Raises ValueError if a saved state is not as `with_checksum` has left it."""
+    if state.get("checksum") != with_checksum(state)["checksum"]:
         raise ValueError("the saved state is damaged (its checksum is of another one)")
 
 
