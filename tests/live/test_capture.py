@@ -11,8 +11,6 @@ import pytest
 from stormpsr_jax.live import capture, live_sources
 from stormpsr_jax.live.capture import Capture, Clock
 from stormpsr_jax.live.live_sources import live_source
-from tests.support.model_data import video
-from tests.support.recognise_data import decoded, write_video
 
 FPS = 10.0
 
@@ -90,23 +88,6 @@ def test_capture_errors_a_source_that_never_was_there_ends_it():
     assert "cannot be read (gone)" in str(one.error)
     got, one = taken_from(Fake(None, [(0, 0), (0.1, 1)], pause=0.1), 1, after=-1)
     assert len(got) == 1  # but not of one that goes on
-
-
-def test_playing_a_file_plays_at_its_own_pace(tmp_path):
-    pictures = video(20, 48, 64)
-    path = write_video(tmp_path / "x.mp4", pictures, np.arange(20) / 20)
-    source = live_source(str(path))
-    assert (source.name, source.is_file) == ("x", True)
-    start = time.monotonic()
-    got, one = taken_from(source, 100)
-    assert time.monotonic() - start > 0.8
-    assert one.ended
-    assert one.error is None
-    assert [taken.time for taken in got] == pytest.approx([0, *(np.arange(1, 20, 2) / 20)])
-    shown = decoded(path)
-    np.testing.assert_array_equal(got[3].picture, shown[5])
-    rest, _ = taken_from(source, 100, after=frame_at(got[4].time))
-    assert [taken.time for taken in rest] == [taken.time for taken in got[5:]]
 
 
 @pytest.mark.parametrize(

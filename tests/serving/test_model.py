@@ -10,8 +10,9 @@ from stormpsr_jax.networks import detection
 from stormpsr_jax.psr import STREAMS
 from stormpsr_jax.psr import streams as all_streams
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.recordings.scores import BOUND
 from stormpsr_jax.serving.content import functions_of
-from stormpsr_jax.serving.recogniser import Views
+from stormpsr_jax.serving.recogniser import Recogniser, Views
 from tests.support.model_data import (
     DETECT,
     EMBED,
@@ -26,10 +27,8 @@ from tests.support.toy_stream import BOTH, Agreement
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "model"
-    write(folder)
-    return stormpsr_jax.load_model(folder)
+def trained(trained):
+    return stormpsr_jax.load_model(trained)
 
 
 def test_networks_match_the_modules_applied_by_hand(trained):
@@ -70,17 +69,6 @@ def test_recognise_calibration_changes_confidences_alone(tmp_path, trained):
             for model in (trained, calibrated)
         )
         assert next(of_other) == next(of_other) != []
-
-
-def test_recognise_learned_is_the_default_and_has_settings_of_its_own(tmp_path):
-    write(tmp_path, ("asd", "temporal", "storm", "learned"))
-    whole = stormpsr_jax.load_model(tmp_path)
-    assert whole.default_stream == "learned"
-    options = {"variant": "assembly"}
-    assert {e.stream for e in whole.recognise(video(60), **options)} == {"learned"}
-    settings = dataclasses.replace(whole.settings(), install=30.0, wrong=30.0)
-    events = whole.recognise(video(60), settings=settings, **options)
-    assert not [e for e in events if e.step_id % 3 < 2]
 
 
 def test_model_two_sizes_of_pictures(trained, tmp_path):
@@ -146,3 +134,45 @@ def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkey
     assert "detect" in functions_of("both")
     with pytest.raises(ValueError, match="'both' is not one of"):
         stormpsr_jax.load_model("demo").settings("both")
+
+
+def encode(images):
+    return images.reshape(len(images), -1)[:, :5].astype(np.float32)
+
+
+def temporal(windows):
+    weights = np.arange(1, windows.shape[1] + 1, dtype=np.float32)
+    probabilities = np.einsum("btd,t->bd", windows, weights)
+    return probabilities, probabilities + 1
+
+
+def detect(images):
+    mean = images.reshape(len(images), -1).mean(1)
+    said = mean / 3, np.stack([mean, -mean], 1), None
+    boxes = np.tile(mean[:, None, None], (1, 1, 4))
+    return boxes, np.ones((len(images), 1), int), mean[:, None], said
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16, 50])
+def test_recogniser_matches_windows_cut_by_hand(chunk):
+    images, w, stride = video(50, 4, 4), 16, 4
+    seen = []
+    counting = lambda shown: seen.append(len(shown)) or encode(shown)  # noqa: E731
+    recogniser = Recogniser(
+        encode=counting, temporal=temporal, detect=detect, frames=w, stride=stride
+    )
+    got = [recogniser(images[i : i + chunk]) for i in range(0, len(images), chunk)]
+    assert (sum(seen), len(recogniser.window)) == (50, 16), "every frame once; one window is kept"
+    embedded = encode(images)
+    for x, row in enumerate(np.concatenate([r.probabilities for r in got])):
+        window = [embedded[max(x - w + j, 0)] for j in range(0, w + 1, stride)]
+        np.testing.assert_allclose(row, temporal(np.stack(window)[None])[0][0], rtol=1e-6)
+    confidences = np.concatenate([r.detected.confidences for r in got])
+    np.testing.assert_allclose(confidences, detect(images)[2])
+    # As they are written: in half precision, and cut.
+    objectness = np.concatenate([r.scores.objectness for r in got])
+    np.testing.assert_allclose(objectness, np.minimum(detect(images)[3][0], BOUND), rtol=1e-3)
+    states, logits = (np.concatenate([r.scores[i] for r in got]) for i in (1, 3))
+    assert states.shape == (50, 2)
+    np.testing.assert_array_equal(logits, np.full((50, 5), BOUND))
+    assert got[0].scores.parts is None

@@ -144,7 +144,7 @@ def test_outputs_get_the_lines_and_a_screen_what_is_known():
     assert {view["unit"] for view in views if view["waiting"]} == {2}
 
 
-def test_the_units_of_today_stay_over_a_restart(tmp_path, monkeypatch):
+def test_the_units_of_today_have_pictures_and_stay_over_a_restart(tmp_path, monkeypatch):
     path, screen = tmp_path / "s.json", Screen()
     told = play(frames((COVER, 5), (SEAL, 5)), screen=screen, state=path)
     first, now = screen.units
@@ -159,6 +159,9 @@ def test_the_units_of_today_stay_over_a_restart(tmp_path, monkeypatch):
     messages = [line["message"] for line in of(told, "alert") if line["alert"] != "withdrawn"]
     assert [alert["message"] for alert in first["alerts"]] == messages != []
     assert (now["unit"], now["type"], now["steps"]) == (2, "now", [])
+    pictured = [line["frame"] for line in told if line["type"] in ("event", "alert")]
+    assert [frame for frame, _ in screen.snapshots] == pictured
+    assert {simplejpeg.decode_jpeg(jpeg).shape for _, jpeg in screen.snapshots} == {(4, 4, 3)}
 
     again = Screen()
     play([], state=path, screen=again)
@@ -177,15 +180,6 @@ def test_an_all_clear_is_no_alert_of_a_unit():
     units.add(line | {"alert": "withdrawn", "message": "all clear"})
     (now,) = units.until({})
     assert [alert["message"] for alert in now["alerts"]] == ["look"]
-
-
-def test_the_page_gets_a_picture_of_each_event_and_alert():
-    screen = Screen()
-    told = play(frames((COVER, 5), (SEAL, 5)), screen=screen)
-    pictured = [line["frame"] for line in told if line["type"] in ("event", "alert")]
-    assert [frame for frame, _ in screen.snapshots] == pictured != []
-    for _, jpeg in screen.snapshots:
-        assert simplejpeg.decode_jpeg(jpeg).shape == (4, 4, 3)
 
 
 def test_state_goes_on_after_any_frame(tmp_path):

@@ -90,7 +90,7 @@ def test_recognition_in_onnx_needs_no_more_than_its_packages(tmp_path):
     assert line.endswith(f"needs 'jax': {extra('')}")
 
 
-def test_decoding_and_scoring_need_numpy_alone(tmp_path):
+def test_decoding_and_scoring_need_numpy_alone_and_others_say_what_to_install(tmp_path):
     python = bare(tmp_path / "bare", "decode")
     code = (
         "import stormpsr_jax.psr, stormpsr_jax.evaluate, sys;"
@@ -105,6 +105,23 @@ def test_decoding_and_scoring_need_numpy_alone(tmp_path):
     procedure = ROOT / "stormpsr_jax" / "procedures" / "meccano.json"
     done = run(python, "-m", "stormpsr_jax.procedure", "check", procedure, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    for module in (COMMANDS[name] for name in ("evaluate", "procedure", "convert")):
+        done = run(python, "-m", module, "--help", cwd=tmp_path)
+        assert done.returncode == 0, (module, done.stderr)
+        assert done.stdout.startswith("usage: "), module
+    for words in (
+        ["-m", "stormpsr_jax", "data", "own", "--help"],
+        ["-m", "stormpsr_jax", "main", "--config=synthetic", "--workdir=run"],
+        ["-m", "data_prep.own", "--videos=a", "--labels=b", "--procedure=c", "--out=d"],
+    ):
+        done = run(python, *words, cwd=tmp_path)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert re.fullmatch(r"error: '\w+' is not installed, and this needs it: (.*)", line)[
+            1
+        ] == extra("")
+    done = run(python, "-c", "import stormpsr_jax as s; s.load_model('demo')", cwd=tmp_path)
+    assert done.stderr.splitlines()[-1].endswith(f"and this needs it: {extra('')}")
 
 
 def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_missing(tmp_path):
@@ -126,27 +143,6 @@ def test_evaluate_draws_with_its_libraries_alone_and_names_them_where_they_are_m
     for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step"):
         assert f"<h3>{title}</h3>" in text
     assert "Timeline of recording 07_main_c" in text
-
-
-def test_commands_on_numpy_alone_have_their_help_and_others_say_what_to_install(tmp_path):
-    python = bare(tmp_path / "bare", "decode")
-    for module in (COMMANDS[name] for name in ("evaluate", "procedure", "convert")):
-        done = run(python, "-m", module, "--help", cwd=tmp_path)
-        assert done.returncode == 0, (module, done.stderr)
-        assert done.stdout.startswith("usage: "), module
-    for words in (
-        ["-m", "stormpsr_jax", "data", "own", "--help"],
-        ["-m", "stormpsr_jax", "main", "--config=synthetic", "--workdir=run"],
-        ["-m", "data_prep.own", "--videos=a", "--labels=b", "--procedure=c", "--out=d"],
-    ):
-        done = run(python, *words, cwd=tmp_path)
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
-        assert re.fullmatch(r"error: '\w+' is not installed, and this needs it: (.*)", line)[
-            1
-        ] == extra("")
-    done = run(python, "-c", "import stormpsr_jax as s; s.load_model('demo')", cwd=tmp_path)
-    assert done.stderr.splitlines()[-1].endswith(f"and this needs it: {extra('')}")
 
 
 def test_the_page_of_exports_names_the_packages_of_each_purpose():
