@@ -5,7 +5,6 @@ import pytest
 
 from data_prep import stage as data
 from data_prep import synthetic as rendering
-from data_prep.worlds import worlds
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import run
 
@@ -60,12 +59,7 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
         config.data.synthetic[name] = value
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))
     assert {name: told[name] for name in numbers} == numbers
-    of_product = {"meshes", "poses", "up", "product_seed"}
-    fields = set(config.data.synthetic) - of_product
-    assert told.keys() == fields | {"of", "workers"}
+    assert told.keys() == set(config.data.synthetic) | {"procedure", "workers"}
     assert told["recordings"] == {"train": 40, "val": 12, "test": 12}
-    assert told["of"] is None  # the toy
-    assert told["world"] == worlds.TOY
-    config.data.synthetic.world = "bench"
-    data.run(SimpleNamespace(config=config, data_dir=tmp_path))
-    assert told["world"] == worlds.BENCH
+    assert (told["meshes"], told["product_seed"]) == ("", None)  # the toy
+    assert told["world"] == "toy"
