@@ -17,6 +17,7 @@ from typing import Any
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import tell
 from stormpsr_jax.psr import analysis, comparison, detection_scores, streams, tables
+from stormpsr_jax.psr.accumulation import DECODERS, Settings
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -33,7 +34,6 @@ from stormpsr_jax.psr.evaluation import (
 )
 from stormpsr_jax.psr.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.risk import RISK
-from stormpsr_jax.psr.stream import DECODERS, Settings
 from stormpsr_jax.recordings import label_files, scores, words
 from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.procedure import Procedure, load_procedure
@@ -238,9 +238,16 @@ def _risks(args: argparse.Namespace) -> dict[str, float]:
 
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The streams that are absent, and why; fitted ones come only where they are asked for."""
-    given = {kind.flag for kind in KINDS.values() if getattr(args, kind.flag) is not None}
-    reasons = [(s.name, s.absence(given, args.decoder)) for s in streams.STREAMS if not s.fitted]
-    return [(name, why) for name, why in reasons if why is not None]
+    found = []
+    for stream in (s for s in streams.STREAMS if not s.fitted):
+        flags = [KINDS[kind].flag for kind in stream.needs]
+        if not all(getattr(args, flag) for flag in flags):
+            one = f"--{flags[0]} is not given"
+            many = f"it needs {' and '.join(f'--{flag}' for flag in flags)}"
+            found.append((stream.name, one if len(flags) == 1 else many))
+        elif args.decoder not in stream.decoders:
+            found.append((stream.name, f"the {args.decoder} decoder has no fused one"))
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -41,9 +41,9 @@ ADDITIONS = {
         DEFAULT: {"    c.embed = Section()\n": "    c.count = Section(least=field(2, 0))\n"},
     },
     "a stream": {
-        "stormpsr_jax/psr/streams/both.py": (ROOT / "tests/support/toy_stream.py").read_text(),
+        "stormpsr_jax/psr/both.py": (ROOT / "tests/support/toy_stream.py").read_text(),
         "stormpsr_jax/psr/streams.py": {
-            "import LEARNED\n": "from stormpsr_jax.psr.streams.both import BOTH\n",
+            "import LEARNED\n": "from stormpsr_jax.psr.both import BOTH\n",
             "(ASD, TEMPORAL, STORM, LEARNED": ", BOTH",
         },
     },

@@ -3,7 +3,7 @@ import pathlib
 import pytest
 
 from stormpsr_jax.psr import evaluation, learned, learned_beliefs, wrong_parts
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.recordings import scores
 from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.recordings.procedure import load_procedure

@@ -75,10 +75,10 @@ And the same of folders of files:
 22
 """
 
-from stormpsr_jax.psr import accumulated
-from stormpsr_jax.psr.accumulated import Decoder, decode
-from stormpsr_jax.psr.accumulation import accumulate
+from stormpsr_jax.psr.accumulation import DECODERS, STREAMS, Decoder, Settings, accumulate
+from stormpsr_jax.psr.batch_decoding import decode
 from stormpsr_jax.psr.evaluation import evaluate
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.metrics import (
     match_steps,
     order_similarity,
@@ -88,7 +88,6 @@ from stormpsr_jax.psr.metrics import (
 )
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.step_sets import order_similarity as order_similarity_of_sets
-from stormpsr_jax.psr.stream import DECODERS, Event, Settings
 from stormpsr_jax.psr.wrong_parts import score_recording as score_wrong_parts
 from stormpsr_jax.psr.wrong_parts import wrong_installations
 from stormpsr_jax.recordings.labels import (
@@ -109,8 +108,6 @@ from stormpsr_jax.recordings.predictions import (
     write_temporal,
 )
 from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
-
-STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 
 # In the order of the API's page: functions on arrays, what has a procedure, files.
 __all__ = ["accumulate", "match_steps", "order_similarity", "order_similarity_of_sets"]

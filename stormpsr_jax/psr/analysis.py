@@ -144,11 +144,11 @@ def overview(result: Mapping[str, Any]) -> str:
         "correct installations": right,
         "states frame by frame": tables.format_rows(metrics.segments_table(result)),
     }
-    how = [
-        f"{name}: {(stream := streams.find(name)).describe(stream.settings(**entry['settings']))}"
-        for name, entry in result["streams"].items()
-        if "settings" in entry
-    ]
+    how = []
+    for name, entry in result["streams"].items():
+        if "settings" in entry:
+            stream = streams.find(name)
+            how.append(f"{name}: {stream.look.describe(stream.settings(**entry['settings']))}")
     shown = [text, *(f"{title}\n{rows}" for title, rows in parts.items() if rows), "\n".join(how)]
     return "\n\n".join(filter(None, shown))
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr import headline, streams
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.metrics import Step, check_pairs, edit_distance
-from stormpsr_jax.psr.stream import Settings
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant

@@ -105,7 +105,7 @@ def write_report(
         main=main,
         nothing_right=advice.nothing_right("In these recordings", *figures_of),
         table=_table(streams),
-        looks={stream: all_streams.find(stream) for stream in streams},
+        looks={stream: all_streams.find(stream).look for stream in streams},
         baseline=all_streams.BASELINE,
         recordings=recordings,
         stages={

@@ -179,7 +179,7 @@ def draw(
         axes.text(-0.026, row + 0.5, name, transform=at, ha="right", va="center", linespacing=1.05)
         letter: dict[str, Any] = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
         for stream, lane in lanes.items():
-            colour = PALETTE[streams.find(stream).colour]
+            colour = PALETTE[streams.find(stream).look.colour]
             axes.text(-0.008, row + lane, stream[0].upper(), color=colour, weight="bold", **letter)
     look: dict[str, Any] = {"ec": WRONG, "lw": 0.8, "zorder": 1, "alpha": 0.8, "clip_on": False}
     for since, k, until in wrong:
@@ -194,7 +194,7 @@ def draw(
         zorder=2,
     )
     for stream, of_stream in marks.items():
-        colour = PALETTE[streams.find(stream).colour]
+        colour = PALETTE[streams.find(stream).look.colour]
         for mark in of_stream:
             if mark.kind == "unsure" and mark.truth is not None:
                 begin, over = mark.truth / fps, end if mark.event is None else mark.event / fps

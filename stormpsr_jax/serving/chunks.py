@@ -4,8 +4,8 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
+from stormpsr_jax.psr.events import Event, OnlineDecoder
 from stormpsr_jax.psr.learned_beliefs import Belief
-from stormpsr_jax.psr.stream import Event, OnlineDecoder
 from stormpsr_jax.serving.recogniser import Recognised, Recogniser, Rows, decode_row, stack
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import learned, learned_beliefs, learned_events, risk, wrong_parts
-from stormpsr_jax.psr.accumulated import ASD
+from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import CAP
 from stormpsr_jax.psr.learned import LEARNED
-from stormpsr_jax.psr.stream import Settings, reported
+from stormpsr_jax.psr.streams import ASD
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.scores import KINDS
@@ -147,17 +148,15 @@ def recordings():
 
 def test_bars_the_higher_the_fewer_are_accepted_and_none_is_silent(recordings, monkeypatch):
     monkeypatch.setattr(learned_events, "PATIENCE", 2.0)  # what is soon taken off is not asked for
-    bars = LEARNED.bars(learned.LearnedSettings())
+    bars = LEARNED.candidates.bars(learned.LearnedSettings())
     for r in recordings.values():
         at = risk.decode_bars(PROCEDURE, r, LEARNED, learned.LearnedSettings(), WEIGHTS)
         found, losses = at.events, at.losses
-        installed = [
-            {e.step_id for e in reported(events) if e.step_id % 3 == 0} for events in found
-        ]
+        installed = [{e.step_id for e in reports(events) if e.step_id % 3 == 0} for events in found]
         assert all(b <= a for a, b in itertools.pairwise(map(len, installed)))
         # What is right at the lowest bar and not at the highest, that one asks for, or calls wrong.
         asked = {e.step_id for e in found[-1] if e.kind == "unsure"}
-        wrong = {e.step_id - 1 for e in reported(found[-1]) if e.step_id % 3 == 1}
+        wrong = {e.step_id - 1 for e in reports(found[-1]) if e.step_id % 3 == 1}
         assert installed[0] - installed[-1] <= asked | wrong
         assert installed[0] > installed[-1]
         seen = [[e for e in events if e.kind == "seen"] for events in found]
@@ -173,7 +172,7 @@ def test_risk_of_1_is_decoding_without_a_bar(recordings):
     assert decision.settings == settings
     for r in recordings.values():
         events = LEARNED.decode(PROCEDURE, r, settings, WEIGHTS)
-        assert reported(events) == events
+        assert reports(events) == events
         assert {event.state for event in events} <= {"right", "wrong", "absent"}
         one = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], 10.0)
         assert one["unsure"] == one["right_unsure"] == 0

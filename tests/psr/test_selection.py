@@ -7,9 +7,9 @@ import statistics
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import accumulated, learned, metrics, risk, selection, streams
+from stormpsr_jax.psr import batch_decoding, candidates, learned, metrics, risk, selection, streams
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.learned_beliefs import default_weights
-from stormpsr_jax.psr.stream import Settings
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from tests.support import toy
@@ -69,8 +69,8 @@ def test_select_removals_get_a_threshold_of_their_own():
     without = selection.rate(
         PROCEDURE,
         recordings,
-        accumulated.ASD,
-        [dataclasses.replace(base, threshold=t) for t in accumulated.THRESHOLDS],
+        streams.ASD,
+        [dataclasses.replace(base, threshold=t) for t in candidates.THRESHOLDS],
         20,
     )
     # One threshold for both is too low for the noise.
@@ -106,7 +106,9 @@ def plain_choice(procedure, recordings, stream, candidates):
     for s in candidates:
         scores = []
         for r in recordings.values():
-            events = accumulated.decode(procedure, r.variant, stream, s, r.detections, r.temporal)
+            events = batch_decoding.decode(
+                procedure, r.variant, stream, s, r.detections, r.temporal
+            )
             steps = [(e.frame, e.step_id) for e in events]
             scores.append(metrics.score_recording(r.truth, steps, FPS))
         delays = [x["delay_s"] for x in scores if x["delay_s"] is not None]
@@ -135,11 +137,11 @@ def test_select_matches_plain_search(decoder):
     assert ("storm" in choices) == (decoder != "naive")
     for stream, choice in choices.items():
         known = {name: c.settings for name, c in choices.items()}
-        candidates = streams.find(stream).grid(base, known)
-        plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+        own = streams.find(stream).candidates
+        plain, values, delay = plain_choice(PROCEDURE, recordings, stream, own.grid(base, known))
         if decoder != "naive":
-            candidates = streams.find(stream).refined(plain)
-            plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+            each = own.refined(plain)
+            plain, values, delay = plain_choice(PROCEDURE, recordings, stream, each)
         assert choice.settings == plain
         assert choice.scores == pytest.approx(values)
         assert choice.delay_s == pytest.approx(delay)
@@ -178,9 +180,7 @@ def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
     for threshold, accepted in ((2.0, 1), (100.0, 0)):
         setting = dataclasses.replace(BASE, threshold=threshold, decay=1.0)
         scores = [
-            selection.rate(PROCEDURE, {"r": one}, accumulated.ASD, [setting], BASE.window)[
-                0
-            ].scores[0]
+            selection.rate(PROCEDURE, {"r": one}, streams.ASD, [setting], BASE.window)[0].scores[0]
             for one in (labelled, unlabelled)
         ]
         assert scores[1] - scores[0] == pytest.approx(selection.WRONG_PRICE * accepted)
@@ -197,7 +197,7 @@ BELIEFS: dict = {}
 @pytest.fixture(autouse=True)
 def beliefs_once(monkeypatch):
     """Beliefs take nearly all of the time, and depend on nothing that is chosen."""
-    work_out = learned.Learned.beliefs
+    work_out = learned.LearnedStream.beliefs
 
     def beliefs(stream, procedure, recording, settings, weights):
         key = id(recording.scores), id(weights), settings.rho, settings.unexpected
@@ -206,7 +206,7 @@ def beliefs_once(monkeypatch):
             BELIEFS[key] = recording.scores, weights, found
         return BELIEFS[key][2]
 
-    monkeypatch.setattr(learned.Learned, "beliefs", beliefs)
+    monkeypatch.setattr(learned.LearnedStream, "beliefs", beliefs)
 
 
 def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():

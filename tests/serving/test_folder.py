@@ -177,7 +177,7 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
         (["networks", "temporal", "num_components"], 4, "num_components: 4, the procedure has 3"),
         (["streams"], {}, "streams: there is none"),
         (["streams", "best"], {}, "streams: 'best': unknown key"),
-        (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
+        (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no stream storm"),
         (["streams", "asd", "settings", "decay"], 2, "settings: .*decay=2.0 is not in 0…1"),
         (["product_share"], 1.5, "product_share: expected float <= 1.0"),
         (["streams", "asd", "settings", "gate"], del_, "settings: gate: is missing"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.psr import accumulated
+from stormpsr_jax.psr import batch_decoding
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import product_share
@@ -58,7 +58,7 @@ def test_recognise_predictions_decode_to_the_same_events(made):
     temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
     assert not temporal.labels.any()
     variant = PROCEDURE.variants["assembly"]
-    events = accumulated.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
+    events = batch_decoding.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
     assert [event[:2] for event in events] == found(made)
 
 

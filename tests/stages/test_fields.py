@@ -8,7 +8,7 @@ from stormpsr_jax.networks import (
     temporal_networks,
     vit,
 )
-from stormpsr_jax.psr.stream import DECODERS
+from stormpsr_jax.psr.accumulation import DECODERS
 from stormpsr_jax.stages import checks
 from stormpsr_jax.training import choices
 
