@@ -284,7 +284,7 @@ def summary_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream of metrics.json; none of a stream of which nothing is known."""
     return [
         {"stream": stream, **{figure.key: s["wrong"][figure.key] for figure in headline.WRONG}}
-        for stream, s in headline.rows(result)
+        for stream, s in headline.streams(result).items()
         if s.get("wrong") is not None
     ]
 
@@ -292,7 +292,7 @@ def summary_table(result: Mapping[str, Any]) -> Rows:
 def installations_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and wrong installation; seconds from frame 0 on."""
     rows = []
-    for stream, s in result["streams"].items():
+    for stream, s in headline.streams(result).items():
         for name, r in s["recordings"].items():
             for k, *frames in (r.get("wrong") or {"installations": ()})["installations"]:
                 seconds = [None if frame is None else frame / result["fps"] for frame in frames]

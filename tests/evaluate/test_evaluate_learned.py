@@ -1,7 +1,11 @@
 """The stream of the learned fusion, from scores or from predictions."""
 
+import csv
 import dataclasses
 
+import pytest
+
+from stormpsr_jax import evaluate
 from stormpsr_jax.psr import evidence, learned, learned_beliefs
 from tests.support.commands import refused
 from tests.support.evaluate_data import run_scored
@@ -36,6 +40,36 @@ def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
     assert found["seen"]["wrong"]["accepted"] == free["wrong"]["accepted"]
     assert "\nlearned (seen) " in said.out
     assert "Of 2 incorrect installations here " in said.err
+
+
+def show(capsys, *words):
+    """The rows of a table that a command prints."""
+    capsys.readouterr()
+    evaluate.main([*map(str, words), "--format=csv"])
+    return list(csv.DictReader(capsys.readouterr().out.splitlines()))
+
+
+def test_tables_have_what_was_seen_as_a_stream(scored, capsys):
+    found = run_scored(scored, f"--scores={scored / 'scores'}")["learned"]
+    for table in ("summary", "recordings", "steps", "delays", "tolerance", "wrong"):
+        rows = show(capsys, "tables", scored / "out.json", f"--table={table}")
+        seen, right = ([r for r in rows if r["stream"] == s] for s in ("learned (seen)", "learned"))
+        assert len(seen) >= len(right) > 0, table
+        if table == "steps":
+            assert sum(int(row["tp"]) for row in seen) == found["seen"]["tp"]
+            assert sum(int(row["tp"]) for row in right) == found["tp"]
+
+
+def test_compare_has_what_was_seen_as_a_stream(scored, capsys):
+    found = run_scored(scored, f"--scores={scored / 'scores'}")
+    result = scored / "out.json"
+    streams = {row["stream"] for row in show(capsys, "compare", result, result)}
+    assert streams == {*found, "learned (seen)"}
+    rows = show(capsys, "compare", result, result, "--streams=learned (seen),asd")
+    (row,) = (row for row in rows if row["metric"] == "f1")
+    assert row["stream"] == "asd − learned (seen)"
+    means = [float(row[key]) for key in ("a", "b")]
+    assert means == pytest.approx([found["learned"]["seen"]["f1"], found["asd"]["f1"]])
 
 
 def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):
