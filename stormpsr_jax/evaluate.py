@@ -16,7 +16,7 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.psr import analysis, comparison, detection_scores, streams, tables
+from stormpsr_jax.psr import analysis, comparison, detection_scores, headline, streams, tables
 from stormpsr_jax.psr.accumulation import DECODERS, Settings
 from stormpsr_jax.psr.cli import (
     OneLineParser,
@@ -68,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _main_evaluate(argv: Sequence[str]) -> None:
     args = _parser().parse_args(argv)
+    for flag in ("removal", "gate", "unseen_decay", "risk"):
+        if args.protocol == "released" and getattr(args, flag) is not None:
+            raise ValueError(f"--{flag} needs --protocol=paper")
+    if not any((args.asd, args.temporal, args.scores, args.fusion)):
+        raise ValueError("no predictions; pass --asd, --temporal or both")
     procedure = load_procedure(args.procedure).at(args.fps)
     recordings = load_recordings(
         procedure,
@@ -153,6 +158,8 @@ def _main_compare(argv: Sequence[str]) -> None:
         raise ValueError(f"--streams={args.streams} names more than two streams; as asd,storm")
     pair = (named[0], named[-1]) if named else None
     results = analysis.load_result(args.a), analysis.load_result(args.b)
+    if pair is None and not headline.streams(results[0]).keys() & headline.streams(results[1]):
+        raise ValueError("there is no stream that both have; --streams=asd,storm names two")
     print(tables.format_rows(comparison.compare(*results, pair), args.format))
 
 
@@ -165,7 +172,7 @@ def _main_detections(argv: Sequence[str]) -> None:
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
     what = "detections count above it, not at it (%(default)s)"
-    add("--confidence", type=float, default=0.5, help=what)
+    add("--confidence", type=share, default=0.5, help=what)
     add("--out", help="a JSON file to write besides")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)

@@ -74,22 +74,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
-            raise ValueError(f"--decoder={self.decoder} is not one of {', '.join(DECODERS)}")
-        naive = "decoder 'naive' {}, and so has no --{}; --decoder=confidence|expected"
+            raise ValueError(f"decoder={self.decoder} is not one of {', '.join(DECODERS)}")
         for field in ("threshold", "removal"):
             value = getattr(self, field)
             if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"--{field}={value} is not a finite number from 0 up")
+                raise ValueError(f"{field}={value} is not a finite number from 0 up")
         for field in ("decay", "weight", "confidence", "gate", "unseen_decay"):
             value = getattr(self, field)
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"--{field}={value} is not in 0…1")
-        if self.decoder == "naive" and self.removal is not None:
-            raise ValueError(naive.format("has no thresholds", "removal"))
-        if self.decoder == "naive" and self.unseen_decay is not None:
-            raise ValueError(naive.format("sums nothing up", "unseen_decay"))
+                raise ValueError(f"{field}={value} is not in 0…1")
+        for field, lack in (("removal", "has no thresholds"), ("unseen_decay", "sums nothing up")):
+            value = getattr(self, field)
+            if self.decoder == "naive" and value is not None:
+                raise ValueError(f"{field}={value}: decoder 'naive' {lack}, and so has no {field}")
         if not (self.window >= 0 and self.window == int(self.window)):
-            raise ValueError(f"--window={self.window} is not a whole number of frames from 0 up")
+            raise ValueError(f"window={self.window} is not a whole number of frames from 0 up")
 
 
 # --- The equation ---------------------------------------------------------------------------------
@@ -176,7 +175,7 @@ def weight_of(stream: str, settings: Settings) -> float:
     if stream not in STREAMS:
         raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
     if stream == "storm" and settings.decoder == "naive":
-        raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
+        raise ValueError("decoder 'naive' has no fused stream; confidence and expected have one")
     return {"asd": 0.0, "temporal": 1.0}.get(stream, settings.weight)
 
 
@@ -421,6 +420,8 @@ def accumulate(
         detections = [[row] for row in zip(classes, sure, strict=True)]
     if changes is not None:
         windows = _shares("changes", changes, shape).tolist()
+    if not 0 <= floor <= 1:
+        raise ValueError(f"floor={floor} is not in 0…1")
     stream = "asd" if changes is None else "temporal" if states is None else "storm"
     decoder = "confidence" if expected is None else "expected"
     if expected is None and not threshold:  # B1, which has a floor for windows too

@@ -9,13 +9,14 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.stream import Stream
 
 _STDOUT = 1  # number of the open file
 _STORE = re.compile(r"(--[\w.]+=)?(gs|gcs|s3|az|abfss?|hdfs)://.*")
@@ -141,8 +142,23 @@ def decoding_settings(args: argparse.Namespace, weights: Weights | None = None) 
                     raise ValueError(f"--{flag}: stream {stream.name} has none")
                 values[field] = given[stream.name]
         values |= {flag: getattr(args, flag) for flag in _OF_ALL if flag in fields}
-        result[stream.name] = dataclasses.replace(stream.defaults(weights), **values)
+        result[stream.name] = with_flags(stream, stream.defaults(weights), values)
     return result
+
+
+def with_flags(stream: Stream, settings: Any, values: Mapping[str, Any]) -> Any:
+    """Returns settings of a stream with the values of flags, by field.
+
+    ValueError names the flag, where that of the settings names the field.
+    """
+    try:
+        return dataclasses.replace(settings, **values)
+    except ValueError as error:
+        field, *said = str(error).split("=", 1)
+        if field not in values:
+            raise
+        flag = "threshold" if field == stream.threshold else field
+        raise ValueError("=".join([f"--{flag}", *said])) from error
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -98,9 +98,9 @@ def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
         fitted = [stream.name for stream in streams.STREAMS if stream.fitted]
         return dict.fromkeys(fitted if protocol == "paper" else (), RISK)
     if not 0 <= asked <= 1:
-        raise ValueError(f"--risk={asked} is not in 0…1")
+        raise ValueError(f"risk={asked} is not in 0…1")
     if protocol != "paper":
-        raise ValueError("--risk needs --protocol=paper")
+        raise ValueError(f"risk={asked} needs protocol 'paper'")
     return dict.fromkeys(streams.names(), asked)
 
 
@@ -123,7 +123,7 @@ def evaluate_recordings(
     `calibrations`, by stream, are of the confidences (protocol `paper`).
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+        raise ValueError(f"protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
     of_sums = [stream for stream in streams.STREAMS if stream.settings is Settings]
     if isinstance(settings, Settings):
         settings = {stream.name: settings for stream in of_sums}
@@ -140,7 +140,7 @@ def evaluate_recordings(
         if (weights is not None or not stream.fitted) and (protocol == "paper" or stream in of_sums)
     ]
     if not scored:
-        raise ValueError("no predictions; pass --asd, --temporal or both")
+        raise ValueError("the recordings have no predictions of a stream, detections or windows")
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
     summarise = released.summarise if protocol == "released" else metrics.summarise

@@ -62,11 +62,11 @@ class LearnedSettings:
         for field in ("install", "wrong", "remove", "unexpected", "sure"):
             value = getattr(self, field)
             if value is not None and not math.isfinite(value):
-                raise ValueError(f"{field} {value} is not a finite number")
+                raise ValueError(f"{field}={value} is not a finite number")
         for field, high in (("rho", 1), ("hold", MAX_HOLD)):
             value = getattr(self, field)
             if value is not None and not 0 <= value <= high:
-                raise ValueError(f"{field} {value} is not in 0…{high:g}")
+                raise ValueError(f"{field}={value} is not in 0…{high:g}")
 
 
 def removal_logits(variant: Variant, settings: LearnedSettings) -> np.ndarray:

@@ -1,12 +1,11 @@
 """What the command line of `recognise` says about the model, for files and live sources alike."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base.errors import gathering, raise_all, tell
-from stormpsr_jax.psr import streams
+from stormpsr_jax.psr import cli, streams
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.serving.model import Model
 
@@ -52,8 +51,8 @@ def settings(
             )
         if getattr(settings, "decoder", None) == "naive":
             raise ValueError("--threshold: the model is decoded by 'naive', which has none")
-        field = streams.find(stream).threshold
-        settings = dataclasses.replace(settings, **{field: threshold[stream]})
+        own = streams.find(stream)
+        settings = cli.with_flags(own, settings, {own.threshold: threshold[stream]})
     return stream, settings
 
 

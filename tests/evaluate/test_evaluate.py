@@ -98,7 +98,7 @@ def test_evaluate_errors_without_predictions_or_steps(files, capsys):
     (files / "labels" / "02_assy_b" / "PSR_labels.csv").write_text("")
     assert fails(files, capsys, "--protocol=released") == (
         "error: recording '02_assy_b': no ground-truth steps in PSR_labels.csv: take "
-        "--protocol=paper"
+        "protocol 'paper'"
     )
 
 
