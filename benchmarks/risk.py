@@ -42,11 +42,11 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr import metrics, risk, tables, wrong_parts
 from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import Evidence, part_inputs, sigmoid
-from stormpsr_jax.psr.learned import LEARNED
 from stormpsr_jax.psr.learned_beliefs import (
     default_weights,
 )
 from stormpsr_jax.psr.learned_events import removal_logits
+from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.psr.monitor import Monitor
 from stormpsr_jax.recordings import labels
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
@@ -210,7 +210,7 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
             events = decoded[name][b]
             sure = [event[:2] for event in reports(events)]
             unsure = [event[:2] for event in events if event.kind == "unsure"]
-            steps = metrics.scored(sure, r.with_errors)
+            steps = metrics.scored_steps(sure, r.with_errors)
             scores[name] = metrics.score_recording(r.truth, steps, procedure.fps)
             one = wrong_parts.score_recording(r.frames, r.states, sure, procedure.fps, unsure)
             wrong.append(one)

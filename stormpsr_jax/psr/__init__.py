@@ -4,6 +4,12 @@ Functions on arrays and lists, in NumPy alone. A product has K components. Step 
 component k, 3k + 1 installs it incorrectly, 3k + 2 removes it. A state has 1 for a component that
 is there, 0 for one that is not and -1 for an incorrect one. What happens when is (frame, step id).
 
+`accumulate` makes steps of what is seen at each frame. `score_recording` and `summarise` give POS,
+F1 and delay, `order_similarity_of_sets` POS where steps share a frame, `score_segments` figures of
+frames, and `score_wrong_parts` says how many incorrect installations were reported as installed.
+Times are frames, or seconds where a name ends in _s; what is undefined is None. An argument that is
+wrong is a ValueError that names it, and the row.
+
 Somebody with predictions of their own needs no file. A detector sees the first of two components
 from frame 60 on, and a clip model noticed the change at frame 40; both are fused and scored:
 

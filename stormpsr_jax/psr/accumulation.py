@@ -374,10 +374,13 @@ def accumulate(
     floor: float = 0.5,
     gate: float = 0.5,
 ) -> list[tuple[int, int, float]]:
-    """Sums up what is seen at N frames into completed steps; no procedure is needed.
+    """Sums up what is seen at N frames into completed steps of K components.
 
-    It is B2; with `threshold` 0 B1, with `expected` B3. Of `states` and `changes` one is enough;
-    both are fused by Eq. 9.
+    A component's sum grows by the evidence that it changed and decays at frames without any; above
+    `threshold` the step completes. `states` are evidence while they differ from the state so far,
+    `changes` as they are; one of both is enough, and Eq. 9 fuses both. It is baseline B2; with
+    `threshold` 0 B1, with `expected` B3. Sources: IndustReal (WACV 2024) for B1 to B3, STORM-PSR
+    (arXiv 2510.12385) for Eq. 9. No procedure is needed; `score_recording` takes what it returns.
 
     >>> accumulate("00", [1, 2, 3, 4], ["10"] * 4, [0.75] * 4, threshold=2)
     [(3, 0, 0.75)]
@@ -394,11 +397,17 @@ def accumulate(
         confidences: (N,) of the states, in 0…1; at `floor` or below nothing was seen.
         changes: (N, K) P(component changed inside the window that ends at the frame).
         expected: ids of the steps that may complete; None: all.
-        threshold, decay, weight, window, gate: as in `Settings`.
+        threshold: T, of a sum of confidences; 6 on IndustReal and 1 on MECCANO in the paper.
+        decay: factor on a sum at each frame without evidence, also one that `frames` leaves out.
+        weight: of `changes` where there are `states` too.
+        window: frames between the first and the last frame of a window; one that holds the
+            component's last step is no evidence.
+        floor: a state at or below this confidence is no evidence.
+        gate: a change at or below this probability is no evidence.
 
     Returns:
         (frame, step id, confidence), by frame and step id; 3k installs component k, 3k + 2 removes
-        it.
+        it. The confidence, in 0…1, is the mean of the evidence.
 
     Raises:
         ValueError: arrays that do not fit one another, frames out of order, a number out of range,

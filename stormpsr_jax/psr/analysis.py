@@ -46,11 +46,11 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
     """Returns what became of each step of a recording's entry in metrics.json."""
-    events = metrics.scored(recording["events"], recording.get("with_errors", False))
+    events = metrics.scored_steps(recording["events"], recording.get("with_errors", False))
     return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
 
 
-def both_found(
+def common_delays(
     a: Mapping[str, Any], b: Mapping[str, Any], fps: float
 ) -> dict[str, list[tuple[float, float]]]:
     """Returns by recording (delay of a, delay of b), in seconds, of each step that both found.
@@ -78,7 +78,7 @@ def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
     if not result["streams"].keys() >= set(names):
         return None
     baseline, method = (result["streams"][name]["recordings"] for name in names)
-    pairs = list(itertools.chain(*both_found(baseline, method, result["fps"]).values()))
+    pairs = list(itertools.chain(*common_delays(baseline, method, result["fps"]).values()))
     if not pairs:
         return None
     means = (sum(delays) / len(pairs) for delays in zip(*pairs, strict=True))

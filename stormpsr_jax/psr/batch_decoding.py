@@ -32,7 +32,16 @@ def decode(
 ) -> list[Event]:
     """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
 
-    Predictions that are not given are no evidence. Raises ValueError as `Decoder`.
+    Args:
+        stream: "asd" (detections alone), "temporal" (windows alone) or "storm" (Eq. 9 fuses both).
+        detections, temporal: of the recording; those that are not given are no evidence.
+
+    Returns:
+        Events by frame and step id; `event[:2]` is a step (frame, step id) that can be scored.
+
+    Raises:
+        ValueError: an unknown stream, "storm" with decoder "naive", or a class or a number of
+            components that the procedure does not have.
     """
     return decode_each(procedure, variant, stream, [settings], detections, temporal)[0]
 

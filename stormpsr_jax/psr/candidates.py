@@ -35,12 +35,12 @@ class Candidates(abc.ABC):
             chosen: the settings of the streams that stand before it in the list, by name.
         """
 
-    def refined(self, settings: Any) -> list[Any]:
+    def refinements(self, settings: Any) -> list[Any]:
         """Returns settings to choose from in a second round, those of the first among them."""
         return []
 
     @abc.abstractmethod
-    def fixed(
+    def fixed_settings(
         self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
     ) -> list[Any]:
         """Returns settings that nobody chose; the first that finds a step counts.
@@ -101,7 +101,7 @@ class SumCandidates(Candidates):
             for values in itertools.product(*varied.values())
         ]
 
-    def refined(self, settings: Settings) -> list[Settings]:
+    def refinements(self, settings: Settings) -> list[Settings]:
         """Returns the settings with every threshold, and every one of removals that is not lower.
 
         None for the naive decoder, which has none.
@@ -114,7 +114,7 @@ class SumCandidates(Candidates):
             for removal in (None, *(r for r in REMOVALS if r >= threshold))
         ]
 
-    def fixed(
+    def fixed_settings(
         self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
     ) -> list[Settings]:
         """Returns the settings with the paper's thresholds; the first that finds a step counts.

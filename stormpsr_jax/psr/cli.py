@@ -142,11 +142,11 @@ def decoding_settings(args: argparse.Namespace, weights: Weights | None = None) 
                     raise ValueError(f"--{flag}: stream {stream.name} has none")
                 values[field] = given[stream.name]
         values |= {flag: getattr(args, flag) for flag in _OF_ALL if flag in fields}
-        result[stream.name] = with_flags(stream, stream.defaults(weights), values)
+        result[stream.name] = apply_flags(stream, stream.defaults(weights), values)
     return result
 
 
-def with_flags(stream: Stream, settings: Any, values: Mapping[str, Any]) -> Any:
+def apply_flags(stream: Stream, settings: Any, values: Mapping[str, Any]) -> Any:
     """Returns settings of a stream with the values of flags, by field.
 
     ValueError names the flag, where that of the settings names the field.

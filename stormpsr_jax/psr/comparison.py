@@ -7,7 +7,7 @@ import numpy as np
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.psr import headline
-from stormpsr_jax.psr.analysis import Rows, both_found
+from stormpsr_jax.psr.analysis import Rows, common_delays
 
 
 def compare(
@@ -80,7 +80,7 @@ def values(
     for figure in headline.means([*a.values(), *b.values()]):
         x, y = (np.array([r[name][figure.key] for name in names], np.float64) for r in (a, b))
         found[figure.key] = x, y
-    pairs = both_found(a, b, fps)
+    pairs = common_delays(a, b, fps)
     common = [np.mean(pairs[name], axis=0) if pairs[name] else [np.nan] * 2 for name in names]
     table = np.array(common, np.float64).reshape(-1, 2)
     found["common_delay_s"] = (table[:, 0], table[:, 1])

@@ -156,7 +156,7 @@ def evaluate_recordings(
         if asked is not None:
             bars = risk.Bars(procedure, recordings, stream, own, weights, calibrated)
             decision = bars.decide(asked)
-        judged: list[calibration.Judged] = []
+        judged: list[calibration.Judgement] = []
         for name, recording in recordings.items():
             try:
                 if protocol == "released":
@@ -185,7 +185,7 @@ def evaluate_recordings(
                     recording.frames, recording.states, steps, fps, unsure
                 ),
             }
-            counted = metrics.scored(found["events"], recording.with_errors)
+            counted = metrics.scored_steps(found["events"], recording.with_errors)
             rows[name]["segments"] = metrics.score_segments(
                 recording.truth, counted, recording.variant.initial_state, recording.last_frame
             )
@@ -264,12 +264,12 @@ def _score_paper(
     r: LabelledPredictions, found: Sequence[Event], fps: float, fitted: bool, in_sets: bool
 ) -> Scores:
     right = reports(found)
-    steps = metrics.scored(right, r.with_errors)
+    steps = metrics.scored_steps(right, r.with_errors)
     result: Scores = {}
     if fitted:  # what was seen: without a bar for installations that is what was reported
         with_bar = any(event.kind != "report" for event in found)
         seen = [event for event in found if event.kind == "seen"] if with_bar else right
-        of_seen = _scores(r, metrics.scored(seen, r.with_errors), fps, in_sets)
+        of_seen = _scores(r, metrics.scored_steps(seen, r.with_errors), fps, in_sets)
         wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in seen], fps)
         result["seen"] = {**of_seen, "events": [list(e[:3]) for e in seen], "wrong": wrong}
     return {

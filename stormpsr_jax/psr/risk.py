@@ -40,7 +40,7 @@ from stormpsr_jax.recordings.procedure import Procedure
 
 RISK = 0.1  # that is asked for where nobody says another one
 PRIOR_RECORDINGS = 20  # A: the two errors that most people have shall not rule alone
-# p₀ at each of `learned.BARS`. docs/results.md says what each was measured on.
+# p₀ at each of `learned_stream.BARS`. docs/results.md says what each was measured on.
 PRIOR: dict[str, tuple[float, ...]] = {
     "scores": (
         *(0.23, 0.144, 0.115, 0.08, 0.063, 0.034, 0.034),
@@ -223,7 +223,7 @@ def decide(
 
 
 @dataclasses.dataclass(frozen=True)
-class AtBars:
+class BarResults:
     """A recording decoded at each bar of a stream.
 
     Attributes:
@@ -248,7 +248,7 @@ def decode_bars(
     settings: Any,
     weights: Weights | None,
     calibration: Calibration | None = None,
-) -> AtBars:
+) -> BarResults:
     """Decodes a recording at each bar of a stream."""
     bars = stream.candidates.bars(settings)
     candidates = [stream.candidates.with_bar(settings, bar) for bar in bars]
@@ -258,10 +258,10 @@ def decode_bars(
     scored = [wrong_parts.score_recording(frames, states, one, procedure.fps) for one in steps]
     rows = [one for one in scored if one is not None]
     if not rows:
-        return AtBars(found)
+        return BarResults(found)
     silent, right = np.array([one["no_verdict"] for one in rows]), rows[0]["right_installations"]
     if not rows[0]["shown"]:
-        return AtBars(found, None, right, silent)
+        return BarResults(found, None, right, silent)
     losses = np.array([one["accepted"] / one["shown"] for one in rows])
     changes = frames[1:][(np.diff(np.abs(states), axis=0) != 0).any(axis=1)]
     lasting = any(
@@ -269,10 +269,10 @@ def decode_bars(
         for _, start, end in wrong_parts.spans(frames, states, -1)
     )
     # A decoder may accept at a bar what it does not at a lower one, by another order of reports.
-    return AtBars(found, np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
+    return BarResults(found, np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
 
 
-def control_of(bars: Sequence[float], recordings: Iterable[AtBars]) -> Control:
+def control_of(bars: Sequence[float], recordings: Iterable[BarResults]) -> Control:
     """Returns what recordings say together."""
     recordings = list(recordings)
     known = [one.losses for one in recordings if one.losses is not None]

@@ -19,7 +19,7 @@ A stream that reads what stream `asd` reads, and more, is there to do better. So
 that is worse than the chosen one of `asd` in F1, POS and delay together; if all are, it has the
 fixed ones.
 
-Each stream says what it is chosen from (`Candidates.grid`, `Candidates.refined`). Of sums of
+Each stream says what it is chosen from (`Candidates.grid`, `Candidates.refinements`). Of sums of
 evidence, floor, gate and weight are chosen without removals, then the thresholds of installations
 and of removals together. The beliefs that a fitted stream has of a recording have to be those of
 weights that have not seen it.
@@ -31,7 +31,7 @@ With the settings goes what their confidences mean, learnt from the events that 
 same recordings (`calibration.fit`).
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
-there is no delay: then the settings are fixed ones (`Candidates.fixed`). They are those of the
+there is no delay: then they are fixed ones (`Candidates.fixed_settings`). They are those of the
 paper, but that stream `asd` keeps its sums on frames that show nothing.
 """
 
@@ -137,10 +137,10 @@ def select(
             reads_more = set(stream.needs) > set(BASELINE.needs)
             least = chosen.get(BASELINE.name) if reads_more else None
             best = pick(_no_worse(rated(own.grid(base, known)), least), own.within)
-            if best is not None and (finer := own.refined(best.settings)):
+            if best is not None and (finer := own.refinements(best.settings)):
                 best = pick(_no_worse(rated(finer), least), own.within)
         if best is None:
-            choices = rated(own.fixed(procedure, base, threshold, choose == "paper"))
+            choices = rated(own.fixed_settings(procedure, base, threshold, choose == "paper"))
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
         if stream.fitted:
@@ -185,7 +185,7 @@ def _scores(r: LabelledPredictions, events: Sequence[Event], fps: float) -> dict
     events = reports(events)
     wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], fps)
     accepted = 0 if wrong is None else wrong["accepted"]
-    steps = metrics.scored(events, r.with_errors)
+    steps = metrics.scored_steps(events, r.with_errors)
     return metrics.score_recording(r.truth, steps, fps) | {"accepted": accepted}
 
 
@@ -249,6 +249,6 @@ def _calibrated(
     fitted = calibration.STATED if stream.fitted else calibration.fit(every)
     reliability = None
     if len(judged) > 1:
-        held_out = every if stream.fitted else calibration.cross_fitted(judged)
+        held_out = every if stream.fitted else calibration.cross_fit(judged)
         reliability = calibration.reliability(held_out)
     return dataclasses.replace(choice, calibration=fitted, reliability=reliability)

@@ -11,8 +11,8 @@ from stormpsr_jax.psr.accumulation import Decoder, Settings
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.candidates import CONFIDENCES, GATES, WEIGHTS, SumCandidates
 from stormpsr_jax.psr.events import Event
-from stormpsr_jax.psr.learned import LEARNED
 from stormpsr_jax.psr.learned_beliefs import Weights
+from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.psr.stream import Look, Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant

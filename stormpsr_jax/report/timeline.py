@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.psr import streams
-from stormpsr_jax.psr.metrics import match_steps, scored
+from stormpsr_jax.psr.metrics import match_steps, scored_steps
 from stormpsr_jax.psr.wrong_parts import WrongInstallation, false_alarms
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report.pages import (
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
 def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Outcome]:
     """Returns the outcome of every truth and event of one stream, `row` being its scores."""
     events = row.get("events", ())
-    matching = match_steps(truth, scored(events, row.get("with_errors", False)))
+    matching = match_steps(truth, scored_steps(events, row.get("with_errors", False)))
     marks = [
         *(Outcome("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
         *(Outcome("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
@@ -73,7 +73,7 @@ def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[
         if called is not None:
             text = f"as incorrect +{(called - start) / fps:.1f} s"
             marks.append(Outcome("found", 3 * k, None, called, text))
-    for frame, s in false_alarms(wrong, scored(events, with_errors=True)):
+    for frame, s in false_alarms(wrong, scored_steps(events, with_errors=True)):
         marks.append(Outcome("alarm", s - 1, None, frame, "false alarm"))
     return marks
 

@@ -52,7 +52,7 @@ def settings(
         if getattr(settings, "decoder", None) == "naive":
             raise ValueError("--threshold: the model is decoded by 'naive', which has none")
         own = streams.find(stream)
-        settings = cli.with_flags(own, settings, {own.threshold: threshold[stream]})
+        settings = cli.apply_flags(own, settings, {own.threshold: threshold[stream]})
     return stream, settings
 
 

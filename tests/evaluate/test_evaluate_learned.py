@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import evidence, learned, learned_beliefs
+from stormpsr_jax.psr import evidence, learned_beliefs, learned_stream
 from tests.support.commands import refused
 from tests.support.evaluate_data import run_scored
 
@@ -17,7 +17,7 @@ def test_learned_scores_add_a_stream_and_change_no_other(scored):
     assert list(after) == ["asd", "temporal", "storm", "learned"]
     assert {s: after[s] for s in before} == before
     assert after["learned"]["seen"]["f1"] > 0.7
-    assert after["learned"]["settings"].pop("sure") in learned.BARS
+    assert after["learned"]["settings"].pop("sure") in learned_stream.BARS
     assert after["learned"]["settings"] == {
         **{"install": 3.0, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
         **{"unexpected": None, "hold": None},
@@ -77,8 +77,8 @@ def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(score
     assert list(found) == ["asd", "learned"]
     weights = learned_beliefs.default_weights("detections")
     assert weights.kind == "detections"
-    defaults = learned.LEARNED.defaults(weights)
-    assert found["learned"]["settings"].pop("sure") in (*learned.BARS, evidence.CAP)
+    defaults = learned_stream.LEARNED.defaults(weights)
+    assert found["learned"]["settings"].pop("sure") in (*learned_stream.BARS, evidence.CAP)
     assert found["learned"]["settings"] | {"sure": None} == dataclasses.asdict(defaults)
     free = run_scored(scored, "--fusion=default", "--risk=1", streams=("asd",))
     assert free["learned"]["settings"] == dataclasses.asdict(defaults)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.networks import learned_fusion
-from stormpsr_jax.psr import learned, learned_beliefs
+from stormpsr_jax.psr import learned_beliefs, learned_stream
 from tests.support.simulated_scores import PROCEDURE, simulate
 
 
@@ -23,7 +23,7 @@ def test_logits_matches_the_numpy_rule_on_a_recording():
     said = simulate(1).scores
     frames = said.frames
     x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))
-    x = learned_beliefs.averaged(
+    x = learned_beliefs.moving_average(
         frames, x, learned_beliefs.span_frames(weights.average, PROCEDURE.fps)
     )
     initial = np.arange(PROCEDURE.num_components) % 2
@@ -39,10 +39,10 @@ def test_logits_matches_the_numpy_rule_on_a_recording():
 
 def test_filter_matches_the_inputs_that_the_fit_sees():
     weights, recording = learned_beliefs.default_weights("scores"), simulate(1)
-    settings, said = learned.LearnedSettings(rho=None), recording.scores
-    belief = learned.LEARNED.beliefs(PROCEDURE, recording, settings, weights)
+    settings, said = learned_stream.LearnedSettings(rho=None), recording.scores
+    belief = learned_stream.LEARNED.beliefs(PROCEDURE, recording, settings, weights)
     x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))
-    x = learned_beliefs.averaged(
+    x = learned_beliefs.moving_average(
         said.frames, x, learned_beliefs.span_frames(weights.average, PROCEDURE.fps)
     )
     hidden = weights.arrays["start"][[0] * PROCEDURE.num_components]

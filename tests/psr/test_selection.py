@@ -7,7 +7,15 @@ import statistics
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import batch_decoding, candidates, learned, metrics, risk, selection, streams
+from stormpsr_jax.psr import (
+    batch_decoding,
+    candidates,
+    learned_stream,
+    metrics,
+    risk,
+    selection,
+    streams,
+)
 from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
@@ -140,7 +148,7 @@ def test_select_matches_plain_search(decoder):
         own = streams.find(stream).candidates
         plain, values, delay = plain_choice(PROCEDURE, recordings, stream, own.grid(base, known))
         if decoder != "naive":
-            each = own.refined(plain)
+            each = own.refinements(plain)
             plain, values, delay = plain_choice(PROCEDURE, recordings, stream, each)
         assert choice.settings == plain
         assert choice.scores == pytest.approx(values)
@@ -197,7 +205,7 @@ BELIEFS: dict = {}
 @pytest.fixture(autouse=True)
 def beliefs_once(monkeypatch):
     """Beliefs take nearly all of the time, and depend on nothing that is chosen."""
-    work_out = learned.LearnedStream.beliefs
+    work_out = learned_stream.LearnedStream.beliefs
 
     def beliefs(stream, procedure, recording, settings, weights):
         key = id(recording.scores), id(weights), settings.rho, settings.unexpected
@@ -206,7 +214,7 @@ def beliefs_once(monkeypatch):
             BELIEFS[key] = recording.scores, weights, found
         return BELIEFS[key][2]
 
-    monkeypatch.setattr(learned.LearnedStream, "beliefs", beliefs)
+    monkeypatch.setattr(learned_stream.LearnedStream, "beliefs", beliefs)
 
 
 def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
@@ -219,7 +227,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
         return selection.select(SYNTHETIC, made_up, base, weights=weights, **options)["learned"]
 
     choice, careful = choose(good), choose(good, asked=0.1, default=WEIGHTS)
-    assert choice.settings.unexpected in learned.UNEXPECTED
+    assert choice.settings.unexpected in learned_stream.UNEXPECTED
     assert not choice.fixed
     assert choice.f1 > 0.8
     bar = careful.settings.sure  # four recordings are few: mostly that of other products
@@ -230,5 +238,5 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     assert careful.reliability != choice.reliability
     assert choose(good | {"r0": blind}).f1 < choice.f1
     fixed = choose(good, choose="paper")
-    assert (fixed.fixed, fixed.settings) == (True, learned.LearnedSettings())
+    assert (fixed.fixed, fixed.settings) == (True, learned_stream.LearnedSettings())
     assert "learned" not in selection.select(SYNTHETIC, made_up, base)

@@ -58,7 +58,7 @@ class AgreementCandidates(Candidates):
     def grid(self, base, chosen):
         return [Agreement(n) for n in (1.0, 2.0, 4.0, 1000.0)]
 
-    def fixed(self, procedure, base, threshold=0.0, paper=True):
+    def fixed_settings(self, procedure, base, threshold=0.0, paper=True):
         return [Agreement()]
 
 

@@ -175,7 +175,7 @@ class LearnedCandidates(Candidates):
         """Returns the default settings with thresholds of removals that are not expected."""
         return [LearnedSettings(unexpected=unexpected) for unexpected in UNEXPECTED]
 
-    def fixed(
+    def fixed_settings(
         self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
     ) -> list[LearnedSettings]:
         """Returns the default settings."""
