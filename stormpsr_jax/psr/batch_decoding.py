@@ -37,7 +37,7 @@ def decode(
         detections, temporal: of the recording; those that are not given are no evidence.
 
     Returns:
-        Events by frame and step id; `event[:2]` is a step (frame, step id) that can be scored.
+        Events by frame and step id, which are the first two fields of each, as scores take them.
 
     Raises:
         ValueError: an unknown stream, "storm" with decoder "naive", or a class or a number of

@@ -82,7 +82,7 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
 
 
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
-    """Returns POS, the procedure order similarity: 1 − min(DamLev(Y, Ŷ) / |Y|, 1), in 0…1.
+    """Returns POS, the procedure order similarity: `1 − min(DamLev(Y, Ŷ) / |Y|, 1)`, in 0…1.
 
     DamLev is the weighted Damerau-Levenshtein distance between the true and the recognised order of
     step ids; a substitution costs 2 (`edit_distance`). Source: IndustReal (WACV 2024).

@@ -29,8 +29,8 @@ Set = tuple[int, ...]  # step ids, ascending
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
     """Returns POS where the steps of one frame are a set, in 0…1, so that their order is no matter.
 
-    With L(Y) the orders of Y that differ inside frames alone it is the maximum over Y' in L(Y) and
-    Ŷ' in L(Ŷ) of 1 − min(DamLev(Y', Ŷ') / |Y|, 1): never below POS (`order_similarity`).
+    It is the highest POS (`metrics.order_similarity`) that orders of the steps inside frames give,
+    those of the truth and those of what was recognised; the module's docstring has the equation.
 
     >>> from stormpsr_jax import psr
     >>> truth, found = [(10, 0), (10, 3), (30, 6)], [(12, 3), (13, 0), (31, 6)]
