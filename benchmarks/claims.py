@@ -31,7 +31,7 @@ from stormpsr_jax.experiments import command, sweep_plan
 from stormpsr_jax.experiments.result_tables import markdown
 from stormpsr_jax.experiments.runs import Changes, planned
 from stormpsr_jax.psr import analysis, streams, tables
-from stormpsr_jax.psr.learned import LEARNED
+from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.stages import order
 
 RECIPE = "recipe"

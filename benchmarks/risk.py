@@ -40,14 +40,14 @@ from data_prep.worlds.worlds import WORLDS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr import metrics, risk, tables, wrong_parts
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import Evidence, part_inputs, sigmoid
-from stormpsr_jax.psr.learned import LEARNED
 from stormpsr_jax.psr.learned_beliefs import (
     default_weights,
 )
 from stormpsr_jax.psr.learned_events import removal_logits
+from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.psr.monitor import Monitor
-from stormpsr_jax.psr.stream import reported
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -188,7 +188,7 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
     """A row for what is seen, whose bar is None, and one per bar for what is right."""
     weights = default_weights(kind)
     settings = LEARNED.defaults(weights)
-    bars = LEARNED.bars(settings)
+    bars = LEARNED.candidates.bars(settings)
     if kind != "scores":
         recordings = {
             name: dataclasses.replace(r, scores=of_kind(r, kind, procedure))
@@ -197,7 +197,10 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
     found: list[dict[str, Any]] = []
     decoded = {
         name: LEARNED.decode_each(
-            procedure, r, [LEARNED.with_bar(settings, bar) for bar in (None, *bars)], weights
+            procedure,
+            r,
+            [LEARNED.candidates.with_bar(settings, bar) for bar in (None, *bars)],
+            weights,
         )
         for name, r in recordings.items()
     }
@@ -205,9 +208,9 @@ def rows_of(procedure: Procedure, recordings: Recordings, kind: str) -> list[dic
         scores, wrong = {}, []
         for name, r in recordings.items():
             events = decoded[name][b]
-            sure = [event[:2] for event in reported(events)]
+            sure = [event[:2] for event in reports(events)]
             unsure = [event[:2] for event in events if event.kind == "unsure"]
-            steps = metrics.scored(sure, r.with_errors)
+            steps = metrics.scored_steps(sure, r.with_errors)
             scores[name] = metrics.score_recording(r.truth, steps, procedure.fps)
             one = wrong_parts.score_recording(r.frames, r.states, sure, procedure.fps, unsure)
             wrong.append(one)
@@ -227,7 +230,7 @@ def alerts(procedure: Procedure, recordings: Recordings) -> dict[str, int]:
     counts = dict.fromkeys(("with_errors", "alerted", "without_errors", "falsely_alerted"), 0)
     for r in recordings.values():
         monitor, kinds = Monitor(procedure, r.variant), set()
-        events = reported(LEARNED.decode(procedure, r, settings, weights))
+        events = reports(LEARNED.decode(procedure, r, settings, weights))
         detections = dict(r.detections.per_frame())
         wrong = LEARNED.beliefs(procedure, r, settings, weights).probabilities().wrong
         for frame, believed in zip(r.scores.frames.tolist(), wrong.tolist(), strict=True):

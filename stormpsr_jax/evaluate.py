@@ -16,7 +16,8 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.errors import tell
-from stormpsr_jax.psr import analysis, comparison, detection_scores, streams, tables
+from stormpsr_jax.psr import analysis, comparison, detection_scores, headline, streams, tables
+from stormpsr_jax.psr.accumulation import DECODERS, Settings
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -33,7 +34,6 @@ from stormpsr_jax.psr.evaluation import (
 )
 from stormpsr_jax.psr.learned_beliefs import Weights, default_weights, read_weights
 from stormpsr_jax.psr.risk import RISK
-from stormpsr_jax.psr.stream import DECODERS, Settings
 from stormpsr_jax.recordings import scores, words
 from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.find import SPLITS
@@ -69,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _main_evaluate(argv: Sequence[str]) -> None:
     args = _parser().parse_args(argv)
+    for flag in ("removal", "gate", "unseen_decay", "risk"):
+        if args.protocol == "released" and getattr(args, flag) is not None:
+            raise ValueError(f"--{flag} needs --protocol=paper")
+    if not any((args.asd, args.temporal, args.scores, args.fusion)):
+        raise ValueError("no predictions; pass --asd, --temporal or both")
     own = load_procedure(args.procedure)
     procedure = own.at(args.fps)
     recordings = load_recordings(
@@ -156,6 +161,8 @@ def _main_compare(argv: Sequence[str]) -> None:
         raise ValueError(f"--streams={args.streams} names more than two streams; as asd,storm")
     pair = (named[0], named[-1]) if named else None
     results = analysis.load_result(args.a), analysis.load_result(args.b)
+    if pair is None and not headline.streams(results[0]).keys() & headline.streams(results[1]):
+        raise ValueError("there is no stream that both have; --streams=asd,storm names two")
     print(tables.format_rows(comparison.compare(*results, pair), args.format))
 
 
@@ -168,7 +175,7 @@ def _main_detections(argv: Sequence[str]) -> None:
     add("--boxes", help=what)
     add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
     what = "detections count above it, not at it (%(default)s)"
-    add("--confidence", type=float, default=0.5, help=what)
+    add("--confidence", type=share, default=0.5, help=what)
     add("--out", help="a JSON file to write besides")
     args = parser.parse_args(argv)
     procedure = load_procedure(args.procedure)
@@ -241,9 +248,16 @@ def _risks(args: argparse.Namespace) -> dict[str, float]:
 
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The streams that are absent, and why; fitted ones come only where they are asked for."""
-    given = {kind.flag for kind in KINDS.values() if getattr(args, kind.flag) is not None}
-    reasons = [(s.name, s.absence(given, args.decoder)) for s in streams.STREAMS if not s.fitted]
-    return [(name, why) for name, why in reasons if why is not None]
+    found = []
+    for stream in (s for s in streams.STREAMS if not s.fitted):
+        flags = [KINDS[kind].flag for kind in stream.needs]
+        if not all(getattr(args, flag) for flag in flags):
+            one = f"--{flags[0]} is not given"
+            many = f"it needs {' and '.join(f'--{flag}' for flag in flags)}"
+            found.append((stream.name, one if len(flags) == 1 else many))
+        elif args.decoder not in stream.decoders:
+            found.append((stream.name, f"the {args.decoder} decoder has no fused one"))
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:

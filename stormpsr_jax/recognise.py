@@ -178,7 +178,8 @@ def _parser() -> OneLineParser:
         description=__doc__,
     )
     names = streams.names()
-    logits = "; ".join(f"of {s.name}: {s.threshold}" for s in streams.STREAMS if s.threshold)
+    meanings = {s.name: s.look.threshold for s in streams.STREAMS if s.look.threshold}
+    logits = "; ".join(f"of {name}: {meaning}" for name, meaning in meanings.items())
     add = parser.add_argument
     what = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
     add("source", nargs="+", metavar="SOURCE", help=what)

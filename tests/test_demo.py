@@ -55,7 +55,7 @@ def test_demo_finds_what_its_provenance_says(recognised):
     (variant,) = content.procedure.variants.values()
     truth = LabelPlace(demo.LABELS / "demo.csv").read(content.procedure.at(content.fps), variant)
     events = found(recognised)
-    scores = metrics.score_recording(truth.steps, metrics.scored(events), content.fps)
+    scores = metrics.score_recording(truth.steps, metrics.scored_steps(events), content.fps)
     told = ABOUT["video"]["figures"]
     assert scores["f1"] == pytest.approx(told["f1"], abs=0.08)
     assert scores["f1"] > 0.75

@@ -2,8 +2,8 @@ import pathlib
 
 import pytest
 
-from stormpsr_jax.psr import evaluation, learned, learned_beliefs, wrong_parts
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr import evaluation, learned_beliefs, learned_stream, wrong_parts
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.recordings import scores
 from stormpsr_jax.recordings.evaluation_set import load_recordings
 from stormpsr_jax.recordings.procedure import load_procedure
@@ -23,7 +23,7 @@ def test_learned_fusion_of_real_detections_is_no_worse_than_the_best_decoder():
     result = evaluation.evaluate_recordings(
         INDUSTREAL,
         recordings,
-        {"asd": expected, "learned": learned.LEARNED.defaults(weights)},
+        {"asd": expected, "learned": learned_stream.LEARNED.defaults(weights)},
         weights=weights,
     )
     asd, own = (result["streams"][name] for name in ("asd", "learned"))

@@ -11,7 +11,7 @@ import pytest
 
 from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.stream import reported
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.serving import functions
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.stages import predict
@@ -91,7 +91,7 @@ def test_live_recognises_exactly_what_metrics_json_says(finished):
                     live = model.live(stream=stream, recording=name)
                     live.restore(state)
                     cuts += 1
-                told += reported(live.update(picture, i / model.fps))
+                told += reports(live.update(picture, i / model.fps))
             told = [[first + e.frame, e.step_id, e.confidence] for e in told]
             assert told == recording["events"]
             events += len(told)

@@ -22,8 +22,8 @@ import pytest
 
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments.paper_plan import TABLES
-from stormpsr_jax.psr.accumulated import ASD
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.streams import ASD
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages.provenance import flat_config
 from stormpsr_jax.training.optimizer import MOMENTUM

@@ -251,7 +251,7 @@ def score(found: list[tuple[int, int]], path: Path, model: Model) -> dict[str, A
     """Figures of (frame, step id) of the video's events; `path` is that of its labels."""
     (variant,) = model.procedure.variants.values()
     truth = LabelPlace(path).read(model.procedure.at(model.fps), variant)
-    scores = metrics.score_recording(truth.steps, metrics.scored(found), model.fps)
+    scores = metrics.score_recording(truth.steps, metrics.scored_steps(found), model.fps)
     wrong = wrong_parts.score_recording(truth.frames, truth.states, found, model.fps)
     kept = {key: scores[key] for key in ("pos", "f1", "delay_s", "tp", "fp", "fn")}
     return kept | {"wrong": wrong}

@@ -4,6 +4,12 @@ Functions on arrays and lists, in NumPy alone. A product has K components. Step 
 component k, 3k + 1 installs it incorrectly, 3k + 2 removes it. A state has 1 for a component that
 is there, 0 for one that is not and -1 for an incorrect one. What happens when is (frame, step id).
 
+`accumulate` makes steps of what is seen at each frame. `score_recording` and `summarise` give POS,
+F1 and delay, `order_similarity_of_sets` POS where steps share a frame, `score_segments` figures of
+frames, and `score_wrong_parts` says how many incorrect installations were reported as installed.
+Times are frames, or seconds where a name ends in _s; what is undefined is None. An argument that is
+wrong is a ValueError that names it, and the row.
+
 Somebody with predictions of their own needs no file. A detector sees the first of two components
 from frame 60 on, and a clip model noticed the change at frame 40; both are fused and scored:
 
@@ -75,10 +81,10 @@ And the same of folders of files:
 22
 """
 
-from stormpsr_jax.psr import accumulated
-from stormpsr_jax.psr.accumulated import Decoder, decode
-from stormpsr_jax.psr.accumulation import accumulate
+from stormpsr_jax.psr.accumulation import DECODERS, STREAMS, Decoder, Settings, accumulate
+from stormpsr_jax.psr.batch_decoding import decode
 from stormpsr_jax.psr.evaluation import evaluate
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.metrics import (
     match_steps,
     order_similarity,
@@ -88,7 +94,6 @@ from stormpsr_jax.psr.metrics import (
 )
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.step_sets import order_similarity as order_similarity_of_sets
-from stormpsr_jax.psr.stream import DECODERS, Event, Settings
 from stormpsr_jax.psr.wrong_parts import score_recording as score_wrong_parts
 from stormpsr_jax.psr.wrong_parts import wrong_installations
 from stormpsr_jax.recordings.labels import read_states, read_steps, write_states, write_steps
@@ -102,8 +107,6 @@ from stormpsr_jax.recordings.predictions import (
 )
 from stormpsr_jax.recordings.procedure import Procedure, Variant, load_procedure
 from stormpsr_jax.recordings.steps import states_per_frame, states_to_steps, steps_to_states
-
-STREAMS = tuple(stream.name for stream in accumulated.STREAMS)
 
 # In the order of the API's page: functions on arrays, what has a procedure, files.
 __all__ = ["accumulate", "match_steps", "order_similarity", "order_similarity_of_sets"]

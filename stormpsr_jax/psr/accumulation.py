@@ -17,26 +17,346 @@ is not in the papers. With weight 0 detections count alone, with weight 1 window
 decoder (B1) is T = 0: any evidence completes a step.
 
 A sum is brought up to date only when its component gets evidence: the decay of n frames without
-evidence is the factor decay**n. So the work grows with the evidence, not with the frames. No
-component's evidence depends on another's state. So thresholds that have completed the same steps of
-a component so far share its sum, and many are tried at hardly more than the cost of one.
+evidence is the factor decay**n. So the work grows with the evidence, not with the frames.
+
+`Decoder` does so frame by frame. `batch_decoding.py` gives the same events for whole recordings,
+with many thresholds at once.
 """
 
 import dataclasses
-import itertools
-import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.psr import arguments
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.stream import Event, Settings
-from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.events import Event, Observation, check_same, top_detection
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 State = Sequence[int] | np.ndarray | str  # (K,) values, or a text of 0 and 1
+DECODERS = ("naive", "confidence", "expected")
+STREAMS = ("asd", "temporal", "storm")  # detections alone, windows alone, both fused
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a stream is decoded; the fields are the flags of ``evaluate``.
+
+    Attributes:
+        decoder: "naive" (B1), "confidence" (B2) or "expected" (B3: only expected steps complete).
+        threshold: T; 6.0 on IndustReal and 1.0 on MECCANO in the paper. Unused by "naive".
+        removal: T of the removals that the variant does not expect, as a hidden part looks like a
+            removed one; with it "expected" also completes the variant's allowed steps. None, as in
+            the paper, is neither. Not for "naive".
+        decay: factor on a sum for each frame without evidence.
+        weight: of the temporal stream in the fused one (Eq. 9).
+        window: frames w between the first and the last frame of a clip.
+        confidence: floor; a detection at or below it is no evidence. B1 applies it to the
+            temporal stream's probabilities too.
+        gate: a clip's component counts as changed above this probability. The paper leaves it open;
+            at 0.5 a network trained with binary cross-entropy finds a change as likely as none.
+        unseen_decay: what `decay` is on a frame that shows nothing: one without a detection above
+            the floor or, of a stream that goes by windows alone, without a row. 1 keeps a sum
+            there, as such a frame says nothing. None, as in the paper, is `decay`. Not for "naive".
+    """
+
+    decoder: str = "expected"
+    threshold: float = 6.0
+    decay: float = 0.75
+    weight: float = 0.5
+    window: int = 256
+    confidence: float = 0.5
+    removal: float | None = None
+    gate: float = 0.5
+    unseen_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder={self.decoder} is not one of {', '.join(DECODERS)}")
+        for field in ("threshold", "removal"):
+            value = getattr(self, field)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise ValueError(f"{field}={value} is not a finite number from 0 up")
+        for field in ("decay", "weight", "confidence", "gate", "unseen_decay"):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{field}={value} is not in 0…1")
+        for field, lack in (("removal", "has no thresholds"), ("unseen_decay", "sums nothing up")):
+            value = getattr(self, field)
+            if self.decoder == "naive" and value is not None:
+                raise ValueError(f"{field}={value}: decoder 'naive' {lack}, and so has no {field}")
+        if not (self.window >= 0 and self.window == int(self.window)):
+            raise ValueError(f"window={self.window} is not a whole number of frames from 0 up")
+
+
+# --- The equation ---------------------------------------------------------------------------------
+
+
+class Sum(NamedTuple):
+    """The evidence for a component's next flip, since its last one.
+
+    Attributes:
+        total, temporal: the sum, and the windows' part in it.
+        support: the number of frames with evidence, decayed like the sum.
+        frames: their number, not decayed; the first is `since`, the last `last`.
+        blocked_until: the last frame whose windows do not count.
+        num_seen: how many frames had shown something by `last`.
+    """
+
+    total: float = 0.0
+    temporal: float = 0.0
+    support: float = 0.0
+    frames: int = 0
+    since: int = 0
+    last: int = 0
+    blocked_until: int = -1
+    num_seen: int = 0
+
+    def add(
+        self,
+        settings: Settings,
+        frame: int,
+        detection: float,
+        window: float,
+        seen_before: int,
+        seen: int,
+    ) -> "Sum":
+        """Returns the sum with the evidence of a later frame, which completes it above T.
+
+        Args:
+            detection, window: (1 − weight) · ŷ_S and weight · ŷ_T, 0 where there is none.
+            seen_before, seen: how many frames have shown something, without this one and with it.
+        """
+        if frame <= self.blocked_until:
+            window = 0.0
+        y = detection + window
+        if not y:
+            return self
+        left, since = 1.0, frame
+        if self.frames:
+            gap, since = frame - self.last - 1, self.since
+            left = settings.decay**gap
+            if settings.unseen_decay is not None:
+                shown = seen_before - self.num_seen
+                left = settings.decay**shown * settings.unseen_decay ** (gap - shown)
+        return Sum(
+            self.total * left + y,
+            self.temporal * left + window,
+            self.support * left + 1,
+            self.frames + 1,
+            since,
+            frame,
+            self.blocked_until,
+            seen,
+        )
+
+    def event(
+        self, step_id: int, stream: str, procedure: Procedure, calibration: Calibration | None
+    ) -> Event:
+        """Returns the event of the step that the sum completes at its last frame."""
+        confidence = min(self.total / self.support, 1.0)
+        if calibration is not None:
+            confidence = calibration(confidence, step_id)
+        evidence = {
+            "sum": self.total,
+            "asd": max(self.total - self.temporal, 0.0),
+            "temporal": self.temporal,
+            "frames": self.frames,
+            "since": self.since,
+        }
+        name, time_s = procedure.step_name(step_id), self.last / procedure.fps
+        return Event(self.last, step_id, confidence, stream, evidence, name, time_s)
+
+
+def weight_of(stream: str, settings: Settings) -> float:
+    """Returns the weight of the windows in a stream; ValueError where the decoder has none such."""
+    if stream not in STREAMS:
+        raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
+    if stream == "storm" and settings.decoder == "naive":
+        raise ValueError("decoder 'naive' has no fused stream; confidence and expected have one")
+    return {"asd": 0.0, "temporal": 1.0}.get(stream, settings.weight)
+
+
+def thresholds(variant: Variant, settings: Settings) -> list[tuple[float | None, float | None]]:
+    """Returns by component T of its flips from 0 and from 1, None where it may not flip."""
+    install = 0.0 if settings.decoder == "naive" else settings.threshold
+    removal = install if settings.removal is None else settings.removal
+    parts = range(len(variant.initial_state))
+    steps: Collection[int] = range(3 * len(parts))
+    if settings.decoder == "expected":
+        steps = variant.expected if settings.removal is None else variant.possible
+    found = []
+    for on, off in ((3 * k, 3 * k + 2) for k in parts):
+        limit = install if off in variant.expected else removal
+        found.append((install if on in steps else None, limit if off in steps else None))
+    return found
+
+
+def gate(settings: Settings) -> float:
+    """Returns the probability above which a window's component counts as changed."""
+    naive = settings.decoder == "naive"
+    return max(settings.gate, settings.confidence) if naive else settings.gate
+
+
+# --- Frame by frame -------------------------------------------------------------------------------
+
+
+class Decoder:
+    """Online decoder of one recording: one frame in, events out.
+
+    Frames come in ascending order; a frame that is left out counts as one without evidence. The
+    memory does not grow. `decode` gives the same events for a whole recording.
+
+    Args:
+        stream: "asd", "temporal" or "storm".
+        calibration: of the events' confidences; it changes nothing else.
+
+    Raises:
+        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion.
+    """
+
+    belief = None  # sums are no beliefs
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        stream: str,
+        settings: Settings,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.procedure, self.variant = procedure, variant
+        self.stream, self.settings = stream, settings
+        self._calibration = calibration
+        self._weight, self._gate = weight_of(stream, settings), gate(settings)
+        self._thresholds = thresholds(variant, settings)
+        self._catalogue = procedure.states.tolist()
+        self._state = list(variant.initial_state)
+        self._sums = [Sum()] * len(self._state)
+        self._frame = -1
+        self._num_seen = 0  # frames that showed something
+
+    @property
+    def assembly(self) -> tuple[int, ...]:
+        """The current state vector (K,)."""
+        return tuple(self._state)
+
+    def confirm(self, component: int, right: bool = True) -> None:
+        """Raises ValueError: sums report a step or do not, and ask nobody."""
+        raise ValueError(f"stream {self.stream} is sure of all components")
+
+    @property
+    def floor(self) -> float:
+        """A detection at or below this confidence is no evidence."""
+        return self.settings.confidence
+
+    def update(
+        self,
+        frame: int,
+        detections: Iterable[tuple[int, float]] = (),
+        temporal: Sequence[float] | np.ndarray | None = None,
+    ) -> list[Event]:
+        """Takes one frame and returns the steps that complete at it, by step id.
+
+        Args:
+            frame: its number, larger than that of the frame before.
+            detections: the detector's (class, confidence) rows, in file order. Not looked at by
+                stream "temporal".
+            temporal: (K,) P(component changed inside the window), or None where there is none. Not
+                looked at by stream "asd".
+
+        Raises:
+            ValueError: a frame out of order, a class or a length that the procedure does not have,
+                a confidence or probability outside 0…1. The frame is not taken then.
+        """
+        if frame <= self._frame:
+            raise ValueError(f"frame {frame} does not come after frame {self._frame}")
+        shows, shown, own = temporal is not None, self._state, 0.0
+        if self._weight < 1:
+            top, confidence = top_detection(frame, detections, self.procedure.error_class)
+            shows = confidence > self.settings.confidence and top > 0
+            # The error state says nothing about a component.
+            if shows and top <= len(self._catalogue):
+                shown, own = self._catalogue[top - 1], (1 - self._weight) * confidence
+        changes: dict[int, float] = {}
+        if temporal is not None and self._weight > 0:
+            changes = self._changes(frame, temporal)
+        self._frame, before = frame, self._num_seen
+        self._num_seen += shows
+        events: list[Event] = []
+        if not own and not changes:
+            return events
+        for k, bit in enumerate(self._state):
+            threshold = self._thresholds[k][bit]
+            if threshold is None:
+                continue
+            y_s = own if shown[k] != bit else 0.0
+            y_t = self._weight * changes.get(k, 0.0)
+            one = self._sums[k].add(self.settings, frame, y_s, y_t, before, self._num_seen)
+            if one.total > threshold:
+                step = 3 * k + 2 * bit
+                events.append(one.event(step, self.stream, self.procedure, self._calibration))
+                one = Sum(blocked_until=frame + self.settings.window)
+            self._sums[k] = one
+        for event in events:
+            self._state[event.step_id // 3] ^= 1
+        return events
+
+    def _changes(self, frame: int, temporal: Sequence[float] | np.ndarray) -> dict[int, float]:
+        """The components that changed, each with its probability."""
+        if len(temporal) != len(self._state):
+            raise ValueError(
+                f"{len(temporal)} probabilities at frame {frame}, procedure "
+                f"{self.procedure.name!r} has {len(self._state)} components"
+            )
+        values = temporal.tolist() if isinstance(temporal, np.ndarray) else temporal
+        gate, changes = self._gate, dict[int, float]()
+        try:
+            for k, probability in enumerate(values):
+                if not 0 <= probability <= gate:
+                    if not gate < probability <= 1:
+                        what = f"the probability {probability} of component {k} is not in 0…1"
+                        raise ValueError(f"frame {frame}: {what}")
+                    changes[k] = probability
+        except TypeError as error:
+            raise ValueError(f"frame {frame}: {temporal!r} are not probabilities") from error
+        return changes
+
+    def observe(self, frame: int, seen: Observation, passed: int = 1) -> list[Event]:
+        """Takes a picture; at frames between pictures sums decay, as the papers have it."""
+        return self.update(frame, seen.detections, seen.windows)
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        rows = zip(self._state, self._thresholds, self._sums, strict=True)
+        return {
+            "procedure": self.procedure.name,
+            "variant": self.variant.name,
+            "stream": self.stream,
+            "settings": dataclasses.asdict(self.settings),
+            "frame": self._frame,
+            "num_seen": self._num_seen,
+            # A component that may not flip has no sum, and nothing is kept of it.
+            "components": [
+                [bit, *(one if limits[bit] is not None else [0] * len(one))]
+                for bit, limits, one in rows
+            ],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state; ValueError, and all stays, if it is another decoder's."""
+        check_same(state, self.state(), "procedure", "variant", "stream", "settings")
+        rows = state["components"]
+        if len(rows) != len(self._state):
+            raise ValueError(f"the saved state has {len(rows)} components")
+        self._sums = [Sum(*values) for _, *values in rows]
+        self._state = [bit for bit, *_ in rows]
+        self._frame, self._num_seen = state["frame"], state["num_seen"]
+
+
+# --- Arrays ---------------------------------------------------------------------------------------
 
 
 def accumulate(
@@ -54,10 +374,13 @@ def accumulate(
     floor: float = 0.5,
     gate: float = 0.5,
 ) -> list[tuple[int, int, float]]:
-    """Sums up what is seen at N frames into completed steps; no procedure is needed.
+    """Sums up what is seen at N frames into completed steps of K components.
 
-    It is B2; with `threshold` 0 B1, with `expected` B3. Of `states` and `changes` one is enough;
-    both are fused by Eq. 9. `Decoder` does the same frame by frame.
+    A component's sum grows by the evidence that it changed and decays at frames without any; above
+    `threshold` the step completes. `states` are evidence while they differ from the state so far,
+    `changes` as they are; one of both is enough, and Eq. 9 fuses both. It is baseline B2; with
+    `threshold` 0 B1, with `expected` B3. Sources: IndustReal (WACV 2024) for B1 to B3, STORM-PSR
+    (arXiv 2510.12385) for Eq. 9. No procedure is needed; `score_recording` takes what it returns.
 
     >>> accumulate("00", [1, 2, 3, 4], ["10"] * 4, [0.75] * 4, threshold=2)
     [(3, 0, 0.75)]
@@ -74,11 +397,17 @@ def accumulate(
         confidences: (N,) of the states, in 0…1; at `floor` or below nothing was seen.
         changes: (N, K) P(component changed inside the window that ends at the frame).
         expected: ids of the steps that may complete; None: all.
-        threshold, decay, weight, window, gate: as in `Settings`.
+        threshold: T, of a sum of confidences; 6 on IndustReal and 1 on MECCANO in the paper.
+        decay: factor on a sum at each frame without evidence, also one that `frames` leaves out.
+        weight: of `changes` where there are `states` too.
+        window: frames between the first and the last frame of a window; one that holds the
+            component's last step is no evidence.
+        floor: a state at or below this confidence is no evidence.
+        gate: a change at or below this probability is no evidence.
 
     Returns:
         (frame, step id, confidence), by frame and step id; 3k installs component k, 3k + 2 removes
-        it.
+        it. The confidence, in 0…1, is the mean of the evidence.
 
     Raises:
         ValueError: arrays that do not fit one another, frames out of order, a number out of range,
@@ -88,22 +417,29 @@ def accumulate(
     initial = tuple(arguments.states("initial_state", [initial_state], (1, None))[0].tolist())
     shape = len(at), len(initial)
     shown = np.zeros((0, shape[1]), np.int8)
-    detections = temporal = None
     if states is not None:
         shown = arguments.states("states", states, shape)
     known = np.unique(shown[(shown >= 0).all(axis=1)], axis=0)
     product = Procedure("own", 1.0, tuple(map(str, range(shape[1]))), known, {})
+    detections: list[list] = [[]] * len(at)
+    windows: list[Any] = [None] * len(at)
     if states is not None:
-        sure = _shares("confidences", confidences, at.shape)
-        detections = Detections(at, product.state_classes(shown), sure, np.zeros((len(at), 4)))
+        sure = _shares("confidences", confidences, at.shape).tolist()
+        classes = product.state_classes(shown).tolist()
+        detections = [[row] for row in zip(classes, sure, strict=True)]
     if changes is not None:
-        temporal = TemporalPredictions(at, *3 * [_shares("changes", changes, shape)])
-    own = 0.0 if changes is None else 1.0 if states is None else weight
-    decoder = "expected" if expected is not None else "confidence" if threshold else "naive"
+        windows = _shares("changes", changes, shape).tolist()
+    if not 0 <= floor <= 1:
+        raise ValueError(f"floor={floor} is not in 0…1")
+    stream = "asd" if changes is None else "temporal" if states is None else "storm"
+    decoder = "confidence" if expected is None else "expected"
+    if expected is None and not threshold:  # B1, which has a floor for windows too
+        gate = max(gate, floor)
+    settings = Settings(decoder, threshold, decay, weight, window, floor, gate=gate)
     variant = Variant("own", initial, tuple(sorted(expected or ())), ())
-    settings = Settings(decoder, threshold, decay, own, window, floor, gate=gate)
-    (found,) = decode_each(product, variant, [settings], detections, temporal)
-    return [event[:3] for event in found]
+    sums = Decoder(product, variant, stream, settings)
+    rows = zip(at.tolist(), detections, windows, strict=True)
+    return [event[:3] for row in rows for event in sums.update(*row)]
 
 
 def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -111,319 +447,3 @@ def _shares(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape or not ((array >= 0) & (array <= 1)).all():
         raise ValueError(f"{name} are not numbers in 0…1 of shape {shape}")
     return array
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Sum:
-    """The evidence for a component's next flip, since its last one.
-
-    Attributes:
-        k, bit: the component, and the state that the flip ends.
-        start: the frame of the last flip, -1 before the first.
-        blocked_until: the last frame whose windows do not count.
-        limits: (threshold, place of its settings), the lowest last; never empty.
-        total, temporal: the sum, and the windows' part in it.
-        support: the number of frames with evidence, decayed like the sum.
-        frames: their number, not decayed; the first is `since`, the last `last`.
-        num_seen: how many frames had shown something by then.
-    """
-
-    k: int
-    bit: int
-    start: int
-    blocked_until: int
-    limits: list[tuple[float, int]]
-    total: float = 0.0
-    temporal: float = 0.0
-    support: float = 0.0
-    frames: int = 0
-    since: int = 0
-    last: int = 0
-    num_seen: int = 0
-
-
-class Accumulator:
-    """The sums of one recording, frame by frame, with one setting or many.
-
-    Args:
-        settings: at least one; they differ in `threshold` and `removal` alone.
-        weight: of the windows.
-        stream: the name that events give as theirs.
-        calibration: of the events' confidences; it changes nothing else.
-    """
-
-    def __init__(
-        self,
-        procedure: Procedure,
-        variant: Variant,
-        settings: Sequence[Settings],
-        weight: float,
-        stream: str = "",
-        calibration: Calibration | None = None,
-    ) -> None:
-        self._procedure, self._stream, self._calibration = procedure, stream, calibration
-        self._own, self._weight = 1 - weight, weight
-        first, num = settings[0], procedure.num_components
-        self._decay, self._unseen_decay = first.decay, first.unseen_decay
-        self._window = first.window
-        self._catalogue = procedure.states.tolist()
-        self._limits = [_limits(variant, one, num) for one in settings]
-        self.sums: list[list[Sum]] = [[] for _ in range(num)]  # by component
-        self._flipped: dict[int, list[Sum]] = {}  # by class
-        for k, bit in enumerate(variant.initial_state):
-            self.open(k, bit, range(len(settings)))
-
-    def open(self, k: int, bit: int, members: Iterable[int], start: int = -1) -> Sum | None:
-        """Begins a sum of those settings, by place, that let a component flip from a state."""
-        limits = [(limit, i) for i in members if (limit := self._limits[i][k][bit]) is not None]
-        if not limits:
-            return None
-        for one in self.sums[k]:
-            if one.start == start and one.bit == bit:
-                one.limits = sorted(one.limits + limits, reverse=True)
-                return one
-        blocked_until = start + self._window if start >= 0 else -1
-        self.sums[k].append(Sum(k, bit, start, blocked_until, sorted(limits, reverse=True)))
-        return self.sums[k][-1]
-
-    def add(
-        self,
-        frame: int,
-        seen: tuple[int, int],
-        shown: int = 0,
-        confidence: float = 0.0,
-        changes: Iterable[tuple[int, float]] = (),
-    ) -> list[tuple[Event, list[int]]]:
-        """Takes the evidence of a frame, which is later than all before.
-
-        Args:
-            seen: how many frames have shown something, without this one and with it.
-            shown: class of its top detection, if that is above the floor; otherwise 0.
-            confidence: of that.
-            changes: (component, probability) of windows, of those above the gate.
-
-        Returns:
-            The steps that complete, by step id, each with the places of the settings that it
-            completes with.
-        """
-        asd = self._own * confidence
-        evidence = dict.fromkeys(self._flips(shown), (asd, 0.0)) if shown else {}
-        for k, probability in changes:
-            part = self._weight * probability
-            for one in self.sums[k]:
-                if frame > one.blocked_until:
-                    evidence[one] = (asd + part if one in evidence else part), part
-        completed = []
-        for one, (y, part) in evidence.items():
-            if one.frames:
-                if gap := frame - one.last - 1:
-                    left = self._left(gap, seen[0] - one.num_seen)
-                    one.total *= left
-                    one.temporal *= left
-                    one.support *= left
-                one.total += y
-                one.temporal += part
-                one.support += 1
-            else:
-                one.total, one.temporal, one.support, one.since = y, part, 1.0, frame
-            one.frames += 1
-            one.last, one.num_seen = frame, seen[1]
-            if one.total > one.limits[-1][0]:
-                completed.append(one)
-        return self._complete(frame, completed) if completed else []
-
-    def _flips(self, shown: int) -> list[Sum]:
-        """The sums of components that a detected class shows flipped."""
-        if shown not in self._flipped:
-            # The error state says nothing about a component, so nothing flips.
-            known = shown <= len(self._catalogue)
-            state = self._catalogue[shown - 1] if known else [2] * len(self.sums)
-            pairs = zip(self.sums, state, strict=True)
-            self._flipped[shown] = [one for own, bit in pairs for one in own if bit == 1 - one.bit]
-        return self._flipped[shown]
-
-    def _left(self, frames: int, seen: int) -> float:
-        """What the decay leaves of a sum after frames without evidence, of which some were seen."""
-        if self._unseen_decay is None:
-            return self._decay**frames
-        return self._decay**seen * self._unseen_decay ** (frames - seen)
-
-    def _complete(self, frame: int, sums: Iterable[Sum]) -> list[tuple[Event, list[int]]]:
-        found = []
-        for one in sums:
-            members = []
-            while one.limits and one.total > one.limits[-1][0]:
-                members.append(one.limits.pop()[1])
-            found.append((self._event(frame, one), members))
-            if not one.limits:
-                self.sums[one.k].remove(one)
-            self.open(one.k, 1 - one.bit, members, frame)
-        self._flipped.clear()
-        return sorted(found, key=lambda pair: pair[0].step_id)
-
-    def _event(self, frame: int, one: Sum) -> Event:
-        step_id, confidence = 3 * one.k + 2 * one.bit, min(one.total / one.support, 1.0)
-        if self._calibration is not None:
-            confidence = self._calibration(confidence, step_id)
-        evidence = {
-            "sum": one.total,
-            "asd": max(one.total - one.temporal, 0.0),
-            "temporal": one.temporal,
-            "frames": one.frames,
-            "since": one.since,
-        }
-        name = self._procedure.step_name(step_id)
-        time_s = frame / self._procedure.fps
-        return Event(frame, step_id, confidence, self._stream, evidence, name, time_s)
-
-
-def _limits(
-    variant: Variant, settings: Settings, num: int
-) -> list[tuple[float | None, float | None]]:
-    """By component the thresholds of its flips from 0 and from 1, None where it may not flip."""
-    install = 0.0 if settings.decoder == "naive" else settings.threshold
-    removal = install if settings.removal is None else settings.removal
-    steps: Collection[int] = range(3 * num)
-    if settings.decoder == "expected":
-        steps = variant.expected if settings.removal is None else variant.possible
-    found = []
-    for on, off in ((3 * k, 3 * k + 2) for k in range(num)):
-        limit = install if off in variant.expected else removal
-        found.append((install if on in steps else None, limit if off in steps else None))
-    return found
-
-
-def gate(settings: Settings) -> float:
-    """Returns the probability above which a window's component counts as changed."""
-    naive = settings.decoder == "naive"
-    return max(settings.gate, settings.confidence) if naive else settings.gate
-
-
-def top_detection(
-    frame: int, detections: Iterable[tuple[int, float]], last_class: int
-) -> tuple[int, float]:
-    """Returns the most confident (class, confidence) row of a frame, of equal ones the first.
-
-    Args:
-        last_class: the procedure's error class.
-
-    Returns:
-        (0, 0.0), which is background without confidence, for a frame without rows.
-
-    Raises:
-        ValueError: a row with another class or confidence than can be, with the frame and value.
-    """
-    top, highest = 0, -1.0
-    try:
-        for c, confidence in detections:
-            if not 0 <= confidence <= 1:
-                raise ValueError(f"frame {frame}: confidence {confidence} is not in 0…1")
-            if not 0 <= c <= last_class:
-                what = f"class {c} is not in 0…{last_class}, the procedure's classes"
-                raise ValueError(f"frame {frame}: {what}")
-            if confidence > highest:
-                top, highest = c, confidence
-        return operator.index(top), max(highest, 0.0)
-    except TypeError as error:
-        what = "a detection is (class, confidence), a whole number and one in 0…1"
-        raise ValueError(f"frame {frame}: {what} ({error})") from error
-
-
-# --- Whole recordings -----------------------------------------------------------------------------
-
-
-def decode_each(
-    procedure: Procedure,
-    variant: Variant,
-    candidates: Sequence[Settings],
-    detections: Detections | None = None,
-    temporal: TemporalPredictions | None = None,
-    *,
-    weight_of: Callable[[Settings], float] | None = None,
-    stream: str = "",
-    calibration: Calibration | None = None,
-) -> list[list[Event]]:
-    """Returns a recording's events, by frame and step id, with each of several settings.
-
-    Those that follow one another and differ in thresholds alone are decoded together. Predictions
-    that are not given are no evidence.
-
-    Args:
-        weight_of: gives the weight of the windows; None is that of the settings.
-        stream: the name that events give as theirs.
-        calibration: of the events' confidences, None leaves them as they are.
-
-    Raises:
-        ValueError: a class or a number of components that the procedure does not have.
-    """
-
-    def alike(settings: Settings) -> Settings:
-        return dataclasses.replace(settings, threshold=0.0, removal=None)
-
-    tops = None
-    found: list[list[Event]] = [[] for _ in candidates]
-    start = 0
-    for settings, group in itertools.groupby(candidates, key=alike):
-        members = list(group)
-        weight = settings.weight if weight_of is None else weight_of(settings)
-        if weight < 1 and detections is not None and tops is None:
-            tops = _tops(detections, procedure)
-        sums = Accumulator(procedure, variant, members, weight, stream, calibration)
-        for evidence in _evidence(procedure, settings, weight, tops, temporal):
-            for event, places in sums.add(*evidence):
-                for place in places:
-                    found[start + place].append(event)
-        start += len(members)
-    return found
-
-
-Tops = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _tops(detections: Detections, procedure: Procedure) -> Tops:
-    """Frames, classes and confidences of the frames' most confident rows."""
-    for c in np.unique(detections.classes).tolist():
-        if not 0 <= c <= procedure.error_class:
-            raise ValueError(
-                f"class {c} is not in 0…{procedure.error_class} (procedure {procedure.name!r})"
-            )
-    tops = detections.tops()
-    return detections.frames[tops], detections.classes[tops], detections.confidences[tops]
-
-
-def _evidence(
-    procedure: Procedure,
-    settings: Settings,
-    weight: float,
-    tops: Tops | None,
-    temporal: TemporalPredictions | None,
-) -> Iterator[tuple]:
-    """The frames that have evidence, as `Accumulator.add` takes them."""
-    none = np.zeros(0, np.int64)
-    seen, frames, classes, confidences = none, none, none, np.zeros(0)
-    if tops is not None and weight < 1:
-        frames, classes, confidences = tops
-        some = (confidences > settings.confidence) & (classes > 0)
-        seen, known = frames[some], some & (classes <= procedure.num_states)
-        frames, classes, confidences = frames[known], classes[known], confidences[known]
-    elif temporal is not None and weight == 1:
-        seen = temporal.frames
-    changes: dict[int, list[tuple[int, float]]] = {}
-    if temporal is not None and weight > 0:
-        if temporal.confidences.shape[1:] != (procedure.num_components,):
-            raise ValueError(
-                f"probabilities of shape {temporal.confidences.shape}, procedure "
-                f"{procedure.name!r} has {procedure.num_components} components"
-            )
-        rows, parts = np.nonzero(temporal.confidences > gate(settings))
-        found = temporal.frames[rows], parts, temporal.confidences[rows, parts]
-        for frame, k, probability in zip(*(c.tolist() for c in found), strict=True):
-            changes.setdefault(frame, []).append((k, probability))
-    every = np.union1d(frames, np.fromiter(changes, np.int64, len(changes)))
-    shown, sure = np.zeros(len(every), np.int64), np.zeros(len(every))
-    places = np.searchsorted(every, frames)
-    shown[places], sure[places] = classes, confidences
-    before, after = (np.searchsorted(seen, every, side) for side in ("left", "right"))
-    columns = every, before, after, shown, sure
-    for frame, *row in zip(*(c.tolist() for c in columns), strict=True):
-        yield frame, row[:2], row[2], row[3], changes.get(frame, ())

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from stormpsr_jax.psr import analysis, streams, wrong_parts
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.learned_beliefs import Weights
-from stormpsr_jax.psr.stream import reported
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 
@@ -74,13 +74,13 @@ def found(
     `weights` are those of a fitted stream, which have not seen the recording.
     """
     events = streams.find(stream).decode(procedure, recording, settings, weights)
-    right = reported(events)
+    right = reports(events)
     seen = [event for event in events if event.kind == "seen"] or right
-    of, reports = (recording.frames, recording.states), [event[:2] for event in right]
+    of, steps = (recording.frames, recording.states), [event[:2] for event in right]
     return {
         "truth": [list(step) for step in sorted(recording.truth)],
         "events": [list(event[:3]) for event in seen],
-        "wrong": wrong_parts.score_recording(*of, reports, procedure.fps),
+        "wrong": wrong_parts.score_recording(*of, steps, procedure.fps),
     }
 
 

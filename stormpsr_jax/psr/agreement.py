@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.monitor import Monitor
-from stormpsr_jax.psr.stream import Settings
 from stormpsr_jax.recordings.evaluation_set import KINDS, LabelledPredictions
 from stormpsr_jax.recordings.labels import Labels
 from stormpsr_jax.recordings.predictions import Detections

@@ -46,11 +46,11 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
     """Returns what became of each step of a recording's entry in metrics.json."""
-    events = metrics.scored(recording["events"], recording.get("with_errors", False))
+    events = metrics.scored_steps(recording["events"], recording.get("with_errors", False))
     return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
 
 
-def both_found(
+def common_delays(
     a: Mapping[str, Any], b: Mapping[str, Any], fps: float
 ) -> dict[str, list[tuple[float, float]]]:
     """Returns by recording (delay of a, delay of b), in seconds, of each step that both found.
@@ -78,7 +78,7 @@ def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
     if not result["streams"].keys() >= set(names):
         return None
     baseline, method = (result["streams"][name]["recordings"] for name in names)
-    pairs = list(itertools.chain(*both_found(baseline, method, result["fps"]).values()))
+    pairs = list(itertools.chain(*common_delays(baseline, method, result["fps"]).values()))
     if not pairs:
         return None
     means = (sum(delays) / len(pairs) for delays in zip(*pairs, strict=True))
@@ -118,7 +118,7 @@ def _in_words(entry: Mapping[str, Any]) -> str:
 
 def summary_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream: the headline figures; one more where a stream also says what was seen."""
-    return [{"stream": name, **headline.values(s)} for name, s in headline.rows(result)]
+    return [{"stream": name, **headline.values(s)} for name, s in headline.streams(result).items()]
 
 
 def overview(result: Mapping[str, Any]) -> str:
@@ -144,11 +144,11 @@ def overview(result: Mapping[str, Any]) -> str:
         "correct installations": right,
         "states frame by frame": tables.format_rows(metrics.segments_table(result)),
     }
-    how = [
-        f"{name}: {(stream := streams.find(name)).describe(stream.settings(**entry['settings']))}"
-        for name, entry in result["streams"].items()
-        if "settings" in entry
-    ]
+    how = []
+    for name, entry in result["streams"].items():
+        if "settings" in entry:
+            stream = streams.find(name)
+            how.append(f"{name}: {stream.look.describe(stream.settings(**entry['settings']))}")
     shown = [text, *(f"{title}\n{rows}" for title, rows in parts.items() if rows), "\n".join(how)]
     return "\n\n".join(filter(None, shown))
 
@@ -162,7 +162,7 @@ def recordings_table(result: Mapping[str, Any]) -> Rows:
             **headline.values(r),
             "contains_errors": r.get("contains_errors"),
         }
-        for stream, s in result["streams"].items()
+        for stream, s in headline.streams(result).items()
         for name, r in s["recordings"].items()
     ]
 
@@ -179,7 +179,7 @@ def _outcomes(recording: Mapping[str, Any], fps: float) -> Iterator[tuple[str, i
 def steps_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and step that occurs: its outcomes over all recordings pooled."""
     rows = []
-    for stream, s in result["streams"].items():
+    for stream, s in headline.streams(result).items():
         found: dict[int, tuple[list[float], collections.Counter]] = {}
         for r in s["recordings"].values():
             for kind, step, _, delay in _outcomes(r, result["fps"]):
@@ -211,7 +211,7 @@ def delays(result: Mapping[str, Any], stream: str) -> np.ndarray:
 
     Value i of n is the (i + 1) / n quantile: plotted against that it is the CDF.
     """
-    recordings = result["streams"][stream]["recordings"].values()
+    recordings = headline.streams(result)[stream]["recordings"].values()
     frames = [d for r in recordings for d in matching(r).delays()]
     return np.sort(np.array(frames, np.float64)) / result["fps"]
 
@@ -219,7 +219,7 @@ def delays(result: Mapping[str, Any], stream: str) -> np.ndarray:
 def delays_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream: the distribution of its delays, all recordings pooled."""
     rows = []
-    for stream in result["streams"]:
+    for stream in headline.streams(result):
         found = delays(result, stream)
         figures = dict.fromkeys(("mean_s", "median_s", "p90_s", "max_s"))
         if len(found):
@@ -242,7 +242,7 @@ def tolerance_curve(
     """
     steps, rises = [np.zeros(1)], [np.zeros(1)]
     num = 0
-    for r in result["streams"][stream]["recordings"].values():
+    for r in headline.streams(result)[stream]["recordings"].values():
         outcome = matching(r)
         tp, fp, fn = outcome.counts()
         if not r["truth"]:
@@ -265,7 +265,7 @@ def tolerance_curve(
 def tolerance_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream: F1 at some tolerated delays and the area under the curve."""
     rows = []
-    for stream in result["streams"]:
+    for stream in headline.streams(result):
         at, curve, area = tolerance_curve(result, stream)
         row: dict[str, Any] = {"stream": stream}
         for part in (0.0, 0.05, 0.1, 0.25, 0.5, 1.0):
@@ -283,7 +283,7 @@ def occlusion_table(result: Mapping[str, Any]) -> Rows:
     edge.
     """
     rows = []
-    for stream, s in result["streams"].items():
+    for stream, s in headline.streams(result).items():
         found: list[tuple[float, str, float]] = []
         for r in s["recordings"].values():
             visible = r.get("visible") or [None] * len(r["truth"])

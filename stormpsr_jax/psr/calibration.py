@@ -34,7 +34,7 @@ EDGE = 1e-3
 Rows = list[dict[str, Any]]
 
 
-class Judged(NamedTuple):
+class Judgement(NamedTuple):
     """The confidence of an event, whether it is right, and its step id."""
 
     confidence: float
@@ -84,7 +84,7 @@ class Calibration:
 STATED = Calibration(1.0, 0.0, EDGE, 1 - EDGE)
 
 
-def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> list[Judged]:
+def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> list[Judgement]:
     """Returns a recording's events (frame, step id, confidence, …) with whether they are right.
 
     A completed step is right if it is a true positive of `metrics.match_steps`, a report of a wrong
@@ -93,7 +93,7 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
     wrong part was taken off is left out, as labels have no such step.
     """
     events = list(events)
-    steps = metrics.scored(events, recording.with_errors)
+    steps = metrics.scored_steps(events, recording.with_errors)
     matching = metrics.match_steps(recording.truth, steps)
     right = {(frame, step) for step, _, frame in matching.correct}
     unknown = {(e[0], e[1]) for e in events if e[1] % 3 == 2}.difference(steps)
@@ -105,11 +105,11 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
         else:
             unknown |= reports
     return [
-        Judged(e[2], (e[0], e[1]) in right, e[1]) for e in events if (e[0], e[1]) not in unknown
+        Judgement(e[2], (e[0], e[1]) in right, e[1]) for e in events if (e[0], e[1]) not in unknown
     ]
 
 
-def fit(judged: Iterable[Judged]) -> Calibration:
+def fit(judged: Iterable[Judgement]) -> Calibration:
     """Learns the probability that an event is right from judged events.
 
     Reports of wrong parts and all other events are learnt apart. Of n events of which r are right,
@@ -117,14 +117,14 @@ def fit(judged: Iterable[Judged]) -> Calibration:
     (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS` events, where all are right
     or none is, and where the surer ones are not more often right.
     """
-    kinds: tuple[list[Judged], list[Judged]] = [], []
+    kinds: tuple[list[Judgement], list[Judgement]] = [], []
     for one in sorted(judged):
         kinds[one.step_id % 3 == 1].append(one)
     others, wrong = map(_fit, kinds)
     return dataclasses.replace(others, wrong=wrong)
 
 
-def _fit(judged: Sequence[Judged]) -> Calibration:
+def _fit(judged: Sequence[Judgement]) -> Calibration:
     """`fit` of events that are taken alike, by confidence."""
     right = np.array([one.right for one in judged], bool)
     num, num_right = len(right), int(right.sum())
@@ -140,7 +140,7 @@ def _fit(judged: Sequence[Judged]) -> Calibration:
     return Calibration(slope / scale, intercept - slope / scale * mean, low, high)
 
 
-def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
+def cross_fit(recordings: Sequence[Sequence[Judgement]]) -> list[Judgement]:
     """Returns the judged events of two or more recordings, calibrated by what the others taught."""
     found = []
     for i, own in enumerate(recordings):
@@ -149,7 +149,7 @@ def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
     return found
 
 
-def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
+def reliability(judged: Iterable[Judgement]) -> dict[str, Any]:
     """Returns how far confidences and the share of right events lie apart.
 
     Events are sorted by confidence and cut into up to `MAX_BINS` bins of equally many, at least
@@ -162,12 +162,12 @@ def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
     """
     judged = sorted(judged)
     num_bins = max(1, min(MAX_BINS, len(judged) // EVENTS_PER_BIN))
-    groups: dict[int, list[Judged]] = {}
+    groups: dict[int, list[Judgement]] = {}
     first: dict[float, int] = {}  # place of each confidence
     for i, one in enumerate(judged):
         place = first.setdefault(one.confidence, i)
         groups.setdefault(place * num_bins // len(judged), []).append(one)
-    large: list[list[Judged]] = []
+    large: list[list[Judgement]] = []
     for group in groups.values():
         if large and len(group) < EVENTS_PER_BIN:
             large[-1] += group

@@ -9,13 +9,14 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.errors import message_of, tell
 from stormpsr_jax.psr import streams
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.learned_beliefs import Weights
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr.stream import Stream
 
 _STDOUT = 1  # number of the open file
 _STORE = re.compile(r"(--[\w.]+=)?(gs|gcs|s3|az|abfss?|hdfs)://.*")
@@ -76,7 +77,7 @@ def per_stream(text: str) -> dict[str, float]:
     """
     try:
         number = float(text)
-        return {stream.name: number for stream in streams.STREAMS if stream.sums}
+        return {stream.name: number for stream in streams.STREAMS if stream.settings is Settings}
     except ValueError:
         pass
     values = {}
@@ -104,7 +105,8 @@ def share(text: str) -> float:
 def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of how streams are decoded, which `decoding_settings` reads."""
     default, add = Settings(), parser.add_argument
-    logits = "".join(f"; {s.name}=2 is {s.threshold}" for s in streams.STREAMS if s.threshold)
+    meanings = {s.name: s.look.threshold for s in streams.STREAMS if s.look.threshold}
+    logits = "".join(f"; {name}=2 is {meaning}" for name, meaning in meanings.items())
     by_stream = "given as --threshold"
     what = f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}"
     add("--threshold", type=per_stream, help=what)
@@ -131,18 +133,32 @@ def decoding_settings(args: argparse.Namespace, weights: Weights | None = None) 
     """
     result = {}
     for stream in streams.STREAMS:
-        values = {}
+        fields, values = {field.name for field in dataclasses.fields(stream.settings)}, {}
         for flag in _PER_STREAM:
             given = getattr(args, flag) or {}
             if stream.name in given:
-                if flag not in stream.flags:
+                field = stream.threshold if flag == "threshold" else flag
+                if field not in fields:
                     raise ValueError(f"--{flag}: stream {stream.name} has none")
-                values[stream.flags[flag]] = given[stream.name]
-        for flag in _OF_ALL:
-            if flag in stream.flags:
-                values[stream.flags[flag]] = getattr(args, flag)
-        result[stream.name] = dataclasses.replace(stream.defaults(weights), **values)
+                values[field] = given[stream.name]
+        values |= {flag: getattr(args, flag) for flag in _OF_ALL if flag in fields}
+        result[stream.name] = apply_flags(stream, stream.defaults(weights), values)
     return result
+
+
+def apply_flags(stream: Stream, settings: Any, values: Mapping[str, Any]) -> Any:
+    """Returns settings of a stream with the values of flags, by field.
+
+    ValueError names the flag, where that of the settings names the field.
+    """
+    try:
+        return dataclasses.replace(settings, **values)
+    except ValueError as error:
+        field, *said = str(error).split("=", 1)
+        if field not in values:
+            raise
+        flag = "threshold" if field == stream.threshold else field
+        raise ValueError("=".join([f"--{flag}", *said])) from error
 
 
 class OneLineParser(argparse.ArgumentParser):

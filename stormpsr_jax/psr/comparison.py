@@ -7,7 +7,7 @@ import numpy as np
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.psr import headline
-from stormpsr_jax.psr.analysis import Rows, both_found
+from stormpsr_jax.psr.analysis import Rows, common_delays
 
 
 def compare(
@@ -38,11 +38,12 @@ def compare(
     """
     if samples < 1:
         raise ValueError(f"samples={samples} is not a positive number")
-    pairs = [(stream, stream) for stream in a["streams"] if stream in b["streams"]]
+    of_b = headline.streams(b)
+    pairs = [(stream, stream) for stream in headline.streams(a) if stream in of_b]
     if streams is not None:
         pairs = [streams]
     elif not pairs:
-        raise ValueError("there is no stream that both have; --streams=asd,storm names two")
+        raise ValueError("there is no stream that both have; streams=asd,storm names two")
     return [
         {
             "stream": pair[0] if pair[0] == pair[1] else f"{pair[1]} − {pair[0]}",
@@ -61,12 +62,13 @@ def values(
     for key in ("protocol", "fps"):
         if a[key] != b[key]:
             raise ValueError(f"{key} differs: {a[key]} and {b[key]}; compare like with like")
-    for result, stream in ((a, streams[0]), (b, streams[1])):
-        if stream not in result["streams"]:
-            have = ", ".join(result["streams"])
+    entries = []
+    for stream, known in zip(streams, map(headline.streams, (a, b)), strict=True):
+        if stream not in known:
+            have = ", ".join(known)
             raise ValueError(f"stream {stream!r} is not in the results, which have {have}")
-    fps = a["fps"]
-    a, b = (r["streams"][stream]["recordings"] for r, stream in ((a, streams[0]), (b, streams[1])))
+        entries.append(known[stream]["recordings"])
+    fps, (a, b) = a["fps"], entries
     if set(a) != set(b):
         lone = ", ".join(sorted(set(a) ^ set(b)))
         raise ValueError(f"the results do not have the same recordings; only one has {lone}")
@@ -78,7 +80,7 @@ def values(
     for figure in headline.means([*a.values(), *b.values()]):
         x, y = (np.array([r[name][figure.key] for name in names], np.float64) for r in (a, b))
         found[figure.key] = x, y
-    pairs = both_found(a, b, fps)
+    pairs = common_delays(a, b, fps)
     common = [np.mean(pairs[name], axis=0) if pairs[name] else [np.nan] * 2 for name in names]
     table = np.array(common, np.float64).reshape(-1, 2)
     found["common_delay_s"] = (table[:, 0], table[:, 1])

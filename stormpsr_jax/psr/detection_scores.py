@@ -158,7 +158,7 @@ def score(
     """
     for name, value in (("confidence", confidence), ("iou", iou)):
         if not 0 <= value <= 1:
-            raise ValueError(f"--{name}={value} is not in 0…1")
+            raise ValueError(f"{name}={value} is not in 0…1")
     found, true = _joined(recordings)
     boxed = np.isin(found.frames, true.frames)
     near = average_precisions(predictions.at(found, boxed), true, iou)

@@ -21,10 +21,11 @@ from stormpsr_jax.psr import (
     streams,
     wrong_parts,
 )
+from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.events import Event, reports
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.metrics import Step
 from stormpsr_jax.psr.risk import RISK
-from stormpsr_jax.psr.stream import Event, Settings, reported
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.procedure import Procedure
 
@@ -97,9 +98,9 @@ def risks_of(asked: float | None, protocol: str) -> dict[str, float]:
         fitted = [stream.name for stream in streams.STREAMS if stream.fitted]
         return dict.fromkeys(fitted if protocol == "paper" else (), RISK)
     if not 0 <= asked <= 1:
-        raise ValueError(f"--risk={asked} is not in 0…1")
+        raise ValueError(f"risk={asked} is not in 0…1")
     if protocol != "paper":
-        raise ValueError("--risk needs --protocol=paper")
+        raise ValueError(f"risk={asked} needs protocol 'paper'")
     return dict.fromkeys(streams.names(), asked)
 
 
@@ -122,10 +123,11 @@ def evaluate_recordings(
     `calibrations`, by stream, are of the confidences (protocol `paper`).
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+        raise ValueError(f"protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+    of_sums = [stream for stream in streams.STREAMS if stream.settings is Settings]
     if isinstance(settings, Settings):
-        settings = {stream.name: settings for stream in streams.STREAMS if stream.sums}
-    others = {s.name: s.defaults(weights) for s in streams.STREAMS if not s.sums}
+        settings = {stream.name: settings for stream in of_sums}
+    others = {s.name: s.defaults(weights) for s in streams.STREAMS if s not in of_sums}
     settings = {**others, **settings}
     fps = procedure.fps
     decoders = {s.decoder for s in settings.values() if isinstance(s, Settings)}
@@ -135,10 +137,10 @@ def evaluate_recordings(
     scored = [
         stream
         for stream in streams.available(recordings, decoder)
-        if (weights is not None or not stream.fitted) and (protocol != "released" or stream.sums)
+        if (weights is not None or not stream.fitted) and (protocol == "paper" or stream in of_sums)
     ]
     if not scored:
-        raise ValueError("no predictions; pass --asd, --temporal or both")
+        raise ValueError("the recordings have no predictions of a stream, detections or windows")
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
     summarise = released.summarise if protocol == "released" else metrics.summarise
@@ -154,7 +156,7 @@ def evaluate_recordings(
         if asked is not None:
             bars = risk.Bars(procedure, recordings, stream, own, weights, calibrated)
             decision = bars.decide(asked)
-        judged: list[calibration.Judged] = []
+        judged: list[calibration.Judgement] = []
         for name, recording in recordings.items():
             try:
                 if protocol == "released":
@@ -168,7 +170,7 @@ def evaluate_recordings(
                             procedure, recording, own, weights, calibration=calibrated
                         )
                     found = _score_paper(recording, events, fps, stream.fitted, in_sets)
-                    judged += calibration.judge(reported(events), recording)
+                    judged += calibration.judge(reports(events), recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
             truth = [list(step) for step in sorted(recording.truth)]
@@ -183,7 +185,7 @@ def evaluate_recordings(
                     recording.frames, recording.states, steps, fps, unsure
                 ),
             }
-            counted = metrics.scored(found["events"], recording.with_errors)
+            counted = metrics.scored_steps(found["events"], recording.with_errors)
             rows[name]["segments"] = metrics.score_segments(
                 recording.truth, counted, recording.variant.initial_state, recording.last_frame
             )
@@ -261,13 +263,13 @@ def _scores(r: LabelledPredictions, steps: Sequence[Step], fps: float, in_sets: 
 def _score_paper(
     r: LabelledPredictions, found: Sequence[Event], fps: float, fitted: bool, in_sets: bool
 ) -> Scores:
-    reports = reported(found)
-    steps = metrics.scored(reports, r.with_errors)
+    right = reports(found)
+    steps = metrics.scored_steps(right, r.with_errors)
     result: Scores = {}
     if fitted:  # what was seen: without a bar for installations that is what was reported
         with_bar = any(event.kind != "report" for event in found)
-        seen = [event for event in found if event.kind == "seen"] if with_bar else reports
-        of_seen = _scores(r, metrics.scored(seen, r.with_errors), fps, in_sets)
+        seen = [event for event in found if event.kind == "seen"] if with_bar else right
+        of_seen = _scores(r, metrics.scored_steps(seen, r.with_errors), fps, in_sets)
         wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in seen], fps)
         result["seen"] = {**of_seen, "events": [list(e[:3]) for e in seen], "wrong": wrong}
     return {
@@ -276,7 +278,7 @@ def _score_paper(
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
-        "events": [list(e[:3]) for e in reports],
+        "events": [list(e[:3]) for e in right],
         "unsure": [[*e[:3], e.evidence["since"]] for e in found if e.kind == "unsure"],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, steps)),
     }

@@ -18,7 +18,7 @@ What is kept for or against a part is the sum.
   on is never right by itself.
 * What speaks for a part goes where it is believed absent, or incorrect. What speaks against it goes
   where P(present) is below the threshold of its removal, and so does what a person has said of it.
-* It is cut to ±`CAP`, which no bar of `learned.BARS` reaches.
+* It is cut to ±`CAP`, which no bar of `learned_stream.BARS` reaches.
 
 Scores that say nothing of parts (kinds "detections" and "clips") have no such sum. There the logit
 of being right before the projection takes its place, once the part was absent.

@@ -144,17 +144,18 @@ def means(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
     return tuple(figure for figure in of(entries) if figure.mean)
 
 
-def rows(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns (name, entry) of each row of a table of streams, by the content of metrics.json.
+def streams(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns by name the entries that tables show, by the content of metrics.json.
 
-    A stream with a bar for installations has two: what was seen, which is comparable with other
-    methods, and what is right, which is reported as done.
+    A stream with a bar for installations has two: what was seen, "learned (seen)", which is
+    comparable with other methods, and what is right, which is reported as done.
     """
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    found: dict[str, Mapping[str, Any]] = {}
     for stream, entry in result["streams"].items():
         if "seen" in entry:
-            found.append((f"{stream} (seen)", entry["seen"]))
-        found.append((stream, entry))
+            rows = {name: row | row["seen"] for name, row in entry["recordings"].items()}
+            found[f"{stream} (seen)"] = entry["seen"] | {"recordings": rows}
+        found[stream] = entry
     return found
 
 

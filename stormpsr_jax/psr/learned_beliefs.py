@@ -242,7 +242,7 @@ def _pairs(logits: np.ndarray, count: int) -> np.ndarray:
     return cut.reshape(len(cut), count, -1).swapaxes(1, 2)
 
 
-def averaged(frames: np.ndarray, x: np.ndarray, span: int) -> np.ndarray:
+def moving_average(frames: np.ndarray, x: np.ndarray, span: int) -> np.ndarray:
     """Returns the means of rows `x` (N, …) over those at most `span` − 1 frames before each.
 
     `frames` (N,) are ascending, and `span` is 1 or more.

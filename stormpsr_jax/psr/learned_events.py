@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.evidence import sigmoid
 from stormpsr_jax.psr.learned_beliefs import Belief
-from stormpsr_jax.psr.stream import Event
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 NAME = "learned"
@@ -45,7 +45,7 @@ class LearnedSettings:
             than one component away from it, None leaves the projection out.
         unexpected: as `remove`, of removals that the variant does not expect; None is `remove`.
         hold: seconds, 0…60, within which steps that are seen one after the other are reported
-            together (`learned.grouped`); None reports each at once.
+            together; None reports each at once.
         sure: log odds of the part's own evidence above which it is right; None asks for none, and
             then no part is not sure.
     """
@@ -62,11 +62,11 @@ class LearnedSettings:
         for field in ("install", "wrong", "remove", "unexpected", "sure"):
             value = getattr(self, field)
             if value is not None and not math.isfinite(value):
-                raise ValueError(f"{field} {value} is not a finite number")
+                raise ValueError(f"{field}={value} is not a finite number")
         for field, high in (("rho", 1), ("hold", MAX_HOLD)):
             value = getattr(self, field)
             if value is not None and not 0 <= value <= high:
-                raise ValueError(f"{field} {value} is not in 0…{high:g}")
+                raise ValueError(f"{field}={value} is not in 0…{high:g}")
 
 
 def removal_logits(variant: Variant, settings: LearnedSettings) -> np.ndarray:

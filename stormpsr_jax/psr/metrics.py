@@ -82,13 +82,25 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
 
 
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
-    """Returns POS, `1 − min(DamLev(Y, Ŷ) / |Y|, 1)`.
+    """Returns POS, the procedure order similarity: `1 − min(DamLev(Y, Ŷ) / |Y|, 1)`, in 0…1.
+
+    DamLev is the weighted Damerau-Levenshtein distance between the true and the recognised order of
+    step ids; a substitution costs 2 (`edit_distance`). Source: IndustReal (WACV 2024).
 
     >>> order_similarity([(10, 0), (20, 3), (30, 6), (40, 9)], [(11, 0), (22, 6), (23, 3), (41, 9)])
     0.75
 
-    The order is that of frames, and of step ids inside one frame, in both lists alike. None without
-    ground-truth steps.
+    The order is that of frames, and of step ids inside one frame, in both lists alike.
+
+    Args:
+        truth, predicted: rows (frame, step id, …) or an array (N, 2), in any order.
+
+    Returns:
+        The similarity, which is 1 for equal orders; None without ground-truth steps.
+
+    Raises:
+        ValueError: what is no step, is there twice or has its columns exchanged; more steps than
+            `check_pairs` allows.
     """
     return _order_similarity(*arguments.truth_and_predicted(truth, predicted))
 
@@ -152,7 +164,7 @@ class Matching:
 
 
 def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
-    """Compares the steps of one recording.
+    """Compares the steps of one recording: which are right, early, wrong or missed.
 
     A prediction at or after its truth is a true positive, one before it or without one a false
     positive. A truth is missed if it is neither matched nor used up by an early prediction of the
@@ -162,6 +174,15 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
 
     >>> match_steps([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)])
     Matching(correct=[(0, 100, 112)], early=[(3, 200, 190)], wrong=[(300, 5)], missed=[])
+
+    Args:
+        truth, predicted: rows (frame, step id, …) or an array (N, 2), in any order.
+
+    Returns:
+        `Matching`, whose `counts()` are TP, FP and FN and whose `delays()` are in frames.
+
+    Raises:
+        ValueError: what is no step, is there twice or has its columns exchanged.
     """
     return _match(*arguments.truth_and_predicted(truth, predicted))
 
@@ -217,7 +238,7 @@ def tolerant_f1(truth: Sequence[Step], predicted: Sequence[Step], tolerance: flo
     return f1_score(*_match(truth, later).counts()) if truth else None
 
 
-def scored(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[Step]:
+def scored_steps(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[Step]:
     """Returns the (frame, step id) of those events (frame, step id, …) that are scored.
 
     POS, F1 and delay are about steps that were completed correctly. Reports of wrong parts (3k+1)
@@ -242,13 +263,15 @@ def score_recording(
     fps: float,
     visible_from: Mapping[Step, int | None] | None = None,
 ) -> dict[str, float | int | None]:
-    """Scores one recording.
+    """Scores one recording: POS, F1 and delay of IndustReal (WACV 2024), by `match_steps`.
 
     >>> scores = score_recording([(100, 0), (200, 3)], [(112, 0), (190, 3), (300, 5)], fps=10)
     >>> scores["pos"], scores["f1"], scores["f1_tolerant"], scores["delay_s"]
     (0.5, 0.5, 0.8, 1.2)
 
     Args:
+        truth, predicted: rows (frame, step id, …) or an array (N, 2), in any order.
+        fps: frames per second.
         visible_from: of true steps, the first frame that shows whether they are done right. Steps
             without one count from their completion.
 
@@ -298,6 +321,9 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     >>> scores = summarise({name: score_recording([(10, 0)], found[name], 10) for name in found})
     >>> scores["f1"], scores["delay_s"], scores["undefined"]["delay_s"]
     (0.5, 0.2, 1)
+
+    Args:
+        recordings: by name, what `score_recording` returns; means weigh all alike.
     """
     rows = recordings.values()
     result = headline.over_recordings(rows, headline.exact_mean)
@@ -327,18 +353,26 @@ def score_segments(
     initial_state: Sequence[int] | str,
     last: int,
 ) -> dict[str, Any]:
-    """Scores the frames 0…`last` of a recording.
+    """Scores the frames 0…`last` of a recording, as action segmentation does.
+
+    The class of a frame is the state of all components; nothing is background. F1@k is that of Lea
+    et al. (CVPR 2017), the edit score 1 less Levenshtein's distance by the longer order.
 
     >>> scores = score_segments([(40, 0), (70, 3)], [(50, 0)], "00", 99)
     >>> scores["accuracy"], scores["edit"], scores["f1@25"]
     (0.6, 0.6666666666666667, 0.8)
 
     Args:
+        truth, predicted: rows (frame, step id, …) or an array (N, 2), in any order.
         initial_state: (K,) before the first step, or a text such as "01".
+        last: the recording's last frame.
 
     Returns:
         "accuracy", "edit" and "f1@10", …, in 0…1, and what sums over recordings need: "frames",
         "correct" (frames), "tp" (for each of `OVERLAPS`), and "segments" (true and found).
+
+    Raises:
+        ValueError: a step of no component of the state.
     """
     (true, a), (predicted, b) = (_runs(steps, initial_state, last) for steps in (truth, predicted))
     same = (a[:, None] == b).all(axis=2)  # (true, found segments)

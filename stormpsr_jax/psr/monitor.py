@@ -15,8 +15,7 @@ states are shown, for as long.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stormpsr_jax.psr.accumulation import top_detection
-from stormpsr_jax.psr.stream import check_same
+from stormpsr_jax.psr.events import check_same, top_detection
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 MAX_NAMED = 3  # parts, in the alert of an error state

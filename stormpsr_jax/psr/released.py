@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr import headline, streams
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.metrics import Step, check_pairs, edit_distance
-from stormpsr_jax.psr.stream import Settings
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant
@@ -213,10 +213,9 @@ def decode(
     """
     needs = streams.find(stream).needs
     detects, fused = "detections" in needs, len(needs) > 1
-    if settings.removal is not None or settings.gate != Settings.gate:
-        raise ValueError("--removal and --gate need --protocol=paper")
-    if settings.unseen_decay is not None:
-        raise ValueError("--unseen_decay needs --protocol=paper")
+    for field in ("removal", "gate", "unseen_decay"):
+        if (value := getattr(settings, field)) != getattr(Settings, field):
+            raise ValueError(f"{field}={value} needs protocol 'paper'")
     asd_rows = _detection_rows(detections, procedure) if detects and detections else []
     temporal_rows = _temporal_rows(temporal) if "windows" in needs and temporal else {}
     initial = list(variant.initial_state)
@@ -346,7 +345,7 @@ def score_recording(
         ValueError: there are no ground-truth steps, so that POS is undefined; `check_pairs`.
     """
     if not truth:
-        raise ValueError("no ground-truth steps in PSR_labels.csv: take --protocol=paper")
+        raise ValueError("no ground-truth steps in PSR_labels.csv: take protocol 'paper'")
     check_pairs(len(truth), len(events))
     frames, steps = (np.array([event[i] for event in events], np.int64) for i in (0, 1))
     implied = [int(event[2]) == 0 for event in events]

@@ -31,15 +31,16 @@ import numpy as np
 
 from stormpsr_jax.psr import wrong_parts
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.events import Event, reports
 from stormpsr_jax.psr.evidence import CAP
 from stormpsr_jax.psr.learned_beliefs import Weights
-from stormpsr_jax.psr.stream import Event, Stream, reported
+from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 
 RISK = 0.1  # that is asked for where nobody says another one
 PRIOR_RECORDINGS = 20  # A: the two errors that most people have shall not rule alone
-# p₀ at each of `learned.BARS`. docs/results.md says what each was measured on.
+# p₀ at each of `learned_stream.BARS`. docs/results.md says what each was measured on.
 PRIOR: dict[str, tuple[float, ...]] = {
     "scores": (
         *(0.23, 0.144, 0.115, 0.08, 0.063, 0.034, 0.034),
@@ -187,9 +188,10 @@ def decide(
     """
     if not 0 <= risk <= 1:
         raise ValueError(f"risk {risk} is not in 0…1")
+    own = stream.candidates
     if risk == 1:
-        return Decision(stream.with_bar(settings, None), risk)
-    bars = stream.bars(settings)
+        return Decision(own.with_bar(settings, None), risk)
+    bars = own.bars(settings)
     if control is None or tuple(control.bars) != bars:  # or of an earlier version
         control = Control(bars, (0.0,) * len(bars), 0)
     prior = PRIOR[kind] if kind is not None and stream.fitted else None
@@ -208,7 +210,7 @@ def decide(
         possible = next((one for one, s in shares if s is not None and s <= 0.5), None)
     holds = bar is not None and control.bound(bar) <= risk + 1e-12
     return Decision(
-        stream.with_bar(settings, CAP if bar is None else bar),  # which no evidence exceeds
+        own.with_bar(settings, CAP if bar is None else bar),  # which no evidence exceeds
         risk,
         risk if holds else None,
         n,
@@ -221,7 +223,7 @@ def decide(
 
 
 @dataclasses.dataclass(frozen=True)
-class AtBars:
+class BarResults:
     """A recording decoded at each bar of a stream.
 
     Attributes:
@@ -246,20 +248,20 @@ def decode_bars(
     settings: Any,
     weights: Weights | None,
     calibration: Calibration | None = None,
-) -> AtBars:
+) -> BarResults:
     """Decodes a recording at each bar of a stream."""
-    bars = stream.bars(settings)
-    candidates = [stream.with_bar(settings, bar) for bar in bars]
+    bars = stream.candidates.bars(settings)
+    candidates = [stream.candidates.with_bar(settings, bar) for bar in bars]
     found = stream.decode_each(procedure, recording, candidates, weights, calibration=calibration)
-    steps = [[event[:2] for event in reported(events)] for events in found]
+    steps = [[event[:2] for event in reports(events)] for events in found]
     frames, states = recording.frames, recording.states
     scored = [wrong_parts.score_recording(frames, states, one, procedure.fps) for one in steps]
     rows = [one for one in scored if one is not None]
     if not rows:
-        return AtBars(found)
+        return BarResults(found)
     silent, right = np.array([one["no_verdict"] for one in rows]), rows[0]["right_installations"]
     if not rows[0]["shown"]:
-        return AtBars(found, None, right, silent)
+        return BarResults(found, None, right, silent)
     losses = np.array([one["accepted"] / one["shown"] for one in rows])
     changes = frames[1:][(np.diff(np.abs(states), axis=0) != 0).any(axis=1)]
     lasting = any(
@@ -267,10 +269,10 @@ def decode_bars(
         for _, start, end in wrong_parts.spans(frames, states, -1)
     )
     # A decoder may accept at a bar what it does not at a lower one, by another order of reports.
-    return AtBars(found, np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
+    return BarResults(found, np.maximum.accumulate(losses[::-1])[::-1], right, silent, lasting)
 
 
-def control_of(bars: Sequence[float], recordings: Iterable[AtBars]) -> Control:
+def control_of(bars: Sequence[float], recordings: Iterable[BarResults]) -> Control:
     """Returns what recordings say together."""
     recordings = list(recordings)
     known = [one.losses for one in recordings if one.losses is not None]
@@ -295,7 +297,7 @@ def measure(
         decode_bars(procedure, r, stream, settings, None if weights is None else weights[name])
         for name, r in recordings.items()
     ]
-    return control_of(stream.bars(settings), found)
+    return control_of(stream.candidates.bars(settings), found)
 
 
 class Bars:
@@ -312,7 +314,7 @@ class Bars:
     ) -> None:
         self._procedure, self._recordings = procedure, recordings
         self._stream, self._settings, self._weights = stream, settings, weights
-        self._calibration, self.bars = calibration, stream.bars(settings)
+        self._calibration, self.bars = calibration, stream.candidates.bars(settings)
         how = stream, settings, weights, calibration
         self._found = {n: decode_bars(procedure, r, *how) for n, r in recordings.items()}
 
@@ -327,7 +329,7 @@ class Bars:
         """Returns a recording's events as all others decide."""
         settings = self.decide(asked, left_out=name).settings
         for bar, events in zip(self.bars, self._found[name].events, strict=True):
-            if self._stream.with_bar(self._settings, bar) == settings:
+            if self._stream.candidates.with_bar(self._settings, bar) == settings:
                 return events
         one, how = self._recordings[name], self._weights
         return self._stream.decode(

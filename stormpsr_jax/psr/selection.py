@@ -8,7 +8,7 @@ with delay and window in seconds and the number of false acceptances (`wrong_par
 worse than any other false step. F1 alone picks late, sure thresholds; with POS and the delay in it,
 no stream is chosen by other wishes than another. Of a few recordings many settings differ by
 chance. So the one with the best mean is not taken, but the fastest that is hardly worse: of those
-whose mean is within so many standard errors of the best (`Stream.within`), taken over the
+whose mean is within so many standard errors of the best (`Candidates.within`), taken over the
 recordings' differences to it, the one with the least mean delay (the rule of Breiman et al.,
 Classification and Regression Trees, 1984, in pairs; theirs is a whole standard error, and
 benchmarks/results/psr-protocols.md has what that costs). Whatever is worse than the best somewhere
@@ -19,20 +19,20 @@ A stream that reads what stream `asd` reads, and more, is there to do better. So
 that is worse than the chosen one of `asd` in F1, POS and delay together; if all are, it has the
 fixed ones.
 
-Each stream says what it is chosen from (`Stream.grid`, `Stream.refined`). Of sums of evidence,
-floor, gate and weight are chosen without removals, then the thresholds of installations and of
-removals together. The beliefs that a fitted stream has of a recording have to be those of weights
-that have not seen it.
+Each stream says what it is chosen from (`Candidates.grid`, `Candidates.refinements`). Of sums of
+evidence, floor, gate and weight are chosen without removals, then the thresholds of installations
+and of removals together. The beliefs that a fitted stream has of a recording have to be those of
+weights that have not seen it.
 
 Of fitted streams, and of others where that is asked for, the bar for installations is then raised
 to what the risk of accepting an incorrect one asks for (`risk`).
 
 With the settings goes what their confidences mean, learnt from the events that they find on the
-same recordings (`Stream.calibrate`).
+same recordings (`calibration.fit`).
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
-there is no delay: then the settings are fixed ones (`Stream.fixed`). They are those of the paper,
-but that stream `asd` keeps its sums on frames that show nothing.
+there is no delay: then they are fixed ones (`Candidates.fixed_settings`). They are those of the
+paper, but that stream `asd` keeps its sums on frames that show nothing.
 """
 
 import dataclasses
@@ -43,9 +43,12 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.psr import calibration, metrics, risk, streams, wrong_parts
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.candidates import Candidates
+from stormpsr_jax.psr.events import Event, reports
 from stormpsr_jax.psr.learned_beliefs import Weights
-from stormpsr_jax.psr.stream import Event, Settings, Stream, reported
+from stormpsr_jax.psr.stream import Stream
 from stormpsr_jax.psr.streams import BASELINE
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure
@@ -121,34 +124,34 @@ def select(
     for stream in streams.available(recordings, base.decoder):
         if stream.fitted and weights is None:
             continue
-        own = weights if stream.fitted else None
+        own, held_out = stream.candidates, weights if stream.fitted else None
 
         def rated(
-            candidates: Sequence[Any], stream: Stream = stream, own: HeldOut | None = own
+            candidates: Sequence[Any], stream: Stream = stream, held_out: HeldOut | None = held_out
         ) -> list[Choice]:
-            return rate(procedure, recordings, stream, candidates, base.window, own)
+            return rate(procedure, recordings, stream, candidates, base.window, held_out)
 
         best = None
         if by_rule:
             known = {name: choice.settings for name, choice in chosen.items()}
             reads_more = set(stream.needs) > set(BASELINE.needs)
             least = chosen.get(BASELINE.name) if reads_more else None
-            best = pick(_no_worse(rated(stream.grid(base, known)), least), stream.within)
-            if best is not None and (finer := stream.refined(best.settings)):
-                best = pick(_no_worse(rated(finer), least), stream.within)
+            best = pick(_no_worse(rated(own.grid(base, known)), least), own.within)
+            if best is not None and (finer := own.refinements(best.settings)):
+                best = pick(_no_worse(rated(finer), least), own.within)
         if best is None:
-            choices = rated(stream.fixed(procedure, base, threshold, choose == "paper"))
+            choices = rated(own.fixed_settings(procedure, base, threshold, choose == "paper"))
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
         if stream.fitted:
-            control = risk.measure(procedure, recordings, stream, best.settings, own)
+            control = risk.measure(procedure, recordings, stream, best.settings, held_out)
             kind = None if default is None else default.kind
             decision = risk.decide(stream, best.settings, asked, control, kind)
             (with_bar,) = rated([decision.settings])
             best = dataclasses.replace(
                 with_bar, fixed=best.fixed, control=control, decision=decision, seen_f1=best.f1
             )
-        chosen[stream.name] = _calibrated(procedure, recordings, stream, best, own)
+        chosen[stream.name] = _calibrated(procedure, recordings, stream, best, held_out)
     return chosen
 
 
@@ -167,7 +170,7 @@ def rate(
         own = None if weights is None else weights[name]
         found = stream.decode_each(procedure, r, candidates, own)
         for events, by_name in zip(found, scores, strict=True):
-            key = tuple((event.frame, event.step_id) for event in reported(events))
+            key = tuple((event.frame, event.step_id) for event in reports(events))
             if key not in known:
                 known[key] = _scores(r, events, procedure.fps)
             by_name[name] = known[key]
@@ -179,11 +182,10 @@ def rate(
 
 def _scores(r: LabelledPredictions, events: Sequence[Event], fps: float) -> dict[str, Any]:
     """The scores of a recording's events, and their false acceptances."""
-    events = reported(events)
-    reports = [(event.frame, event.step_id) for event in events]
-    wrong = wrong_parts.score_recording(r.frames, r.states, reports, fps)
+    events = reports(events)
+    wrong = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], fps)
     accepted = 0 if wrong is None else wrong["accepted"]
-    steps = metrics.scored(events, r.with_errors)
+    steps = metrics.scored_steps(events, r.with_errors)
     return metrics.score_recording(r.truth, steps, fps) | {"accepted": accepted}
 
 
@@ -214,7 +216,7 @@ def _no_worse(choices: Sequence[Choice], least: Choice | None) -> list[Choice]:
     ]
 
 
-def pick(choices: Sequence[Choice], within: float = Stream.within) -> Choice | None:
+def pick(choices: Sequence[Choice], within: float = Candidates.within) -> Choice | None:
     """Returns the fastest within so many standard errors of the best, of equals the first.
 
     None if none has found a step.
@@ -240,13 +242,13 @@ def _calibrated(
     judged = []
     for name, r in recordings.items():
         own = None if weights is None else weights[name]
-        events = reported(stream.decode(procedure, r, choice.settings, own))
+        events = reports(stream.decode(procedure, r, choice.settings, own))
         judged.append(calibration.judge(events, r))
-    fitted = stream.calibrate(judged)
+    every = [one for of_recording in judged for one in of_recording]
+    # Beliefs are probabilities, of hundreds of recordings.
+    fitted = calibration.STATED if stream.fitted else calibration.fit(every)
     reliability = None
     if len(judged) > 1:
-        every = [one for of_recording in judged for one in of_recording]
-        as_they_are = fitted is None or fitted is calibration.STATED
-        held_out = every if as_they_are else calibration.cross_fitted(judged)
+        held_out = every if stream.fitted else calibration.cross_fit(judged)
         reliability = calibration.reliability(held_out)
     return dataclasses.replace(choice, calibration=fitted, reliability=reliability)

@@ -27,16 +27,26 @@ Set = tuple[int, ...]  # step ids, ascending
 
 
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
-    """Returns pos_sets; see the module's docstring.
+    """Returns POS where the steps of one frame are a set, in 0…1, so that their order is no matter.
+
+    It is the highest POS (`metrics.order_similarity`) that orders of the steps inside frames give,
+    those of the truth and those of what was recognised; the module's docstring has the equation.
 
     >>> from stormpsr_jax import psr
     >>> truth, found = [(10, 0), (10, 3), (30, 6)], [(12, 3), (13, 0), (31, 6)]
     >>> psr.order_similarity_of_sets(truth, found)
     1.0
 
-    Steps are (frame, step id). None without ground-truth steps, and where the search would pass
-    MAX_WORK: of hundreds of steps in orders that have little in common. ValueError: see
-    `metrics.check_pairs`.
+    Args:
+        truth, predicted: rows (frame, step id, …) or an array (N, 2), in any order.
+
+    Returns:
+        The similarity; None without ground-truth steps, and where the search would pass MAX_WORK:
+        of hundreds of steps in orders that have little in common.
+
+    Raises:
+        ValueError: what is no step, is there twice or has its columns exchanged; more steps than
+            `metrics.check_pairs` allows.
     """
     steps, found = map(sets, arguments.truth_and_predicted(truth, predicted))
     plain = [tuple(itertools.chain(*of)) for of in (steps, found)]

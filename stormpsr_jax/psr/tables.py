@@ -22,7 +22,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
         form: "text", "csv" (for programs) or "markdown"; ValueError for another.
     """
     if form not in FORMATS:
-        raise ValueError(f"--format={form} is not one of {', '.join(FORMATS)}")
+        raise ValueError(f"form={form} is not one of {', '.join(FORMATS)}")
     if not rows:
         return ""
     header = list(rows[0])

@@ -71,13 +71,21 @@ def spans(frames: np.ndarray, states: np.ndarray, value: int) -> list[tuple[int,
 def wrong_installations(
     frames: np.ndarray, states: np.ndarray, events: Iterable[Step]
 ) -> list[WrongInstallation]:
-    """Returns the wrong installations of a recording, by component, then frame.
+    """Returns the incorrect installations of a recording, and what was reported of each.
 
-    `frames` and `states` are as of `spans`; `events` (frame, step id) of a stream, those of one
-    frame in the order of the reports.
+    An incorrect installation is a longest interval in which a component is -1. It is accepted if a
+    report as installed (3k) stands in it, found if a report as incorrect (3k + 1) comes in it.
 
     >>> wrong_installations([0, 100, 200], [[0], [-1], [1]], [(112, 0), (150, 1)])
     [WrongInstallation(component=0, start=100, end=200, accepted=112, found=150)]
+
+    Args:
+        frames: (M,) ascending.
+        states: (M, K) in {-1 incorrect, 0 absent, 1 correct}, each from its frame on.
+        events: rows (frame, step id, …) of a stream, those of one frame in the order of reports.
+
+    Returns:
+        A `WrongInstallation` each, by component, then frame; all times are frames.
 
     Raises:
         ValueError: arguments that are no such thing (`arguments`), or a step of no component.
@@ -167,18 +175,29 @@ def score_recording(
     fps: float,
     unsure: Sequence[Step] = (),
 ) -> dict[str, Any] | None:
-    """Returns the figures of `headline.WRONG` of one recording, and its wrong installations.
+    """Scores what a stream reported of incorrect and of correct installations in one recording.
 
-    Arguments are as of `wrong_installations`; `unsure` are (frame, step id) of events that are not
-    sure. "delay_s", the mean over what is found, is None if nothing is; "installations" are the
-    fields of each `WrongInstallation`. None without states: nothing is known then. ValueError is as
-    of `wrong_installations`.
+    POS and F1 do not see a part that is reported as installed while it is installed incorrectly, a
+    false acceptance; "accepted" counts these. `help(stormpsr_jax.psr.wrong_parts)` has the
+    definition of each figure.
 
     >>> from stormpsr_jax import psr
     >>> frames, states = [0, 100, 200], [[0, 0], [-1, 0], [1, 0]]
     >>> scores = psr.score_wrong_parts(frames, states, [(112, 0), (150, 1), (230, 4)], fps=10)
     >>> [scores[key] for key in ("shown", "accepted", "found", "delay_s", "false_alarms")]
     [1, 1, 1, 5.0, 1]
+
+    Args:
+        frames, states, events: as of `wrong_installations`.
+        fps: frames per second.
+        unsure: (frame, step id) of the events that are not sure.
+
+    Returns:
+        The counts of `headline.WRONG`; "delay_s", the mean in seconds over what is found, None if
+        nothing is; "installations", the fields of each `WrongInstallation`. None without states.
+
+    Raises:
+        ValueError: as of `wrong_installations`, or a rate that is not positive.
     """
     if not len(frames):
         return None
@@ -284,7 +303,7 @@ def summary_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream of metrics.json; none of a stream of which nothing is known."""
     return [
         {"stream": stream, **{figure.key: s["wrong"][figure.key] for figure in headline.WRONG}}
-        for stream, s in headline.rows(result)
+        for stream, s in headline.streams(result).items()
         if s.get("wrong") is not None
     ]
 
@@ -292,7 +311,7 @@ def summary_table(result: Mapping[str, Any]) -> Rows:
 def installations_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and wrong installation; seconds from frame 0 on."""
     rows = []
-    for stream, s in result["streams"].items():
+    for stream, s in headline.streams(result).items():
         for name, r in s["recordings"].items():
             for k, *frames in (r.get("wrong") or {"installations": ()})["installations"]:
                 seconds = [None if frame is None else frame / result["fps"] for frame in frames]

@@ -75,11 +75,11 @@ def _streams(result: Result) -> list[str]:
 
 
 def _title(stream: str) -> str:
-    return streams.find(stream).title
+    return streams.find(stream).look.title
 
 
 def _colour(stream: str) -> str:
-    return PALETTE[streams.find(stream).colour]
+    return PALETTE[streams.find(stream).look.colour]
 
 
 def _delays(result: Result) -> Drawn:

@@ -105,7 +105,7 @@ def write_report(
         main=main,
         nothing_right=advice.nothing_right("In these recordings", *figures_of),
         table=_table(streams),
-        looks={stream: all_streams.find(stream) for stream in streams},
+        looks={stream: all_streams.find(stream).look for stream in streams},
         baseline=all_streams.BASELINE,
         recordings=recordings,
         stages={
@@ -126,11 +126,9 @@ def write_report(
 def _table(streams: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any], list[Any]]]:
     """(stream, what is behind its title, figures, those of its recordings), a row each."""
     rows = []
-    for name, entry in headline.rows({"streams": streams}):
+    for name, entry in headline.streams({"streams": streams}).items():
         stream = name.removesuffix(" (seen)")
-        of_recordings = list(streams[stream]["recordings"].values())
-        if stream != name:
-            of_recordings = [row["seen"] for row in of_recordings]
+        of_recordings = list(entry["recordings"].values())
         rows.append((stream, name.removeprefix(stream), entry, of_recordings))
     return rows
 

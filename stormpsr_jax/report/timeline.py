@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.psr import streams
-from stormpsr_jax.psr.metrics import match_steps, scored
+from stormpsr_jax.psr.metrics import match_steps, scored_steps
 from stormpsr_jax.psr.wrong_parts import WrongInstallation, false_alarms
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report.pages import (
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
 def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Outcome]:
     """Returns the outcome of every truth and event of one stream, `row` being its scores."""
     events = row.get("events", ())
-    matching = match_steps(truth, scored(events, row.get("with_errors", False)))
+    matching = match_steps(truth, scored_steps(events, row.get("with_errors", False)))
     marks = [
         *(Outcome("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
         *(Outcome("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
@@ -73,7 +73,7 @@ def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[
         if called is not None:
             text = f"as incorrect +{(called - start) / fps:.1f} s"
             marks.append(Outcome("found", 3 * k, None, called, text))
-    for frame, s in false_alarms(wrong, scored(events, with_errors=True)):
+    for frame, s in false_alarms(wrong, scored_steps(events, with_errors=True)):
         marks.append(Outcome("alarm", s - 1, None, frame, "false alarm"))
     return marks
 
@@ -179,7 +179,7 @@ def draw(
         axes.text(-0.026, row + 0.5, name, transform=at, ha="right", va="center", linespacing=1.05)
         letter: dict[str, Any] = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
         for stream, lane in lanes.items():
-            colour = PALETTE[streams.find(stream).colour]
+            colour = PALETTE[streams.find(stream).look.colour]
             axes.text(-0.008, row + lane, stream[0].upper(), color=colour, weight="bold", **letter)
     look: dict[str, Any] = {"ec": WRONG, "lw": 0.8, "zorder": 1, "alpha": 0.8, "clip_on": False}
     for since, k, until in wrong:
@@ -194,7 +194,7 @@ def draw(
         zorder=2,
     )
     for stream, of_stream in marks.items():
-        colour = PALETTE[streams.find(stream).colour]
+        colour = PALETTE[streams.find(stream).look.colour]
         for mark in of_stream:
             if mark.kind == "unsure" and mark.truth is not None:
                 begin, over = mark.truth / fps, end if mark.event is None else mark.event / fps

@@ -97,7 +97,7 @@ def _summary(name: str, fused: int | None) -> str:
     """What a stream's events are made from; `fused`: recordings that its fusion was fitted on."""
     stream = all_streams.find(name)
     if not stream.fitted:
-        return stream.summary
+        return stream.look.summary
     fusion = f"a fusion fitted on {fused} validation recordings"
     if not fused:
         fusion = "a fusion" if fused is None else "the fusion that ships with the package"

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.psr.monitor import Alert, Monitor
-from stormpsr_jax.psr.stream import Event
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 
 PERSON = "person"  # in place of a stream, of an event that somebody has confirmed

@@ -23,8 +23,8 @@ from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.psr import streams
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.events import Event, OnlineDecoder
 from stormpsr_jax.psr.risk import RISK, Decision, decide
-from stormpsr_jax.psr.stream import Event, OnlineDecoder
 from stormpsr_jax.serving.card import recognises_by
 from stormpsr_jax.serving.content import Content, Function, functions_of
 from stormpsr_jax.serving.folder import model_folder, read_model

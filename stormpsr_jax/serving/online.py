@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from stormpsr_jax.base.files import fit, shorten
+from stormpsr_jax.psr.events import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.stream import LAST_FRAME, Event, OnlineDecoder
 from stormpsr_jax.serving import checklist
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.model_files import check_checksum, with_checksum

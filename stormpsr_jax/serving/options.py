@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base.errors import gathering, raise_all, tell
-from stormpsr_jax.psr import streams
+from stormpsr_jax.psr import cli, streams
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.serving.model import Model
 
 
@@ -42,13 +43,16 @@ def settings(
     settings = chosen.settings
     if threshold is not None:
         if stream not in threshold:
-            alone = ", ".join(s.name for s in streams.STREAMS if s.sums)
-            what = streams.find(stream).threshold or "summed evidence"
+            alone = ", ".join(s.name for s in streams.STREAMS if s.settings is Settings)
+            what = streams.find(stream).look.threshold or "summed evidence"
             raise ValueError(
                 f"--threshold has none for stream {stream}, which is decoded: give --threshold="
                 f"{stream}=T ({what}), or another --stream; a number alone is for {alone}"
             )
-        settings = streams.find(stream).with_threshold(settings, threshold[stream])
+        if getattr(settings, "decoder", None) == "naive":
+            raise ValueError("--threshold: the model is decoded by 'naive', which has none")
+        own = streams.find(stream)
+        settings = cli.apply_flags(own, settings, {own.threshold: threshold[stream]})
     return stream, settings
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stormpsr_jax.base import memory
+from stormpsr_jax.psr.events import Event, Observation, OnlineDecoder
 from stormpsr_jax.psr.learned_beliefs import Belief
-from stormpsr_jax.psr.stream import Event, OnlineDecoder, Seen
 from stormpsr_jax.recordings import scores
 from stormpsr_jax.recordings.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
 
@@ -183,7 +183,7 @@ def decode_row(
         windows = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
     if recognised.scores is not None:
         found = scores.row(recognised.scores, i)
-    return decoder.observe(frame, Seen(detections, windows, found), stands)
+    return decoder.observe(frame, Observation(detections, windows, found), stands)
 
 
 @dataclasses.dataclass

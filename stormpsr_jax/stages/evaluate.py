@@ -15,10 +15,10 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.psr import advice, analysis, detection_scores, headline, streams, wrong_parts
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.evaluation import evaluate_recordings
 from stormpsr_jax.psr.learned_beliefs import Weights
 from stormpsr_jax.psr.selection import Choice, HeldOut, select
-from stormpsr_jax.psr.stream import Settings
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.report import report

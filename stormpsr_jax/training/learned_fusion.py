@@ -200,7 +200,7 @@ def _empty(size: tuple[int, int], K: int) -> _Data[np.ndarray]:
 def _rows(example: Example, span: int) -> _Data[np.ndarray]:
     """A recording alone."""
     x = learned_beliefs.inputs(example.scores.arrays, example.catalogue.astype(float))
-    x = learned_beliefs.averaged(example.scores.frames, x, span).swapaxes(1, 2)
+    x = learned_beliefs.moving_average(example.scores.frames, x, span).swapaxes(1, 2)
     mask = np.ones(example.states.shape, bool)
     return _Data(x.astype(np.float32), np.array(example.initial), example.states, mask)
 

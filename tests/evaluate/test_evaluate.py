@@ -114,7 +114,7 @@ def test_evaluate_errors_without_predictions_or_steps(files, capsys):
     (folder / "PSR_labels_raw.csv").unlink()
     assert fails(files, capsys, "--protocol=released") == (
         "error: recording '02_assy_b': no ground-truth steps in PSR_labels.csv: take "
-        "--protocol=paper"
+        "protocol 'paper'"
     )
 
 

@@ -13,7 +13,7 @@ import simplejpeg
 
 import stormpsr_jax
 from stormpsr_jax.live import capture, watch
-from stormpsr_jax.psr.stream import Event
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.serving import product_share
 from tests.support.made_once import made_once
 from tests.support.model_data import PROCEDURE, video, write

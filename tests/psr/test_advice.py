@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import advice
-from stormpsr_jax.psr.stream import Event
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.streams import ASD, LEARNED
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from tests.support import toy

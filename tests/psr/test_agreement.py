@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import agreement, evaluation
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.labels import read_steps
 from stormpsr_jax.recordings.predictions import Detections, read_detections, read_temporal

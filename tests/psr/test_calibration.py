@@ -10,12 +10,12 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr.calibration import Judged, fit, judge, reliability
+from stormpsr_jax.psr.calibration import Judgement, fit, judge, reliability
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Variant
 
 CHANCES = st.integers(0, 64).map(lambda n: n / 64)
-JUDGED = st.lists(st.builds(Judged, CHANCES, st.booleans()), max_size=60)
+JUDGED = st.lists(st.builds(Judgement, CHANCES, st.booleans()), max_size=60)
 
 
 def simulated(seed, num, slope=0.7, intercept=-0.5):
@@ -23,12 +23,12 @@ def simulated(seed, num, slope=0.7, intercept=-0.5):
     rng = np.random.default_rng(seed)
     score = rng.normal(1.5, 1.5, num)
     right = rng.random(num) < 1 / (1 + np.exp(-(slope * score + intercept)))
-    return list(map(Judged, (1 / (1 + np.exp(-score))).tolist(), right.tolist()))
+    return list(map(Judgement, (1 / (1 + np.exp(-score))).tolist(), right.tolist()))
 
 
 @pytest.mark.parametrize(("seed", "num"), [(0, 25), (1, 60), (2, 200)])
 def test_fit_matches_a_general_optimiser(seed, num):
-    judged = [Judged(min(c, 0.999), right) for c, right, _ in simulated(seed, num)]
+    judged = [Judgement(min(c, 0.999), right) for c, right, _ in simulated(seed, num)]
     confidence, right, _ = map(np.array, zip(*judged, strict=True))
     x = np.log(confidence / (1 - confidence))
     low, high = 1 / ((~right).sum() + 2), (right.sum() + 1) / (right.sum() + 2)
@@ -78,7 +78,7 @@ def test_fit_reports_of_wrong_parts_are_learnt_apart(steps, reports):
 
 
 def test_reliability_golden_values():
-    judged = [Judged(0.9, n > 0) for n in range(10)] + [Judged(0.5, n > 7) for n in range(10)]
+    judged = [Judgement(0.9, n > 0) for n in range(10)] + [Judgement(0.5, n > 7) for n in range(10)]
     found = reliability(judged)
     assert found["ece"] == pytest.approx((10 * 0 + 10 * 0.3) / 20)
     assert found["bins"] == [
@@ -86,7 +86,7 @@ def test_reliability_golden_values():
         {"low": 0.9, "high": 0.9, "events": 10, "confidence": pytest.approx(0.9), "right": 0.9},
     ]
     assert reliability([]) == {"ece": None, "bins": []}
-    assert reliability([Judged(0.25, True)])["ece"] == 0.75
+    assert reliability([Judgement(0.25, True)])["ece"] == 0.75
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_reliability_golden_values():
     ],
 )
 def test_reliability_bins_hold_equally_many_and_equal_confidences_share_one(confidences, sizes):
-    bins = reliability([Judged(c, True) for c in confidences])["bins"]
+    bins = reliability([Judgement(c, True) for c in confidences])["bins"]
     assert [b["events"] for b in bins] == sizes
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr.accumulated import Decoder, decode
-from stormpsr_jax.psr.accumulation import accumulate
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr.accumulation import Decoder, Settings, accumulate
+from stormpsr_jax.psr.batch_decoding import decode
 from stormpsr_jax.psr.streams import find
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions

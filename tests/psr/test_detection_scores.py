@@ -204,7 +204,7 @@ def test_shares_of_the_picture_and_pixels_are_brought_to_one_unit(published, cap
     ("flags", "message"),
     [
         (["--picture=1280"], "is not a size such as 1280x720"),
-        (["--confidence=2"], "--confidence=2.0 is not in 0…1"),
+        (["--confidence=2"], "--confidence: '2' is not a number in 0…1"),
         (["--boxes={folder}/empty"], "has neither <rec>_results_gt.csv nor <rec>/OD_labels.json"),
         (["--boxes={folder}/b"], "no detections of b, which"),
         (["--boxes={folder}/nowhere"], "is not a folder"),

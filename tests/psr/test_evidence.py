@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import evidence, learned, learned_beliefs
+from stormpsr_jax.psr import evidence, learned_beliefs, learned_stream
 from stormpsr_jax.psr.evidence import CAP, LOOK, Evidence
 from stormpsr_jax.recordings.scores import FrameScores
 from tests.support import toy
@@ -13,7 +13,7 @@ from tests.support import toy
 FPS = 10
 PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=FPS, variant="up")
 WEIGHTS = learned_beliefs.default_weights("scores")
-SETTINGS = learned.LearnedSettings(sure=2.5)
+SETTINGS = learned_stream.LearnedSettings(sure=2.5)
 OFF = np.full(3, -2.0)
 CLEAR, HIDDEN = 0.95, 0.03  # P(the object is in view)
 
@@ -31,7 +31,7 @@ class Film:
     """Pictures of part 0 for the decoder, each of some seconds."""
 
     def __init__(self, settings=SETTINGS):
-        self.decoder = learned.LearnedDecoder(PUMP, PUMP.variants["up"], settings, WEIGHTS)
+        self.decoder = learned_stream.LearnedDecoder(PUMP, PUMP.variants["up"], settings, WEIGHTS)
         self.frame, self.events = -1, []
 
     def show(self, seconds, g, present, right, every=1):
@@ -152,7 +152,7 @@ def test_what_speaks_against_a_part_stays_until_it_is_off():
 
 
 def test_no_bar_is_out_of_reach_and_none_is_above_the_cap():
-    assert max(learned.BARS) < CAP
+    assert max(learned_stream.BARS) < CAP
     one = Evidence((0, 0, 0), OFF)
     for _ in range(30):
         sums(one, 10, CLEAR)
@@ -188,7 +188,7 @@ def test_a_part_that_seems_to_be_there_from_the_first_picture_on_is_not_right():
 
 
 def test_the_first_second_calls_nothing_right_and_a_hidden_beginning_does_not_forbid_it():
-    film = Film(learned.LearnedSettings(sure=0.0))
+    film = Film(learned_stream.LearnedSettings(sure=0.0))
     film.show(0.3, CLEAR, -6, -6)
     (first,) = film.show(10, CLEAR, 5, 5)
     assert first[0] >= evidence.FIRST

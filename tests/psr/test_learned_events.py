@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import learned
+from stormpsr_jax.psr import learned_stream
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.psr.learned_events import LearnedSettings, Reporter
-from stormpsr_jax.psr.stream import Event
 from tests.support import toy
 
 SETTINGS = LearnedSettings()
@@ -72,10 +72,10 @@ def test_grouped_what_is_seen_within_some_frames_is_reported_together_by_step_id
         return Event(frame, step, 0.9, "learned", {}, "", frame / 10)
 
     events = [event(n, step) for n, step in ((3, 6), (10, 3), (12, 0), (20, 9), (31, 12))]
-    found = learned.grouped(events, 10)
+    found = learned_stream._in_groups(events, 10)
     assert [(e.frame, e.step_id) for e in found] == [(12, 0), (12, 3), (12, 6), (20, 9), (31, 12)]
     assert [e.time_s for e in found] == [1.2, 1.2, 1.2, 2.0, 3.1]
-    assert learned.grouped(events, 0) == events
+    assert learned_stream._in_groups(events, 0) == events
 
 
 def test_reporter_asks_once_for_a_part_that_is_neither_surely_right_nor_wrong():

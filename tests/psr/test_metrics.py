@@ -165,12 +165,12 @@ def test_tolerant_f1_matches_brute_force(truth, predicted, tolerance):
 
 def test_scored_reports_of_wrong_parts_count_only_with_errors():
     events = [[4, 0, 0.9], [5, 1, 0.9], [6, 5, 0.9], [7, 34, 0.9]]
-    assert metrics.scored(events) == [(4, 0), (6, 5)]
-    assert metrics.scored(events, with_errors=True) == [(4, 0), (5, 1), (6, 5), (7, 34)]
+    assert metrics.scored_steps(events) == [(4, 0), (6, 5)]
+    assert metrics.scored_steps(events, with_errors=True) == [(4, 0), (5, 1), (6, 5), (7, 34)]
     # A part that was reported as wrong is taken off: no label says so. The next removal has one.
     events = [(5, 1, 0.9), (7, 2, 0.9), (9, 0, 0.9), (11, 2, 0.9)]
-    assert metrics.scored(events) == [(9, 0), (11, 2)]
-    assert metrics.scored(events, with_errors=True) == [(5, 1), (9, 0), (11, 2)]
+    assert metrics.scored_steps(events) == [(9, 0), (11, 2)]
+    assert metrics.scored_steps(events, with_errors=True) == [(5, 1), (9, 0), (11, 2)]
 
 
 def test_score_golden_early_wrong_missed_and_repeated():

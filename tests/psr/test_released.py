@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import released
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.recordings import labels, predictions
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import load_procedure

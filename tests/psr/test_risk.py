@@ -4,11 +4,12 @@ import itertools
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import learned, learned_beliefs, learned_events, risk, wrong_parts
-from stormpsr_jax.psr.accumulated import ASD
+from stormpsr_jax.psr import learned_beliefs, learned_events, learned_stream, risk, wrong_parts
+from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.psr.evidence import CAP
-from stormpsr_jax.psr.learned import LEARNED
-from stormpsr_jax.psr.stream import Settings, reported
+from stormpsr_jax.psr.learned_stream import LEARNED
+from stormpsr_jax.psr.streams import ASD
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.scores import KINDS
@@ -28,7 +29,9 @@ def drawn_losses(rng, count):
 
 def control(bars, losses, **further):
     """What recordings with these losses (B,) say."""
-    return risk.control_of(bars, [risk.AtBars([], np.asarray(one), **further) for one in losses])
+    return risk.control_of(
+        bars, [risk.BarResults([], np.asarray(one), **further) for one in losses]
+    )
 
 
 @pytest.mark.parametrize("asked", [0.1, 0.2])
@@ -49,13 +52,13 @@ def test_control_without_a_prior_a_further_recording_accepts_no_more_than_asked(
 
 PRIOR = (0.5, 0.3, 0.12, 0.05, 0.02)
 FIVE = (0.0, 1.0, 2.0, 3.0, 4.0)
-SETTINGS = learned.LearnedSettings()
+SETTINGS = learned_stream.LearnedSettings()
 
 
 @pytest.fixture
 def five_bars(monkeypatch):
     """A stream of five bars, and what other products lost at them."""
-    monkeypatch.setattr(learned, "BARS", FIVE)
+    monkeypatch.setattr(learned_stream, "BARS", FIVE)
     monkeypatch.setitem(risk.PRIOR, "scores", PRIOR)
 
 
@@ -135,7 +138,7 @@ def test_prior_falls_with_the_bar_and_is_never_nothing():
     assert risk.PRIOR.keys() == set(KINDS)
     for kind in KINDS:
         curve = risk.PRIOR[kind]
-        assert len(curve) == len(learned.BARS)
+        assert len(curve) == len(learned_stream.BARS)
         assert (np.diff(curve) <= 0).all()
         assert 0 < curve[-1] <= curve[0] < 1
 
@@ -147,17 +150,15 @@ def recordings():
 
 def test_bars_the_higher_the_fewer_are_accepted_and_none_is_silent(recordings, monkeypatch):
     monkeypatch.setattr(learned_events, "PATIENCE", 2.0)  # what is soon taken off is not asked for
-    bars = LEARNED.bars(learned.LearnedSettings())
+    bars = LEARNED.candidates.bars(learned_stream.LearnedSettings())
     for r in recordings.values():
-        at = risk.decode_bars(PROCEDURE, r, LEARNED, learned.LearnedSettings(), WEIGHTS)
+        at = risk.decode_bars(PROCEDURE, r, LEARNED, learned_stream.LearnedSettings(), WEIGHTS)
         found, losses = at.events, at.losses
-        installed = [
-            {e.step_id for e in reported(events) if e.step_id % 3 == 0} for events in found
-        ]
+        installed = [{e.step_id for e in reports(events) if e.step_id % 3 == 0} for events in found]
         assert all(b <= a for a, b in itertools.pairwise(map(len, installed)))
         # What is right at the lowest bar and not at the highest, that one asks for, or calls wrong.
         asked = {e.step_id for e in found[-1] if e.kind == "unsure"}
-        wrong = {e.step_id - 1 for e in reported(found[-1]) if e.step_id % 3 == 1}
+        wrong = {e.step_id - 1 for e in reports(found[-1]) if e.step_id % 3 == 1}
         assert installed[0] - installed[-1] <= asked | wrong
         assert installed[0] > installed[-1]
         seen = [[e for e in events if e.kind == "seen"] for events in found]
@@ -168,12 +169,12 @@ def test_bars_the_higher_the_fewer_are_accepted_and_none_is_silent(recordings, m
 
 
 def test_risk_of_1_is_decoding_without_a_bar(recordings):
-    settings = learned.LearnedSettings()
+    settings = learned_stream.LearnedSettings()
     decision = risk.decide(LEARNED, dataclasses.replace(settings, sure=9.0), 1, None, "scores")
     assert decision.settings == settings
     for r in recordings.values():
         events = LEARNED.decode(PROCEDURE, r, settings, WEIGHTS)
-        assert reported(events) == events
+        assert reports(events) == events
         assert {event.state for event in events} <= {"right", "wrong", "absent"}
         one = wrong_parts.score_recording(r.frames, r.states, [e[:2] for e in events], 10.0)
         assert one["unsure"] == one["right_unsure"] == 0

@@ -7,9 +7,17 @@ import statistics
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import accumulated, learned, metrics, risk, selection, streams
+from stormpsr_jax.psr import (
+    batch_decoding,
+    candidates,
+    learned_stream,
+    metrics,
+    risk,
+    selection,
+    streams,
+)
+from stormpsr_jax.psr.accumulation import Settings
 from stormpsr_jax.psr.learned_beliefs import default_weights
-from stormpsr_jax.psr.stream import Settings
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.predictions import Detections, TemporalPredictions
 from tests.support import toy
@@ -69,8 +77,8 @@ def test_select_removals_get_a_threshold_of_their_own():
     without = selection.rate(
         PROCEDURE,
         recordings,
-        accumulated.ASD,
-        [dataclasses.replace(base, threshold=t) for t in accumulated.THRESHOLDS],
+        streams.ASD,
+        [dataclasses.replace(base, threshold=t) for t in candidates.THRESHOLDS],
         20,
     )
     # One threshold for both is too low for the noise.
@@ -106,7 +114,9 @@ def plain_choice(procedure, recordings, stream, candidates):
     for s in candidates:
         scores = []
         for r in recordings.values():
-            events = accumulated.decode(procedure, r.variant, stream, s, r.detections, r.temporal)
+            events = batch_decoding.decode(
+                procedure, r.variant, stream, s, r.detections, r.temporal
+            )
             steps = [(e.frame, e.step_id) for e in events]
             scores.append(metrics.score_recording(r.truth, steps, FPS))
         delays = [x["delay_s"] for x in scores if x["delay_s"] is not None]
@@ -135,11 +145,11 @@ def test_select_matches_plain_search(decoder):
     assert ("storm" in choices) == (decoder != "naive")
     for stream, choice in choices.items():
         known = {name: c.settings for name, c in choices.items()}
-        candidates = streams.find(stream).grid(base, known)
-        plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+        own = streams.find(stream).candidates
+        plain, values, delay = plain_choice(PROCEDURE, recordings, stream, own.grid(base, known))
         if decoder != "naive":
-            candidates = streams.find(stream).refined(plain)
-            plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+            each = own.refinements(plain)
+            plain, values, delay = plain_choice(PROCEDURE, recordings, stream, each)
         assert choice.settings == plain
         assert choice.scores == pytest.approx(values)
         assert choice.delay_s == pytest.approx(delay)
@@ -178,9 +188,7 @@ def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
     for threshold, accepted in ((2.0, 1), (100.0, 0)):
         setting = dataclasses.replace(BASE, threshold=threshold, decay=1.0)
         scores = [
-            selection.rate(PROCEDURE, {"r": one}, accumulated.ASD, [setting], BASE.window)[
-                0
-            ].scores[0]
+            selection.rate(PROCEDURE, {"r": one}, streams.ASD, [setting], BASE.window)[0].scores[0]
             for one in (labelled, unlabelled)
         ]
         assert scores[1] - scores[0] == pytest.approx(selection.WRONG_PRICE * accepted)
@@ -197,7 +205,7 @@ BELIEFS: dict = {}
 @pytest.fixture(autouse=True)
 def beliefs_once(monkeypatch):
     """Beliefs take nearly all of the time, and depend on nothing that is chosen."""
-    work_out = learned.Learned.beliefs
+    work_out = learned_stream.LearnedStream.beliefs
 
     def beliefs(stream, procedure, recording, settings, weights):
         key = id(recording.scores), id(weights), settings.rho, settings.unexpected
@@ -206,7 +214,7 @@ def beliefs_once(monkeypatch):
             BELIEFS[key] = recording.scores, weights, found
         return BELIEFS[key][2]
 
-    monkeypatch.setattr(learned.Learned, "beliefs", beliefs)
+    monkeypatch.setattr(learned_stream.LearnedStream, "beliefs", beliefs)
 
 
 def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
@@ -219,7 +227,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
         return selection.select(SYNTHETIC, made_up, base, weights=weights, **options)["learned"]
 
     choice, careful = choose(good), choose(good, asked=0.1, default=WEIGHTS)
-    assert choice.settings.unexpected in learned.UNEXPECTED
+    assert choice.settings.unexpected in learned_stream.UNEXPECTED
     assert not choice.fixed
     assert choice.f1 > 0.8
     bar = careful.settings.sure  # four recordings are few: mostly that of other products
@@ -230,5 +238,5 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     assert careful.reliability != choice.reliability
     assert choose(good | {"r0": blind}).f1 < choice.f1
     fixed = choose(good, choose="paper")
-    assert (fixed.fixed, fixed.settings) == (True, learned.LearnedSettings())
+    assert (fixed.fixed, fixed.settings) == (True, learned_stream.LearnedSettings())
     assert "learned" not in selection.select(SYNTHETIC, made_up, base)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr import analysis, comparison, evaluation, metrics, step_sets
-from stormpsr_jax.psr.accumulated import decode
-from stormpsr_jax.psr.stream import Settings
+from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.batch_decoding import decode
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions, load_recordings
 from stormpsr_jax.recordings.predictions import Detections
 from stormpsr_jax.recordings.procedure import load_procedure
@@ -55,7 +55,7 @@ def test_pos_of_real_labels_hangs_on_how_components_are_numbered_and_pos_sets_do
     pairs = []
     for r in recordings:
         events = decode(procedure, r.variant, "asd", Settings(), r.detections)
-        pairs.append((r.truth, metrics.scored([event[:2] for event in events])))
+        pairs.append((r.truth, metrics.scored_steps([event[:2] for event in events])))
     assert any(step_sets.are_shared(truth) for truth, _ in pairs)
     pos, of_sets = set(), set()
     rng = random.Random(0)

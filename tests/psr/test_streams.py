@@ -2,7 +2,7 @@
 
 import pytest
 
-from stormpsr_jax import evaluate
+from stormpsr_jax import evaluate, psr
 from stormpsr_jax.psr import learned_beliefs, streams
 from stormpsr_jax.psr.stream import pictures
 from stormpsr_jax.recordings.evaluation_set import load_recordings
@@ -34,7 +34,7 @@ def fifth(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_recording_decodes_as_its_pictures_one_by_one_do(recordings, name):
     stream, weights = streams.find(name), learned_beliefs.default_weights("scores")
-    options = {"window": 64, "threshold": 1.0} if stream.sums else {}
+    options = {"window": 64, "threshold": 1.0} if name in psr.STREAMS else {}
     settings = stream.settings(**options)
     for r in recordings.values():
         decoder = stream.decoder(PROCEDURE, r.variant, settings, weights=weights)

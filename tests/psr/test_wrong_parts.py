@@ -168,7 +168,7 @@ def result():
     truth, frames, states = [(20, 0)], [0, 10, 20], [[0, 0], [-1, 0], [1, 0]]
     streams = {}
     for stream, events in (("asd", [(14, 0)]), ("storm", [(12, 1), (22, 0), (30, 4)])):
-        steps = metrics.scored(events)
+        steps = metrics.scored_steps(events)
         rows = {
             name: {
                 **metrics.score_recording(truth, steps, FPS),

@@ -61,8 +61,8 @@ def full():
     """With the visible fractions and the reliability too."""
     data = result()
     for stream in data["streams"].values():
-        judged = [calibration.Judged(0.9, n > 0) for n in range(10)]
-        judged += [calibration.Judged(0.5, n > 7) for n in range(10)]
+        judged = [calibration.Judgement(0.9, n > 0) for n in range(10)]
+        judged += [calibration.Judgement(0.5, n > 7) for n in range(10)]
         stream["reliability"] = calibration.reliability(judged)
         for row in stream["recordings"].values():
             row["visible"] = [0.1, 0.6, None][: len(row["truth"])]

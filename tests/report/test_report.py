@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.psr import headline, wrong_parts
-from stormpsr_jax.psr.metrics import score_recording, scored, summarise
+from stormpsr_jax.psr.metrics import score_recording, scored_steps, summarise
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.report import pages, report
 
@@ -159,7 +159,7 @@ def test_report_golden_wrong_parts(tmp_path):
     }
     rows = {
         stream: {
-            **score_recording(truth, scored(found), FPS),
+            **score_recording(truth, scored_steps(found), FPS),
             "events": found,
             "wrong": wrong_parts.score_recording(frames, states, [e[:2] for e in found], FPS),
         }

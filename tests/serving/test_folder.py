@@ -10,7 +10,7 @@ import safetensors.numpy
 import simplejpeg
 
 from stormpsr_jax.base import files
-from stormpsr_jax.psr import learned
+from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.serving import content
 from stormpsr_jax.serving.folder import read_model
@@ -177,7 +177,7 @@ def test_read_model_errors_arrays_that_do_not_fit(folder):
         (["networks", "temporal", "num_components"], 4, "num_components: 4, the procedure has 3"),
         (["streams"], {}, "streams: there is none"),
         (["streams", "best"], {}, "streams: 'best': unknown key"),
-        (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
+        (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no stream storm"),
         (["streams", "asd", "settings", "decay"], 2, "settings: .*decay=2.0 is not in 0…1"),
         (["product_share"], 1.5, "product_share: expected float <= 1.0"),
         (["streams", "asd", "settings", "gate"], del_, "settings: gate: is missing"),
@@ -229,4 +229,4 @@ def test_copy_model_rounds_parameters_to_half_precision_and_nothing_else(sound, 
     ratio = (half / WEIGHTS).stat().st_size / (sound / WEIGHTS).stat().st_size
     assert ratio < 0.7  # of so small networks, the names are a good part
     assert after.fusion.checksum == default_weights("csv").checksum
-    assert after.streams["learned"].settings == learned.LearnedSettings(install=0.5)
+    assert after.streams["learned"].settings == learned_stream.LearnedSettings(install=0.5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.psr import learned
+from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.psr.streams import names as stream_names
 from stormpsr_jax.serving.model_files import with_checksum
 from stormpsr_jax.serving.online import LATE
@@ -14,7 +14,7 @@ from tests.support.model_data import PROCEDURE, of_clips, video, write
 NUM_FRAMES = 100
 IMAGES = video(NUM_FRAMES)
 # With which the random model changes its mind often.
-SETTINGS = {"learned": learned.LearnedSettings(install=3.0, wrong=-4.5)}
+SETTINGS = {"learned": learned_stream.LearnedSettings(install=3.0, wrong=-4.5)}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_a_model_of_clips_alone_has_them_too(tmp_path):
     """Without a detector its scores have no objectness."""
     write(tmp_path / "model", ("temporal", "learned"), **of_clips())
     model = stormpsr_jax.load_model(tmp_path / "model")
-    settings = learned.LearnedSettings(install=-3.0, wrong=-3.0)
+    settings = learned_stream.LearnedSettings(install=-3.0, wrong=-3.0)
     options = {"variant": "assembly", "stream": "learned", "settings": settings}
     expected = feed(model.live(**options), range(NUM_FRAMES))
     assert len(expected) > 3

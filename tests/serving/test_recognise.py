@@ -11,7 +11,7 @@ import pytest
 
 import stormpsr_jax
 from stormpsr_jax import recognise
-from stormpsr_jax.psr import accumulated
+from stormpsr_jax.psr import batch_decoding
 from stormpsr_jax.recordings import predictions
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving import product_share
@@ -60,7 +60,7 @@ def test_recognise_predictions_decode_to_the_same_events(made):
     temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
     assert not temporal.labels.any()
     variant = PROCEDURE.variants["assembly"]
-    events = accumulated.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
+    events = batch_decoding.decode(PROCEDURE, variant, "storm", SETTINGS, detections, temporal)
     assert [event[:2] for event in events] == found(made)
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import learned
+from stormpsr_jax.psr import learned_stream
 from stormpsr_jax.recordings.scores import FrameScores
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recognised, Recogniser
 from tests.support.live_data import FPS, PROCEDURE, WEIGHTS
 
-SETTINGS = learned.LearnedSettings(sure=2.5)
+SETTINGS = learned_stream.LearnedSettings(sure=2.5)
 BEFORE = 4.0  # seconds without a part
 
 
@@ -34,7 +34,9 @@ def right_at(times):
     live = Live(
         prepare=lambda shown: shown,
         recogniser=Eyes,
-        decoder=lambda: learned.LearnedDecoder(PROCEDURE.at(FPS), variant, SETTINGS, WEIGHTS),
+        decoder=lambda: learned_stream.LearnedDecoder(
+            PROCEDURE.at(FPS), variant, SETTINGS, WEIGHTS
+        ),
         product=ProductShare(None, FPS, station=True),
         fps=FPS,
         of_model="eyes",

@@ -9,7 +9,7 @@ from data_prep.worlds import worlds
 from stormpsr_jax import main
 from stormpsr_jax.configs import fields
 from stormpsr_jax.networks import architectures, vit
-from stormpsr_jax.psr.stream import DECODERS
+from stormpsr_jax.psr.accumulation import DECODERS
 from stormpsr_jax.recordings.procedure import load_procedure
 from stormpsr_jax.stages import checks, provenance
 from stormpsr_jax.training import choices

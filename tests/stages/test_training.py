@@ -14,7 +14,7 @@ from stormpsr_jax import load_model, main
 from stormpsr_jax.data import augment
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.learned import LEARNED
+from stormpsr_jax.psr.learned_stream import LEARNED
 from stormpsr_jax.recordings import predictions, scores
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import load_procedure

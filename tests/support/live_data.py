@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from stormpsr_jax.live.capture import TimedPicture
-from stormpsr_jax.psr import Decoder, Procedure, Settings, learned, learned_beliefs
+from stormpsr_jax.psr import Decoder, Procedure, Settings, learned_beliefs, learned_stream
 from stormpsr_jax.serving.online import Live
 from stormpsr_jax.serving.product_share import ProductShare
 from stormpsr_jax.serving.recogniser import Recogniser
@@ -54,8 +54,8 @@ def scripted(stream="asd", product_share=None, sure=None, remove=-2.0) -> Live:
     def decoder():
         if stream != "learned":
             return Decoder(procedure, variant, stream, SETTINGS)
-        settings = learned.LearnedSettings(install=0.5, remove=remove, sure=sure)
-        return learned.LearnedDecoder(procedure, variant, settings, WEIGHTS)
+        settings = learned_stream.LearnedSettings(install=0.5, remove=remove, sure=sure)
+        return learned_stream.LearnedDecoder(procedure, variant, settings, WEIGHTS)
 
     return Live(
         prepare=lambda shown: shown,

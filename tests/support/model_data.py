@@ -10,7 +10,7 @@ from stormpsr_jax.networks.detector import Detector
 from stormpsr_jax.networks.spatial import SpatialEncoder
 from stormpsr_jax.networks.temporal import TemporalTransformer
 from stormpsr_jax.networks.vit import ViT
-from stormpsr_jax.psr import Procedure, Settings, learned
+from stormpsr_jax.psr import Procedure, Settings, learned_stream
 from stormpsr_jax.psr.learned_beliefs import default_weights
 from stormpsr_jax.serving import content
 from stormpsr_jax.serving.functions import FlaxNetworks, Network
@@ -106,7 +106,7 @@ def write(
     records = dict.fromkeys(streams, record)
     if "learned" in records:
         records["learned"] = dataclasses.replace(
-            record, settings=learned.LearnedSettings(install=0.5)
+            record, settings=learned_stream.LearnedSettings(install=0.5)
         )
         changes = {"fusion": default_weights("csv")} | changes
     fields = {

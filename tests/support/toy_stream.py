@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from stormpsr_jax.psr.accumulation import top_detection
-from stormpsr_jax.psr.stream import Event, Stream
+from stormpsr_jax.psr.candidates import Candidates
+from stormpsr_jax.psr.events import Event, top_detection
+from stormpsr_jax.psr.stream import Look, Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,34 +54,37 @@ class Decoder:
         self._now, self._agreed = list(state["now"]), list(state["agreed"])
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Agreeing(Stream):
-    """What others have to know of it."""
-
-    def describe(self, settings):
-        return f"Both agreed in {settings.pictures:g} pictures."
-
+class AgreementCandidates(Candidates):
     def grid(self, base, chosen):
         return [Agreement(n) for n in (1.0, 2.0, 4.0, 1000.0)]
 
-    def fixed(self, procedure, base, threshold=0.0, paper=True):
+    def fixed_settings(self, procedure, base, threshold=0.0, paper=True):
         return [Agreement()]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class AgreementStream(Stream):
+    """What others have to know of it."""
 
     def decoder(self, procedure, variant, settings, *, calibration=None, weights=None):
         return Decoder(procedure, variant, settings)
 
 
-BOTH = Agreeing(
+BOTH = AgreementStream(
     name="both",
-    title="Both agree",
-    short="Both",
-    colour="amber",
-    meaning="Pictures in which both networks agree.",
-    summary="both, where they agree",
     needs=("detections", "windows"),
     settings=Agreement,
-    flags={"threshold": "pictures"},
-    columns={"pictures": "Pictures"},
-    threshold="the number of pictures",
+    threshold="pictures",
     decoders=("confidence", "expected"),
+    candidates=AgreementCandidates(),
+    look=Look(
+        title="Both agree",
+        short="Both",
+        colour="amber",
+        meaning="Pictures in which both networks agree.",
+        summary="both, where they agree",
+        threshold="the number of pictures",
+        columns=lambda decoder: {"pictures": "Pictures"},
+        describe=lambda settings: f"Both agreed in {settings.pictures:g} pictures.",
+    ),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.networks import learned_fusion as network
-from stormpsr_jax.psr import learned, learned_beliefs
+from stormpsr_jax.psr import learned_beliefs, learned_stream
 from stormpsr_jax.recordings.scores import Scores
 from stormpsr_jax.training import learned_fusion
 from tests.support.simulated_scores import PROCEDURE, simulate
@@ -67,7 +67,7 @@ def test_the_fit_and_the_stream_believe_what_the_numpy_rule_says_of_a_recording(
     said, initial = recording.scores, [0] * PROCEDURE.num_components
     x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))
     span = learned_beliefs.span_frames(weights.average, PROCEDURE.fps)
-    x = learned_beliefs.averaged(said.frames, x, span)
+    x = learned_beliefs.moving_average(said.frames, x, span)
     hidden, rows = weights.arrays["start"][initial], []
     for row in x:
         hidden, o = learned_beliefs.step(weights.arrays, hidden, row)
@@ -76,8 +76,8 @@ def test_the_fit_and_the_stream_believe_what_the_numpy_rule_says_of_a_recording(
     params = {name: jnp.asarray(a, jnp.float32) for name, a in weights.arrays.items()}
     got = network.logits(params, jnp.asarray(x.swapaxes(1, 2), jnp.float32), np.array(initial))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
-    settings = learned.LearnedSettings(rho=None)
-    belief = learned.LEARNED.beliefs(PROCEDURE, recording, settings, weights)
+    settings = learned_stream.LearnedSettings(rho=None)
+    belief = learned_stream.LEARNED.beliefs(PROCEDURE, recording, settings, weights)
     np.testing.assert_allclose(belief.present, expected[:, 0], rtol=1e-8, atol=1e-8)
 
 

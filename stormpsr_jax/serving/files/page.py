@@ -13,8 +13,8 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr import streams
+from stormpsr_jax.psr.events import Event, reports
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.stream import Event, reported
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE, WRONG, clock
@@ -100,7 +100,7 @@ class Report:
                 self._unsure.append(Unsure(event.step_id, int(event.evidence["since"])))
         seen = [event for event in chunk.events if event.kind == "seen"]
         self._only_seen += seen[: max(0, MAX_EVENTS - len(self._only_seen))]
-        events = reported(chunk.events)
+        events = reports(chunk.events)
         for frame, belief in zip(chunk.numbers, chunk.beliefs, strict=True):
             self._least |= {e.step_id: 1.0 for e in events if e.frame == frame}
             if belief is not None:
@@ -150,7 +150,7 @@ class Report:
             variant=self._variant.name,
             fps=self._fps,
             length=clock(self._num_frames / self._fps),
-            stream=streams.find(stream),
+            stream=streams.find(stream).look,
             settings=settings,
             changed=self._changed is not None,
             detected=self._seen is not None,
@@ -231,7 +231,7 @@ class Report:
                 axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
             name = self._procedure.step_name(step)
             self._label(axes, row, name, INK if step in announced else WRONG)
-        self._draw(axes, steps, PALETTE[streams.find(stream).colour])
+        self._draw(axes, steps, PALETTE[streams.find(stream).look.colour])
         axes.set(ylim=(max(len(steps), 1), 0), yticks=[])
         other = figure.add_axes((box[0], below / height, box[1], lower / height), sharex=axes)
         x = (np.arange(self._bins) + 0.5) * self._num_frames / self._bins / self._fps

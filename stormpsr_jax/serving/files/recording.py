@@ -9,7 +9,7 @@ from typing import Any
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
-from stormpsr_jax.psr.stream import reported
+from stormpsr_jax.psr.events import reports
 from stormpsr_jax.report import pages
 from stormpsr_jax.serving.checklist import Checklist
 from stormpsr_jax.serving.files import overlay, results
@@ -115,12 +115,12 @@ def recognise(
                 if video:
                     write_frame(picture, shown)
                 if clips:
-                    names = [f"{frame:06d}_{event.step_id}" for event in reported(events)]
+                    names = [f"{frame:06d}_{event.step_id}" for event in reports(events)]
                     of_events.add(frame, picture, shown, names)
                 progress(1)
             writer.write(chunk, alerts)
             report.add(chunk, alerts)
-            num_events += len(reported(chunk.events))
+            num_events += len(reports(chunk.events))
             progress(len(chunk.numbers))
         if clips:
             of_events.finish()

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from stormpsr_jax.psr.events import Event
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.stream import Event
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.serving.checklist import PERSON
 from stormpsr_jax.serving.product_share import ProductShare

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from stormpsr_jax.base.files import number
-from stormpsr_jax.psr.stream import Event, reported
+from stormpsr_jax.psr.events import Event, reports
 from stormpsr_jax.serving.checklist import PERSON
 from stormpsr_jax.serving.online import Live
 
@@ -125,7 +125,7 @@ class Unit:
         live, state, seen = self._live, self.state, self._seen()
         if state.first is None and (seen is not None or not live.detects):
             state.first = frame
-        for event in reported(events):
+        for event in reports(events):
             state.num_steps += 1
             if len(state.steps) < MAX_STEPS:
                 time, by_person = round(event.frame / live.fps, 6), event.stream == PERSON

@@ -1,6 +1,6 @@
 import numpy as np
 
-from stormpsr_jax.psr import Event, learned
+from stormpsr_jax.psr import Event, learned_stream
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.serving.files.page import Report
 from stormpsr_jax.serving.product_share import ProductShare
@@ -31,7 +31,7 @@ def test_report_hints_at_steps_that_became_doubtful_or_are_not_sure(tmp_path):
     events[:0] = [Event(0, step, 0.9, "learned", {}, "z", 0.0, "seen") for step in (0, 6)]
     report.add(Chunk(range(4), Recognised(np.zeros((4, 3)), None), events, beliefs), [])
     rows = [(0, "done"), (3, "done"), (6, "unsure"), (6, "seen")]
-    settings = learned.LearnedSettings()
+    settings = learned_stream.LearnedSettings()
     report.write(
         tmp_path / "r.html", name="x", rows=rows, stream="learned", settings=settings,
         calibrated=False, source="x.mp4", product=ProductShare(None, 10),

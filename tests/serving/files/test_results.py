@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.media.pictures import ImageFiles
-from stormpsr_jax.psr import Decoder, Settings, learned
+from stormpsr_jax.psr import Decoder, Settings, learned_stream
 from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recordings import label_times
 from stormpsr_jax.recordings.label_file import LabelFile
@@ -30,7 +30,7 @@ def of_decoder(rng, frames, stream):
 def of_reporter(rng, frames):
     """The same of beliefs by chance, of which some are of wrong parts."""
     possible = VARIANT.__class__(**{**vars(VARIANT), "allowed": (2, 5, 8)})
-    reporter = learned.Reporter(PROCEDURE, possible, learned.LearnedSettings(), None)
+    reporter = learned_stream.Reporter(PROCEDURE, possible, learned_stream.LearnedSettings(), None)
     for frame in frames:
         belief = Belief(*(rng.normal(0, 6, 3) for _ in Belief._fields))
         yield reporter.update(frame, belief), tuple(reporter.reported.tolist())

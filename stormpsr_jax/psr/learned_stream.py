@@ -15,7 +15,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from stormpsr_jax.psr.calibration import STATED, Calibration, Judged
+from stormpsr_jax.psr.accumulation import Settings
+from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.candidates import Candidates
+from stormpsr_jax.psr.events import Event, Observation, check_same
 from stormpsr_jax.psr.learned_beliefs import Belief, Filter, Weights
 from stormpsr_jax.psr.learned_events import (
     NAME,
@@ -23,7 +26,7 @@ from stormpsr_jax.psr.learned_events import (
     Reporter,
     removal_logits,
 )
-from stormpsr_jax.psr.stream import Event, Seen, Settings, Stream, check_same
+from stormpsr_jax.psr.stream import Look, Stream
 from stormpsr_jax.recordings.evaluation_set import LabelledPredictions
 from stormpsr_jax.recordings.procedure import Procedure, Variant
 from stormpsr_jax.recordings.scores import FrameScores
@@ -41,7 +44,7 @@ BARS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 5.0)
 class LearnedDecoder:
     """Online decoder of one recording: the scores of a frame in, events out.
 
-    Frames come in ascending order. Like `accumulated.Decoder` it has `assembly`, `state` and
+    Frames come in ascending order. Like `accumulation.Decoder` it has `assembly`, `state` and
     `restore`.
 
     Args:
@@ -105,7 +108,7 @@ class LearnedDecoder:
         self.belief = self._filter.update(frame, scores, passed)
         self._frame = frame
         right, *seen = (one.update(frame, self.belief) for one in self._reporters)
-        return merged(itertools.chain(*seen), right)
+        return _with_seen(itertools.chain(*seen), right)
 
     def confirm(self, component: int, right: bool = True) -> None:
         """Takes it from a person that a component is installed right, or that it is not.
@@ -117,7 +120,7 @@ class LearnedDecoder:
             reporter.reported[component] = 1 if right else -1
             reporter.unsure[component] = -1
 
-    def observe(self, frame: int, seen: Seen, passed: int = 1) -> list[Event]:
+    def observe(self, frame: int, seen: Observation, passed: int = 1) -> list[Event]:
         """Takes a picture; beliefs stay as they are between pictures."""
         return self.update(frame, seen.scores, passed)
 
@@ -161,38 +164,19 @@ _OF_KIND = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Learned(Stream):
-    """The learned fusion as a stream; its settings are `LearnedSettings`."""
+class LearnedCandidates(Candidates):
+    """Of the learned fusion: its default settings, with what may vary."""
 
-    def defaults(self, weights: Weights | None) -> LearnedSettings:
-        """Returns the settings that suit the weights' kind."""
-        return (
-            LearnedSettings() if weights is None else _OF_KIND.get(weights.kind, LearnedSettings())
-        )
-
-    def describe(self, settings: LearnedSettings) -> str:
-        """Returns a sentence for people on how events were decoded."""
-        unexpected, hold = settings.unexpected, settings.hold
-        sure = settings.sure
-        return (
-            f"The learned fusion: seen above a logit of {settings.install}, "
-            + ("" if sure is None else f"right above {sure} of the part's own evidence, ")
-            + f"wrong above {settings.wrong}, removed below {settings.remove}"
-            + ("" if unexpected is None else f" (unexpectedly below {unexpected})")
-            + (f"; what is seen within {hold} s is reported together." if hold else ".")
-        )
+    # As the few settings are all sound, the faster one is given up only for one that is better by
+    # nearly a whole standard error.
+    within = 0.9
 
     def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[LearnedSettings]:
         """Returns the default settings with thresholds of removals that are not expected."""
         return [LearnedSettings(unexpected=unexpected) for unexpected in UNEXPECTED]
 
-    def fixed(
-        self,
-        procedure: Procedure,
-        base: Settings,
-        threshold: float = 0.0,
-        paper: bool = True,
+    def fixed_settings(
+        self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
     ) -> list[LearnedSettings]:
         """Returns the default settings."""
         return [LearnedSettings()]
@@ -205,9 +189,16 @@ class Learned(Stream):
         """Returns the settings with `sure`."""
         return dataclasses.replace(settings, sure=bar)
 
-    def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration | None:
-        """Returns `STATED`: beliefs are probabilities of hundreds of recordings."""
-        return STATED
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class LearnedStream(Stream):
+    """The learned fusion as a stream; its settings are `LearnedSettings`."""
+
+    def defaults(self, weights: Weights | None) -> LearnedSettings:
+        """Returns the settings that suit the weights' kind."""
+        return (
+            LearnedSettings() if weights is None else _OF_KIND.get(weights.kind, LearnedSettings())
+        )
 
     def decoder(
         self,
@@ -248,9 +239,9 @@ class Learned(Stream):
             for one in {right, without} - decoded.keys():
                 reporter = Reporter(procedure, recording.variant, one, calibration)
                 events = reporter.whole(frames, belief)
-                decoded[one] = grouped(events, (one.hold or 0.0) * procedure.fps)
+                decoded[one] = _in_groups(events, (one.hold or 0.0) * procedure.fps)
             seen = [] if without is right else decoded[without]
-            found.append(merged(seen, decoded[right]))
+            found.append(_with_seen(seen, decoded[right]))
         return found
 
     def beliefs(
@@ -288,7 +279,7 @@ def reporters_of(settings: LearnedSettings) -> tuple[LearnedSettings, LearnedSet
     return dataclasses.replace(settings, hold=None), dataclasses.replace(settings, sure=None)
 
 
-def grouped(events: Sequence[Event], frames: float) -> list[Event]:
+def _in_groups(events: Sequence[Event], frames: float) -> list[Event]:
     """Returns events in which those of so many frames are of the last of their frames.
 
     A group begins with the first event that is in none. What one look shows crosses its thresholds
@@ -307,7 +298,7 @@ def grouped(events: Sequence[Event], frames: float) -> list[Event]:
     ]
 
 
-def merged(seen: Iterable[Event], events: Iterable[Event]) -> list[Event]:
+def _with_seen(seen: Iterable[Event], events: Iterable[Event]) -> list[Event]:
     """Returns what was seen and what is reported, by frame and step id, of one step seen first."""
     both = [*(event._replace(kind="seen") for event in seen), *events]
     return sorted(both, key=lambda event: (event.frame, event.step_id))
@@ -320,22 +311,35 @@ def _given(value: _T | None, name: str) -> _T:
     return value
 
 
-LEARNED = Learned(
+def _describe(settings: LearnedSettings) -> str:
+    unexpected, hold, sure = settings.unexpected, settings.hold, settings.sure
+    return (
+        f"The learned fusion: seen above a logit of {settings.install}, "
+        + ("" if sure is None else f"right above {sure} of the part's own evidence, ")
+        + f"wrong above {settings.wrong}, removed below {settings.remove}"
+        + ("" if unexpected is None else f" (unexpectedly below {unexpected})")
+        + (f"; what is seen within {hold} s is reported together." if hold else ".")
+    )
+
+
+_COLUMNS = {"install": "Install", "sure": "Sure", "wrong": "Wrong", "remove": "Remove"}
+LEARNED = LearnedStream(
     name=NAME,
-    title="Learned fusion",
-    short="Learned",
-    colour="purple",
-    meaning="All that the networks say, weighed over time by a small recurrent network that was "
-    "fitted on labelled recordings. Its thresholds are logits of its beliefs.",
-    summary="all networks, by a fusion fitted on validation recordings (not in the paper)",
     needs=("scores",),
     settings=LearnedSettings,
-    flags={"threshold": "install"},
-    columns={"install": "Install", "sure": "Sure", "wrong": "Wrong", "remove": "Remove"},
-    threshold="the logit above which a part is reported as installed",
+    threshold="install",
     decoders=("expected",),  # it completes what a variant allows, as that does
     fitted=True,
-    # As the few settings are all sound, the faster one is given up only for one that is better by
-    # nearly a whole standard error.
-    within=0.9,
+    candidates=LearnedCandidates(),
+    look=Look(
+        title="Learned fusion",
+        short="Learned",
+        colour="purple",
+        meaning="All that the networks say, weighed over time by a small recurrent network that "
+        "was fitted on labelled recordings. Its thresholds are logits of its beliefs.",
+        summary="all networks, by a fusion fitted on validation recordings (not in the paper)",
+        threshold="the logit above which a part is reported as installed",
+        columns=lambda decoder: _COLUMNS,
+        describe=_describe,
+    ),
 )

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import evidence, learned, learned_beliefs
+from stormpsr_jax.psr import evidence, learned_beliefs, learned_stream
 from stormpsr_jax.recordings.procedure import Procedure
 from stormpsr_jax.recordings.scores import FrameScores
 from tests.support import toy
@@ -16,13 +16,13 @@ from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
 
 K, S = PROCEDURE.num_components, PROCEDURE.num_states
 WEIGHTS = learned_beliefs.default_weights("scores")
-SETTINGS = learned.LearnedSettings()
+SETTINGS = learned_stream.LearnedSettings()
 OFF = np.full(K, -2.0)  # logits of a removal
 PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
 
 
 def decoded(recording, settings=SETTINGS, weights=WEIGHTS):
-    return learned.LEARNED.decode(PROCEDURE, recording, settings, weights)
+    return learned_stream.LEARNED.decode(PROCEDURE, recording, settings, weights)
 
 
 def online(decoder, rows):
@@ -62,7 +62,7 @@ def test_inputs_matches_the_definition_number_by_number():
 def test_averaged_matches_the_mean_over_frames_of_the_span():
     frames = np.array([0, 1, 2, 5, 6, 30])
     x = np.random.default_rng(0).normal(size=(6, 2))
-    got = learned_beliefs.averaged(frames, x, 3)
+    got = learned_beliefs.moving_average(frames, x, 3)
     for n, frame in enumerate(frames):
         own = [x[m] for m in range(n + 1) if frame - frames[m] < 3]
         np.testing.assert_allclose(got[n], np.mean(own, axis=0))
@@ -114,14 +114,14 @@ def test_filter_counts_seconds_and_not_pictures():
 @pytest.mark.parametrize(("at", "sure"), [(1, None), (333, None), (333, 5.0)])
 def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at, sure):
     rows, settings = list(recording.scores.per_frame()), dataclasses.replace(SETTINGS, sure=sure)
-    whole = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    whole = learned_stream.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     expected = online(whole, rows)
     assert expected == decoded(recording, settings)
     assert len(expected) > 8
-    first = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    first = learned_stream.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     events = online(first, rows[:at])
     saved = json.loads(json.dumps(first.state()))
-    second = learned.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    second = learned_stream.LearnedDecoder(PROCEDURE, VARIANT, settings, WEIGHTS)
     second.restore(saved)
     assert second.assembly == first.assembly
     assert events + online(second, rows[at:]) == expected
@@ -144,7 +144,7 @@ def test_decode_order_of_the_components_does_not_matter(recording):
         temporal=said.temporal[:, np.concatenate([order, K + order, 2 * K + order])],
     )
     turned = dataclasses.replace(recording, variant=other.variants["assembly"], scores=shuffled)
-    events = learned.LEARNED.decode(other, turned, SETTINGS, WEIGHTS)
+    events = learned_stream.LEARNED.decode(other, turned, SETTINGS, WEIGHTS)
     back = sorted((e.frame, 3 * order[e.step_id // 3] + e.step_id % 3) for e in events)
     assert back == sorted(e[:2] for e in decoded(recording))
 
