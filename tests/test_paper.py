@@ -222,6 +222,6 @@ def test_configs_settings_of_the_paper_are_fixed():
     base = Settings(window=256)
     for name, threshold in (("meccano", 1.0), ("industreal", 6.0)):
         assert CONFIGS[name].get_config().evaluate.threshold == threshold
-        (settings,) = ASD.fixed(load_procedure(name), base)
+        (settings,) = ASD.candidates.fixed_settings(load_procedure(name), base)
         assert settings == dataclasses.replace(base, threshold=threshold)
         assert (settings.weight, settings.decay, settings.decoder) == (0.5, 0.75, "expected")
