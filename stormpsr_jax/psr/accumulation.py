@@ -351,7 +351,8 @@ class Decoder:
         rows = state["components"]
         if len(rows) != len(self._state):
             raise ValueError(f"the saved state has {len(rows)} components")
-        self._sums = [Sum(*values) for _, *values in rows]
+        names = Sum._fields
+        self._sums = [Sum(**dict(zip(names, values, strict=True))) for _, *values in rows]
         self._state = [bit for bit, *_ in rows]
         self._frame, self._num_seen = state["frame"], state["num_seen"]
 

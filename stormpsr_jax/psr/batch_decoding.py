@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def decode_each(
 
 
 class _Sums:
-    """The sums of a component, from each frame at which one begins.
+    """The sums of a component, by the state that a flip ends and the frame at which they begin.
 
     Args:
         weight: of the windows.
@@ -133,38 +133,18 @@ class _Sums:
     ) -> None:
         self._settings, self._weight, self._seen = settings, weight, seen
         self._shown, self._changes = shown, changes
-        self._evidence: dict[int, list[tuple]] = {}  # by the state that a flip ends
-        self._records: dict[tuple[int, int], tuple[list[Sum], Iterator[Sum]]] = {}
+        self._evidence: dict[int, list[tuple]] = {}
+        self._courses: dict[tuple[int, int], _Course] = {}
 
     def first_above(self, threshold: float | None, bit: int, start: int) -> Sum | None:
-        """Returns the sum where it first exceeds a threshold; None if it never does.
-
-        Args:
-            threshold: None where the component may not flip.
-            bit, start: the state that it may leave, and since which frame it has it.
-        """
+        """Returns the sum where it first exceeds a threshold; None if it never does, or may not."""
         if threshold is None:
             return None
-        if (bit, start) not in self._records:
-            self._records[bit, start] = [], self._follow(bit, start)
-        known, further = self._records[bit, start]
-        while not known or known[-1].total <= threshold:
-            if (one := next(further, None)) is None:
-                return None
-            known.append(one)
-        return known[bisect.bisect_right(known, threshold, key=operator.itemgetter(0))]
-
-    def _follow(self, bit: int, start: int) -> Iterator[Sum]:
-        """The sum wherever it is higher than ever before."""
         if bit not in self._evidence:
             self._evidence[bit] = self._of(bit)
-        rows, settings = self._evidence[bit], self._settings
-        one, highest = Sum(blocked_until=start + settings.window if start >= 0 else -1), 0.0
-        for i in range(bisect.bisect_right(rows, start, key=operator.itemgetter(0)), len(rows)):
-            one = one.add(settings, *rows[i])
-            if one.total > highest:
-                highest = one.total
-                yield one
+        if (bit, start) not in self._courses:
+            self._courses[bit, start] = _Course(self._evidence[bit], self._settings, start)
+        return self._courses[bit, start].first_above(threshold)
 
     def _of(self, bit: int) -> list[tuple]:
         """The evidence for the flip from a state, as `Sum.add` takes it."""
@@ -178,3 +158,27 @@ class _Sums:
         before, after = (np.searchsorted(self._seen, every, side) for side in ("left", "right"))
         columns = (every, y_s, y_t, before, after)
         return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+class _Course:
+    """A sum from the frame on at which it begins, as far as a threshold has asked for it."""
+
+    def __init__(self, evidence: list[tuple], settings: Settings, start: int) -> None:
+        self._evidence, self._settings = evidence, settings
+        self._next = bisect.bisect_right(evidence, start, key=operator.itemgetter(0))
+        self._sum = Sum(blocked_until=start + settings.window if start >= 0 else -1)
+        self._records: list[Sum] = []  # wherever it was higher than ever before
+
+    def first_above(self, threshold: float) -> Sum | None:
+        one, i, records, evidence = self._sum, self._next, self._records, self._evidence
+        highest = records[-1].total if records else 0.0
+        while highest <= threshold and i < len(evidence):
+            one = one.add(self._settings, *evidence[i])
+            i += 1
+            if one.total > highest:
+                highest = one.total
+                records.append(one)
+        self._sum, self._next = one, i
+        if highest <= threshold:
+            return None
+        return records[bisect.bisect_right(records, threshold, key=operator.itemgetter(0))]
