@@ -172,12 +172,12 @@ def change_zip(rng: random.Random, path: Path) -> str:
         content = OF_BYTES[way](rng, content)
     elif way == "bomb":
         content = bytes(2**27 + 1)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(path, "w") as file:
         for other, its in {
             **members,
             rng.choice(NAMES) if way == "name" else name: content,
         }.items():
-            file.writestr(other, its)
+            file.writestr(zipfile.ZipInfo(other), its, zipfile.ZIP_DEFLATED)
     return f"{name}: {way}"
 
 
