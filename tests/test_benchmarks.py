@@ -1,14 +1,20 @@
-"""The quick benchmarks run to their end, on as little as they take: so that none rots unseen."""
+"""The benchmarks: the quick ones run to their end, on as little as they take; claims and costs."""
 
+import argparse
 import ast
+import json
 import os
 import re
+import shutil
 import sys
 
+import numpy as np
 import pytest
 
+from benchmarks import claims, compared_runs
+from stormpsr_jax.psr import analysis, metrics
 from tests.support.processes import ROOT, environment, finish, start
-from tests.support.tiny import TINY, flags_of
+from tests.support.tiny import TINY, flags_of, tiny
 
 # Its fields that shape networks and batches: data of their own have other recordings.
 FIELDS = ("init_from", "window", "encoder", "temporal_model", "detector", "pretrain", "temporal")
@@ -104,3 +110,81 @@ def test_the_cost_of_all_tables_counts_each_kind_of_step_once_and_every_training
     whole, one_place, eight = map(float, hours.split())
     assert one_place == pytest.approx(whole)
     assert whole / 8 <= eight < 1.2 * whole / 8
+
+
+STAGES = tuple("data pretrain embed temporal detector predict fuse evaluate".split())
+
+
+def planned(root, *words, **changes):
+    config = tiny(**{"stages": STAGES, **changes})
+    return claims.plan(argparse.Namespace(words=words, config=config, root=root, seeds=range(1, 3)))
+
+
+def test_seeds_have_recordings_of_their_own(tmp_path):
+    runs = planned(tmp_path, "window", "kcas", seed=1)[0]
+    assert len({run.folder for run in runs.values()}) == len(runs) == 6
+    folders = {key: run.config.data.dir for key, run in runs.items()}
+    for seed in (1, 2):
+        assert runs["recipe", seed].config.data.synthetic.seed == seed
+        assert folders["recipe", seed] == folders["last_frame", seed]
+        assert folders["recipe", seed] == folders["uniform", seed]
+    assert len(set(folders.values())) == 2
+    changes = {"temporal_model.context_frames": 1, "seed": 1}
+    with pytest.raises(ValueError, match="claim window: with this config both sides are the same"):
+        planned(tmp_path, "window", **changes)
+
+
+@pytest.mark.slow
+def test_claims_run_to_the_table(finished, tmp_path):
+    recipe, last = (tmp_path / "seed_0" / name for name in ("recipe", "last_frame"))
+    for stage in ("pretrain", "embed", "temporal", "detector"):
+        shutil.copytree(finished / stage, recipe / stage)
+    shutil.copytree(finished / "pretrain", last / "pretrain")
+    words = ["-m", "benchmarks.claims", "fused", "window", "--seeds=1", f"--workdir={tmp_path}"]
+    flags = flags_of({**TINY, "stages": STAGES, "data.dir": finished / "data"})
+    (said,) = finish(start([sys.executable, *words, "--config=synthetic_full", *flags]))
+    logs = [folder.with_suffix(".log").read_text() for folder in (recipe, last)]
+    assert "\ntemporal: done before\n" in logs[0]
+    assert "\npretrain: done before\n" in logs[1]
+    assert "\ntemporal …\n" in logs[1]
+
+    fused, window, *_ = json.loads((tmp_path / "claims.json").read_text())["claims"]
+    of_recipe, of_last = (
+        analysis.load_result(f / "metrics.json")["streams"] for f in (recipe, last)
+    )
+    f1, pos = fused["differences"]["f1"], window["differences"]["pos"]
+    assert (f1["a"], f1["b"]) == pytest.approx((of_recipe["asd"]["f1"], of_recipe["storm"]["f1"]))
+    temporal = of_last["temporal"]["pos"], of_recipe["temporal"]["pos"]
+    assert (pos["a"], pos["b"]) == pytest.approx(temporal)
+    text = (tmp_path / "claims.md").read_text()
+    assert text in said
+    assert re.search(r"\| Eq. 9 against ASD alone +\| asd → storm +\| 1 ", text)
+    assert "| last_frame: temporal | " in text
+
+
+FPS = 4.0
+
+
+def result(delays):
+    """Of recordings with one step each, recognised so many frames late."""
+    recordings = {}
+    for i, delay in enumerate(delays):
+        truth, events = [(10, 0)], [(10 + delay, 0)]
+        recordings[f"r{i}"] = {
+            **metrics.score_recording(truth, events, FPS),
+            "truth": [[10, 0]],
+            "events": [[10 + delay, 0, 0.9]],
+            "wrong": None,
+        }
+    return {"protocol": "paper", "fps": FPS, "streams": {"storm": {"recordings": recordings}}}
+
+
+def test_compare_runs_golden_constant_difference():
+    pairs = []
+    for seed in range(3):
+        delays = np.random.default_rng(seed).integers(0, 9, 5 + seed)
+        pairs.append((result(delays.tolist()), result((delays + 8).tolist())))
+    rows = compared_runs.compare_runs(pairs, ("storm", "storm"), samples=2000)
+    (row,) = (row for row in rows if row["metric"] == "delay_s")
+    assert [row[key] for key in ("difference", "low", "high")] == pytest.approx([8 / FPS] * 3)
+    assert (row["runs"], row["recordings"], row["stream"]) == (3, 5 + 6 + 7, "storm")

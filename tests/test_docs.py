@@ -1,8 +1,12 @@
+"""README.md, the other pages, docstrings: what they name exists, and they can be read.
+
+Links between pages are checked where `test_site.py` builds the site.
+"""
+
 import argparse
-import ast
-import collections
 import functools
 import importlib.util
+import pkgutil
 import re
 import runpy
 import sys
@@ -14,23 +18,25 @@ import pytest
 from stormpsr_jax import __main__ as command
 from stormpsr_jax.configs import default
 from stormpsr_jax.psr.cli import OneLineParser
+from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.provenance import flat_config
+from tests.support import evaluate_data
 from tests.support.guide import additions
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data_prep/README.md"),
-    *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
-]
+GUIDES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+PAGES = [*sorted(GUIDES), "CHANGELOG.md", "CONTRIBUTING.md"]
 # What pages quote: tables that prove something, as wide as they may be.
 PROOFS = sorted(f"benchmarks/results/{p.name}" for p in ROOT.glob("benchmarks/results/*.md"))
 NOTEBOOKS = sorted(f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb"))
 FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests", "tools")
-SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("*.py")
+}
 FIELDS = flat_config(default.get_config()).keys()
-# Endings of files that runs and data sets have.
-COMPARISONS = ("tables", "compare", "rows", "detections", "noise")  # of `evaluate`
-ENDINGS = ("css", "csv", "jpg", "json", "npz", "py", "safetensors", "txt", "zip")
+COMPARISONS = ("tables", "compare", "detections")  # of `evaluate`
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)(?:::(\w+))?`")
@@ -45,36 +51,10 @@ def without_code(text):
 
 
 @functools.cache
-def anchors(path):
+def anchors(page):
     """The anchors that GitHub makes of the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text("utf-8")), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", without_code(read(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
-
-
-@functools.cache
-def defined(path):
-    """The names that a Python file defines, assigns or imports, without running it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.alias):
-            found.add(node.asname or node.name)
-    return found
-
-
-def broken_links(page, text):
-    found = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
-        name, _, anchor = link.partition("#")
-        target = (ROOT / page).parent / name if name else ROOT / page
-        if re.match(r"\w+:", link):
-            continue
-        if not target.exists() or (anchor and anchor not in anchors(target)):
-            found.append(link)
-    return found
 
 
 def missing_files(page, text):
@@ -90,9 +70,10 @@ def missing_files(page, text):
             continue
         places = [ROOT / start / path for start in (*BEGINNINGS, Path(page).parent)]
         place = next((place for place in places if place.exists()), None)
-        if place is None or (test and test not in defined(place)):
+        if place is None or (test and f"def {test}(" not in place.read_text("utf-8")):
             found.append(f"{path}::{test}" if test else path)
-    found += [name for name in re.findall(r"`(\w+\.py)`", text) if name not in SOURCES]
+    names = {Path(path).name for path in SOURCES}
+    found += [name for name in re.findall(r"`(\w+\.py)`", text) if name not in names]
     scripts = re.findall(r"\b(?:benchmarks|tools)/\w+\.py", text)
     return found + [script for script in scripts if not (ROOT / script).exists()]
 
@@ -111,75 +92,38 @@ def missing_modules(text):
     return found
 
 
-def exists(module, name):
-    """Whether a module exists, and has a name: a module in it, or what it defines or imports."""
-    if "." in module and not exists(*module.rsplit(".", 1)):
-        return False
+@functools.cache
+def exists(name):
+    """Whether there is such a module, or such a name in one."""
     try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # its last word is a name in a module
-        spec = None
-    if spec is None:  # a class or a function, whose attributes are not looked at
-        return True
-    inside = spec.submodule_search_locations and importlib.util.find_spec(f"{module}.{name}")
-    return bool(inside or name in defined(Path(spec.origin)))
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def missing_imports(text):
-    named = re.findall(r"`(stormpsr_jax(?:\.\w+)*)\.(\w+)[`(]", text)
+    named = re.findall(r"`(stormpsr_jax(?:\.\w+)+)[`(]", text)
     for module, names in re.findall(r"\bfrom (stormpsr_jax(?:\.\w+)*) import ([\w, ]+)", text):
-        named += [(module, name.split()[0]) for name in names.split(",")]
-    return sorted({f"{module}.{name}" for module, name in named if not exists(module, name)})
+        named += [f"{module}.{name.split()[0]}" for name in names.split(",")]
+    return sorted({name for name in named if not exists(name)})
 
 
-@functools.cache
-def by_name():
-    """Where modules, packages and classes are, and all words of the sources but backquoted ones."""
-    places, words = collections.defaultdict(set), set()
-    for path in (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
-        text = path.read_text("utf-8")
-        module = path.parent.name if path.stem == "__init__" else path.stem
-        for name in (module, *re.findall(r"^class (\w+)", text, re.MULTILINE)):
-            places[name].add(path)
+def missing_names(text, words):
+    """The names between backquotes of which a part is none of these words, nor in the text."""
+    here = words | set(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", text)))
+    names = re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)(?:\([^`\n]*\))?`", text)
+    return [name for name in names if not set(name.split(".")) <= here]
+
+
+def test_what_docstrings_and_comments_name_exists():
+    wrong, words = [], set()
+    for text in SOURCES.values():
         words.update(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", text)))
-    return places, words
-
-
-def missing_names(text):
-    """The names between backquotes in code that no source has.
-
-    Of `a.b`, if a is a module, package or class, b is in one of this name. Otherwise the code says
-    elsewhere what a is.
-    """
-    (places, words), found = by_name(), []
-    here = set(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", text)))
-    for name in re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)(?:\([^`\n]*\))?`", text):
-        first, *rest = name.split(".")
-        if rest and (rest[-1] in ENDINGS or name.removeprefix("config.") in FIELDS):
-            continue
-        if first not in places:
-            known = first in (here if rest else words)
-        else:
-            pairs = zip([first, *rest], rest, strict=False)
-            known = all(any(has(p, b) for p in places[a]) for a, b in pairs if a in places)
-        if not known:
-            found.append(name)
-    return found
-
-
-def has(path, name):
-    """Whether a Python file, or the package of an __init__.py, has a name."""
-    folder = path.parent if path.stem == "__init__" else path
-    return name in defined(path) or (folder / name).is_dir() or (folder / f"{name}.py").is_file()
-
-
-@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if folder != "tests"])
-def test_what_docstrings_and_comments_name_exists(folder):
-    wrong = []
-    for path in (ROOT / folder).rglob("*.py"):
-        text, page = path.read_text("utf-8"), path.relative_to(ROOT)
-        names = missing_names(text) + missing_imports(text) + missing_files(page, text)
-        wrong += [f"{page}: {name}" for name in names]
+    for page, text in SOURCES.items():
+        if not page.startswith("tests/"):
+            names = missing_names(text, words) + missing_imports(text) + missing_files(page, text)
+            wrong += [f"{page}: {name}" for name in names]
     assert wrong == []
 
 
@@ -188,22 +132,17 @@ def test_what_a_page_names_exists(page):
     text = read(page)
     assert missing_modules(text) + missing_imports(text) == []
     if page not in NOTEBOOKS:
-        assert broken_links(page, text) + missing_files(page, text) == []
+        assert missing_files(page, text) == []
 
 
 def test_what_does_not_exist_is_found():
-    page = "docs/start.md"
-    assert broken_links(page, "[a](results.md#nowhere) [b](none.md)") == [
-        *("results.md#nowhere", "none.md"),
-    ]
     text = "`stormpsr_jax/none.py` `tests/test_docs.py::no_test` `none.py` `data/a/`"
-    assert len(missing_files(page, text)) == 3
+    assert len(missing_files("docs/start.md", text)) == 3
     assert len(missing_modules("python -m stormpsr_jax.none; `stormpsr none`")) == 2
-    assert missing_imports("from stormpsr_jax.psr import none, streams")
-    text = (
-        "np `np.cross` `psr.evaluate`; `psr.none` `Procedure.none` `none.evaluate` `no_such_name()`"
-    )
-    assert len(missing_names(text)) == 4
+    assert missing_imports("from stormpsr_jax.psr import none, streams") == [
+        "stormpsr_jax.psr.none"
+    ]
+    assert missing_names("`a.b` b `c()` `d`", {"a", "c"}) == ["d"]
 
 
 def flags_of(parser):
@@ -216,7 +155,7 @@ def flags_of(parser):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of modules that are imported already
 def test_every_flag_of_every_command_stands_on_a_page(monkeypatch):
-    pages = "".join(read(page) for page in PAGES if page.startswith(("README", "docs/")))
+    pages = "".join(read(page) for page in GUIDES if page != "data_prep/README.md")
     known = {"--help", "--config.FIELD=VALUE", *re.findall(r"--[\w-]+", pages)}
     parsers = []
 
@@ -250,21 +189,15 @@ def test_limits_stand_where_the_page_says():
 def test_every_module_that_can_be_run_is_listed():
     """In docs/start.md those of the product, in CONTRIBUTING.md those of tools/."""
     pages = read("docs/start.md") + read("CONTRIBUTING.md")
-    for folder in ("stormpsr_jax", "data_prep", "tools"):
-        for path in (ROOT / folder).rglob("*.py"):
-            if '__name__ == "__main__"' in path.read_text("utf-8") and path.stem != "__main__":
-                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-                assert re.search(rf"[` ]{re.escape(module)}`", pages), module
+    for path, text in SOURCES.items():
+        folder, _, stem = path.removesuffix(".py").replace("/", ".").partition(".")
+        if folder in ("stormpsr_jax", "data_prep", "tools") and '__name__ == "__main__"' in text:
+            assert stem == "__main__" or re.search(rf"[` ]{folder}\.{stem}`", pages), path
 
 
 def test_layout_lists_every_room():
     """In CONTRIBUTING.md, every folder with Python files, but for those of data and examples."""
-    folders = {
-        f"{path.parent.relative_to(ROOT)}/"
-        for folder in FOLDERS
-        for path in (ROOT / folder).rglob("*.py")
-        if not {"__pycache__", "tests"} & set(path.relative_to(ROOT).parts)
-    }
+    folders = {f"{Path(path).parent}/" for path in SOURCES if not path.startswith("tests/")}
     folders = {folder for folder in folders if not folder.startswith("stormpsr_jax/configs")}
     assert folders <= set(
         re.findall(r"^\| `((?:\w+/)+)` \|", read("CONTRIBUTING.md"), re.MULTILINE)
@@ -293,7 +226,7 @@ def test_pages_that_code_and_notebooks_name_exist():
             for page, anchor in re.findall(
                 r"\b((?:docs|data_prep)/[\w-]+\.md)(?:#([\w-]+))?", text
             ):
-                if not (ROOT / page).exists() or (anchor and anchor not in anchors(ROOT / page)):
+                if not (ROOT / page).exists() or (anchor and anchor not in anchors(page)):
                     wrong.append(f"{path.relative_to(ROOT)}: {page}#{anchor}")
     assert wrong == []
 
@@ -321,3 +254,78 @@ def test_pages_can_be_read(page):
 
 def test_pages_together_can_be_finished():
     assert sum(len(read(page).splitlines()) for page in PAGES if page.startswith("docs/")) <= 2_600
+
+
+def test_readme_short_and_with_its_two_commands():
+    text = read("README.md")
+    assert len(text.splitlines()) <= 110
+    for name in ("run", "test", "demo"):
+        (block,) = re.findall(rf"^<!-- command: {name} -->\n```bash\n(.*?)^```$", text, re.M | re.S)
+        assert block.count("\n") == 1
+
+
+def test_readme_leads_to_every_page():
+    links = set(re.findall(r"\]\(([^)\s#]+)", read("README.md")))
+    assert {*GUIDES} - {"README.md"} <= links
+
+
+def test_no_page_notebook_or_message_installs_the_package_by_its_name():
+    """Whoever registered the name on an index would have their code run."""
+    others = [p for f in FOLDERS for e in ("md", "html", "js") for p in (ROOT / f).rglob(f"*.{e}")]
+    # With "@ git+" behind it comes from the address that stands there.
+    direct = r"(?!(?:\[[^\]\s]*\])? @ (?:git\+|\{FROM\}))"
+    name = rf"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl){direct}"
+    found = {
+        str(place): re.findall(rf"install\b[^\n&;]*?{name}\b|{name}\[", read(place))
+        for place in (*GUIDES, *NOTEBOOKS, *SOURCES, *others)
+    }
+    assert len(found) > 300
+    assert {place: lines for place, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize("page", GUIDES + NOTEBOOKS)
+def test_pages_configs_and_their_fields_exist(page, monkeypatch):
+    text = read(page)
+    monkeypatch.chdir(ROOT)
+    for name in re.findall(r"--config=([a-z_]+(?:/[a-z_]+\.py)?(?::\w+)?)", text):
+        config_flag.resolve(name)
+    fields = re.findall(r"--config\.([a-z]\w*(?:\.\w+)*)=", text)
+    if page in ("README.md", "docs/scale.md"):
+        # Also `section.field` and `section.field=value`; other pages mean other files by that.
+        found = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", text)
+        fields += [field for field in found if field.partition(".")[0] in default.get_config()]
+    sections = {field.rpartition(".")[0] for field in FIELDS}
+    assert {*fields} - FIELDS - sections == set()
+
+
+def test_commands_all_are_listed():
+    text = read("docs/start.md")
+    for name, module in command.COMMANDS.items():
+        assert re.search(rf"^\| `{name}\b.*\| `{module}` \|", text, re.MULTILINE), name
+    configs = re.findall(r"^\| ((?:`[\w:]+`(?:, )?)+) \|", text, re.MULTILINE)
+    assert sorted(config_flag.shipped()) == sorted(
+        name for row in configs for name in re.findall(r"`(\w+)`", row)
+    )
+
+
+def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
+    files = evaluate_data.make_files(tmp_path / "files", names=("01_assy_a",))
+    page = read("docs/formats.md")
+    section = page[page.index("\n## metrics.json") : page.index("\n## report.html")]
+    explained = set(re.findall(r"`([\w@]+)`", section))
+    for extra in ("--protocol=paper", "--protocol=released"):
+        result = evaluate_data.run(files, f"--visibility={files / 'visibility'}", extra)
+        assert set(result["streams"]) == {"asd", "temporal", "storm"} <= explained
+        for stream in result["streams"].values():
+            assert stream["tp"]
+            (recording,) = stream["recordings"].values()
+            assert keys(result) | keys(stream) | keys(recording) <= explained
+
+
+def keys(tree):
+    found = set(tree)
+    for name, value in tree.items():
+        if name not in ("streams", "recordings"):
+            for entry in value if isinstance(value, list) else [value]:
+                found |= keys(entry) if isinstance(entry, dict) else set()
+    return found

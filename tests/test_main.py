@@ -17,7 +17,7 @@ from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.stages import predict
 from tests.support import run_table
 from tests.support.digests import digests
-from tests.support.processes import ROOT
+from tests.support.processes import finish, start
 from tests.support.tiny import TRAINED, command, tiny
 
 
@@ -157,9 +157,8 @@ def test_killed_in_stages_of_every_kind_same_result(finished, tmp_path):
     }
     killed = set()
     for _ in range(len(stages)):
-        process = subprocess.Popen(
-            words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        process = start(words, env=env, **options)
         while process.poll() is None and len(killed) < len(stages):
             begun = {s for s in stages if next((tmp_path / "run").glob(marks[s]), None)}
             if begun - killed:
@@ -167,8 +166,8 @@ def test_killed_in_stages_of_every_kind_same_result(finished, tmp_path):
                 killed |= begun
             time.sleep(0.02)
         _, errors = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), errors.decode()[-3000:]
-    subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True)
+        assert process.returncode in (0, -signal.SIGKILL), errors[-3000:]
+    finish(start(words, env=env))
     assert len(killed) == len(stages)
     ours, theirs = (
         json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "run", finished)
@@ -176,15 +175,33 @@ def test_killed_in_stages_of_every_kind_same_result(finished, tmp_path):
     assert ours == theirs
 
 
+def test_a_stage_that_was_stopped_and_starved_comes_to_the_same_bytes(finished, tmp_path):
+    run, best = tmp_path / "run", "temporal/best.safetensors"
+    for name in ("data", "pretrain", "embed"):
+        shutil.copytree(finished / name, run / name)
+    words, env = command(run, {"stages": ("data", "pretrain", "embed", "temporal")})
+    for sent, status in ((signal.SIGTERM, 75), (signal.SIGINT, 130)):
+        process = start(words, env=env)
+        assert "temporal …\n" in iter(process.stdout.readline, "")
+        process.send_signal(sent)
+        said = process.communicate(timeout=100)[0]
+        assert process.returncode == status, said
+        assert "Traceback" not in said
+    process = start(["bash", "-c", 'ulimit -f 16; exec "$@"', "-", *words], env=env)
+    said = process.communicate(timeout=100)[0]
+    assert process.returncode == 1, said
+    assert "Traceback" not in said
+    assert "error: " in said
+    finish(start(words, env=env))
+    assert (run / best).read_bytes() == (finished / best).read_bytes()
+
+
 def test_sigterm_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_path):
     words, env = command(tmp_path / "run", {"stages": ("data",)})
-    process = subprocess.Popen(
-        words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = start(words, env=env)
     assert process.stdout.readline() == "data …\n"
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75, output
+    (output,) = finish(process, code=75, timeout=60)
     assert "Traceback" not in output
     main.run(tiny(stages=("data",)), tmp_path / "run")
 

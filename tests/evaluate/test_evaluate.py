@@ -1,14 +1,24 @@
-"""The command: files in, metrics.json out; wrong input; no JAX."""
+"""The command: files in, metrics.json out; what is scored and shown; wrong input."""
 
+import csv
+import dataclasses
 import shutil
 
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import detection_scores
+from stormpsr_jax.psr import detection_scores, evidence, learned_beliefs, learned_stream
+from stormpsr_jax.recordings import labels, predictions
 from tests.support import refusals
 from tests.support.commands import refused
-from tests.support.evaluate_data import command, fails, run
+from tests.support.evaluate_data import (
+    PROCEDURE,
+    command,
+    fails,
+    put_wrong,
+    run,
+    run_scored,
+)
 
 
 def test_evaluate_contract_of_metrics_json(files, capsys):
@@ -134,3 +144,208 @@ def test_evaluate_errors_leave_no_recording_out(files, capsys):
     lines = refused(capsys, evaluate.main, command(files), lines=7).splitlines()
     assert lines[5].endswith("01_assy_a_results_pred.csv: 10 more errors")
     assert "02_assy_b_results_pred.csv: line 402: framenr: is missing" in lines[6]
+
+
+# --- What is scored ------------------------------------------------------------------------------
+
+
+def test_evaluate_scores_errors_only_if_asked(files):
+    plain = run(files)
+    folder = files / "labels" / "01_assy_a"
+    for name in ("01_assy_a", "02_assy_b", "07_main_c"):
+        folder = files / "labels" / name
+        steps = labels.read_steps(folder / "PSR_labels.csv", PROCEDURE)
+        labels.write_steps(folder / "PSR_labels_with_errors.csv", [*steps, (399, 4)], PROCEDURE)
+    assert run(files) == plain
+    scored = run(files, "--with_errors")
+    for stream in plain["streams"]:
+        assert scored["streams"][stream]["fn"] == plain["streams"][stream]["fn"] + 3
+
+
+# The released code takes the first row of a frame, not the most confident one.
+@pytest.mark.parametrize(("protocol", "delay"), [("paper", 11), ("released", 12)])
+def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
+    k, start, end = put_wrong(files)
+    # The detector takes the wrong part for a right one, ten frames after it was put on.
+    path = files / "asd" / f"01_assy_a{predictions.SUFFIX}"
+    header, *lines = path.read_text().splitlines()
+    seen = [f"x,{frame},4,0.99,0,0,1,1" for frame in range(start + 10, end)]
+    path.write_text("\n".join([header, *lines, *seen]) + "\n")
+    result = run(files, f"--protocol={protocol}", "--threshold=asd=1.5,temporal=1,storm=9")
+    asd = result["streams"]["asd"]
+    (one,) = asd["recordings"]["01_assy_a"]["wrong"]["installations"]
+    assert one == [k, start, end, start + delay, None]
+    assert (asd["wrong"]["shown"], asd["wrong"]["accepted"], asd["wrong"]["found"]) == (1, 1, 0)
+    assert result["streams"]["temporal"]["wrong"]["accepted"] == 0
+    assert asd["recordings"]["02_assy_b"]["wrong"]["installations"] == []
+    assert "incorrect installations\n" in capsys.readouterr().out
+    evaluate.main(["tables", str(files / "out.json"), "--table=installations", "--format=csv"])
+    assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
+
+
+def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):
+    for path in files.glob("labels/*/PSR_labels_raw.csv"):
+        path.unlink()
+    stream = run(files)["streams"]["asd"]
+    assert stream["wrong"] is None
+    assert all(r["wrong"] is None for r in stream["recordings"].values())
+    assert "incorrect" not in capsys.readouterr().out
+
+
+def test_evaluate_a_delay_counts_from_when_a_render_shows_the_step(files, capsys):
+    assert "delay_visible_s" not in run(files)["streams"]["asd"]
+    for folder in (files / "labels").iterdir():
+        (folder / "PSR_labels_visible_from.csv").write_text("frame,step_id,visible_from\n")
+    found = run(files)["streams"]["asd"]
+    assert found["delay_visible_s"] == found["delay_s"]
+    step, true, _ = found["recordings"]["02_assy_b"]["outcomes"]["correct"][0]
+    path = files / "labels/02_assy_b/PSR_labels_visible_from.csv"
+    never = f"frame,step_id,visible_from\n{true},{step + 1},\n"
+    path.write_text(f"{never}{true},{step},{true + 30}\n")
+    stream = run(files)["streams"]["asd"]
+    one = stream["recordings"]["02_assy_b"]
+    assert one["delay_visible_s"] == pytest.approx(one["delay_s"] - 3 / one["tp"])
+    assert stream["delay_visible_s"] == pytest.approx(stream["delay_s"] - 1 / one["tp"])
+    path.write_text(f"{never}{true},{step},{true - 1}\n{true},2,\n{true},{step + 1},9\n")
+    said = refused(capsys, evaluate.main, command(files), lines=3)
+    assert f"{path}: line 3: visible_from: '{true - 1}' is not in {true}…1000000000" in said
+    assert f"{path}: line 4: step_id: 2 is no installation" in said
+    assert f"{path}: line 5: step_id: {step + 1} is given twice at this frame" in said
+
+
+# --- The learned fusion --------------------------------------------------------------------------
+
+
+def test_learned_scores_add_a_stream_and_change_no_other(scored):
+    before = run_scored(scored)
+    after = run_scored(scored, f"--scores={scored / 'scores'}")
+    assert list(after) == ["asd", "temporal", "storm", "learned"]
+    assert {s: after[s] for s in before} == before
+    assert after["learned"]["seen"]["f1"] > 0.7
+    assert after["learned"]["settings"].pop("sure") in learned_stream.BARS
+    assert after["learned"]["settings"] == {
+        **{"install": 3.0, "wrong": 0.0, "remove": -2.0, "rho": 0.1},
+        **{"unexpected": None, "hold": None},
+    }
+    alone = run_scored(scored, f"--scores={scored / 'scores'}", streams=())
+    del alone["learned"]["settings"]["sure"]
+    assert alone == {"learned": after["learned"]}
+
+
+def test_learned_says_what_was_seen_beside_what_is_right(scored, capsys):
+    found = run_scored(scored, f"--scores={scored / 'scores'}")["learned"]
+    said = capsys.readouterr()
+    free = run_scored(scored, f"--scores={scored / 'scores'}", "--risk=1")["learned"]
+    keys = ("pos", "f1", "delay_s", "tp", "fp", "fn")
+    assert [found["seen"][key] for key in keys] == [free[key] for key in keys]
+    for name, r in free["recordings"].items():
+        seen = found["recordings"][name]["seen"]
+        assert seen["events"] == r["events"] == r["seen"]["events"]
+        assert len(found["recordings"][name]["events"]) <= len(seen["events"])
+    assert found["seen"]["wrong"]["accepted"] == free["wrong"]["accepted"]
+    assert "\nlearned (seen) " in said.out
+    assert "Of 2 incorrect installations here " in said.err
+
+
+def rows_shown(capsys, *words):
+    """The rows of a table that a command prints."""
+    capsys.readouterr()
+    evaluate.main([*map(str, words), "--format=csv"])
+    return list(csv.DictReader(capsys.readouterr().out.splitlines()))
+
+
+def test_tables_have_what_was_seen_as_a_stream(scored, capsys):
+    found = run_scored(scored, f"--scores={scored / 'scores'}")["learned"]
+    for table in ("summary", "recordings", "steps", "delays", "tolerance", "wrong"):
+        rows = rows_shown(capsys, "tables", scored / "out.json", f"--table={table}")
+        seen, right = ([r for r in rows if r["stream"] == s] for s in ("learned (seen)", "learned"))
+        assert len(seen) >= len(right) > 0, table
+        if table == "steps":
+            assert sum(int(row["tp"]) for row in seen) == found["seen"]["tp"]
+            assert sum(int(row["tp"]) for row in right) == found["tp"]
+
+
+def test_compare_has_what_was_seen_as_a_stream(scored, capsys):
+    found = run_scored(scored, f"--scores={scored / 'scores'}")
+    result = scored / "out.json"
+    streams = {row["stream"] for row in rows_shown(capsys, "compare", result, result)}
+    assert streams == {*found, "learned (seen)"}
+    rows = rows_shown(capsys, "compare", result, result, "--streams=learned (seen),asd")
+    (row,) = (row for row in rows if row["metric"] == "f1")
+    assert row["stream"] == "asd − learned (seen)"
+    means = [float(row[key]) for key in ("a", "b")]
+    assert means == pytest.approx([found["learned"]["seen"]["f1"], found["asd"]["f1"]])
+
+
+def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):
+    found = run_scored(scored, "--fusion=default", streams=("asd",))
+    assert list(found) == ["asd", "learned"]
+    weights = learned_beliefs.default_weights("detections")
+    assert weights.kind == "detections"
+    defaults = learned_stream.LEARNED.defaults(weights)
+    assert found["learned"]["settings"].pop("sure") in (*learned_stream.BARS, evidence.CAP)
+    assert found["learned"]["settings"] | {"sure": None} == dataclasses.asdict(defaults)
+    free = run_scored(scored, "--fusion=default", "--risk=1", streams=("asd",))
+    assert free["learned"]["settings"] == dataclasses.asdict(defaults)
+    other = run_scored(scored, "--fusion=default", "--threshold=learned=9", streams=("asd",))
+    assert other["learned"]["settings"] == {**free["learned"]["settings"], "install": 9.0}
+    for kind, streams, what in (
+        ("csv", ("asd",), "are for prediction files of both streams, and here are detections"),
+        ("detections", ("asd", "temporal"), "are for detections alone, and here are prediction"),
+    ):
+        path = scored / f"{kind}.json"
+        learned_beliefs.write_weights(path, learned_beliefs.default_weights(kind))
+        said = refused(capsys, run_scored, scored, f"--fusion={path}", streams=streams)
+        assert what in said
+
+
+def test_learned_errors_of_scores_that_are_missing_or_alone(scored, capsys):
+    folder = f"--scores={scored / 'scores'}"
+    (scored / "scores" / "r1.npz").unlink()
+    assert "no r1.npz for the recording r1" in refused(capsys, run_scored, scored, folder)
+
+
+# --- What shows a result -------------------------------------------------------------------------
+
+
+def show(capsys, *arguments):
+    evaluate.main(list(map(str, arguments)))
+    return capsys.readouterr().out
+
+
+def test_tables_all_of_them_in_every_format(files, capsys):
+    result = run(files, f"--visibility={files / 'visibility'}")
+    capsys.readouterr()
+    text = show(capsys, "tables", files / "out.json")
+    for name in "summary recordings steps delays tolerance occlusion reliability".split():
+        assert f"\n{name}\nstream " in text
+        for form in ("text", "csv", "markdown"):
+            flags = f"--table={name}", f"--format={form}"
+            assert "storm" in show(capsys, "tables", files / "out.json", *flags)
+    assert "Install front chassis" in text
+    recordings = result["streams"]["asd"]["recordings"]
+    for r in recordings.values():
+        assert len(r["visible"]) == len(r["truth"])
+        assert all(0 <= v <= 1 for v in r["visible"])
+
+
+def test_compare_streams_and_files(files, capsys):
+    run(files)
+    late = files / "late.json"
+    evaluate.main([*command(files, "--threshold=3"), f"--out={late}"])
+    capsys.readouterr()
+    text = show(capsys, "compare", files / "out.json", late)
+    assert text.count("common_delay_s") == 3
+    text = show(capsys, "compare", late, late, "--streams=asd,storm", "--format=csv")
+    rows = {row["metric"]: row for row in csv.DictReader(text.splitlines())}
+    assert float(rows["delay_s"]["difference"]) < 0
+    evaluate.main(["compare", str(late), str(late), "--streams=asd"])
+    assert "f1_tolerant" in capsys.readouterr().out
+    for arguments, message in [
+        (["compare", files / "out.json"], "required: b"),
+        (["compare", files / "out.json", files / "nothing.json"], "nothing.json: cannot be read"),
+        (["compare", late, late, "--streams=a,b,c"], "names more than two streams"),
+        (["tables", files / "labels"], "is not a regular file"),
+    ]:
+        said = refused(capsys, evaluate.main, list(map(str, arguments)))
+        assert message in said

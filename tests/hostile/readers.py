@@ -1,11 +1,14 @@
 """Readers of files from outside: good files for each, and what is read of them.
 
-All run in one process with a limit of memory, which changes a good file and reads it. A result is a
+    python -m tests.hostile.readers FOLDER FIRST LAST
+
+makes the attempts of these seeds with each reader, in one process with a limit of memory: it
+changes a good file and reads it. FOLDER/outcomes.jsonl has what came of each. What is read is a
 checksum, so that two can be compared.
 """
 
 import contextlib
-import functools
+import faulthandler
 import io
 import json
 import os
@@ -13,30 +16,28 @@ import pickle
 import random
 import resource
 import shutil
-import time
+import sys
 import traceback
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.base import files, folders
-from stormpsr_jax.base.errors import lines_of, one_line
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.live import station
 from stormpsr_jax.live.capture import Clock
 from stormpsr_jax.media import containers, pictures, sources, video
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.recordings import box_files
+from stormpsr_jax.recordings import box_files, predictions, scores
 from stormpsr_jax.recordings.boxes import joined
 from stormpsr_jax.recordings.recording import LabelPlace
 from stormpsr_jax.serving.files.unit import Reset
-from stormpsr_jax.stages import config_flag
 from stormpsr_jax.weights import parameters, torch_files
 from tests.hostile import changes, good_media
 from tests.support import (
@@ -51,12 +52,11 @@ from tests.support import (
 from tests.support.peak_memory import forget_peak, peak_mebibytes
 
 MEMORY = 2**33  # bytes of address space, more than anything sound takes
-
-
-class Reader(NamedTuple):
-    make: Callable[[Path], object]  # writes good files into a folder
-    read: Callable[[Path, Path], object]  # one of them, in that folder, to what can be compared
-    with_checksum: bool = False  # a checksum tells of damage: the result is right or an error
+SECONDS = 20  # of an attempt, before it counts as a hang
+# A checksum tells of damage: what is read of these is right, or an error.
+SEALED = (".npz", ".pth", ".safetensors", "model.json", "state.json")
+# What is no damage, or what a reader takes for the absence of a file that need not be there.
+HARMLESS = ("appended", "removed", "a link", "a folder")
 
 
 def digest(values: Any) -> int:
@@ -130,32 +130,25 @@ def read_labels(root: Path, path: Path) -> None:
 
 def make_evaluated(folder: Path) -> None:
     evaluate_data.make_files(folder, ("01_assy_a",))
-    (folder / "procedure.json").write_text(json.dumps(evaluate_data.PROCEDURE.to_json(), indent=1))
+    procedure, name = evaluate_data.PROCEDURE, "01_assy_a_results_pred.csv"
+    (folder / "procedure.json").write_text(json.dumps(procedure.to_json(), indent=1))
     seen = "frame,step_id,visible_from\n50,0,\n90,4,93\n"
     (folder / "labels/01_assy_a/PSR_labels_visible_from.csv").write_text(seen)
+    detections = predictions.read_detections(folder / "asd" / name, procedure)
+    clips = predictions.read_temporal(folder / "temporal" / name, procedure)
+    (folder / "scores").mkdir()
+    learned = scores.from_predictions(detections, clips, procedure)
+    scores.write_scores(folder / "scores/01_assy_a.npz", learned)
 
 
-def read_evaluated(root: Path, path: Path) -> None:
+def read_evaluated(root: Path, path: Path) -> int:
     words = [f"--procedure={root / 'procedure.json'}", f"--visibility={root / 'visibility'}"]
+    words.append(f"--scores={root / 'scores'}")
     commanded(evaluate.main, evaluate_data.command(root, *words))
+    return zlib.crc32((root / "out.json").read_bytes())
 
 
-def make_scored(folder: Path) -> None:
-    evaluate_data.make_scored(folder)
-    for name in ("asd", "temporal"):
-        shutil.rmtree(folder / name)
-    for path in folder.glob("*/r1*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def read_scored(root: Path, path: Path) -> int:
-    out = root.parent / "out.json"
-    words = ["--procedure=synthetic", f"--labels={root / 'labels'}", f"--out={out}"]
-    commanded(evaluate.main, [*words, f"--scores={root / 'scores'}"])
-    return zlib.crc32(out.read_bytes())
-
-
-# --- Networks, data, states, configs --------------------------------------------------------------
+# --- Networks, data, states -----------------------------------------------------------------------
 
 
 def make_weights(folder: Path) -> None:
@@ -171,9 +164,6 @@ def make_weights(folder: Path) -> None:
             archive.writestr(f"archive/data/{i}", array.tobytes())
     np.savez(folder / "theirs.npz", **state)
     parameters.save_params(folder / "ours.safetensors", {"dense": state})
-
-
-def make_old_weights(folder: Path) -> None:
     tensor = pickles.tensor((9, 999), (999, 1), of=pickles.storage(numel=8991, further=b"N"))
     data = {"0": (8991, np.arange(8991, dtype=np.float32).tobytes())}
     (folder / "old.pt").write_bytes(pickles.old_file(pickles.dict_of(w=tensor), data))
@@ -218,43 +208,15 @@ def read_state(root: Path, path: Path) -> str:
     return json.dumps(one._live.state(), default=str)
 
 
-CONFIG = """from stormpsr_jax.configs import synthetic
-
-
-def get_config():
-    c = synthetic.get_config()
-    c.seed = 1
-    c.encoder.width = 16
-    c.data.mean = (0.5, 0.5, 0.5)
-    c.stages = ("data", "embed")
-    return c
-"""
-
-
-def make_config(folder: Path) -> None:
-    (folder / "mine.py").write_text(CONFIG)
-
-
-def read_config(root: Path, path: Path) -> None:
-    try:
-        config_flag.load(str(path))
-    except ValueError as error:  # as the command tells it
-        lines = [one_line(line) for line in lines_of(error)]
-        raise ValueError("\n".join(f"{path.name}: {line}" for line in lines)) from error
-
-
 READERS = {
-    "videos": Reader(good_media.write_videos, read_video),
-    "pictures": Reader(make_pictures, read_pictures),
-    "labels and boxes": Reader(make_labels, read_labels),
-    "files of evaluate": Reader(make_evaluated, read_evaluated),
-    "scores": Reader(make_scored, read_scored, with_checksum=True),
-    "model folders": Reader(model_data.write, read_model, with_checksum=True),
-    "weights": Reader(make_weights, read_weights, with_checksum=True),
-    "old weights": Reader(make_old_weights, read_weights),
-    "data folders": Reader(shards_data.build, read_data),
-    "states": Reader(make_states, read_state, with_checksum=True),
-    "config files": Reader(make_config, read_config),
+    "videos": (good_media.write_videos, read_video),
+    "pictures": (make_pictures, read_pictures),
+    "labels and boxes": (make_labels, read_labels),
+    "files of evaluate": (make_evaluated, read_evaluated),
+    "model folders": (model_data.write, read_model),
+    "weights": (make_weights, read_weights),
+    "data folders": (shards_data.build, read_data),
+    "states": (make_states, read_state),
 }
 CHANGES = {
     ".json": changes.change_json,
@@ -262,81 +224,72 @@ CHANGES = {
     ".pth": changes.change_zip,
     ".npz": changes.change_arrays,
     ".safetensors": changes.change_header,
-    **dict.fromkeys((".csv", ".txt", ".xml", ".eaf", ".py"), changes.change_text),
+    **dict.fromkeys((".csv", ".txt", ".xml", ".eaf"), changes.change_text),
 }
-# What is no damage, or what a reader takes for the absence of a file that need not be there.
-HARMLESS = ("appended", "removed", "a link", "a folder")
 
 
 # --- The process ----------------------------------------------------------------------------------
 
 
-class Attempts:
-    """Makes attempts, each in a new folder of one that is given."""
+def copied(good: Path, attempt: Path) -> Path:
+    """The folder `inside` of an attempt, beside the empty one in which it is made."""
+    shutil.rmtree(attempt, ignore_errors=True)
+    shutil.copytree(good, attempt / "inside")
+    (attempt / "here").mkdir()
+    os.chdir(attempt / "here")
+    return attempt / "inside"
 
-    def __init__(self, folder: Path):
-        self._folder, self._good = folder, functools.cache(self._make)
 
-    def _make(self, name: str) -> tuple[Path, dict[Path, object]]:
-        folder = self._folder / "good" / name
-        folder.mkdir(parents=True)
-        READERS[name].make(folder)
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+def attempt_of(rng: random.Random, good: Path, folder: Path, read: Callable, results: dict) -> dict:
+    """Changes a file and reads it: what was done, and what is "wrong", None if nothing."""
+    chosen, place = rng.choice(list(results)), copied(good, folder)
+    path, error, wrong = place / chosen, "", None
+    change = CHANGES.get(path.suffix)
+    crafted = change is not None and rng.random() < 0.6
+    way = change(rng, path) if crafted else changes.damage(rng, path)
+    forget_peak()
+    try:
+        result = read(place, path)
+        sealed = path.name.endswith(SEALED) and not crafted and way not in HARMLESS
+        if sealed and result != results[chosen]:
+            wrong = f"silent: {result!r:.80}, not {results[chosen]!r:.80}"
+    except ValueError as raised:
+        error = str(raised)
+        if not all(line.isprintable() and len(line) < 2500 for line in error.split("\n")):
+            wrong = "no printable line"
+        elif not any(part in error for part in (path.name, path.stem, path.parent.name)):
+            wrong = "does not name the file"
+    except BaseException:
+        wrong = traceback.format_exc()
+    if os.listdir(folder / "here") or set(os.listdir(folder)) != {"inside", "here"}:
+        wrong = "outside"
+    if peak_mebibytes() > 1500:
+        wrong = f"memory: {peak_mebibytes()} MiB"
+    return {"what": f"{chosen}: {way}", "error": error, "wrong": wrong}
+
+
+def main(folder: Path, seeds: range) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    for name, (make, read) in READERS.items():
+        good, attempt = folder / "good" / name, folder / "attempt"
+        good.mkdir(parents=True)
+        make(good)
+        paths = [path for path in sorted(good.rglob("*")) if path.is_file()]
         if name == "data folders":  # others say when, and how, it was made
             paths = [p for p in paths if p.suffix != ".lock" and "dataset_info" not in p.name]
-        return folder, {
-            path: self._read(name, folder, path)
-            for path in (path.relative_to(folder) for path in paths)
-        }
-
-    def _read(self, name: str, folder: Path, path: Path) -> object:
-        place = self._folder / "attempt" / "inside"
-        shutil.rmtree(place.parent, ignore_errors=True)
-        shutil.copytree(folder, place)
-        return READERS[name].read(place, place / path)
-
-    def make(self, name: str, seed: int) -> dict[str, Any]:
-        """Changes a file and reads it: what was done, and what is "wrong", None if nothing."""
-        good, results = self._good(name)
-        rng = random.Random(f"{name}/{seed}")
-        chosen = rng.choice(list(results))
-        attempt, place = self._folder / "attempt", self._folder / "attempt" / "inside"
-        shutil.rmtree(attempt, ignore_errors=True)
-        shutil.copytree(good, place)
-        (attempt / "here").mkdir()
-        path = place / chosen
-        os.chdir(attempt / "here")
-        change = CHANGES.get(path.suffix)
-        crafted = change is not None and rng.random() < 0.6
-        way = change(rng, path) if crafted else changes.damage(rng, path)
-        start, error, wrong = time.monotonic(), "", None
-        forget_peak()
-        try:
-            result = READERS[name].read(place, path)
-            with_checksum = READERS[name].with_checksum and not crafted and way not in HARMLESS
-            if with_checksum and result != results[chosen]:
-                wrong = f"silent: {result!r:.80}, not {results[chosen]!r:.80}"
-        except ValueError as raised:
-            error = str(raised)
-            lines = error.split("\n")
-            if not all(line.isprintable() and len(line) < 2500 for line in lines):
-                wrong = "no printable line"
-            elif not any(part in error for part in (path.name, path.stem, path.parent.name)):
-                wrong = "does not name the file"
-        except BaseException:
-            wrong = traceback.format_exc()
-        if sorted(p.name for p in (attempt / "here").iterdir()):
-            wrong = "outside"
-        if {p.name for p in attempt.iterdir()} - {"inside", "here", "out.json"}:
-            wrong = "outside"
-        if peak_mebibytes() > 1500:
-            wrong = f"memory: {peak_mebibytes()} MiB"
-        return {"what": f"{chosen}: {way}", "error": error, "wrong": wrong,
-                "seconds": time.monotonic() - start}  # fmt: skip
+        paths = [path.relative_to(good) for path in paths]
+        place = copied(good, attempt)
+        results = {path: read(place, place / path) for path in paths}
+        for seed in seeds:
+            with (folder / "outcomes.jsonl").open("a") as out:
+                out.write(f'{{"reader": "{name}", "seed": {seed}')  # is there if it ends here
+                out.flush()
+                faulthandler.dump_traceback_later(SECONDS, exit=True)
+                rng = random.Random(f"{name}/{seed}")
+                outcome = attempt_of(rng, good, attempt, read, results)
+                faulthandler.cancel_dump_traceback_later()
+                out.write(", " + json.dumps(outcome)[1:] + "\n")
 
 
-def serve(connection: Any, folder: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    attempts = Attempts(folder)
-    while True:
-        connection.send(attempts.make(*connection.recv()))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), range(*map(int, sys.argv[2:])))
