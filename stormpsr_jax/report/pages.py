@@ -123,14 +123,14 @@ def inline(text: str, label: str, prefix: str) -> markupsafe.Markup:
 def template(name: str, folder: pathlib.Path | None = None) -> jinja2.Template:
     """Returns a jinja2 template of a folder (``templates``).
 
-    What it is given is escaped as HTML, but in Markdown (.md).
+    What it is given is escaped as HTML, but in Markdown (.md.jinja).
     """
     import jinja2
 
     folder = folder or pathlib.Path(__file__).parents[1] / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
-        autoescape=not name.endswith(".md"),
+        autoescape=not name.endswith(".md.jinja"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -1,6 +1,6 @@
 """The model card of a model folder: README.md, in the format that the Hugging Face Hub shows.
 
-Everything on it comes from model.json; `templates/card.md` says the rest. Of where the model comes
+Everything on it comes from model.json; `templates/card.md.jinja` says the rest. Of where the model comes
 from it has what is on the list below and nothing else, so that no folder of the machine gets onto
 it; names of the procedure stand there as plain text, whatever characters they have.
 """
@@ -82,7 +82,7 @@ def card(
         "start": PurePath(start.replace("\\", "/")).name if isinstance(start, str) else None,
         "retrained": list(_retrained(origin)),
     }
-    return pages.template("card.md").render({**data, **values}) + "\n"
+    return pages.template("card.md.jinja").render({**data, **values}) + "\n"
 
 
 def recognises_by(data: Mapping[str, Any]) -> str:
